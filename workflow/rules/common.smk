@@ -1,0 +1,206 @@
+# Targets, wildcard constraints and params: functions only, no rules.
+import csv
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+
+def checked_plan():
+    """The configuration with its defaults and the rows of the sheet, from `wsi-mil check`.
+
+    The main process asks once and keeps the answer for the processes of its jobs, under a name made from the
+    configuration, so that another run in the same folder does not change it.
+    """
+    text = json.dumps(config, sort_keys=True, default=str)
+    kept = Path(".snakemake") / f"plan-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+    if workflow.is_main_process:
+        done = subprocess.run(
+            ["wsi-mil", "check"], input=text, text=True, stdout=subprocess.PIPE
+        )
+        if done.returncode:
+            sys.exit(done.returncode)
+        kept.parent.mkdir(exist_ok=True)
+        kept.write_text(done.stdout, encoding="utf-8")
+    return json.loads(kept.read_text(encoding="utf-8"))
+
+
+PLAN = checked_plan()
+CONFIG = PLAN["config"]
+SLIDES = {row["slide_id"]: row for row in PLAN["slides"]}
+METHODS = CONFIG["explain"]["methods"]
+RESULTS = CONFIG["results"]
+TRAINED = CONFIG["trained"]
+MODELS = f"{TRAINED or RESULTS}/models"
+SPLITS = f"{TRAINED or RESULTS}/splits.csv"
+FOLDS = range(PLAN["n_folds"])
+
+
+pathvars:
+    results=RESULTS,
+
+
+wildcard_constraints:
+    slide_id=r"[A-Za-z0-9_][A-Za-z0-9_.\-]*",
+    tiling="[a-z0-9_-]+",
+    encoder="[a-z0-9_-]+",
+    model="[a-z0-9_-]+",
+    method="[a-z_]+",
+    fold="[0-9]+",
+
+
+def dumps(value):
+    """JSON for params: the same for the same settings."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
+def slide_path(wildcards):
+    return SLIDES[wildcards.slide_id]["path"]
+
+
+def slide_row(*columns):
+    """Params function: those cells of the slide's row that a stage reads, empty ones left out."""
+
+    def cells(wildcards):
+        row = SLIDES[wildcards.slide_id]
+        return dumps({name: row[name] for name in ("slide_id", *columns) if name in row})
+
+    return cells
+
+
+def tissue_columns():
+    return sorted({name for row in PLAN["slides"] for name in row if "." in name})
+
+
+def tile_settings(wildcards):
+    return dumps({"tiling": CONFIG["tilings"][wildcards.tiling], "tissue": CONFIG["tissue"]})
+
+
+def stage_settings(stage):
+    """Params function: a stage's block of the configuration."""
+    return lambda wildcards: dumps(CONFIG[stage])
+
+
+def entry_settings(block, wildcard):
+    """Params function: the settings of the entry that a wildcard names."""
+    return lambda wildcards: dumps(CONFIG[block][wildcards[wildcard]])
+
+
+def classes_json(wildcards):
+    return dumps(CONFIG["classes"])
+
+
+def tiles_of(encoder, slide_id):
+    return f"{RESULTS}/tiles/{CONFIG['encoders'][encoder]['tiling']}/{slide_id}.json"
+
+
+def tile_receipt(wildcards):
+    return tiles_of(wildcards.encoder, wildcards.slide_id)
+
+
+def all_tile_receipts(wildcards):
+    return [tiles_of(encoder, slide_id) for encoder in CONFIG["encoders"] for slide_id in SLIDES]
+
+
+def all_feature_receipts(wildcards):
+    return [
+        f"{RESULTS}/features/{encoder}/{slide_id}.json"
+        for encoder in CONFIG["encoders"]
+        for slide_id in SLIDES
+    ]
+
+
+# What follows reaches receipts through the checkpoint: only after `cohort` ran are slides known to be usable, and
+# only then does a receipt that was rewritten with the same bytes count as unchanged.
+
+
+def ok_slides():
+    with checkpoints.cohort.get().output.status.open(encoding="utf-8") as file:
+        ok = {row["slide_id"] for row in csv.DictReader(file) if row["status"] == "ok"}
+    return [row for row in PLAN["slides"] if row["slide_id"] in ok]
+
+
+def labelled_rows(wildcards):
+    """Params function: what decides the splits."""
+    columns = ("slide_id", "patient_id", "label", "split", "fold")
+    rows = [
+        {name: row[name] for name in columns if name in row}
+        for row in ok_slides()
+        if "label" in row
+    ]
+    return dumps(sorted(rows, key=lambda row: row["slide_id"]))
+
+
+def shown_rows(*columns):
+    """Params function: those cells of all usable rows that a cohort-wide stage reads; a trigger only."""
+
+    def digest(wildcards):
+        rows = [{name: row[name] for name in columns if name in row} for row in ok_slides()]
+        return hashlib.sha256(dumps(rows).encode()).hexdigest()
+
+    return digest
+
+
+def labelled_features(wildcards):
+    return [
+        f"{RESULTS}/features/{wildcards.encoder}/{row['slide_id']}.json"
+        for row in ok_slides()
+        if "label" in row
+    ]
+
+
+def ok_features(wildcards):
+    return [f"{RESULTS}/features/{wildcards.encoder}/{row['slide_id']}.json" for row in ok_slides()]
+
+
+def ok_feature(wildcards):
+    ok_slides()
+    return f"{RESULTS}/features/{wildcards.encoder}/{wildcards.slide_id}.json"
+
+
+def fold_models(wildcards):
+    return [
+        f"{MODELS}/{wildcards.encoder}/{wildcards.model}/fold-{fold}/{name}"
+        for fold in FOLDS
+        for name in ("model.safetensors", "config.json")
+    ]
+
+
+def for_entries(pattern):
+    """Input function: a pattern for every encoder × model."""
+    return lambda wildcards: [
+        pattern.format(results=RESULTS, encoder=encoder, model=model)
+        for encoder in CONFIG["encoders"]
+        for model in CONFIG["models"]
+    ]
+
+
+all_predictions = for_entries("{results}/predictions/{encoder}/{model}.csv")
+all_metrics = for_entries("{results}/metrics/{encoder}/{model}.json")
+
+
+def all_models(wildcards):
+    return [
+        f"{MODELS}/{encoder}/{model}/fold-{fold}/model.safetensors"
+        for encoder in CONFIG["encoders"]
+        for model in CONFIG["models"]
+        for fold in FOLDS
+    ]
+
+
+def all_heatmaps(wildcards):
+    return [
+        f"{folder}/{row['slide_id']}/{method}.png"
+        for folder in for_entries("{results}/heatmaps/{encoder}/{model}")(wildcards)
+        for row in ok_slides()
+        for method in METHODS
+    ]
+
+
+def all_scores(wildcards):
+    return [
+        f"{folder}/{row['slide_id']}.json"
+        for folder in for_entries("{results}/scores/{encoder}/{model}")(wildcards)
+        for row in ok_slides()
+    ]

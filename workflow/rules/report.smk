@@ -1,0 +1,18 @@
+rule report:
+    input:
+        status="<results>/cohort_status.csv",
+        predictions=all_predictions,
+        metrics=all_metrics,
+        heatmaps=all_heatmaps,
+    output:
+        page="<results>/report/index.html",
+    log:
+        "logs/report.log",
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    params:
+        config=lambda wildcards: dumps(CONFIG),
+        rerun_if=shown_rows("slide_id", "label", "annotation"),
+    shell:
+        "wsi-mil report --config={params.config:q} --page={output.page:q} 2> {log:q}"

@@ -1,0 +1,21 @@
+rule tile:
+    input:
+        slide=slide_path,
+    output:
+        receipt="<results>/tiles/{tiling}/{slide_id}.json",
+    log:
+        "logs/tile/{tiling}/{slide_id}.log",
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    params:
+        row=slide_row("mpp", *tissue_columns()),
+        settings=tile_settings,
+    shell:
+        "wsi-mil tile --slide={input.slide:q} --row={params.row:q} --settings={params.settings:q}"
+        " --receipt={output.receipt:q} --threads={threads} 2> {log:q}"
+
+
+rule tiles:
+    input:
+        all_tile_receipts,

@@ -1,0 +1,28 @@
+if not TRAINED:
+
+    rule train:
+        input:
+            splits="<results>/splits.csv",
+            features=labelled_features,
+        output:
+            weights="<results>/models/{encoder}/{model}/fold-{fold}/model.safetensors",
+            config="<results>/models/{encoder}/{model}/fold-{fold}/config.json",
+        log:
+            "logs/train/{encoder}/{model}/fold-{fold}.log",
+        conda:
+            "../../envs/gpu.yaml"
+        threads: 1
+        params:
+            features=lambda wildcards: f"{RESULTS}/features/{wildcards.encoder}",
+            classes=classes_json,
+            settings=entry_settings("models", "model"),
+            folder=subpath(output.config, parent=True),
+        shell:
+            "wsi-mil train --splits={input.splits:q} --fold={wildcards.fold} --features={params.features:q}"
+            " --classes={params.classes:q} --settings={params.settings:q} --model={params.folder:q}"
+            " --threads={threads} 2> {log:q}"
+
+
+rule models:
+    input:
+        all_models,

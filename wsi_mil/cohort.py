@@ -1,0 +1,232 @@
+"""The cohort sheet, and the status of every slide in it."""
+
+import csv
+import io
+import os
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wsi_mil.config import Tissue, nearest, parse_settings
+from wsi_mil.errors import ConfigError
+from wsi_mil.records import Role, SlideRow, Status
+from wsi_mil.geometry import SANE_MPP
+
+REQUIRED = ("slide_id", "path", "label")
+OPTIONAL = ("patient_id", "mpp", "split", "fold", "annotation")
+OVERRIDES = {"tissue": Tissue}
+"""Settings blocks that a column `block.key` may override for one slide."""
+
+SLIDE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
+DELIMITERS = ",;\t"
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What was read from a sheet: its rows, and every fault in it."""
+
+    rows: tuple[SlideRow, ...]
+    faults: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SlideStatus:
+    """One row of `cohort_status.csv`.
+
+    Attributes:
+        reason: why not `ok`, naming the encoder entry.
+        n_tiles: number of usable tiles of each encoder entry.
+    """
+
+    slide_id: str
+    status: Status
+    reason: str
+    warnings: str
+    n_tiles: dict[str, int]
+
+
+def read_sheet(path: Path, classes: tuple[str, ...], *, needs_file: Callable[[str], bool] | None = None) -> Sheet:
+    """Read a cohort sheet (comma, semicolon or tab; UTF-8) and find every fault in it.
+
+    Args:
+        path: the sheet; paths in it are relative to its folder.
+        classes: class names.
+        needs_file: tells by slide_id whether a slide's file must exist; annotations then must too. None: no file is
+            looked for.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        return Sheet((), (f"cohort: cannot read {path} ({error})",))
+    header = text.split("\n", 1)[0]
+    delimiter = max(DELIMITERS, key=header.count)
+    table = list(csv.reader(io.StringIO(text), delimiter=delimiter))
+    columns = [name.strip() for name in table[0]] if table else []
+    faults = _column_faults(path, columns)
+    if faults:
+        return Sheet((), tuple(faults))
+    rows: list[SlideRow] = []
+    seen: dict[str, int] = {}
+    for number, values in enumerate(table[1:], start=2):
+        if not any(value.strip() for value in values):
+            continue
+        cells = dict(zip(columns, (value.strip() for value in values), strict=False))
+        found = _cell_faults(cells, classes, seen)
+        if needs_file is not None:
+            found += _file_faults(cells, path.parent, needs_file)
+        faults += [f"{path}, row {number}: {fault}" for fault in found]
+        seen.setdefault(cells.get("slide_id", ""), number)
+        if not found:
+            rows.append(_row(cells, path.parent))
+    if not seen:
+        faults.append(f"{path}: has no rows")
+    return Sheet(tuple(rows), tuple(faults + _patient_faults(path, rows)))
+
+
+def labels_of(rows: Iterable[SlideRow], classes: tuple[str, ...]) -> dict[str, int]:
+    """Class index of every labelled slide, by slide_id."""
+    return {row.slide_id: classes.index(row.label) for row in rows if row.label}
+
+
+def row_json(row: SlideRow) -> dict[str, object]:
+    """A row as text and numbers, empty cells left out, overrides under their column names."""
+    cells = {key: str(v) if isinstance(v, Path) else v for key, v in vars(row).items() if key != "overrides"}
+    return {key: value for key, value in {**cells, **row.overrides}.items() if value not in (None, "")}
+
+
+def row_from_json(cells: dict[str, Any], *, path: Path = Path()) -> SlideRow:
+    """The row that `row_json` made, or as much of it as a rule passes on; `path` where it has none."""
+    overrides = {name: value for name, value in cells.items() if "." in name}
+    known = {name: value for name, value in cells.items() if "." not in name}
+    annotation = Path(known["annotation"]) if "annotation" in known else None
+    return SlideRow(**{**known, "path": Path(known.get("path", path)), "annotation": annotation, "overrides": overrides})
+
+
+def write_status(path: Path, statuses: list[SlideStatus]) -> None:
+    """Write `cohort_status.csv`, aside and renamed."""
+    encoders = list(statuses[0].n_tiles) if statuses else []
+    columns = ["slide_id", "status", "reason", "warnings", *(f"n_tiles_{name}" for name in encoders)]
+    rows = [[s.slide_id, s.status, s.reason, s.warnings, *(s.n_tiles[e] for e in encoders)] for s in statuses]
+    write_table(path, columns, rows)
+
+
+def read_status(path: Path) -> list[SlideStatus]:
+    """Read `cohort_status.csv`."""
+    prefix = "n_tiles_"
+    found = []
+    for cells in read_table(path):
+        counts = {name.removeprefix(prefix): int(value) for name, value in cells.items() if name.startswith(prefix)}
+        found.append(SlideStatus(cells["slide_id"], Status(cells["status"]), cells["reason"], cells["warnings"], counts))
+    return found
+
+
+def ok_ids(statuses: list[SlideStatus]) -> set[str]:
+    """The slides that every encoder entry could use."""
+    return {s.slide_id for s in statuses if s.status is Status.OK}
+
+
+def write_table(path: Path, columns: list[str], rows: Iterable[Iterable[object]]) -> None:
+    """Write a CSV file aside, then rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    with part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+    os.replace(part, path)
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Rows of a CSV file as dictionaries."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        return list(csv.DictReader(file))
+
+
+def _column_faults(path: Path, columns: list[str]) -> list[str]:
+    faults = [f"{path}: column {name} is missing{nearest(name, columns)}" for name in REQUIRED if name not in columns]
+    faults += [f"{path}: column {name} stands there twice" for name in sorted({c for c in columns if columns.count(c) > 1})]
+    for name in columns:
+        block, dot, key = name.partition(".")
+        if dot and block in OVERRIDES and key not in OVERRIDES[block].model_fields:
+            faults.append(f"{path}: column {name}: unknown setting{nearest(key, list(OVERRIDES[block].model_fields))}")
+    return faults
+
+
+def _cell_faults(cells: dict[str, str], classes: tuple[str, ...], seen: dict[str, int]) -> list[str]:
+    slide_id, faults = cells.get("slide_id", ""), []
+    if not SLIDE_ID.fullmatch(slide_id):
+        faults.append(f"slide_id {slide_id!r} must be letters, digits, '_', '-', '.', and not start with '.' or '-'")
+    if slide_id in seen:
+        faults.append(f"slide_id {slide_id!r} stands in row {seen[slide_id]} already")
+    slide = cells.get("path", "")
+    if not slide:
+        faults.append("path is empty")
+    if "{" in slide or "}" in slide:
+        faults.append(f"path {slide!r} holds '{{' or '}}', which Snakemake takes for a wildcard; rename the file")
+    label = cells.get("label", "")
+    if label and label not in classes:
+        faults.append(f"label {label!r} is not in classes{nearest(label, list(classes))}")
+    if cells.get("mpp") and not _is_sane_mpp(cells["mpp"]):
+        faults.append(f"mpp {cells['mpp']!r} is not a number from {SANE_MPP[0]:g} to {SANE_MPP[1]:g} (µm per pixel)")
+    if cells.get("split") and cells["split"] not in list(Role):
+        faults.append(f"split {cells['split']!r}{nearest(cells['split'], list(Role))}")
+    return faults + _override_faults(cells)
+
+
+def _file_faults(cells: dict[str, str], folder: Path, needs_file: Callable[[str], bool]) -> list[str]:
+    faults = []
+    if cells.get("path") and not (folder / cells["path"]).is_file() and needs_file(cells.get("slide_id", "")):
+        faults.append(f"path {folder / cells['path']} does not exist")
+    if cells.get("annotation") and not (folder / cells["annotation"]).is_file():
+        faults.append(f"annotation {folder / cells['annotation']} does not exist")
+    return faults
+
+
+def _is_sane_mpp(text: str) -> bool:
+    try:
+        return SANE_MPP[0] <= float(text) <= SANE_MPP[1]
+    except ValueError:
+        return False
+
+
+def _override_faults(cells: dict[str, str]) -> list[str]:
+    faults: list[str] = []
+    for block, model in OVERRIDES.items():
+        values = {name.partition(".")[2]: v for name, v in cells.items() if v and name.startswith(f"{block}.")}
+        try:
+            parse_settings(model, values, where=f"{block}.")
+        except ConfigError as error:
+            faults += error.faults
+    return faults
+
+
+def _row(cells: dict[str, str], folder: Path) -> SlideRow:
+    return SlideRow(
+        slide_id=cells["slide_id"],
+        path=folder / cells["path"],
+        label=cells["label"],
+        patient_id=cells.get("patient_id") or cells["slide_id"],
+        mpp=float(cells["mpp"]) if cells.get("mpp") else None,
+        split=cells.get("split", ""),
+        fold=cells.get("fold", ""),
+        annotation=folder / cells["annotation"] if cells.get("annotation") else None,
+        overrides={name: v for name, v in cells.items() if v and name.partition(".")[0] in OVERRIDES and "." in name},
+    )
+
+
+def _patient_faults(path: Path, rows: list[SlideRow]) -> list[str]:
+    """A patient must not be in two parts."""
+    faults = []
+    for column in ("split", "fold"):
+        first: dict[str, SlideRow] = {}
+        for row in rows:
+            value = getattr(row, column)
+            other = first.setdefault(row.patient_id, row) if value else row
+            if value and getattr(other, column) != value:
+                faults.append(
+                    f"{path}: patient {row.patient_id!r} has {column} {getattr(other, column)!r} (slide {other.slide_id})"
+                    f" and {value!r} (slide {row.slide_id}): one patient, one part"
+                )
+    return faults

@@ -1,0 +1,11 @@
+"""Threads: one number, given on the command line, for every library that starts its own."""
+
+import os
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+def limit_threads(threads: int) -> None:
+    """Hold OpenMP and BLAS to `threads`; must run before numpy or torch is imported."""
+    for variable in _THREAD_VARIABLES:
+        os.environ[variable] = str(threads)

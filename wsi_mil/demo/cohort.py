@@ -1,0 +1,238 @@
+"""A cohort to try the pipeline on: Aperio slides with known lesions, their truth, and the sheet."""
+
+import csv
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+from wsi_mil.demo.outlines import Ring
+from wsi_mil.demo.synthesis import Pixels, Texture, stained, synthetic_slide
+from wsi_mil.demo.texture import is_cmu_slide, read_texture, texture_path
+
+log = logging.getLogger(__name__)
+
+COLUMNS = ("slide_id", "path", "patient_id", "label", "annotation")
+POSITIVE, NEGATIVE = "tumour", "normal"
+CMU_SLIDE_ID, CMU_PATIENT_ID = "CMU-1-Small-Region", "CMU-1"
+
+SIDE_PX = (4000, 6000)
+MIN_SIDE_DIFFERENCE_PX = 250
+PATIENT_STAIN = 0.1
+"""Largest change of a channel's optical density between patients: about 4 % of the mean grey level."""
+SLIDES_PER_PAIR = 4
+"""One of so many slides is the second of its patient."""
+
+MPP, APP_MAG = 0.5, 20
+DOWNSAMPLES = (4, 16)
+TILE_PX = 240
+JPEG_QUALITY = 80
+STRIP_PX = 16
+
+
+@dataclass(frozen=True)
+class PlannedSlide:
+    """What is decided before a slide is made.
+
+    Attributes:
+        slide_id: its key.
+        patient_id: its patient's.
+        has_lesion: label.
+        stain: optical density, red, green, blue, relative to the texture; the patient's.
+        seed: of its own random numbers.
+    """
+
+    slide_id: str
+    patient_id: str
+    has_lesion: bool
+    stain: tuple[float, float, float]
+    seed: tuple[int, int]
+
+    @property
+    def label(self) -> str:
+        """The sheet's word."""
+        return POSITIVE if self.has_lesion else NEGATIVE
+
+
+def create_demo_cohort(out: Path, *, n_slides: int = 24, seed: int = 0, texture: Path | None = None) -> Path:
+    """Write a cohort of synthetic slides, half of them with lesions, and the real slide that they are cut from.
+
+    Writes slides/*.svs, truth/*.geojson (level-0 pixels, (x, y)) and, last, cohort.csv. What is there is replaced;
+    while slides are made there is no sheet. The same arguments give the same bytes.
+
+    Args:
+        out: folder.
+        n_slides: synthetic slides, at least 2.
+        seed: not negative.
+        texture: an H&E slide to cut from; the CMU slide by default, fetched at first need. The real slide's row, last
+            and without label, is left out when the texture is another slide.
+
+    Returns:
+        Path of the sheet.
+
+    Raises:
+        DataError: the texture cannot be had or used.
+        ValueError: fewer than 2 slides.
+    """
+    plan = cohort_plan(n_slides, seed=seed)
+    source = texture_path(texture)
+    pieces = read_texture(source)
+    sheet = out / "cohort.csv"
+    for folder in ("slides", "truth"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    sheet.unlink(missing_ok=True)
+    rows = [_write_planned(out, planned, pieces) for planned in plan]
+    if is_cmu_slide(source):
+        rows.append(_copy_real_slide(out, source))
+    _write_whole(sheet, lambda aside: _write_sheet(aside, rows))
+    return sheet
+
+
+def cohort_plan(n_slides: int, *, seed: int) -> list[PlannedSlide]:
+    """Labels, patients and stains, in the order of the sheet.
+
+    Half of the slides have a lesion (the smaller half of an odd number). A quarter of the slides of each label are
+    the second of their patient. The mean stain of both labels is the same, so that it can not tell them apart.
+
+    Raises:
+        ValueError: fewer than 2 slides: one label would be missing.
+    """
+    if n_slides < 2:
+        raise ValueError(f"a cohort has at least 2 slides, one of each label; asked for {n_slides}")
+    rng = np.random.default_rng(seed)
+    owners = [owner for is_positive in (False, True) for owner in _owners(n_slides, is_positive, rng)]
+    names: dict[object, str] = {}
+    plan = []
+    for number, index in enumerate(rng.permutation(n_slides)):
+        owner = owners[index]
+        patient_id = names.setdefault(owner, f"patient_{len(names) + 1:02d}")
+        plan.append(
+            PlannedSlide(f"demo_{number + 1:02d}", patient_id, owner.has_lesion, owner.stain, (seed, number))
+        )
+    return plan
+
+
+@dataclass(frozen=True)
+class _Owner:
+    has_lesion: bool
+    number: int
+    stain: tuple[float, float, float]
+
+
+def _owners(n_slides: int, has_lesion: bool, rng: np.random.Generator) -> list[_Owner]:
+    """The owner of each slide of one label."""
+    n_of_label = n_slides // 2 if has_lesion else n_slides - n_slides // 2
+    n_second = n_of_label // SLIDES_PER_PAIR
+    stain = rng.uniform(-PATIENT_STAIN, PATIENT_STAIN, (n_of_label - n_second, 3))
+    red, green, blue = (1 + stain - stain.mean(axis=0)).T.tolist()
+    owners = [_Owner(has_lesion, i, (red[i], green[i], blue[i])) for i in range(len(stain))]
+    return owners + owners[:n_second]
+
+
+def _write_planned(out: Path, planned: PlannedSlide, texture: Texture) -> dict[str, str]:
+    """Make one slide and its truth; its row of the sheet."""
+    rng = np.random.default_rng([*planned.seed, 1])
+    own = stained(texture, np.array(planned.stain))
+    slide = synthetic_slide(own, _dimensions(rng), has_lesion=planned.has_lesion, rng=rng)
+    path, truth = f"slides/{planned.slide_id}.svs", f"truth/{planned.slide_id}.geojson"
+    _write_whole(out / path, lambda aside: write_aperio(aside, slide.image))
+    _write_whole(out / truth, lambda aside: write_truth(aside, slide.lesions))
+    height, width = slide.tissue_mask.shape
+    log.info("%s: %d x %d px, %s, %d lesions", planned.slide_id, width, height, planned.label, len(slide.lesions))
+    annotation = truth if planned.has_lesion else ""
+    return dict(
+        zip(COLUMNS, (planned.slide_id, path, planned.patient_id, planned.label, annotation), strict=True)
+    )
+
+
+def _dimensions(rng: np.random.Generator) -> tuple[int, int]:
+    """A random (width, height), clearly not square."""
+    while True:
+        width, height = rng.integers(SIDE_PX[0], SIDE_PX[1] + 1, 2).tolist()
+        if abs(width - height) >= MIN_SIDE_DIFFERENCE_PX:
+            return width, height
+
+
+def _copy_real_slide(out: Path, source: Path) -> dict[str, str]:
+    path = f"slides/{CMU_SLIDE_ID}.svs"
+    _write_whole(out / path, lambda aside: shutil.copyfile(source, aside))
+    return dict(zip(COLUMNS, (CMU_SLIDE_ID, path, CMU_PATIENT_ID, "", ""), strict=True))
+
+
+def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Write aside, then move into place: a file is there whole or not at all."""
+    aside = path.with_name(f".{path.name}.part")
+    write(aside)
+    os.replace(aside, path)
+
+
+def _write_sheet(path: Path, rows: list[dict[str, str]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_truth(path: Path, lesions: tuple[Ring, ...]) -> None:
+    """Write lesions as GeoJSON polygons, level-0 pixels, (x, y); no lesion is an empty collection."""
+    features = [
+        {
+            "type": "Feature",
+            "properties": {"classification": {"name": POSITIVE}},
+            "geometry": {"type": "Polygon", "coordinates": [_closed(ring).tolist()]},
+        }
+        for ring in lesions
+    ]
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}) + "\n", encoding="utf-8")
+
+
+def _closed(ring: Ring) -> NDArray[np.float64]:
+    return np.vstack([ring, ring[:1]])
+
+
+def write_aperio(path: Path, image: Pixels) -> None:
+    """Write a pyramid as Aperio scanners do: full size, thumbnail, then the smaller levels; JPEG throughout.
+
+    Args:
+        path: file, any suffix.
+        image: [height, width, 3], `MPP` µm per pixel.
+    """
+    height, width = image.shape[:2]
+    whole = f"Aperio Image Library v12.0.15\r\n{width}x{height} [0,0 {width}x{height}] ({TILE_PX}x{TILE_PX})"
+    text = f"{whole} JPEG/RGB Q={JPEG_QUALITY}|AppMag = {APP_MAG}|MPP = {MPP:.4f}"
+    levels = [_reduced(image, downsample) for downsample in DOWNSAMPLES]
+    with tifffile.TiffWriter(path) as tiff:
+        _write_page(tiff, image, text, tile=(TILE_PX, TILE_PX))
+        _write_page(tiff, levels[-1], text, rowsperstrip=STRIP_PX)
+        for level in levels:
+            _write_page(tiff, level, text, tile=(TILE_PX, TILE_PX))
+
+
+def _reduced(image: Pixels, downsample: int) -> Pixels:
+    """Means of squares; what is left over at the right and bottom edge is dropped, as Aperio does."""
+    height, width = (side // downsample * downsample for side in image.shape[:2])
+    return np.asarray(Image.fromarray(image[:height, :width]).reduce(downsample))
+
+
+def _write_page(
+    tiff: tifffile.TiffWriter, image: Pixels, text: str, *, tile: tuple[int, int] | None = None, rowsperstrip: int = 0
+) -> None:
+    tiff.write(
+        image,
+        photometric="rgb",
+        compression="jpeg",
+        compressionargs={"level": JPEG_QUALITY},
+        tile=tile,
+        rowsperstrip=rowsperstrip or None,
+        description=text,
+        metadata=None,
+        software=False,
+    )

@@ -1,0 +1,142 @@
+"""Outlines of tissue and lesions, as rings and masks. Pure: arrays in, arrays out.
+
+A ring is float64 (n_vertices, 2), (x, y) in level-0 pixels, the first vertex not repeated; (0, 0) is the outer corner
+of the top left pixel. A mask is bool [height, width].
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter
+
+Mask = NDArray[np.bool_]
+Ring = NDArray[np.float64]
+
+TISSUE_SHARE = (0.37, 0.52)
+"""Of the slide, before holes."""
+TISSUE_WOBBLE = 0.16
+TISSUE_ASPECT = (0.8, 1.25)
+GLASS_MARGIN = 0.02
+"""Of the shorter side of the slide: nothing but glass there."""
+MAX_HOLES = 2
+HOLE_SHARE = (0.004, 0.02)
+"""Of the tissue, each."""
+
+LESION_SHARE = (0.027, 0.108)
+"""Of the tissue, all lesions of a slide together."""
+LESION_SPLIT = (0.35, 0.65)
+LESION_WOBBLE = 0.14
+LESION_CELLS = 6
+"""Least distance of a lesion from the edge of the tissue and from another lesion, in cells of COARSE_PX."""
+COARSE_PX = 8
+MAX_ATTEMPTS = 4000
+
+N_VERTICES = 360
+N_HARMONICS = 60
+
+
+def outline(rng: np.random.Generator, *, wobble: float) -> Ring:
+    """A closed star-like curve of area 1 around (0, 0).
+
+    Args:
+        rng: source of the shape.
+        wobble: size of the lowest harmonic, of the logarithm of the radius.
+    """
+    angle = np.linspace(0, 2 * np.pi, N_VERTICES, endpoint=False)
+    order = np.arange(2, N_HARMONICS)[:, None]
+    size = wobble * rng.normal(size=order.shape) * (order / 2.0) ** -1.25
+    phase = rng.uniform(0, 2 * np.pi, order.shape)
+    radius = np.exp((size * np.cos(order * angle + phase)).sum(axis=0))
+    ring = radius[:, None] * np.column_stack([np.cos(angle), np.sin(angle)])
+    return np.asarray(ring / np.sqrt(ring_area(ring)))
+
+
+def ring_area(ring: Ring) -> float:
+    """Area inside a ring, in its own units squared (shoelace formula)."""
+    x, y = ring.T
+    return float(abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2)
+
+
+def rings_mask(dimensions: tuple[int, int], rings: tuple[Ring, ...]) -> Mask:
+    """Bool [height, width], True inside any ring; `dimensions` are (width, height)."""
+    canvas = Image.new("L", dimensions)
+    for ring in rings:
+        ImageDraw.Draw(canvas).polygon([(x - 0.5, y - 0.5) for x, y in ring], fill=255)
+    return np.asarray(canvas) > 0
+
+
+def tissue_mask(dimensions: tuple[int, int], rng: np.random.Generator) -> Mask:
+    """One off-centre piece of tissue, with up to `MAX_HOLES` holes or notches."""
+    ring = _tissue_ring(dimensions, rng)
+    holes = []
+    for _ in range(rng.integers(0, MAX_HOLES + 1)):
+        centre = ring.mean(axis=0) + rng.uniform(0.3, 1.0) * (ring[rng.integers(N_VERTICES)] - ring.mean(axis=0))
+        area = rng.uniform(*HOLE_SHARE) * ring_area(ring)
+        holes.append(outline(rng, wobble=TISSUE_WOBBLE) * np.sqrt(area) + centre)
+    return rings_mask(dimensions, (ring,)) & ~rings_mask(dimensions, tuple(holes))
+
+
+def _tissue_ring(dimensions: tuple[int, int], rng: np.random.Generator) -> Ring:
+    sides = np.array(dimensions, float)
+    margin = GLASS_MARGIN * sides.min()
+    while True:
+        aspect = np.sqrt(sides[0] / sides[1] * rng.uniform(*TISSUE_ASPECT))
+        side = np.sqrt(rng.uniform(*TISSUE_SHARE) * sides.prod())
+        ring = outline(rng, wobble=TISSUE_WOBBLE) * side * (aspect, 1 / aspect)
+        room = sides - 2 * margin - np.ptp(ring, axis=0)
+        if (room >= 0).all():
+            return np.asarray(ring - ring.min(axis=0) + margin + room * rng.random(2))
+
+
+def lesion_rings(tissue_mask: Mask, rng: np.random.Generator) -> tuple[Ring, ...]:
+    """One or two lesions wholly inside the tissue, apart from each other, `LESION_SHARE` of it together.
+
+    Args:
+        tissue_mask: [height, width].
+        rng: source of number, size, form and place.
+
+    Raises:
+        ValueError: the tissue is too thin to hold a lesion.
+    """
+    area = rng.uniform(*LESION_SHARE) * np.count_nonzero(tissue_mask)
+    first = rng.uniform(*LESION_SPLIT) if rng.random() < 0.5 else 1.0
+    free = _eroded(_coarse(tissue_mask))
+    rings: list[Ring] = []
+    for share in (first, 1 - first):
+        if share > 0:
+            rings.append(_placed(share * area, free, rng))
+            free &= _eroded(~rings_mask(free.shape[::-1], (rings[-1] / COARSE_PX,)))
+    return tuple(rings)
+
+
+def _placed(area: float, free: Mask, rng: np.random.Generator) -> Ring:
+    """A ring of that area, level-0 pixels, whose cells are all free."""
+    cells = np.argwhere(free)[:, ::-1]
+    for _ in range(MAX_ATTEMPTS if len(cells) else 0):
+        centre = cells[rng.integers(len(cells))] * COARSE_PX + rng.uniform(0, COARSE_PX, 2)
+        ring = np.round(outline(rng, wobble=LESION_WOBBLE) * np.sqrt(area) + centre, 2)
+        inside_image = (ring >= 0).all() and (ring < np.array(free.shape[::-1]) * COARSE_PX).all()
+        if inside_image and free[rings_mask(free.shape[::-1], (ring / COARSE_PX,))].all():
+            return ring
+    raise ValueError(f"no room for a lesion of {area:.0f} px² in {MAX_ATTEMPTS} attempts")
+
+
+def _coarse(mask: Mask) -> Mask:
+    """Bool [height // COARSE_PX, width // COARSE_PX], True where a cell is True all over."""
+    height, width = (side // COARSE_PX for side in mask.shape)
+    cells = mask[: height * COARSE_PX, : width * COARSE_PX].reshape(height, COARSE_PX, width, COARSE_PX)
+    return np.asarray(cells.all(axis=(1, 3)))
+
+
+def _eroded(cells: Mask) -> Mask:
+    shrunk = luminance(cells).filter(ImageFilter.MinFilter(2 * LESION_CELLS + 1))
+    return np.asarray(shrunk) > 0
+
+
+def luminance(mask: Mask) -> Image.Image:
+    """The mask as a grey image, 0 and 255."""
+    return Image.fromarray(mask.astype(np.uint8) * 255)
+
+
+def alpha(mask: Mask, edge_px: float) -> Image.Image:
+    """The mask as opacity, with an edge of `edge_px` (standard deviation)."""
+    return luminance(mask).filter(ImageFilter.GaussianBlur(edge_px))

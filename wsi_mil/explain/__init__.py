@@ -1,0 +1,3 @@
+"""Trained model + bag → a score for every instance; a file per method."""
+
+from wsi_mil.explain.stage import explain_slide as explain_slide

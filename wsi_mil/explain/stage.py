@@ -1,0 +1,124 @@
+"""Stage `explain`: the scores of one slide, by the models that may speak for it."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_mil.bags import bag_tensor
+from wsi_mil.config import Explain
+from wsi_mil.ensemble import Ensemble, FoldModel
+from wsi_mil.explain import attention, sparse_inversion
+from wsi_mil.records import Bag, InstanceScores, SlidePrediction, SlideRow
+from wsi_mil.splits import Splits
+from wsi_mil.store import read_attributes, store_path, write_receipt, write_scores
+
+STAGE_VERSION = 1
+
+
+def explain_slide(row: SlideRow, features_receipt: Path, splits: Splits, ensemble: Ensemble, settings: Explain, receipt: Path) -> None:
+    """Score every instance of a slide by every method, and write store and receipt.
+
+    A slide of the fold's held-out patients gets that fold's scores; one of a new patient the mean over all folds.
+    Training slides get none unless `include_train`.
+    """
+    bag = ensemble.read_bag(features_receipt)
+    placement = splits.placed(row.slide_id, row.patient_id)
+    content: dict[str, object] = {"slide_id": row.slide_id, "stage_version": STAGE_VERSION, "classes": list(ensemble.classes)}
+    if placement.is_shown(include_train=settings.include_train):
+        prediction = ensemble.predict(bag, placement.folds)
+        target = _target(prediction, len(ensemble.classes))
+        scores = [SCORERS[method](ensemble, bag, prediction, target, settings) for method in settings.methods]
+        content |= _about(prediction, target)
+    else:
+        reason = "a training slide: its model has seen it (explain.include_train shows it all the same)"
+        scores = [_nothing(method, bag, reason) for method in settings.methods]
+    features = read_attributes(store_path(features_receipt))
+    content |= {key: features[key] for key in ("mpp", "tile_px", "tile_px_level0", "slide_mpp")}
+    content |= {"role": placement.role, "n_instances": len(bag.coords), "methods": {s.method: _about_scores(s) for s in scores}}
+    write_scores(store_path(receipt), bag.coords, scores, {"slide_id": row.slide_id})
+    write_receipt(receipt, content)
+
+
+def _target(prediction: SlidePrediction, n_classes: int) -> int:
+    """The class whose evidence is shown: of two the positive one, of more the predicted one."""
+    return 1 if n_classes == 2 else prediction.predicted
+
+
+def _about(prediction: SlidePrediction, target: int) -> dict[str, object]:
+    return {
+        "folds": list(prediction.folds),
+        "probs": [round(p, 6) for p in prediction.probs],
+        "threshold": None if prediction.threshold is None else round(prediction.threshold, 6),
+        "predicted": prediction.predicted,
+        "target": target,
+    }
+
+
+def _about_scores(scores: InstanceScores) -> dict[str, object]:
+    return {"kind": scores.kind, "comparable": scores.comparable, "reason": scores.reason, **scores.log}
+
+
+def _nothing(method: str, bag: Bag, reason: str, log: dict[str, object] | None = None) -> InstanceScores:
+    values = np.full(len(bag.coords), np.nan, np.float32)
+    return InstanceScores(method, values, kind="", comparable=False, reason=reason, log=log or {})
+
+
+def _attention(ensemble: Ensemble, bag: Bag, prediction: SlidePrediction, target: int, settings: Explain) -> InstanceScores:
+    members = [ensemble.folds[fold].model for fold in prediction.folds]
+    values = [attention.attention_scores(model, bag_tensor(bag, model)) for model in members]
+    return InstanceScores("attention", _mean(values), kind=attention.KIND, comparable=False)
+
+
+def _sparse_inversion(
+    ensemble: Ensemble, bag: Bag, prediction: SlidePrediction, target: int, settings: Explain
+) -> InstanceScores:
+    if prediction.predicted != target:
+        return _nothing("sparse_inversion", bag, "predicted negative: sparse inversion finds no key instances")
+    values, logs = [], {}
+    for fold in prediction.folds:
+        scored, logs[str(fold)] = _invert(ensemble.folds[fold], bag, target, settings)
+        if scored is not None:
+            values.append(scored)
+    log: dict[str, object] = {"folds": logs}
+    if not values:
+        reasons = {str(entry["reason"]) for entry in logs.values()}
+        return _nothing("sparse_inversion", bag, "; ".join(sorted(reasons)), log)
+    score = settings.sparse_inversion.score
+    kind, comparable = sparse_inversion.KIND[score], sparse_inversion.COMPARABLE[score]
+    return InstanceScores("sparse_inversion", _mean(values), kind=kind, comparable=comparable, log=log)
+
+
+def _invert(
+    member: FoldModel, bag: Bag, target: int, settings: Explain
+) -> tuple[NDArray[np.float64] | None, dict[str, object]]:
+    """One fold's scores, or None where its prediction does not hold from the first to the last step."""
+    refined = sparse_inversion.refine(member.model, bag_tensor(bag, member.model), target, settings.sparse_inversion)
+    reason = refined.reason
+    if not reason and not _holds(member, refined, 0, target):
+        reason = "this fold's model predicts otherwise"
+    elif not reason and not _holds(member, refined, -1, target):
+        reason = "the prediction flipped while the bag was refined"
+    log: dict[str, object] = {
+        "log_prob": [round(v, 6) for v in refined.log_prob],
+        "nonzero": [round(v, 6) for v in refined.nonzero],
+        "reason": reason,
+    }
+    if reason:
+        return None, log
+    return sparse_inversion.refined_scores(member.model, refined.features, target, settings.sparse_inversion), log
+
+
+def _holds(member: FoldModel, refined: sparse_inversion.Refinement, step: int, target: int) -> bool:
+    """Whether the bag is still predicted as `target` at a step."""
+    if member.card.threshold is None:
+        return refined.predicted[step] == target
+    return bool(np.exp(refined.log_prob[step]) >= member.card.threshold)
+
+
+def _mean(values: list[NDArray[np.float64]]) -> NDArray[np.float32]:
+    return np.mean(values, axis=0).astype(np.float32)
+
+
+SCORERS = {"attention": _attention, "sparse_inversion": _sparse_inversion}
+"""One for each name that `explain.methods` may hold."""

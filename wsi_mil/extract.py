@@ -1,0 +1,175 @@
+"""Stage `extract`: slide + tiles + encoder → features, shard by shard, going on where a killed run stopped."""
+
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_mil.config import Encoder
+from wsi_mil.encoders import weights_hash
+from wsi_mil.errors import DataError, MissingFileError, SlideReadError, StoreMismatchError
+from wsi_mil.progress import ProgressMeter
+from wsi_mil.records import SlideRow, Status, TileGrid
+from wsi_mil.slides import Slide, open_slide, slide_hash
+from wsi_mil.store import FeatureStore, fingerprint, read_receipt, read_tiles, remove_store, store_path, write_receipt
+
+log = logging.getLogger(__name__)
+
+STAGE_VERSION = 1
+BATCHES_AHEAD = 4
+"""Batches of tiles that are read ahead of the encoder."""
+
+Batch = tuple[NDArray[np.uint8], NDArray[np.bool_]]
+
+
+class Encodes(Protocol):
+    """What is needed of an encoder."""
+
+    dim: int
+
+    def encode(self, tiles: NDArray[np.uint8]) -> NDArray[np.float16]:
+        """Features `(n, dim)` of tiles `(n, height, width, 3)`."""
+        ...
+
+
+def extract_slide(
+    tiles_receipt: Path, row: SlideRow, settings: Encoder, receipt: Path, *, dtype: str, encoder: Callable[[], Encodes], threads: int
+) -> Status:
+    """Encode the tiles of one slide.
+
+    A slide that `tile` could not use keeps its status. A fault of the data becomes a status too.
+
+    Args:
+        tiles_receipt: receipt of `tile`, beside its store.
+        row: the slide; its mpp, reader and hash are taken from the receipt.
+        settings: entry of `encoders`.
+        receipt: to write, last.
+        dtype: number format that the encoder computes in; part of the fingerprint.
+        encoder: makes the encoder; not called where there is nothing left to encode.
+        threads: tiles read at once.
+    """
+    tiled = read_receipt(tiles_receipt)
+    if tiled["status"] != Status.OK:
+        about = {key: tiled[key] for key in ("status", "reason", "warnings")}
+        remove_store(store_path(receipt))
+        write_receipt(receipt, {"slide_id": row.slide_id, **about})
+        return Status(tiled["status"])
+    try:
+        content = _extract(tiles_receipt, row, settings, store_path(receipt), dtype, encoder, threads)
+    except DataError as error:
+        content = {"status": Status.FAILED, "reason": str(error)}
+    write_receipt(receipt, {"slide_id": row.slide_id, "warnings": tiled["warnings"], **content})
+    log.info("%s: %s %s", row.slide_id, content["status"], content.get("reason", ""))
+    return Status(str(content["status"]))
+
+
+def _extract(
+    tiles_receipt: Path, row: SlideRow, settings: Encoder, path: Path, dtype: str, encoder: Callable[[], Encodes], threads: int
+) -> dict[str, object]:
+    tiled, grid = read_receipt(tiles_receipt), read_tiles(store_path(tiles_receipt))
+    attributes = _attributes(tiled, row, settings, dtype)
+    with FeatureStore(path, coords=grid.coords, batch_size=settings.batch_size, attributes=attributes) as store:
+        if store.is_complete:
+            log.info("%s: all %d tiles are encoded already", row.slide_id, len(grid.coords))
+        else:
+            _refuse_changed(row, tiled)
+            made = encoder()
+            store.begin(made.dim)
+            mpp = float(tiled["settings"]["tiling"]["mpp"])
+            with open_slide(row.path, tiled["reader"], mpp=row.mpp) as slide:
+                _encode_rest(slide, grid, mpp, store, made, settings.batch_size, threads)
+        corrupt = int((~store.valid()).sum())
+        dim = store.dim
+    return {**_verdict(corrupt, len(grid.coords), settings), **attributes, "dim": dim, "n_corrupt": corrupt}
+
+
+def _attributes(tiled: dict[str, Any], row: SlideRow, settings: Encoder, dtype: str) -> dict[str, object]:
+    """What goes into the store's attributes: all that decides its content, and the fingerprint over it."""
+    tiling = tiled["settings"]["tiling"]
+    deciding = {
+        "slide_hash": tiled["slide_hash"],
+        "reader": tiled["reader"],
+        "slide_mpp": tiled["mpp"],
+        "mpp": tiling["mpp"],
+        "tile_px": tiling["tile_px"],
+        "tile_px_level0": tiled["tile_px_level0"],
+        "coords_digest": tiled["coords_digest"],
+        "encoder": settings.encoder,
+        "weights_hash": weights_hash(settings.encoder, settings.weights),
+        "dtype": dtype,
+        "batch_size": settings.batch_size,
+        "stage_version": STAGE_VERSION,
+    }
+    return {"slide_id": row.slide_id, **deciding, "fingerprint": fingerprint(deciding)}
+
+
+def _refuse_changed(row: SlideRow, tiled: dict[str, Any]) -> None:
+    if not row.path.is_file():
+        raise MissingFileError(row.path, "no such file")
+    if slide_hash(row.path) != tiled["slide_hash"]:
+        raise StoreMismatchError(row.path, "its bytes changed since it was tiled; run `tile` again, then `extract`")
+
+
+def _verdict(corrupt: int, n: int, settings: Encoder) -> dict[str, object]:
+    if corrupt > settings.max_corrupt * n:
+        return {"status": Status.FAILED, "reason": f"{corrupt} of {n} tiles cannot be read", "n_tiles": n - corrupt}
+    return {"status": Status.OK, "reason": "", "n_tiles": n - corrupt}
+
+
+def _encode_rest(
+    slide: Slide, grid: TileGrid, mpp: float, store: FeatureStore, encoder: Encodes, batch_size: int, threads: int
+) -> None:
+    """Encode what is not yet on disk. Batches never straddle a shard."""
+    n, start = len(grid.coords), store.rows_done
+    with (
+        ThreadPoolExecutor(threads) as pool,
+        ProgressMeter(f"extract {store.path.stem}", total=n, unit="tiles", already=start) as meter,
+    ):
+        for first in range(start, n, store.shard_rows):
+            rows = range(first, min(first + store.shard_rows, n))
+            features = np.zeros((len(rows), store.dim), np.float16)
+            valid = np.zeros(len(rows), bool)
+            for at, (tiles, readable) in _batches(slide, grid, mpp, rows, batch_size, pool):
+                part = slice(at, at + len(tiles))
+                encoded = encoder.encode(tiles)
+                features[part], valid[part] = np.where(readable[:, None], encoded, 0), readable
+                meter.advance(len(tiles))
+            store.append_shard(features, valid)
+
+
+def _batches(
+    slide: Slide, grid: TileGrid, mpp: float, rows: range, batch_size: int, pool: ThreadPoolExecutor
+) -> Iterator[tuple[int, Batch]]:
+    """Batches of `rows` with their offset in it, read ahead in the pool's threads."""
+    size = (grid.tile_px, grid.tile_px)
+
+    def submit(at: int) -> tuple[int, list[Future[NDArray[np.uint8] | None]]]:
+        chosen = rows[at : at + batch_size]
+        return at, [pool.submit(_read_tile, slide, (int(x), int(y)), size, mpp) for x, y in grid.coords[chosen.start : chosen.stop]]
+
+    waiting = iter(range(0, len(rows), batch_size))
+    ahead = [submit(at) for at in islice(waiting, BATCHES_AHEAD)]
+    while ahead:
+        at, futures = ahead.pop(0)
+        yield at, _stacked([future.result() for future in futures], size)
+        ahead += [submit(next_at) for next_at in islice(waiting, 1)]
+
+
+def _read_tile(slide: Slide, location: tuple[int, int], size: tuple[int, int], mpp: float) -> NDArray[np.uint8] | None:
+    try:
+        return slide.read_region(location, size, mpp)
+    except SlideReadError as error:
+        log.warning("tile at %s left out: %s", location, error)
+        return None
+
+
+def _stacked(tiles: list[NDArray[np.uint8] | None], size: tuple[int, int]) -> Batch:
+    """Tiles `(n, height, width, 3)`, black where unreadable, and which are readable `(n,)`."""
+    black = np.zeros((size[1], size[0], 3), np.uint8)
+    readable = np.array([tile is not None for tile in tiles])
+    return np.stack([black if tile is None else tile for tile in tiles]), readable

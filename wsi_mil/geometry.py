@@ -1,0 +1,161 @@
+"""Level, mpp and box arithmetic: the only place where (x, y) and [row, column] meet.
+
+Frames used everywhere: *level 0* means pixels of the slide's finest level, (x, y) from its top-left corner.
+*mpp* is µm per pixel.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+SANE_MPP = (0.05, 10.0)
+"""Outside of this a tag is nonsense (generic TIFFs often carry a printer's resolution) and counts as missing."""
+
+UPSAMPLING_TOLERANCE = 1.1
+"""A slide may be this much coarser than what is asked for: scanners write 0.5021 where 0.5 is meant."""
+
+LEVEL_TOLERANCE = 1.01
+"""A level this little coarser than the target is still read instead of the next finer one."""
+
+
+@dataclass(frozen=True)
+class Mpp:
+    """µm per pixel along x and y."""
+
+    x: float
+    y: float
+
+    def scaled(self, factor: float) -> "Mpp":
+        """Mpp of pixels `factor` times as wide and high."""
+        return Mpp(self.x * factor, self.y * factor)
+
+    @property
+    def area_um2(self) -> float:
+        """µm² that a pixel covers."""
+        return self.x * self.y
+
+
+def footprint(size: tuple[int, int], *, target_mpp: float, slide_mpp: Mpp) -> tuple[float, float]:
+    """(width, height) in level-0 pixels, unrounded, of `size` = (width, height) pixels at `target_mpp`."""
+    return size[0] * target_mpp / slide_mpp.x, size[1] * target_mpp / slide_mpp.y
+
+
+def rounded(size: tuple[float, float]) -> tuple[int, int]:
+    """(width, height) in whole pixels, at least one each."""
+    return max(1, round(size[0])), max(1, round(size[1]))
+
+
+def size_at(dimensions: tuple[int, int], *, slide_mpp: Mpp, target_mpp: float) -> tuple[int, int]:
+    """(width, height) that a slide of `dimensions` level-0 pixels has at `target_mpp`, at least (1, 1)."""
+    return rounded((dimensions[0] * slide_mpp.x / target_mpp, dimensions[1] * slide_mpp.y / target_mpp))
+
+
+def best_level(level_downsamples: Sequence[float], downsample: float) -> int:
+    """Index of the coarsest level that is at least as fine as `downsample` asks for.
+
+    Args:
+        level_downsamples: level-0 pixels per pixel of each level, ascending from 1.
+        downsample: level-0 pixels per pixel wanted; below 1 the answer is level 0.
+    """
+    fine_enough = [i for i, have in enumerate(level_downsamples) if have <= downsample * LEVEL_TOLERANCE]
+    return max(fine_enough, key=lambda i: level_downsamples[i], default=0)
+
+
+def axis_positions(length: int, *, tile: float, stride: float) -> NDArray[np.int64]:
+    """Left (or top) edges, level-0 pixels, of every tile that lies wholly inside `length`.
+
+    Position i is round(i·stride), never accumulated, so there is no drift.
+    """
+    if tile <= 0 or stride <= 0:
+        raise ValueError(f"tile and stride must be positive, got {tile} and {stride}")
+    n = max(0, math.floor((length - tile) / stride) + 2)
+    positions = np.rint(np.arange(n) * stride).astype(np.int64)
+    return positions[positions + max(1, round(tile)) <= length]
+
+
+def crossing(*axes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(x, y) of every pair of an x and a y position, row by row: int64 `(len(xs)·len(ys), 2)`."""
+    xs, ys = axes
+    grid_y, grid_x = np.meshgrid(ys, xs, indexing="ij")
+    return np.stack([grid_x.ravel(), grid_y.ravel()], axis=1)
+
+
+def box_means(
+    image: NDArray[np.bool_] | NDArray[np.float32],
+    coords: NDArray[np.int64],
+    *,
+    box: tuple[float, float],
+    dimensions: tuple[int, int],
+) -> NDArray[np.float64]:
+    """Mean of `image` under each box, exact also where a box cuts through pixels.
+
+    An integral image, read between its corners by bilinear interpolation, is exact for an image that is constant
+    within each pixel.
+
+    Args:
+        image: [height, width] map of the whole slide.
+        coords: `(n, 2)` top-left corners (x, y), level-0 pixels.
+        box: (width, height) of every box, level-0 pixels.
+        dimensions: (width, height) of the slide, level-0 pixels.
+
+    Returns:
+        float64 `(n,)`.
+    """
+    height, width = image.shape
+    to_map = np.array([width / dimensions[0], height / dimensions[1]])
+    integral = np.zeros((height + 1, width + 1))
+    integral[1:, 1:] = np.cumsum(np.cumsum(image, axis=0, dtype=np.float64), axis=1)
+    low = np.clip(coords * to_map, 0, (width, height))
+    high = np.clip((coords + np.asarray(box)) * to_map, 0, (width, height))
+    total = (
+        _bilinear(integral, high[:, 0], high[:, 1])
+        - _bilinear(integral, low[:, 0], high[:, 1])
+        - _bilinear(integral, high[:, 0], low[:, 1])
+        + _bilinear(integral, low[:, 0], low[:, 1])
+    )
+    area = np.prod(np.asarray(box) * to_map)
+    return np.asarray(total / area)
+
+
+def _bilinear(image: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    left = np.minimum(x.astype(np.int64), image.shape[1] - 2)
+    top = np.minimum(y.astype(np.int64), image.shape[0] - 2)
+    right_share, bottom_share = x - left, y - top
+    upper = image[top, left] * (1 - right_share) + image[top, left + 1] * right_share
+    lower = image[top + 1, left] * (1 - right_share) + image[top + 1, left + 1] * right_share
+    return np.asarray(upper * (1 - bottom_share) + lower * bottom_share)
+
+
+def painted(
+    values: NDArray[np.float32],
+    coords: NDArray[np.int64],
+    *,
+    box: tuple[int, int],
+    dimensions: tuple[int, int],
+    shape: tuple[int, int],
+) -> NDArray[np.float32]:
+    """Paint each tile's value over its box; where tiles overlap, their mean; elsewhere NaN.
+
+    Args:
+        values: `(n,)`; NaN values paint nothing.
+        coords: `(n, 2)` top-left corners (x, y), level-0 pixels.
+        box: (width, height) of every tile, level-0 pixels.
+        dimensions: (width, height) of the slide, level-0 pixels.
+        shape: [height, width] of the raster, which covers the whole slide.
+
+    Returns:
+        float32 [height, width].
+    """
+    total = np.zeros(shape, np.float64)
+    count = np.zeros(shape, np.int32)
+    to_map = np.array([shape[1] / dimensions[0], shape[0] / dimensions[1]])
+    low = np.rint(coords * to_map).astype(np.int64)
+    high = np.maximum(np.rint((coords + np.asarray(box)) * to_map).astype(np.int64), low + 1)
+    for value, (left, top), (right, bottom) in zip(values, low, high, strict=True):
+        if np.isfinite(value):
+            total[top:bottom, left:right] += value
+            count[top:bottom, left:right] += 1
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)

@@ -1,0 +1,3 @@
+"""Coords + scores → pictures over the slide, and files for other viewers."""
+
+from wsi_mil.heatmaps.stage import draw_heatmap as draw_heatmap

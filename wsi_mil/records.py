@@ -1,0 +1,114 @@
+"""The frozen records that travel between stages."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Status(StrEnum):
+    """What became of a slide."""
+
+    OK = "ok"
+    EMPTY = "empty"
+    FAILED = "failed"
+
+
+class Role(StrEnum):
+    """What a fold uses a slide for."""
+
+    TRAIN = "train"
+    VAL = "val"
+    TEST = "test"
+
+
+@dataclass(frozen=True)
+class SlideRow:
+    """One row of the cohort sheet.
+
+    Attributes:
+        label: class name, or "" where only a prediction is wanted.
+        mpp: µm per pixel of level 0 that overrides the file's own, or None.
+        overrides: settings of this slide alone, {"tissue.method": …}.
+    """
+
+    slide_id: str
+    path: Path
+    label: str = ""
+    patient_id: str = ""
+    mpp: float | None = None
+    split: str = ""
+    fold: str = ""
+    annotation: Path | None = None
+    overrides: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TileGrid:
+    """Tiles of one slide.
+
+    Attributes:
+        coords: int64 `(n, 2)`, (x, y) of the top-left corner, level-0 pixels.
+        tissue_fraction: float32 `(n,)`, share of the footprint that is tissue.
+        tile_px: side of a tile at the target mpp.
+        tile_px_level0: (width, height) of the footprint, level-0 pixels.
+    """
+
+    coords: NDArray[np.int64]
+    tissue_fraction: NDArray[np.float32]
+    tile_px: int
+    tile_px_level0: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Bag:
+    """All instances of one slide.
+
+    Attributes:
+        features: float16 `(n, d)`, valid tiles only.
+        coords: int64 `(n, 2)`, (x, y), level-0 pixels, row by row with `features`.
+    """
+
+    slide_id: str
+    features: NDArray[np.float16]
+    coords: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class InstanceScores:
+    """What a method says about each instance of a bag.
+
+    Attributes:
+        values: float32 `(n,)` in the order of the bag's `coords`; all NaN where there is nothing to show.
+        kind: what the numbers are, in words.
+        comparable: whether values of different slides may be compared.
+        reason: why there is nothing to show, or "".
+        log: figures about how the scores came about, for the receipt.
+    """
+
+    method: str
+    values: NDArray[np.float32]
+    kind: str
+    comparable: bool
+    reason: str = ""
+    log: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SlidePrediction:
+    """What the models that may speak for a slide say about it.
+
+    Attributes:
+        folds: folds whose models were averaged.
+        probs: probability of each class.
+        threshold: on the positive class's probability (two classes), else None.
+        predicted: index of the predicted class.
+    """
+
+    folds: tuple[int, ...]
+    probs: tuple[float, ...]
+    threshold: float | None
+    predicted: int
+

@@ -1,0 +1,52 @@
+"""OpenSlide: the reader that knows most formats. The only importer of openslide."""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import openslide
+from numpy.typing import NDArray
+
+from wsi_mil.errors import SlideFormatError, SlideReadError
+from wsi_mil.slides.slide import Slide, on_white
+
+_FAULTS = (openslide.OpenSlideError, OSError)
+
+
+class OpenSlideReader(Slide):
+    """A slide through OpenSlide."""
+
+    reader = "openslide"
+
+    def __init__(self, path: Path, mpp_override: float | None):
+        super().__init__(path, mpp_override)
+        self._lock = threading.Lock()
+        self._handle = self._open()
+        self.level_dimensions = tuple(self._handle.level_dimensions)
+        self.level_downsamples = tuple(self._handle.level_downsamples)
+        self.properties = dict(self._handle.properties)
+
+    def close(self) -> None:
+        self._handle.close()
+
+    def _open(self) -> openslide.OpenSlide:
+        try:
+            return openslide.OpenSlide(self.path)
+        except _FAULTS as error:
+            raise SlideFormatError(self.path, f"OpenSlide cannot open it ({error or type(error).__name__})") from error
+
+    def _read_level(self, corner: tuple[int, int], level: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+        handle = self._handle
+        downsample = self.level_downsamples[level]
+        location = (round(corner[0] * downsample), round(corner[1] * downsample))
+        try:
+            return on_white(np.asarray(handle.read_region(location, level, size)))
+        except _FAULTS as error:
+            self._replace(handle)
+            raise SlideReadError(self.path, f"cannot read {size} pixels at {location}, level {level} ({error})") from error
+
+    def _replace(self, broken: openslide.OpenSlide) -> None:
+        """Open the file anew: after an error an OpenSlide handle fails for ever."""
+        with self._lock:
+            if self._handle is broken:
+                self._handle = self._open()

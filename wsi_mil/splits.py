@@ -1,0 +1,219 @@
+"""Who is trained on and who is held out, by patient. Pure but for reading and writing `splits.csv`."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sklearn.model_selection import StratifiedKFold, train_test_split
+
+from wsi_mil.cohort import read_table, write_table
+from wsi_mil.config import Split
+from wsi_mil.errors import StoreError
+from wsi_mil.records import Role, SlideRow
+
+ROLE_PREFIX = "role_"
+SMALLEST_CLASS_OF_TWO_FOLDS = 4
+"""Of three patients one half may hold two out, which leaves one for both training and validation."""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Roles of the labelled slides in every fold.
+
+    Attributes:
+        patients: patient of each slide.
+        labels: class name of each slide.
+        roles: for each fold, the role of each slide.
+    """
+
+    patients: dict[str, str]
+    labels: dict[str, str]
+    roles: tuple[dict[str, Role], ...]
+
+    @property
+    def n_folds(self) -> int:
+        """Number of folds; 1 for a fixed split."""
+        return len(self.roles)
+
+    def slides(self, fold: int, role: Role) -> list[str]:
+        """The slides that `fold` uses for `role`, sorted."""
+        return sorted(slide_id for slide_id, have in self.roles[fold].items() if have is role)
+
+    def restricted(self, slide_ids: set[str]) -> "Splits":
+        """The same without other slides."""
+        patients = {s: p for s, p in self.patients.items() if s in slide_ids}
+        labels = {s: self.labels[s] for s in patients}
+        return Splits(patients, labels, tuple({s: roles[s] for s in patients} for roles in self.roles))
+
+    def placed(self, slide_id: str, patient_id: str) -> "Placement":
+        """Which folds' models may speak for a slide, and what they used its patient for.
+
+        A slide (of a patient) in the splits belongs to the folds that hold its patient out (role test); without
+        such a fold, to those that validated on it, else to those that trained on it. A new patient gets all folds.
+        """
+        of_patient = [self._patient_role(fold, slide_id, patient_id) for fold in range(self.n_folds)]
+        for role in (Role.TEST, Role.VAL, Role.TRAIN):
+            folds = tuple(fold for fold, have in enumerate(of_patient) if have is role)
+            if folds:
+                return Placement(folds, role)
+        return Placement(tuple(range(self.n_folds)), None)
+
+    def _patient_role(self, fold: int, slide_id: str, patient_id: str) -> Role | None:
+        roles = self.roles[fold]
+        if slide_id in roles:
+            return roles[slide_id]
+        return next((roles[s] for s, patient in self.patients.items() if patient == patient_id and s in roles), None)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Folds whose models speak for a slide, and its patient's role there (None: never seen)."""
+
+    folds: tuple[int, ...]
+    role: Role | None
+
+    def is_shown(self, *, include_train: bool) -> bool:
+        """Whether the slide gets scores and pictures: training slides only when asked for."""
+        return self.role is not Role.TRAIN or include_train
+
+
+def draw_splits(rows: Iterable[SlideRow], classes: tuple[str, ...], settings: Split) -> Splits:
+    """Folds of labelled slides.
+
+    With a `split` column there is one fold, with its roles (a validation part is drawn from the training patients
+    where the column has none). With a `fold` column each value is held out once. Otherwise the patients are drawn
+    into `settings.folds` parts, stratified by label. The order of rows and the names of classes change nothing.
+    """
+    rows = sorted(rows, key=lambda row: row.slide_id)
+    patient_class = _patient_classes(rows, classes)
+    if any(row.split for row in rows):
+        roles = [_fixed_roles(rows, patient_class, settings)]
+    else:
+        roles = [_roles_of_fold(held_out, patient_class, settings, k) for k, held_out in enumerate(_parts(rows, patient_class, settings))]
+    patients = {row.slide_id: row.patient_id for row in rows}
+    by_slide = tuple({slide_id: of_patient[patient] for slide_id, patient in patients.items()} for of_patient in roles)
+    return Splits(patients, {row.slide_id: row.label for row in rows}, by_slide)
+
+
+def fold_names(rows: Iterable[SlideRow]) -> list[str]:
+    """Distinct values of the `fold` column, in order."""
+    names = {row.fold for row in rows if row.fold}
+    return sorted(names, key=lambda name: (len(name), name))
+
+
+def n_folds(rows: Iterable[SlideRow], settings: Split) -> int:
+    """How many models are trained for each encoder and model entry."""
+    rows = [row for row in rows if row.label]
+    return 1 if any(row.split for row in rows) else len(fold_names(rows)) or settings.folds
+
+
+def split_faults(rows: list[SlideRow], classes: tuple[str, ...], settings: Split) -> list[str]:
+    """Why no split can be drawn from these labelled slides, row by row or class by class."""
+    by_hand = {column: [row for row in rows if getattr(row, column)] for column in ("split", "fold")}
+    faults = []
+    for column, given in by_hand.items():
+        missing = [row.slide_id for row in rows if not getattr(row, column)] if given else []
+        if missing:
+            faults.append(f"column {column} is empty for labelled slides {', '.join(missing[:5])}: fill it for all or none")
+    if by_hand["split"]:
+        have = {row.split for row in rows}
+        faults += [f"column split has no labelled {role} slide" for role in (Role.TRAIN, Role.TEST) if role not in have]
+        return faults
+    folds = len(fold_names(rows)) or settings.folds
+    if folds < 2:
+        faults.append("column fold has one value only: two folds are the least")
+    return faults + _too_few_patients(rows, classes, folds)
+
+
+def write_splits(path: Path, splits: Splits) -> None:
+    """Write `splits.csv`: `fold` is the first fold that holds the slide out."""
+    columns = ["slide_id", "patient_id", "label", "fold", *(f"{ROLE_PREFIX}{k}" for k in range(splits.n_folds))]
+    rows = []
+    for slide_id in sorted(splits.patients):
+        roles = [of_fold[slide_id] for of_fold in splits.roles]
+        fold = roles.index(Role.TEST) if Role.TEST in roles else ""
+        rows.append([slide_id, splits.patients[slide_id], splits.labels[slide_id], fold, *roles])
+    write_table(path, columns, rows)
+
+
+def read_splits(path: Path) -> Splits:
+    """Read `splits.csv`.
+
+    Raises:
+        StoreError: not such a file, or a patient who is in two parts of a fold.
+    """
+    try:
+        table = read_table(path)
+        columns = [c for c in (table[0] if table else {}) if c.startswith(ROLE_PREFIX)]
+        roles = tuple({row["slide_id"]: Role(row[column]) for row in table} for column in columns)
+        splits = Splits({r["slide_id"]: r["patient_id"] for r in table}, {r["slide_id"]: r["label"] for r in table}, roles)
+    except (OSError, KeyError, ValueError) as error:
+        raise StoreError(path, f"not a splits.csv with slide_id, patient_id, label, {ROLE_PREFIX}0, … ({error!r})") from error
+    if not roles:
+        raise StoreError(path, f"has no rows, or no column {ROLE_PREFIX}0")
+    _refuse_leaks(path, splits)
+    return splits
+
+
+def _refuse_leaks(path: Path, splits: Splits) -> None:
+    for fold, roles in enumerate(splits.roles):
+        of_patient: dict[str, Role] = {}
+        for slide_id, role in roles.items():
+            patient = splits.patients[slide_id]
+            if of_patient.setdefault(patient, role) is not role:
+                raise StoreError(path, f"fold {fold}: patient {patient!r} is in both {of_patient[patient]} and {role}")
+
+
+def _patient_classes(rows: list[SlideRow], classes: tuple[str, ...]) -> dict[str, int]:
+    """Class of each patient: the last (the most positive) of its slides', patients sorted."""
+    found: dict[str, int] = {}
+    for row in sorted(rows, key=lambda row: row.patient_id):
+        found[row.patient_id] = max(found.get(row.patient_id, 0), classes.index(row.label))
+    return found
+
+
+def _parts(rows: list[SlideRow], patient_class: dict[str, int], settings: Split) -> list[set[str]]:
+    """Patients held out by each fold."""
+    names = fold_names(rows)
+    if names:
+        return [{row.patient_id for row in rows if row.fold == name} for name in names]
+    patients, labels = list(patient_class), list(patient_class.values())
+    folds = StratifiedKFold(settings.folds, shuffle=True, random_state=settings.seed).split(patients, labels)
+    return [{patients[i] for i in held_out} for _, held_out in folds]
+
+
+def _roles_of_fold(held_out: set[str], patient_class: dict[str, int], settings: Split, fold: int) -> dict[str, Role]:
+    others = {patient: label for patient, label in patient_class.items() if patient not in held_out}
+    validation = _validation_part(others, settings, fold)
+    return {p: Role.TEST if p in held_out else Role.VAL if p in validation else Role.TRAIN for p in patient_class}
+
+
+def _validation_part(patient_class: dict[str, int], settings: Split, fold: int) -> set[str]:
+    """Patients for early stopping and threshold, stratified, at least one of each class."""
+    patients, labels = list(patient_class), list(patient_class.values())
+    n_classes = len(set(labels))
+    size = min(max(n_classes, round(settings.validation * len(patients))), len(patients) - n_classes)
+    drawn = train_test_split(patients, test_size=size, stratify=labels, random_state=np.random.RandomState([settings.seed, fold]))
+    return set(drawn[1])
+
+
+def _fixed_roles(rows: list[SlideRow], patient_class: dict[str, int], settings: Split) -> dict[str, Role]:
+    roles = {row.patient_id: Role(row.split) for row in rows}
+    if Role.VAL not in roles.values():
+        train = {p: label for p, label in patient_class.items() if roles[p] is Role.TRAIN}
+        roles.update(dict.fromkeys(_validation_part(train, settings, 0), Role.VAL))
+    return {patient: roles[patient] for patient in patient_class}
+
+
+def _too_few_patients(rows: list[SlideRow], classes: tuple[str, ...], folds: int) -> list[str]:
+    """Every fold needs a patient of each class to test on; the largest part must leave two, to train and validate on."""
+    counts = {name: 0 for name in classes}
+    for index in _patient_classes(rows, classes).values():
+        counts[classes[index]] += 1
+    least = SMALLEST_CLASS_OF_TWO_FOLDS if folds == 2 else folds
+    return [
+        f"class {name!r} has {n} patients, fewer than the {least} that {folds} folds need (test, train and validation)"
+        for name, n in counts.items()
+        if n < least
+    ]

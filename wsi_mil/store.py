@@ -1,0 +1,273 @@
+"""Records ↔ Zarr stores, fingerprints and receipts. The only importer of zarr.
+
+A store is a Zarr v3 group beside its receipt, `{slide_id}.zarr` beside `{slide_id}.json`. Whole stores are written
+aside and renamed; feature stores grow shard by shard and say in their own attributes how far they are.
+"""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import zarr
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from wsi_mil.errors import IncompleteStoreError, StoreError
+from wsi_mil.records import Bag, InstanceScores, TileGrid
+
+CHUNK_ROWS = 256
+MIN_SHARD_ROWS = 2048
+MAX_SHARDS = 8
+
+
+def store_path(receipt: Path) -> Path:
+    """Where the store of a receipt lies."""
+    return receipt.with_suffix(".zarr")
+
+
+def write_receipt(path: Path, content: Mapping[str, object]) -> None:
+    """Write JSON aside, then rename: the same content gives the same bytes; NaN becomes null."""
+    write_text(path, json.dumps(_plain(content), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file aside, then rename."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file aside, then rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(content)
+    os.replace(part, path)
+
+
+def read_receipt(path: Path) -> dict[str, Any]:
+    """What a receipt says.
+
+    Raises:
+        StoreError: no such receipt, or not JSON.
+    """
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise StoreError(path, f"not a readable receipt ({error}); run its stage again") from error
+
+
+def fingerprint(content: Mapping[str, object]) -> str:
+    """sha256 over canonical JSON of everything that decides a store's content."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def array_digest(array: NDArray[Any]) -> str:
+    """sha256 over an array's bytes."""
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def remove_store(path: Path) -> None:
+    """Take away what an earlier run left."""
+    if path.exists():
+        shutil.rmtree(path)
+
+
+def write_tiles(path: Path, grid: TileGrid, thumbnail: NDArray[np.uint8], attributes: Mapping[str, object]) -> None:
+    """Write a slide's tiles with its thumbnail [height, width, 3], which later stages draw on."""
+    arrays = {"coords": grid.coords, "tissue_fraction": grid.tissue_fraction, "thumbnail": thumbnail}
+    geometry = {"tile_px": grid.tile_px, "tile_px_level0": list(grid.tile_px_level0)}
+    _write_whole(path, arrays, {**attributes, **geometry})
+
+
+def read_tiles(path: Path) -> TileGrid:
+    """The tiles of a slide."""
+    group = _open(path)
+    width, height = group.attrs["tile_px_level0"]
+    return TileGrid(
+        coords=_array(group, "coords"),
+        tissue_fraction=_array(group, "tissue_fraction"),
+        tile_px=int(group.attrs["tile_px"]),
+        tile_px_level0=(int(width), int(height)),
+    )
+
+
+def read_thumbnail(path: Path) -> NDArray[np.uint8]:
+    """The picture of the whole slide kept with its tiles, [height, width, 3]."""
+    return _array(_open(path), "thumbnail")
+
+
+def shard_rows(n: int, batch_size: int) -> int:
+    """Rows of a shard: the larger of 2,048 and an eighth of `n`, up to a multiple of chunk and batch."""
+    unit = math.lcm(CHUNK_ROWS, batch_size)
+    return math.ceil(max(MIN_SHARD_ROWS, math.ceil(n / MAX_SHARDS)) / unit) * unit
+
+
+class FeatureStore:
+    """Features of one slide, written shard by shard by one process at a time.
+
+    A context manager: entering takes the store's lock, and waits for a writer that is still alive. What lies there
+    of the same fingerprint is gone on with; anything else is replaced on `begin`.
+    """
+
+    def __init__(self, path: Path, *, coords: NDArray[np.int64], batch_size: int, attributes: Mapping[str, object]):
+        """`attributes` go to the store's root and must hold "fingerprint"."""
+        self.path, self.coords, self.attributes = path, coords, dict(attributes)
+        self.shard_rows = shard_rows(len(coords), batch_size)
+        self._lock = FileLock(path.with_name(f".{path.stem}.lock"))
+        self._group: zarr.Group | None = None
+
+    def __enter__(self) -> Self:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock.acquire()
+        self._group = self._open_same()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    @property
+    def rows_done(self) -> int:
+        """Rows that are safely on disk: whole shards, or all."""
+        shards = int(self._group.attrs["shards_done"]) if self._group else 0  # type: ignore[call-overload]
+        return min(shards * self.shard_rows, len(self.coords))
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether there is nothing left to encode."""
+        return self._group is not None and self.rows_done == len(self.coords)
+
+    @property
+    def dim(self) -> int:
+        """Length of a feature vector."""
+        return int(self._features().shape[1])
+
+    def begin(self, dim: int) -> None:
+        """Make the store, unless one of the same content is there to go on with."""
+        if self._group is None:
+            self._create(dim)
+            self._group = self._open_same()
+
+    def append_shard(self, features: NDArray[np.float16], valid: NDArray[np.bool_]) -> None:
+        """Write the next shard: `(shard_rows, dim)`, fewer rows only for the last one."""
+        start = self.rows_done
+        stop = min(start + self.shard_rows, len(self.coords))
+        if features.shape != (stop - start, self.dim):
+            raise ValueError(f"the next shard is {(stop - start, self.dim)}, got {features.shape}")
+        self._features()[start:stop] = features
+        self._begun()["valid"][start:stop] = valid  # type: ignore[index]
+        self._begun().attrs["shards_done"] = math.ceil(stop / self.shard_rows)
+
+    def valid(self) -> NDArray[np.bool_]:
+        """Which tiles could be read."""
+        return _array(self._begun(), "valid")
+
+    def _begun(self) -> zarr.Group:
+        if self._group is None:
+            raise IncompleteStoreError(self.path, "not begun")
+        return self._group
+
+    def _features(self) -> zarr.Array[Any]:
+        return self._begun()["features"]  # type: ignore[return-value]
+
+    def _open_same(self) -> zarr.Group | None:
+        """The store on disk, if it is of this very content, finished or not."""
+        try:
+            group = zarr.open_group(self.path, mode="r+", zarr_format=3)
+        except (FileNotFoundError, ValueError):
+            return None
+        return group if group.attrs.get("fingerprint") == self.attributes["fingerprint"] else None
+
+    def _create(self, dim: int) -> None:
+        part = _aside(self.path)
+        group = zarr.open_group(part, mode="w", zarr_format=3, attributes={**self.attributes, "shards_done": 0})
+        n, rows = len(self.coords), self.shard_rows
+        _create(group, "coords", self.coords)
+        for name, shape, dtype in (("features", (n, dim), "float16"), ("valid", (n,), "bool")):
+            chunk, shard = (CHUNK_ROWS, *shape[1:]), (rows, *shape[1:])
+            group.create_array(name, shape=shape, dtype=dtype, chunks=chunk, shards=shard)
+        _swap(part, self.path)
+
+
+def read_bag(receipt: Path) -> Bag:
+    """The features of a slide, valid tiles only.
+
+    Raises:
+        IncompleteStoreError: the store was never finished.
+    """
+    path, slide_id = store_path(receipt), receipt.name.removesuffix(".json")
+    group = _open(path)
+    valid, coords = _array(group, "valid"), _array(group, "coords")
+    rows = group["features"].shards[0]  # type: ignore[union-attr, index]
+    if int(group.attrs["shards_done"]) * rows < len(coords):  # type: ignore[call-overload]
+        raise IncompleteStoreError(path, "not all shards are written; run `extract` again")
+    return Bag(slide_id, _array(group, "features")[valid], coords[valid])
+
+
+def read_attributes(path: Path) -> dict[str, Any]:
+    """A store's root attributes."""
+    return dict(_open(path).attrs)
+
+
+def write_scores(path: Path, coords: NDArray[np.int64], scores: list[InstanceScores], attributes: Mapping[str, object]) -> None:
+    """Write one float32 array per method beside the coords they belong to."""
+    _write_whole(path, {"coords": coords, **{s.method: s.values for s in scores}}, attributes)
+
+
+def read_scores(path: Path, method: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Coords `(n, 2)`, level-0 pixels, and a method's values `(n,)`."""
+    group = _open(path)
+    return _array(group, "coords"), _array(group, method)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _open(path: Path) -> zarr.Group:
+    try:
+        return zarr.open_group(path, mode="r", zarr_format=3)
+    except (FileNotFoundError, ValueError) as error:
+        raise StoreError(path, f"no readable store ({error}); run its stage again") from error
+
+
+def _array(group: zarr.Group, name: str) -> NDArray[Any]:
+    try:
+        return np.asarray(group[name][...])  # type: ignore[index]
+    except KeyError as error:
+        raise StoreError(Path(str(group.store_path)), f"has no array {name!r}") from error
+
+
+def _write_whole(path: Path, arrays: Mapping[str, NDArray[Any]], attributes: Mapping[str, object]) -> None:
+    part = _aside(path)
+    group = zarr.open_group(part, mode="w", zarr_format=3, attributes=dict(attributes))
+    for name, values in arrays.items():
+        _create(group, name, values)
+    _swap(part, path)
+
+
+def _create(group: zarr.Group, name: str, values: NDArray[Any]) -> None:
+    """One chunk an array: whole arrays are small, and are read whole."""
+    chunks = tuple(max(1, side) for side in values.shape)
+    array = group.create_array(name, shape=values.shape, dtype=values.dtype, chunks=chunks)
+    array[...] = values
+
+
+def _aside(path: Path) -> Path:
+    part = path.with_name(f".{path.name}.part")
+    remove_store(part)
+    part.parent.mkdir(parents=True, exist_ok=True)
+    return part
+
+
+def _swap(part: Path, path: Path) -> None:
+    remove_store(path)
+    os.replace(part, path)

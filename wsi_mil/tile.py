@@ -1,0 +1,135 @@
+"""Stage `tile`: slide → tissue mask → grid → store and receipt."""
+
+import io
+import logging
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from shapely.geometry.base import BaseGeometry
+
+from wsi_mil.annotations import feature_collection, rings
+from wsi_mil.config import TileSettings
+from wsi_mil.errors import DataError
+from wsi_mil.geometry import Mpp
+from wsi_mil.records import SlideRow, Status, TileGrid
+from wsi_mil.slides import Slide, open_slide, slide_hash
+from wsi_mil.store import array_digest, remove_store, store_path, write_bytes, write_receipt, write_text, write_tiles
+from wsi_mil.tiles import tile_grid
+from wsi_mil.tissue import outline, tissue_mask
+
+log = logging.getLogger(__name__)
+
+STAGE_VERSION = 1
+THUMBNAIL_PX = 2048
+"""Longest side of the thumbnail kept with the tiles."""
+
+SUSPICIOUS_TISSUE = (0.001, 0.95)
+"""A mask that covers less or more of the slide than this is worth a look."""
+
+TISSUE_COLOUR, TILE_COLOUR = (0, 140, 60), (40, 90, 200)
+
+
+def tile_slide(row: SlideRow, settings: TileSettings, receipt: Path) -> Status:
+    """Tile one slide and write receipt, store, outline (GeoJSON) and QC picture.
+
+    A fault of the data becomes the receipt's status and reason; nothing of an earlier run is left beside it.
+    """
+    receipt.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        content = _tile(row, settings, receipt)
+    except DataError as error:
+        remove_store(store_path(receipt))
+        for suffix in (".geojson", ".png"):
+            receipt.with_suffix(suffix).unlink(missing_ok=True)
+        content = {"status": Status.FAILED, "reason": str(error), "warnings": []}
+    stamp = {"slide_id": row.slide_id, "settings": settings.model_dump(mode="json"), "stage_version": STAGE_VERSION}
+    write_receipt(receipt, {**content, **stamp})
+    log.info("%s: %s %s", row.slide_id, content["status"], content["reason"])
+    return Status(str(content["status"]))
+
+
+def _tile(row: SlideRow, settings: TileSettings, receipt: Path) -> dict[str, object]:
+    with open_slide(row.path, settings.tiling.reader, mpp=row.mpp) as slide:
+        slide.refuse_coarser(settings.tiling.mpp)
+        overview = slide.read_overview(settings.tissue.mpp)
+        thumbnail = slide.read_overview(max(_extent_um(slide)) / THUMBNAIL_PX)
+    mask_mpp = _mpp_of(overview, slide)
+    mask = tissue_mask(overview, settings.tissue, mask_mpp)
+    grid = tile_grid(slide.dimensions, mask, settings.tiling, slide.mpp)
+    region = outline(mask, dimensions=slide.dimensions)
+    write_tiles(store_path(receipt), grid, thumbnail, {"slide_id": row.slide_id, "dimensions": list(slide.dimensions)})
+    write_text(receipt.with_suffix(".geojson"), _tissue_geojson(region))
+    write_bytes(receipt.with_suffix(".png"), _qc_picture(thumbnail, region, grid, slide.dimensions))
+    return {
+        **_about(slide),
+        "status": Status.OK if len(grid.coords) else Status.EMPTY,
+        "reason": "" if len(grid.coords) else _why_empty(mask, settings),
+        "warnings": _warnings(slide, settings, float(mask.mean())),
+        "slide_hash": slide_hash(row.path),
+        "tissue_area_um2": float(mask.sum()) * mask_mpp.area_um2,
+        "tissue_share": float(mask.mean()),
+        "n_tiles": len(grid.coords),
+        "tile_px_level0": list(grid.tile_px_level0),
+        "coords_digest": array_digest(grid.coords),
+    }
+
+
+def _about(slide: Slide) -> dict[str, object]:
+    return {
+        "reader": slide.reader,
+        "dimensions": list(slide.dimensions),
+        "level_dimensions": [list(d) for d in slide.level_dimensions],
+        "level_downsamples": list(slide.level_downsamples),
+        "mpp": [slide.mpp.x, slide.mpp.y],
+        "mpp_source": slide.mpp_source,
+    }
+
+
+def _extent_um(slide: Slide) -> tuple[float, float]:
+    """(width, height) of the slide in µm."""
+    return slide.dimensions[0] * slide.mpp.x, slide.dimensions[1] * slide.mpp.y
+
+
+def _mpp_of(overview: NDArray[np.uint8], slide: Slide) -> Mpp:
+    """µm per pixel of a picture of the whole slide."""
+    width, height = slide.dimensions
+    return Mpp(slide.mpp.x * width / overview.shape[1], slide.mpp.y * height / overview.shape[0])
+
+
+def _why_empty(mask: NDArray[np.bool_], settings: TileSettings) -> str:
+    if not mask.any():
+        return "no tissue found"
+    return f"no tile of {settings.tiling.tile_px} px at {settings.tiling.mpp:g} µm holds {settings.tiling.min_tissue:.0%} tissue"
+
+
+def _warnings(slide: Slide, settings: TileSettings, tissue_share: float) -> list[str]:
+    found, coarsest = [], max(slide.mpp.x, slide.mpp.y)
+    if coarsest > settings.tiling.mpp:
+        found.append(f"level 0 has {coarsest:.4g} µm per pixel: tiles at {settings.tiling.mpp:g} are enlarged a little")
+    low, high = SUSPICIOUS_TISSUE
+    if settings.tissue.method != "none" and not low <= tissue_share <= high:
+        found.append(f"tissue covers {tissue_share:.2%} of the slide: look at its QC picture")
+    return found
+
+
+def _tissue_geojson(region: BaseGeometry) -> str:
+    about: dict[str, object] = {"objectType": "annotation", "classification": {"name": "Tissue", "color": list(TISSUE_COLOUR)}}
+    return feature_collection([] if region.is_empty else [region], [] if region.is_empty else [about])
+
+
+def _qc_picture(
+    thumbnail: NDArray[np.uint8], region: BaseGeometry, grid: TileGrid, dimensions: tuple[int, int]
+) -> bytes:
+    """PNG of the slide with the tissue's outline and every tile."""
+    image = Image.fromarray(thumbnail).convert("RGB")
+    draw = ImageDraw.Draw(image)
+    scale = np.array([image.width / dimensions[0], image.height / dimensions[1]])
+    for corner in grid.coords:
+        draw.rectangle([*(corner * scale), *((corner + np.array(grid.tile_px_level0)) * scale)], outline=TILE_COLOUR)
+    for ring in rings(region):
+        draw.line([(float(x), float(y)) for x, y in ring * scale], fill=TISSUE_COLOUR, width=3)
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
