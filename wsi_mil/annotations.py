@@ -23,7 +23,7 @@ def read_annotation(path: Path) -> BaseGeometry:
     """
     try:
         polygons = _asap_polygons(path) if path.suffix.lower() == ".xml" else _geojson_polygons(path)
-    except (OSError, ValueError, KeyError, TypeError, ElementTree.ParseError, shapely.errors.ShapelyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ElementTree.ParseError, shapely.errors.ShapelyError) as error:
         raise AnnotationError(path, f"neither GeoJSON nor ASAP XML with polygons ({error})") from error
     return shapely.union_all([shapely.make_valid(polygon) for polygon in polygons])
 
@@ -74,7 +74,10 @@ def _asap_polygons(path: Path) -> list[BaseGeometry]:
         raise ValueError(f"root element is {root.tag}, expected ASAP_Annotations")
     found = [a for a in root.iter("Annotation") if a.get("Type") in ASAP_SHAPES]
     corners = [
-        [(float(c.attrib["X"]), float(c.attrib["Y"])) for c in sorted(a.iter("Coordinate"), key=lambda c: float(c.attrib["Order"]))]
+        [
+            (float(c.attrib["X"]), float(c.attrib["Y"]))
+            for c in sorted(a.iter("Coordinate"), key=lambda c: float(c.attrib["Order"]))
+        ]
         for a in found
     ]
     return [shapely.Polygon(ring) for ring in corners if len(ring) > 2]

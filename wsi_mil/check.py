@@ -145,9 +145,7 @@ def _n_folds(config: Config, sheet: Sheet) -> int:
 
 def _warnings(config: Config, sheet: Sheet) -> list[str]:
     found = [
-        f"slide {row.slide_id}: {row.path} is gone; what was made from it is used"
-        for row in sheet.rows
-        if not row.path.is_file()
+        f"slide {row.slide_id}: {row.path} is gone; what was made from it is used" for row in sheet.rows if not row.path.is_file()
     ]
     if config.splits is not None:
         known = read_splits(config.splits).patients

@@ -1,6 +1,5 @@
 """Model ↔ safetensors and JSON: a folder that rebuilds the model by itself."""
 
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -45,7 +44,7 @@ def write_checkpoint(folder: Path, model: MILModel, card: ModelCard) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f".{WEIGHTS}.part"
     save_file({name: value.cpu().contiguous() for name, value in model.state_dict().items()}, part)
-    os.replace(part, folder / WEIGHTS)
+    part.replace(folder / WEIGHTS)
     write_receipt(folder / CONFIG, {**asdict(card), "settings": card.settings.model_dump(mode="json")})
 
 
@@ -62,6 +61,8 @@ def read_checkpoint(folder: Path, device: torch.device) -> tuple[MILModel, Model
 
 def refuse_other_encoder(card: ModelCard, features: dict[str, object], path: Path) -> None:
     """Raise StoreMismatchError where features were made otherwise than those that the model was trained on."""
-    differing = [f"{key} {features.get(key)!r}, trained on {want!r}" for key, want in card.encoder.items() if features.get(key) != want]
+    differing = [
+        f"{key} {features.get(key)!r}, trained on {want!r}" for key, want in card.encoder.items() if features.get(key) != want
+    ]
     if differing:
         raise StoreMismatchError(path, f"features do not fit the model: {'; '.join(differing)}")

@@ -46,7 +46,9 @@ def _main(version: Annotated[bool, typer.Option("--version", help="print the ver
 
 @app.command()
 def check(
-    config: Annotated[Optional[Path], typer.Argument(help="config.yaml; without it, JSON or YAML is read from standard input")] = None,
+    config: Annotated[
+        Optional[Path], typer.Argument(help="config.yaml; without it, JSON or YAML is read from standard input")
+    ] = None,
 ) -> None:
     """Find every fault in a configuration and its sheet, before anything runs."""
     import yaml
@@ -71,11 +73,15 @@ def check(
 
 @app.command()
 def tile(
-    slide: Annotated[Path, typer.Option(help="the slide file")], row: Row, settings: SettingsJson, receipt: Receipt, threads: Threads = 1
+    slide: Annotated[Path, typer.Option(help="the slide file")],
+    row: Row,
+    settings: SettingsJson,
+    receipt: Receipt,
+    threads: Threads = 1,
 ) -> None:
     """Find tissue in a slide and lay tiles over it."""
     limit_threads(threads)
-    from wsi_mil.config import Tissue, TileSettings, Tiling, parse_settings
+    from wsi_mil.config import TileSettings, Tiling, Tissue, parse_settings
     from wsi_mil.tile import tile_slide
 
     values, parsed = json.loads(settings), _row(row, path=slide)
@@ -267,7 +273,9 @@ def demo_cohort(
     out: Annotated[Path, typer.Argument(help="folder to make")],
     slides: Annotated[int, typer.Option(min=4, help="how many slides, half of them with a lesion")] = 24,
     seed: Annotated[int, typer.Option(min=0, help="same seed, same bytes")] = 0,
-    texture: Annotated[Optional[Path], typer.Option(help="slide to take the texture from; without it a public one is fetched")] = None,
+    texture: Annotated[
+        Optional[Path], typer.Option(help="slide to take the texture from; without it a public one is fetched")
+    ] = None,
 ) -> None:
     """Make a cohort of slides with known lesions from real tissue."""
     from wsi_mil.demo import create_demo_cohort

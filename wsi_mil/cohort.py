@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,8 +10,8 @@ from typing import Any
 
 from wsi_mil.config import Tissue, nearest, parse_settings
 from wsi_mil.errors import ConfigError
-from wsi_mil.records import Role, SlideRow, Status
 from wsi_mil.geometry import SANE_MPP
+from wsi_mil.records import Role, SlideRow, Status
 
 REQUIRED = ("slide_id", "path", "label")
 OPTIONAL = ("patient_id", "mpp", "split", "fold", "annotation")
@@ -135,7 +134,7 @@ def write_table(path: Path, columns: list[str], rows: Iterable[Iterable[object]]
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(rows)
-    os.replace(part, path)
+    part.replace(path)
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
@@ -171,7 +170,7 @@ def _cell_faults(cells: dict[str, str], classes: tuple[str, ...], seen: dict[str
     if cells.get("mpp") and not _is_sane_mpp(cells["mpp"]):
         faults.append(f"mpp {cells['mpp']!r} is not a number from {SANE_MPP[0]:g} to {SANE_MPP[1]:g} (µm per pixel)")
     if cells.get("split") and cells["split"] not in list(Role):
-        faults.append(f"split {cells['split']!r}{nearest(cells['split'], list(Role))}")
+        faults.append(f"split {cells['split']!r}{nearest(cells['split'], [role.value for role in Role])}")
     return faults + _override_faults(cells)
 
 

@@ -130,7 +130,7 @@ class Heatmap(Settings):
     """How scores are drawn."""
 
     colormap: str = Field("inferno", description="any matplotlib colour map")
-    opacity: float = Field(0.6, gt=0, le=1, description="of the tiles over the slide")
+    opacity: float = Field(0.75, gt=0, le=1, description="of the hottest tile; a quarter of it for the coldest")
 
 
 class Report(Settings):
@@ -182,7 +182,8 @@ def parse_settings(model: type[T], values: object, *, where: str = "") -> T:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise ConfigError([where + _fault(model, dict(e)) for e in error.errors()]) from error
+        errors = [dict(e) for e in error.errors()]
+        raise ConfigError([where + _fault(model, e) for e in errors if not _follows(e, errors)]) from error
 
 
 def parse_model(values: object, *, where: str = "") -> Model:
@@ -194,6 +195,12 @@ def nearest(name: str, known: list[str]) -> str:
     """'; did you mean …?' for a misspelt name, or the names there are."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}" if known else ""
+
+
+def _follows(error: dict[str, Any], errors: list[dict[str, Any]]) -> bool:
+    """Whether a list is too short only because of faults in its items."""
+    depth = len(error["loc"])
+    return error["type"] == "too_short" and any(e["loc"][:depth] == error["loc"] and e is not error for e in errors)
 
 
 def _fault(model: type[Settings], error: dict[str, Any]) -> str:

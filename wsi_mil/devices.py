@@ -1,5 +1,7 @@
 """Which device computes, and in which number format it is fast."""
 
+from pathlib import Path
+
 import torch
 
 from wsi_mil.errors import WsiMilError
@@ -44,7 +46,7 @@ def set_threads(threads: int) -> None:
 def _cpu_has_bfloat16() -> bool:
     """Whether the CPU multiplies bfloat16 itself (avx512_bf16 or AMX); emulated it is slower than float32."""
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
+        with Path("/proc/cpuinfo").open(encoding="utf-8") as file:
             flags = next((line for line in file if line.startswith("flags")), "").split()
     except OSError:
         return False

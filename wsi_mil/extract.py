@@ -38,7 +38,14 @@ class Encodes(Protocol):
 
 
 def extract_slide(
-    tiles_receipt: Path, row: SlideRow, settings: Encoder, receipt: Path, *, dtype: str, encoder: Callable[[], Encodes], threads: int
+    tiles_receipt: Path,
+    row: SlideRow,
+    settings: Encoder,
+    receipt: Path,
+    *,
+    dtype: str,
+    encoder: Callable[[], Encodes],
+    threads: int,
 ) -> Status:
     """Encode the tiles of one slide.
 
@@ -150,7 +157,9 @@ def _batches(
 
     def submit(at: int) -> tuple[int, list[Future[NDArray[np.uint8] | None]]]:
         chosen = rows[at : at + batch_size]
-        return at, [pool.submit(_read_tile, slide, (int(x), int(y)), size, mpp) for x, y in grid.coords[chosen.start : chosen.stop]]
+        return at, [
+            pool.submit(_read_tile, slide, (int(x), int(y)), size, mpp) for x, y in grid.coords[chosen.start : chosen.stop]
+        ]
 
     waiting = iter(range(0, len(rows), batch_size))
     ahead = [submit(at) for at in islice(waiting, BATCHES_AHEAD)]

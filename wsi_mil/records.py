@@ -83,6 +83,7 @@ class InstanceScores:
     Attributes:
         values: float32 `(n,)` in the order of the bag's `coords`; all NaN where there is nothing to show.
         kind: what the numbers are, in words.
+        unit: "share" (sums to 1 over the slide) or "log_odds" (of the class shown).
         comparable: whether values of different slides may be compared.
         reason: why there is nothing to show, or "".
         log: figures about how the scores came about, for the receipt.
@@ -91,6 +92,7 @@ class InstanceScores:
     method: str
     values: NDArray[np.float32]
     kind: str
+    unit: str
     comparable: bool
     reason: str = ""
     log: dict[str, object] = field(default_factory=dict)
@@ -111,4 +113,3 @@ class SlidePrediction:
     probs: tuple[float, ...]
     threshold: float | None
     predicted: int
-

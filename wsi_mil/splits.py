@@ -90,7 +90,10 @@ def draw_splits(rows: Iterable[SlideRow], classes: tuple[str, ...], settings: Sp
     if any(row.split for row in rows):
         roles = [_fixed_roles(rows, patient_class, settings)]
     else:
-        roles = [_roles_of_fold(held_out, patient_class, settings, k) for k, held_out in enumerate(_parts(rows, patient_class, settings))]
+        roles = [
+            _roles_of_fold(held_out, patient_class, settings, k)
+            for k, held_out in enumerate(_parts(rows, patient_class, settings))
+        ]
     patients = {row.slide_id: row.patient_id for row in rows}
     by_slide = tuple({slide_id: of_patient[patient] for slide_id, patient in patients.items()} for of_patient in roles)
     return Splits(patients, {row.slide_id: row.label for row in rows}, by_slide)
@@ -208,7 +211,7 @@ def _fixed_roles(rows: list[SlideRow], patient_class: dict[str, int], settings: 
 
 def _too_few_patients(rows: list[SlideRow], classes: tuple[str, ...], folds: int) -> list[str]:
     """Every fold needs a patient of each class to test on; the largest part must leave two, to train and validate on."""
-    counts = {name: 0 for name in classes}
+    counts = dict.fromkeys(classes, 0)
     for index in _patient_classes(rows, classes).values():
         counts[classes[index]] += 1
     least = SMALLEST_CLASS_OF_TWO_FOLDS if folds == 2 else folds

@@ -7,7 +7,6 @@ aside and renamed; feature stores grow shard by shard and say in their own attri
 import hashlib
 import json
 import math
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,7 +45,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     part.write_bytes(content)
-    os.replace(part, path)
+    part.replace(path)
 
 
 def read_receipt(path: Path) -> dict[str, Any]:
@@ -79,7 +78,7 @@ def remove_store(path: Path) -> None:
 
 def write_tiles(path: Path, grid: TileGrid, thumbnail: NDArray[np.uint8], attributes: Mapping[str, object]) -> None:
     """Write a slide's tiles with its thumbnail [height, width, 3], which later stages draw on."""
-    arrays = {"coords": grid.coords, "tissue_fraction": grid.tissue_fraction, "thumbnail": thumbnail}
+    arrays: dict[str, NDArray[Any]] = {"coords": grid.coords, "tissue_fraction": grid.tissue_fraction, "thumbnail": thumbnail}
     geometry = {"tile_px": grid.tile_px, "tile_px_level0": list(grid.tile_px_level0)}
     _write_whole(path, arrays, {**attributes, **geometry})
 
@@ -87,11 +86,12 @@ def write_tiles(path: Path, grid: TileGrid, thumbnail: NDArray[np.uint8], attrib
 def read_tiles(path: Path) -> TileGrid:
     """The tiles of a slide."""
     group = _open(path)
-    width, height = group.attrs["tile_px_level0"]
+    about = _attributes(group)
+    width, height = about["tile_px_level0"]
     return TileGrid(
         coords=_array(group, "coords"),
         tissue_fraction=_array(group, "tissue_fraction"),
-        tile_px=int(group.attrs["tile_px"]),
+        tile_px=int(about["tile_px"]),
         tile_px_level0=(int(width), int(height)),
     )
 
@@ -116,7 +116,8 @@ class FeatureStore:
 
     def __init__(self, path: Path, *, coords: NDArray[np.int64], batch_size: int, attributes: Mapping[str, object]):
         """`attributes` go to the store's root and must hold "fingerprint"."""
-        self.path, self.coords, self.attributes = path, coords, dict(attributes)
+        self.path, self.coords = path, coords
+        self.attributes: dict[str, Any] = dict(attributes)
         self.shard_rows = shard_rows(len(coords), batch_size)
         self._lock = FileLock(path.with_name(f".{path.stem}.lock"))
         self._group: zarr.Group | None = None
@@ -133,7 +134,7 @@ class FeatureStore:
     @property
     def rows_done(self) -> int:
         """Rows that are safely on disk: whole shards, or all."""
-        shards = int(self._group.attrs["shards_done"]) if self._group else 0  # type: ignore[call-overload]
+        shards = int(_attributes(self._group)["shards_done"]) if self._group else 0
         return min(shards * self.shard_rows, len(self.coords))
 
     @property
@@ -203,14 +204,14 @@ def read_bag(receipt: Path) -> Bag:
     group = _open(path)
     valid, coords = _array(group, "valid"), _array(group, "coords")
     rows = group["features"].shards[0]  # type: ignore[union-attr, index]
-    if int(group.attrs["shards_done"]) * rows < len(coords):  # type: ignore[call-overload]
+    if int(_attributes(group)["shards_done"]) * rows < len(coords):
         raise IncompleteStoreError(path, "not all shards are written; run `extract` again")
     return Bag(slide_id, _array(group, "features")[valid], coords[valid])
 
 
 def read_attributes(path: Path) -> dict[str, Any]:
     """A store's root attributes."""
-    return dict(_open(path).attrs)
+    return _attributes(_open(path))
 
 
 def write_scores(path: Path, coords: NDArray[np.int64], scores: list[InstanceScores], attributes: Mapping[str, object]) -> None:
@@ -222,6 +223,10 @@ def read_scores(path: Path, method: str) -> tuple[NDArray[np.int64], NDArray[np.
     """Coords `(n, 2)`, level-0 pixels, and a method's values `(n,)`."""
     group = _open(path)
     return _array(group, "coords"), _array(group, method)
+
+
+def _json(attributes: Mapping[str, object]) -> dict[str, Any]:
+    return dict(attributes)
 
 
 def _plain(value: Any) -> Any:
@@ -239,6 +244,10 @@ def _open(path: Path) -> zarr.Group:
         raise StoreError(path, f"no readable store ({error}); run its stage again") from error
 
 
+def _attributes(group: zarr.Group) -> dict[str, Any]:
+    return dict(group.attrs)
+
+
 def _array(group: zarr.Group, name: str) -> NDArray[Any]:
     try:
         return np.asarray(group[name][...])  # type: ignore[index]
@@ -248,7 +257,7 @@ def _array(group: zarr.Group, name: str) -> NDArray[Any]:
 
 def _write_whole(path: Path, arrays: Mapping[str, NDArray[Any]], attributes: Mapping[str, object]) -> None:
     part = _aside(path)
-    group = zarr.open_group(part, mode="w", zarr_format=3, attributes=dict(attributes))
+    group = zarr.open_group(part, mode="w", zarr_format=3, attributes=_json(attributes))
     for name, values in arrays.items():
         _create(group, name, values)
     _swap(part, path)
@@ -270,4 +279,4 @@ def _aside(path: Path) -> Path:
 
 def _swap(part: Path, path: Path) -> None:
     remove_store(path)
-    os.replace(part, path)
+    part.replace(path)

@@ -119,9 +119,7 @@ def _tissue_geojson(region: BaseGeometry) -> str:
     return feature_collection([] if region.is_empty else [region], [] if region.is_empty else [about])
 
 
-def _qc_picture(
-    thumbnail: NDArray[np.uint8], region: BaseGeometry, grid: TileGrid, dimensions: tuple[int, int]
-) -> bytes:
+def _qc_picture(thumbnail: NDArray[np.uint8], region: BaseGeometry, grid: TileGrid, dimensions: tuple[int, int]) -> bytes:
     """PNG of the slide with the tissue's outline and every tile."""
     image = Image.fromarray(thumbnail).convert("RGB")
     draw = ImageDraw.Draw(image)

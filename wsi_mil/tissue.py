@@ -20,7 +20,7 @@ MIN_VALUE = 0.12
 """Darker pixels are black borders or ink: their saturation is noise."""
 
 BLUR_SIGMA_PX = 1.0
-SIMPLIFY_PX = 0.5
+SIMPLIFY_PX = 0.25
 
 
 def tissue_mask(image: NDArray[np.uint8], settings: Tissue, mpp: Mpp) -> NDArray[np.bool_]:

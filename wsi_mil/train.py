@@ -107,9 +107,7 @@ def evaluate(model: MILModel, bags: Sequence[LabelledBag]) -> np.ndarray:
     return torch.softmax(logits.double(), dim=1).cpu().numpy()
 
 
-def _train_epoch(
-    model: MILModel, bags: Sequence[LabelledBag], optimizer: torch.optim.Optimizer, weights: Tensor
-) -> float:
+def _train_epoch(model: MILModel, bags: Sequence[LabelledBag], optimizer: torch.optim.Optimizer, weights: Tensor) -> float:
     model.train()
     total = 0.0
     for item in bags:
@@ -130,7 +128,7 @@ def _validate(model: MILModel, bags: Sequence[LabelledBag], weights: Tensor) -> 
 
 
 def _class_weights(bags: Sequence[LabelledBag], n_classes: int, *, balanced: bool) -> Tensor:
-    """n / (n_classes · n_c), so that every class weighs the same and the mean over bags is 1."""
+    """`n / (n_classes · n_c)`, so that every class weighs the same and the mean over bags is 1."""
     counts = np.bincount([b.label for b in bags], minlength=n_classes)
     if not balanced:
         return torch.ones(n_classes)

@@ -3,9 +3,8 @@
 import csv
 import json
 import logging
-import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,17 +62,17 @@ class PlannedSlide:
 
 
 def create_demo_cohort(out: Path, *, n_slides: int = 24, seed: int = 0, texture: Path | None = None) -> Path:
-    """Write a cohort of synthetic slides, half of them with lesions, and the real slide that they are cut from.
+    """Write synthetic slides, half of them with lesions, and the real slide that they are cut from.
 
-    Writes slides/*.svs, truth/*.geojson (level-0 pixels, (x, y)) and, last, cohort.csv. What is there is replaced;
-    while slides are made there is no sheet. The same arguments give the same bytes.
+    Writes slides/*.svs, truth/*.geojson (level-0 pixels, (x, y)) and, last, cohort.csv. What is there is
+    replaced; while slides are made there is no sheet. The same arguments give the same bytes.
 
     Args:
         out: folder.
         n_slides: synthetic slides, at least 2.
         seed: not negative.
-        texture: an H&E slide to cut from; the CMU slide by default, fetched at first need. The real slide's row, last
-            and without label, is left out when the texture is another slide.
+        texture: an H&E slide to cut from; the CMU slide by default, fetched at first need. The real slide's
+            row, last and without label, is left out when the texture is another slide.
 
     Returns:
         Path of the sheet.
@@ -99,8 +98,9 @@ def create_demo_cohort(out: Path, *, n_slides: int = 24, seed: int = 0, texture:
 def cohort_plan(n_slides: int, *, seed: int) -> list[PlannedSlide]:
     """Labels, patients and stains, in the order of the sheet.
 
-    Half of the slides have a lesion (the smaller half of an odd number). A quarter of the slides of each label are
-    the second of their patient. The mean stain of both labels is the same, so that it can not tell them apart.
+    Half of the slides have a lesion (the smaller half of an odd number). A quarter of the slides of each
+    label are the second of their patient. Both labels have the same mean stain, so that it cannot tell them
+    apart.
 
     Raises:
         ValueError: fewer than 2 slides: one label would be missing.
@@ -145,12 +145,10 @@ def _write_planned(out: Path, planned: PlannedSlide, texture: Texture) -> dict[s
     path, truth = f"slides/{planned.slide_id}.svs", f"truth/{planned.slide_id}.geojson"
     _write_whole(out / path, lambda aside: write_aperio(aside, slide.image))
     _write_whole(out / truth, lambda aside: write_truth(aside, slide.lesions))
-    height, width = slide.tissue_mask.shape
-    log.info("%s: %d x %d px, %s, %d lesions", planned.slide_id, width, height, planned.label, len(slide.lesions))
+    log.info("%s: %s, %d lesions", planned.slide_id, planned.label, len(slide.lesions))
     annotation = truth if planned.has_lesion else ""
-    return dict(
-        zip(COLUMNS, (planned.slide_id, path, planned.patient_id, planned.label, annotation), strict=True)
-    )
+    fields = (planned.slide_id, path, planned.patient_id, planned.label, annotation)
+    return dict(zip(COLUMNS, fields, strict=True))
 
 
 def _dimensions(rng: np.random.Generator) -> tuple[int, int]:
@@ -171,7 +169,7 @@ def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Write aside, then move into place: a file is there whole or not at all."""
     aside = path.with_name(f".{path.name}.part")
     write(aside)
-    os.replace(aside, path)
+    aside.replace(path)
 
 
 def _write_sheet(path: Path, rows: list[dict[str, str]]) -> None:
@@ -210,10 +208,10 @@ def write_aperio(path: Path, image: Pixels) -> None:
     text = f"{whole} JPEG/RGB Q={JPEG_QUALITY}|AppMag = {APP_MAG}|MPP = {MPP:.4f}"
     levels = [_reduced(image, downsample) for downsample in DOWNSAMPLES]
     with tifffile.TiffWriter(path) as tiff:
-        _write_page(tiff, image, text, tile=(TILE_PX, TILE_PX))
-        _write_page(tiff, levels[-1], text, rowsperstrip=STRIP_PX)
+        _write_page(tiff, image, text)
+        _write_page(tiff, levels[-1], text, is_tiled=False)
         for level in levels:
-            _write_page(tiff, level, text, tile=(TILE_PX, TILE_PX))
+            _write_page(tiff, level, text)
 
 
 def _reduced(image: Pixels, downsample: int) -> Pixels:
@@ -222,17 +220,26 @@ def _reduced(image: Pixels, downsample: int) -> Pixels:
     return np.asarray(Image.fromarray(image[:height, :width]).reduce(downsample))
 
 
-def _write_page(
-    tiff: tifffile.TiffWriter, image: Pixels, text: str, *, tile: tuple[int, int] | None = None, rowsperstrip: int = 0
-) -> None:
+def _write_page(tiff: tifffile.TiffWriter, image: Pixels, text: str, *, is_tiled: bool = True) -> None:
     tiff.write(
-        image,
+        _tiles(image) if is_tiled else image,
+        shape=image.shape,
+        dtype=image.dtype,
         photometric="rgb",
         compression="jpeg",
         compressionargs={"level": JPEG_QUALITY},
-        tile=tile,
-        rowsperstrip=rowsperstrip or None,
+        tile=(TILE_PX, TILE_PX) if is_tiled else None,
+        rowsperstrip=None if is_tiled else STRIP_PX,
         description=text,
         metadata=None,
         software=False,
     )
+
+
+def _tiles(image: Pixels) -> Iterator[Pixels]:
+    """Whole tiles, row by row; edges are repeated, since JPEG lets a black margin bleed into the slide."""
+    for y in range(0, image.shape[0], TILE_PX):
+        for x in range(0, image.shape[1], TILE_PX):
+            tile = image[y : y + TILE_PX, x : x + TILE_PX]
+            missing = [(0, TILE_PX - side) for side in tile.shape[:2]]
+            yield np.pad(tile, (*missing, (0, 0)), mode="edge")

@@ -1,7 +1,7 @@
 """Outlines of tissue and lesions, as rings and masks. Pure: arrays in, arrays out.
 
-A ring is float64 (n_vertices, 2), (x, y) in level-0 pixels, the first vertex not repeated; (0, 0) is the outer corner
-of the top left pixel. A mask is bool [height, width].
+A ring is float64 (n_vertices, 2), (x, y) in level-0 pixels, the first vertex not repeated; (0, 0) is the
+outer corner of the top left pixel. A mask is bool [height, width].
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFilter
 Mask = NDArray[np.bool_]
 Ring = NDArray[np.float64]
 
-TISSUE_SHARE = (0.37, 0.52)
+TISSUE_SHARE = (0.3, 0.42)
 """Of the slide, before holes."""
 TISSUE_WOBBLE = 0.16
 TISSUE_ASPECT = (0.8, 1.25)
@@ -21,7 +21,7 @@ MAX_HOLES = 2
 HOLE_SHARE = (0.004, 0.02)
 """Of the tissue, each."""
 
-LESION_SHARE = (0.027, 0.108)
+LESION_SHARE = (0.045, 0.11)
 """Of the tissue, all lesions of a slide together."""
 LESION_SPLIT = (0.35, 0.65)
 LESION_WOBBLE = 0.14
@@ -43,7 +43,7 @@ def outline(rng: np.random.Generator, *, wobble: float) -> Ring:
     """
     angle = np.linspace(0, 2 * np.pi, N_VERTICES, endpoint=False)
     order = np.arange(2, N_HARMONICS)[:, None]
-    size = wobble * rng.normal(size=order.shape) * (order / 2.0) ** -1.25
+    size = wobble * rng.uniform(-1.7, 1.7, order.shape) * (order / 2.0) ** -1.25
     phase = rng.uniform(0, 2 * np.pi, order.shape)
     radius = np.exp((size * np.cos(order * angle + phase)).sum(axis=0))
     ring = radius[:, None] * np.column_stack([np.cos(angle), np.sin(angle)])
@@ -67,9 +67,10 @@ def rings_mask(dimensions: tuple[int, int], rings: tuple[Ring, ...]) -> Mask:
 def tissue_mask(dimensions: tuple[int, int], rng: np.random.Generator) -> Mask:
     """One off-centre piece of tissue, with up to `MAX_HOLES` holes or notches."""
     ring = _tissue_ring(dimensions, rng)
+    middle = ring.mean(axis=0)
     holes = []
     for _ in range(rng.integers(0, MAX_HOLES + 1)):
-        centre = ring.mean(axis=0) + rng.uniform(0.3, 1.0) * (ring[rng.integers(N_VERTICES)] - ring.mean(axis=0))
+        centre = middle + rng.uniform(0.3, 1.0) * (ring[rng.integers(N_VERTICES)] - middle)
         area = rng.uniform(*HOLE_SHARE) * ring_area(ring)
         holes.append(outline(rng, wobble=TISSUE_WOBBLE) * np.sqrt(area) + centre)
     return rings_mask(dimensions, (ring,)) & ~rings_mask(dimensions, tuple(holes))
@@ -113,7 +114,7 @@ def _placed(area: float, free: Mask, rng: np.random.Generator) -> Ring:
     cells = np.argwhere(free)[:, ::-1]
     for _ in range(MAX_ATTEMPTS if len(cells) else 0):
         centre = cells[rng.integers(len(cells))] * COARSE_PX + rng.uniform(0, COARSE_PX, 2)
-        ring = np.round(outline(rng, wobble=LESION_WOBBLE) * np.sqrt(area) + centre, 2)
+        ring: Ring = np.round(outline(rng, wobble=LESION_WOBBLE) * np.sqrt(area) + centre, 2)
         inside_image = (ring >= 0).all() and (ring < np.array(free.shape[::-1]) * COARSE_PX).all()
         if inside_image and free[rings_mask(free.shape[::-1], (ring / COARSE_PX,))].all():
             return ring

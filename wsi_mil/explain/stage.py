@@ -16,7 +16,9 @@ from wsi_mil.store import read_attributes, store_path, write_receipt, write_scor
 STAGE_VERSION = 1
 
 
-def explain_slide(row: SlideRow, features_receipt: Path, splits: Splits, ensemble: Ensemble, settings: Explain, receipt: Path) -> None:
+def explain_slide(
+    row: SlideRow, features_receipt: Path, splits: Splits, ensemble: Ensemble, settings: Explain, receipt: Path
+) -> None:
     """Score every instance of a slide by every method, and write store and receipt.
 
     A slide of the fold's held-out patients gets that fold's scores; one of a new patient the mean over all folds.
@@ -56,18 +58,18 @@ def _about(prediction: SlidePrediction, target: int) -> dict[str, object]:
 
 
 def _about_scores(scores: InstanceScores) -> dict[str, object]:
-    return {"kind": scores.kind, "comparable": scores.comparable, "reason": scores.reason, **scores.log}
+    return {"kind": scores.kind, "unit": scores.unit, "comparable": scores.comparable, "reason": scores.reason, **scores.log}
 
 
 def _nothing(method: str, bag: Bag, reason: str, log: dict[str, object] | None = None) -> InstanceScores:
     values = np.full(len(bag.coords), np.nan, np.float32)
-    return InstanceScores(method, values, kind="", comparable=False, reason=reason, log=log or {})
+    return InstanceScores(method, values, kind="", unit="", comparable=False, reason=reason, log=log or {})
 
 
 def _attention(ensemble: Ensemble, bag: Bag, prediction: SlidePrediction, target: int, settings: Explain) -> InstanceScores:
     members = [ensemble.folds[fold].model for fold in prediction.folds]
     values = [attention.attention_scores(model, bag_tensor(bag, model)) for model in members]
-    return InstanceScores("attention", _mean(values), kind=attention.KIND, comparable=False)
+    return InstanceScores("attention", _mean(values), kind=attention.KIND, unit="share", comparable=False)
 
 
 def _sparse_inversion(
@@ -85,13 +87,11 @@ def _sparse_inversion(
         reasons = {str(entry["reason"]) for entry in logs.values()}
         return _nothing("sparse_inversion", bag, "; ".join(sorted(reasons)), log)
     score = settings.sparse_inversion.score
-    kind, comparable = sparse_inversion.KIND[score], sparse_inversion.COMPARABLE[score]
-    return InstanceScores("sparse_inversion", _mean(values), kind=kind, comparable=comparable, log=log)
+    kind, unit = sparse_inversion.KIND[score], sparse_inversion.UNIT[score]
+    return InstanceScores("sparse_inversion", _mean(values), kind=kind, unit=unit, comparable=False, log=log)
 
 
-def _invert(
-    member: FoldModel, bag: Bag, target: int, settings: Explain
-) -> tuple[NDArray[np.float64] | None, dict[str, object]]:
+def _invert(member: FoldModel, bag: Bag, target: int, settings: Explain) -> tuple[NDArray[np.float64] | None, dict[str, object]]:
     """One fold's scores, or None where its prediction does not hold from the first to the last step."""
     refined = sparse_inversion.refine(member.model, bag_tensor(bag, member.model), target, settings.sparse_inversion)
     reason = refined.reason
@@ -117,7 +117,7 @@ def _holds(member: FoldModel, refined: sparse_inversion.Refinement, step: int, t
 
 
 def _mean(values: list[NDArray[np.float64]]) -> NDArray[np.float32]:
-    return np.mean(values, axis=0).astype(np.float32)
+    return np.asarray(np.mean(values, axis=0), np.float32)
 
 
 SCORERS = {"attention": _attention, "sparse_inversion": _sparse_inversion}

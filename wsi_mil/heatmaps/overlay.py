@@ -20,6 +20,9 @@ from wsi_mil.heatmaps.scale import Shown
 PANEL_INCHES, DPI = 6.0, 130
 OUTLINE_COLOUR = "#00e5ff"
 NICE_LENGTHS = (1, 2, 5)
+COLD_OPACITY = 0.25
+"""The coldest tile has this share of the hottest one's opacity, so that the tissue stays visible under it."""
+
 BAR_SHARE = 0.25
 """A scale bar is at most this share of the slide's width."""
 
@@ -81,13 +84,20 @@ def bar_length_um(width_um: float) -> float:
 def _draw_scores(figure: Figure, axes: Axes, picture: Picture, settings: Heatmap) -> None:
     if picture.reason:
         axes.text(
-            0.5, 0.5, f"nothing to show:\n{picture.reason}", ha="center", va="center", transform=axes.transAxes,
-            wrap=True, bbox={"facecolor": "white", "alpha": 0.85, "edgecolor": "none"},
+            0.5,
+            0.5,
+            f"nothing to show:\n{picture.reason}",
+            ha="center",
+            va="center",
+            transform=axes.transAxes,
+            wrap=True,
+            bbox={"facecolor": "white", "alpha": 0.85, "edgecolor": "none"},
         )
         return
     norm = Normalize(picture.shown.low, picture.shown.high, clip=True)
     colours = matplotlib.colormaps[settings.colormap](norm(np.nan_to_num(picture.raster)))
-    colours[..., 3] = np.where(np.isnan(picture.raster), 0.0, settings.opacity)
+    strength = COLD_OPACITY + (1 - COLD_OPACITY) * norm(np.nan_to_num(picture.raster))
+    colours[..., 3] = np.where(np.isnan(picture.raster), 0.0, settings.opacity * strength)
     axes.imshow(colours, interpolation="nearest")
     figure.colorbar(ScalarMappable(norm, settings.colormap), ax=axes, shrink=0.8, label=picture.shown.label)
 

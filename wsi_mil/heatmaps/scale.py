@@ -22,19 +22,19 @@ class Shown:
     label: str
 
 
-def shown_scores(values: NDArray[np.float32], *, comparable: bool, prob: float, target: str) -> Shown:
+def shown_scores(values: NDArray[np.float32], *, unit: str, prob: float, target: str) -> Shown:
     """The numbers to paint for one slide's scores.
 
-    Scores that are not comparable across slides (attention, which sums to 1 in a negative slide too) are shown as
-    n·a·P: the multiple of an even share, times the probability of the class. Comparable ones are log odds as they are.
+    Shares (attention, which sums to 1 in a negative slide too) are shown as n·a·P: the multiple of an even share, times
+    the probability of the class. Log odds are shown as they are.
 
     Args:
         values: `(n,)`, NaN where there is nothing to show.
-        comparable: as the receipt says.
+        unit: as the receipt says.
         prob: the slide's probability of the class shown.
         target: name of the class shown.
     """
-    if comparable:
+    if unit != "share":
         return Shown(values, 0.0, _top(values, LEAST_TOP_OF_LOG_ODDS), f"evidence for {target} (log odds; at or below 0: none)")
     scaled = (values * len(values) * prob).astype(np.float32)
     return Shown(scaled, 0.0, _top(scaled, LEAST_TOP_OF_ATTENTION), f"attention / even share × P({target})")

@@ -60,9 +60,9 @@ def title(row: SlideRow, receipt: dict[str, Any], method: str) -> str:
 
 def _shown(receipt: dict[str, Any], about: dict[str, Any], values: NDArray[np.float32]) -> Shown:
     if "probs" not in receipt:
-        return shown_scores(values, comparable=True, prob=0.0, target="")
+        return shown_scores(values, unit="", prob=0.0, target="")
     target = receipt["target"]
-    return shown_scores(values, comparable=about["comparable"], prob=receipt["probs"][target], target=receipt["classes"][target])
+    return shown_scores(values, unit=about["unit"], prob=receipt["probs"][target], target=receipt["classes"][target])
 
 
 def _truth_rings(row: SlideRow, to_thumbnail: NDArray[np.float64]) -> list[NDArray[np.float64]]:

@@ -23,9 +23,7 @@ class ABMIL(MILModel):
         One logit per class and cross-entropy instead of one sigmoid, so that more than two classes work.
     """
 
-    def __init__(
-        self, *, feature_dim: int, n_classes: int, embed_dim: int, attention_dim: int, gated: bool, dropout: float
-    ):
+    def __init__(self, *, feature_dim: int, n_classes: int, embed_dim: int, attention_dim: int, gated: bool, dropout: float):
         super().__init__()
         self.embedding = nn.Sequential(nn.Linear(feature_dim, embed_dim), nn.ReLU(), nn.Dropout(dropout))
         self.tanh_branch = nn.Sequential(nn.Linear(embed_dim, attention_dim), nn.Tanh())

@@ -150,7 +150,9 @@ def _data_url(path: Path) -> str:
 
 def _template() -> jinja2.Template:
     loader = jinja2.PackageLoader("wsi_mil.report", "templates")
-    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters["figure"] = lambda value: "–" if value is None or value != value else f"{value:.3f}"
     environment.globals["in_words"] = in_words
     return environment.get_template("index.html")

@@ -41,12 +41,16 @@ class OpenSlideReader(Slide):
         location = (round(corner[0] * downsample), round(corner[1] * downsample))
         try:
             return on_white(np.asarray(handle.read_region(location, level, size)))
-        except _FAULTS as error:
+        except _FAULTS:
             self._replace(handle)
+        # After an error a handle fails for ever, in every thread: only a handle of one's own tells whose fault it was.
+        try:
+            with self._open() as own:
+                return on_white(np.asarray(own.read_region(location, level, size)))
+        except _FAULTS as error:
             raise SlideReadError(self.path, f"cannot read {size} pixels at {location}, level {level} ({error})") from error
 
     def _replace(self, broken: openslide.OpenSlide) -> None:
-        """Open the file anew: after an error an OpenSlide handle fails for ever."""
         with self._lock:
             if self._handle is broken:
                 self._handle = self._open()

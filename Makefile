@@ -1,0 +1,59 @@
+# make demo     builds a small cohort with known lesions, runs the whole pipeline on it, says where the report is
+# make test     runs the tests
+# make lint     ruff, mypy, snakefmt, snakemake --lint
+# make bench    runs the benchmarks, a JSON line each at the end of their tables
+# make unlock   after a killed snakemake: lets the next run start
+# make clean    removes the demo, its results and logs
+# The first of them makes .venv; PYTHON=... picks another interpreter.
+
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+CORES ?= all
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: demo test lint bench unlock clean schema constraints
+.DELETE_ON_ERROR:
+
+demo: $(READY) demo/cohort.csv
+	snakemake --cores $(CORES) --quiet rules
+	@echo "report: $(CURDIR)/results/report/index.html"
+	@tail -n 1 logs/report.log
+
+demo/cohort.csv: $(READY)
+	wsi-mil demo-cohort demo
+
+test: $(READY)
+	pytest -n 2 --dist worksteal
+
+lint: $(READY) demo/cohort.csv
+	ruff check .
+	ruff format --check .
+	mypy
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+
+bench: $(READY)
+	for script in benchmarks/*.py; do python $$script || exit 1; done
+
+unlock: $(READY)
+	snakemake --unlock
+
+clean:
+	rm -rf demo results logs .snakemake
+
+schema: $(READY)
+	wsi-mil schema > workflow/schemas/config.schema.json
+
+constraints: $(READY)
+	pip freeze --exclude-editable | sed '1i # Exact versions that `make` installs, and that everything was tested with. Made by `make constraints`.' > envs/constraints.txt
+
+$(READY): pyproject.toml envs/constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "set-up: Python 3.11 or newer is missing ($(PYTHON) is not); try make PYTHON=python3.12"; exit 1; }
+	@echo "set-up, once: making $(VENV) with $$($(PYTHON) --version) and installing what envs/constraints.txt pins (about 5 GB with CUDA libraries)"
+	@$(PYTHON) -m venv $(VENV) || { echo "set-up: Python's venv module is missing; on Debian: apt-get install python3-venv"; exit 1; }
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c envs/constraints.txt -e '.[dev]' || \
+	  { echo "set-up: a package is missing, see pip's message above; is a Python package index reachable?"; exit 1; }
+	@touch $@
+	@echo "set-up: done"

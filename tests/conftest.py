@@ -1,0 +1,112 @@
+"""Small real files, lopsided on purpose."""
+
+import os
+
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # two busy threads on two shared cores wait for each other
+    os.environ[_variable] = "1"
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+GLASS = (243, 243, 243)
+TISSUE = (205, 140, 180)
+LESION = (110, 60, 140)
+SHARED_SLIDES = Path(__file__).resolve().parents[2] / "shared" / "data" / "slides"
+
+
+def write_aperio(path: Path, image: np.ndarray, *, mpp: float = 0.5, levels: tuple[int, ...] = (1, 4)) -> Path:
+    """A tiled JPEG pyramid as an Aperio scanner writes it; sides of levels are rounded down."""
+    height, width = image.shape[:2]
+    text = f"Aperio Image Library v12\r\n{width}x{height} [0,0 {width}x{height}] (128x128) JPEG/RGB Q=90|AppMag = 20|MPP = {mpp}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tifffile.TiffWriter(path) as tif:
+        for number, step in enumerate(levels):
+            level = image[: height // step * step, : width // step * step].reshape(
+                height // step, step, width // step, step, 3
+            )
+            jpeg = {"photometric": "rgb", "compression": "jpeg", "description": text, "metadata": None}
+            pixels = np.rint(level.mean(axis=(1, 3))).astype(np.uint8)
+            tif.write(pixels, tile=(128, 128), compressionargs={"level": 90}, **jpeg)
+            if not number:  # the second image of an Aperio file is a thumbnail in strips
+                tif.write(image[::8, ::8].copy(), rowsperstrip=16, compressionargs={"level": 90}, **jpeg)
+    return path
+
+
+def tissue_image(width: int, height: int, *, seed: int = 0, lesion: tuple[int, int, int, int] | None = None) -> np.ndarray:
+    """Noisy tissue in an off-centre rectangle over glass; `lesion` is (left, top, right, bottom) in pixels."""
+    rng = np.random.default_rng(seed)
+    image = np.full((height, width, 3), GLASS, np.int16)
+    left, top, right, bottom = tissue_box(width, height)
+    image[top:bottom, left:right] = TISSUE
+    if lesion is not None:
+        image[lesion[1] : lesion[3], lesion[0] : lesion[2]] = LESION
+    inside = image[top:bottom, left:right]
+    inside += rng.integers(-40, 40, inside.shape, dtype=np.int16)
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def tissue_box(width: int, height: int) -> tuple[int, int, int, int]:
+    """Where `tissue_image` puts tissue: towards the right, and not as far down."""
+    return round(0.4 * width), round(0.1 * height), round(0.95 * width), round(0.8 * height)
+
+
+@pytest.fixture
+def slide(tmp_path: Path) -> Path:
+    """Aperio, 640×448 at 0.5 µm, levels 1 and 4; tissue from (256, 45) to (608, 358)."""
+    return write_aperio(tmp_path / "slide.svs", tissue_image(640, 448))
+
+
+def write_cohort(folder: Path, slides: list[dict[str, str]]) -> Path:
+    """A sheet with the columns that the rows name."""
+    columns = list(dict.fromkeys(name for row in slides for name in row))
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "cohort.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(slides)
+    return folder / "cohort.csv"
+
+
+def write_geojson(path: Path, box: tuple[int, int, int, int]) -> Path:
+    """One rectangle (left, top, right, bottom), level-0 pixels."""
+    left, top, right, bottom = box
+    ring = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
+    geometry = {"type": "Polygon", "coordinates": [ring]}
+    feature = {"type": "Feature", "properties": {}, "geometry": geometry}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    return path
+
+
+@pytest.fixture
+def shared_slides() -> Path:
+    """Real slides beside the project, where there are some."""
+    if not SHARED_SLIDES.is_dir():
+        pytest.skip(f"no real slides at {SHARED_SLIDES}")
+    return SHARED_SLIDES
+
+
+@pytest.fixture
+def random_bags() -> Callable[..., list]:
+    """Makes labelled bags `(8 to 30 instances, 12 features)`; positive ones hold two instances raised in feature 0."""
+    from wsi_mil.bags import LabelledBag
+    from wsi_mil.records import Bag
+
+    def make(n: int, *, seed: int = 0) -> list:
+        rng = np.random.default_rng(seed)
+        bags = []
+        for number in range(n):
+            features = rng.random((int(rng.integers(8, 30)), 12)).astype(np.float16)
+            label = number % 2
+            features[:2, 0] += 4 * label
+            coords = np.arange(2 * len(features)).reshape(-1, 2)
+            bags.append(LabelledBag(Bag(f"s{number:02d}", features, coords), label))
+        return bags
+
+    return make

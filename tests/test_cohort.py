@@ -1,0 +1,95 @@
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import write_cohort
+from wsi_mil.cohort import SlideStatus, read_sheet, read_status, row_from_json, row_json, write_status
+from wsi_mil.records import Status
+
+CLASSES = ("normal", "tumour")
+GOOD = {"slide_id": "a", "path": "a.svs", "label": "normal"}
+
+
+def faults(tmp_path: Path, *rows: dict[str, str]) -> list[str]:
+    return list(read_sheet(write_cohort(tmp_path, list(rows)), CLASSES).faults)
+
+
+def test_a_sheet_is_read_with_paths_relative_to_it(tmp_path: Path) -> None:
+    row = {**GOOD, "patient_id": "p", "mpp": "0.25", "tissue.method": "none", "annotation": "t/a.xml", "age": "61"}
+    (read,) = read_sheet(write_cohort(tmp_path, [row]), CLASSES).rows
+    assert (read.path, read.patient_id, read.mpp) == (tmp_path / "a.svs", "p", 0.25)
+    assert read.annotation == tmp_path / "t/a.xml" and read.overrides == {"tissue.method": "none"}
+
+
+def test_a_slide_without_a_patient_is_its_own(tmp_path: Path) -> None:
+    assert read_sheet(write_cohort(tmp_path, [GOOD]), CLASSES).rows[0].patient_id == "a"
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_sheets_from_a_spreadsheet_program_work(tmp_path: Path, delimiter: str) -> None:
+    lines = ["slide_id,path,label", "a,ä b'c.svs,tumour", ""]
+    (tmp_path / "c.csv").write_text("\r\n".join(lines).replace(",", delimiter), encoding="utf-8-sig", newline="")
+    (row,) = read_sheet(tmp_path / "c.csv", CLASSES).rows
+    assert row.slide_id == "a" and row.path.name == "ä b'c.svs"
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"slide_id": "a b"}, "slide_id 'a b' must be letters"),
+        ({"slide_id": ".a"}, "slide_id '.a' must be letters"),
+        ({"slide_id": "-a"}, "slide_id '-a' must be letters"),
+        ({"path": "{a}.svs"}, "takes for a wildcard"),
+        ({"path": ""}, "path is empty"),
+        ({"label": "tumor"}, "label 'tumor' is not in classes; did you mean 'tumour'?"),
+        ({"mpp": "20x"}, "mpp '20x' is not a number from 0.05 to 10"),
+        ({"mpp": "896"}, "mpp '896' is not a number from 0.05 to 10"),
+        ({"split": "training"}, "split 'training'; did you mean 'train'?"),
+        ({"tissue.method": "ottsu"}, "tissue.method"),
+    ],
+)
+def test_a_fault_names_its_row(tmp_path: Path, change: dict[str, str], fault: str) -> None:
+    (found,) = faults(tmp_path, {**GOOD, **change})
+    assert "row 2: " in found and fault in found
+
+
+def test_a_missing_column_comes_with_the_nearest_there_is(tmp_path: Path) -> None:
+    (found,) = faults(tmp_path, {"slideid": "a", "path": "p", "label": ""})
+    assert found.endswith("column slide_id is missing; did you mean 'slideid'?")
+
+
+def test_an_unknown_setting_in_a_column_is_refused_and_other_columns_are_not(tmp_path: Path) -> None:
+    (found,) = faults(tmp_path, {**GOOD, "tissue.metod": "none", "x.y": "1"})
+    assert "column tissue.metod: unknown setting; did you mean 'method'?" in found
+
+
+def test_all_faults_of_all_rows_come_at_once(tmp_path: Path) -> None:
+    found = faults(tmp_path, {**GOOD, "mpp": "x"}, GOOD, {**GOOD, "slide_id": "b", "label": "?"})
+    assert ["row 2" in found[0], "row 3" in found[1], "row 4" in found[2], len(found)] == [True, True, True, 3]
+    assert "slide_id 'a' stands in row 2 already" in found[1]
+
+
+def test_one_patient_is_in_one_part(tmp_path: Path) -> None:
+    first = {**GOOD, "patient_id": "p", "split": "train"}
+    (found,) = faults(tmp_path, first, {**first, "slide_id": "b", "split": "test"})
+    assert "patient 'p' has split 'train' (slide a) and 'test' (slide b)" in found
+
+
+def test_files_are_looked_for_only_where_asked(tmp_path: Path) -> None:
+    sheet = write_cohort(tmp_path, [{**GOOD, "annotation": "a.xml"}, {**GOOD, "slide_id": "b", "annotation": ""}])
+    assert not read_sheet(sheet, CLASSES).faults
+    found = read_sheet(sheet, CLASSES, needs_file=lambda slide_id: slide_id == "b").faults
+    assert len(found) == 2 and "annotation" in found[0] and "row 3: path" in found[1]
+
+
+def test_a_row_survives_its_way_through_a_rule(tmp_path: Path) -> None:
+    row = {**GOOD, "mpp": "0.25", "tissue.method": "none", "annotation": "a.xml"}
+    (read,) = read_sheet(write_cohort(tmp_path, [row]), CLASSES).rows
+    assert row_from_json(row_json(read)) == read
+    assert "patient_id" in row_json(read) and "fold" not in row_json(read)
+
+
+def test_statuses_written_are_read(tmp_path: Path) -> None:
+    statuses = [SlideStatus("a", Status.OK, "", "pale", {"e": 5}), SlideStatus("b", Status.FAILED, 'e: "no, sir"', "", {"e": 0})]
+    write_status(tmp_path / "s.csv", statuses)
+    assert read_status(tmp_path / "s.csv") == statuses

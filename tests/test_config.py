@@ -1,0 +1,75 @@
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from wsi_mil.config import Config, parse_settings
+from wsi_mil.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[1]
+LEAST = {"cohort": "c.csv", "classes": ["a", "b"], "models": {"m": {"model": "abmil"}}}
+
+
+def faults(**changes: object) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        parse_settings(Config, {**LEAST, **changes})
+    return caught.value.faults
+
+
+def test_the_template_shows_every_default_as_it_is() -> None:
+    template = yaml.safe_load((ROOT / "config.yaml").read_text())
+    shown = Config.model_validate(template)
+    least = Config.model_validate(
+        {"cohort": template["cohort"], "classes": template["classes"], "models": {"abmil": {"model": "abmil"}}}
+    )
+    assert shown == least
+
+
+def test_the_template_shows_every_key() -> None:
+    template = yaml.safe_load((ROOT / "config.yaml").read_text())
+    text = (ROOT / "config.yaml").read_text()
+    dumped = Config.model_validate(template).model_dump(mode="json")
+
+    def keys(value: object) -> set[str]:
+        if not isinstance(value, dict):
+            return set()
+        return set(value).union(*(keys(v) for v in value.values()))
+
+    assert not [key for key in keys(dumped) if f"{key}:" not in text]
+
+
+def test_the_schema_for_editors_is_that_of_the_settings() -> None:
+    assert json.loads((ROOT / "workflow/schemas/config.schema.json").read_text()) == Config.model_json_schema()
+
+
+def test_unknown_keys_come_with_the_nearest_known_one() -> None:
+    assert faults(clases=["a", "b"]) == ["clases: unknown key; did you mean 'classes'?"]
+    assert faults(encoders={"e": {"batchsize": 3}}) == ["encoders.e.batchsize: unknown key; did you mean 'batch_size'?"]
+    assert faults(models={"m": {"model": "abmil", "train": {"epoch": 3}}}) == [
+        "models.m.train.epoch: unknown key; did you mean 'epochs'?"
+    ]
+
+
+def test_all_faults_come_at_once() -> None:
+    found = faults(cohort=None, tissue={"method": "otsu"}, explain={"methods": ["atention"]}, models={"M": {"model": "abmil"}})
+    assert len(found) == 4
+    assert any("tissue.method" in f and "known: saturation_otsu, none" in f for f in found)
+    assert any("explain.methods.0" in f and "did you mean 'attention'?" in f for f in found)
+
+
+def test_a_model_that_does_not_exist_comes_with_the_ones_that_do() -> None:
+    assert "did you mean 'abmil'?" in faults(models={"m": {"model": "abmill"}})[0]
+
+
+def test_yaml_truth_values_are_no_class_names() -> None:
+    assert "put class names in quotes" in faults(classes=yaml.safe_load("[no, yes]"))[0]
+
+
+def test_numbers_may_name_classes_but_must_differ() -> None:
+    assert parse_settings(Config, {**LEAST, "classes": [0, 1]}).classes == ("0", "1")
+    assert "classes must differ" in faults(classes=["a", "a"])[0]
+
+
+def test_tiles_must_step() -> None:
+    assert "overlap must be smaller" in faults(tilings={"default": {"overlap": 224}})[0]

@@ -1,0 +1,187 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from tests.conftest import tissue_image, write_aperio
+from tests.slides.test_slides import damage_tile
+from tests.test_store import tree
+from wsi_mil.config import Encoder, Tiling, TileSettings, Tissue
+from wsi_mil.errors import MissingFileError, StoreMismatchError
+from wsi_mil.extract import extract_slide
+from wsi_mil.records import SlideRow, Status
+from wsi_mil.store import read_bag, read_receipt, read_tiles, store_path
+from wsi_mil.tile import tile_slide
+
+
+class MeanColour:
+    """An encoder small enough to check by hand: the mean colour of a tile, and its mean along x and along y."""
+
+    dim = 5
+
+    def __init__(self) -> None:
+        self.n_tiles = 0
+
+    def encode(self, tiles: np.ndarray) -> np.ndarray:
+        self.n_tiles += len(tiles)
+        ramp = np.linspace(0, 1, tiles.shape[1])
+        grey = tiles.mean(axis=3)
+        along = [(grey * ramp[None, None, :]).mean((1, 2)), (grey * ramp[None, :, None]).mean((1, 2))]
+        return np.column_stack([tiles.mean(axis=(1, 2)), *along]).astype(np.float16)
+
+
+SETTINGS = TileSettings(tiling=Tiling(tile_px=32, mpp=0.5), tissue=Tissue(mpp=2.0, min_area_um2=500, max_hole_um2=500))
+
+
+@pytest.fixture
+def tiles(slide: Path, tmp_path: Path) -> Path:
+    receipt = tmp_path / "tiles" / "s.json"
+    tile_slide(SlideRow("s", slide), SETTINGS, receipt)
+    return receipt
+
+
+@pytest.fixture
+def extract(slide: Path, tiles: Path, tmp_path: Path) -> Callable[..., tuple[Status, int]]:
+    """Runs the stage; returns its status and how many tiles were encoded."""
+
+    def run(settings: Encoder | None = None, dtype: str = "float32", threads: int = 2) -> tuple[Status, int]:
+        encoder = MeanColour()
+        receipt = tmp_path / "features" / "s.json"
+        row = SlideRow("s", slide)
+        status = extract_slide(
+            tiles, row, settings or Encoder(batch_size=16), receipt, dtype=dtype, encoder=lambda: encoder, threads=threads
+        )
+        return status, encoder.n_tiles
+
+    return run
+
+
+def test_every_tile_is_encoded_from_its_own_place(extract, slide: Path, tiles: Path, tmp_path: Path) -> None:
+    from wsi_mil.slides import open_slide
+
+    assert extract()[0] is Status.OK
+    bag, grid = read_bag(tmp_path / "features" / "s.json"), read_tiles(store_path(tiles))
+    assert np.array_equal(bag.coords, grid.coords)
+    with open_slide(slide) as opened:
+        cut = np.stack([opened.read_region((int(x), int(y)), (32, 32), 0.5) for x, y in grid.coords])
+    assert np.array_equal(bag.features, MeanColour().encode(cut))
+
+
+def test_a_second_run_encodes_nothing_and_rewrites_the_same_receipt(extract, slide: Path, tmp_path: Path) -> None:
+    assert extract()[1] > 50
+    before = tree(tmp_path / "features")
+    slide.touch()
+    assert extract()[1] == 0
+    assert tree(tmp_path / "features") == before
+
+
+@pytest.mark.parametrize("change", [{"dtype": "bfloat16"}, {"settings": Encoder(encoder="resnet18", batch_size=16)}])
+def test_what_decides_the_features_encodes_anew(extract, tmp_path: Path, change: dict) -> None:
+    extract()
+    first = read_receipt(tmp_path / "features" / "s.json")["fingerprint"]
+    assert extract(**change)[1] > 50
+    assert read_receipt(tmp_path / "features" / "s.json")["fingerprint"] != first
+
+
+def test_threads_change_nothing(extract, tmp_path: Path) -> None:
+    extract(threads=1)
+    one = tree(tmp_path / "features")
+    for file in (tmp_path / "features").rglob("zarr.json"):
+        file.unlink()
+    assert extract(threads=4)[1] > 50
+    assert tree(tmp_path / "features") == one
+
+
+def test_a_slide_that_changed_after_tiling_is_refused(extract, slide: Path) -> None:
+    write_aperio(slide, tissue_image(640, 448, seed=5))
+    with pytest.raises(StoreMismatchError, match="changed since it was tiled"):
+        extract()
+
+
+def test_a_slide_that_is_gone_is_needed_only_while_something_is_left_to_encode(extract, slide: Path) -> None:
+    extract()
+    slide.unlink()
+    assert extract() == (Status.OK, 0)
+    with pytest.raises(MissingFileError):
+        extract(dtype="bfloat16")
+
+
+def test_corrupt_tiles_are_left_out_and_too_many_fail_the_slide(tmp_path: Path) -> None:
+    path = write_aperio(tmp_path / "c.svs", tissue_image(640, 448), levels=(1, 4))
+    receipt, features = tmp_path / "t" / "c.json", tmp_path / "f" / "c.json"
+    tile_slide(SlideRow("c", path), SETTINGS, receipt)
+    n = read_receipt(receipt)["n_tiles"]
+    damage_tile(path, 5 + 3)  # the second row's fourth 128-px tile: (384, 128)
+    receipt.write_text(receipt.read_text().replace(read_receipt(receipt)["slide_hash"], _hash(path)))
+    for max_corrupt, status in ((0.2, Status.OK), (0.02, Status.FAILED)):
+        settings = Encoder(batch_size=16, max_corrupt=max_corrupt)
+        found = extract_slide(receipt, SlideRow("c", path), settings, features, dtype="float32", encoder=MeanColour, threads=2)
+        assert found is status
+        assert read_receipt(features)["n_corrupt"] == 16 and read_receipt(features)["n_tiles"] == n - 16
+    assert "16 of" in read_receipt(features)["reason"]
+    bag = read_bag(features)
+    inside = ((bag.coords >= (384, 128)) & (bag.coords < (512, 256))).all(axis=1)
+    assert len(bag.coords) == n - 16 and not inside.any()
+
+
+def _hash(path: Path) -> str:
+    from wsi_mil.slides import slide_hash
+
+    return slide_hash(path)
+
+
+def test_a_slide_without_tissue_keeps_its_status(tmp_path: Path) -> None:
+    path = write_aperio(tmp_path / "glass.svs", np.full((448, 640, 3), 243, np.uint8))
+    tile_slide(SlideRow("g", path), SETTINGS, tmp_path / "t" / "g.json")
+
+    def never() -> MeanColour:
+        raise AssertionError("an encoder was made for a slide without tissue")
+
+    receipt = tmp_path / "f" / "g.json"
+    extract_slide(tmp_path / "t" / "g.json", SlideRow("g", path), Encoder(), receipt, dtype="float32", encoder=never, threads=1)
+    assert read_receipt(receipt)["status"] == "empty" and read_receipt(receipt)["reason"] == "no tissue found"
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_and_run_again_the_store_is_that_of_an_uninterrupted_run(tmp_path: Path) -> None:
+    path = write_aperio(tmp_path / "big.svs", tissue_image(2600, 2100), levels=(1, 4))
+    settings = TileSettings(tiling=Tiling(tile_px=32, mpp=0.5, min_tissue=0), tissue=Tissue(method="none"))
+    tile_slide(SlideRow("big", path), settings, tmp_path / "t" / "big.json")
+    assert read_receipt(tmp_path / "t" / "big.json")["n_tiles"] > 2 * 2048
+    whole, killed = tmp_path / "whole" / "big.json", tmp_path / "killed" / "big.json"
+    _extract_command(tmp_path, whole).wait(timeout=300)
+    process = _extract_command(tmp_path, killed)
+    _wait_for_a_shard(process, store_path(killed))
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not killed.exists() and 0 < _shards_done(store_path(killed)) < 3
+    resumed = _extract_command(tmp_path, killed)
+    assert resumed.wait(timeout=300) == 0
+    assert tree(store_path(killed)) == tree(store_path(whole)) and killed.read_bytes() == whole.read_bytes()
+
+
+def _extract_command(folder: Path, receipt: Path) -> subprocess.Popen:
+    settings = '{"encoder": "test_efficientnet.r160_in1k", "weights": "random", "dtype": "float32"}'
+    row = f'{{"slide_id": "big", "path": "{folder / "big.svs"}"}}'
+    command = [sys.executable, "-m", "wsi_mil", "extract", f"--tiles={folder / 't' / 'big.json'}", f"--row={row}"]
+    return subprocess.Popen([*command, f"--settings={settings}", f"--receipt={receipt}", "--threads=1", "--device=cpu"])
+
+
+def _wait_for_a_shard(process: subprocess.Popen, store: Path) -> None:
+    while process.poll() is None and _shards_done(store) == 0:
+        time.sleep(0.02)
+    assert process.poll() is None, "ended before it could be killed"
+
+
+def _shards_done(store: Path) -> int:
+    try:
+        return int(zarr.open_group(store, mode="r").attrs["shards_done"])
+    except (FileNotFoundError, ValueError):
+        return 0

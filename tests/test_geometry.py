@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wsi_mil.geometry import Mpp, axis_positions, best_level, box_means, crossing, footprint, painted, size_at
+
+
+def test_footprint_scales_each_axis_by_its_own_mpp() -> None:
+    assert footprint((224, 224), target_mpp=0.5, slide_mpp=Mpp(0.25, 0.5)) == (448.0, 224.0)
+
+
+def test_size_at_a_coarser_mpp() -> None:
+    assert size_at((640, 448), slide_mpp=Mpp(0.5, 0.25), target_mpp=4.0) == (80, 28)
+
+
+@pytest.mark.parametrize(
+    ("downsample", "level"), [(0.5, 0), (1.0, 0), (3.9, 0), (np.nextafter(4 / 1.01, 0), 0), (4.0, 1), (15.0, 1), (16.3, 2)]
+)
+def test_best_level_is_the_coarsest_that_is_fine_enough(downsample: float, level: int) -> None:
+    assert best_level([1.0, 4.0, 16.1], downsample) == level
+
+
+def test_positions_do_not_drift() -> None:
+    positions = axis_positions(100_000, tile=448.9, stride=448.9)
+    assert positions[-1] == round(221 * 448.9) and len(positions) == 222
+
+
+def test_the_last_tile_may_touch_the_edge_but_not_cross_it() -> None:
+    assert axis_positions(448, tile=224, stride=224).tolist() == [0, 224]
+    assert axis_positions(447, tile=224, stride=224).tolist() == [0]
+    assert axis_positions(223, tile=224, stride=224).tolist() == []
+
+
+def test_crossing_runs_along_x_first() -> None:
+    coords = crossing(np.array([0, 10, 20]), np.array([0, 7]))
+    assert coords.tolist() == [[0, 0], [10, 0], [20, 0], [0, 7], [10, 7], [20, 7]]
+
+
+def test_box_means_are_exact_where_a_box_cuts_pixels() -> None:
+    image = np.zeros((2, 4), bool)  # a slide of 40 × 20 level-0 pixels, 10 a pixel
+    image[0, 3] = True
+    coords = np.array([[25, 0], [30, 5], [0, 0]])
+    means = box_means(image, coords, box=(10, 10), dimensions=(40, 20))
+    assert means.tolist() == pytest.approx([0.5, 0.5, 0.0])
+
+
+@given(st.integers(1, 7), st.integers(1, 7), st.integers(0, 2**31 - 1))
+def test_box_means_of_whole_pixels_are_those_of_slices(height: int, width: int, seed: int) -> None:
+    image = np.random.default_rng(seed).random((height, width)).astype(np.float32)
+    coords = crossing(np.arange(width) * 3, np.arange(height) * 5)
+    means = box_means(image, coords, box=(3, 5), dimensions=(3 * width, 5 * height))
+    assert np.allclose(means, image.ravel(), atol=1e-5)
+
+
+def test_a_single_hot_tile_lights_exactly_its_box() -> None:
+    raster = painted(np.array([7.0], np.float32), np.array([[20, 8]]), box=(10, 4), dimensions=(60, 20), shape=(10, 30))
+    lit = np.argwhere(~np.isnan(raster))
+    assert lit.min(axis=0).tolist() == [4, 10] and lit.max(axis=0).tolist() == [5, 14] and np.nanmin(raster) == 7
+
+
+def test_overlapping_tiles_are_averaged_and_nan_paints_nothing() -> None:
+    coords = np.array([[0, 0], [1, 0], [3, 0]])
+    raster = painted(np.array([1, 3, np.nan], np.float32), coords, box=(2, 1), dimensions=(4, 1), shape=(1, 4))
+    assert raster[0, :3].tolist() == [1.0, 2.0, 3.0] and np.isnan(raster[0, 3])

@@ -1,0 +1,83 @@
+"""Imports run one way, and each heavy third party has one importing place."""
+
+import ast
+from pathlib import Path
+
+import wsi_mil
+
+ROOT = Path(wsi_mil.__file__).parent
+
+LAYERS = [
+    {"errors", "geometry", "records", "compute", "progress"},
+    {"config"},
+    {"slides", "store", "annotations", "metrics", "devices", "encoders", "cohort", "tissue", "tiles", "models"},
+    {"splits", "tile", "extract", "bags", "gather", "checkpoints"},
+    {"ensemble"},
+    {"train", "predict", "explain", "heatmaps"},
+    {"report", "check", "demo"},
+    {"cli"},
+    {"__main__"},
+]
+"""From the lowest; a module may import from lower rows only."""
+
+ONLY_IN = {
+    "zarr": {"store"},
+    "openslide": {"slides"},
+    "tiffslide": {"slides"},
+    "timm": {"encoders"},
+    "matplotlib": {"heatmaps"},
+    "safetensors": {"checkpoints", "encoders"},
+    "shapely": {"annotations", "tissue", "tile", "heatmaps", "demo"},
+    "typer": {"cli"},
+    "pydantic": {"config"},
+    "jinja2": {"report"},
+}
+"""Where a third party may be imported."""
+
+TORCH_FREE = {"errors", "geometry", "records", "compute", "progress", "config", "slides", "store", "annotations", "metrics"}
+TORCH_FREE |= {"cohort", "tissue", "tiles", "splits", "tile", "extract", "gather", "heatmaps", "report", "check", "demo", "cli"}
+
+
+def _imports() -> list[tuple[str, str, str]]:
+    """(importing unit, first part of what it imports, unit of ours or "") of every import in the package."""
+    found = []
+    for file in sorted(ROOT.rglob("*.py")):
+        unit = file.relative_to(ROOT).with_suffix("").parts[0]
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names = [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "wsi_mil" else [node.module]
+            for name in names:
+                first, _, rest = name.partition(".")
+                found.append((unit, first, rest.split(".")[0] if first == "wsi_mil" else ""))
+    return found
+
+
+IMPORTS = _imports()
+
+
+def test_every_module_has_a_layer() -> None:
+    units = {file.relative_to(ROOT).with_suffix("").parts[0] for file in ROOT.rglob("*.py")} - {"__init__"}
+    assert units == set.union(*LAYERS)
+
+
+def test_imports_run_from_higher_layers_to_lower_ones() -> None:
+    level = {unit: number for number, row in enumerate(LAYERS) for unit in row}
+    ours = [(unit, to) for unit, _, to in IMPORTS if to in level and to != unit]
+    upward = [f"{unit} imports {to}" for unit, to in ours if level[to] >= level[unit]]
+    assert len(ours) > 50 and not upward
+
+
+def test_each_heavy_third_party_has_its_place() -> None:
+    stray = {f"{unit} imports {package}" for unit, package, _ in IMPORTS if unit not in ONLY_IN.get(package, {unit})}
+    assert not stray
+
+
+def test_torch_is_imported_where_it_is_needed_only() -> None:
+    assert not {unit for unit, package, _ in IMPORTS if package == "torch"} & TORCH_FREE
+
+
+def test_snakemake_is_never_imported() -> None:
+    assert "snakemake" not in {package for _, package, _ in IMPORTS}

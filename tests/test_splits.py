@@ -1,0 +1,109 @@
+from pathlib import Path
+
+import pytest
+
+from wsi_mil.config import Split
+from wsi_mil.errors import StoreError
+from wsi_mil.records import Role, SlideRow
+from wsi_mil.splits import draw_splits, n_folds, read_splits, split_faults, write_splits
+
+CLASSES = ("normal", "tumour")
+SETTINGS = Split(folds=3)
+
+
+def cohort(n: int = 24) -> list[SlideRow]:
+    """Slides of 3 in 4 as many patients; every fourth shares its predecessor's."""
+    rows = []
+    for number in range(n):
+        patient = number - 2 if number % 8 >= 6 else number
+        rows.append(SlideRow(f"s{number:02d}", Path("x"), label=CLASSES[number % 2], patient_id=f"p{patient:02d}"))
+    return rows
+
+
+def test_every_patient_is_tested_once_and_never_in_two_parts() -> None:
+    splits = draw_splits(cohort(), CLASSES, SETTINGS)
+    tested = [slide for fold in range(3) for slide in splits.slides(fold, Role.TEST)]
+    assert sorted(tested) == [row.slide_id for row in cohort()]
+    for roles in splits.roles:
+        parts = {role: {splits.patients[s] for s in roles if roles[s] is role} for role in Role}
+        assert not parts[Role.TRAIN] & parts[Role.TEST] and not parts[Role.TRAIN] & parts[Role.VAL]
+        assert not parts[Role.VAL] & parts[Role.TEST]
+
+
+def test_every_part_holds_every_class() -> None:
+    splits = draw_splits(cohort(), CLASSES, SETTINGS)
+    for fold in range(3):
+        for role in Role:
+            assert {splits.labels[s] for s in splits.slides(fold, role)} == set(CLASSES)
+
+
+def test_the_order_of_the_sheet_changes_nothing() -> None:
+    assert draw_splits(cohort()[::-1], CLASSES, SETTINGS).roles == draw_splits(cohort(), CLASSES, SETTINGS).roles
+
+
+def test_class_names_whose_order_flips_change_nothing() -> None:
+    renamed = [SlideRow(**{**vars(r), "label": {"normal": "z", "tumour": "a"}[r.label]}) for r in cohort()]
+    assert draw_splits(renamed, ("z", "a"), SETTINGS).roles == draw_splits(cohort(), CLASSES, SETTINGS).roles
+
+
+def test_another_seed_draws_other_folds() -> None:
+    assert draw_splits(cohort(), CLASSES, Split(folds=3, seed=1)).roles != draw_splits(cohort(), CLASSES, SETTINGS).roles
+
+
+def test_a_fixed_split_is_kept_and_its_validation_part_drawn_from_training_patients() -> None:
+    rows = [SlideRow(**{**vars(r), "split": "test" if int(r.patient_id[1:]) < 8 else "train"}) for r in cohort()]
+    splits = draw_splits(rows, CLASSES, SETTINGS)
+    assert splits.n_folds == n_folds(rows, SETTINGS) == 1
+    assert splits.slides(0, Role.TEST) == [r.slide_id for r in rows if r.split == "test"]
+    assert {splits.labels[s] for s in splits.slides(0, Role.VAL)} == set(CLASSES)
+
+
+def test_folds_by_hand_are_kept() -> None:
+    rows = [SlideRow(**{**vars(r), "fold": "AB"[int(r.patient_id[1:]) % 4 // 2]}) for r in cohort()]
+    splits = draw_splits(rows, CLASSES, SETTINGS)
+    assert splits.n_folds == 2 and splits.slides(0, Role.TEST) == [r.slide_id for r in rows if r.fold == "A"]
+
+
+def test_who_may_speak_for_a_slide() -> None:
+    splits = draw_splits(cohort(), CLASSES, SETTINGS)
+    fold = next(k for k in range(3) if "s00" in splits.slides(k, Role.TEST))
+    assert splits.placed("s00", "p00").folds == (fold,)
+    assert splits.placed("new", "p00").folds == (fold,)
+    assert splits.placed("new", "nobody").folds == (0, 1, 2) and splits.placed("new", "nobody").role is None
+
+
+def test_a_training_slide_of_a_fixed_split_is_shown_only_when_asked_for() -> None:
+    rows = [SlideRow(**{**vars(r), "split": "test" if int(r.patient_id[1:]) < 8 else "train"}) for r in cohort()]
+    splits = draw_splits(rows, CLASSES, SETTINGS)
+    training = splits.slides(0, Role.TRAIN)[0]
+    placement = splits.placed("new", splits.patients[training])
+    assert placement.role is Role.TRAIN and not placement.is_shown(include_train=False) and placement.is_shown(include_train=True)
+
+
+@pytest.mark.parametrize("folds", [2, 3, 5])
+def test_too_few_patients_of_a_class_are_named(folds: int) -> None:
+    positive = max(folds, 4) if folds == 2 else folds
+    rows = [SlideRow(f"n{i}", Path("x"), label="normal", patient_id=f"n{i}") for i in range(10)]
+    rows += [SlideRow(f"t{i}", Path("x"), label="tumour", patient_id=f"t{i}") for i in range(positive)]
+    settings = Split(folds=folds)
+    assert not split_faults(rows, CLASSES, settings)
+    assert draw_splits(rows, CLASSES, settings).n_folds == folds
+    assert f"class 'tumour' has {positive - 1} patients" in split_faults(rows[:-1], CLASSES, settings)[0]
+
+
+def test_splits_written_are_read(tmp_path: Path) -> None:
+    splits = draw_splits(cohort(), CLASSES, SETTINGS)
+    write_splits(tmp_path / "splits.csv", splits)
+    assert read_splits(tmp_path / "splits.csv") == splits
+
+
+def test_splits_that_leak_a_patient_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "s.csv").write_text("slide_id,patient_id,label,fold,role_0\na,p,normal,,train\nb,p,normal,0,test\n")
+    with pytest.raises(StoreError, match="fold 0: patient 'p' is in both train and test"):
+        read_splits(tmp_path / "s.csv")
+
+
+def test_a_file_that_holds_no_splits_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "s.csv").write_text("slide_id,fold\na,0\n")
+    with pytest.raises(StoreError, match=r"s\.csv"):
+        read_splits(tmp_path / "s.csv")
