@@ -27,9 +27,7 @@ def write_aperio(path: Path, image: np.ndarray, *, mpp: float = 0.5, levels: tup
     path.parent.mkdir(parents=True, exist_ok=True)
     with tifffile.TiffWriter(path) as tif:
         for number, step in enumerate(levels):
-            level = image[: height // step * step, : width // step * step].reshape(
-                height // step, step, width // step, step, 3
-            )
+            level = image[: height // step * step, : width // step * step].reshape(height // step, step, width // step, step, 3)
             jpeg = {"photometric": "rgb", "compression": "jpeg", "description": text, "metadata": None}
             pixels = np.rint(level.mean(axis=(1, 3))).astype(np.uint8)
             tif.write(pixels, tile=(128, 128), compressionargs={"level": 90}, **jpeg)

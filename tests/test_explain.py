@@ -132,9 +132,7 @@ def test_without_a_penalty_the_probability_only_rises(trained, tmp_path: Path) -
 
 
 def test_a_prediction_that_flips_is_refused(trained, tmp_path: Path) -> None:  # noqa: F811
-    row = next(
-        r for r in trained[2][:24] if r.label == "tumour" and explained(trained, r, tmp_path)[0]["predicted"] == 1
-    )
+    row = next(r for r in trained[2][:24] if r.label == "tumour" and explained(trained, r, tmp_path)[0]["predicted"] == 1)
     harsh = Explain(sparse_inversion=SparseInversion(step=1e-6, penalty=0.5, steps=40))
     receipt, scores = explained(trained, row, tmp_path, harsh)
     assert np.isnan(scores["sparse_inversion"]).all()

@@ -49,7 +49,12 @@ def test_a_probability_at_the_threshold_is_positive() -> None:
 
 def test_accuracies_by_hand() -> None:
     figures = accuracies(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]), 2)
-    assert figures == {"accuracy": 0.75, "balanced_accuracy": pytest.approx(5 / 6), "sensitivity": 1.0, "specificity": pytest.approx(2 / 3)}
+    assert figures == {
+        "accuracy": 0.75,
+        "balanced_accuracy": pytest.approx(5 / 6),
+        "sensitivity": 1.0,
+        "specificity": pytest.approx(2 / 3),
+    }
 
 
 def test_the_bootstrap_draws_patients_not_slides() -> None:

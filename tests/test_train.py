@@ -19,7 +19,9 @@ from wsi_mil.train import evaluate, fit, train_fold
 
 CPU = torch.device("cpu")
 CLASSES = ("normal", "tumour")
-SETTINGS = parse_model({"model": "abmil", "embed_dim": 16, "attention_dim": 8, "dropout": 0.1, "train": {"lr": 0.005, "epochs": 30}})
+SETTINGS = parse_model(
+    {"model": "abmil", "embed_dim": 16, "attention_dim": 8, "dropout": 0.1, "train": {"lr": 0.005, "epochs": 30}}
+)
 
 
 def model() -> MILModel:
@@ -40,7 +42,9 @@ def write_features(folder: Path, bags: list[LabelledBag], **attributes: object) 
 def splits_of(bags: list[LabelledBag], folds: int = 3, classes: tuple[str, ...] = CLASSES) -> Splits:
     """Two slides a patient, but for every third."""
     rows = [
-        SlideRow(b.bag.slide_id, Path("x"), label=classes[b.label], patient_id=f"p{i // 4}{b.label}{i % 4 // 2 * (i // 4 % 3 == 0)}")
+        SlideRow(
+            b.bag.slide_id, Path("x"), label=classes[b.label], patient_id=f"p{i // 4}{b.label}{i % 4 // 2 * (i // 4 % 3 == 0)}"
+        )
         for i, b in enumerate(bags)
     ]
     return draw_splits(rows, classes, Split(folds=folds))

@@ -23,7 +23,15 @@ def read_annotation(path: Path) -> BaseGeometry:
     """
     try:
         polygons = _asap_polygons(path) if path.suffix.lower() == ".xml" else _geojson_polygons(path)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ElementTree.ParseError, shapely.errors.ShapelyError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        ElementTree.ParseError,
+        shapely.errors.ShapelyError,
+    ) as error:
         raise AnnotationError(path, f"neither GeoJSON nor ASAP XML with polygons ({error})") from error
     return shapely.union_all([shapely.make_valid(polygon) for polygon in polygons])
 

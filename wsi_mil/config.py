@@ -79,8 +79,9 @@ class Split(Settings):
 class Training(Settings):
     """How a model is fitted."""
 
-    epochs: int = Field(50, ge=1, description="at most so many passes over the training slides")
-    patience: int = Field(10, ge=1, description="epochs without a better validation loss before stopping")
+    epochs: int = Field(60, ge=1, description="at most so many passes over the training slides")
+    patience: int = Field(20, ge=1, description="epochs without a better validation loss before stopping")
+    min_improvement: float = Field(0.05, ge=0, description="nats by which a validation loss must be less to be better")
     lr: float = Field(2e-4, gt=0, description="AdamW's learning rate")
     weight_decay: float = Field(1e-5, ge=0, description="AdamW's weight decay")
     class_weights: bool = Field(True, description="weigh each class by the inverse of its share")

@@ -22,7 +22,7 @@ from wsi_mil.tissue import outline, tissue_mask
 log = logging.getLogger(__name__)
 
 STAGE_VERSION = 1
-THUMBNAIL_PX = 2048
+THUMBNAIL_PX = 1024
 """Longest side of the thumbnail kept with the tiles."""
 
 SUSPICIOUS_TISSUE = (0.001, 0.95)

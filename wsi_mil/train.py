@@ -74,6 +74,9 @@ def fit(
 ) -> tuple[list[Epoch], int]:
     """Train in place, one bag a step, and leave the weights of the epoch with the least validation loss.
 
+    An epoch counts as better only by `min_improvement`: once the validation bags are told apart, a smaller and smaller
+    loss comes from larger weights, while attention drifts away from the evidence.
+
     Returns:
         The curve, and the index of the epoch that was kept.
     """
@@ -89,7 +92,7 @@ def fit(
             history.append(Epoch(number + 1, train_loss, *_validate(model, val, weights)))
             log.info("epoch %d: training loss %.4f, validation loss %.4f, AUROC %.3f", *vars(history[-1]).values())
             meter.advance(1)
-            if number == 0 or history[-1].val_loss < history[best].val_loss:
+            if number == 0 or history[-1].val_loss < history[best].val_loss - settings.min_improvement:
                 best, best_state = number, copy.deepcopy(model.state_dict())
             elif number - best >= settings.patience:
                 break

@@ -139,9 +139,7 @@ def test_the_sheet_lists_every_file_and_no_more(out: Path, rows: list[dict[str, 
     assert set(files(out)) == listed | {"cohort.csv"}
 
 
-def test_the_last_row_is_the_real_slide_without_label(
-    out: Path, rows: list[dict[str, str]], texture_slide: Path
-) -> None:
+def test_the_last_row_is_the_real_slide_without_label(out: Path, rows: list[dict[str, str]], texture_slide: Path) -> None:
     row = rows[-1]
     assert row["slide_id"] == "CMU-1-Small-Region"
     assert row["label"] == row["annotation"] == ""
@@ -149,9 +147,7 @@ def test_the_last_row_is_the_real_slide_without_label(
     assert (out / row["path"]).read_bytes() == texture_slide.read_bytes()
 
 
-def test_positive_slides_have_an_annotation_and_normal_slides_an_empty_truth(
-    out: Path, rows: list[dict[str, str]]
-) -> None:
+def test_positive_slides_have_an_annotation_and_normal_slides_an_empty_truth(out: Path, rows: list[dict[str, str]]) -> None:
     assert {row["label"] for row in rows[:-1]} == {"tumour", "normal"}
     for row in rows[:-1]:
         rings = read_rings(out / "truth" / f"{row['slide_id']}.geojson")
@@ -176,9 +172,7 @@ def test_slides_are_aperio_pyramids_of_half_a_micrometre(out: Path, rows: list[d
 def test_levels_are_means_of_squares(small_file: Path, level: int, downsample: int) -> None:
     full = read_level0(small_file).astype(float)
     height, width = (side // downsample for side in full.shape[:2])
-    squares = full[: height * downsample, : width * downsample].reshape(
-        height, downsample, width, downsample, 3
-    )
+    squares = full[: height * downsample, : width * downsample].reshape(height, downsample, width, downsample, 3)
     with openslide.OpenSlide(small_file) as slide:
         assert slide.level_dimensions[level] == (width, height)
         small = np.asarray(slide.read_region((0, 0), level, (width, height)).convert("RGB"))
@@ -197,18 +191,14 @@ def test_nothing_bleeds_in_from_the_margin_of_the_last_tiles(small_file: Path) -
     assert np.abs(border.astype(int) - GLASS).max() <= 6
 
 
-def test_a_lesion_keeps_the_colour_of_the_normal_tissue_in_the_file(
-    small_slide: SyntheticSlide, small_file: Path
-) -> None:
+def test_a_lesion_keeps_the_colour_of_the_normal_tissue_in_the_file(small_slide: SyntheticSlide, small_file: Path) -> None:
     pixels = read_level0(small_file)
     lesion = rings_mask((1900, 1400), small_slide.lesions)
     normal = ndimage.binary_erosion(small_slide.tissue_mask, iterations=10) & ~lesion
     assert np.abs(pixels[lesion].mean(axis=0) - pixels[normal].mean(axis=0)).max() < 3
 
 
-def test_polygons_are_closed_lie_in_the_tissue_and_cover_2_to_12_percent_of_it(
-    out: Path, rows: list[dict[str, str]]
-) -> None:
+def test_polygons_are_closed_lie_in_the_tissue_and_cover_2_to_12_percent_of_it(out: Path, rows: list[dict[str, str]]) -> None:
     for row in (row for row in rows if row["label"] == "tumour"):
         image, rings = read_level0(out / row["path"]), read_rings(out / row["annotation"])
         height, width = image.shape[:2]

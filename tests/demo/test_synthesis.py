@@ -52,10 +52,7 @@ def test_a_mosaic_is_made_only_where_it_is_needed() -> None:
 
 
 def test_a_mosaic_is_as_pale_as_the_windows_on_average(texture: Texture) -> None:
-    means = [
-        mosaic(texture, np.ones((1200, 1600), bool), rng=np.random.default_rng(i)).mean((0, 1))
-        for i in range(4)
-    ]
+    means = [mosaic(texture, np.ones((1200, 1600), bool), rng=np.random.default_rng(i)).mean((0, 1)) for i in range(4)]
     assert np.ptp(means, axis=0).max() < 12
 
 

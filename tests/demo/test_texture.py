@@ -27,9 +27,7 @@ def test_windows_lie_inside_the_tissue() -> None:
 
 def test_windows_go_from_dark_to_pale(texture: Texture) -> None:
     x, y = texture.windows[[0, -1]].T
-    dark, pale = (
-        texture.image[b : b + PIECE_PX, a : a + PIECE_PX, 0].mean() for a, b in zip(x, y, strict=True)
-    )
+    dark, pale = (texture.image[b : b + PIECE_PX, a : a + PIECE_PX, 0].mean() for a, b in zip(x, y, strict=True))
     assert dark < pale - 30
 
 
@@ -60,9 +58,7 @@ def test_another_file_in_the_cache_is_refused(tmp_path: Path, monkeypatch: pytes
         texture_path(None)
 
 
-def test_without_a_package_index_one_line_says_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_package_index_one_line_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (
         ("XDG_CACHE_HOME", tmp_path),
         ("PIP_CONFIG_FILE", "/dev/null"),

@@ -114,9 +114,7 @@ def cohort_plan(n_slides: int, *, seed: int) -> list[PlannedSlide]:
     for number, index in enumerate(rng.permutation(n_slides)):
         owner = owners[index]
         patient_id = names.setdefault(owner, f"patient_{len(names) + 1:02d}")
-        plan.append(
-            PlannedSlide(f"demo_{number + 1:02d}", patient_id, owner.has_lesion, owner.stain, (seed, number))
-        )
+        plan.append(PlannedSlide(f"demo_{number + 1:02d}", patient_id, owner.has_lesion, owner.stain, (seed, number)))
     return plan
 
 

@@ -175,9 +175,7 @@ def _paste_lesion(
     width, height = (int(side) for side in np.ceil(ring.max(axis=0) + 4 * LESION_EDGE_PX) - (left, top))
     mask = rings_mask((width, height), (ring - (left, top),))
     cellular = Texture(texture.image, texture.windows[: round(LESION_WINDOWS * len(texture.windows))])
-    patch = Image.fromarray(
-        mosaic(cellular, np.ones_like(mask), rng=rng, magnification=rng.uniform(*LESION_MAGNIFICATION))
-    )
+    patch = Image.fromarray(mosaic(cellular, np.ones_like(mask), rng=rng, magnification=rng.uniform(*LESION_MAGNIFICATION)))
     tissue.paste(_matched(patch, mask, target), (left, top), alpha(mask, LESION_EDGE_PX))
 
 

@@ -9,13 +9,12 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-import openslide
 from numpy.typing import NDArray
-from PIL import Image
 
 from wsi_mil.demo.outlines import Mask
 from wsi_mil.demo.synthesis import PIECE_PX, Pixels, Texture
 from wsi_mil.errors import DataError
+from wsi_mil.slides import Slide, open_slide
 
 CMU_FILE = "cmu_small_region.svs"
 CMU_SHA256 = "ed92d5a9f2e86df67640d6f92ce3e231419ce127131697fbbce42ad5e002c8a7"
@@ -113,13 +112,11 @@ def read_texture(path: Path) -> Texture:
     """The texture of any slide that OpenSlide reads, near `TARGET_MPP`.
 
     Raises:
-        DataError: no slide, or too little tissue on it.
+        SlideError: no slide, or one that does not say its resolution.
+        DataError: too little tissue on it.
     """
-    try:
-        with openslide.OpenSlide(path) as slide:
-            image = _richest_region(slide)
-    except (openslide.OpenSlideError, OSError) as error:
-        raise DataError(f"{path}: cannot be read as the demo's texture ({error})") from error
+    with open_slide(path) as slide:
+        image = _richest_region(slide)
     windows = tissue_windows(image)
     if len(windows) < MIN_WINDOWS:
         raise DataError(
@@ -129,24 +126,21 @@ def read_texture(path: Path) -> Texture:
     return Texture(image, windows)
 
 
-def _richest_region(slide: openslide.OpenSlide) -> Pixels:
+def _richest_region(slide: Slide) -> Pixels:
     """At most `MAX_SIDE_PX` a side, where there is most tissue, at the level nearest to `TARGET_MPP`."""
     level = _nearest_level(slide)
     dimensions, downsample = slide.level_dimensions[level], slide.level_downsamples[level]
     width, height = (min(side, MAX_SIDE_PX) for side in dimensions)
-    thumbnail = np.asarray(slide.get_thumbnail((THUMBNAIL_PX, THUMBNAIL_PX)).convert("RGB"))
+    thumbnail = slide.read_overview(max(slide.dimensions) * slide.mpp.x / THUMBNAIL_PX)
     scale_x, scale_y = dimensions[0] / thumbnail.shape[1], dimensions[1] / thumbnail.shape[0]
     amount = box_means(~_is_empty(thumbnail), max(1, int(width / scale_x)), max(1, int(height / scale_y)))
     row, column = np.unravel_index(int(amount.argmax()), amount.shape)
     x, y = min(int(column * scale_x), dimensions[0] - width), min(int(row * scale_y), dimensions[1] - height)
-    region = slide.read_region((int(x * downsample), int(y * downsample)), level, (width, height))
-    glass = Image.new("RGBA", region.size, "white")
-    return np.asarray(Image.alpha_composite(glass, region).convert("RGB"))
+    return slide.read_region((int(x * downsample), int(y * downsample)), (width, height), slide.mpp.x * downsample)
 
 
-def _nearest_level(slide: openslide.OpenSlide) -> int:
-    mpp = float(slide.properties.get(openslide.PROPERTY_NAME_MPP_X, TARGET_MPP))
-    distance = np.abs(np.log(np.array(slide.level_downsamples) * mpp / TARGET_MPP))
+def _nearest_level(slide: Slide) -> int:
+    distance = np.abs(np.log(np.array(slide.level_downsamples) * slide.mpp.x / TARGET_MPP))
     return int(distance.argmin())
 
 
