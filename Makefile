@@ -24,7 +24,7 @@ demo/cohort.csv: $(READY)
 	wsi-mil demo-cohort demo
 
 test: $(READY)
-	pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 pytest -n 2 --dist worksteal
 
 lint: $(READY) demo/cohort.csv
 	ruff check .

@@ -1,10 +1,5 @@
 """Small real files, lopsided on purpose."""
 
-import os
-
-for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # two busy threads on two shared cores wait for each other
-    os.environ[_variable] = "1"
-
 import csv
 import json
 from collections.abc import Callable

@@ -1,3 +1,4 @@
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -128,7 +129,7 @@ def test_refining_makes_the_bag_sparser_and_leaves_bag_and_model_as_they_were(tr
 def test_without_a_penalty_the_probability_only_rises(trained, tmp_path: Path) -> None:  # noqa: F811
     model, bag = model_and_bag(trained, "s01", tmp_path)
     log_prob = refine(model, bag, 1, SparseInversion(penalty=0.0, step=0.05)).log_prob
-    assert all(later >= earlier - 1e-7 for earlier, later in zip(log_prob, log_prob[1:], strict=False))
+    assert all(later >= earlier - 1e-7 for earlier, later in itertools.pairwise(log_prob))
 
 
 def test_a_prediction_that_flips_is_refused(trained, tmp_path: Path) -> None:  # noqa: F811

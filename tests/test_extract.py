@@ -13,7 +13,7 @@ import zarr
 from tests.conftest import tissue_image, write_aperio
 from tests.slides.test_slides import damage_tile
 from tests.test_store import tree
-from wsi_mil.config import Encoder, Tiling, TileSettings, Tissue
+from wsi_mil.config import Encoder, TileSettings, Tiling, Tissue
 from wsi_mil.errors import MissingFileError, StoreMismatchError
 from wsi_mil.extract import extract_slide
 from wsi_mil.records import SlideRow, Status

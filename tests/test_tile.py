@@ -7,7 +7,7 @@ from PIL import Image
 
 from tests.conftest import tissue_box, tissue_image, write_aperio
 from wsi_mil.annotations import read_annotation
-from wsi_mil.config import Tiling, TileSettings, Tissue
+from wsi_mil.config import TileSettings, Tiling, Tissue
 from wsi_mil.errors import MissingFileError
 from wsi_mil.records import SlideRow, Status
 from wsi_mil.store import read_receipt, read_thumbnail, read_tiles, store_path

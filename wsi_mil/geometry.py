@@ -73,7 +73,8 @@ def axis_positions(length: int, *, tile: float, stride: float) -> NDArray[np.int
         raise ValueError(f"tile and stride must be positive, got {tile} and {stride}")
     n = max(0, math.floor((length - tile) / stride) + 2)
     positions = np.rint(np.arange(n) * stride).astype(np.int64)
-    return positions[positions + max(1, round(tile)) <= length]
+    inside = positions + max(1, round(tile)) <= length
+    return np.asarray(positions[inside])
 
 
 def crossing(*axes: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -93,7 +93,7 @@ def test_threads_read_what_one_reads(slide: Path, reader: str) -> None:
 def test_a_text_file_named_svs_is_refused_with_the_reason_of_each_reader(tmp_path: Path) -> None:
     path = tmp_path / "no.svs"
     path.write_text("this is no slide")
-    with pytest.raises(SlideFormatError, match="OpenSlide cannot open it.*tiffslide cannot open it"):
+    with pytest.raises(SlideFormatError, match=r"OpenSlide cannot open it.*tiffslide cannot open it"):
         open_slide(path)
 
 

@@ -1,0 +1,83 @@
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import tissue_image, write_aperio, write_cohort
+from wsi_mil.check import check
+from wsi_mil.errors import ConfigError
+
+CLASSES = ["normal", "tumour"]
+
+
+@pytest.fixture
+def sheet(tmp_path: Path) -> Path:
+    """Ten slides, five patients of each class, all the same file."""
+    write_aperio(tmp_path / "sl ide's ü.svs", tissue_image(320, 240))
+    rows = [{"slide_id": f"s{i}", "path": "sl ide's ü.svs", "label": CLASSES[i % 2]} for i in range(10)]
+    return write_cohort(tmp_path, rows)
+
+
+def config(sheet: Path, **changes: object) -> dict[str, object]:
+    models = {"m": {"model": "abmil"}}
+    return {"cohort": str(sheet), "classes": CLASSES, "results": str(sheet.parent / "results"), "models": models, **changes}
+
+
+def faults(values: dict[str, object]) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        check(values)
+    return caught.value.faults
+
+
+def test_a_plan_holds_defaults_rows_and_folds(sheet: Path) -> None:
+    plan = check(config(sheet)).as_json()
+    assert plan["n_folds"] == 5 and len(plan["slides"]) == 10
+    assert plan["config"]["tilings"]["default"]["tile_px"] == 224
+    assert plan["slides"][0]["path"] == str(sheet.parent / "sl ide's ü.svs")
+
+
+def test_faults_of_configuration_and_sheet_come_together(sheet: Path) -> None:
+    sheet.write_text(sheet.read_text().replace("s3,", "s 3,").replace("s5,sl ide's ü.svs", "s5,gone.svs"))
+    found = faults(config(sheet, heatmap={"colourmap": "x"}, encoders={"e": {"tiling": "defualt", "encoder": "resnet5000"}}))
+    assert len(found) == 3
+    assert "heatmap.colourmap: unknown key; did you mean 'colormap'?" in found[0]
+    assert "row 5: slide_id 's 3'" in found[1] and "row 7: path" in found[2] and "does not exist" in found[2]
+
+
+def test_entries_that_name_nothing_come_with_the_nearest(sheet: Path) -> None:
+    found = faults(config(sheet, encoders={"e": {"tiling": "defualt", "encoder": "resnet5O"}}))
+    assert "encoders.e.tiling: no tiling 'defualt'; did you mean 'default'?" in found
+    assert any("timm has no model 'resnet5O'; did you mean 'resnet5" in fault for fault in found)
+
+
+def test_fewer_patients_than_folds_are_a_fault(sheet: Path) -> None:
+    (found,) = faults(config(sheet, split={"folds": 6}))[:1]
+    assert "class 'normal' has 5 patients, fewer than the 6 that 6 folds need" in found
+
+
+def test_a_slide_that_is_gone_is_a_warning_once_it_was_tiled(sheet: Path) -> None:
+    (sheet.parent / "sl ide's ü.svs").unlink()
+    assert len(faults(config(sheet))) == 10
+    receipts = sheet.parent / "results" / "tiles" / "default"
+    receipts.mkdir(parents=True)
+    for i in range(10):
+        (receipts / f"s{i}.json").write_text("{}")
+    assert len(check(config(sheet)).warnings) == 10
+
+
+def test_a_sheet_that_is_not_there_is_one_fault(sheet: Path) -> None:
+    (found,) = faults(config(sheet.with_name("no.csv")))
+    assert found.startswith("cohort: cannot read")
+
+
+def test_trained_models_must_be_there(sheet: Path) -> None:
+    (found,) = faults(config(sheet, trained=str(sheet.parent / "old")))
+    assert found.startswith("trained: ") and "splits.csv" in found
+
+
+def test_a_fixed_split_needs_training_and_test_slides(tmp_path: Path) -> None:
+    write_aperio(tmp_path / "a.svs", tissue_image(320, 240))
+    rows = [{"slide_id": f"s{i}", "path": "a.svs", "label": CLASSES[i % 2], "split": "train"} for i in range(10)]
+    assert faults(config(write_cohort(tmp_path, rows))) == ["column split has no labelled test slide"]
+    rows[0]["split"], rows[1]["split"] = "test", ""
+    found = faults(config(write_cohort(tmp_path, rows)))
+    assert found == ["column split is empty for labelled slides s1: fill it for all or none"]

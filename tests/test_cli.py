@@ -1,0 +1,84 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import tissue_image, write_aperio, write_cohort
+from tests.test_heatmaps import write_scored
+
+LIGHT = """
+import sys
+from wsi_mil.cli import app
+try:
+    app(sys.argv[1:], standalone_mode=False)
+finally:
+    print("torch" if "torch" in sys.modules else "light", file=sys.stderr)
+"""
+
+
+def run(*args: str, cwd: Path, text: str = "") -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", "wsi_mil", *args], cwd=cwd, input=text, capture_output=True, text=True)
+
+
+def is_light(*args: str, cwd: Path) -> bool:
+    done = subprocess.run([sys.executable, "-c", LIGHT, *args], cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stderr.strip().endswith("light")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_aperio(tmp_path / "a.svs", tissue_image(640, 448))
+    rows = [{"slide_id": f"s{i}", "path": "a.svs", "label": "np"[i % 2]} for i in range(10)]
+    write_cohort(tmp_path, rows)
+    (tmp_path / "c.yaml").write_text("cohort: cohort.csv\nclasses: [n, p]\nmodels: {m: {model: abmil}}\n")
+    return tmp_path
+
+
+def test_help_check_tile_and_heatmap_never_import_torch(folder: Path) -> None:
+    assert is_light("--help", cwd=folder)
+    assert is_light("check", "c.yaml", cwd=folder)
+    tiling = json.dumps({"tiling": {"tile_px": 64}, "tissue": {}})
+    assert is_light("tile", "--slide=a.svs", '--row={"slide_id": "a"}', f"--settings={tiling}", "--receipt=t/a.json", cwd=folder)
+    scores, tiles = write_scored(folder)
+    about = ["--method=attention", "--settings={}", "--image=h.png"]
+    assert is_light("heatmap", f"--scores={scores}", f"--tiles={tiles}", '--row={"slide_id": "s"}', *about, cwd=folder)
+    assert (folder / "h.png").stat().st_size > 1000
+
+
+def test_check_reads_a_file_or_standard_input(folder: Path) -> None:
+    done = run("check", "c.yaml", cwd=folder)
+    assert done.returncode == 0 and "10 slides, 10 labelled, 5 folds: nothing is wrong" in done.stdout
+    done = run("check", cwd=folder, text=(folder / "c.yaml").read_text())
+    assert done.returncode == 0 and len(json.loads(done.stdout)["slides"]) == 10
+
+
+def test_faults_are_lines_and_exit_code_2(folder: Path) -> None:
+    (folder / "c.yaml").write_text("cohort: cohort.csv\nclasses: [n, q]\nmodel: {}\n")
+    done = run("check", "c.yaml", cwd=folder)
+    lines = done.stderr.splitlines()
+    assert done.returncode == 2 and not done.stdout
+    assert "error: model: unknown key; did you mean 'models'?" in lines
+    assert sum("label 'p' is not in classes" in line for line in lines) == 5
+    assert all(line.startswith("error: ") for line in lines)
+
+
+def test_what_is_no_configuration_is_said_in_a_line(folder: Path) -> None:
+    for text in ("just words", "a: [", ""):
+        (folder / "c.yaml").write_text(text)
+        done = run("check", "c.yaml", cwd=folder)
+        assert done.returncode == 2 and "Traceback" not in done.stderr
+
+
+def test_a_store_that_is_missing_is_a_line_that_names_it(folder: Path) -> None:
+    about = ["--method=attention", "--settings={}", "--image=h.png"]
+    done = run("heatmap", "--scores=no.json", "--tiles=no.json", '--row={"slide_id": "s"}', *about, cwd=folder)
+    assert done.returncode == 2 and done.stderr.startswith("error: no.json: not a readable receipt")
+
+
+def test_the_version_is_printed(folder: Path) -> None:
+    from wsi_mil import __version__
+
+    assert run("--version", cwd=folder).stdout.strip() == __version__

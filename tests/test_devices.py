@@ -1,0 +1,32 @@
+import pytest
+import torch
+
+from wsi_mil.devices import create_device, fast_dtype
+from wsi_mil.errors import WsiMilError
+
+CPU = torch.device("cpu")
+
+
+def test_a_dtype_that_is_named_is_taken() -> None:
+    assert fast_dtype("float32", CPU) is torch.float32 and fast_dtype("bfloat16", CPU) is torch.bfloat16
+
+
+def test_auto_is_one_of_the_two() -> None:
+    assert fast_dtype("auto", CPU) in (torch.float32, torch.bfloat16)
+
+
+def test_a_device_that_does_not_exist_is_named() -> None:
+    with pytest.raises(WsiMilError, match="--device 'gpu': expected auto, cpu, cuda"):
+        create_device("gpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_cuda_where_there_is_none_is_refused() -> None:
+    with pytest.raises(WsiMilError, match="sees no CUDA device here; use --device cpu"):
+        create_device("cuda:0")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_auto_takes_the_gpu() -> None:
+    assert create_device("auto").type == "cuda"

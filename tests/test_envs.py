@@ -1,0 +1,40 @@
+"""One set of versions: pyproject.toml says what may be, constraints.txt what is, envs/*.yaml the same."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+NEEDED = [Requirement(text) for text in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["workflow"]]
+DEV = [Requirement(text) for text in PROJECT["optional-dependencies"]["dev"] if not text.startswith("wsi_mil")]
+
+
+def pins(lines: list[str]) -> dict[str, str]:
+    found = (re.fullmatch(r"([\w.\-]+)==([\w.+]+)", line.strip()) for line in lines)
+    return {canonicalize_name(match[1]): match[2] for match in found if match}
+
+
+CONSTRAINTS = pins((ROOT / "envs/constraints.txt").read_text().splitlines())
+
+
+def test_every_dependency_has_an_exact_pin_that_pyproject_allows() -> None:
+    wrong = [r for r in NEEDED + DEV if not r.specifier.contains(CONSTRAINTS.get(canonicalize_name(r.name), "0"))]
+    assert len(NEEDED) > 20 and not wrong
+
+
+@pytest.mark.parametrize("name", ["cpu", "gpu"])
+def test_conda_environments_hold_the_same_versions(name: str) -> None:
+    content = yaml.safe_load((ROOT / f"envs/{name}.yaml").read_text())
+    have = pins(next(part["pip"] for part in content["dependencies"] if isinstance(part, dict)))
+    assert have == {canonicalize_name(r.name): CONSTRAINTS[canonicalize_name(r.name)] for r in NEEDED}
+
+
+def test_the_torch_that_has_no_torchvision_is_never_pinned() -> None:
+    assert CONSTRAINTS["torch"] != "2.13.0"
+    assert not next(r for r in NEEDED if r.name == "torch").specifier.contains("2.13.0")

@@ -1,0 +1,121 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import write_geojson
+from wsi_mil.config import Heatmap
+from wsi_mil.errors import ConfigError
+from wsi_mil.heatmaps import draw_heatmap
+from wsi_mil.heatmaps.overlay import OUTLINE_COLOUR, bar_length_um
+from wsi_mil.heatmaps.scale import shown_scores
+from wsi_mil.records import InstanceScores, SlideRow, TileGrid
+from wsi_mil.store import store_path, write_receipt, write_scores, write_tiles
+
+DIMENSIONS = (640, 448)
+COORDS = np.array([[x, y] for y in range(0, 448, 64) for x in range(0, 640, 64)])
+HOT = 17
+"""Row 1, column 7: (448, 64)."""
+
+
+@pytest.fixture
+def scored(tmp_path: Path) -> tuple[Path, Path]:
+    return write_scored(tmp_path)
+
+
+def write_scored(tmp_path: Path) -> tuple[Path, Path]:
+    """Receipts of scores and tiles of a white slide with one hot tile by attention, and refused sparse inversion."""
+    grid = TileGrid(COORDS, np.ones(70, np.float32), 64, (64, 64))
+    thumbnail = np.full((224, 320, 3), 255, np.uint8)
+    write_tiles(tmp_path / "t" / "s.zarr", grid, thumbnail, {"dimensions": list(DIMENSIONS)})
+    attention = np.full(70, 0.5 / 69, np.float32)
+    attention[HOT] = 0.5
+    nothing = np.full(70, np.nan, np.float32)
+    scores = [
+        InstanceScores("attention", attention, kind="", unit="share", comparable=False),
+        InstanceScores("sparse_inversion", nothing, kind="", unit="", comparable=False, reason="predicted negative"),
+    ]
+    receipt = tmp_path / "s" / "s.json"
+    write_scores(store_path(receipt), COORDS, scores, {})
+    methods = {s.method: {"unit": s.unit, "reason": s.reason} for s in scores}
+    about = {"probs": [0.1, 0.9], "threshold": 0.5, "predicted": 1, "target": 1, "classes": ["normal", "tumour"]}
+    about |= {"role": "test", "tile_px_level0": [64, 64], "slide_mpp": [0.5, 0.5], "methods": methods}
+    write_receipt(receipt, about)
+    return receipt, tmp_path / "t" / "s.json"
+
+
+def drawn(scored: tuple[Path, Path], tmp_path: Path, method: str = "attention", **settings: object) -> np.ndarray:
+    row = SlideRow("s", Path("gone.svs"), label="tumour", annotation=write_geojson(tmp_path / "a.geojson", (448, 64, 512, 128)))
+    draw_heatmap(row, *scored, method, Heatmap(**settings), tmp_path / f"{method}.png")
+    with Image.open(tmp_path / f"{method}.png") as image:
+        return np.asarray(image.convert("RGB")).astype(int)
+
+
+def panels(picture: np.ndarray) -> tuple[float, float, float]:
+    """Left edge of the right panel, its top, and its scale, from the outline, which stands at a known place in both."""
+    colour = np.array([int(OUTLINE_COLOUR[i : i + 2], 16) for i in (1, 3, 5)])
+    rows, columns = np.nonzero(np.abs(picture - colour).sum(axis=2) < 30)
+    right = columns[columns > picture.shape[1] * 0.45]
+    scale = (right.max() - right.min()) / 64
+    return right.min() - 448 * scale, rows.min() - 64 * scale, scale
+
+
+def test_the_hot_tile_is_where_the_truth_is_and_nowhere_else(scored, tmp_path: Path) -> None:
+    picture = drawn(scored, tmp_path, colormap="inferno", opacity=1.0)
+    left, top, scale = panels(picture)
+
+    def colour(x: float, y: float) -> np.ndarray:
+        return picture[round(top + y * scale), round(left + x * scale)]
+
+    hot, others = colour(480, 96), [colour(x + 32, y + 32) for i, (x, y) in enumerate(COORDS) if i != HOT]
+    assert hot[0] > 200 and hot[1] > 200, "inferno's hottest is yellow"
+    assert all(abs(other - others[0]).max() < 12 for other in others) and abs(hot - others[0]).max() > 60
+
+
+def test_another_colour_map_draws_another_picture(scored, tmp_path: Path) -> None:
+    first = drawn(scored, tmp_path, colormap="viridis")
+    assert (first != drawn(scored, tmp_path, colormap="inferno")).any()
+    with pytest.raises(ConfigError, match=r"heatmap\.colormap: matplotlib has none called 'hott'"):
+        drawn(scored, tmp_path, colormap="hott")
+
+
+def test_drawing_twice_gives_the_same_bytes(scored, tmp_path: Path) -> None:
+    drawn(scored, tmp_path)
+    first = (tmp_path / "attention.png").read_bytes()
+    drawn(scored, tmp_path)
+    assert (tmp_path / "attention.png").read_bytes() == first
+
+
+def test_where_there_is_nothing_to_show_a_picture_is_written_all_the_same(scored, tmp_path: Path) -> None:
+    picture = drawn(scored, tmp_path, "sparse_inversion")
+    with_scores = drawn(scored, tmp_path)
+    saturation = np.ptp(picture, axis=2)
+    assert picture.shape[0] > 300 and saturation.mean() < np.ptp(with_scores, axis=2).mean()
+    assert json.loads((tmp_path / "sparse_inversion.geojson").read_text())["features"] == []
+
+
+def test_the_tiles_for_qupath_stand_at_level_0(scored, tmp_path: Path) -> None:
+    drawn(scored, tmp_path)
+    features = json.loads((tmp_path / "attention.geojson").read_text())["features"]
+    hottest = max(features, key=lambda f: f["properties"]["measurements"]["attention"])
+    corners = np.array(hottest["geometry"]["coordinates"][0])
+    assert len(features) == 70 and hottest["properties"]["objectType"] == "tile"
+    assert corners.min(axis=0).tolist() == [448, 64] and corners.max(axis=0).tolist() == [512, 128]
+
+
+def test_attention_is_shown_as_multiples_of_an_even_share_times_the_probability() -> None:
+    shown = shown_scores(np.array([0.7, 0.1, 0.1, 0.1], np.float32), unit="share", prob=0.5, target="tumour")
+    assert np.allclose(shown.values, [1.4, 0.2, 0.2, 0.2]) and (shown.low, shown.high) == (0.0, 3.0)
+
+
+def test_a_negative_slide_stays_cold_however_peaked_its_attention() -> None:
+    peaked = np.array([0.97] + [0.03 / 19] * 19, np.float32)
+    shown = shown_scores(peaked, unit="share", prob=0.02, target="tumour")
+    assert shown.values.max() < 0.15 * shown.high
+
+
+@pytest.mark.parametrize(("width_um", "bar"), [(320, 50), (2000, 500), (2500, 500), (50_000, 10_000), (81, 20)])
+def test_scale_bars_are_round_and_fit(width_um: float, bar: float) -> None:
+    assert bar_length_um(width_um) == bar

@@ -1,0 +1,283 @@
+"""The real DAG on a tiny cohort: which jobs run after which change."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from tests.conftest import tissue_image, write_aperio, write_geojson
+from wsi_mil.store import read_receipt
+
+ROOT = Path(__file__).resolve().parents[1]
+BIN = Path(sys.executable).parent
+pytestmark = pytest.mark.slow
+
+CONFIG = {
+    "cohort": "co hort/cohort.csv",
+    "classes": ["normal", "tumour"],
+    "tilings": {"default": {"tile_px": 96}},
+    "tissue": {"mpp": 4.0, "min_area_um2": 1000},
+    "encoders": {"tiny": {"encoder": "test_efficientnet.r160_in1k", "weights": "random", "dtype": "float32"}},
+    "split": {"folds": 2},
+    "models": {"abmil": {"model": "abmil", "embed_dim": 16, "attention_dim": 8, "train": {"epochs": 3}}},
+    "predict": {"bootstrap": 100},
+    "explain": {"methods": ["attention"]},
+}
+"""Relative to the folder of a run, whose sheet lies in a folder with a space."""
+
+WRAPPER = """#!/bin/sh
+printf '%s\\n' "$*" >> "$CALLS"
+exec '{real}' "$@"
+"""
+
+ODD_NAME = "p1 it's ü #1.svs"
+
+
+class Run:
+    """A folder with a cohort, where snakemake runs and every call of wsi-mil is counted."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.sheet = folder / "co hort" / "cohort.csv"
+
+    def rows(self) -> list[dict[str, str]]:
+        with self.sheet.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    def write_rows(self, rows: list[dict[str, str]]) -> None:
+        with self.sheet.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def config(self, **changes: object) -> None:
+        (self.folder / "c.yaml").write_text(yaml.safe_dump({**CONFIG, **changes}))
+
+    def add(self, slide_id: str, label: str, *, patient_id: str = "", seed: int = 50) -> None:
+        write_aperio(self.sheet.parent / f"{slide_id}.svs", tissue_image(640, 448, seed=seed))
+        row = {"slide_id": slide_id, "path": f"{slide_id}.svs", "label": label, "patient_id": patient_id, "annotation": ""}
+        self.write_rows([*self.rows(), row])
+
+    def snakemake(self, *args: str, expected: int = 0) -> Counter:
+        """Run, and count the calls by subcommand, those of check left out."""
+        calls = self.folder / "calls.txt"
+        calls.write_text("")
+        done = self.popen(*args)
+        output, _ = done.communicate(timeout=540)
+        assert done.returncode == expected, output[-3000:]
+        self.output = output
+        self.calls = [line for line in calls.read_text().splitlines() if not line.startswith("check")]
+        return Counter(line.split()[0] for line in self.calls)
+
+    def popen(self, *args: str) -> subprocess.Popen:
+        wrapper = self.folder / "bin" / "wsi-mil"
+        wrapper.parent.mkdir(exist_ok=True)
+        wrapper.write_text(WRAPPER.format(real=BIN / "wsi-mil"))
+        wrapper.chmod(0o755)
+        path = f"{wrapper.parent}:{BIN}:{os.environ['PATH']}"
+        env = {**os.environ, "PATH": path, "CALLS": str(self.folder / "calls.txt"), "WSI_MIL_DEVICE": "cpu"}
+        command = ["snakemake", "-s", str(ROOT / "Snakefile"), "--profile", str(ROOT / "profiles/default"), "--cores", "2"]
+        command += ["--configfile", "c.yaml", *args]
+        return subprocess.Popen(command, cwd=self.folder, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    def results(self, path: str) -> Path:
+        return self.folder / "results" / path
+
+
+def make_cohort(folder: Path) -> None:
+    """Nine labelled slides of eight patients, one of them over 1 MB, a text file and an empty one among the rest."""
+    rows = []
+    for number in range(8):
+        label = ("normal", "tumour")[number % 2]
+        size = (2400, 1800) if number == 0 else (640, 448)
+        lesion = (300, 100, 450, 250) if label == "tumour" else None
+        name = ODD_NAME if number == 1 else f"s{number}.svs"
+        write_aperio(folder / name, tissue_image(*size, seed=number, lesion=lesion))
+        row = {"slide_id": f"s{number}", "path": name, "label": label, "patient_id": f"p{number}", "annotation": ""}
+        if lesion:
+            row["annotation"] = write_geojson(folder / "truth" / f"s{number}.geojson", lesion).relative_to(folder).as_posix()
+        rows.append(row)
+    (folder / "text.svs").write_text("this is no slide")
+    write_aperio(folder / "glass.svs", np.full((448, 640, 3), 243, np.uint8))
+    for name in ("text", "glass"):
+        rows.append({"slide_id": name, "path": f"{name}.svs", "label": "normal", "patient_id": name, "annotation": ""})
+    Run(folder.parent).write_rows(rows)
+    assert (folder / "s0.svs").stat().st_size > 1_000_000
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, to be copied."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "co hort").mkdir()
+    make_cohort(folder / "co hort")
+    run = Run(folder)
+    run.config()
+    counts = run.snakemake()
+    expected = {"tile": 10, "extract": 10, "cohort": 1, "split": 1, "train": 2, "predict": 1, "explain": 8, "heatmap": 8}
+    assert counts == {**expected, "report": 1}
+    return folder
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Run:
+    shutil.copytree(finished, tmp_path / "run", symlinks=True)
+    return Run(tmp_path / "run")
+
+
+def test_a_second_run_does_nothing(run: Run) -> None:
+    assert run.snakemake() == {}
+
+
+def test_bad_slides_have_a_status_and_a_reason_and_the_rest_goes_on(run: Run) -> None:
+    with run.results("cohort_status.csv").open(newline="") as file:
+        statuses = {row["slide_id"]: row for row in csv.DictReader(file)}
+    assert [statuses[s]["status"] for s in ("s1", "text", "glass")] == ["ok", "failed", "empty"]
+    assert "cannot open" in statuses["text"]["reason"] and statuses["glass"]["reason"] == "tiny: no tissue found"
+    page = run.results("report/index.html").read_text()
+    assert "cannot open" in page and "no tissue found" in page and page.count("data:image/jpeg") == 8
+    assert "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
+
+
+def test_another_colour_map_redraws_only(run: Run) -> None:
+    run.config(heatmap={"colormap": "viridis"})
+    assert run.snakemake() == {"heatmap": 8, "report": 1}
+
+
+def test_a_vanished_slide_does_not_stop_later_stages(run: Run) -> None:
+    (run.folder / "co hort" / "s2.svs").unlink()
+    run.config(heatmap={"colormap": "viridis"})
+    assert run.snakemake() == {"heatmap": 8, "report": 1}
+    assert "warning: slide s2" in run.output
+
+
+def test_another_model_setting_never_extracts(run: Run) -> None:
+    changed = {**CONFIG["models"]["abmil"], "dropout": 0.1}
+    run.config(models={"abmil": changed})
+    assert run.snakemake() == {"train": 2, "predict": 1, "explain": 8, "heatmap": 8, "report": 1}
+
+
+def test_an_unlabelled_new_slide_trains_nothing(run: Run) -> None:
+    run.add("new", "", patient_id="p3")
+    counts = run.snakemake()
+    assert counts == dict.fromkeys(("tile", "extract", "cohort", "predict", "explain", "heatmap", "report"), 1)
+    assert all("new" in call for call in run.calls if call.split()[0] in ("tile", "extract", "explain", "heatmap"))
+    with run.results("predictions/tiny/abmil.csv").open() as file:
+        folds = {row["slide_id"]: row["fold"] for row in csv.DictReader(file)}
+    assert folds["new"] == folds["s3"] != "mean"
+
+
+def test_a_labelled_new_slide_extracts_only_itself(run: Run) -> None:
+    run.add("new", "tumour")
+    counts = run.snakemake()
+    assert (counts["tile"], counts["extract"], counts["split"], counts["train"]) == (1, 1, 1, 2)
+    assert (counts["explain"], counts["heatmap"], counts["report"]) == (9, 9, 1)
+
+
+def test_a_touched_slide_encodes_and_trains_nothing(run: Run) -> None:
+    store = run.results("features/tiny/s0.zarr/features")
+    before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in store.rglob("*") if p.is_file()}
+    os.utime(run.folder / "co hort" / "s0.svs")
+    counts = run.snakemake()
+    assert counts == {"tile": 1, "extract": 1, "cohort": 1}
+    assert before == {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in store.rglob("*") if p.is_file()}
+    assert "encoded already" in (run.folder / "logs/extract/tiny/s0.log").read_text()
+
+
+def test_a_slide_whose_bytes_changed_is_encoded_and_trained_on_anew(run: Run) -> None:
+    first = read_receipt(run.results("features/tiny/s0.json"))["fingerprint"]
+    write_aperio(run.folder / "co hort" / "s0.svs", tissue_image(2400, 1800, seed=99))
+    counts = run.snakemake()
+    assert (counts["tile"], counts["extract"], counts["split"], counts["train"]) == (1, 1, 0, 2)
+    assert read_receipt(run.results("features/tiny/s0.json"))["fingerprint"] != first
+
+
+def test_a_changed_label_splits_and_trains_but_tiles_and_extracts_nothing(run: Run) -> None:
+    rows = run.rows()
+    rows[8]["label"] = ""  # the text file: not usable, so nothing depends on it
+    run.write_rows(rows)
+    assert run.snakemake() == {}
+    rows.append({**rows.pop(0), "label": "tumour"})
+    run.write_rows(rows)
+    counts = run.snakemake()
+    assert (counts["tile"], counts["extract"], counts["split"], counts["train"]) == (0, 0, 1, 2)
+
+
+def test_every_encoder_runs_with_every_model_and_targets_go_by_name(run: Run) -> None:
+    second = {**CONFIG["models"]["abmil"], "gated": False}
+    run.config(
+        models={**CONFIG["models"], "plain": second},
+        encoders={**CONFIG["encoders"], "big": {**CONFIG["encoders"]["tiny"], "batch_size": 32}},
+    )
+    assert run.snakemake("tiles") == {}
+    assert run.snakemake("features") == {"extract": 10}
+    assert run.snakemake("models") == {"cohort": 1, "train": 6}
+    assert run.snakemake("predictions") == {"predict": 3}
+    assert run.snakemake("heatmaps") == {"explain": 24, "heatmap": 24}
+    assert run.snakemake() == {"report": 1}
+
+
+def test_trained_models_speak_for_other_slides(run: Run) -> None:
+    other = Run(run.folder / "other")
+    (other.folder / "co hort").mkdir(parents=True)
+    for name in ("a", "b", "c"):
+        write_aperio(other.sheet.parent / f"{name}.svs", tissue_image(640, 448, seed=70))
+    rows = [{"slide_id": n, "path": f"{n}.svs", "label": lab} for n, lab in (("a", "tumour"), ("b", "normal"), ("c", ""))]
+    other.write_rows(rows)
+    other.config(trained="../results")
+    expected = {"tile": 3, "extract": 3, "cohort": 1, "predict": 1, "explain": 3, "heatmap": 3, "report": 1}
+    assert other.snakemake() == expected
+    figures = json.loads(other.results("metrics/tiny/abmil.json").read_text())
+    assert figures["n_slides"] == 2 and not other.results("models").exists()
+
+
+def test_a_fixed_split_shows_its_test_slides(run: Run) -> None:
+    roles = ["train", "train", "train", "train", "test", "test", "val", "val", "train", "train"]
+    run.write_rows([{**row, "split": role} for row, role in zip(run.rows(), roles, strict=True)])
+    counts = run.snakemake()
+    assert (counts["extract"], counts["split"], counts["train"]) == (0, 1, 1)
+    with run.results("predictions/tiny/abmil.csv").open() as file:
+        shown = {row["slide_id"]: row["role"] for row in csv.DictReader(file)}
+    assert shown == {"s4": "test", "s5": "test", "s6": "val", "s7": "val"}
+    about = read_receipt(run.results("scores/tiny/abmil/s0.json"))
+    assert "training slide" in about["methods"]["attention"]["reason"]
+
+
+def test_faults_of_the_user_stop_before_any_job(run: Run) -> None:
+    rows = run.rows()
+    rows[0]["label"], rows[1]["path"] = "tumor", "{x}.svs"
+    run.write_rows(rows)
+    run.config(modles={})
+    assert run.snakemake(expected=2) == {}
+    for fault in ("modles: unknown key; did you mean 'models'?", "did you mean 'tumour'?", "takes for a wildcard"):
+        assert fault in run.output
+
+
+def test_a_job_that_fails_names_its_log(run: Run) -> None:
+    run.config(heatmap={"colormap": "no_such_map"})
+    counts = run.snakemake("--retries", "0", expected=1)
+    assert counts == {"heatmap": 8}
+    assert "logs/heatmap/tiny/abmil/s1/attention.log" in run.output
+    log = run.folder / "logs/heatmap/tiny/abmil/s1/attention.log"
+    assert "matplotlib has none called 'no_such_map'" in log.read_text()
+
+
+def test_after_a_killed_snakemake_the_next_run_completes(run: Run) -> None:
+    shutil.rmtree(run.results("features"))
+    killed = run.popen("features")
+    while not list(run.results("features/tiny").glob("*.json")) if run.results("features/tiny").exists() else True:
+        assert killed.poll() is None
+    killed.kill()
+    killed.wait()
+    assert run.snakemake(expected=1) == {} and "--unlock" in run.output
+    run.snakemake("--unlock")
+    assert run.snakemake()["extract"] >= 1
+    assert run.snakemake() == {}
