@@ -130,7 +130,7 @@ class Explain(Settings):
 class Heatmap(Settings):
     """How scores are drawn."""
 
-    colormap: str = Field("inferno", description="any matplotlib colour map")
+    colormap: str = Field("viridis", description="any matplotlib colour map")
     opacity: float = Field(0.75, gt=0, le=1, description="of the hottest tile; a quarter of it for the coldest")
 
 

@@ -13,7 +13,9 @@ checkpoint cohort:
         classes=classes_json,
         features=f"{RESULTS}/features",
         encoders=lambda wildcards: dumps(list(CONFIG["encoders"])),
-        rerun_if=lambda wildcards: hashlib.sha256(dumps(list(SLIDES)).encode()).hexdigest(),
+        rerun_if=lambda wildcards: hashlib.sha256(
+            dumps(list(SLIDES)).encode()
+        ).hexdigest(),
     shell:
         "wsi-mil cohort --sheet={params.sheet:q} --classes={params.classes:q} --features={params.features:q}"
         " --encoders={params.encoders:q} --status={output.status:q} 2> {log:q}"

@@ -14,7 +14,10 @@ def checked_plan():
     configuration, so that another run in the same folder does not change it.
     """
     text = json.dumps(config, sort_keys=True, default=str)
-    kept = Path(".snakemake") / f"plan-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+    kept = (
+        Path(".snakemake")
+        / f"plan-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+    )
     if workflow.is_main_process:
         done = subprocess.run(
             ["wsi-mil", "check"], input=text, text=True, stdout=subprocess.PIPE
@@ -64,7 +67,9 @@ def slide_row(*columns):
 
     def cells(wildcards):
         row = SLIDES[wildcards.slide_id]
-        return dumps({name: row[name] for name in ("slide_id", *columns) if name in row})
+        return dumps(
+            {name: row[name] for name in ("slide_id", *columns) if name in row}
+        )
 
     return cells
 
@@ -74,7 +79,9 @@ def tissue_columns():
 
 
 def tile_settings(wildcards):
-    return dumps({"tiling": CONFIG["tilings"][wildcards.tiling], "tissue": CONFIG["tissue"]})
+    return dumps(
+        {"tiling": CONFIG["tilings"][wildcards.tiling], "tissue": CONFIG["tissue"]}
+    )
 
 
 def stage_settings(stage):
@@ -100,7 +107,11 @@ def tile_receipt(wildcards):
 
 
 def all_tile_receipts(wildcards):
-    return [tiles_of(encoder, slide_id) for encoder in CONFIG["encoders"] for slide_id in SLIDES]
+    return [
+        tiles_of(encoder, slide_id)
+        for encoder in CONFIG["encoders"]
+        for slide_id in SLIDES
+    ]
 
 
 def all_feature_receipts(wildcards):
@@ -136,7 +147,9 @@ def shown_rows(*columns):
     """Params function: those cells of all usable rows that a cohort-wide stage reads; a trigger only."""
 
     def digest(wildcards):
-        rows = [{name: row[name] for name in columns if name in row} for row in ok_slides()]
+        rows = [
+            {name: row[name] for name in columns if name in row} for row in ok_slides()
+        ]
         return hashlib.sha256(dumps(rows).encode()).hexdigest()
 
     return digest
@@ -151,7 +164,10 @@ def labelled_features(wildcards):
 
 
 def ok_features(wildcards):
-    return [f"{RESULTS}/features/{wildcards.encoder}/{row['slide_id']}.json" for row in ok_slides()]
+    return [
+        f"{RESULTS}/features/{wildcards.encoder}/{row['slide_id']}.json"
+        for row in ok_slides()
+    ]
 
 
 def ok_feature(wildcards):

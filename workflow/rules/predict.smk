@@ -18,7 +18,11 @@ rule predict:
         features=lambda wildcards: f"{RESULTS}/features/{wildcards.encoder}",
         models=lambda wildcards: f"{MODELS}/{wildcards.encoder}/{wildcards.model}",
         settings=stage_settings("predict"),
-        include_train="--include-train" if CONFIG["explain"]["include_train"] else "--no-include-train",
+        include_train=(
+            "--include-train"
+            if CONFIG["explain"]["include_train"]
+            else "--no-include-train"
+        ),
         rerun_if=shown_rows("slide_id", "patient_id", "label"),
     shell:
         "wsi-mil predict --sheet={params.sheet:q} --classes={params.classes:q} --status={input.status:q}"

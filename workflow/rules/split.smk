@@ -14,7 +14,9 @@ rule split:
         sheet=CONFIG["cohort"],
         classes=classes_json,
         settings=stage_settings("split"),
-        frozen=lambda wildcards, input: f"--frozen={input.frozen}" if input.frozen else "",
+        frozen=lambda wildcards, input: (
+            f"--frozen={input.frozen}" if input.frozen else ""
+        ),
         rerun_if=labelled_rows,
     shell:
         "wsi-mil split --sheet={params.sheet:q} --classes={params.classes:q} --status={input.status:q}"

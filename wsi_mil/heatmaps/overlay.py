@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
@@ -94,12 +94,14 @@ def _draw_scores(figure: Figure, axes: Axes, picture: Picture, settings: Heatmap
             bbox={"facecolor": "white", "alpha": 0.85, "edgecolor": "none"},
         )
         return
-    norm = Normalize(picture.shown.low, picture.shown.high, clip=True)
-    colours = matplotlib.colormaps[settings.colormap](norm(np.nan_to_num(picture.raster)))
-    strength = COLD_OPACITY + (1 - COLD_OPACITY) * norm(np.nan_to_num(picture.raster))
+    shown = picture.shown
+    norm = (LogNorm if shown.is_log else Normalize)(shown.low, shown.high, clip=True)
+    place = norm(np.nan_to_num(picture.raster, nan=shown.low))
+    colours = matplotlib.colormaps[settings.colormap](place)
+    strength = COLD_OPACITY + (1 - COLD_OPACITY) * np.sqrt(place)
     colours[..., 3] = np.where(np.isnan(picture.raster), 0.0, settings.opacity * strength)
     axes.imshow(colours, interpolation="nearest")
-    figure.colorbar(ScalarMappable(norm, settings.colormap), ax=axes, shrink=0.8, label=picture.shown.label)
+    figure.colorbar(ScalarMappable(norm, settings.colormap), ax=axes, shrink=0.8, label=shown.label, format="%g")
 
 
 def _draw_rings(axes: Axes, rings: list[NDArray[np.float64]]) -> None:

@@ -6,19 +6,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 TOP_PERCENTILE = 99.5
-LEAST_TOP_OF_ATTENTION = 3.0
-"""Colour bars of attention reach at least thrice an even share, so that a negative slide stays cold."""
+EVEN_SHARE = 1.0
+LEAST_TOP_OF_ATTENTION = 10.0
+"""Colour bars of attention run from an even share to at least ten times it, so that a negative slide stays cold."""
 
 LEAST_TOP_OF_LOG_ODDS = 1.0
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What is painted: `values` `(n,)`, the colour bar's range, and its label."""
+    """What is painted: `values` `(n,)`, the colour bar's range, whether it is logarithmic, and its label."""
 
     values: NDArray[np.float32]
     low: float
     high: float
+    is_log: bool
     label: str
 
 
@@ -26,7 +28,7 @@ def shown_scores(values: NDArray[np.float32], *, unit: str, prob: float, target:
     """The numbers to paint for one slide's scores.
 
     Shares (attention, which sums to 1 in a negative slide too) are shown as n·a·P: the multiple of an even share, times
-    the probability of the class. Log odds are shown as they are.
+    the probability of the class, on a logarithmic scale, since a few instances win by far. Log odds are shown as they are.
 
     Args:
         values: `(n,)`, NaN where there is nothing to show.
@@ -35,9 +37,11 @@ def shown_scores(values: NDArray[np.float32], *, unit: str, prob: float, target:
         target: name of the class shown.
     """
     if unit != "share":
-        return Shown(values, 0.0, _top(values, LEAST_TOP_OF_LOG_ODDS), f"evidence for {target} (log odds; at or below 0: none)")
+        return Shown(
+            values, 0.0, _top(values, LEAST_TOP_OF_LOG_ODDS), False, f"evidence for {target} (log odds; at or below 0: none)"
+        )
     scaled = (values * len(values) * prob).astype(np.float32)
-    return Shown(scaled, 0.0, _top(scaled, LEAST_TOP_OF_ATTENTION), f"attention / even share × P({target})")
+    return Shown(scaled, EVEN_SHARE, _top(scaled, LEAST_TOP_OF_ATTENTION), True, f"attention / even share × P({target})")
 
 
 def _top(values: NDArray[np.float32], least: float) -> float:
