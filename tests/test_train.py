@@ -65,10 +65,19 @@ def test_fit_finds_what_new_bags_share(random_bags: Callable) -> None:
 
 def test_fit_keeps_the_epoch_with_the_least_validation_loss(random_bags: Callable) -> None:
     fitted, val = model(), random_bags(6, seed=1)
-    history, best = fit(fitted, random_bags(10), val, Training(epochs=12, patience=12, lr=0.05), n_classes=2)
+    history, best = fit(fitted, random_bags(10), val, Training(epochs=12, patience=12, lr=0.05, min_improvement=0), n_classes=2)
     assert best == int(np.argmin([e.val_loss for e in history]))
     probs = evaluate(fitted, val)
     assert np.mean([-np.log(probs[i, b.label]) for i, b in enumerate(val)]) == pytest.approx(history[best].val_loss, rel=1e-5)
+
+
+def test_an_epoch_that_is_hardly_better_is_not_kept(random_bags: Callable) -> None:
+    train, val = random_bags(24), random_bags(8, seed=1)
+    settings = Training(epochs=60, patience=60, lr=0.01, min_improvement=0.05)
+    history, best = fit(model(), train, val, settings, n_classes=2)
+    losses = [e.val_loss for e in history]
+    assert min(losses) < losses[best] and min(losses[best:]) >= losses[best] - 0.05
+    assert all(loss > losses[best] + 0.05 for loss in losses[:best][-1:]) or best == 0
 
 
 def test_fit_stops_when_patience_is_over(random_bags: Callable) -> None:

@@ -85,7 +85,7 @@ class Run:
         path = f"{wrapper.parent}:{BIN}:{os.environ['PATH']}"
         env = {**os.environ, "PATH": path, "CALLS": str(self.folder / "calls.txt"), "WSI_MIL_DEVICE": "cpu"}
         command = ["snakemake", "-s", str(ROOT / "Snakefile"), "--profile", str(ROOT / "profiles/default"), "--cores", "2"]
-        command += ["--configfile", "c.yaml", *args]
+        command += [*args, "--configfile", "c.yaml"]
         return subprocess.Popen(command, cwd=self.folder, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     def results(self, path: str) -> Path:
@@ -205,8 +205,8 @@ def test_a_changed_label_splits_and_trains_but_tiles_and_extracts_nothing(run: R
     rows[8]["label"] = ""  # the text file: not usable, so nothing depends on it
     run.write_rows(rows)
     assert run.snakemake() == {}
-    rows.append({**rows.pop(0), "label": "tumour"})
-    run.write_rows(rows)
+    rows[0]["label"], rows[1]["label"] = "tumour", "normal"
+    run.write_rows(rows[::-1])
     counts = run.snakemake()
     assert (counts["tile"], counts["extract"], counts["split"], counts["train"]) == (0, 0, 1, 2)
 

@@ -16,7 +16,7 @@ from wsi_mil.demo import create_demo_cohort
 from wsi_mil.demo.cohort import cohort_plan, write_aperio, write_truth
 from wsi_mil.demo.outlines import rings_mask
 from wsi_mil.demo.synthesis import GLASS, SyntheticSlide, Texture, synthetic_slide
-from wsi_mil.errors import DataError
+from wsi_mil.errors import MissingFileError
 
 TILE_PX = 224
 CELL_PX = 8
@@ -242,7 +242,7 @@ def test_a_slide_of_one_s_own_gives_a_cohort_without_the_real_slide(
 
 
 def test_a_missing_texture_leaves_nothing_behind(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="nowhere"):
+    with pytest.raises(MissingFileError, match="nowhere"):
         create_demo_cohort(tmp_path / "out", n_slides=2, texture=tmp_path / "nowhere.svs")
     assert not (tmp_path / "out").exists()
 

@@ -6,7 +6,7 @@ from PIL import Image
 
 from wsi_mil.demo.synthesis import PIECE_PX, Texture
 from wsi_mil.demo.texture import CMU_FILE, box_means, is_cmu_slide, read_texture, texture_path, tissue_windows
-from wsi_mil.errors import DataError
+from wsi_mil.errors import DataError, WsiMilError
 
 
 def test_box_means_are_those_of_the_boxes() -> None:
@@ -78,7 +78,7 @@ def test_a_texture_that_no_reader_opens_is_refused(content: bytes | None, tmp_pa
     path = tmp_path / "texture.svs"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(DataError, match=r"texture\.svs"):
+    with pytest.raises(WsiMilError, match=r"texture\.svs"):
         read_texture(path)
 
 
