@@ -74,6 +74,28 @@ def test_trained_models_must_be_there(sheet: Path) -> None:
     assert found.startswith("trained: ") and "splits.csv" in found
 
 
+def test_models_are_not_taken_from_the_folder_that_is_written_to(sheet: Path) -> None:
+    assert any("must be another folder than results" in f for f in faults(config(sheet, trained=str(sheet.parent / "results"))))
+
+
+def test_a_colour_map_that_does_not_exist_comes_with_the_nearest(sheet: Path) -> None:
+    (found,) = faults(config(sheet, heatmap={"colormap": "virids"}))
+    assert found == "heatmap.colormap: matplotlib has no 'virids'; did you mean 'viridis'?"
+
+
+def test_frozen_splits_must_say_what_the_sheet_says(sheet: Path) -> None:
+    from wsi_mil.cohort import read_sheet
+    from wsi_mil.config import Split
+    from wsi_mil.splits import draw_splits, write_splits
+
+    frozen = sheet.parent / "splits.csv"
+    write_splits(frozen, draw_splits(read_sheet(sheet, tuple(CLASSES)).rows, tuple(CLASSES), Split()))
+    assert check(config(sheet, splits=str(frozen))).n_folds == 5
+    sheet.write_text(sheet.read_text().replace("s3,sl ide's ü.svs,tumour", "s3,sl ide's ü.svs,normal"))
+    (found,) = faults(config(sheet, splits=str(frozen)))
+    assert found.endswith("has label 'tumour' for slide s3, the sheet 'normal'")
+
+
 def test_a_fixed_split_needs_training_and_test_slides(tmp_path: Path) -> None:
     write_aperio(tmp_path / "a.svs", tissue_image(320, 240))
     rows = [{"slide_id": f"s{i}", "path": "a.svs", "label": CLASSES[i % 2], "split": "train"} for i in range(10)]

@@ -21,6 +21,12 @@ def test_a_sheet_is_read_with_paths_relative_to_it(tmp_path: Path) -> None:
     assert read.annotation == tmp_path / "t/a.xml" and read.overrides == {"tissue.method": "none"}
 
 
+def test_a_short_row_has_empty_cells_and_a_long_one_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "c.csv").write_text("slide_id,path,label\na,a.svs\nb,b.svs,normal,what\n")
+    sheet = read_sheet(tmp_path / "c.csv", CLASSES)
+    assert sheet.rows[0].label == "" and "row 3: 4 cells, but the header has 3" in sheet.faults[0]
+
+
 def test_a_slide_without_a_patient_is_its_own(tmp_path: Path) -> None:
     assert read_sheet(write_cohort(tmp_path, [GOOD]), CLASSES).rows[0].patient_id == "a"
 

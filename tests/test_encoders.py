@@ -63,6 +63,12 @@ def test_any_timm_model_encodes_and_resizes_tiles() -> None:
     assert not np.array_equal(features[0], features[1])
 
 
+@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "ghostnet_050"])
+def test_the_length_of_features_is_that_of_what_comes_out(name: str) -> None:
+    encoder = create_encoder(Encoder(encoder=name, weights="random"), device=CPU, dtype=torch.float32)
+    assert encoder.encode(np.zeros((2, 64, 64, 3), np.uint8)).shape == (2, encoder.dim)
+
+
 def test_weights_from_a_file(tmp_path, photographs: np.ndarray) -> None:
     from safetensors.torch import save_file
 

@@ -64,6 +64,20 @@ def test_folds_by_hand_are_kept() -> None:
     assert splits.n_folds == 2 and splits.slides(0, Role.TEST) == [r.slide_id for r in rows if r.fold == "A"]
 
 
+def test_a_hand_made_fold_whose_slides_failed_keeps_its_number() -> None:
+    rows = [SlideRow(**{**vars(r), "fold": "ABC"[int(r.patient_id[1:]) % 6 // 2]}) for r in cohort()]
+    left = draw_splits([r for r in rows if r.fold != "B"], CLASSES, SETTINGS, folds=["A", "B", "C"])
+    assert left.n_folds == 3 and not left.slides(1, Role.TEST) and left.slides(2, Role.TEST)
+
+
+def test_a_rare_class_is_in_every_part() -> None:
+    rows = [SlideRow(f"n{i}", Path("x"), label="normal", patient_id=f"n{i}") for i in range(50)]
+    rows += [SlideRow(f"t{i}", Path("x"), label="tumour", patient_id=f"t{i}") for i in range(5)]
+    splits = draw_splits(rows, CLASSES, Split(folds=5, validation=0.1))
+    for fold in range(5):
+        assert all({splits.labels[s] for s in splits.slides(fold, role)} == set(CLASSES) for role in Role)
+
+
 def test_who_may_speak_for_a_slide() -> None:
     splits = draw_splits(cohort(), CLASSES, SETTINGS)
     fold = next(k for k in range(3) if "s00" in splits.slides(k, Role.TEST))

@@ -251,6 +251,12 @@ def test_a_fixed_split_shows_its_test_slides(run: Run) -> None:
     assert "training slide" in about["methods"]["attention"]["reason"]
 
 
+def test_an_edited_annotation_redraws_its_heatmap_and_the_report(run: Run) -> None:
+    write_geojson(run.sheet.parent / "truth" / "s3.geojson", (310, 110, 440, 240))
+    assert run.snakemake() == {"heatmap": 1, "report": 1}
+    assert "/s3/" in run.calls[0]
+
+
 def test_faults_of_the_user_stop_before_any_job(run: Run) -> None:
     rows = run.rows()
     rows[0]["label"], rows[1]["path"] = "tumor", "{x}.svs"
@@ -262,12 +268,13 @@ def test_faults_of_the_user_stop_before_any_job(run: Run) -> None:
 
 
 def test_a_job_that_fails_names_its_log(run: Run) -> None:
-    run.config(heatmap={"colormap": "no_such_map"})
+    run.config(heatmap={"colormap": "magma"})
+    shutil.rmtree(run.results("tiles/default/s1.zarr"))
     counts = run.snakemake("--retries", "0", expected=1)
     assert counts == {"heatmap": 8}
     assert "logs/heatmap/tiny/abmil/s1/attention.log" in run.output
     log = run.folder / "logs/heatmap/tiny/abmil/s1/attention.log"
-    assert "matplotlib has none called 'no_such_map'" in log.read_text()
+    assert "s1.zarr: no readable store" in log.read_text()
 
 
 def test_after_a_killed_snakemake_the_next_run_completes(run: Run) -> None:
@@ -277,6 +284,7 @@ def test_after_a_killed_snakemake_the_next_run_completes(run: Run) -> None:
         assert killed.poll() is None
     killed.kill()
     killed.wait()
+    killed.stdout.close()
     assert run.snakemake(expected=1) == {} and "--unlock" in run.output
     run.snakemake("--unlock")
     assert run.snakemake()["extract"] >= 1

@@ -1,14 +1,15 @@
 """Everything that can be wrong with a configuration and its sheet, found before any job runs."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from wsi_mil.cohort import Sheet, read_sheet, row_json
-from wsi_mil.config import Config, Encoder, nearest, parse_settings
-from wsi_mil.encoders import name_faults
+from wsi_mil.config import Config, Encoder, Heatmap, nearest, parse_settings
+from wsi_mil.encoders import name_faults, weights_hash
 from wsi_mil.errors import ConfigError, StoreError
-from wsi_mil.records import SlideRow
+from wsi_mil.records import Role, SlideRow
 from wsi_mil.splits import draw_splits, n_folds, read_splits, split_faults
 from wsi_mil.store import read_receipt
 
@@ -33,9 +34,17 @@ class Plan:
         """The plan as the rules read it: paths as text, empty cells left out."""
         return {
             "config": self.config.model_dump(mode="json"),
-            "slides": [row_json(row) for row in self.rows],
+            "slides": [{**row_json(row), **_annotation_hash(row)} for row in self.rows],
             "n_folds": self.n_folds,
+            "weights": {name: weights_hash(e.encoder, e.weights) for name, e in self.config.encoders.items()},
         }
+
+
+def _annotation_hash(row: SlideRow) -> dict[str, str]:
+    """What tells an annotation from an edited one, so that pictures and figures follow it."""
+    if row.annotation is None:
+        return {}
+    return {"annotation_hash": hashlib.sha256(row.annotation.read_bytes()).hexdigest()[:16]}
 
 
 def check(values: Mapping[str, object]) -> Plan:
@@ -74,25 +83,33 @@ def _reference_faults(config: Config) -> list[str]:
         if encoder.tiling not in config.tilings:
             faults.append(f"encoders.{entry}.tiling: no tiling {encoder.tiling!r}{nearest(encoder.tiling, list(config.tilings))}")
         faults += name_faults(entry, encoder.encoder, encoder.weights)
+    if config.trained is not None and config.trained.resolve() == config.results.resolve():
+        faults.append("trained: must be another folder than results, or its splits and models would be overwritten")
+    if config.heatmap.colormap != Heatmap().colormap:
+        faults += _colormap_faults(config.heatmap.colormap)
     if config.splits is not None and config.trained is not None:
         faults.append("splits: cannot stand beside trained, which brings its own splits")
     return faults
 
 
+def _colormap_faults(name: str) -> list[str]:
+    from wsi_mil.heatmaps.overlay import colormap_names
+
+    known = colormap_names()
+    return [] if name in known else [f"heatmap.colormap: matplotlib has no {name!r}{nearest(name, known)[:60]}"]
+
+
 def _is_tiled(slide_id: str, config: Config) -> bool:
-    """Whether a slide has a receipt of every tiling already, so that later stages can go on without its file."""
-    return all((config.results / "tiles" / name / f"{slide_id}.json").is_file() for name in config.tilings)
+    """Whether a slide has a receipt of every tiling in use already, so that later stages can go on without its file."""
+    used = {encoder.tiling for encoder in config.encoders.values()}
+    return all((config.results / "tiles" / name / f"{slide_id}.json").is_file() for name in used)
 
 
 def _split_faults(config: Config, sheet: Sheet) -> list[str]:
     if config.trained is not None:
         return _trained_faults(config, config.trained)
     if config.splits is not None:
-        try:
-            read_splits(config.splits)
-        except StoreError as error:
-            return [f"splits: {error}"]
-        return []
+        return _frozen_faults(config, sheet, config.splits)
     labelled = [row for row in sheet.rows if row.label]
     faults = split_faults(labelled, config.classes, config.split)
     if not faults:
@@ -101,6 +118,24 @@ def _split_faults(config: Config, sheet: Sheet) -> list[str]:
         except ValueError as error:
             faults.append(f"split: these slides cannot be split ({error})")
     return faults
+
+
+def _frozen_faults(config: Config, sheet: Sheet, frozen: Path) -> list[str]:
+    """Why a splits file does not fit the sheet."""
+    try:
+        splits = read_splits(frozen)
+    except StoreError as error:
+        return [f"splits: {error}"]
+    faults = [
+        f"splits: {frozen} has {name} {have[row.slide_id]!r} for slide {row.slide_id}, the sheet {getattr(row, name)!r}"
+        for row in sheet.rows
+        for name, have in (("label", splits.labels), ("patient_id", splits.patients))
+        if row.slide_id in have and have[row.slide_id] != getattr(row, name)
+    ]
+    parts = [(fold, role) for fold in range(splits.n_folds) for role in (Role.TRAIN, Role.VAL)]
+    return faults + [
+        f"splits: {frozen}: fold {fold} has no {role} slide" for fold, role in parts if not splits.slides(fold, role)
+    ]
 
 
 def _trained_faults(config: Config, trained: Path) -> list[str]:
@@ -124,7 +159,12 @@ def _card_faults(config: Config, path: Path, encoder: Encoder) -> list[str]:
     except StoreError:
         return [f"trained: no model {path}; its folder needs the encoder and model entries of this configuration"]
     tiling = config.tilings.get(encoder.tiling)
-    wanted = {"encoder": encoder.encoder, **({"mpp": tiling.mpp, "tile_px": tiling.tile_px} if tiling else {})}
+    weights = weights_hash(encoder.encoder, encoder.weights)
+    wanted = {
+        "encoder": encoder.encoder,
+        "weights_hash": weights,
+        **({"mpp": tiling.mpp, "tile_px": tiling.tile_px} if tiling else {}),
+    }
     faults = [
         f"trained: {path} was trained with {key} {card['encoder'][key]!r}, here it is {value!r}"
         for key, value in wanted.items()

@@ -125,8 +125,10 @@ def cohort(
     features: Annotated[Path, typer.Option(help="folder with a folder of receipts for each encoder entry")],
     encoders: Annotated[str, typer.Option(help="encoder entries, as a JSON list")],
     status: Annotated[Path, typer.Option(help="cohort_status.csv to write")],
+    threads: Threads = 1,
 ) -> None:
     """Gather what became of every slide."""
+    limit_threads(threads)
     from wsi_mil.cohort import write_status
     from wsi_mil.gather import slide_status
 
@@ -142,14 +144,17 @@ def split(
     settings: SettingsJson,
     splits: Annotated[Path, typer.Option(help="splits.csv to write")],
     frozen: Annotated[Optional[Path], typer.Option(help="splits.csv to keep to, instead of drawing")] = None,
+    threads: Threads = 1,
 ) -> None:
     """Part the labelled slides into folds, by patient."""
+    limit_threads(threads)
     from wsi_mil.cohort import ok_ids, read_status
     from wsi_mil.config import Split, parse_settings
-    from wsi_mil.splits import draw_splits, read_splits, split_faults, write_splits
+    from wsi_mil.splits import draw_splits, fold_names, read_splits, split_faults, write_splits
 
     names, usable = _classes(classes), ok_ids(read_status(status))
-    rows = [row for row in _rows(sheet, classes) if row.label and row.slide_id in usable]
+    labelled = [row for row in _rows(sheet, classes) if row.label]
+    rows = [row for row in labelled if row.slide_id in usable]
     if frozen is not None:
         write_splits(splits, read_splits(frozen).restricted({row.slide_id for row in rows}))
         return
@@ -157,7 +162,10 @@ def split(
     faults = split_faults(rows, names, parsed)
     if faults:
         raise ConfigError([f"of the labelled slides {len(rows)} can be used: {fault}" for fault in faults])
-    write_splits(splits, draw_splits(rows, names, parsed))
+    try:
+        write_splits(splits, draw_splits(rows, names, parsed, folds=fold_names(labelled)))
+    except ValueError as error:
+        raise ConfigError([f"split: {error}"]) from error
 
 
 @app.command()
@@ -258,8 +266,10 @@ def heatmap(
 def report(
     config: Annotated[str, typer.Option(help="the whole configuration, as JSON")],
     page: Annotated[Path, typer.Option(help="HTML page to write")],
+    threads: Threads = 1,
 ) -> None:
     """Put the whole cohort on one self-contained page."""
+    limit_threads(threads)
     from wsi_mil.cohort import read_sheet
     from wsi_mil.config import Config, parse_settings
     from wsi_mil.report import write_report

@@ -5,6 +5,7 @@ import io
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,12 @@ def read_sheet(path: Path, classes: tuple[str, ...], *, needs_file: Callable[[st
     for number, values in enumerate(table[1:], start=2):
         if not any(value.strip() for value in values):
             continue
-        cells = dict(zip(columns, (value.strip() for value in values), strict=False))
+        cells = {name: value.strip() for name, value in zip_longest(columns, values[: len(columns)], fillvalue="")}
         found = _cell_faults(cells, classes, seen)
+        if len(values) > len(columns):
+            found.append(f"{len(values)} cells, but the header has {len(columns)}: quote what holds a {delimiter!r}")
+        if set("{}") & set(str(path.parent)):
+            found.append(f"the sheet's folder {path.parent} holds '{{' or '}}', which Snakemake takes for a wildcard")
         if needs_file is not None:
             found += _file_faults(cells, path.parent, needs_file)
         faults += [f"{path}, row {number}: {fault}" for fault in found]

@@ -89,7 +89,7 @@ def _extract(
             store.begin(made.dim)
             mpp = float(tiled["settings"]["tiling"]["mpp"])
             with open_slide(row.path, tiled["reader"], mpp=row.mpp) as slide:
-                _encode_rest(slide, grid, mpp, store, made, settings.batch_size, threads)
+                _encode_rest(slide, grid, mpp, store, made, settings.batch_size, threads, lambda: _refuse_changed(row, tiled))
         corrupt = int((~store.valid()).sum())
         dim = store.dim
     return {**_verdict(corrupt, len(grid.coords), settings), **attributes, "dim": dim, "n_corrupt": corrupt}
@@ -123,15 +123,22 @@ def _refuse_changed(row: SlideRow, tiled: dict[str, Any]) -> None:
 
 
 def _verdict(corrupt: int, n: int, settings: Encoder) -> dict[str, object]:
-    if corrupt > settings.max_corrupt * n:
+    if corrupt > settings.max_corrupt * n or corrupt == n:
         return {"status": Status.FAILED, "reason": f"{corrupt} of {n} tiles cannot be read", "n_tiles": n - corrupt}
     return {"status": Status.OK, "reason": "", "n_tiles": n - corrupt}
 
 
 def _encode_rest(
-    slide: Slide, grid: TileGrid, mpp: float, store: FeatureStore, encoder: Encodes, batch_size: int, threads: int
+    slide: Slide,
+    grid: TileGrid,
+    mpp: float,
+    store: FeatureStore,
+    encoder: Encodes,
+    batch_size: int,
+    threads: int,
+    still_there: Callable[[], None],
 ) -> None:
-    """Encode what is not yet on disk. Batches never straddle a shard."""
+    """Encode what is not yet on disk. Batches never straddle a shard; `still_there` raises where the slide is not."""
     n, start = len(grid.coords), store.rows_done
     with (
         ThreadPoolExecutor(threads) as pool,
@@ -146,6 +153,8 @@ def _encode_rest(
                 encoded = encoder.encode(tiles)
                 features[part], valid[part] = np.where(readable[:, None], encoded, 0), readable
                 meter.advance(len(tiles))
+            if not valid.all():
+                still_there()  # or a disk that dropped out would leave holes for ever
             store.append_shard(features, valid)
 
 

@@ -1,15 +1,15 @@
 """Who is trained on and who is held out, by patient. Pure but for reading and writing `splits.csv`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from sklearn.model_selection import StratifiedKFold, train_test_split
+from sklearn.model_selection import StratifiedKFold
 
 from wsi_mil.cohort import read_table, write_table
 from wsi_mil.config import Split
-from wsi_mil.errors import StoreError
+from wsi_mil.errors import ConfigError, StoreError
 from wsi_mil.records import Role, SlideRow
 
 ROLE_PREFIX = "role_"
@@ -41,10 +41,19 @@ class Splits:
         return sorted(slide_id for slide_id, have in self.roles[fold].items() if have is role)
 
     def restricted(self, slide_ids: set[str]) -> "Splits":
-        """The same without other slides."""
+        """The same without other slides.
+
+        Raises:
+            ConfigError: a fold is left without training or validation slides.
+        """
         patients = {s: p for s, p in self.patients.items() if s in slide_ids}
         labels = {s: self.labels[s] for s in patients}
-        return Splits(patients, labels, tuple({s: roles[s] for s in patients} for roles in self.roles))
+        kept = Splits(patients, labels, tuple({s: roles[s] for s in patients} for roles in self.roles))
+        parts = [(fold, role) for fold in range(kept.n_folds) for role in (Role.TRAIN, Role.VAL)]
+        empty = [f"splits: no usable {role} slide is left in fold {fold}" for fold, role in parts if not kept.slides(fold, role)]
+        if empty:
+            raise ConfigError(empty)
+        return kept
 
     def placed(self, slide_id: str, patient_id: str) -> "Placement":
         """Which folds' models may speak for a slide, and what they used its patient for.
@@ -78,12 +87,21 @@ class Placement:
         return self.role is not Role.TRAIN or include_train
 
 
-def draw_splits(rows: Iterable[SlideRow], classes: tuple[str, ...], settings: Split) -> Splits:
+def draw_splits(rows: Iterable[SlideRow], classes: tuple[str, ...], settings: Split, *, folds: Sequence[str] = ()) -> Splits:
     """Folds of labelled slides.
 
     With a `split` column there is one fold, with its roles (a validation part is drawn from the training patients
     where the column has none). With a `fold` column each value is held out once. Otherwise the patients are drawn
     into `settings.folds` parts, stratified by label. The order of rows and the names of classes change nothing.
+
+    Args:
+        rows: labelled slides.
+        classes: class names.
+        settings: number of folds, share of validation, seed.
+        folds: values of the `fold` column, in order, where `rows` may lack some because their slides failed.
+
+    Raises:
+        ValueError: too few patients of a class are left in some fold.
     """
     rows = sorted(rows, key=lambda row: row.slide_id)
     patient_class = _patient_classes(rows, classes)
@@ -92,7 +110,7 @@ def draw_splits(rows: Iterable[SlideRow], classes: tuple[str, ...], settings: Sp
     else:
         roles = [
             _roles_of_fold(held_out, patient_class, settings, k)
-            for k, held_out in enumerate(_parts(rows, patient_class, settings))
+            for k, held_out in enumerate(_parts(rows, patient_class, settings, folds))
         ]
     patients = {row.slide_id: row.patient_id for row in rows}
     by_slide = tuple({slide_id: of_patient[patient] for slide_id, patient in patients.items()} for of_patient in roles)
@@ -176,9 +194,9 @@ def _patient_classes(rows: list[SlideRow], classes: tuple[str, ...]) -> dict[str
     return found
 
 
-def _parts(rows: list[SlideRow], patient_class: dict[str, int], settings: Split) -> list[set[str]]:
+def _parts(rows: list[SlideRow], patient_class: dict[str, int], settings: Split, by_hand: Sequence[str]) -> list[set[str]]:
     """Patients held out by each fold."""
-    names = fold_names(rows)
+    names = by_hand or fold_names(rows)
     if names:
         return [{row.patient_id for row in rows if row.fold == name} for name in names]
     patients, labels = list(patient_class), list(patient_class.values())
@@ -194,11 +212,15 @@ def _roles_of_fold(held_out: set[str], patient_class: dict[str, int], settings: 
 
 def _validation_part(patient_class: dict[str, int], settings: Split, fold: int) -> set[str]:
     """Patients for early stopping and threshold, stratified, at least one of each class."""
-    patients, labels = list(patient_class), list(patient_class.values())
-    n_classes = len(set(labels))
-    size = min(max(n_classes, round(settings.validation * len(patients))), len(patients) - n_classes)
-    drawn = train_test_split(patients, test_size=size, stratify=labels, random_state=np.random.RandomState([settings.seed, fold]))
-    return set(drawn[1])
+    rng = np.random.default_rng([settings.seed, fold])
+    drawn: set[str] = set()
+    for label in sorted(set(patient_class.values())):
+        patients = [patient for patient, have in patient_class.items() if have == label]
+        if len(patients) < 2:
+            raise ValueError(f"fold {fold} leaves one patient of class {label}: two are needed, to train and to validate on")
+        size = min(max(1, round(settings.validation * len(patients))), len(patients) - 1)
+        drawn |= {patients[i] for i in rng.permutation(len(patients))[:size]}
+    return drawn
 
 
 def _fixed_roles(rows: list[SlideRow], patient_class: dict[str, int], settings: Split) -> dict[str, Role]:

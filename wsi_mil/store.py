@@ -6,6 +6,7 @@ aside and renamed; feature stores grow shard by shard and say in their own attri
 
 import hashlib
 import json
+import logging
 import math
 import shutil
 from collections.abc import Mapping
@@ -14,11 +15,13 @@ from typing import Any, Self
 
 import numpy as np
 import zarr
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from wsi_mil.errors import IncompleteStoreError, StoreError
 from wsi_mil.records import Bag, InstanceScores, TileGrid
+
+log = logging.getLogger(__name__)
 
 CHUNK_ROWS = 256
 MIN_SHARD_ROWS = 2048
@@ -124,7 +127,11 @@ class FeatureStore:
 
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock.acquire()
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            log.warning("%s: another process is writing it (perhaps of a killed run); waiting", self.path)
+            self._lock.acquire()
         self._group = self._open_same()
         return self
 

@@ -18,4 +18,5 @@ checkpoint cohort:
         ).hexdigest(),
     shell:
         "wsi-mil cohort --sheet={params.sheet:q} --classes={params.classes:q} --features={params.features:q}"
-        " --encoders={params.encoders:q} --status={output.status:q} 2> {log:q}"
+        " --encoders={params.encoders:q} --status={output.status:q}"
+        " --threads={threads} 2> {log:q}"

@@ -2,6 +2,7 @@
 import csv
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,9 @@ def checked_plan():
         if done.returncode:
             sys.exit(done.returncode)
         kept.parent.mkdir(exist_ok=True)
-        kept.write_text(done.stdout, encoding="utf-8")
+        part = kept.with_suffix(f".{os.getpid()}")
+        part.write_text(done.stdout, encoding="utf-8")
+        part.replace(kept)
     return json.loads(kept.read_text(encoding="utf-8"))
 
 
@@ -38,6 +41,9 @@ TRAINED = CONFIG["trained"]
 MODELS = f"{TRAINED or RESULTS}/models"
 SPLITS = f"{TRAINED or RESULTS}/splits.csv"
 FOLDS = range(PLAN["n_folds"])
+GPU = int(
+    Path("/dev/nvidiactl").exists()
+)  # where there is a GPU, one job at a time computes on it
 
 
 pathvars:

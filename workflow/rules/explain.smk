@@ -10,6 +10,8 @@ rule explain:
     conda:
         "../../envs/gpu.yaml"
     threads: 1
+    resources:
+        gpu=GPU,
     params:
         row=slide_row("patient_id"),
         classes=classes_json,

@@ -13,6 +13,7 @@ rule extract:
     params:
         row=slide_row("path", "mpp"),
         settings=entry_settings("encoders", "encoder"),
+        rerun_if=lambda wildcards: PLAN["weights"][wildcards.encoder],
     shell:
         "wsi-mil extract --tiles={input.tiles:q} --row={params.row:q} --settings={params.settings:q}"
         " --receipt={output.receipt:q} --threads={threads} 2> {log:q}"

@@ -12,6 +12,7 @@ rule heatmap:
         row=slide_row("label", "annotation"),
         tiles=tile_receipt,
         settings=stage_settings("heatmap"),
+        rerun_if=slide_row("annotation_hash"),
     shell:
         "wsi-mil heatmap --scores={input.scores:q} --tiles={params.tiles:q} --row={params.row:q}"
         " --method={wildcards.method} --settings={params.settings:q} --image={output.image:q}"

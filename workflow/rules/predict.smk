@@ -12,6 +12,8 @@ rule predict:
     conda:
         "../../envs/gpu.yaml"
     threads: 1
+    resources:
+        gpu=GPU,
     params:
         sheet=CONFIG["cohort"],
         classes=classes_json,

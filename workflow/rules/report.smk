@@ -13,6 +13,7 @@ rule report:
     threads: 1
     params:
         config=lambda wildcards: dumps(CONFIG),
-        rerun_if=shown_rows("slide_id", "label", "annotation"),
+        rerun_if=shown_rows("slide_id", "label", "annotation", "annotation_hash"),
     shell:
-        "wsi-mil report --config={params.config:q} --page={output.page:q} 2> {log:q}"
+        "wsi-mil report --config={params.config:q} --page={output.page:q}"
+        " --threads={threads} 2> {log:q}"

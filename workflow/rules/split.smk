@@ -1,23 +1,27 @@
-rule split:
-    input:
-        # ancient: an unlabelled slide rewrites the statuses, but splits nothing anew; labelled rows are in params
-        status=ancient("<results>/cohort_status.csv"),
-        frozen=CONFIG["splits"] or [],
-    output:
-        splits="<results>/splits.csv",
-    log:
-        "logs/split.log",
-    conda:
-        "../../envs/cpu.yaml"
-    threads: 1
-    params:
-        sheet=CONFIG["cohort"],
-        classes=classes_json,
-        settings=stage_settings("split"),
-        frozen=lambda wildcards, input: (
-            f"--frozen={input.frozen}" if input.frozen else ""
-        ),
-        rerun_if=labelled_rows,
-    shell:
-        "wsi-mil split --sheet={params.sheet:q} --classes={params.classes:q} --status={input.status:q}"
-        " --settings={params.settings:q} --splits={output.splits:q} {params.frozen:q} 2> {log:q}"
+# With models trained elsewhere their own splits hold: nothing is split or trained.
+if not TRAINED:
+
+    rule split:
+        input:
+            # ancient: an unlabelled slide rewrites the statuses, but splits nothing anew; labelled rows are in params
+            status=ancient("<results>/cohort_status.csv"),
+            frozen=CONFIG["splits"] or [],
+        output:
+            splits="<results>/splits.csv",
+        log:
+            "logs/split.log",
+        conda:
+            "../../envs/cpu.yaml"
+        threads: 1
+        params:
+            sheet=CONFIG["cohort"],
+            classes=classes_json,
+            settings=stage_settings("split"),
+            frozen=lambda wildcards, input: (
+                f"--frozen={input.frozen}" if input.frozen else ""
+            ),
+            rerun_if=labelled_rows,
+        shell:
+            "wsi-mil split --sheet={params.sheet:q} --classes={params.classes:q} --status={input.status:q}"
+            " --settings={params.settings:q} --splits={output.splits:q} {params.frozen:q}"
+            " --threads={threads} 2> {log:q}"

@@ -12,6 +12,8 @@ if not TRAINED:
         conda:
             "../../envs/gpu.yaml"
         threads: 1
+        resources:
+            gpu=GPU,
         params:
             features=lambda wildcards: f"{RESULTS}/features/{wildcards.encoder}",
             classes=classes_json,

@@ -30,7 +30,6 @@ class TileEncoder:
     """
 
     def __init__(self, network: nn.Module, *, data: dict[str, Any], device: torch.device, dtype: torch.dtype):
-        self.dim = int(network.num_features)  # type: ignore[arg-type]
         self.dtype = dtype
         self._device = device
         self._network = network.eval().to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -38,6 +37,8 @@ class TileEncoder:
         self._std = torch.tensor(data["std"], device=device).view(1, 3, 1, 1) * 255
         self._input_px = int(data["input_size"][1])
         self._interpolation = "bicubic" if data["interpolation"] == "bicubic" else "bilinear"
+        blank = np.full((1, self._input_px, self._input_px, 3), 255, np.uint8)
+        self.dim = self.encode(blank).shape[1]  # not num_features: many architectures put a wider head behind it
 
     @torch.inference_mode()
     def encode(self, tiles: NDArray[np.uint8]) -> NDArray[np.float16]:

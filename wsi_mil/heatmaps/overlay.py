@@ -74,6 +74,11 @@ def draw(picture: Picture, settings: Heatmap) -> bytes:
     return file.getvalue()
 
 
+def colormap_names() -> list[str]:
+    """What `heatmap.colormap` may be."""
+    return list(matplotlib.colormaps)
+
+
 def bar_length_um(width_um: float) -> float:
     """The longest of 1, 2, 5 × 10ⁿ µm that is at most a quarter of the width."""
     longest = width_um * BAR_SHARE

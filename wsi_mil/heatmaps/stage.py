@@ -41,7 +41,9 @@ def draw_heatmap(row: SlideRow, scores_receipt: Path, tiles_receipt: Path, metho
         reason=about["reason"],
     )
     write_bytes(image, draw(picture, settings))
-    write_text(image.with_suffix(".geojson"), _tiles_geojson(coords, values, box, method))
+    write_text(
+        image.with_suffix(".geojson"), _tiles_geojson(coords, values, box, {"method": method, "role": receipt["role"] or "new"})
+    )
 
 
 def title(row: SlideRow, receipt: dict[str, Any], method: str) -> str:
@@ -75,12 +77,14 @@ def _truth_rings(row: SlideRow, to_thumbnail: NDArray[np.float64]) -> list[NDArr
         return []
 
 
-def _tiles_geojson(coords: NDArray[np.int64], values: NDArray[np.float32], box: tuple[int, int], method: str) -> str:
+def _tiles_geojson(coords: NDArray[np.int64], values: NDArray[np.float32], box: tuple[int, int], stamp: dict[str, str]) -> str:
     known = np.isfinite(values)
     low = coords[known]
     high = low + np.asarray(box)
     squares = list(shapely.box(low[:, 0], low[:, 1], high[:, 0], high[:, 1]))
-    about: list[dict[str, object]] = [{"objectType": "tile", "measurements": {method: float(v)}} for v in values[known]]
+    about: list[dict[str, object]] = [
+        {"objectType": "tile", "measurements": {stamp["method"]: float(v)}, "metadata": stamp} for v in values[known]
+    ]
     return feature_collection(squares, about)
 
 

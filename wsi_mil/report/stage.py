@@ -18,7 +18,7 @@ from wsi_mil.cohort import SlideStatus, read_status, read_table, write_table
 from wsi_mil.config import Config
 from wsi_mil.metrics import roc_points
 from wsi_mil.records import SlideRow, Status
-from wsi_mil.report.truth import SlideTruth, slide_truths
+from wsi_mil.report.truth import SlideTruth, damaged_annotations, slide_truths
 from wsi_mil.store import read_receipt, write_text
 
 log = logging.getLogger(__name__)
@@ -68,6 +68,8 @@ def write_report(rows: Iterable[SlideRow], config: Config, page: Path) -> None:
         counts=_counts(rows, statuses),
         models=models,
         pictures=_pictures(rows, statuses, config),
+        damaged=damaged_annotations(rows),
+        has_seen_slides=any(p["role"] in ("train", "val") for m in models for p in m.predictions.values()),
         settings=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
         versions={name: version(name) for name in VERSIONS_OF},
         nan=float("nan"),

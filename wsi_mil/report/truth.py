@@ -1,5 +1,6 @@
 """How well each method's scores find the annotated truth."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,18 @@ class SlideTruth:
     auroc: float
     shown: bool
     n_true: int
+
+
+def damaged_annotations(rows: Iterable[SlideRow]) -> dict[str, str]:
+    """Why an annotation cannot be read, by slide_id."""
+    found = {}
+    for row in rows:
+        if row.annotation is not None:
+            try:
+                read_annotation(row.annotation)
+            except AnnotationError as error:
+                found[row.slide_id] = str(error)
+    return found
 
 
 def slide_truths(row: SlideRow, scores_receipt: Path, *, overlap: float) -> list[SlideTruth]:

@@ -21,6 +21,7 @@ def open_slide(path: Path, reader: str = "auto", *, mpp: float | None = None) ->
 
     Raises:
         MissingFileError: no such file.
+        OSError: the machine cannot open the file.
         SlideFormatError: no reader opens it; the message has the reason of each.
         ValueError: no such reader.
     """
@@ -28,6 +29,8 @@ def open_slide(path: Path, reader: str = "auto", *, mpp: float | None = None) ->
         raise ValueError(f"reader must be auto or one of {', '.join(READERS)}, got {reader!r}")
     if not path.is_file():
         raise MissingFileError(path, "no such file")
+    with path.open("rb"):
+        pass  # a file that the machine cannot open (rights, too many open files) is no fault of the data
     reasons = []
     for name in READERS if reader == "auto" else [reader]:
         try:

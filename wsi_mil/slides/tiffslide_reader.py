@@ -24,6 +24,8 @@ class TiffSlideReader(Slide):
             self.level_dimensions = tuple((int(w), int(h)) for w, h in self._handle.level_dimensions)
             self.level_downsamples = tuple(float(d) for d in self._handle.level_downsamples)
             self.properties = {k: str(v) for k, v in self._handle.properties.items() if v is not None}
+        except MemoryError:
+            raise
         except Exception as error:  # tifffile and zarr raise anything from KeyError to struct.error on damaged files
             raise SlideFormatError(path, f"tiffslide cannot open it ({error or type(error).__name__})") from error
 
@@ -36,6 +38,8 @@ class TiffSlideReader(Slide):
         try:
             with self._lock:
                 image = self._handle.read_region(location, level, size)
+        except MemoryError:
+            raise
         except Exception as error:  # as above
             raise SlideReadError(self.path, f"cannot read {size} pixels at {location}, level {level} ({error})") from error
         return on_white(np.asarray(image.convert("RGBA")))
