@@ -20,7 +20,7 @@ demo: $(READY) demo/cohort.csv
 	@echo "report: $(CURDIR)/results/report/index.html"
 	@tail -n 1 logs/report.log
 
-demo/cohort.csv: $(READY)
+demo/cohort.csv: | $(READY)
 	wsi-mil demo-cohort demo
 
 test: $(READY)
