@@ -43,7 +43,7 @@ MODELS = f"{TRAINED or RESULTS}/models"
 SPLITS = f"{TRAINED or RESULTS}/splits.csv"
 FOLDS = range(PLAN["n_folds"])
 GPU = int(
-    Path("/dev/nvidiactl").exists()
+    shutil.which("nvidia-smi") is not None
 )  # where there is a GPU, one job at a time computes on it
 
 
