@@ -46,15 +46,15 @@ def _main(version: Annotated[bool, typer.Option("--version", help="print the ver
 
 @app.command()
 def check(
-    config: Annotated[
-        Optional[Path], typer.Argument(help="config.yaml; without it, JSON or YAML is read from standard input")
-    ] = None,
+    config: Annotated[Optional[Path], typer.Argument(help="without it: config.yaml, or what comes through a pipe")] = None,
 ) -> None:
     """Find every fault in a configuration and its sheet, before anything runs."""
     import yaml
 
     from wsi_mil.check import check as checked
 
+    if config is None and sys.stdin.isatty():
+        config = Path("config.yaml")
     try:
         values = yaml.safe_load(config.read_text(encoding="utf-8") if config else sys.stdin.read())
     except (OSError, yaml.YAMLError) as error:
