@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from filelock import FileLock
 
 from tests.conftest import tissue_image, write_aperio, write_geojson
 from wsi_mil.store import read_receipt
@@ -113,17 +114,20 @@ def make_cohort(folder: Path) -> None:
     assert (folder / "s0.svs").stat().st_size > 1_000_000
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run, to be copied."""
-    folder = tmp_path_factory.mktemp("finished")
-    (folder / "co hort").mkdir()
-    make_cohort(folder / "co hort")
-    run = Run(folder)
-    run.config()
-    counts = run.snakemake()
-    expected = {"tile": 10, "extract": 10, "cohort": 1, "split": 1, "train": 2, "predict": 1, "explain": 8, "heatmap": 8}
-    assert counts == {**expected, "report": 1}
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A finished run, to be copied; made by the first of the test processes that needs it."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "finished"
+    with FileLock(folder.with_suffix(".lock")):
+        if not (folder / "calls.txt").exists():
+            (folder / "co hort").mkdir(parents=True)
+            make_cohort(folder / "co hort")
+            run = Run(folder)
+            run.config()
+            counts = run.snakemake()
+            expected = {"tile": 10, "extract": 10, "cohort": 1, "split": 1, "train": 2, "predict": 1}
+            assert counts == {**expected, "explain": 8, "heatmap": 8, "report": 1}
     return folder
 
 

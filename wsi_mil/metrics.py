@@ -1,10 +1,12 @@
-"""Figures on arrays: AUROC with its interval, threshold, accuracy. Scores are those of the positive class."""
+"""Figures on arrays: AUROC with its interval, threshold, accuracy. Scores are those of the positive class.
+
+scikit-learn is imported where it is used: half a second that most commands need not pay.
+"""
 
 import warnings
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score, roc_curve
 
 Interval = tuple[float, float]
 
@@ -19,6 +21,8 @@ def auroc(truth: NDArray[np.int64], probs: NDArray[np.float64]) -> float:
     Returns:
         NaN where a class (or its rest) has no sample.
     """
+    from sklearn.metrics import roc_auc_score
+
     n_classes = probs.shape[1]
     columns = [1] if n_classes == 2 else range(n_classes)
     values = []
@@ -32,6 +36,8 @@ def auroc(truth: NDArray[np.int64], probs: NDArray[np.float64]) -> float:
 
 def roc_points(truth: NDArray[np.int64], scores: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """False-positive and true-positive rates of the ROC curve of 0/1 `truth`."""
+    from sklearn.metrics import roc_curve
+
     false_positive, true_positive, _ = roc_curve(truth, scores)
     return false_positive, true_positive
 
@@ -83,6 +89,8 @@ def predicted_class(probs: NDArray[np.float64], threshold: float | None) -> int:
 
 def accuracies(truth: NDArray[np.int64], predicted: NDArray[np.int64], n_classes: int) -> dict[str, float]:
     """Accuracy and balanced accuracy; of two classes sensitivity and specificity too (NaN without a sample)."""
+    from sklearn.metrics import balanced_accuracy_score
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a predicted class that is not in the truth
         figures = {

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from sklearn.model_selection import StratifiedKFold
 
 from wsi_mil.cohort import read_table, write_table
 from wsi_mil.config import Split
@@ -199,6 +198,8 @@ def _parts(rows: list[SlideRow], patient_class: dict[str, int], settings: Split,
     names = by_hand or fold_names(rows)
     if names:
         return [{row.patient_id for row in rows if row.fold == name} for name in names]
+    from sklearn.model_selection import StratifiedKFold  # half a second that reading splits need not cost
+
     patients, labels = list(patient_class), list(patient_class.values())
     folds = StratifiedKFold(settings.folds, shuffle=True, random_state=settings.seed).split(patients, labels)
     return [{patients[i] for i in held_out} for _, held_out in folds]
