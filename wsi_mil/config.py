@@ -7,12 +7,22 @@ Unknown keys are refused with the nearest known one. `config.yaml` shows the sam
 import difflib
 import types
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from wsi_mil.errors import ConfigError
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
 EntryName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]+$")]
 
 
@@ -72,34 +82,194 @@ class Split(Settings):
     """Who is trained on, who is held out."""
 
     folds: int = Field(5, ge=2, le=50, description="parts of the patients; each is the test part once")
+    repeats: int = Field(1, ge=1, le=50, description="draws of the folds, each with its own seed")
     validation: float = Field(0.2, gt=0, lt=1, description="share of the other patients kept for early stopping and threshold")
     seed: int = Field(0, ge=0, description="of the draw")
+
+
+Offer = Literal["attention", "attention_logits", "probability", "evidence"]
+"""What a model can say about each instance."""
+
+Epochs = Annotated[int, Field(ge=1, description="at most so many passes over the training bags")]
+Patience = Annotated[int, Field(ge=1, description="epochs without a better one before stopping")]
+MinEpochs = Annotated[int, Field(ge=0, description="no stopping before so many epochs")]
+Select = Annotated[Literal["loss", "auroc"], Field(description="figure of the validation part that chooses the epoch")]
+MinImprovement = Annotated[float, Field(ge=0, description="by how much that figure must be better to count")]
+Optimizer = Annotated[Literal["adamw", "adam", "radam_lookahead"], Field(description="adam decays through the gradient")]
+LearningRate = Annotated[float, Field(gt=0, description="at the start")]
+Betas = Annotated[tuple[Beta, Beta], Field(description="decay of the optimiser's two averages")]
+WeightDecay = Annotated[float, Field(ge=0, description="pull of the weights towards zero")]
+Schedule = Annotated[Literal["constant", "cosine"], Field(description="over the epochs")]
+Accumulate = Annotated[int, Field(ge=1, description="bags whose gradients make one update")]
+EmbedDim = Annotated[int | None, Field(ge=1, description="units of the instance embedding; null: features as they are")]
+Dropout = Annotated[float, Field(ge=0, lt=1, description="on the instance embedding")]
 
 
 class Training(Settings):
     """How a model is fitted."""
 
-    epochs: int = Field(60, ge=1, description="at most so many passes over the training slides")
-    patience: int = Field(20, ge=1, description="epochs without a better validation loss before stopping")
-    min_improvement: float = Field(0.05, ge=0, description="nats by which a validation loss must be less to be better")
-    lr: float = Field(2e-4, gt=0, description="AdamW's learning rate")
-    weight_decay: float = Field(1e-5, ge=0, description="AdamW's weight decay")
+    epochs: Epochs = 60
+    patience: Patience = 20
+    min_epochs: MinEpochs = 0
+    select: Select = "loss"
+    min_improvement: MinImprovement = 0.05
+    optimizer: Optimizer = "adamw"
+    lr: LearningRate = 2e-4
+    betas: Betas = (0.9, 0.999)
+    weight_decay: WeightDecay = 1e-5
+    decay_vectors: bool = Field(True, description="weight decay on biases and norms too")
+    schedule: Schedule = "constant"
+    final_lr: float = Field(0.0, ge=0, description="where a cosine schedule ends")
+    accumulate: Accumulate = 1
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16: autocast")
+    max_instances: int | None = Field(None, ge=1, description="instances drawn from each bag in each epoch; null: all")
+    instance_dropout: float = Field(0.0, ge=0, lt=1, description="share of a bag's instances left out in each step")
     class_weights: bool = Field(True, description="weigh each class by the inverse of its share")
     seed: int = Field(0, ge=0, description="of weights, order and dropout")
+
+
+class TransMILTraining(Training):
+    """As published: RAdam with Lookahead, two bags an update, no weight decay on vectors."""
+
+    epochs: Epochs = 200
+    patience: Patience = 10
+    min_improvement: MinImprovement = 0.0
+    optimizer: Optimizer = "radam_lookahead"
+    decay_vectors: bool = False
+    accumulate: Accumulate = 2
+
+
+class DSMILTraining(Training):
+    """As published: Adam with little momentum, cosine to 5e-6."""
+
+    epochs: Epochs = 50
+    patience: Patience = 10
+    min_improvement: MinImprovement = 0.0
+    optimizer: Optimizer = "adam"
+    lr: LearningRate = 1e-4
+    betas: Betas = (0.5, 0.9)
+    weight_decay: WeightDecay = 1e-3
+    schedule: Schedule = "cosine"
+    final_lr: float = 5e-6
+
+
+class MHIMTraining(Training):
+    """As published for CAMELYON16: Adam, cosine to zero over 200 epochs, early stopping on AUROC."""
+
+    epochs: Epochs = 200
+    patience: Patience = 30
+    min_epochs: MinEpochs = 130
+    select: Select = "auroc"
+    min_improvement: MinImprovement = 0.0
+    optimizer: Optimizer = "adam"
+    schedule: Schedule = "cosine"
+
+
+class InstancePool(Settings):
+    """One entry of `models`: instances are classified, their classes pooled."""
+
+    offers: ClassVar[tuple[Offer, ...]] = ("probability", "evidence")
+    model: Literal["instance_pool"]
+    pool: Literal["max", "mean"] = Field("max", description="max: the bag is its most positive instance")
+    embed_dim: EmbedDim = 256
+    dropout: Dropout = 0.25
+    train: Training = Training()
+
+
+class EmbeddingPool(Settings):
+    """One entry of `models`: embeddings are pooled, the pool is classified."""
+
+    offers: ClassVar[tuple[Offer, ...]] = ("evidence",)
+    model: Literal["embedding_pool"]
+    pool: Literal["max", "mean"] = Field("mean", description="element by element")
+    embed_dim: EmbedDim = 256
+    dropout: Dropout = 0.25
+    train: Training = Training()
 
 
 class ABMIL(Settings):
     """One entry of `models`: attention-based MIL (Ilse et al. 2018)."""
 
+    offers: ClassVar[tuple[Offer, ...]] = ("attention", "attention_logits", "evidence")
     model: Literal["abmil"]
     gated: bool = Field(True, description="gated attention")
-    embed_dim: int = Field(256, ge=1, description="units of the instance embedding")
+    embed_dim: EmbedDim = 256
     attention_dim: int = Field(128, ge=1, description="units of the attention network")
-    dropout: float = Field(0.25, ge=0, lt=1, description="on the embedding")
+    activation: Literal["tanh", "relu"] = Field("tanh", description="of the attention network; MHIM's code has relu")
+    attention_bias: bool = Field(True, description="biases in the attention network; MHIM's code has none")
+    dropout: Dropout = 0.25
     train: Training = Training()
 
 
-Model = ABMIL
+class TransMIL(Settings):
+    """One entry of `models`: TransMIL (Shao et al. 2021)."""
+
+    offers: ClassVar[tuple[Offer, ...]] = ("attention",)
+    model: Literal["transmil"]
+    embed_dim: int = Field(512, ge=8, description="units of a token, a multiple of heads")
+    heads: int = Field(8, ge=1, description="attention heads")
+    landmarks: int = Field(256, ge=1, description="landmarks of the Nyström attention")
+    attention_dropout: Dropout = Field(0.1, description="after each attention layer")
+    dropout: Dropout = 0.0
+    train: TransMILTraining = TransMILTraining()
+
+    @model_validator(mode="after")
+    def _heads_share_the_token(self) -> "TransMIL":
+        if self.embed_dim % self.heads:
+            raise ValueError(f"embed_dim must be a multiple of heads, got {self.embed_dim} and {self.heads}")
+        return self
+
+
+class DSMIL(Settings):
+    """One entry of `models`: dual-stream MIL (Li et al. 2021)."""
+
+    offers: ClassVar[tuple[Offer, ...]] = ("attention", "attention_logits", "probability", "evidence")
+    model: Literal["dsmil"]
+    embed_dim: EmbedDim = Field(None, description="units of the instance embedding; null: features as they are; MHIM has 512")
+    query_dim: int = Field(128, ge=1, description="units of the queries")
+    nonlinear: bool = Field(True, description="two layers instead of a linear map before the queries")
+    value_layer: bool = Field(False, description="a linear layer with ReLU before the weighted sum; MHIM has it")
+    average: bool = Field(False, description="probability = mean of the bag's and of its most positive instance")
+    dropout: Dropout = 0.0
+    train: DSMILTraining = DSMILTraining()
+
+
+class MHIM(Settings):
+    """One entry of `models`: masked hard instance mining (Tang et al. 2023) over another entry.
+
+    A trained `base` teaches: it tells which instances are easy, and a student of the same architecture learns without
+    them. Defaults are those published for ABMIL and DSMIL on CAMELYON16.
+    """
+
+    model: Literal["mhim"]
+    base: EntryName = Field(description="entry of `models` (abmil, transmil or dsmil) that is trained first and teaches")
+    random_ratio: float = Field(0.5, ge=0, lt=1, description="share of instances masked at random")
+    low_ratio: float = Field(0.0, ge=0, lt=1, description="share masked that the teacher scores lowest")
+    high_ratio: float = Field(0.01, ge=0, lt=1, description="share masked among those that the teacher scores highest")
+    high_share: float = Field(0.5, gt=0, le=1, description="of the candidates for high_ratio, so many are drawn; 1: the highest")
+    high_schedule: Schedule = Field("cosine", description="cosine: high_ratio falls to zero")
+    consistency: float = Field(0.1, ge=0, description="weight of the consistency loss")
+    teacher_temperature: float = Field(0.1, gt=0, description="of the teacher's bag embedding")
+    student_temperature: float = Field(1.0, gt=0, description="of the student's bag embedding")
+    momentum: float = Field(0.9999, ge=0, le=1, description="share of itself that the teacher keeps in each update")
+    momentum_schedule: Schedule = Field("constant", description="cosine: momentum rises to one")
+    teacher_dropout: bool = Field(True, description="the teacher scores with its dropout on, as published")
+    student_start: Literal["embedding", "random", "base"] = Field(
+        "embedding", description="what the student copies from the base"
+    )
+    train: MHIMTraining = MHIMTraining()
+
+
+BaseModelSettings = InstancePool | EmbeddingPool | ABMIL | TransMIL | DSMIL
+"""Models that need no other one."""
+
+Model = Annotated[InstancePool | EmbeddingPool | ABMIL | TransMIL | DSMIL | MHIM, Field(discriminator="model")]
+
+TEACHERS = ("abmil", "transmil", "dsmil")
+"""What MHIM stands on."""
+
+BagUnit = Literal["slide", "patient"]
+Protocol = Literal["held_out", "as_published"]
 
 Method = Literal["attention", "sparse_inversion"]
 
@@ -157,6 +327,10 @@ class Config(Settings):
     results: Path = Field(Path("results"), description="folder that everything is written to")
     splits: Path | None = Field(None, description="a splits.csv to keep to, instead of drawing folds")
     trained: Path | None = Field(None, description="results folder of an earlier run whose models are used, nothing trained")
+    bag: BagUnit = Field("slide", description="patient: all slides of a patient are one bag")
+    protocol: Protocol = Field(
+        "held_out", description="as_published: epoch and threshold are chosen on the test fold itself, and all outputs say so"
+    )
     tilings: dict[EntryName, Tiling] = Field({"default": Tiling()}, min_length=1)
     tissue: Tissue = Tissue()
     encoders: dict[EntryName, Encoder] = Field({"efficientnet": Encoder()}, min_length=1)
@@ -180,16 +354,30 @@ def parse_settings(model: type[T], values: object, *, where: str = "") -> T:
     Raises:
         ConfigError: with every fault, each naming its key and, for an unknown one, the nearest known.
     """
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        errors = [dict(e) for e in error.errors()]
-        raise ConfigError([where + _fault(model, e) for e in errors if not _follows(e, errors)]) from error
+    parsed: T = _parse(model, values, where)
+    return parsed
 
 
 def parse_model(values: object, *, where: str = "") -> Model:
     """Settings of an entry of `models`. Raises ConfigError."""
-    return parse_settings(ABMIL, values, where=where)
+    parsed: Model = _parse(Model, values, where)
+    return parsed
+
+
+def parse_base(values: object, *, where: str = "") -> BaseModelSettings:
+    """Settings of a model that stands on no other one. Raises ConfigError."""
+    parsed = parse_model(values, where=where)
+    if isinstance(parsed, MHIM):
+        raise ConfigError([f"{where}model: expected a model that needs no other one, got 'mhim'"])
+    return parsed
+
+
+def _parse(kind: Any, values: object, where: str) -> Any:
+    try:
+        return TypeAdapter(kind).validate_python(values)
+    except ValidationError as error:
+        errors = [dict(e) for e in error.errors()]
+        raise ConfigError([where + _fault(kind, e) for e in errors if not _follows(e, errors)]) from error
 
 
 def nearest(name: str, known: list[str]) -> str:
@@ -204,13 +392,16 @@ def _follows(error: dict[str, Any], errors: list[dict[str, Any]]) -> bool:
     return error["type"] == "too_short" and any(e["loc"][:depth] == error["loc"] and e is not error for e in errors)
 
 
-def _fault(model: type[Settings], error: dict[str, Any]) -> str:
-    loc = [str(part) for part in error["loc"] if part != "[key]"]
+def _fault(kind: Any, error: dict[str, Any]) -> str:
+    loc, inner = _walk(kind, [str(part) for part in error["loc"] if part != "[key]"])
     key = ".".join(loc) or "configuration"
     if error["type"] == "extra_forbidden":
-        return f"{key}: unknown key{nearest(loc[-1], _keys_at(model, loc[:-1]))}"
-    if error["type"] == "missing":
-        return f"{key}: missing"
+        return f"{key}: unknown key{nearest(loc[-1], list(getattr(inner, 'model_fields', {})))}"
+    if error["type"] in ("missing", "union_tag_not_found"):
+        return f"{key}: missing" if error["type"] == "missing" else f"{'.'.join([*loc, 'model'])}: missing"
+    if error["type"] == "union_tag_invalid":
+        known = error["ctx"]["expected_tags"].replace("'", "").split(", ")
+        return f"{'.'.join([*loc, 'model'])}: no model {error['ctx']['tag']!r}{nearest(error['ctx']['tag'], known)}"
     message = error["msg"].removeprefix("Value error, ")
     got = "" if isinstance(error["input"], dict) else f", got {error['input']!r}"
     hint = ""
@@ -220,22 +411,40 @@ def _fault(model: type[Settings], error: dict[str, Any]) -> str:
     return f"{key}: {message}{got}{hint}"
 
 
-def _keys_at(model: type[Settings], loc: list[str]) -> list[str]:
-    """Names of the settings that may stand at `loc`."""
-    current: Any = model
+def _walk(kind: Any, loc: list[str]) -> tuple[list[str], Any]:
+    """The key that a location means (without the names that pydantic adds for members of a union), and what it stands in."""
+    key, inside = [], kind
     for part in loc:
-        current = _inside(current, part)
-    return list(current.model_fields) if isinstance(current, type) and issubclass(current, Settings) else []
+        members = _members(kind)
+        if len(members) > 1:
+            kind = next((m for m in members if part in get_args(m.model_fields["model"].annotation)), None)
+            continue
+        key.append(part)
+        inside, kind = kind, _inside(kind, part)
+    return key, inside
+
+
+def _members(kind: Any) -> tuple[Any, ...]:
+    """The settings that may stand where `model` tells them apart."""
+    return tuple(
+        m for m in get_args(_bare(kind)) if isinstance(m, type) and issubclass(m, Settings) and "model" in m.model_fields
+    )
 
 
 def _inside(kind: Any, part: str) -> Any:
+    kind = _bare(kind)
     if isinstance(kind, type) and issubclass(kind, Settings):
         found = kind.model_fields.get(part)
         return _without_none(found.annotation) if found else None
     return get_args(kind)[1] if get_origin(kind) is dict else None
 
 
+def _bare(kind: Any) -> Any:
+    """The type without what is annotated to it."""
+    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
+
+
 def _without_none(kind: Any) -> Any:
-    if get_origin(kind) in (Union, types.UnionType):
+    if get_origin(kind) in (Union, types.UnionType) and type(None) in get_args(kind):
         return next(k for k in get_args(kind) if k is not type(None))
     return kind

@@ -2,12 +2,15 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from wsi_mil.models.output import MILModel, MILOutput
+from wsi_mil import config
+from wsi_mil.config import Offer
+from wsi_mil.models.embedding import create_embedding
+from wsi_mil.models.output import margin_of
+from wsi_mil.models.staged import Encoding, StagedModel
 
 
-class ABMIL(MILModel):
+class ABMIL(StagedModel):
     """Attention-based deep MIL, plain or gated.
 
     Source:
@@ -19,33 +22,48 @@ class ABMIL(MILModel):
         bag embedding z = Σ a_n h_n; logits = W z + b.
 
     Differs:
-        Instances are features of a frozen encoder, so one linear layer with ReLU and dropout embeds them.
+        Instances are features of a frozen encoder, so one linear layer with ReLU and dropout embeds them (`embed_dim: null`
+        leaves it out, as behind a trainable instance encoder).
         One logit per class and cross-entropy instead of one sigmoid, so that more than two classes work.
+        `activation: relu` and `attention_bias: false` are the attention of MHIM's code.
     """
 
-    def __init__(self, *, feature_dim: int, n_classes: int, embed_dim: int, attention_dim: int, gated: bool, dropout: float):
-        super().__init__()
-        self.embedding = nn.Sequential(nn.Linear(feature_dim, embed_dim), nn.ReLU(), nn.Dropout(dropout))
-        self.tanh_branch = nn.Sequential(nn.Linear(embed_dim, attention_dim), nn.Tanh())
-        self.gate = nn.Sequential(nn.Linear(embed_dim, attention_dim), nn.Sigmoid()) if gated else _One()
-        self.attention = nn.Linear(attention_dim, 1)
-        self.classifier = nn.Linear(embed_dim, n_classes)
+    offers = config.ABMIL.offers
 
-    def forward(self, features: Tensor, bag_mask: Tensor | None = None) -> MILOutput:
-        embedded = self.embedding(features)  # (batch_size, n_instances, embed_dim)
-        attention_logits = self.attention(self.tanh_branch(embedded) * self.gate(embedded)).squeeze(-1)
+    def __init__(self, settings: config.ABMIL, *, feature_dim: int, n_classes: int, instance_encoder: nn.Module | None = None):
+        super().__init__(instance_encoder)
+        self.embedding, dim = create_embedding(feature_dim, settings.embed_dim, settings.dropout)
+        bias, activation = settings.attention_bias, nn.Tanh() if settings.activation == "tanh" else nn.ReLU()
+        self.hidden = nn.Sequential(nn.Linear(dim, settings.attention_dim, bias=bias), activation)
+        gate = (nn.Linear(dim, settings.attention_dim, bias=bias), nn.Sigmoid())
+        self.gate = nn.Sequential(*gate) if settings.gated else _One()
+        self.attention = nn.Linear(settings.attention_dim, 1, bias=bias)
+        self.classifier = nn.Linear(dim, n_classes)
+
+    def encode(self, embedded: Tensor, bag_mask: Tensor | None = None) -> Encoding:
+        attention_logits = self.attention(self.hidden(embedded) * self.gate(embedded))  # (batch_size, n_instances, 1)
         if bag_mask is not None:
-            attention_logits = attention_logits.masked_fill(~bag_mask, -torch.inf)
-        attention = torch.softmax(attention_logits.float(), dim=1)  # (batch_size, n_instances)
-        pooled = torch.einsum("bn,bnd->bd", attention.to(embedded.dtype), embedded)
-        return MILOutput(self.classifier(pooled), attention_logits)
+            attention_logits = attention_logits.masked_fill(~bag_mask.unsqueeze(-1), -torch.inf)
+        attention = torch.softmax(attention_logits.float(), dim=1).to(embedded.dtype)
+        return Encoding(attention.transpose(1, 2) @ embedded, attention_logits)
 
-    def class_evidence(self, features: Tensor) -> Tensor:
-        """W h_n + b: the bag's logits are the attention-weighted mean of these."""
-        return torch.as_tensor(self.classifier(self.embedding(features)))
+    def encode_scored(self, embedded: Tensor) -> tuple[Encoding, Tensor]:
+        encoding = self.encode(embedded)
+        assert encoding.attention_logits is not None
+        return encoding, encoding.attention_logits[..., 0]
 
-    def training_loss(self, features: Tensor, label: Tensor, class_weights: Tensor) -> Tensor:
-        return functional.cross_entropy(self(features).logits, label, weight=class_weights, reduction="sum")
+    def classify(self, encoding: Encoding) -> Tensor:
+        return torch.as_tensor(self.classifier(encoding.bag.squeeze(1)))
+
+    def class_evidence(self, bags: Tensor) -> Tensor:
+        """W h_n + b `(batch_size, n_instances, n_classes)`: the bag's logits are the attention-weighted mean of these."""
+        return torch.as_tensor(self.classifier(self.embed(bags)))
+
+    @torch.no_grad()
+    def instance_scores(self, bag: Tensor, target: int) -> dict[Offer, Tensor]:
+        logits = self.encode_scored(self.embed(bag))[1][0].double()
+        evidence = margin_of(self.class_evidence(bag)[0].double(), target)
+        return {"attention": torch.softmax(logits, dim=0), "attention_logits": logits, "evidence": evidence}
 
 
 class _One(nn.Module):

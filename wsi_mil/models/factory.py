@@ -1,14 +1,57 @@
 """Settings → model."""
 
-from wsi_mil.config import Model
+from collections.abc import Callable
+
+from torch import nn
+
+from wsi_mil import config
 from wsi_mil.models.abmil import ABMIL
+from wsi_mil.models.dsmil import DSMIL
+from wsi_mil.models.mhim import MHIM
 from wsi_mil.models.output import MILModel
+from wsi_mil.models.pooling import EmbeddingPool, InstancePool
+from wsi_mil.models.staged import StagedModel
+from wsi_mil.models.transmil import TransMIL
+
+MODELS: dict[str, Callable[..., MILModel]] = {
+    "instance_pool": InstancePool,
+    "embedding_pool": EmbeddingPool,
+    "abmil": ABMIL,
+    "transmil": TransMIL,
+    "dsmil": DSMIL,
+}
 
 
-def create_model(settings: Model, *, feature_dim: int, n_classes: int) -> MILModel:
-    """A freshly initialised model of an entry of `models`."""
-    architecture = settings.model_dump(exclude={"model", "train"})
-    return MODELS[settings.model](feature_dim=feature_dim, n_classes=n_classes, **architecture)
+def create_model(
+    settings: config.BaseModelSettings, *, feature_dim: int, n_classes: int, instance_encoder: nn.Module | None = None
+) -> MILModel:
+    """A freshly initialised model of an entry of `models`.
+
+    Args:
+        settings: the entry.
+        feature_dim: length of an instance's features, or of what the instance encoder gives.
+        n_classes: number of classes.
+        instance_encoder: trained along, `(n, *instance)` → `(n, feature_dim)`; None: instances are features.
+    """
+    return MODELS[settings.model](settings, feature_dim=feature_dim, n_classes=n_classes, instance_encoder=instance_encoder)
 
 
-MODELS: dict[str, type[ABMIL]] = {"abmil": ABMIL}
+def create_mhim(settings: config.MHIM, *, base: MILModel, student: MILModel) -> MHIM:
+    """Masked hard instance mining.
+
+    Args:
+        settings: the entry.
+        base: trained; becomes the teacher.
+        student: fresh, of the same architecture; takes from the base what `student_start` says.
+
+    Raises:
+        TypeError: a model that MHIM cannot stand on.
+    """
+    if not (isinstance(base, StagedModel) and isinstance(student, StagedModel)):
+        raise TypeError(f"MHIM stands on {', '.join(config.TEACHERS)}, got {type(base).__name__}")
+    if settings.student_start == "base":
+        student.load_state_dict(base.state_dict())
+    elif settings.student_start == "embedding":
+        student.embedding.load_state_dict(base.embedding.state_dict())
+        student.instance_encoder.load_state_dict(base.instance_encoder.state_dict())
+    return MHIM(settings, student=student, teacher=base)

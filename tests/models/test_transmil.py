@@ -1,0 +1,144 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from wsi_mil.models.nystrom import NystromAttention, pseudo_inverse
+from wsi_mil.models.transmil import PPEG, pad_to_square
+
+SMALL = {"embed_dim": 16, "heads": 2, "landmarks": 4}
+
+
+def nystrom_by_hand(layer: NystromAttention, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Output and approximated attention matrices (heads, n, n), with every matrix written out."""
+    n, dim = x.shape
+    m, heads, head_dim = layer.landmarks, layer.heads, x.shape[1] // layer.heads
+    padded = torch.cat([torch.zeros(-n % m, dim), x])
+    q, k, v = (padded @ w.T for w in layer.to_qkv.weight.chunk(3))
+    starts, matrices, values = [], [], []
+    per_mark = len(padded) // m
+    for h in range(heads):
+        cut = slice(h * head_dim, (h + 1) * head_dim)
+        qh, kh, vh = q[:, cut] / head_dim**0.5, k[:, cut], v[:, cut]
+        qm, km = (torch.stack([t[i * per_mark : (i + 1) * per_mark].mean(0) for i in range(m)]) for t in (qh, kh))
+        starts.append(torch.softmax(qm @ km.T, 1))
+        matrices.append((torch.softmax(qh @ km.T, 1), torch.softmax(qm @ kh.T, 1)))
+        values.append(vh)
+    b = torch.stack(starts)
+    z = b.mT / (b.sum(2).max() * b.sum(1).max())
+    for _ in range(6):
+        z = 0.25 * z @ (13 * torch.eye(m) - b @ z @ (15 * torch.eye(m) - b @ z @ (7 * torch.eye(m) - b @ z)))
+    full = torch.stack([f @ z[h] @ g for h, (f, g) in enumerate(matrices)])
+    merged = []
+    for h in range(heads):
+        kernel = layer.residual.weight[h, 0]
+        rows = functional.pad(values[h], (0, 0, 16, 16))
+        convolved = torch.stack([(kernel[:, None] * rows[i : i + 33]).sum(0) for i in range(len(padded))])
+        merged.append(full[h] @ values[h] + convolved)
+    out = torch.cat(merged, dim=1) @ layer.to_out[0].weight.T + layer.to_out[0].bias
+    return out[-n:], full[:, -n:, -n:]
+
+
+@pytest.mark.parametrize("n_tokens", [3, 8, 50])
+def test_nystrom_attention_is_the_product_of_three_matrices(n_tokens: int) -> None:
+    torch.manual_seed(0)
+    layer = NystromAttention(16, heads=2, landmarks=4, dropout=0.0).eval()
+    x = torch.randn(n_tokens, 16)
+    out, full = nystrom_by_hand(layer, x)
+    found, attention = layer.with_class_attention(x[None])
+    assert_close(found[0], out, rtol=1e-4, atol=1e-5)
+    assert_close(layer(x[None]), found)
+    assert_close(attention, full[:, 0, 1:], rtol=1e-4, atol=1e-5)
+
+
+def test_the_iteration_inverts() -> None:
+    torch.manual_seed(0)
+    matrices = torch.softmax(torch.eye(5) * 4 + torch.randn(3, 5, 5), dim=-1)
+    assert_close(pseudo_inverse(matrices), torch.linalg.inv(matrices), rtol=1e-2, atol=1e-2)
+
+
+def test_ppeg_is_the_sum_of_token_and_three_convolutions() -> None:
+    torch.manual_seed(0)
+    ppeg, tokens = PPEG(6), torch.randn(1, 1 + 9, 6)
+    raster = tokens[0, 1:].T.reshape(1, 6, 3, 3)
+    expected = raster + ppeg.seven(raster) + ppeg.five(raster) + ppeg.three(raster)
+    found = ppeg(tokens, 3)
+    assert_close(found[:, 1:], expected.flatten(2).mT)
+    assert_close(found[:, 0], tokens[:, 0])
+
+
+@pytest.mark.parametrize(("n", "side", "repeated"), [(1, 1, []), (2, 2, [0, 1]), (9, 3, []), (10, 4, [0, 1, 2, 3, 4, 5])])
+def test_leading_instances_fill_the_square(n: int, side: int, repeated: list[int]) -> None:
+    tokens, found = pad_to_square(torch.arange(n).float().view(1, n, 1))
+    assert found == side and tokens[0, :, 0].tolist() == [*range(n), *repeated]
+
+
+def test_transmil_is_two_residual_layers_around_the_positions(make: Callable, bag: Tensor) -> None:
+    model = make("transmil", **SMALL)
+    h = torch.relu(model.embedding[0](bag))
+    x = torch.cat([model.class_token, h], dim=1)
+    x = x + nystrom_by_hand(model.layers[0], model.norms[0](x)[0])[0]
+    x = model.position(x, 3)
+    out, full = nystrom_by_hand(model.layers[1], model.norms[1](x)[0])
+    assert_close(model(bag).logits, model.classifier(model.norm((x + out)[:, 0])), rtol=1e-4, atol=1e-5)
+    strength = full[:, 0, 1:].abs().mean(0).double()
+    assert_close(model.instance_scores(bag, 1)["attention"], strength / strength.sum(), rtol=1e-4, atol=1e-6)
+
+
+def test_the_order_of_instances_matters(make: Callable, bag: Tensor) -> None:
+    model = make("transmil", **SMALL)
+    assert (model(bag.flip(1)).logits - model(bag).logits).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("n", [60, 64, 65])
+def test_a_changed_tile_changes_its_own_attention_most(make: Callable, n: int) -> None:
+    model = make("transmil", embed_dim=64, heads=4, landmarks=16, seed=3)
+    bags = torch.rand(1, n, 6, generator=torch.Generator().manual_seed(5))
+    for layer in (0, 1):
+        before = model.class_attention(bags, layer=layer)
+        assert before.shape == (4, n)
+        found = []
+        for changed in range(0, n, 7):
+            other = bags.clone()
+            other[0, changed] = torch.tensor([2.0, -2, 2, -2, 2, -2])
+            moved = (model.class_attention(other, layer=layer) - before).abs().sum(0)
+            found.append(int(moved.argmax()) == changed)
+        assert all(found), (layer, found)
+
+
+def test_the_teachers_pass_scores_by_the_first_layer(make: Callable, bag: Tensor) -> None:
+    model = make("transmil", **SMALL)
+    encoding, scores = model.encode_scored(model.embed(bag))
+    assert_close(scores, model.class_attention(bag, layer=0))
+    assert_close(model.classify(encoding), model(bag).logits)
+
+
+class Largest(TorchDispatchMode):
+    """Notes the size of the largest tensor that any operation gives."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func: object, types: object, args: tuple = (), kwargs: dict | None = None) -> object:
+        out = func(*args, **(kwargs or {}))
+        for value in out if isinstance(out, tuple | list) else [out]:
+            if isinstance(value, Tensor):
+                self.numel = max(self.numel, value.numel())
+        return out
+
+
+def test_no_matrix_of_tiles_by_tiles_is_ever_held(make: Callable) -> None:
+    model, n = make("transmil", embed_dim=16, heads=2, landmarks=8).train(), 3000
+    bags = torch.rand(1, n, 6)
+    with Largest() as largest:
+        model.training_loss(bags, torch.tensor([1]), torch.ones(2)).backward()
+        model.instance_scores(bags, 1)
+    assert 3 * 16 * n <= largest.numel < 4 * 16 * (n + 200) < n * n / 10
+
+
+def test_the_class_token_is_on_the_models_device_and_of_its_type(make: Callable, bag: Tensor) -> None:
+    model = make("transmil", **SMALL).double()
+    assert model(bag.double()).logits.dtype == torch.float64 and isinstance(model.class_token, nn.Parameter)

@@ -1,0 +1,106 @@
+"""DSMIL: two streams, instances and bag, that meet in a critical instance."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from wsi_mil import config
+from wsi_mil.config import Offer
+from wsi_mil.models.embedding import create_embedding
+from wsi_mil.models.output import class_logits, class_loss, margin_of, n_outputs
+from wsi_mil.models.staged import Encoding, StagedModel
+
+
+class DSMIL(StagedModel):
+    """Instances are classified; each is weighed by its likeness to the most positive one of the class.
+
+    Source:
+        Li, Li, Eliceiri: Dual-stream Multiple Instance Learning Network, CVPR 2021, eqs. 3 to 7.
+        https://arxiv.org/abs/2011.08939
+
+    Symbols:
+        c = X W (one output for two classes, else one a class); m_c = argmax_n c_nc; q_n = tanh(L₂ ReLU(L₁ x_n));
+        A_nc = softmax_n(⟨q_n, q_m_c⟩ / √query_dim); B = Aᵀ V; bag outputs = Conv1d(B), each of which sees all rows of B.
+        Loss = ½ CE(bag) + ½ CE(max_n c).
+
+    Differs:
+        Of two classes the one output is the log odds of the last, which is the paper's sigmoid. More than two exclude each
+        other here, so softmax and cross-entropy stand for the paper's sigmoid a class.
+        No dropout on instances at test. `embed_dim` and `value_layer` are those of the DSMIL within MHIM.
+    """
+
+    offers = config.DSMIL.offers
+
+    def __init__(self, settings: config.DSMIL, *, feature_dim: int, n_classes: int, instance_encoder: nn.Module | None = None):
+        super().__init__(instance_encoder)
+        self.embedding, dim = create_embedding(feature_dim, settings.embed_dim, settings.dropout)
+        outputs = n_outputs(n_classes)
+        self.instance_classifier = nn.Linear(dim, outputs)
+        first = nn.Linear(dim, settings.query_dim)
+        deep = (first, nn.ReLU(), nn.Linear(settings.query_dim, settings.query_dim), nn.Tanh())
+        self.query = nn.Sequential(*deep) if settings.nonlinear else first
+        value = (nn.Dropout(settings.dropout), nn.Linear(dim, dim), nn.ReLU())
+        self.value = nn.Sequential(*value) if settings.value_layer else nn.Identity()
+        self.classifier = nn.Conv1d(outputs, outputs, kernel_size=dim)
+        self.average = settings.average
+        self.apply(_orthogonal)
+
+    def encode(self, embedded: Tensor, bag_mask: Tensor | None = None) -> Encoding:
+        scores = self.instance_classifier(embedded)  # (batch_size, n_instances, n_outputs)
+        if bag_mask is not None:
+            scores = scores.masked_fill(~bag_mask.unsqueeze(-1), -torch.inf)
+        queries = self.query(embedded)  # (batch_size, n_instances, query_dim)
+        critical = scores.argmax(dim=1, keepdim=True).mT  # (batch_size, n_outputs, 1)
+        of_critical = queries.gather(1, critical.expand(-1, -1, queries.shape[-1]))
+        attention_logits = queries @ of_critical.mT / math.sqrt(queries.shape[-1])  # (batch_size, n_instances, n_outputs)
+        if bag_mask is not None:
+            attention_logits = attention_logits.masked_fill(~bag_mask.unsqueeze(-1), -torch.inf)
+        attention = torch.softmax(attention_logits.float(), dim=1).to(embedded.dtype)
+        return Encoding(attention.mT @ self.value(embedded), attention_logits, scores)
+
+    def encode_scored(self, embedded: Tensor) -> tuple[Encoding, Tensor]:
+        encoding = self.encode(embedded)
+        return encoding, _outputs(encoding).amax(dim=-1)
+
+    def classify(self, encoding: Encoding) -> Tensor:
+        bag = self._bag_logits(encoding)
+        if not self.average:
+            return bag
+        both = torch.stack([bag, _critical_logits(encoding)]).float()
+        return torch.logsumexp(torch.log_softmax(both, dim=-1), dim=0) - math.log(2)
+
+    def encoding_loss(self, encoding: Encoding, label: Tensor, class_weights: Tensor) -> Tensor:
+        bag = class_loss(self._bag_logits(encoding), label, class_weights)
+        return 0.5 * bag + 0.5 * class_loss(_critical_logits(encoding), label, class_weights)
+
+    @torch.no_grad()
+    def instance_scores(self, bag: Tensor, target: int) -> dict[Offer, Tensor]:
+        encoding = self.encode(self.embed(bag))
+        assert encoding.attention_logits is not None
+        rows = encoding.attention_logits[0].double()
+        row = rows[:, target if rows.shape[1] > 1 else 0]
+        logits = class_logits(_outputs(encoding)[0].double())
+        probability, evidence = torch.softmax(logits, dim=-1)[:, target], margin_of(logits, target)
+        return {"attention": torch.softmax(row, 0), "attention_logits": row, "probability": probability, "evidence": evidence}
+
+    def _bag_logits(self, encoding: Encoding) -> Tensor:
+        return class_logits(self.classifier(encoding.bag).squeeze(-1))
+
+
+def _outputs(encoding: Encoding) -> Tensor:
+    assert encoding.instance_logits is not None
+    return encoding.instance_logits
+
+
+def _critical_logits(encoding: Encoding) -> Tensor:
+    """Logits of the most positive instance of each class."""
+    return class_logits(_outputs(encoding).amax(dim=1))
+
+
+def _orthogonal(module: nn.Module) -> None:
+    """The authors' initialisation."""
+    if isinstance(module, nn.Linear | nn.Conv1d):
+        nn.init.orthogonal_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

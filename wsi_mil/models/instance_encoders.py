@@ -1,0 +1,27 @@
+"""Small convolutional networks to be trained along with an aggregator, for images instead of features."""
+
+from torch import nn
+
+
+def lenet() -> tuple[nn.Module, int]:
+    """The encoder of MNIST-bags: images (n, 1, 28, 28) → (n, 500).
+
+    Source:
+        Ilse, Tomczak, Welling 2018, appendix (MNIST-bags).
+    """
+    convolutions = (nn.Conv2d(1, 20, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(20, 50, 5), nn.ReLU(), nn.MaxPool2d(2))
+    return nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(800, 500), nn.ReLU()), 500
+
+
+def histology_cnn(side_px: int, *, dropout: float = 0.5) -> tuple[nn.Module, int]:
+    """The encoder of the colon and breast cancer sets: images (n, 3, side_px, side_px) → (n, 512).
+
+    Source:
+        Ilse, Tomczak, Welling 2018, appendix (histopathology); 27 px for colon, 32 px for breast.
+    """
+    side = ((side_px - 4 + 1) // 2 - 3 + 1) // 2
+    if side < 1:
+        raise ValueError(f"side_px: images of 10 px or more are needed, got {side_px}")
+    convolutions = (nn.Conv2d(3, 36, 4), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(36, 48, 3), nn.ReLU(), nn.MaxPool2d(2))
+    dense = (nn.Linear(48 * side**2, 512), nn.ReLU(), nn.Dropout(dropout), nn.Linear(512, 512), nn.ReLU(), nn.Dropout(dropout))
+    return nn.Sequential(*convolutions, nn.Flatten(), *dense), 512

@@ -1,0 +1,100 @@
+"""MHIM: a student that learns without the easy instances that its teacher points out."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from wsi_mil import config
+from wsi_mil.config import Offer, Schedule
+from wsi_mil.models.masking import Masking, kept_instances
+from wsi_mil.models.output import MILModel, MILOutput
+from wsi_mil.models.staged import Encoding, StagedModel
+
+
+class MHIM(MILModel):
+    """Masked hard instance mining over ABMIL, TransMIL or DSMIL.
+
+    Source:
+        Tang et al.: Multiple Instance Learning Framework with Masked Hard Instance Mining for Whole Slide Image
+        Classification, ICCV 2023. https://arxiv.org/abs/2307.15254
+
+    Symbols:
+        the teacher T sees the whole bag without gradient: bag embedding B_T and scores (ABMIL attention, TransMIL
+        first-layer class-token attention by head, DSMIL instance outputs); the student S sees what the mask leaves.
+        L = CE(S) + α L_con, L_con = -Σ_k softmax(B_T / τ_t)_k log softmax(B_S / τ_s)_k over embedding channels;
+        after each update T ← m T + (1 - m) S, parameters only.
+
+    Differs:
+        Student and teacher have the architecture and the initialisation of the base entry, not those of the authors' own
+        variants. TransMIL squares its raster at its start (theirs squares inside the positional encoding).
+        Rows of a bag embedding (DSMIL with more than two classes) are averaged in L_con. Kept instances keep their order.
+        The second version's merging of masked instances (IJCV 2025) is not built.
+    """
+
+    def __init__(self, settings: config.MHIM, *, student: StagedModel, teacher: StagedModel):
+        super().__init__()
+        self.student, self.teacher = student, teacher
+        self.settings = settings
+        self.offers = student.offers
+        self.teacher.requires_grad_(False)
+        self.register_buffer("progress", torch.zeros(()))
+
+    def forward(self, bags: Tensor, bag_mask: Tensor | None = None) -> MILOutput:
+        output: MILOutput = self.student(bags, bag_mask)
+        return output
+
+    @torch.no_grad()
+    def instance_scores(self, bag: Tensor, target: int) -> dict[Offer, Tensor]:
+        return self.student.instance_scores(bag, target)
+
+    def training_loss(self, bags: Tensor, label: Tensor, class_weights: Tensor) -> Tensor:
+        """Of one bag `(1, n_instances, …)`."""
+        taught, scores = self._teach(bags)
+        kept = kept_instances(scores, self.masking())
+        encoding = self.student.encode(self.student.embed(bags[:, kept]))
+        loss = self.student.encoding_loss(encoding, label, class_weights)
+        return loss + self.settings.consistency * self._consistency(taught.bag, encoding.bag)
+
+    def masking(self) -> Masking:
+        """The shares that are masked at this point of training."""
+        s = self.settings
+        high = s.high_ratio * self._falling(s.high_schedule)
+        return Masking(s.random_ratio, s.low_ratio, high, s.high_share)
+
+    def momentum(self) -> float:
+        """The teacher's momentum at this point of training."""
+        s = self.settings
+        return 1 - (1 - s.momentum) * self._falling(s.momentum_schedule)
+
+    @torch.no_grad()
+    def after_update(self, progress: float) -> None:
+        m = self.momentum()
+        for mine, learned in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
+            mine.lerp_(learned, 1 - m)
+        self.progress.fill_(progress)  # type: ignore[operator]
+
+    @property
+    def deployed(self) -> MILModel:
+        """The student: the teacher has done its work."""
+        return self.student
+
+    def train(self, mode: bool = True) -> "MHIM":
+        super().train(mode)
+        self.teacher.train(mode and self.settings.teacher_dropout)
+        return self
+
+    @torch.no_grad()
+    def _teach(self, bags: Tensor) -> tuple[Encoding, Tensor]:
+        return self.teacher.encode_scored(self.teacher.embed(bags))
+
+    def _consistency(self, taught: Tensor, learned: Tensor) -> Tensor:
+        target = torch.softmax(taught.float() / self.settings.teacher_temperature, dim=-1)
+        found = torch.log_softmax(learned.float() / self.settings.student_temperature, dim=-1)
+        return -(target * found).sum(dim=-1).mean()
+
+    def _falling(self, schedule: Schedule) -> float:
+        """1 throughout, or a cosine from 1 to 0 over the planned training."""
+        if schedule == "constant":
+            return 1.0
+        return 0.5 * (1 + math.cos(math.pi * float(self.progress)))  # type: ignore[arg-type]

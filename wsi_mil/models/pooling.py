@@ -1,0 +1,98 @@
+"""The baselines: maximum and mean, over instances' classes or over their embeddings."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from wsi_mil import config
+from wsi_mil.config import Offer
+from wsi_mil.models.embedding import create_embedding
+from wsi_mil.models.output import MILModel, MILOutput, class_logits, margin_of, n_outputs
+
+
+class InstancePool(MILModel):
+    """Each instance is classified; the bag is its most positive instance, or the mean of their probabilities.
+
+    Source:
+        Ilse, Tomczak, Welling 2018, section 2 (instance-level approach) and the tables' "Instance+max" and "Instance+mean".
+
+    Symbols:
+        s_n = w·h_n + b; P = max_n σ(s_n), or mean_n σ(s_n).
+
+    Differs:
+        More than two classes: the maximum is taken class by class over logits, the mean over softmax probabilities.
+    """
+
+    offers = config.InstancePool.offers
+
+    def __init__(
+        self, settings: config.InstancePool, *, feature_dim: int, n_classes: int, instance_encoder: nn.Module | None = None
+    ):
+        super().__init__(instance_encoder)
+        self.embedding, dim = create_embedding(feature_dim, settings.embed_dim, settings.dropout)
+        self.classifier = nn.Linear(dim, n_outputs(n_classes))
+        self.pool = settings.pool
+
+    def forward(self, bags: Tensor, bag_mask: Tensor | None = None) -> MILOutput:
+        logits = class_logits(self.classifier(self.embedding(self.instances(bags))).float())
+        pooled = _max_logits(logits, bag_mask) if self.pool == "max" else _log_mean_probs(logits, bag_mask)
+        return MILOutput(pooled, instance_logits=logits)
+
+    @torch.no_grad()
+    def instance_scores(self, bag: Tensor, target: int) -> dict[Offer, Tensor]:
+        logits = self(bag).instance_logits[0].double()
+        return {"probability": torch.softmax(logits, dim=-1)[:, target], "evidence": margin_of(logits, target)}
+
+
+class EmbeddingPool(MILModel):
+    """The element-wise maximum or mean of embeddings is classified.
+
+    Source:
+        Ilse, Tomczak, Welling 2018, section 2 (embedding-level approach) and the tables' "Embedding+max", "Embedding+mean".
+
+    Differs:
+        One logit per class and cross-entropy instead of one sigmoid.
+    """
+
+    offers = config.EmbeddingPool.offers
+
+    def __init__(
+        self, settings: config.EmbeddingPool, *, feature_dim: int, n_classes: int, instance_encoder: nn.Module | None = None
+    ):
+        super().__init__(instance_encoder)
+        self.embedding, dim = create_embedding(feature_dim, settings.embed_dim, settings.dropout)
+        self.classifier = nn.Linear(dim, n_classes)
+        self.pool = settings.pool
+
+    def forward(self, bags: Tensor, bag_mask: Tensor | None = None) -> MILOutput:
+        embedded = self.embedding(self.instances(bags))
+        pooled = _max_logits(embedded, bag_mask) if self.pool == "max" else _mean(embedded, bag_mask)
+        return MILOutput(self.classifier(pooled))
+
+    @torch.no_grad()
+    def instance_scores(self, bag: Tensor, target: int) -> dict[Offer, Tensor]:
+        logits = self.classifier(self.embedding(self.instances(bag)))
+        return {"evidence": margin_of(logits[0].double(), target)}
+
+
+def _max_logits(values: Tensor, bag_mask: Tensor | None) -> Tensor:
+    """Maximum over real instances, column by column: `(batch_size, n_columns)`."""
+    if bag_mask is not None:
+        values = values.masked_fill(~bag_mask.unsqueeze(-1), -torch.inf)
+    return values.amax(dim=1)
+
+
+def _mean(values: Tensor, bag_mask: Tensor | None) -> Tensor:
+    if bag_mask is None:
+        return values.mean(dim=1)
+    return values.masked_fill(~bag_mask.unsqueeze(-1), 0).sum(dim=1) / bag_mask.sum(dim=1, keepdim=True)
+
+
+def _log_mean_probs(logits: Tensor, bag_mask: Tensor | None) -> Tensor:
+    """Logarithm of the mean softmax over real instances, which softmax takes back to that mean."""
+    log_probs = torch.log_softmax(logits, dim=-1)
+    if bag_mask is None:
+        return torch.logsumexp(log_probs, dim=1) - math.log(logits.shape[1])
+    log_probs = log_probs.masked_fill(~bag_mask.unsqueeze(-1), -torch.inf)
+    return torch.logsumexp(log_probs, dim=1) - torch.log(bag_mask.sum(dim=1, keepdim=True))

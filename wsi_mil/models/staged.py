@@ -1,0 +1,54 @@
+"""Models whose forward pass has named stages: embed → encode → classify, so that a part of a bag can be taken between."""
+
+from abc import abstractmethod
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from wsi_mil.models.output import MILModel, MILOutput, class_logits, class_loss
+
+
+class Encoding(NamedTuple):
+    """A bag on its way to the classifier."""
+
+    bag: Tensor
+    """Bag embedding `(batch_size, n_rows, embed_dim)`; more than one row where each class pools by itself."""
+    attention_logits: Tensor | None = None
+    """As in MILOutput."""
+    instance_logits: Tensor | None = None
+    """`(batch_size, n_instances, n_outputs)`: as in MILOutput, but of two classes only the last one's."""
+
+
+class StagedModel(MILModel):
+    """Can stand under masked hard instance mining."""
+
+    embedding: nn.Module
+
+    def embed(self, bags: Tensor) -> Tensor:
+        """`(batch_size, n_instances, embed_dim)`, each instance by itself."""
+        embedded: Tensor = self.embedding(self.instances(bags))
+        return embedded
+
+    @abstractmethod
+    def encode(self, embedded: Tensor, bag_mask: Tensor | None = None) -> Encoding:
+        """Pool embedded instances."""
+
+    @abstractmethod
+    def encode_scored(self, embedded: Tensor) -> tuple[Encoding, Tensor]:
+        """`encode` of one bag, and how much each instance counts `(n_heads, n_instances)`, by which instances are masked."""
+
+    @abstractmethod
+    def classify(self, encoding: Encoding) -> Tensor:
+        """Logits `(batch_size, n_classes)` of a bag embedding."""
+
+    def encoding_loss(self, encoding: Encoding, label: Tensor, class_weights: Tensor) -> Tensor:
+        """Training loss of encoded bags."""
+        return class_loss(self.classify(encoding), label, class_weights)
+
+    def forward(self, bags: Tensor, bag_mask: Tensor | None = None) -> MILOutput:
+        encoding = self.encode(self.embed(bags), bag_mask)
+        instance_logits = None if encoding.instance_logits is None else class_logits(encoding.instance_logits)
+        return MILOutput(self.classify(encoding), encoding.attention_logits, instance_logits)
+
+    def training_loss(self, bags: Tensor, label: Tensor, class_weights: Tensor) -> Tensor:
+        return self.encoding_loss(self.encode(self.embed(bags)), label, class_weights)

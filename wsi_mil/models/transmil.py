@@ -1,0 +1,115 @@
+"""TransMIL: tiles correlate with each other."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wsi_mil import config
+from wsi_mil.config import Offer
+from wsi_mil.models.nystrom import NystromAttention
+from wsi_mil.models.staged import Encoding, StagedModel
+
+KERNELS = (7, 5, 3)
+
+
+class TransMIL(StagedModel):
+    """A class token gathers the bag through two Nyström attention layers with a positional convolution between.
+
+    Source:
+        Shao et al.: TransMIL, NeurIPS 2021, https://arxiv.org/abs/2106.00908; the residual attention layers
+        x ← x + Nys(LN x), and PPEG: t + DW7(t) + DW5(t) + DW3(t) on the raster of tokens.
+
+    Differs:
+        The raster is filled in the order of the bag (as in the authors' code), which is not the slide's geometry: the
+        order of instances matters, and is never shuffled.
+        The three convolutions are added up to one 7 × 7 kernel before they are applied: the same sum, one pass.
+        Batches are gone through bag by bag, so padding changes nothing.
+    """
+
+    offers = config.TransMIL.offers
+
+    def __init__(self, settings: config.TransMIL, *, feature_dim: int, n_classes: int, instance_encoder: nn.Module | None = None):
+        super().__init__(instance_encoder)
+        dim = settings.embed_dim
+        self.embedding = nn.Sequential(nn.Linear(feature_dim, dim), nn.ReLU(), nn.Dropout(settings.dropout))
+        self.class_token = nn.Parameter(torch.randn(1, 1, dim))
+        self.layers = nn.ModuleList(_layer(settings) for _ in range(2))
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(2))
+        self.position = PPEG(dim)
+        self.norm = nn.LayerNorm(dim)
+        self.classifier = nn.Linear(dim, n_classes)
+
+    def encode(self, embedded: Tensor, bag_mask: Tensor | None = None) -> Encoding:
+        bags = [bag[mask] for bag, mask in zip(embedded, bag_mask, strict=True)] if bag_mask is not None else list(embedded)
+        return Encoding(torch.cat([self._encode(bag.unsqueeze(0)) for bag in bags]))
+
+    def encode_scored(self, embedded: Tensor) -> tuple[Encoding, Tensor]:
+        tokens, side = self._tokens(embedded)
+        mixed, attention = self.layers[0].with_class_attention(self.norms[0](tokens))  # type: ignore[operator]
+        tokens = self.position(tokens + mixed, side)
+        tokens = tokens + self.layers[1](self.norms[1](tokens))
+        return Encoding(self.norm(tokens[:, :1])), attention[:, : embedded.shape[1]]
+
+    def classify(self, encoding: Encoding) -> Tensor:
+        return torch.as_tensor(self.classifier(encoding.bag.squeeze(1)))
+
+    def class_attention(self, bag: Tensor, *, layer: int = 1) -> Tensor:
+        """The class token's attention to each instance of one bag, `(heads, n_instances)`, in layer 0 or 1 (the last).
+
+        Approximate: entries may be negative. Of an instance that was repeated to fill the raster, the first one counts.
+        """
+        tokens, side = self._tokens(self.embed(bag))
+        if layer == 1:
+            tokens = self.position(tokens + self.layers[0](self.norms[0](tokens)), side)
+        _, attention = self.layers[layer].with_class_attention(self.norms[layer](tokens))  # type: ignore[operator]
+        return torch.as_tensor(attention)[:, : bag.shape[1]]
+
+    @torch.no_grad()
+    def instance_scores(self, bag: Tensor, target: int) -> dict[Offer, Tensor]:
+        """Attention: head-mean of the last layer's |class-token attention|, scaled to sum to 1; the same for all classes."""
+        strength = self.class_attention(bag).abs().double().mean(dim=0)
+        return {"attention": strength / strength.sum()}
+
+    def _encode(self, embedded: Tensor) -> Tensor:
+        tokens, side = self._tokens(embedded)
+        tokens = self.position(tokens + self.layers[0](self.norms[0](tokens)), side)
+        tokens = tokens + self.layers[1](self.norms[1](tokens))
+        return torch.as_tensor(self.norm(tokens[:, :1]))
+
+    def _tokens(self, embedded: Tensor) -> tuple[Tensor, int]:
+        """Class token and square raster `(1, 1 + side², embed_dim)`."""
+        squared, side = pad_to_square(embedded)
+        return torch.cat([self.class_token.to(squared.dtype), squared], dim=1), side
+
+
+class PPEG(nn.Module):
+    """Positional encoding of a raster of tokens by depth-wise convolutions; the class token passes by."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.seven, self.five, self.three = (nn.Conv2d(dim, dim, k, padding=k // 2, groups=dim) for k in KERNELS)
+
+    def forward(self, tokens: Tensor, side: int) -> Tensor:
+        """`(1, 1 + side², dim)` → the same."""
+        dim = tokens.shape[2]
+        raster = tokens[:, 1:].transpose(1, 2).reshape(1, dim, side, side)
+        convolutions = (self.seven, self.five, self.three)
+        kernel = torch.stack([functional.pad(c.weight, [(KERNELS[0] - c.kernel_size[0]) // 2] * 4) for c in convolutions]).sum(0)
+        bias = torch.stack([torch.as_tensor(c.bias) for c in convolutions]).sum(0)
+        encoded = raster + functional.conv2d(raster, kernel, bias, padding=KERNELS[0] // 2, groups=dim)
+        return torch.cat([tokens[:, :1], encoded.flatten(2).transpose(1, 2)], dim=1)
+
+
+def pad_to_square(embedded: Tensor) -> tuple[Tensor, int]:
+    """Repeat leading instances until the count is a square (TransMIL, algorithm 2): tokens and the side of the square."""
+    n = embedded.shape[1]
+    side = math.isqrt(n - 1) + 1
+    return torch.cat([embedded, embedded[:, : side * side - n]], dim=1), side
+
+
+def _layer(settings: config.TransMIL) -> NystromAttention:
+    return NystromAttention(
+        settings.embed_dim, heads=settings.heads, landmarks=settings.landmarks, dropout=settings.attention_dropout
+    )
