@@ -2,11 +2,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 
 from wsi_mil.errors import IncompleteStoreError, StoreError
 from wsi_mil.records import InstanceScores, TileGrid
 from wsi_mil.store import (
     FeatureStore,
+    feature_dim,
     fingerprint,
     read_bag,
     read_receipt,
@@ -28,10 +30,27 @@ def feature_store(path: Path, content: str = "a") -> FeatureStore:
 
 
 def write_all(store: FeatureStore, *, shards: int) -> None:
-    rng = np.random.default_rng(store.rows_done)
     for _ in range(shards):
+        rng = np.random.default_rng(store.rows_done)
         n = min(store.shard_rows, len(COORDS) - store.rows_done)
         store.append_shard(rng.random((n, 6)).astype(np.float16), np.arange(n) % 7 != 3)
+
+
+def write_finished(folder: Path) -> Path:
+    """A finished store; its receipt's path."""
+    with feature_store(folder / "s.zarr") as store:
+        store.begin(6)
+        write_all(store, shards=3)
+    return folder / "s.json"
+
+
+def begin_earlier_layout(path: Path) -> None:
+    """An empty store as earlier versions made it: compressed chunks of 256 rows in shards, of `valid` too."""
+    attributes = {"fingerprint": fingerprint({"content": "a"}), "shards_done": 0}
+    group = zarr.open_group(path, mode="w", zarr_format=3, attributes=attributes)
+    group.create_array("coords", shape=COORDS.shape, dtype="int64", chunks=COORDS.shape)[...] = COORDS
+    group.create_array("features", shape=(5000, 6), dtype="float16", chunks=(256, 6), shards=(2048, 6))
+    group.create_array("valid", shape=(5000,), dtype="bool", chunks=(256,), shards=(2048,))
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -69,6 +88,79 @@ def test_a_store_goes_on_after_its_last_whole_shard(tmp_path: Path) -> None:
         write_all(store, shards=1)
         write_all(store, shards=1)
     assert tree(tmp_path / "parts.zarr") == tree(tmp_path / "whole.zarr")
+
+
+def test_what_zarr_was_writing_when_killed_is_taken_away(tmp_path: Path) -> None:
+    write_finished(tmp_path / "whole")
+    with feature_store(tmp_path / "killed" / "s.zarr") as store:
+        store.begin(6)
+        write_all(store, shards=1)
+    (tmp_path / "killed" / "s.zarr" / "features" / "c" / "1").mkdir()
+    (tmp_path / "killed" / "s.zarr" / "features" / "c" / "1" / "0.5eed.partial").write_bytes(b"half a shard")
+    with feature_store(tmp_path / "killed" / "s.zarr") as store:
+        store.begin(6)
+        write_all(store, shards=2)
+    assert tree(tmp_path / "killed" / "s.zarr") == tree(tmp_path / "whole" / "s.zarr")
+
+
+def test_a_bag_is_what_zarr_reads(tmp_path: Path) -> None:
+    bag, group = read_bag(write_finished(tmp_path)), zarr.open_group(tmp_path / "s.zarr", mode="r")
+    features, valid, coords = (np.asarray(group[name][...]) for name in ("features", "valid", "coords"))
+    assert bag.features.dtype == np.float16 and bag.coords.dtype == np.int64
+    assert np.array_equal(bag.features, features[valid]) and np.array_equal(bag.coords, coords[valid])
+
+
+@pytest.mark.parametrize("shards_before", [0, 1, 3])
+def test_a_store_of_the_earlier_layout_is_gone_on_with_and_read(tmp_path: Path, shards_before: int) -> None:
+    begin_earlier_layout(tmp_path / "old" / "s.zarr")
+    for shards in (shards_before, 3 - shards_before):
+        with feature_store(tmp_path / "old" / "s.zarr") as store:
+            store.begin(6)
+            write_all(store, shards=shards)
+    old, new = read_bag(tmp_path / "old" / "s.json"), read_bag(write_finished(tmp_path / "new"))
+    assert np.array_equal(old.features, new.features) and np.array_equal(old.coords, new.coords)
+
+
+def test_a_shard_that_is_gone_is_no_zeros(tmp_path: Path) -> None:
+    with feature_store(tmp_path / "s.zarr") as store:
+        store.begin(6)
+        write_all(store, shards=1)
+        store.append_shard(np.zeros((2048, 6), np.float16), np.ones(2048, bool))
+        write_all(store, shards=1)
+    bag = read_bag(tmp_path / "s.json")
+    assert (bag.features != 0).any(axis=1).sum() == len(bag.features) - 2048
+    (tmp_path / "s.zarr/features/c/1/0").unlink()
+    with pytest.raises(StoreError, match=r"features/c/1/0 is missing"):
+        read_bag(tmp_path / "s.json")
+
+
+def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
+    receipt = write_finished(tmp_path)
+    shard = tmp_path / "s.zarr/features/c/1/0"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(StoreError, match=r"features/c/1/0 is damaged: expected 24576 bytes, got 24575; delete the store"):
+        read_bag(receipt)
+
+
+def test_features_of_other_tiles_than_the_coords_are_no_bag(tmp_path: Path) -> None:
+    receipt = write_finished(tmp_path)
+    zarr.open_array(tmp_path / "s.zarr" / "coords", mode="r+").resize((4999, 2))
+    with pytest.raises(StoreError, match=r"features of 5000 tiles, coords of 4999, valid of 5000"):
+        read_bag(receipt)
+
+
+def test_the_length_of_features_is_known_before_any_is_written(tmp_path: Path) -> None:
+    with feature_store(tmp_path / "s.zarr") as store:
+        store.begin(6)
+    assert feature_dim(tmp_path / "s.json") == 6
+
+
+def test_a_store_that_is_not_there_or_has_no_features_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no readable store"):
+        feature_dim(tmp_path / "s.json")
+    write_scores(tmp_path / "t.zarr", COORDS[:2], [], {})
+    with pytest.raises(StoreError, match="no readable array 'features'"):
+        read_bag(tmp_path / "t.json")
 
 
 def test_a_store_of_something_else_starts_afresh(tmp_path: Path) -> None:

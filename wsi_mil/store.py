@@ -2,16 +2,21 @@
 
 A store is a Zarr v3 group beside its receipt, `{slide_id}.zarr` beside `{slide_id}.json`. Whole stores are written
 aside and renamed; feature stores grow shard by shard and say in their own attributes how far they are.
+
+A feature store's arrays are raw: neither compressed nor cut within a row, a shard of rows is one chunk, so one file. Any
+Zarr reader opens them, and `read_bag` takes them straight from the files, because Zarr's own way costs milliseconds and a
+copy or two a bag. Arrays of any other layout, such as the compressed ones of earlier versions, it reads through Zarr.
 """
 
 import hashlib
 import json
 import logging
 import math
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import zarr
@@ -23,9 +28,25 @@ from wsi_mil.records import Bag, InstanceScores, TileGrid
 
 log = logging.getLogger(__name__)
 
-CHUNK_ROWS = 256
+zarr.config.set({"array.write_empty_chunks": True})  # so that a file that is missing is known to be lost
+
+SHARD_UNIT = 256
+"""Shards are whole multiples of it: the rows of the chunks that earlier versions cut shards into, and go on with."""
+
 MIN_SHARD_ROWS = 2048
 MAX_SHARDS = 8
+
+RAW = {
+    "zarr_format": 3,
+    "node_type": "array",
+    "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+}
+RAW_CODECS = {
+    "float16": [{"name": "bytes", "configuration": {"endian": "little"}}],
+    "int64": [{"name": "bytes", "configuration": {"endian": "little"}}],
+    "bool": [{"name": "bytes"}],
+}
+"""By data type, what `zarr.json` says of an array whose chunks are nothing but their values."""
 
 
 def store_path(receipt: Path) -> Path:
@@ -105,8 +126,8 @@ def read_thumbnail(path: Path) -> NDArray[np.uint8]:
 
 
 def shard_rows(n: int, batch_size: int) -> int:
-    """Rows of a shard: the larger of 2,048 and an eighth of `n`, up to a multiple of chunk and batch."""
-    unit = math.lcm(CHUNK_ROWS, batch_size)
+    """Rows of a shard: the larger of 2,048 and an eighth of `n`, up to a multiple of 256 and of the batch."""
+    unit = math.lcm(SHARD_UNIT, batch_size)
     return math.ceil(max(MIN_SHARD_ROWS, math.ceil(n / MAX_SHARDS)) / unit) * unit
 
 
@@ -188,16 +209,18 @@ class FeatureStore:
             group = zarr.open_group(self.path, mode="r+", zarr_format=3)
         except (FileNotFoundError, ValueError):
             return None
+        for part in self.path.rglob("*.partial"):
+            part.unlink()  # what Zarr was writing when the run was killed
         return group if group.attrs.get("fingerprint") == self.attributes["fingerprint"] else None
 
     def _create(self, dim: int) -> None:
         part = _aside(self.path)
         group = zarr.open_group(part, mode="w", zarr_format=3, attributes={**self.attributes, "shards_done": 0})
         n, rows = len(self.coords), self.shard_rows
-        _create(group, "coords", self.coords)
-        for name, shape, dtype in (("features", (n, dim), "float16"), ("valid", (n,), "bool")):
-            chunk, shard = (CHUNK_ROWS, *shape[1:]), (rows, *shape[1:])
-            group.create_array(name, shape=shape, dtype=dtype, chunks=chunk, shards=shard)
+        _create(group, "coords", self.coords, compressors=None)
+        group.create_array("valid", shape=(n,), dtype="bool", chunks=(max(1, n),), compressors=None)
+        chunks = (max(1, min(rows, n)), dim)
+        group.create_array("features", shape=(n, dim), dtype="float16", chunks=chunks, compressors=None)
         _swap(part, self.path)
 
 
@@ -206,14 +229,32 @@ def read_bag(receipt: Path) -> Bag:
 
     Raises:
         IncompleteStoreError: the store was never finished.
+        StoreError: no store, a damaged one, or its arrays are not of the same tiles.
     """
     path, slide_id = store_path(receipt), receipt.name.removesuffix(".json")
-    group = _open(path)
-    valid, coords = _array(group, "valid"), _array(group, "coords")
-    rows = group["features"].shards[0]  # type: ignore[union-attr, index]
-    if int(_attributes(group)["shards_done"]) * rows < len(coords):
+    about = _metadata(path, "features")
+    n = int(about["shape"][0])
+    if int(_metadata(path)["attributes"]["shards_done"]) * _outer_chunk(about)[0] < n:
         raise IncompleteStoreError(path, "not all shards are written; run `extract` again")
-    return Bag(slide_id, _array(group, "features")[valid], coords[valid])
+    coords, valid = _read(path, "coords"), _read(path, "valid")
+    if not n == len(coords) == len(valid):
+        rows = f"features of {n} tiles, coords of {len(coords)}, valid of {len(valid)}"
+        raise StoreError(path, f"arrays of different tiles ({rows}); delete it and run `extract` again")
+    features = _read(path, "features")
+    return Bag(slide_id, features, coords) if valid.all() else Bag(slide_id, features[valid], coords[valid])
+
+
+def feature_dim(receipt: Path) -> int:
+    """Length of a slide's feature vectors, from the store's metadata alone.
+
+    Raises:
+        StoreError: no store, or it holds no features.
+    """
+    path = store_path(receipt)
+    shape = _metadata(path, "features")["shape"]
+    if len(shape) != 2:
+        raise StoreError(path, f"features are expected to be (n, dim), got {tuple(shape)}; run `extract` again")
+    return int(shape[1])
 
 
 def read_attributes(path: Path) -> dict[str, Any]:
@@ -262,6 +303,57 @@ def _array(group: zarr.Group, name: str) -> NDArray[Any]:
         raise StoreError(Path(str(group.store_path)), f"has no array {name!r}") from error
 
 
+def _metadata(store: Path, name: str = "") -> dict[str, Any]:
+    """What `zarr.json` says of a store's root or of one of its arrays."""
+    try:
+        return dict(json.loads((store / name / "zarr.json").read_bytes()))
+    except (OSError, ValueError) as error:
+        missing = f"has no readable array {name!r}" if name and (store / "zarr.json").is_file() else "no readable store"
+        raise StoreError(store, f"{missing} ({error}); run its stage again") from error
+
+
+def _outer_chunk(about: Mapping[str, Any]) -> list[int]:
+    """Shape of what lies in one file: a shard where there are shards, else a chunk."""
+    return list(about["chunk_grid"]["configuration"]["chunk_shape"])
+
+
+def _read(store: Path, name: str) -> NDArray[Any]:
+    """A whole array: a raw one straight from its files, any other through Zarr."""
+    about = _metadata(store, name)
+    return _read_raw(store / name, about) if _is_raw(about) else _array(_open(store), name)
+
+
+def _is_raw(about: Mapping[str, Any]) -> bool:
+    """Whether each file holds whole rows, as they lie in memory, and nothing else."""
+    return (
+        all(about.get(key) == value for key, value in RAW.items())
+        and about["codecs"] == RAW_CODECS.get(str(about["data_type"]))
+        and about["chunk_grid"]["name"] == "regular"
+        and _outer_chunk(about)[1:] == about["shape"][1:]
+        and not about.get("storage_transformers")
+    )
+
+
+def _read_raw(folder: Path, about: Mapping[str, Any]) -> NDArray[Any]:
+    """A raw array, as Zarr would read it (the last file is filled up to a whole chunk), but a missing file is no zeros."""
+    values: NDArray[Any] = np.empty(about["shape"], np.dtype(about["data_type"]).newbyteorder("<"))
+    chunk = _outer_chunk(about)
+    n_bytes, key = math.prod(chunk) * values.itemsize, "/0" * (values.ndim - 1)
+    for i, start in enumerate(range(0, len(values), chunk[0])):
+        rows = values[start : start + chunk[0]]
+        try:
+            with (folder / f"c/{i}{key}").open("rb") as file:
+                found = os.fstat(file.fileno()).st_size
+                read = file.readinto(rows.data)
+        except FileNotFoundError as error:
+            reason = f"{folder.name}/c/{i}{key} is missing; delete the store and run `extract` again"
+            raise StoreError(folder.parent, reason) from error
+        if found != n_bytes or read != rows.nbytes:
+            reason = f"{folder.name}/c/{i}{key} is damaged: expected {n_bytes} bytes, got {found}"
+            raise StoreError(folder.parent, f"{reason}; delete the store and run `extract` again")
+    return values
+
+
 def _write_whole(path: Path, arrays: Mapping[str, NDArray[Any]], attributes: Mapping[str, object]) -> None:
     part = _aside(path)
     group = zarr.open_group(part, mode="w", zarr_format=3, attributes=_json(attributes))
@@ -270,10 +362,10 @@ def _write_whole(path: Path, arrays: Mapping[str, NDArray[Any]], attributes: Map
     _swap(part, path)
 
 
-def _create(group: zarr.Group, name: str, values: NDArray[Any]) -> None:
+def _create(group: zarr.Group, name: str, values: NDArray[Any], *, compressors: Literal["auto"] | None = "auto") -> None:
     """One chunk an array: whole arrays are small, and are read whole."""
     chunks = tuple(max(1, side) for side in values.shape)
-    array = group.create_array(name, shape=values.shape, dtype=values.dtype, chunks=chunks)
+    array = group.create_array(name, shape=values.shape, dtype=values.dtype, chunks=chunks, compressors=compressors)
     array[...] = values
 
 
