@@ -103,3 +103,23 @@ def random_bags() -> Callable[..., list]:
         return bags
 
     return make
+
+
+@pytest.fixture
+def trained(random_bags: Callable, tmp_path: Path) -> tuple:
+    """Splits, ensemble and sheet: three folds trained on 24 slides; a new slide of a known patient and one of a new patient
+    stand in the sheet too.
+    """
+    from tests.test_train import CLASSES, CPU, SETTINGS, splits_of, write_features
+    from wsi_mil.ensemble import Ensemble
+    from wsi_mil.records import SlideRow
+    from wsi_mil.train import Fold, train_fold
+
+    bags = random_bags(26)
+    write_features(tmp_path / "f", bags)
+    splits = splits_of(bags[:24])
+    for fold in range(3):
+        train_fold(Fold(splits, fold, tmp_path / "f", CLASSES), SETTINGS, tmp_path / "m" / f"fold-{fold}", CPU)
+    rows = [SlideRow(s, Path("x"), splits.labels[s], splits.patients[s]) for s in splits.patients]
+    rows += [SlideRow("s24", Path("x"), "", splits.patients["s00"]), SlideRow("s25", Path("x"), "", "nobody")]
+    return splits, Ensemble(tmp_path / "m", 3, CLASSES, CPU), rows

@@ -7,35 +7,34 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from tests.test_predict import trained  # noqa: F401  a fixture
 from tests.test_train import CPU
 from wsi_mil.bags import bag_tensor
 from wsi_mil.config import Explain, SparseInversion
 from wsi_mil.explain import explain_slide
 from wsi_mil.explain.attention import attention_scores
-from wsi_mil.explain.sparse_inversion import margin_of, refine, refined_scores, soft_threshold
+from wsi_mil.explain.sparse_inversion import refine, refined_scores, soft_threshold
 from wsi_mil.models import MILModel
 from wsi_mil.records import SlideRow
 from wsi_mil.splits import Splits
 from wsi_mil.store import read_receipt, read_scores, store_path
 
 
-def explained(trained, row: SlideRow, tmp_path: Path, settings: Explain | None = None, splits: Splits | None = None):  # noqa: F811
+def explained(trained, row: SlideRow, tmp_path: Path, settings: Explain | None = None, splits: Splits | None = None):
     own, ensemble, _ = trained
     receipt = tmp_path / "scores" / f"{row.slide_id}.json"
     features = tmp_path / "f" / f"{row.slide_id}.json"
-    explain_slide(row, features, splits or own, ensemble, settings or Explain(), receipt)
+    explain_slide(row, [features], splits or own, ensemble, settings or Explain(), receipt)
     return read_receipt(receipt), {m: read_scores(store_path(receipt), m)[1] for m in (settings or Explain()).methods}
 
 
-def model_and_bag(trained, slide: str, tmp_path: Path) -> tuple[MILModel, torch.Tensor]:  # noqa: F811
+def model_and_bag(trained, slide: str, tmp_path: Path) -> tuple[MILModel, torch.Tensor]:
     splits, ensemble, _ = trained
     fold = splits.placed(slide, splits.patients[slide]).folds[0]
     model = ensemble.folds[fold].model
-    return model, bag_tensor(ensemble.read_bag(tmp_path / "f" / f"{slide}.json"), model)
+    return model, bag_tensor(ensemble.read_bag(slide, [tmp_path / "f" / f"{slide}.json"]), model)
 
 
-def test_scores_point_at_the_instances_that_make_the_bag_positive(trained, tmp_path: Path) -> None:  # noqa: F811
+def test_scores_point_at_the_instances_that_make_the_bag_positive(trained, tmp_path: Path) -> None:
     _, _, rows = trained
     hits = {"attention": [], "sparse_inversion": []}
     for row in rows[:24]:
@@ -47,22 +46,22 @@ def test_scores_point_at_the_instances_that_make_the_bag_positive(trained, tmp_p
     assert np.mean(hits["attention"]) > 0.8 and np.mean(hits["sparse_inversion"]) > 0.8
 
 
-def test_attention_sums_to_one_and_is_that_of_the_fold_that_held_the_slide_out(trained, tmp_path: Path) -> None:  # noqa: F811
+def test_attention_sums_to_one_and_is_that_of_the_fold_that_held_the_slide_out(trained, tmp_path: Path) -> None:
     _, scores = explained(trained, trained[2][3], tmp_path)
     model, bag = model_and_bag(trained, trained[2][3].slide_id, tmp_path)
     assert scores["attention"].sum() == pytest.approx(1, abs=1e-5)
-    assert np.allclose(scores["attention"], attention_scores(model, bag), atol=1e-7)
+    assert np.allclose(scores["attention"], attention_scores(model, bag, 1), atol=1e-7)
 
 
-def test_a_new_patients_scores_are_the_mean_over_folds(trained, tmp_path: Path) -> None:  # noqa: F811
+def test_a_new_patients_scores_are_the_mean_over_folds(trained, tmp_path: Path) -> None:
     _, ensemble, rows = trained
     receipt, scores = explained(trained, rows[-1], tmp_path)
-    bag = ensemble.read_bag(tmp_path / "f" / "s25.json")
-    each = [attention_scores(m.model, bag_tensor(bag, m.model)) for m in ensemble.folds]
+    bag = ensemble.read_bag("s", [tmp_path / "f" / "s25.json"])
+    each = [attention_scores(m.model, bag_tensor(bag, m.model), 1) for m in ensemble.folds]
     assert receipt["folds"] == [0, 1, 2] and np.allclose(scores["attention"], np.mean(each, axis=0), atol=1e-7)
 
 
-def test_a_slide_predicted_negative_has_no_key_instances(trained, tmp_path: Path) -> None:  # noqa: F811
+def test_a_slide_predicted_negative_has_no_key_instances(trained, tmp_path: Path) -> None:
     found = 0
     for row in trained[2]:
         receipt, scores = explained(trained, row, tmp_path)
@@ -73,7 +72,7 @@ def test_a_slide_predicted_negative_has_no_key_instances(trained, tmp_path: Path
     assert found >= 10
 
 
-def test_a_training_slide_is_not_explained_unless_asked_for(trained, tmp_path: Path) -> None:  # noqa: F811
+def test_a_training_slide_is_not_explained_unless_asked_for(trained, tmp_path: Path) -> None:
     splits, _, rows = trained
     fixed = Splits(splits.patients, splits.labels, splits.roles[:1])
     row = next(r for r in rows if fixed.placed(r.slide_id, r.patient_id).role == "train")
@@ -84,7 +83,7 @@ def test_a_training_slide_is_not_explained_unless_asked_for(trained, tmp_path: P
     assert np.isfinite(scores["attention"]).all() and receipt["role"] == "train"
 
 
-def test_explaining_twice_gives_the_same_receipt(trained, tmp_path: Path) -> None:  # noqa: F811
+def test_explaining_twice_gives_the_same_receipt(trained, tmp_path: Path) -> None:
     explained(trained, trained[2][3], tmp_path)
     first = (tmp_path / "scores" / "s03.json").read_bytes()
     explained(trained, trained[2][3], tmp_path)
@@ -97,13 +96,7 @@ def test_the_soft_threshold_by_hand() -> None:
     assert_close(soft_threshold(values, 0.0), values)
 
 
-def test_the_margin_is_the_log_odds() -> None:
-    logits = torch.tensor([0.3, -1.0, 2.0])
-    p = torch.softmax(logits, 0)[1]
-    assert_close(margin_of(logits, 1), torch.log(p / (1 - p)))
-
-
-def test_one_step_is_the_papers_update(trained, tmp_path: Path) -> None:  # noqa: F811
+def test_one_step_is_the_papers_update(trained, tmp_path: Path) -> None:
     model, bag = model_and_bag(trained, "s01", tmp_path)
     variable = bag.clone().requires_grad_(True)
     loss = -torch.log_softmax(model(variable).logits[0], 0)[1]
@@ -117,7 +110,7 @@ def test_one_step_is_the_papers_update(trained, tmp_path: Path) -> None:  # noqa
     assert refined.log_prob[0] == pytest.approx(-float(loss.detach()), rel=1e-4)
 
 
-def test_refining_makes_the_bag_sparser_and_leaves_bag_and_model_as_they_were(trained, tmp_path: Path) -> None:  # noqa: F811
+def test_refining_makes_the_bag_sparser_and_leaves_bag_and_model_as_they_were(trained, tmp_path: Path) -> None:
     model, bag = model_and_bag(trained, "s01", tmp_path)
     before, weights = bag.clone(), [p.clone() for p in model.parameters()]
     refined = refine(model, bag, 1, SparseInversion(steps=20, penalty=0.05))
@@ -126,13 +119,13 @@ def test_refining_makes_the_bag_sparser_and_leaves_bag_and_model_as_they_were(tr
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), weights, strict=True))
 
 
-def test_without_a_penalty_the_probability_only_rises(trained, tmp_path: Path) -> None:  # noqa: F811
+def test_without_a_penalty_the_probability_only_rises(trained, tmp_path: Path) -> None:
     model, bag = model_and_bag(trained, "s01", tmp_path)
     log_prob = refine(model, bag, 1, SparseInversion(penalty=0.0, step=0.05)).log_prob
     assert all(later >= earlier - 1e-7 for earlier, later in itertools.pairwise(log_prob))
 
 
-def test_a_prediction_that_flips_is_refused(trained, tmp_path: Path) -> None:  # noqa: F811
+def test_a_prediction_that_flips_is_refused(trained, tmp_path: Path) -> None:
     row = next(r for r in trained[2][:24] if r.label == "tumour" and explained(trained, r, tmp_path)[0]["predicted"] == 1)
     harsh = Explain(sparse_inversion=SparseInversion(step=1e-6, penalty=0.5, steps=40))
     receipt, scores = explained(trained, row, tmp_path, harsh)
@@ -140,13 +133,13 @@ def test_a_prediction_that_flips_is_refused(trained, tmp_path: Path) -> None:  #
     assert receipt["methods"]["sparse_inversion"]["reason"] == "the prediction flipped while the bag was refined"
 
 
-def test_attention_can_be_read_off_the_refined_bag(trained, tmp_path: Path) -> None:  # noqa: F811
+def test_attention_can_be_read_off_the_refined_bag(trained, tmp_path: Path) -> None:
     model, bag = model_and_bag(trained, "s01", tmp_path)
-    values = refined_scores(model, bag, 1, SparseInversion(score="attention"))
-    assert np.allclose(values, attention_scores(model, bag))
+    values = refined_scores(model, bag, 1, "attention")
+    assert np.allclose(values, attention_scores(model, bag, 1))
 
 
-def test_a_bag_with_negative_features_is_shrunk_towards_zero_from_both_sides(random_bags: Callable, trained, tmp_path) -> None:  # noqa: F811
+def test_a_bag_with_negative_features_is_shrunk_towards_zero_from_both_sides(random_bags: Callable, trained, tmp_path) -> None:
     model, bag = model_and_bag(trained, "s01", tmp_path)
     signed = bag - bag.mean()
     refined = refine(model, signed, 1, SparseInversion(step=1e-6, penalty=0.01, steps=1)).features

@@ -41,7 +41,14 @@ def write_scored(tmp_path: Path) -> tuple[Path, Path]:
     write_scores(store_path(receipt), COORDS, scores, {})
     methods = {s.method: {"unit": s.unit, "reason": s.reason} for s in scores}
     about = {"probs": [0.1, 0.9], "threshold": 0.5, "predicted": 1, "target": 1, "classes": ["normal", "tumour"]}
-    about |= {"role": "test", "tile_px_level0": [64, 64], "slide_mpp": [0.5, 0.5], "methods": methods}
+    about |= {
+        "protocol": "held_out",
+        "bag_instances": 70,
+        "role": "test",
+        "tile_px_level0": [64, 64],
+        "slide_mpp": [0.5, 0.5],
+        "methods": methods,
+    }
     write_receipt(receipt, about)
     return receipt, tmp_path / "t" / "s.json"
 
@@ -106,13 +113,13 @@ def test_the_tiles_for_qupath_stand_at_level_0(scored, tmp_path: Path) -> None:
 
 
 def test_attention_is_shown_as_multiples_of_an_even_share_times_the_probability() -> None:
-    shown = shown_scores(np.array([0.7, 0.1, 0.1, 0.1], np.float32), unit="share", prob=0.5, target="tumour")
+    shown = shown_scores(np.array([0.7, 0.1, 0.1, 0.1], np.float32), unit="share", prob=0.5, target="tumour", n=4)
     assert np.allclose(shown.values, [1.4, 0.2, 0.2, 0.2]) and (shown.low, shown.high, shown.is_log) == (1.0, 10.0, True)
 
 
 def test_a_negative_slide_stays_cold_however_peaked_its_attention() -> None:
     peaked = np.array([0.97] + [0.03 / 19] * 19, np.float32)
-    shown = shown_scores(peaked, unit="share", prob=0.02, target="tumour")
+    shown = shown_scores(peaked, unit="share", prob=0.02, target="tumour", n=len(peaked))
     assert shown.values.max() < shown.low
 
 

@@ -10,8 +10,21 @@ ROOT = Path(wsi_mil.__file__).parent
 LAYERS = [
     {"errors", "geometry", "records", "compute", "progress"},
     {"config"},
-    {"slides", "store", "annotations", "metrics", "devices", "encoders", "cohort", "tissue", "tiles", "models"},
-    {"splits", "tile", "extract", "bags", "gather", "checkpoints"},
+    {
+        "slides",
+        "store",
+        "annotations",
+        "metrics",
+        "devices",
+        "encoders",
+        "cohort",
+        "tissue",
+        "tiles",
+        "models",
+        "optimizers",
+        "training_state",
+    },
+    {"splits", "tile", "extract", "bags", "gather", "checkpoints", "figures"},
     {"ensemble"},
     {"train", "predict", "explain", "heatmaps"},
     {"report", "check", "demo"},
@@ -26,7 +39,7 @@ ONLY_IN = {
     "tiffslide": {"slides"},
     "timm": {"encoders"},
     "matplotlib": {"heatmaps"},
-    "safetensors": {"checkpoints", "encoders"},
+    "safetensors": {"checkpoints", "training_state", "encoders"},
     "shapely": {"annotations", "tissue", "tile", "heatmaps", "demo"},
     "typer": {"cli"},
     "pydantic": {"config"},
@@ -35,7 +48,21 @@ ONLY_IN = {
 """Where a third party may be imported."""
 
 TORCH_FREE = {"errors", "geometry", "records", "compute", "progress", "config", "slides", "store", "annotations", "metrics"}
-TORCH_FREE |= {"cohort", "tissue", "tiles", "splits", "tile", "extract", "gather", "heatmaps", "report", "check", "demo", "cli"}
+TORCH_FREE |= {
+    "cohort",
+    "tissue",
+    "tiles",
+    "splits",
+    "tile",
+    "extract",
+    "gather",
+    "heatmaps",
+    "report",
+    "check",
+    "demo",
+    "cli",
+    "figures",
+}
 
 
 def _imports() -> list[tuple[str, str, str]]:

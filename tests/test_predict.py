@@ -6,36 +6,22 @@ import numpy as np
 import pytest
 import torch
 
-from tests.test_train import CLASSES, CPU, SETTINGS, splits_of, write_features
+from tests.test_train import CLASSES, CPU, write_features
 from wsi_mil.bags import bag_tensor
 from wsi_mil.cohort import read_table
 from wsi_mil.config import Predict
 from wsi_mil.ensemble import Ensemble
 from wsi_mil.errors import StoreMismatchError
 from wsi_mil.predict import predict_cohort, write_metrics, write_predictions
-from wsi_mil.records import Role, SlideRow
+from wsi_mil.records import Role
 from wsi_mil.splits import Splits
-from wsi_mil.train import train_fold
-
-
-@pytest.fixture
-def trained(random_bags: Callable, tmp_path: Path) -> tuple[Splits, Ensemble, list[SlideRow]]:
-    """Three folds trained on 24 slides; a new slide of a known patient and one of a new patient stand in the sheet."""
-    bags = random_bags(26)
-    write_features(tmp_path / "f", bags)
-    splits = splits_of(bags[:24])
-    for fold in range(3):
-        train_fold(splits, fold, tmp_path / "f", SETTINGS, CLASSES, tmp_path / "m" / f"fold-{fold}", CPU)
-    rows = [SlideRow(s, Path("x"), splits.labels[s], splits.patients[s]) for s in splits.patients]
-    rows += [SlideRow("s24", Path("x"), "", splits.patients["s00"]), SlideRow("s25", Path("x"), "", "nobody")]
-    return splits, Ensemble(tmp_path / "m", 3, CLASSES, CPU), rows
 
 
 def test_a_slide_is_predicted_by_the_fold_that_held_it_out(trained, tmp_path: Path) -> None:
     splits, ensemble, rows = trained
     predicted = {p.row.slide_id: p for p in predict_cohort(rows, splits, tmp_path / "f", ensemble, include_train=False)}
     for slide, item in predicted.items():
-        bag = ensemble.read_bag(tmp_path / "f" / f"{slide}.json")
+        bag = ensemble.read_bag(slide, [tmp_path / "f" / f"{slide}.json"])
         each = [torch.softmax(m.model(bag_tensor(bag, m.model)).logits[0], 0).numpy() for m in ensemble.folds]
         own = splits.patients.get("s00" if slide == "s24" else slide)
         held = [k for k in range(3) if own in {splits.patients[s] for s in splits.slides(k, Role.TEST)}]
@@ -48,8 +34,8 @@ def test_a_slide_is_predicted_by_the_fold_that_held_it_out(trained, tmp_path: Pa
 def test_tables_and_figures_are_written(trained, tmp_path: Path) -> None:
     splits, ensemble, rows = trained
     predicted = predict_cohort(rows, splits, tmp_path / "f", ensemble, include_train=False)
-    write_predictions(tmp_path / "p.csv", predicted, CLASSES)
-    write_metrics(tmp_path / "m.json", predicted, CLASSES, Predict(bootstrap=200))
+    write_predictions(tmp_path / "p.csv", predicted, CLASSES, "held_out")
+    write_metrics(tmp_path / "m.json", predicted, CLASSES, Predict(bootstrap=200), "held_out")
     table, figures = read_table(tmp_path / "p.csv"), json.loads((tmp_path / "m.json").read_text())
     assert [r["slide_id"] for r in table] == [r.slide_id for r in rows] and table[-1]["fold"] == "mean"
     assert all(abs(float(r["prob_normal"]) + float(r["prob_tumour"]) - 1) < 1e-5 for r in table)
@@ -61,7 +47,7 @@ def test_tables_and_figures_are_written(trained, tmp_path: Path) -> None:
 def test_without_labels_there_are_predictions_and_no_figures(trained, tmp_path: Path) -> None:
     splits, ensemble, rows = trained
     predicted = predict_cohort(rows[-2:], splits, tmp_path / "f", ensemble, include_train=False)
-    write_metrics(tmp_path / "m.json", predicted, CLASSES, Predict())
+    write_metrics(tmp_path / "m.json", predicted, CLASSES, Predict(), "held_out")
     assert len(predicted) == 2 and json.loads((tmp_path / "m.json").read_text())["n_slides"] == 0
 
 
@@ -86,4 +72,4 @@ def test_features_of_another_encoder_are_refused(trained, random_bags: Callable,
     _, ensemble, _ = trained
     write_features(tmp_path / "other", random_bags(1), weights_hash="new")
     with pytest.raises(StoreMismatchError, match="weights_hash 'new', trained on 'h'"):
-        ensemble.read_bag(tmp_path / "other" / "s00.json")
+        ensemble.read_bag("s00", [tmp_path / "other" / "s00.json"])

@@ -1,17 +1,78 @@
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.conftest import write_geojson
 from tests.test_heatmaps import COORDS, HOT, write_scored
-from wsi_mil.records import SlideRow
+from wsi_mil.cohort import SlideStatus, write_status, write_table
+from wsi_mil.config import Config, parse_settings
+from wsi_mil.figures import FoldPart, cohort_figures
+from wsi_mil.metrics import auroc
+from wsi_mil.records import SlideRow, Status
+from wsi_mil.report import write_report
+from wsi_mil.report.comparison import Row, class_arrays, compared, counted, least_p_holm
 from wsi_mil.report.truth import slide_truths
+from wsi_mil.store import write_receipt
+
+CLASSES = ("normal", "tumour")
+TRUTH = [0, 0, 0, 0, 0, 1, 1, 1]
+"""Of the slides s0 to s7, each a patient of its own; s8 has no label."""
+PROBS = [0.1, 0.2, 0.3, 0.35, 0.6, 0.4, 0.7, 0.9, 0.5]
+
+
+def lines(probs: list[float], *, bags: dict[str, str] | None = None, protocol: str = "held_out") -> list[dict[str, str]]:
+    """A predictions table of two folds, threshold 0.5."""
+    found = []
+    for number, p in enumerate(probs):
+        label = CLASSES[TRUTH[number]] if number < len(TRUTH) else ""
+        line = {"slide_id": f"s{number}", "patient_id": f"p{number}", "label": label, "fold": str(number % 2), "role": "test"}
+        line |= {"prob_normal": f"{1 - p:.6f}", "prob_tumour": f"{p:.6f}", "threshold": "0.5", "predicted": CLASSES[p >= 0.5]}
+        found.append({**line, "protocol": protocol, "bag": (bags or {}).get(f"s{number}", f"s{number}")})
+    return found
+
+
+def figures_of(rows: list[Row]) -> dict[str, object]:
+    truth, probs = class_arrays(rows, CLASSES)
+    predicted = np.array([CLASSES.index(row["predicted"]) for row in rows])
+    parts = [FoldPart(k, truth[k::2], probs[k::2], predicted[k::2]) for k in (0, 1)]
+    patients = [row["patient_id"] for row in rows]
+    return cohort_figures(truth, probs, predicted, patients, parts, classes=CLASSES, draws=200)
+
+
+def write_model(results: Path, name: str, table: list[dict[str, str]], *, methods: tuple[str, ...] = ("attention",)) -> None:
+    """What predict, explain and heatmap leave of one model."""
+    write_table(results / "predictions" / f"{name}.csv", list(table[0]), [row.values() for row in table])
+    rows = counted(table)
+    figures = figures_of(rows) if rows else {"n_slides": 0}
+    write_receipt(results / "metrics" / f"{name}.json", {"protocol": table[0]["protocol"], **figures})
+    for row in table:
+        for method in methods:
+            picture = results / "heatmaps" / name / row["slide_id"] / f"{method}.png"
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (40, 20), "white").save(picture)
+
+
+def page(folder: Path, models: list[str], *, methods: tuple[str, ...] = ("attention",), pool: str = "") -> str:
+    """The page of models of the encoder `enc` whose results lie in `folder`; of them `pool` has no attention."""
+    kinds = {name: {"model": "embedding_pool" if name == pool else "abmil"} for name in models}
+    content = {"cohort": "cohort.csv", "classes": CLASSES, "results": folder, "encoders": {"enc": {}}, "models": kinds}
+    config = parse_settings(Config, {**content, "explain": {"methods": methods}})
+    labels = [CLASSES[c] for c in TRUTH] + [""]
+    rows = [SlideRow(f"s{i}", Path("gone.svs"), label, f"p{i}") for i, label in enumerate(labels)]
+    write_status(folder / "cohort_status.csv", [SlideStatus(r.slide_id, Status.OK, "", "", {"enc": 9}) for r in rows])
+    write_report(rows, config, folder / "report" / "index.html")
+    return (folder / "report" / "index.html").read_text()
 
 
 def truths(tmp_path: Path, box: tuple[int, int, int, int]) -> dict[str, tuple[float, bool, int]]:
     receipt, _ = write_scored(tmp_path)
     row = SlideRow("s", Path("gone.svs"), label="tumour", annotation=write_geojson(tmp_path / "a.geojson", box))
-    return {t.method: (t.auroc, t.shown, t.n_true) for t in slide_truths(row, receipt, overlap=0.5)}
+    return {
+        t.method: (t.auroc, t.shown, t.n_true) for t in slide_truths(row, receipt, ("attention", "sparse_inversion"), overlap=0.5)
+    }
 
 
 def test_a_method_that_finds_the_one_true_tile_is_perfect_and_one_that_shows_nothing_is_chance(tmp_path: Path) -> None:
@@ -31,7 +92,7 @@ def test_a_tile_counts_from_half_of_it(tmp_path: Path) -> None:
 
 def test_without_truth_there_is_no_figure(tmp_path: Path) -> None:
     receipt, _ = write_scored(tmp_path)
-    assert slide_truths(SlideRow("s", Path("x"), label="tumour"), receipt, overlap=0.5) == []
+    assert slide_truths(SlideRow("s", Path("x"), label="tumour"), receipt, ("attention",), overlap=0.5) == []
 
 
 @pytest.mark.parametrize("text", ["no json", "[]"])
@@ -39,4 +100,95 @@ def test_a_broken_annotation_is_no_figure(tmp_path: Path, text: str) -> None:
     receipt, _ = write_scored(tmp_path)
     (tmp_path / "a.geojson").write_text(text)
     row = SlideRow("s", Path("x"), label="tumour", annotation=tmp_path / "a.geojson")
-    assert slide_truths(row, receipt, overlap=0.5) == []
+    assert slide_truths(row, receipt, ("attention", "sparse_inversion"), overlap=0.5) == []
+
+
+def test_a_model_does_not_differ_from_its_copy() -> None:
+    (pair,) = compared({"one": lines(PROBS), "copy": lines(PROBS)}, CLASSES, draws=200)
+    assert (pair.difference.value, pair.difference.ci95, pair.difference.p, pair.p_holm) == (0, (0, 0), 1, 1)
+    assert pair.n == 8 and not pair.is_significant
+
+
+def test_models_are_compared_on_the_slides_that_both_predicted() -> None:
+    others = [line for line in lines([1 - p for p in PROBS]) if line["slide_id"] not in ("s0", "s7")]
+    others[0]["role"] = "train"
+    (pair,) = compared({"one": lines(PROBS), "other": others}, CLASSES, draws=200)
+    truth, positive = np.array(TRUTH[2:7]), np.array(PROBS[2:7])
+    area = auroc(truth, np.stack([1 - positive, positive], axis=1))
+    assert pair.n == 5 and pair.difference.value == pytest.approx(area - (1 - area)) and area == pytest.approx(5 / 6)
+
+
+def test_a_bag_of_several_slides_counts_once() -> None:
+    bags = {"s5": "p", "s6": "p"}
+    table = [line | {"patient_id": "p", "prob_tumour": "0.4"} if line["bag"] == "p" else line for line in lines(PROBS, bags=bags)]
+    (pair,) = compared({"one": table, "other": table}, CLASSES, draws=200)
+    assert pair.n == len(counted(table)) == 7
+    (mixed,) = compared({"one": table, "slide by slide": lines(PROBS)}, CLASSES, draws=200)
+    assert mixed.n == 8, "where one model tells the slides apart, each is compared"
+
+
+def test_models_without_a_slide_in_common_have_no_difference() -> None:
+    (pair,) = compared({"one": lines(PROBS)[:4], "other": lines(PROBS)[4:]}, CLASSES, draws=100)
+    assert pair.n == 0 and np.isnan([pair.difference.value, pair.difference.p, pair.p_holm]).all()
+
+
+def test_many_pairs_ask_for_more_of_each() -> None:
+    shifted = {f"m{k}": lines([min(0.99, p + 0.07 * k * (i % 3)) for i, p in enumerate(PROBS)]) for k in range(4)}
+    pairs = compared(shifted, CLASSES, draws=200)
+    assert [(p.first, p.second) for p in pairs[:3]] == [("m0", "m1"), ("m0", "m2"), ("m0", "m3")] and len(pairs) == 6
+    assert all(p.p_holm >= p.difference.p for p in pairs) and min(p.p_holm for p in pairs) >= least_p_holm(6, 200)
+    assert least_p_holm(66, 1000) == pytest.approx(0.132, abs=1e-3)
+
+
+def test_the_page_shows_every_figure_of_every_model_the_best_first(tmp_path: Path) -> None:
+    write_model(tmp_path, "enc/poor", lines([1 - p for p in PROBS]))
+    write_model(tmp_path, "enc/good", lines(PROBS))
+    html = page(tmp_path, ["poor", "good"])
+    figures = json.loads((tmp_path / "metrics/enc/good.json").read_text())
+    low, high = figures["auprc_ci95"]
+    assert f'{figures["auprc"]:.3f}<span class="small">{low:.3f}–{high:.3f}</span>' in html
+    assert f"{figures['fold_mean']['brier']:.3f} ± {figures['fold_sd']['brier']:.3f}" in html
+    assert html.index("<b>enc · good</b>") < html.index("<b>enc · poor</b>")
+    assert html.count('aria-label="ROC curve of') == html.count('aria-label="Reliability curve of') == 2
+    assert "<td>enc · good</td><td>enc · poor</td>" in html and "With 1 pair," in html
+
+
+def test_the_confusion_matrix_stands_with_the_truth_in_rows(tmp_path: Path) -> None:
+    write_model(tmp_path, "enc/a", lines(PROBS))
+    html = page(tmp_path, ["a"])
+    assert '<tr><th>normal</th><td class="n hit">4</td><td class="n">1</td></tr>' in html
+    assert '<tr><th>tumour</th><td class="n">1</td><td class="n hit">2</td></tr>' in html
+
+
+def test_figures_made_on_the_test_fold_are_announced_and_marked_wherever_the_model_stands(tmp_path: Path) -> None:
+    write_model(tmp_path, "enc/honest", lines(PROBS))
+    write_model(tmp_path, "enc/peeking", lines(PROBS, protocol="as_published"))
+    html = page(tmp_path, ["honest", "peeking"])
+    assert html.index('<div class="banner">') < html.index("<h1>")
+    assert html.count("enc · peeking") == html.count("enc · peeking † as published") > 15
+    assert "enc · honest †" not in html
+
+
+def test_figures_of_held_out_slides_bear_no_banner(tmp_path: Path) -> None:
+    write_model(tmp_path, "enc/a", lines(PROBS))
+    metrics = tmp_path / "metrics/enc/a.json"
+    unstamped = {key: value for key, value in json.loads(metrics.read_text()).items() if key != "protocol"}
+    write_receipt(metrics, unstamped)
+    html = page(tmp_path, ["a"])
+    assert 'class="banner"' not in html and "†" not in html and "no two models" in html
+
+
+def test_a_model_shows_the_methods_that_it_offers(tmp_path: Path) -> None:
+    write_model(tmp_path, "enc/two", lines(PROBS), methods=("attention", "sparse_inversion"))
+    write_model(tmp_path, "enc/one", lines(PROBS), methods=("sparse_inversion",))
+    html = page(tmp_path, ["two", "one"], methods=("attention", "sparse_inversion"), pool="one")
+    captions = ["enc · two · attention", "enc · two · sparse inversion", "enc · one · sparse inversion"]
+    assert [html.count(f"<figcaption>{caption}</figcaption>") for caption in captions] == [9, 9, 9]
+    assert html.count("data:image/jpeg") == 27
+
+
+def test_without_labels_the_page_shows_predictions_alone(tmp_path: Path) -> None:
+    table = [line | {"label": ""} for line in lines(PROBS)]
+    write_model(tmp_path, "enc/a", table)
+    html = page(tmp_path, ["a"])
+    assert "No labelled slide to count." in html and "predicted tumour" in html

@@ -6,36 +6,44 @@ import pytest
 import torch
 
 import wsi_mil.train
-from wsi_mil.bags import LabelledBag
+from wsi_mil.bags import BagSet, LabelledBag
 from wsi_mil.checkpoints import read_checkpoint
-from wsi_mil.config import Split, Training, parse_model
-from wsi_mil.errors import StoreMismatchError
+from wsi_mil.config import BaseModelSettings, Split, Training, parse_base, parse_model
+from wsi_mil.errors import ConfigError, DivergedError, EmptyBagError, StoreMismatchError
 from wsi_mil.metrics import auroc
 from wsi_mil.models import MILModel, create_model
-from wsi_mil.records import Role, SlideRow
+from wsi_mil.records import Bag, Role, SlideRow
 from wsi_mil.splits import Splits, draw_splits
 from wsi_mil.store import FeatureStore
-from wsi_mil.train import evaluate, fit, train_fold
+from wsi_mil.train import Fold, drawn_instances, evaluate, fit, train_fold
+from wsi_mil.training_state import FILE
 
 CPU = torch.device("cpu")
 CLASSES = ("normal", "tumour")
-SETTINGS = parse_model(
+SETTINGS = parse_base(
     {"model": "abmil", "embed_dim": 16, "attention_dim": 8, "dropout": 0.1, "train": {"lr": 0.005, "epochs": 30}}
 )
 
+ABOUT = {"encoder": "e", "weights_hash": "h", "mpp": 0.5, "tile_px": 224, "tile_px_level0": [224, 224], "slide_mpp": [0.5, 0.5]}
+"""Attributes of the stores."""
 
-def model() -> MILModel:
+
+def model(settings: BaseModelSettings = SETTINGS) -> MILModel:
     torch.manual_seed(0)
-    return create_model(SETTINGS, feature_dim=12, n_classes=2)
+    return create_model(settings, feature_dim=12, n_classes=2)
+
+
+def fitted(train: list[LabelledBag], val: list[LabelledBag], settings: Training, watched: MILModel | None = None) -> tuple:
+    """History and index of the best epoch."""
+    return fit(watched or model(), BagSet.of(train), BagSet.of(val), settings, n_classes=2)
 
 
 def write_features(folder: Path, bags: list[LabelledBag], **attributes: object) -> None:
     """Stores as `extract` writes them."""
     for item in bags:
-        about = {"fingerprint": item.bag.slide_id, "encoder": "e", "weights_hash": "h", "mpp": 0.5, "tile_px": 224}
-        about |= {"tile_px_level0": [224, 224], "slide_mpp": [0.5, 0.5], **attributes}
+        about = {**ABOUT, "fingerprint": f"{item.bag.slide_id} {item.bag.features.shape}", **attributes}
         with FeatureStore(folder / f"{item.bag.slide_id}.zarr", coords=item.bag.coords, batch_size=64, attributes=about) as store:
-            store.begin(12)
+            store.begin(item.bag.features.shape[1])
             store.append_shard(item.bag.features, np.ones(len(item.bag.coords), bool))
 
 
@@ -51,30 +59,30 @@ def splits_of(bags: list[LabelledBag], folds: int = 3, classes: tuple[str, ...] 
 
 
 def test_fit_learns_four_bags_by_heart(random_bags: Callable) -> None:
-    bags, fitted = random_bags(4), model()
-    fit(fitted, bags, bags, Training(epochs=100, patience=100, lr=0.01), n_classes=2)
-    assert evaluate(fitted, bags)[[0, 1, 2, 3], [0, 1, 0, 1]].min() > 0.9
+    bags, learned = random_bags(4), model()
+    fitted(bags, bags, Training(epochs=100, patience=100, lr=0.01), learned)
+    assert evaluate(learned, bags)[[0, 1, 2, 3], [0, 1, 0, 1]].min() > 0.9
 
 
 def test_fit_finds_what_new_bags_share(random_bags: Callable) -> None:
-    fitted = model()
-    fit(fitted, random_bags(24), random_bags(8, seed=1), SETTINGS.train, n_classes=2)
+    learned = model()
+    fitted(random_bags(24), random_bags(8, seed=1), SETTINGS.train, learned)
     fresh = random_bags(20, seed=2)
-    assert auroc(np.array([b.label for b in fresh]), evaluate(fitted, fresh)) > 0.95
+    assert auroc(np.array([b.label for b in fresh]), evaluate(learned, fresh)) > 0.95
 
 
 def test_fit_keeps_the_epoch_with_the_least_validation_loss(random_bags: Callable) -> None:
-    fitted, val = model(), random_bags(6, seed=1)
-    history, best = fit(fitted, random_bags(10), val, Training(epochs=12, patience=12, lr=0.05, min_improvement=0), n_classes=2)
+    learned, val = model(), random_bags(6, seed=1)
+    history, best = fitted(random_bags(10), val, Training(epochs=12, patience=12, lr=0.05, min_improvement=0), learned)
     assert best == int(np.argmin([e.val_loss for e in history]))
-    probs = evaluate(fitted, val)
+    probs = evaluate(learned, val)
     assert np.mean([-np.log(probs[i, b.label]) for i, b in enumerate(val)]) == pytest.approx(history[best].val_loss, rel=1e-5)
 
 
 def test_an_epoch_that_is_hardly_better_is_not_kept(random_bags: Callable) -> None:
     train, val = random_bags(24), random_bags(8, seed=1)
     settings = Training(epochs=60, patience=60, lr=0.01, min_improvement=0.05)
-    history, best = fit(model(), train, val, settings, n_classes=2)
+    history, best = fitted(train, val, settings)
     losses = [e.val_loss for e in history]
     assert min(losses) < losses[best] and min(losses[best:]) >= losses[best] - 0.05
     assert all(loss > losses[best] + 0.05 for loss in losses[:best][-1:]) or best == 0
@@ -82,7 +90,7 @@ def test_an_epoch_that_is_hardly_better_is_not_kept(random_bags: Callable) -> No
 
 def test_fit_stops_when_patience_is_over(random_bags: Callable) -> None:
     flipped = [LabelledBag(b.bag, 1 - b.label) for b in random_bags(6, seed=1)]
-    history, best = fit(model(), random_bags(12), flipped, Training(epochs=40, patience=3, lr=0.01), n_classes=2)
+    history, best = fitted(random_bags(12), flipped, Training(epochs=40, patience=3, lr=0.01))
     assert len(history) == best + 1 + 3 < 40
 
 
@@ -98,7 +106,7 @@ def test_the_same_seed_gives_the_same_weights(random_bags: Callable, tmp_path: P
     bags = random_bags(24)
     write_features(tmp_path / "f", bags)
     for name in ("a", "b"):
-        train_fold(splits_of(bags), 0, tmp_path / "f", SETTINGS, CLASSES, tmp_path / name, CPU)
+        train_fold(Fold(splits_of(bags), 0, tmp_path / "f", CLASSES), SETTINGS, tmp_path / name, CPU)
     for file in ("model.safetensors", "config.json", "history.csv"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
@@ -107,7 +115,7 @@ def test_a_checkpoint_rebuilds_the_model(random_bags: Callable, tmp_path: Path) 
     bags = random_bags(24)
     write_features(tmp_path / "f", bags)
     splits = splits_of(bags)
-    card = train_fold(splits, 1, tmp_path / "f", SETTINGS, CLASSES, tmp_path / "m", CPU)
+    card = train_fold(Fold(splits, 1, tmp_path / "f", CLASSES), SETTINGS, tmp_path / "m", CPU)
     rebuilt, read = read_checkpoint(tmp_path / "m", CPU)
     assert read == card and not rebuilt.training and not any(p.requires_grad for p in rebuilt.parameters())
     val = [b for b in bags if b.bag.slide_id in splits.slides(1, Role.VAL)]
@@ -131,14 +139,16 @@ def test_nothing_of_the_test_patients_reaches_fitting_stopping_or_the_threshold(
 
         monkeypatch.setattr(wsi_mil.train, name, record)
 
-    recorded("read_bag", lambda args: [args[0].stem])
+    recorded("read_bag_of", lambda args: [path.stem for path in args[1]])
     recorded("read_attributes", lambda args: [args[0].stem])
+    recorded("common_encoder", lambda args: [path.stem for path in args[0]])
+    recorded("feature_dim", lambda args: [args[0].stem])
     recorded("fit", lambda args: [b.bag.slide_id for part in args[1:3] for b in part])
     recorded("evaluate", lambda args: [b.bag.slide_id for b in args[1]])
     recorded("bag_tensor", lambda args: [args[0].slide_id])
     for fold in range(3):
         seen.clear()
-        train_fold(splits, fold, tmp_path / "f", SETTINGS, CLASSES, tmp_path / f"m{fold}", CPU)
+        train_fold(Fold(splits, fold, tmp_path / "f", CLASSES), SETTINGS, tmp_path / f"m{fold}", CPU)
         tested = {splits.patients[s] for s in splits.slides(fold, Role.TEST)}
         assert seen == set(splits.slides(fold, Role.TRAIN)) | set(splits.slides(fold, Role.VAL))
         assert tested and not tested & {splits.patients[s] for s in seen}
@@ -148,8 +158,8 @@ def test_class_names_whose_order_flips_change_no_figure(random_bags: Callable, t
     bags = random_bags(24)
     write_features(tmp_path / "f", bags)
     renamed = ("z", "a")
-    first = train_fold(splits_of(bags), 0, tmp_path / "f", SETTINGS, CLASSES, tmp_path / "a", CPU)
-    second = train_fold(splits_of(bags, classes=renamed), 0, tmp_path / "f", SETTINGS, renamed, tmp_path / "b", CPU)
+    first = train_fold(Fold(splits_of(bags), 0, tmp_path / "f", CLASSES), SETTINGS, tmp_path / "a", CPU)
+    second = train_fold(Fold(splits_of(bags, classes=renamed), 0, tmp_path / "f", renamed), SETTINGS, tmp_path / "b", CPU)
     assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
     assert first.threshold == second.threshold and first.validation == second.validation
 
@@ -160,4 +170,313 @@ def test_features_of_two_encoders_are_not_mixed(random_bags: Callable, tmp_path:
     write_features(tmp_path / "f", bags[20:], mpp=0.25)
     with pytest.raises(StoreMismatchError, match=r"'mpp': 0\.25.*'mpp': 0\.5"):
         for fold in range(3):
-            train_fold(splits_of(bags), fold, tmp_path / "f", SETTINGS, CLASSES, tmp_path / "m", CPU)
+            train_fold(Fold(splits_of(bags), fold, tmp_path / "f", CLASSES), SETTINGS, tmp_path / "m", CPU)
+
+
+TRANSMIL = {"model": "transmil", "embed_dim": 16, "heads": 2, "landmarks": 4, "attention_dropout": 0.2}
+TRAINED = {
+    "instance": {"model": "instance_pool", "embed_dim": 16},
+    "embedding": {"model": "embedding_pool", "embed_dim": 16},
+    "abmil": {"model": "abmil", "embed_dim": 16, "attention_dim": 8, "train": {"optimizer": "adamw", "instance_dropout": 0.2}},
+    "dsmil": {"model": "dsmil", "embed_dim": 16, "dropout": 0.2, "train": {"max_instances": 10}},
+    "transmil": {**TRANSMIL, "train": {"accumulate": 2, "optimizer": "radam_lookahead"}},
+}
+
+
+def quick(settings: dict[str, object], **train: object) -> dict[str, object]:
+    given = settings.get("train", {})
+    assert isinstance(given, dict)
+    return {**settings, "train": {"lr": 0.005, "epochs": 4, "patience": 9, "min_epochs": 0, **given, **train}}
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("base", [*TRAINED, "mhim"])
+def test_an_interrupted_training_goes_on_at_its_last_epoch_and_gives_the_same_model(
+    random_bags: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str
+) -> None:
+    bags = random_bags(24)
+    write_features(tmp_path / "f", bags)
+    fold, teacher = Fold(splits_of(bags), 0, tmp_path / "f", CLASSES), None
+    settings = parse_model(quick(TRAINED.get(base, {"model": "mhim", "base": "b", "momentum": 0.9})))
+    if base == "mhim":
+        teacher = tmp_path / "teacher"
+        train_fold(fold, parse_model(quick(TRANSMIL)), teacher, CPU)
+    train_fold(fold, settings, tmp_path / "whole", CPU, base=teacher)
+    calls: list[int] = []
+    original = wsi_mil.train._train_epoch
+
+    def killed(*args: object, number: int, **kwargs: object) -> float:
+        calls.append(number)
+        if len(calls) in (3, 5):
+            raise KeyboardInterrupt
+        return original(*args, number=number, **kwargs)
+
+    monkeypatch.setattr(wsi_mil.train, "_train_epoch", killed)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            train_fold(fold, settings, tmp_path / "cut", CPU, base=teacher)
+        assert [p.name for p in (tmp_path / "cut").iterdir()] == [FILE]
+        torch.manual_seed(99)
+    train_fold(fold, settings, tmp_path / "cut", CPU, base=teacher)
+    assert calls == [0, 1, 2, 2, 3, 3]
+    assert {p.name for p in (tmp_path / "cut").iterdir()} == {"model.safetensors", "config.json", "history.csv"}
+    for name in ("model.safetensors", "config.json", "history.csv"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_what_was_interrupted_under_other_settings_starts_afresh(
+    random_bags: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bags = random_bags(24)
+    write_features(tmp_path / "f", bags)
+    fold = Fold(splits_of(bags), 0, tmp_path / "f", CLASSES)
+    first, second = (parse_model(quick(TRAINED["abmil"], lr=lr)) for lr in (0.005, 0.006))
+    train_fold(fold, second, tmp_path / "whole", CPU)
+    with monkeypatch.context() as patch:
+        patch.setattr(wsi_mil.train, "write_checkpoint", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train_fold(fold, first, tmp_path / "cut", CPU)
+    assert (tmp_path / "cut" / FILE).exists()
+    train_fold(fold, second, tmp_path / "cut", CPU)
+    assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
+
+
+def test_accumulated_gradients_make_one_update_of_their_mean(random_bags: Callable) -> None:
+    bags = random_bags(4)
+    settings = parse_base({"model": "abmil", "embed_dim": 16, "dropout": 0.0, "attention_bias": False})
+    by_two = model(settings)
+    training = Training(epochs=1, accumulate=3, lr=0.01, weight_decay=0, class_weights=False)
+    fitted(bags, bags, training, by_two)
+    expected = model(settings)
+    optimizer = torch.optim.AdamW(expected.parameters(), lr=0.01, weight_decay=0)
+    order = np.random.default_rng(0).permutation(4)
+    for group in (order[:3], order[3:]):
+        losses = [
+            expected.training_loss(
+                torch.from_numpy(bags[i].bag.features).float()[None], torch.tensor([bags[i].label]), torch.ones(2)
+            )
+            for i in group
+        ]
+        optimizer.zero_grad()
+        torch.stack(losses).mean().backward()
+        optimizer.step()
+    for a, b in zip(by_two.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_progress_reaches_one_with_the_last_update(random_bags: Callable) -> None:
+    bags, watched, seen = random_bags(5), model(), []
+    watched.after_update = seen.append  # type: ignore[method-assign]
+    fitted(bags, bags, Training(epochs=2, accumulate=2), watched)
+    assert seen == pytest.approx([1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1])
+
+
+@pytest.mark.parametrize("n", [1, 3, 40])
+def test_a_step_sees_no_more_instances_than_asked_for_and_at_least_one(n: int) -> None:
+    rng = np.random.default_rng(0)
+    assert drawn_instances(n, Training(), rng) is None
+    for settings, most in ((Training(max_instances=10), 10), (Training(instance_dropout=0.5), n - round(n / 2))):
+        drawn = drawn_instances(n, settings, rng)
+        kept = np.arange(n) if drawn is None else drawn.numpy()
+        assert len(kept) == max(1, min(n, most)) and np.array_equal(kept, np.unique(kept)) and kept.max() < n
+    assert (
+        len(
+            set(drawn_instances(40, Training(max_instances=10), rng).tolist())
+            | set(drawn_instances(40, Training(max_instances=10), rng).tolist())
+        )
+        > 10
+    )
+
+
+def test_all_instances_are_seen_in_validation(random_bags: Callable) -> None:
+    bags = random_bags(6)
+    settings = Training(epochs=1, max_instances=2)
+    learned = model()
+    history, _ = fitted(bags, bags, settings, learned)
+    probs = evaluate(learned, bags)
+    assert np.mean([-np.log(p[b.label]) for p, b in zip(probs, bags, strict=True)]) == pytest.approx(
+        history[0].val_loss, rel=1e-5
+    )
+
+
+def test_autocast_trains_in_bfloat16_and_keeps_float32_weights(random_bags: Callable) -> None:
+    bags, exact, rough = random_bags(6), model(), model()
+    fitted(bags, bags, Training(epochs=2), exact)
+    fitted(bags, bags, Training(epochs=2, precision="bfloat16"), rough)
+    pairs = list(zip(exact.parameters(), rough.parameters(), strict=True))
+    assert all(b.dtype == torch.float32 for _, b in pairs) and any(not torch.equal(a, b) for a, b in pairs)
+    for a, b in pairs:
+        torch.testing.assert_close(a, b, rtol=0.1, atol=2e-3)
+
+
+def test_the_epoch_can_be_chosen_by_auroc_and_ties_by_loss(random_bags: Callable) -> None:
+    settings = Training(epochs=12, patience=12, lr=0.02, min_improvement=0, select="auroc")
+    history, best = fitted(random_bags(10), random_bags(10, seed=1), settings)
+    assert best == max(range(12), key=lambda i: (history[i].val_auroc, -history[i].val_loss))
+
+
+def test_no_stopping_before_min_epochs(random_bags: Callable) -> None:
+    flipped = [LabelledBag(b.bag, 1 - b.label) for b in random_bags(6, seed=1)]
+    history, _ = fitted(random_bags(12), flipped, Training(epochs=40, patience=3, min_epochs=20, lr=0.01))
+    assert len(history) == 20
+
+
+def test_a_patients_slides_are_one_bag(random_bags: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bags = random_bags(24)
+    write_features(tmp_path / "f", bags)
+    splits = splits_of(bags)
+    shared = next(p for p in splits.patients.values() if list(splits.patients.values()).count(p) > 1)
+    slides = sorted(s for s, p in splits.patients.items() if p == shared)
+    fold = next(k for k in range(3) if slides[0] in splits.slides(k, Role.TRAIN))
+    sizes: dict[str, int] = {}
+    original = wsi_mil.train.bag_tensor
+
+    def watched(bag: Bag, model: MILModel) -> torch.Tensor:
+        sizes[bag.slide_id] = len(bag.features)
+        return original(bag, model)
+
+    monkeypatch.setattr(wsi_mil.train, "bag_tensor", watched)
+    card = train_fold(Fold(splits, fold, tmp_path / "f", CLASSES, unit="patient"), SETTINGS, tmp_path / "m", CPU)
+    of_slide = {b.bag.slide_id: len(b.bag.features) for b in bags}
+    seen = {splits.patients[s] for role in (Role.TRAIN, Role.VAL) for s in splits.slides(fold, role)}
+    assert card.unit == "patient" and set(sizes) == seen
+    assert sizes[shared] == sum(of_slide[s] for s in slides) and len(slides) > 1
+
+
+def test_as_published_the_test_part_chooses_and_the_card_says_so(
+    random_bags: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bags = random_bags(24)
+    write_features(tmp_path / "f", bags)
+    splits, chosen_by = splits_of(bags), []
+    original = wsi_mil.train.evaluate
+    monkeypatch.setattr(
+        wsi_mil.train,
+        "evaluate",
+        lambda m, part: chosen_by.append({b.bag.slide_id for b in part}) or original(m, part),
+    )
+    card = train_fold(Fold(splits, 0, tmp_path / "f", CLASSES, protocol="as_published"), SETTINGS, tmp_path / "m", CPU)
+    assert card.protocol == "as_published" and read_checkpoint(tmp_path / "m", CPU)[1].protocol == "as_published"
+    assert all(ids == set(splits.slides(0, Role.TEST)) for ids in chosen_by)
+
+
+def test_mhim_takes_its_bases_architecture_and_is_deployed_as_its_student(random_bags: Callable, tmp_path: Path) -> None:
+    bags = random_bags(24)
+    write_features(tmp_path / "f", bags)
+    fold = Fold(splits_of(bags), 0, tmp_path / "f", CLASSES)
+    train_fold(fold, SETTINGS, tmp_path / "base", CPU)
+    mhim = parse_model(quick({"model": "mhim", "base": "abmil"}))
+    card = train_fold(fold, mhim, tmp_path / "m", CPU, base=tmp_path / "base")
+    student, read = read_checkpoint(tmp_path / "m", CPU)
+    assert read == card and card.settings == mhim and card.architecture == SETTINGS
+    assert type(student).__name__ == "ABMIL" and weights(tmp_path / "m") != weights(tmp_path / "base")
+
+
+def test_mhim_without_its_base_or_with_one_of_another_fold_is_refused(random_bags: Callable, tmp_path: Path) -> None:
+    bags = random_bags(24)
+    write_features(tmp_path / "f", bags)
+    splits = splits_of(bags)
+    train_fold(Fold(splits, 1, tmp_path / "f", CLASSES), SETTINGS, tmp_path / "base", CPU)
+    mhim, fold = parse_model({"model": "mhim", "base": "abmil"}), Fold(splits, 0, tmp_path / "f", CLASSES)
+    with pytest.raises(ConfigError, match="needs the trained model of its base 'abmil'"):
+        train_fold(fold, mhim, tmp_path / "m", CPU)
+    with pytest.raises(StoreMismatchError, match="this base was trained on something else: fold 1, here 0"):
+        train_fold(fold, mhim, tmp_path / "m", CPU, base=tmp_path / "base")
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_loss_that_is_no_number_stops_with_epoch_and_bag_and_keeps_the_last_good_state(
+    random_bags: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bags = random_bags(24)
+    write_features(tmp_path / "f", bags)
+    calls: list[str] = []
+    original = wsi_mil.train._loss
+
+    def overflowing(model: MILModel, item: LabelledBag, *args: object) -> torch.Tensor:
+        calls.append(item.bag.slide_id)
+        return original(model, item, *args) * (torch.inf if len(calls) == 25 else 1)
+
+    monkeypatch.setattr(wsi_mil.train, "_loss", overflowing)
+    splits = splits_of(bags)
+    fold, n = Fold(splits, 0, tmp_path / "f", CLASSES), len(splits.slides(0, Role.TRAIN))
+    with pytest.raises(DivergedError) as caught:
+        train_fold(fold, SETTINGS, tmp_path / "m", CPU)
+    assert caught.value.epoch == (25 - 1) // n + 1 > 1 and caught.value.bag == calls[-1]
+    assert f"epoch {caught.value.epoch} on bag '{calls[-1]}'" in str(caught.value) and "lower `lr`" in str(caught.value)
+    assert [p.name for p in (tmp_path / "m").iterdir()] == [FILE]
+
+
+def test_features_that_are_not_finite_are_named(random_bags: Callable, tmp_path: Path) -> None:
+    bags = random_bags(24)
+    bags[3].bag.features[1, 1] = np.nan
+    write_features(tmp_path / "f", bags)
+    splits = splits_of(bags)
+    fold = next(k for k in range(3) if "s03" in splits.slides(k, Role.TRAIN))
+    with pytest.raises(DivergedError, match="on bag 's03'; its features are not finite"):
+        train_fold(Fold(splits, fold, tmp_path / "f", CLASSES), SETTINGS, tmp_path / "m", CPU)
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_part_without_a_class_is_refused(random_bags: Callable, tmp_path: Path) -> None:
+    bags = random_bags(24)
+    write_features(tmp_path / "f", bags)
+    splits = splits_of(bags)
+    roles = {s: Role.TEST if r is Role.VAL and splits.labels[s] == "tumour" else r for s, r in splits.roles[0].items()}
+    broken = Splits(splits.patients, splits.labels, (roles,))
+    with pytest.raises(ConfigError, match="fold 0 has no val slide of class 'tumour'"):
+        train_fold(Fold(broken, 0, tmp_path / "f", CLASSES), SETTINGS, tmp_path / "m", CPU)
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_bag_without_instances_is_named(random_bags: Callable, tmp_path: Path) -> None:
+    bags = random_bags(24)
+    write_features(tmp_path / "f", bags)
+    with FeatureStore(
+        tmp_path / "f" / "s03.zarr", coords=np.zeros((0, 2), np.int64), batch_size=64, attributes={**ABOUT, "fingerprint": "x"}
+    ) as store:
+        store.begin(12)
+    splits = splits_of(bags)
+    fold = next(k for k in range(3) if "s03" in splits.slides(k, Role.TRAIN))
+    with pytest.raises(EmptyBagError, match="s03: a bag without instances"):
+        train_fold(Fold(splits, fold, tmp_path / "f", CLASSES), SETTINGS, tmp_path / "m", CPU)
+    assert not (tmp_path / "m").exists()
+
+
+def test_features_of_two_lengths_are_not_mixed(random_bags: Callable, tmp_path: Path) -> None:
+    bags = random_bags(24)
+    write_features(tmp_path / "f", bags)
+    short = [LabelledBag(Bag(b.bag.slide_id, b.bag.features[:, :7], b.bag.coords), b.label) for b in bags[20:]]
+    write_features(tmp_path / "f", short)
+    with pytest.raises(StoreMismatchError, match=r"features of length (7|12), but (7|12) in"):
+        for fold in range(3):
+            train_fold(Fold(splits_of(bags), fold, tmp_path / "f", CLASSES), SETTINGS, tmp_path / "m", CPU)
+    assert not (tmp_path / "m").exists()
+
+
+def test_weights_of_another_size_are_refused(random_bags: Callable, tmp_path: Path) -> None:
+    bags = random_bags(24)
+    write_features(tmp_path / "f", bags)
+    fold = Fold(splits_of(bags), 0, tmp_path / "f", CLASSES)
+    for name, settings in (("a", SETTINGS), ("b", parse_model(quick({"model": "abmil", "embed_dim": 17})))):
+        train_fold(fold, settings, tmp_path / name, CPU)
+    (tmp_path / "a" / "model.safetensors").write_bytes(weights(tmp_path / "b"))
+    with pytest.raises(StoreMismatchError, match=r"weights of another model or size .* size mismatch"):
+        read_checkpoint(tmp_path / "a", CPU)
+
+
+def test_bags_beyond_the_bound_in_memory_are_read_again(random_bags: Callable) -> None:
+    bags, loads = random_bags(6), []
+
+    def load(number: int) -> Bag:
+        loads.append(number)
+        return bags[number].bag
+
+    room = bags[0].bag.features.nbytes + bags[1].bag.features.nbytes
+    some = BagSet([b.label for b in bags], load, keep_bytes=room)
+    for _ in range(2):
+        assert [b.bag.slide_id for b in some.read([0, 1, 5, 4])] == ["s00", "s01", "s05", "s04"]
+    assert loads == [0, 1, 5, 4, 5, 4]

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -77,6 +78,11 @@ class Run:
         self.output = output
         self.calls = [line for line in calls.read_text().splitlines() if not line.startswith("check")]
         return Counter(line.split()[0] for line in self.calls)
+
+    def planned(self, *args: str) -> Counter:
+        """How many jobs of each rule a dry run names."""
+        assert self.snakemake(*args, "--dry-run") == {}
+        return Counter({rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", self.output, re.MULTILINE)})
 
     def popen(self, *args: str) -> subprocess.Popen:
         wrapper = self.folder / "bin" / "wsi-mil"
@@ -216,17 +222,48 @@ def test_a_changed_label_splits_and_trains_but_tiles_and_extracts_nothing(run: R
 
 
 def test_every_encoder_runs_with_every_model_and_targets_go_by_name(run: Run) -> None:
-    second = {**CONFIG["models"]["abmil"], "gated": False}
-    run.config(
-        models={**CONFIG["models"], "plain": second},
-        encoders={**CONFIG["encoders"], "big": {**CONFIG["encoders"]["tiny"], "batch_size": 32}},
-    )
+    abmil = CONFIG["models"]["abmil"]
+    models = {"abmil": abmil, "mhim": {"model": "mhim", "base": "abmil", "train": {"epochs": 2, "lr": 0.001}}}
+    encoders = {**CONFIG["encoders"], "big": {**CONFIG["encoders"]["tiny"], "batch_size": 32}}
+    run.config(models=models, encoders=encoders)
     assert run.snakemake("tiles") == {}
     assert run.snakemake("features") == {"extract": 10}
     assert run.snakemake("models") == {"cohort": 1, "train": 6}
+    trained = [call.split("--model=")[1].split()[0] for call in run.calls if call.startswith("train")]
+    assert trained.index("results/models/big/abmil/fold-0") < trained.index("results/models/big/mhim/fold-0")
     assert run.snakemake("predictions") == {"predict": 3}
     assert run.snakemake("heatmaps") == {"explain": 24, "heatmap": 24}
     assert run.snakemake() == {"report": 1}
+    page = run.results("report/index.html").read_text()
+    assert "Models compared" in page and "tiny · mhim" in page
+    run.config(models={**models, "mhim": {**models["mhim"], "momentum": 0.9}}, encoders=encoders)
+    assert run.planned("models")["train"] == 4
+    run.config(models={**models, "abmil": {**abmil, "dropout": 0.1}}, encoders=encoders)
+    assert run.planned("models")["train"] == 8, "a base that changed teaches anew"
+
+
+def test_a_patients_slides_are_one_bag_and_the_protocol_is_stamped(run: Run) -> None:
+    roles = ["test", "train", "train", "train", "test", "val", "train", "test", "train", "train"]
+    rows = [{**row, "split": role} for row, role in zip(run.rows(), roles, strict=True)]
+    rows[4]["patient_id"] = "p0"
+    run.write_rows(rows)
+    models = {**CONFIG["models"], "pool": {"model": "instance_pool", "embed_dim": 16, "train": {"epochs": 2}}}
+    run.config(bag="patient", protocol="as_published", models=models)
+    counts = run.snakemake()
+    assert (counts["extract"], counts["split"], counts["train"], counts["explain"]) == (0, 1, 2, 8)
+    assert "models.pool: does not offer attention, which is left out for it" in run.output
+    with run.results("predictions/tiny/abmil.csv").open() as file:
+        table = {row["slide_id"]: row for row in csv.DictReader(file)}
+    assert {slide: row["bag"] for slide, row in table.items()} == {"s0": "p0", "s4": "p0", "s7": "p7"}, "validation was fitted on"
+    assert table["s0"]["prob_tumour"] == table["s4"]["prob_tumour"]
+    assert {row["protocol"] for row in table.values()} == {"as_published"}
+    figures = json.loads(run.results("metrics/tiny/abmil.json").read_text())
+    assert figures["protocol"] == "as_published" and figures["n_slides"] == 2
+    about = read_receipt(run.results("scores/tiny/abmil/s4.json"))
+    assert about["bag_instances"] > about["n_instances"] and about["protocol"] == "as_published"
+    assert "as published" in run.results("report/index.html").read_text()
+    assert "as_published" in run.results("heatmaps/tiny/abmil/s4/attention.geojson").read_text()
+    assert run.snakemake() == {}
 
 
 def test_trained_models_speak_for_other_slides(run: Run) -> None:

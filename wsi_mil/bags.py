@@ -1,11 +1,21 @@
-"""Bags as models take them."""
+"""Bags as models take them: one slide, or all slides of a patient."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from wsi_mil.errors import EmptyBagError, StoreMismatchError
 from wsi_mil.records import Bag
+from wsi_mil.store import read_attributes, read_bag, store_path
+
+ENCODER_KEYS = ("encoder", "weights_hash", "mpp", "tile_px")
+"""Attributes of a feature store that must be the same for every bag that a model sees."""
 
 
 @dataclass(frozen=True)
@@ -16,7 +26,96 @@ class LabelledBag:
     label: int
 
 
+class BagSet:
+    """Labelled bags that are read when they are needed, one ahead, and kept in memory up to a bound.
+
+    Attributes:
+        labels: class index of each bag.
+    """
+
+    def __init__(self, labels: Sequence[int], load: Callable[[int], Bag], *, keep_bytes: int):
+        self.labels = list(labels)
+        self._load, self._free = load, keep_bytes
+        self._kept: dict[int, Bag] = {}
+
+    @classmethod
+    def of(cls, bags: Sequence[LabelledBag]) -> Self:
+        """Of bags that are in memory."""
+        return cls([b.label for b in bags], lambda i: bags[i].bag, keep_bytes=0)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, order: Iterable[int]) -> Iterator[LabelledBag]:
+        """The bags of these numbers, in this order; the next is read while one is worked on.
+
+        Raises:
+            EmptyBagError: a bag without instances.
+        """
+        numbers = list(order)
+        with ThreadPoolExecutor(1) as reader:
+            ahead = reader.submit(self._bag, numbers[0]) if numbers else None
+            for position, number in enumerate(numbers):
+                assert ahead is not None
+                bag = ahead.result()
+                if position + 1 < len(numbers):
+                    ahead = reader.submit(self._bag, numbers[position + 1])
+                yield LabelledBag(bag, self.labels[number])
+
+    def __iter__(self) -> Iterator[LabelledBag]:
+        return self.read(range(len(self)))
+
+    def _bag(self, number: int) -> Bag:
+        if number in self._kept:
+            return self._kept[number]
+        bag = self._load(number)
+        if not len(bag.features):
+            raise EmptyBagError(bag.slide_id)
+        if bag.features.nbytes <= self._free:
+            self._free -= bag.features.nbytes
+            self._kept[number] = bag
+        return bag
+
+
+def read_bag_of(bag_id: str, receipts: Sequence[Path]) -> Bag:
+    """The bag of one or more slides, one after the other.
+
+    Raises:
+        EmptyBagError: not one valid tile.
+    """
+    parts = [read_bag(receipt) for receipt in receipts]
+    if not any(len(part.features) for part in parts):
+        raise EmptyBagError(bag_id)
+    if len(parts) == 1:
+        return replace(parts[0], slide_id=bag_id)
+    return Bag(bag_id, np.concatenate([p.features for p in parts]), np.concatenate([p.coords for p in parts]))
+
+
+def rows_of(own: Path, receipts: Sequence[Path]) -> slice:
+    """Where the instances of one slide stand in the bag of all of `receipts`."""
+    start = sum(len(read_bag(receipt).coords) for receipt in receipts[: receipts.index(own)])
+    return slice(start, start + len(read_bag(own).coords))
+
+
 def bag_tensor(bag: Bag, model: nn.Module) -> Tensor:
-    """A bag as float32 `(1, n_instances, feature_dim)` on the model's device."""
+    """A bag as float32 `(1, n_instances, …)` on the model's device."""
     device = next(model.parameters()).device
     return torch.from_numpy(bag.features).to(device).float().unsqueeze(0)
+
+
+def common_encoder(receipts: Iterable[Path]) -> dict[str, object]:
+    """The encoder and scale of all stores.
+
+    Raises:
+        StoreMismatchError: not the same for all.
+    """
+    stores = [store_path(receipt) for receipt in receipts]
+    found = [_about_encoder(read_attributes(path)) for path in stores]
+    for path, have in zip(stores, found, strict=True):
+        if have != found[0]:
+            raise StoreMismatchError(path, f"made with {have}, but {stores[0]} with {found[0]}; run `extract` again")
+    return dict(found[0])
+
+
+def _about_encoder(attributes: Mapping[str, object]) -> dict[str, object]:
+    return {key: attributes[key] for key in ENCODER_KEYS}

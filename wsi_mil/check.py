@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wsi_mil.cohort import Sheet, read_sheet, row_json
-from wsi_mil.config import Config, Encoder, Heatmap, nearest, parse_settings
+from wsi_mil.config import MHIM, TEACHERS, Config, Encoder, Heatmap, methods_of, nearest, parse_settings
 from wsi_mil.encoders import name_faults, weights_hash
 from wsi_mil.errors import ConfigError, StoreError
-from wsi_mil.records import Role, SlideRow
-from wsi_mil.splits import draw_splits, n_folds, read_splits, split_faults
+from wsi_mil.records import SlideRow
+from wsi_mil.splits import Splits, draw_splits, missing_classes, mixed_patients, n_folds, read_splits, split_faults
 from wsi_mil.store import read_receipt
 
 
@@ -36,6 +36,7 @@ class Plan:
             "config": self.config.model_dump(mode="json"),
             "slides": [{**row_json(row), **_annotation_hash(row)} for row in self.rows],
             "n_folds": self.n_folds,
+            "methods": {entry: list(methods_of(self.config, entry)) for entry in self.config.models},
             "weights": {name: weights_hash(e.encoder, e.weights) for name, e in self.config.encoders.items()},
         }
 
@@ -63,6 +64,7 @@ def check(values: Mapping[str, object]) -> Plan:
     sheet = read_sheet(config.cohort, config.classes, needs_file=lambda slide_id: not _is_tiled(slide_id, config))
     faults += _reference_faults(config) + list(sheet.faults)
     if not sheet.faults:
+        faults += mixed_patients(sheet.rows) if config.bag == "patient" else []
         faults += _split_faults(config, sheet)
     if faults:
         raise ConfigError(faults)
@@ -83,6 +85,7 @@ def _reference_faults(config: Config) -> list[str]:
         if encoder.tiling not in config.tilings:
             faults.append(f"encoders.{entry}.tiling: no tiling {encoder.tiling!r}{nearest(encoder.tiling, list(config.tilings))}")
         faults += name_faults(entry, encoder.encoder, encoder.weights)
+    faults += _model_faults(config)
     if config.trained is not None and config.trained.resolve() == config.results.resolve():
         faults.append("trained: must be another folder than results, or its splits and models would be overwritten")
     if config.heatmap.colormap != Heatmap().colormap:
@@ -90,6 +93,29 @@ def _reference_faults(config: Config) -> list[str]:
     if config.splits is not None and config.trained is not None:
         faults.append("splits: cannot stand beside trained, which brings its own splits")
     return faults
+
+
+def _model_faults(config: Config) -> list[str]:
+    """Bases that are not there or cannot teach, and methods that no model offers."""
+    faults = []
+    for entry, settings in config.models.items():
+        if isinstance(settings, MHIM):
+            faults += _base_faults(config, f"models.{entry}.base", settings.base)
+    if faults:
+        return faults
+    return [
+        f"explain.methods: {method} is offered by none of the models {', '.join(config.models)}"
+        for method in config.explain.methods
+        if not any(method in methods_of(config, entry) for entry in config.models)
+    ]
+
+
+def _base_faults(config: Config, key: str, base: str) -> list[str]:
+    teachers = [name for name, settings in config.models.items() if settings.model in TEACHERS]
+    if base not in config.models:
+        return [f"{key}: no entry {base!r} in models{nearest(base, teachers)}"]
+    kind = config.models[base].model
+    return [] if kind in TEACHERS else [f"{key}: {base!r} is {kind}, but mhim stands on {', '.join(TEACHERS)}"]
 
 
 def _colormap_faults(name: str) -> list[str]:
@@ -114,10 +140,15 @@ def _split_faults(config: Config, sheet: Sheet) -> list[str]:
     faults = split_faults(labelled, config.classes, config.split)
     if not faults:
         try:
-            draw_splits(labelled, config.classes, config.split)
+            splits = draw_splits(labelled, config.classes, config.split)
         except ValueError as error:
-            faults.append(f"split: these slides cannot be split ({error})")
+            return [f"split: these slides cannot be split ({error})"]
+        faults = _class_faults(splits, config)
     return faults
+
+
+def _class_faults(splits: Splits, config: Config) -> list[str]:
+    return [fault for fold in range(splits.n_folds) for fault in missing_classes(splits, fold, config.classes, config.protocol)]
 
 
 def _frozen_faults(config: Config, sheet: Sheet, frozen: Path) -> list[str]:
@@ -132,10 +163,7 @@ def _frozen_faults(config: Config, sheet: Sheet, frozen: Path) -> list[str]:
         for name, have in (("label", splits.labels), ("patient_id", splits.patients))
         if row.slide_id in have and have[row.slide_id] != getattr(row, name)
     ]
-    parts = [(fold, role) for fold in range(splits.n_folds) for role in (Role.TRAIN, Role.VAL)]
-    return faults + [
-        f"splits: {frozen}: fold {fold} has no {role} slide" for fold, role in parts if not splits.slides(fold, role)
-    ]
+    return faults + _class_faults(splits, config)
 
 
 def _trained_faults(config: Config, trained: Path) -> list[str]:
@@ -170,6 +198,8 @@ def _card_faults(config: Config, path: Path, encoder: Encoder) -> list[str]:
         for key, value in wanted.items()
         if card["encoder"][key] != value
     ]
+    if card.get("unit") != config.bag:
+        faults.append(f"trained: {path} was trained on bags of a {card.get('unit')}, here bag is {config.bag}")
     if card["classes"] != list(config.classes):
         faults.append(f"trained: {path} was trained on classes {card['classes']}, here they are {list(config.classes)}")
     return faults
@@ -187,6 +217,14 @@ def _warnings(config: Config, sheet: Sheet) -> list[str]:
     found = [
         f"slide {row.slide_id}: {row.path} is gone; what was made from it is used" for row in sheet.rows if not row.path.is_file()
     ]
+    found += [
+        f"models.{entry}: does not offer {method}, which is left out for it"
+        for entry in config.models
+        for method in config.explain.methods
+        if method not in methods_of(config, entry)
+    ]
+    if config.protocol == "as_published":
+        found.append("protocol as_published: epoch and threshold are chosen on the test fold, so figures are optimistic")
     if config.splits is not None:
         known = read_splits(config.splits).patients
         missing = [row.slide_id for row in sheet.rows if row.label and row.slide_id not in known]

@@ -1,13 +1,15 @@
 """Model ↔ safetensors and JSON: a folder that rebuilds the model by itself."""
 
-from dataclasses import asdict, dataclass
+import hashlib
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from wsi_mil.config import Model, parse_model
-from wsi_mil.errors import StoreMismatchError
+from wsi_mil.config import BagUnit, BaseModelSettings, Model, Protocol, parse_base, parse_model
+from wsi_mil.errors import ConfigError, StoreError, StoreMismatchError
 from wsi_mil.models import MILModel, create_model
 from wsi_mil.store import read_receipt, write_receipt
 
@@ -20,23 +22,46 @@ class ModelCard:
 
     Attributes:
         settings: the entry of `models`.
+        architecture: what is rebuilt: the same, but for MHIM the settings of its base, whose student this is.
         classes: class names in the order of the logits.
         feature_dim: length of the features it takes.
         encoder: what made the features: name, weights' hash, mpp, tile_px.
-        threshold: on the positive class's probability (two classes), else None.
         fold: which fold's training part it saw.
+        unit: whether it was trained on bags of a slide or of a patient.
+        protocol: "as_published" where epoch and threshold were chosen on the test part.
+        trained_on: fingerprint of all slides' roles and labels in that fold.
+        threshold: on the positive class's probability (two classes), else None.
         epoch: the epoch that was kept, from 1.
-        validation: figures on the inner validation part.
+        validation: figures on the part that chose the epoch.
     """
 
     settings: Model
+    architecture: BaseModelSettings
     classes: tuple[str, ...]
     feature_dim: int
     encoder: dict[str, object]
-    threshold: float | None
     fold: int
-    epoch: int
-    validation: dict[str, float]
+    unit: BagUnit
+    protocol: Protocol
+    trained_on: str
+    threshold: float | None = None
+    epoch: int = 0
+    validation: dict[str, float] = field(default_factory=dict)
+
+    def finished(self, *, threshold: float | None, epoch: int, validation: dict[str, float]) -> "ModelCard":
+        """The same after training."""
+        return replace(self, threshold=threshold, epoch=epoch, validation=validation)
+
+    def refuse_as_base_of(self, other: "ModelCard", path: Path) -> None:
+        """Raise StoreMismatchError where a model of `other` must not be taught by this one, which lies at `path`."""
+        names = ("classes", "feature_dim", "encoder", "fold", "unit", "protocol", "trained_on")
+        differing = [
+            f"{name} {getattr(self, name)!r}, here {getattr(other, name)!r}"
+            for name in names
+            if getattr(self, name) != getattr(other, name)
+        ]
+        if differing:
+            raise StoreMismatchError(path, f"this base was trained on something else: {'; '.join(differing)}; train it again")
 
 
 def write_checkpoint(folder: Path, model: MILModel, card: ModelCard) -> None:
@@ -45,18 +70,55 @@ def write_checkpoint(folder: Path, model: MILModel, card: ModelCard) -> None:
     part = folder / f".{WEIGHTS}.part"
     save_file({name: value.cpu().contiguous() for name, value in model.state_dict().items()}, part)
     part.replace(folder / WEIGHTS)
-    write_receipt(folder / CONFIG, {**asdict(card), "settings": card.settings.model_dump(mode="json")})
+    settings = {name: getattr(card, name).model_dump(mode="json") for name in ("settings", "architecture")}
+    write_receipt(folder / CONFIG, {**asdict(card), **settings})
 
 
 def read_checkpoint(folder: Path, device: torch.device) -> tuple[MILModel, ModelCard]:
-    """A trained model in eval mode, its parameters frozen, and its card."""
-    content = read_receipt(folder / CONFIG)
-    content["settings"] = parse_model(content["settings"], where=f"{folder / CONFIG}: ")
-    card = ModelCard(**{**content, "classes": tuple(content["classes"])})
-    model = create_model(card.settings, feature_dim=card.feature_dim, n_classes=len(card.classes))
-    model.load_state_dict(load_file(folder / WEIGHTS))
+    """A trained model in eval mode, its parameters frozen, and its card.
+
+    Raises:
+        StoreError: no checkpoint, or one of another version.
+        StoreMismatchError: weights of another model or size.
+    """
+    card = read_card(folder)
+    model = create_model(card.architecture, feature_dim=card.feature_dim, n_classes=len(card.classes))
+    try:
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    except (OSError, SafetensorError) as error:
+        raise StoreError(folder / WEIGHTS, f"no readable weights ({error}); train it again") from error
+    except RuntimeError as error:
+        reason = f"weights of another model or size than {folder / CONFIG} says ({_shortened(error)}); train it again"
+        raise StoreMismatchError(folder / WEIGHTS, reason) from error
     model.requires_grad_(False)
     return model.eval().to(device), card
+
+
+def read_card(folder: Path) -> ModelCard:
+    """What a checkpoint says of itself.
+
+    Raises:
+        StoreError: no card, or one of another version.
+    """
+    path = folder / CONFIG
+    content = read_receipt(path)
+    try:
+        content["settings"] = parse_model(content["settings"], where=f"{path}: ")
+        content["architecture"] = parse_base(content["architecture"], where=f"{path}: ")
+        return ModelCard(**{**content, "classes": tuple(content["classes"])})
+    except (ConfigError, KeyError, TypeError) as error:
+        raise StoreError(path, f"not the card of a model of this version ({error}); train it again") from error
+
+
+def file_hash(folder: Path) -> str:
+    """sha256 of a checkpoint's weights."""
+    return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+
+
+def _shortened(error: RuntimeError) -> str:
+    """The first two of torch's lines about tensors that do not fit."""
+    lines = [line.strip() for line in str(error).splitlines()[1:3]]
+    return " ".join(lines)
 
 
 def refuse_other_encoder(card: ModelCard, features: dict[str, object], path: Path) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from wsi_mil.records import SlideRow
 
 USER_FAULT = 2
+BYTES_OF_A_GB = 10**9
 
 app = typer.Typer(
     name="wsi-mil",
@@ -35,6 +36,7 @@ Threads = Annotated[int, typer.Option(min=1, help="threads that this command may
 Device = Annotated[str, typer.Option(envvar="WSI_MIL_DEVICE", help="auto, cpu, cuda, cuda:N or mps")]
 Sheet = Annotated[Path, typer.Option(help="the cohort sheet")]
 Classes = Annotated[str, typer.Option(help="class names in order, as a JSON list")]
+Bag = Annotated[str, typer.Option(help="slide, or patient: all slides of a patient are one bag")]
 
 
 @app.callback(invoke_without_command=True)
@@ -176,19 +178,26 @@ def train(
     classes: Classes,
     settings: SettingsJson,
     model: Annotated[Path, typer.Option(help="folder for model.safetensors, config.json and history.csv")],
+    base: Annotated[Optional[Path], typer.Option(help="mhim: folder of its trained base on the same fold")] = None,
+    bag: Bag = "slide",
+    protocol: Annotated[
+        str, typer.Option(help="held_out, or as_published: the test part chooses epoch and threshold, and all outputs say so")
+    ] = "held_out",
+    keep_gb: Annotated[float, typer.Option(min=0, help="features kept in memory; what is beyond is read in every epoch")] = 4.0,
     threads: Threads = 1,
     device: Device = "auto",
 ) -> None:
-    """Train one model on one fold."""
+    """Train one model on one fold; a killed run goes on at its last epoch."""
     limit_threads(threads)
-    from wsi_mil.config import parse_model
+    from wsi_mil.config import parse_bag, parse_model, parse_protocol
     from wsi_mil.devices import create_device, set_threads
     from wsi_mil.splits import read_splits
-    from wsi_mil.train import train_fold
+    from wsi_mil.train import Fold, train_fold
 
     set_threads(threads)
-    parsed = parse_model(json.loads(settings))
-    train_fold(read_splits(splits), fold, features, parsed, _classes(classes), model, create_device(device))
+    part = Fold(read_splits(splits), fold, features, _classes(classes), unit=parse_bag(bag), protocol=parse_protocol(protocol))
+    where = create_device(device)
+    train_fold(part, parse_model(json.loads(settings)), model, where, base=base, keep_bytes=round(keep_gb * BYTES_OF_A_GB))
 
 
 @app.command()
@@ -203,6 +212,7 @@ def predict(
     predictions: Annotated[Path, typer.Option(help="table to write")],
     metrics: Annotated[Path, typer.Option(help="figures to write")],
     include_train: Annotated[bool, typer.Option(help="predict training slides of a fixed split too")] = False,
+    bag: Bag = "slide",
     threads: Threads = 1,
     device: Device = "auto",
 ) -> None:
@@ -215,10 +225,10 @@ def predict(
 
     names, placed, usable = _classes(classes), read_splits(splits), ok_ids(read_status(status))
     rows = [row for row in _rows(sheet, classes) if row.slide_id in usable]
-    ensemble = _ensemble(models, placed.n_folds, names, threads=threads, device=device)
+    ensemble = _ensemble(models, placed.n_folds, names, bag=bag, threads=threads, device=device)
     predicted = predict_cohort(rows, placed, features, ensemble, include_train=include_train)
-    write_predictions(predictions, predicted, names)
-    write_metrics(metrics, predicted, names, parse_settings(Predict, json.loads(settings)))
+    write_predictions(predictions, predicted, names, ensemble.protocol)
+    write_metrics(metrics, predicted, names, parse_settings(Predict, json.loads(settings)), ensemble.protocol)
 
 
 @app.command()
@@ -230,6 +240,8 @@ def explain(
     models: Annotated[Path, typer.Option(help="folder with a folder for each fold")],
     settings: SettingsJson,
     receipt: Receipt,
+    bag: Bag = "slide",
+    bag_slides: Annotated[str, typer.Option(help="slides of its bag, as a JSON list; their receipts lie beside")] = "",
     threads: Threads = 1,
     device: Device = "auto",
 ) -> None:
@@ -240,8 +252,9 @@ def explain(
     from wsi_mil.splits import read_splits
 
     placed = read_splits(splits)
-    ensemble = _ensemble(models, placed.n_folds, _classes(classes), threads=threads, device=device)
-    explain_slide(_row(row), features, placed, ensemble, parse_settings(Explain, json.loads(settings)), receipt)
+    ensemble = _ensemble(models, placed.n_folds, _classes(classes), bag=bag, threads=threads, device=device)
+    members = [features.with_name(f"{slide}.json") for slide in json.loads(bag_slides)] if bag_slides else [features]
+    explain_slide(_row(row), members, placed, ensemble, parse_settings(Explain, json.loads(settings)), receipt)
 
 
 @app.command()
@@ -334,9 +347,10 @@ def _row(text: str, *, path: Path = Path()) -> "SlideRow":
     return row_from_json(json.loads(text), path=path)
 
 
-def _ensemble(models: Path, n_folds: int, classes: tuple[str, ...], *, threads: int, device: str) -> "Ensemble":
+def _ensemble(models: Path, n_folds: int, classes: tuple[str, ...], *, bag: str, threads: int, device: str) -> "Ensemble":
+    from wsi_mil.config import parse_bag
     from wsi_mil.devices import create_device, set_threads
     from wsi_mil.ensemble import Ensemble
 
     set_threads(threads)
-    return Ensemble(models, n_folds, classes, create_device(device))
+    return Ensemble(models, n_folds, classes, create_device(device), unit=parse_bag(bag))

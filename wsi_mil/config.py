@@ -6,6 +6,7 @@ Unknown keys are refused with the nearest known one. `config.yaml` shows the sam
 
 import difflib
 import types
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 
@@ -292,7 +293,7 @@ class SparseInversion(Settings):
 class Explain(Settings):
     """Which scores each instance gets."""
 
-    methods: tuple[Method, ...] = Field(("attention", "sparse_inversion"), min_length=1, description="each gets a heatmap")
+    methods: tuple[Method, ...] = Field(("attention", "sparse_inversion"), description="each gets a heatmap; [] for none")
     include_train: bool = Field(False, description="with a fixed split: show training slides too, stamped so")
     sparse_inversion: SparseInversion = SparseInversion()
 
@@ -372,12 +373,41 @@ def parse_base(values: object, *, where: str = "") -> BaseModelSettings:
     return parsed
 
 
+def parse_bag(value: str) -> BagUnit:
+    """What one bag holds. Raises ConfigError."""
+    unit: BagUnit = _parse(BagUnit, value, "bag: ")
+    return unit
+
+
+def parse_protocol(value: str) -> Protocol:
+    """What chooses epoch and threshold. Raises ConfigError."""
+    protocol: Protocol = _parse(Protocol, value, "protocol: ")
+    return protocol
+
+
 def _parse(kind: Any, values: object, where: str) -> Any:
     try:
         return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
         errors = [dict(e) for e in error.errors()]
         raise ConfigError([where + _fault(kind, e) for e in errors if not _follows(e, errors)]) from error
+
+
+def offered(method: Method, offers: tuple[Offer, ...]) -> bool:
+    """Whether a method can be read off a model that says `offers` about its instances."""
+    return "attention" in offers if method == "attention" else "attention" in offers or "evidence" in offers
+
+
+def offers_of(models: Mapping[str, Model], entry: str) -> tuple[Offer, ...]:
+    """What an entry of `models` says about its instances; MHIM what its base says."""
+    settings = models[entry]
+    return offers_of(models, settings.base) if isinstance(settings, MHIM) else settings.offers
+
+
+def methods_of(config: Config, entry: str) -> tuple[Method, ...]:
+    """Those of `explain.methods` that a model entry offers."""
+    offers = offers_of(config.models, entry)
+    return tuple(method for method in config.explain.methods if offered(method, offers))
 
 
 def nearest(name: str, known: list[str]) -> str:

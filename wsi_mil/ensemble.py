@@ -1,5 +1,6 @@
 """The trained folds of one model, and what those that may speak for a slide say about it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -7,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from wsi_mil.bags import bag_tensor
+from wsi_mil.bags import bag_tensor, read_bag_of
 from wsi_mil.checkpoints import ModelCard, read_checkpoint, refuse_other_encoder
+from wsi_mil.config import BagUnit, Protocol
 from wsi_mil.errors import StoreMismatchError
 from wsi_mil.metrics import predicted_class
 from wsi_mil.models import MILModel
 from wsi_mil.records import Bag, SlidePrediction
-from wsi_mil.store import read_attributes, read_bag, store_path
+from wsi_mil.store import read_attributes, store_path
 
 
 @dataclass(frozen=True)
@@ -25,17 +27,21 @@ class FoldModel:
 
 
 class Ensemble:
-    """Every fold of one model entry on one encoder entry."""
+    """Every fold of one model entry on one encoder entry.
 
-    def __init__(self, folder: Path, n_folds: int, classes: tuple[str, ...], device: torch.device):
-        self.folder, self.n_folds, self.classes, self.device = folder, n_folds, classes, device
+    Attributes:
+        unit: whether a bag is a slide or a patient.
+    """
+
+    def __init__(self, folder: Path, n_folds: int, classes: tuple[str, ...], device: torch.device, *, unit: BagUnit = "slide"):
+        self.folder, self.n_folds, self.classes, self.device, self.unit = folder, n_folds, classes, device, unit
 
     @cached_property
     def folds(self) -> list[FoldModel]:
         """The models, fold by fold.
 
         Raises:
-            StoreMismatchError: trained on other classes, or on the same in another order.
+            StoreMismatchError: trained on other classes, on the same in another order, or on bags of another kind.
         """
         loaded = []
         for fold in range(self.n_folds):
@@ -43,21 +49,42 @@ class Ensemble:
             model, card = read_checkpoint(path, self.device)
             if card.classes != self.classes:
                 raise StoreMismatchError(path, f"trained on classes {list(card.classes)}, asked for {list(self.classes)}")
+            if card.unit != self.unit:
+                raise StoreMismatchError(path, f"trained on bags of a {card.unit}, asked for bags of a {self.unit}")
             loaded.append(FoldModel(model, card))
         return loaded
 
-    def read_bag(self, receipt: Path) -> Bag:
-        """A slide's bag, which must have been made as those the models were trained on."""
-        path = store_path(receipt)
-        refuse_other_encoder(self.folds[0].card, read_attributes(path), path)
-        return read_bag(receipt)
+    @property
+    def protocol(self) -> Protocol:
+        """How epoch and threshold were chosen."""
+        return self.folds[0].card.protocol
+
+    def read_bag(self, bag_id: str, receipts: Sequence[Path]) -> Bag:
+        """The bag of one or more slides, which must have been made as those the models were trained on.
+
+        Raises:
+            StoreMismatchError: made otherwise.
+            EmptyBagError: not one valid tile.
+        """
+        for receipt in receipts:
+            path = store_path(receipt)
+            refuse_other_encoder(self.folds[0].card, read_attributes(path), path)
+        return read_bag_of(bag_id, receipts)
 
     @torch.inference_mode()
     def predict(self, bag: Bag, folds: tuple[int, ...]) -> SlidePrediction:
-        """Mean over `folds` of probabilities and thresholds, and the class that follows."""
+        """What each of `folds` says, their mean of probabilities and thresholds, and the class that follows."""
         chosen = [self.folds[fold] for fold in folds]
         logits = torch.cat([member.model(bag_tensor(bag, member.model)).logits for member in chosen])
-        probs = torch.softmax(logits.double(), dim=1).mean(dim=0).cpu().numpy()
+        each = torch.softmax(logits.double(), dim=1).cpu().numpy()
+        probs = each.mean(axis=0)
         thresholds = [member.card.threshold for member in chosen if member.card.threshold is not None]
         threshold = float(np.mean(thresholds)) if thresholds else None
-        return SlidePrediction(folds, tuple(float(p) for p in probs), threshold, predicted_class(probs, threshold))
+        return SlidePrediction(
+            folds=folds,
+            probs=tuple(float(p) for p in probs),
+            threshold=threshold,
+            predicted=predicted_class(probs, threshold),
+            probs_of_fold=tuple(tuple(float(p) for p in row) for row in each),
+            predicted_of_fold=tuple(predicted_class(row, m.card.threshold) for row, m in zip(each, chosen, strict=True)),
+        )

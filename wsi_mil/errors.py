@@ -8,6 +8,8 @@ WsiMilError
 │  │  ├─ SlideReadError   opened, but these pixels cannot be read
 │  │  └─ MissingMppError  no resolution; names the column that supplies it
 │  └─ AnnotationError     .path; not GeoJSON or ASAP XML with polygons
+├─ EmptyBagError          .slide_id; a bag without instances
+├─ DivergedError          .epoch, .bag; training ran into a loss that is no number
 ├─ MissingFileError       .path; a fault of the machine or the sheet, so not a status
 └─ StoreError             .path
    ├─ IncompleteStoreError not all of its shards are on disk
@@ -64,6 +66,31 @@ class AnnotationError(_PathError, DataError):
 
 class MissingFileError(_PathError, FileNotFoundError):
     """A slide file that is not there: perhaps its disk is not, so it must not become a lasting status."""
+
+
+class EmptyBagError(WsiMilError):
+    """A bag without instances."""
+
+    def __init__(self, slide_id: str):
+        self.slide_id = slide_id
+        super().__init__(
+            f"{slide_id}: a bag without instances (no tile could be read); take it out of the sheet or extract again"
+        )
+
+
+class DivergedError(WsiMilError):
+    """A training loss that is not finite."""
+
+    def __init__(self, *, epoch: int, bag: str, features_are_finite: bool):
+        self.epoch, self.bag = epoch, bag
+        mend = (
+            "a lower `lr`, or precision float32, may mend it"
+            if features_are_finite
+            else "its features are not finite: run `extract` again for it"
+        )
+        super().__init__(
+            f"the loss is not finite in epoch {epoch} on bag {bag!r}; {mend}. The state after epoch {epoch - 1} is kept"
+        )
 
 
 class StoreError(_PathError):

@@ -7,19 +7,24 @@ from pathlib import Path
 import numpy as np
 
 from wsi_mil.cohort import write_table
-from wsi_mil.config import Predict
+from wsi_mil.config import Predict, Protocol
 from wsi_mil.ensemble import Ensemble
-from wsi_mil.metrics import accuracies, auroc, patient_bootstrap
+from wsi_mil.figures import FoldPart, cohort_figures
 from wsi_mil.records import Role, SlidePrediction, SlideRow
-from wsi_mil.splits import Placement, Splits
+from wsi_mil.splits import Placement, Splits, bag_members
 from wsi_mil.store import write_receipt
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """A slide with its prediction and where that came from."""
+    """A slide with its prediction and where that came from.
+
+    Attributes:
+        bag_id: of the bag it was predicted in: itself, or its patient's slides together.
+    """
 
     row: SlideRow
+    bag_id: str
     placement: Placement
     prediction: SlidePrediction
 
@@ -32,54 +37,70 @@ class Predicted:
 def predict_cohort(
     rows: Iterable[SlideRow], splits: Splits, features: Path, ensemble: Ensemble, *, include_train: bool
 ) -> list[Predicted]:
-    """Predict the slides of `rows` that may be shown, in order, each by the folds that may speak for it."""
-    found = []
-    for row in rows:
-        placement = splits.placed(row.slide_id, row.patient_id)
+    """Predict the slides of `rows` that may be shown, bag by bag, each by the folds that may speak for it."""
+    found, splits = [], splits.seen_under(ensemble.protocol)
+    for bag_id, members in bag_members(rows, ensemble.unit).items():
+        placement = splits.placed(members[0].slide_id, members[0].patient_id)
         if placement.is_shown(include_train=include_train):
-            bag = ensemble.read_bag(features / f"{row.slide_id}.json")
-            found.append(Predicted(row, placement, ensemble.predict(bag, placement.folds)))
+            bag = ensemble.read_bag(bag_id, [features / f"{row.slide_id}.json" for row in members])
+            prediction = ensemble.predict(bag, placement.folds)
+            found += [Predicted(row, bag_id, placement, prediction) for row in members]
     return found
 
 
-def write_predictions(path: Path, predicted: list[Predicted], classes: tuple[str, ...]) -> None:
-    """Write the table: `fold` is the one that held the slide out, or "mean" of all for a new patient."""
-    columns = ["slide_id", "patient_id", "label", "fold", "role", *(f"prob_{name}" for name in classes), "threshold", "predicted"]
+def write_predictions(path: Path, predicted: list[Predicted], classes: tuple[str, ...], protocol: Protocol) -> None:
+    """Write the table: `fold` is the one that held the slide out (or the ones), or "mean" of all for a new patient."""
+    probs = [f"prob_{name}" for name in classes]
+    columns = ["slide_id", "patient_id", "label", "fold", "role", *probs, "threshold", "predicted", "bag", "protocol"]
     table = [
         [
             item.row.slide_id,
             item.row.patient_id,
             item.row.label,
-            item.placement.folds[0] if len(item.placement.folds) == 1 else "mean",
+            "mean" if item.placement.role is None else " ".join(map(str, item.placement.folds)),
             item.placement.role or "",
             *(f"{p:.6f}" for p in item.prediction.probs),
             "" if item.prediction.threshold is None else f"{item.prediction.threshold:.6f}",
             classes[item.prediction.predicted],
+            item.bag_id,
+            protocol,
         ]
         for item in predicted
     ]
     write_table(path, columns, table)
 
 
-def write_metrics(path: Path, predicted: list[Predicted], classes: tuple[str, ...], settings: Predict) -> None:
-    """Write the figures over labelled slides that the models never saw; null where there is nothing to count."""
-    counted = [item for item in predicted if item.counts]
-    content: dict[str, object] = {"classes": list(classes), "n_slides": len(counted)}
+def write_metrics(
+    path: Path, predicted: list[Predicted], classes: tuple[str, ...], settings: Predict, protocol: Protocol
+) -> None:
+    """Write the figures over labelled bags that the models never saw; null where there is nothing to count."""
+    counted = list({item.bag_id: item for item in predicted if item.counts}.values())
+    content: dict[str, object] = {"classes": list(classes), "protocol": protocol, "n_slides": len(counted)}
     if counted:
         truth = np.array([classes.index(item.row.label) for item in counted])
-        probs = np.array([item.prediction.probs for item in counted])
-        patients = [item.row.patient_id for item in counted]
-        content |= {
-            "n_patients": len(set(patients)),
-            "n_of_class": {name: int((truth == i).sum()) for i, name in enumerate(classes)},
-            "auroc": auroc(truth, probs),
-            "auroc_ci95": patient_bootstrap(truth, probs, patients, draws=settings.bootstrap),
-            "auroc_of_fold": _by_fold(counted, truth, probs),
-            **accuracies(truth, np.array([item.prediction.predicted for item in counted]), len(classes)),
-        }
+        content |= cohort_figures(
+            truth,
+            np.array([item.prediction.probs for item in counted]),
+            np.array([item.prediction.predicted for item in counted]),
+            [item.row.patient_id for item in counted],
+            _parts(counted, truth),
+            classes=classes,
+            draws=settings.bootstrap,
+        )
     write_receipt(path, content)
 
 
-def _by_fold(counted: list[Predicted], truth: np.ndarray, probs: np.ndarray) -> dict[str, float]:
-    folds = np.array([",".join(map(str, item.placement.folds)) for item in counted])
-    return {fold: auroc(truth[folds == fold], probs[folds == fold]) for fold in sorted(set(folds))}
+def _parts(counted: list[Predicted], truth: np.ndarray) -> list[FoldPart]:
+    """Each fold's model on the bags that it held out; none for new patients, of whom every fold speaks."""
+    held_out = [
+        (fold, i, item.prediction.probs_of_fold[k], item.prediction.predicted_of_fold[k])
+        for i, item in enumerate(counted)
+        if item.placement.role is Role.TEST
+        for k, fold in enumerate(item.placement.folds)
+    ]
+    parts = []
+    for number in sorted({fold for fold, *_ in held_out}):
+        own = [entry for entry in held_out if entry[0] == number]
+        rows = [i for _, i, _, _ in own]
+        parts.append(FoldPart(number, truth[rows], np.array([p for *_, p, _ in own]), np.array([c for *_, c in own])))
+    return parts

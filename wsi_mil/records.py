@@ -1,6 +1,6 @@
 """The frozen records that travel between stages."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -83,7 +83,7 @@ class InstanceScores:
     Attributes:
         values: float32 `(n,)` in the order of the bag's `coords`; all NaN where there is nothing to show.
         kind: what the numbers are, in words.
-        unit: "share" (sums to 1 over the slide) or "log_odds" (of the class shown).
+        unit: "share" (sums to 1 over the bag) or "log_odds" (of the class shown).
         comparable: whether values of different slides may be compared.
         reason: why there is nothing to show, or "".
         log: figures about how the scores came about, for the receipt.
@@ -97,6 +97,10 @@ class InstanceScores:
     reason: str = ""
     log: dict[str, object] = field(default_factory=dict)
 
+    def of_rows(self, rows: slice) -> "InstanceScores":
+        """The scores of some of the instances."""
+        return replace(self, values=self.values[rows])
+
 
 @dataclass(frozen=True)
 class SlidePrediction:
@@ -104,12 +108,16 @@ class SlidePrediction:
 
     Attributes:
         folds: folds whose models were averaged.
-        probs: probability of each class.
+        probs: probability of each class, mean over folds.
         threshold: on the positive class's probability (two classes), else None.
         predicted: index of the predicted class.
+        probs_of_fold: probabilities by each of `folds` alone.
+        predicted_of_fold: the class that each of them predicts by its own threshold.
     """
 
     folds: tuple[int, ...]
     probs: tuple[float, ...]
     threshold: float | None
     predicted: int
+    probs_of_fold: tuple[tuple[float, ...], ...]
+    predicted_of_fold: tuple[int, ...]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from wsi_mil.cohort import read_table, write_table
-from wsi_mil.config import Split
+from wsi_mil.config import BagUnit, Protocol, Split
 from wsi_mil.errors import ConfigError, StoreError
 from wsi_mil.records import Role, SlideRow
 
@@ -38,6 +38,21 @@ class Splits:
     def slides(self, fold: int, role: Role) -> list[str]:
         """The slides that `fold` uses for `role`, sorted."""
         return sorted(slide_id for slide_id, have in self.roles[fold].items() if have is role)
+
+    def bags(self, fold: int, roles: tuple[Role, ...], unit: BagUnit) -> dict[str, list[str]]:
+        """Slides of each bag that `fold` uses for `roles`, all sorted; a bag is named by its slide or patient."""
+        found: dict[str, list[str]] = {}
+        for slide_id in sorted(s for role in roles for s in self.slides(fold, role)):
+            found.setdefault(slide_id if unit == "slide" else self.patients[slide_id], []).append(slide_id)
+        return dict(sorted(found.items()))
+
+    def seen_under(self, protocol: Protocol) -> "Splits":
+        """The roles that slides really had: as published, the validation part was fitted on too."""
+        if protocol == "held_out":
+            return self
+        fitted = dict.fromkeys(Role, Role.TEST) | dict.fromkeys((Role.TRAIN, Role.VAL), Role.TRAIN)
+        roles = tuple({slide: fitted[role] for slide, role in of_fold.items()} for of_fold in self.roles)
+        return Splits(self.patients, self.labels, roles)
 
     def restricted(self, slide_ids: set[str]) -> "Splits":
         """The same without other slides.
@@ -86,6 +101,60 @@ class Placement:
         return self.role is not Role.TRAIN or include_train
 
 
+def parts_of(protocol: Protocol) -> tuple[tuple[Role, ...], tuple[Role, ...]]:
+    """Roles that are fitted on, and roles that choose epoch and threshold.
+
+    As published by most papers of the field, the test fold itself chooses: figures are optimistic, and stamped.
+    """
+    if protocol == "as_published":
+        return (Role.TRAIN, Role.VAL), (Role.TEST,)
+    return (Role.TRAIN,), (Role.VAL,)
+
+
+def missing_classes(splits: Splits, fold: int, classes: tuple[str, ...], protocol: Protocol) -> list[str]:
+    """Faults: classes that the fitted or the choosing part of a fold does not have."""
+    faults = []
+    for roles in parts_of(protocol):
+        have = {splits.labels[s] for role in roles for s in splits.slides(fold, role)}
+        missing = [name for name in classes if name not in have]
+        if missing:
+            part = " and ".join(roles)
+            faults.append(
+                f"splits: fold {fold} has no {part} slide of class {', '.join(map(repr, missing))}; every class is needed there"
+            )
+    return faults
+
+
+def mixed_patients(rows: Iterable[SlideRow]) -> list[str]:
+    """Faults: patients whose slides have different labels, which cannot be one bag."""
+    labels: dict[str, dict[str, str]] = {}
+    for row in rows:
+        if row.label:
+            labels.setdefault(row.patient_id, {}).setdefault(row.label, row.slide_id)
+    return [
+        f"bag: patient needs one label a patient, but patient {patient} has "
+        + ", ".join(f"{label!r} (slide {slide})" for label, slide in found.items())
+        for patient, found in labels.items()
+        if len(found) > 1
+    ]
+
+
+def bag_members(rows: Iterable[SlideRow], unit: BagUnit) -> dict[str, list[SlideRow]]:
+    """Rows that are predicted together, sorted by slide; unlabelled slides of a labelled patient are a bag of their own.
+
+    So a new unlabelled slide changes neither what the patient's others are predicted nor any figure.
+    """
+    rows = sorted(rows, key=lambda row: row.slide_id)
+    if unit == "slide":
+        return {row.slide_id: [row] for row in rows}
+    labelled = {row.patient_id for row in rows if row.label}
+    found: dict[str, list[SlideRow]] = {}
+    for row in rows:
+        own = row.label or row.patient_id not in labelled
+        found.setdefault(row.patient_id if own else f"{row.patient_id} (no label)", []).append(row)
+    return found
+
+
 def draw_splits(rows: Iterable[SlideRow], classes: tuple[str, ...], settings: Split, *, folds: Sequence[str] = ()) -> Splits:
     """Folds of labelled slides.
 
@@ -125,7 +194,7 @@ def fold_names(rows: Iterable[SlideRow]) -> list[str]:
 def n_folds(rows: Iterable[SlideRow], settings: Split) -> int:
     """How many models are trained for each encoder and model entry."""
     rows = [row for row in rows if row.label]
-    return 1 if any(row.split for row in rows) else len(fold_names(rows)) or settings.folds
+    return 1 if any(row.split for row in rows) else len(fold_names(rows)) or settings.folds * settings.repeats
 
 
 def split_faults(rows: list[SlideRow], classes: tuple[str, ...], settings: Split) -> list[str]:
@@ -194,15 +263,15 @@ def _patient_classes(rows: list[SlideRow], classes: tuple[str, ...]) -> dict[str
 
 
 def _parts(rows: list[SlideRow], patient_class: dict[str, int], settings: Split, by_hand: Sequence[str]) -> list[set[str]]:
-    """Patients held out by each fold."""
+    """Patients held out by each fold; drawn folds come `repeats` times, each from a seed of its own."""
     names = by_hand or fold_names(rows)
     if names:
         return [{row.patient_id for row in rows if row.fold == name} for name in names]
     from sklearn.model_selection import StratifiedKFold  # half a second that reading splits need not cost
 
     patients, labels = list(patient_class), list(patient_class.values())
-    folds = StratifiedKFold(settings.folds, shuffle=True, random_state=settings.seed).split(patients, labels)
-    return [{patients[i] for i in held_out} for _, held_out in folds]
+    draws = [StratifiedKFold(settings.folds, shuffle=True, random_state=settings.seed + r) for r in range(settings.repeats)]
+    return [{patients[i] for i in held_out} for draw in draws for _, held_out in draw.split(patients, labels)]
 
 
 def _roles_of_fold(held_out: set[str], patient_class: dict[str, int], settings: Split, fold: int) -> dict[str, Role]:

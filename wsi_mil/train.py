@@ -2,30 +2,54 @@
 
 import copy
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from wsi_mil.bags import LabelledBag, bag_tensor
-from wsi_mil.checkpoints import ModelCard, write_checkpoint
+from wsi_mil import __version__
+from wsi_mil.bags import BagSet, LabelledBag, bag_tensor, common_encoder, read_bag_of
+from wsi_mil.checkpoints import ModelCard, file_hash, read_card, read_checkpoint, write_checkpoint
 from wsi_mil.cohort import write_table
-from wsi_mil.config import Model, Training
-from wsi_mil.errors import StoreMismatchError
+from wsi_mil.config import MHIM, BagUnit, BaseModelSettings, Model, Protocol, Training
+from wsi_mil.errors import ConfigError, DivergedError, StoreMismatchError
 from wsi_mil.metrics import accuracies, auroc, predicted_class, youden_threshold
-from wsi_mil.models import MILModel, create_model
+from wsi_mil.models import MILModel, create_mhim, create_model
+from wsi_mil.optimizers import create_optimizer, learning_rate
 from wsi_mil.progress import ProgressMeter
-from wsi_mil.records import Role
-from wsi_mil.splits import Splits
-from wsi_mil.store import read_attributes, read_bag, store_path
+from wsi_mil.records import Bag
+from wsi_mil.splits import Splits, missing_classes, parts_of
+from wsi_mil.store import feature_dim, fingerprint, read_attributes, store_path
+from wsi_mil.training_state import Snapshot, TrainingState, generator_from
 
 log = logging.getLogger(__name__)
 
-ENCODER_KEYS = ("encoder", "weights_hash", "mpp", "tile_px")
-"""Attributes of a feature store that must be the same for every bag that a model sees."""
+STAGE_VERSION = 2
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What one training may see.
+
+    Attributes:
+        splits: roles of the labelled slides.
+        number: which fold.
+        features: folder with the receipts of `extract`.
+        classes: class names; their order is the order of the logits.
+        unit: whether a bag is a slide or a patient.
+        protocol: which part chooses epoch and threshold.
+    """
+
+    splits: Splits
+    number: int
+    features: Path
+    classes: tuple[str, ...]
+    unit: BagUnit = "slide"
+    protocol: Protocol = "held_out"
 
 
 @dataclass(frozen=True)
@@ -36,73 +60,88 @@ class Epoch:
     train_loss: float
     val_loss: float
     val_auroc: float
+    lr: float
 
 
 def train_fold(
-    splits: Splits, fold: int, features: Path, settings: Model, classes: tuple[str, ...], folder: Path, device: torch.device
+    fold: Fold, settings: Model, folder: Path, device: torch.device, *, base: Path | None = None, keep_bytes: int = 0
 ) -> ModelCard:
-    """Train one fold and write its checkpoint and `history.csv` into `folder`.
+    """Train one fold and write its checkpoint and `history.csv` into `folder`; an interrupted training goes on.
 
     Args:
-        splits: roles of the labelled slides.
-        fold: which fold.
-        features: folder with the receipts of `extract`.
+        fold: slides, their features and roles.
         settings: entry of `models`.
-        classes: class names; their order is the order of the logits.
         folder: where the checkpoint goes.
         device: where to compute.
+        base: for MHIM the checkpoint of its base on the same fold.
+        keep_bytes: features that may be kept in memory, each of training and validation part.
+
+    Raises:
+        ConfigError: a part of the fold lacks a class.
+        StoreMismatchError: features of two encoders, or a base that was trained on something else.
+        EmptyBagError: a bag without instances.
+        DivergedError: the loss is no number any more; the state of the last good epoch is kept.
     """
-    train, val = (_labelled_bags(splits, fold, role, features, classes) for role in (Role.TRAIN, Role.VAL))
-    encoder = _common_encoder([store_path(_receipt(features, b.bag.slide_id)) for b in (*train, *val)])
-    feature_dim = train[0].bag.features.shape[1]
+    faults = missing_classes(fold.splits, fold.number, fold.classes, fold.protocol)
+    if faults:
+        raise ConfigError(faults)
+    parts = parts_of(fold.protocol)
+    members = [fold.splits.bags(fold.number, roles, fold.unit) for roles in parts]
+    receipts = [fold.features / f"{slide}.json" for part in members for slides in part.values() for slide in slides]
+    card = _blank_card(fold, settings, receipts, base)
     torch.manual_seed(settings.train.seed)
-    model = create_model(settings, feature_dim=feature_dim, n_classes=len(classes)).to(device)
-    history, best = fit(model, train, val, settings.train, n_classes=len(classes))
-    probs = evaluate(model, val)
-    truth = np.array([b.label for b in val])
-    threshold = youden_threshold(truth == 1, probs[:, 1]) if len(classes) == 2 else None
-    predicted = np.array([predicted_class(p, threshold) for p in probs])
-    figures = {"loss": history[best].val_loss, "auroc": auroc(truth, probs), **accuracies(truth, predicted, len(classes))}
-    card = ModelCard(settings, classes, feature_dim, encoder, threshold, fold, best + 1, figures)
+    model = _create(settings, card, base, device)
+    state = TrainingState(folder, _fingerprint(fold, card, members, receipts, base))
+    train, val = (_bag_set(part, fold, keep_bytes) for part in members)
+    history, best = fit(model, train, val, settings.train, n_classes=len(fold.classes), state=state)
+    done = _finished_card(card, model.deployed, val, history[best])
     write_table(folder / "history.csv", list(Epoch.__annotations__), [vars(epoch).values() for epoch in history])
-    write_checkpoint(folder, model, card)
-    return card
+    write_checkpoint(folder, model.deployed, done)
+    state.remove()
+    return done
 
 
 def fit(
-    model: MILModel, train: Sequence[LabelledBag], val: Sequence[LabelledBag], settings: Training, *, n_classes: int
+    model: MILModel, train: BagSet, val: BagSet, settings: Training, *, n_classes: int, state: TrainingState | None = None
 ) -> tuple[list[Epoch], int]:
-    """Train in place, one bag a step, and leave the weights of the epoch with the least validation loss.
+    """Train in place, a bag a step, and leave the weights of the best epoch by the validation part.
 
     An epoch counts as better only by `min_improvement`: once the validation bags are told apart, a smaller and smaller
     loss comes from larger weights, while attention drifts away from the evidence.
 
     Returns:
         The curve, and the index of the epoch that was kept.
+
+    Raises:
+        DivergedError: a loss that is no finite number; names epoch and bag.
     """
     device = next(model.parameters()).device
-    weights = _class_weights(train, n_classes, balanced=settings.class_weights).to(device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
-    order = np.random.default_rng(settings.seed)
-    history: list[Epoch] = []
-    best, best_state = 0, copy.deepcopy(model.state_dict())
-    with ProgressMeter("train", total=settings.epochs, unit="epochs") as meter:
-        for number in range(settings.epochs):
-            train_loss = _train_epoch(model, [train[i] for i in order.permutation(len(train))], optimizer, weights)
-            history.append(Epoch(number + 1, train_loss, *_validate(model, val, weights)))
-            log.info("epoch %d: training loss %.4f, validation loss %.4f, AUROC %.3f", *vars(history[-1]).values())
+    weights = class_weights(train.labels, n_classes, balanced=settings.class_weights).to(device)
+    optimizer, state = create_optimizer(model, settings), state or TrainingState(None)
+    resumed = state.load(model, optimizer)
+    history = [Epoch(**line) for line in resumed.history] if resumed else []
+    best, best_weights = (resumed.best, resumed.best_weights) if resumed else (0, _weights(model))
+    rng = generator_from(resumed.order if resumed else None, settings.seed)
+    if resumed:
+        log.info("going on after epoch %d of an interrupted training", len(history))
+    with ProgressMeter("train", total=settings.epochs, unit="epochs", already=len(history)) as meter:
+        while len(history) < settings.epochs and not _is_over(history, best, settings):
+            number, lr = len(history), learning_rate(settings, len(history))
+            train_loss = _train_epoch(model, train, optimizer, settings, weights, number=number, rng=rng)
+            history.append(Epoch(number + 1, train_loss, *_validate(model, val, weights), lr))
+            log.info("epoch %d: training loss %.4f, validation loss %.4f, AUROC %.3f", *list(vars(history[-1]).values())[:4])
+            if number == 0 or _is_better(history[-1], history[best], settings):
+                best, best_weights = number, _weights(model)
+            order = dict(rng.bit_generator.state)
+            state.save(model, optimizer, Snapshot([asdict(epoch) for epoch in history], best, best_weights, order))
             meter.advance(1)
-            if number == 0 or history[-1].val_loss < history[best].val_loss - settings.min_improvement:
-                best, best_state = number, copy.deepcopy(model.state_dict())
-            elif number - best >= settings.patience:
-                break
-    model.load_state_dict(best_state)
+    model.deployed.load_state_dict(best_weights)
     return history, best
 
 
 @torch.inference_mode()
-def evaluate(model: MILModel, bags: Sequence[LabelledBag]) -> np.ndarray:
-    """Class probabilities `(n_bags, n_classes)`, float64; leaves the model's mode as it was."""
+def evaluate(model: MILModel, bags: Iterable[LabelledBag]) -> NDArray[np.float64]:
+    """Class probabilities `(n_bags, n_classes)`; leaves the model's mode as it was."""
     was_training = model.training
     model.eval()
     logits = torch.cat([model(bag_tensor(b.bag, model)).logits for b in bags])
@@ -110,51 +149,164 @@ def evaluate(model: MILModel, bags: Sequence[LabelledBag]) -> np.ndarray:
     return torch.softmax(logits.double(), dim=1).cpu().numpy()
 
 
-def _train_epoch(model: MILModel, bags: Sequence[LabelledBag], optimizer: torch.optim.Optimizer, weights: Tensor) -> float:
+def class_weights(labels: list[int], n_classes: int, *, balanced: bool) -> Tensor:
+    """`n / (n_classes · n_c)`, so that every class weighs the same and the mean over bags is 1."""
+    counts = np.bincount(labels, minlength=n_classes)
+    if not balanced:
+        return torch.ones(n_classes)
+    return torch.tensor(len(labels) / (n_classes * np.maximum(counts, 1)), dtype=torch.float32)
+
+
+def _train_epoch(
+    model: MILModel,
+    bags: BagSet,
+    optimizer: torch.optim.Optimizer,
+    settings: Training,
+    weights: Tensor,
+    *,
+    number: int,
+    rng: np.random.Generator,
+) -> float:
+    """One pass over the bags in a drawn order; the mean loss."""
     model.train()
-    total = 0.0
-    for item in bags:
-        label = torch.tensor([item.label], device=weights.device)
-        loss = model.training_loss(bag_tensor(item.bag, model), label, weights)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(settings, number)
+    order = rng.permutation(len(bags))
+    updates, total = -(-len(bags) // settings.accumulate), 0.0
+    optimizer.zero_grad()
+    for position, item in enumerate(bags.read(order)):
+        chosen = drawn_instances(len(item.bag.features), settings, rng)
+        loss = _loss(model, item, chosen, settings, weights)
+        if not torch.isfinite(loss):
+            raise DivergedError(
+                epoch=number + 1, bag=item.bag.slide_id, features_are_finite=bool(np.isfinite(item.bag.features).all())
+            )
         total += float(loss.detach())
+        group_size = min(settings.accumulate, len(bags) - position // settings.accumulate * settings.accumulate)
+        (loss / group_size).backward()  # type: ignore[no-untyped-call]
+        if (position + 1) % settings.accumulate == 0 or position + 1 == len(bags):
+            optimizer.step()
+            optimizer.zero_grad()
+            model.after_update((number * updates + position // settings.accumulate + 1) / (settings.epochs * updates))
     return total / len(bags)
 
 
-def _validate(model: MILModel, bags: Sequence[LabelledBag], weights: Tensor) -> tuple[float, float]:
+def _loss(model: MILModel, item: LabelledBag, chosen: Tensor | None, settings: Training, weights: Tensor) -> Tensor:
+    features = bag_tensor(item.bag, model)
+    if chosen is not None:
+        features = features[:, chosen.to(features.device)]
+    label = torch.tensor([item.label], device=weights.device)
+    with torch.autocast(features.device.type, dtype=torch.bfloat16, enabled=settings.precision == "bfloat16"):
+        return model.training_loss(features, label, weights)
+
+
+def drawn_instances(n: int, settings: Training, rng: np.random.Generator) -> Tensor | None:
+    """Which instances a step sees, ascending, at least one; None: all of them."""
+    kept = min(n, settings.max_instances or n)
+    kept = max(1, kept - round(settings.instance_dropout * kept))
+    return None if kept == n else torch.from_numpy(np.sort(rng.permutation(n)[:kept]))
+
+
+def _validate(model: MILModel, bags: BagSet, weights: Tensor) -> tuple[float, float]:
     """Mean class-weighted log loss, and AUROC."""
-    probs, truth = evaluate(model, bags), np.array([b.label for b in bags])
+    probs, truth = evaluate(model, bags), np.array(bags.labels)
     of_truth = np.clip(probs[np.arange(len(truth)), truth], 1e-12, 1)
     return float((-np.log(of_truth) * weights.cpu().numpy()[truth]).mean()), auroc(truth, probs)
 
 
-def _class_weights(bags: Sequence[LabelledBag], n_classes: int, *, balanced: bool) -> Tensor:
-    """`n / (n_classes · n_c)`, so that every class weighs the same and the mean over bags is 1."""
-    counts = np.bincount([b.label for b in bags], minlength=n_classes)
-    if not balanced:
-        return torch.ones(n_classes)
-    return torch.tensor(len(bags) / (n_classes * np.maximum(counts, 1)), dtype=torch.float32)
+def _is_better(new: Epoch, best: Epoch, settings: Training) -> bool:
+    """By the figure that `select` names; of equal AUROCs the lower loss is better."""
+    if settings.select == "loss":
+        return new.val_loss < best.val_loss - settings.min_improvement
+    gain = new.val_auroc - best.val_auroc
+    return gain > settings.min_improvement or (gain == 0 and new.val_loss < best.val_loss)
 
 
-def _labelled_bags(splits: Splits, fold: int, role: Role, features: Path, classes: tuple[str, ...]) -> list[LabelledBag]:
-    slides = splits.slides(fold, role)
-    return [LabelledBag(read_bag(_receipt(features, s)), classes.index(splits.labels[s])) for s in slides]
+def _is_over(history: list[Epoch], best: int, settings: Training) -> bool:
+    """Whether patience has run out."""
+    return len(history) >= max(settings.min_epochs, 1) and len(history) - 1 - best >= settings.patience
 
 
-def _receipt(features: Path, slide_id: str) -> Path:
-    return features / f"{slide_id}.json"
+def _weights(model: MILModel) -> dict[str, Tensor]:
+    return copy.deepcopy(model.deployed.state_dict())
 
 
-def _common_encoder(stores: list[Path]) -> dict[str, object]:
-    """The encoder and scale of all stores.
+def _blank_card(fold: Fold, settings: Model, receipts: list[Path], base: Path | None) -> ModelCard:
+    """What is known of a model before it is trained.
 
     Raises:
-        StoreMismatchError: not the same for all.
+        StoreMismatchError: features of two encoders or lengths, or a base trained on something else.
     """
-    found = [{key: read_attributes(path)[key] for key in ENCODER_KEYS} for path in stores]
-    for path, have in zip(stores, found, strict=True):
-        if have != found[0]:
-            raise StoreMismatchError(path, f"made with {have}, but {stores[0]} with {found[0]}; run `extract` again")
-    return dict(found[0])
+    encoder, dims = common_encoder(receipts), [feature_dim(receipt) for receipt in receipts]
+    for receipt, dim in zip(receipts, dims, strict=True):
+        if dim != dims[0]:
+            reason = f"features of length {dim}, but {dims[0]} in {store_path(receipts[0])}; run `extract` again"
+            raise StoreMismatchError(store_path(receipt), reason)
+    trained_on = fingerprint({"roles": fold.splits.roles[fold.number], "labels": fold.splits.labels, "unit": fold.unit})
+    card = ModelCard(
+        settings=settings,
+        architecture=_architecture(settings, base),
+        classes=fold.classes,
+        feature_dim=dims[0],
+        encoder=encoder,
+        fold=fold.number,
+        unit=fold.unit,
+        protocol=fold.protocol,
+        trained_on=trained_on,
+    )
+    if base is not None:
+        read_card(base).refuse_as_base_of(card, base)
+    return card
+
+
+def _architecture(settings: Model, base: Path | None) -> BaseModelSettings:
+    if not isinstance(settings, MHIM):
+        return settings
+    if base is None:
+        raise ConfigError([f"model mhim needs the trained model of its base {settings.base!r}: --base FOLDER"])
+    return read_card(base).architecture
+
+
+def _create(settings: Model, card: ModelCard, base: Path | None, device: torch.device) -> MILModel:
+    """A fresh model; the student of MHIM comes after its teacher, so that both draws are the seed's."""
+    fresh = create_model(card.architecture, feature_dim=card.feature_dim, n_classes=len(card.classes))
+    if not isinstance(settings, MHIM) or base is None:
+        return fresh.to(device)
+    return create_mhim(settings, base=read_checkpoint(base, device)[0], student=fresh).to(device)
+
+
+def _fingerprint(
+    fold: Fold, card: ModelCard, members: list[dict[str, list[str]]], receipts: list[Path], base: Path | None
+) -> str:
+    """Of everything that decides the weights."""
+    return fingerprint(
+        {
+            "settings": card.settings.model_dump(mode="json"),
+            "members": members,
+            "labels": fold.splits.labels,
+            "classes": list(fold.classes),
+            "features": [read_attributes(store_path(receipt))["fingerprint"] for receipt in receipts],
+            "base": file_hash(base) if base is not None else None,
+            "versions": [STAGE_VERSION, __version__, torch.__version__, torch.get_num_threads()],
+        }
+    )
+
+
+def _bag_set(members: dict[str, list[str]], fold: Fold, keep_bytes: int) -> BagSet:
+    named = list(members.items())
+    labels = [fold.classes.index(fold.splits.labels[slides[0]]) for _, slides in named]
+
+    def load(number: int) -> Bag:
+        bag_id, slides = named[number]
+        return read_bag_of(bag_id, [fold.features / f"{slide}.json" for slide in slides])
+
+    return BagSet(labels, load, keep_bytes=keep_bytes)
+
+
+def _finished_card(card: ModelCard, model: MILModel, val: BagSet, epoch: Epoch) -> ModelCard:
+    """With threshold and figures of the part that chose the epoch."""
+    probs, truth, n_classes = evaluate(model, val), np.array(val.labels), len(card.classes)
+    threshold = youden_threshold(truth == 1, probs[:, 1]) if n_classes == 2 else None
+    predicted = np.array([predicted_class(p, threshold) for p in probs])
+    figures = {"loss": epoch.val_loss, "auroc": epoch.val_auroc, **accuracies(truth, predicted, n_classes)}
+    return card.finished(threshold=threshold, epoch=epoch.epoch, validation=figures)

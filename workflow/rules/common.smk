@@ -36,7 +36,7 @@ def checked_plan():
 PLAN = checked_plan()
 CONFIG = PLAN["config"]
 SLIDES = {row["slide_id"]: row for row in PLAN["slides"]}
-METHODS = CONFIG["explain"]["methods"]
+METHODS = PLAN["methods"]  # of each model, those that it offers
 RESULTS = CONFIG["results"]
 TRAINED = CONFIG["trained"]
 MODELS = f"{TRAINED or RESULTS}/models"
@@ -177,9 +177,47 @@ def ok_features(wildcards):
     ]
 
 
-def ok_feature(wildcards):
+def bag_slides(wildcards):
+    """Slides of a slide's bag: itself, or all of its patient that are labelled as it is, or unlabelled as it is."""
+    own = SLIDES[wildcards.slide_id]
+    if CONFIG["bag"] == "slide":
+        return [wildcards.slide_id]
+    patient = [
+        row
+        for row in ok_slides()
+        if row.get("patient_id") == own.get("patient_id")
+        and ("label" in row) == ("label" in own)
+    ]
+    return sorted(row["slide_id"] for row in patient)
+
+
+def bag_features(wildcards):
     ok_slides()
-    return f"{RESULTS}/features/{wildcards.encoder}/{wildcards.slide_id}.json"
+    return [
+        f"{RESULTS}/features/{wildcards.encoder}/{slide_id}.json"
+        for slide_id in bag_slides(wildcards)
+    ]
+
+
+def explain_settings(wildcards):
+    return dumps({**CONFIG["explain"], "methods": METHODS[wildcards.model]})
+
+
+def base_folder(wildcards):
+    """Folder of the trained model that an entry stands on, or ""."""
+    base = CONFIG["models"][wildcards.model].get("base")
+    return f"{MODELS}/{wildcards.encoder}/{base}/fold-{wildcards.fold}" if base else ""
+
+
+def base_model(wildcards):
+    folder = base_folder(wildcards)
+    names = ("model.safetensors", "config.json") if folder else ()
+    return [f"{folder}/{name}" for name in names]
+
+
+def base_option(wildcards):
+    folder = base_folder(wildcards)
+    return f"--base={folder}" if folder else ""
 
 
 def fold_models(wildcards):
@@ -217,7 +255,7 @@ def all_heatmaps(wildcards):
         f"{folder}/{row['slide_id']}/{method}.png"
         for folder in for_entries("{results}/heatmaps/{encoder}/{model}")(wildcards)
         for row in ok_slides()
-        for method in METHODS
+        for method in METHODS[Path(folder).name]
     ]
 
 

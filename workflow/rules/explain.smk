@@ -2,7 +2,7 @@ rule explain:
     input:
         models=fold_models,
         splits=SPLITS,
-        features=ok_feature,
+        features=bag_features,
     output:
         receipt="<results>/scores/{encoder}/{model}/{slide_id}.json",
     log:
@@ -16,11 +16,14 @@ rule explain:
         row=slide_row("patient_id"),
         classes=classes_json,
         models=lambda wildcards: f"{MODELS}/{wildcards.encoder}/{wildcards.model}",
-        settings=stage_settings("explain"),
+        features=lambda wildcards: f"{RESULTS}/features/{wildcards.encoder}/{wildcards.slide_id}.json",
+        bag=CONFIG["bag"],
+        bag_slides=lambda wildcards: dumps(bag_slides(wildcards)),
+        settings=explain_settings,
     shell:
-        "wsi-mil explain --features={input.features:q} --row={params.row:q} --classes={params.classes:q}"
+        "wsi-mil explain --features={params.features:q} --row={params.row:q} --classes={params.classes:q}"
         " --splits={input.splits:q} --models={params.models:q} --settings={params.settings:q}"
-        " --receipt={output.receipt:q} --threads={threads} 2> {log:q}"
+        " --bag={params.bag} --bag-slides={params.bag_slides:q} --receipt={output.receipt:q} --threads={threads} 2> {log:q}"
 
 
 rule scores:

@@ -20,6 +20,7 @@ rule predict:
         features=lambda wildcards: f"{RESULTS}/features/{wildcards.encoder}",
         models=lambda wildcards: f"{MODELS}/{wildcards.encoder}/{wildcards.model}",
         settings=stage_settings("predict"),
+        bag=CONFIG["bag"],
         include_train=(
             "--include-train"
             if CONFIG["explain"]["include_train"]
@@ -30,7 +31,7 @@ rule predict:
         "wsi-mil predict --sheet={params.sheet:q} --classes={params.classes:q} --status={input.status:q}"
         " --splits={input.splits:q} --features={params.features:q} --models={params.models:q}"
         " --settings={params.settings:q} --predictions={output.predictions:q} --metrics={output.metrics:q}"
-        " {params.include_train} --threads={threads} 2> {log:q}"
+        " {params.include_train} --bag={params.bag} --threads={threads} 2> {log:q}"
 
 
 rule predictions:

@@ -4,6 +4,7 @@ if not TRAINED:
         input:
             splits="<results>/splits.csv",
             features=labelled_features,
+            base=base_model,
         output:
             weights="<results>/models/{encoder}/{model}/fold-{fold}/model.safetensors",
             config="<results>/models/{encoder}/{model}/fold-{fold}/config.json",
@@ -18,10 +19,14 @@ if not TRAINED:
             features=lambda wildcards: f"{RESULTS}/features/{wildcards.encoder}",
             classes=classes_json,
             settings=entry_settings("models", "model"),
+            base=base_option,
+            bag=CONFIG["bag"],
+            protocol=CONFIG["protocol"],
             folder=subpath(output.config, parent=True),
         shell:
             "wsi-mil train --splits={input.splits:q} --fold={wildcards.fold} --features={params.features:q}"
             " --classes={params.classes:q} --settings={params.settings:q} --model={params.folder:q}"
+            " {params.base:q} --bag={params.bag} --protocol={params.protocol}"
             " --threads={threads} 2> {log:q}"
 
 

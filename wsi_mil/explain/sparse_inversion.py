@@ -1,19 +1,19 @@
 """Sparse network inversion: refine the bag itself until only what carries the prediction is left."""
 
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wsi_mil.config import SparseInversion
-from wsi_mil.explain.attention import attention_scores
-from wsi_mil.models import MILModel
+from wsi_mil.config import Offer, SparseInversion
+from wsi_mil.models import MILModel, margin_of
 
 KIND = {
     "evidence": "sparse inversion: each refined instance's own log odds for the class, which refining itself has raised",
-    "attention": "sparse inversion: attention on the refined bag, sums to 1 over the slide",
+    "attention": "sparse inversion: attention on the refined bag, sums to 1 over the bag",
 }
 UNIT = {"evidence": "log_odds", "attention": "share"}
 
@@ -84,18 +84,16 @@ def soft_threshold(values: Tensor, penalty: float) -> Tensor:
     return values.sign() * (values.abs() - penalty).clamp_min(0)
 
 
-def refined_scores(model: MILModel, refined: Tensor, target: int, settings: SparseInversion) -> NDArray[np.float64]:
+def refined_scores(model: MILModel, refined: Tensor, target: int, name: Offer) -> NDArray[np.float64]:
     """What is read off a refined bag: `(n_instances,)`."""
-    if settings.score == "attention":
-        return attention_scores(model, refined)
-    with torch.inference_mode():
-        return margin_of(model.class_evidence(refined)[0].double(), target).cpu().numpy()
+    return model.instance_scores(refined, target)[name].cpu().numpy()
 
 
-def margin_of(logits: Tensor, target: int) -> Tensor:
-    """Log odds of `target` against all other classes, over the last axis."""
-    others = torch.cat([logits[..., :target], logits[..., target + 1 :]], dim=-1)
-    return logits[..., target] - torch.logsumexp(others, dim=-1)
+def read_off(model: MILModel, settings: SparseInversion) -> Literal["evidence", "attention"]:
+    """The score that is read: as set, or the other one where the model has no such thing (TransMIL has no evidence)."""
+    if settings.score in model.offers:
+        return settings.score
+    return "attention" if settings.score == "evidence" else "evidence"
 
 
 def _margin_gradient(model: MILModel, features: Tensor, target: int, result: Refinement) -> tuple[Tensor, Tensor]:

@@ -24,7 +24,7 @@ class Shown:
     label: str
 
 
-def shown_scores(values: NDArray[np.float32], *, unit: str, prob: float, target: str) -> Shown:
+def shown_scores(values: NDArray[np.float32], *, unit: str, prob: float, target: str, n: int) -> Shown:
     """The numbers to paint for one slide's scores.
 
     Shares (attention, which sums to 1 in a negative slide too) are shown as n·a·P: the multiple of an even share, times
@@ -35,12 +35,13 @@ def shown_scores(values: NDArray[np.float32], *, unit: str, prob: float, target:
         unit: as the receipt says.
         prob: the slide's probability of the class shown.
         target: name of the class shown.
+        n: instances of the bag, over which shares sum to 1: those of the slide, or of all slides of its patient.
     """
     if unit != "share":
         return Shown(
             values, 0.0, _top(values, LEAST_TOP_OF_LOG_ODDS), False, f"evidence for {target} (log odds; at or below 0: none)"
         )
-    scaled = (values * len(values) * prob).astype(np.float32)
+    scaled = (values * n * prob).astype(np.float32)
     return Shown(scaled, EVEN_SHARE, _top(scaled, LEAST_TOP_OF_ATTENTION), True, f"attention / even share × P({target})")
 
 

@@ -41,9 +41,8 @@ def draw_heatmap(row: SlideRow, scores_receipt: Path, tiles_receipt: Path, metho
         reason=about["reason"],
     )
     write_bytes(image, draw(picture, settings))
-    write_text(
-        image.with_suffix(".geojson"), _tiles_geojson(coords, values, box, {"method": method, "role": receipt["role"] or "new"})
-    )
+    stamp = {"method": method, "role": receipt["role"] or "new", "protocol": receipt["protocol"]}
+    write_text(image.with_suffix(".geojson"), _tiles_geojson(coords, values, box, stamp))
 
 
 def title(row: SlideRow, receipt: dict[str, Any], method: str) -> str:
@@ -57,14 +56,17 @@ def title(row: SlideRow, receipt: dict[str, Any], method: str) -> str:
         parts += ["threshold {:.2f}".format(receipt["threshold"])] if receipt["threshold"] is not None else []
     if receipt["role"] in ("train", "val"):
         parts.append("TRAINING SLIDE" if receipt["role"] == "train" else "VALIDATION SLIDE")
+    if receipt["protocol"] == "as_published":
+        parts.append("EPOCH AND THRESHOLD CHOSEN ON THE TEST FOLD")
     return " · ".join(parts)
 
 
 def _shown(receipt: dict[str, Any], about: dict[str, Any], values: NDArray[np.float32]) -> Shown:
     if "probs" not in receipt:
-        return shown_scores(values, unit="", prob=0.0, target="")
+        return shown_scores(values, unit="", prob=0.0, target="", n=receipt["bag_instances"])
     target = receipt["target"]
-    return shown_scores(values, unit=about["unit"], prob=receipt["probs"][target], target=receipt["classes"][target])
+    prob, name = receipt["probs"][target], receipt["classes"][target]
+    return shown_scores(values, unit=about["unit"], prob=prob, target=name, n=receipt["bag_instances"])
 
 
 def _truth_rings(row: SlideRow, to_thumbnail: NDArray[np.float64]) -> list[NDArray[np.float64]]:

@@ -1,5 +1,6 @@
 """Attention among many tokens through a few landmarks."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -30,55 +31,89 @@ class NystromAttention(nn.Module):
         super().__init__()
         self.heads, self.landmarks = heads, landmarks
         self.to_qkv = nn.Linear(dim, 3 * dim, bias=False)
-        self.to_out = nn.Sequential(nn.Linear(dim, dim), nn.Dropout(dropout))
+        self.to_out = nn.Linear(dim, dim)
+        self.dropout = dropout
         self.residual = nn.Conv1d(heads, heads, RESIDUAL_KERNEL, padding=RESIDUAL_KERNEL // 2, groups=heads, bias=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """`(1, n_tokens, dim)` → the same."""
-        return self._attend(self._parts(tokens), tokens.shape[1])
+        padded = self._padded(tokens)
+        return self._attend(padded, self._marks(padded), self._projected(padded, "k"), tokens.shape[1])
+
+    def first_row(self, tokens: Tensor) -> Tensor:
+        """The first token of what `forward` gives, `(1, 1, dim)`, at a fraction of its cost: the last layer needs no more."""
+        padded = self._padded(tokens)
+        marks = self._marks(padded)
+        k, v = self._projected(padded, "k"), self._projected(padded, "v")
+        summary = self._summary(marks, k, v)
+        mixed = _softmax_rows(self._projected(tokens[:, :1], "q"), marks.k) @ summary  # (1, heads, 1, head_dim)
+        reach = RESIDUAL_KERNEL // 2 + 1  # what lies left of the first token is zero
+        first = padded.shape[1] - tokens.shape[1]
+        seen = v[:, :, first : first + reach]
+        convolved = torch.einsum("hk,bhkd->bhd", self.residual.weight[:, 0, -reach:][:, : seen.shape[2]], seen).unsqueeze(2)
+        return self._out(mixed + convolved)
 
     def with_class_attention(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """The same, and the first token's attention to all others `(heads, n_tokens - 1)`.
+        """What `forward` gives, and the first token's attention to all others `(heads, n_tokens - 1)`.
 
         Row F_cls B⁺ G of the approximated attention matrix: its entries may be negative and need not sum to 1.
         """
-        parts = self._parts(tokens)
-        return self._attend(parts, tokens.shape[1]), _first_row(parts, tokens.shape[1])
+        padded, n_tokens = self._padded(tokens), tokens.shape[1]
+        marks, k = self._marks(padded), self._projected(padded, "k")
+        return self._attend(padded, marks, k, n_tokens), self._first_row_of_matrix(padded, marks, k, n_tokens)
 
-    def _parts(self, tokens: Tensor) -> "_Parts":
-        padding = -tokens.shape[1] % self.landmarks
-        padded = functional.pad(tokens, (0, 0, padding, 0))
-        n, dim = padded.shape[1:]
-        q, k, v = self.to_qkv(padded).view(1, n, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
-        q = q * (dim // self.heads) ** -0.5
-        blocks = (self.landmarks, n // self.landmarks)
-        q_marks, k_marks = (part.unflatten(2, blocks).mean(dim=3) for part in (q, k))
-        with torch.autocast(tokens.device.type, enabled=False):
-            inverse = pseudo_inverse(torch.softmax(q_marks.float() @ k_marks.float().mT, dim=-1))
-        return _Parts(q, k, v, q_marks, k_marks, inverse.to(v.dtype))
+    def _padded(self, tokens: Tensor) -> Tensor:
+        return functional.pad(tokens, (0, 0, -tokens.shape[1] % self.landmarks, 0))
 
-    def _attend(self, parts: "_Parts", n_tokens: int) -> Tensor:
-        attend = functional.scaled_dot_product_attention
-        summary = parts.inverse @ attend(parts.q_marks, parts.k, parts.v, scale=1.0)  # (1, heads, landmarks, head_dim)
-        mixed = attend(parts.q, parts.k_marks, summary, scale=1.0)  # (1, heads, n_padded, head_dim)
-        mixed = mixed + self._convolved(parts.v)
-        merged = mixed.transpose(1, 2).flatten(2)[:, -n_tokens:]
-        return torch.as_tensor(self.to_out(merged))
+    def _projected(self, tokens: Tensor, part: str) -> Tensor:
+        """Queries, keys or values `(1, heads, n_tokens, head_dim)`: a product each, so that gradients are not held together."""
+        weight = self.to_qkv.weight.chunk(3)["qkv".index(part)]
+        projected = functional.linear(tokens, weight)
+        return projected.view(1, tokens.shape[1], self.heads, -1).transpose(1, 2)
+
+    def _marks(self, padded: Tensor) -> "_Marks":
+        """Landmarks and the inverse between them. The mean of projections is the projection of the mean."""
+        means = padded.view(1, self.landmarks, -1, padded.shape[2]).mean(dim=2)
+        q, k = self._projected(means, "q"), self._projected(means, "k")
+        with torch.autocast(padded.device.type, enabled=False):
+            inverse = pseudo_inverse(_softmax_rows(q.float(), k.float()))
+        return _Marks(q, k, inverse.to(q.dtype))
+
+    def _summary(self, marks: "_Marks", k: Tensor, v: Tensor) -> Tensor:
+        """B⁺ (G v) `(1, heads, landmarks, head_dim)`."""
+        return marks.inverse @ functional.scaled_dot_product_attention(marks.q, k, v)
+
+    def _attend(self, padded: Tensor, marks: "_Marks", k: Tensor, n_tokens: int) -> Tensor:
+        v = self._projected(padded, "v")
+        summary = self._summary(marks, k, v)
+        attended = functional.scaled_dot_product_attention(self._projected(padded, "q"), marks.k, summary)
+        return self._out(self._convolved(v).add_(attended)[:, :, -n_tokens:])
+
+    def _out(self, mixed: Tensor) -> Tensor:
+        """Heads merged `(1, n_tokens, dim)`; native dropout holds a mask of bytes, not of floats."""
+        dropped, _ = torch.native_dropout(self.to_out(mixed.transpose(1, 2).flatten(2)), self.dropout, self.training)
+        return torch.as_tensor(dropped)
 
     def _convolved(self, v: Tensor) -> Tensor:
         """Each head's values, every channel by itself, convolved along the tokens."""
         rows = v[0].permute(2, 0, 1)  # (head_dim, heads, n_padded)
         return torch.as_tensor(self.residual(rows)).permute(1, 2, 0).unsqueeze(0)
 
+    def _first_row_of_matrix(self, padded: Tensor, marks: "_Marks", k: Tensor, n_tokens: int) -> Tensor:
+        """Of the first real token, without its own column and without padding; head by head, to hold little at once."""
+        first = self._projected(padded[:, -n_tokens].unsqueeze(1), "q")
+        to_marks = _softmax_rows(first, marks.k) @ marks.inverse  # (1, heads, 1, landmarks)
+        rows = []
+        for head in range(self.heads):
+            from_marks = _softmax_rows(marks.q[0, head], k[0, head])  # (landmarks, n_padded)
+            rows.append((to_marks[0, head] @ from_marks)[0, -n_tokens:][1:])
+        return torch.stack(rows)
 
-class _Parts(NamedTuple):
+
+class _Marks(NamedTuple):
     q: Tensor
-    """`(1, heads, n_padded, head_dim)`, scaled; `k` and `v` alike."""
+    """`(1, heads, landmarks, head_dim)`; `k` alike."""
     k: Tensor
-    v: Tensor
-    q_marks: Tensor
-    """`(1, heads, landmarks, head_dim)`."""
-    k_marks: Tensor
     inverse: Tensor
     """B⁺ `(1, heads, landmarks, landmarks)`."""
 
@@ -94,12 +129,6 @@ def pseudo_inverse(matrices: Tensor) -> Tensor:
     return z
 
 
-def _first_row(parts: _Parts, n_tokens: int) -> Tensor:
-    """Row of the first real token, without its own column and without padding; head by head, to hold little at once."""
-    first = parts.q[:, :, -n_tokens].unsqueeze(2)  # (1, heads, 1, head_dim)
-    to_marks = torch.softmax(first @ parts.k_marks.mT, dim=-1) @ parts.inverse  # (1, heads, 1, landmarks)
-    rows = []
-    for head in range(parts.q.shape[1]):
-        from_marks = torch.softmax(parts.q_marks[0, head] @ parts.k[0, head].mT, dim=-1)  # (landmarks, n_padded)
-        rows.append((to_marks[0, head] @ from_marks)[0, -n_tokens:][1:])
-    return torch.stack(rows)
+def _softmax_rows(queries: Tensor, keys: Tensor) -> Tensor:
+    """Attention matrix `(…, n_queries, n_keys)`."""
+    return torch.softmax(queries @ keys.mT / math.sqrt(queries.shape[-1]), dim=-1)

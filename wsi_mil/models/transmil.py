@@ -24,6 +24,7 @@ class TransMIL(StagedModel):
     Differs:
         The raster is filled in the order of the bag (as in the authors' code), which is not the slide's geometry: the
         order of instances matters, and is never shuffled.
+        Of the last layer only the class token is worked out, since nothing else of it is read: the same number.
         The three convolutions are added up to one 7 × 7 kernel before they are applied: the same sum, one pass.
         Batches are gone through bag by bag, so padding changes nothing.
     """
@@ -33,7 +34,7 @@ class TransMIL(StagedModel):
     def __init__(self, settings: config.TransMIL, *, feature_dim: int, n_classes: int, instance_encoder: nn.Module | None = None):
         super().__init__(instance_encoder)
         dim = settings.embed_dim
-        self.embedding = nn.Sequential(nn.Linear(feature_dim, dim), nn.ReLU(), nn.Dropout(settings.dropout))
+        self.embedding = nn.Sequential(nn.Linear(feature_dim, dim), nn.ReLU(inplace=True), nn.Dropout(settings.dropout))
         self.class_token = nn.Parameter(torch.randn(1, 1, dim))
         self.layers = nn.ModuleList(_layer(settings) for _ in range(2))
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(2))
@@ -48,9 +49,7 @@ class TransMIL(StagedModel):
     def encode_scored(self, embedded: Tensor) -> tuple[Encoding, Tensor]:
         tokens, side = self._tokens(embedded)
         mixed, attention = self.layers[0].with_class_attention(self.norms[0](tokens))  # type: ignore[operator]
-        tokens = self.position(tokens + mixed, side)
-        tokens = tokens + self.layers[1](self.norms[1](tokens))
-        return Encoding(self.norm(tokens[:, :1])), attention[:, : embedded.shape[1]]
+        return Encoding(self._last(self.position(tokens + mixed, side))), attention[:, : embedded.shape[1]]
 
     def classify(self, encoding: Encoding) -> Tensor:
         return torch.as_tensor(self.classifier(encoding.bag.squeeze(1)))
@@ -74,14 +73,17 @@ class TransMIL(StagedModel):
 
     def _encode(self, embedded: Tensor) -> Tensor:
         tokens, side = self._tokens(embedded)
-        tokens = self.position(tokens + self.layers[0](self.norms[0](tokens)), side)
-        tokens = tokens + self.layers[1](self.norms[1](tokens))
-        return torch.as_tensor(self.norm(tokens[:, :1]))
+        return self._last(self.position(tokens + self.layers[0](self.norms[0](tokens)), side))
+
+    def _last(self, tokens: Tensor) -> Tensor:
+        """The class token after the last layer `(1, 1, embed_dim)`."""
+        mixed = self.layers[1].first_row(self.norms[1](tokens))  # type: ignore[operator]
+        return torch.as_tensor(self.norm(tokens[:, :1] + mixed))
 
     def _tokens(self, embedded: Tensor) -> tuple[Tensor, int]:
         """Class token and square raster `(1, 1 + side², embed_dim)`."""
-        squared, side = pad_to_square(embedded)
-        return torch.cat([self.class_token.to(squared.dtype), squared], dim=1), side
+        side, repeated = square_of(embedded.shape[1])
+        return torch.cat([self.class_token.to(embedded.dtype), embedded, embedded[:, :repeated]], dim=1), side
 
 
 class PPEG(nn.Module):
@@ -97,16 +99,16 @@ class PPEG(nn.Module):
         raster = tokens[:, 1:].transpose(1, 2).reshape(1, dim, side, side)
         convolutions = (self.seven, self.five, self.three)
         kernel = torch.stack([functional.pad(c.weight, [(KERNELS[0] - c.kernel_size[0]) // 2] * 4) for c in convolutions]).sum(0)
+        kernel[:, :, KERNELS[0] // 2, KERNELS[0] // 2] += 1  # the token itself
         bias = torch.stack([torch.as_tensor(c.bias) for c in convolutions]).sum(0)
-        encoded = raster + functional.conv2d(raster, kernel, bias, padding=KERNELS[0] // 2, groups=dim)
+        encoded = functional.conv2d(raster, kernel, bias, padding=KERNELS[0] // 2, groups=dim)
         return torch.cat([tokens[:, :1], encoded.flatten(2).transpose(1, 2)], dim=1)
 
 
-def pad_to_square(embedded: Tensor) -> tuple[Tensor, int]:
-    """Repeat leading instances until the count is a square (TransMIL, algorithm 2): tokens and the side of the square."""
-    n = embedded.shape[1]
+def square_of(n: int) -> tuple[int, int]:
+    """Side of the smallest square that holds `n` tokens, and how many leading ones are repeated to fill it (algorithm 2)."""
     side = math.isqrt(n - 1) + 1
-    return torch.cat([embedded, embedded[:, : side * side - n]], dim=1), side
+    return side, side * side - n
 
 
 def _layer(settings: config.TransMIL) -> NystromAttention:

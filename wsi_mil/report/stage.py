@@ -15,9 +15,10 @@ import yaml
 from PIL import Image
 
 from wsi_mil.cohort import SlideStatus, read_status, read_table, write_table
-from wsi_mil.config import Config
-from wsi_mil.metrics import roc_points
+from wsi_mil.config import Config, methods_of
 from wsi_mil.records import SlideRow, Status
+from wsi_mil.report.comparison import Comparison, compared, least_p_holm
+from wsi_mil.report.curves import Dot, reliability_dots, roc_polyline
 from wsi_mil.report.truth import SlideTruth, damaged_annotations, slide_truths
 from wsi_mil.store import read_receipt, write_text
 
@@ -25,6 +26,22 @@ log = logging.getLogger(__name__)
 
 PICTURE_PX, PICTURE_QUALITY = 1000, 78
 VERSIONS_OF = ("wsi_mil", "torch", "timm", "zarr", "openslide-python", "snakemake")
+
+FIGURES = {
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "balanced_accuracy": "Balanced accuracy",
+    "accuracy": "Accuracy",
+    "f1": "F1",
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+    "brier": "Brier score",
+    "ece": "Calibration error",
+}
+"""Figures of the table, in order, and what they are called."""
+
+AS_PUBLISHED = "as_published"
+"""Protocol under which epoch and threshold are chosen on the test fold, to reproduce papers."""
 
 
 @dataclass(frozen=True)
@@ -45,21 +62,33 @@ class ModelPage:
     model: str
     metrics: dict[str, Any]
     predictions: dict[str, dict[str, str]]
-    roc: str
     truths: list[SlideTruth]
     methods: list[MethodSummary]
+    roc: str
+    reliability: list[Dot]
+
+    @property
+    def protocol(self) -> str:
+        """`held_out`, or `as_published`."""
+        return str(self.metrics.get("protocol", "held_out"))
+
+    @property
+    def is_as_published(self) -> bool:
+        """Whether its epoch and threshold were chosen on the test fold."""
+        return self.protocol == AS_PUBLISHED
 
     @property
     def name(self) -> str:
-        """How it is called on the page."""
-        return f"{self.encoder} · {self.model}"
+        """How it is called on the page: marked where its figures are optimistic."""
+        return f"{self.encoder} · {self.model}{' † as published' if self.is_as_published else ''}"
 
 
 def write_report(rows: Iterable[SlideRow], config: Config, page: Path) -> None:
     """Write `index.html`, and beside it `explanations.csv` with each slide's figures behind the summary."""
     rows = list(rows)
     statuses = {s.slide_id: s for s in read_status(config.results / "cohort_status.csv")}
-    models = [_model_page(rows, config, encoder, model) for encoder in config.encoders for model in config.models]
+    models = _by_auroc(_model_page(rows, config, encoder, model) for encoder in config.encoders for model in config.models)
+    comparisons = _comparisons(models, config)
     html = _template().render(
         config=config,
         positive=config.classes[-1],
@@ -67,16 +96,18 @@ def write_report(rows: Iterable[SlideRow], config: Config, page: Path) -> None:
         statuses=statuses,
         counts=_counts(rows, statuses),
         models=models,
-        pictures=_pictures(rows, statuses, config),
+        figures={name: title for name, title in FIGURES.items() if any(name in m.metrics for m in models)},
+        comparisons=comparisons,
+        least_p_holm=least_p_holm(len(comparisons), config.predict.bootstrap),
+        pictures={row.slide_id: _pictures(row, models, config) for row in rows if _is_ok(row, statuses)},
         damaged=damaged_annotations(rows),
         has_seen_slides=any(p["role"] in ("train", "val") for m in models for p in m.predictions.values()),
         settings=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
         versions={name: version(name) for name in VERSIONS_OF},
-        nan=float("nan"),
     )
     write_text(page, html)
-    table = [[m.encoder, m.model, *vars(t).values()] for m in models for t in m.truths]
-    write_table(page.parent / "explanations.csv", ["encoder", "model", *SlideTruth.__annotations__], table)
+    table = [[m.encoder, m.model, *vars(t).values(), m.protocol] for m in models for t in m.truths]
+    write_table(page.parent / "explanations.csv", ["encoder", "model", *SlideTruth.__annotations__, "protocol"], table)
     for model in models:
         log.info("%s: %s", model.name, in_words(model))
 
@@ -99,27 +130,34 @@ def _model_page(rows: list[SlideRow], config: Config, encoder: str, model: str) 
         truth
         for row in rows
         if row.label == config.classes[-1] and row.slide_id in predictions and predictions[row.slide_id]["role"] in ("test", "")
-        for truth in slide_truths(row, results / "scores" / name / f"{row.slide_id}.json", overlap=config.report.truth_overlap)
+        for truth in slide_truths(
+            row,
+            results / "scores" / name / f"{row.slide_id}.json",
+            methods_of(config, model),
+            overlap=config.report.truth_overlap,
+        )
     ]
     metrics = read_receipt(results / "metrics" / f"{name}.json")
-    summaries = [_summary(method, [t for t in truths if t.method == method]) for method in config.explain.methods]
-    roc = _roc_polyline(list(predictions.values()), config.classes) if metrics.get("auroc") is not None else ""
-    return ModelPage(encoder, model, metrics, predictions, roc, truths, [s for s in summaries if s.n_slides])
+    methods = dict.fromkeys(t.method for t in truths)
+    summaries = [_summary(method, [t for t in truths if t.method == method]) for method in methods]
+    roc = roc_polyline(predictions.values(), config.classes)
+    dots = reliability_dots(metrics.get("reliability", []))
+    return ModelPage(encoder, model, metrics, predictions, truths, summaries, roc, dots)
 
 
 def _summary(method: str, truths: list[SlideTruth]) -> MethodSummary:
-    mean = float(np.mean([t.auroc for t in truths])) if truths else float("nan")
-    return MethodSummary(method, mean, len(truths), sum(not t.shown for t in truths))
+    return MethodSummary(method, float(np.mean([t.auroc for t in truths])), len(truths), sum(not t.shown for t in truths))
 
 
-def _roc_polyline(predictions: list[dict[str, str]], classes: tuple[str, ...]) -> str:
-    """Points of an SVG polyline in the unit square, y downwards; only for two classes."""
-    counted = [p for p in predictions if p["label"] and p["role"] in ("test", "")]
-    if len(classes) != 2:
-        return ""
-    truth = np.array([p["label"] == classes[1] for p in counted], np.int64)
-    false_positive, true_positive = roc_points(truth, np.array([float(p[f"prob_{classes[1]}"]) for p in counted]))
-    return " ".join(f"{x:.4f},{1 - y:.4f}" for x, y in zip(false_positive, true_positive, strict=True))
+def _by_auroc(models: Iterable[ModelPage]) -> list[ModelPage]:
+    """The best first, those without an AUROC last."""
+    return sorted(models, key=lambda m: -1 if m.metrics.get("auroc") is None else m.metrics["auroc"], reverse=True)
+
+
+def _comparisons(models: list[ModelPage], config: Config) -> list[Comparison]:
+    """Every pair of models with a slide that counts in both."""
+    pairs = compared({m.name: m.predictions.values() for m in models}, config.classes, draws=config.predict.bootstrap)
+    return [pair for pair in pairs if pair.n]
 
 
 def _counts(rows: list[SlideRow], statuses: dict[str, SlideStatus]) -> dict[str, int]:
@@ -127,19 +165,20 @@ def _counts(rows: list[SlideRow], statuses: dict[str, SlideStatus]) -> dict[str,
     return {**counts, "unlabelled": sum(not r.label for r in rows), "patients": len({r.patient_id for r in rows})}
 
 
-def _pictures(rows: list[SlideRow], statuses: dict[str, SlideStatus], config: Config) -> dict[str, list[tuple[str, str]]]:
-    """(caption, data URL) of every heatmap of every usable slide."""
-    return {
-        row.slide_id: [
-            (f"{encoder} · {model} · {method.replace('_', ' ')}", _data_url(folder / row.slide_id / f"{method}.png"))
-            for encoder in config.encoders
-            for model in config.models
-            for folder in [config.results / "heatmaps" / encoder / model]
-            for method in config.explain.methods
-        ]
-        for row in rows
-        if statuses[row.slide_id].status is Status.OK
-    }
+def _is_ok(row: SlideRow, statuses: dict[str, SlideStatus]) -> bool:
+    return statuses[row.slide_id].status is Status.OK
+
+
+def _pictures(row: SlideRow, models: list[ModelPage], config: Config) -> list[tuple[str, str]]:
+    """(caption, data URL) of every heatmap of a slide: of each model, by the methods that it offers."""
+    return [
+        (
+            f"{model.name} · {method.replace('_', ' ')}",
+            _data_url(config.results / "heatmaps" / model.encoder / model.model / row.slide_id / f"{method}.png"),
+        )
+        for model in models
+        for method in methods_of(config, model.model)
+    ]
 
 
 def _data_url(path: Path) -> str:
@@ -156,5 +195,6 @@ def _template() -> jinja2.Template:
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["figure"] = lambda value: "–" if value is None or value != value else f"{value:.3f}"
+    environment.filters["signed"] = lambda value: "–" if value != value else f"{value:+.3f}".replace("-", "−")
     environment.globals["in_words"] = in_words
     return environment.get_template("index.html")

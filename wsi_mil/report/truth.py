@@ -45,7 +45,7 @@ def damaged_annotations(rows: Iterable[SlideRow]) -> dict[str, str]:
     return found
 
 
-def slide_truths(row: SlideRow, scores_receipt: Path, *, overlap: float) -> list[SlideTruth]:
+def slide_truths(row: SlideRow, scores_receipt: Path, methods: Iterable[str], *, overlap: float) -> list[SlideTruth]:
     """Each method of a slide against its annotation; nothing where no tile, or every tile, is truly positive.
 
     A tile is truly positive when at least `overlap` of its footprint is annotated; all others are negative, those
@@ -57,10 +57,9 @@ def slide_truths(row: SlideRow, scores_receipt: Path, *, overlap: float) -> list
         region = read_annotation(row.annotation)
     except AnnotationError:
         return []
-    receipt = read_receipt(scores_receipt)
-    width, height = receipt["tile_px_level0"]
     found = []
-    for method in receipt["methods"]:
+    for method in methods:
+        width, height = read_receipt(scores_receipt)["tile_px_level0"]
         coords, values = read_scores(store_path(scores_receipt), method)
         positive = overlap_fractions(region, coords, box=(width, height)) >= overlap
         if positive.any() and not positive.all():

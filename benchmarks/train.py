@@ -1,0 +1,311 @@
+#!/usr/bin/env python3
+"""Do the aggregators learn, and what does a training step cost?
+
+    python benchmarks/train.py                     everything, 15 to 20 minutes on two cores
+    python benchmarks/train.py learning memory     some of its parts
+
+learning    60 bags of 500 to 1,000 instances × 256, 2 % positive, hard negatives; at most 20 epochs; AUROC on 60 new bags
+permuted    the same with permuted labels: AUROC must be 0.5 within the interval over ten seeds
+steps       full updates on 8,000 × 1,024, as ratios; torchmil's with `pip install -e '.[bench]'`
+memory      the most memory that a step holds: MHIM against TransMIL, and bags of 100,000 × 1,024
+reading     an epoch over feature stores against numpy.load
+
+Exit code 1 where a figure is not what is promised.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from statistics import mean, median
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import torch
+from scipy import stats
+
+sys.path.insert(0, str(Path(__file__).parent))
+import bag_read
+
+from wsi_mil.bags import BagSet, LabelledBag
+from wsi_mil.config import MHIM, Training, parse_model
+from wsi_mil.metrics import auroc
+from wsi_mil.models import MILModel, create_mhim, create_model
+from wsi_mil.optimizers import create_optimizer
+from wsi_mil.records import Bag
+from wsi_mil.train import evaluate, fit
+
+SEEDS = (0, 1, 2)
+DIM, LATENT = 256, 16
+EASY, HARD = 8.0, 5.0
+"""How far instances of note lie from the others, in standard deviations of a latent direction."""
+
+TRAINING = {"lr": 0.001, "epochs": 20, "patience": 20, "min_epochs": 20, "min_improvement": 0, "schedule": "cosine"}
+C16_TRANSMIL = {"random_ratio": 0.0, "low_ratio": 0.8, "high_ratio": 0.03, "momentum_schedule": "cosine"}
+LEARNERS: dict[str, dict[str, object]] = {
+    "instance max": {"model": "instance_pool", "pool": "max"},
+    "instance mean": {"model": "instance_pool", "pool": "mean"},
+    "embedding max": {"model": "embedding_pool", "pool": "max"},
+    "embedding mean": {"model": "embedding_pool", "pool": "mean"},
+    "abmil": {"model": "abmil", "gated": False},
+    "gated abmil": {"model": "abmil"},
+    "dsmil": {"model": "dsmil", "embed_dim": 128, "value_layer": True, "average": True},
+    "transmil": {"model": "transmil", "embed_dim": 128, "heads": 4, "landmarks": 64},
+    "mhim gated abmil": {"model": "mhim", "base": "gated abmil"},
+    "mhim dsmil": {"model": "mhim", "base": "dsmil"},
+    "mhim transmil": {"model": "mhim", "base": "transmil", **C16_TRANSMIL},
+}
+OWN_TRAINING = {"instance max": {"instance_dropout": 0.9}}
+"""Without it the maximum learns single instances by heart in one to two of three seeds, and stays at AUROC 0.5."""
+
+FULL_SIZE: dict[str, dict[str, object]] = {
+    "abmil": {"model": "abmil", "embed_dim": 512, "dropout": 0.0},
+    "dsmil": {"model": "dsmil", "embed_dim": 512},
+    "transmil": {"model": "transmil"},
+}
+PROMISED: dict[str, tuple[float, float]] = {
+    "mhim_transmil_time": (0, 0.8),
+    "mhim_transmil_memory": (0, 0.6),
+    "abmil_vs_torchmil": (0, 1.0),
+    "transmil_vs_torchmil": (0, 1.0),
+    "dsmil_vs_torchmil": (0, 1.0),
+    "transmil_100k_gb": (0, 6),
+    "abmil_100k_gb": (0, 3),
+    "bag_read_vs_numpy": (0.5, np.inf),
+}
+
+
+def made_bags(n: int, seed: int, distance: float) -> list[LabelledBag]:
+    """Bags whose features are a few latent directions seen through a ReLU, as an encoder's are.
+
+    2 % of every bag are hard negatives, as far out as positives but in another direction; positive bags hold 2 %
+    positives besides. Neighbouring bags are of one size, so that size tells nothing.
+    """
+    rng, mixing = np.random.default_rng(seed), np.random.default_rng(99).normal(size=(LATENT, DIM)) / np.sqrt(LATENT)
+    bags, size = [], 0
+    for number in range(n):
+        size, label = int(rng.integers(500, 1001)) if number % 2 == 0 else size, number % 2
+        latent, chosen, share = rng.normal(size=(size, LATENT)), rng.permutation(size), round(0.02 * size)
+        latent[chosen[:share], 1] += distance
+        latent[chosen[share : 2 * share], 0] += distance * label
+        features = np.maximum(latent @ mixing + 0.3 * rng.normal(size=(size, DIM)), 0).astype(np.float16)
+        bags.append(LabelledBag(Bag(f"b{number}", features, np.zeros((size, 2), np.int64)), label))
+    return bags
+
+
+def fitted(name: str, bags: list[LabelledBag], seed: int) -> MILModel:
+    """A model trained on three quarters of the bags, its epoch chosen by the rest; MHIM's base first."""
+    spec = {**LEARNERS[name], "train": {**TRAINING, "accumulate": 1, "seed": seed, **OWN_TRAINING.get(name, {})}}
+    settings = parse_model(spec)
+    torch.manual_seed(seed)
+    if isinstance(settings, MHIM):
+        architecture = parse_model({**LEARNERS[settings.base], "train": {"seed": seed}})
+        student = create_model(architecture, feature_dim=DIM, n_classes=2)
+        model: MILModel = create_mhim(settings, base=fitted(settings.base, bags, seed), student=student)
+    else:
+        model = create_model(settings, feature_dim=DIM, n_classes=2)
+    n_train = len(bags) * 3 // 4 // 2 * 2
+    fit(model, BagSet.of(bags[:n_train]), BagSet.of(bags[n_train:]), settings.train, n_classes=2)
+    return model.deployed
+
+
+def learned(task: tuple[str, int, float, bool]) -> float:
+    """AUROC on new bags of a model, seed and distance; with permuted labels or the true ones."""
+    name, seed, distance, permuted = task
+    torch.set_num_threads(1)
+    bags, fresh = made_bags(60, 10 * seed + 1, distance), made_bags(60, 10 * seed + 2, distance)
+    if permuted:
+        labels = np.random.default_rng(seed).permutation([b.label for b in bags])
+        bags = [LabelledBag(b.bag, int(label)) for b, label in zip(bags, labels, strict=True)]
+    return auroc(np.array([b.label for b in fresh]), evaluate(fitted(name, bags, seed), fresh))
+
+
+def learning() -> dict[str, float]:
+    tasks = [(name, seed, distance, False) for distance in (EASY, HARD) for name in LEARNERS for seed in SEEDS]
+    tasks.sort(key=lambda task: "transmil" not in task[0])
+    start = time.monotonic()
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        values = dict(zip(tasks, pool.map(learned, tasks), strict=True))
+    print(f"{'AUROC on 60 new bags':24s}{f'distance {EASY:g}, seeds 0 1 2':>32s}{f'distance {HARD:g}, seeds 0 1 2':>32s}")
+    figures = {}
+    for name in LEARNERS:
+        rows = {d: [values[name, seed, d, False] for seed in SEEDS] for d in (EASY, HARD)}
+        print(f"{name:24s}" + "".join(f"{'  '.join(f'{v:.3f}' for v in row):>32s}" for row in rows.values()))
+        key = name.replace(" ", "_")
+        figures |= {f"{key}_auroc_min": min(rows[EASY]), f"{key}_hard_auroc_mean": mean(rows[HARD])}
+    return {**figures, "learning_seconds": time.monotonic() - start}
+
+
+def permuted() -> dict[str, float]:
+    tasks = [("gated abmil", seed, EASY, True) for seed in range(10)]
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        values = list(pool.map(learned, tasks))
+    low, high = stats.t.interval(0.95, len(values) - 1, mean(values), stats.sem(values))
+    print(f"permuted labels, ten seeds: mean AUROC {mean(values):.3f}, 95 % interval {low:.3f} to {high:.3f}")
+    return {"permuted_auroc": mean(values), "permuted_low": float(low), "permuted_high": float(high)}
+
+
+def full_size(name: str) -> tuple[MILModel, Training]:
+    """A model at the usual widths; MHIM masks as published for CAMELYON16."""
+    settings = parse_model({"model": "mhim", "base": "transmil", **C16_TRANSMIL} if name == "mhim" else FULL_SIZE[name])
+    torch.manual_seed(0)
+    if isinstance(settings, MHIM):
+        base, student = (create_model(parse_model(FULL_SIZE["transmil"]), feature_dim=1024, n_classes=2) for _ in range(2))
+        return create_mhim(settings, base=base, student=student).train(), settings.train
+    return create_model(settings, feature_dim=1024, n_classes=2).train(), settings.train
+
+
+def step_of(name: str, bags: torch.Tensor) -> Callable[[], None]:
+    """A full update of one of ours: loss, gradient, optimiser (Adam for all), the teacher's move."""
+    model, training = full_size(name)
+    optimizer = create_optimizer(model, training.model_copy(update={"optimizer": "adam"}))
+
+    def step() -> None:
+        loss = model.training_loss(bags, torch.tensor([1]), torch.ones(2))
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        model.after_update(0.0)
+
+    return step
+
+
+def torchmil_step_of(name: str, bags: torch.Tensor) -> Callable[[], None]:
+    """A full update of torchmil's model at the same widths; its TransMIL has neither output layers nor convolution of values."""
+    from torchmil import models
+
+    torch.manual_seed(0)
+    embedding = torch.nn.Sequential(torch.nn.Linear(1024, 512), torch.nn.ReLU())
+    model = {
+        "abmil": lambda: models.ABMIL(in_shape=(1024,), att_dim=128, gated=True, feat_ext=embedding),
+        "dsmil": lambda: models.DSMIL(in_shape=(1024,), att_dim=128, nonlinear_q=True, feat_ext=embedding),
+        "transmil": lambda: models.TransMIL(in_shape=(1024,), att_dim=512, n_heads=8, n_landmarks=256, dropout=0.1),
+    }[name]().train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-4)
+
+    def step() -> None:
+        _, losses = model.compute_loss(torch.tensor([1.0]), bags)
+        sum(losses.values()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def in_turn(first: Callable[[], None], second: Callable[[], None], *, rounds: int = 7) -> float:
+    """Time of the first over time of the second: median over rounds in turn, after one round to warm up."""
+    times = [[_seconds(first), _seconds(second)] for _ in range(rounds + 1)][1:]
+    return median(a / b for a, b in times)
+
+
+def _seconds(step: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    step()
+    return time.perf_counter() - start
+
+
+def steps() -> dict[str, float]:
+    bags = torch.rand(1, 8000, 1024, generator=torch.Generator().manual_seed(0))
+    figures = {"mhim_transmil_time": in_turn(step_of("mhim", bags), step_of("transmil", bags))}
+    if importlib.util.find_spec("torchmil") is None:
+        print("torchmil is not installed: its ratios are left out (pip install -e '.[bench]')")
+        names: tuple[str, ...] = ()
+    else:
+        names = ("abmil", "transmil", "dsmil")
+    for name in names:
+        figures[f"{name}_vs_torchmil"] = in_turn(step_of(name, bags), torchmil_step_of(name, bags))
+    for key, value in figures.items():
+        print(f"{key:32s}{value:8.3f}")
+    return figures
+
+
+def memory() -> dict[str, float]:
+    grown = {name: _in_child(name, 8000)[1] for name in ("mhim", "transmil")}
+    figures = {"mhim_transmil_memory": grown["mhim"] / grown["transmil"]}
+    for name in ("transmil", "abmil"):
+        figures[f"{name}_100k_gb"] = _in_child(name, 100_000)[0]
+    print(f"a step on 8,000 × 1,024 adds {grown['transmil']:.2f} GB with TransMIL, {grown['mhim']:.2f} GB with MHIM over it")
+    for key, value in figures.items():
+        print(f"{key:32s}{value:8.3f}")
+    return figures
+
+
+def _in_child(name: str, n: int) -> tuple[float, float]:
+    """Of a process that does two updates: the most memory it ever held, and what the updates added, in GB."""
+    command = [sys.executable, __file__, "--measure", name, "--instances", str(n)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    peak, added = json.loads(done.stdout.splitlines()[-1])
+    return peak, added
+
+
+def measure(name: str, n: int) -> None:
+    torch.set_num_threads(1)
+    step = step_of(name, torch.rand(1, n, 1024))
+    before = _held_gb("VmRSS")
+    for _ in range(2):
+        step()
+    print(json.dumps([_held_gb("VmHWM"), _held_gb("VmHWM") - before]))
+
+
+def _held_gb(key: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(key)) * 1024 / 1e9
+
+
+def reading() -> dict[str, float]:
+    figures = bag_read.figures()
+    print(f"bag_read_vs_numpy {figures['bag_read_vs_numpy']:.3f}")
+    return {"bag_read_vs_numpy": figures["bag_read_vs_numpy"]}
+
+
+PARTS: dict[str, Callable[[], dict[str, float]]] = {
+    "learning": learning,
+    "permuted": permuted,
+    "steps": steps,
+    "memory": memory,
+    "reading": reading,
+}
+
+
+def broken(figures: dict[str, float]) -> Iterator[str]:
+    """What is not as promised."""
+    for name, (low, high) in PROMISED.items():
+        if name in figures and not low <= figures[name] <= high:
+            yield f"{name} {figures[name]:.3f} is not within {low} and {high}"
+    yield from (f"{name} {value:.3f} is below 0.9" for name, value in figures.items() if name.endswith("_min") and value <= 0.9)
+    if "permuted_low" in figures and not figures["permuted_low"] <= 0.5 <= figures["permuted_high"]:
+        yield "permuted labels are told apart"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", help=", ".join(PARTS))
+    parser.add_argument("--threads", type=int, default=1, help="torch's, for the steps")
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    parser.add_argument("--instances", type=int, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.measure:
+        measure(args.measure, args.instances)
+        return
+    unknown = set(args.parts) - set(PARTS)
+    if unknown:
+        parser.error(f"no part {', '.join(sorted(unknown))}; known: {', '.join(PARTS)}")
+    torch.set_num_threads(args.threads)
+    figures: dict[str, float] = {}
+    for name in args.parts or PARTS:
+        print(f"--- {name}")
+        figures |= PARTS[name]()
+    print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
+    faults = list(broken(figures))
+    sys.exit("\n".join(faults) if faults else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wsi_mil.figures import FoldPart, cohort_figures, point_figures
+from wsi_mil.metrics import auroc
+from wsi_mil.store import write_receipt
+
+TRUTH = np.array([0, 0, 0, 0, 1, 0, 1, 1, 0, 1, 0])
+POSITIVE = np.array([0.1, 0.3, 0.55, 0.2, 0.8, 0.4, 0.45, 0.9, 0.05, 0.7, 0.6])
+PATIENTS = ["a", "a", "b", "c", "d", "e", "f", "g", "h", "i", "j"]
+FOLDS = np.array([0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 2])
+"""Seven slides, three, one of class 0 alone, and none of the fourth fold."""
+
+NAMES = ["auroc", "auprc", "accuracy", "balanced_accuracy", "f1", "sensitivity", "specificity", "brier", "ece"]
+
+
+def two(positive: np.ndarray) -> np.ndarray:
+    return np.stack([1 - positive, positive], axis=1)
+
+
+def binary(**settings: object) -> dict:
+    probs, predicted = two(POSITIVE), (POSITIVE >= 0.5).astype(int)
+    rows_of = [np.flatnonzero(fold == FOLDS) for fold in range(4)]
+    parts = [FoldPart(fold, TRUTH[rows], probs[rows], predicted[rows]) for fold, rows in enumerate(rows_of)]
+    asked = {"parts": parts, "draws": 300, **settings}
+    return cohort_figures(TRUTH, probs, predicted, PATIENTS, classes=("normal", "tumour"), **asked)
+
+
+def test_pooled_figures_by_hand() -> None:
+    figures = binary()
+    assert (figures["n_slides"], figures["n_patients"], figures["n_of_class"]) == (11, 10, {"normal": 7, "tumour": 4})
+    assert figures["auroc"] == pytest.approx((7 + 5 + 7 + 7) / 28)
+    assert (figures["sensitivity"], figures["specificity"]) == (3 / 4, 5 / 7)
+    assert figures["f1"] == pytest.approx(2 * 3 / (2 * 3 + 2 + 1))
+    assert figures["confusion_matrix"] == [[5, 2], [1, 3]]
+    assert sum(point["count"] for point in figures["reliability"]) == 11
+
+
+def test_every_figure_has_an_interval_that_holds_it() -> None:
+    figures = binary()
+    for name in set(NAMES) - {"ece"}:  # resamples are less calibrated than the sample
+        low, high = figures[f"{name}_ci95"]
+        assert low < figures[name] < high, name
+    assert 0 <= figures["ece_ci95"][0] < figures["ece_ci95"][1] <= 1
+
+
+def test_figures_of_a_fold_are_those_of_its_own_slides() -> None:
+    figures = binary()
+    assert figures["of_fold"]["0"]["auroc"] == pytest.approx(auroc(TRUTH[:7], two(POSITIVE[:7]))) == pytest.approx(0.9)
+    assert figures["of_fold"]["1"]["auroc"] == 1 and list(figures["of_fold"]) == ["0", "1", "2"]
+
+
+def test_a_fold_that_lacks_a_class_is_left_out_of_the_figures_that_need_it() -> None:
+    figures = binary()
+    assert math.isnan(figures["of_fold"]["2"]["auroc"]) and figures["of_fold"]["2"]["accuracy"] == 0
+    assert figures["fold_mean"]["auroc"] == pytest.approx(0.95)
+    assert figures["fold_sd"]["auroc"] == pytest.approx(np.std([0.9, 1.0], ddof=1))
+    assert figures["fold_mean"]["accuracy"] == pytest.approx((5 / 7 + 1 + 0) / 3)
+    assert set(figures["fold_mean"]) == set(figures["fold_sd"]) == set(NAMES)
+
+
+def test_one_fold_has_no_deviation() -> None:
+    whole = FoldPart(0, TRUTH, two(POSITIVE), (POSITIVE >= 0.5).astype(int))
+    figures = binary(parts=[whole])
+    assert figures["fold_mean"]["auroc"] == figures["auroc"] and math.isnan(figures["fold_sd"]["auroc"])
+
+
+def test_with_repeated_folds_a_slide_counts_once_in_the_pool_and_in_each_of_its_parts() -> None:
+    whole = FoldPart(0, TRUTH, two(POSITIVE), (POSITIVE >= 0.5).astype(int))
+    again = FoldPart(1, TRUTH, two(1 - POSITIVE), (POSITIVE < 0.5).astype(int))
+    figures = binary(parts=[whole, again])
+    assert figures["n_slides"] == 11 and figures["fold_mean"]["auroc"] == pytest.approx(0.5)
+    assert figures["auroc"] == binary()["auroc"]
+
+
+def test_three_classes_have_figures_over_classes_and_no_sensitivity() -> None:
+    truth = np.array([0, 0, 0, 1, 1, 2])
+    probs = np.array([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.3, 0.5, 0.2], [0.2, 0.7, 0.1], [0.4, 0.35, 0.25], [0.1, 0.2, 0.7]])
+    predicted = probs.argmax(axis=1)
+    parts = [FoldPart(0, truth[:3], probs[:3], predicted[:3]), FoldPart(1, truth[3:], probs[3:], predicted[3:])]
+    figures = cohort_figures(truth, probs, predicted, list("abcdef"), parts, classes=("a", "b", "c"), draws=200)
+    assert figures["confusion_matrix"] == [[2, 1, 0], [1, 1, 0], [0, 0, 1]] and "sensitivity" not in figures
+    assert figures["balanced_accuracy"] == pytest.approx((2 / 3 + 1 / 2 + 1) / 3)
+    assert figures["auroc"] == pytest.approx((8 / 9 + 7 / 8 + 1) / 3)
+    assert not math.isnan(figures["auroc_ci95"][0]), "draws that lack the one slide of class c are left out"
+    assert math.isnan(figures["fold_mean"]["auroc"])
+
+
+def test_where_no_draw_can_have_a_figure_it_has_no_interval() -> None:
+    truth, predicted = np.array([0, 1]), np.array([0, 1])
+    figures = cohort_figures(truth, two(np.array([0.1, 0.9])), predicted, ["a", "a"], [], classes=("n", "t"), draws=100)
+    assert figures["auroc_ci95"] == [1, 1] and figures["of_fold"] == {} and math.isnan(figures["fold_mean"]["auroc"])
+    alone = cohort_figures(truth[:1], two(np.array([0.1])), predicted[:1], ["a"], [], classes=("n", "t"), draws=100)
+    assert math.isnan(alone["auroc"]) and all(math.isnan(bound) for bound in alone["auroc_ci95"])
+
+
+def test_renaming_and_reordering_change_no_figure() -> None:
+    order = np.random.default_rng(0).permutation(11)
+    probs, predicted = two(POSITIVE), (POSITIVE >= 0.5).astype(int)
+    moved = point_figures(TRUTH[order], probs[order], predicted[order])
+    assert moved == pytest.approx(point_figures(TRUTH, probs, predicted)) and list(moved) == NAMES
+
+
+def test_the_figures_are_written_as_json(tmp_path: Path) -> None:
+    write_receipt(tmp_path / "m.json", binary())
+    content = json.loads((tmp_path / "m.json").read_text())
+    assert content["of_fold"]["2"]["auroc"] is None and content["reliability"][0]["count"] == 2
