@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from wsi_mil import config
 from wsi_mil.config import Offer
+from wsi_mil.models.embedding import Embedding
 from wsi_mil.models.nystrom import NystromAttention
 from wsi_mil.models.staged import Encoding, StagedModel
 
@@ -34,7 +35,7 @@ class TransMIL(StagedModel):
     def __init__(self, settings: config.TransMIL, *, feature_dim: int, n_classes: int, instance_encoder: nn.Module | None = None):
         super().__init__(instance_encoder)
         dim = settings.embed_dim
-        self.embedding = nn.Sequential(nn.Linear(feature_dim, dim), nn.ReLU(inplace=True), nn.Dropout(settings.dropout))
+        self.embedding = Embedding(feature_dim, dim, settings.dropout)
         self.class_token = nn.Parameter(torch.randn(1, 1, dim))
         self.layers = nn.ModuleList(_layer(settings) for _ in range(2))
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(2))
