@@ -34,6 +34,7 @@ lint: $(READY) demo/cohort.csv
 	snakemake --lint
 
 bench: $(READY)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c envs/constraints.txt -e '.[bench]'
 	for script in benchmarks/*.py; do python $$script || exit 1; done
 
 unlock: $(READY)

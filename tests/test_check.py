@@ -103,3 +103,51 @@ def test_a_fixed_split_needs_training_and_test_slides(tmp_path: Path) -> None:
     rows[0]["split"], rows[1]["split"] = "test", ""
     found = faults(config(write_cohort(tmp_path, rows)))
     assert found == ["column split is empty for labelled slides s1: fill it for all or none"]
+
+
+MHIM = {"model": "mhim", "base": "m"}
+
+
+def test_mhim_stands_on_another_entry_that_can_teach(sheet: Path) -> None:
+    models = {"a": {**MHIM, "base": "mm"}, "b": {**MHIM, "base": "pool"}, "c": {**MHIM, "base": "b"}}
+    models |= {"m": {"model": "abmil"}, "pool": {"model": "instance_pool"}}
+    assert faults(config(sheet, models=models)) == [
+        "models.a.base: no entry 'mm' in models; did you mean 'm'?",
+        "models.b.base: 'pool' is instance_pool, but mhim stands on abmil, transmil, dsmil",
+        "models.c.base: 'b' is mhim, but mhim stands on abmil, transmil, dsmil",
+    ]
+
+
+def test_a_method_is_left_out_for_models_that_do_not_offer_it_and_is_a_fault_where_none_does(sheet: Path) -> None:
+    models = {"h": MHIM, "m": {"model": "transmil"}, "pool": {"model": "embedding_pool"}}
+    plan = check(config(sheet, models=models))
+    assert plan.as_json()["methods"] == {
+        "h": ["attention", "sparse_inversion"],
+        "m": ["attention", "sparse_inversion"],
+        "pool": ["sparse_inversion"],
+    }
+    assert list(plan.warnings) == ["models.pool: does not offer attention, which is left out for it"]
+    (found,) = faults(config(sheet, models={"pool": {"model": "embedding_pool"}}))
+    assert found == "explain.methods: attention is offered by none of the models pool"
+
+
+def test_bags_of_patients_need_one_label_each(sheet: Path) -> None:
+    rows = [
+        {"slide_id": f"s{i}", "path": "sl ide's ü.svs", "label": CLASSES[i % 2], "patient_id": f"p{i // 2}"} for i in range(20)
+    ]
+    found = faults(config(write_cohort(sheet.parent, rows), bag="patient"))
+    assert found[0] == "bag: patient needs one label a patient, but patient p0 has 'normal' (slide s0), 'tumour' (slide s1)"
+
+
+def test_figures_made_on_the_test_fold_are_warned_of(sheet: Path) -> None:
+    (warning,) = check(config(sheet, protocol="as_published")).warnings
+    assert "chosen on the test fold" in warning
+
+
+def test_frozen_splits_need_every_class_in_every_part(sheet: Path) -> None:
+    frozen = sheet.parent / "splits.csv"
+    roles = ["train"] * 6 + ["val", "test", "test", "test"]
+    lines = [f"s{i},s{i},{CLASSES[i % 2]},,{role}" for i, role in enumerate(roles)]
+    frozen.write_text("\n".join(["slide_id,patient_id,label,fold,role_0", *lines]) + "\n")
+    (found,) = faults(config(sheet, splits=str(frozen)))
+    assert found == "splits: fold 0 has no val slide of class 'tumour'; every class is needed there"

@@ -1,7 +1,9 @@
+import os
+
 import pytest
 import torch
 
-from wsi_mil.devices import create_device, fast_dtype
+from wsi_mil.devices import create_device, fast_dtype, make_deterministic
 from wsi_mil.errors import WsiMilError
 
 CPU = torch.device("cpu")
@@ -30,3 +32,13 @@ def test_cuda_where_there_is_none_is_refused() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 def test_auto_takes_the_gpu() -> None:
     assert create_device("auto").type == "cuda"
+
+
+def test_training_asks_for_the_same_sums_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    try:
+        make_deterministic()
+        assert torch.are_deterministic_algorithms_enabled() and os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    finally:
+        torch.use_deterministic_algorithms(False)
+        os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)

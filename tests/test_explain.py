@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from tests.test_train import CPU
+from tests.test_train import CLASSES, CPU
 from wsi_mil.bags import bag_tensor
-from wsi_mil.config import Explain, SparseInversion
+from wsi_mil.config import Explain, SparseInversion, offered, parse_base
+from wsi_mil.ensemble import Ensemble
+from wsi_mil.errors import ConfigError
 from wsi_mil.explain import explain_slide
 from wsi_mil.explain.attention import attention_scores
 from wsi_mil.explain.sparse_inversion import refine, refined_scores, soft_threshold
@@ -17,6 +19,7 @@ from wsi_mil.models import MILModel
 from wsi_mil.records import SlideRow
 from wsi_mil.splits import Splits
 from wsi_mil.store import read_receipt, read_scores, store_path
+from wsi_mil.train import Fold, train_fold
 
 
 def explained(trained, row: SlideRow, tmp_path: Path, settings: Explain | None = None, splits: Splits | None = None):
@@ -146,3 +149,43 @@ def test_a_bag_with_negative_features_is_shrunk_towards_zero_from_both_sides(ran
     penalty = 0.01 * signed.abs().mean()
     assert_close(refined, soft_threshold(signed, float(penalty)), atol=1e-4, rtol=0)
     assert CPU.type == "cpu" and float(refined.min()) < 0
+
+
+def test_scores_of_a_slide_in_its_patients_bag_are_its_own_rows(trained, tmp_path: Path) -> None:
+    splits, ensemble, _ = trained
+    patient = next(p for p in splits.patients.values() if list(splits.patients.values()).count(p) > 1)
+    slides = sorted(s for s, p in splits.patients.items() if p == patient)
+    receipts = [tmp_path / "f" / f"{s}.json" for s in slides]
+    whole = ensemble.read_bag(patient, receipts)
+    model = ensemble.folds[splits.placed(slides[0], patient).folds[0]].model
+    expected = attention_scores(model, bag_tensor(whole, model), 1)
+    found = []
+    for slide in slides:
+        receipt = tmp_path / "scores" / f"{slide}.json"
+        row = SlideRow(slide, Path("x"), splits.labels[slide], patient)
+        explain_slide(row, receipts, splits, ensemble, Explain(methods=("attention",)), receipt)
+        coords, values = read_scores(store_path(receipt), "attention")
+        assert np.array_equal(coords, ensemble.read_bag(slide, [tmp_path / "f" / f"{slide}.json"]).coords)
+        assert read_receipt(receipt)["bag_instances"] == len(whole.coords)
+        found.append(values)
+    assert len(found[0]) != len(found[1]) and np.allclose(np.concatenate(found), expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["instance_pool", "embedding_pool", "transmil", "dsmil"])
+def test_every_model_is_explained_by_what_it_offers(trained, tmp_path: Path, kind: str) -> None:
+    splits, _, rows = trained
+    small = {"embed_dim": 16, **({"heads": 2, "landmarks": 4} if kind == "transmil" else {}), "train": {"epochs": 2, "lr": 0.01}}
+    settings = parse_base({"model": kind, **small})
+    for fold in range(3):
+        train_fold(Fold(splits, fold, tmp_path / "f", CLASSES), settings, tmp_path / kind / f"fold-{fold}", CPU)
+    own = (splits, Ensemble(tmp_path / kind, 3, CLASSES, CPU), rows)
+    methods = tuple(m for m in ("attention", "sparse_inversion") if offered(m, settings.offers))
+    receipt, scores = explained(own, rows[-1], tmp_path, Explain(methods=methods))
+    read = "attention" if kind == "transmil" else "evidence"
+    if not receipt["methods"]["sparse_inversion"]["reason"]:
+        assert receipt["methods"]["sparse_inversion"]["unit"] == {"attention": "share", "evidence": "log_odds"}[read]
+    if "attention" in methods:
+        assert float(scores["attention"].sum()) == pytest.approx(1, abs=1e-5)
+    else:
+        with pytest.raises(ConfigError, match=f"{kind} does not offer attention, only"):
+            explained(own, rows[-1], tmp_path, Explain())

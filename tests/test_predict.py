@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.test_train import CLASSES, CPU, write_features
+from tests.test_train import CLASSES, CPU, SETTINGS, write_features
 from wsi_mil.bags import bag_tensor
 from wsi_mil.cohort import read_table
 from wsi_mil.config import Predict
@@ -15,6 +16,7 @@ from wsi_mil.errors import StoreMismatchError
 from wsi_mil.predict import predict_cohort, write_metrics, write_predictions
 from wsi_mil.records import Role
 from wsi_mil.splits import Splits
+from wsi_mil.train import Fold, train_fold
 
 
 def test_a_slide_is_predicted_by_the_fold_that_held_it_out(trained, tmp_path: Path) -> None:
@@ -73,3 +75,53 @@ def test_features_of_another_encoder_are_refused(trained, random_bags: Callable,
     write_features(tmp_path / "other", random_bags(1), weights_hash="new")
     with pytest.raises(StoreMismatchError, match="weights_hash 'new', trained on 'h'"):
         ensemble.read_bag("s00", [tmp_path / "other" / "s00.json"])
+
+
+def test_with_repeated_folds_a_slide_is_the_mean_of_those_that_held_it_out(trained, tmp_path: Path) -> None:
+    splits, _, rows = trained
+    twice = Splits(splits.patients, splits.labels, (*splits.roles[1:], splits.roles[0], splits.roles[0]))
+    again = Ensemble(tmp_path / "m4", 4, CLASSES, CPU)
+    for new, old in enumerate((1, 2, 0, 0)):
+        shutil.copytree(tmp_path / "m" / f"fold-{old}", again.folder / f"fold-{new}")
+    predicted = predict_cohort(rows[:24], twice, tmp_path / "f", again, include_train=False)
+    of_first = set(splits.slides(0, Role.TEST))
+    for item in predicted:
+        assert item.placement.folds == ((2, 3) if item.row.slide_id in of_first else item.placement.folds[:1])
+        assert np.allclose(item.prediction.probs, np.mean(item.prediction.probs_of_fold, axis=0))
+    write_metrics(tmp_path / "m.json", predicted, CLASSES, Predict(bootstrap=100), "held_out")
+    write_predictions(tmp_path / "p.csv", predicted, CLASSES, "held_out")
+    figures, table = json.loads((tmp_path / "m.json").read_text()), read_table(tmp_path / "p.csv")
+    assert figures["n_slides"] == 24 and list(figures["of_fold"]) == ["0", "1", "2", "3"]
+    assert figures["of_fold"]["2"] == figures["of_fold"]["3"]
+    assert {row["fold"] for row in table} == {"0", "1", "2 3"}
+
+
+def test_a_patients_slides_are_predicted_as_one_bag_and_count_once(trained, tmp_path: Path) -> None:
+    splits, _, rows = trained
+    for fold in range(3):
+        train_fold(Fold(splits, fold, tmp_path / "f", CLASSES, unit="patient"), SETTINGS, tmp_path / "mp" / f"fold-{fold}", CPU)
+    ensemble = Ensemble(tmp_path / "mp", 3, CLASSES, CPU, unit="patient")
+    predicted = {p.row.slide_id: p for p in predict_cohort(rows, splits, tmp_path / "f", ensemble, include_train=False)}
+    patient = next(p for p in splits.patients.values() if list(splits.patients.values()).count(p) > 1)
+    slides = sorted(s for s, p in splits.patients.items() if p == patient)
+    assert len({predicted[s].prediction for s in slides}) == 1 and {predicted[s].bag_id for s in slides} == {patient}
+    whole = ensemble.read_bag(patient, [tmp_path / "f" / f"{s}.json" for s in slides])
+    model = ensemble.folds[predicted[slides[0]].placement.folds[0]].model
+    alone = torch.softmax(model(bag_tensor(whole, model)).logits[0], 0)
+    assert np.allclose(predicted[slides[0]].prediction.probs, alone, atol=1e-6)
+    write_metrics(tmp_path / "m.json", list(predicted.values()), CLASSES, Predict(bootstrap=100), "held_out")
+    assert json.loads((tmp_path / "m.json").read_text())["n_slides"] == len(set(splits.patients.values()))
+
+
+def test_models_of_other_bags_are_refused(trained) -> None:
+    _, ensemble, _ = trained
+    with pytest.raises(StoreMismatchError, match="trained on bags of a slide, asked for bags of a patient"):
+        _ = Ensemble(ensemble.folder, 3, CLASSES, CPU, unit="patient").folds
+
+
+def test_as_published_validation_slides_are_no_longer_shown(trained, tmp_path: Path) -> None:
+    splits, _, rows = trained
+    train_fold(Fold(splits, 0, tmp_path / "f", CLASSES, protocol="as_published"), SETTINGS, tmp_path / "ma" / "fold-0", CPU)
+    fixed, ensemble = Splits(splits.patients, splits.labels, splits.roles[:1]), Ensemble(tmp_path / "ma", 1, CLASSES, CPU)
+    shown = predict_cohort(rows[:24], fixed, tmp_path / "f", ensemble, include_train=False)
+    assert {p.row.slide_id for p in shown} == set(fixed.slides(0, Role.TEST))

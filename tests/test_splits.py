@@ -5,7 +5,18 @@ import pytest
 from wsi_mil.config import Split
 from wsi_mil.errors import StoreError
 from wsi_mil.records import Role, SlideRow
-from wsi_mil.splits import draw_splits, n_folds, read_splits, split_faults, write_splits
+from wsi_mil.splits import (
+    Splits,
+    bag_members,
+    draw_splits,
+    missing_classes,
+    mixed_patients,
+    n_folds,
+    parts_of,
+    read_splits,
+    split_faults,
+    write_splits,
+)
 
 CLASSES = ("normal", "tumour")
 SETTINGS = Split(folds=3)
@@ -121,3 +132,60 @@ def test_a_file_that_holds_no_splits_is_refused(tmp_path: Path) -> None:
     (tmp_path / "s.csv").write_text("slide_id,fold\na,0\n")
     with pytest.raises(StoreError, match=r"s\.csv"):
         read_splits(tmp_path / "s.csv")
+
+
+def test_repeated_folds_are_other_draws_that_each_test_everybody_once() -> None:
+    splits = draw_splits(cohort(), CLASSES, Split(folds=3, repeats=2))
+    assert splits.n_folds == n_folds(cohort(), Split(folds=3, repeats=2)) == 6
+    for repeat in (0, 1):
+        tested = [s for k in range(3) for s in splits.slides(3 * repeat + k, Role.TEST)]
+        assert sorted(tested) == [row.slide_id for row in cohort()]
+    assert {tuple(splits.slides(k, Role.TEST)) for k in range(3)} != {tuple(splits.slides(k, Role.TEST)) for k in range(3, 6)}
+    assert draw_splits(cohort(), CLASSES, Split(folds=3)).roles == splits.roles[:3]
+    folds = splits.placed("s00", "p00").folds
+    assert len(folds) == 2 and folds[0] < 3 <= folds[1]
+
+
+def test_bags_of_patients_hold_all_their_slides() -> None:
+    splits = draw_splits(cohort(), CLASSES, SETTINGS)
+    by_slide, by_patient = (splits.bags(0, (Role.TRAIN, Role.VAL), unit) for unit in ("slide", "patient"))
+    assert all(slides == [bag] for bag, slides in by_slide.items())
+    assert sorted(s for slides in by_patient.values() for s in slides) == sorted(by_slide)
+    assert all({splits.patients[s] for s in slides} == {patient} for patient, slides in by_patient.items())
+    assert max(map(len, by_patient.values())) == 2 and list(by_patient) == sorted(by_patient)
+
+
+def test_unlabelled_slides_of_a_labelled_patient_are_a_bag_of_their_own() -> None:
+    rows = [SlideRow(name, Path("x"), label, patient) for name, label, patient in ROWS_OF_PATIENTS]
+    bags = {bag: [row.slide_id for row in members] for bag, members in bag_members(rows, "patient").items()}
+    assert bags == {"p": ["a", "c"], "p (no label)": ["b", "d"], "q": ["e", "f"]}
+    assert list(bag_members(rows, "slide")) == ["a", "b", "c", "d", "e", "f"]
+
+
+ROWS_OF_PATIENTS = [("c", "t", "p"), ("b", "", "p"), ("a", "t", "p"), ("d", "", "p"), ("f", "", "q"), ("e", "", "q")]
+
+
+def test_a_patient_with_two_labels_is_no_bag() -> None:
+    rows = [SlideRow("a", Path("x"), "normal", "p"), SlideRow("b", Path("x"), "tumour", "p"), SlideRow("c", Path("x"), "", "p")]
+    assert mixed_patients(rows) == [
+        "bag: patient needs one label a patient, but patient p has 'normal' (slide a), 'tumour' (slide b)"
+    ]
+    assert mixed_patients(rows[1:]) == []
+
+
+def test_as_published_the_test_part_chooses_and_validation_counts_as_fitted() -> None:
+    assert parts_of("held_out") == ((Role.TRAIN,), (Role.VAL,))
+    assert parts_of("as_published") == ((Role.TRAIN, Role.VAL), (Role.TEST,))
+    splits = draw_splits(cohort(), CLASSES, SETTINGS)
+    assert splits.seen_under("held_out") is splits
+    seen = splits.seen_under("as_published")
+    assert seen.slides(0, Role.TEST) == splits.slides(0, Role.TEST) and not seen.slides(0, Role.VAL)
+
+
+def test_a_part_that_lacks_a_class_is_named() -> None:
+    splits = draw_splits(cohort(), CLASSES, SETTINGS)
+    roles = {s: Role.TRAIN if r is Role.VAL and splits.labels[s] == "normal" else r for s, r in splits.roles[1].items()}
+    broken = Splits(splits.patients, splits.labels, (splits.roles[0], roles))
+    assert missing_classes(broken, 0, CLASSES, "held_out") == []
+    assert "fold 1 has no val slide of class 'normal'" in missing_classes(broken, 1, CLASSES, "held_out")[0]
+    assert missing_classes(broken, 1, CLASSES, "as_published") == []

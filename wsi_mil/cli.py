@@ -190,11 +190,12 @@ def train(
     """Train one model on one fold; a killed run goes on at its last epoch."""
     limit_threads(threads)
     from wsi_mil.config import parse_bag, parse_model, parse_protocol
-    from wsi_mil.devices import create_device, set_threads
+    from wsi_mil.devices import create_device, make_deterministic, set_threads
     from wsi_mil.splits import read_splits
     from wsi_mil.train import Fold, train_fold
 
     set_threads(threads)
+    make_deterministic()
     part = Fold(read_splits(splits), fold, features, _classes(classes), unit=parse_bag(bag), protocol=parse_protocol(protocol))
     where = create_device(device)
     train_fold(part, parse_model(json.loads(settings)), model, where, base=base, keep_bytes=round(keep_gb * BYTES_OF_A_GB))

@@ -1,5 +1,6 @@
 """Which device computes, and in which number format it is fast."""
 
+import os
 from pathlib import Path
 
 import torch
@@ -41,6 +42,16 @@ def set_threads(threads: int) -> None:
     """Hold torch to `threads`, and let it pick the same algorithms each time."""
     torch.set_num_threads(threads)
     torch.backends.cudnn.benchmark = False
+
+
+def make_deterministic() -> None:
+    """Let torch pick algorithms that give the same sums each time, on GPUs too; it warns where there is none.
+
+    Must run before the first CUDA call. Fresh memory is not filled: nothing here reads what was not written.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def _cpu_has_bfloat16() -> bool:
