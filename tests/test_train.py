@@ -173,16 +173,6 @@ def test_features_of_two_encoders_are_not_mixed(random_bags: Callable, tmp_path:
             train_fold(Fold(splits_of(bags), fold, tmp_path / "f", CLASSES), SETTINGS, tmp_path / "m", CPU)
 
 
-TRANSMIL = {"model": "transmil", "embed_dim": 16, "heads": 2, "landmarks": 4, "attention_dropout": 0.2}
-TRAINED = {
-    "instance": {"model": "instance_pool", "embed_dim": 16},
-    "embedding": {"model": "embedding_pool", "embed_dim": 16},
-    "abmil": {"model": "abmil", "embed_dim": 16, "attention_dim": 8, "train": {"optimizer": "adamw", "instance_dropout": 0.2}},
-    "dsmil": {"model": "dsmil", "embed_dim": 16, "dropout": 0.2, "train": {"max_instances": 10}},
-    "transmil": {**TRANSMIL, "train": {"accumulate": 2, "optimizer": "radam_lookahead"}},
-}
-
-
 def quick(settings: dict[str, object], **train: object) -> dict[str, object]:
     given = settings.get("train", {})
     assert isinstance(given, dict)
@@ -191,57 +181,6 @@ def quick(settings: dict[str, object], **train: object) -> dict[str, object]:
 
 def weights(folder: Path) -> bytes:
     return (folder / "model.safetensors").read_bytes()
-
-
-@pytest.mark.parametrize("base", [*TRAINED, "mhim"])
-def test_an_interrupted_training_goes_on_at_its_last_epoch_and_gives_the_same_model(
-    random_bags: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str
-) -> None:
-    bags = random_bags(24)
-    write_features(tmp_path / "f", bags)
-    fold, teacher = Fold(splits_of(bags), 0, tmp_path / "f", CLASSES), None
-    settings = parse_model(quick(TRAINED.get(base, {"model": "mhim", "base": "b", "momentum": 0.9})))
-    if base == "mhim":
-        teacher = tmp_path / "teacher"
-        train_fold(fold, parse_model(quick(TRANSMIL)), teacher, CPU)
-    train_fold(fold, settings, tmp_path / "whole", CPU, base=teacher)
-    calls: list[int] = []
-    original = wsi_mil.train._train_epoch
-
-    def killed(*args: object, number: int, **kwargs: object) -> float:
-        calls.append(number)
-        if len(calls) in (3, 5):
-            raise KeyboardInterrupt
-        return original(*args, number=number, **kwargs)
-
-    monkeypatch.setattr(wsi_mil.train, "_train_epoch", killed)
-    for _ in range(2):
-        with pytest.raises(KeyboardInterrupt):
-            train_fold(fold, settings, tmp_path / "cut", CPU, base=teacher)
-        assert [p.name for p in (tmp_path / "cut").iterdir()] == [FILE]
-        torch.manual_seed(99)
-    train_fold(fold, settings, tmp_path / "cut", CPU, base=teacher)
-    assert calls == [0, 1, 2, 2, 3, 3]
-    assert {p.name for p in (tmp_path / "cut").iterdir()} == {"model.safetensors", "config.json", "history.csv"}
-    for name in ("model.safetensors", "config.json", "history.csv"):
-        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-
-
-def test_what_was_interrupted_under_other_settings_starts_afresh(
-    random_bags: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bags = random_bags(24)
-    write_features(tmp_path / "f", bags)
-    fold = Fold(splits_of(bags), 0, tmp_path / "f", CLASSES)
-    first, second = (parse_model(quick(TRAINED["abmil"], lr=lr)) for lr in (0.005, 0.006))
-    train_fold(fold, second, tmp_path / "whole", CPU)
-    with monkeypatch.context() as patch:
-        patch.setattr(wsi_mil.train, "write_checkpoint", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            train_fold(fold, first, tmp_path / "cut", CPU)
-    assert (tmp_path / "cut" / FILE).exists()
-    train_fold(fold, second, tmp_path / "cut", CPU)
-    assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
 
 
 def test_accumulated_gradients_make_one_update_of_their_mean(random_bags: Callable) -> None:
@@ -466,17 +405,3 @@ def test_weights_of_another_size_are_refused(random_bags: Callable, tmp_path: Pa
     (tmp_path / "a" / "model.safetensors").write_bytes(weights(tmp_path / "b"))
     with pytest.raises(StoreMismatchError, match=r"weights of another model or size .* size mismatch"):
         read_checkpoint(tmp_path / "a", CPU)
-
-
-def test_bags_beyond_the_bound_in_memory_are_read_again(random_bags: Callable) -> None:
-    bags, loads = random_bags(6), []
-
-    def load(number: int) -> Bag:
-        loads.append(number)
-        return bags[number].bag
-
-    room = bags[0].bag.features.nbytes + bags[1].bag.features.nbytes
-    some = BagSet([b.label for b in bags], load, keep_bytes=room)
-    for _ in range(2):
-        assert [b.bag.slide_id for b in some.read([0, 1, 5, 4])] == ["s00", "s01", "s05", "s04"]
-    assert loads == [0, 1, 5, 4, 5, 4]

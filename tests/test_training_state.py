@@ -1,0 +1,82 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import wsi_mil.train
+from tests.test_train import CLASSES, CPU, quick, splits_of, weights, write_features
+from wsi_mil.config import parse_model
+from wsi_mil.train import Fold, train_fold
+from wsi_mil.training_state import FILE
+
+TRANSMIL = {"model": "transmil", "embed_dim": 16, "heads": 2, "landmarks": 4, "attention_dropout": 0.2}
+TRAINED = {
+    "instance": {"model": "instance_pool", "embed_dim": 16},
+    "embedding": {"model": "embedding_pool", "embed_dim": 16},
+    "abmil": {"model": "abmil", "embed_dim": 16, "attention_dim": 8, "train": {"optimizer": "adamw", "instance_dropout": 0.2}},
+    "dsmil": {"model": "dsmil", "embed_dim": 16, "dropout": 0.2, "train": {"max_instances": 10}},
+    "transmil": {**TRANSMIL, "train": {"accumulate": 2, "optimizer": "radam_lookahead"}},
+}
+
+
+@pytest.mark.parametrize("base", [*TRAINED, "mhim"])
+def test_an_interrupted_training_goes_on_at_its_last_epoch_and_gives_the_same_model(
+    random_bags: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str
+) -> None:
+    bags = random_bags(24)
+    write_features(tmp_path / "f", bags)
+    fold, teacher = Fold(splits_of(bags), 0, tmp_path / "f", CLASSES), None
+    settings = parse_model(quick(TRAINED.get(base, {"model": "mhim", "base": "b", "momentum": 0.9})))
+    if base == "mhim":
+        teacher = tmp_path / "teacher"
+        train_fold(fold, parse_model(quick(TRANSMIL)), teacher, CPU)
+    train_fold(fold, settings, tmp_path / "whole", CPU, base=teacher)
+    calls: list[int] = []
+    original = wsi_mil.train._train_epoch
+
+    def killed(*args: object, number: int, **kwargs: object) -> float:
+        calls.append(number)
+        if len(calls) in (3, 5):
+            raise KeyboardInterrupt
+        return original(*args, number=number, **kwargs)
+
+    monkeypatch.setattr(wsi_mil.train, "_train_epoch", killed)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            train_fold(fold, settings, tmp_path / "cut", CPU, base=teacher)
+        assert [p.name for p in (tmp_path / "cut").iterdir()] == [FILE]
+        torch.manual_seed(99)
+    train_fold(fold, settings, tmp_path / "cut", CPU, base=teacher)
+    assert calls == [0, 1, 2, 2, 3, 3]
+    assert {p.name for p in (tmp_path / "cut").iterdir()} == {"model.safetensors", "config.json", "history.csv"}
+    for name in ("model.safetensors", "config.json", "history.csv"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_what_was_interrupted_under_other_settings_starts_afresh(
+    random_bags: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bags = random_bags(24)
+    write_features(tmp_path / "f", bags)
+    fold = Fold(splits_of(bags), 0, tmp_path / "f", CLASSES)
+    first, second = (parse_model(quick(TRAINED["abmil"], lr=lr)) for lr in (0.005, 0.006))
+    train_fold(fold, second, tmp_path / "whole", CPU)
+    with monkeypatch.context() as patch:
+        patch.setattr(wsi_mil.train, "write_checkpoint", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train_fold(fold, first, tmp_path / "cut", CPU)
+    assert (tmp_path / "cut" / FILE).exists()
+    train_fold(fold, second, tmp_path / "cut", CPU)
+    assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
+
+
+def test_a_file_that_is_cut_short_starts_afresh(random_bags: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bags = random_bags(24)
+    write_features(tmp_path / "f", bags)
+    fold, settings = Fold(splits_of(bags), 0, tmp_path / "f", CLASSES), parse_model(quick(TRAINED["abmil"]))
+    train_fold(fold, settings, tmp_path / "whole", CPU)
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut" / FILE).write_bytes(b"not a safetensors file")
+    train_fold(fold, settings, tmp_path / "cut", CPU)
+    assert weights(tmp_path / "cut") == weights(tmp_path / "whole")

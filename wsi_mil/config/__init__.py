@@ -1,0 +1,42 @@
+"""Every setting: one frozen pydantic model per stage, the only home of defaults.
+
+Unknown keys are refused with the nearest known one. `config.yaml` shows the same defaults, and the JSON Schema in
+`workflow/schemas/` is generated from here; tests hold the three together.
+"""
+
+from wsi_mil.config.models import ABMIL as ABMIL
+from wsi_mil.config.models import DSMIL as DSMIL
+from wsi_mil.config.models import MHIM as MHIM
+from wsi_mil.config.models import TEACHERS as TEACHERS
+from wsi_mil.config.models import BaseModelSettings as BaseModelSettings
+from wsi_mil.config.models import EmbeddingPool as EmbeddingPool
+from wsi_mil.config.models import InstancePool as InstancePool
+from wsi_mil.config.models import Model as Model
+from wsi_mil.config.models import Offer as Offer
+from wsi_mil.config.models import Schedule as Schedule
+from wsi_mil.config.models import Training as Training
+from wsi_mil.config.models import TransMIL as TransMIL
+from wsi_mil.config.models import offers_of as offers_of
+from wsi_mil.config.parse import nearest as nearest
+from wsi_mil.config.parse import parse_bag as parse_bag
+from wsi_mil.config.parse import parse_base as parse_base
+from wsi_mil.config.parse import parse_model as parse_model
+from wsi_mil.config.parse import parse_protocol as parse_protocol
+from wsi_mil.config.parse import parse_settings as parse_settings
+from wsi_mil.config.settings import Settings as Settings
+from wsi_mil.config.stages import BagUnit as BagUnit
+from wsi_mil.config.stages import Config as Config
+from wsi_mil.config.stages import Encoder as Encoder
+from wsi_mil.config.stages import Explain as Explain
+from wsi_mil.config.stages import Heatmap as Heatmap
+from wsi_mil.config.stages import Method as Method
+from wsi_mil.config.stages import Predict as Predict
+from wsi_mil.config.stages import Protocol as Protocol
+from wsi_mil.config.stages import Report as Report
+from wsi_mil.config.stages import SparseInversion as SparseInversion
+from wsi_mil.config.stages import Split as Split
+from wsi_mil.config.stages import TileSettings as TileSettings
+from wsi_mil.config.stages import Tiling as Tiling
+from wsi_mil.config.stages import Tissue as Tissue
+from wsi_mil.config.stages import methods_of as methods_of
+from wsi_mil.config.stages import offered as offered

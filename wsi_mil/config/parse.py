@@ -1,0 +1,128 @@
+"""Values → settings, with every fault at once and the nearest known key."""
+
+import difflib
+import types
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+
+from pydantic import TypeAdapter, ValidationError
+
+from wsi_mil.config.models import MHIM, BaseModelSettings, Model
+from wsi_mil.config.settings import Settings
+from wsi_mil.config.stages import BagUnit, Protocol
+from wsi_mil.errors import ConfigError
+
+T = TypeVar("T", bound=Settings)
+
+
+def parse_settings(model: type[T], values: object, *, where: str = "") -> T:
+    """Validated settings.
+
+    Raises:
+        ConfigError: with every fault, each naming its key and, for an unknown one, the nearest known.
+    """
+    parsed: T = _parse(model, values, where)
+    return parsed
+
+
+def parse_model(values: object, *, where: str = "") -> Model:
+    """Settings of an entry of `models`. Raises ConfigError."""
+    parsed: Model = _parse(Model, values, where)
+    return parsed
+
+
+def parse_base(values: object, *, where: str = "") -> BaseModelSettings:
+    """Settings of a model that stands on no other one. Raises ConfigError."""
+    parsed = parse_model(values, where=where)
+    if isinstance(parsed, MHIM):
+        raise ConfigError([f"{where}model: expected a model that needs no other one, got 'mhim'"])
+    return parsed
+
+
+def parse_bag(value: str) -> BagUnit:
+    """What one bag holds. Raises ConfigError."""
+    unit: BagUnit = _parse(BagUnit, value, "bag: ")
+    return unit
+
+
+def parse_protocol(value: str) -> Protocol:
+    """What chooses epoch and threshold. Raises ConfigError."""
+    protocol: Protocol = _parse(Protocol, value, "protocol: ")
+    return protocol
+
+
+def _parse(kind: Any, values: object, where: str) -> Any:
+    try:
+        return TypeAdapter(kind).validate_python(values)
+    except ValidationError as error:
+        errors = [dict(e) for e in error.errors()]
+        raise ConfigError([where + _fault(kind, e) for e in errors if not _follows(e, errors)]) from error
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """'; did you mean …?' for a misspelt name, or the names there are."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}" if known else ""
+
+
+def _follows(error: dict[str, Any], errors: list[dict[str, Any]]) -> bool:
+    """Whether a list is too short only because of faults in its items."""
+    depth = len(error["loc"])
+    return error["type"] == "too_short" and any(e["loc"][:depth] == error["loc"] and e is not error for e in errors)
+
+
+def _fault(kind: Any, error: dict[str, Any]) -> str:
+    loc, inner = _walk(kind, [str(part) for part in error["loc"] if part != "[key]"])
+    key = ".".join(loc) or "configuration"
+    if error["type"] == "extra_forbidden":
+        return f"{key}: unknown key{nearest(loc[-1], list(getattr(inner, 'model_fields', {})))}"
+    if error["type"] in ("missing", "union_tag_not_found"):
+        return f"{key}: missing" if error["type"] == "missing" else f"{'.'.join([*loc, 'model'])}: missing"
+    if error["type"] == "union_tag_invalid":
+        known = error["ctx"]["expected_tags"].replace("'", "").split(", ")
+        return f"{'.'.join([*loc, 'model'])}: no model {error['ctx']['tag']!r}{nearest(error['ctx']['tag'], known)}"
+    message = error["msg"].removeprefix("Value error, ")
+    got = "" if isinstance(error["input"], dict) else f", got {error['input']!r}"
+    hint = ""
+    if error["type"] == "literal_error":
+        expected = error["ctx"]["expected"].replace(" or ", ", ").replace("'", "").split(", ")
+        hint = nearest(str(error["input"]), expected)
+    return f"{key}: {message}{got}{hint}"
+
+
+def _walk(kind: Any, loc: list[str]) -> tuple[list[str], Any]:
+    """The key that a location means (without the names that pydantic adds for members of a union), and what it stands in."""
+    key, inside = [], kind
+    for part in loc:
+        members = _members(kind)
+        if len(members) > 1:
+            kind = next((m for m in members if part in get_args(m.model_fields["model"].annotation)), None)
+            continue
+        key.append(part)
+        inside, kind = kind, _inside(kind, part)
+    return key, inside
+
+
+def _members(kind: Any) -> tuple[Any, ...]:
+    """The settings that may stand where `model` tells them apart."""
+    return tuple(
+        m for m in get_args(_bare(kind)) if isinstance(m, type) and issubclass(m, Settings) and "model" in m.model_fields
+    )
+
+
+def _inside(kind: Any, part: str) -> Any:
+    kind = _bare(kind)
+    if isinstance(kind, type) and issubclass(kind, Settings):
+        found = kind.model_fields.get(part)
+        return _without_none(found.annotation) if found else None
+    return get_args(kind)[1] if get_origin(kind) is dict else None
+
+
+def _bare(kind: Any) -> Any:
+    """The type without what is annotated to it."""
+    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
+
+
+def _without_none(kind: Any) -> Any:
+    if get_origin(kind) in (Union, types.UnionType) and type(None) in get_args(kind):
+        return next(k for k in get_args(kind) if k is not type(None))
+    return kind

@@ -1,0 +1,13 @@
+"""What all settings are made of."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+EntryName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]+$")]
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, and no key that nothing reads."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,0 +1,152 @@
+"""The blocks of `config.yaml`, one for each stage, and the whole of it."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+
+from wsi_mil.config.models import Model, Offer, offers_of
+from wsi_mil.config.settings import EntryName, Settings
+
+
+class Tiling(Settings):
+    """Which squares are cut from a slide."""
+
+    mpp: float = Field(0.5, gt=0.05, le=10, description="µm per pixel of a tile")
+    tile_px: int = Field(224, ge=8, description="side of a tile, pixels at `mpp`")
+    overlap: int = Field(0, ge=0, description="pixels at `mpp` that neighbouring tiles share")
+    min_tissue: float = Field(0.5, ge=0, le=1, description="least share of a tile that must be tissue")
+    reader: Literal["auto", "openslide", "tiffslide"] = Field("auto", description="auto: the first that opens the slide")
+
+    @model_validator(mode="after")
+    def _overlap_leaves_a_step(self) -> "Tiling":
+        if self.overlap >= self.tile_px:
+            raise ValueError(f"overlap must be smaller than tile_px, got {self.overlap} and {self.tile_px}")
+        return self
+
+
+class Tissue(Settings):
+    """How tissue is told from glass."""
+
+    method: Literal["saturation_otsu", "none"] = Field("saturation_otsu", description="none: the whole slide is tissue")
+    mpp: float = Field(8.0, ge=0.5, le=100, description="µm per pixel of the mask")
+    min_area_um2: float = Field(20_000.0, ge=0, description="smaller pieces of tissue are dropped, µm²")
+    max_hole_um2: float = Field(20_000.0, ge=0, description="smaller holes in tissue are filled, µm²")
+
+
+class TileSettings(Settings):
+    """What `wsi-mil tile` reads."""
+
+    tiling: Tiling = Tiling()
+    tissue: Tissue = Tissue()
+
+
+class Encoder(Settings):
+    """One entry of `encoders`: what turns tiles into features."""
+
+    encoder: str = Field("efficientnet_lite0", description="the packaged default, or any timm model name")
+    tiling: EntryName = Field("default", description="name of an entry of `tilings`")
+    weights: str = Field("pretrained", description="pretrained, random (for tests), or a file: safetensors or state dict")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 where the device is made for it")
+    batch_size: int = Field(64, ge=1, description="tiles encoded at once")
+    max_corrupt: float = Field(0.05, ge=0, le=1, description="largest share of unreadable tiles before the slide has failed")
+
+
+class Split(Settings):
+    """Who is trained on, who is held out."""
+
+    folds: int = Field(5, ge=2, le=50, description="parts of the patients; each is the test part once")
+    repeats: int = Field(1, ge=1, le=50, description="draws of the folds, each with its own seed")
+    validation: float = Field(0.2, gt=0, lt=1, description="share of the other patients kept for early stopping and threshold")
+    seed: int = Field(0, ge=0, description="of the draw")
+
+
+BagUnit = Literal["slide", "patient"]
+Protocol = Literal["held_out", "as_published"]
+
+Method = Literal["attention", "sparse_inversion"]
+
+
+class Predict(Settings):
+    """How sure the figures are."""
+
+    bootstrap: int = Field(1000, ge=100, description="draws of patients for the 95 % intervals")
+
+
+class SparseInversion(Settings):
+    """Sparse network inversion: how a bag is refined and what is read off it."""
+
+    step: float = Field(1.0, gt=0, description="η, relative to the bag: 1 moves as far as its mean absolute feature")
+    penalty: float = Field(0.02, ge=0, description="λ per step, in units of the bag's mean absolute feature")
+    steps: int = Field(10, ge=1, description="T")
+    score: Literal["evidence", "attention"] = Field("evidence", description="read off the refined bag")
+
+
+class Explain(Settings):
+    """Which scores each instance gets."""
+
+    methods: tuple[Method, ...] = Field(("attention", "sparse_inversion"), description="each gets a heatmap; [] for none")
+    include_train: bool = Field(False, description="with a fixed split: show training slides too, stamped so")
+    sparse_inversion: SparseInversion = SparseInversion()
+
+
+class Heatmap(Settings):
+    """How scores are drawn."""
+
+    colormap: str = Field("viridis", description="any matplotlib colour map")
+    opacity: float = Field(0.75, gt=0, le=1, description="of the hottest tile; a quarter of it for the coldest")
+
+
+class Report(Settings):
+    """What the report works out."""
+
+    truth_overlap: float = Field(0.5, gt=0, le=1, description="a tile is truly positive from this share of annotated area")
+
+
+def _class_name(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("YAML reads yes, no, on and off as true or false: put class names in quotes")
+    return str(value) if isinstance(value, int) else value
+
+
+ClassName = Annotated[str, BeforeValidator(_class_name), StringConstraints(min_length=1)]
+
+
+class Config(Settings):
+    """The whole configuration."""
+
+    cohort: Path = Field(description="the sheet: slide_id, path, label, …")
+    classes: tuple[ClassName, ...] = Field(min_length=2, description="order = class index; of two the last is positive")
+    results: Path = Field(Path("results"), description="folder that everything is written to")
+    splits: Path | None = Field(None, description="a splits.csv to keep to, instead of drawing folds")
+    trained: Path | None = Field(None, description="results folder of an earlier run whose models are used, nothing trained")
+    bag: BagUnit = Field("slide", description="patient: all slides of a patient are one bag")
+    protocol: Protocol = Field(
+        "held_out", description="as_published: epoch and threshold are chosen on the test fold itself, and all outputs say so"
+    )
+    tilings: dict[EntryName, Tiling] = Field({"default": Tiling()}, min_length=1)
+    tissue: Tissue = Tissue()
+    encoders: dict[EntryName, Encoder] = Field({"efficientnet": Encoder()}, min_length=1)
+    split: Split = Split()
+    models: dict[EntryName, Model] = Field(min_length=1)
+    predict: Predict = Predict()
+    explain: Explain = Explain()
+    heatmap: Heatmap = Heatmap()
+    report: Report = Report()
+
+    @model_validator(mode="after")
+    def _classes_differ(self) -> "Config":
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError(f"classes must differ, got {list(self.classes)}")
+        return self
+
+
+def offered(method: Method, offers: tuple[Offer, ...]) -> bool:
+    """Whether a method can be read off a model that says `offers` about its instances."""
+    return "attention" in offers if method == "attention" else "attention" in offers or "evidence" in offers
+
+
+def methods_of(config: Config, entry: str) -> tuple[Method, ...]:
+    """Those of `explain.methods` that a model entry offers."""
+    offers = offers_of(config.models, entry)
+    return tuple(method for method in config.explain.methods if offered(method, offers))
