@@ -122,4 +122,4 @@ def trained(random_bags: Callable, tmp_path: Path) -> tuple:
         train_fold(Fold(splits, fold, tmp_path / "f", CLASSES), SETTINGS, tmp_path / "m" / f"fold-{fold}", CPU)
     rows = [SlideRow(s, Path("x"), splits.labels[s], splits.patients[s]) for s in splits.patients]
     rows += [SlideRow("s24", Path("x"), "", splits.patients["s00"]), SlideRow("s25", Path("x"), "", "nobody")]
-    return splits, Ensemble(tmp_path / "m", 3, CLASSES, CPU), rows
+    return splits, Ensemble(tmp_path / "m", splits, CLASSES, CPU), rows

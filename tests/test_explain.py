@@ -23,10 +23,11 @@ from wsi_mil.train import Fold, train_fold
 
 
 def explained(trained, row: SlideRow, tmp_path: Path, settings: Explain | None = None, splits: Splits | None = None):
-    own, ensemble, _ = trained
+    _, ensemble, _ = trained
+    ensemble = Ensemble(ensemble.folder, splits, CLASSES, CPU) if splits else ensemble
     receipt = tmp_path / "scores" / f"{row.slide_id}.json"
     features = tmp_path / "f" / f"{row.slide_id}.json"
-    explain_slide(row, [features], splits or own, ensemble, settings or Explain(), receipt)
+    explain_slide(row, [features], ensemble, settings or Explain(), receipt)
     return read_receipt(receipt), {m: read_scores(store_path(receipt), m)[1] for m in (settings or Explain()).methods}
 
 
@@ -163,7 +164,7 @@ def test_scores_of_a_slide_in_its_patients_bag_are_its_own_rows(trained, tmp_pat
     for slide in slides:
         receipt = tmp_path / "scores" / f"{slide}.json"
         row = SlideRow(slide, Path("x"), splits.labels[slide], patient)
-        explain_slide(row, receipts, splits, ensemble, Explain(methods=("attention",)), receipt)
+        explain_slide(row, receipts, ensemble, Explain(methods=("attention",)), receipt)
         coords, values = read_scores(store_path(receipt), "attention")
         assert np.array_equal(coords, ensemble.read_bag(slide, [tmp_path / "f" / f"{slide}.json"]).coords)
         assert read_receipt(receipt)["bag_instances"] == len(whole.coords)
@@ -178,12 +179,13 @@ def test_every_model_is_explained_by_what_it_offers(trained, tmp_path: Path, kin
     settings = parse_base({"model": kind, **small})
     for fold in range(3):
         train_fold(Fold(splits, fold, tmp_path / "f", CLASSES), settings, tmp_path / kind / f"fold-{fold}", CPU)
-    own = (splits, Ensemble(tmp_path / kind, 3, CLASSES, CPU), rows)
+    own = (splits, Ensemble(tmp_path / kind, splits, CLASSES, CPU), rows)
     methods = tuple(m for m in ("attention", "sparse_inversion") if offered(m, settings.offers))
-    receipt, scores = explained(own, rows[-1], tmp_path, Explain(methods=methods))
-    read = "attention" if kind == "transmil" else "evidence"
-    if not receipt["methods"]["sparse_inversion"]["reason"]:
-        assert receipt["methods"]["sparse_inversion"]["unit"] == {"attention": "share", "evidence": "log_odds"}[read]
+    found = [explained(own, row, tmp_path, Explain(methods=methods)) for row in rows[:12]]
+    receipt, scores = next((r, s) for r, s in found if not r["methods"]["sparse_inversion"]["reason"])
+    unit, kind_of_scores = ("share", "attention on the refined bag") if kind == "transmil" else ("log_odds", "log odds")
+    assert receipt["methods"]["sparse_inversion"]["unit"] == unit
+    assert kind_of_scores in receipt["methods"]["sparse_inversion"]["kind"] and np.isfinite(scores["sparse_inversion"]).all()
     if "attention" in methods:
         assert float(scores["attention"].sum()) == pytest.approx(1, abs=1e-5)
     else:

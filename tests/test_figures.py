@@ -32,7 +32,7 @@ def binary(**settings: object) -> dict:
 
 def test_pooled_figures_by_hand() -> None:
     figures = binary()
-    assert (figures["n_slides"], figures["n_patients"], figures["n_of_class"]) == (11, 10, {"normal": 7, "tumour": 4})
+    assert (figures["n_bags"], figures["n_patients"], figures["n_of_class"]) == (11, 10, {"normal": 7, "tumour": 4})
     assert figures["auroc"] == pytest.approx((7 + 5 + 7 + 7) / 28)
     assert (figures["sensitivity"], figures["specificity"]) == (3 / 4, 5 / 7)
     assert figures["f1"] == pytest.approx(2 * 3 / (2 * 3 + 2 + 1))
@@ -73,7 +73,7 @@ def test_with_repeated_folds_a_slide_counts_once_in_the_pool_and_in_each_of_its_
     whole = FoldPart(0, TRUTH, two(POSITIVE), (POSITIVE >= 0.5).astype(int))
     again = FoldPart(1, TRUTH, two(1 - POSITIVE), (POSITIVE < 0.5).astype(int))
     figures = binary(parts=[whole, again])
-    assert figures["n_slides"] == 11 and figures["fold_mean"]["auroc"] == pytest.approx(0.5)
+    assert figures["n_bags"] == 11 and figures["fold_mean"]["auroc"] == pytest.approx(0.5)
     assert figures["auroc"] == binary()["auroc"]
 
 

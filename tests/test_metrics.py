@@ -243,3 +243,8 @@ def test_holm_by_hand() -> None:
     adjusted = holm(np.array([0.04, 0.01, math.nan, 0.03, 0.5]))
     assert adjusted[[0, 1, 3, 4]] == pytest.approx([0.09, 0.04, 0.09, 0.5]) and math.isnan(adjusted[2])
     assert holm(np.array([0.6, 0.7])).tolist() == [1, 1] and len(holm(np.zeros(0))) == 0
+
+
+def test_a_probability_that_is_no_number_has_no_auroc() -> None:
+    truth, probs = np.array([0, 0, 1, 1]), two([0.1, 0.2, np.nan, 0.9])
+    assert math.isnan(auroc(truth, probs)) and math.isnan(auprc(truth, probs))

@@ -12,7 +12,7 @@ from wsi_mil.bags import bag_tensor
 from wsi_mil.cohort import read_table
 from wsi_mil.config import Predict
 from wsi_mil.ensemble import Ensemble
-from wsi_mil.errors import StoreMismatchError
+from wsi_mil.errors import NotFiniteError, StoreMismatchError
 from wsi_mil.predict import predict_cohort, write_metrics, write_predictions
 from wsi_mil.records import Role
 from wsi_mil.splits import Splits
@@ -21,7 +21,7 @@ from wsi_mil.train import Fold, train_fold
 
 def test_a_slide_is_predicted_by_the_fold_that_held_it_out(trained, tmp_path: Path) -> None:
     splits, ensemble, rows = trained
-    predicted = {p.row.slide_id: p for p in predict_cohort(rows, splits, tmp_path / "f", ensemble, include_train=False)}
+    predicted = {p.row.slide_id: p for p in predict_cohort(rows, tmp_path / "f", ensemble, include_train=False)}
     for slide, item in predicted.items():
         bag = ensemble.read_bag(slide, [tmp_path / "f" / f"{slide}.json"])
         each = [torch.softmax(m.model(bag_tensor(bag, m.model)).logits[0], 0).numpy() for m in ensemble.folds]
@@ -34,8 +34,8 @@ def test_a_slide_is_predicted_by_the_fold_that_held_it_out(trained, tmp_path: Pa
 
 
 def test_tables_and_figures_are_written(trained, tmp_path: Path) -> None:
-    splits, ensemble, rows = trained
-    predicted = predict_cohort(rows, splits, tmp_path / "f", ensemble, include_train=False)
+    _, ensemble, rows = trained
+    predicted = predict_cohort(rows, tmp_path / "f", ensemble, include_train=False)
     write_predictions(tmp_path / "p.csv", predicted, CLASSES, "held_out")
     write_metrics(tmp_path / "m.json", predicted, CLASSES, Predict(bootstrap=200), "held_out")
     table, figures = read_table(tmp_path / "p.csv"), json.loads((tmp_path / "m.json").read_text())
@@ -47,27 +47,44 @@ def test_tables_and_figures_are_written(trained, tmp_path: Path) -> None:
 
 
 def test_without_labels_there_are_predictions_and_no_figures(trained, tmp_path: Path) -> None:
-    splits, ensemble, rows = trained
-    predicted = predict_cohort(rows[-2:], splits, tmp_path / "f", ensemble, include_train=False)
+    _, ensemble, rows = trained
+    predicted = predict_cohort(rows[-2:], tmp_path / "f", ensemble, include_train=False)
     write_metrics(tmp_path / "m.json", predicted, CLASSES, Predict(), "held_out")
     assert len(predicted) == 2 and json.loads((tmp_path / "m.json").read_text())["n_slides"] == 0
 
 
 def test_in_a_fixed_split_only_test_slides_count(trained, tmp_path: Path) -> None:
-    splits, ensemble, rows = trained
+    splits, _, rows = trained
     fixed = Splits(splits.patients, splits.labels, splits.roles[:1])
     tested = set(fixed.slides(0, Role.TEST))
-    shown = predict_cohort(rows, fixed, tmp_path / "f", ensemble, include_train=False)
+    ensemble = Ensemble(tmp_path / "m", fixed, CLASSES, CPU)
+    shown = predict_cohort(rows, tmp_path / "f", ensemble, include_train=False)
     assert {p.row.slide_id for p in shown if p.counts} == tested
     assert not {p.row.slide_id for p in shown} & set(fixed.slides(0, Role.TRAIN))
-    everyone = predict_cohort(rows, fixed, tmp_path / "f", ensemble, include_train=True)
+    everyone = predict_cohort(rows, tmp_path / "f", ensemble, include_train=True)
     assert len(everyone) == len(rows) and {p.row.slide_id for p in everyone if p.counts} == tested
 
 
 def test_models_of_other_classes_are_refused(trained, tmp_path: Path) -> None:
-    _, ensemble, _ = trained
+    splits, ensemble, _ = trained
     with pytest.raises(StoreMismatchError, match="trained on classes"):
-        _ = Ensemble(ensemble.folder, 3, CLASSES[::-1], CPU).folds
+        _ = Ensemble(ensemble.folder, splits, CLASSES[::-1], CPU).folds
+
+
+def test_models_of_other_splits_must_not_speak(trained) -> None:
+    splits, ensemble, _ = trained
+    turned = Splits(splits.patients, splits.labels, (splits.roles[0], splits.roles[2], splits.roles[1]))
+    with pytest.raises(StoreMismatchError, match="fold-1: was not trained on fold 1 of these splits"):
+        _ = Ensemble(ensemble.folder, turned, CLASSES, CPU).folds
+
+
+def test_a_slide_whose_features_are_no_numbers_is_not_predicted(trained, random_bags: Callable, tmp_path: Path) -> None:
+    _, ensemble, rows = trained
+    damaged = random_bags(4)[3:]
+    damaged[0].bag.features[2, 5] = np.inf
+    write_features(tmp_path / "f", damaged, fingerprint="damaged")
+    with pytest.raises(NotFiniteError, match="s03: its features are not finite"):
+        predict_cohort(rows, tmp_path / "f", ensemble, include_train=False)
 
 
 def test_features_of_another_encoder_are_refused(trained, random_bags: Callable, tmp_path: Path) -> None:
@@ -80,10 +97,10 @@ def test_features_of_another_encoder_are_refused(trained, random_bags: Callable,
 def test_with_repeated_folds_a_slide_is_the_mean_of_those_that_held_it_out(trained, tmp_path: Path) -> None:
     splits, _, rows = trained
     twice = Splits(splits.patients, splits.labels, (*splits.roles[1:], splits.roles[0], splits.roles[0]))
-    again = Ensemble(tmp_path / "m4", 4, CLASSES, CPU)
+    again = Ensemble(tmp_path / "m4", twice, CLASSES, CPU)
     for new, old in enumerate((1, 2, 0, 0)):
         shutil.copytree(tmp_path / "m" / f"fold-{old}", again.folder / f"fold-{new}")
-    predicted = predict_cohort(rows[:24], twice, tmp_path / "f", again, include_train=False)
+    predicted = predict_cohort(rows[:24], tmp_path / "f", again, include_train=False)
     of_first = set(splits.slides(0, Role.TEST))
     for item in predicted:
         assert item.placement.folds == ((2, 3) if item.row.slide_id in of_first else item.placement.folds[:1])
@@ -100,8 +117,8 @@ def test_a_patients_slides_are_predicted_as_one_bag_and_count_once(trained, tmp_
     splits, _, rows = trained
     for fold in range(3):
         train_fold(Fold(splits, fold, tmp_path / "f", CLASSES, unit="patient"), SETTINGS, tmp_path / "mp" / f"fold-{fold}", CPU)
-    ensemble = Ensemble(tmp_path / "mp", 3, CLASSES, CPU, unit="patient")
-    predicted = {p.row.slide_id: p for p in predict_cohort(rows, splits, tmp_path / "f", ensemble, include_train=False)}
+    ensemble = Ensemble(tmp_path / "mp", splits, CLASSES, CPU, unit="patient")
+    predicted = {p.row.slide_id: p for p in predict_cohort(rows, tmp_path / "f", ensemble, include_train=False)}
     patient = next(p for p in splits.patients.values() if list(splits.patients.values()).count(p) > 1)
     slides = sorted(s for s, p in splits.patients.items() if p == patient)
     assert len({predicted[s].prediction for s in slides}) == 1 and {predicted[s].bag_id for s in slides} == {patient}
@@ -110,18 +127,20 @@ def test_a_patients_slides_are_predicted_as_one_bag_and_count_once(trained, tmp_
     alone = torch.softmax(model(bag_tensor(whole, model)).logits[0], 0)
     assert np.allclose(predicted[slides[0]].prediction.probs, alone, atol=1e-6)
     write_metrics(tmp_path / "m.json", list(predicted.values()), CLASSES, Predict(bootstrap=100), "held_out")
-    assert json.loads((tmp_path / "m.json").read_text())["n_slides"] == len(set(splits.patients.values()))
+    figures = json.loads((tmp_path / "m.json").read_text())
+    assert figures["n_bags"] == figures["n_patients"] == len(set(splits.patients.values())) < figures["n_slides"] == 24
 
 
 def test_models_of_other_bags_are_refused(trained) -> None:
-    _, ensemble, _ = trained
+    splits, ensemble, _ = trained
     with pytest.raises(StoreMismatchError, match="trained on bags of a slide, asked for bags of a patient"):
-        _ = Ensemble(ensemble.folder, 3, CLASSES, CPU, unit="patient").folds
+        _ = Ensemble(ensemble.folder, splits, CLASSES, CPU, unit="patient").folds
 
 
 def test_as_published_validation_slides_are_no_longer_shown(trained, tmp_path: Path) -> None:
     splits, _, rows = trained
     train_fold(Fold(splits, 0, tmp_path / "f", CLASSES, protocol="as_published"), SETTINGS, tmp_path / "ma" / "fold-0", CPU)
-    fixed, ensemble = Splits(splits.patients, splits.labels, splits.roles[:1]), Ensemble(tmp_path / "ma", 1, CLASSES, CPU)
-    shown = predict_cohort(rows[:24], fixed, tmp_path / "f", ensemble, include_train=False)
+    fixed = Splits(splits.patients, splits.labels, splits.roles[:1])
+    ensemble = Ensemble(tmp_path / "ma", fixed, CLASSES, CPU)
+    shown = predict_cohort(rows[:24], tmp_path / "f", ensemble, include_train=False)
     assert {p.row.slide_id for p in shown} == set(fixed.slides(0, Role.TEST))

@@ -46,8 +46,9 @@ def write_model(results: Path, name: str, table: list[dict[str, str]], *, method
     """What predict, explain and heatmap leave of one model."""
     write_table(results / "predictions" / f"{name}.csv", list(table[0]), [row.values() for row in table])
     rows = counted(table)
-    figures = figures_of(rows) if rows else {"n_slides": 0}
-    write_receipt(results / "metrics" / f"{name}.json", {"protocol": table[0]["protocol"], **figures})
+    figures = figures_of(rows) if rows else {}
+    about = {"protocol": table[0]["protocol"], "n_slides": len(rows)}
+    write_receipt(results / "metrics" / f"{name}.json", {**about, **figures})
     for row in table:
         for method in methods:
             picture = results / "heatmaps" / name / row["slide_id"] / f"{method}.png"

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from wsi_mil.config import Split
-from wsi_mil.errors import StoreError
+from wsi_mil.errors import ConfigError, StoreError
 from wsi_mil.records import Role, SlideRow
 from wsi_mil.splits import (
     Splits,
@@ -189,3 +189,20 @@ def test_a_part_that_lacks_a_class_is_named() -> None:
     assert missing_classes(broken, 0, CLASSES, "held_out") == []
     assert "fold 1 has no val slide of class 'normal'" in missing_classes(broken, 1, CLASSES, "held_out")[0]
     assert missing_classes(broken, 1, CLASSES, "as_published") == []
+
+
+def test_repeats_beside_folds_by_hand_are_a_fault() -> None:
+    rows = [SlideRow(**{**vars(r), "fold": "AB"[int(r.patient_id[1:]) % 4 // 2]}) for r in cohort()]
+    assert "column fold fixes the folds" in split_faults(rows, CLASSES, Split(repeats=2))[0]
+    fixed = [SlideRow(**{**vars(r), "split": "test" if int(r.patient_id[1:]) < 8 else "train"}) for r in cohort()]
+    assert "column split fixes the split" in split_faults(fixed, CLASSES, Split(repeats=2))[0]
+
+
+def test_frozen_splits_without_validation_serve_the_published_protocol_only() -> None:
+    roles = {row.slide_id: Role.TEST if int(row.patient_id[1:]) < 8 else Role.TRAIN for row in cohort()}
+    frozen = Splits({r.slide_id: r.patient_id for r in cohort()}, {r.slide_id: r.label for r in cohort()}, (roles,))
+    usable = set(roles) - {"s00"}
+    kept = frozen.restricted(usable, CLASSES, "as_published")
+    assert set(kept.roles[0]) == usable
+    with pytest.raises(ConfigError, match="fold 0 has no val slide of class 'normal', 'tumour'"):
+        frozen.restricted(usable, CLASSES, "held_out")

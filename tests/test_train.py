@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 
 import wsi_mil.train
 from wsi_mil.bags import BagSet, LabelledBag
@@ -146,6 +147,7 @@ def test_nothing_of_the_test_patients_reaches_fitting_stopping_or_the_threshold(
     recorded("fit", lambda args: [b.bag.slide_id for part in args[1:3] for b in part])
     recorded("evaluate", lambda args: [b.bag.slide_id for b in args[1]])
     recorded("bag_tensor", lambda args: [args[0].slide_id])
+    recorded("finite_logits", lambda args: [args[1].slide_id])
     for fold in range(3):
         seen.clear()
         train_fold(Fold(splits, fold, tmp_path / "f", CLASSES), SETTINGS, tmp_path / f"m{fold}", CPU)
@@ -271,13 +273,14 @@ def test_a_patients_slides_are_one_bag(random_bags: Callable, tmp_path: Path, mo
     slides = sorted(s for s, p in splits.patients.items() if p == shared)
     fold = next(k for k in range(3) if slides[0] in splits.slides(k, Role.TRAIN))
     sizes: dict[str, int] = {}
-    original = wsi_mil.train.bag_tensor
+    original = wsi_mil.train.read_bag_of
 
-    def watched(bag: Bag, model: MILModel) -> torch.Tensor:
+    def watched(bag_id: str, receipts: list[Path]) -> Bag:
+        bag = original(bag_id, receipts)
         sizes[bag.slide_id] = len(bag.features)
-        return original(bag, model)
+        return bag
 
-    monkeypatch.setattr(wsi_mil.train, "bag_tensor", watched)
+    monkeypatch.setattr(wsi_mil.train, "read_bag_of", watched)
     card = train_fold(Fold(splits, fold, tmp_path / "f", CLASSES, unit="patient"), SETTINGS, tmp_path / "m", CPU)
     of_slide = {b.bag.slide_id: len(b.bag.features) for b in bags}
     seen = {splits.patients[s] for role in (Role.TRAIN, Role.VAL) for s in splits.slides(fold, role)}
@@ -405,3 +408,62 @@ def test_weights_of_another_size_are_refused(random_bags: Callable, tmp_path: Pa
     (tmp_path / "a" / "model.safetensors").write_bytes(weights(tmp_path / "b"))
     with pytest.raises(StoreMismatchError, match=r"weights of another model or size .* size mismatch"):
         read_checkpoint(tmp_path / "a", CPU)
+
+
+def test_a_validation_bag_that_is_no_number_stops_and_nothing_is_kept_of_the_epoch(random_bags: Callable, tmp_path: Path) -> None:
+    bags = random_bags(24)
+    splits = splits_of(bags)
+    damaged = splits.slides(1, Role.VAL)[0]
+    next(b for b in bags if b.bag.slide_id == damaged).bag.features[1, 1] = np.inf
+    write_features(tmp_path / "f", bags)
+    with pytest.raises(DivergedError, match=rf"in epoch 1 on bag '{damaged}'; its features are not finite.*Nothing was kept"):
+        train_fold(Fold(splits, 1, tmp_path / "f", CLASSES), SETTINGS, tmp_path / "m", CPU)
+    assert not (tmp_path / "m").exists()
+
+
+def test_weights_that_became_no_numbers_are_not_kept(
+    random_bags: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bags, splits = random_bags(24), splits_of(random_bags(24))
+    write_features(tmp_path / "f", bags)
+    calls: list[int] = []
+    original = wsi_mil.train._train_epoch
+
+    def poisoned(model: MILModel, *args: object, **kwargs: object) -> float:
+        calls.append(1)
+        loss = original(model, *args, **kwargs)
+        if len(calls) == 2:
+            next(model.parameters()).data.fill_(torch.nan)
+        return loss
+
+    monkeypatch.setattr(wsi_mil.train, "_train_epoch", poisoned)
+    with pytest.raises(DivergedError, match=r"in epoch 2 .* The state after epoch 1 is kept"):
+        train_fold(Fold(splits, 0, tmp_path / "f", CLASSES), SETTINGS, tmp_path / "m", CPU)
+    with safe_open(tmp_path / "m" / FILE, framework="pt") as state:
+        assert all(torch.isfinite(state.get_tensor(name)).all() for name in state.keys() if name.startswith("model/"))  # noqa: SIM118
+
+
+def test_a_tie_of_aurocs_is_no_gain_to_wait_for(random_bags: Callable) -> None:
+    settings = Training(epochs=60, patience=4, lr=0.01, min_improvement=0, select="auroc")
+    history, best = fitted(random_bags(24), random_bags(8, seed=1), settings)
+    gained = max(e.val_auroc for e in history)
+    first = next(i for i, e in enumerate(history) if e.val_auroc == gained)
+    assert len(history) == first + 1 + 4 < 60
+    assert best == min((i for i, e in enumerate(history) if e.val_auroc == gained), key=lambda i: history[i].val_loss)
+
+
+def test_a_base_of_other_features_or_kind_or_for_a_model_that_has_none_is_refused(random_bags: Callable, tmp_path: Path) -> None:
+    bags = random_bags(24)
+    write_features(tmp_path / "f", bags)
+    write_features(tmp_path / "g", random_bags(24, seed=5), fingerprint="other")
+    splits = splits_of(bags)
+    fold, pool = Fold(splits, 0, tmp_path / "f", CLASSES), parse_model(quick({"model": "instance_pool", "embed_dim": 8}))
+    train_fold(Fold(splits, 0, tmp_path / "g", CLASSES), SETTINGS, tmp_path / "base", CPU)
+    train_fold(fold, pool, tmp_path / "pool", CPU)
+    mhim = parse_model({"model": "mhim", "base": "abmil"})
+    with pytest.raises(StoreMismatchError, match="this base was trained on something else: features"):
+        train_fold(fold, mhim, tmp_path / "m", CPU, base=tmp_path / "base")
+    with pytest.raises(ConfigError, match="is instance_pool, but mhim stands on abmil, transmil, dsmil"):
+        train_fold(fold, mhim, tmp_path / "m", CPU, base=tmp_path / "pool")
+    with pytest.raises(ConfigError, match="model abmil stands on no other; only mhim does"):
+        train_fold(fold, SETTINGS, tmp_path / "m", CPU, base=tmp_path / "base")

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wsi_mil.errors import EmptyBagError, StoreMismatchError
+from wsi_mil.errors import EmptyBagError, NotFiniteError, StoreMismatchError
+from wsi_mil.models import MILModel
 from wsi_mil.records import Bag
 from wsi_mil.store import read_attributes, read_bag, store_path
 
@@ -101,6 +102,19 @@ def bag_tensor(bag: Bag, model: nn.Module) -> Tensor:
     """A bag as float32 `(1, n_instances, …)` on the model's device."""
     device = next(model.parameters()).device
     return torch.from_numpy(bag.features).to(device).float().unsqueeze(0)
+
+
+@torch.inference_mode()
+def finite_logits(model: MILModel, bag: Bag) -> Tensor:
+    """What a model says of a bag, `(1, n_classes)`.
+
+    Raises:
+        NotFiniteError: its features, or the logits, are no numbers: neither a class nor a figure must come of them.
+    """
+    logits = model(bag_tensor(bag, model)).logits
+    if not torch.isfinite(logits).all():
+        raise NotFiniteError(bag.slide_id, features_are_finite=bool(np.isfinite(bag.features).all()))
+    return torch.as_tensor(logits)
 
 
 def common_encoder(receipts: Iterable[Path]) -> dict[str, object]:

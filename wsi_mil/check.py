@@ -176,12 +176,12 @@ def _trained_faults(config: Config, trained: Path) -> list[str]:
         for entry, encoder in config.encoders.items()
         for model in config.models
         for fold in range(folds)
-        for fault in _card_faults(config, trained / "models" / entry / model / f"fold-{fold}" / "config.json", encoder)
+        for fault in _card_faults(config, trained / "models" / entry / model / f"fold-{fold}" / "config.json", encoder, model)
     ]
 
 
-def _card_faults(config: Config, path: Path, encoder: Encoder) -> list[str]:
-    """Why the model of a card cannot be used here."""
+def _card_faults(config: Config, path: Path, encoder: Encoder, entry: str) -> list[str]:
+    """Why the model of a card cannot be used here as an entry of `models`."""
     try:
         card = read_receipt(path)
     except StoreError:
@@ -198,6 +198,9 @@ def _card_faults(config: Config, path: Path, encoder: Encoder) -> list[str]:
         for key, value in wanted.items()
         if card["encoder"][key] != value
     ]
+    kind = card.get("settings", {}).get("model")
+    if kind != config.models[entry].model:
+        faults.append(f"trained: {path} is a model of kind {kind}, here models.{entry} is {config.models[entry].model}")
     if card.get("unit") != config.bag:
         faults.append(f"trained: {path} was trained on bags of a {card.get('unit')}, here bag is {config.bag}")
     if card["classes"] != list(config.classes):
@@ -223,7 +226,7 @@ def _warnings(config: Config, sheet: Sheet) -> list[str]:
         for method in config.explain.methods
         if method not in methods_of(config, entry)
     ]
-    if config.protocol == "as_published":
+    if config.protocol == "as_published" and config.trained is None:
         found.append("protocol as_published: epoch and threshold are chosen on the test fold, so figures are optimistic")
     if config.splits is not None:
         known = read_splits(config.splits).patients

@@ -30,6 +30,7 @@ class ModelCard:
         unit: whether it was trained on bags of a slide or of a patient.
         protocol: "as_published" where epoch and threshold were chosen on the test part.
         trained_on: fingerprint of all slides' roles and labels in that fold.
+        features: fingerprint of the features that it was trained and validated on.
         threshold: on the positive class's probability (two classes), else None.
         epoch: the epoch that was kept, from 1.
         validation: figures on the part that chose the epoch.
@@ -44,6 +45,7 @@ class ModelCard:
     unit: BagUnit
     protocol: Protocol
     trained_on: str
+    features: str
     threshold: float | None = None
     epoch: int = 0
     validation: dict[str, float] = field(default_factory=dict)
@@ -54,7 +56,7 @@ class ModelCard:
 
     def refuse_as_base_of(self, other: "ModelCard", path: Path) -> None:
         """Raise StoreMismatchError where a model of `other` must not be taught by this one, which lies at `path`."""
-        names = ("classes", "feature_dim", "encoder", "fold", "unit", "protocol", "trained_on")
+        names = ("classes", "feature_dim", "encoder", "fold", "unit", "protocol", "trained_on", "features")
         differing = [
             f"{name} {getattr(self, name)!r}, here {getattr(other, name)!r}"
             for name in names

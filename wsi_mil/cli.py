@@ -36,6 +36,9 @@ Threads = Annotated[int, typer.Option(min=1, help="threads that this command may
 Device = Annotated[str, typer.Option(envvar="WSI_MIL_DEVICE", help="auto, cpu, cuda, cuda:N or mps")]
 Sheet = Annotated[Path, typer.Option(help="the cohort sheet")]
 Classes = Annotated[str, typer.Option(help="class names in order, as a JSON list")]
+Protocol = Annotated[
+    str, typer.Option(help="held_out, or as_published: the test part chooses epoch and threshold, and all outputs say so")
+]
 Bag = Annotated[str, typer.Option(help="slide, or patient: all slides of a patient are one bag")]
 
 
@@ -146,19 +149,21 @@ def split(
     settings: SettingsJson,
     splits: Annotated[Path, typer.Option(help="splits.csv to write")],
     frozen: Annotated[Optional[Path], typer.Option(help="splits.csv to keep to, instead of drawing")] = None,
+    protocol: Protocol = "held_out",
     threads: Threads = 1,
 ) -> None:
     """Part the labelled slides into folds, by patient."""
     limit_threads(threads)
     from wsi_mil.cohort import ok_ids, read_status
-    from wsi_mil.config import Split, parse_settings
+    from wsi_mil.config import Split, parse_protocol, parse_settings
     from wsi_mil.splits import draw_splits, fold_names, read_splits, split_faults, write_splits
 
     names, usable = _classes(classes), ok_ids(read_status(status))
     labelled = [row for row in _rows(sheet, classes) if row.label]
     rows = [row for row in labelled if row.slide_id in usable]
     if frozen is not None:
-        write_splits(splits, read_splits(frozen).restricted({row.slide_id for row in rows}))
+        kept = read_splits(frozen).restricted({row.slide_id for row in rows}, names, parse_protocol(protocol))
+        write_splits(splits, kept)
         return
     parsed = parse_settings(Split, json.loads(settings))
     faults = split_faults(rows, names, parsed)
@@ -180,9 +185,7 @@ def train(
     model: Annotated[Path, typer.Option(help="folder for model.safetensors, config.json and history.csv")],
     base: Annotated[Optional[Path], typer.Option(help="mhim: folder of its trained base on the same fold")] = None,
     bag: Bag = "slide",
-    protocol: Annotated[
-        str, typer.Option(help="held_out, or as_published: the test part chooses epoch and threshold, and all outputs say so")
-    ] = "held_out",
+    protocol: Protocol = "held_out",
     keep_gb: Annotated[float, typer.Option(min=0, help="features kept in memory; what is beyond is read in every epoch")] = 4.0,
     threads: Threads = 1,
     device: Device = "auto",
@@ -222,12 +225,11 @@ def predict(
     from wsi_mil.cohort import ok_ids, read_status
     from wsi_mil.config import Predict, parse_settings
     from wsi_mil.predict import predict_cohort, write_metrics, write_predictions
-    from wsi_mil.splits import read_splits
 
-    names, placed, usable = _classes(classes), read_splits(splits), ok_ids(read_status(status))
+    names, usable = _classes(classes), ok_ids(read_status(status))
     rows = [row for row in _rows(sheet, classes) if row.slide_id in usable]
-    ensemble = _ensemble(models, placed.n_folds, names, bag=bag, threads=threads, device=device)
-    predicted = predict_cohort(rows, placed, features, ensemble, include_train=include_train)
+    ensemble = _ensemble(models, splits, names, bag=bag, threads=threads, device=device)
+    predicted = predict_cohort(rows, features, ensemble, include_train=include_train)
     write_predictions(predictions, predicted, names, ensemble.protocol)
     write_metrics(metrics, predicted, names, parse_settings(Predict, json.loads(settings)), ensemble.protocol)
 
@@ -250,12 +252,10 @@ def explain(
     limit_threads(threads)
     from wsi_mil.config import Explain, parse_settings
     from wsi_mil.explain import explain_slide
-    from wsi_mil.splits import read_splits
 
-    placed = read_splits(splits)
-    ensemble = _ensemble(models, placed.n_folds, _classes(classes), bag=bag, threads=threads, device=device)
+    ensemble = _ensemble(models, splits, _classes(classes), bag=bag, threads=threads, device=device)
     members = [features.with_name(f"{slide}.json") for slide in json.loads(bag_slides)] if bag_slides else [features]
-    explain_slide(_row(row), members, placed, ensemble, parse_settings(Explain, json.loads(settings)), receipt)
+    explain_slide(_row(row), members, ensemble, parse_settings(Explain, json.loads(settings)), receipt)
 
 
 @app.command()
@@ -348,10 +348,11 @@ def _row(text: str, *, path: Path = Path()) -> "SlideRow":
     return row_from_json(json.loads(text), path=path)
 
 
-def _ensemble(models: Path, n_folds: int, classes: tuple[str, ...], *, bag: str, threads: int, device: str) -> "Ensemble":
+def _ensemble(models: Path, splits: Path, classes: tuple[str, ...], *, bag: str, threads: int, device: str) -> "Ensemble":
     from wsi_mil.config import parse_bag
     from wsi_mil.devices import create_device, set_threads
     from wsi_mil.ensemble import Ensemble
+    from wsi_mil.splits import read_splits
 
     set_threads(threads)
-    return Ensemble(models, n_folds, classes, create_device(device), unit=parse_bag(bag))
+    return Ensemble(models, read_splits(splits), classes, create_device(device), unit=parse_bag(bag))

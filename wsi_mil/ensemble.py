@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from wsi_mil.bags import bag_tensor, read_bag_of
+from wsi_mil.bags import finite_logits, read_bag_of
 from wsi_mil.checkpoints import ModelCard, read_checkpoint, refuse_other_encoder
 from wsi_mil.config import BagUnit, Protocol
 from wsi_mil.errors import StoreMismatchError
 from wsi_mil.metrics import predicted_class
 from wsi_mil.models import MILModel
 from wsi_mil.records import Bag, SlidePrediction
+from wsi_mil.splits import Splits
 from wsi_mil.store import read_attributes, store_path
 
 
@@ -30,27 +31,31 @@ class Ensemble:
     """Every fold of one model entry on one encoder entry.
 
     Attributes:
+        splits: what the models were trained on, and so for which slides they may speak.
         unit: whether a bag is a slide or a patient.
     """
 
-    def __init__(self, folder: Path, n_folds: int, classes: tuple[str, ...], device: torch.device, *, unit: BagUnit = "slide"):
-        self.folder, self.n_folds, self.classes, self.device, self.unit = folder, n_folds, classes, device, unit
+    def __init__(self, folder: Path, splits: Splits, classes: tuple[str, ...], device: torch.device, *, unit: BagUnit = "slide"):
+        self.folder, self.splits, self.classes, self.device, self.unit = folder, splits, classes, device, unit
 
     @cached_property
     def folds(self) -> list[FoldModel]:
         """The models, fold by fold.
 
         Raises:
-            StoreMismatchError: trained on other classes, on the same in another order, or on bags of another kind.
+            StoreMismatchError: trained on other classes, on the same in another order, on bags of another kind, or on
+                other splits: a model must not speak for slides that it has seen.
         """
         loaded = []
-        for fold in range(self.n_folds):
+        for fold in range(self.splits.n_folds):
             path = self.folder / f"fold-{fold}"
             model, card = read_checkpoint(path, self.device)
             if card.classes != self.classes:
                 raise StoreMismatchError(path, f"trained on classes {list(card.classes)}, asked for {list(self.classes)}")
             if card.unit != self.unit:
                 raise StoreMismatchError(path, f"trained on bags of a {card.unit}, asked for bags of a {self.unit}")
+            if card.trained_on != self.splits.fingerprint(fold, self.unit):
+                raise StoreMismatchError(path, f"was not trained on fold {fold} of these splits; train it again")
             loaded.append(FoldModel(model, card))
         return loaded
 
@@ -73,9 +78,13 @@ class Ensemble:
 
     @torch.inference_mode()
     def predict(self, bag: Bag, folds: tuple[int, ...]) -> SlidePrediction:
-        """What each of `folds` says, their mean of probabilities and thresholds, and the class that follows."""
+        """What each of `folds` says, their mean of probabilities and thresholds, and the class that follows.
+
+        Raises:
+            NotFiniteError: features or logits that are no numbers.
+        """
         chosen = [self.folds[fold] for fold in folds]
-        logits = torch.cat([member.model(bag_tensor(bag, member.model)).logits for member in chosen])
+        logits = torch.cat([finite_logits(member.model, bag) for member in chosen])
         each = torch.softmax(logits.double(), dim=1).cpu().numpy()
         probs = each.mean(axis=0)
         thresholds = [member.card.threshold for member in chosen if member.card.threshold is not None]

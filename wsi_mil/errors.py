@@ -9,7 +9,8 @@ WsiMilError
 │  │  └─ MissingMppError  no resolution; names the column that supplies it
 │  └─ AnnotationError     .path; not GeoJSON or ASAP XML with polygons
 ├─ EmptyBagError          .slide_id; a bag without instances
-├─ DivergedError          .epoch, .bag; training ran into a loss that is no number
+├─ NotFiniteError         .bag; features or logits of a bag that are no numbers
+├─ DivergedError          .epoch, .bag; training ran into a loss or weights that are no numbers
 ├─ MissingFileError       .path; a fault of the machine or the sheet, so not a status
 └─ StoreError             .path
    ├─ IncompleteStoreError not all of its shards are on disk
@@ -78,8 +79,22 @@ class EmptyBagError(WsiMilError):
         )
 
 
+class NotFiniteError(WsiMilError):
+    """A bag whose features or logits are not finite."""
+
+    def __init__(self, bag: str, *, features_are_finite: bool):
+        self.bag, self.features_are_finite = bag, features_are_finite
+        what = "what the model says of it is" if features_are_finite else "its features are"
+        mend = (
+            "train the model again"
+            if features_are_finite
+            else "run `extract` again for it (stores hold float16, up to 65,504), or take it out of the sheet"
+        )
+        super().__init__(f"{bag}: {what} not finite; {mend}")
+
+
 class DivergedError(WsiMilError):
-    """A training loss that is not finite."""
+    """Training whose loss is not finite."""
 
     def __init__(self, *, epoch: int, bag: str, features_are_finite: bool):
         self.epoch, self.bag = epoch, bag
@@ -88,9 +103,8 @@ class DivergedError(WsiMilError):
             if features_are_finite
             else "its features are not finite: run `extract` again for it"
         )
-        super().__init__(
-            f"the loss is not finite in epoch {epoch} on bag {bag!r}; {mend}. The state after epoch {epoch - 1} is kept"
-        )
+        kept = f"The state after epoch {epoch - 1} is kept" if epoch > 1 else "Nothing was kept yet"
+        super().__init__(f"the loss is not finite in epoch {epoch} on bag {bag!r}; {mend}. {kept}")
 
 
 class StoreError(_PathError):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from wsi_mil.config import Encoder
 from wsi_mil.encoders import weights_hash
-from wsi_mil.errors import DataError, MissingFileError, SlideReadError, StoreMismatchError
+from wsi_mil.errors import DataError, MissingFileError, NotFiniteError, SlideReadError, StoreMismatchError
 from wsi_mil.progress import ProgressMeter
 from wsi_mil.records import SlideRow, Status, TileGrid
 from wsi_mil.slides import Slide, open_slide, slide_hash
@@ -151,6 +151,8 @@ def _encode_rest(
             for at, (tiles, readable) in _batches(slide, grid, mpp, rows, batch_size, pool):
                 part = slice(at, at + len(tiles))
                 encoded = encoder.encode(tiles)
+                if not np.isfinite(encoded[readable]).all():
+                    raise NotFiniteError(store.path.stem, features_are_finite=False)
                 features[part], valid[part] = np.where(readable[:, None], encoded, 0), readable
                 meter.advance(len(tiles))
             if not valid.all():

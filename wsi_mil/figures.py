@@ -63,7 +63,7 @@ def cohort_figures(
 
     Returns:
         Ready for JSON: each figure under its name and `{name}_ci95`; `reliability`, `confusion_matrix` (rows truth,
-        columns predicted), `n_slides`, `n_patients`, `n_of_class`; `of_fold` with the figures of each fold, and
+        columns predicted), `n_bags`, `n_patients`, `n_of_class`; `of_fold` with the figures of each fold, and
         `fold_mean` and `fold_sd` (n - 1) of them.
     """
     pooled = point_figures(truth, probs, predicted)
@@ -71,7 +71,7 @@ def cohort_figures(
     intervals = {f"{name}_ci95": list(interval95(np.array([figures[name] for figures in drawn]))) for name in pooled}
     curve = zip(*(values.tolist() for values in reliability_curve(truth, probs)), strict=True)
     return {
-        "n_slides": len(truth),
+        "n_bags": len(truth),
         "n_patients": len(set(patients)),
         "n_of_class": {name: int((truth == index).sum()) for index, name in enumerate(classes)},
         **pooled,

@@ -39,7 +39,7 @@ def auroc(truth: NDArray[np.int64], probs: NDArray[np.float64]) -> float:
         probs: `(n, n_classes)`.
 
     Returns:
-        NaN where a class (or its rest) has no sample.
+        NaN where a class (or its rest) has no sample, or a probability is NaN.
     """
     return _against_the_rest(_share_of_pairs_in_order, truth, probs)
 
@@ -54,7 +54,7 @@ def auprc(truth: NDArray[np.int64], probs: NDArray[np.float64]) -> float:
         probs: `(n, n_classes)`.
 
     Returns:
-        NaN where a class (or its rest) has no sample.
+        NaN where a class (or its rest) has no sample, or a probability is NaN.
     """
     return _against_the_rest(_average_precision, truth, probs)
 
@@ -236,7 +236,7 @@ def _against_the_rest(
     n_classes = probs.shape[1]
     columns = [1] if n_classes == 2 else range(n_classes)
     counts = np.bincount(truth, minlength=n_classes)
-    if any(counts[index] in (0, len(truth)) for index in columns):
+    if any(counts[index] in (0, len(truth)) for index in columns) or np.isnan(probs).any():
         return float("nan")
     return float(np.mean([figure(truth == index, probs[:, index]) for index in columns]))
 

@@ -11,7 +11,7 @@ from wsi_mil.config import Predict, Protocol
 from wsi_mil.ensemble import Ensemble
 from wsi_mil.figures import FoldPart, cohort_figures
 from wsi_mil.records import Role, SlidePrediction, SlideRow
-from wsi_mil.splits import Placement, Splits, bag_members
+from wsi_mil.splits import Placement, bag_members
 from wsi_mil.store import write_receipt
 
 
@@ -34,11 +34,9 @@ class Predicted:
         return bool(self.row.label) and self.placement.role in (Role.TEST, None)
 
 
-def predict_cohort(
-    rows: Iterable[SlideRow], splits: Splits, features: Path, ensemble: Ensemble, *, include_train: bool
-) -> list[Predicted]:
+def predict_cohort(rows: Iterable[SlideRow], features: Path, ensemble: Ensemble, *, include_train: bool) -> list[Predicted]:
     """Predict the slides of `rows` that may be shown, bag by bag, each by the folds that may speak for it."""
-    found, splits = [], splits.seen_under(ensemble.protocol)
+    found, splits = [], ensemble.splits.seen_under(ensemble.protocol)
     for bag_id, members in bag_members(rows, ensemble.unit).items():
         placement = splits.placed(members[0].slide_id, members[0].patient_id)
         if placement.is_shown(include_train=include_train):
@@ -74,8 +72,9 @@ def write_metrics(
     path: Path, predicted: list[Predicted], classes: tuple[str, ...], settings: Predict, protocol: Protocol
 ) -> None:
     """Write the figures over labelled bags that the models never saw; null where there is nothing to count."""
-    counted = list({item.bag_id: item for item in predicted if item.counts}.values())
-    content: dict[str, object] = {"classes": list(classes), "protocol": protocol, "n_slides": len(counted)}
+    slides = [item for item in predicted if item.counts]
+    counted = list({item.bag_id: item for item in slides}.values())
+    content: dict[str, object] = {"classes": list(classes), "protocol": protocol, "n_slides": len(slides)}
     if counted:
         truth = np.array([classes.index(item.row.label) for item in counted])
         content |= cohort_figures(

@@ -10,6 +10,7 @@ from wsi_mil.cohort import read_table, write_table
 from wsi_mil.config import BagUnit, Protocol, Split
 from wsi_mil.errors import ConfigError, StoreError
 from wsi_mil.records import Role, SlideRow
+from wsi_mil.store import fingerprint
 
 ROLE_PREFIX = "role_"
 SMALLEST_CLASS_OF_TWO_FOLDS = 4
@@ -46,6 +47,10 @@ class Splits:
             found.setdefault(slide_id if unit == "slide" else self.patients[slide_id], []).append(slide_id)
         return dict(sorted(found.items()))
 
+    def fingerprint(self, fold: int, unit: BagUnit) -> str:
+        """Of all that tells a model of one fold from one that saw other slides."""
+        return fingerprint({"roles": self.roles[fold], "labels": self.labels, "unit": unit})
+
     def seen_under(self, protocol: Protocol) -> "Splits":
         """The roles that slides really had: as published, the validation part was fitted on too."""
         if protocol == "held_out":
@@ -54,19 +59,18 @@ class Splits:
         roles = tuple({slide: fitted[role] for slide, role in of_fold.items()} for of_fold in self.roles)
         return Splits(self.patients, self.labels, roles)
 
-    def restricted(self, slide_ids: set[str]) -> "Splits":
+    def restricted(self, slide_ids: set[str], classes: tuple[str, ...], protocol: Protocol) -> "Splits":
         """The same without other slides.
 
         Raises:
-            ConfigError: a fold is left without training or validation slides.
+            ConfigError: a fold is left without slides of some class to fit on, or to choose epoch and threshold by.
         """
         patients = {s: p for s, p in self.patients.items() if s in slide_ids}
         labels = {s: self.labels[s] for s in patients}
         kept = Splits(patients, labels, tuple({s: roles[s] for s in patients} for roles in self.roles))
-        parts = [(fold, role) for fold in range(kept.n_folds) for role in (Role.TRAIN, Role.VAL)]
-        empty = [f"splits: no usable {role} slide is left in fold {fold}" for fold, role in parts if not kept.slides(fold, role)]
-        if empty:
-            raise ConfigError(empty)
+        faults = [fault for fold in range(kept.n_folds) for fault in missing_classes(kept, fold, classes, protocol)]
+        if faults:
+            raise ConfigError([f"of the slides that can be used: {fault}" for fault in faults])
         return kept
 
     def placed(self, slide_id: str, patient_id: str) -> "Placement":
@@ -207,8 +211,12 @@ def split_faults(rows: list[SlideRow], classes: tuple[str, ...], settings: Split
             faults.append(f"column {column} is empty for labelled slides {', '.join(missing[:5])}: fill it for all or none")
     if by_hand["split"]:
         have = {row.split for row in rows}
+        if settings.repeats > 1:
+            faults.append(f"split.repeats is {settings.repeats}, but column split fixes the split: take one of them away")
         faults += [f"column split has no labelled {role} slide" for role in (Role.TRAIN, Role.TEST) if role not in have]
         return faults
+    if by_hand["fold"] and settings.repeats > 1:
+        faults.append(f"split.repeats is {settings.repeats}, but column fold fixes the folds: take one of them away")
     folds = len(fold_names(rows)) or settings.folds
     if folds < 2:
         faults.append("column fold has one value only: two folds are the least")

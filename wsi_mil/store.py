@@ -14,7 +14,8 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -131,6 +132,22 @@ def shard_rows(n: int, batch_size: int) -> int:
     return math.ceil(max(MIN_SHARD_ROWS, math.ceil(n / MAX_SHARDS)) / unit) * unit
 
 
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold the lock of what is written at `path`, and wait for a writer that is still alive."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.stem}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.warning("%s: another process is writing it (perhaps of a killed run); waiting", path)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 class FeatureStore:
     """Features of one slide, written shard by shard by one process at a time.
 
@@ -143,21 +160,16 @@ class FeatureStore:
         self.path, self.coords = path, coords
         self.attributes: dict[str, Any] = dict(attributes)
         self.shard_rows = shard_rows(len(coords), batch_size)
-        self._lock = FileLock(path.with_name(f".{path.stem}.lock"))
+        self._locked = ExitStack()
         self._group: zarr.Group | None = None
 
     def __enter__(self) -> Self:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            log.warning("%s: another process is writing it (perhaps of a killed run); waiting", self.path)
-            self._lock.acquire()
+        self._locked.enter_context(exclusive(self.path))
         self._group = self._open_same()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._lock.release()
+        self._locked.close()
 
     @property
     def rows_done(self) -> int:

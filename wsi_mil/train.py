@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wsi_mil import __version__
-from wsi_mil.bags import BagSet, LabelledBag, bag_tensor, common_encoder, read_bag_of
+from wsi_mil.bags import BagSet, LabelledBag, bag_tensor, common_encoder, finite_logits, read_bag_of
 from wsi_mil.checkpoints import ModelCard, file_hash, read_card, read_checkpoint, write_checkpoint
 from wsi_mil.cohort import write_table
-from wsi_mil.config import MHIM, BagUnit, BaseModelSettings, Model, Protocol, Training
-from wsi_mil.errors import ConfigError, DivergedError, StoreMismatchError
+from wsi_mil.config import MHIM, TEACHERS, BagUnit, BaseModelSettings, Model, Protocol, Training
+from wsi_mil.errors import ConfigError, DivergedError, NotFiniteError, StoreMismatchError
 from wsi_mil.metrics import accuracies, auroc, predicted_class, youden_threshold
 from wsi_mil.models import MILModel, create_mhim, create_model
 from wsi_mil.optimizers import create_optimizer, learning_rate
 from wsi_mil.progress import ProgressMeter
 from wsi_mil.records import Bag
 from wsi_mil.splits import Splits, missing_classes, parts_of
-from wsi_mil.store import feature_dim, fingerprint, read_attributes, store_path
+from wsi_mil.store import exclusive, feature_dim, fingerprint, read_attributes, store_path
 from wsi_mil.training_state import Snapshot, TrainingState, generator_from
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def train_fold(
         folder: where the checkpoint goes.
         device: where to compute.
         base: for MHIM the checkpoint of its base on the same fold.
-        keep_bytes: features that may be kept in memory, each of training and validation part.
+        keep_bytes: features that may be kept in memory; half of it for each part.
 
     Raises:
         ConfigError: a part of the fold lacks a class.
@@ -89,15 +89,16 @@ def train_fold(
     members = [fold.splits.bags(fold.number, roles, fold.unit) for roles in parts]
     receipts = [fold.features / f"{slide}.json" for part in members for slides in part.values() for slide in slides]
     card = _blank_card(fold, settings, receipts, base)
-    torch.manual_seed(settings.train.seed)
-    model = _create(settings, card, base, device)
-    state = TrainingState(folder, _fingerprint(fold, card, members, receipts, base))
-    train, val = (_bag_set(part, fold, keep_bytes) for part in members)
-    history, best = fit(model, train, val, settings.train, n_classes=len(fold.classes), state=state)
-    done = _finished_card(card, model.deployed, val, history[best])
-    write_table(folder / "history.csv", list(Epoch.__annotations__), [vars(epoch).values() for epoch in history])
-    write_checkpoint(folder, model.deployed, done)
-    state.remove()
+    with exclusive(folder):
+        torch.manual_seed(settings.train.seed)
+        model = _create(settings, card, base, device)
+        state = TrainingState(folder, _fingerprint(fold, card, members, base, device))
+        train, val = (_bag_set(part, fold, keep_bytes // 2) for part in members)
+        history, best = fit(model, train, val, settings.train, n_classes=len(fold.classes), state=state)
+        done = _finished_card(card, model.deployed, val, history[best])
+        write_table(folder / "history.csv", list(Epoch.__annotations__), [vars(epoch).values() for epoch in history])
+        write_checkpoint(folder, model.deployed, done)
+        state.remove()
     return done
 
 
@@ -128,7 +129,7 @@ def fit(
         while len(history) < settings.epochs and not _is_over(history, best, settings):
             number, lr = len(history), learning_rate(settings, len(history))
             train_loss = _train_epoch(model, train, optimizer, settings, weights, number=number, rng=rng)
-            history.append(Epoch(number + 1, train_loss, *_validate(model, val, weights), lr))
+            history.append(Epoch(number + 1, train_loss, *_validate(model, val, weights, number), lr))
             log.info("epoch %d: training loss %.4f, validation loss %.4f, AUROC %.3f", *list(vars(history[-1]).values())[:4])
             if number == 0 or _is_better(history[-1], history[best], settings):
                 best, best_weights = number, _weights(model)
@@ -141,11 +142,17 @@ def fit(
 
 @torch.inference_mode()
 def evaluate(model: MILModel, bags: Iterable[LabelledBag]) -> NDArray[np.float64]:
-    """Class probabilities `(n_bags, n_classes)`; leaves the model's mode as it was."""
+    """Class probabilities `(n_bags, n_classes)`; leaves the model's mode as it was.
+
+    Raises:
+        NotFiniteError: features or logits of a bag that are no numbers.
+    """
     was_training = model.training
     model.eval()
-    logits = torch.cat([model(bag_tensor(b.bag, model)).logits for b in bags])
-    model.train(was_training)
+    try:
+        logits = torch.cat([finite_logits(model, b.bag) for b in bags])
+    finally:
+        model.train(was_training)
     return torch.softmax(logits.double(), dim=1).cpu().numpy()
 
 
@@ -207,9 +214,12 @@ def drawn_instances(n: int, settings: Training, rng: np.random.Generator) -> Ten
     return None if kept == n else torch.from_numpy(np.sort(rng.permutation(n)[:kept]))
 
 
-def _validate(model: MILModel, bags: BagSet, weights: Tensor) -> tuple[float, float]:
-    """Mean class-weighted log loss, and AUROC."""
-    probs, truth = evaluate(model, bags), np.array(bags.labels)
+def _validate(model: MILModel, bags: BagSet, weights: Tensor, number: int) -> tuple[float, float]:
+    """Mean class-weighted log loss, and AUROC; nothing is kept of an epoch whose weights are no numbers."""
+    try:
+        probs, truth = evaluate(model, bags), np.array(bags.labels)
+    except NotFiniteError as error:
+        raise DivergedError(epoch=number + 1, bag=error.bag, features_are_finite=error.features_are_finite) from error
     of_truth = np.clip(probs[np.arange(len(truth)), truth], 1e-12, 1)
     return float((-np.log(of_truth) * weights.cpu().numpy()[truth]).mean()), auroc(truth, probs)
 
@@ -223,8 +233,18 @@ def _is_better(new: Epoch, best: Epoch, settings: Training) -> bool:
 
 
 def _is_over(history: list[Epoch], best: int, settings: Training) -> bool:
-    """Whether patience has run out."""
-    return len(history) >= max(settings.min_epochs, 1) and len(history) - 1 - best >= settings.patience
+    """Whether patience has run out; a tie of AUROCs that a lower loss decides is no gain to wait for."""
+    since = best if settings.select == "loss" else _last_gain([epoch.val_auroc for epoch in history], settings.min_improvement)
+    return len(history) >= max(settings.min_epochs, 1) and len(history) - 1 - since >= settings.patience
+
+
+def _last_gain(figures: list[float], least: float) -> int:
+    """Index of the last figure that was more than `least` above all that counted before it."""
+    last = 0
+    for index, value in enumerate(figures):
+        if value > figures[last] + least:
+            last = index
+    return last
 
 
 def _weights(model: MILModel) -> dict[str, Tensor]:
@@ -242,7 +262,6 @@ def _blank_card(fold: Fold, settings: Model, receipts: list[Path], base: Path | 
         if dim != dims[0]:
             reason = f"features of length {dim}, but {dims[0]} in {store_path(receipts[0])}; run `extract` again"
             raise StoreMismatchError(store_path(receipt), reason)
-    trained_on = fingerprint({"roles": fold.splits.roles[fold.number], "labels": fold.splits.labels, "unit": fold.unit})
     card = ModelCard(
         settings=settings,
         architecture=_architecture(settings, base),
@@ -252,7 +271,8 @@ def _blank_card(fold: Fold, settings: Model, receipts: list[Path], base: Path | 
         fold=fold.number,
         unit=fold.unit,
         protocol=fold.protocol,
-        trained_on=trained_on,
+        trained_on=fold.splits.fingerprint(fold.number, fold.unit),
+        features=fingerprint({"features": [read_attributes(store_path(receipt))["fingerprint"] for receipt in receipts]}),
     )
     if base is not None:
         read_card(base).refuse_as_base_of(card, base)
@@ -261,10 +281,15 @@ def _blank_card(fold: Fold, settings: Model, receipts: list[Path], base: Path | 
 
 def _architecture(settings: Model, base: Path | None) -> BaseModelSettings:
     if not isinstance(settings, MHIM):
+        if base is not None:
+            raise ConfigError([f"--base {base}: model {settings.model} stands on no other; only mhim does"])
         return settings
     if base is None:
         raise ConfigError([f"model mhim needs the trained model of its base {settings.base!r}: --base FOLDER"])
-    return read_card(base).architecture
+    card = read_card(base)
+    if card.settings.model not in TEACHERS:
+        raise ConfigError([f"--base {base}: is {card.settings.model}, but mhim stands on {', '.join(TEACHERS)}"])
+    return card.architecture
 
 
 def _create(settings: Model, card: ModelCard, base: Path | None, device: torch.device) -> MILModel:
@@ -276,7 +301,7 @@ def _create(settings: Model, card: ModelCard, base: Path | None, device: torch.d
 
 
 def _fingerprint(
-    fold: Fold, card: ModelCard, members: list[dict[str, list[str]]], receipts: list[Path], base: Path | None
+    fold: Fold, card: ModelCard, members: list[dict[str, list[str]]], base: Path | None, device: torch.device
 ) -> str:
     """Of everything that decides the weights."""
     return fingerprint(
@@ -285,9 +310,10 @@ def _fingerprint(
             "members": members,
             "labels": fold.splits.labels,
             "classes": list(fold.classes),
-            "features": [read_attributes(store_path(receipt))["fingerprint"] for receipt in receipts],
+            "features": card.features,
             "base": file_hash(base) if base is not None else None,
-            "versions": [STAGE_VERSION, __version__, torch.__version__, torch.get_num_threads()],
+            "versions": [STAGE_VERSION, __version__, torch.__version__],
+            "machine": [device.type, torch.get_num_threads()],
         }
     )
 

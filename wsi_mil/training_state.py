@@ -51,7 +51,7 @@ class TrainingState:
         tensors, plain = _flat_optimizer(optimizer)
         tensors |= {f"model/{name}": value for name, value in model.state_dict().items()}
         tensors |= {f"best/{name}": value for name, value in snapshot.best_weights.items()}
-        tensors |= {f"random/{name}": value for name, value in _random_states().items()}
+        tensors |= {f"random/{name}": value for name, value in _random_states(_device(model)).items()}
         about = {"fingerprint": self.fingerprint, "optimizer": plain, "history": snapshot.history, "best": snapshot.best}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         part = self.path.with_name(f".{FILE}.part")
@@ -73,7 +73,7 @@ class TrainingState:
             return None
         model.load_state_dict(_under("model", tensors))
         _load_optimizer(optimizer, _under("optimizer", tensors), about["optimizer"])
-        _set_random_states(_under("random", tensors))
+        _set_random_states(_under("random", tensors), _device(model))
         return Snapshot(about["history"], about["best"], _under("best", tensors), about["order"])
 
     def remove(self) -> None:
@@ -105,17 +105,26 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tens
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-def _random_states() -> dict[str, Tensor]:
+def _device(model: torch.nn.Module) -> torch.device:
+    return next(model.parameters()).device
+
+
+def _random_states(device: torch.device) -> dict[str, Tensor]:
+    """Of the CPU's generator, and of the device's own."""
     states = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state()
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    if device.type == "mps":
+        states["mps"] = torch.mps.get_rng_state()
     return states
 
 
-def _set_random_states(states: Mapping[str, Tensor]) -> None:
+def _set_random_states(states: Mapping[str, Tensor], device: torch.device) -> None:
     torch.set_rng_state(states["cpu"])
     if "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"])
+        torch.cuda.set_rng_state(states["cuda"], device)
+    if "mps" in states:
+        torch.mps.set_rng_state(states["mps"])
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

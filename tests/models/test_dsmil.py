@@ -7,6 +7,10 @@ from torch import Tensor
 from torch.nn import functional
 from torch.testing import assert_close
 
+from wsi_mil.config import parse_base
+from wsi_mil.models import create_model
+from wsi_mil.models.instance_encoders import lenet
+
 
 def by_hand(model: torch.nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Bag outputs, instance outputs and attention, class by class."""
@@ -54,3 +58,10 @@ def test_the_average_is_that_of_probabilities(make: Callable, bag: Tensor) -> No
     probability = torch.sigmoid(plain.instance_classifier(bag).max())
     expected = (torch.softmax(plain(bag).logits, 1)[0, 1] + probability) / 2
     assert_close(torch.softmax(average(bag).logits, 1)[0, 1], expected)
+
+
+def test_the_instance_encoder_keeps_its_weights() -> None:
+    encoder, dim = lenet()
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    create_model(parse_base({"model": "dsmil"}), feature_dim=dim, n_classes=2, instance_encoder=encoder)
+    assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())

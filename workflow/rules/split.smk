@@ -20,8 +20,10 @@ if not TRAINED:
             frozen=lambda wildcards, input: (
                 f"--frozen={input.frozen}" if input.frozen else ""
             ),
+            protocol=CONFIG["protocol"],
             rerun_if=labelled_rows,
         shell:
             "wsi-mil split --sheet={params.sheet:q} --classes={params.classes:q} --status={input.status:q}"
             " --settings={params.settings:q} --splits={output.splits:q} {params.frozen:q}"
+            " --protocol={params.protocol}"
             " --threads={threads} 2> {log:q}"

@@ -52,7 +52,7 @@ class Training(Settings):
 
 
 class TransMILTraining(Training):
-    """As published: RAdam with Lookahead, two bags an update, no weight decay on vectors."""
+    """As published: RAdam with Lookahead, two bags an update, no weight decay on vectors, classes not weighed."""
 
     epochs: Epochs = 200
     patience: Patience = 10
@@ -60,10 +60,14 @@ class TransMILTraining(Training):
     optimizer: Optimizer = "radam_lookahead"
     decay_vectors: bool = False
     accumulate: Accumulate = 2
+    class_weights: bool = False
 
 
 class DSMILTraining(Training):
-    """As published: Adam with little momentum, cosine to 5e-6."""
+    """As published: Adam with little momentum, cosine to 5e-6, classes not weighed.
+
+    The authors choose the epoch by (sum of AUROCs + accuracy) / 2; here it is the validation loss.
+    """
 
     epochs: Epochs = 50
     patience: Patience = 10
@@ -74,10 +78,11 @@ class DSMILTraining(Training):
     weight_decay: WeightDecay = 1e-3
     schedule: Schedule = "cosine"
     final_lr: float = 5e-6
+    class_weights: bool = False
 
 
 class MHIMTraining(Training):
-    """As published for CAMELYON16: Adam, cosine to zero over 200 epochs, early stopping on AUROC."""
+    """As published for CAMELYON16: Adam, cosine to zero over 200 epochs, early stopping on AUROC, classes not weighed."""
 
     epochs: Epochs = 200
     patience: Patience = 30
@@ -86,6 +91,7 @@ class MHIMTraining(Training):
     min_improvement: MinImprovement = 0.0
     optimizer: Optimizer = "adam"
     schedule: Schedule = "cosine"
+    class_weights: bool = False
 
 
 class InstancePool(Settings):

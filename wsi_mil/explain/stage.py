@@ -12,15 +12,12 @@ from wsi_mil.ensemble import Ensemble, FoldModel
 from wsi_mil.errors import ConfigError
 from wsi_mil.explain import attention, sparse_inversion
 from wsi_mil.records import Bag, InstanceScores, SlidePrediction, SlideRow
-from wsi_mil.splits import Splits
 from wsi_mil.store import read_attributes, store_path, write_receipt, write_scores
 
 STAGE_VERSION = 2
 
 
-def explain_slide(
-    row: SlideRow, bag_receipts: Sequence[Path], splits: Splits, ensemble: Ensemble, settings: Explain, receipt: Path
-) -> None:
+def explain_slide(row: SlideRow, bag_receipts: Sequence[Path], ensemble: Ensemble, settings: Explain, receipt: Path) -> None:
     """Score every instance of a slide by every method, and write store and receipt.
 
     A slide of the fold's held-out patients gets that fold's scores; one of a new patient the mean over all folds.
@@ -29,7 +26,6 @@ def explain_slide(
     Args:
         row: the slide.
         bag_receipts: receipts of `extract` of all slides of its bag, in the order of the bag; its own among them.
-        splits: who was trained on.
         ensemble: the models.
         settings: methods, each of which the models must offer.
         receipt: where to write.
@@ -40,7 +36,7 @@ def explain_slide(
     own = next(path for path in bag_receipts if path.name == f"{row.slide_id}.json")
     bag, rows = ensemble.read_bag(row.slide_id, bag_receipts), rows_of(own, bag_receipts)
     _refuse_not_offered(settings, ensemble)
-    placement = splits.seen_under(ensemble.protocol).placed(row.slide_id, row.patient_id)
+    placement = ensemble.splits.seen_under(ensemble.protocol).placed(row.slide_id, row.patient_id)
     content: dict[str, object] = {"slide_id": row.slide_id, "stage_version": STAGE_VERSION, "classes": list(ensemble.classes)}
     if placement.is_shown(include_train=settings.include_train):
         prediction = ensemble.predict(bag, placement.folds)

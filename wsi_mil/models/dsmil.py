@@ -44,7 +44,8 @@ class DSMIL(StagedModel):
         self.value = nn.Sequential(*value) if settings.value_layer else nn.Identity()
         self.classifier = nn.Conv1d(outputs, outputs, kernel_size=dim)
         self.average = settings.average
-        self.apply(_orthogonal)
+        for own in (self.embedding, self.instance_classifier, self.query, self.value, self.classifier):
+            own.apply(_orthogonal)
 
     def encode(self, embedded: Tensor, bag_mask: Tensor | None = None) -> Encoding:
         scores = self.instance_classifier(embedded)  # (batch_size, n_instances, n_outputs)

@@ -120,7 +120,13 @@ def in_words(model: ModelPage) -> str:
     low, high = model.metrics["auroc_ci95"]
     interval = "" if low is None else f" (95 % interval {low:.3f} to {high:.3f})"
     tiles = "".join(f"; tile AUROC of {m.method} {m.mean_auroc:.3f} over {m.n_slides} slides" for m in model.methods)
-    return f"AUROC {auroc:.3f}{interval} over {model.metrics['n_slides']} slides{tiles}"
+    return f"AUROC {auroc:.3f}{interval} over {_counted(model.metrics)}{tiles}"
+
+
+def _counted(metrics: dict[str, Any]) -> str:
+    """What the figures stand on."""
+    bags = f" in {metrics['n_bags']} bags" if metrics["n_bags"] != metrics["n_slides"] else ""
+    return f"{metrics['n_slides']} slides{bags}"
 
 
 def _model_page(rows: list[SlideRow], config: Config, encoder: str, model: str) -> ModelPage:
