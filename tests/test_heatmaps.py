@@ -13,6 +13,7 @@ from wsi_mil.heatmaps.overlay import OUTLINE_COLOUR, bar_length_um
 from wsi_mil.heatmaps.scale import shown_scores
 from wsi_mil.records import InstanceScores, SlideRow, TileGrid
 from wsi_mil.store import store_path, write_receipt, write_scores, write_tiles
+from wsi_mil.weighing import Meaning
 
 DIMENSIONS = (640, 448)
 COORDS = np.array([[x, y] for y in range(0, 448, 64) for x in range(0, 640, 64)])
@@ -39,7 +40,7 @@ def write_scored(tmp_path: Path) -> tuple[Path, Path]:
     ]
     receipt = tmp_path / "s" / "s.json"
     write_scores(store_path(receipt), COORDS, scores, {})
-    methods = {s.method: {"unit": s.unit, "reason": s.reason} for s in scores}
+    methods = {s.method: {"unit": s.unit, "reason": s.reason, "zero": s.zero, "comparable": s.comparable} for s in scores}
     about = {"probs": [0.1, 0.9], "threshold": 0.5, "predicted": 1, "target": 1, "classes": ["normal", "tumour"]}
     about |= {
         "protocol": "held_out",
@@ -113,13 +114,13 @@ def test_the_tiles_for_qupath_stand_at_level_0(scored, tmp_path: Path) -> None:
 
 
 def test_attention_is_shown_as_multiples_of_an_even_share_times_the_probability() -> None:
-    shown = shown_scores(np.array([0.7, 0.1, 0.1, 0.1], np.float32), unit="share", prob=0.5, target="tumour", n=4)
+    shown = shown_scores(np.array([0.7, 0.1, 0.1, 0.1], np.float32), Meaning("share", 0, False, 0.5, "tumour", 4), "auto")
     assert np.allclose(shown.values, [1.4, 0.2, 0.2, 0.2]) and (shown.low, shown.high, shown.is_log) == (1.0, 10.0, True)
 
 
 def test_a_negative_slide_stays_cold_however_peaked_its_attention() -> None:
     peaked = np.array([0.97] + [0.03 / 19] * 19, np.float32)
-    shown = shown_scores(peaked, unit="share", prob=0.02, target="tumour", n=len(peaked))
+    shown = shown_scores(peaked, Meaning("share", 0, False, 0.02, "tumour", len(peaked)), "auto")
     assert shown.values.max() < shown.low
 
 

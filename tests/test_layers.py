@@ -8,7 +8,7 @@ import wsi_mil
 ROOT = Path(wsi_mil.__file__).parent
 
 LAYERS = [
-    {"errors", "geometry", "records", "compute", "progress"},
+    {"errors", "geometry", "records", "compute", "progress", "weighing"},
     {"config"},
     {
         "slides",
@@ -47,7 +47,19 @@ ONLY_IN = {
 }
 """Where a third party may be imported."""
 
-TORCH_FREE = {"errors", "geometry", "records", "compute", "progress", "config", "slides", "store", "annotations", "metrics"}
+TORCH_FREE = {
+    "errors",
+    "geometry",
+    "records",
+    "compute",
+    "progress",
+    "weighing",
+    "config",
+    "slides",
+    "store",
+    "annotations",
+    "metrics",
+}
 TORCH_FREE |= {
     "cohort",
     "tissue",

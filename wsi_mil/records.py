@@ -81,10 +81,13 @@ class InstanceScores:
     """What a method says about each instance of a bag.
 
     Attributes:
+        method: name of the method.
         values: float32 `(n,)` in the order of the bag's `coords`; all NaN where there is nothing to show.
         kind: what the numbers are, in words.
-        unit: "share" (sums to 1 over the bag) or "log_odds" (of the class shown).
+        unit: "share" (sums to 1 over the bag), "logit" (of a share), "log_odds" (of the class), "probability" (of the
+            class), "deviation" (standard deviations) or "contribution" (to the log odds, times the number of instances).
         comparable: whether values of different slides may be compared.
+        zero: the value that says nothing either way; of logits that of an even share, of shares 0.
         reason: why there is nothing to show, or "".
         log: figures about how the scores came about, for the receipt.
     """
@@ -94,6 +97,7 @@ class InstanceScores:
     kind: str
     unit: str
     comparable: bool
+    zero: float = 0.0
     reason: str = ""
     log: dict[str, object] = field(default_factory=dict)
 

@@ -30,13 +30,16 @@ from wsi_mil.config.stages import Encoder as Encoder
 from wsi_mil.config.stages import Explain as Explain
 from wsi_mil.config.stages import Heatmap as Heatmap
 from wsi_mil.config.stages import Method as Method
+from wsi_mil.config.stages import Origin as Origin
 from wsi_mil.config.stages import Predict as Predict
 from wsi_mil.config.stages import Protocol as Protocol
-from wsi_mil.config.stages import Report as Report
+from wsi_mil.config.stages import ReadOff as ReadOff
+from wsi_mil.config.stages import Scale as Scale
 from wsi_mil.config.stages import SparseInversion as SparseInversion
 from wsi_mil.config.stages import Split as Split
 from wsi_mil.config.stages import TileSettings as TileSettings
 from wsi_mil.config.stages import Tiling as Tiling
 from wsi_mil.config.stages import Tissue as Tissue
+from wsi_mil.config.stages import Truth as Truth
 from wsi_mil.config.stages import methods_of as methods_of
 from wsi_mil.config.stages import offered as offered

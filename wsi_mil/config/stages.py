@@ -64,7 +64,14 @@ class Split(Settings):
 BagUnit = Literal["slide", "patient"]
 Protocol = Literal["held_out", "as_published"]
 
-Method = Literal["attention", "sparse_inversion"]
+ReadOff = Literal["attention", "attention_logits", "evidence", "standardised_sum"]
+"""What can be read off a refined bag."""
+
+Method = Literal[
+    "attention", "attention_logits", "evidence", "standardised_sum", "probability", "gradient_input", "sparse_inversion"
+]
+Scale = Literal["auto", "raw", "minmax", "percentile", "cohort"]
+Origin = Literal["bounds", "slide"]
 
 
 class Predict(Settings):
@@ -76,10 +83,12 @@ class Predict(Settings):
 class SparseInversion(Settings):
     """Sparse network inversion: how a bag is refined and what is read off it."""
 
-    step: float = Field(1.0, gt=0, description="η, relative to the bag: 1 moves as far as its mean absolute feature")
+    step: float = Field(1.0, ge=0, description="η, relative to the bag: 1 moves as far as its mean absolute feature")
     penalty: float = Field(0.02, ge=0, description="λ per step, in units of the bag's mean absolute feature")
-    steps: int = Field(10, ge=1, description="T")
-    score: Literal["evidence", "attention"] = Field("evidence", description="read off the refined bag")
+    steps: int = Field(10, ge=1, description="T, at most")
+    tolerance: float = Field(1e-4, ge=0, description="stop when a step moves the bag by less than this share of it")
+    score: ReadOff = Field("evidence", description="read off the refined bag")
+    chunk: int = Field(4096, ge=1, description="instances whose gradients are held at once; the result is the same")
 
 
 class Explain(Settings):
@@ -87,6 +96,7 @@ class Explain(Settings):
 
     methods: tuple[Method, ...] = Field(("attention", "sparse_inversion"), description="each gets a heatmap; [] for none")
     include_train: bool = Field(False, description="with a fixed split: show training slides too, stamped so")
+    curve_points: int = Field(10, ge=0, le=100, description="points of the deletion and insertion curves; 0: none")
     sparse_inversion: SparseInversion = SparseInversion()
 
 
@@ -95,12 +105,19 @@ class Heatmap(Settings):
 
     colormap: str = Field("viridis", description="any matplotlib colour map")
     opacity: float = Field(0.75, gt=0, le=1, description="of the hottest tile; a quarter of it for the coldest")
+    scale: Scale = Field("auto", description="auto: from what says nothing, times the slide's probability")
+    hot: float = Field(0.5, gt=0, lt=1, description="place on the colour bar from which tiles are outlined as hot")
+    gallery: int = Field(8, ge=0, le=64, description="tiles shown from either end of the scores; 0: none")
+    origin: Origin = Field("bounds", description="where exports for QuPath count from on slides with bounds (MRXS)")
 
 
-class Report(Settings):
-    """What the report works out."""
+class Truth(Settings):
+    """How annotations are read."""
 
-    truth_overlap: float = Field(0.5, gt=0, le=1, description="a tile is truly positive from this share of annotated area")
+    include: tuple[str, ...] | None = Field(None, description="annotation classes of the positive class; null: all others")
+    exclude: tuple[str, ...] = Field(("_2",), description="annotation classes that are cut out; CAMELYON16 has _2")
+    overlap: float = Field(0.5, gt=0, le=1, description="a tile is truly positive from this share of annotated area")
+    origin: Origin = Field("bounds", description="where GeoJSON counts from on slides with bounds (MRXS)")
 
 
 def _class_name(value: Any) -> Any:
@@ -132,7 +149,7 @@ class Config(Settings):
     predict: Predict = Predict()
     explain: Explain = Explain()
     heatmap: Heatmap = Heatmap()
-    report: Report = Report()
+    truth: Truth = Truth()
 
     @model_validator(mode="after")
     def _classes_differ(self) -> "Config":
@@ -143,7 +160,13 @@ class Config(Settings):
 
 def offered(method: Method, offers: tuple[Offer, ...]) -> bool:
     """Whether a method can be read off a model that says `offers` about its instances."""
-    return "attention" in offers if method == "attention" else "attention" in offers or "evidence" in offers
+    if method == "gradient_input":
+        return True
+    if method == "standardised_sum":
+        return "attention_logits" in offers and "evidence" in offers
+    if method == "sparse_inversion":
+        return "attention" in offers or "evidence" in offers
+    return method in offers
 
 
 def methods_of(config: Config, entry: str) -> tuple[Method, ...]:

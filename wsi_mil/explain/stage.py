@@ -78,7 +78,8 @@ def _about(prediction: SlidePrediction, target: int) -> dict[str, object]:
 
 
 def _about_scores(scores: InstanceScores) -> dict[str, object]:
-    return {"kind": scores.kind, "unit": scores.unit, "comparable": scores.comparable, "reason": scores.reason, **scores.log}
+    names = ("kind", "unit", "comparable", "zero", "reason")
+    return {**{name: getattr(scores, name) for name in names}, **scores.log}
 
 
 def _nothing(method: str, bag: Bag, reason: str, log: dict[str, object] | None = None) -> InstanceScores:

@@ -1,16 +1,29 @@
 """Scores → the numbers that a heatmap shows, and the range of its colour bar. Pure."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_mil.config import Scale
+from wsi_mil.weighing import Meaning, weighed_scores
+
 TOP_PERCENTILE = 99.5
 EVEN_SHARE = 1.0
-LEAST_TOP_OF_ATTENTION = 10.0
-"""Colour bars of attention run from an even share to at least ten times it, so that a negative slide stays cold."""
 
-LEAST_TOP_OF_LOG_ODDS = 1.0
+LEAST_TOP = {"share": 10.0, "logit": math.log(10.0), "log_odds": 1.0, "deviation": 4.0, "probability": 1.0, "contribution": 1.0}
+"""By unit, the least top of a colour bar of weighed scores, so that a slide on which nothing stands out stays cold."""
+
+SAYS = {
+    "share": "attention / even share × P({target})",
+    "logit": "log(attention / even share × P({target}))",
+    "log_odds": "log odds of {target} × P({target})",
+    "deviation": "standard deviations above the slide's mean × P({target})",
+    "probability": "tile's probability of {target} × P({target})",
+    "contribution": "contribution to the log odds of {target} × P({target})",
+}
+"""By unit, what weighed scores are."""
 
 
 @dataclass(frozen=True)
@@ -24,27 +37,22 @@ class Shown:
     label: str
 
 
-def shown_scores(values: NDArray[np.float32], *, unit: str, prob: float, target: str, n: int) -> Shown:
+def shown_scores(values: NDArray[np.float32], meaning: Meaning, scale: Scale) -> Shown:
     """The numbers to paint for one slide's scores.
-
-    Shares (attention, which sums to 1 in a negative slide too) are shown as n·a·P: the multiple of an even share, times
-    the probability of the class, on a logarithmic scale, since a few instances win by far. Log odds are shown as they are.
 
     Args:
         values: `(n,)`, NaN where there is nothing to show.
-        unit: as the receipt says.
-        prob: the slide's probability of the class shown.
-        target: name of the class shown.
-        n: instances of the bag, over which shares sum to 1: those of the slide, or of all slides of its patient.
+        meaning: what they are.
+        scale: which numbers are shown.
     """
-    if unit != "share":
-        return Shown(
-            values, 0.0, _top(values, LEAST_TOP_OF_LOG_ODDS), False, f"evidence for {target} (log odds; at or below 0: none)"
-        )
-    scaled = (values * n * prob).astype(np.float32)
-    return Shown(scaled, EVEN_SHARE, _top(scaled, LEAST_TOP_OF_ATTENTION), True, f"attention / even share × P({target})")
+    if not meaning.unit:
+        return Shown(values, 0.0, 1.0, False, "")
+    shown = weighed_scores(values, meaning)
+    low = EVEN_SHARE if meaning.unit == "share" else 0.0
+    high = max(LEAST_TOP[meaning.unit], _top(shown))
+    return Shown(shown, low, high, meaning.unit == "share", SAYS[meaning.unit].format(target=meaning.target))
 
 
-def _top(values: NDArray[np.float32], least: float) -> float:
+def _top(values: NDArray[np.float32]) -> float:
     known = values[np.isfinite(values)]
-    return max(least, float(np.percentile(known, TOP_PERCENTILE))) if len(known) else least
+    return float(np.percentile(known, TOP_PERCENTILE)) if len(known) else -math.inf

@@ -13,9 +13,10 @@ from wsi_mil.config import Heatmap
 from wsi_mil.errors import AnnotationError
 from wsi_mil.geometry import painted
 from wsi_mil.heatmaps.overlay import Picture, draw
-from wsi_mil.heatmaps.scale import Shown, shown_scores
+from wsi_mil.heatmaps.scale import shown_scores
 from wsi_mil.records import SlideRow
 from wsi_mil.store import read_attributes, read_receipt, read_scores, read_thumbnail, store_path, write_bytes, write_text
+from wsi_mil.weighing import meaning_of
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ def draw_heatmap(row: SlideRow, scores_receipt: Path, tiles_receipt: Path, metho
     receipt, tiles = read_receipt(scores_receipt), store_path(tiles_receipt)
     about = receipt["methods"][method]
     coords, values = read_scores(store_path(scores_receipt), method)
-    shown = _shown(receipt, about, values)
+    shown = shown_scores(values, meaning_of(receipt, method), settings.scale)
     thumbnail, dimensions = read_thumbnail(tiles), _pair(read_attributes(tiles)["dimensions"])
     box = _pair(receipt["tile_px_level0"])
     picture = Picture(
@@ -59,14 +60,6 @@ def title(row: SlideRow, receipt: dict[str, Any], method: str) -> str:
     if receipt["protocol"] == "as_published":
         parts.append("EPOCH AND THRESHOLD CHOSEN ON THE TEST FOLD")
     return " · ".join(parts)
-
-
-def _shown(receipt: dict[str, Any], about: dict[str, Any], values: NDArray[np.float32]) -> Shown:
-    if "probs" not in receipt:
-        return shown_scores(values, unit="", prob=0.0, target="", n=receipt["bag_instances"])
-    target = receipt["target"]
-    prob, name = receipt["probs"][target], receipt["classes"][target]
-    return shown_scores(values, unit=about["unit"], prob=prob, target=name, n=receipt["bag_instances"])
 
 
 def _truth_rings(row: SlideRow, to_thumbnail: NDArray[np.float64]) -> list[NDArray[np.float64]]:

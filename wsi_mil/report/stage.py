@@ -140,7 +140,7 @@ def _model_page(rows: list[SlideRow], config: Config, encoder: str, model: str) 
             row,
             results / "scores" / name / f"{row.slide_id}.json",
             methods_of(config, model),
-            overlap=config.report.truth_overlap,
+            overlap=config.truth.overlap,
         )
     ]
     metrics = read_receipt(results / "metrics" / f"{name}.json")

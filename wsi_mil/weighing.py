@@ -1,0 +1,59 @@
+"""Scores on a common footing: from what says nothing, weighed by the slide's probability. Pure."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+LEAST_PROB = 1e-12
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What is needed to put a slide's scores on a common footing.
+
+    Attributes:
+        unit: as in InstanceScores; "" where there is nothing to show.
+        zero: likewise.
+        comparable: likewise.
+        prob: the slide's probability of the class shown.
+        target: name of the class shown.
+        n: instances of the bag, over which shares sum to 1: those of the slide, or of all slides of its patient.
+    """
+
+    unit: str
+    zero: float
+    comparable: bool
+    prob: float
+    target: str
+    n: int
+
+
+def meaning_of(receipt: Mapping[str, Any], method: str) -> Meaning:
+    """What a method's values are, by the scores receipt that stands beside them."""
+    about, target = receipt["methods"][method], receipt.get("target")
+    prob, name = (0.0, "") if target is None else (receipt["probs"][target], receipt["classes"][target])
+    return Meaning(about["unit"], about["zero"], about["comparable"], prob, name, receipt["bag_instances"])
+
+
+def weighed_scores(values: NDArray[np.float32], meaning: Meaning) -> NDArray[np.float32]:
+    """Scores from what says nothing, weighed by the slide's probability P of the class.
+
+    Shares (attention, which sums to 1 in a negative slide too) become n·a·P, the multiple of an even share times P;
+    their logits the logarithm of that; all others (value - zero)·P. So a slide predicted negative stays cold whatever
+    its size, and one threshold may stand for many slides.
+
+    Args:
+        values: `(n,)`, NaN where there is nothing to show.
+        meaning: what the values are.
+    """
+    if meaning.unit == "share":
+        weighed = values * (meaning.n * meaning.prob)
+    elif meaning.unit == "logit":
+        weighed = values - meaning.zero + math.log(max(meaning.prob, LEAST_PROB))
+    else:
+        weighed = (values - meaning.zero) * meaning.prob
+    return np.asarray(weighed, np.float32)
