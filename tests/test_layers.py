@@ -39,6 +39,7 @@ ONLY_IN = {
     "tiffslide": {"slides"},
     "timm": {"encoders"},
     "matplotlib": {"heatmaps"},
+    "tifffile": {"heatmaps", "demo"},
     "safetensors": {"checkpoints", "training_state", "encoders"},
     "shapely": {"annotations", "tissue", "tile", "heatmaps", "demo"},
     "typer": {"cli"},

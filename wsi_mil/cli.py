@@ -265,15 +265,36 @@ def heatmap(
     row: Row,
     method: Annotated[str, typer.Option(help="which scores")],
     settings: SettingsJson,
-    image: Annotated[Path, typer.Option(help="PNG to write; .geojson goes beside it")],
+    image: Annotated[Path, typer.Option(help="PNG to write; .geojson, .ome.tif, .csv and .tiles.png go beside it")],
+    slide: Annotated[Optional[Path], typer.Option(help="the slide file, for the gallery of tiles; it may be gone")] = None,
+    cohort_scale: Annotated[Optional[Path], typer.Option(help="what heatmap-scale wrote, for scale: cohort")] = None,
     threads: Threads = 1,
 ) -> None:
-    """Draw a slide's scores over it."""
+    """Draw a slide's scores over it, and write them for other viewers."""
     limit_threads(threads)
     from wsi_mil.config import Heatmap, parse_settings
     from wsi_mil.heatmaps import draw_heatmap
 
-    draw_heatmap(_row(row), scores, tiles, method, parse_settings(Heatmap, json.loads(settings)), image)
+    parsed, about = parse_settings(Heatmap, json.loads(settings)), _row(row, path=slide or Path())
+    draw_heatmap(about, scores, tiles, method, parsed, image, cohort_scale=cohort_scale)
+
+
+@app.command(name="heatmap-scale")
+def heatmap_scale(
+    sheet: Sheet,
+    classes: Classes,
+    status: Annotated[Path, typer.Option(help="cohort_status.csv")],
+    scores: Annotated[Path, typer.Option(help="folder with the receipts of explain")],
+    scale: Annotated[Path, typer.Option(help="JSON to write")],
+    threads: Threads = 1,
+) -> None:
+    """Find one range of the colour bar for all slides, from the labelled ones."""
+    limit_threads(threads)
+    from wsi_mil.cohort import ok_ids, read_status
+    from wsi_mil.heatmaps import write_cohort_scale
+
+    usable = ok_ids(read_status(status))
+    write_cohort_scale([row for row in _rows(sheet, classes) if row.slide_id in usable], scores, scale)
 
 
 @app.command()

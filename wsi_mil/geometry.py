@@ -130,6 +130,43 @@ def _bilinear(image: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.
     return np.asarray(upper * (1 - bottom_share) + lower * bottom_share)
 
 
+def grid_cells(coords: NDArray[np.int64], stride: tuple[float, float]) -> NDArray[np.int64]:
+    """(column, row) `(n, 2)` of tiles whose corners are multiples of `stride`, rounded; both level-0 pixels, (x, y)."""
+    return np.asarray(np.rint(coords / np.asarray(stride)), np.int64)
+
+
+def gridded(
+    values: NDArray[np.float32], coords: NDArray[np.int64], *, stride: tuple[float, float], dimensions: tuple[int, int]
+) -> NDArray[np.float32]:
+    """One pixel for each cell of the grid, never averaged: the value of the tile whose corner it is, elsewhere NaN.
+
+    Args:
+        values: `(n,)`.
+        coords: `(n, 2)` top-left corners (x, y), level-0 pixels.
+        stride: distance of tiles along x and y, level-0 pixels, unrounded. The corner of [row, column] is
+            (round(column·stride x), round(row·stride y)).
+        dimensions: (width, height) of the slide, level-0 pixels, all of which the raster covers.
+
+    Returns:
+        float32 [rows, columns].
+    """
+    columns, rows = (max(1, math.ceil(length / step)) for length, step in zip(dimensions, stride, strict=True))
+    raster = np.full((rows, columns), np.nan, np.float32)
+    cells = grid_cells(coords, stride)
+    raster[cells[:, 1], cells[:, 0]] = values
+    return raster
+
+
+def halved(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Half the size, rounded up: each pixel the mean of those of 2 × 2 that are not NaN, NaN where none is."""
+    height, width = image.shape
+    even = np.pad(image, ((0, height % 2), (0, width % 2)), constant_values=np.nan)
+    blocks = even.reshape(even.shape[0] // 2, 2, even.shape[1] // 2, 2)
+    count = np.isfinite(blocks).sum(axis=(1, 3))
+    total = np.nansum(blocks, axis=(1, 3), dtype=np.float64)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
+
+
 def painted(
     values: NDArray[np.float32],
     coords: NDArray[np.int64],

@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from shapely.geometry.base import BaseGeometry
@@ -21,7 +22,7 @@ from wsi_mil.tissue import outline, tissue_mask
 
 log = logging.getLogger(__name__)
 
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 THUMBNAIL_PX = 1024
 """Longest side of the thumbnail kept with the tiles."""
 
@@ -60,7 +61,7 @@ def _tile(row: SlideRow, settings: TileSettings, receipt: Path) -> dict[str, obj
     grid = tile_grid(slide.dimensions, mask, settings.tiling, slide.mpp)
     region = outline(mask, dimensions=slide.dimensions)
     write_tiles(store_path(receipt), grid, thumbnail, {"slide_id": row.slide_id, "dimensions": list(slide.dimensions)})
-    write_text(receipt.with_suffix(".geojson"), _tissue_geojson(region))
+    write_text(receipt.with_suffix(".geojson"), _tissue_geojson(region, slide.bounds))
     write_bytes(receipt.with_suffix(".png"), _qc_picture(thumbnail, region, grid, slide.dimensions))
     return {
         **_about(slide),
@@ -84,6 +85,7 @@ def _about(slide: Slide) -> dict[str, object]:
         "level_downsamples": list(slide.level_downsamples),
         "mpp": [slide.mpp.x, slide.mpp.y],
         "mpp_source": slide.mpp_source,
+        "bounds": None if slide.bounds is None else list(slide.bounds),
     }
 
 
@@ -114,7 +116,10 @@ def _warnings(slide: Slide, settings: TileSettings, tissue_share: float) -> list
     return found
 
 
-def _tissue_geojson(region: BaseGeometry) -> str:
+def _tissue_geojson(region: BaseGeometry, bounds: tuple[int, int, int, int] | None) -> str:
+    """The outline for QuPath, which counts from the corner of the slide's bounds where it has any."""
+    if bounds is not None:
+        region = shapely.transform(region, lambda xy: xy - np.array(bounds[:2]))
     about: dict[str, object] = {"objectType": "annotation", "classification": {"name": "Tissue", "color": list(TISSUE_COLOUR)}}
     return feature_collection([] if region.is_empty else [region], [] if region.is_empty else [about])
 

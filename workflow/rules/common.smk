@@ -250,6 +250,28 @@ def all_models(wildcards):
     ]
 
 
+def labelled_scores(wildcards):
+    return [
+        f"{RESULTS}/scores/{wildcards.encoder}/{wildcards.model}/{row['slide_id']}.json"
+        for row in ok_slides()
+        if "label" in row
+    ]
+
+
+def cohort_scale(wildcards):
+    """The range of all slides' colour bars, where the heatmaps are drawn on one."""
+    if CONFIG["heatmap"]["scale"] != "cohort":
+        return []
+    return [
+        f"{RESULTS}/heatmaps/{wildcards.encoder}/{wildcards.model}/cohort_scale.json"
+    ]
+
+
+def cohort_scale_option(wildcards):
+    found = cohort_scale(wildcards)
+    return f"--cohort-scale={found[0]}" if found else ""
+
+
 def all_heatmaps(wildcards):
     return [
         f"{folder}/{row['slide_id']}/{method}.png"

@@ -1,6 +1,27 @@
+rule heatmap_scale:
+    input:
+        scores=labelled_scores,
+        status=ancient("<results>/cohort_status.csv"),
+    output:
+        scale="<results>/heatmaps/{encoder}/{model}/cohort_scale.json",
+    log:
+        "logs/heatmap_scale/{encoder}/{model}.log",
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    params:
+        sheet=CONFIG["cohort"],
+        classes=classes_json,
+        scores=lambda wildcards: f"{RESULTS}/scores/{wildcards.encoder}/{wildcards.model}",
+    shell:
+        "wsi-mil heatmap-scale --sheet={params.sheet:q} --classes={params.classes:q} --status={input.status:q}"
+        " --scores={params.scores:q} --scale={output.scale:q} --threads={threads} 2> {log:q}"
+
+
 rule heatmap:
     input:
         scores="<results>/scores/{encoder}/{model}/{slide_id}.json",
+        cohort_scale=cohort_scale,
     output:
         image="<results>/heatmaps/{encoder}/{model}/{slide_id}/{method}.png",
     log:
@@ -9,13 +30,16 @@ rule heatmap:
         "../../envs/cpu.yaml"
     threads: 1
     params:
-        row=slide_row("label", "annotation"),
+        row=slide_row("label", "mpp", "annotation"),
+        slide=slide_path,
         tiles=tile_receipt,
         settings=stage_settings("heatmap"),
+        cohort_scale=cohort_scale_option,
         rerun_if=slide_row("annotation_hash"),
     shell:
         "wsi-mil heatmap --scores={input.scores:q} --tiles={params.tiles:q} --row={params.row:q}"
-        " --method={wildcards.method} --settings={params.settings:q} --image={output.image:q}"
+        " --slide={params.slide:q} --method={wildcards.method} --settings={params.settings:q}"
+        " --image={output.image:q} {params.cohort_scale:q}"
         " --threads={threads} 2> {log:q}"
 
 

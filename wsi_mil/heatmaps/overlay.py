@@ -56,8 +56,7 @@ def draw(picture: Picture, settings: Heatmap) -> bytes:
     Raises:
         ConfigError: no such colour map.
     """
-    if settings.colormap not in matplotlib.colormaps:
-        raise ConfigError([f"heatmap.colormap: matplotlib has none called {settings.colormap!r}"])
+    refuse_unknown_colormap(settings.colormap)
     height, width = picture.thumbnail.shape[:2]
     figure = Figure(figsize=(2 * PANEL_INCHES + 1, PANEL_INCHES * height / width + 0.9), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
@@ -77,6 +76,18 @@ def draw(picture: Picture, settings: Heatmap) -> bytes:
 def colormap_names() -> list[str]:
     """What `heatmap.colormap` may be."""
     return list(matplotlib.colormaps)
+
+
+def colours(place: NDArray[np.float64], colormap: str) -> list[tuple[int, int, int]]:
+    """(red, green, blue) 0–255 of places `(n,)` on the colour bar; those that are NaN are as the coldest."""
+    rgba = matplotlib.colormaps[colormap](np.nan_to_num(place), bytes=True)
+    return [(int(red), int(green), int(blue)) for red, green, blue, _ in rgba]
+
+
+def refuse_unknown_colormap(name: str) -> None:
+    """Raise ConfigError where matplotlib has no such colour map."""
+    if name not in matplotlib.colormaps:
+        raise ConfigError([f"heatmap.colormap: matplotlib has none called {name!r}"])
 
 
 def bar_length_um(width_um: float) -> float:
@@ -100,8 +111,8 @@ def _draw_scores(figure: Figure, axes: Axes, picture: Picture, settings: Heatmap
         )
         return
     shown = picture.shown
-    norm = (LogNorm if shown.is_log else Normalize)(shown.low, shown.high, clip=True)
-    place = norm(np.nan_to_num(picture.raster, nan=shown.low))
+    norm = (LogNorm if shown.is_log else Normalize)(shown.low, shown.high)
+    place = np.nan_to_num(shown.place(picture.raster))
     colours = matplotlib.colormaps[settings.colormap](place)
     strength = COLD_OPACITY + (1 - COLD_OPACITY) * np.sqrt(place)
     colours[..., 3] = np.where(np.isnan(picture.raster), 0.0, settings.opacity * strength)

@@ -1,49 +1,109 @@
-"""Stage `heatmap`: stored scores → the picture over the slide, and its tiles for QuPath. Opens no slide, no model."""
+"""Stage `heatmap`: stored scores → the picture over the slide, and files for other viewers. Scores nothing anew."""
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import shapely
 from numpy.typing import NDArray
 
-from wsi_mil.annotations import feature_collection, read_annotation, rings
+from wsi_mil.annotations import read_annotation, rings
+from wsi_mil.cohort import write_table
 from wsi_mil.config import Heatmap
-from wsi_mil.errors import AnnotationError
+from wsi_mil.errors import AnnotationError, ConfigError, StoreError
 from wsi_mil.geometry import painted
-from wsi_mil.heatmaps.overlay import Picture, draw
-from wsi_mil.heatmaps.scale import shown_scores
+from wsi_mil.heatmaps.cohort_scale import read_cohort_scale
+from wsi_mil.heatmaps.gallery import gallery
+from wsi_mil.heatmaps.overlay import Picture, draw, refuse_unknown_colormap
+from wsi_mil.heatmaps.raster import ome_tiff
+from wsi_mil.heatmaps.regions import geojson, plain_numbers
+from wsi_mil.heatmaps.scored import Scored, read_scored
 from wsi_mil.records import SlideRow
-from wsi_mil.store import read_attributes, read_receipt, read_scores, read_thumbnail, store_path, write_bytes, write_text
-from wsi_mil.weighing import meaning_of
+from wsi_mil.store import read_thumbnail, store_path, write_bytes, write_text
 
 log = logging.getLogger(__name__)
 
+SUFFIXES = (".png", ".geojson", ".ome.tif", ".csv", ".tiles.png")
+"""Of all files that are written of a method; the first is the picture over the slide."""
 
-def draw_heatmap(row: SlideRow, scores_receipt: Path, tiles_receipt: Path, method: str, settings: Heatmap, image: Path) -> None:
-    """Draw one method's scores of one slide, and write `image` (PNG) and its `.geojson` beside it.
+GROUND_PX = 1024
+"""Longest side of the plain ground that stands for a thumbnail that is gone."""
 
-    Where there is nothing to show, the picture says why, and the GeoJSON has no tile.
+COLUMNS = ("slide_id", "x", "y", "width", "height", "score", "shown", "role", "protocol")
+"""Of the table; x, y, width and height in level-0 pixels, counted from the slide's level 0 whatever the bounds."""
+
+
+def draw_heatmap(
+    row: SlideRow,
+    scores_receipt: Path,
+    tiles_receipt: Path,
+    method: str,
+    settings: Heatmap,
+    image: Path,
+    *,
+    cohort_scale: Path | None = None,
+) -> None:
+    """Draw one method's scores of one slide: `image` (PNG) and beside it `.geojson`, `.ome.tif`, `.csv` and `.tiles.png`.
+
+    Where there is nothing to show, the picture says why, and the files have no tile. The picture is written last, and
+    nothing of an earlier run is left beside it. Only the gallery (`.tiles.png`) reads the slide; where that is gone it
+    says so.
+
+    Args:
+        row: the slide; its path may be gone.
+        scores_receipt: of `explain`.
+        tiles_receipt: of `tile`; without its store the ground of the picture is plain.
+        method: which scores.
+        settings: how they are drawn.
+        image: where to write.
+        cohort_scale: what `heatmap-scale` wrote; needed for scale "cohort" only.
+
+    Raises:
+        StoreMismatchError: scores of another slide or of other tiles.
+        ConfigError: no such colour map, or scale "cohort" without `cohort_scale`.
     """
-    receipt, tiles = read_receipt(scores_receipt), store_path(tiles_receipt)
-    about = receipt["methods"][method]
-    coords, values = read_scores(store_path(scores_receipt), method)
-    shown = shown_scores(values, meaning_of(receipt, method), settings.scale)
-    thumbnail, dimensions = read_thumbnail(tiles), _pair(read_attributes(tiles)["dimensions"])
-    box = _pair(receipt["tile_px_level0"])
-    picture = Picture(
+    refuse_unknown_colormap(settings.colormap)
+    if settings.scale == "cohort" and cohort_scale is None:
+        raise ConfigError(["heatmap.scale: cohort needs the cohort's range; give --cohort-scale, written by heatmap-scale"])
+    ranges = read_cohort_scale(cohort_scale) if settings.scale == "cohort" and cohort_scale else {}
+    scored = read_scored(row, scores_receipt, tiles_receipt, method, scale=settings.scale, ranges=ranges)
+    for suffix in SUFFIXES:
+        image.with_suffix(suffix).unlink(missing_ok=True)
+    write_text(image.with_suffix(".geojson"), geojson(scored, settings))
+    write_bytes(image.with_suffix(".ome.tif"), ome_tiff(scored))
+    write_table(image.with_suffix(".csv"), list(COLUMNS), table_rows(scored))
+    if settings.gallery:
+        write_bytes(image.with_suffix(".tiles.png"), gallery(scored, row, settings, title=title(row, scored.receipt, method)))
+    write_bytes(image, draw(picture(scored, row, store_path(tiles_receipt)), settings))
+
+
+def picture(scored: Scored, row: SlideRow, tiles: Path) -> Picture:
+    """What is drawn over the slide; on a plain ground where the store of the tiles, with its thumbnail, is gone."""
+    grid, heading = scored.grid, title(row, scored.receipt, scored.method)
+    try:
+        thumbnail = read_thumbnail(tiles)
+    except StoreError as error:
+        log.warning("drawn on a plain ground: %s", error)
+        thumbnail, heading = _plain_ground(grid.dimensions), f"{heading} · THUMBNAIL MISSING"
+    return Picture(
         thumbnail=thumbnail,
-        raster=painted(shown.values, coords, box=box, dimensions=dimensions, shape=thumbnail.shape[:2]),
-        shown=shown,
-        rings=_truth_rings(row, np.array(thumbnail.shape[1::-1]) / dimensions),
-        um_per_px=receipt["slide_mpp"][0] * dimensions[0] / thumbnail.shape[1],
-        title=title(row, receipt, method),
-        reason=about["reason"],
+        raster=painted(scored.shown.values, grid.coords, box=grid.box, dimensions=grid.dimensions, shape=thumbnail.shape[:2]),
+        shown=scored.shown,
+        rings=_truth_rings(row, np.array(thumbnail.shape[1::-1]) / grid.dimensions),
+        um_per_px=grid.mpp.x * grid.dimensions[0] / thumbnail.shape[1],
+        title=heading,
+        reason=scored.about["reason"],
     )
-    write_bytes(image, draw(picture, settings))
-    stamp = {"method": method, "role": receipt["role"] or "new", "protocol": receipt["protocol"]}
-    write_text(image.with_suffix(".geojson"), _tiles_geojson(coords, values, box, stamp))
+
+
+def table_rows(scored: Scored) -> Iterable[tuple[object, ...]]:
+    """Rows of the table, of `COLUMNS`, one for each tile that has a score, in the order of the coords."""
+    known = np.isfinite(scored.values)
+    stamp, box = scored.stamp, scored.grid.box
+    scores, shown = plain_numbers(scored.values[known]), plain_numbers(scored.shown.values[known])
+    for (x, y), score, seen in zip(scored.grid.coords[known].tolist(), scores, shown, strict=True):
+        yield stamp["slide_id"], x, y, *box, score, seen, stamp["role"], stamp["protocol"]
 
 
 def title(row: SlideRow, receipt: dict[str, Any], method: str) -> str:
@@ -62,6 +122,12 @@ def title(row: SlideRow, receipt: dict[str, Any], method: str) -> str:
     return " · ".join(parts)
 
 
+def _plain_ground(dimensions: tuple[int, int]) -> NDArray[np.uint8]:
+    """White [height, width, 3] in the proportions of the slide."""
+    width, height = (max(1, round(GROUND_PX * side / max(dimensions))) for side in dimensions)
+    return np.full((height, width, 3), 255, np.uint8)
+
+
 def _truth_rings(row: SlideRow, to_thumbnail: NDArray[np.float64]) -> list[NDArray[np.float64]]:
     if row.annotation is None:
         return []
@@ -70,18 +136,3 @@ def _truth_rings(row: SlideRow, to_thumbnail: NDArray[np.float64]) -> list[NDArr
     except AnnotationError as error:
         log.warning("no truth outline: %s", error)
         return []
-
-
-def _tiles_geojson(coords: NDArray[np.int64], values: NDArray[np.float32], box: tuple[int, int], stamp: dict[str, str]) -> str:
-    known = np.isfinite(values)
-    low = coords[known]
-    high = low + np.asarray(box)
-    squares = list(shapely.box(low[:, 0], low[:, 1], high[:, 0], high[:, 1]))
-    about: list[dict[str, object]] = [
-        {"objectType": "tile", "measurements": {stamp["method"]: float(v)}, "metadata": stamp} for v in values[known]
-    ]
-    return feature_collection(squares, about)
-
-
-def _pair(values: list[int]) -> tuple[int, int]:
-    return int(values[0]), int(values[1])

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from wsi_mil.errors import SlideReadError
 from wsi_mil.geometry import UPSAMPLING_TOLERANCE, Mpp, best_level, footprint, size_at
-from wsi_mil.slides.mpp import resolve_mpp
+from wsi_mil.slides.mpp import PROPERTY_PREFIXES, resolve_mpp
 from wsi_mil.slides.resample import resampled
 
 WHITE = 255
@@ -73,6 +73,20 @@ class Slide(ABC):
     def mpp_source(self) -> str:
         """Who says so."""
         return resolve_mpp(self.mpp_override, self.properties, self.path)[1]
+
+    @property
+    def bounds(self) -> tuple[int, int, int, int] | None:
+        """(x, y, width, height) of what was scanned, level-0 pixels; None where the file names no bounds.
+
+        MRXS and some others lay scanned fields on a far larger level 0. QuPath crops such slides, so that its coordinates
+        count from (x, y).
+        """
+        for prefix in PROPERTY_PREFIXES:
+            texts = [self.properties.get(f"{prefix}.bounds-{side}") for side in ("x", "y", "width", "height")]
+            if all(text is not None and text.isdecimal() for text in texts):
+                x, y, width, height = (int(text) for text in texts if text)
+                return x, y, width, height
+        return None
 
     def read_region(self, location: tuple[int, int], size: tuple[int, int], mpp: float) -> NDArray[np.uint8]:
         """Pixels of a region at any resolution: the next finer level, area-averaged down.
