@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,8 @@ from wsi_mil.config import Heatmap
 from wsi_mil.errors import ConfigError
 from wsi_mil.heatmaps import draw_heatmap
 from wsi_mil.heatmaps.overlay import OUTLINE_COLOUR, bar_length_um
-from wsi_mil.heatmaps.scale import shown_scores
 from wsi_mil.records import InstanceScores, SlideRow, TileGrid
 from wsi_mil.store import store_path, write_receipt, write_scores, write_tiles
-from wsi_mil.weighing import Meaning
 
 DIMENSIONS = (640, 448)
 COORDS = np.array([[x, y] for y in range(0, 448, 64) for x in range(0, 640, 64)])
@@ -31,6 +30,9 @@ def write_scored(tmp_path: Path) -> tuple[Path, Path]:
     grid = TileGrid(COORDS, np.ones(70, np.float32), 64, (64, 64))
     thumbnail = np.full((224, 320, 3), 255, np.uint8)
     write_tiles(tmp_path / "t" / "s.zarr", grid, thumbnail, {"dimensions": list(DIMENSIONS)})
+    tiled = {"slide_id": "s", "coords_digest": "a", "slide_hash": "b", "dimensions": DIMENSIONS, "mpp": [0.5, 0.5]}
+    tiled |= {"tile_px_level0": [64, 64], "reader": "openslide"}
+    write_receipt(tmp_path / "t" / "s.json", {**tiled, "settings": {"tiling": {"mpp": 0.5, "tile_px": 64, "overlap": 0}}})
     attention = np.full(70, 0.5 / 69, np.float32)
     attention[HOT] = 0.5
     nothing = np.full(70, np.nan, np.float32)
@@ -40,8 +42,17 @@ def write_scored(tmp_path: Path) -> tuple[Path, Path]:
     ]
     receipt = tmp_path / "s" / "s.json"
     write_scores(store_path(receipt), COORDS, scores, {})
-    methods = {s.method: {"unit": s.unit, "reason": s.reason, "zero": s.zero, "comparable": s.comparable} for s in scores}
-    about = {"probs": [0.1, 0.9], "threshold": 0.5, "predicted": 1, "target": 1, "classes": ["normal", "tumour"]}
+    names = ("unit", "kind", "reason", "zero", "comparable")
+    methods = {s.method: {name: getattr(s, name) for name in names} for s in scores}
+    about = {
+        "slide_id": "s",
+        "tiles": {"coords_digest": "a", "slide_hash": "b"},
+        "probs": [0.1, 0.9],
+        "threshold": 0.5,
+        "predicted": 1,
+        "target": 1,
+        "classes": ["normal", "tumour"],
+    }
     about |= {
         "protocol": "held_out",
         "bag_instances": 70,
@@ -106,24 +117,24 @@ def test_where_there_is_nothing_to_show_a_picture_is_written_all_the_same(scored
 
 def test_the_tiles_for_qupath_stand_at_level_0(scored, tmp_path: Path) -> None:
     drawn(scored, tmp_path)
-    features = json.loads((tmp_path / "attention.geojson").read_text())["features"]
+    content = json.loads((tmp_path / "attention.geojson").read_text())["features"]
+    features = [f for f in content if f["properties"]["objectType"] == "tile"]
     hottest = max(features, key=lambda f: f["properties"]["measurements"]["attention"])
     corners = np.array(hottest["geometry"]["coordinates"][0])
-    assert len(features) == 70 and hottest["properties"]["objectType"] == "tile"
+    assert len(features) == 70
     assert corners.min(axis=0).tolist() == [448, 64] and corners.max(axis=0).tolist() == [512, 128]
-
-
-def test_attention_is_shown_as_multiples_of_an_even_share_times_the_probability() -> None:
-    shown = shown_scores(np.array([0.7, 0.1, 0.1, 0.1], np.float32), Meaning("share", 0, False, 0.5, "tumour", 4), "auto")
-    assert np.allclose(shown.values, [1.4, 0.2, 0.2, 0.2]) and (shown.low, shown.high, shown.is_log) == (1.0, 10.0, True)
-
-
-def test_a_negative_slide_stays_cold_however_peaked_its_attention() -> None:
-    peaked = np.array([0.97] + [0.03 / 19] * 19, np.float32)
-    shown = shown_scores(peaked, Meaning("share", 0, False, 0.02, "tumour", len(peaked)), "auto")
-    assert shown.values.max() < shown.low
 
 
 @pytest.mark.parametrize(("width_um", "bar"), [(320, 50), (2000, 500), (2500, 500), (50_000, 10_000), (81, 20)])
 def test_scale_bars_are_round_and_fit(width_um: float, bar: float) -> None:
     assert bar_length_um(width_um) == bar
+
+
+def test_without_the_store_of_tiles_the_ground_is_plain_and_the_title_says_so(scored, tmp_path: Path) -> None:
+    with_thumbnail = drawn(scored, tmp_path)
+    shutil.rmtree(store_path(scored[1]))
+    without = drawn(scored, tmp_path, colormap="inferno", opacity=1.0)
+    left, top, scale = panels(without)
+    assert without[round(top + 96 * scale), round(left + 480 * scale), 0] > 200, "the hot tile is where it was"
+    title = slice(0, round(top) - 20)
+    assert (without[title].min(axis=2) < 128).sum() > 1.1 * (with_thumbnail[title].min(axis=2) < 128).sum(), "a longer title"

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from wsi_mil.config import Heatmap
 from wsi_mil.errors import SlideError, SlideReadError
-from wsi_mil.heatmaps.overlay import colours
+from wsi_mil.heatmaps.overlay import FONT, colours
 from wsi_mil.heatmaps.scored import Scored
 from wsi_mil.records import SlideRow
 from wsi_mil.slides import Slide, open_slide, slide_hash
@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 
 IN_A_ROW = 8
 TILE_PX, FRAME_PX, GAP_PX = 224, 6, 10
-LINE_PX, TEXT_PX = 24, 17
-LETTERS_IN_A_LINE = 200
+LINE_PX, TEXT_PX = 24, 16
+LETTERS_IN_A_LINE = 190
 PAPER, INK, NO_TILE = (255, 255, 255), (20, 20, 20), (225, 225, 225)
 CELL_PX = TILE_PX + 2 * FRAME_PX + GAP_PX
 WIDTH_PX = IN_A_ROW * CELL_PX + GAP_PX
@@ -51,7 +51,7 @@ def gallery(scored: Scored, row: SlideRow, settings: Heatmap, *, title: str) -> 
     Where the slide file is gone, is not the slide it was, or cannot be read, the picture says so in words.
     """
     top, bottom = ends_of(scored, settings.gallery)
-    note, cells = _cells(scored, row, np.concatenate([top, bottom]), settings.colormap)
+    note, cells = cells_of(scored, row, np.concatenate([top, bottom]), settings.colormap)
     tiling = scored.tiled["settings"]["tiling"]
     side = f"stored score and top-left corner (x, y) in level-0 pixels; a tile is {tiling['tile_px'] * tiling['mpp']:g} µm wide"
     strips = [_words(title)]
@@ -78,8 +78,8 @@ def ends_of(scored: Scored, n: int) -> tuple[NDArray[np.int64], NDArray[np.int64
     return top, worst_first[~np.isin(worst_first, top)][:n]
 
 
-def _cells(scored: Scored, row: SlideRow, tiles: NDArray[np.int64], colormap: str) -> tuple[str, list[Cell]]:
-    """What is wrong with the slide file, or "", and a cell for each of `tiles`."""
+def cells_of(scored: Scored, row: SlideRow, tiles: NDArray[np.int64], colormap: str) -> tuple[str, list[Cell]]:
+    """What is wrong with the slide file, or "", and a cell for each of `tiles` (indices)."""
     shown = colours(scored.shown.place(scored.shown.values[tiles]), colormap)
     corners = [(int(x), int(y)) for x, y in scored.grid.coords[tiles]]
     note, pixels = _read_tiles(scored, row, corners) if len(tiles) else ("", [])
@@ -141,4 +141,4 @@ def _cell_row(cells: list[Cell]) -> NDArray[np.uint8]:
 
 
 def _write(image: Image.Image, place: tuple[int, int], text: str) -> None:
-    ImageDraw.Draw(image).text(place, text, fill=INK, font=ImageFont.load_default(TEXT_PX))
+    ImageDraw.Draw(image).text(place, text, fill=INK, font=ImageFont.truetype(FONT, TEXT_PX))

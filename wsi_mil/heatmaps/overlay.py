@@ -1,7 +1,9 @@
 """Thumbnail + painted scores → a picture with scale bar, colour bar and outline. The only importer of matplotlib."""
 
 import io
+import textwrap
 from dataclasses import dataclass
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -19,9 +21,15 @@ from wsi_mil.heatmaps.scale import Shown
 
 PANEL_INCHES, DPI = 6.0, 130
 OUTLINE_COLOUR = "#00e5ff"
+LABEL_POINTS, LETTER_INCHES = 9, 0.075
+"""Of the colour bar's label, which is wrapped so that it fits the picture's height."""
+
 NICE_LENGTHS = (1, 2, 5)
 COLD_OPACITY = 0.25
 """The coldest tile has this share of the hottest one's opacity, so that the tissue stays visible under it."""
+
+FONT = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+"""The font of the pictures; it knows µ and most alphabets."""
 
 BAR_SHARE = 0.25
 """A scale bar is at most this share of the slide's width."""
@@ -117,7 +125,10 @@ def _draw_scores(figure: Figure, axes: Axes, picture: Picture, settings: Heatmap
     strength = COLD_OPACITY + (1 - COLD_OPACITY) * np.sqrt(place)
     colours[..., 3] = np.where(np.isnan(picture.raster), 0.0, settings.opacity * strength)
     axes.imshow(colours, interpolation="nearest")
-    figure.colorbar(ScalarMappable(norm, settings.colormap), ax=axes, shrink=0.8, label=shown.label, format="%g")
+    bar = figure.colorbar(ScalarMappable(norm, settings.colormap), ax=axes, shrink=0.8, format="%g")
+    letters = int(figure.get_figheight() / LETTER_INCHES)
+    lines = [part for line in shown.label.splitlines() for part in textwrap.wrap(line, letters)]
+    bar.set_label("\n".join(lines), fontsize=LABEL_POINTS)
 
 
 def _draw_rings(axes: Axes, rings: list[NDArray[np.float64]]) -> None:

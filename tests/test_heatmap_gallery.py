@@ -1,0 +1,118 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import tissue_image, write_aperio
+from tests.heatmap_files import Made
+from wsi_mil.config import Heatmap
+from wsi_mil.heatmaps import draw_heatmap
+from wsi_mil.heatmaps.gallery import CELL_PX, GAP_PX, TILE_PX, Cell, cells_of, ends_of
+from wsi_mil.heatmaps.overlay import colours
+from wsi_mil.heatmaps.scored import Scored, read_scored
+from wsi_mil.records import SlideRow
+from wsi_mil.slides import slide_hash
+
+LOPSIDED = np.array([[x, y] for y in range(0, 448, 64) for x in range(0, 640, 64)])
+GREEN = (0, 200, 0)
+
+
+def scored(slide: Made, folder: Path) -> Scored:
+    return read_scored(SlideRow("s", Path("x")), *slide.write(folder), slide.method, scale="auto", ranges={})
+
+
+def on_a_slide(folder: Path, values: np.ndarray) -> tuple[Made, Path]:
+    """Scores of an Aperio slide whose tile at (448, 64) is green."""
+    image = tissue_image(640, 448)
+    image[64:128, 448:512] = GREEN
+    path = write_aperio(folder / "a.svs", image)
+    return Made(LOPSIDED, values, slide_hash=slide_hash(path)), path
+
+
+def gallery_of(slide: Made, path: Path, folder: Path, **settings: object) -> Path:
+    image = folder / "h" / "evidence.png"
+    draw_heatmap(SlideRow("s", path), *slide.write(folder), "evidence", Heatmap(**settings), image)
+    return image.with_suffix(".tiles.png")
+
+
+def seen(scores: Scored, path: Path, n: int) -> tuple[str, list[Cell]]:
+    top, bottom = ends_of(scores, n)
+    return cells_of(scores, SlideRow("s", path), np.concatenate([top, bottom]), "viridis")
+
+
+def test_ends_are_the_best_and_the_worst_and_equal_scores_stand_by_their_place(tmp_path: Path) -> None:
+    values = np.zeros(70, np.float32)
+    values[[40, 5, 9]] = 7, 2, 2
+    values[[60, 33]] = -1
+    values[17] = np.nan
+    coords = LOPSIDED.copy()
+    coords[[0, 69]] = coords[[69, 0]]  # rows of a store need not be in order
+    top, bottom = ends_of(scored(Made(coords, values), tmp_path), 4)
+    assert top.tolist() == [40, 5, 9, 69] and bottom.tolist() == [33, 60, 1, 2]
+
+
+@pytest.mark.parametrize(("n_tiles", "top", "bottom"), [(1, [0], []), (2, [0], [1]), (5, [0, 1, 2], [4, 3]), (0, [], [])])
+def test_no_tile_stands_at_both_ends(tmp_path: Path, n_tiles: int, top: list, bottom: list) -> None:
+    slide = scored(Made(LOPSIDED[:n_tiles], -np.arange(n_tiles, dtype=np.float32)), tmp_path)
+    assert [end.tolist() for end in ends_of(slide, 8)] == [top, bottom]
+
+
+def test_the_first_tile_is_the_hottest_with_its_pixels_score_and_place(tmp_path: Path) -> None:
+    values = np.linspace(-1, 1, 70).astype(np.float32)
+    values[17] = 3
+    slide, path = on_a_slide(tmp_path, values)
+    note, cells = seen(scored(slide, tmp_path), path, 2)
+    assert not note and [(c.score, c.corner) for c in cells[:1]] == [(3.0, (448, 64))] and len(cells) == 4
+    assert cells[0].pixels.shape == (64, 64, 3) and np.allclose(cells[0].pixels.mean(axis=(0, 1)), GREEN, atol=12)
+    with Image.open(gallery_of(slide, path, tmp_path, gallery=2)) as image:
+        pixels = np.asarray(image).astype(int)
+    green = np.argwhere(abs(pixels - GREEN).max(axis=2) < 60)
+    assert green[:, 1].max() < GAP_PX + CELL_PX and len(green) == pytest.approx(TILE_PX**2, rel=0.1)
+    hottest = np.array(colours(np.array([1.0]), "viridis")[0])
+    assert (pixels == hottest).all(axis=2).any(), "its frame has the colour that it has in the heatmap"
+
+
+@pytest.mark.parametrize("fault", ["gone", "another", "unreadable"])
+def test_where_the_slide_cannot_be_shown_words_say_so(tmp_path: Path, fault: str) -> None:
+    slide, path = on_a_slide(tmp_path, np.arange(70, dtype=np.float32))
+    whole = gallery_of(slide, path, tmp_path).read_bytes()
+    if fault == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(b"no slide" if fault == "unreadable" else path.read_bytes() + b" ")
+        slide.slide_hash = slide_hash(path) if fault == "unreadable" else slide.slide_hash
+    note, cells = seen(scored(slide, tmp_path), path, 3)
+    words = {
+        "gone": "the slide file is gone",
+        "another": "is not the file that was tiled",
+        "unreadable": "OpenSlide cannot open it",
+    }
+    assert words[fault] in note and len(cells) == 6 and all(cell.pixels is None for cell in cells)
+    assert gallery_of(slide, path, tmp_path).read_bytes() != whole
+
+
+def test_a_tile_that_cannot_be_read_leaves_the_others(tmp_path: Path) -> None:
+    slide, path = on_a_slide(tmp_path, np.zeros(70, np.float32))
+    note, _ = seen(scored(slide, tmp_path), path, 35)
+    assert not note
+    content = bytearray(path.read_bytes())
+    start = content.index(b"\xff\xd8\xff", len(content) // 3)
+    content[start : start + 200] = bytes(200)
+    path.write_bytes(content)
+    slide.slide_hash = slide_hash(path)
+    note, cells = seen(scored(slide, tmp_path), path, 35)
+    missing = sum(cell.pixels is None for cell in cells)
+    assert 0 < missing < 70 and note.startswith(f"{missing} of these tiles cannot be read")
+
+
+def test_where_nothing_is_shown_the_reason_stands_alone(tmp_path: Path) -> None:
+    slide, path = on_a_slide(tmp_path, np.full(70, np.nan))
+    slide.unit, slide.reason = "", "predicted negative"
+    with Image.open(gallery_of(slide, path, tmp_path)) as image:
+        assert image.height < TILE_PX and np.ptp(np.asarray(image)) > 100
+
+
+def test_no_gallery_is_written_where_none_is_wanted(tmp_path: Path) -> None:
+    slide, path = on_a_slide(tmp_path, np.arange(70, dtype=np.float32))
+    assert gallery_of(slide, path, tmp_path).exists() and not gallery_of(slide, path, tmp_path, gallery=0).exists()
