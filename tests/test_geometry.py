@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsi_mil.geometry import Mpp, axis_positions, best_level, box_means, crossing, footprint, painted, size_at
+from wsi_mil.geometry import Mpp, axis_positions, best_level, box_means, crossing, footprint, gridded, halved, painted, size_at
 
 
 def test_footprint_scales_each_axis_by_its_own_mpp() -> None:
@@ -63,3 +63,14 @@ def test_overlapping_tiles_are_averaged_and_nan_paints_nothing() -> None:
     coords = np.array([[0, 0], [1, 0], [3, 0]])
     raster = painted(np.array([1, 3, np.nan], np.float32), coords, box=(2, 1), dimensions=(4, 1), shape=(1, 4))
     assert raster[0, :3].tolist() == [1.0, 2.0, 3.0] and np.isnan(raster[0, 3])
+
+
+def test_halving_leaves_out_what_is_missing() -> None:
+    image = np.array([[1, np.nan, 5], [3, np.nan, np.nan], [np.nan, np.nan, 7]], np.float32)
+    assert np.array_equal(halved(image), np.array([[2, 5], [np.nan, 7]], np.float32), equal_nan=True)
+
+
+def test_a_cell_of_the_grid_holds_the_tile_whose_corner_it_is_also_where_tiles_overlap() -> None:
+    values, coords = np.array([0.0, 4.0], np.float32), np.array([[0, 33], [47, 33]])
+    raster = gridded(values, coords, stride=(46.6, 32.8), dimensions=(139, 99))
+    assert raster.shape == (4, 3) and raster[1, 0] == 0 and raster[1, 1] == 4 and np.isnan(raster[0]).all()

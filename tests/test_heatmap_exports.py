@@ -12,7 +12,7 @@ from tests.conftest import tissue_image, write_aperio
 from tests.heatmap_files import Made, csv_hottest, features, geojson_hottest, ome_hottest, write_scn
 from wsi_mil.config import Heatmap, TileSettings, Tiling, Tissue
 from wsi_mil.errors import StoreMismatchError
-from wsi_mil.geometry import Mpp, gridded, halved
+from wsi_mil.geometry import Mpp
 from wsi_mil.heatmaps import draw_heatmap
 from wsi_mil.records import InstanceScores, SlideRow
 from wsi_mil.slides import open_slide
@@ -203,17 +203,6 @@ def test_the_pyramid_halves_until_its_sides_are_256(tmp_path: Path) -> None:
         levels = [level.asarray() for level in tif.series[0].levels]
     assert [level.shape for level in levels] == [(125, 1200), (63, 600), (32, 300), (16, 150)]
     assert levels[1][2, 5] == levels[0][4:6, 10:12].mean() and levels[1][62, 0] == levels[0][124, :2].mean()
-
-
-def test_halving_leaves_out_what_is_missing() -> None:
-    image = np.array([[1, np.nan, 5], [3, np.nan, np.nan], [np.nan, np.nan, 7]], np.float32)
-    assert np.array_equal(halved(image), np.array([[2, 5], [np.nan, 7]], np.float32), equal_nan=True)
-
-
-def test_overlapping_tiles_are_averaged_in_the_picture_only() -> None:
-    values, coords = np.array([0.0, 4.0], np.float32), np.array([[0, 32], [32, 32]])
-    raster = gridded(values, coords, stride=(32, 32), dimensions=(96, 96))
-    assert raster.shape == (3, 3) and raster[1, 0] == 0 and raster[1, 1] == 4 and np.isnan(raster[0]).all()
 
 
 def test_drawing_again_gives_the_same_bytes_and_leaves_nothing_of_an_earlier_run(tmp_path: Path) -> None:

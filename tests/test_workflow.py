@@ -162,6 +162,17 @@ def test_another_colour_map_redraws_only(run: Run) -> None:
     assert run.snakemake() == {"heatmap": 8, "report": 1}
 
 
+def test_one_scale_for_the_cohort_is_made_of_labelled_slides_and_scores_nothing_anew(run: Run) -> None:
+    run.config(heatmap={"scale": "cohort"})
+    assert run.snakemake() == {"heatmap-scale": 1, "heatmap": 8, "report": 1}
+    assert read_receipt(run.results("heatmaps/tiny/abmil/cohort_scale.json"))["n_labelled"] == 8
+    run.add("new", "")
+    counts = run.snakemake()
+    assert (counts["heatmap-scale"], counts["explain"], counts["heatmap"]) == (0, 1, 1)
+    run.config(heatmap={"scale": "percentile"})
+    assert run.snakemake() == {"heatmap": 9, "report": 1}
+
+
 def test_a_vanished_slide_does_not_stop_later_stages(run: Run) -> None:
     (run.folder / "co hort" / "s2.svs").unlink()
     run.config(heatmap={"colormap": "magma"})
@@ -310,7 +321,7 @@ def test_faults_of_the_user_stop_before_any_job(run: Run) -> None:
 
 def test_a_job_that_fails_names_its_log(run: Run) -> None:
     run.config(heatmap={"colormap": "magma"})
-    shutil.rmtree(run.results("tiles/default/s1.zarr"))
+    shutil.rmtree(run.results("scores/tiny/abmil/s1.zarr"))
     counts = run.snakemake("--retries", "0", expected=1)
     assert counts == {"heatmap": 8}
     assert "logs/heatmap/tiny/abmil/s1/attention.log" in run.output

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import GLASS, tissue_box, tissue_image, write_aperio
+from tests.heatmap_files import write_scn
 from wsi_mil.errors import MissingFileError, MissingMppError, SlideFormatError, SlideReadError
 from wsi_mil.geometry import Mpp
 from wsi_mil.slides import open_slide, resolve_mpp, slide_hash
@@ -152,3 +153,10 @@ def test_real_slides_open_with_both_readers_alike(shared_slides: Path) -> None:
         with open_slide(shared_slides / "CMU-1-Small-Region.svs", reader) as opened:
             regions.append(opened.read_region((900, 1200), (224, 200), 1.0).astype(int))
     assert np.abs(regions[0] - regions[1]).max() <= 1
+
+
+def test_bounds_are_where_the_scanned_part_lies(tmp_path: Path, slide: Path) -> None:
+    path = write_scn(tmp_path / "a.scn", tissue_image(640, 448), corner=(192, 1024), dimensions=(1600, 2080))
+    with open_slide(path) as scanned, open_slide(slide) as whole:
+        assert scanned.bounds == (192, 1024, 640, 448) and scanned.dimensions == (1600, 2080)
+        assert whole.bounds is None

@@ -21,6 +21,7 @@ from wsi_mil.heatmaps.scale import Shown
 
 PANEL_INCHES, DPI = 6.0, 130
 OUTLINE_COLOUR = "#00e5ff"
+LETTERS_OF_TITLE = 140
 LABEL_POINTS, LETTER_INCHES = 9, 0.075
 """Of the colour bar's label, which is wrapped so that it fits the picture's height."""
 
@@ -69,7 +70,7 @@ def draw(picture: Picture, settings: Heatmap) -> bytes:
     figure = Figure(figsize=(2 * PANEL_INCHES + 1, PANEL_INCHES * height / width + 0.9), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
-    figure.suptitle(picture.title, fontsize=11)
+    figure.suptitle("\n".join(textwrap.wrap(picture.title, LETTERS_OF_TITLE)), fontsize=11, parse_math=False)
     for axes in (left, right):
         axes.imshow(picture.thumbnail, interpolation="antialiased")
         axes.set_axis_off()
@@ -115,6 +116,7 @@ def _draw_scores(figure: Figure, axes: Axes, picture: Picture, settings: Heatmap
             va="center",
             transform=axes.transAxes,
             wrap=True,
+            parse_math=False,
             bbox={"facecolor": "white", "alpha": 0.85, "edgecolor": "none"},
         )
         return
@@ -128,7 +130,7 @@ def _draw_scores(figure: Figure, axes: Axes, picture: Picture, settings: Heatmap
     bar = figure.colorbar(ScalarMappable(norm, settings.colormap), ax=axes, shrink=0.8, format="%g")
     letters = int(figure.get_figheight() / LETTER_INCHES)
     lines = [part for line in shown.label.splitlines() for part in textwrap.wrap(line, letters)]
-    bar.set_label("\n".join(lines), fontsize=LABEL_POINTS)
+    bar.set_label("\n".join(lines), fontsize=LABEL_POINTS, parse_math=False)
 
 
 def _draw_rings(axes: Axes, rings: list[NDArray[np.float64]]) -> None:

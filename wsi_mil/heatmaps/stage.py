@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 SUFFIXES = (".png", ".geojson", ".ome.tif", ".csv", ".tiles.png")
 """Of all files that are written of a method; the first is the picture over the slide."""
 
-GROUND_PX = 1024
-"""Longest side of the plain ground that stands for a thumbnail that is gone."""
+GROUND_PX, GROUND_GREY = 1024, 235
+"""Longest side and colour of the plain ground that stands for a thumbnail that is gone."""
 
 COLUMNS = ("slide_id", "x", "y", "width", "height", "score", "shown", "role", "protocol")
 """Of the table; x, y, width and height in level-0 pixels, counted from the slide's level 0 whatever the bounds."""
@@ -123,9 +123,9 @@ def title(row: SlideRow, receipt: dict[str, Any], method: str) -> str:
 
 
 def _plain_ground(dimensions: tuple[int, int]) -> NDArray[np.uint8]:
-    """White [height, width, 3] in the proportions of the slide."""
+    """Grey [height, width, 3] in the proportions of the slide."""
     width, height = (max(1, round(GROUND_PX * side / max(dimensions))) for side in dimensions)
-    return np.full((height, width, 3), 255, np.uint8)
+    return np.full((height, width, 3), GROUND_GREY, np.uint8)
 
 
 def _truth_rings(row: SlideRow, to_thumbnail: NDArray[np.float64]) -> list[NDArray[np.float64]]:
