@@ -3,7 +3,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsi_mil.geometry import Mpp, axis_positions, best_level, box_means, crossing, footprint, gridded, halved, painted, size_at
+from wsi_mil.geometry import (
+    Mpp,
+    axis_positions,
+    best_level,
+    box_means,
+    crossing,
+    footprint,
+    grid_cells,
+    gridded,
+    halved,
+    painted,
+    size_at,
+)
 
 
 def test_footprint_scales_each_axis_by_its_own_mpp() -> None:
@@ -74,3 +86,12 @@ def test_a_cell_of_the_grid_holds_the_tile_whose_corner_it_is_also_where_tiles_o
     values, coords = np.array([0.0, 4.0], np.float32), np.array([[0, 33], [47, 33]])
     raster = gridded(values, coords, stride=(46.6, 32.8), dimensions=(139, 99))
     assert raster.shape == (4, 3) and raster[1, 0] == 0 and raster[1, 1] == 4 and np.isnan(raster[0]).all()
+
+
+@given(st.integers(500, 200_000), st.floats(8, 900), st.floats(0.02, 1))
+def test_every_corner_is_found_again_from_its_cell(length: int, tile: float, step_share: float) -> None:
+    stride = max(2.0, tile * step_share)
+    positions = axis_positions(length, tile=tile, stride=stride)[-50:]
+    coords = np.stack([positions, np.zeros_like(positions)], axis=1)
+    cells = grid_cells(coords, (stride, 1.0))
+    assert np.array_equal(np.rint(cells * (stride, 1.0)), coords)

@@ -11,7 +11,7 @@ from shapely.geometry import shape
 from tests.conftest import tissue_image, write_aperio
 from tests.heatmap_files import Made, csv_hottest, features, geojson_hottest, ome_hottest, write_scn
 from wsi_mil.config import Heatmap, TileSettings, Tiling, Tissue
-from wsi_mil.errors import StoreMismatchError
+from wsi_mil.errors import StoreError, StoreMismatchError
 from wsi_mil.geometry import Mpp
 from wsi_mil.heatmaps import draw_heatmap
 from wsi_mil.records import InstanceScores, SlideRow
@@ -232,6 +232,12 @@ def test_scores_of_another_slide_and_of_an_earlier_version_are_refused(tmp_path:
     write_receipt(scores, {key: value for key, value in slide.scores_receipt().items() if key != "tiles"})
     with pytest.raises(StoreMismatchError, match=r"earlier version\); run `explain` again"):
         draw_heatmap(SlideRow("s", Path("x")), scores, tiles, "evidence", Heatmap(), tmp_path / "a.png")
+
+
+def test_a_method_that_was_not_scored_is_named_with_those_that_were(tmp_path: Path) -> None:
+    receipts = made().write(tmp_path)
+    with pytest.raises(StoreError, match="has no scores of method 'attention', only evidence"):
+        draw_heatmap(SlideRow("s", Path("x")), *receipts, "attention", Heatmap(), tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("scale", ["auto", "raw", "minmax", "percentile"])

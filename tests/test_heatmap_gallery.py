@@ -22,11 +22,11 @@ def scored(slide: Made, folder: Path) -> Scored:
     return read_scored(SlideRow("s", Path("x")), *slide.write(folder), slide.method, scale="auto", ranges={})
 
 
-def on_a_slide(folder: Path, values: np.ndarray) -> tuple[Made, Path]:
-    """Scores of an Aperio slide whose tile at (448, 64) is green."""
+def on_a_slide(folder: Path, values: np.ndarray, *, mpp: float = 0.5) -> tuple[Made, Path]:
+    """Scores of an Aperio slide that claims `mpp` and whose tile at (448, 64) is green."""
     image = tissue_image(640, 448)
     image[64:128, 448:512] = GREEN
-    path = write_aperio(folder / "a.svs", image)
+    path = write_aperio(folder / "a.svs", image, mpp=mpp)
     return Made(LOPSIDED, values, slide_hash=slide_hash(path)), path
 
 
@@ -71,6 +71,15 @@ def test_the_first_tile_is_the_hottest_with_its_pixels_score_and_place(tmp_path:
     assert green[:, 1].max() < GAP_PX + CELL_PX and len(green) == pytest.approx(TILE_PX**2, rel=0.1)
     hottest = np.array(colours(np.array([1.0]), "viridis")[0])
     assert (pixels == hottest).all(axis=2).any(), "its frame has the colour that it has in the heatmap"
+
+
+def test_tiles_are_read_at_the_sheets_resolution_not_the_files(tmp_path: Path) -> None:
+    slide, path = on_a_slide(tmp_path, np.eye(70, dtype=np.float32)[17], mpp=0.25)
+    scores = scored(slide, tmp_path)
+    _, (by_sheet,) = cells_of(scores, SlideRow("s", path, mpp=0.5), np.array([17]), "viridis")
+    _, (by_file,) = cells_of(scores, SlideRow("s", path), np.array([17]), "viridis")
+    assert np.allclose(by_sheet.pixels.mean(axis=(0, 1)), GREEN, atol=12)
+    assert not np.allclose(by_file.pixels.mean(axis=(0, 1)), GREEN, atol=40)
 
 
 @pytest.mark.parametrize("fault", ["gone", "another", "unreadable"])

@@ -133,8 +133,8 @@ def _on_the_cohorts(
 
 def _flat(values: NDArray[np.float32], meaning: Meaning, scale: Scale) -> Shown:
     """All tiles have the same score: a cold picture, whatever the score is."""
-    name = {"minmax": "min–max"}.get(scale, scale)
-    label = f"\nscale {name}: all tiles have the same score"
+    names = {"minmax": "scale min–max", "cohort": "not comparable across slides, this slide's own scale"}
+    label = f"\n{names.get(scale, f'scale {scale}')}: all tiles have the same score"
     if scale in ("minmax", "percentile"):
         nought = np.where(np.isfinite(values), 0.0, np.nan).astype(np.float32)
         return Shown(nought, 0.0, 1.0, False, _says(STORED, meaning) + label)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_mil.config import Scale
-from wsi_mil.errors import StoreMismatchError
+from wsi_mil.errors import StoreError, StoreMismatchError
 from wsi_mil.geometry import Mpp, footprint, grid_cells
 from wsi_mil.heatmaps.scale import Shown, shown_scores
 from wsi_mil.records import SlideRow
@@ -98,9 +98,13 @@ def read_scored(
 
     Raises:
         StoreMismatchError: scores of another slide or of other tiles.
+        StoreError: no scores of that method.
     """
     receipt, tiled = read_receipt(scores_receipt), read_receipt(tiles_receipt)
     _refuse_others(row, (scores_receipt, receipt), (tiles_receipt, tiled))
+    if method not in receipt["methods"]:
+        found = ", ".join(receipt["methods"]) or "none"
+        raise StoreError(scores_receipt, f"has no scores of method {method!r}, only {found}; run `explain` with it")
     coords, values = read_scores(store_path(scores_receipt), method)
     shown = shown_scores(values, meaning_of(receipt, method), scale, cohort_range=ranges.get(method))
     stamp = {"slide_id": row.slide_id, "method": method, "role": receipt["role"] or "new", "protocol": receipt["protocol"]}
