@@ -85,24 +85,26 @@ def shared_slides() -> Path:
     return SHARED_SLIDES
 
 
-@pytest.fixture
-def random_bags() -> Callable[..., list]:
-    """Makes labelled bags `(8 to 30 instances, 12 features)`; positive ones hold two instances raised in feature 0."""
+def made_bags(n: int, *, seed: int = 0) -> list:
+    """Labelled bags `(8 to 30 instances, 12 features)`; positive ones hold two instances raised in feature 0."""
     from wsi_mil.bags import LabelledBag
     from wsi_mil.records import Bag
 
-    def make(n: int, *, seed: int = 0) -> list:
-        rng = np.random.default_rng(seed)
-        bags = []
-        for number in range(n):
-            features = rng.random((int(rng.integers(8, 30)), 12)).astype(np.float16)
-            label = number % 2
-            features[:2, 0] += 4 * label
-            coords = np.arange(2 * len(features)).reshape(-1, 2)
-            bags.append(LabelledBag(Bag(f"s{number:02d}", features, coords), label))
-        return bags
+    rng = np.random.default_rng(seed)
+    bags = []
+    for number in range(n):
+        features = rng.random((int(rng.integers(8, 30)), 12)).astype(np.float16)
+        label = number % 2
+        features[:2, 0] += 4 * label
+        coords = np.arange(2 * len(features)).reshape(-1, 2)
+        bags.append(LabelledBag(Bag(f"s{number:02d}", features, coords), label))
+    return bags
 
-    return make
+
+@pytest.fixture
+def random_bags() -> Callable[..., list]:
+    """`made_bags`."""
+    return made_bags
 
 
 @pytest.fixture

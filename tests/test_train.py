@@ -25,7 +25,16 @@ SETTINGS = parse_base(
     {"model": "abmil", "embed_dim": 16, "attention_dim": 8, "dropout": 0.1, "train": {"lr": 0.005, "epochs": 30}}
 )
 
-ABOUT = {"encoder": "e", "weights_hash": "h", "mpp": 0.5, "tile_px": 224, "tile_px_level0": [224, 224], "slide_mpp": [0.5, 0.5]}
+ABOUT = {
+    "encoder": "e",
+    "weights_hash": "h",
+    "mpp": 0.5,
+    "tile_px": 224,
+    "tile_px_level0": [224, 224],
+    "slide_mpp": [0.5, 0.5],
+    "coords_digest": "c",
+    "slide_hash": "s",
+}
 """Attributes of the stores."""
 
 

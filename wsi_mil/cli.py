@@ -258,6 +258,28 @@ def explain(
     explain_slide(_row(row), members, ensemble, parse_settings(Explain, json.loads(settings)), receipt)
 
 
+@app.command(name="explain-validation")
+def explain_validation(
+    features: Annotated[Path, typer.Option(help="folder with the receipts of extract")],
+    fold: Annotated[int, typer.Option(min=0, help="which fold")],
+    classes: Classes,
+    splits: Annotated[Path, typer.Option(help="splits.csv of the models")],
+    models: Annotated[Path, typer.Option(help="folder with a folder for each fold")],
+    settings: SettingsJson,
+    receipt: Annotated[Path, typer.Option(help="receipt to write (JSON); stores go into the folder of its name")],
+    bag: Bag = "slide",
+    threads: Threads = 1,
+    device: Device = "auto",
+) -> None:
+    """Score the validation slides of a fold, from which thresholds on scores are chosen."""
+    limit_threads(threads)
+    from wsi_mil.config import Explain, parse_settings
+    from wsi_mil.explain import explain_validation as explained
+
+    ensemble = _ensemble(models, splits, _classes(classes), bag=bag, threads=threads, device=device)
+    explained(fold, features, ensemble, parse_settings(Explain, json.loads(settings)), receipt)
+
+
 @app.command()
 def heatmap(
     scores: Annotated[Path, typer.Option(help="receipt of explain")],

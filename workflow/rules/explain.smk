@@ -26,6 +26,32 @@ rule explain:
         " --bag={params.bag} --bag-slides={params.bag_slides:q} --receipt={output.receipt:q} --threads={threads} 2> {log:q}"
 
 
+rule explain_validation:
+    input:
+        models=fold_models,
+        splits=SPLITS,
+        features=labelled_features,
+    output:
+        receipt="<results>/scores/{encoder}/{model}/validation/fold-{fold}.json",
+    log:
+        "logs/explain_validation/{encoder}/{model}/fold-{fold}.log",
+    conda:
+        "../../envs/gpu.yaml"
+    threads: 1
+    resources:
+        gpu=GPU,
+    params:
+        classes=classes_json,
+        models=lambda wildcards: f"{MODELS}/{wildcards.encoder}/{wildcards.model}",
+        features=lambda wildcards: f"{RESULTS}/features/{wildcards.encoder}",
+        bag=CONFIG["bag"],
+        settings=explain_settings,
+    shell:
+        "wsi-mil explain-validation --features={params.features:q} --fold={wildcards.fold} --classes={params.classes:q}"
+        " --splits={input.splits:q} --models={params.models:q} --settings={params.settings:q}"
+        " --bag={params.bag} --receipt={output.receipt:q} --threads={threads} 2> {log:q}"
+
+
 rule scores:
     input:
         all_scores,

@@ -1,14 +1,16 @@
 """Attention: what the model pooled by."""
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
+from wsi_mil.explain.method import InstanceMethod, Values, offered_scores
 from wsi_mil.models import MILModel
 
-KIND = "attention: sums to 1 over the bag, also in a negative one"
+
+def attention(model: MILModel, bag: Tensor, target: int) -> Values:
+    """Attention of the class where classes differ in it; TransMIL's is its class token's, |·| and mean over heads."""
+    return Values(offered_scores(model, bag, target, "attention"))
 
 
-def attention_scores(model: MILModel, bag: Tensor, target: int) -> NDArray[np.float64]:
-    """Attention `(n_instances,)` of a bag `(1, n_instances, feature_dim)`, of the class where classes differ in it."""
-    return model.instance_scores(bag, target)["attention"].cpu().numpy()
+ATTENTION = InstanceMethod(
+    "attention", "attention: sums to 1 over the bag, also in a negative one", "share", comparable=False, of_model=attention
+)

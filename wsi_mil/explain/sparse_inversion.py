@@ -1,21 +1,70 @@
 """Sparse network inversion: refine the bag itself until only what carries the prediction is left."""
 
-from dataclasses import dataclass, field, replace
-from typing import Literal
+import math
+from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
-from wsi_mil.config import Offer, SparseInversion
-from wsi_mil.models import MILModel, margin_of
+from wsi_mil.config import Offer, ReadOff, SparseInversion
+from wsi_mil.explain.attention import ATTENTION
+from wsi_mil.explain.attention_logits import ATTENTION_LOGITS
+from wsi_mil.explain.evidence import EVIDENCE
+from wsi_mil.explain.gradient import MarginGradient, margin_gradient
+from wsi_mil.explain.method import InstanceMethod
+from wsi_mil.explain.standardised_sum import STANDARDISED_SUM
+from wsi_mil.models import MILModel
 
-KIND = {
-    "evidence": "sparse inversion: each refined instance's own log odds for the class, which refining itself has raised",
-    "attention": "sparse inversion: attention on the refined bag, sums to 1 over the bag",
+READ_OFF: dict[ReadOff, InstanceMethod] = {
+    "attention": ATTENTION,
+    "attention_logits": ATTENTION_LOGITS,
+    "evidence": EVIDENCE,
+    "standardised_sum": STANDARDISED_SUM,
 }
-UNIT = {"evidence": "log_odds", "attention": "share"}
+"""What may be read off a refined bag."""
+
+PIXELS = SparseInversion(step=5.0, penalty=0.003, steps=5)
+"""Settings for pixels behind an image encoder that was trained along; those of features are the defaults."""
+
+LEAST_NONZERO = 0.5
+"""No step is taken any more once less than this share of the values that were not background are left."""
+
+MOST_BLANK = 0.2
+"""With more instances than this that lost every feature there are too many ties to read scores off."""
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Where refined values may lie, and what they are shrunk towards.
+
+    Attributes:
+        lower: least value.
+        upper: largest value.
+        background: the value that stands for nothing: 0 of features, the colour of glass for pixels.
+    """
+
+    lower: float = -torch.inf
+    upper: float = torch.inf
+    background: float = 0.0
+
+    @classmethod
+    def of_features(cls, bag: Tensor) -> "Domain":
+        """Features without a negative one, as after a ReLU, stay so."""
+        return cls(lower=0.0 if float(bag.min()) >= 0 else -torch.inf)
+
+    @classmethod
+    def of_pixels(cls, background: float = 0.0) -> "Domain":
+        """Intensities from 0 to 1; the background is 0 for digits, and 1 (white) for bright-field slides."""
+        return cls(0.0, 1.0, background)
+
+    def shrunk(self, values: Tensor, penalty: float) -> Tensor:
+        """The soft threshold around the background, then the bounds."""
+        return (self.background + soft_threshold(values - self.background, penalty)).clamp(self.lower, self.upper)
+
+    def scale_of(self, bag: Tensor) -> float:
+        """m: mean distance of a bag's values from the background."""
+        return float((bag - self.background).abs().mean())
 
 
 @dataclass(frozen=True)
@@ -23,21 +72,38 @@ class Refinement:
     """A refined bag, and how it came about.
 
     Attributes:
-        features: `(1, n_instances, feature_dim)`.
-        log_prob: log P of the class before each step and at the end.
-        nonzero: share of non-zero features, likewise.
-        predicted: most probable class, likewise.
-        reason: why the refinement must not be used, or "".
+        bag: the last iterate, `(1, n_instances, …)`.
+        log_prob: log P of the class at the start and after each step.
+        nonzero: share of values that differ from the background, likewise.
+        moved: distance from the original bag, in shares of its own from the background, likewise.
+        pull: mean |gradient step| of each step, in units of the penalty; 0 where η is 0 and infinite where λ is.
+        stopped: why there are no more steps: "all steps taken", or another reason.
+        refused: why the refinement must not be used, or "".
     """
 
-    features: Tensor
-    log_prob: list[float] = field(default_factory=list)
-    nonzero: list[float] = field(default_factory=list)
-    predicted: list[int] = field(default_factory=list)
-    reason: str = ""
+    bag: Tensor
+    log_prob: tuple[float, ...]
+    nonzero: tuple[float, ...]
+    moved: tuple[float, ...]
+    pull: tuple[float, ...]
+    stopped: str
+    refused: str
+
+    def log(self) -> dict[str, object]:
+        """Everything but the bag, for a receipt."""
+        curves = {name: [round(v, 6) for v in getattr(self, name)] for name in ("log_prob", "nonzero", "moved", "pull")}
+        return {"steps": len(self.pull), "stopped": self.stopped, **curves, "reason": self.refused}
 
 
-def refine(model: MILModel, features: Tensor, target: int, settings: SparseInversion) -> Refinement:
+def refine(
+    model: MILModel,
+    bag: Tensor,
+    target: int,
+    settings: SparseInversion,
+    *,
+    threshold: float | None = None,
+    domain: Domain | None = None,
+) -> Refinement:
     """Proximal gradient on the bag: towards the class `target`, with a sparsity penalty.
 
     Source:
@@ -46,37 +112,30 @@ def refine(model: MILModel, features: Tensor, target: int, settings: SparseInver
         whole bag stands under one softmax.
 
     Differs:
-        X are the encoder's features, not pixels. With s = logit(target) - logsumexp(other logits),
-        ∂l/∂X = -(1 - P) ∂s/∂X, where 1 - P = σ(-s) stays exact at P ≈ 1. η and λ are relative to the bag: with m the
-        mean |feature| and r the RMS of ∂s/∂X at the start, the step is η·m/r and the penalty λ·m, since gradients
-        scale with 1/n_instances. Bags without negative values stay non-negative.
+        X are the encoder's features where the encoder is frozen; with an instance encoder that was trained along, its
+        images, as in the paper. With s the log odds of the target, ∂l/∂X = -(1 - P) ∂s/∂X, where 1 - P = σ(-s) stays
+        exact at P ≈ 1. The paper gives no η, λ, T. Here they are relative to the bag: with b the background, m the mean
+        |X - b| and r the RMS of ∂s/∂X at the start, the step is η·m/r and the penalty λ·m, since gradients scale with
+        1/n_instances. Values stay in their domain, and are shrunk towards the background.
+        No more steps are taken when one moved the bag by less than `tolerance` of itself, or when half of the values
+        that were not background have become so: from there on the bag fades as a whole.
 
     Args:
         model: frozen, in eval mode.
-        features: `(1, n_instances, feature_dim)`.
+        bag: `(1, n_instances, …)`; left as it is.
         target: class index.
-        settings: η, λ and number of steps.
+        settings: η, λ, number of steps, tolerance.
+        threshold: P from which the bag counts as `target`; None: where it is the most probable class.
+        domain: of the values; None: of features.
 
     Returns:
-        The last iterate; the bag itself with a reason where the gradient vanishes. Whether the prediction still holds
-        is for the caller to judge, from the last `log_prob` and its threshold.
+        The last iterate, refused where the bag is not predicted as the target, at any step; where its log odds are no
+        number; where the model does not react to it; or where too many instances lost every value.
     """
-    scale = float(features.abs().mean())
-    lower = 0.0 if float(features.min()) >= 0 else -torch.inf
-    result = Refinement(features.clone())
-    step = 0.0
-    current = features
-    for number in range(settings.steps):
-        margin, gradient = _margin_gradient(model, current, target, result)
-        if number == 0:
-            steepness = float(gradient.square().mean().sqrt())
-            if steepness == 0:
-                return replace(result, reason="the model does not react to this bag")
-            step = settings.step * scale / steepness
-        moved = current + step * torch.sigmoid(-margin) * gradient
-        current = soft_threshold(moved, settings.penalty * scale).clamp_min(lower)
-    _margin_gradient(model, current, target, result)
-    return replace(result, features=current)
+    run = _Inversion(model, bag, target, settings, threshold, Domain.of_features(bag) if domain is None else domain)
+    while not run.stopped:
+        run.take_step()
+    return run.refinement()
 
 
 def soft_threshold(values: Tensor, penalty: float) -> Tensor:
@@ -84,25 +143,107 @@ def soft_threshold(values: Tensor, penalty: float) -> Tensor:
     return values.sign() * (values.abs() - penalty).clamp_min(0)
 
 
-def refined_scores(model: MILModel, refined: Tensor, target: int, name: Offer) -> NDArray[np.float64]:
-    """What is read off a refined bag: `(n_instances,)`."""
-    return model.instance_scores(refined, target)[name].cpu().numpy()
+def shrunk(bag: Tensor, penalty: float, steps: int, domain: Domain | None = None) -> Tensor:
+    """The control: what `refine` makes of a bag in so many steps with η = 0, where the model has no say.
+
+    Soft thresholds add up, so no iteration is needed.
+
+    Args:
+        bag: `(1, n_instances, …)`.
+        penalty: λ of each step, relative to the bag.
+        steps: how many.
+        domain: of the values; None: of features.
+    """
+    domain = Domain.of_features(bag) if domain is None else domain
+    return domain.shrunk(bag, steps * penalty * domain.scale_of(bag))
 
 
-def read_off(model: MILModel, settings: SparseInversion) -> Literal["evidence", "attention"]:
-    """The score that is read: as set, or the other one where the model has no such thing (TransMIL has no evidence)."""
-    if settings.score in model.offers:
-        return settings.score
-    return "attention" if settings.score == "evidence" else "evidence"
+def read_off(model: MILModel, score: ReadOff) -> InstanceMethod:
+    """What is read off a refined bag: as set, or what the model offers instead: evidence, or else attention."""
+    offers: dict[ReadOff, tuple[Offer, ...]] = {"standardised_sum": ("attention_logits", "evidence")}
+    for name in (score, "evidence", "attention"):
+        if set(offers.get(name, (name,))) <= set(model.offers):
+            return READ_OFF[name]
+    raise ValueError(f"this model offers neither evidence nor attention, only {', '.join(model.offers)}")
 
 
-def _margin_gradient(model: MILModel, features: Tensor, target: int, result: Refinement) -> tuple[Tensor, Tensor]:
-    """Margin of `target` and its gradient over the bag; notes the step in `result`."""
-    variable = features.detach().requires_grad_(True)
-    logits = model(variable).logits[0]
-    margin = margin_of(logits, target)
-    (gradient,) = torch.autograd.grad(margin, variable)
-    result.log_prob.append(float(torch.nn.functional.logsigmoid(margin.detach())))
-    result.nonzero.append(float((features != 0).float().mean()))
-    result.predicted.append(int(logits.argmax()))
-    return margin.detach(), gradient
+class _Inversion:
+    """A refinement under way."""
+
+    def __init__(
+        self, model: MILModel, bag: Tensor, target: int, settings: SparseInversion, threshold: float | None, domain: Domain
+    ):
+        self.model, self.bag, self.target, self.settings, self.domain = model, bag, target, settings, domain
+        self.threshold = threshold
+        self.current, self.scale = bag.clone(), domain.scale_of(bag)
+        self.length = float((bag - domain.background).norm())
+        self.log_prob: list[float] = []
+        self.nonzero: list[float] = []
+        self.moved, self.pull = [0.0], list[float]()
+        self.stopped = self.refused = ""
+        self.found = self._look()
+        self.step = self._step_size()
+
+    def refinement(self) -> Refinement:
+        log_prob, nonzero, moved, pull = map(tuple, (self.log_prob, self.nonzero, self.moved, self.pull))
+        return Refinement(self.current, log_prob, nonzero, moved, pull, self.stopped, self.refused)
+
+    def take_step(self) -> None:
+        """X ← S_λ(X + η (1 - P) ∂s/∂X) in place, part by part."""
+        weight, penalty = self.step * float(torch.sigmoid(-self.found.margin)), self.settings.penalty * self.scale
+        pulled = stepped = moved = 0.0
+        for rows, gradient in self.found.parts():
+            before = self.current[:, rows]
+            after = self.domain.shrunk(torch.add(before, gradient, alpha=weight), penalty)
+            pulled += weight * float(gradient.abs().sum())
+            stepped += float((after - before).square().sum())
+            moved += float((after - self.bag[:, rows]).square().sum())
+            self.current[:, rows] = after
+        self.pull.append(pulled / self.bag.numel() / penalty if penalty else math.inf)
+        self.moved.append(moved**0.5 / self.length)
+        self.found = self._look()
+        if not self.stopped:
+            self._stop_if_done(stepped**0.5)
+
+    def _look(self) -> MarginGradient:
+        """The model at the current bag; stops where it must not go on."""
+        found = margin_gradient(self.model, self.current, self.target, chunk=self.settings.chunk)
+        self.log_prob.append(float(functional.logsigmoid(found.margin)))
+        self.nonzero.append(float((self.current != self.domain.background).float().mean()))
+        if not torch.isfinite(found.margin):
+            self._refuse("the model's log odds are no number")
+        elif not self._holds(found.logits):
+            is_start = len(self.log_prob) == 1
+            self._refuse("this model predicts otherwise" if is_start else "the prediction flipped while the bag was refined")
+        return found
+
+    def _holds(self, logits: Tensor) -> bool:
+        """Whether the bag is still predicted as the target."""
+        if self.threshold is None:
+            return int(logits.argmax()) == self.target
+        return float(torch.softmax(logits.double(), 0)[self.target]) >= self.threshold
+
+    def _step_size(self) -> float:
+        """η·m/r, where r is the gradient's RMS at the start."""
+        if self.stopped or not self.settings.step:
+            return 0.0
+        squares = sum(float(part.square().sum()) for _, part in self.found.parts())
+        steepness = math.sqrt(squares / self.bag.numel())
+        if not steepness > 0:
+            self._refuse("the model does not react to this bag")
+            return 0.0
+        return self.settings.step * self.scale / steepness
+
+    def _stop_if_done(self, stepped: float) -> None:
+        if self.nonzero[-1] < LEAST_NONZERO * self.nonzero[0]:
+            self.stopped = "half of the values became background"
+        elif stepped < self.settings.tolerance * self.length:
+            self.stopped = "converged"
+        elif len(self.pull) == self.settings.steps:
+            self.stopped = "all steps taken"
+        is_blank = (self.current == self.domain.background).flatten(2).all(dim=2)
+        if self.stopped and float(is_blank.float().mean()) > MOST_BLANK:
+            self._refuse(f"more than {MOST_BLANK:.0%} of the tiles lost every feature: a smaller penalty or fewer steps may do")
+
+    def _refuse(self, reason: str) -> None:
+        self.stopped, self.refused = "refused", reason

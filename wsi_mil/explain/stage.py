@@ -1,20 +1,20 @@
 """Stage `explain`: the scores of one slide, by the models that may speak for it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from wsi_mil.bags import bag_tensor, rows_of
+from wsi_mil.bags import rows_of
 from wsi_mil.config import Explain, offered
-from wsi_mil.ensemble import Ensemble, FoldModel
+from wsi_mil.ensemble import Ensemble
 from wsi_mil.errors import ConfigError
-from wsi_mil.explain import attention, sparse_inversion
+from wsi_mil.explain.methods import CONTROL, INVERSION, Question, nothing, scores_of
 from wsi_mil.records import Bag, InstanceScores, SlidePrediction, SlideRow
-from wsi_mil.store import read_attributes, store_path, write_receipt, write_scores
+from wsi_mil.splits import parts_of
+from wsi_mil.store import read_attributes, remove_store, store_path, write_receipt, write_scores
 
-STAGE_VERSION = 2
+STAGE_VERSION = 3
+
+Receipt = dict[str, object]
 
 
 def explain_slide(row: SlideRow, bag_receipts: Sequence[Path], ensemble: Ensemble, settings: Explain, receipt: Path) -> None:
@@ -33,25 +33,68 @@ def explain_slide(row: SlideRow, bag_receipts: Sequence[Path], ensemble: Ensembl
     Raises:
         ConfigError: a method that the models do not offer.
     """
-    own = next(path for path in bag_receipts if path.name == f"{row.slide_id}.json")
-    bag, rows = ensemble.read_bag(row.slide_id, bag_receipts), rows_of(own, bag_receipts)
     _refuse_not_offered(settings, ensemble)
+    bag = ensemble.read_bag(row.slide_id, bag_receipts)
     placement = ensemble.splits.seen_under(ensemble.protocol).placed(row.slide_id, row.patient_id)
-    content: dict[str, object] = {"slide_id": row.slide_id, "stage_version": STAGE_VERSION, "classes": list(ensemble.classes)}
+    about: Receipt = {"role": placement.role, "protocol": ensemble.protocol}
     if placement.is_shown(include_train=settings.include_train):
-        prediction = ensemble.predict(bag, placement.folds)
-        target = _target(prediction, len(ensemble.classes))
-        scores = [SCORERS[method](ensemble, bag, prediction, target, settings).of_rows(rows) for method in settings.methods]
-        content |= _about(prediction, target)
+        question = _asked(ensemble, bag, placement.folds)
+        scores = scores_of(question, settings)
+        about |= _about_question(question)
     else:
         reason = "a training slide: its model has seen it (explain.include_train shows it all the same)"
-        scores = [_nothing(method, bag, reason).of_rows(rows) for method in settings.methods]
-    coords, features = bag.coords[rows], read_attributes(store_path(own))
-    content |= {key: features[key] for key in ("mpp", "tile_px", "tile_px_level0", "slide_mpp")}
-    content |= {"role": placement.role, "protocol": ensemble.protocol, "bag_instances": len(bag.coords)}
-    content |= {"n_instances": len(coords), "methods": {s.method: _about_scores(s) for s in scores}}
-    write_scores(store_path(receipt), coords, scores, {"slide_id": row.slide_id})
-    write_receipt(receipt, content)
+        scores = [nothing(method, bag, reason) for method in _stored(settings)]
+    own = next(path for path in bag_receipts if path.name == f"{row.slide_id}.json")
+    content = _write_own_part(own, bag_receipts, bag, scores, store_path(receipt))
+    write_receipt(receipt, {**content, **about, "classes": list(ensemble.classes)})
+
+
+def explain_validation(fold: int, features: Path, ensemble: Ensemble, settings: Explain, receipt: Path) -> None:
+    """Score the slides that chose a fold's epoch and threshold, by that fold's model; used for thresholds, never shown.
+
+    Args:
+        fold: which one.
+        features: folder with the receipts of `extract`.
+        ensemble: the models.
+        settings: methods, each of which the models must offer.
+        receipt: where to write; a store for each slide goes into the folder of its name.
+
+    Raises:
+        ConfigError: a method that the models do not offer.
+    """
+    _refuse_not_offered(settings, ensemble)
+    content: dict[str, Receipt] = {}
+    settings = settings.model_copy(update={"curve_points": 0})
+    remove_store(receipt.with_suffix(""))
+    for bag_id, slides in ensemble.splits.bags(fold, parts_of(ensemble.protocol)[1], ensemble.unit).items():
+        bag_receipts = [features / f"{slide}.json" for slide in slides]
+        question = _asked(ensemble, ensemble.read_bag(bag_id, bag_receipts), (fold,))
+        scores = scores_of(question, settings)
+        for own in bag_receipts:
+            store = receipt.with_suffix("") / f"{own.stem}.zarr"
+            content[own.stem] = {
+                **_write_own_part(own, bag_receipts, question.bag, scores, store),
+                **_about_question(question),
+                "classes": list(ensemble.classes),
+            }
+    about = {"fold": fold, "protocol": ensemble.protocol, "stage_version": STAGE_VERSION}
+    write_receipt(receipt, {**about, "slides": content})
+
+
+def _asked(ensemble: Ensemble, bag: Bag, folds: tuple[int, ...]) -> Question:
+    prediction = ensemble.predict(bag, folds)
+    return Question(ensemble, bag, prediction, _target(prediction, len(ensemble.classes)))
+
+
+def _write_own_part(own: Path, bag_receipts: Sequence[Path], bag: Bag, scores: Iterable[InstanceScores], store: Path) -> Receipt:
+    """Write the part of a bag's scores that belongs to one of its slides; what its receipt says of them."""
+    rows, features = rows_of(own, bag_receipts), read_attributes(store_path(own))
+    coords, parts = bag.coords[rows], [s.of_rows(rows) for s in scores]
+    write_scores(store, coords, parts, {"slide_id": own.stem})
+    content = {key: features[key] for key in ("mpp", "tile_px", "tile_px_level0", "slide_mpp")}
+    content |= {"tiles": {key: features[key] for key in ("coords_digest", "slide_hash")}}
+    content |= {"slide_id": own.stem, "stage_version": STAGE_VERSION, "bag_instances": len(bag.coords)}
+    return {**content, "n_instances": len(coords), "methods": {s.method: _about_scores(s) for s in parts}}
 
 
 def _refuse_not_offered(settings: Explain, ensemble: Ensemble) -> None:
@@ -67,80 +110,22 @@ def _target(prediction: SlidePrediction, n_classes: int) -> int:
     return 1 if n_classes == 2 else prediction.predicted
 
 
-def _about(prediction: SlidePrediction, target: int) -> dict[str, object]:
+def _about_question(question: Question) -> Receipt:
+    prediction = question.prediction
     return {
         "folds": list(prediction.folds),
         "probs": [round(p, 6) for p in prediction.probs],
         "threshold": None if prediction.threshold is None else round(prediction.threshold, 6),
         "predicted": prediction.predicted,
-        "target": target,
+        "target": question.target,
     }
 
 
-def _about_scores(scores: InstanceScores) -> dict[str, object]:
+def _about_scores(scores: InstanceScores) -> Receipt:
     names = ("kind", "unit", "comparable", "zero", "reason")
     return {**{name: getattr(scores, name) for name in names}, **scores.log}
 
 
-def _nothing(method: str, bag: Bag, reason: str, log: dict[str, object] | None = None) -> InstanceScores:
-    values = np.full(len(bag.coords), np.nan, np.float32)
-    return InstanceScores(method, values, kind="", unit="", comparable=False, reason=reason, log=log or {})
-
-
-def _attention(ensemble: Ensemble, bag: Bag, prediction: SlidePrediction, target: int, settings: Explain) -> InstanceScores:
-    members = [ensemble.folds[fold].model for fold in prediction.folds]
-    values = [attention.attention_scores(model, bag_tensor(bag, model), target) for model in members]
-    return InstanceScores("attention", _mean(values), kind=attention.KIND, unit="share", comparable=False)
-
-
-def _sparse_inversion(
-    ensemble: Ensemble, bag: Bag, prediction: SlidePrediction, target: int, settings: Explain
-) -> InstanceScores:
-    if prediction.predicted != target:
-        return _nothing("sparse_inversion", bag, "predicted negative: sparse inversion finds no key instances")
-    values, logs = [], {}
-    for fold in prediction.folds:
-        scored, logs[str(fold)] = _invert(ensemble.folds[fold], bag, target, settings)
-        if scored is not None:
-            values.append(scored)
-    log: dict[str, object] = {"folds": logs}
-    if not values:
-        reasons = {str(entry["reason"]) for entry in logs.values()}
-        return _nothing("sparse_inversion", bag, "; ".join(sorted(reasons)), log)
-    score = sparse_inversion.read_off(ensemble.folds[0].model, settings.sparse_inversion)
-    kind, unit = sparse_inversion.KIND[score], sparse_inversion.UNIT[score]
-    return InstanceScores("sparse_inversion", _mean(values), kind=kind, unit=unit, comparable=False, log=log)
-
-
-def _invert(member: FoldModel, bag: Bag, target: int, settings: Explain) -> tuple[NDArray[np.float64] | None, dict[str, object]]:
-    """One fold's scores, or None where its prediction does not hold from the first to the last step."""
-    refined = sparse_inversion.refine(member.model, bag_tensor(bag, member.model), target, settings.sparse_inversion)
-    reason = refined.reason
-    if not reason and not _holds(member, refined, 0, target):
-        reason = "this fold's model predicts otherwise"
-    elif not reason and not _holds(member, refined, -1, target):
-        reason = "the prediction flipped while the bag was refined"
-    log: dict[str, object] = {
-        "log_prob": [round(v, 6) for v in refined.log_prob],
-        "nonzero": [round(v, 6) for v in refined.nonzero],
-        "reason": reason,
-    }
-    if reason:
-        return None, log
-    name = sparse_inversion.read_off(member.model, settings.sparse_inversion)
-    return sparse_inversion.refined_scores(member.model, refined.features, target, name), log
-
-
-def _holds(member: FoldModel, refined: sparse_inversion.Refinement, step: int, target: int) -> bool:
-    """Whether the bag is still predicted as `target` at a step."""
-    if member.card.threshold is None:
-        return refined.predicted[step] == target
-    return bool(np.exp(refined.log_prob[step]) >= member.card.threshold)
-
-
-def _mean(values: list[NDArray[np.float64]]) -> NDArray[np.float32]:
-    return np.asarray(np.mean(values, axis=0), np.float32)
-
-
-SCORERS = {"attention": _attention, "sparse_inversion": _sparse_inversion}
-"""One for each name that `explain.methods` may hold."""
+def _stored(settings: Explain) -> list[str]:
+    """Names of the arrays of a slide's scores."""
+    return [name for method in settings.methods for name in ((INVERSION, CONTROL) if method == INVERSION else (method,))]

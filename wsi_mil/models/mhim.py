@@ -40,9 +40,11 @@ class MHIM(MILModel):
         self.teacher.requires_grad_(False)
         self.register_buffer("progress", torch.zeros(()))
 
-    def forward(self, bags: Tensor, bag_mask: Tensor | None = None) -> MILOutput:
-        output: MILOutput = self.student(bags, bag_mask)
-        return output
+    def embed(self, bags: Tensor) -> Tensor:
+        return self.student.embed(bags)
+
+    def pool(self, embedded: Tensor, bag_mask: Tensor | None = None) -> MILOutput:
+        return self.student.pool(embedded, bag_mask)
 
     @torch.no_grad()
     def instance_scores(self, bag: Tensor, target: int) -> dict[Offer, Tensor]:

@@ -33,11 +33,12 @@ class MILModel(nn.Module, ABC):
     offers: tuple[Offer, ...]
     """Names of what `instance_scores` gives."""
 
+    embedding: nn.Module
+
     def __init__(self, instance_encoder: nn.Module | None = None):
         super().__init__()
         self.instance_encoder = instance_encoder if instance_encoder is not None else nn.Identity()
 
-    @abstractmethod
     def forward(self, bags: Tensor, bag_mask: Tensor | None = None) -> MILOutput:
         """Classify bags.
 
@@ -48,6 +49,15 @@ class MILModel(nn.Module, ABC):
         Raises:
             ValueError: a bag without instances.
         """
+        return self.pool(self.embed(bags), bag_mask)
+
+    def embed(self, bags: Tensor) -> Tensor:
+        """`(batch_size, n_instances, embed_dim)`, each instance by itself, so that a bag may be embedded part by part."""
+        return torch.as_tensor(self.embedding(self.instances(bags)))
+
+    @abstractmethod
+    def pool(self, embedded: Tensor, bag_mask: Tensor | None = None) -> MILOutput:
+        """Classify bags of embedded instances, whole ones."""
 
     @abstractmethod
     def instance_scores(self, bag: Tensor, target: int) -> dict[Offer, Tensor]:

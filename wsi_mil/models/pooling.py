@@ -32,11 +32,11 @@ class InstancePool(MILModel):
         super().__init__(instance_encoder)
         self.embedding, dim = create_embedding(feature_dim, settings.embed_dim, settings.dropout)
         self.classifier = nn.Linear(dim, n_outputs(n_classes))
-        self.pool = settings.pool
+        self.by = settings.pool
 
-    def forward(self, bags: Tensor, bag_mask: Tensor | None = None) -> MILOutput:
-        logits = class_logits(self.classifier(self.embedding(self.instances(bags))).float())
-        pooled = _max_logits(logits, bag_mask) if self.pool == "max" else _log_mean_probs(logits, bag_mask)
+    def pool(self, embedded: Tensor, bag_mask: Tensor | None = None) -> MILOutput:
+        logits = class_logits(self.classifier(embedded).float())
+        pooled = _max_logits(logits, bag_mask) if self.by == "max" else _log_mean_probs(logits, bag_mask)
         return MILOutput(pooled, instance_logits=logits)
 
     @torch.no_grad()
@@ -63,16 +63,15 @@ class EmbeddingPool(MILModel):
         super().__init__(instance_encoder)
         self.embedding, dim = create_embedding(feature_dim, settings.embed_dim, settings.dropout)
         self.classifier = nn.Linear(dim, n_classes)
-        self.pool = settings.pool
+        self.by = settings.pool
 
-    def forward(self, bags: Tensor, bag_mask: Tensor | None = None) -> MILOutput:
-        embedded = self.embedding(self.instances(bags))
-        pooled = _max_logits(embedded, bag_mask) if self.pool == "max" else _mean(embedded, bag_mask)
+    def pool(self, embedded: Tensor, bag_mask: Tensor | None = None) -> MILOutput:
+        pooled = _max_logits(embedded, bag_mask) if self.by == "max" else _mean(embedded, bag_mask)
         return MILOutput(self.classifier(pooled))
 
     @torch.no_grad()
     def instance_scores(self, bag: Tensor, target: int) -> dict[Offer, Tensor]:
-        logits = self.classifier(self.embedding(self.instances(bag)))
+        logits = self.classifier(self.embed(bag))
         return {"evidence": margin_of(logits[0].double(), target)}
 
 

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from typing import NamedTuple
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from wsi_mil.models.output import MILModel, MILOutput, class_logits, class_loss
 
@@ -22,13 +22,6 @@ class Encoding(NamedTuple):
 class StagedModel(MILModel):
     """Can stand under masked hard instance mining."""
 
-    embedding: nn.Module
-
-    def embed(self, bags: Tensor) -> Tensor:
-        """`(batch_size, n_instances, embed_dim)`, each instance by itself."""
-        embedded: Tensor = self.embedding(self.instances(bags))
-        return embedded
-
     @abstractmethod
     def encode(self, embedded: Tensor, bag_mask: Tensor | None = None) -> Encoding:
         """Pool embedded instances."""
@@ -45,8 +38,8 @@ class StagedModel(MILModel):
         """Training loss of encoded bags."""
         return class_loss(self.classify(encoding), label, class_weights)
 
-    def forward(self, bags: Tensor, bag_mask: Tensor | None = None) -> MILOutput:
-        encoding = self.encode(self.embed(bags), bag_mask)
+    def pool(self, embedded: Tensor, bag_mask: Tensor | None = None) -> MILOutput:
+        encoding = self.encode(embedded, bag_mask)
         instance_logits = None if encoding.instance_logits is None else class_logits(encoding.instance_logits)
         return MILOutput(self.classify(encoding), encoding.attention_logits, instance_logits)
 

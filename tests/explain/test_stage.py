@@ -1,20 +1,17 @@
-import itertools
-from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
-from torch.testing import assert_close
 
 from tests.test_train import CLASSES, CPU
 from wsi_mil.bags import bag_tensor
-from wsi_mil.config import Explain, SparseInversion, offered, parse_base
+from wsi_mil.config import Explain, Method, SparseInversion, offered, parse_base
 from wsi_mil.ensemble import Ensemble
 from wsi_mil.errors import ConfigError
-from wsi_mil.explain import explain_slide
-from wsi_mil.explain.attention import attention_scores
-from wsi_mil.explain.sparse_inversion import refine, refined_scores, soft_threshold
+from wsi_mil.explain import explain_slide, explain_validation
+from wsi_mil.explain.attention import attention
 from wsi_mil.models import MILModel
 from wsi_mil.records import SlideRow
 from wsi_mil.splits import Splits
@@ -54,14 +51,14 @@ def test_attention_sums_to_one_and_is_that_of_the_fold_that_held_the_slide_out(t
     _, scores = explained(trained, trained[2][3], tmp_path)
     model, bag = model_and_bag(trained, trained[2][3].slide_id, tmp_path)
     assert scores["attention"].sum() == pytest.approx(1, abs=1e-5)
-    assert np.allclose(scores["attention"], attention_scores(model, bag, 1), atol=1e-7)
+    assert np.allclose(scores["attention"], attention(model, bag, 1).scores, atol=1e-7)
 
 
 def test_a_new_patients_scores_are_the_mean_over_folds(trained, tmp_path: Path) -> None:
     _, ensemble, rows = trained
     receipt, scores = explained(trained, rows[-1], tmp_path)
     bag = ensemble.read_bag("s", [tmp_path / "f" / "s25.json"])
-    each = [attention_scores(m.model, bag_tensor(bag, m.model), 1) for m in ensemble.folds]
+    each = [attention(m.model, bag_tensor(bag, m.model), 1).scores for m in ensemble.folds]
     assert receipt["folds"] == [0, 1, 2] and np.allclose(scores["attention"], np.mean(each, axis=0), atol=1e-7)
 
 
@@ -94,62 +91,15 @@ def test_explaining_twice_gives_the_same_receipt(trained, tmp_path: Path) -> Non
     assert (tmp_path / "scores" / "s03.json").read_bytes() == first
 
 
-def test_the_soft_threshold_by_hand() -> None:
-    values = torch.tensor([-3.0, -0.5, 0.0, 0.5, 3.0])
-    assert_close(soft_threshold(values, 1.0), torch.tensor([-2.0, 0.0, 0.0, 0.0, 2.0]))
-    assert_close(soft_threshold(values, 0.0), values)
-
-
-def test_one_step_is_the_papers_update(trained, tmp_path: Path) -> None:
-    model, bag = model_and_bag(trained, "s01", tmp_path)
-    variable = bag.clone().requires_grad_(True)
-    loss = -torch.log_softmax(model(variable).logits[0], 0)[1]
-    (gradient,) = torch.autograd.grad(loss, variable)
-    prob = torch.exp(-loss.detach())
-    margin_gradient = -gradient / (1 - prob)
-    m, r = bag.abs().mean(), margin_gradient.square().mean().sqrt()
-    expected = (bag - 0.7 * m / r * gradient - 0.05 * m).clamp_min(0)
-    refined = refine(model, bag, 1, SparseInversion(step=0.7, penalty=0.05, steps=1))
-    assert_close(refined.features, expected, rtol=1e-3, atol=1e-5)
-    assert refined.log_prob[0] == pytest.approx(-float(loss.detach()), rel=1e-4)
-
-
-def test_refining_makes_the_bag_sparser_and_leaves_bag_and_model_as_they_were(trained, tmp_path: Path) -> None:
-    model, bag = model_and_bag(trained, "s01", tmp_path)
-    before, weights = bag.clone(), [p.clone() for p in model.parameters()]
-    refined = refine(model, bag, 1, SparseInversion(steps=20, penalty=0.05))
-    assert refined.nonzero[-1] < refined.nonzero[0] and len(refined.log_prob) == 21
-    assert_close(bag, before)
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), weights, strict=True))
-
-
-def test_without_a_penalty_the_probability_only_rises(trained, tmp_path: Path) -> None:
-    model, bag = model_and_bag(trained, "s01", tmp_path)
-    log_prob = refine(model, bag, 1, SparseInversion(penalty=0.0, step=0.05)).log_prob
-    assert all(later >= earlier - 1e-7 for earlier, later in itertools.pairwise(log_prob))
-
-
-def test_a_prediction_that_flips_is_refused(trained, tmp_path: Path) -> None:
+def test_a_refusal_is_said_and_leaves_no_scores(trained, tmp_path: Path) -> None:
     row = next(r for r in trained[2][:24] if r.label == "tumour" and explained(trained, r, tmp_path)[0]["predicted"] == 1)
-    harsh = Explain(sparse_inversion=SparseInversion(step=1e-6, penalty=0.5, steps=40))
+    harsh = Explain(sparse_inversion=SparseInversion(step=0, penalty=0.9, steps=40))
     receipt, scores = explained(trained, row, tmp_path, harsh)
     assert np.isnan(scores["sparse_inversion"]).all()
-    assert receipt["methods"]["sparse_inversion"]["reason"] == "the prediction flipped while the bag was refined"
-
-
-def test_attention_can_be_read_off_the_refined_bag(trained, tmp_path: Path) -> None:
-    model, bag = model_and_bag(trained, "s01", tmp_path)
-    values = refined_scores(model, bag, 1, "attention")
-    assert np.allclose(values, attention_scores(model, bag, 1))
-
-
-def test_a_bag_with_negative_features_is_shrunk_towards_zero_from_both_sides(random_bags: Callable, trained, tmp_path) -> None:
-    model, bag = model_and_bag(trained, "s01", tmp_path)
-    signed = bag - bag.mean()
-    refined = refine(model, signed, 1, SparseInversion(step=1e-6, penalty=0.01, steps=1)).features
-    penalty = 0.01 * signed.abs().mean()
-    assert_close(refined, soft_threshold(signed, float(penalty)), atol=1e-4, rtol=0)
-    assert CPU.type == "cpu" and float(refined.min()) < 0
+    assert "lost every feature" in receipt["methods"]["sparse_inversion"]["reason"]
+    log = next(iter(receipt["methods"]["sparse_inversion"]["folds"].values()))
+    assert log["stopped"] == "refused" and 0 < log["steps"] < 40
+    assert np.isnan(scores["sparse_inversion_control"]).all()
 
 
 def test_scores_of_a_slide_in_its_patients_bag_are_its_own_rows(trained, tmp_path: Path) -> None:
@@ -159,7 +109,7 @@ def test_scores_of_a_slide_in_its_patients_bag_are_its_own_rows(trained, tmp_pat
     receipts = [tmp_path / "f" / f"{s}.json" for s in slides]
     whole = ensemble.read_bag(patient, receipts)
     model = ensemble.folds[splits.placed(slides[0], patient).folds[0]].model
-    expected = attention_scores(model, bag_tensor(whole, model), 1)
+    expected = attention(model, bag_tensor(whole, model), 1).scores
     found = []
     for slide in slides:
         receipt = tmp_path / "scores" / f"{slide}.json"
@@ -180,14 +130,55 @@ def test_every_model_is_explained_by_what_it_offers(trained, tmp_path: Path, kin
     for fold in range(3):
         train_fold(Fold(splits, fold, tmp_path / "f", CLASSES), settings, tmp_path / kind / f"fold-{fold}", CPU)
     own = (splits, Ensemble(tmp_path / kind, splits, CLASSES, CPU), rows)
-    methods = tuple(m for m in ("attention", "sparse_inversion") if offered(m, settings.offers))
+    methods = tuple(m for m in get_args(Method) if offered(m, settings.offers))
     found = [explained(own, row, tmp_path, Explain(methods=methods)) for row in rows[:12]]
     receipt, scores = next((r, s) for r, s in found if not r["methods"]["sparse_inversion"]["reason"])
-    unit, kind_of_scores = ("share", "attention on the refined bag") if kind == "transmil" else ("log_odds", "log odds")
+    unit, kind_of_scores = ("share", "attention: sums to 1") if kind == "transmil" else ("log_odds", "log odds")
     assert receipt["methods"]["sparse_inversion"]["unit"] == unit
     assert kind_of_scores in receipt["methods"]["sparse_inversion"]["kind"] and np.isfinite(scores["sparse_inversion"]).all()
+    assert all(np.isfinite(values).all() for values in scores.values()) and "gradient_input" in scores
     if "attention" in methods:
         assert float(scores["attention"].sum()) == pytest.approx(1, abs=1e-5)
     else:
         with pytest.raises(ConfigError, match=f"{kind} does not offer attention, only"):
             explained(own, rows[-1], tmp_path, Explain())
+
+
+def test_the_control_stands_beside_sparse_inversion_and_differs_from_it(trained, tmp_path: Path) -> None:
+    row = next(r for r in trained[2][:24] if r.label == "tumour" and explained(trained, r, tmp_path)[0]["predicted"] == 1)
+    receipt, scores = explained(trained, row, tmp_path)
+    about = receipt["methods"]["sparse_inversion"]
+    _, control = read_scores(tmp_path / "scores" / f"{row.slide_id}.zarr", "sparse_inversion_control")
+    assert np.isfinite(control).all() and not np.allclose(control, scores["sparse_inversion"])
+    assert "η = 0" in receipt["methods"]["sparse_inversion_control"]["kind"]
+    assert -1 <= about["rank_correlation_with_control"] <= 1 and about["reason"] == ""
+
+
+def test_curves_stand_in_the_receipt_of_a_slide_predicted_positive_and_beat_random_orders(trained, tmp_path: Path) -> None:
+    gains = []
+    for row in trained[2][:24]:
+        receipt, _ = explained(trained, row, tmp_path, Explain(curve_points=5))
+        for about in receipt["methods"].values():
+            assert ("curves" in about) == (receipt["predicted"] == 1)
+            if "curves" in about and row.label == "tumour":
+                curves = about["curves"]
+                assert len(curves["shares"]) == len(curves["deletion"]) == len(curves["random_insertion"]) == 6
+                assert curves["deletion"][0] == curves["insertion"][-1] == pytest.approx(receipt["probs"][1], abs=1e-5)
+                gains.append(curves["random_deletion_area"] - curves["deletion_area"])
+    assert len(gains) >= 20 and np.mean(gains) > 0.2
+    assert "curves" not in explained(trained, trained[2][3], tmp_path, Explain(curve_points=0))[0]["methods"]["attention"]
+
+
+def test_validation_slides_are_scored_by_the_fold_that_they_chose(trained, tmp_path: Path) -> None:
+    splits, ensemble, _ = trained
+    receipt = tmp_path / "scores" / "validation" / "fold-1.json"
+    explain_validation(1, tmp_path / "f", ensemble, Explain(), receipt)
+    content = read_receipt(receipt)
+    wanted = {slide for slide, role in splits.roles[1].items() if role == "val"}
+    assert set(content["slides"]) == wanted and content["fold"] == 1 and wanted
+    for slide, about in content["slides"].items():
+        coords, values = read_scores(tmp_path / "scores" / "validation" / "fold-1" / f"{slide}.zarr", "attention")
+        bag = ensemble.read_bag(slide, [tmp_path / "f" / f"{slide}.json"])
+        expected = attention(ensemble.folds[1].model, bag_tensor(bag, ensemble.folds[1].model), 1).scores
+        assert np.array_equal(coords, bag.coords) and np.allclose(values, expected, atol=1e-7)
+        assert about["folds"] == [1] and "curves" not in about["methods"]["attention"]

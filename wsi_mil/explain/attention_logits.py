@@ -1,0 +1,24 @@
+"""Attention before the softmax: the same order, but losers can still be told apart."""
+
+import math
+
+from scipy.special import logsumexp
+from torch import Tensor
+
+from wsi_mil.explain.method import InstanceMethod, Values, offered_scores
+from wsi_mil.models import MILModel
+
+
+def attention_logits(model: MILModel, bag: Tensor, target: int) -> Values:
+    """Attention logits e_n; an instance with an even share would have logsumexp(e) - log n."""
+    logits = offered_scores(model, bag, target, "attention_logits")
+    return Values(logits, float(logsumexp(logits)) - math.log(len(logits)))
+
+
+ATTENTION_LOGITS = InstanceMethod(
+    "attention_logits",
+    "attention before the softmax; zero is the logit of an even share",
+    "logit",
+    comparable=False,
+    of_model=attention_logits,
+)

@@ -1,0 +1,21 @@
+"""Evidence for the class, or class activation: what the classifier says of each instance alone."""
+
+from torch import Tensor
+
+from wsi_mil.explain.method import InstanceMethod, Values, offered_scores
+from wsi_mil.models import MILModel
+
+
+def evidence(model: MILModel, bag: Tensor, target: int) -> Values:
+    """Log odds of the class against the others for a bag that pools to this instance alone.
+
+    Source:
+        Class activation mapping (Zhou et al. 2016) at instances instead of pixels: with attention a and classifier w, b the
+        bag's log odds are Σ a_n (w·h_n + b), and this is w·h_n + b.
+    """
+    return Values(offered_scores(model, bag, target, "evidence"))
+
+
+EVIDENCE = InstanceMethod(
+    "evidence", "each instance's own log odds for the class", "log_odds", comparable=True, of_model=evidence
+)

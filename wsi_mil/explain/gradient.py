@@ -1,0 +1,64 @@
+"""The gradient of a bag's log odds over the bag itself, exact however many instances are held at once."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wsi_mil.models import MILModel, margin_of
+
+CHUNK = 4096
+"""Instances whose gradients are held at once where no setting says otherwise."""
+
+
+@dataclass(frozen=True)
+class MarginGradient:
+    """Log odds of a class for one bag, and their gradient.
+
+    Attributes:
+        logits: `(n_classes,)`.
+        margin: log odds of the class against the others, a scalar.
+        parts: gives the gradient part by part: rows of the bag, and `(1, n_rows, …)`. May be gone through more than once,
+            and rows that were given may be changed before the next ones.
+    """
+
+    logits: Tensor
+    margin: Tensor
+    parts: Callable[[], Iterator[tuple[slice, Tensor]]]
+
+
+def margin_gradient(model: MILModel, bag: Tensor, target: int, *, chunk: int) -> MarginGradient:
+    """Gradient of log P(target) / P(others), from the logits, for a whole bag under one softmax.
+
+    Instances are embedded one by one, and pooled together. So the embedded bag is differentiated whole, and the step
+    from there back to the instances is taken chunk by chunk: the chain rule, nothing is approximated.
+
+    Args:
+        model: frozen, in eval mode.
+        bag: `(1, n_instances, …)`.
+        target: class index.
+        chunk: instances whose embedding is differentiated at once.
+
+    Raises:
+        ValueError: the model is not in eval mode.
+    """
+    if model.training:
+        raise ValueError("the model must be in eval mode: dropout would make every gradient another one")
+    slices = [slice(start, start + chunk) for start in range(0, bag.shape[1], chunk)]
+    with torch.no_grad():
+        embedded = torch.cat([model.embed(bag[:, rows]) for rows in slices], dim=1)
+    with torch.enable_grad():
+        embedded.requires_grad_(True)
+        logits = model.pool(embedded).logits[0]
+        margin = margin_of(logits, target)
+        (slope,) = torch.autograd.grad(margin, embedded)
+
+    def parts() -> Iterator[tuple[slice, Tensor]]:
+        for rows in slices:
+            with torch.enable_grad():
+                variable = bag[:, rows].detach().requires_grad_(True)
+                (gradient,) = torch.autograd.grad(model.embed(variable), variable, slope[:, rows])
+            yield rows, gradient
+
+    return MarginGradient(logits.detach(), margin.detach(), parts)

@@ -1,0 +1,16 @@
+"""Instance probability, of models that are trained to classify instances."""
+
+from torch import Tensor
+
+from wsi_mil.explain.method import InstanceMethod, Values, offered_scores
+from wsi_mil.models import MILModel
+
+
+def probability(model: MILModel, bag: Tensor, target: int) -> Values:
+    """Probability of the class by the instance alone."""
+    return Values(offered_scores(model, bag, target, "probability"))
+
+
+PROBABILITY = InstanceMethod(
+    "probability", "each instance's own probability of the class", "probability", comparable=True, of_model=probability
+)
