@@ -131,6 +131,12 @@ def test_a_method_is_left_out_for_models_that_do_not_offer_it_and_is_a_fault_whe
     assert found == "explain.methods: attention is offered by none of the models pool"
 
 
+def test_what_has_no_cohort_wide_scale_is_said(sheet: Path) -> None:
+    explain = {"methods": ["attention", "evidence", "sparse_inversion"]}
+    (warning,) = check(config(sheet, heatmap={"scale": "cohort"}, explain=explain)).warnings
+    assert warning.startswith("heatmap.scale: sparse_inversion cannot be compared across slides")
+
+
 def test_bags_of_patients_need_one_label_each(sheet: Path) -> None:
     rows = [
         {"slide_id": f"s{i}", "path": "sl ide's ü.svs", "label": CLASSES[i % 2], "patient_id": f"p{i // 2}"} for i in range(20)

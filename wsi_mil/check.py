@@ -14,6 +14,10 @@ from wsi_mil.splits import Splits, draw_splits, missing_classes, mixed_patients,
 from wsi_mil.store import read_receipt
 
 
+ONLY_WITHIN_A_SLIDE = ("standardised_sum", "gradient_input", "sparse_inversion")
+"""Methods whose scores have no cohort-wide scale: they are relative to their slide."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """A configuration that can be run.
@@ -226,6 +230,7 @@ def _warnings(config: Config, sheet: Sheet) -> list[str]:
         for method in config.explain.methods
         if method not in methods_of(config, entry)
     ]
+    found += _scale_warnings(config)
     if config.protocol == "as_published" and config.trained is None:
         found.append("protocol as_published: epoch and threshold are chosen on the test fold, so figures are optimistic")
     if config.splits is not None:
@@ -234,3 +239,13 @@ def _warnings(config: Config, sheet: Sheet) -> list[str]:
         if missing:
             found.append(f"splits: {len(missing)} labelled slides are not in {config.splits}: predicted, not trained on")
     return found
+
+
+def _scale_warnings(config: Config) -> list[str]:
+    if config.heatmap.scale != "cohort":
+        return []
+    return [
+        f"heatmap.scale: {method} cannot be compared across slides, so its pictures keep each slide's own scale"
+        for method in config.explain.methods
+        if method in ONLY_WITHIN_A_SLIDE
+    ]

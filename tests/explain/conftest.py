@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.conftest import made_bags
 from wsi_mil.bags import BagSet
 from wsi_mil.config import parse_model
 from wsi_mil.models import MILModel, create_model
@@ -11,14 +12,13 @@ from wsi_mil.train import fit
 @pytest.fixture(scope="session")
 def toy_model() -> MILModel:
     """A gated ABMIL that has learnt that instances raised in feature 0 make a bag positive."""
-    from tests.conftest import made_bags
+    return _fitted({"model": "abmil", "embed_dim": 16, "attention_dim": 8}, epochs=30)
 
-    settings = parse_model({"model": "abmil", "embed_dim": 16, "attention_dim": 8, "train": {"lr": 0.005, "epochs": 30}})
-    torch.manual_seed(0)
-    model = create_model(settings, feature_dim=12, n_classes=2)
-    bags = made_bags(40, seed=1)
-    fit(model, BagSet.of(bags[:30]), BagSet.of(bags[30:]), settings.train, n_classes=2)
-    return model.eval().requires_grad_(False)
+
+@pytest.fixture(scope="session")
+def toy_transmil() -> MILModel:
+    """A TransMIL that has learnt the same."""
+    return _fitted({"model": "transmil", "embed_dim": 16, "heads": 2, "landmarks": 4}, epochs=10)
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +28,12 @@ def toy_bag() -> torch.Tensor:
     features = np.abs(rng.normal(size=(37, 12))).astype(np.float32)
     features[[5, 30], 0] += 6
     return torch.from_numpy(features).unsqueeze(0)
+
+
+def _fitted(entry: dict[str, object], *, epochs: int) -> MILModel:
+    settings = parse_model({**entry, "train": {"lr": 0.005, "epochs": epochs, "accumulate": 1}})
+    torch.manual_seed(0)
+    model = create_model(settings, feature_dim=12, n_classes=2)
+    bags = made_bags(40, seed=1)
+    fit(model, BagSet.of(bags[:30]), BagSet.of(bags[30:]), settings.train, n_classes=2)
+    return model.eval().requires_grad_(False)

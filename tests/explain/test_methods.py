@@ -53,6 +53,16 @@ def test_gradient_times_input_of_a_linear_model_is_its_evidence_without_the_bias
     assert np.allclose(PLAIN["gradient_input"].of_model(model, toy_bag, 1).scores, evidence - bias, atol=1e-5)
 
 
+@pytest.mark.parametrize("n", [37, 64, 65])
+def test_attention_of_transmil_is_right_to_the_tile(toy_transmil: MILModel, n: int) -> None:
+    rng = np.random.default_rng(n)
+    features = rng.random((n, 12)).astype(np.float32)
+    hot = rng.choice(n, 2, replace=False)
+    features[hot, 0] += 4
+    scores = PLAIN["attention"].of_model(toy_transmil, torch.from_numpy(features).unsqueeze(0), 1).scores
+    assert len(scores) == n and set(np.argsort(scores)[-2:]) == set(hot)
+
+
 def test_standardised_by_hand() -> None:
     assert standardised(np.array([1.0, 3.0])).tolist() == [-1.0, 1.0]
     assert standardised(np.array([2.0, 2.0, 2.0])).tolist() == [0.0, 0.0, 0.0]

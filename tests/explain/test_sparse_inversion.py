@@ -110,10 +110,10 @@ def test_the_threshold_decides_what_is_predicted(toy_model: MILModel, toy_bag: T
 
 
 def test_a_prediction_that_flips_on_the_way_is_refused_at_that_step(toy_model: MILModel, toy_bag: Tensor) -> None:
-    shrinking = SparseInversion(step=0, penalty=0.05, steps=6)
-    log_prob = refine(toy_model, toy_bag, 1, shrinking).log_prob
-    assert log_prob[2] > log_prob[3] > log_prob[4]
-    refined = refine(toy_model, toy_bag, 1, shrinking, threshold=math.exp((log_prob[2] + log_prob[3]) / 2))
+    negative, shrinking = toy_bag.clamp_max(2), SparseInversion(step=0, penalty=0.1, steps=6)
+    log_prob = refine(toy_model, negative, 0, shrinking).log_prob
+    assert log_prob[2] > log_prob[3] > log_prob[4], "this model takes faint instances for less negative ones"
+    refined = refine(toy_model, negative, 0, shrinking, threshold=math.exp((log_prob[2] + log_prob[3]) / 2))
     assert refined.refused == "the prediction flipped while the bag was refined" and len(refined.pull) == 3
     assert refined.log_prob == pytest.approx(log_prob[:4])
 

@@ -99,7 +99,7 @@ def test_a_refusal_is_said_and_leaves_no_scores(trained, tmp_path: Path) -> None
     assert "lost every feature" in receipt["methods"]["sparse_inversion"]["reason"]
     log = next(iter(receipt["methods"]["sparse_inversion"]["folds"].values()))
     assert log["stopped"] == "refused" and 0 < log["steps"] < 40
-    assert np.isnan(scores["sparse_inversion_control"]).all()
+    assert np.isnan(read_scores(tmp_path / "scores" / f"{row.slide_id}.zarr", "sparse_inversion_control")[1]).all()
 
 
 def test_scores_of_a_slide_in_its_patients_bag_are_its_own_rows(trained, tmp_path: Path) -> None:

@@ -55,8 +55,8 @@ class TransMIL(StagedModel):
     def classify(self, encoding: Encoding) -> Tensor:
         return torch.as_tensor(self.classifier(encoding.bag.squeeze(1)))
 
-    def class_attention(self, bag: Tensor, *, layer: int = 1) -> Tensor:
-        """The class token's attention to each instance of one bag, `(heads, n_instances)`, in layer 0 or 1 (the last).
+    def class_attention(self, bag: Tensor, *, layer: int = 0) -> Tensor:
+        """The class token's attention to each instance of one bag, `(heads, n_instances)`, in layer 0 or 1.
 
         Approximate: entries may be negative. Of an instance that was repeated to fill the raster, the first one counts.
         """
@@ -68,7 +68,11 @@ class TransMIL(StagedModel):
 
     @torch.no_grad()
     def instance_scores(self, bag: Tensor, target: int) -> dict[Offer, Tensor]:
-        """Attention: head-mean of the last layer's |class-token attention|, scaled to sum to 1; the same for all classes."""
+        """Attention: head-mean of the first layer's |class-token attention|, scaled to sum to 1; the same for all classes.
+
+        In the last layer tokens are mixed already, and what the class token attends to there says little about the tile
+        that a token came from (docs/decisions.md has the figures).
+        """
         strength = self.class_attention(bag).abs().double().mean(dim=0)
         return {"attention": strength / strength.sum()}
 

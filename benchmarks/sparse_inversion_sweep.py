@@ -1,0 +1,129 @@
+"""The free choices of sparse inversion, by what they find on validation slides.
+
+    python benchmarks/sparse_inversion_sweep.py my.yaml [other.yaml …]
+
+Each configuration's run must have come as far as `predict`, and its sheet must have annotations. A slide is scored by
+the fold that it chose the epoch of, never by one that holds it out, so no figure of a report is touched. Prints mean tile
+AUROC and AUPRC over slides truly and predicted positive, and the mean gain over the control (η = 0, shrunk as far).
+"""
+
+import argparse
+import json
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor
+
+from wsi_mil.annotations import overlap_fractions, read_annotation
+from wsi_mil.bags import bag_tensor
+from wsi_mil.check import Plan, check
+from wsi_mil.config import ReadOff, SparseInversion
+from wsi_mil.devices import set_threads
+from wsi_mil.ensemble import Ensemble
+from wsi_mil.explain.sparse_inversion import Refinement, read_off, refine, shrunk
+from wsi_mil.metrics import auprc, auroc
+from wsi_mil.models import MILModel
+from wsi_mil.splits import read_splits
+from wsi_mil.store import read_attributes, store_path
+
+STEPS, PENALTIES, COUNTS = (0.0, 0.3, 1.0, 3.0, 10.0), (0.0, 0.005, 0.02, 0.05), (5, 10, 30)
+SCORES: tuple[ReadOff, ...] = ("attention", "attention_logits", "evidence", "standardised_sum")
+Key = tuple[float, float, int, ReadOff]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A validation slide that is truly positive, and the model whose epoch it helped to choose."""
+
+    model: MILModel
+    bag: Tensor
+    truth: np.ndarray
+    threshold: float | None
+
+
+def cases(plan: Plan, encoder: str, entry: str) -> list[Case]:
+    """Every such slide of every fold that its model predicts as positive."""
+    results, found = plan.config.results, []
+    splits = read_splits(results / "splits.csv")
+    ensemble = Ensemble(results / "models" / encoder / entry, splits, plan.config.classes, torch.device("cpu"))
+    rows = {row.slide_id: row for row in plan.rows}
+    for fold, member in enumerate(ensemble.folds):
+        for slide_id, role in splits.roles[fold].items():
+            row, receipt = rows[slide_id], results / "features" / encoder / f"{slide_id}.json"
+            if role != "val" or row.label != plan.config.classes[-1] or row.annotation is None:
+                continue
+            bag = ensemble.read_bag(slide_id, [receipt])
+            if ensemble.predict(bag, (fold,)).predicted != len(plan.config.classes) - 1:
+                continue
+            width, height = read_attributes(store_path(receipt))["tile_px_level0"]
+            truth = (
+                overlap_fractions(read_annotation(row.annotation), bag.coords, box=(width, height)) >= plan.config.truth.overlap
+            )
+            found.append(Case(member.model, bag_tensor(bag, member.model), truth.astype(np.int64), member.card.threshold))
+    return [case for case in found if 0 < case.truth.sum() < len(case.truth)]
+
+
+def figures(case: Case, bag: Tensor, score: ReadOff) -> tuple[float, float]:
+    """AUROC and AUPRC of tiles by what is read off a bag."""
+    values = read_off(case.model, score).of_model(case.model, bag, 1).scores
+    columns = np.stack([-values, values], axis=1)
+    return auroc(case.truth, columns), auprc(case.truth, columns)
+
+
+def swept(case: Case) -> dict[Key, tuple[float, float, float, float]]:
+    """AUROC, AUPRC, and the same of the control, for each setting; NaN where the refinement is refused."""
+    found = {}
+    for step, penalty, count in product(STEPS, PENALTIES, COUNTS):
+        settings = SparseInversion(step=step, penalty=penalty, steps=count)
+        result = refine(case.model, case.bag, 1, settings, threshold=case.threshold)
+        for score in SCORES:
+            found[(step, penalty, count, score)] = _with_control(case, result, penalty, score)
+    return found
+
+
+def _with_control(case: Case, result: Refinement, penalty: float, score: ReadOff) -> tuple[float, float, float, float]:
+    if result.refused:
+        return (float("nan"),) * 4
+    return *figures(case, result.bag, score), *figures(case, shrunk(case.bag, penalty, len(result.pull)), score)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("configs", nargs="+", type=Path)
+    parser.add_argument("--models", nargs="+", default=["abmil"], help="entries of `models`")
+    parser.add_argument("--show", type=int, default=15, help="settings shown, the best by AUPRC first")
+    args = parser.parse_args()
+    set_threads(1)
+    every: list[dict[Key, tuple[float, float, float, float]]] = []
+    for path in args.configs:
+        plan = check(yaml.safe_load(path.read_text()))
+        every += [swept(c) for encoder in plan.config.encoders for entry in args.models for c in cases(plan, encoder, entry)]
+    keys = list(every[0])
+    table = np.array([[slide[key] for key in keys] for slide in every])  # (n_slides, n_settings, 4)
+    refused = np.isnan(table[..., 0]).sum(axis=0)
+    mean = np.where(refused > 0, np.nan, table[..., 1].mean(axis=0))
+    print(
+        f"{len(every)} validation slides\n{'step':>6} {'penalty':>8} {'steps':>5} {'score':>17} {'AUROC':>6} {'AUPRC':>6} "
+        f"{'AUROC - control':>16} {'AUPRC - control':>16}"
+    )
+    best = np.argsort(-np.nan_to_num(mean, nan=-1))
+    plain = [i for i, key in enumerate(keys) if key[:3] == (0.0, 0.0, COUNTS[0])]
+    for i in [*plain, *best[: args.show]]:
+        values = table[:, i]
+        gain = (values[:, :2] - values[:, 2:]).mean(axis=0)
+        step, penalty, count, score = keys[i]
+        print(
+            f"{step:6g} {penalty:8g} {count:5d} {score:>17} {values[:, 0].mean():6.3f} {values[:, 1].mean():6.3f} "
+            f"{gain[0]:+16.4f} {gain[1]:+16.4f}"
+        )
+    print("refused on any slide:", sum(r > 0 for r in refused), "of", len(keys), "settings")
+    step, penalty, count, score = keys[best[0]]
+    print(json.dumps({"step": step, "penalty": penalty, "steps": count, "score": score, "auprc": round(float(mean[best[0]]), 4)}))
+
+
+if __name__ == "__main__":
+    main()
