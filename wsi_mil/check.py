@@ -13,7 +13,6 @@ from wsi_mil.records import SlideRow
 from wsi_mil.splits import Splits, draw_splits, missing_classes, mixed_patients, n_folds, read_splits, split_faults
 from wsi_mil.store import read_receipt
 
-
 ONLY_WITHIN_A_SLIDE = ("standardised_sum", "gradient_input", "sparse_inversion")
 """Methods whose scores have no cohort-wide scale: they are relative to their slide."""
 

@@ -7,10 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from wsi_mil.check import ONLY_WITHIN_A_SLIDE
 from wsi_mil.config import parse_model
 from wsi_mil.explain.curves import curves_of, random_curves, shares
 from wsi_mil.explain.methods import PLAIN
 from wsi_mil.explain.standardised_sum import standardised
+from wsi_mil.heatmaps.scale import BASED_ON_A_SHARE
 from wsi_mil.models import MILModel, create_model
 
 OF_ABMIL = ("attention", "attention_logits", "evidence", "standardised_sum", "gradient_input")
@@ -101,3 +103,8 @@ def test_a_single_instance_has_flat_curves() -> None:
     curves = curves_of(np.array([0]), count_of({0}), points=4)
     assert curves.deletion.tolist() == curves.insertion.tolist() == [1.0] * 5
     assert math.isclose(curves.areas[0], 1.0)
+
+
+def test_check_knows_which_methods_have_no_cohort_wide_scale() -> None:
+    within = {m.name for m in PLAIN.values() if not m.comparable and m.unit not in BASED_ON_A_SHARE}
+    assert within | {"sparse_inversion"} == set(ONLY_WITHIN_A_SLIDE)
