@@ -95,7 +95,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("configs", nargs="+", type=Path)
     parser.add_argument("--models", nargs="+", default=["abmil"], help="entries of `models`")
-    parser.add_argument("--show", type=int, default=15, help="settings shown, the best by AUPRC first")
+    parser.add_argument("--show", type=int, default=4, help="settings shown of each score, the best by AUPRC first")
     args = parser.parse_args()
     set_threads(1)
     every: list[dict[Key, tuple[float, float, float, float]]] = []
@@ -104,25 +104,23 @@ def main() -> None:
         every += [swept(c) for encoder in plan.config.encoders for entry in args.models for c in cases(plan, encoder, entry)]
     keys = list(every[0])
     table = np.array([[slide[key] for key in keys] for slide in every])  # (n_slides, n_settings, 4)
-    refused = np.isnan(table[..., 0]).sum(axis=0)
-    mean = np.where(refused > 0, np.nan, table[..., 1].mean(axis=0))
-    print(
-        f"{len(every)} validation slides\n{'step':>6} {'penalty':>8} {'steps':>5} {'score':>17} {'AUROC':>6} {'AUPRC':>6} "
-        f"{'AUROC - control':>16} {'AUPRC - control':>16}"
-    )
-    best = np.argsort(-np.nan_to_num(mean, nan=-1))
-    plain = [i for i, key in enumerate(keys) if key[:3] == (0.0, 0.0, COUNTS[0])]
-    for i in [*plain, *best[: args.show]]:
-        values = table[:, i]
-        gain = (values[:, :2] - values[:, 2:]).mean(axis=0)
-        step, penalty, count, score = keys[i]
-        print(
-            f"{step:6g} {penalty:8g} {count:5d} {score:>17} {values[:, 0].mean():6.3f} {values[:, 1].mean():6.3f} "
-            f"{gain[0]:+16.4f} {gain[1]:+16.4f}"
-        )
-    print("refused on any slide:", sum(r > 0 for r in refused), "of", len(keys), "settings")
-    step, penalty, count, score = keys[best[0]]
-    print(json.dumps({"step": step, "penalty": penalty, "steps": count, "score": score, "auprc": round(float(mean[best[0]]), 4)}))
+    print(f"{len(every)} validation slides; settings refused on any: {np.isnan(table[..., 0]).any(axis=0).sum()} of {len(keys)}")
+    print(f"{'step':>6}{'penalty':>9}{'steps':>7}{'score':>18}{'AUROC':>8}{'AUPRC':>8}{'- control':>20}")
+    best = {}
+    for score in SCORES:
+        rows = [i for i, key in enumerate(keys) if key[3] == score]
+        untouched = next(i for i in rows if keys[i][:2] == (0.0, 0.0))
+        ranked = sorted(rows, key=lambda i: -np.nan_to_num(table[:, i, 1].mean(), nan=-1))
+        for i in [untouched, *ranked[: args.show]]:
+            print(_line(keys[i], table[:, i].mean(axis=0)))
+        best[score] = {"setting": keys[ranked[0]][:3], "auprc": round(float(table[:, ranked[0], 1].mean()), 4)}
+    print(json.dumps(best))
+
+
+def _line(key: Key, figures: np.ndarray) -> str:
+    step, penalty, count, score = key
+    (auroc_, auprc_), (gain_auroc, gain_auprc) = figures[:2], figures[:2] - figures[2:]
+    return f"{step:6g}{penalty:9g}{count:7d}{score:>18}{auroc_:8.3f}{auprc_:8.3f}{gain_auroc:+10.4f}{gain_auprc:+10.4f}"
 
 
 if __name__ == "__main__":
