@@ -213,6 +213,16 @@ def test_without_annotations_methods_are_compared_by_their_curves(cohort: Cohort
     assert [(slide, row["tile_auroc"]) for (slide, _), row in cohort.table().items()] == [("a", ""), ("b", "")]
 
 
+def test_the_curves_of_a_bag_count_once(cohort: Cohort) -> None:
+    of_bag = {"evidence": {"curves": {"deletion_area": 0.3, "insertion_area": 0.75, **RANDOM}}}
+    other = {"evidence": {"curves": {"deletion_area": 0.4, "insertion_area": 0.5, **RANDOM}}}
+    for name in ("a1", "a2"):
+        cohort.add(name, "tumour", evidence=evidence(), patient="a", curves=of_bag, bag_instances=24)
+    cohort.add("b", "tumour", evidence=evidence(), curves=other)
+    figures = cohort.evaluate()["methods"]["evidence"]
+    assert figures["deletion_gain"] == pytest.approx(0.15) and figures["n_curves"] == 2
+
+
 def test_every_pair_of_methods_is_compared_on_the_same_draws(cohort: Cohort) -> None:
     for name in "abcdef":
         good, bad = evidence(t5=2), evidence(t0=2)

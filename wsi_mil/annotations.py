@@ -128,7 +128,7 @@ def lesion_hits(lesions: list[BaseGeometry], coords: NDArray[np.int64], *, box: 
     boxes, areas = _boxes(coords, box), np.array(lesions, object)
     lesion, tile = shapely.STRtree(boxes).query(areas, predicate="intersects")
     overlap = shapely.area(shapely.intersection(boxes[tile], areas[lesion])) > 0
-    return np.stack([tile, lesion], axis=1)[overlap]
+    return np.stack([tile, lesion], axis=1)[overlap].astype(np.int64)
 
 
 def feature_collection(geometries: list[BaseGeometry], properties: list[dict[str, object]]) -> str:

@@ -125,14 +125,13 @@ def gains(slides: Sequence[ScoredSlide], method: str, *, draws: int) -> dict[str
     """How much faster than at random the probability falls when tiles are taken away, and rises when they are put in.
 
     Needs no annotation: over the slides that are predicted as the class shown, of the areas between the curves, the
-    hottest tiles first, and those of random order.
+    hottest tiles first, and those of random order. A bag of several slides has one curve, and counts once.
     """
-    curves = [(curve, s.row.patient_id) for s in slides if (curve := s.receipt["methods"].get(method, {}).get("curves"))]
-    patients = [patient for _, patient in curves]
-    of_slide = [curve_gains(curve) for curve, _ in curves]
-    found: dict[str, Any] = {"n_curves": len(curves)}
+    curves = [(s.row.patient_id, curve) for s in slides if (curve := s.receipt["methods"].get(method, {}).get("curves"))]
+    of_bag = {(patient, *(curve[name] for name in AREAS)): curve_gains(curve) for patient, curve in curves}
+    found: dict[str, Any] = {"n_curves": len(of_bag)}
     for name in ("deletion_gain", "insertion_gain"):
-        found[name], drawn = mean_over_slides([gain[name] for gain in of_slide], patients, draws)
+        found[name], drawn = mean_over_slides([gain[name] for gain in of_bag.values()], [key[0] for key in of_bag], draws)
         found[f"{name}_ci95"] = list(interval95(drawn))
     return found
 
