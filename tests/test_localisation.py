@@ -4,6 +4,7 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from wsi_mil.localisation import (
     Detections,
+    TileTruth,
     best_f1,
     best_threshold,
     counts_of_patients,
@@ -11,6 +12,7 @@ from wsi_mil.localisation import (
     drawn_figures,
     f1,
     froc,
+    neighbours,
     never_hot,
     tile_figures,
 )
@@ -20,7 +22,12 @@ INF = np.inf
 BOX = (10, 5)
 GRID = np.array([[x, y] for y in (0, 5, 10) for x in (0, 10, 20, 30)])
 """Three rows of four tiles that touch."""
-NO_HITS = np.empty((0, 2), np.int64)
+
+
+def truth(coords: np.ndarray = GRID, hits: list[tuple[int, int]] = (), *, n_lesions: int = 0) -> TileTruth:
+    """Tiles that overlap lesions in these pairs (tile, lesion)."""
+    pairs = np.array(hits, np.int64).reshape(-1, 2)
+    return TileTruth(coords, np.isin(np.arange(len(coords)), pairs[:, 0]), n_lesions, pairs, neighbours(coords, box=BOX))
 
 
 def tiles(n: int, seed: int, *, share: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
@@ -84,34 +91,46 @@ def test_a_detection_suppresses_the_tiles_around_it_and_no_others() -> None:
     scores = np.array([1, 2, 3, 9, 4, 5, 6, 8, 7, 0.5, 2, 1.0])
     # 9 at (30, 0) takes (20, 0), (20, 5), (30, 5); then 7 at (0, 10) takes (0, 5), (10, 5), (10, 10);
     # then 2 at (10, 0), which takes (0, 0), and 2 at (20, 10), which takes (30, 10)
-    found = detections(scores, GRID, NO_HITS, box=BOX, n_lesions=0)
+    found = detections(scores, truth())
     assert sorted(found.false_positives) == [2, 2, 7, 9]
 
 
 def test_neighbours_are_measured_along_each_side_of_the_tile() -> None:
     coords = np.array([[0, 0], [0, 6], [7, 0], [11, 0]])
-    found = detections(np.array([4.0, 3.0, 2.0, 1.0]), coords, NO_HITS, box=BOX, n_lesions=0)
+    found = detections(np.array([4.0, 3.0, 2.0, 1.0]), truth(coords))
     assert sorted(found.false_positives) == [1, 3, 4], "(7, 0) is less than a width from (0, 0), (0, 6) more than a height"
 
 
 def test_a_detection_finds_every_lesion_that_it_overlaps_and_is_then_no_false_positive() -> None:
     scores = np.array([0, 0, 0, 9, 0, 0, 0, 0, 7, 0, 0, 0.0])
     scores[scores == 0] = -INF
-    hits = np.array([[3, 0], [3, 2], [8, 2], [1, 1]])
-    found = detections(scores, GRID, hits, box=BOX, n_lesions=4)
+    found = detections(scores, truth(GRID, [(3, 0), (3, 2), (8, 2), (1, 1)], n_lesions=4))
     assert found.lesions.tolist() == [9, -INF, 9, -INF] and found.false_positives.tolist() == []
 
 
 def test_detections_do_not_depend_on_the_order_of_tiles() -> None:
     rng = np.random.default_rng(3)
     scores = rng.integers(0, 4, len(GRID)).astype(float)
-    hits = np.array([[0, 0], [5, 0], [6, 1]])
-    first = detections(scores, GRID, hits, box=BOX, n_lesions=2)
+    hits = [(0, 0), (5, 0), (6, 1)]
+    first = detections(scores, truth(GRID, hits, n_lesions=2))
     order = rng.permutation(len(GRID))
-    moved = np.stack([np.argsort(order)[hits[:, 0]], hits[:, 1]], axis=1)
-    second = detections(scores[order], GRID[order], moved, box=BOX, n_lesions=2)
+    place = np.argsort(order)
+    second = detections(scores[order], truth(GRID[order], [(place[t], lesion) for t, lesion in hits], n_lesions=2))
     assert sorted(first.false_positives) == sorted(second.false_positives)
     assert first.lesions.tolist() == second.lesions.tolist()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_detections_are_those_of_taking_the_hottest_one_by_one(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    coords = np.unique(rng.integers(0, 90, (300, 2)), axis=0)
+    scores = np.where(rng.random(len(coords)) < 0.1, -INF, rng.permutation(len(coords)).astype(float))
+    left, kept = scores.copy(), []
+    while np.isfinite(left).any():
+        hottest = int(np.argmax(left))
+        kept.append(left[hottest])
+        left[(np.abs(coords - coords[hottest]) <= BOX).all(axis=1)] = -INF
+    assert sorted(detections(scores, truth(coords)).false_positives) == sorted(kept)
 
 
 FOUND = [

@@ -128,7 +128,7 @@ def lesion_hits(lesions: list[BaseGeometry], coords: NDArray[np.int64], *, box: 
     boxes, areas = _boxes(coords, box), np.array(lesions, object)
     lesion, tile = shapely.STRtree(boxes).query(areas, predicate="intersects")
     overlap = shapely.area(shapely.intersection(boxes[tile], areas[lesion])) > 0
-    return np.stack([tile, lesion], axis=1)[overlap].astype(np.int64)
+    return np.asarray(np.stack([tile, lesion], axis=1)[overlap], np.int64)
 
 
 def feature_collection(geometries: list[BaseGeometry], properties: list[dict[str, object]]) -> str:
@@ -155,7 +155,15 @@ def _read_drawn(path: Path, *, is_asap: bool) -> list[_Drawn | None]:
     """Every polygon of a file; None for one with too few corners."""
     try:
         return _asap_polygons(path) if is_asap else _geojson_polygons(path)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ElementTree.ParseError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        ElementTree.ParseError,
+        shapely.errors.ShapelyError,
+    ) as error:
         raise AnnotationError(path, f"neither GeoJSON nor ASAP XML with polygons ({error})") from error
 
 

@@ -25,6 +25,25 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
+class TileTruth:
+    """What is true of a slide's tiles.
+
+    Attributes:
+        coords: int64 `(n, 2)` top-left corners (x, y), level-0 pixels.
+        positive: bool `(n,)`.
+        n_lesions: how many lesions there are, with or without a tile on them.
+        hits: int64 `(n_hits, 2)` rows (tile, lesion) that overlap.
+        neighbours: `neighbours` of the tiles.
+    """
+
+    coords: NDArray[np.int64]
+    positive: NDArray[np.bool_]
+    n_lesions: int
+    hits: NDArray[np.int64]
+    neighbours: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
 class Detections:
     """What one method's scores detect on one slide.
 
@@ -103,28 +122,36 @@ def best_f1(positive: NDArray[np.bool_], scores: Floats) -> float:
     return f1(positive, scores >= threshold)
 
 
-def detections(
-    scores: Floats, coords: NDArray[np.int64], hits: NDArray[np.int64], *, box: tuple[int, int], n_lesions: int
-) -> Detections:
+def neighbours(coords: NDArray[np.int64], *, box: tuple[int, int]) -> NDArray[np.int64]:
+    """Pairs of tiles whose centres lie within one tile's width and one tile's height of each other.
+
+    Args:
+        coords: `(n, 2)` top-left corners (x, y), level-0 pixels.
+        box: (width, height) of a footprint, level-0 pixels.
+
+    Returns:
+        int64 `(n_pairs, 2)`, each pair once.
+    """
+    within = 1 + 1e-9  # so that tiles of a grid, just one side apart, are within
+    return np.asarray(cKDTree(coords / np.asarray(box)).query_pairs(within, p=np.inf, output_type="ndarray"), np.int64)
+
+
+def detections(scores: Floats, truth: TileTruth) -> Detections:
     """Hottest tiles that suppress their neighbours, each a lesion found or a false positive.
 
-    Non-maximum suppression: the hottest tile is a detection, and no tile whose centre lies within one tile's width and
-    one tile's height of it can be; then the hottest of the others, and so on (of equally hot ones the upper, then the
-    left). A detection finds every lesion that its footprint overlaps; where it overlaps none it is a false positive.
+    Non-maximum suppression: the hottest tile is a detection, and none of its neighbours can be; then the hottest of
+    the others, and so on (of equally hot ones the upper, then the left). A detection finds every lesion that its
+    footprint overlaps; where it overlaps none it is a false positive.
 
     Args:
         scores: `(n,)`, -inf for never hot.
-        coords: `(n, 2)` top-left corners (x, y), level-0 pixels.
-        hits: `(n_hits, 2)` rows (tile, lesion) that overlap.
-        box: (width, height) of a footprint, level-0 pixels.
-        n_lesions: how many there are.
+        truth: of these tiles.
     """
-    kept = np.zeros(len(scores), bool)
-    kept[_local_maxima(scores, coords, box)] = True
+    kept = _unsuppressed(scores, truth)
     beside = kept.copy()
-    beside[hits[:, 0]] = False
-    found = hits[kept[hits[:, 0]]]
-    lesions = np.full(n_lesions, -np.inf)
+    beside[truth.hits[:, 0]] = False
+    found = truth.hits[kept[truth.hits[:, 0]]]
+    lesions = np.full(truth.n_lesions, -np.inf)
     np.maximum.at(lesions, found[:, 1], scores[found[:, 0]])
     return Detections(scores[beside], lesions)
 
@@ -199,19 +226,25 @@ def _figures(positives: Floats, negatives: Floats) -> dict[str, Floats]:
     }
 
 
-def _local_maxima(scores: Floats, coords: NDArray[np.int64], box: tuple[int, int]) -> NDArray[np.int64]:
-    """Rows that are left when each, hottest first, has suppressed its neighbours."""
-    shown = np.flatnonzero(np.isfinite(scores))
-    if not len(shown):
-        return shown
-    order = shown[np.lexsort((coords[shown, 0], coords[shown, 1], -scores[shown]))]
-    neighbours = cKDTree(coords[order] / np.asarray(box)).query_ball_point(coords[order] / np.asarray(box), 1 + 1e-9, p=np.inf)
-    is_free, kept = np.ones(len(order), bool), []
-    for row, near in enumerate(neighbours):
-        if is_free[row]:
-            kept.append(order[row])
-            is_free[near] = False
-    return np.array(kept, np.int64)
+def _unsuppressed(scores: Floats, truth: TileTruth) -> NDArray[np.bool_]:
+    """Tiles `(n,)` that are left when each, hottest first, has suppressed its neighbours.
+
+    Round by round: a tile that is hotter than all of its neighbours still in play is kept, and they go out of play.
+    """
+    place = np.empty(len(scores), np.int64)
+    place[np.lexsort((truth.coords[:, 0], truth.coords[:, 1], -scores))] = np.arange(len(scores))
+    in_play, kept = np.isfinite(scores), np.zeros(len(scores), bool)
+    pairs = truth.neighbours
+    while in_play.any():
+        pairs = pairs[in_play[pairs].all(axis=1)]
+        first, second = pairs.T
+        is_top = in_play.copy()
+        is_top[np.where(place[first] < place[second], second, first)] = False
+        kept |= is_top
+        in_play &= ~is_top
+        in_play[second[is_top[first]]] = False
+        in_play[first[is_top[second]]] = False
+    return kept
 
 
 def _quantiles(scores: Floats) -> Floats:

@@ -279,14 +279,6 @@ def all_models(wildcards):
     ]
 
 
-def labelled_scores(wildcards):
-    return [
-        f"{RESULTS}/scores/{wildcards.encoder}/{wildcards.model}/{row['slide_id']}.json"
-        for row in ok_slides()
-        if "label" in row
-    ]
-
-
 def cohort_scale(wildcards):
     """The range of all slides' colour bars, where the heatmaps are drawn on one."""
     if CONFIG["heatmap"]["scale"] != "cohort":

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_mil.evaluate.slides import ScoredSlide, TileTruth
+from wsi_mil.evaluate.slides import ScoredSlide
 from wsi_mil.evaluate.thresholds import Thresholds
 from wsi_mil.localisation import (
     FALSE_POSITIVES,
     Detections,
     Floats,
+    TileTruth,
     best_f1,
     counts_of_patients,
     detections,
@@ -73,7 +74,7 @@ def slide_figures(slide: ScoredSlide, truth: TileTruth, method: str, thresholds:
         is_shown=is_shown,
         positive=truth.positive,
         scores=scores,
-        found=detections(scores, truth.coords, truth.hits, box=truth.box, n_lesions=truth.n_lesions),
+        found=detections(scores, truth),
         tile_auroc=area,
         tile_auprc=precision,
         threshold=threshold,
@@ -100,6 +101,7 @@ def method_figures(slides: Sequence[SlideFigures], *, draws: int) -> dict[str, A
         points[name], drawn[name] = mean_over_slides([getattr(s, name) for s in slides], [s.patient for s in slides], draws)
     with_lesion = [s for s in slides if s.positive.any()]
     return {
+        "n_slides": len(slides),
         "n_positive_slides": len(with_lesion),
         "n_not_shown": sum(not s.is_shown for s in with_lesion),
         "n_lesions": sum(len(s.found.lesions) for s in slides),

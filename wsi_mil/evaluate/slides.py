@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wsi_mil.annotations import NOTHING, Annotation, Frame, lesion_hits, overlap_fractions, read_annotation
 from wsi_mil.config import Truth
 from wsi_mil.errors import AnnotationError
-from wsi_mil.localisation import Floats, never_hot
+from wsi_mil.localisation import Floats, TileTruth, neighbours, never_hot
 from wsi_mil.records import Role, SlideRow
 from wsi_mil.store import read_receipt, read_scores, store_path
 from wsi_mil.weighing import meaning_of, weighed_scores
@@ -47,25 +46,6 @@ class Known:
 
     annotation: Annotation | None
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class TileTruth:
-    """What is true of a slide's tiles.
-
-    Attributes:
-        coords: int64 `(n, 2)` top-left corners (x, y), level-0 pixels.
-        box: (width, height) of a footprint, level-0 pixels.
-        positive: bool `(n,)`.
-        n_lesions: how many lesions there are, with or without a tile on them.
-        hits: int64 `(n_hits, 2)` rows (tile, lesion) that overlap.
-    """
-
-    coords: NDArray[np.int64]
-    box: tuple[int, int]
-    positive: NDArray[np.bool_]
-    n_lesions: int
-    hits: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -150,4 +130,4 @@ def _tile_truth(annotation: Annotation, store: Path, receipt: Mapping[str, Any],
     box = (int(width), int(height))
     positive = overlap_fractions(annotation.region, coords, box=box) >= overlap
     hits = lesion_hits(annotation.lesions, coords, box=box)
-    return TileTruth(coords, box, positive, len(annotation.lesions), hits)
+    return TileTruth(coords, positive, len(annotation.lesions), hits, neighbours(coords, box=box))
