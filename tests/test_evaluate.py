@@ -164,6 +164,15 @@ def test_each_folds_threshold_is_chosen_on_its_validation_slides(cohort: Cohort)
     assert cohort.table()["b", "evidence"]["threshold"] == "25.0"
 
 
+def test_a_slide_that_several_folds_speak_for_gets_the_mean_of_their_thresholds(cohort: Cohort) -> None:
+    two_folds(cohort)
+    cohort.add("new", "tumour", TILE_5, evidence=evidence(t5=20), role=None, folds=[0, 1])
+    cohort.validate(0, {"b": evidence(t5=4, t0=2)})
+    cohort.validate(1, {"a": evidence(t5=30, t0=20)})
+    cohort.evaluate(validation=True)
+    assert [cohort.table()[slide, "evidence"]["threshold"] for slide in ("a", "b", "new")] == ["3.0", "25.0", "14.0"]
+
+
 def test_an_unannotated_validation_slide_with_a_lesion_chooses_no_threshold(cohort: Cohort) -> None:
     two_folds(cohort)
     cohort.add("u", "tumour", evidence=evidence())
