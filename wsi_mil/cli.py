@@ -313,10 +313,10 @@ def heatmap(
     row: Row,
     method: Annotated[str, typer.Option(help="which scores")],
     settings: SettingsJson,
-    truth: TruthJson,
     image: Annotated[Path, typer.Option(help="PNG to write; .geojson, .ome.tif, .csv and .tiles.png go beside it")],
     slide: Annotated[Optional[Path], typer.Option(help="the slide file, for the gallery of tiles; it may be gone")] = None,
     cohort_scale: Annotated[Optional[Path], typer.Option(help="what heatmap-scale wrote, for scale: cohort")] = None,
+    truth: TruthJson = "{}",
     threads: Threads = 1,
 ) -> None:
     """Draw a slide's scores over it, and write them for other viewers."""
