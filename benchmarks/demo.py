@@ -29,9 +29,11 @@ def figures(results: Path) -> dict[str, float]:
     for file in sorted(results.glob("metrics/*/*.json")):
         found[f"{file.parent.name}/{file.stem} auroc"] = json.loads(file.read_text())["auroc"]
     of_method = defaultdict(list)
-    with (results / "report" / "explanations.csv").open(newline="") as file:
-        for row in csv.DictReader(file):
-            of_method[f"{row['encoder']}/{row['model']} tile_auroc {row['method']}"].append(float(row["auroc"]))
+    for path in sorted(results.glob("explanations/*/*.csv")):
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                if row["tile_auroc"]:
+                    of_method[f"{path.parent.name}/{path.stem} tile_auroc {row['method']}"].append(float(row["tile_auroc"]))
     return {**found, **{name: mean(values) for name, values in of_method.items()}}
 
 

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -5,47 +6,178 @@ import pytest
 import shapely
 
 from tests.conftest import write_geojson
-from wsi_mil.annotations import feature_collection, overlap_fractions, read_annotation, rings
+from wsi_mil.annotations import Annotation, Frame, feature_collection, lesion_hits, overlap_fractions, read_annotation, rings
+from wsi_mil.config import Truth
 from wsi_mil.errors import AnnotationError
 
-ASAP = """<ASAP_Annotations><Annotations>
-<Annotation Name="a" Type="Polygon" PartOfGroup="Tumor"><Coordinates>
-<Coordinate Order="0" X="10" Y="20"/><Coordinate Order="2" X="40" Y="25"/>
-<Coordinate Order="1" X="40" Y="20"/><Coordinate Order="3" X="10" Y="25"/></Coordinates></Annotation>
-</Annotations></ASAP_Annotations>"""
+FRAME = Frame((640, 448))
+SQUARE = (10, 20, 40, 25)
+"""Area 150."""
+BOW_TIE = [[0, 0], [8, 4], [8, 0], [0, 4], [0, 0]]
+"""Its corners in an order that crosses itself: two triangles of area 8, which meet at (4, 2)."""
+
+
+def ring(left: float, top: float, right: float, bottom: float) -> list[list[float]]:
+    return [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
+
+
+def write_features(path: Path, *polygons: tuple[list[list[float]], object]) -> Path:
+    """A collection of polygons without holes, each with its classification (None: without one)."""
+    features = [
+        {
+            "type": "Feature",
+            "geometry": {"type": "Polygon", "coordinates": [corners]},
+            "properties": {"objectType": "annotation"} | ({} if name is None else {"classification": name}),
+        }
+        for corners, name in polygons
+    ]
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    return path
+
+
+def write_asap(path: Path, *polygons: tuple[list[list[float]], str]) -> Path:
+    """Polygons with their groups, corners written last first."""
+    text = "".join(
+        f'<Annotation Name="a" Type="Polygon" PartOfGroup="{group}"><Coordinates>'
+        + "".join(f'<Coordinate Order="{k}" X="{x}" Y="{y}"/>' for k, (x, y) in reversed(list(enumerate(corners[:-1]))))
+        + "</Coordinates></Annotation>"
+        for corners, group in polygons
+    )
+    path.write_text(f"<ASAP_Annotations><Annotations>{text}</Annotations></ASAP_Annotations>")
+    return path
+
+
+def read(path: Path, frame: Frame = FRAME, **truth: object) -> Annotation:
+    return read_annotation(path, Truth(**truth), frame)
 
 
 def test_geojson_is_read_as_x_y(tmp_path: Path) -> None:
-    region = read_annotation(write_geojson(tmp_path / "a.geojson", (10, 20, 40, 25)))
-    assert region.bounds == (10, 20, 40, 25) and region.area == 150
+    found = read(write_geojson(tmp_path / "a.geojson", SQUARE))
+    assert found.region.bounds == SQUARE and found.region.area == 150 and found.notes == ()
 
 
 def test_asap_is_read_in_the_order_of_its_corners(tmp_path: Path) -> None:
-    (tmp_path / "a.xml").write_text(ASAP)
-    region = read_annotation(tmp_path / "a.xml")
-    assert region.bounds == (10, 20, 40, 25) and region.area == 150
+    found = read(write_asap(tmp_path / "a.xml", (ring(*SQUARE), "Tumor")))
+    assert found.region.bounds == SQUARE and found.region.area == 150
 
 
-@pytest.mark.parametrize(("name", "text"), [("a.geojson", "{}"), ("a.geojson", "no"), ("a.xml", "<a/>"), ("a.xml", "<a")])
-def test_what_is_no_annotation_is_named(tmp_path: Path, name: str, text: str) -> None:
-    (tmp_path / name).write_text(text)
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.geojson", "{}"),
+        ("a.geojson", "no"),
+        ("a.geojson", "[3]"),
+        ("a.geojson", '{"type": "Polygon", "coordinates": [[[0, 0], [NaN, 4], [8, 4]]]}'),
+        ("a.xml", "<a/>"),
+        ("a.xml", "<a"),
+        ("gone.xml", None),
+    ],
+)
+def test_what_is_no_annotation_is_named(tmp_path: Path, name: str, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text)
     with pytest.raises(AnnotationError, match=f"{name}: neither GeoJSON nor ASAP XML"):
-        read_annotation(tmp_path / name)
+        read(tmp_path / name)
 
 
-def test_an_empty_collection_is_no_area(tmp_path: Path) -> None:
-    (tmp_path / "a.geojson").write_text('{"type": "FeatureCollection", "features": []}')
-    assert read_annotation(tmp_path / "a.geojson").is_empty
+@pytest.mark.parametrize(
+    "text", ['{"type": "FeatureCollection", "features": []}', "[]", '{"type": "Point", "coordinates": [3, 4]}']
+)
+def test_what_holds_no_polygon_is_no_area(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.geojson").write_text(text)
+    assert read(tmp_path / "a.geojson", include=("Tumor",)).region.is_empty
+
+
+def test_lists_single_features_and_collections_of_geometries_are_read_alike(tmp_path: Path) -> None:
+    square = {"type": "Polygon", "coordinates": [ring(*SQUARE)]}
+    twice = {"type": "GeometryCollection", "geometries": [{"type": "Point", "coordinates": [0, 0]}, square]}
+    multi = {"type": "MultiPolygon", "coordinates": [[ring(*SQUARE)], [ring(*SQUARE)]]}
+    feature = {"type": "Feature", "geometry": square, "properties": None}
+    for content in (square, twice, multi, feature, [feature], [{**feature, "geometry": None}, feature]):
+        (tmp_path / "a.json").write_text(json.dumps(content))
+        assert read(tmp_path / "a.json").region.equals(shapely.box(*SQUARE))
+
+
+@pytest.mark.parametrize("name", [{"name": "Tumor", "color": [200, 0, 0]}, "Tumor", {"names": ["Tumor"]}])
+def test_a_class_is_found_wherever_qupath_writes_it(tmp_path: Path, name: object) -> None:
+    path = write_features(tmp_path / "a.geojson", (ring(0, 0, 8, 4), name), (ring(20, 0, 30, 4), {"name": "Stroma"}))
+    assert read(path, include=("Tumor",)).region.area == 32
+
+
+def test_every_class_counts_and_what_has_none_unless_some_are_named(tmp_path: Path) -> None:
+    path = write_features(tmp_path / "a.geojson", (ring(0, 0, 8, 4), "Tumor"), (ring(20, 0, 30, 4), None))
+    assert read(path).region.area == 72
+    assert read(path, include=("Tumor",)).region.area == 32
+
+
+def test_camelyon16_groups_0_and_1_are_tumour_and_2_is_cut_out(tmp_path: Path) -> None:
+    groups = [(ring(0, 0, 8, 4), "_0"), (ring(20, 0, 30, 4), "_1"), (ring(2, 1, 4, 2), "_2")]
+    found = read(write_asap(tmp_path / "a.xml", *groups))
+    assert found.region.area == 32 + 40 - 2 and len(found.lesions) == 2
+    assert read(tmp_path / "a.xml", exclude=()).region.area == 72
+
+
+def test_none_of_the_classes_known_is_an_error_that_names_both(tmp_path: Path) -> None:
+    path = write_features(
+        tmp_path / "a.geojson", (ring(*SQUARE), "Stroma"), (ring(0, 0, 8, 4), None), (ring(0, 0, 8, 4), "Stroma")
+    )
+    with pytest.raises(AnnotationError, match=r"truth\.include \('Tumor'\) is in it, only no class \(1\), 'Stroma' \(2\)"):
+        read(path, include=("Tumor",))
+
+
+def test_an_invalid_polygon_is_repaired_and_that_is_said(tmp_path: Path) -> None:
+    found = read(write_features(tmp_path / "a.geojson", (BOW_TIE, "Tumor"), (ring(20, 0, 30, 4), "Tumor")))
+    assert found.region.is_valid and found.region.area == 16 + 40
+    assert found.notes == ("1 of 2 polygons was invalid and was repaired",)
+
+
+def test_polygons_without_area_are_left_out_and_that_is_said(tmp_path: Path) -> None:
+    line, point = [[0, 0], [9, 9], [0, 0]], [[3, 3]]
+    flat = [[0, 0], [9, 0], [4, 0], [0, 0]]
+    path = write_features(tmp_path / "a.geojson", (line, "a"), (point, "a"), (flat, "a"), (ring(*SQUARE), "a"))
+    found = read(path)
+    assert found.region.area == 150 and found.notes == ("3 of 4 polygons were without area and were left out",)
+
+
+def test_an_annotation_of_another_slide_is_an_error_that_names_both_places(tmp_path: Path) -> None:
+    path = write_geojson(tmp_path / "a.geojson", (700, 20, 740, 25))
+    with pytest.raises(AnnotationError, match=r"x 700 to 740 and y 20 to 25 on a slide of 640 × 448 .*truth\.origin"):
+        read(path)
+    with pytest.raises(AnnotationError, match="outside of the slide"):
+        read(write_geojson(tmp_path / "b.geojson", (20, 448, 60, 470)))  # touches the lower edge
+
+
+def test_what_lies_partly_outside_is_cut_off_and_that_is_said(tmp_path: Path) -> None:
+    found = read(write_geojson(tmp_path / "a.geojson", (600, 440, 700, 460)))
+    assert found.region.bounds == (600, 440, 640, 448)
+    assert found.notes == ("84.0% of the annotated area lies outside of the slide and was cut off",)
+
+
+def test_geojson_counts_from_the_bounds_and_asap_from_the_slide(tmp_path: Path) -> None:
+    frame = Frame.of({"dimensions": [640, 448], "bounds": [100, 50, 300, 200]})
+    geojson, asap = write_geojson(tmp_path / "a.geojson", SQUARE), write_asap(tmp_path / "a.xml", (ring(*SQUARE), "_0"))
+    assert read(geojson, frame).region.bounds == (110, 70, 140, 75)
+    assert read(geojson, frame, origin="slide").region.bounds == read(asap, frame).region.bounds == SQUARE
+    assert Frame.of({"dimensions": [640, 448], "bounds": None}) == Frame.of({"dimensions": [640, 448]}) == FRAME
 
 
 def test_overlap_is_the_share_of_the_footprint() -> None:
     region = shapely.box(10, 20, 40, 25)
     coords = np.array([[10, 20], [35, 20], [40, 20], [0, 0]])
     assert overlap_fractions(region, coords, box=(10, 5)).tolist() == [1.0, 0.5, 0.0, 0.0]
+    assert overlap_fractions(shapely.box(0, 0, 90, 90), coords, box=(10, 5)).tolist() == [1.0] * 4
+    assert overlap_fractions(shapely.Polygon(), coords, box=(10, 5)).tolist() == [0.0] * 4
+
+
+def test_a_tile_hits_each_lesion_that_it_overlaps_and_none_that_it_touches() -> None:
+    lesions = [shapely.box(0, 0, 10, 5), shapely.box(12, 0, 20, 5)]
+    coords = np.array([[8, 0], [20, 0], [40, 40], [14, 4]])
+    assert sorted(lesion_hits(lesions, coords, box=(10, 5)).tolist()) == [[0, 0], [0, 1], [3, 1]]
+    assert lesion_hits([], coords, box=(10, 5)).shape == (0, 2)
 
 
 def test_a_region_written_is_read_with_its_hole(tmp_path: Path) -> None:
     region = shapely.box(0, 0, 50, 30).difference(shapely.box(10, 10, 20, 20))
     (tmp_path / "a.geojson").write_text(feature_collection([region], [{}]))
-    read = read_annotation(tmp_path / "a.geojson")
-    assert read.equals(region) and len(rings(read)) == 2
+    found = read(tmp_path / "a.geojson")
+    assert found.region.equals(region) and len(rings(found.region)) == 2

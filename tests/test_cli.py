@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import tissue_image, write_aperio, write_cohort
+from tests.test_evaluate import Cohort, evidence
 from tests.test_heatmaps import write_scored
+from wsi_mil.cohort import SlideStatus, write_status
+from wsi_mil.records import Status
 
 LIGHT = """
 import sys
@@ -46,6 +49,14 @@ def test_help_check_tile_and_heatmap_never_import_torch(folder: Path) -> None:
     about = ["--method=attention", "--settings={}", "--image=h.png"]
     assert is_light("heatmap", f"--scores={scores}", f"--tiles={tiles}", '--row={"slide_id": "s"}', *about, cwd=folder)
     assert (folder / "h.png").stat().st_size > 1000
+
+
+def test_evaluate_never_imports_torch(folder: Path) -> None:
+    Cohort(folder).add("s1", "p", evidence=evidence(t5=2))
+    write_status(folder / "status.csv", [SlideStatus("s1", Status.OK, "", "", {"e": 12})])
+    about = ["--sheet=cohort.csv", '--classes=["n", "p"]', "--status=status.csv", "--scores=scores", "--tiles=tiles"]
+    assert is_light("evaluate", *about, "--truth={}", '--settings={"bootstrap": 100}', "--figures=e.json", cwd=folder)
+    assert json.loads((folder / "e.json").read_text())["n_slides"] == 1 and (folder / "e.csv").is_file()
 
 
 def test_check_reads_a_file_or_standard_input(folder: Path) -> None:

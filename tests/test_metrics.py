@@ -15,6 +15,7 @@ from wsi_mil.metrics import (
     interval95,
     paired_difference,
     patient_draws,
+    patient_weights,
     predicted_class,
     reliability_curve,
     roc_points,
@@ -190,6 +191,14 @@ def test_a_draw_takes_whole_patients_as_many_as_there_are() -> None:
         times = {name: (rows == having[0]).sum() for name, having in rows_of.items()}
         assert sum(times.values()) == 4
         assert all((rows == row).sum() == times[name] for name, having in rows_of.items() for row in having)
+
+
+def test_weights_of_patients_are_the_draws_of_their_rows() -> None:
+    patients = list("cabbac")
+    weights = patient_weights(3, draws=30)
+    for drawn, rows in zip(weights, patient_draws(patients, draws=30), strict=True):
+        assert [np.count_nonzero(np.array(patients)[rows] == name) for name in "abc"] == (2 * drawn).tolist()
+    assert (weights.sum(axis=1) == 3).all()
 
 
 def test_the_same_seed_draws_the_same_rows() -> None:

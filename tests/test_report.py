@@ -5,8 +5,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import write_geojson
-from tests.test_heatmaps import COORDS, HOT, write_scored
 from wsi_mil.cohort import SlideStatus, write_status, write_table
 from wsi_mil.config import Config, parse_settings
 from wsi_mil.figures import FoldPart, cohort_figures
@@ -14,7 +12,6 @@ from wsi_mil.metrics import auroc
 from wsi_mil.records import SlideRow, Status
 from wsi_mil.report import write_report
 from wsi_mil.report.comparison import Row, class_arrays, compared, counted, least_p_holm
-from wsi_mil.report.truth import slide_truths
 from wsi_mil.store import write_receipt
 
 CLASSES = ("normal", "tumour")
@@ -49,11 +46,24 @@ def write_model(results: Path, name: str, table: list[dict[str, str]], *, method
     figures = figures_of(rows) if rows else {}
     about = {"protocol": table[0]["protocol"], "n_slides": len(rows)}
     write_receipt(results / "metrics" / f"{name}.json", {**about, **figures})
+    write_explanations(results, name)
     for row in table:
         for method in methods:
             picture = results / "heatmaps" / name / row["slide_id"] / f"{method}.png"
             picture.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (40, 20), "white").save(picture)
+
+
+def write_explanations(results: Path, name: str, **changes: object) -> None:
+    """What evaluate leaves of a model without an annotation and without curves."""
+    nothing = {
+        "methods": {"attention": {"n_curves": 0}},
+        "n_with_truth": 0,
+        "differences": [],
+        "notes": {},
+        "threshold_notes": [],
+    }
+    write_receipt(results / "explanations" / f"{name}.json", {**nothing, **changes})
 
 
 def page(folder: Path, models: list[str], *, methods: tuple[str, ...] = ("attention",), pool: str = "") -> str:
@@ -66,42 +76,6 @@ def page(folder: Path, models: list[str], *, methods: tuple[str, ...] = ("attent
     write_status(folder / "cohort_status.csv", [SlideStatus(r.slide_id, Status.OK, "", "", {"enc": 9}) for r in rows])
     write_report(rows, config, folder / "report" / "index.html")
     return (folder / "report" / "index.html").read_text()
-
-
-def truths(tmp_path: Path, box: tuple[int, int, int, int]) -> dict[str, tuple[float, bool, int]]:
-    receipt, _ = write_scored(tmp_path)
-    row = SlideRow("s", Path("gone.svs"), label="tumour", annotation=write_geojson(tmp_path / "a.geojson", box))
-    return {
-        t.method: (t.auroc, t.shown, t.n_true) for t in slide_truths(row, receipt, ("attention", "sparse_inversion"), overlap=0.5)
-    }
-
-
-def test_a_method_that_finds_the_one_true_tile_is_perfect_and_one_that_shows_nothing_is_chance(tmp_path: Path) -> None:
-    x, y = COORDS[HOT].tolist()
-    assert truths(tmp_path, (x, y, x + 64, y + 64)) == {"attention": (1.0, True, 1), "sparse_inversion": (0.5, False, 1)}
-
-
-def test_a_truth_elsewhere_is_missed(tmp_path: Path) -> None:
-    assert truths(tmp_path, (64, 192, 128, 256))["attention"][0] < 0.5
-
-
-def test_a_tile_counts_from_half_of_it(tmp_path: Path) -> None:
-    x, y = COORDS[HOT].tolist()
-    assert truths(tmp_path, (x, y, x + 32, y + 64))["attention"] == (1.0, True, 1)
-    assert truths(tmp_path, (x, y, x + 31, y + 64)) == {}
-
-
-def test_without_truth_there_is_no_figure(tmp_path: Path) -> None:
-    receipt, _ = write_scored(tmp_path)
-    assert slide_truths(SlideRow("s", Path("x"), label="tumour"), receipt, ("attention",), overlap=0.5) == []
-
-
-@pytest.mark.parametrize("text", ["no json", "[]"])
-def test_a_broken_annotation_is_no_figure(tmp_path: Path, text: str) -> None:
-    receipt, _ = write_scored(tmp_path)
-    (tmp_path / "a.geojson").write_text(text)
-    row = SlideRow("s", Path("x"), label="tumour", annotation=tmp_path / "a.geojson")
-    assert slide_truths(row, receipt, ("attention", "sparse_inversion"), overlap=0.5) == []
 
 
 def test_a_model_does_not_differ_from_its_copy() -> None:
@@ -193,3 +167,40 @@ def test_without_labels_the_page_shows_predictions_alone(tmp_path: Path) -> None
     write_model(tmp_path, "enc/a", table)
     html = page(tmp_path, ["a"])
     assert "No labelled slide to count." in html and "predicted tumour" in html
+
+
+def test_without_annotations_and_curves_nothing_is_said_of_the_heatmaps(tmp_path: Path) -> None:
+    write_model(tmp_path, "enc/a", lines(PROBS))
+    html = page(tmp_path, ["a"])
+    assert "No slide has an annotation to compare with" in html and "Deletion gain" not in html
+
+
+def test_without_annotations_curves_alone_compare_the_methods(tmp_path: Path) -> None:
+    write_model(tmp_path, "enc/a", lines(PROBS))
+    gains = {
+        "deletion_gain": 0.25,
+        "deletion_gain_ci95": [0.125, 0.375],
+        "insertion_gain": 0.5,
+        "insertion_gain_ci95": [0.4, 0.6],
+    }
+    write_explanations(tmp_path, "enc/a", methods={"sparse_inversion": {"n_curves": 3, **gains}})
+    html = page(tmp_path, ["a"])
+    assert "<td>sparse inversion</td>" in html and '0.250<span class="small">0.125–0.375</span>' in html
+    assert "Tile AUROC</th>" not in html and "oracle" not in html
+
+
+def test_figures_against_the_truth_stand_with_their_intervals_and_the_oracle_is_called_so(tmp_path: Path) -> None:
+    write_model(tmp_path, "enc/a", lines(PROBS))
+    names = ("tile_auroc", "tile_auprc", "pooled_auroc", "f1", "f1_oracle", "froc_mean")
+    figures = {name: 0.5 + k / 16 for k, name in enumerate(names)} | {f"{name}_ci95": [0.25, 0.875] for name in names}
+    figures |= {"froc": {"1": 0.25, "2": 0.5, "4": 0.75, "8": 1.0}, "n_positive_slides": 3, "n_lesions": 7, "n_not_shown": 1}
+    less = {"first": "attention", "second": "evidence", "value": -0.125, "ci95": [-0.25, 0.0], "p": 0.01, "p_holm": 0.03}
+    notes = {"s5": ["annotation: 2 of 14 polygons were invalid and were repaired"]}
+    about = {"methods": {"attention": {"n_curves": 0, **figures}}, "n_with_truth": 8, "differences": [less], "notes": notes}
+    write_explanations(tmp_path, "enc/a", **about, threshold_notes=["attention: no threshold"])
+    html = page(tmp_path, ["a"])
+    assert all(f'{figures[name]:.3f}<span class="small">0.250–0.875</span>' in html for name in names)
+    assert '<th class="n">F1, oracle</th>' in html and "best on the test tiles themselves" in html
+    assert "0.25 0.50 0.75 1.00" in html and "nothing shown on 1" in html and '<td class="n">−0.125</td>' in html
+    assert html.count("2 of 14 polygons were invalid and were repaired") == 1 and "attention: no threshold" in html
+    assert "tile AUROC of attention 0.500 over 3 slides" in html

@@ -133,7 +133,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
             run.config()
             counts = run.snakemake()
             expected = {"tile": 10, "extract": 10, "cohort": 1, "split": 1, "train": 2, "predict": 1}
-            assert counts == {**expected, "explain": 8, "heatmap": 8, "report": 1}
+            expected |= {"explain": 8, "explain-validation": 2, "evaluate": 1, "heatmap": 8, "report": 1}
+            assert counts == expected
     return folder
 
 
@@ -183,7 +184,8 @@ def test_a_vanished_slide_does_not_stop_later_stages(run: Run) -> None:
 def test_another_model_setting_never_extracts(run: Run) -> None:
     changed = {**CONFIG["models"]["abmil"], "dropout": 0.1}
     run.config(models={"abmil": changed})
-    assert run.snakemake() == {"train": 2, "predict": 1, "explain": 8, "heatmap": 8, "report": 1}
+    explained = {"explain": 8, "explain-validation": 2, "evaluate": 1, "heatmap": 8}
+    assert run.snakemake() == {"train": 2, "predict": 1, **explained, "report": 1}
 
 
 def test_an_unlabelled_new_slide_trains_nothing(run: Run) -> None:
@@ -244,7 +246,7 @@ def test_every_encoder_runs_with_every_model_and_targets_go_by_name(run: Run) ->
     assert trained.index("results/models/big/abmil/fold-0") < trained.index("results/models/big/mhim/fold-0")
     assert run.snakemake("predictions") == {"predict": 3}
     assert run.snakemake("heatmaps") == {"explain": 24, "heatmap": 24}
-    assert run.snakemake() == {"report": 1}
+    assert run.snakemake() == {"explain-validation": 6, "evaluate": 3, "report": 1}
     page = run.results("report/index.html").read_text()
     assert "Models compared" in page and "tiny · mhim" in page
     run.config(models={**models, "mhim": {**models["mhim"], "momentum": 0.9}}, encoders=encoders)
@@ -285,7 +287,7 @@ def test_trained_models_speak_for_other_slides(run: Run) -> None:
     rows = [{"slide_id": n, "path": f"{n}.svs", "label": lab} for n, lab in (("a", "tumour"), ("b", "normal"), ("c", ""))]
     other.write_rows(rows)
     other.config(trained="../results")
-    expected = {"tile": 3, "extract": 3, "cohort": 1, "predict": 1, "explain": 3, "heatmap": 3, "report": 1}
+    expected = {"tile": 3, "extract": 3, "cohort": 1, "predict": 1, "explain": 3, "evaluate": 1, "heatmap": 3, "report": 1}
     assert other.snakemake() == expected
     figures = json.loads(other.results("metrics/tiny/abmil.json").read_text())
     assert figures["n_slides"] == 2 and not other.results("models").exists()
@@ -303,10 +305,25 @@ def test_a_fixed_split_shows_its_test_slides(run: Run) -> None:
     assert "training slide" in about["methods"]["attention"]["reason"]
 
 
-def test_an_edited_annotation_redraws_its_heatmap_and_the_report(run: Run) -> None:
-    write_geojson(run.sheet.parent / "truth" / "s3.geojson", (310, 110, 440, 240))
-    assert run.snakemake() == {"heatmap": 1, "report": 1}
-    assert "/s3/" in run.calls[0]
+def test_an_edited_annotation_redraws_its_heatmap_and_evaluates_anew(run: Run) -> None:
+    before = json.loads(run.results("explanations/tiny/abmil.json").read_text())
+    write_geojson(run.sheet.parent / "truth" / "s3.geojson", (900, 110, 990, 240))
+    assert run.snakemake() == {"heatmap": 1, "evaluate": 1, "report": 1}
+    assert ["/s3/" in call for call in run.calls if call.startswith("heatmap")] == [True]
+    after = json.loads(run.results("explanations/tiny/abmil.json").read_text())
+    assert (before["n_with_truth"], after["n_with_truth"]) == (8, 7) and list(after["notes"]) == ["s3"]
+    assert "outside of the slide" in run.results("report/index.html").read_text()
+
+
+def test_the_first_annotation_of_a_cohort_explains_validation_slides_and_nothing_else_anew(run: Run) -> None:
+    rows = run.rows()
+    run.write_rows([{**row, "annotation": ""} for row in rows])
+    assert run.snakemake() == {"heatmap": 4, "evaluate": 1, "report": 1}
+    assert "--validation" not in next(call for call in run.calls if call.startswith("evaluate"))
+    shutil.rmtree(run.results("scores/tiny/abmil/validation"))
+    assert run.snakemake() == {}
+    run.write_rows([{**row, "annotation": row["annotation"] if row["slide_id"] == "s3" else ""} for row in rows])
+    assert run.snakemake() == {"explain-validation": 2, "heatmap": 1, "evaluate": 1, "report": 1}
 
 
 def test_faults_of_the_user_stop_before_any_job(run: Run) -> None:

@@ -1,39 +1,101 @@
 """GeoJSON and ASAP XML ↔ polygons in level-0 pixels, (x, y)."""
 
 import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 from xml.etree import ElementTree
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
+from wsi_mil.config import Truth
 from wsi_mil.errors import AnnotationError
 
 ASAP_SHAPES = ("Polygon", "Spline", "Rectangle")
+UNCLASSIFIED = ""
+"""Class of what has none: it belongs to the truth unless `truth.include` names classes."""
+
+ROUNDING = 1e-3
+"""Less than this share of an annotation outside of the slide is a pen that slipped over the edge: cut off, not said."""
+
+NOTHING = shapely.Polygon()
+"""The region of a slide without a lesion."""
 
 
-def read_annotation(path: Path) -> BaseGeometry:
-    """Union of every polygon in a file, level-0 pixels; empty where it holds none.
+@dataclass(frozen=True)
+class Frame:
+    """What places an annotation on its slide.
+
+    Attributes:
+        dimensions: (width, height) of the slide, level-0 pixels.
+        bounds: (x, y, width, height) of what was scanned, level-0 pixels, or None where the slide has no such thing.
+    """
+
+    dimensions: tuple[int, int]
+    bounds: tuple[int, int, int, int] | None = None
+
+    @classmethod
+    def of(cls, tiles_receipt: Mapping[str, Any]) -> Self:
+        """By what the receipt of `tile` says."""
+        width, height = tiles_receipt["dimensions"]
+        if not tiles_receipt.get("bounds"):
+            return cls((int(width), int(height)))
+        x, y, w, h = tiles_receipt["bounds"]
+        return cls((int(width), int(height)), (int(x), int(y), int(w), int(h)))
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """The truth that a file holds.
+
+    Attributes:
+        region: level-0 pixels from the slide's own corner, inside the slide; empty where nothing is annotated.
+        notes: what was mended or left out on reading, in words.
+    """
+
+    region: BaseGeometry
+    notes: tuple[str, ...] = ()
+
+    @property
+    def lesions(self) -> list[BaseGeometry]:
+        """The polygons that hang together."""
+        return [part for part in shapely.get_parts(self.region) if not part.is_empty]
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A polygon as it stands in a file, with the name of its class."""
+
+    name: str
+    polygon: BaseGeometry
+
+
+def read_annotation(path: Path, truth: Truth, frame: Frame) -> Annotation:
+    """What a file says is of the positive class.
+
+    `truth.include` names the classes that count (null: all, and what has no class); those of `truth.exclude` are cut
+    out. QuPath counts from the corner of a slide's bounds, ASAP from the slide's own.
 
     Raises:
-        AnnotationError: not GeoJSON (`.geojson`, `.json`) or ASAP XML (`.xml`) with polygons.
+        AnnotationError: not GeoJSON (`.geojson`, `.json`) or ASAP XML (`.xml`) with polygons; none of its classes is
+            known; or all of it lies outside of the slide. What is true of the slide is then not known.
     """
-    try:
-        polygons = _asap_polygons(path) if path.suffix.lower() == ".xml" else _geojson_polygons(path)
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        ElementTree.ParseError,
-        shapely.errors.ShapelyError,
-    ) as error:
-        raise AnnotationError(path, f"neither GeoJSON nor ASAP XML with polygons ({error})") from error
-    return shapely.union_all([shapely.make_valid(polygon) for polygon in polygons])
+    is_asap = path.suffix.lower() == ".xml"
+    drawn, notes = _repaired(_read_drawn(path, is_asap=is_asap))
+    _refuse_unknown_classes(path, drawn, truth)
+    cut_out = [d.polygon for d in drawn if d.name in truth.exclude]
+    others = [d for d in drawn if d.name not in truth.exclude]
+    region = shapely.union_all([d.polygon for d in others if truth.include is None or d.name in truth.include])
+    region = _polygonal(region.difference(shapely.union_all(cut_out)))
+    if frame.bounds is not None and truth.origin == "bounds" and not is_asap:
+        region = shapely.transform(region, lambda xy: xy + np.asarray(frame.bounds)[:2])
+    inside, cut = _clipped(path, region, frame)
+    return Annotation(inside, (*notes, *cut))
 
 
 def overlap_fractions(region: BaseGeometry, coords: NDArray[np.int64], *, box: tuple[int, int]) -> NDArray[np.float64]:
@@ -47,10 +109,26 @@ def overlap_fractions(region: BaseGeometry, coords: NDArray[np.int64], *, box: t
     Returns:
         float64 `(n,)` in 0..1.
     """
-    low, high = coords, coords + np.asarray(box)
-    boxes = shapely.box(low[:, 0], low[:, 1], high[:, 0], high[:, 1])
+    boxes = _boxes(coords, box)
     shapely.prepare(region)
-    return np.asarray(shapely.area(shapely.intersection(boxes, region)) / (box[0] * box[1]))
+    fractions = shapely.contains_properly(region, boxes).astype(np.float64)
+    at_edge = shapely.intersects(region, boxes) & (fractions == 0)
+    fractions[at_edge] = shapely.area(shapely.intersection(boxes[at_edge], region)) / (box[0] * box[1])
+    return fractions
+
+
+def lesion_hits(lesions: list[BaseGeometry], coords: NDArray[np.int64], *, box: tuple[int, int]) -> NDArray[np.int64]:
+    """Which tiles overlap which lesions: int64 `(n_hits, 2)`, rows (tile, lesion); a shared edge is no overlap.
+
+    Args:
+        lesions: polygons, level-0 pixels.
+        coords: `(n, 2)` top-left corners (x, y), level-0 pixels.
+        box: (width, height) of a footprint, level-0 pixels.
+    """
+    boxes, areas = _boxes(coords, box), np.array(lesions, object)
+    lesion, tile = shapely.STRtree(boxes).query(areas, predicate="intersects")
+    overlap = shapely.area(shapely.intersection(boxes[tile], areas[lesion])) > 0
+    return np.asarray(np.stack([tile, lesion], axis=1)[overlap], np.int64)
 
 
 def feature_collection(geometries: list[BaseGeometry], properties: list[dict[str, object]]) -> str:
@@ -68,24 +146,129 @@ def rings(region: BaseGeometry) -> list[NDArray[np.float64]]:
     return [np.asarray(ring.coords) for p in polygons for ring in (p.exterior, *p.interiors) if not p.is_empty]
 
 
-def _geojson_polygons(path: Path) -> list[BaseGeometry]:
+def _boxes(coords: NDArray[np.int64], box: tuple[int, int]) -> NDArray[np.object_]:
+    low, high = coords, coords + np.asarray(box)
+    return np.asarray(shapely.box(low[:, 0], low[:, 1], high[:, 0], high[:, 1]), object)
+
+
+def _read_drawn(path: Path, *, is_asap: bool) -> list[_Drawn | None]:
+    """Every polygon of a file; None for one with too few corners."""
+    try:
+        return _asap_polygons(path) if is_asap else _geojson_polygons(path)
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        ElementTree.ParseError,
+        shapely.errors.ShapelyError,
+    ) as error:
+        raise AnnotationError(path, f"neither GeoJSON nor ASAP XML with polygons ({error})") from error
+
+
+def _geojson_polygons(path: Path) -> list[_Drawn | None]:
+    """Of a collection, a list of features, a feature, or a bare geometry."""
     content = json.loads(path.read_text(encoding="utf-8"))
     if isinstance(content, dict):
         content = content["features"] if content.get("type") == "FeatureCollection" else [content]
-    geometries = [shape(item.get("geometry", item)) for item in content]
-    return [g for g in geometries if g.geom_type in ("Polygon", "MultiPolygon")]
+    found: list[_Drawn | None] = []
+    for item in content:
+        name, geometry = _class_name(item.get("properties") or {}), item.get("geometry", item)
+        found += [_drawn(name, polygon) for polygon in _polygon_mappings(geometry)]
+    return found
 
 
-def _asap_polygons(path: Path) -> list[BaseGeometry]:
+def _class_name(properties: Mapping[str, Any]) -> str:
+    """QuPath's class: `{"name": …}`, in newer versions `{"names": […]}` of a derived one, in older ones plain text."""
+    about = properties.get("classification") or UNCLASSIFIED
+    if isinstance(about, str):
+        return about
+    return str(about.get("name") or ": ".join(about.get("names") or []))
+
+
+def _polygon_mappings(geometry: Mapping[str, Any] | None) -> list[list[Any]]:
+    """Rings of each polygon in a GeoJSON geometry of any kind; points, lines and missing ones hold none."""
+    if geometry is None:
+        return []
+    if geometry["type"] == "GeometryCollection":
+        return [rings for part in geometry["geometries"] for rings in _polygon_mappings(part)]
+    if geometry["type"] == "MultiPolygon":
+        return list(geometry["coordinates"])
+    return [geometry["coordinates"]] if geometry["type"] == "Polygon" else []
+
+
+def _asap_polygons(path: Path) -> list[_Drawn | None]:
     root = ElementTree.parse(path).getroot()
     if root.tag != "ASAP_Annotations":
         raise ValueError(f"root element is {root.tag}, expected ASAP_Annotations")
-    found = [a for a in root.iter("Annotation") if a.get("Type") in ASAP_SHAPES]
-    corners = [
-        [
-            (float(c.attrib["X"]), float(c.attrib["Y"]))
-            for c in sorted(a.iter("Coordinate"), key=lambda c: float(c.attrib["Order"]))
-        ]
-        for a in found
-    ]
-    return [shapely.Polygon(ring) for ring in corners if len(ring) > 2]
+    found = []
+    for annotation in root.iter("Annotation"):
+        if annotation.get("Type") in ASAP_SHAPES:
+            corners = sorted(annotation.iter("Coordinate"), key=lambda c: float(c.attrib["Order"]))
+            group = annotation.get("PartOfGroup", "None")
+            ring = [(float(c.attrib["X"]), float(c.attrib["Y"])) for c in corners]
+            found.append(_drawn(UNCLASSIFIED if group == "None" else group, [ring]))
+    return found
+
+
+def _drawn(name: str, rings: list[Any]) -> _Drawn | None:
+    """A polygon of its outer ring and holes; None where the outer one has fewer than three corners."""
+    corners = [np.asarray(ring, np.float64).reshape(len(ring), -1)[:, :2] for ring in rings if len(ring)]
+    if not all(np.isfinite(ring).all() for ring in corners):
+        raise ValueError("a corner that is no number")
+    outer, *holes = [len(np.unique(ring, axis=0)) > 2 for ring in corners] or [False]
+    if not outer:
+        return None
+    return _Drawn(name, shapely.Polygon(corners[0], [ring for ring, is_ring in zip(corners[1:], holes, strict=True) if is_ring]))
+
+
+def _repaired(found: list[_Drawn | None]) -> tuple[list[_Drawn], list[str]]:
+    """The polygons made valid, and in words how many were not, and how many had no area."""
+    drawn = [d for d in found if d is not None]
+    valid = [_Drawn(d.name, _polygonal(shapely.make_valid(d.polygon))) for d in drawn]
+    kept = [d for d in valid if not d.polygon.is_empty]
+    n_repaired = sum(not d.polygon.is_valid and not v.polygon.is_empty for d, v in zip(drawn, valid, strict=True))
+    notes = [_counted(n_repaired, len(found), "invalid", "repaired")] if n_repaired else []
+    lost = len(found) - len(kept)
+    return kept, notes + ([_counted(lost, len(found), "without area", "left out")] if lost else [])
+
+
+def _counted(n: int, total: int, fault: str, mend: str) -> str:
+    return f"{n} of {total} polygons {'was' if n == 1 else 'were'} {fault} and {'was' if n == 1 else 'were'} {mend}"
+
+
+def _polygonal(region: BaseGeometry) -> BaseGeometry:
+    """The parts that have an area."""
+    parts: Iterable[BaseGeometry] = shapely.get_parts(shapely.get_parts(region))
+    return shapely.union_all([p for p in parts if isinstance(p, shapely.Polygon)])
+
+
+def _refuse_unknown_classes(path: Path, drawn: list[_Drawn], truth: Truth) -> None:
+    classes = Counter(d.name for d in drawn)
+    if truth.include is None or not drawn or any(name in classes for name in truth.include):
+        return
+    found = ", ".join(f"{name!r} ({n})" if name else f"no class ({n})" for name, n in sorted(classes.items()))
+    raise AnnotationError(
+        path,
+        f"none of the classes in truth.include ({', '.join(map(repr, truth.include))}) is in it, only {found};"
+        " name there what counts as the positive class",
+    )
+
+
+def _clipped(path: Path, region: BaseGeometry, frame: Frame) -> tuple[BaseGeometry, list[str]]:
+    """What lies inside of the slide, and in words how much does not."""
+    width, height = frame.dimensions
+    inside = _polygonal(region.intersection(shapely.box(0, 0, width, height)))
+    if inside.area == 0 < region.area:
+        left, top, right, bottom = region.bounds
+        raise AnnotationError(
+            path,
+            f"lies outside of the slide: x {left:.0f} to {right:.0f} and y {top:.0f} to {bottom:.0f} on a slide of"
+            f" {width} × {height} level-0 pixels; was it drawn on another slide or level, or counted from another corner"
+            " (truth.origin)?",
+        )
+    outside = 1 - inside.area / region.area if region.area else 0.0
+    return inside, [
+        f"{outside:.1%} of the annotated area lies outside of the slide and was cut off"
+    ] if outside > ROUNDING else []

@@ -31,6 +31,7 @@ app = typer.Typer(
 
 Row = Annotated[str, typer.Option(help="the slide's row of the sheet, as JSON")]
 SettingsJson = Annotated[str, typer.Option("--settings", help="this stage's settings, as JSON")]
+TruthJson = Annotated[str, typer.Option("--truth", help="how annotations are read, as JSON")]
 Receipt = Annotated[Path, typer.Option(help="receipt to write (JSON); its store goes beside it")]
 Threads = Annotated[int, typer.Option(min=1, help="threads that this command may use")]
 Device = Annotated[str, typer.Option(envvar="WSI_MIL_DEVICE", help="auto, cpu, cuda, cuda:N or mps")]
@@ -281,6 +282,31 @@ def explain_validation(
 
 
 @app.command()
+def evaluate(
+    sheet: Sheet,
+    classes: Classes,
+    status: Annotated[Path, typer.Option(help="cohort_status.csv")],
+    scores: Annotated[Path, typer.Option(help="folder with the receipts of explain")],
+    tiles: Annotated[Path, typer.Option(help="folder with the receipts of tile")],
+    truth: TruthJson,
+    settings: Annotated[str, typer.Option(help="settings of predict, as JSON: draws of the bootstrap")],
+    figures: Annotated[Path, typer.Option(help="figures to write (JSON); slide by slide beside it (CSV)")],
+    validation: Annotated[Optional[Path], typer.Option(help="folder with the receipts of explain-validation")] = None,
+    threads: Threads = 1,
+) -> None:
+    """Hold every method against the annotated truth."""
+    limit_threads(threads)
+    from wsi_mil.cohort import ok_ids, read_status
+    from wsi_mil.config import Predict, Truth, parse_settings
+    from wsi_mil.evaluate import Sources, evaluate_cohort
+
+    usable = ok_ids(read_status(status))
+    rows = [row for row in _rows(sheet, classes) if row.label and row.slide_id in usable]
+    sources = Sources(scores, tiles, validation, _classes(classes), parse_settings(Truth, json.loads(truth)))
+    evaluate_cohort(rows, sources, parse_settings(Predict, json.loads(settings)), figures)
+
+
+@app.command()
 def heatmap(
     scores: Annotated[Path, typer.Option(help="receipt of explain")],
     tiles: Annotated[Path, typer.Option(help="receipt of tile")],
@@ -290,15 +316,17 @@ def heatmap(
     image: Annotated[Path, typer.Option(help="PNG to write; .geojson, .ome.tif, .csv and .tiles.png go beside it")],
     slide: Annotated[Optional[Path], typer.Option(help="the slide file, for the gallery of tiles; it may be gone")] = None,
     cohort_scale: Annotated[Optional[Path], typer.Option(help="what heatmap-scale wrote, for scale: cohort")] = None,
+    truth: TruthJson = "{}",
     threads: Threads = 1,
 ) -> None:
     """Draw a slide's scores over it, and write them for other viewers."""
     limit_threads(threads)
-    from wsi_mil.config import Heatmap, parse_settings
+    from wsi_mil.config import Heatmap, Truth, parse_settings
     from wsi_mil.heatmaps import draw_heatmap
 
     parsed, about = parse_settings(Heatmap, json.loads(settings)), _row(row, path=slide or Path())
-    draw_heatmap(about, scores, tiles, method, parsed, image, cohort_scale=cohort_scale)
+    outlined = parse_settings(Truth, json.loads(truth))
+    draw_heatmap(about, scores, tiles, method, parsed, image, cohort_scale=cohort_scale, truth=outlined)
 
 
 @app.command(name="heatmap-scale")

@@ -187,11 +187,19 @@ def patient_draws(patients: Sequence[str], *, draws: int, seed: int = 0) -> Iter
         draws: how many.
         seed: of the draws.
     """
-    rng = np.random.default_rng(seed)
     names, patient_of = np.unique(np.asarray(patients), return_inverse=True)
     rows_of = [np.flatnonzero(patient_of == index) for index in range(len(names))]
-    for _ in range(draws):
-        yield np.concatenate([rows_of[index] for index in rng.integers(len(names), size=len(names))])
+    for drawn in _drawn(len(names), draws, seed):
+        yield np.concatenate([rows_of[index] for index in drawn])
+
+
+def patient_weights(n_patients: int, *, draws: int, seed: int = 0) -> NDArray[np.int64]:
+    """How often each patient, in the order of their names, stands in the very draws that `patient_draws` gives.
+
+    Returns:
+        `(draws, n_patients)`, each row with the sum `n_patients`.
+    """
+    return np.array([np.bincount(drawn, minlength=n_patients) for drawn in _drawn(n_patients, draws, seed)])
 
 
 def interval95(drawn: NDArray[np.float64]) -> Interval:
@@ -227,6 +235,13 @@ def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
     adjusted = np.full(len(p), np.nan)
     adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)))
     return adjusted
+
+
+def _drawn(n_patients: int, draws: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """Patients of each draw, as many as there are, with replacement."""
+    rng = np.random.default_rng(seed)
+    for _ in range(draws):
+        yield rng.integers(n_patients, size=n_patients)
 
 
 def _against_the_rest(

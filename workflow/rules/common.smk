@@ -139,24 +139,25 @@ def ok_slides():
     return [row for row in PLAN["slides"] if row["slide_id"] in ok]
 
 
+def labelled_slides():
+    return [row for row in ok_slides() if "label" in row]
+
+
 def labelled_rows(wildcards):
     """Params function: what decides the splits."""
     columns = ("slide_id", "patient_id", "label", "split", "fold")
     rows = [
         {name: row[name] for name in columns if name in row}
-        for row in ok_slides()
-        if "label" in row
+        for row in labelled_slides()
     ]
     return dumps(sorted(rows, key=lambda row: row["slide_id"]))
 
 
-def shown_rows(*columns):
-    """Params function: those cells of all usable rows that a cohort-wide stage reads; a trigger only."""
+def shown_rows(*columns, of=ok_slides):
+    """Params function: those cells of all rows `of` a kind that a cohort-wide stage reads; a trigger only."""
 
     def digest(wildcards):
-        rows = [
-            {name: row[name] for name in columns if name in row} for row in ok_slides()
-        ]
+        rows = [{name: row[name] for name in columns if name in row} for row in of()]
         return hashlib.sha256(dumps(rows).encode()).hexdigest()
 
     return digest
@@ -165,8 +166,7 @@ def shown_rows(*columns):
 def labelled_features(wildcards):
     return [
         f"{RESULTS}/features/{wildcards.encoder}/{row['slide_id']}.json"
-        for row in ok_slides()
-        if "label" in row
+        for row in labelled_slides()
     ]
 
 
@@ -237,8 +237,37 @@ def for_entries(pattern):
     ]
 
 
+def labelled_scores(wildcards):
+    return [
+        f"{RESULTS}/scores/{wildcards.encoder}/{wildcards.model}/{row['slide_id']}.json"
+        for row in labelled_slides()
+    ]
+
+
+def validation_folder(wildcards):
+    """Scores of each fold's validation slides, to choose thresholds by, or "": without an annotation there are none to
+    choose, and trained models bring their validation slides not along."""
+    needed = not TRAINED and any("annotation" in row for row in labelled_slides())
+    return (
+        f"{RESULTS}/scores/{wildcards.encoder}/{wildcards.model}/validation"
+        if needed
+        else ""
+    )
+
+
+def validation_scores(wildcards):
+    folder = validation_folder(wildcards)
+    return [f"{folder}/fold-{fold}.json" for fold in FOLDS] if folder else []
+
+
+def validation_option(wildcards):
+    folder = validation_folder(wildcards)
+    return f"--validation={folder}" if folder else ""
+
+
 all_predictions = for_entries("{results}/predictions/{encoder}/{model}.csv")
 all_metrics = for_entries("{results}/metrics/{encoder}/{model}.json")
+all_explanations = for_entries("{results}/explanations/{encoder}/{model}.json")
 
 
 def all_models(wildcards):
@@ -247,14 +276,6 @@ def all_models(wildcards):
         for encoder in CONFIG["encoders"]
         for model in CONFIG["models"]
         for fold in FOLDS
-    ]
-
-
-def labelled_scores(wildcards):
-    return [
-        f"{RESULTS}/scores/{wildcards.encoder}/{wildcards.model}/{row['slide_id']}.json"
-        for row in ok_slides()
-        if "label" in row
     ]
 
 

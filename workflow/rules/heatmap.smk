@@ -34,12 +34,13 @@ rule heatmap:
         slide=slide_path,
         tiles=tile_receipt,
         settings=stage_settings("heatmap"),
+        truth=stage_settings("truth"),
         cohort_scale=cohort_scale_option,
         rerun_if=slide_row("annotation_hash"),
     shell:
         "wsi-mil heatmap --scores={input.scores:q} --tiles={params.tiles:q} --row={params.row:q}"
         " --slide={params.slide:q} --method={wildcards.method} --settings={params.settings:q}"
-        " --image={output.image:q} {params.cohort_scale:q}"
+        " --truth={params.truth:q} --image={output.image:q} {params.cohort_scale:q}"
         " --threads={threads} 2> {log:q}"
 
 

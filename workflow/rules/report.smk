@@ -4,6 +4,7 @@ rule report:
         predictions=all_predictions,
         metrics=all_metrics,
         heatmaps=all_heatmaps,
+        explanations=all_explanations,
     output:
         page="<results>/report/index.html",
     log:
@@ -13,7 +14,7 @@ rule report:
     threads: 1
     params:
         config=lambda wildcards: dumps(CONFIG),
-        rerun_if=shown_rows("slide_id", "label", "annotation", "annotation_hash"),
+        rerun_if=shown_rows("slide_id", "label"),
     shell:
         "wsi-mil report --config={params.config:q} --page={output.page:q}"
         " --threads={threads} 2> {log:q}"

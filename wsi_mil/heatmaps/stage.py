@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_mil.annotations import read_annotation, rings
+from wsi_mil.annotations import Frame, read_annotation, rings
 from wsi_mil.cohort import write_table
-from wsi_mil.config import Heatmap
+from wsi_mil.config import Heatmap, Truth
 from wsi_mil.errors import AnnotationError, ConfigError, StoreError
 from wsi_mil.geometry import painted
 from wsi_mil.heatmaps.cohort_scale import read_cohort_scale
@@ -43,6 +43,7 @@ def draw_heatmap(
     image: Path,
     *,
     cohort_scale: Path | None = None,
+    truth: Truth = Truth(),
 ) -> None:
     """Draw one method's scores of one slide: `image` (PNG) and beside it `.geojson`, `.ome.tif`, `.csv` and `.tiles.png`.
 
@@ -58,6 +59,7 @@ def draw_heatmap(
         settings: how they are drawn.
         image: where to write.
         cohort_scale: what `heatmap-scale` wrote; needed for scale "cohort" only.
+        truth: how the annotation is read, which is outlined.
 
     Raises:
         StoreMismatchError: scores of another slide or of other tiles.
@@ -75,10 +77,10 @@ def draw_heatmap(
     write_table(image.with_suffix(".csv"), list(COLUMNS), table_rows(scored))
     if settings.gallery:
         write_bytes(image.with_suffix(".tiles.png"), gallery(scored, row, settings, title=title(row, scored.receipt, method)))
-    write_bytes(image, draw(picture(scored, row, store_path(tiles_receipt)), settings))
+    write_bytes(image, draw(picture(scored, row, store_path(tiles_receipt), truth), settings))
 
 
-def picture(scored: Scored, row: SlideRow, tiles: Path) -> Picture:
+def picture(scored: Scored, row: SlideRow, tiles: Path, truth: Truth) -> Picture:
     """What is drawn over the slide; on a plain ground where the store of the tiles, with its thumbnail, is gone."""
     grid, heading = scored.grid, title(row, scored.receipt, scored.method)
     try:
@@ -90,7 +92,7 @@ def picture(scored: Scored, row: SlideRow, tiles: Path) -> Picture:
         thumbnail=thumbnail,
         raster=painted(scored.shown.values, grid.coords, box=grid.box, dimensions=grid.dimensions, shape=thumbnail.shape[:2]),
         shown=scored.shown,
-        rings=_truth_rings(row, np.array(thumbnail.shape[1::-1]) / grid.dimensions),
+        rings=_truth_rings(row, Frame.of(scored.tiled), truth, np.array(thumbnail.shape[1::-1]) / grid.dimensions),
         um_per_px=grid.mpp.x * grid.dimensions[0] / thumbnail.shape[1],
         title=heading,
         reason=scored.about["reason"],
@@ -128,11 +130,11 @@ def _plain_ground(dimensions: tuple[int, int]) -> NDArray[np.uint8]:
     return np.full((height, width, 3), GROUND_GREY, np.uint8)
 
 
-def _truth_rings(row: SlideRow, to_thumbnail: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+def _truth_rings(row: SlideRow, frame: Frame, truth: Truth, to_thumbnail: NDArray[np.float64]) -> list[NDArray[np.float64]]:
     if row.annotation is None:
         return []
     try:
-        return [ring * to_thumbnail for ring in rings(read_annotation(row.annotation))]
+        return [ring * to_thumbnail for ring in rings(read_annotation(row.annotation, truth, frame).region)]
     except AnnotationError as error:
         log.warning("no truth outline: %s", error)
         return []

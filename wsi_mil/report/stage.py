@@ -10,16 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 import yaml
 from PIL import Image
 
-from wsi_mil.cohort import SlideStatus, read_status, read_table, write_table
+from wsi_mil.cohort import SlideStatus, read_status, read_table
 from wsi_mil.config import Config, methods_of
 from wsi_mil.records import SlideRow, Status
 from wsi_mil.report.comparison import Comparison, compared, least_p_holm
 from wsi_mil.report.curves import Dot, reliability_dots, roc_polyline
-from wsi_mil.report.truth import SlideTruth, damaged_annotations, slide_truths
 from wsi_mil.store import read_receipt, write_text
 
 log = logging.getLogger(__name__)
@@ -40,18 +38,19 @@ FIGURES = {
 }
 """Figures of the table, in order, and what they are called."""
 
+AGAINST_TRUTH = {
+    "tile_auroc": "Tile AUROC",
+    "tile_auprc": "Tile AUPRC",
+    "pooled_auroc": "Pooled AUROC",
+    "f1": "F1",
+    "f1_oracle": "F1, oracle",
+    "froc_mean": "Lesions found",
+}
+AGAINST_MODEL = {"deletion_gain": "Deletion gain", "insertion_gain": "Insertion gain"}
+"""Figures of a method, in order, and what they are called: with annotations, and without any."""
+
 AS_PUBLISHED = "as_published"
 """Protocol under which epoch and threshold are chosen on the test fold, to reproduce papers."""
-
-
-@dataclass(frozen=True)
-class MethodSummary:
-    """A method against the truth over the truly positive slides that have one."""
-
-    method: str
-    mean_auroc: float
-    n_slides: int
-    n_not_shown: int
 
 
 @dataclass(frozen=True)
@@ -62,8 +61,7 @@ class ModelPage:
     model: str
     metrics: dict[str, Any]
     predictions: dict[str, dict[str, str]]
-    truths: list[SlideTruth]
-    methods: list[MethodSummary]
+    explanations: dict[str, Any]
     roc: str
     reliability: list[Dot]
 
@@ -78,16 +76,26 @@ class ModelPage:
         return self.protocol == AS_PUBLISHED
 
     @property
+    def has_truth(self) -> bool:
+        """Whether any lesion is known to hold its methods against."""
+        return bool(self.explanations["n_with_truth"])
+
+    @property
+    def has_curves(self) -> bool:
+        """Whether a method has deletion and insertion curves."""
+        return any(figures["n_curves"] for figures in self.explanations["methods"].values())
+
+    @property
     def name(self) -> str:
         """How it is called on the page: marked where its figures are optimistic."""
         return f"{self.encoder} · {self.model}{' † as published' if self.is_as_published else ''}"
 
 
 def write_report(rows: Iterable[SlideRow], config: Config, page: Path) -> None:
-    """Write `index.html`, and beside it `explanations.csv` with each slide's figures behind the summary."""
+    """Write `index.html`."""
     rows = list(rows)
     statuses = {s.slide_id: s for s in read_status(config.results / "cohort_status.csv")}
-    models = _by_auroc(_model_page(rows, config, encoder, model) for encoder in config.encoders for model in config.models)
+    models = _by_auroc(_model_page(config, encoder, model) for encoder in config.encoders for model in config.models)
     comparisons = _comparisons(models, config)
     html = _template().render(
         config=config,
@@ -100,14 +108,13 @@ def write_report(rows: Iterable[SlideRow], config: Config, page: Path) -> None:
         comparisons=comparisons,
         least_p_holm=least_p_holm(len(comparisons), config.predict.bootstrap),
         pictures={row.slide_id: _pictures(row, models, config) for row in rows if _is_ok(row, statuses)},
-        damaged=damaged_annotations(rows),
+        columns=_columns(models),
+        notes=_notes(models),
         has_seen_slides=any(p["role"] in ("train", "val") for m in models for p in m.predictions.values()),
         settings=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
         versions={name: version(name) for name in VERSIONS_OF},
     )
     write_text(page, html)
-    table = [[m.encoder, m.model, *vars(t).values(), m.protocol] for m in models for t in m.truths]
-    write_table(page.parent / "explanations.csv", ["encoder", "model", *SlideTruth.__annotations__, "protocol"], table)
     for model in models:
         log.info("%s: %s", model.name, in_words(model))
 
@@ -119,7 +126,11 @@ def in_words(model: ModelPage) -> str:
         return "no labelled slide to count"
     low, high = model.metrics["auroc_ci95"]
     interval = "" if low is None else f" (95 % interval {low:.3f} to {high:.3f})"
-    tiles = "".join(f"; tile AUROC of {m.method} {m.mean_auroc:.3f} over {m.n_slides} slides" for m in model.methods)
+    tiles = "".join(
+        f"; tile AUROC of {name.replace('_', ' ')} {figures['tile_auroc']:.3f} over {figures['n_positive_slides']} slides"
+        for name, figures in model.explanations["methods"].items()
+        if figures.get("tile_auroc") is not None
+    )
     return f"AUROC {auroc:.3f}{interval} over {_counted(model.metrics)}{tiles}"
 
 
@@ -129,30 +140,29 @@ def _counted(metrics: dict[str, Any]) -> str:
     return f"{metrics['n_slides']} slides{bags}"
 
 
-def _model_page(rows: list[SlideRow], config: Config, encoder: str, model: str) -> ModelPage:
+def _model_page(config: Config, encoder: str, model: str) -> ModelPage:
     results, name = config.results, f"{encoder}/{model}"
     predictions = {row["slide_id"]: row for row in read_table(results / "predictions" / f"{name}.csv")}
-    truths = [
-        truth
-        for row in rows
-        if row.label == config.classes[-1] and row.slide_id in predictions and predictions[row.slide_id]["role"] in ("test", "")
-        for truth in slide_truths(
-            row,
-            results / "scores" / name / f"{row.slide_id}.json",
-            methods_of(config, model),
-            overlap=config.truth.overlap,
-        )
-    ]
     metrics = read_receipt(results / "metrics" / f"{name}.json")
-    methods = dict.fromkeys(t.method for t in truths)
-    summaries = [_summary(method, [t for t in truths if t.method == method]) for method in methods]
+    explanations = read_receipt(results / "explanations" / f"{name}.json")
     roc = roc_polyline(predictions.values(), config.classes)
     dots = reliability_dots(metrics.get("reliability", []))
-    return ModelPage(encoder, model, metrics, predictions, truths, summaries, roc, dots)
+    return ModelPage(encoder, model, metrics, predictions, explanations, roc, dots)
 
 
-def _summary(method: str, truths: list[SlideTruth]) -> MethodSummary:
-    return MethodSummary(method, float(np.mean([t.auroc for t in truths])), len(truths), sum(not t.shown for t in truths))
+def _columns(models: list[ModelPage]) -> dict[str, str]:
+    """Figures of methods that any model has."""
+    with_truth = AGAINST_TRUTH if any(m.has_truth for m in models) else {}
+    return {**with_truth, **(AGAINST_MODEL if any(m.has_curves for m in models) else {})}
+
+
+def _notes(models: list[ModelPage]) -> dict[str, str]:
+    """What is to be said of the annotation of a slide, by slide_id."""
+    found: dict[str, list[str]] = {}
+    for model in models:
+        for slide_id, notes in model.explanations["notes"].items():
+            found.setdefault(slide_id, []).extend(notes)
+    return {slide_id: "; ".join(dict.fromkeys(notes)) for slide_id, notes in found.items()}
 
 
 def _by_auroc(models: Iterable[ModelPage]) -> list[ModelPage]:
@@ -201,6 +211,6 @@ def _template() -> jinja2.Template:
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["figure"] = lambda value: "–" if value is None or value != value else f"{value:.3f}"
-    environment.filters["signed"] = lambda value: "–" if value != value else f"{value:+.3f}".replace("-", "−")
+    environment.filters["signed"] = lambda value: "–" if value is None or value != value else f"{value:+.3f}".replace("-", "−")
     environment.globals["in_words"] = in_words
     return environment.get_template("index.html")

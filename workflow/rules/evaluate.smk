@@ -1,0 +1,32 @@
+rule evaluate:
+    input:
+        scores=labelled_scores,
+        validation=validation_scores,
+        status=ancient("<results>/cohort_status.csv"),
+    output:
+        figures="<results>/explanations/{encoder}/{model}.json",
+    log:
+        "logs/evaluate/{encoder}/{model}.log",
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    params:
+        sheet=CONFIG["cohort"],
+        classes=classes_json,
+        scores=lambda wildcards: f"{RESULTS}/scores/{wildcards.encoder}/{wildcards.model}",
+        tiles=lambda wildcards: f"{RESULTS}/tiles/{CONFIG['encoders'][wildcards.encoder]['tiling']}",
+        validation=validation_option,
+        truth=stage_settings("truth"),
+        settings=stage_settings("predict"),
+        rerun_if=shown_rows(
+            "slide_id", "patient_id", "label", "annotation_hash", of=labelled_slides
+        ),
+    shell:
+        "wsi-mil evaluate --sheet={params.sheet:q} --classes={params.classes:q} --status={input.status:q}"
+        " --scores={params.scores:q} --tiles={params.tiles:q} {params.validation:q} --truth={params.truth:q}"
+        " --settings={params.settings:q} --figures={output.figures:q} --threads={threads} 2> {log:q}"
+
+
+rule explanations:
+    input:
+        all_explanations,
