@@ -18,12 +18,13 @@ import torch
 import yaml
 from torch import Tensor
 
-from wsi_mil.annotations import overlap_fractions, read_annotation
+from wsi_mil.annotations import overlap_fractions
 from wsi_mil.bags import bag_tensor
 from wsi_mil.check import Plan, check
 from wsi_mil.config import ReadOff, SparseInversion
 from wsi_mil.devices import set_threads
 from wsi_mil.ensemble import Ensemble
+from wsi_mil.evaluate.slides import Sources, known_truth
 from wsi_mil.explain.sparse_inversion import Refinement, read_off, refine, shrunk
 from wsi_mil.metrics import auprc, auroc
 from wsi_mil.models import MILModel
@@ -47,22 +48,22 @@ class Case:
 
 def cases(plan: Plan, encoder: str, entry: str) -> list[Case]:
     """Every such slide of every fold that its model predicts as positive."""
-    results, found = plan.config.results, []
-    splits = read_splits(results / "splits.csv")
-    ensemble = Ensemble(results / "models" / encoder / entry, splits, plan.config.classes, torch.device("cpu"))
-    rows = {row.slide_id: row for row in plan.rows}
+    config, found = plan.config, []
+    splits = read_splits(config.results / "splits.csv")
+    ensemble = Ensemble(config.results / "models" / encoder / entry, splits, config.classes, torch.device("cpu"))
+    tiles = config.results / "tiles" / config.encoders[encoder].tiling
+    sources = Sources(config.results / "scores", tiles, None, config.classes, config.truth)
+    truths = {row.slide_id: known_truth(row, sources).annotation for row in plan.rows if row.label == config.classes[-1]}
     for fold, member in enumerate(ensemble.folds):
         for slide_id, role in splits.roles[fold].items():
-            row, receipt = rows[slide_id], results / "features" / encoder / f"{slide_id}.json"
-            if role != "val" or row.label != plan.config.classes[-1] or row.annotation is None:
+            if role != "val" or truths.get(slide_id) is None:
                 continue
+            receipt = config.results / "features" / encoder / f"{slide_id}.json"
             bag = ensemble.read_bag(slide_id, [receipt])
-            if ensemble.predict(bag, (fold,)).predicted != len(plan.config.classes) - 1:
+            if ensemble.predict(bag, (fold,)).predicted != len(config.classes) - 1:
                 continue
-            width, height = read_attributes(store_path(receipt))["tile_px_level0"]
-            truth = (
-                overlap_fractions(read_annotation(row.annotation), bag.coords, box=(width, height)) >= plan.config.truth.overlap
-            )
+            box = read_attributes(store_path(receipt))["tile_px_level0"]
+            truth = overlap_fractions(truths[slide_id].region, bag.coords, box=tuple(box)) >= config.truth.overlap
             found.append(Case(member.model, bag_tensor(bag, member.model), truth.astype(np.int64), member.card.threshold))
     return [case for case in found if 0 < case.truth.sum() < len(case.truth)]
 
