@@ -57,11 +57,11 @@ def test_a_negative_slide_stays_cold_however_peaked_its_attention() -> None:
 @pytest.mark.parametrize(
     ("scale", "values", "low", "high", "place"),
     [
-        ("auto", [1.5, -0.5, 0.5, 0.5], 0.0, np.percentile([1.5, -0.5, 0.5, 0.5], 99.5), [1.0, 0.0, 0.5 / 1.485, 0.5 / 1.485]),
+        ("auto", [1.5, -1.0, 0.5, 0.5], 0.0, np.percentile([1.5, -1.0, 0.5, 0.5], 99.5), [1.0, 0.0, 0.5 / 1.485, 0.5 / 1.485]),
         ("raw", [3, -1, 1, 1], -1.0, 3.0, [1.0, 0.0, 0.5, 0.5]),
         ("minmax", [1, 0, 0.5, 0.5], 0.0, 1.0, [1.0, 0.0, 0.5, 0.5]),
         ("percentile", [0.875, 0.125, 0.5, 0.5], 0.0, 1.0, [0.875, 0.125, 0.5, 0.5]),
-        ("cohort", [1.5, -0.5, 0.5, 0.5], 0.0, 2.0, [0.75, 0.0, 0.25, 0.25]),
+        ("cohort", [1.5, -1.0, 0.5, 0.5], 0.0, 2.0, [0.75, 0.0, 0.25, 0.25]),
     ],
 )
 def test_what_each_scale_shows(scale: str, values: list, low: float, high: float, place: list) -> None:

@@ -43,8 +43,10 @@ def weighed_scores(values: NDArray[np.float32], meaning: Meaning) -> NDArray[np.
     """Scores from what says nothing, weighed by the slide's probability P of the class.
 
     Shares (attention, which sums to 1 in a negative slide too) become n·a·P, the multiple of an even share times P;
-    their logits the logarithm of that; all others (value - zero)·P. So a slide predicted negative stays cold whatever
-    its size, and one threshold may stand for many slides.
+    their logits the logarithm of that; all others (value - zero)·P where that is above zero. So a slide predicted
+    negative stays cold whatever its size, and one threshold may stand for many slides. What is below zero stays as it is:
+    times a small P it would come near zero, and the coldest tiles of a negative slide would stand above the cold ones of a
+    positive slide.
 
     Args:
         values: `(n,)`, NaN where there is nothing to show.
@@ -55,5 +57,6 @@ def weighed_scores(values: NDArray[np.float32], meaning: Meaning) -> NDArray[np.
     elif meaning.unit == "logit":
         weighed = values - meaning.zero + math.log(max(meaning.prob, LEAST_PROB))
     else:
-        weighed = (values - meaning.zero) * meaning.prob
+        above = values - meaning.zero
+        weighed = np.where(above > 0, above * meaning.prob, above)
     return np.asarray(weighed, np.float32)
