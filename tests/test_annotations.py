@@ -181,3 +181,12 @@ def test_a_region_written_is_read_with_its_hole(tmp_path: Path) -> None:
     (tmp_path / "a.geojson").write_text(feature_collection([region], [{}]))
     found = read(tmp_path / "a.geojson")
     assert found.region.equals(region) and len(rings(found.region)) == 2
+
+
+@pytest.mark.parametrize("kind", ["tile", "detection", "cell"])
+def test_what_qupath_detected_or_tiled_is_no_truth(tmp_path: Path, kind: str) -> None:
+    path = write_features(tmp_path / "a.geojson", (ring(*SQUARE), None), (ring(100, 100, 200, 130), None))
+    content = json.loads(path.read_text())
+    content["features"][1]["properties"]["objectType"] = kind
+    path.write_text(json.dumps(content))
+    assert read(path).region.bounds == SQUARE

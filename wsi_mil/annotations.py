@@ -168,14 +168,15 @@ def _read_drawn(path: Path, *, is_asap: bool) -> list[_Drawn | None]:
 
 
 def _geojson_polygons(path: Path) -> list[_Drawn | None]:
-    """Of a collection, a list of features, a feature, or a bare geometry."""
+    """Of a collection, a list of features, a feature, or a bare geometry; QuPath's tiles, cells and detections are no truth."""
     content = json.loads(path.read_text(encoding="utf-8"))
     if isinstance(content, dict):
         content = content["features"] if content.get("type") == "FeatureCollection" else [content]
     found: list[_Drawn | None] = []
     for item in content:
-        name, geometry = _class_name(item.get("properties") or {}), item.get("geometry", item)
-        found += [_drawn(name, polygon) for polygon in _polygon_mappings(geometry)]
+        about, geometry = item.get("properties") or {}, item.get("geometry", item)
+        if about.get("objectType", "annotation") == "annotation":
+            found += [_drawn(_class_name(about), polygon) for polygon in _polygon_mappings(geometry)]
     return found
 
 
