@@ -100,8 +100,13 @@ def rows_of(own: Path, receipts: Sequence[Path]) -> slice:
 
 def bag_tensor(bag: Bag, model: nn.Module) -> Tensor:
     """A bag as float32 `(1, n_instances, …)` on the model's device."""
+    return stored_tensor(bag, model).float()
+
+
+def stored_tensor(bag: Bag, model: nn.Module) -> Tensor:
+    """The same as it is stored, float16; on the CPU it is the bag's own memory."""
     device = next(model.parameters()).device
-    return torch.from_numpy(bag.features).to(device).float().unsqueeze(0)
+    return torch.from_numpy(bag.features).to(device).unsqueeze(0)
 
 
 @torch.inference_mode()

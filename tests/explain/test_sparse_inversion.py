@@ -47,6 +47,13 @@ def test_chunks_change_nothing(toy_model: MILModel, toy_bag: Tensor, chunk: int)
     assert cut.log_prob == pytest.approx(whole.log_prob, rel=1e-4)
 
 
+def test_a_bag_as_it_is_stored_is_refined_as_in_float32(toy_model: MILModel, toy_bag: Tensor) -> None:
+    stored = toy_bag.half()
+    refined = [refine(toy_model, bag, 1, SparseInversion()) for bag in (stored, stored.float())]
+    assert torch.equal(refined[0].bag, refined[1].bag) and refined[0].log() == refined[1].log()
+    assert torch.equal(shrunk(stored, 0.02, 3), shrunk(stored.float(), 0.02, 3))
+
+
 @pytest.mark.parametrize("kind", ["instance_pool", "embedding_pool", "abmil", "transmil", "dsmil"])
 def test_the_gradient_in_chunks_is_that_of_the_whole_bag_for_every_model(kind: str, toy_bag: Tensor) -> None:
     small = {"heads": 2, "landmarks": 4} if kind == "transmil" else {}

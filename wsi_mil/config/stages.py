@@ -88,7 +88,7 @@ class SparseInversion(Settings):
     steps: int = Field(10, ge=1, description="T, at most")
     tolerance: float = Field(1e-4, ge=0, description="stop when a step moves the bag by less than this share of it")
     score: ReadOff = Field("evidence", description="read off the refined bag")
-    chunk: int = Field(4096, ge=1, description="instances whose gradients are held at once; the result is the same")
+    chunk: int = Field(512, ge=1, description="instances whose gradients are held at once; the result is the same")
 
 
 class Explain(Settings):

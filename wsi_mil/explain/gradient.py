@@ -8,7 +8,7 @@ from torch import Tensor
 
 from wsi_mil.models import MILModel, margin_of
 
-CHUNK = 4096
+CHUNK = 512
 """Instances whose gradients are held at once where no setting says otherwise."""
 
 
@@ -46,8 +46,7 @@ def margin_gradient(model: MILModel, bag: Tensor, target: int, *, chunk: int) ->
     if model.training:
         raise ValueError("the model must be in eval mode: dropout would make every gradient another one")
     slices = [slice(start, start + chunk) for start in range(0, bag.shape[1], chunk)]
-    with torch.no_grad():
-        embedded = torch.cat([model.embed(bag[:, rows]) for rows in slices], dim=1)
+    embedded = _embedded(model, bag, slices)
     with torch.enable_grad():
         embedded.requires_grad_(True)
         logits = model.pool(embedded).logits[0]
@@ -62,3 +61,14 @@ def margin_gradient(model: MILModel, bag: Tensor, target: int, *, chunk: int) ->
             yield rows, gradient
 
     return MarginGradient(logits.detach(), margin.detach(), parts)
+
+
+@torch.no_grad()
+def _embedded(model: MILModel, bag: Tensor, slices: list[slice]) -> Tensor:
+    """`(1, n_instances, embed_dim)`, filled in part by part: lists of parts would hold it twice."""
+    first = model.embed(bag[:, slices[0]])
+    embedded = first.new_empty(1, bag.shape[1], first.shape[2])
+    embedded[:, slices[0]] = first
+    for rows in slices[1:]:
+        embedded[:, rows] = model.embed(bag[:, rows])
+    return embedded

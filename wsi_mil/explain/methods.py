@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from wsi_mil.bags import bag_tensor
+from wsi_mil.bags import stored_tensor
 from wsi_mil.config import Explain, Method, SparseInversion
 from wsi_mil.ensemble import Ensemble, FoldModel
 from wsi_mil.explain.attention import ATTENTION
@@ -78,7 +78,7 @@ def _inverted(question: Question, settings: SparseInversion) -> list[InstanceSco
     logs: dict[str, object] = {}
     refined, controls, reasons = [], [], set()
     for fold, member in zip(question.prediction.folds, question.members, strict=True):
-        features = bag_tensor(bag, member.model)
+        features = stored_tensor(bag, member.model)
         result = refine(member.model, features, target, settings, threshold=_threshold(member, target))
         logs[str(fold)] = result.log()
         if result.refused:

@@ -1,6 +1,7 @@
 """Sparse network inversion: refine the bag itself until only what carries the prediction is left."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +12,7 @@ from wsi_mil.config import Offer, ReadOff, SparseInversion
 from wsi_mil.explain.attention import ATTENTION
 from wsi_mil.explain.attention_logits import ATTENTION_LOGITS
 from wsi_mil.explain.evidence import EVIDENCE
-from wsi_mil.explain.gradient import MarginGradient, margin_gradient
+from wsi_mil.explain.gradient import CHUNK, MarginGradient, margin_gradient
 from wsi_mil.explain.method import InstanceMethod
 from wsi_mil.explain.standardised_sum import STANDARDISED_SUM
 from wsi_mil.models import MILModel
@@ -32,6 +33,11 @@ LEAST_NONZERO = 0.5
 
 MOST_BLANK = 0.2
 """With more instances than this that lost every feature there are too many ties to read scores off."""
+
+
+def _parts(bag: Tensor) -> Iterator[Tensor]:
+    """A bag in float32, piece by piece, so that what is worked out of it takes no memory of its size."""
+    return (part.float() for part in torch.split(bag, CHUNK, dim=1))
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,19 @@ class Domain:
 
     def scale_of(self, bag: Tensor) -> float:
         """m: mean distance of a bag's values from the background."""
-        return float((bag - self.background).abs().mean())
+        return sum(float((part - self.background).abs().sum()) for part in _parts(bag)) / bag.numel()
+
+    def length_of(self, bag: Tensor) -> float:
+        """Euclidean distance of a bag from the background."""
+        return math.sqrt(sum(float((part - self.background).square().sum()) for part in _parts(bag)))
+
+    def nonzero_of(self, bag: Tensor) -> float:
+        """Share of a bag's values that differ from the background."""
+        return sum(int((part != self.background).sum()) for part in _parts(bag)) / bag.numel()
+
+    def blank_of(self, bag: Tensor) -> float:
+        """Share of a bag's instances all of whose values are background."""
+        return sum(int((part == self.background).flatten(2).all(dim=2).sum()) for part in _parts(bag)) / bag.shape[1]
 
 
 @dataclass(frozen=True)
@@ -72,7 +90,7 @@ class Refinement:
     """A refined bag, and how it came about.
 
     Attributes:
-        bag: the last iterate, `(1, n_instances, …)`.
+        bag: the last iterate, float32 `(1, n_instances, …)`.
         log_prob: log P of the class at the start and after each step.
         nonzero: share of values that differ from the background, likewise.
         moved: distance from the original bag, in shares of its own from the background, likewise.
@@ -122,7 +140,7 @@ def refine(
 
     Args:
         model: frozen, in eval mode.
-        bag: `(1, n_instances, …)`; left as it is.
+        bag: `(1, n_instances, …)`, float32 or, to hold less, float16 as it is stored; left as it is.
         target: class index.
         settings: η, λ, number of steps, tolerance.
         threshold: P from which the bag counts as `target`; None: where it is the most probable class.
@@ -155,7 +173,7 @@ def shrunk(bag: Tensor, penalty: float, steps: int, domain: Domain | None = None
         domain: of the values; None: of features.
     """
     domain = Domain.of_features(bag) if domain is None else domain
-    return domain.shrunk(bag, steps * penalty * domain.scale_of(bag))
+    return domain.shrunk(bag.float(), steps * penalty * domain.scale_of(bag))
 
 
 def read_off(model: MILModel, score: ReadOff) -> InstanceMethod:
@@ -175,8 +193,8 @@ class _Inversion:
     ):
         self.model, self.bag, self.target, self.settings, self.domain = model, bag, target, settings, domain
         self.threshold = threshold
-        self.current, self.scale = bag.clone(), domain.scale_of(bag)
-        self.length = float((bag - domain.background).norm())
+        self.current, self.scale = bag.to(torch.float32, copy=True), domain.scale_of(bag)
+        self.length = domain.length_of(bag)
         self.log_prob: list[float] = []
         self.nonzero: list[float] = []
         self.moved, self.pull = [0.0], list[float]()
@@ -201,6 +219,7 @@ class _Inversion:
             self.current[:, rows] = after
         self.pull.append(pulled / self.bag.numel() / penalty if penalty else math.inf)
         self.moved.append(moved**0.5 / self.length)
+        del self.found  # before the next is made: both are as large as the embedded bag
         self.found = self._look()
         if not self.stopped:
             self._stop_if_done(stepped**0.5)
@@ -209,7 +228,7 @@ class _Inversion:
         """The model at the current bag; stops where it must not go on."""
         found = margin_gradient(self.model, self.current, self.target, chunk=self.settings.chunk)
         self.log_prob.append(float(functional.logsigmoid(found.margin)))
-        self.nonzero.append(float((self.current != self.domain.background).float().mean()))
+        self.nonzero.append(self.domain.nonzero_of(self.current))
         if not torch.isfinite(found.margin):
             self._refuse("the model's log odds are no number")
         elif not self._holds(found.logits):
@@ -241,8 +260,7 @@ class _Inversion:
             self.stopped = "converged"
         elif len(self.pull) == self.settings.steps:
             self.stopped = "all steps taken"
-        is_blank = (self.current == self.domain.background).flatten(2).all(dim=2)
-        if self.stopped and float(is_blank.float().mean()) > MOST_BLANK:
+        if self.stopped and self.domain.blank_of(self.current) > MOST_BLANK:
             self._refuse(f"more than {MOST_BLANK:.0%} of the tiles lost every feature: a smaller penalty or fewer steps may do")
 
     def _refuse(self, reason: str) -> None:
