@@ -51,7 +51,7 @@ class Made:
         shape = (round(self.dimensions[1] * side), round(self.dimensions[0] * side), 3)
         write_tiles(store_path(tiles), grid, np.full(shape, 255, np.uint8), {"dimensions": list(self.dimensions)})
         write_receipt(tiles, self.tile_receipt())
-        method = InstanceScores(self.method, self.values.astype(np.float32), "", self.unit, self.comparable, self.zero)
+        method = InstanceScores(self.method, self.values.astype(np.float32), "", self.unit, False, self.comparable, self.zero)
         write_scores(store_path(scores), self.coords, [method], {})
         write_receipt(scores, self.scores_receipt())
         return scores, tiles
@@ -63,7 +63,14 @@ class Made:
         return {**about, "settings": {"tiling": tiling}, **self.tiles}
 
     def scores_receipt(self) -> dict:
-        about = {"unit": self.unit, "kind": "", "comparable": self.comparable, "zero": self.zero, "reason": self.reason}
+        about = {
+            "unit": self.unit,
+            "kind": "",
+            "comparable": False,
+            "comparable_weighed": self.comparable,
+            "zero": self.zero,
+            "reason": self.reason,
+        }
         receipt = {"slide_id": self.slide_id, "tiles": {"coords_digest": "a", "slide_hash": self.slide_hash}}
         receipt |= {"probs": [1 - self.prob, self.prob], "threshold": 0.5, "predicted": int(self.prob >= 0.5), "target": 1}
         receipt |= {"classes": ["normal", "tumour"], "protocol": "held_out", "role": "test", "bag_instances": len(self.coords)}

@@ -90,3 +90,8 @@ def test_numbers_may_name_classes_but_must_differ() -> None:
 
 def test_tiles_must_step() -> None:
     assert "overlap must be smaller" in faults(tilings={"default": {"overlap": 224}})[0]
+
+
+def test_what_contradicts_itself_is_a_fault() -> None:
+    assert "methods must differ" in faults(explain={"methods": ["attention", "attention"]})[0]
+    assert "_2 cannot stand in both include and exclude" in faults(truth={"include": ["_2"]})[0]

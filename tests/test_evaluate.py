@@ -42,7 +42,7 @@ class Cohort:
         """A slide with an annotated box; `about` are its methods' values, and what else its receipt says."""
         annotation = None if truth is None else write_geojson(self.folder / f"{slide_id}.geojson", truth)
         self.rows.append(SlideRow(slide_id, Path("gone.svs"), label, patient or slide_id, annotation=annotation))
-        write_receipt(self.folder / "tiles" / f"{slide_id}.json", {"dimensions": [256, 96]})
+        write_receipt(self.folder / "tiles" / f"{slide_id}.json", {"dimensions": [256, 96], "bounds": None})
         write_receipt(self.folder / "scores" / f"{slide_id}.json", self.scored("scores", slide_id, **about))
 
     def scored(self, folder: str, slide_id: str, **about) -> dict[str, object]:
@@ -51,9 +51,18 @@ class Cohort:
         curves = about.pop("curves", {})
         scores = [InstanceScores(n, v, kind="", unit="log_odds", comparable=True) for n, v in methods.items()]
         write_scores(self.folder / folder / f"{slide_id}.zarr", COORDS, scores, {})
-        each = {s.method: {"unit": s.unit, "zero": s.zero, "comparable": True, **curves.get(s.method, {})} for s in scores}
+        said = {"zero": 0.0, "comparable": True, "comparable_weighed": True}
+        each = {s.method: {"unit": s.unit, **said, **curves.get(s.method, {})} for s in scores}
         receipt = {"methods": each, "probs": [0.0, 1.0], "target": 1, "classes": list(CLASSES), "bag_instances": 12}
-        receipt |= {"n_instances": 12, "tile_px_level0": list(BOX), "role": "test", "folds": [0], "protocol": "held_out"}
+        receipt |= {
+            "bag": slide_id,
+            "predicted": 1,
+            "n_instances": 12,
+            "tile_px_level0": list(BOX),
+            "role": "test",
+            "folds": [0],
+            "protocol": "held_out",
+        }
         return receipt | about
 
     def validate(self, fold: int, slides: dict[str, np.ndarray]) -> None:
@@ -180,8 +189,18 @@ def test_an_unannotated_validation_slide_with_a_lesion_chooses_no_threshold(coho
     cohort.validate(0, {"b": evidence(t5=4, t0=2), "u": evidence(t0=9), "n": evidence(t0=3.5)})
     cohort.validate(1, {"u": evidence(t0=9), "n": evidence(t0=7)})
     found = cohort.evaluate(validation=True)
-    assert found["methods"]["evidence"]["threshold"] == {"0": 3.75, "1": 3.75}, "the negative slide's tiles count"
-    assert "of fold 1: the mean of the other folds' holds" in found["threshold_notes"][0]
+    assert found["methods"]["evidence"]["threshold"] == {"0": 3.75}, "the negative slide's tiles count"
+    assert "of fold 1: the mean of folds that did not choose on the patient holds" in found["threshold_notes"][0]
+
+
+def test_a_threshold_is_never_lent_to_a_patient_on_whom_it_was_chosen(cohort: Cohort) -> None:
+    two_folds(cohort)  # a was held out by fold 0, b by fold 1
+    cohort.add("c", "tumour", TILE_5, evidence=evidence(t5=3), role="test", folds=[1])
+    cohort.validate(0, {"b": evidence(t5=4, t0=2)})
+    cohort.validate(1, {})
+    figures = cohort.evaluate(validation=True)["methods"]["evidence"]
+    assert [cohort.table()[slide, "evidence"]["threshold"] for slide in ("a", "b", "c")] == ["3.0", "", "3.0"]
+    assert figures["f1"] == 1, "over a and c, which have a threshold"
 
 
 def test_without_a_threshold_only_the_oracles_f1_is_given(cohort: Cohort) -> None:
@@ -226,10 +245,20 @@ def test_the_curves_of_a_bag_count_once(cohort: Cohort) -> None:
     of_bag = {"evidence": {"curves": {"deletion_area": 0.3, "insertion_area": 0.75, **RANDOM}}}
     other = {"evidence": {"curves": {"deletion_area": 0.4, "insertion_area": 0.5, **RANDOM}}}
     for name in ("a1", "a2"):
-        cohort.add(name, "tumour", evidence=evidence(), patient="a", curves=of_bag, bag_instances=24)
+        cohort.add(name, "tumour", evidence=evidence(), patient="a", curves=of_bag, bag="a", bag_instances=24)
     cohort.add("b", "tumour", evidence=evidence(), curves=other)
     figures = cohort.evaluate()["methods"]["evidence"]
     assert figures["deletion_gain"] == pytest.approx(0.15) and figures["n_curves"] == 2
+
+
+def test_slides_of_a_patient_with_equal_curves_each_count(cohort: Cohort) -> None:
+    same = {"evidence": {"curves": {"deletion_area": 0.3, "insertion_area": 0.75, **RANDOM}}}
+    other = {"evidence": {"curves": {"deletion_area": 0.4, "insertion_area": 0.5, **RANDOM}}}
+    for name in ("a1", "a2", "a3"):
+        cohort.add(name, "tumour", evidence=evidence(), patient="a", curves=same)
+    cohort.add("b", "tumour", evidence=evidence(), curves=other)
+    figures = cohort.evaluate()["methods"]["evidence"]
+    assert figures["n_curves"] == 4 and figures["deletion_gain"] == pytest.approx((3 * 0.2 + 0.1) / 4)
 
 
 def test_every_pair_of_methods_is_compared_on_the_same_draws(cohort: Cohort) -> None:

@@ -124,16 +124,16 @@ def test_on_a_slide_with_bounds_qupaths_files_count_from_their_corner_and_the_ot
     assert shape(outline).bounds == pytest.approx((256, 45, 608, 358), abs=8)
 
 
-def test_bounds_that_start_at_0_and_receipts_of_earlier_versions_change_nothing(tmp_path: Path) -> None:
+def test_bounds_that_start_at_0_change_nothing_and_a_receipt_without_them_is_refused(tmp_path: Path) -> None:
     files = []
     for number, bounds in enumerate([None, (0, 0, 640, 448)]):
         files.append(exported(made(bounds=bounds), tmp_path / str(number)).with_suffix(".geojson").read_text())
     slide = made()
     receipts = slide.write(tmp_path / "old")
     write_receipt(receipts[1], {key: value for key, value in slide.tile_receipt().items() if key != "bounds"})
-    image = tmp_path / "old" / "evidence.png"
-    draw_heatmap(SlideRow("s", Path("gone.svs")), *receipts, "evidence", Heatmap(), image)
-    assert files[0] == files[1] == image.with_suffix(".geojson").read_text()
+    assert files[0] == files[1]
+    with pytest.raises(StoreMismatchError, match=r"does not say the slide's bounds .* run `tile` again"):
+        draw_heatmap(SlideRow("s", Path("gone.svs")), *receipts, "evidence", Heatmap(), tmp_path / "old" / "evidence.png")
 
 
 def test_hot_regions_are_the_tiles_that_touch_along_their_edges(tmp_path: Path) -> None:

@@ -10,13 +10,13 @@ from wsi_mil.config import Heatmap
 from wsi_mil.errors import ConfigError
 from wsi_mil.heatmaps import draw_heatmap, write_cohort_scale
 from wsi_mil.heatmaps.cohort_scale import read_cohort_scale
-from wsi_mil.heatmaps.scale import LEAST_TOP, Shown, has_cohort_scale, shown_scores
+from wsi_mil.heatmaps.scale import LEAST_TOP, NOT_PREDICTED, Shown, shown_scores
 from wsi_mil.records import SlideRow
 from wsi_mil.weighing import Meaning
 
 SCALES = ("auto", "raw", "minmax", "percentile", "cohort")
 FOUR = np.array([3.0, -1.0, 1.0, 1.0], np.float32)
-EVIDENCE = Meaning("log_odds", 0.0, True, 0.5, "tumour", 4)
+EVIDENCE = Meaning("log_odds", 0.0, True, 0.5, True, "tumour", 4)
 
 
 def positive(unit: str) -> tuple[np.ndarray, Meaning]:
@@ -35,7 +35,7 @@ def scores_of(unit: str, *, n: int, n_hot: int, prob: float) -> tuple[np.ndarray
     attention = np.exp(logits) / np.exp(logits).sum()
     values = {"share": attention, "logit": np.log(attention), "log_odds": logits, "probability": 1 / (1 + np.exp(-logits))}[unit]
     zero = -math.log(n) if unit == "logit" else 0.0
-    meaning = Meaning(unit, zero, unit not in ("share", "logit"), prob, "tumour", n)
+    meaning = Meaning(unit, zero, True, prob, prob >= 0.5, "tumour", n)
     return values.astype(np.float32), meaning
 
 
@@ -44,13 +44,13 @@ def hottest(shown: Shown) -> float:
 
 
 def test_attention_is_shown_as_multiples_of_an_even_share_times_the_probability() -> None:
-    shown = shown_scores(np.array([0.7, 0.1, 0.1, 0.1], np.float32), Meaning("share", 0, False, 0.5, "tumour", 4), "auto")
+    shown = shown_scores(np.array([0.7, 0.1, 0.1, 0.1], np.float32), Meaning("share", 0, True, 0.5, True, "tumour", 4), "auto")
     assert np.allclose(shown.values, [1.4, 0.2, 0.2, 0.2]) and (shown.low, shown.high, shown.is_log) == (1.0, 10.0, True)
 
 
 def test_a_negative_slide_stays_cold_however_peaked_its_attention() -> None:
     peaked = np.array([0.97] + [0.03 / 19] * 19, np.float32)
-    shown = shown_scores(peaked, Meaning("share", 0, False, 0.02, "tumour", len(peaked)), "auto")
+    shown = shown_scores(peaked, Meaning("share", 0, True, 0.02, False, "tumour", len(peaked)), "auto")
     assert shown.values.max() < shown.low
 
 
@@ -96,7 +96,7 @@ def test_equal_scores_are_a_cold_picture_that_says_so(value: float, n: int) -> N
 def test_the_rounding_of_float32_is_no_difference() -> None:
     even = np.full(70, 1 / 70, np.float32)
     even[::2] = np.nextafter(even[0], np.float32(1))
-    shown = shown_scores(even, Meaning("share", 0, False, 0.9, "tumour", 70), "minmax")
+    shown = shown_scores(even, Meaning("share", 0, True, 0.9, True, "tumour", 70), "minmax")
     assert hottest(shown) == 0 and "same score" in shown.label
 
 
@@ -119,15 +119,15 @@ def test_a_small_negative_slide_is_not_hotter_than_a_large_positive_one_on_the_c
 
 @pytest.mark.parametrize("unit", ["deviation", "contribution"])
 def test_what_is_not_comparable_keeps_its_own_scale_and_says_so(unit: str) -> None:
-    meaning = Meaning(unit, 0.0, False, 0.9, "tumour", 4)
+    meaning = Meaning(unit, 0.0, False, 0.9, True, "tumour", 4)
     shown, own = (shown_scores(FOUR * 9, meaning, scale, cohort_range=(0.0, 900.0)) for scale in ("cohort", "auto"))
-    assert not has_cohort_scale(meaning) and "not comparable across slides: this slide's own scale" in shown.label
+    assert "not comparable across slides: this slide's own scale" in shown.label
     assert (shown.low, shown.high) == (own.low, own.high) and (shown.values == own.values).all()
 
 
 def test_where_nothing_is_shown_every_scale_shows_nothing() -> None:
     for scale in SCALES:
-        shown = shown_scores(np.full(3, np.nan, np.float32), Meaning("", 0, False, 0.1, "tumour", 3), scale)
+        shown = shown_scores(np.full(3, np.nan, np.float32), Meaning("", 0, False, 0.1, False, "tumour", 3), scale)
         assert np.isnan(shown.values).all() and shown.low < shown.high
 
 
@@ -136,7 +136,7 @@ def write_cohort(folder: Path) -> list[SlideRow]:
     for slide_id, (values, meaning) in {"p": positive("share"), "n": negative("share"), "u": positive("share")}.items():
         coords = np.stack([np.arange(len(values)) % 100, np.arange(len(values)) // 100], axis=1) * 64
         made = Made(coords, values * (5 if slide_id == "u" else 1), (6400, 3840), slide_id=slide_id, prob=meaning.prob)
-        made.unit, made.method, made.comparable = "share", "attention", False
+        made.unit, made.method = "share", "attention"
         made.write(folder)
     return [SlideRow("p", Path("x"), "tumour"), SlideRow("n", Path("x"), "normal"), SlideRow("u", Path("x"))]
 
@@ -164,7 +164,7 @@ def test_slides_that_are_not_shown_and_methods_that_are_not_comparable_do_not_co
     receipt.write_text(json.dumps({key: value for key, value in about.items() if key not in ("probs", "target")}))
     write_cohort_scale(rows[:1], tmp_path / "scores", tmp_path / "scale.json")
     assert read_cohort_scale(tmp_path / "scale.json") == {}
-    receipt.write_text(json.dumps(about).replace('"share"', '"contribution"'))
+    receipt.write_text(json.dumps(about).replace('"comparable_weighed": true', '"comparable_weighed": false'))
     write_cohort_scale(rows[:1], tmp_path / "scores", tmp_path / "scale.json")
     assert read_cohort_scale(tmp_path / "scale.json") == {}
 
@@ -192,3 +192,13 @@ def test_the_cohorts_scale_needs_the_cohorts_range(tmp_path: Path) -> None:
     receipts = (tmp_path / "scores" / "p.json", tmp_path / "tiles" / "p.json")
     with pytest.raises(ConfigError, match=r"heatmap\.scale: cohort needs"):
         draw_heatmap(rows[0], *receipts, "attention", Heatmap(scale="cohort"), tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("scale", ["auto", "cohort"])
+@pytest.mark.parametrize("unit", list(LEAST_TOP))
+def test_a_large_slide_that_is_not_predicted_as_the_class_is_never_hot(unit: str, scale: str) -> None:
+    values = np.where(np.arange(6000) < 3, 0.3 if unit == "share" else 40.0, 1e-5).astype(np.float32)
+    shown = shown_scores(values, Meaning(unit, 0.0, True, 0.2, False, "tumour", 6000), scale, cohort_range=(1.0, 2.0))
+    assert hottest(shown) == NOT_PREDICTED < Heatmap().hot and "never drawn hot" in shown.label
+    predicted = shown_scores(values, Meaning(unit, 0.0, True, 0.2, True, "tumour", 6000), scale, cohort_range=(1.0, 2.0))
+    assert hottest(predicted) > 0.9

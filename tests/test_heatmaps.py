@@ -31,7 +31,7 @@ def write_scored(tmp_path: Path) -> tuple[Path, Path]:
     thumbnail = np.full((224, 320, 3), 255, np.uint8)
     write_tiles(tmp_path / "t" / "s.zarr", grid, thumbnail, {"dimensions": list(DIMENSIONS)})
     tiled = {"slide_id": "s", "coords_digest": "a", "slide_hash": "b", "dimensions": DIMENSIONS, "mpp": [0.5, 0.5]}
-    tiled |= {"tile_px_level0": [64, 64], "reader": "openslide"}
+    tiled |= {"tile_px_level0": [64, 64], "reader": "openslide", "bounds": None}
     write_receipt(tmp_path / "t" / "s.json", {**tiled, "settings": {"tiling": {"mpp": 0.5, "tile_px": 64, "overlap": 0}}})
     attention = np.full(70, 0.5 / 69, np.float32)
     attention[HOT] = 0.5
@@ -42,7 +42,7 @@ def write_scored(tmp_path: Path) -> tuple[Path, Path]:
     ]
     receipt = tmp_path / "s" / "s.json"
     write_scores(store_path(receipt), COORDS, scores, {})
-    names = ("unit", "kind", "reason", "zero", "comparable")
+    names = ("unit", "kind", "reason", "zero", "comparable", "comparable_weighed")
     methods = {s.method: {name: getattr(s, name) for name in names} for s in scores}
     about = {
         "slide_id": "s",

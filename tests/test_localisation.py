@@ -190,6 +190,17 @@ def test_with_more_scores_than_bins_figures_are_the_exact_ones_to_a_thousandth()
     assert {name: values[0] for name, values in drawn.items()} == pytest.approx(exact, abs=1e-3)
 
 
+def test_tiles_that_are_never_hot_are_so_in_the_draws_too() -> None:
+    """Where most of what is true is never hot, calling everything hot would be the best cut; it is none."""
+    positive = np.arange(12) % 3 > 0
+    scores = np.where(np.arange(12) < 9, -np.inf, np.arange(12.0))
+    drawn = drawn_figures(counts_of_patients(positive, scores, np.zeros(12, np.int64), 1), np.ones((1, 1), np.int64))
+    assert drawn["f1_oracle"][0] == pytest.approx(best_f1(positive, scores)) == pytest.approx(2 * 2 / (8 + 2))
+    nothing = np.full(12, -np.inf)
+    drawn = drawn_figures(counts_of_patients(positive, nothing, np.zeros(12, np.int64), 1), np.ones((1, 1), np.int64))
+    assert drawn["f1_oracle"][0] == best_f1(positive, nothing) == 0
+
+
 def test_a_draw_without_a_lesion_has_no_figures() -> None:
     counts = counts_of_patients(np.array([True, False, False]), np.array([3.0, 2.0, 1.0]), np.array([0, 0, 1]), 2)
     drawn = drawn_figures(counts, np.array([[0, 2], [1, 1]]))

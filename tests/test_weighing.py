@@ -11,7 +11,7 @@ UNITS = ("share", "logit", "log_odds", "probability", "deviation", "contribution
 
 
 def meaning(unit: str, *, zero: float = 0.0, prob: float = 0.5, n: int = 4) -> Meaning:
-    return Meaning(unit, zero, False, prob, "tumour", n)
+    return Meaning(unit, zero, False, prob, prob >= 0.5, "tumour", n)
 
 
 def test_shares_become_multiples_of_an_even_share_times_the_probability() -> None:
@@ -60,6 +60,7 @@ def test_nothing_to_show_stays_so() -> None:
 
 
 def test_the_meaning_stands_in_the_receipt() -> None:
-    about = {"unit": "logit", "zero": 2.5, "comparable": False}
+    about = {"unit": "logit", "zero": 2.5, "comparable": False, "comparable_weighed": True}
     receipt = {"methods": {"m": about}, "bag_instances": 9, "target": 1, "probs": [0.2, 0.8], "classes": ["a", "b"]}
-    assert meaning_of(receipt, "m") == Meaning("logit", 2.5, False, 0.8, "b", 9)
+    receipt["predicted"] = 0
+    assert meaning_of(receipt, "m") == Meaning("logit", 2.5, True, 0.8, False, "b", 9)

@@ -23,6 +23,9 @@ UNCLASSIFIED = ""
 ROUNDING = 1e-3
 """Less than this share of an annotation outside of the slide is a pen that slipped over the edge: cut off, not said."""
 
+TISSUE_CLASS, HOT_CLASS = "Tissue", "hot: "
+"""Class of the outline that `tile` writes for QuPath, and how those of hot regions begin."""
+
 NOTHING = shapely.Polygon()
 """The region of a slide without a lesion."""
 
@@ -43,7 +46,7 @@ class Frame:
     def of(cls, tiles_receipt: Mapping[str, Any]) -> Self:
         """By what the receipt of `tile` says."""
         width, height = tiles_receipt["dimensions"]
-        if not tiles_receipt.get("bounds"):
+        if tiles_receipt["bounds"] is None:
             return cls((int(width), int(height)))
         x, y, w, h = tiles_receipt["bounds"]
         return cls((int(width), int(height)), (int(x), int(y), int(w), int(h)))
@@ -78,8 +81,9 @@ class _Drawn:
 def read_annotation(path: Path, truth: Truth, frame: Frame) -> Annotation:
     """What a file says is of the positive class.
 
-    `truth.include` names the classes that count (null: all, and what has no class); those of `truth.exclude` are cut
-    out. QuPath counts from the corner of a slide's bounds, ASAP from the slide's own.
+    `truth.include` names the classes that count; null: all, and what has no class, but not our own exports (tissue, hot
+    regions) or what QuPath ignores (`Ignore*`). Those of `truth.exclude` are cut out. QuPath counts from the corner of a
+    slide's bounds, ASAP from the slide's own.
 
     Raises:
         AnnotationError: not GeoJSON (`.geojson`, `.json`) or ASAP XML (`.xml`) with polygons; none of its classes is
@@ -90,6 +94,10 @@ def read_annotation(path: Path, truth: Truth, frame: Frame) -> Annotation:
     _refuse_unknown_classes(path, drawn, truth)
     cut_out = [d.polygon for d in drawn if d.name in truth.exclude]
     others = [d for d in drawn if d.name not in truth.exclude]
+    if truth.include is None:
+        own = [d for d in others if _is_no_finding(d.name)]
+        notes += [f"{len(own)} regions of tissue, of a heatmap or to be ignored do not count"] if own else []
+        others = [d for d in others if not _is_no_finding(d.name)]
     region = shapely.union_all([d.polygon for d in others if truth.include is None or d.name in truth.include])
     region = _polygonal(region.difference(shapely.union_all(cut_out)))
     if frame.bounds is not None and truth.origin == "bounds" and not is_asap:
@@ -178,6 +186,11 @@ def _geojson_polygons(path: Path) -> list[_Drawn | None]:
         if about.get("objectType", "annotation") == "annotation":
             found += [_drawn(_class_name(about), polygon) for polygon in _polygon_mappings(geometry)]
     return found
+
+
+def _is_no_finding(name: str) -> bool:
+    """Whether a class is one of our own exports (outline of the tissue, hot regions), or QuPath's mark for what to ignore."""
+    return name == TISSUE_CLASS or name.startswith(HOT_CLASS) or name.endswith("*")
 
 
 def _class_name(properties: Mapping[str, Any]) -> str:

@@ -219,10 +219,11 @@ def _figures(positives: Floats, negatives: Floats) -> dict[str, Floats]:
     n_positive, n_negative = hits[:, -1], misses[:, -1]
     below = n_negative[:, None] - misses + negatives / 2
     precision = _ratio(hits, hits + misses)
+    best = _ratio(2 * hits, n_positive[:, None] + hits + misses)[:, :-1].max(axis=1, initial=0)
     return {
         "auroc": _ratio((positives * below).sum(axis=1), n_positive * n_negative),
         "auprc": np.where(n_negative > 0, _ratio(np.nansum(positives * precision, axis=1), n_positive), np.nan),
-        "f1_oracle": np.where(n_positive > 0, _ratio(2 * hits, n_positive[:, None] + hits + misses).max(axis=1), np.nan),
+        "f1_oracle": np.where(n_positive > 0, best, np.nan),
     }
 
 

@@ -87,6 +87,7 @@ class InstanceScores:
         unit: "share" (sums to 1 over the bag), "logit" (of a share), "log_odds" (of the class), "probability" (of the
             class), "deviation" (standard deviations) or "contribution" (to the log odds, times the number of instances).
         comparable: whether values of different slides may be compared.
+        comparable_weighed: whether they may be once they are weighed by the slide's probability (see `weighing`).
         zero: the value that says nothing either way; of logits that of an even share, of shares 0.
         reason: why there is nothing to show, or "".
         log: figures about how the scores came about, for the receipt.
@@ -97,6 +98,7 @@ class InstanceScores:
     kind: str
     unit: str
     comparable: bool
+    comparable_weighed: bool = False
     zero: float = 0.0
     reason: str = ""
     log: dict[str, object] = field(default_factory=dict)

@@ -24,7 +24,7 @@ import zarr
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from wsi_mil.errors import IncompleteStoreError, StoreError
+from wsi_mil.errors import IncompleteStoreError, StoreError, StoreMismatchError
 from wsi_mil.records import Bag, InstanceScores, TileGrid
 
 log = logging.getLogger(__name__)
@@ -83,6 +83,19 @@ def read_receipt(path: Path) -> dict[str, Any]:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise StoreError(path, f"not a readable receipt ({error}); run its stage again") from error
+
+
+def read_tiled(path: Path) -> dict[str, Any]:
+    """What the receipt of `tile` says of a slide that has tiles.
+
+    Raises:
+        StoreError: no such receipt, or not JSON.
+        StoreMismatchError: of an earlier version, which did not say where the slide's bounds lie.
+    """
+    content = read_receipt(path)
+    if "bounds" not in content:
+        raise StoreMismatchError(path, "does not say the slide's bounds (written by an earlier version); run `tile` again")
+    return content
 
 
 def fingerprint(content: Mapping[str, object]) -> str:

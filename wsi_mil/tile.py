@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from shapely.geometry.base import BaseGeometry
 
-from wsi_mil.annotations import feature_collection, rings
+from wsi_mil.annotations import TISSUE_CLASS, feature_collection, rings
 from wsi_mil.config import TileSettings
 from wsi_mil.errors import DataError
 from wsi_mil.geometry import Mpp
@@ -120,7 +120,10 @@ def _tissue_geojson(region: BaseGeometry, bounds: tuple[int, int, int, int] | No
     """The outline for QuPath, which counts from the corner of the slide's bounds where it has any."""
     if bounds is not None:
         region = shapely.transform(region, lambda xy: xy - np.array(bounds[:2]))
-    about: dict[str, object] = {"objectType": "annotation", "classification": {"name": "Tissue", "color": list(TISSUE_COLOUR)}}
+    about: dict[str, object] = {
+        "objectType": "annotation",
+        "classification": {"name": TISSUE_CLASS, "color": list(TISSUE_COLOUR)},
+    }
     return feature_collection([] if region.is_empty else [region], [] if region.is_empty else [about])
 
 

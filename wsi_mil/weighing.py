@@ -18,8 +18,9 @@ class Meaning:
     Attributes:
         unit: as in InstanceScores; "" where there is nothing to show.
         zero: likewise.
-        comparable: likewise.
+        comparable: whether weighed scores of different slides may be compared.
         prob: the slide's probability of the class shown.
+        predicted: whether the slide is predicted as that class.
         target: name of the class shown.
         n: instances of the bag, over which shares sum to 1: those of the slide, or of all slides of its patient.
     """
@@ -28,23 +29,27 @@ class Meaning:
     zero: float
     comparable: bool
     prob: float
+    predicted: bool
     target: str
     n: int
 
 
 def meaning_of(receipt: Mapping[str, Any], method: str) -> Meaning:
     """What a method's values are, by the scores receipt that stands beside them."""
-    about, target = receipt["methods"][method], receipt.get("target")
-    prob, name = (0.0, "") if target is None else (receipt["probs"][target], receipt["classes"][target])
-    return Meaning(about["unit"], about["zero"], about["comparable"], prob, name, receipt["bag_instances"])
+    about, target, n = receipt["methods"][method], receipt.get("target"), receipt["bag_instances"]
+    unit, zero, comparable = about["unit"], about["zero"], about["comparable_weighed"]
+    if target is None:
+        return Meaning(unit, zero, comparable, prob=0.0, predicted=False, target="", n=n)
+    prob, predicted = receipt["probs"][target], receipt["predicted"] == target
+    return Meaning(unit, zero, comparable, prob, predicted, receipt["classes"][target], n)
 
 
 def weighed_scores(values: NDArray[np.float32], meaning: Meaning) -> NDArray[np.float32]:
     """Scores from what says nothing, weighed by the slide's probability P of the class.
 
     Shares (attention, which sums to 1 in a negative slide too) become n·a·P, the multiple of an even share times P;
-    their logits the logarithm of that; all others (value - zero)·P where that is above zero. So a slide predicted
-    negative stays cold whatever its size, and one threshold may stand for many slides. What is below zero stays as it is:
+    their logits the logarithm of that; all others (value - zero)·P where that is above zero. So one threshold may stand
+    for many slides. What is below zero stays as it is:
     times a small P it would come near zero, and the coldest tiles of a negative slide would stand above the cold ones of a
     positive slide.
 

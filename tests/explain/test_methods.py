@@ -12,7 +12,6 @@ from wsi_mil.config import parse_model
 from wsi_mil.explain.curves import curves_of, random_curves, shares
 from wsi_mil.explain.methods import PLAIN
 from wsi_mil.explain.standardised_sum import standardised
-from wsi_mil.heatmaps.scale import BASED_ON_A_SHARE
 from wsi_mil.models import MILModel, create_model
 
 OF_ABMIL = ("attention", "attention_logits", "evidence", "standardised_sum", "gradient_input")
@@ -106,5 +105,5 @@ def test_a_single_instance_has_flat_curves() -> None:
 
 
 def test_check_knows_which_methods_have_no_cohort_wide_scale() -> None:
-    within = {m.name for m in PLAIN.values() if not m.comparable and m.unit not in BASED_ON_A_SHARE}
+    within = {m.name for m in PLAIN.values() if not m.comparable_weighed}
     assert within | {"sparse_inversion"} == set(ONLY_WITHIN_A_SLIDE)

@@ -192,3 +192,10 @@ def test_refining_raises_the_evidence_of_the_instances_that_carry_the_prediction
     control = evidence(toy_model, shrunk(toy_bag, 0.02, len(refined.pull)), 1).scores
     gain = evidence(toy_model, refined.bag, 1).scores - control
     assert set(gain.argsort()[-2:]) == {5, 30}
+
+
+@pytest.mark.parametrize("background", [0.0, 1.0])
+def test_a_bag_of_nothing_but_background_is_refused(toy_model: MILModel, background: float) -> None:
+    bag = torch.full((1, 5, 12), background)
+    refined = refine(toy_model, bag, 1, SparseInversion(), threshold=0.0, domain=Domain.of_pixels(background))
+    assert refined.refused == "the bag holds nothing but background" and torch.equal(refined.bag, bag)

@@ -203,6 +203,12 @@ def explain_settings(wildcards):
     return dumps({**CONFIG["explain"], "methods": METHODS[wildcards.model]})
 
 
+def validation_settings(wildcards):
+    """Of `explain`, without what plays no part where nothing is shown."""
+    settings = json.loads(explain_settings(wildcards))
+    return dumps({**settings, "curve_points": 0, "include_train": False})
+
+
 def base_folder(wildcards):
     """Folder of the trained model that an entry stands on, or ""."""
     base = CONFIG["models"][wildcards.model].get("base")
@@ -245,9 +251,12 @@ def labelled_scores(wildcards):
 
 
 def validation_folder(wildcards):
-    """Scores of each fold's validation slides, to choose thresholds by, or "": without an annotation there are none to
-    choose, and trained models bring their validation slides not along."""
-    needed = not TRAINED and any("annotation" in row for row in labelled_slides())
+    """Scores of each fold's validation slides, to choose thresholds by, or "": without an annotated slide that can have a
+    lesion there are none to choose, and trained models do not bring their validation slides along."""
+    healthy = CONFIG["classes"][:1] if len(CONFIG["classes"]) == 2 else []
+    needed = not TRAINED and any(
+        "annotation" in row and row["label"] not in healthy for row in labelled_slides()
+    )
     return (
         f"{RESULTS}/scores/{wildcards.encoder}/{wildcards.model}/validation"
         if needed

@@ -45,7 +45,7 @@ rule explain_validation:
         models=lambda wildcards: f"{MODELS}/{wildcards.encoder}/{wildcards.model}",
         features=lambda wildcards: f"{RESULTS}/features/{wildcards.encoder}",
         bag=CONFIG["bag"],
-        settings=explain_settings,
+        settings=validation_settings,
     shell:
         "wsi-mil explain-validation --features={params.features:q} --fold={wildcards.fold} --classes={params.classes:q}"
         " --splits={input.splits:q} --models={params.models:q} --settings={params.settings:q}"

@@ -99,6 +99,12 @@ class Explain(Settings):
     curve_points: int = Field(10, ge=0, le=100, description="points of the deletion and insertion curves; 0: none")
     sparse_inversion: SparseInversion = SparseInversion()
 
+    @model_validator(mode="after")
+    def _methods_differ(self) -> "Explain":
+        if len(set(self.methods)) < len(self.methods):
+            raise ValueError(f"methods must differ, got {', '.join(self.methods)}")
+        return self
+
 
 class Heatmap(Settings):
     """How scores are drawn."""
@@ -118,6 +124,13 @@ class Truth(Settings):
     exclude: tuple[str, ...] = Field(("_2",), description="annotation classes that are cut out; CAMELYON16 has _2")
     overlap: float = Field(0.5, gt=0, le=1, description="a tile is truly positive from this share of annotated area")
     origin: Origin = Field("bounds", description="where GeoJSON counts from on slides with bounds (MRXS)")
+
+    @model_validator(mode="after")
+    def _counts_or_is_cut_out(self) -> "Truth":
+        both = set(self.include or ()) & set(self.exclude)
+        if both:
+            raise ValueError(f"{', '.join(sorted(both))} cannot stand in both include and exclude")
+        return self
 
 
 def _class_name(value: Any) -> Any:

@@ -129,11 +129,15 @@ def gains(slides: Sequence[ScoredSlide], method: str, *, draws: int) -> dict[str
     Needs no annotation: over the slides that are predicted as the class shown, of the areas between the curves, the
     hottest tiles first, and those of random order. A bag of several slides has one curve, and counts once.
     """
-    curves = [(s.row.patient_id, curve) for s in slides if (curve := s.receipt["methods"].get(method, {}).get("curves"))]
-    of_bag = {(patient, *(curve[name] for name in AREAS)): curve_gains(curve) for patient, curve in curves}
-    found: dict[str, Any] = {"n_curves": len(of_bag)}
+    first_of_bag: dict[str, tuple[str, Mapping[str, Any]]] = {}
+    for slide in slides:
+        curves = slide.receipt["methods"].get(method, {}).get("curves")
+        if curves:
+            first_of_bag.setdefault(slide.receipt["bag"], (slide.row.patient_id, curves))
+    patients, each = [p for p, _ in first_of_bag.values()], [curve_gains(curves) for _, curves in first_of_bag.values()]
+    found: dict[str, Any] = {"n_curves": len(each)}
     for name in ("deletion_gain", "insertion_gain"):
-        found[name], drawn = mean_over_slides([gain[name] for gain in of_bag.values()], [key[0] for key in of_bag], draws)
+        found[name], drawn = mean_over_slides([gain[name] for gain in each], patients, draws)
         found[f"{name}_ci95"] = list(interval95(drawn))
     return found
 
@@ -169,9 +173,10 @@ def _pooled(
     area, precision = tile_figures(positive, scores)
     points = {"pooled_auroc": area, "pooled_auprc": precision, "f1_oracle": best_f1(positive, scores), "f1": float("nan")}
     f1_drawn = np.full(len(weights), np.nan)
-    if all(s.threshold == s.threshold for s in slides):
-        points["f1"] = f1(positive, np.concatenate([s.hot for s in slides]))
-        f1_drawn = _drawn_f1(slides, weights[:, patient_of])
+    judged = [i for i, s in enumerate(slides) if s.threshold == s.threshold]
+    if judged:
+        points["f1"] = f1(*(np.concatenate([getattr(slides[i], name) for i in judged]) for name in ("positive", "hot")))
+        f1_drawn = _drawn_f1([slides[i] for i in judged], weights[:, patient_of[judged]])
     names = {"auroc": "pooled_auroc", "auprc": "pooled_auprc", "f1_oracle": "f1_oracle"}
     return points, {**{names[name]: values for name, values in drawn.items()}, "f1": f1_drawn}
 

@@ -12,7 +12,7 @@ from wsi_mil.config import Truth
 from wsi_mil.errors import AnnotationError
 from wsi_mil.localisation import Floats, TileTruth, neighbours, never_hot
 from wsi_mil.records import Role, SlideRow
-from wsi_mil.store import read_receipt, read_scores, store_path
+from wsi_mil.store import read_receipt, read_scores, read_tiled, store_path
 from wsi_mil.weighing import meaning_of, weighed_scores
 
 
@@ -91,7 +91,7 @@ def known_truth(row: SlideRow, sources: Sources) -> Known:
     if row.annotation is None:
         return Known(otherwise)
     try:
-        frame = Frame.of(read_receipt(sources.tiles / f"{row.slide_id}.json"))
+        frame = Frame.of(read_tiled(sources.tiles / f"{row.slide_id}.json"))
         found = read_annotation(row.annotation, sources.truth, frame)
     except AnnotationError as error:
         return Known(otherwise, (str(error),))

@@ -12,5 +12,10 @@ def attention(model: MILModel, bag: Tensor, target: int) -> Values:
 
 
 ATTENTION = InstanceMethod(
-    "attention", "attention: sums to 1 over the bag, also in a negative one", "share", comparable=False, of_model=attention
+    "attention",
+    "attention: sums to 1 over the bag, also in a negative one",
+    "share",
+    comparable=False,
+    comparable_weighed=True,
+    of_model=attention,
 )

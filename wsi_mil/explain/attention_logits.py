@@ -20,5 +20,6 @@ ATTENTION_LOGITS = InstanceMethod(
     "attention before the softmax; zero is the logit of an even share",
     "logit",
     comparable=False,
+    comparable_weighed=True,
     of_model=attention_logits,
 )

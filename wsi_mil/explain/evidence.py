@@ -17,5 +17,10 @@ def evidence(model: MILModel, bag: Tensor, target: int) -> Values:
 
 
 EVIDENCE = InstanceMethod(
-    "evidence", "each instance's own log odds for the class", "log_odds", comparable=True, of_model=evidence
+    "evidence",
+    "each instance's own log odds for the class",
+    "log_odds",
+    comparable=True,
+    comparable_weighed=True,
+    of_model=evidence,
 )

@@ -26,5 +26,6 @@ GRADIENT_INPUT = InstanceMethod(
     "gradient × input, times the number of instances: contribution to the bag's log odds",
     "contribution",
     comparable=False,
+    comparable_weighed=False,
     of_model=gradient_input,
 )

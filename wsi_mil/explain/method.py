@@ -31,6 +31,7 @@ class InstanceMethod:
         kind: what the numbers are, in words.
         unit: as in InstanceScores.
         comparable: likewise.
+        comparable_weighed: likewise.
         of_model: scores of a bag `(1, n_instances, …)` by one model, for a class.
     """
 
@@ -38,13 +39,14 @@ class InstanceMethod:
     kind: str
     unit: str
     comparable: bool
+    comparable_weighed: bool
     of_model: Callable[[MILModel, Tensor, int], Values]
 
     def scores(self, models: Sequence[MILModel], bag: Bag, target: int) -> InstanceScores:
         """Mean over models, float32 in the order of the bag."""
         found = [self.of_model(model, bag_tensor(bag, model), target) for model in models]
         values, zero = mean_of(found)
-        return InstanceScores(self.name, values, self.kind, self.unit, self.comparable, zero)
+        return InstanceScores(self.name, values, self.kind, self.unit, self.comparable, self.comparable_weighed, zero)
 
 
 def mean_of(values: Sequence[Values]) -> tuple[NDArray[np.float32], float]:

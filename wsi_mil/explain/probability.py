@@ -12,5 +12,10 @@ def probability(model: MILModel, bag: Tensor, target: int) -> Values:
 
 
 PROBABILITY = InstanceMethod(
-    "probability", "each instance's own probability of the class", "probability", comparable=True, of_model=probability
+    "probability",
+    "each instance's own probability of the class",
+    "probability",
+    comparable=True,
+    comparable_weighed=True,
+    of_model=probability,
 )

@@ -200,6 +200,8 @@ class _Inversion:
         self.moved, self.pull = [0.0], list[float]()
         self.stopped = self.refused = ""
         self.found = self._look()
+        if not self.length:
+            self._refuse("the bag holds nothing but background")
         self.step = self._step_size()
 
     def refinement(self) -> Refinement:

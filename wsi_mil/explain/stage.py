@@ -34,7 +34,7 @@ def explain_slide(row: SlideRow, bag_receipts: Sequence[Path], ensemble: Ensembl
         ConfigError: a method that the models do not offer.
     """
     _refuse_not_offered(settings, ensemble)
-    bag = ensemble.read_bag(row.slide_id, bag_receipts)
+    bag = ensemble.read_bag(row.patient_id if ensemble.unit == "patient" else row.slide_id, bag_receipts)
     placement = ensemble.splits.seen_under(ensemble.protocol).placed(row.slide_id, row.patient_id)
     about: Receipt = {"role": placement.role, "protocol": ensemble.protocol}
     if placement.is_shown(include_train=settings.include_train):
@@ -93,8 +93,13 @@ def _write_own_part(own: Path, bag_receipts: Sequence[Path], bag: Bag, scores: I
     write_scores(store, coords, parts, {"slide_id": own.stem})
     content = {key: features[key] for key in ("mpp", "tile_px", "tile_px_level0", "slide_mpp")}
     content |= {"tiles": {key: features[key] for key in ("coords_digest", "slide_hash")}}
-    content |= {"slide_id": own.stem, "stage_version": STAGE_VERSION, "bag_instances": len(bag.coords)}
-    return {**content, "n_instances": len(coords), "methods": {s.method: _about_scores(s) for s in parts}}
+    content |= {"slide_id": own.stem, "bag": bag.slide_id, "bag_instances": len(bag.coords)}
+    return {
+        **content,
+        "stage_version": STAGE_VERSION,
+        "n_instances": len(coords),
+        "methods": {s.method: _about_scores(s) for s in parts},
+    }
 
 
 def _refuse_not_offered(settings: Explain, ensemble: Ensemble) -> None:
@@ -122,7 +127,7 @@ def _about_question(question: Question) -> Receipt:
 
 
 def _about_scores(scores: InstanceScores) -> Receipt:
-    names = ("kind", "unit", "comparable", "zero", "reason")
+    names = ("kind", "unit", "comparable", "comparable_weighed", "zero", "reason")
     return {**{name: getattr(scores, name) for name in names}, **scores.log}
 
 

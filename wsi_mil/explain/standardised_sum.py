@@ -25,5 +25,6 @@ STANDARDISED_SUM = InstanceMethod(
     "attention logit and evidence, each in standard deviations from the bag's mean, added",
     "deviation",
     comparable=False,
+    comparable_weighed=False,
     of_model=standardised_sum,
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_mil.heatmaps.scale import TOP_PERCENTILE, has_cohort_scale, weighed_range
+from wsi_mil.heatmaps.scale import TOP_PERCENTILE, weighed_range
 from wsi_mil.records import SlideRow
 from wsi_mil.store import read_receipt, read_scores, store_path, write_receipt
 from wsi_mil.weighing import meaning_of, weighed_scores
@@ -41,7 +41,7 @@ def _range_of(method: str, receipts: list[Path]) -> dict[str, object]:
     for path in receipts:
         receipt = read_receipt(path)
         meaning = meaning_of(receipt, method)
-        if "probs" in receipt and meaning.unit and has_cohort_scale(meaning):
+        if "probs" in receipt and meaning.unit and meaning.comparable:
             unit = meaning.unit
             pooled.append(weighed_scores(read_scores(store_path(path), method)[1], meaning))
     if not pooled:

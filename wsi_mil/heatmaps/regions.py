@@ -7,6 +7,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from wsi_mil.annotations import HOT_CLASS
 from wsi_mil.config import Heatmap
 from wsi_mil.heatmaps.scored import Grid, Scored
 
@@ -42,8 +43,8 @@ def geojson(scored: Scored, settings: Heatmap) -> str:
 
 
 def hot_regions(scored: Scored, hot: float) -> list[Region]:
-    """Connected regions of tiles whose place on the colour bar is at least `hot`, hottest first."""
-    is_hot = scored.shown.place(scored.shown.values) >= hot
+    """Connected regions of tiles whose place on the colour bar is at least `hot`, hottest first; none below a ceiling."""
+    is_hot = (scored.shown.place(scored.shown.values) >= hot) & (scored.shown.ceiling == 1)
     if not is_hot.any():
         return []
     sides, scores = scored.grid.footprints()[is_hot], scored.values[is_hot]
@@ -70,7 +71,7 @@ def _region_feature(region: Region, scored: Scored, corner: tuple[int, int]) -> 
     }
     properties = {
         "objectType": "annotation",
-        "classification": {"name": f"hot: {scored.method}", "color": list(HOT_COLOUR)},
+        "classification": {"name": f"{HOT_CLASS}{scored.method}", "color": list(HOT_COLOUR)},
         "measurements": measurements,
         "metadata": scored.stamp,
     }

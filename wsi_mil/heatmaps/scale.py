@@ -1,7 +1,7 @@
 """Scores → the numbers that a heatmap shows, and the range of its colour bar. Pure."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +34,8 @@ WEIGHED = {
 }
 """By unit, what weighed scores are."""
 
-BASED_ON_A_SHARE = ("share", "logit")
-"""Attention is not comparable across slides, but n·a·P is."""
+NOT_PREDICTED = 0.4
+"""No tile of a slide that is not predicted as the class shown stands higher on the colour bar of weighed scores."""
 
 SOME_TILE_IS_HOT = "some tile is hot on every slide, negative ones too"
 
@@ -49,7 +49,8 @@ class Shown:
         low: lower end of the colour bar.
         high: upper end, above `low`.
         is_log: whether the bar is logarithmic; `low` is then positive.
-        label: what the values are, and on a second line which scale this is.
+        label: what the values are, and below which scale this is.
+        ceiling: highest place on the bar that a tile may have.
     """
 
     values: NDArray[np.float32]
@@ -57,14 +58,15 @@ class Shown:
     high: float
     is_log: bool
     label: str
+    ceiling: float = 1.0
 
     def place(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Where values stand on the colour bar: 0 (cold) to 1 (hot), NaN where they are NaN."""
+        """Where values stand on the colour bar: 0 (cold) to 1 (hot) or the ceiling, NaN where they are NaN."""
         low, high, at = self.low, self.high, np.asarray(values, np.float64)
         if self.is_log:
             low, high = math.log(low), math.log(high)
             at = np.log(np.maximum(at, self.low))
-        return np.clip((at - low) / (high - low), 0.0, 1.0)
+        return np.clip((at - low) / (high - low), 0.0, self.ceiling)
 
 
 def shown_scores(
@@ -75,18 +77,18 @@ def shown_scores(
     Args:
         values: `(n,)`, NaN where there is nothing to show.
         meaning: what they are.
-        scale: which numbers are shown. "cohort" falls back to "auto" where `has_cohort_scale` says no.
+        scale: which numbers are shown. "cohort" falls back to "auto" where weighed scores may not be compared.
         cohort_range: lower and upper end for scale "cohort"; None: the range of a cohort in which nothing stands out.
     """
     if not meaning.unit or not np.isfinite(values).any():
         return Shown(values, 0.0, 1.0, False, "")
     is_flat = _is_flat(values)
-    if scale == "cohort" and has_cohort_scale(meaning):
-        return _on_the_cohorts(values, meaning, cohort_range, is_flat=is_flat)
+    if scale == "cohort" and meaning.comparable:
+        return _quietened(_on_the_cohorts(values, meaning, cohort_range, is_flat=is_flat), meaning)
     if is_flat:
         return _flat(values, meaning, scale)
     if scale in ("auto", "cohort"):
-        return _weighed(values, meaning, scale)
+        return _quietened(_weighed(values, meaning, scale), meaning)
     if scale == "raw":
         low, high = _ends(values)
         return Shown(values, low, high, False, f"{_says(STORED, meaning)}\nscale raw: as stored, this slide's range")
@@ -96,11 +98,6 @@ def shown_scores(
         return Shown(_between_ends(values), 0.0, 1.0, False, label)
     label = f"{what}share of tiles below\nscale percentile: {SOME_TILE_IS_HOT}"
     return Shown(_mid_ranks(values), 0.0, 1.0, False, label)
-
-
-def has_cohort_scale(meaning: Meaning) -> bool:
-    """Whether scores of different slides stand on a common footing once they are weighed."""
-    return meaning.comparable or meaning.unit in BASED_ON_A_SHARE
 
 
 def weighed_range(weighed: NDArray[np.float32], unit: str) -> tuple[float, float]:
@@ -120,6 +117,13 @@ def _weighed(values: NDArray[np.float32], meaning: Meaning, scale: Scale) -> Sho
     low, high = weighed_range(weighed, meaning.unit)
     names = {"auto": "scale auto: this slide's own", "cohort": "not comparable across slides: this slide's own scale"}
     return Shown(weighed, low, high, meaning.unit == "share", f"{_says(WEIGHED, meaning)}\n{names[scale]}")
+
+
+def _quietened(shown: Shown, meaning: Meaning) -> Shown:
+    """Never hot where the slide is not predicted as the class: n·a·P and log odds have no bound that a large slide keeps."""
+    if meaning.predicted:
+        return shown
+    return replace(shown, ceiling=NOT_PREDICTED, label=f"{shown.label}\nnot predicted {meaning.target}: never drawn hot")
 
 
 def _on_the_cohorts(

@@ -13,7 +13,7 @@ from wsi_mil.errors import StoreError, StoreMismatchError
 from wsi_mil.geometry import Mpp, footprint, grid_cells
 from wsi_mil.heatmaps.scale import Shown, shown_scores
 from wsi_mil.records import SlideRow
-from wsi_mil.store import read_receipt, read_scores, store_path
+from wsi_mil.store import read_receipt, read_scores, read_tiled, store_path
 from wsi_mil.weighing import meaning_of
 
 FINGERPRINTS = ("coords_digest", "slide_hash")
@@ -97,10 +97,10 @@ def read_scored(
         ranges: of the cohort.
 
     Raises:
-        StoreMismatchError: scores of another slide or of other tiles.
+        StoreMismatchError: scores of another slide or of other tiles, or tiles of an earlier version.
         StoreError: no scores of that method.
     """
-    receipt, tiled = read_receipt(scores_receipt), read_receipt(tiles_receipt)
+    receipt, tiled = read_receipt(scores_receipt), read_tiled(tiles_receipt)
     _refuse_others(row, (scores_receipt, receipt), (tiles_receipt, tiled))
     if method not in receipt["methods"]:
         found = ", ".join(receipt["methods"]) or "none"
@@ -114,7 +114,7 @@ def read_scored(
 def _grid(coords: NDArray[np.int64], tiled: dict[str, Any]) -> Grid:
     tiling, mpp = tiled["settings"]["tiling"], Mpp(*tiled["mpp"])
     side, step = tiling["tile_px"], tiling["tile_px"] - tiling["overlap"]
-    x, y = (tiled.get("bounds") or (0, 0))[:2]
+    x, y = (tiled["bounds"] or (0, 0))[:2]
     (box_width, box_height), (width, height) = tiled["tile_px_level0"], tiled["dimensions"]
     return Grid(
         coords=coords,
