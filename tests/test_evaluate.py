@@ -51,8 +51,8 @@ class Cohort:
         curves = about.pop("curves", {})
         scores = [InstanceScores(n, v, kind="", unit="log_odds", comparable=True) for n, v in methods.items()]
         write_scores(self.folder / folder / f"{slide_id}.zarr", COORDS, scores, {})
-        said = {"zero": 0.0, "comparable": True, "comparable_weighed": True}
-        each = {s.method: {"unit": s.unit, **said, **curves.get(s.method, {})} for s in scores}
+        said = {"unit": "log_odds", "zero": 0.0, "comparable": True, "comparable_weighed": True, "reason": ""}
+        each = {s.method: {**said, **curves.get(s.method, {})} for s in scores}
         receipt = {"methods": each, "probs": [0.0, 1.0], "target": 1, "classes": list(CLASSES), "bag_instances": 12}
         receipt |= {
             "bag": slide_id,
@@ -305,3 +305,9 @@ def test_the_same_input_gives_the_same_bytes(cohort: Cohort) -> None:
     cohort.rows.reverse()
     cohort.evaluate()
     assert [(cohort.folder / "e" / name).read_bytes() for name in ("m.json", "m.csv")] == first
+
+
+def test_methods_that_are_relative_to_their_slide_are_marked(cohort: Cohort) -> None:
+    cohort.add("a", "tumour", TILE_5, evidence=evidence(t5=3), own=evidence(t5=3), curves={"own": {"comparable_weighed": False}})
+    methods = cohort.evaluate()["methods"]
+    assert methods["evidence"]["comparable"] and not methods["own"]["comparable"]

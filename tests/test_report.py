@@ -57,7 +57,7 @@ def write_model(results: Path, name: str, table: list[dict[str, str]], *, method
 def write_explanations(results: Path, name: str, **changes: object) -> None:
     """What evaluate leaves of a model without an annotation and without curves."""
     nothing = {
-        "methods": {"attention": {"n_curves": 0}},
+        "methods": {"attention": {"n_curves": 0, "comparable": True}},
         "n_with_truth": 0,
         "differences": [],
         "notes": {},
@@ -183,9 +183,9 @@ def test_without_annotations_curves_alone_compare_the_methods(tmp_path: Path) ->
         "insertion_gain": 0.5,
         "insertion_gain_ci95": [0.4, 0.6],
     }
-    write_explanations(tmp_path, "enc/a", methods={"sparse_inversion": {"n_curves": 3, **gains}})
+    write_explanations(tmp_path, "enc/a", methods={"sparse_inversion": {"n_curves": 3, "comparable": False, **gains}})
     html = page(tmp_path, ["a"])
-    assert "<td>sparse inversion</td>" in html and '0.250<span class="small">0.125–0.375</span>' in html
+    assert "<td>sparse inversion ‡</td>" in html and '0.250<span class="small">0.125–0.375</span>' in html
     assert "Tile AUROC</th>" not in html and "oracle" not in html
 
 
@@ -196,7 +196,12 @@ def test_figures_against_the_truth_stand_with_their_intervals_and_the_oracle_is_
     figures |= {"froc": {"1": 0.25, "2": 0.5, "4": 0.75, "8": 1.0}, "n_positive_slides": 3, "n_lesions": 7, "n_not_shown": 1}
     less = {"first": "attention", "second": "evidence", "value": -0.125, "ci95": [-0.25, 0.0], "p": 0.01, "p_holm": 0.03}
     notes = {"s5": ["annotation: 2 of 14 polygons were invalid and were repaired"]}
-    about = {"methods": {"attention": {"n_curves": 0, **figures}}, "n_with_truth": 8, "differences": [less], "notes": notes}
+    about = {
+        "methods": {"attention": {"n_curves": 0, "comparable": True, **figures}},
+        "n_with_truth": 8,
+        "differences": [less],
+        "notes": notes,
+    }
     write_explanations(tmp_path, "enc/a", **about, threshold_notes=["attention: no threshold"])
     html = page(tmp_path, ["a"])
     assert all(f'{figures[name]:.3f}<span class="small">0.250–0.875</span>' in html for name in names)

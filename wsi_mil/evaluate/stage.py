@@ -79,6 +79,7 @@ def _content(
     methods = {
         method: {
             **(method_figures(with_truth[method], draws=draws) if method in with_truth else {}),
+            "comparable": _is_comparable(slides, method),
             "threshold": {str(fold): t for fold, t in evaluation.thresholds.of_method.get(method, {}).items()},
             **gains(slides, method, draws=draws),
         }
@@ -99,6 +100,12 @@ def _content(
         "notes": {slide_id: list(truth.notes) for slide_id, (_, truth) in known.items() if truth.notes},
         "threshold_notes": list(evaluation.thresholds.notes),
     }
+
+
+def _is_comparable(slides: Sequence[ScoredSlide], method: str) -> bool:
+    """Whether a method's weighed scores of different slides may be compared; figures across slides are rough where not."""
+    found = [slide.receipt["methods"][method] for slide in slides if method in slide.receipt["methods"]]
+    return all(about["comparable_weighed"] for about in found if not about["reason"])
 
 
 def _table(evaluation: _Evaluation) -> list[list[object]]:
