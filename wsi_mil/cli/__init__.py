@@ -1,0 +1,71 @@
+"""The command line: one subcommand per rule of the workflow. The only place that reads YAML, picks the device and
+sets exit codes. Heavy imports stand inside the commands, so that light ones stay light.
+"""
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from wsi_mil import __version__
+from wsi_mil.cli import learn, prepare, show
+from wsi_mil.errors import ConfigError, WsiMilError
+
+USER_FAULT = 2
+
+app = typer.Typer(
+    name="wsi-mil",
+    help="Learn a label from whole slides, and show where in the slide the evidence is.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for part in (prepare, learn, show):
+    app.add_typer(part.commands)
+
+
+@app.callback(invoke_without_command=True)
+def _main(version: Annotated[bool, typer.Option("--version", help="print the version and stop")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command(name="demo-cohort")
+def demo_cohort(
+    out: Annotated[Path, typer.Argument(help="folder to make")],
+    slides: Annotated[int, typer.Option(min=4, help="how many slides, half of them with a lesion")] = 24,
+    seed: Annotated[int, typer.Option(min=0, help="same seed, same bytes")] = 0,
+    texture: Annotated[
+        Optional[Path], typer.Option(help="slide to take the texture from; without it a public one is fetched")
+    ] = None,
+) -> None:
+    """Make a cohort of slides with known lesions from real tissue."""
+    from wsi_mil.demo import create_demo_cohort
+
+    create_demo_cohort(out, n_slides=slides, seed=seed, texture=texture)
+
+
+@app.command(hidden=True)
+def schema() -> None:
+    """Print the JSON Schema of config.yaml, for editors."""
+    from wsi_mil.config import Config
+
+    print(json.dumps(Config.model_json_schema(), indent=1))
+
+
+def main() -> None:
+    """Entry point: faults of the user, and faults that name their mend, are one line each and exit code 2."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s")
+    try:
+        app()
+    except ConfigError as error:
+        for fault in error.faults:
+            print(f"error: {fault}", file=sys.stderr)
+        sys.exit(USER_FAULT)
+    except WsiMilError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(USER_FAULT)

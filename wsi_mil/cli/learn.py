@@ -1,0 +1,159 @@
+"""What asks models: train, predict, explain, explain-validation, evaluate."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from wsi_mil.cli.options import (
+    Bag,
+    Classes,
+    Device,
+    Protocol,
+    Receipt,
+    Row,
+    SettingsJson,
+    Sheet,
+    Threads,
+    TruthJson,
+    class_names,
+    create_ensemble,
+    sheet_rows,
+    slide_row,
+)
+from wsi_mil.compute import limit_threads
+
+BYTES_OF_A_GB = 10**9
+
+commands = typer.Typer()
+
+
+@commands.command()
+def train(
+    splits: Annotated[Path, typer.Option(help="splits.csv")],
+    fold: Annotated[int, typer.Option(min=0, help="which fold")],
+    features: Annotated[Path, typer.Option(help="folder with the receipts of extract")],
+    classes: Classes,
+    settings: SettingsJson,
+    model: Annotated[Path, typer.Option(help="folder for model.safetensors, config.json and history.csv")],
+    base: Annotated[Optional[Path], typer.Option(help="mhim: folder of its trained base on the same fold")] = None,
+    bag: Bag = "slide",
+    protocol: Protocol = "held_out",
+    keep_gb: Annotated[float, typer.Option(min=0, help="features kept in memory; what is beyond is read in every epoch")] = 4.0,
+    threads: Threads = 1,
+    device: Device = "auto",
+) -> None:
+    """Train one model on one fold; a killed run goes on at its last epoch."""
+    limit_threads(threads)
+    from wsi_mil.config import parse_bag, parse_model, parse_protocol
+    from wsi_mil.devices import create_device, make_deterministic, set_threads
+    from wsi_mil.splits import read_splits
+    from wsi_mil.train import Fold, train_fold
+
+    set_threads(threads)
+    make_deterministic()
+    part = Fold(read_splits(splits), fold, features, class_names(classes), unit=parse_bag(bag), protocol=parse_protocol(protocol))
+    where = create_device(device)
+    train_fold(part, parse_model(json.loads(settings)), model, where, base=base, keep_bytes=round(keep_gb * BYTES_OF_A_GB))
+
+
+@commands.command()
+def predict(
+    sheet: Sheet,
+    classes: Classes,
+    status: Annotated[Path, typer.Option(help="cohort_status.csv")],
+    splits: Annotated[Path, typer.Option(help="splits.csv of the models")],
+    features: Annotated[Path, typer.Option(help="folder with the receipts of extract")],
+    models: Annotated[Path, typer.Option(help="folder with a folder for each fold")],
+    settings: SettingsJson,
+    predictions: Annotated[Path, typer.Option(help="table to write")],
+    metrics: Annotated[Path, typer.Option(help="figures to write")],
+    include_train: Annotated[bool, typer.Option(help="predict training slides of a fixed split too")] = False,
+    bag: Bag = "slide",
+    threads: Threads = 1,
+    device: Device = "auto",
+) -> None:
+    """Predict every usable slide by models that never saw its patient."""
+    limit_threads(threads)
+    from wsi_mil.cohort import ok_ids, read_status
+    from wsi_mil.config import Predict, parse_settings
+    from wsi_mil.predict import predict_cohort, write_metrics, write_predictions
+
+    names, usable = class_names(classes), ok_ids(read_status(status))
+    rows = [row for row in sheet_rows(sheet, classes) if row.slide_id in usable]
+    ensemble = create_ensemble(models, splits, names, bag=bag, threads=threads, device=device)
+    predicted = predict_cohort(rows, features, ensemble, include_train=include_train)
+    write_predictions(predictions, predicted, names, ensemble.protocol)
+    write_metrics(metrics, predicted, names, parse_settings(Predict, json.loads(settings)), ensemble.protocol)
+
+
+@commands.command()
+def explain(
+    features: Annotated[Path, typer.Option(help="receipt of extract")],
+    row: Row,
+    classes: Classes,
+    splits: Annotated[Path, typer.Option(help="splits.csv of the models")],
+    models: Annotated[Path, typer.Option(help="folder with a folder for each fold")],
+    settings: SettingsJson,
+    receipt: Receipt,
+    bag: Bag = "slide",
+    bag_slides: Annotated[str, typer.Option(help="slides of its bag, as a JSON list; their receipts lie beside")] = "",
+    threads: Threads = 1,
+    device: Device = "auto",
+) -> None:
+    """Score every tile of a slide by each method."""
+    limit_threads(threads)
+    from wsi_mil.config import Explain, parse_settings
+    from wsi_mil.explain import explain_slide
+
+    ensemble = create_ensemble(models, splits, class_names(classes), bag=bag, threads=threads, device=device)
+    members = [features.with_name(f"{slide}.json") for slide in json.loads(bag_slides)] if bag_slides else [features]
+    explain_slide(slide_row(row), members, ensemble, parse_settings(Explain, json.loads(settings)), receipt)
+
+
+@commands.command(name="explain-validation")
+def explain_validation(
+    features: Annotated[Path, typer.Option(help="folder with the receipts of extract")],
+    fold: Annotated[int, typer.Option(min=0, help="which fold")],
+    classes: Classes,
+    splits: Annotated[Path, typer.Option(help="splits.csv of the models")],
+    models: Annotated[Path, typer.Option(help="folder with a folder for each fold")],
+    settings: SettingsJson,
+    receipt: Annotated[Path, typer.Option(help="receipt to write (JSON); stores go into the folder of its name")],
+    bag: Bag = "slide",
+    threads: Threads = 1,
+    device: Device = "auto",
+) -> None:
+    """Score the validation slides of a fold, from which thresholds on scores are chosen."""
+    limit_threads(threads)
+    from wsi_mil.config import Explain, parse_settings
+    from wsi_mil.explain import explain_validation as explained
+
+    ensemble = create_ensemble(models, splits, class_names(classes), bag=bag, threads=threads, device=device)
+    explained(fold, features, ensemble, parse_settings(Explain, json.loads(settings)), receipt)
+
+
+@commands.command()
+def evaluate(
+    sheet: Sheet,
+    classes: Classes,
+    status: Annotated[Path, typer.Option(help="cohort_status.csv")],
+    scores: Annotated[Path, typer.Option(help="folder with the receipts of explain")],
+    tiles: Annotated[Path, typer.Option(help="folder with the receipts of tile")],
+    truth: TruthJson,
+    settings: Annotated[str, typer.Option(help="settings of predict, as JSON: draws of the bootstrap")],
+    figures: Annotated[Path, typer.Option(help="figures to write (JSON); slide by slide beside it (CSV)")],
+    validation: Annotated[Optional[Path], typer.Option(help="folder with the receipts of explain-validation")] = None,
+    threads: Threads = 1,
+) -> None:
+    """Hold every method against the annotated truth."""
+    limit_threads(threads)
+    from wsi_mil.cohort import ok_ids, read_status
+    from wsi_mil.config import Predict, Truth, parse_settings
+    from wsi_mil.evaluate import Sources, evaluate_cohort
+
+    usable = ok_ids(read_status(status))
+    rows = [row for row in sheet_rows(sheet, classes) if row.label and row.slide_id in usable]
+    sources = Sources(scores, tiles, validation, class_names(classes), parse_settings(Truth, json.loads(truth)))
+    evaluate_cohort(rows, sources, parse_settings(Predict, json.loads(settings)), figures)

@@ -1,0 +1,59 @@
+"""The options that several commands share, and how their text is read."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wsi_mil.errors import ConfigError
+
+if TYPE_CHECKING:
+    from wsi_mil.ensemble import Ensemble
+    from wsi_mil.records import SlideRow
+
+Row = Annotated[str, typer.Option(help="the slide's row of the sheet, as JSON")]
+SettingsJson = Annotated[str, typer.Option("--settings", help="this stage's settings, as JSON")]
+TruthJson = Annotated[str, typer.Option("--truth", help="how annotations are read, as JSON")]
+Receipt = Annotated[Path, typer.Option(help="receipt to write (JSON); its store goes beside it")]
+Threads = Annotated[int, typer.Option(min=1, help="threads that this command may use")]
+Device = Annotated[str, typer.Option(envvar="WSI_MIL_DEVICE", help="auto, cpu, cuda, cuda:N or mps")]
+Sheet = Annotated[Path, typer.Option(help="the cohort sheet")]
+Classes = Annotated[str, typer.Option(help="class names in order, as a JSON list")]
+Protocol = Annotated[
+    str, typer.Option(help="held_out, or as_published: the test part chooses epoch and threshold, and all outputs say so")
+]
+Bag = Annotated[str, typer.Option(help="slide, or patient: all slides of a patient are one bag")]
+
+
+def class_names(text: str) -> tuple[str, ...]:
+    """Of `--classes`, in order."""
+    return tuple(json.loads(text))
+
+
+def sheet_rows(sheet: Path, classes: str) -> "tuple[SlideRow, ...]":
+    """The whole sheet. Raises ConfigError with all of its faults."""
+    from wsi_mil.cohort import read_sheet
+
+    found = read_sheet(sheet, class_names(classes))
+    if found.faults:
+        raise ConfigError(list(found.faults))
+    return found.rows
+
+
+def slide_row(text: str, *, path: Path = Path()) -> "SlideRow":
+    """Of `--row`; the path travels by itself."""
+    from wsi_mil.cohort import row_from_json
+
+    return row_from_json(json.loads(text), path=path)
+
+
+def create_ensemble(models: Path, splits: Path, classes: tuple[str, ...], *, bag: str, threads: int, device: str) -> "Ensemble":
+    """The trained folds that `explain` and `predict` ask, on the device that is chosen."""
+    from wsi_mil.config import parse_bag
+    from wsi_mil.devices import create_device, set_threads
+    from wsi_mil.ensemble import Ensemble
+    from wsi_mil.splits import read_splits
+
+    set_threads(threads)
+    return Ensemble(models, read_splits(splits), classes, create_device(device), unit=parse_bag(bag))

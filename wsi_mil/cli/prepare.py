@@ -1,0 +1,153 @@
+"""What comes before training: check, tile, extract, cohort, split."""
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from wsi_mil.cli.options import (
+    Classes,
+    Device,
+    Protocol,
+    Receipt,
+    Row,
+    SettingsJson,
+    Sheet,
+    Threads,
+    class_names,
+    sheet_rows,
+    slide_row,
+)
+from wsi_mil.compute import limit_threads
+from wsi_mil.errors import ConfigError
+
+commands = typer.Typer()
+
+
+@commands.command()
+def check(
+    config: Annotated[Optional[Path], typer.Argument(help="without it: config.yaml, or what comes through a pipe")] = None,
+) -> None:
+    """Find every fault in a configuration and its sheet, before anything runs."""
+    import yaml
+
+    from wsi_mil.check import check as checked
+
+    if config is None and sys.stdin.isatty():
+        config = Path("config.yaml")
+    try:
+        values = yaml.safe_load(config.read_text(encoding="utf-8") if config else sys.stdin.read())
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError([f"cannot read {config or 'standard input'}: {error}"]) from error
+    if not isinstance(values, dict):
+        raise ConfigError([f"{config or 'standard input'}: expected keys and values, see the template config.yaml"])
+    plan = checked(values)
+    for warning in plan.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if config is None:
+        json.dump(plan.as_json(), sys.stdout, ensure_ascii=False)
+    else:
+        labelled = sum(bool(row.label) for row in plan.rows)
+        print(f"{config}: {len(plan.rows)} slides, {labelled} labelled, {plan.n_folds} folds: nothing is wrong")
+
+
+@commands.command()
+def tile(
+    slide: Annotated[Path, typer.Option(help="the slide file")],
+    row: Row,
+    settings: SettingsJson,
+    receipt: Receipt,
+    threads: Threads = 1,
+) -> None:
+    """Find tissue in a slide and lay tiles over it."""
+    limit_threads(threads)
+    from wsi_mil.config import TileSettings, Tiling, Tissue, parse_settings
+    from wsi_mil.tile import tile_slide
+
+    values, parsed = json.loads(settings), slide_row(row, path=slide)
+    overrides = {key.removeprefix("tissue."): value for key, value in parsed.overrides.items()}
+    tissue = parse_settings(Tissue, {**values["tissue"], **overrides}, where=f"{parsed.slide_id}: tissue.")
+    tile_slide(parsed, TileSettings(tiling=parse_settings(Tiling, values["tiling"]), tissue=tissue), receipt)
+
+
+@commands.command()
+def extract(
+    tiles: Annotated[Path, typer.Option(help="receipt of tile")],
+    row: Row,
+    settings: SettingsJson,
+    receipt: Receipt,
+    threads: Threads = 1,
+    device: Device = "auto",
+) -> None:
+    """Encode a slide's tiles; a killed run goes on where it stopped."""
+    limit_threads(threads)
+    from wsi_mil.config import Encoder, parse_settings
+    from wsi_mil.devices import create_device, fast_dtype, set_threads
+    from wsi_mil.extract import extract_slide
+
+    def encoder() -> Any:
+        from wsi_mil.encoders.encoder import create_encoder
+
+        return create_encoder(parsed, device=where, dtype=dtype)
+
+    parsed, where = parse_settings(Encoder, json.loads(settings)), create_device(device)
+    set_threads(threads)
+    dtype = fast_dtype(parsed.dtype, where)
+    name = str(dtype).removeprefix("torch.")
+    logging.getLogger(__name__).info("encoding on %s in %s", where, name)
+    extract_slide(tiles, slide_row(row), parsed, receipt, dtype=name, encoder=encoder, threads=threads)
+
+
+@commands.command()
+def cohort(
+    sheet: Sheet,
+    classes: Classes,
+    features: Annotated[Path, typer.Option(help="folder with a folder of receipts for each encoder entry")],
+    encoders: Annotated[str, typer.Option(help="encoder entries, as a JSON list")],
+    status: Annotated[Path, typer.Option(help="cohort_status.csv to write")],
+    threads: Threads = 1,
+) -> None:
+    """Gather what became of every slide."""
+    limit_threads(threads)
+    from wsi_mil.cohort import write_status
+    from wsi_mil.gather import slide_status
+
+    entries = json.loads(encoders)
+    write_status(status, [slide_status(row.slide_id, features, entries) for row in sheet_rows(sheet, classes)])
+
+
+@commands.command()
+def split(
+    sheet: Sheet,
+    classes: Classes,
+    status: Annotated[Path, typer.Option(help="cohort_status.csv")],
+    settings: SettingsJson,
+    splits: Annotated[Path, typer.Option(help="splits.csv to write")],
+    frozen: Annotated[Optional[Path], typer.Option(help="splits.csv to keep to, instead of drawing")] = None,
+    protocol: Protocol = "held_out",
+    threads: Threads = 1,
+) -> None:
+    """Part the labelled slides into folds, by patient."""
+    limit_threads(threads)
+    from wsi_mil.cohort import ok_ids, read_status
+    from wsi_mil.config import Split, parse_protocol, parse_settings
+    from wsi_mil.splits import draw_splits, fold_names, read_splits, split_faults, write_splits
+
+    names, usable = class_names(classes), ok_ids(read_status(status))
+    labelled = [row for row in sheet_rows(sheet, classes) if row.label]
+    rows = [row for row in labelled if row.slide_id in usable]
+    if frozen is not None:
+        kept = read_splits(frozen).restricted({row.slide_id for row in rows}, names, parse_protocol(protocol))
+        write_splits(splits, kept)
+        return
+    parsed = parse_settings(Split, json.loads(settings))
+    faults = split_faults(rows, names, parsed)
+    if faults:
+        raise ConfigError([f"of the labelled slides {len(rows)} can be used: {fault}" for fault in faults])
+    try:
+        write_splits(splits, draw_splits(rows, names, parsed, folds=fold_names(labelled)))
+    except ValueError as error:
+        raise ConfigError([f"split: {error}"]) from error

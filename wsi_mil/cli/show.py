@@ -1,0 +1,69 @@
+"""What is looked at: heatmap, heatmap-scale, report."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from wsi_mil.cli.options import Classes, Row, SettingsJson, Sheet, Threads, TruthJson, sheet_rows, slide_row
+from wsi_mil.compute import limit_threads
+
+commands = typer.Typer()
+
+
+@commands.command()
+def heatmap(
+    scores: Annotated[Path, typer.Option(help="receipt of explain")],
+    tiles: Annotated[Path, typer.Option(help="receipt of tile")],
+    row: Row,
+    method: Annotated[str, typer.Option(help="which scores")],
+    settings: SettingsJson,
+    image: Annotated[Path, typer.Option(help="PNG to write; .geojson, .ome.tif, .csv and .tiles.png go beside it")],
+    slide: Annotated[Optional[Path], typer.Option(help="the slide file, for the gallery of tiles; it may be gone")] = None,
+    cohort_scale: Annotated[Optional[Path], typer.Option(help="what heatmap-scale wrote, for scale: cohort")] = None,
+    truth: TruthJson = "{}",
+    threads: Threads = 1,
+) -> None:
+    """Draw a slide's scores over it, and write them for other viewers."""
+    limit_threads(threads)
+    from wsi_mil.config import Heatmap, Truth, parse_settings
+    from wsi_mil.heatmaps import draw_heatmap
+
+    parsed, about = parse_settings(Heatmap, json.loads(settings)), slide_row(row, path=slide or Path())
+    outlined = parse_settings(Truth, json.loads(truth))
+    draw_heatmap(about, scores, tiles, method, parsed, image, cohort_scale=cohort_scale, truth=outlined)
+
+
+@commands.command(name="heatmap-scale")
+def heatmap_scale(
+    sheet: Sheet,
+    classes: Classes,
+    status: Annotated[Path, typer.Option(help="cohort_status.csv")],
+    scores: Annotated[Path, typer.Option(help="folder with the receipts of explain")],
+    scale: Annotated[Path, typer.Option(help="JSON to write")],
+    threads: Threads = 1,
+) -> None:
+    """Find one range of the colour bar for all slides, from the labelled ones."""
+    limit_threads(threads)
+    from wsi_mil.cohort import ok_ids, read_status
+    from wsi_mil.heatmaps import write_cohort_scale
+
+    usable = ok_ids(read_status(status))
+    write_cohort_scale([row for row in sheet_rows(sheet, classes) if row.slide_id in usable], scores, scale)
+
+
+@commands.command()
+def report(
+    config: Annotated[str, typer.Option(help="the whole configuration, as JSON")],
+    page: Annotated[Path, typer.Option(help="HTML page to write")],
+    threads: Threads = 1,
+) -> None:
+    """Put the whole cohort on one self-contained page."""
+    limit_threads(threads)
+    from wsi_mil.cohort import read_sheet
+    from wsi_mil.config import Config, parse_settings
+    from wsi_mil.report import write_report
+
+    parsed = parse_settings(Config, json.loads(config))
+    write_report(read_sheet(parsed.cohort, parsed.classes).rows, parsed, page)
