@@ -120,15 +120,19 @@ def test_mhim_stands_on_another_entry_that_can_teach(sheet: Path) -> None:
 
 def test_a_method_is_left_out_for_models_that_do_not_offer_it_and_is_a_fault_where_none_does(sheet: Path) -> None:
     models = {"h": MHIM, "m": {"model": "transmil"}, "pool": {"model": "embedding_pool"}}
-    plan = check(config(sheet, models=models))
+    explain = {"methods": ["attention", "sparse_inversion"]}
+    plan = check(config(sheet, models=models, explain=explain))
     assert plan.as_json()["methods"] == {
         "h": ["attention", "sparse_inversion"],
         "m": ["attention", "sparse_inversion"],
         "pool": ["sparse_inversion"],
     }
     assert list(plan.warnings) == ["models.pool: does not offer attention, which is left out for it"]
-    (found,) = faults(config(sheet, models={"pool": {"model": "embedding_pool"}}))
+    (found,) = faults(config(sheet, models={"pool": {"model": "embedding_pool"}}, explain=explain))
     assert found == "explain.methods: attention is offered by none of the models pool"
+    assert check(config(sheet, models={"pool": {"model": "embedding_pool"}})).as_json()["methods"] == {
+        "pool": ["sparse_inversion"]
+    }
 
 
 def test_what_has_no_cohort_wide_scale_is_said(sheet: Path) -> None:

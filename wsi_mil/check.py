@@ -104,8 +104,8 @@ def _model_faults(config: Config) -> list[str]:
     for entry, settings in config.models.items():
         if isinstance(settings, MHIM):
             faults += _base_faults(config, f"models.{entry}.base", settings.base)
-    if faults:
-        return faults
+    if faults or "methods" not in config.explain.model_fields_set:
+        return faults  # of the default methods each model has those that it offers
     return [
         f"explain.methods: {method} is offered by none of the models {', '.join(config.models)}"
         for method in config.explain.methods

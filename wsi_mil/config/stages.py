@@ -94,7 +94,9 @@ class SparseInversion(Settings):
 class Explain(Settings):
     """Which scores each instance gets."""
 
-    methods: tuple[Method, ...] = Field(("attention", "sparse_inversion"), description="each gets a heatmap; [] for none")
+    methods: tuple[Method, ...] = Field(
+        ("attention", "sparse_inversion", "standardised_sum"), description="each gets a heatmap; [] for none"
+    )
     include_train: bool = Field(False, description="with a fixed split: show training slides too, stamped so")
     curve_points: int = Field(10, ge=0, le=100, description="points of the deletion and insertion curves; 0: none")
     sparse_inversion: SparseInversion = SparseInversion()
