@@ -31,7 +31,7 @@ from wsi_mil.models import MILModel
 from wsi_mil.splits import read_splits
 from wsi_mil.store import read_attributes, store_path
 
-STEPS, PENALTIES, COUNTS = (0.0, 0.3, 1.0, 3.0, 10.0), (0.0, 0.005, 0.02, 0.05), (5, 10, 30)
+STEPS, PENALTIES = (0.0, 0.3, 1.0, 3.0, 10.0), (0.0, 0.005, 0.02, 0.05)
 SCORES: tuple[ReadOff, ...] = ("attention", "attention_logits", "evidence", "standardised_sum")
 Key = tuple[float, float, int, ReadOff]
 
@@ -75,10 +75,10 @@ def figures(case: Case, bag: Tensor, score: ReadOff) -> tuple[float, float]:
     return auroc(case.truth, columns), auprc(case.truth, columns)
 
 
-def swept(case: Case) -> dict[Key, tuple[float, float, float, float]]:
+def swept(case: Case, counts: list[int]) -> dict[Key, tuple[float, float, float, float]]:
     """AUROC, AUPRC, and the same of the control, for each setting; NaN where the refinement is refused."""
     found = {}
-    for step, penalty, count in product(STEPS, PENALTIES, COUNTS):
+    for step, penalty, count in product(STEPS, PENALTIES, counts):
         settings = SparseInversion(step=step, penalty=penalty, steps=count)
         result = refine(case.model, case.bag, 1, settings, threshold=case.threshold)
         for score in SCORES:
@@ -96,13 +96,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("configs", nargs="+", type=Path)
     parser.add_argument("--models", nargs="+", default=["abmil"], help="entries of `models`")
+    parser.add_argument("--steps", nargs="+", type=int, default=[10], help="numbers of steps")
     parser.add_argument("--show", type=int, default=4, help="settings shown of each score, the best by AUPRC first")
     args = parser.parse_args()
     set_threads(1)
     every: list[dict[Key, tuple[float, float, float, float]]] = []
     for path in args.configs:
         plan = check(yaml.safe_load(path.read_text()))
-        every += [swept(c) for encoder in plan.config.encoders for entry in args.models for c in cases(plan, encoder, entry)]
+        every += [
+            swept(c, args.steps) for encoder in plan.config.encoders for entry in args.models for c in cases(plan, encoder, entry)
+        ]
     keys = list(every[0])
     table = np.array([[slide[key] for key in keys] for slide in every])  # (n_slides, n_settings, 4)
     print(f"{len(every)} validation slides; settings refused on any: {np.isnan(table[..., 0]).any(axis=0).sum()} of {len(keys)}")
