@@ -175,6 +175,13 @@ def test_without_annotations_and_curves_nothing_is_said_of_the_heatmaps(tmp_path
     assert "No slide has an annotation to compare with" in html and "Deletion gain" not in html
 
 
+def test_a_model_that_offers_no_method_needs_no_figures_of_any(tmp_path: Path) -> None:
+    write_model(tmp_path, "enc/a", lines(PROBS))
+    (tmp_path / "explanations" / "enc" / "a.json").unlink()
+    html = page(tmp_path, ["a"], methods=())
+    assert "No slide has an annotation to compare with" in html
+
+
 def test_without_annotations_curves_alone_compare_the_methods(tmp_path: Path) -> None:
     write_model(tmp_path, "enc/a", lines(PROBS))
     gains = {

@@ -252,7 +252,8 @@ def labelled_scores(wildcards):
 
 def validation_folder(wildcards):
     """Scores of each fold's validation slides, to choose thresholds by, or "": without an annotated slide that can have a
-    lesion there are none to choose, and trained models do not bring their validation slides along."""
+    lesion there are none to choose, and trained models do not bring their validation slides along.
+    """
     healthy = CONFIG["classes"][:1] if len(CONFIG["classes"]) == 2 else []
     needed = not TRAINED and any(
         "annotation" in row and row["label"] not in healthy for row in labelled_slides()
@@ -276,7 +277,17 @@ def validation_option(wildcards):
 
 all_predictions = for_entries("{results}/predictions/{encoder}/{model}.csv")
 all_metrics = for_entries("{results}/metrics/{encoder}/{model}.json")
-all_explanations = for_entries("{results}/explanations/{encoder}/{model}.json")
+
+
+def all_explanations(wildcards):
+    """Of those models that have anything to explain by."""
+    return [
+        path
+        for path in for_entries("{results}/explanations/{encoder}/{model}.json")(
+            wildcards
+        )
+        if METHODS[Path(path).stem]
+    ]
 
 
 def all_models(wildcards):

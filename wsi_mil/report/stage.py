@@ -53,6 +53,10 @@ AS_PUBLISHED = "as_published"
 """Protocol under which epoch and threshold are chosen on the test fold, to reproduce papers."""
 
 
+NOT_EXPLAINED: dict[str, Any] = {"methods": {}, "n_with_truth": 0, "notes": {}}
+"""What stands for the figures of a model that offers none of the methods; nothing is evaluated for it."""
+
+
 @dataclass(frozen=True)
 class ModelPage:
     """What the page says about one encoder × model."""
@@ -144,7 +148,8 @@ def _model_page(config: Config, encoder: str, model: str) -> ModelPage:
     results, name = config.results, f"{encoder}/{model}"
     predictions = {row["slide_id"]: row for row in read_table(results / "predictions" / f"{name}.csv")}
     metrics = read_receipt(results / "metrics" / f"{name}.json")
-    explanations = read_receipt(results / "explanations" / f"{name}.json")
+    is_explained = bool(methods_of(config, model))
+    explanations = read_receipt(results / "explanations" / f"{name}.json") if is_explained else NOT_EXPLAINED
     roc = roc_polyline(predictions.values(), config.classes)
     dots = reliability_dots(metrics.get("reliability", []))
     return ModelPage(encoder, model, metrics, predictions, explanations, roc, dots)
