@@ -13,6 +13,7 @@ from wsi_mil.metrics import (
     f1,
     holm,
     interval95,
+    mid_ranks,
     paired_difference,
     patient_draws,
     patient_weights,
@@ -257,3 +258,10 @@ def test_holm_by_hand() -> None:
 def test_a_probability_that_is_no_number_has_no_auroc() -> None:
     truth, probs = np.array([0, 0, 1, 1]), two([0.1, 0.2, np.nan, 0.9])
     assert math.isnan(auroc(truth, probs)) and math.isnan(auprc(truth, probs))
+
+
+def test_ranks_are_those_of_scipy_between_0_and_1() -> None:
+    from scipy.stats import rankdata
+
+    values = np.array([3.0, -1, 3, 7, 0, 0, 3])
+    assert np.allclose(mid_ranks(values), (rankdata(values) - 0.5) / 7)

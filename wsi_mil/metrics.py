@@ -244,6 +244,12 @@ def _drawn(n_patients: int, draws: int, seed: int) -> Iterator[NDArray[np.int64]
         yield rng.integers(n_patients, size=n_patients)
 
 
+def mid_ranks(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Share of `values` `(n,)` that lie below each, equal ones counting half: Spearman's ranks between 0 and 1."""
+    _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray(((np.cumsum(counts) - counts / 2) / len(values))[index])
+
+
 def _against_the_rest(
     figure: Callable[[NDArray[np.bool_], NDArray[np.float64]], float], truth: NDArray[np.int64], probs: NDArray[np.float64]
 ) -> float:

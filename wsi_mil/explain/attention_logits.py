@@ -2,7 +2,7 @@
 
 import math
 
-from scipy.special import logsumexp
+import torch
 from torch import Tensor
 
 from wsi_mil.explain.method import InstanceMethod, Values, offered_scores
@@ -12,7 +12,7 @@ from wsi_mil.models import MILModel
 def attention_logits(model: MILModel, bag: Tensor, target: int) -> Values:
     """Attention logits e_n; an instance with an even share would have logsumexp(e) - log n."""
     logits = offered_scores(model, bag, target, "attention_logits")
-    return Values(logits, float(logsumexp(logits)) - math.log(len(logits)))
+    return Values(logits, float(torch.logsumexp(torch.from_numpy(logits), 0)) - math.log(len(logits)))
 
 
 ATTENTION_LOGITS = InstanceMethod(

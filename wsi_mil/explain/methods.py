@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from wsi_mil.bags import stored_tensor
 from wsi_mil.config import Explain, Method, SparseInversion
@@ -20,6 +19,7 @@ from wsi_mil.explain.method import InstanceMethod, Values, mean_of
 from wsi_mil.explain.probability import PROBABILITY
 from wsi_mil.explain.sparse_inversion import read_off, refine, shrunk
 from wsi_mil.explain.standardised_sum import STANDARDISED_SUM
+from wsi_mil.metrics import mid_ranks
 from wsi_mil.records import Bag, InstanceScores, SlidePrediction
 
 PLAIN: dict[Method, InstanceMethod] = {
@@ -131,6 +131,6 @@ def _with_curves(question: Question, scores: list[InstanceScores], points: int) 
 
 def _rank_correlation(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
     """Spearman's; NaN where one of them is all equal."""
-    ranks = [rankdata(values) - (len(values) + 1) / 2 for values in (first, second)]
+    ranks = [mid_ranks(values) - 0.5 for values in (first, second)]
     norm = float(np.linalg.norm(ranks[0]) * np.linalg.norm(ranks[1]))
     return float(ranks[0] @ ranks[1]) / norm if norm else float("nan")

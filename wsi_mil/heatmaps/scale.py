@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_mil.config import Scale
+from wsi_mil.metrics import mid_ranks
 from wsi_mil.weighing import Meaning, weighed_scores
 
 TOP_PERCENTILE = 99.5
@@ -171,6 +172,5 @@ def _mid_ranks(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Share of the known values that are lower, equal ones counting half."""
     ranks = np.full(len(values), np.nan, np.float32)
     known = np.isfinite(values)
-    _, index, counts = np.unique(values[known], return_inverse=True, return_counts=True)
-    ranks[known] = ((np.cumsum(counts) - counts / 2) / known.sum())[index]
+    ranks[known] = mid_ranks(values[known])
     return ranks
