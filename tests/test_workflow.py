@@ -245,8 +245,12 @@ def test_every_encoder_runs_with_every_model_and_targets_go_by_name(run: Run) ->
     trained = [call.split("--model=")[1].split()[0] for call in run.calls if call.startswith("train")]
     assert trained.index("results/models/big/abmil/fold-0") < trained.index("results/models/big/mhim/fold-0")
     assert run.snakemake("predictions") == {"predict": 3}
-    assert run.snakemake("heatmaps") == {"explain": 24, "heatmap": 24}
-    assert run.snakemake() == {"explain-validation": 6, "evaluate": 3, "report": 1}
+    planned = run.planned("heatmaps")
+    assert (planned["explain"], planned["heatmap"]) == (24, 24)
+    assert run.planned()["explain_validation"] == 6 and run.planned()["evaluate"] == 3
+    assert run.snakemake("results/heatmaps/big/mhim/s1/attention.png") == {"explain": 1, "heatmap": 1}
+    run.config(models=models, encoders=encoders, explain={"methods": []})
+    assert run.snakemake() == {"report": 1}, "nothing is explained where no method is asked for"
     page = run.results("report/index.html").read_text()
     assert "Models compared" in page and "tiny · mhim" in page
     run.config(models={**models, "mhim": {**models["mhim"], "momentum": 0.9}}, encoders=encoders)
