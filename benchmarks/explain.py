@@ -31,7 +31,7 @@ from wsi_mil.heatmaps.scored import read_scored
 from wsi_mil.heatmaps.stage import picture
 from wsi_mil.models import create_model
 from wsi_mil.records import InstanceScores, SlideRow, TileGrid
-from wsi_mil.store import array_digest, store_path, write_bytes, write_receipt, write_scores, write_tiles
+from wsi_mil.store import array_digest, store_path, write_bytes, write_receipt, write_scores, write_grid
 
 FEATURES, INSTANCES, THREADS = 1024, 20_000, 2
 TILES, METHOD = 20_000, "evidence"
@@ -133,7 +133,7 @@ def scored_slide(folder: Path) -> tuple[SlideRow, Path, Path]:
         values[np.hypot(*(cells - (x, y)).T) < radius] += 5
     tiles, scores = folder / "t" / "s.json", folder / "s" / "s.json"
     grid = TileGrid(coords, np.ones(TILES, np.float32), side, (side, side))
-    write_tiles(store_path(tiles), grid, np.full((512, 1024, 3), 240, np.uint8), {"dimensions": list(dimensions)})
+    write_grid(store_path(tiles), grid, np.full((512, 1024, 3), 240, np.uint8), {"dimensions": list(dimensions)})
     same = {"coords_digest": array_digest(coords), "slide_hash": "made"}
     tiling = {"mpp": 0.5, "tile_px": side, "overlap": 0}
     about = {"slide_id": "s", "dimensions": dimensions, "mpp": (0.5, 0.5), "tile_px_level0": (side, side), "bounds": None}

@@ -12,7 +12,7 @@ from shapely.geometry import shape
 
 from wsi_mil.geometry import Mpp, footprint, rounded
 from wsi_mil.records import InstanceScores, TileGrid
-from wsi_mil.store import store_path, write_receipt, write_scores, write_tiles
+from wsi_mil.store import store_path, write_receipt, write_scores, write_grid
 
 OME = "{http://www.openmicroscopy.org/Schemas/OME/2016-06}"
 
@@ -49,7 +49,7 @@ class Made:
         grid = TileGrid(self.coords, np.ones(len(self.coords), np.float32), self.tile_px, self.box)
         side = 320 / max(self.dimensions)
         shape = (round(self.dimensions[1] * side), round(self.dimensions[0] * side), 3)
-        write_tiles(store_path(tiles), grid, np.full(shape, 255, np.uint8), {"dimensions": list(self.dimensions)})
+        write_grid(store_path(tiles), grid, np.full(shape, 255, np.uint8), {"dimensions": list(self.dimensions)})
         write_receipt(tiles, self.tile_receipt())
         method = InstanceScores(self.method, self.values.astype(np.float32), "", self.unit, False, self.comparable, self.zero)
         write_scores(store_path(scores), self.coords, [method], {})

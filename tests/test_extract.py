@@ -17,7 +17,7 @@ from wsi_mil.config import Encoder, TileSettings, Tiling, Tissue
 from wsi_mil.errors import MissingFileError, StoreMismatchError
 from wsi_mil.extract import extract_slide
 from wsi_mil.records import SlideRow, Status
-from wsi_mil.store import read_bag, read_receipt, read_tiles, store_path
+from wsi_mil.store import read_bag, read_receipt, read_grid, store_path
 from wsi_mil.tile import tile_slide
 
 
@@ -67,7 +67,7 @@ def test_every_tile_is_encoded_from_its_own_place(extract, slide: Path, tiles: P
     from wsi_mil.slides import open_slide
 
     assert extract()[0] is Status.OK
-    bag, grid = read_bag(tmp_path / "features" / "s.json"), read_tiles(store_path(tiles))
+    bag, grid = read_bag(tmp_path / "features" / "s.json"), read_grid(store_path(tiles))
     assert np.array_equal(bag.coords, grid.coords)
     with open_slide(slide) as opened:
         cut = np.stack([opened.read_region((int(x), int(y)), (32, 32), 0.5) for x, y in grid.coords])

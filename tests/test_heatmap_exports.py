@@ -16,7 +16,7 @@ from wsi_mil.geometry import Mpp
 from wsi_mil.heatmaps import draw_heatmap
 from wsi_mil.records import InstanceScores, SlideRow
 from wsi_mil.slides import open_slide
-from wsi_mil.store import read_receipt, read_tiles, store_path, write_receipt, write_scores
+from wsi_mil.store import read_receipt, read_grid, store_path, write_receipt, write_scores
 from wsi_mil.tile import tile_slide
 from wsi_mil.tiles import tile_grid
 
@@ -41,7 +41,7 @@ def scored_by_darkness(slide: Path, settings: TileSettings, folder: Path) -> tup
     """Receipts of a slide that `tile` tiled and whose tiles are scored by how dark they look."""
     tiles, scores = folder / "tiles" / "s.json", folder / "scores" / "s.json"
     tile_slide(SlideRow("s", slide), settings, tiles)
-    tiled, grid = read_receipt(tiles), read_tiles(store_path(tiles))
+    tiled, grid = read_receipt(tiles), read_grid(store_path(tiles))
     side = settings.tiling.tile_px
     with open_slide(slide) as opened:
         looks = [opened.read_region((int(x), int(y)), (side, side), settings.tiling.mpp).mean() for x, y in grid.coords]

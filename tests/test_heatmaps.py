@@ -12,7 +12,7 @@ from wsi_mil.errors import ConfigError
 from wsi_mil.heatmaps import draw_heatmap
 from wsi_mil.heatmaps.overlay import OUTLINE_COLOUR, bar_length_um
 from wsi_mil.records import InstanceScores, SlideRow, TileGrid
-from wsi_mil.store import store_path, write_receipt, write_scores, write_tiles
+from wsi_mil.store import store_path, write_receipt, write_scores, write_grid
 
 DIMENSIONS = (640, 448)
 COORDS = np.array([[x, y] for y in range(0, 448, 64) for x in range(0, 640, 64)])
@@ -29,7 +29,7 @@ def write_scored(tmp_path: Path) -> tuple[Path, Path]:
     """Receipts of scores and tiles of a white slide with one hot tile by attention, and refused sparse inversion."""
     grid = TileGrid(COORDS, np.ones(70, np.float32), 64, (64, 64))
     thumbnail = np.full((224, 320, 3), 255, np.uint8)
-    write_tiles(tmp_path / "t" / "s.zarr", grid, thumbnail, {"dimensions": list(DIMENSIONS)})
+    write_grid(tmp_path / "t" / "s.zarr", grid, thumbnail, {"dimensions": list(DIMENSIONS)})
     tiled = {"slide_id": "s", "coords_digest": "a", "slide_hash": "b", "dimensions": DIMENSIONS, "mpp": [0.5, 0.5]}
     tiled |= {"tile_px_level0": [64, 64], "reader": "openslide", "bounds": None}
     write_receipt(tmp_path / "t" / "s.json", {**tiled, "settings": {"tiling": {"mpp": 0.5, "tile_px": 64, "overlap": 0}}})

@@ -14,11 +14,11 @@ from wsi_mil.store import (
     read_receipt,
     read_scores,
     read_thumbnail,
-    read_tiles,
+    read_grid,
     shard_rows,
     write_receipt,
     write_scores,
-    write_tiles,
+    write_grid,
 )
 
 COORDS = np.arange(10_000, dtype=np.int64).reshape(-1, 2)
@@ -198,8 +198,8 @@ def test_a_store_has_at_most_twelve_files(tmp_path: Path) -> None:
 def test_tiles_written_are_read(tmp_path: Path) -> None:
     grid = TileGrid(COORDS[:7], np.linspace(0, 1, 7, dtype=np.float32), 224, (448, 230))
     thumbnail = np.arange(5 * 9 * 3, dtype=np.uint8).reshape(5, 9, 3)
-    write_tiles(tmp_path / "t.zarr", grid, thumbnail, {"slide_id": "t"})
-    read = read_tiles(tmp_path / "t.zarr")
+    write_grid(tmp_path / "t.zarr", grid, thumbnail, {"slide_id": "t"})
+    read = read_grid(tmp_path / "t.zarr")
     assert np.array_equal(read.coords, grid.coords) and np.array_equal(read.tissue_fraction, grid.tissue_fraction)
     assert (read.tile_px, read.tile_px_level0) == (224, (448, 230))
     assert np.array_equal(read_thumbnail(tmp_path / "t.zarr"), thumbnail)

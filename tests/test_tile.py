@@ -10,7 +10,7 @@ from wsi_mil.annotations import Frame, read_annotation
 from wsi_mil.config import TileSettings, Tiling, Tissue, Truth
 from wsi_mil.errors import MissingFileError
 from wsi_mil.records import SlideRow, Status
-from wsi_mil.store import read_receipt, read_thumbnail, read_tiles, store_path
+from wsi_mil.store import read_receipt, read_thumbnail, read_grid, store_path
 from wsi_mil.tile import tile_slide
 
 SMALL = TileSettings(tiling=Tiling(tile_px=32, mpp=0.5), tissue=Tissue(mpp=2.0, min_area_um2=500, max_hole_um2=500))
@@ -19,7 +19,7 @@ SMALL = TileSettings(tiling=Tiling(tile_px=32, mpp=0.5), tissue=Tissue(mpp=2.0, 
 def test_a_slide_gets_receipt_store_outline_and_picture(slide: Path, tmp_path: Path) -> None:
     receipt = tmp_path / "tiles" / "a.b.json"
     assert tile_slide(SlideRow("a.b", slide), SMALL, receipt) is Status.OK
-    about, grid = read_receipt(receipt), read_tiles(store_path(receipt))
+    about, grid = read_receipt(receipt), read_grid(store_path(receipt))
     left, top, right, bottom = tissue_box(640, 448)
     assert about["n_tiles"] == len(grid.coords) and about["mpp"] == [0.5, 0.5] and about["reader"] == "openslide"
     assert ((grid.coords >= (left - 16, top - 16)) & (grid.coords + 32 <= (right + 16, bottom + 16))).all()
@@ -104,6 +104,6 @@ def test_real_slides_come_to_the_right_end(
     about = json.loads(receipt.read_text())
     assert reason in about["reason"]
     if status == "ok":
-        grid = read_tiles(store_path(receipt))
+        grid = read_grid(store_path(receipt))
         assert 30 < len(grid.coords) < 130 and grid.tissue_fraction.min() >= 0.5
         assert (grid.coords + grid.tile_px_level0 <= about["dimensions"]).all()

@@ -13,7 +13,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from wsi_mil.config import Truth
+from wsi_mil.config import Origin, Truth
 from wsi_mil.errors import AnnotationError
 
 ASAP_SHAPES = ("Polygon", "Spline", "Rectangle")
@@ -89,7 +89,7 @@ def read_annotation(path: Path, truth: Truth, frame: Frame) -> Annotation:
         AnnotationError: not GeoJSON (`.geojson`, `.json`) or ASAP XML (`.xml`) with polygons; none of its classes is
             known; or all of it lies outside of the slide. What is true of the slide is then not known.
     """
-    is_asap = path.suffix.lower() == ".xml"
+    is_asap = _is_asap(path)
     drawn, notes = _repaired(_read_drawn(path, is_asap=is_asap))
     _refuse_unknown_classes(path, drawn, truth)
     cut_out = [d.polygon for d in drawn if d.name in truth.exclude]
@@ -100,10 +100,28 @@ def read_annotation(path: Path, truth: Truth, frame: Frame) -> Annotation:
         others = [d for d in others if not _is_no_finding(d.name)]
     region = shapely.union_all([d.polygon for d in others if truth.include is None or d.name in truth.include])
     region = _polygonal(region.difference(shapely.union_all(cut_out)))
-    if frame.bounds is not None and truth.origin == "bounds" and not is_asap:
-        region = shapely.transform(region, lambda xy: xy + np.asarray(frame.bounds)[:2])
-    inside, cut = _clipped(path, region, frame)
+    inside, cut = _clipped(path, _placed(region, frame, truth.origin, is_asap=is_asap), frame)
     return Annotation(inside, (*notes, *cut))
+
+
+def read_outlines(path: Path, classes: tuple[str, ...] | None, frame: Frame, *, origin: Origin) -> BaseGeometry:
+    """What the polygons of a file enclose, whatever they stand for: level-0 pixels, inside the slide.
+
+    Args:
+        path: GeoJSON or ASAP XML.
+        classes: annotation classes that count; None: all but those that QuPath ignores (`Ignore*`).
+        frame: the slide.
+        origin: where GeoJSON counts from on slides with bounds.
+
+    Raises:
+        AnnotationError: as `read_annotation`; or no polygon counts.
+    """
+    drawn, _ = _repaired(_read_drawn(path, is_asap=_is_asap(path)))
+    counted = [d.polygon for d in drawn if (not d.name.endswith("*") if classes is None else d.name in classes)]
+    if not counted:
+        wanted = "of any class" if classes is None else f"of the classes {', '.join(classes)} (tissue.annotation_classes)"
+        raise AnnotationError(path, f"holds no polygon {wanted}, but {_class_counts(drawn)}")
+    return _clipped(path, _placed(_polygonal(shapely.union_all(counted)), frame, origin, is_asap=_is_asap(path)), frame)[0]
 
 
 def overlap_fractions(region: BaseGeometry, coords: NDArray[np.int64], *, box: tuple[int, int]) -> NDArray[np.float64]:
@@ -152,6 +170,23 @@ def rings(region: BaseGeometry) -> list[NDArray[np.float64]]:
     """Every ring of a region, holes too: `(n, 2)` (x, y) each."""
     polygons = [p for p in shapely.get_parts(region) if isinstance(p, shapely.Polygon)]
     return [np.asarray(ring.coords) for p in polygons for ring in (p.exterior, *p.interiors) if not p.is_empty]
+
+
+def _is_asap(path: Path) -> bool:
+    return path.suffix.lower() == ".xml"
+
+
+def _placed(region: BaseGeometry, frame: Frame, origin: Origin, *, is_asap: bool) -> BaseGeometry:
+    """Counted from the slide's own corner."""
+    if frame.bounds is None or origin == "slide" or is_asap:
+        return region
+    return shapely.transform(region, lambda xy: xy + np.asarray(frame.bounds)[:2])
+
+
+def _class_counts(drawn: list[_Drawn]) -> str:
+    """Which classes there are, and how many polygons of each."""
+    classes = Counter(d.name for d in drawn)
+    return ", ".join(f"{name!r} ({n})" if name else f"no class ({n})" for name, n in sorted(classes.items())) or "none at all"
 
 
 def _boxes(coords: NDArray[np.int64], box: tuple[int, int]) -> NDArray[np.object_]:
@@ -262,10 +297,9 @@ def _refuse_unknown_classes(path: Path, drawn: list[_Drawn], truth: Truth) -> No
     classes = Counter(d.name for d in drawn)
     if truth.include is None or not drawn or any(name in classes for name in truth.include):
         return
-    found = ", ".join(f"{name!r} ({n})" if name else f"no class ({n})" for name, n in sorted(classes.items()))
     raise AnnotationError(
         path,
-        f"none of the classes in truth.include ({', '.join(map(repr, truth.include))}) is in it, only {found};"
+        f"none of the classes in truth.include ({', '.join(map(repr, truth.include))}) is in it, only {_class_counts(drawn)};"
         " name there what counts as the positive class",
     )
 

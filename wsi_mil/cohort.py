@@ -3,20 +3,20 @@
 import csv
 import io
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from wsi_mil.config import Tissue, nearest, parse_settings
+from wsi_mil.config import Settings, SlideFile, Tissue, nearest, parse_settings
 from wsi_mil.errors import ConfigError
 from wsi_mil.geometry import SANE_MPP
 from wsi_mil.records import Role, SlideRow, Status
 
 REQUIRED = ("slide_id", "path", "label")
 OPTIONAL = ("patient_id", "mpp", "split", "fold", "annotation")
-OVERRIDES = {"tissue": Tissue}
+OVERRIDES: dict[str, type[Settings]] = {"slide": SlideFile, "tissue": Tissue}
 """Settings blocks that a column `block.key` may override for one slide."""
 
 SLIDE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
@@ -106,6 +106,15 @@ def row_from_json(cells: dict[str, Any], *, path: Path = Path()) -> SlideRow:
     known = {name: value for name, value in cells.items() if "." not in name}
     annotation = Path(known["annotation"]) if "annotation" in known else None
     return SlideRow(**{**known, "path": Path(known.get("path", path)), "annotation": annotation, "overrides": overrides})
+
+
+def with_overrides(settings: Mapping[str, Any], row: SlideRow) -> dict[str, Any]:
+    """Settings by block, those that the slide's row overrides replaced."""
+    values = {block: dict(keys) if isinstance(keys, Mapping) else keys for block, keys in settings.items()}
+    for name, value in row.overrides.items():
+        block, _, key = name.partition(".")
+        values[block] = {**values.get(block, {}), key: value}
+    return values
 
 
 def write_status(path: Path, statuses: list[SlideStatus]) -> None:

@@ -37,7 +37,7 @@ class DataError(WsiMilError):
 
 
 class _PathError(WsiMilError):
-    def __init__(self, path: Path, reason: str):
+    def __init__(self, path: Path | str, reason: str):
         self.path = path
         super().__init__(f"{path}: {reason}")
 
@@ -57,8 +57,12 @@ class SlideReadError(SlideError, OSError):
 class MissingMppError(SlideError):
     """A slide that does not say its resolution."""
 
-    def __init__(self, path: Path, found: str):
-        super().__init__(path, f"no usable resolution ({found}); give its µm per pixel in the sheet's `mpp` column")
+    def __init__(self, path: Path | str, found: str):
+        super().__init__(
+            path,
+            f"no usable resolution ({found or 'the file says none'}); give its µm per pixel in the sheet's `mpp` column, or one"
+            " for all such slides in slide.on_missing_mpp",
+        )
 
 
 class AnnotationError(_PathError, DataError):

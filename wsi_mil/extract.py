@@ -1,9 +1,7 @@
 """Stage `extract`: slide + tiles + encoder → features, shard by shard, going on where a killed run stopped."""
 
 import logging
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,19 +10,16 @@ from numpy.typing import NDArray
 
 from wsi_mil.config import Encoder
 from wsi_mil.encoders import weights_hash
-from wsi_mil.errors import DataError, MissingFileError, NotFiniteError, SlideReadError, StoreMismatchError
+from wsi_mil.errors import DataError, MissingFileError, NotFiniteError, StoreMismatchError
+from wsi_mil.geometry import Mpp
 from wsi_mil.progress import ProgressMeter
 from wsi_mil.records import SlideRow, Status, TileGrid
-from wsi_mil.slides import Slide, open_slide, slide_hash
-from wsi_mil.store import FeatureStore, fingerprint, read_receipt, read_tiles, remove_store, store_path, write_receipt
+from wsi_mil.slides import Slide, open_slide, read_tiles, slide_hash
+from wsi_mil.store import FeatureStore, fingerprint, read_receipt, read_grid, remove_store, store_path, write_receipt
 
 log = logging.getLogger(__name__)
 
 STAGE_VERSION = 1
-BATCHES_AHEAD = 4
-"""Batches of tiles that are read ahead of the encoder."""
-
-Batch = tuple[NDArray[np.uint8], NDArray[np.bool_]]
 
 
 class Encodes(Protocol):
@@ -53,7 +48,7 @@ def extract_slide(
 
     Args:
         tiles_receipt: receipt of `tile`, beside its store.
-        row: the slide; its mpp, reader and hash are taken from the receipt.
+        row: the slide; mpp, reader and hash are those of the receipt.
         settings: entry of `encoders`.
         receipt: to write, last.
         dtype: number format that the encoder computes in; part of the fingerprint.
@@ -78,7 +73,7 @@ def extract_slide(
 def _extract(
     tiles_receipt: Path, row: SlideRow, settings: Encoder, path: Path, dtype: str, encoder: Callable[[], Encodes], threads: int
 ) -> dict[str, object]:
-    tiled, grid = read_receipt(tiles_receipt), read_tiles(store_path(tiles_receipt))
+    tiled, grid = read_receipt(tiles_receipt), read_grid(store_path(tiles_receipt))
     attributes = _attributes(tiled, row, settings, dtype)
     with FeatureStore(path, coords=grid.coords, batch_size=settings.batch_size, attributes=attributes) as store:
         if store.is_complete:
@@ -88,7 +83,7 @@ def _extract(
             made = encoder()
             store.begin(made.dim)
             mpp = float(tiled["settings"]["tiling"]["mpp"])
-            with open_slide(row.path, tiled["reader"], mpp=row.mpp) as slide:
+            with open_slide(row.path, tiled["reader"], mpp=Mpp(*tiled["mpp"])) as slide:
                 _encode_rest(slide, grid, mpp, store, made, settings.batch_size, threads, lambda: _refuse_changed(row, tiled))
         corrupt = int((~store.valid()).sum())
         dim = store.dim
@@ -138,58 +133,26 @@ def _encode_rest(
     threads: int,
     still_there: Callable[[], None],
 ) -> None:
-    """Encode what is not yet on disk. Batches never straddle a shard; `still_there` raises where the slide is not."""
+    """Encode what is not yet on disk; batches never straddle a shard. `still_there` raises where the slide is not."""
     n, start = len(grid.coords), store.rows_done
-    with (
-        ThreadPoolExecutor(threads) as pool,
-        ProgressMeter(f"extract {store.path.stem}", total=n, unit="tiles", already=start) as meter,
-    ):
-        for first in range(start, n, store.shard_rows):
-            rows = range(first, min(first + store.shard_rows, n))
-            features = np.zeros((len(rows), store.dim), np.float16)
-            valid = np.zeros(len(rows), bool)
-            for at, (tiles, readable) in _batches(slide, grid, mpp, rows, batch_size, pool):
-                part = slice(at, at + len(tiles))
-                encoded = encoder.encode(tiles)
-                if not np.isfinite(encoded[readable]).all():
-                    raise NotFiniteError(store.path.stem, features_are_finite=False)
-                features[part], valid[part] = np.where(readable[:, None], encoded, 0), readable
-                meter.advance(len(tiles))
-            if not valid.all():
-                still_there()  # or a disk that dropped out would leave holes for ever
-            store.append_shard(features, valid)
+    with ProgressMeter(f"extract {store.path.stem}", total=n, unit="tiles", already=start) as meter:
+        features, valid = _blank_shard(store, start, n)
+        for batch in read_tiles(slide, grid, mpp=mpp, batch_size=batch_size, threads=threads, start=start):
+            encoded = encoder.encode(batch.tiles)
+            if not np.isfinite(encoded[batch.readable]).all():
+                raise NotFiniteError(store.path.stem, features_are_finite=False)
+            at = batch.start - store.rows_done
+            part = slice(at, at + len(batch.tiles))
+            features[part], valid[part] = np.where(batch.readable[:, None], encoded, 0), batch.readable
+            meter.advance(len(batch.tiles))
+            if part.stop == len(features):
+                if not valid.all():
+                    still_there()  # or a disk that dropped out would leave holes for ever
+                store.append_shard(features, valid)
+                features, valid = _blank_shard(store, store.rows_done, n)
 
 
-def _batches(
-    slide: Slide, grid: TileGrid, mpp: float, rows: range, batch_size: int, pool: ThreadPoolExecutor
-) -> Iterator[tuple[int, Batch]]:
-    """Batches of `rows` with their offset in it, read ahead in the pool's threads."""
-    size = (grid.tile_px, grid.tile_px)
-
-    def submit(at: int) -> tuple[int, list[Future[NDArray[np.uint8] | None]]]:
-        chosen = rows[at : at + batch_size]
-        return at, [
-            pool.submit(_read_tile, slide, (int(x), int(y)), size, mpp) for x, y in grid.coords[chosen.start : chosen.stop]
-        ]
-
-    waiting = iter(range(0, len(rows), batch_size))
-    ahead = [submit(at) for at in islice(waiting, BATCHES_AHEAD)]
-    while ahead:
-        at, futures = ahead.pop(0)
-        yield at, _stacked([future.result() for future in futures], size)
-        ahead += [submit(next_at) for next_at in islice(waiting, 1)]
-
-
-def _read_tile(slide: Slide, location: tuple[int, int], size: tuple[int, int], mpp: float) -> NDArray[np.uint8] | None:
-    try:
-        return slide.read_region(location, size, mpp)
-    except SlideReadError as error:
-        log.warning("tile at %s left out: %s", location, error)
-        return None
-
-
-def _stacked(tiles: list[NDArray[np.uint8] | None], size: tuple[int, int]) -> Batch:
-    """Tiles `(n, height, width, 3)`, black where unreadable, and which are readable `(n,)`."""
-    black = np.zeros((size[1], size[0], 3), np.uint8)
-    readable = np.array([tile is not None for tile in tiles])
-    return np.stack([black if tile is None else tile for tile in tiles]), readable
+def _blank_shard(store: FeatureStore, first: int, n: int) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
+    """Features `(rows, dim)` and validity `(rows,)` of the shard that begins at row `first` of `n`."""
+    rows = min(store.shard_rows, n - first)
+    return np.zeros((rows, store.dim), np.float16), np.zeros(rows, bool)

@@ -64,16 +64,60 @@ def best_level(level_downsamples: Sequence[float], downsample: float) -> int:
     return max(fine_enough, key=lambda i: level_downsamples[i], default=0)
 
 
-def axis_positions(length: int, *, tile: float, stride: float) -> NDArray[np.int64]:
-    """Left (or top) edges, level-0 pixels, of every tile that lies wholly inside `length`.
+@dataclass(frozen=True)
+class Windows:
+    """Boxes in one level of a slide that regions are made from.
+
+    Attributes:
+        corners: int64 `(n, 2)`, (x, y) of the top-left corner, level pixels; may lie outside the level.
+        sizes: int64 `(n, 2)`, (width, height), level pixels.
+        boxes: float64 `(n, 4)`, (left, top, right, bottom) of the region within its window, level pixels.
+    """
+
+    corners: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    boxes: NDArray[np.float64]
+
+    def box(self, i: int) -> tuple[float, float, float, float]:
+        """(left, top, right, bottom) of one region within its window."""
+        left, top, right, bottom = self.boxes[i].tolist()
+        return left, top, right, bottom
+
+
+def level_windows(
+    locations: NDArray[np.int64],
+    extent: tuple[float, float],
+    *,
+    dimensions: tuple[int, int],
+    level_dimensions: tuple[int, int],
+) -> Windows:
+    """The whole pixels of a level that cover regions.
+
+    Args:
+        locations: `(n, 2)` top-left corners (x, y), level-0 pixels.
+        extent: (width, height) of every region, level-0 pixels, unrounded.
+        dimensions: (width, height) of level 0.
+        level_dimensions: (width, height) of the level; x and y may be shrunk by different factors.
+    """
+    to_level = np.array(level_dimensions) / np.array(dimensions)
+    low = locations * to_level
+    high = low + np.array(extent) * to_level
+    corners = np.floor(low).astype(np.int64)
+    sizes = np.maximum(1, np.ceil(high - 1e-6).astype(np.int64) - corners)
+    return Windows(corners, sizes, np.concatenate([low - corners, np.minimum(high - corners, sizes)], axis=1))
+
+
+def axis_positions(length: int, *, tile: float, stride: float, pad: bool = False) -> NDArray[np.int64]:
+    """Left (or top) edges, level-0 pixels, of every tile that lies wholly inside `length`; with `pad`, of every tile that
+    has a part in it.
 
     Position i is round(i·stride), never accumulated, so there is no drift.
     """
     if tile <= 0 or stride <= 0:
         raise ValueError(f"tile and stride must be positive, got {tile} and {stride}")
-    n = max(0, math.floor((length - tile) / stride) + 2)
+    n = max(0, math.floor(length / stride) + 2)
     positions = np.rint(np.arange(n) * stride).astype(np.int64)
-    inside = positions + max(1, round(tile)) <= length
+    inside = positions < length if pad else positions + max(1, round(tile)) <= length
     return np.asarray(positions[inside])
 
 

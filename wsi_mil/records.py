@@ -14,6 +14,7 @@ class Status(StrEnum):
     OK = "ok"
     EMPTY = "empty"
     FAILED = "failed"
+    SKIPPED = "skipped"
 
 
 class Role(StrEnum):

@@ -114,14 +114,14 @@ def remove_store(path: Path) -> None:
         shutil.rmtree(path)
 
 
-def write_tiles(path: Path, grid: TileGrid, thumbnail: NDArray[np.uint8], attributes: Mapping[str, object]) -> None:
+def write_grid(path: Path, grid: TileGrid, thumbnail: NDArray[np.uint8], attributes: Mapping[str, object]) -> None:
     """Write a slide's tiles with its thumbnail [height, width, 3], which later stages draw on."""
     arrays: dict[str, NDArray[Any]] = {"coords": grid.coords, "tissue_fraction": grid.tissue_fraction, "thumbnail": thumbnail}
     geometry = {"tile_px": grid.tile_px, "tile_px_level0": list(grid.tile_px_level0)}
     _write_whole(path, arrays, {**attributes, **geometry})
 
 
-def read_tiles(path: Path) -> TileGrid:
+def read_grid(path: Path) -> TileGrid:
     """The tiles of a slide."""
     group = _open(path)
     about = _attributes(group)

@@ -10,19 +10,19 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from shapely.geometry.base import BaseGeometry
 
-from wsi_mil.annotations import TISSUE_CLASS, feature_collection, rings
-from wsi_mil.config import TileSettings
-from wsi_mil.errors import DataError
+from wsi_mil.annotations import TISSUE_CLASS, Frame, feature_collection, overlap_fractions, read_outlines, rings
+from wsi_mil.config import SlideFile, TileSettings
+from wsi_mil.errors import DataError, MissingMppError, SlideError
 from wsi_mil.geometry import Mpp
 from wsi_mil.records import SlideRow, Status, TileGrid
-from wsi_mil.slides import Slide, open_slide, slide_hash
-from wsi_mil.store import array_digest, remove_store, store_path, write_bytes, write_receipt, write_text, write_tiles
-from wsi_mil.tiles import tile_grid
-from wsi_mil.tissue import outline, tissue_mask
+from wsi_mil.slides import MppGuess, Slide, open_slide, slide_hash
+from wsi_mil.store import array_digest, remove_store, store_path, write_bytes, write_grid, write_receipt, write_text
+from wsi_mil.tiles import chosen, drawn, tile_grid
+from wsi_mil.tissue import outline, region_mask, tissue_mask
 
 log = logging.getLogger(__name__)
 
-STAGE_VERSION = 2
+STAGE_VERSION = 3
 THUMBNAIL_PX = 1024
 """Longest side of the thumbnail kept with the tiles."""
 
@@ -32,42 +32,54 @@ SUSPICIOUS_TISSUE = (0.001, 0.95)
 TISSUE_COLOUR, TILE_COLOUR = (0, 140, 60), (40, 90, 200)
 
 
-def tile_slide(row: SlideRow, settings: TileSettings, receipt: Path) -> Status:
+def tile_slide(row: SlideRow, settings: TileSettings, receipt: Path, *, threads: int = 1) -> Status:
     """Tile one slide and write receipt, store, outline (GeoJSON) and QC picture.
 
     A fault of the data becomes the receipt's status and reason; nothing of an earlier run is left beside it.
     """
     receipt.parent.mkdir(parents=True, exist_ok=True)
     try:
-        content = _tile(row, settings, receipt)
+        content = _tile(row, settings, receipt, threads)
     except DataError as error:
         remove_store(store_path(receipt))
         for suffix in (".geojson", ".png"):
             receipt.with_suffix(suffix).unlink(missing_ok=True)
-        content = {"status": Status.FAILED, "reason": str(error), "warnings": []}
+        is_skipped = isinstance(error, MissingMppError) and settings.slide.on_missing_mpp == "skip"
+        content = {"status": Status.SKIPPED if is_skipped else Status.FAILED, "reason": str(error), "warnings": []}
     stamp = {"slide_id": row.slide_id, "settings": settings.model_dump(mode="json"), "stage_version": STAGE_VERSION}
     write_receipt(receipt, {**content, **stamp})
     log.info("%s: %s %s", row.slide_id, content["status"], content["reason"])
     return Status(str(content["status"]))
 
 
-def _tile(row: SlideRow, settings: TileSettings, receipt: Path) -> dict[str, object]:
-    with open_slide(row.path, settings.tiling.reader, mpp=row.mpp) as slide:
+def mpp_guess(settings: SlideFile) -> MppGuess:
+    """What the settings let stand in for a resolution that neither sheet nor file says."""
+    default = settings.on_missing_mpp
+    return MppGuess(settings.mpp_from_objective, None if isinstance(default, str) else default)
+
+
+def _tile(row: SlideRow, settings: TileSettings, receipt: Path, threads: int) -> dict[str, object]:
+    with open_slide(row.path, settings.slide.reader, mpp=row.mpp, guess=mpp_guess(settings.slide)) as slide:
         slide.refuse_coarser(settings.tiling.mpp)
-        overview = slide.read_overview(settings.tissue.mpp)
-        thumbnail = slide.read_overview(max(_extent_um(slide)) / THUMBNAIL_PX)
-    mask_mpp = _mpp_of(overview, slide)
-    mask = tissue_mask(overview, settings.tissue, mask_mpp)
-    grid = tile_grid(slide.dimensions, mask, settings.tiling, slide.mpp)
+        annotated = _annotated(row, settings, slide)
+        overview = slide.read_overview(settings.tissue.mpp, threads=threads)
+        thumbnail = slide.read_overview(max(_extent_um(slide)) / THUMBNAIL_PX, threads=threads).image
+    mask_mpp = _mpp_of(overview.image, slide)
+    if settings.tissue.method == "annotation":
+        mask = region_mask(annotated, dimensions=slide.dimensions, shape=overview.image.shape[:2])
+    else:
+        mask = tissue_mask(overview.image, settings.tissue, mask_mpp)
+    tissue_grid = tile_grid(slide.dimensions, mask, settings.tiling, slide.mpp)
+    grid = drawn(_inside(tissue_grid, annotated, settings), settings.tiling)
     region = outline(mask, dimensions=slide.dimensions)
-    write_tiles(store_path(receipt), grid, thumbnail, {"slide_id": row.slide_id, "dimensions": list(slide.dimensions)})
+    write_grid(store_path(receipt), grid, thumbnail, {"slide_id": row.slide_id, "dimensions": list(slide.dimensions)})
     write_text(receipt.with_suffix(".geojson"), _tissue_geojson(region, slide.bounds))
     write_bytes(receipt.with_suffix(".png"), _qc_picture(thumbnail, region, grid, slide.dimensions))
     return {
         **_about(slide),
         "status": Status.OK if len(grid.coords) else Status.EMPTY,
-        "reason": "" if len(grid.coords) else _why_empty(mask, settings),
-        "warnings": _warnings(slide, settings, float(mask.mean())),
+        "reason": "" if len(grid.coords) else _why_empty(mask, tissue_grid, row, settings),
+        "warnings": [*slide.resolution.notes, *_warnings(slide, settings, float(mask.mean()), overview.unreadable)],
         "slide_hash": slide_hash(row.path),
         "tissue_area_um2": float(mask.sum()) * mask_mpp.area_um2,
         "tissue_share": float(mask.mean()),
@@ -80,6 +92,8 @@ def _tile(row: SlideRow, settings: TileSettings, receipt: Path) -> dict[str, obj
 def _about(slide: Slide) -> dict[str, object]:
     return {
         "reader": slide.reader,
+        "vendor": slide.vendor,
+        "compression": slide.compression,
         "dimensions": list(slide.dimensions),
         "level_dimensions": [list(d) for d in slide.level_dimensions],
         "level_downsamples": list(slide.level_downsamples),
@@ -87,6 +101,37 @@ def _about(slide: Slide) -> dict[str, object]:
         "mpp_source": slide.mpp_source,
         "bounds": None if slide.bounds is None else list(slide.bounds),
     }
+
+
+def _annotated(row: SlideRow, settings: TileSettings, slide: Slide) -> BaseGeometry:
+    """What the slide's annotation encloses, where it plays a part; level-0 pixels.
+
+    Raises:
+        SlideError: it plays a part, but there is none.
+        AnnotationError: it cannot be read, or lies outside of the slide.
+    """
+    asked_by = [
+        key
+        for key, asks in (
+            ("tissue.method: annotation", settings.tissue.method == "annotation"),
+            ("tilings.….min_annotation", settings.tiling.min_annotation is not None),
+        )
+        if asks
+    ]
+    if not asked_by:
+        return shapely.Polygon()
+    if row.annotation is None:
+        raise SlideError(row.path, f"has no annotation, but {asked_by[0]} needs one; give it in the sheet's `annotation` column")
+    frame = Frame(slide.dimensions, slide.bounds)
+    return read_outlines(row.annotation, settings.tissue.annotation_classes, frame, origin=settings.origin)
+
+
+def _inside(grid: TileGrid, annotated: BaseGeometry, settings: TileSettings) -> TileGrid:
+    """The tiles that lie inside the annotation as far as `min_annotation` asks for."""
+    least = settings.tiling.min_annotation
+    if least is None:
+        return grid
+    return chosen(grid, overlap_fractions(annotated, grid.coords, box=grid.tile_px_level0) >= least - 1e-9)
 
 
 def _extent_um(slide: Slide) -> tuple[float, float]:
@@ -100,19 +145,27 @@ def _mpp_of(overview: NDArray[np.uint8], slide: Slide) -> Mpp:
     return Mpp(slide.mpp.x * width / overview.shape[1], slide.mpp.y * height / overview.shape[0])
 
 
-def _why_empty(mask: NDArray[np.bool_], settings: TileSettings) -> str:
+def _why_empty(mask: NDArray[np.bool_], tissue_grid: TileGrid, row: SlideRow, settings: TileSettings) -> str:
     if not mask.any():
         return "no tissue found"
-    return f"no tile of {settings.tiling.tile_px} px at {settings.tiling.mpp:g} µm holds {settings.tiling.min_tissue:.0%} tissue"
+    tiling = settings.tiling
+    if len(tissue_grid.coords):
+        return (
+            f"none of its {len(tissue_grid.coords)} tiles of tissue lies inside {row.annotation} by {tiling.min_annotation:.0%};"
+            " see the sheet's `annotation` column, tilings.….min_annotation and tissue.annotation_classes"
+        )
+    return f"no tile of {tiling.tile_px} px at {tiling.mpp:g} µm holds {tiling.min_tissue:.0%} tissue"
 
 
-def _warnings(slide: Slide, settings: TileSettings, tissue_share: float) -> list[str]:
+def _warnings(slide: Slide, settings: TileSettings, tissue_share: float, unreadable: float) -> list[str]:
     found, coarsest = [], max(slide.mpp.x, slide.mpp.y)
     if coarsest > settings.tiling.mpp:
         found.append(f"level 0 has {coarsest:.4g} µm per pixel: tiles at {settings.tiling.mpp:g} are enlarged a little")
     low, high = SUSPICIOUS_TISSUE
     if settings.tissue.method != "none" and not low <= tissue_share <= high:
         found.append(f"tissue covers {tissue_share:.2%} of the slide: look at its QC picture")
+    if unreadable:
+        found.append(f"{unreadable:.2%} of the slide cannot be read and was taken for glass")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Dimensions and tissue mask → grid of tiles. Pure."""
+"""Dimensions and tissue → grid of tiles. Pure."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,12 +9,13 @@ from wsi_mil.records import TileGrid
 
 
 def tile_grid(dimensions: tuple[int, int], mask: NDArray[np.bool_], settings: Tiling, slide_mpp: Mpp) -> TileGrid:
-    """Every tile that lies wholly inside the slide and holds enough tissue, row by row.
+    """Every tile that holds enough tissue, row by row.
 
     Args:
         dimensions: (width, height) of the slide, level-0 pixels.
         mask: bool [height, width] tissue mask of the whole slide, at any resolution.
-        settings: resolution, side, overlap, least tissue.
+        settings: resolution, side, overlap, least tissue, whether tiles may reach beyond the slide. What reaches beyond it
+            counts as empty.
         slide_mpp: µm per pixel of level 0.
 
     Returns:
@@ -24,9 +25,25 @@ def tile_grid(dimensions: tuple[int, int], mask: NDArray[np.bool_], settings: Ti
     step = (settings.tile_px - settings.overlap,) * 2
     box = footprint(side, target_mpp=settings.mpp, slide_mpp=slide_mpp)
     stride = footprint(step, target_mpp=settings.mpp, slide_mpp=slide_mpp)
-    axes = [axis_positions(n, tile=t, stride=s) for n, t, s in zip(dimensions, box, stride, strict=True)]
+    pad = settings.edge == "pad"
+    axes = [axis_positions(n, tile=t, stride=s, pad=pad) for n, t, s in zip(dimensions, box, stride, strict=True)]
     coords = crossing(*axes)
     whole_box = rounded(box)
     fraction = box_means(mask, coords, box=whole_box, dimensions=dimensions)
     kept = (fraction >= settings.min_tissue - 1e-9) & (fraction > 0)
     return TileGrid(coords[kept], fraction[kept].astype(np.float32), settings.tile_px, whole_box)
+
+
+def chosen(grid: TileGrid, kept: NDArray[np.bool_]) -> TileGrid:
+    """The tiles for which `kept` `(n,)` is true, in the same order."""
+    return TileGrid(grid.coords[kept], grid.tissue_fraction[kept], grid.tile_px, grid.tile_px_level0)
+
+
+def drawn(grid: TileGrid, settings: Tiling) -> TileGrid:
+    """At most `settings.max_tiles` of the tiles, each as likely as any other, in the same order."""
+    n = len(grid.coords)
+    if settings.max_tiles is None or n <= settings.max_tiles:
+        return grid
+    kept = np.zeros(n, bool)
+    kept[np.random.default_rng(settings.seed).choice(n, settings.max_tiles, replace=False)] = True
+    return chosen(grid, kept)

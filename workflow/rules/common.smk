@@ -81,13 +81,38 @@ def slide_row(*columns):
     return cells
 
 
-def tissue_columns():
-    return sorted({name for row in PLAN["slides"] for name in row if "." in name})
+def needs_annotation(row, tiling):
+    """Whether a slide's annotation decides which tiles it gets."""
+    method = row.get("tissue.method", CONFIG["tissue"]["method"])
+    return (
+        method == "annotation"
+        or CONFIG["tilings"][tiling]["min_annotation"] is not None
+    )
+
+
+def tile_row(wildcards):
+    """Params function: what `tile` reads of the slide's row."""
+    row = SLIDES[wildcards.slide_id]
+    settings = sorted(name for name in row if "." in name)
+    annotation = ["annotation"] if needs_annotation(row, wildcards.tiling) else []
+    return slide_row("mpp", *settings, *annotation)(wildcards)
+
+
+def tile_annotation(wildcards):
+    """Params function: what tells the annotation from an edited one, where tiles follow it."""
+    row = SLIDES[wildcards.slide_id]
+    needed = needs_annotation(row, wildcards.tiling)
+    return row.get("annotation_hash", "") if needed else ""
 
 
 def tile_settings(wildcards):
     return dumps(
-        {"tiling": CONFIG["tilings"][wildcards.tiling], "tissue": CONFIG["tissue"]}
+        {
+            "slide": CONFIG["slide"],
+            "tiling": CONFIG["tilings"][wildcards.tiling],
+            "tissue": CONFIG["tissue"],
+            "origin": CONFIG["truth"]["origin"],
+        }
     )
 
 

@@ -11,7 +11,7 @@ rule extract:
     resources:
         gpu=1,
     params:
-        row=slide_row("path", "mpp"),
+        row=slide_row("path"),
         settings=entry_settings("encoders", "encoder"),
         rerun_if=lambda wildcards: PLAN["weights"][wildcards.encoder],
     shell:

@@ -30,7 +30,7 @@ rule heatmap:
         "../../envs/cpu.yaml"
     threads: 1
     params:
-        row=slide_row("label", "mpp", "annotation"),
+        row=slide_row("label", "annotation"),
         slide=slide_path,
         tiles=tile_receipt,
         settings=stage_settings("heatmap"),

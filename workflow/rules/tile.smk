@@ -9,7 +9,8 @@ rule tile:
         "../../envs/cpu.yaml"
     threads: 1
     params:
-        row=slide_row("mpp", *tissue_columns()),
+        row=tile_row,
+        rerun_if=tile_annotation,
         settings=tile_settings,
     shell:
         "wsi-mil tile --slide={input.slide:q} --row={params.row:q} --settings={params.settings:q}"

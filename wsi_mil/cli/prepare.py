@@ -64,13 +64,13 @@ def tile(
 ) -> None:
     """Find tissue in a slide and lay tiles over it."""
     limit_threads(threads)
-    from wsi_mil.config import TileSettings, Tiling, Tissue, parse_settings
+    from wsi_mil.cohort import with_overrides
+    from wsi_mil.config import TileSettings, parse_settings
     from wsi_mil.tile import tile_slide
 
-    values, parsed = json.loads(settings), slide_row(row, path=slide)
-    overrides = {key.removeprefix("tissue."): value for key, value in parsed.overrides.items()}
-    tissue = parse_settings(Tissue, {**values["tissue"], **overrides}, where=f"{parsed.slide_id}: tissue.")
-    tile_slide(parsed, TileSettings(tiling=parse_settings(Tiling, values["tiling"]), tissue=tissue), receipt)
+    parsed = slide_row(row, path=slide)
+    values = with_overrides(json.loads(settings), parsed)
+    tile_slide(parsed, parse_settings(TileSettings, values, where=f"{parsed.slide_id}: "), receipt, threads=threads)
 
 
 @commands.command()

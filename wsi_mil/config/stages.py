@@ -7,6 +7,38 @@ from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from wsi_mil.config.models import Model, Offer, offers_of
 from wsi_mil.config.settings import EntryName, Settings
+from wsi_mil.geometry import SANE_MPP
+
+
+Origin = Literal["bounds", "slide"]
+
+
+def _policy_or_number(value: Any) -> Any:
+    if isinstance(value, str) and value not in ("fail", "skip"):
+        try:
+            return float(value)
+        except ValueError:
+            raise ValueError("expected fail, skip, or µm per pixel") from None
+    return value
+
+
+MissingMpp = Annotated[
+    Literal["fail", "skip"] | Annotated[float, Field(ge=SANE_MPP[0], le=SANE_MPP[1])], BeforeValidator(_policy_or_number)
+]
+
+
+class SlideFile(Settings):
+    """How slide files are opened."""
+
+    reader: Literal["auto", "jpeg_tiff", "openslide", "tiffslide", "image"] = Field(
+        "auto", description="auto: the fastest that gives OpenSlide's pixels"
+    )
+    mpp_from_objective: bool = Field(
+        False, description="where a file does not say its mpp: take 10 µm over the magnification of its objective"
+    )
+    on_missing_mpp: MissingMpp = Field(
+        "fail", description="fail: the slide has failed; skip: it is left out; or µm per pixel of level 0"
+    )
 
 
 class Tiling(Settings):
@@ -16,7 +48,12 @@ class Tiling(Settings):
     tile_px: int = Field(224, ge=8, description="side of a tile, pixels at `mpp`")
     overlap: int = Field(0, ge=0, description="pixels at `mpp` that neighbouring tiles share")
     min_tissue: float = Field(0.5, ge=0, le=1, description="least share of a tile that must be tissue")
-    reader: Literal["auto", "openslide", "tiffslide"] = Field("auto", description="auto: the first that opens the slide")
+    edge: Literal["drop", "pad"] = Field("drop", description="tiles that reach beyond the slide; pad: with white")
+    max_tiles: int | None = Field(None, ge=1, description="at most so many tiles a slide, drawn; null: all")
+    seed: int = Field(0, ge=0, description="of that draw")
+    min_annotation: float | None = Field(
+        None, gt=0, le=1, description="least share of a tile inside the slide's annotation; null: it plays no part"
+    )
 
     @model_validator(mode="after")
     def _overlap_leaves_a_step(self) -> "Tiling":
@@ -37,8 +74,10 @@ class Tissue(Settings):
 class TileSettings(Settings):
     """What `wsi-mil tile` reads."""
 
+    slide: SlideFile = SlideFile()
     tiling: Tiling = Tiling()
     tissue: Tissue = Tissue()
+    origin: Origin = Field("bounds", description="where a GeoJSON annotation counts from on slides with bounds (MRXS)")
 
 
 class Encoder(Settings):
@@ -71,7 +110,6 @@ Method = Literal[
     "attention", "attention_logits", "evidence", "standardised_sum", "probability", "gradient_input", "sparse_inversion"
 ]
 Scale = Literal["auto", "raw", "minmax", "percentile", "cohort"]
-Origin = Literal["bounds", "slide"]
 
 
 class Predict(Settings):
@@ -156,6 +194,7 @@ class Config(Settings):
     protocol: Protocol = Field(
         "held_out", description="as_published: epoch and threshold are chosen on the test fold itself, and all outputs say so"
     )
+    slide: SlideFile = SlideFile()
     tilings: dict[EntryName, Tiling] = Field({"default": Tiling()}, min_length=1)
     tissue: Tissue = Tissue()
     encoders: dict[EntryName, Encoder] = Field({"efficientnet": Encoder()}, min_length=1)

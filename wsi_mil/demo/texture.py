@@ -131,7 +131,7 @@ def _richest_region(slide: Slide) -> Pixels:
     level = _nearest_level(slide)
     dimensions, downsample = slide.level_dimensions[level], slide.level_downsamples[level]
     width, height = (min(side, MAX_SIDE_PX) for side in dimensions)
-    thumbnail = slide.read_overview(max(slide.dimensions) * slide.mpp.x / THUMBNAIL_PX)
+    thumbnail = slide.read_overview(max(slide.dimensions) * slide.mpp.x / THUMBNAIL_PX).image
     scale_x, scale_y = dimensions[0] / thumbnail.shape[1], dimensions[1] / thumbnail.shape[0]
     amount = box_means(~_is_empty(thumbnail), max(1, int(width / scale_x)), max(1, int(height / scale_y)))
     row, column = np.unravel_index(int(amount.argmax()), amount.shape)

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from wsi_mil.config import Heatmap
 from wsi_mil.errors import SlideError, SlideReadError
+from wsi_mil.geometry import Mpp
 from wsi_mil.heatmaps.overlay import FONT, colours
 from wsi_mil.heatmaps.scored import Scored
 from wsi_mil.records import SlideRow
@@ -97,7 +98,7 @@ def _read_tiles(scored: Scored, row: SlideRow, corners: list[tuple[int, int]]) -
     try:
         if slide_hash(row.path) != tiled["slide_hash"]:
             return f"no tiles can be shown: {row.path} is not the file that was tiled", [None] * len(corners)
-        with open_slide(row.path, tiled["reader"], mpp=row.mpp) as slide:
+        with open_slide(row.path, tiled["reader"], mpp=Mpp(*tiled["mpp"])) as slide:
             pixels = [_read_tile(slide, corner, tiled["settings"]["tiling"]) for corner in corners]
     except (SlideError, OSError) as error:
         return f"no tiles can be shown: {error}", [None] * len(corners)

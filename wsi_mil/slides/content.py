@@ -1,20 +1,74 @@
-"""What tells one slide file from another, without reading all of it."""
+"""What tells one slide from another, without reading all of it."""
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
+
+import fsspec
 
 MIB = 1 << 20
 N_SAMPLES = 16
 
+HAMAMATSU_INI = (".vms", ".vmu")
+DICOM_SERIES = b"\x20\x00\x0e\x00UI"
+"""Tag (0020,000E) SeriesInstanceUID with explicit, little-endian value representation; two bytes of length follow."""
 
-def slide_hash(path: Path) -> str:
-    """`{size}-{sha256}` over the file's size and its first, last and 16 evenly spaced MiB; never its mtime."""
-    size = path.stat().st_size
-    digest = hashlib.sha256(str(size).encode())
-    last = max(0, size - MIB)
-    offsets = sorted({0, last, *(last * i // (N_SAMPLES + 1) for i in range(1, N_SAMPLES + 1))})
+DICOM_HEAD = 64 << 10
+"""The UID stands in the first so many bytes."""
+
+
+def slide_hash(path: Path | str) -> str:
+    """`{size}-{sha256}` over size and first, last and 16 evenly spaced MiB of every file that the slide is made of; never
+    their mtime.
+    """
+    files = [path, *companions(path)] if isinstance(path, Path) else [path]
+    digests = [_sampled(fsspec.open(str(file), "rb") if isinstance(file, str) else file.open("rb")) for file in files]
+    if len(digests) == 1:
+        return "-".join(map(str, digests[0]))
+    total = sum(size for size, _ in digests)
+    return f"{total}-{hashlib.sha256(' '.join(text for _, text in digests).encode()).hexdigest()}"
+
+
+def companions(path: Path) -> list[Path]:
+    """The other files of a slide, in the order of their names: the folder beside a .mrxs, what a Hamamatsu .vms lists, the
+    DICOM files of the same series.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".mrxs":
+        return _files(path.with_suffix("").glob("*"))
+    if suffix in HAMAMATSU_INI:
+        named = [line.partition("=")[2].strip() for line in path.read_text(encoding="latin-1").splitlines()]
+        return _files(path.parent / name for name in named if name and Path(name).name == name)
+    series = _dicom_series(path)
+    if series:
+        return [f for f in _files(path.parent.iterdir()) if f != path and _dicom_series(f) == series]
+    return []
+
+
+def _files(found: Iterable[Path]) -> list[Path]:
+    return sorted(file for file in found if file.is_file())
+
+
+def _dicom_series(path: Path) -> bytes:
+    """SeriesInstanceUID of a DICOM file; empty for any other."""
     with path.open("rb") as file:
-        for offset in offsets:
+        head = file.read(132)
+        if head[128:] != b"DICM":
+            return b""
+        head += file.read(DICOM_HEAD)
+    at = head.find(DICOM_SERIES)
+    length = int.from_bytes(head[at + 6 : at + 8], "little")
+    return b"" if at < 0 else head[at + 8 : at + 8 + length]
+
+
+def _sampled(opened: BinaryIO) -> tuple[int, str]:
+    """Size of a file, and sha256 over the size and the sampled parts."""
+    with opened as file:
+        size = file.seek(0, 2)
+        digest = hashlib.sha256(str(size).encode())
+        last = max(0, size - MIB)
+        for offset in sorted({0, last, *(last * i // (N_SAMPLES + 1) for i in range(1, N_SAMPLES + 1))}):
             file.seek(offset)
             digest.update(file.read(MIB))
-    return f"{size}-{digest.hexdigest()}"
+    return size, digest.hexdigest()

@@ -8,6 +8,8 @@ import openslide
 from numpy.typing import NDArray
 
 from wsi_mil.errors import SlideFormatError, SlideReadError
+from wsi_mil.geometry import Mpp
+from wsi_mil.slides.mpp import MppGuess
 from wsi_mil.slides.slide import Slide, on_white
 
 _FAULTS = (openslide.OpenSlideError, OSError)
@@ -18,8 +20,8 @@ class OpenSlideReader(Slide):
 
     reader = "openslide"
 
-    def __init__(self, path: Path, mpp_override: float | None):
-        super().__init__(path, mpp_override)
+    def __init__(self, path: Path | str, given: Mpp | None = None, guess: MppGuess = MppGuess()):
+        super().__init__(path, given, guess)
         self._lock = threading.Lock()
         self._handle = self._open()
         self.level_dimensions = tuple(self._handle.level_dimensions)

@@ -1,8 +1,11 @@
 """Shrinking by exact area averages."""
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.sparse import csr_array
 
 Box = tuple[float, float, float, float]
 EXACT = 1e-6
@@ -29,8 +32,8 @@ def resampled(image: NDArray[np.uint8], box: Box, size: tuple[int, int]) -> NDAr
         return np.asarray(Image.fromarray(np.ascontiguousarray(part)).reduce((x_step, y_step)))
     if x_ratio < 1 or y_ratio < 1:
         return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR, box=box))
-    rows = _area_means(image.astype(np.float64), np.linspace(top, bottom, size[1] + 1))
-    columns = _area_means(rows.transpose(1, 0, 2), np.linspace(left, right, size[0] + 1))
+    rows = _area_means(image, top, bottom, size[1])
+    columns = _area_means(rows.transpose(1, 0, 2), left, right, size[0])
     return np.rint(columns.transpose(1, 0, 2)).astype(np.uint8)
 
 
@@ -39,10 +42,23 @@ def _whole(left: float, top: float, x_ratio: float, y_ratio: float) -> bool:
     return near and round(x_ratio) >= 1 and round(y_ratio) >= 1
 
 
-def _area_means(image: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean over the first axis between successive `edges`, fractions of a pixel counted as such."""
-    running = np.concatenate([np.zeros((1, *image.shape[1:])), np.cumsum(image, axis=0)])
-    below = np.minimum(edges.astype(np.int64), len(image) - 1)
-    share = (edges - below)[:, None, None]
-    at_edges = running[below] * (1 - share) + running[below + 1] * share
-    return np.asarray(np.diff(at_edges, axis=0) / np.diff(edges)[:, None, None])
+def _area_means(image: NDArray[np.uint8] | NDArray[np.float32], low: float, high: float, n: int) -> NDArray[np.float32]:
+    """`n` means over the first axis between `low` and `high`, fractions of a pixel counted as such: float32 [n, …]."""
+    means = _area_weights(low, high, n, len(image)) @ image.reshape(len(image), -1)
+    return np.asarray(means, np.float32).reshape(n, *image.shape[1:])
+
+
+@lru_cache(maxsize=1024)
+def _area_weights(low: float, high: float, n: int, length: int) -> csr_array:
+    """Shares `(n, length)` of each pixel in each of `n` equal parts of `low` to `high`."""
+    edges = np.linspace(low, high, n + 1)
+    first = np.floor(edges[:-1]).astype(np.int64)
+    reach = int(np.ceil((high - low) / n)) + 1
+    pixels = first[:, None] + np.arange(reach)
+    covered = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    shares = np.where(pixels < length, np.maximum(covered, 0), 0)
+    shares /= shares.sum(axis=1, keepdims=True)
+    columns = np.minimum(pixels, length - 1)
+    return csr_array(
+        (shares.astype(np.float32).ravel(), columns.ravel(), np.arange(0, n * reach + 1, reach)), shape=(n, length)
+    )

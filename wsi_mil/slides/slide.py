@@ -1,34 +1,74 @@
 """What every reader offers."""
 
-import math
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wsi_mil.errors import SlideReadError
-from wsi_mil.geometry import UPSAMPLING_TOLERANCE, Mpp, best_level, footprint, size_at
-from wsi_mil.slides.mpp import PROPERTY_PREFIXES, resolve_mpp
+from wsi_mil.geometry import UPSAMPLING_TOLERANCE, Mpp, Windows, best_level, footprint, level_windows, size_at
+from wsi_mil.slides.mpp import PROPERTY_PREFIXES, MppGuess, Resolution, resolve_mpp
 from wsi_mil.slides.resample import resampled
+
+log = logging.getLogger(__name__)
 
 WHITE = 255
 OVERVIEW_BLOCK_PX = 2048
 """Side of the largest piece read at once for an overview, in pixels of the level read."""
 
+RETRY_BLOCK_PX = 256
+"""Side of the pieces that a damaged one is read in again, in pixels of the level read."""
 
-class Slide(ABC):
-    """An open slide. Safe to use from several threads; close it, or use it as a context manager.
+MAX_UNREADABLE = 0.05
+"""Largest share of an overview that may be left white because its data are damaged."""
+
+
+@dataclass(frozen=True)
+class BlockGrid:
+    """How the pixels of a level lie in its file: in blocks of one size, each decoded as a whole.
 
     Attributes:
-        path: the file.
+        size: (width, height) of a block, level pixels; blocks at the right and bottom edge reach beyond the level.
+        columns: number of blocks side by side; block i lies in column i % columns, row i // columns.
+        offsets: int64 `(n_blocks,)`, where each begins in the file.
+    """
+
+    size: tuple[int, int]
+    columns: int
+    offsets: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A picture of a whole slide.
+
+    Attributes:
+        image: uint8 [height, width, 3].
+        unreadable: share of it that is white because the file's data are damaged there.
+    """
+
+    image: NDArray[np.uint8]
+    unreadable: float = 0.0
+
+
+class Slide(ABC):
+    """An open slide. Safe to use from several threads; can be pickled, and is then opened anew in the other process; close
+    it, or use it as a context manager.
+
+    Attributes:
+        path: the file, or its URL.
         reader: name of the reader.
         level_dimensions: (width, height) of each level.
         level_downsamples: level-0 pixels per pixel of each level.
         properties: the reader's own metadata, as text.
-        mpp_override: µm per pixel of level 0 that replaces the file's own, or None.
     """
 
     reader: str
@@ -36,9 +76,10 @@ class Slide(ABC):
     level_downsamples: tuple[float, ...]
     properties: Mapping[str, str]
 
-    def __init__(self, path: Path, mpp_override: float | None):
+    def __init__(self, path: Path | str, given: Mpp | None, guess: MppGuess):
         self.path = path
-        self.mpp_override = mpp_override
+        self._given = given
+        self._guess = guess
 
     @abstractmethod
     def _read_level(self, corner: tuple[int, int], level: int, size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -48,11 +89,34 @@ class Slide(ABC):
     def close(self) -> None:
         """Let go of the file."""
 
-    def __enter__(self) -> "Slide":
+    def block_grid(self, level: int) -> BlockGrid | None:
+        """How a level lies in the file, where its blocks can be read one by one."""
+        return None
+
+    def read_block(self, level: int, index: int, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """One block of a level that has a `block_grid`.
+
+        Args:
+            level: index of the level.
+            index: of the block.
+            out: contiguous uint8 [height, width, 3] to decode into.
+
+        Returns:
+            uint8 [height, width, 3] of the block's size; what reaches beyond the level is not defined.
+
+        Raises:
+            SlideReadError: the file's data are damaged.
+        """
+        raise NotImplementedError(f"{self.reader} has no blocks")
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Path | str, Mpp | None, MppGuess]]:
+        return type(self), (self.path, self._given, self._guess)
 
     @property
     def dimensions(self) -> tuple[int, int]:
@@ -64,15 +128,30 @@ class Slide(ABC):
         """Number of levels."""
         return len(self.level_dimensions)
 
+    @cached_property
+    def resolution(self) -> Resolution:
+        """Resolution of level 0 with its source. Raises MissingMppError."""
+        return resolve_mpp(self.properties, self.path, given=self._given, guess=self._guess)
+
     @property
     def mpp(self) -> Mpp:
         """µm per pixel of level 0. Raises MissingMppError."""
-        return resolve_mpp(self.mpp_override, self.properties, self.path)[0]
+        return self.resolution.mpp
 
     @property
     def mpp_source(self) -> str:
         """Who says so."""
-        return resolve_mpp(self.mpp_override, self.properties, self.path)[1]
+        return self.resolution.source
+
+    @property
+    def vendor(self) -> str:
+        """Who made the scanner or wrote the file, as the reader names it; "" where it does not say."""
+        return next((self.properties[name] for name in (f"{p}.vendor" for p in PROPERTY_PREFIXES) if name in self.properties), "")
+
+    @property
+    def compression(self) -> str:
+        """How level 0 is compressed, as far as the reader can tell; "" where it cannot."""
+        return ""
 
     @property
     def bounds(self) -> tuple[int, int, int, int] | None:
@@ -102,18 +181,30 @@ class Slide(ABC):
         Raises:
             SlideReadError: the file's data are damaged, or level 0 is over a tenth coarser than `mpp`.
         """
+        level, windows = self.windows(np.array([location], np.int64), size, mpp)
+        (x, y), (width, height) = windows.corners[0].tolist(), windows.sizes[0].tolist()
+        return resampled(self._read_padded((x, y), level, (width, height)), windows.box(0), size)
+
+    def windows(self, locations: NDArray[np.int64], size: tuple[int, int], mpp: float) -> tuple[int, Windows]:
+        """The level that regions are read from, and where in it they lie.
+
+        Args:
+            locations: `(n, 2)` top-left corners (x, y), level-0 pixels.
+            size: (width, height) of every region, pixels at `mpp`.
+            mpp: µm per pixel wanted.
+
+        Raises:
+            SlideReadError: level 0 is over a tenth coarser than `mpp`.
+        """
         self.refuse_coarser(mpp)
-        slide_mpp = self.mpp
-        level = best_level(self.level_downsamples, mpp / max(slide_mpp.x, slide_mpp.y))
-        to_level = [have / full for have, full in zip(self.level_dimensions[level], self.dimensions, strict=True)]
-        extent = footprint(size, target_mpp=mpp, slide_mpp=slide_mpp)
-        left, top = location[0] * to_level[0], location[1] * to_level[1]
-        right, bottom = left + extent[0] * to_level[0], top + extent[1] * to_level[1]
-        x, y = math.floor(left), math.floor(top)
-        size_read = (max(1, math.ceil(right - 1e-6) - x), max(1, math.ceil(bottom - 1e-6) - y))
-        pixels = self._read_padded((x, y), level, size_read)
-        box = (left - x, top - y, min(right - x, size_read[0]), min(bottom - y, size_read[1]))
-        return resampled(pixels, box, size)
+        level = self.level_for(mpp)
+        extent = footprint(size, target_mpp=mpp, slide_mpp=self.mpp)
+        level_size = self.level_dimensions[level]
+        return level, level_windows(locations, extent, dimensions=self.dimensions, level_dimensions=level_size)
+
+    def level_for(self, mpp: float) -> int:
+        """The coarsest level that is at least as fine as `mpp`."""
+        return best_level(self.level_downsamples, mpp / max(self.mpp.x, self.mpp.y))
 
     def refuse_coarser(self, mpp: float) -> None:
         """Raise SlideReadError where level 0 is over a tenth coarser than `mpp`: nothing is enlarged silently."""
@@ -121,25 +212,43 @@ class Slide(ABC):
         if coarsest > mpp * UPSAMPLING_TOLERANCE:
             raise SlideReadError(self.path, f"level 0 has {coarsest:g} µm per pixel, coarser than the {mpp:g} asked for")
 
-    def read_overview(self, mpp: float) -> NDArray[np.uint8]:
+    def read_overview(self, mpp: float, *, threads: int = 1) -> Overview:
         """The whole slide at `mpp` (or at level 0 where that is coarser), read piece by piece.
 
-        Returns:
-            uint8 [height, width, 3].
+        Pieces whose data are damaged stay white.
+
+        Raises:
+            SlideReadError: more than `MAX_UNREADABLE` of it cannot be read.
         """
-        slide_mpp = self.mpp
-        mpp = max(mpp, slide_mpp.x, slide_mpp.y)
-        width, height = size_at(self.dimensions, slide_mpp=slide_mpp, target_mpp=mpp)
-        downsample = mpp / max(slide_mpp.x, slide_mpp.y)
-        level = best_level(self.level_downsamples, downsample)
-        block = max(1, int(OVERVIEW_BLOCK_PX * self.level_downsamples[level] / downsample))
+        mpp = max(mpp, self.mpp.x, self.mpp.y)
+        width, height = size_at(self.dimensions, slide_mpp=self.mpp, target_mpp=mpp)
         image = np.full((height, width, 3), WHITE, np.uint8)
-        for top in range(0, height, block):
-            for left in range(0, width, block):
-                size = (min(block, width - left), min(block, height - top))
-                location = (round(left * mpp / slide_mpp.x), round(top * mpp / slide_mpp.y))
+        missing: list[int] = []
+
+        def fill(corner: tuple[int, int], block: int) -> None:
+            left, top = corner
+            size = (min(block, width - left), min(block, height - top))
+            location = (round(left * mpp / self.mpp.x), round(top * mpp / self.mpp.y))
+            try:
                 image[top : top + size[1], left : left + size[0]] = self.read_region(location, size, mpp)
-        return image
+            except SlideReadError as error:
+                if block <= small:
+                    log.warning("left white: %s", error)
+                    missing.append(size[0] * size[1])
+                    return
+                for part in _corners(*size, small):
+                    fill((left + part[0], top + part[1]), small)
+
+        large, small = (self._overview_block(px, mpp) for px in (OVERVIEW_BLOCK_PX, RETRY_BLOCK_PX))
+        _each(lambda corner: fill(corner, large), _corners(width, height, large), threads)
+        unreadable = sum(missing) / (width * height)
+        if unreadable > MAX_UNREADABLE:
+            raise SlideReadError(self.path, f"cannot read {unreadable:.0%} of the slide")
+        return Overview(image, unreadable)
+
+    def _overview_block(self, level_px: int, mpp: float) -> int:
+        downsample = mpp / max(self.mpp.x, self.mpp.y)
+        return max(1, int(level_px * self.level_downsamples[self.level_for(mpp)] / downsample))
 
     def _read_padded(self, corner: tuple[int, int], level: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         (x, y), (width, height) = corner, self.level_dimensions[level]
@@ -161,3 +270,15 @@ def on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return np.ascontiguousarray(rgba[..., :3])
     mixed = rgba[..., :3].astype(np.uint16) * alpha + WHITE * (WHITE - alpha.astype(np.uint16))
     return ((mixed + WHITE // 2) // WHITE).astype(np.uint8)
+
+
+def _corners(width: int, height: int, step: int) -> Iterator[tuple[int, int]]:
+    """(x, y) of pieces of side `step`, row by row."""
+    return ((left, top) for top in range(0, height, step) for left in range(0, width, step))
+
+
+def _each(work: Callable[[tuple[int, int]], None], items: Iterator[tuple[int, int]], threads: int) -> None:
+    """`work` on every item, on several threads; the first error is raised."""
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(work, items):
+            pass

@@ -1,4 +1,4 @@
-"""tiffslide: reads TIFFs that OpenSlide refuses. The only importer of tiffslide."""
+"""tiffslide: reads TIFFs that OpenSlide refuses, and those behind a URL. The only importer of tiffslide."""
 
 import threading
 from pathlib import Path
@@ -8,6 +8,8 @@ import tiffslide
 from numpy.typing import NDArray
 
 from wsi_mil.errors import SlideFormatError, SlideReadError
+from wsi_mil.geometry import Mpp
+from wsi_mil.slides.mpp import MppGuess
 from wsi_mil.slides.slide import Slide, on_white
 
 
@@ -16,8 +18,8 @@ class TiffSlideReader(Slide):
 
     reader = "tiffslide"
 
-    def __init__(self, path: Path, mpp_override: float | None):
-        super().__init__(path, mpp_override)
+    def __init__(self, path: Path | str, given: Mpp | None = None, guess: MppGuess = MppGuess()):
+        super().__init__(path, given, guess)
         self._lock = threading.Lock()
         try:
             self._handle = tiffslide.TiffSlide(path)

@@ -1,0 +1,61 @@
+"""Plain images: PNG, JPEG, BMP, TIFF. They say no resolution that could be trusted: it stands in the sheet."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from wsi_mil.errors import SlideFormatError
+from wsi_mil.geometry import Mpp
+from wsi_mil.slides.mpp import MppGuess
+from wsi_mil.slides.slide import Slide, on_white
+
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV")
+"""Of eight bits or fewer: others would be cut off, not scaled."""
+
+RESOLUTION_TAGS = {282: "tiff.XResolution", 283: "tiff.YResolution", 296: "tiff.ResolutionUnit"}
+
+
+class ImageReader(Slide):
+    """A plain image as a slide of one level, held in memory."""
+
+    reader = "image"
+
+    def __init__(self, path: Path | str, given: Mpp | None = None, guess: MppGuess = MppGuess()):
+        super().__init__(path, given, guess)
+        self._pixels, self.properties = self._read()
+        self.level_dimensions = ((self._pixels.shape[1], self._pixels.shape[0]),)
+        self.level_downsamples = (1.0,)
+
+    def close(self) -> None:
+        self._pixels = np.zeros((0, 0, 3), np.uint8)
+
+    def _read_level(self, corner: tuple[int, int], level: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+        (x, y), (width, height) = corner, size
+        return self._pixels[y : y + height, x : x + width]
+
+    def _read(self) -> tuple[NDArray[np.uint8], dict[str, str]]:
+        try:
+            with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
+                with Image.open(self.path, formats=FORMATS) as image:
+                    self._refuse_deep(image)
+                    return on_white(np.asarray(image.convert("RGBA"))), _resolution_tags(image)
+        except Image.DecompressionBombError as error:
+            raise SlideFormatError(self.path, f"too large for a plain image ({error}); write it as a tiled TIFF") from error
+        except UnidentifiedImageError as error:
+            raise SlideFormatError(self.path, f"no image of the formats {', '.join(FORMATS)}") from error
+        except (OSError, ValueError, SyntaxError) as error:
+            raise SlideFormatError(self.path, f"cannot read the image ({error})") from error
+
+    def _refuse_deep(self, image: Image.Image) -> None:
+        if image.mode not in MODES:
+            raise SlideFormatError(self.path, f"images of 8 bits per channel are read, this one has mode {image.mode}")
+
+
+def _resolution_tags(image: Image.Image) -> dict[str, str]:
+    """Resolution of a TIFF under the names that OpenSlide gives it."""
+    tags = getattr(image, "tag_v2", {})
+    return {name: str(tags[number]) for number, name in RESOLUTION_TAGS.items() if number in tags}

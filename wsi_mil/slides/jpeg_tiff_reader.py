@@ -1,0 +1,171 @@
+"""JPEG-tiled TIFF, block by block: three to five times as fast as OpenSlide, with its pixels. The only importer of
+imagecodecs.
+"""
+
+import os
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from wsi_mil.errors import SlideFormatError, SlideReadError
+from wsi_mil.geometry import Mpp
+from wsi_mil.slides.mpp import MppGuess
+from wsi_mil.slides.openslide_reader import OpenSlideReader
+from wsi_mil.slides.slide import BlockGrid
+
+VENDORS = ("aperio", "generic-tiff")
+"""Whose levels are single TIFF images from corner to corner. Others lay several images out on a level, or let them overlap."""
+
+JPEG, RGB, YCBCR = 7, 2, 6
+"""Values of the TIFF tags Compression and PhotometricInterpretation."""
+
+COLOUR_SPACES = {RGB: "rgb", YCBCR: "ycbcr"}
+N_COMPARED = 4
+"""Blocks of each level that are held against OpenSlide's pixels before this reader is chosen by itself."""
+
+
+class _JpegLevel:
+    """The blocks of one TIFF image."""
+
+    def __init__(self, page: tifffile.TiffPage):
+        self.offsets = np.asarray(page.dataoffsets, np.int64)
+        self.sizes = np.asarray(page.databytecounts, np.int64)
+        self.tables = page.jpegtables
+        self.colour_space = COLOUR_SPACES[int(page.photometric)]
+        columns = -(-page.imagewidth // page.tilewidth)
+        self.grid = BlockGrid((page.tilewidth, page.tilelength), columns, self.offsets)
+
+
+class JpegTiffReader(OpenSlideReader):
+    """A TIFF of JPEG tiles that OpenSlide opens too, which is asked for all but the pixels."""
+
+    reader = "jpeg_tiff"
+
+    def __init__(self, path: Path | str, given: Mpp | None = None, guess: MppGuess = MppGuess()):
+        super().__init__(path, given, guess)
+        try:
+            self._levels = self._jpeg_levels()
+            self._file = os.open(self.path, os.O_RDONLY)
+        except BaseException:
+            super().close()
+            raise
+
+    def close(self) -> None:
+        super().close()
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    @property
+    def compression(self) -> str:
+        return f"JPEG {self._levels[0].colour_space}" if 0 in self._levels else ""
+
+    def block_grid(self, level: int) -> BlockGrid | None:
+        return self._levels[level].grid if level in self._levels else None
+
+    def read_block(self, level: int, index: int, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        at = self._levels[level]
+        size = int(at.sizes[index])
+        if size == 0:
+            return self._missing_block(level, index, out)
+        data = os.pread(self._file, size, int(at.offsets[index]))
+        width, height = at.grid.size
+        try:
+            block = imagecodecs.jpeg8_decode(
+                data, tables=at.tables, colorspace=at.colour_space, outcolorspace="rgb", shape=(height, width), out=out
+            )
+        except (imagecodecs.Jpeg8Error, ValueError) as error:
+            raise SlideReadError(self.path, f"cannot decode block {index} of level {level} ({error})") from error
+        if block.shape != (height, width, 3):
+            raise SlideReadError(self.path, f"block {index} of level {level} is {block.shape}, not {(height, width, 3)}")
+        return np.asarray(block)
+
+    def refuse_other_pixels(self) -> None:
+        """Raise SlideFormatError where some blocks of a level are not as OpenSlide reads them."""
+        for level, at in self._levels.items():
+            present = np.flatnonzero(at.sizes)
+            for index in present[np.linspace(0, len(present) - 1, min(N_COMPARED, len(present))).astype(int)]:
+                if not self._is_openslides(level, int(index)):
+                    raise SlideFormatError(self.path, f"JPEG tiles do not decode to OpenSlide's pixels (level {level})")
+
+    def _is_openslides(self, level: int, index: int) -> bool:
+        """Whether a block has OpenSlide's pixels, or can be read by neither."""
+        corner, (width, height) = self._block_box(level, index)
+        try:
+            expected = super()._read_level(corner, level, (width, height))
+        except SlideReadError:
+            return True
+        try:
+            return np.array_equal(self.read_block(level, index)[:height, :width], expected)
+        except SlideReadError:
+            return False
+
+    def _read_level(self, corner: tuple[int, int], level: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+        grid = self.block_grid(level)
+        if grid is None:
+            return super()._read_level(corner, level, size)
+        (x, y), (width, height) = corner, size
+        image = np.empty((height, width, 3), np.uint8)
+        for row in range(y // grid.size[1], (y + height - 1) // grid.size[1] + 1):
+            for column in range(x // grid.size[0], (x + width - 1) // grid.size[0] + 1):
+                block = self.read_block(level, row * grid.columns + column)
+                copy_overlap(image, corner, block, (column * grid.size[0], row * grid.size[1]))
+        return image
+
+    def _missing_block(self, level: int, index: int, out: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+        """A block that the file leaves out: OpenSlide knows what each vendor means by it."""
+        (width, height) = self._levels[level].grid.size
+        block = np.full((height, width, 3), 255, np.uint8) if out is None else out
+        corner, inside = self._block_box(level, index)
+        block[: inside[1], : inside[0]] = super()._read_level(corner, level, inside)
+        return block
+
+    def _block_box(self, level: int, index: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Corner (x, y) and (width, height) of the part of a block that lies in its level."""
+        grid, (width, height) = self._levels[level].grid, self.level_dimensions[level]
+        x, y = index % grid.columns * grid.size[0], index // grid.columns * grid.size[1]
+        return (x, y), (min(grid.size[0], width - x), min(grid.size[1], height - y))
+
+    def _jpeg_levels(self) -> dict[int, _JpegLevel]:
+        if self.vendor not in VENDORS:
+            raise SlideFormatError(self.path, f"read as JPEG-tiled TIFF are {', '.join(VENDORS)}, this is {self.vendor or 'not'}")
+        try:
+            with tifffile.TiffFile(self.path) as tif:
+                pages = [page for page in tif.pages if isinstance(page, tifffile.TiffPage) and _is_jpeg_tiled(page)]
+                of_size = {(page.imagewidth, page.imagelength): page for page in reversed(pages)}
+                levels = {
+                    number: _JpegLevel(of_size[size]) for number, size in enumerate(self.level_dimensions) if size in of_size
+                }
+        except MemoryError:
+            raise
+        except Exception as error:  # tifffile raises anything from KeyError to struct.error on damaged files
+            raise SlideFormatError(self.path, f"not a readable TIFF ({error or type(error).__name__})") from error
+        if not levels:
+            raise SlideFormatError(self.path, "no level is made of JPEG tiles in RGB or YCbCr")
+        return levels
+
+
+def copy_overlap(
+    image: NDArray[np.uint8], corner: tuple[int, int], block: NDArray[np.uint8], block_corner: tuple[int, int]
+) -> None:
+    """Copy what `block` has in common with `image`, both [height, width, 3] with corners (x, y) in the same pixels."""
+    left, top = max(corner[0], block_corner[0]), max(corner[1], block_corner[1])
+    right = min(corner[0] + image.shape[1], block_corner[0] + block.shape[1])
+    bottom = min(corner[1] + image.shape[0], block_corner[1] + block.shape[0])
+    (x, y), (u, v) = corner, block_corner
+    image[top - y : bottom - y, left - x : right - x] = block[top - v : bottom - v, left - u : right - u]
+
+
+def _is_jpeg_tiled(page: tifffile.TiffPage) -> bool:
+    return (
+        page.is_tiled
+        and int(page.compression) == JPEG
+        and int(page.photometric) in COLOUR_SPACES
+        and page.samplesperpixel == 3
+        and page.bitspersample == 8
+        and len(page.dataoffsets) == len(page.databytecounts)
+        and len(page.dataoffsets) == -(-page.imagewidth // page.tilewidth) * -(-page.imagelength // page.tilelength)
+    )

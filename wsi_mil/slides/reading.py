@@ -1,0 +1,293 @@
+"""Many tiles of one slide, in the order of their grid.
+
+Where the reader knows the blocks that a level is stored in, each is decoded once, however many tiles share it, in the order
+of the file, and kept until the last tile that needs it is cut. Elsewhere each tile is read by itself.
+"""
+
+import logging
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_mil.errors import SlideReadError
+from wsi_mil.geometry import Windows
+from wsi_mil.records import TileGrid
+from wsi_mil.slides.resample import EXACT, resampled
+from wsi_mil.slides.slide import WHITE, BlockGrid, Slide
+
+log = logging.getLogger(__name__)
+
+MIB = 1 << 20
+BATCHES_AHEAD, AHEAD_BYTES = 4, 128 * MIB
+"""Batches that are read ahead of the one in use: at most so many, and of so many bytes, but one at least."""
+
+KEPT_BYTES = 256 * MIB
+"""Decoded blocks that wait for tiles of later rows. What is beyond, on very wide slides, is decoded again."""
+
+GROUP = 8
+"""Blocks or tiles that a thread takes at a time."""
+
+
+@dataclass(frozen=True)
+class TileBatch:
+    """Some tiles, in grid order.
+
+    Attributes:
+        start: index of the first in the grid.
+        tiles: uint8 `(n, height, width, 3)`; black where unreadable.
+        readable: bool `(n,)`, false where the file's data are damaged.
+    """
+
+    start: int
+    tiles: NDArray[np.uint8]
+    readable: NDArray[np.bool_]
+
+
+def read_tiles(
+    slide: Slide, grid: TileGrid, *, mpp: float, batch_size: int = 64, threads: int = 1, start: int = 0
+) -> Iterator[TileBatch]:
+    """The pixels of a grid's tiles, the same as `slide.read_region` gives one by one.
+
+    Memory is bounded whatever the slide: nothing is read further ahead than `BATCHES_AHEAD` of the batch that is in use.
+
+    Args:
+        slide: open; must stay so until the last batch.
+        grid: tiles in the slide's level-0 pixels.
+        mpp: µm per pixel of the tiles.
+        batch_size: tiles in a batch; the last may hold fewer.
+        threads: that read and decode.
+        start: index of the first tile wanted.
+
+    Raises:
+        SlideReadError: level 0 is over a tenth coarser than `mpp`.
+        OSError: the machine cannot read the file.
+    """
+    size = (grid.tile_px, grid.tile_px)
+    level, windows = slide.windows(grid.coords, size, mpp)
+    blocks = slide.block_grid(level)
+    pool = ThreadPoolExecutor(threads)
+    reading: _Reading
+    if blocks is None:
+        reading = _TileByTile(slide, grid.coords, size, mpp, pool)
+    else:
+        reading = _BlockByBlock(slide, level, windows, blocks, size, pool)
+    batch_bytes = batch_size * size[0] * size[1] * 3
+    n_ahead = max(1, min(BATCHES_AHEAD, AHEAD_BYTES // batch_bytes))
+    ahead: deque[_Begun] = deque()
+    try:
+        for first in range(start, len(grid.coords), batch_size):
+            ahead.append(reading.begin(range(first, min(first + batch_size, len(grid.coords)))))
+            if len(ahead) > n_ahead:
+                yield reading.finish(ahead.popleft())
+        while ahead:
+            yield reading.finish(ahead.popleft())
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A batch that threads are filling."""
+
+    rows: range
+    tiles: NDArray[np.uint8]
+    readable: NDArray[np.bool_]
+    work: list[Future[None]]
+
+
+class _Reading(ABC):
+    """A way to fill batches."""
+
+    def __init__(self, slide: Slide, size: tuple[int, int], pool: ThreadPoolExecutor):
+        self.slide = slide
+        self.size = size
+        self.pool = pool
+
+    def begin(self, rows: range) -> _Begun:
+        """Set threads to work on the tiles `rows` of the grid."""
+        tiles = np.zeros((len(rows), self.size[1], self.size[0], 3), np.uint8)
+        readable = np.zeros(len(rows), bool)
+        before = self._before(rows)
+        work = [
+            self.pool.submit(self._fill, group, tiles[at : at + GROUP], readable[at : at + GROUP], before)
+            for at, group in _groups(rows)
+        ]
+        return _Begun(rows, tiles, readable, work)
+
+    def finish(self, begun: _Begun) -> TileBatch:
+        """Wait for a batch."""
+        for future in begun.work:
+            future.result()
+        self._after(begun.rows)
+        return TileBatch(begun.rows.start, begun.tiles, begun.readable)
+
+    def _fill(
+        self, rows: Sequence[int], tiles: NDArray[np.uint8], readable: NDArray[np.bool_], before: list[Future[None]]
+    ) -> None:
+        for future in before:  # these were submitted first, so that threads wait for work that others are doing already
+            future.result()
+        for i, row in enumerate(rows):
+            try:
+                self._read(row, tiles[i])
+                readable[i] = True
+            except SlideReadError as error:
+                tiles[i] = 0
+                log.warning("tile %d left out: %s", row, error)
+
+    @abstractmethod
+    def _read(self, row: int, out: NDArray[np.uint8]) -> None:
+        """Put a tile into `out` [height, width, 3]. Raises SlideReadError."""
+
+    def _before(self, rows: range) -> list[Future[None]]:
+        """Work that the tiles `rows` wait for."""
+        return []
+
+    def _after(self, rows: range) -> None:
+        """Let go of what the tiles `rows` needed."""
+
+
+class _TileByTile(_Reading):
+    """Through `read_region`."""
+
+    def __init__(
+        self, slide: Slide, coords: NDArray[np.int64], size: tuple[int, int], mpp: float, pool: ThreadPoolExecutor
+    ):
+        super().__init__(slide, size, pool)
+        self.coords = coords
+        self.mpp = mpp
+
+    def _read(self, row: int, out: NDArray[np.uint8]) -> None:
+        x, y = self.coords[row].tolist()
+        out[...] = self.slide.read_region((x, y), self.size, self.mpp)
+
+
+class _BlockByBlock(_Reading):
+    """Tiles cut from blocks. Those that several tiles share are decoded ahead and kept, others where they are needed."""
+
+    def __init__(
+        self,
+        slide: Slide,
+        level: int,
+        windows: Windows,
+        blocks: BlockGrid,
+        size: tuple[int, int],
+        pool: ThreadPoolExecutor,
+    ):
+        super().__init__(slide, size, pool)
+        self.level = level
+        self.windows = windows
+        self.blocks = blocks
+        limits = np.array(slide.level_dimensions[level])
+        self.low = np.clip(windows.corners, 0, limits)
+        self.high = np.clip(windows.corners + windows.sizes, 0, limits)
+        self.first = self.low // blocks.size
+        self.last = (self.high - 1) // blocks.size
+        self.last[(self.high <= self.low).any(axis=1)] = -1  # wholly outside: no block
+        ends = windows.boxes[:, 2:] - windows.sizes
+        self.is_native = (np.abs(windows.boxes[:, :2]) < EXACT).all(1) & (np.abs(ends) < EXACT).all(1) & (windows.sizes == size).all(1)
+        self.uses = self._count_uses()
+        self.left = self.uses.copy()
+        self.wanted = np.zeros_like(self.uses)
+        self.pixels: dict[int, NDArray[np.uint8] | SlideReadError] = {}
+        self.decoding: dict[int, Future[None]] = {}
+
+    def _count_uses(self) -> NDArray[np.int64]:
+        """How many tiles need each block."""
+        uses = np.zeros(len(self.blocks.offsets), np.int64)
+        reach = (self.last - self.first).max(axis=0, initial=-1) + 1
+        for right in range(reach[0]):
+            for down in range(reach[1]):
+                at = self.first + (right, down)
+                needed = at[(at <= self.last).all(axis=1)]
+                uses += np.bincount(needed[:, 1] * self.blocks.columns + needed[:, 0], minlength=len(uses))
+        return uses
+
+    def _ids(self, row: int) -> list[int]:
+        """Blocks that a tile needs, in the order of their rows."""
+        (left, top), (right, bottom) = self.first[row].tolist(), self.last[row].tolist()
+        return [y * self.blocks.columns + x for y in range(top, bottom + 1) for x in range(left, right + 1)]
+
+    def _shared(self, rows: range) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Blocks that tiles of `rows` need and others too, and how many of `rows` need each."""
+        found = np.array([i for row in rows for i in self._ids(row)], np.int64)
+        return np.unique(found[self.uses[found] > 1], return_counts=True)
+
+    def _before(self, rows: range) -> list[Future[None]]:
+        shared, counts = self._shared(rows)
+        self.wanted[shared] += counts
+        new = np.array([i for i in shared.tolist() if i not in self.decoding], np.int64)
+        new = new[np.argsort(self.blocks.offsets[new], kind="stable")]
+        for _, group in _groups(new.tolist()):
+            future = self.pool.submit(self._decode, group)
+            self.decoding.update(dict.fromkeys(group, future))
+        return list(dict.fromkeys(self.decoding[i] for i in shared.tolist()))
+
+    def _after(self, rows: range) -> None:
+        shared, counts = self._shared(rows)
+        self.wanted[shared] -= counts
+        self.left[shared] -= counts
+        for i in shared[self.left[shared] == 0].tolist():
+            self._forget(i)
+        surplus = len(self.pixels) - KEPT_BYTES // (self.blocks.size[0] * self.blocks.size[1] * 3)
+        if surplus > 0:
+            idle = [i for i in self.decoding if not self.wanted[i]]
+            for i in idle[:surplus]:
+                self._forget(i)
+
+    def _forget(self, index: int) -> None:
+        del self.pixels[index], self.decoding[index]
+
+    def _decode(self, indices: Sequence[int]) -> None:
+        for index in indices:
+            try:
+                self.pixels[index] = self.slide.read_block(self.level, index)
+            except SlideReadError as error:
+                self.pixels[index] = error
+
+    def _block(self, index: int) -> NDArray[np.uint8]:
+        if self.uses[index] == 1:
+            return self.slide.read_block(self.level, index)
+        block = self.pixels[index]
+        if isinstance(block, SlideReadError):
+            raise block
+        return block
+
+    def _read(self, row: int, out: NDArray[np.uint8]) -> None:
+        ids = self._ids(row)
+        corner, size = self.windows.corners[row], self.windows.sizes[row]
+        if not self.is_native[row]:
+            width, height = size.tolist()
+            window = np.empty((height, width, 3), np.uint8)
+            self._paste(row, ids, window)
+            out[...] = resampled(window, self.windows.box(row), self.size)
+        elif len(ids) == 1 and self.uses[ids[0]] == 1 and self._is_block(corner, size):
+            self.slide.read_block(self.level, ids[0], out)
+        else:
+            self._paste(row, ids, out)
+
+    def _is_block(self, corner: NDArray[np.int64], size: NDArray[np.int64]) -> bool:
+        """Whether a window is one block from corner to corner, none of it outside the level."""
+        ends = corner + size
+        is_inside = bool((ends <= self.slide.level_dimensions[self.level]).all())
+        return is_inside and tuple(size) == self.blocks.size and not (corner % self.blocks.size).any()
+
+    def _paste(self, row: int, ids: list[int], window: NDArray[np.uint8]) -> None:
+        """Fill the window of a tile [height, width, 3] from its blocks; white is what lies outside the level."""
+        (x, y), (left, top), (right, bottom) = (a[row].tolist() for a in (self.windows.corners, self.low, self.high))
+        if (right - left, bottom - top) != (window.shape[1], window.shape[0]):
+            window[...] = WHITE
+        width, height = self.blocks.size
+        for index in ids:
+            v, u = index // self.blocks.columns * height, index % self.blocks.columns * width
+            x0, y0, x1, y1 = max(left, u), max(top, v), min(right, u + width), min(bottom, v + height)
+            window[y0 - y : y1 - y, x0 - x : x1 - x] = self._block(index)[y0 - v : y1 - v, x0 - u : x1 - u]
+
+
+def _groups(items: Sequence[int]) -> Iterator[tuple[int, Sequence[int]]]:
+    """Runs of `GROUP` items, each with the place of its first."""
+    return ((at, items[at : at + GROUP]) for at in range(0, len(items), GROUP))
