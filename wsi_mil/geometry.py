@@ -38,6 +38,47 @@ class Mpp:
         return self.x * self.y
 
 
+@dataclass(frozen=True)
+class Window:
+    """A part of an image: (x, y) of its top-left corner, width and height, pixels of the image."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+    @property
+    def right(self) -> int:
+        """First column to its right."""
+        return self.left + self.width
+
+    @property
+    def bottom(self) -> int:
+        """First row below."""
+        return self.top + self.height
+
+    def grown(self, margin: int, shape: tuple[int, int]) -> "Window":
+        """With `margin` more pixels on every side, as far as an image of `shape` [height, width] goes."""
+        left, top = max(0, self.left - margin), max(0, self.top - margin)
+        right, bottom = min(shape[1], self.right + margin), min(shape[0], self.bottom + margin)
+        return Window(left, top, right - left, bottom - top)
+
+    def within(self, outer: "Window") -> tuple[slice, slice]:
+        """[rows, columns] that it has in an array of `outer`, which holds it."""
+        top, left = self.top - outer.top, self.left - outer.left
+        return slice(top, top + self.height), slice(left, left + self.width)
+
+
+def windows(shape: tuple[int, int], side: int) -> list[Window]:
+    """Windows of `side` pixels (the last of a row or column smaller) that cover `shape` [height, width], row by row."""
+    height, width = shape
+    return [
+        Window(left, top, min(side, width - left), min(side, height - top))
+        for top in range(0, height, side)
+        for left in range(0, width, side)
+    ]
+
+
 def footprint(size: tuple[int, int], *, target_mpp: float, slide_mpp: Mpp) -> tuple[float, float]:
     """(width, height) in level-0 pixels, unrounded, of `size` = (width, height) pixels at `target_mpp`."""
     return size[0] * target_mpp / slide_mpp.x, size[1] * target_mpp / slide_mpp.y
@@ -149,20 +190,46 @@ def box_means(
     Returns:
         float64 `(n,)`.
     """
+    low, high = boxes_on_map(coords, box=box, dimensions=dimensions, shape=image.shape)
+    return box_sums(image, low, high) / map_area(box, dimensions=dimensions, shape=image.shape)
+
+
+def boxes_on_map(
+    coords: NDArray[np.int64], *, box: tuple[float, float], dimensions: tuple[int, int], shape: tuple[int, ...]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Top-left and bottom-right corners (x, y) `(n, 2)` of boxes in pixels of a map of the whole slide of `shape`."""
+    to_map = np.array([shape[1] / dimensions[0], shape[0] / dimensions[1]])
+    return coords * to_map, (coords + np.asarray(box)) * to_map
+
+
+def map_area(box: tuple[float, float], *, dimensions: tuple[int, int], shape: tuple[int, ...]) -> float:
+    """Pixels, unrounded, that a box of level-0 pixels covers on a map of the whole slide of `shape`."""
+    return box[0] * shape[1] / dimensions[0] * (box[1] * shape[0] / dimensions[1])
+
+
+def box_sums(
+    image: NDArray[np.bool_] | NDArray[np.float32], low: NDArray[np.float64], high: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Sum of `image` under each box, by the shares of the pixels that it cuts; nothing lies outside of the image.
+
+    Args:
+        image: [height, width].
+        low: `(n, 2)` top-left corners (x, y), pixels of `image`.
+        high: `(n, 2)` bottom-right corners.
+
+    Returns:
+        float64 `(n,)`.
+    """
     height, width = image.shape
-    to_map = np.array([width / dimensions[0], height / dimensions[1]])
     integral = np.zeros((height + 1, width + 1))
     integral[1:, 1:] = np.cumsum(np.cumsum(image, axis=0, dtype=np.float64), axis=1)
-    low = np.clip(coords * to_map, 0, (width, height))
-    high = np.clip((coords + np.asarray(box)) * to_map, 0, (width, height))
-    total = (
+    low, high = np.clip(low, 0, (width, height)), np.clip(high, 0, (width, height))
+    return (
         _bilinear(integral, high[:, 0], high[:, 1])
         - _bilinear(integral, low[:, 0], high[:, 1])
         - _bilinear(integral, high[:, 0], low[:, 1])
         + _bilinear(integral, low[:, 0], low[:, 1])
     )
-    area = np.prod(np.asarray(box) * to_map)
-    return np.asarray(total / area)
 
 
 def _bilinear(image: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:

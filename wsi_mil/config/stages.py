@@ -62,13 +62,20 @@ class Tiling(Settings):
         return self
 
 
+TissueMethod = Literal["saturation_otsu", "glass_distance", "annotation", "none"]
+
+
 class Tissue(Settings):
     """How tissue is told from glass."""
 
-    method: Literal["saturation_otsu", "none"] = Field("saturation_otsu", description="none: the whole slide is tissue")
+    method: TissueMethod = Field("saturation_otsu", description="annotation: inside of polygons; none: the whole slide is tissue")
     mpp: float = Field(8.0, ge=0.5, le=100, description="µm per pixel of the mask")
     min_area_um2: float = Field(20_000.0, ge=0, description="smaller pieces of tissue are dropped, µm²")
     max_hole_um2: float = Field(20_000.0, ge=0, description="smaller holes in tissue are filled, µm²")
+    remove_pen: bool = Field(True, description="strokes of blue, green, red and black pens are not tissue")
+    annotation_classes: tuple[str, ...] | None = Field(
+        None, description="method annotation: classes of the polygons that hold tissue; null: every polygon"
+    )
 
 
 class TileSettings(Settings):

@@ -1,0 +1,163 @@
+"""What is measured once on a slide's overview, and tells tissue in any part of it at any resolution."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.filters import gaussian
+from skimage.morphology import remove_small_holes, remove_small_objects
+from skimage.transform import downscale_local_mean
+
+from wsi_mil.config import Tissue
+from wsi_mil.geometry import Mpp, Window
+from wsi_mil.tissue.glass import Glass, glass_of
+from wsi_mil.tissue.methods import GlassDistance, Saturation, Stain
+from wsi_mil.tissue.pens import pen_marks
+
+OVERVIEW_MPP = 8.0
+"""µm per pixel of the overview that thresholds, glass and pens are measured on, whatever the resolution of the mask."""
+
+SMOOTH_UM, LEAST_SMOOTH_PX = 2.0, 1.0
+"""Standard deviation of the smoothing: the first at fine resolution, at least the second."""
+
+TRUNCATE = 4.0
+"""Standard deviations after which the smoothing ends."""
+
+NEAR_UM = 24.0
+"""Tissue of a finer mask lies this near to that of the overview. So what is thinner than two pixels there (threads, lines
+of a coverslip) is none at any resolution, and bare glass need not be read."""
+
+
+@dataclass(frozen=True)
+class TissueFinder:
+    """Tells tissue in any part of one slide.
+
+    Attributes:
+        settings: method and areas.
+        extent_um: (width, height) of the slide, µm.
+        glass: what images are balanced by.
+        stain: what each pixel is held to.
+        possible: bool [height, width] of the whole slide: near to stained pixels of the overview, and no mark of a pen.
+    """
+
+    settings: Tissue
+    extent_um: tuple[float, float]
+    glass: Glass
+    stain: Stain
+    possible: NDArray[np.bool_]
+
+    @classmethod
+    def measured(cls, overview: NDArray[np.uint8], settings: Tissue, mpp: Mpp) -> "TissueFinder":
+        """By an overview of the slide.
+
+        Args:
+            overview: [height, width, 3] of the whole slide, at `OVERVIEW_MPP` or as near as there is.
+            settings: method, and whether pens are removed.
+            mpp: µm per pixel of `overview`.
+        """
+        smooth = _smooth(overview, mpp)
+        glass = glass_of(smooth)
+        balanced = glass.balanced(smooth)
+        marks = pen_marks(balanced, mpp) if settings.remove_pen else np.zeros(overview.shape[:2], bool)
+        stain = _stain(settings, balanced[~marks], glass)
+        extent_um = overview.shape[1] * mpp.x, overview.shape[0] * mpp.y
+        return cls(settings, extent_um, glass, stain, _near(_opened(stain.stained(balanced) & ~marks), mpp) & ~marks)
+
+    def mpp_at(self, shape: tuple[int, int]) -> Mpp:
+        """µm per pixel of a mask [height, width] of the whole slide."""
+        return Mpp(self.extent_um[0] / shape[1], self.extent_um[1] / shape[0])
+
+    def halo_px(self, shape: tuple[int, int]) -> int:
+        """Pixels around a window of a mask of `shape` that decide over those inside."""
+        widest = max(_sigma_px(self.mpp_at(shape)))
+        return int(TRUNCATE * widest + 0.5) + 2
+
+    def is_possible(self, window: Window, shape: tuple[int, int]) -> NDArray[np.bool_]:
+        """`possible` at the pixels of a window of a mask of `shape`."""
+        rows = (np.arange(window.top, window.bottom) + 0.5) * self.possible.shape[0] / shape[0]
+        columns = (np.arange(window.left, window.right) + 0.5) * self.possible.shape[1] / shape[1]
+        return self.possible[np.ix_(rows.astype(np.int64), columns.astype(np.int64))]
+
+    def found(self, image: NDArray[np.uint8], window: Window, shape: tuple[int, int]) -> NDArray[np.bool_]:
+        """Tissue, small pieces and holes included, in a window of a mask of `shape`; wrong within `halo_px` of where it cuts.
+
+        Args:
+            image: [height, width, 3] of the window.
+            window: where it lies in the mask.
+            shape: [height, width] of the whole mask.
+
+        Returns:
+            bool [height, width] of the window.
+        """
+        stained = self.stain.stained(self.glass.balanced(_smooth(image, self.mpp_at(shape))))
+        return _opened(stained & self.is_possible(window, shape))
+
+
+def tissue_mask(image: NDArray[np.uint8], settings: Tissue, mpp: Mpp) -> NDArray[np.bool_]:
+    """Where the tissue is: stained, in pieces that are large enough, small holes filled.
+
+    Args:
+        image: [height, width, 3] of the whole slide.
+        settings: method and areas; `annotation` takes no image, see `region_mask`.
+        mpp: µm per pixel of `image`.
+
+    Returns:
+        bool [height, width].
+
+    Raises:
+        ValueError: the method is `annotation`.
+    """
+    if settings.method == "annotation":
+        raise ValueError("tissue by annotation is region_mask of its polygons, whatever the image")
+    if settings.method == "none":
+        return np.ones(image.shape[:2], bool)
+    height, width = image.shape[:2]
+    overview = overview_of(image, mpp)
+    overview_mpp = Mpp(mpp.x * width / overview.shape[1], mpp.y * height / overview.shape[0])
+    finder = TissueFinder.measured(overview, settings, overview_mpp)
+    return whole_mask(image, finder)
+
+
+def whole_mask(image: NDArray[np.uint8], finder: TissueFinder) -> NDArray[np.bool_]:
+    """The mask, bool [height, width], of the whole slide at `image`'s resolution, by what was measured before."""
+    height, width = image.shape[:2]
+    pixel_um2 = finder.mpp_at((height, width)).area_um2
+    mask = finder.found(image, Window(0, 0, width, height), (height, width))
+    mask = remove_small_objects(mask, max_size=int(finder.settings.min_area_um2 / pixel_um2))
+    return np.asarray(remove_small_holes(mask, max_size=int(finder.settings.max_hole_um2 / pixel_um2)), bool)
+
+
+def overview_of(image: NDArray[np.uint8], mpp: Mpp) -> NDArray[np.uint8]:
+    """A picture of the whole slide, averaged down by whole numbers to `OVERVIEW_MPP` at the coarsest."""
+    step = max(1, int(OVERVIEW_MPP / mpp.y)), max(1, int(OVERVIEW_MPP / mpp.x))
+    beyond = [(0, -length % s) for length, s in zip(image.shape[:2], step, strict=True)]
+    whole = np.pad(image, (*beyond, (0, 0)), mode="edge")
+    return np.rint(downscale_local_mean(whole, (*step, 1))).astype(np.uint8) if max(step) > 1 else image
+
+
+def _stain(settings: Tissue, pixels: NDArray[np.float32], glass: Glass) -> Stain:
+    if settings.method == "glass_distance":
+        return GlassDistance.measured(pixels, glass.noise)
+    return Saturation.measured(pixels)
+
+
+def _sigma_px(mpp: Mpp) -> tuple[float, float]:
+    """(y, x)."""
+    return max(LEAST_SMOOTH_PX, SMOOTH_UM / mpp.y), max(LEAST_SMOOTH_PX, SMOOTH_UM / mpp.x)
+
+
+def _smooth(image: NDArray[np.uint8], mpp: Mpp) -> NDArray[np.float32]:
+    scaled = image.astype(np.float32)
+    scaled /= 255
+    return np.asarray(gaussian(scaled, sigma=_sigma_px(mpp), truncate=TRUNCATE, channel_axis=2))
+
+
+def _opened(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    return np.asarray(ndimage.binary_opening(mask))
+
+
+def _near(mask: NDArray[np.bool_], mpp: Mpp) -> NDArray[np.bool_]:
+    if not mask.any():
+        return mask
+    return np.asarray(ndimage.distance_transform_edt(~mask, sampling=(mpp.y, mpp.x)) <= NEAR_UM)

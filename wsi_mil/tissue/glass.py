@@ -1,0 +1,98 @@
+"""The colour of bare glass, estimated from an overview of the slide."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.color import rgb2lab
+
+LIGHT = 55.0
+"""CIE L* below which nothing is taken for lit glass."""
+
+SMOOTH = 1.0
+"""Glass varies by less, in L* over 3 × 3 pixels; stained tissue at 8 µm by 1 to 4."""
+
+TINT = 4.0
+"""Chroma up to which glass may have any hue. Lamps tint it further, but from blue to yellow only; pink and violet are stains."""
+
+WARM_OR_COLD = 22.0
+"""Reach of such tints on b*."""
+
+PURE_WHITE = 0.995
+"""Where all channels are above nothing was scanned, or the glass is overexposed: it says nothing of the tint."""
+
+LIGHTEST = 5.0
+"""Stain only takes light away, so glass is within this L* of the lightest that may be glass: pale tissue is not, nor shadows."""
+
+LEAST_SHARE = 0.002
+"""Of the slide. With less of it glass is taken for neutral: on a slide that is all tissue there is nothing to measure."""
+
+BIN = 1.0
+"""Of the histogram of tints, in units of a* and b*."""
+
+NEAR = 3.0
+"""Pixels this near to the commonest tint are glass."""
+
+
+@dataclass(frozen=True)
+class Glass:
+    """What bare glass looks like.
+
+    Attributes:
+        white: its RGB, each from 0 to 1.
+        noise: chroma that all but a few of its pixels keep to, once balanced; 0 where no glass was seen.
+    """
+
+    white: tuple[float, float, float] = (0.96, 0.96, 0.96)
+    noise: float = 0.0
+
+    def balanced(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """RGB relative to glass, which becomes 1: shadows on tinted glass become grey.
+
+        Args:
+            image: [height, width, 3] RGB from 0 to 1.
+        """
+        return np.asarray(image / np.array(self.white, np.float32))
+
+
+def glass_of(smooth: NDArray[np.float32]) -> Glass:
+    """Glass as the commonest tint of the lightest smooth pixels.
+
+    Args:
+        smooth: [height, width, 3] RGB from 0 to 1 of the whole slide, smoothed.
+    """
+    lab = rgb2lab(smooth)
+    candidate = _may_be_glass(lab) & (smooth.min(axis=2) < PURE_WHITE)
+    if candidate.mean() < LEAST_SHARE:
+        return Glass()
+    candidate &= lab[..., 0] > np.percentile(lab[candidate, 0], 98) - LIGHTEST
+    tints = lab[candidate, 1:]
+    near = smooth[candidate][np.hypot(*(tints - _commonest(tints)).T) < NEAR]
+    red, green, blue = (float(value) for value in np.median(near, axis=0))
+    chroma = chroma_of(near / np.array([red, green, blue], np.float32))
+    median = np.median(chroma)
+    return Glass((red, green, blue), float(median + 6 * np.median(np.abs(chroma - median))))
+
+
+def chroma_of(balanced: NDArray[np.float32]) -> NDArray[np.float32]:
+    """CIE chroma, distance from grey in units of a* and b*, of [..., 3] RGB relative to glass."""
+    lab = rgb2lab(balanced)
+    return np.asarray(np.hypot(lab[..., 1], lab[..., 2]))
+
+
+def _may_be_glass(lab: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Light, smooth, and of a tint that glass can have."""
+    lightness, a, b = np.moveaxis(lab, 2, 0)
+    mean = ndimage.uniform_filter(lightness, 3)
+    spread = ndimage.uniform_filter(np.square(lightness), 3) - np.square(mean)
+    lamp = (a > -8) & (a < 2 + 0.25 * np.maximum(b, 0)) & (np.abs(b) < WARM_OR_COLD)
+    return np.asarray((lightness > LIGHT) & (spread < SMOOTH**2) & (lamp | (np.hypot(a, b) < TINT)))
+
+
+def _commonest(tints: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Mode of `(n, 2)`."""
+    edges = np.arange(-WARM_OR_COLD - BIN, WARM_OR_COLD + 2 * BIN, BIN)
+    counts = ndimage.uniform_filter(np.histogram2d(tints[:, 0], tints[:, 1], bins=(edges, edges))[0], 3, mode="constant")
+    peak = np.unravel_index(counts.argmax(), counts.shape)
+    return edges[np.array(peak)] + BIN / 2

@@ -1,0 +1,82 @@
+"""The ways to tell stained from unstained: what is measured once on an overview, and what each pixel is then held to."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.filters import threshold_otsu
+
+from wsi_mil.tissue.glass import chroma_of
+
+SATURATION_RANGE = (0.05, 0.2)
+"""Otsu's threshold is held inside. Below: JPEG noise on glass. Above: certainly stained, even where the slide is all
+tissue and Otsu would split the pale from the strong."""
+
+LEAST_SPREAD = 0.04
+"""Between brightest and darkest channel, of 1. With less a pixel is grey: its saturation is noise."""
+
+MIN_VALUE = 0.12
+"""Darker pixels are black borders or ink: their saturation is noise."""
+
+DISTANCE_RANGE = (2.0, 4.0)
+"""Otsu's threshold is held inside, in units of a* and b*. Below: JPEG noise on glass. Above: certainly stained;
+haematoxylin alone is 8 from glass."""
+
+
+class Stain(Protocol):
+    """A way to tell stained from unstained, with what was measured on the slide."""
+
+    def stained(self, balanced: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Which pixels are stained.
+
+        Args:
+            balanced: [height, width, 3] RGB of a part of the slide, smoothed, relative to glass.
+
+        Returns:
+            bool [height, width].
+        """
+
+
+@dataclass(frozen=True)
+class Saturation:
+    """Saturation above a threshold: what most tools do. Pale stains are beyond it."""
+
+    threshold: float
+
+    @classmethod
+    def measured(cls, pixels: NDArray[np.float32]) -> "Saturation":
+        """By Otsu's threshold on the pixels `(n, 3)` of an overview, smoothed, RGB relative to glass."""
+        bright = _saturation(pixels)[pixels.max(axis=-1) > MIN_VALUE]
+        return cls(float(np.clip(threshold_otsu(bright), *SATURATION_RANGE)) if bright.size else 1.0)
+
+    def stained(self, balanced: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """See `Stain`."""
+        brightest = balanced.max(axis=-1)
+        coloured = (brightest - balanced.min(axis=-1) > LEAST_SPREAD) & (brightest > MIN_VALUE)
+        return np.asarray(coloured & (_saturation(balanced) > self.threshold))
+
+
+@dataclass(frozen=True)
+class GlassDistance:
+    """Chroma away from the slide's own glass by more than a threshold; lightness does not count, cf. grey and dust."""
+
+    threshold: float
+
+    @classmethod
+    def measured(cls, pixels: NDArray[np.float32], noise: float) -> "GlassDistance":
+        """By Otsu's threshold on the pixels `(n, 3)` of an overview, smoothed, relative to glass with chroma up to `noise`."""
+        lowest, highest = DISTANCE_RANGE
+        if not len(pixels):
+            return cls(highest)
+        distance = np.minimum(chroma_of(pixels), 2 * highest)
+        return cls(float(np.clip(threshold_otsu(distance), np.clip(noise, lowest, highest), highest)))
+
+    def stained(self, balanced: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """See `Stain`."""
+        return np.asarray(chroma_of(balanced) > self.threshold)
+
+
+def _saturation(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    brightest = image.max(axis=-1)
+    return np.asarray((brightest - image.min(axis=-1)) / np.maximum(brightest, 1e-6))

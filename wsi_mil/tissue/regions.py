@@ -1,0 +1,55 @@
+"""Polygons in level-0 pixels → boolean mask."""
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
+
+from wsi_mil.geometry import Window, windows
+from wsi_mil.tissue.masks import MaskPiece, TissueMask
+
+BLOCK_PX, PIECE_PX = 32, 4096
+"""Side of the blocks that are asked for as a whole whether a border runs through them, and of a large mask's pieces."""
+
+
+def region_mask(region: BaseGeometry, *, dimensions: tuple[int, int], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """What lies inside polygons: a pixel whose centre does. Holes are outside.
+
+    Args:
+        region: polygons, level-0 pixels (x, y).
+        dimensions: (width, height) of the slide, level-0 pixels.
+        shape: [height, width] of the mask, which covers the whole slide.
+
+    Returns:
+        bool [height, width].
+    """
+    return _inside(_on_map(region, dimensions, shape), Window(0, 0, shape[1], shape[0]))
+
+
+def region_tissue(region: BaseGeometry, *, dimensions: tuple[int, int], shape: tuple[int, int]) -> TissueMask:
+    """`region_mask` of any size, made piece by piece."""
+    on_map = _on_map(region, dimensions, shape)
+    return TissueMask.of([MaskPiece.of(window, _inside(on_map, window)) for window in windows(shape, PIECE_PX)], shape)
+
+
+def _on_map(region: BaseGeometry, dimensions: tuple[int, int], shape: tuple[int, int]) -> BaseGeometry:
+    to_map = np.array([shape[1] / dimensions[0], shape[0] / dimensions[1]])
+    on_map = shapely.transform(region, lambda xy: xy * to_map)
+    shapely.prepare(on_map)
+    return on_map
+
+
+def _inside(region: BaseGeometry, window: Window) -> NDArray[np.bool_]:
+    """Block by block: only those that a border runs through are asked pixel by pixel."""
+    left = np.arange(window.left, window.right, BLOCK_PX)
+    top = np.arange(window.top, window.bottom, BLOCK_PX)[:, np.newaxis]
+    boxes = shapely.box(left, top, left + BLOCK_PX, top + BLOCK_PX)
+    whole = shapely.contains_properly(region, boxes)
+    mask, cut = (_enlarged(blocks, window) for blocks in (whole, shapely.intersects(region, boxes) & ~whole))
+    rows, columns = np.nonzero(cut)
+    mask[rows, columns] = shapely.contains_xy(region, columns + window.left + 0.5, rows + window.top + 0.5)
+    return mask
+
+
+def _enlarged(blocks: NDArray[np.bool_], window: Window) -> NDArray[np.bool_]:
+    return blocks.repeat(BLOCK_PX, axis=0).repeat(BLOCK_PX, axis=1)[: window.height, : window.width]
