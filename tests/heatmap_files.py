@@ -12,7 +12,7 @@ from shapely.geometry import shape
 
 from wsi_mil.geometry import Mpp, footprint, rounded
 from wsi_mil.records import InstanceScores, TileGrid
-from wsi_mil.store import store_path, write_receipt, write_scores, write_grid
+from wsi_mil.store import store_path, write_grid, write_receipt, write_scores
 
 OME = "{http://www.openmicroscopy.org/Schemas/OME/2016-06}"
 

@@ -16,7 +16,7 @@ from wsi_mil.geometry import Mpp
 from wsi_mil.heatmaps import draw_heatmap
 from wsi_mil.records import InstanceScores, SlideRow
 from wsi_mil.slides import open_slide
-from wsi_mil.store import read_receipt, read_grid, store_path, write_receipt, write_scores
+from wsi_mil.store import read_grid, read_receipt, store_path, write_receipt, write_scores
 from wsi_mil.tile import tile_slide
 from wsi_mil.tiles import tile_grid
 

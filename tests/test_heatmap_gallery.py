@@ -73,13 +73,15 @@ def test_the_first_tile_is_the_hottest_with_its_pixels_score_and_place(tmp_path:
     assert (pixels == hottest).all(axis=2).any(), "its frame has the colour that it has in the heatmap"
 
 
-def test_tiles_are_read_at_the_sheets_resolution_not_the_files(tmp_path: Path) -> None:
+def test_tiles_are_read_at_the_receipts_resolution_not_the_files(tmp_path: Path) -> None:
     slide, path = on_a_slide(tmp_path, np.eye(70, dtype=np.float32)[17], mpp=0.25)
     scores = scored(slide, tmp_path)
-    _, (by_sheet,) = cells_of(scores, SlideRow("s", path, mpp=0.5), np.array([17]), "viridis")
-    _, (by_file,) = cells_of(scores, SlideRow("s", path), np.array([17]), "viridis")
-    assert np.allclose(by_sheet.pixels.mean(axis=(0, 1)), GREEN, atol=12)
-    assert not np.allclose(by_file.pixels.mean(axis=(0, 1)), GREEN, atol=40)
+    assert scores.tiled["mpp"] == [0.5, 0.5]
+    _, (cell,) = cells_of(scores, SlideRow("s", path), np.array([17]), "viridis")
+    assert np.allclose(cell.pixels.mean(axis=(0, 1)), GREEN, atol=12)
+    scores.tiled["mpp"] = [0.25, 0.25]
+    _, (other,) = cells_of(scores, SlideRow("s", path), np.array([17]), "viridis")
+    assert not np.allclose(other.pixels.mean(axis=(0, 1)), GREEN, atol=40)
 
 
 @pytest.mark.parametrize("fault", ["gone", "another", "unreadable"])

@@ -11,14 +11,14 @@ from wsi_mil.store import (
     feature_dim,
     fingerprint,
     read_bag,
+    read_grid,
     read_receipt,
     read_scores,
     read_thumbnail,
-    read_grid,
     shard_rows,
+    write_grid,
     write_receipt,
     write_scores,
-    write_grid,
 )
 
 COORDS = np.arange(10_000, dtype=np.int64).reshape(-1, 2)

@@ -10,7 +10,7 @@ from wsi_mil.annotations import Frame, read_annotation
 from wsi_mil.config import TileSettings, Tiling, Tissue, Truth
 from wsi_mil.errors import MissingFileError
 from wsi_mil.records import SlideRow, Status
-from wsi_mil.store import read_receipt, read_thumbnail, read_grid, store_path
+from wsi_mil.store import read_grid, read_receipt, read_thumbnail, store_path
 from wsi_mil.tile import tile_slide
 
 SMALL = TileSettings(tiling=Tiling(tile_px=32, mpp=0.5), tissue=Tissue(mpp=2.0, min_area_um2=500, max_hole_um2=500))
@@ -21,7 +21,7 @@ def test_a_slide_gets_receipt_store_outline_and_picture(slide: Path, tmp_path: P
     assert tile_slide(SlideRow("a.b", slide), SMALL, receipt) is Status.OK
     about, grid = read_receipt(receipt), read_grid(store_path(receipt))
     left, top, right, bottom = tissue_box(640, 448)
-    assert about["n_tiles"] == len(grid.coords) and about["mpp"] == [0.5, 0.5] and about["reader"] == "openslide"
+    assert about["n_tiles"] == len(grid.coords) and about["mpp"] == [0.5, 0.5] and about["reader"] == "jpeg_tiff"
     assert ((grid.coords >= (left - 16, top - 16)) & (grid.coords + 32 <= (right + 16, bottom + 16))).all()
     assert len(grid.coords) == pytest.approx((right - left) * (bottom - top) / 32**2, rel=0.15)
     assert about["tissue_area_um2"] == pytest.approx((right - left) * (bottom - top) / 4, rel=0.05)

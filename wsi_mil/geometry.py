@@ -70,7 +70,7 @@ class Window:
 
 
 def windows(shape: tuple[int, int], side: int) -> list[Window]:
-    """Windows of `side` pixels (the last of a row or column smaller) that cover `shape` [height, width], row by row."""
+    """LevelWindows of `side` pixels (the last of a row or column smaller) that cover `shape` [height, width], row by row."""
     height, width = shape
     return [
         Window(left, top, min(side, width - left), min(side, height - top))
@@ -106,7 +106,7 @@ def best_level(level_downsamples: Sequence[float], downsample: float) -> int:
 
 
 @dataclass(frozen=True)
-class Windows:
+class LevelWindows:
     """Boxes in one level of a slide that regions are made from.
 
     Attributes:
@@ -131,7 +131,7 @@ def level_windows(
     *,
     dimensions: tuple[int, int],
     level_dimensions: tuple[int, int],
-) -> Windows:
+) -> LevelWindows:
     """The whole pixels of a level that cover regions.
 
     Args:
@@ -145,7 +145,7 @@ def level_windows(
     high = low + np.array(extent) * to_level
     corners = np.floor(low).astype(np.int64)
     sizes = np.maximum(1, np.ceil(high - 1e-6).astype(np.int64) - corners)
-    return Windows(corners, sizes, np.concatenate([low - corners, np.minimum(high - corners, sizes)], axis=1))
+    return LevelWindows(corners, sizes, np.concatenate([low - corners, np.minimum(high - corners, sizes)], axis=1))
 
 
 def axis_positions(length: int, *, tile: float, stride: float, pad: bool = False) -> NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import math
 from pathlib import Path
 
 import numpy as np
@@ -11,20 +12,26 @@ from PIL import Image, ImageDraw
 from shapely.geometry.base import BaseGeometry
 
 from wsi_mil.annotations import TISSUE_CLASS, Frame, feature_collection, overlap_fractions, read_outlines, rings
-from wsi_mil.config import SlideFile, TileSettings
+from wsi_mil.config import SlideFile, TileSettings, Tissue
 from wsi_mil.errors import DataError, MissingMppError, SlideError
-from wsi_mil.geometry import Mpp
+from wsi_mil.geometry import Mpp, size_at
 from wsi_mil.records import SlideRow, Status, TileGrid
 from wsi_mil.slides import MppGuess, Slide, open_slide, slide_hash
 from wsi_mil.store import array_digest, remove_store, store_path, write_bytes, write_grid, write_receipt, write_text
 from wsi_mil.tiles import chosen, drawn, tile_grid
-from wsi_mil.tissue import outline, region_mask, tissue_mask
+from wsi_mil.tissue import OVERVIEW_MPP, TissueFinder, TissueMask, region_tissue, tissue_mask
 
 log = logging.getLogger(__name__)
 
 STAGE_VERSION = 3
 THUMBNAIL_PX = 1024
 """Longest side of the thumbnail kept with the tiles."""
+
+WHOLE_PX = 2_000_000
+"""A mask of more pixels is made chunk by chunk."""
+
+MEMORY_BYTES = 256 << 20
+"""What the chunks of a mask that are worked on take together."""
 
 SUSPICIOUS_TISSUE = (0.001, 0.95)
 """A mask that covers less or more of the slide than this is worth a look."""
@@ -62,27 +69,22 @@ def _tile(row: SlideRow, settings: TileSettings, receipt: Path, threads: int) ->
     with open_slide(row.path, settings.slide.reader, mpp=row.mpp, guess=mpp_guess(settings.slide)) as slide:
         slide.refuse_coarser(settings.tiling.mpp)
         annotated = _annotated(row, settings, slide)
-        overview = slide.read_overview(settings.tissue.mpp, threads=threads)
-        thumbnail = slide.read_overview(max(_extent_um(slide)) / THUMBNAIL_PX, threads=threads).image
-    mask_mpp = _mpp_of(overview.image, slide)
-    if settings.tissue.method == "annotation":
-        mask = region_mask(annotated, dimensions=slide.dimensions, shape=overview.image.shape[:2])
-    else:
-        mask = tissue_mask(overview.image, settings.tissue, mask_mpp)
+        thumbnail = slide.read_overview(max(_extent_um(slide)) / THUMBNAIL_PX, threads=threads)
+        mask = _tissue(slide, settings.tissue, annotated, threads)
     tissue_grid = tile_grid(slide.dimensions, mask, settings.tiling, slide.mpp)
     grid = drawn(_inside(tissue_grid, annotated, settings), settings.tiling)
-    region = outline(mask, dimensions=slide.dimensions)
-    write_grid(store_path(receipt), grid, thumbnail, {"slide_id": row.slide_id, "dimensions": list(slide.dimensions)})
+    region = mask.outline(slide.dimensions)
+    write_grid(store_path(receipt), grid, thumbnail.image, {"slide_id": row.slide_id, "dimensions": list(slide.dimensions)})
     write_text(receipt.with_suffix(".geojson"), _tissue_geojson(region, slide.bounds))
-    write_bytes(receipt.with_suffix(".png"), _qc_picture(thumbnail, region, grid, slide.dimensions))
+    write_bytes(receipt.with_suffix(".png"), _qc_picture(thumbnail.image, region, grid, slide.dimensions))
     return {
         **_about(slide),
         "status": Status.OK if len(grid.coords) else Status.EMPTY,
         "reason": "" if len(grid.coords) else _why_empty(mask, tissue_grid, row, settings),
-        "warnings": [*slide.resolution.notes, *_warnings(slide, settings, float(mask.mean()), overview.unreadable)],
+        "warnings": [*slide.resolution.notes, *_warnings(slide, settings, mask.share, thumbnail.unreadable)],
         "slide_hash": slide_hash(row.path),
-        "tissue_area_um2": float(mask.sum()) * mask_mpp.area_um2,
-        "tissue_share": float(mask.mean()),
+        "tissue_area_um2": mask.share * math.prod(_extent_um(slide)),
+        "tissue_share": mask.share,
         "n_tiles": len(grid.coords),
         "tile_px_level0": list(grid.tile_px_level0),
         "coords_digest": array_digest(grid.coords),
@@ -139,14 +141,44 @@ def _extent_um(slide: Slide) -> tuple[float, float]:
     return slide.dimensions[0] * slide.mpp.x, slide.dimensions[1] * slide.mpp.y
 
 
+def _tissue(slide: Slide, settings: Tissue, annotated: BaseGeometry, threads: int) -> TissueMask:
+    """Where the slide's tissue is, at `settings.mpp`, or at level 0 where that is coarser."""
+    width, height = size_at(slide.dimensions, slide_mpp=slide.mpp, target_mpp=max(settings.mpp, slide.mpp.x, slide.mpp.y))
+    if settings.method == "none":
+        return TissueMask.whole(np.ones((1, 1), bool))
+    if settings.method == "annotation":
+        return region_tissue(annotated, dimensions=slide.dimensions, shape=(height, width))
+    overview = slide.read_overview(max(settings.mpp, OVERVIEW_MPP), threads=threads).image
+    if overview.shape[:2] == (height, width) and height * width <= WHOLE_PX:
+        return TissueMask.whole(tissue_mask(overview, settings, _mpp_of(overview, slide)))
+    return _tissue_in_chunks(slide, overview, settings, (height, width), threads)
+
+
+def _tissue_in_chunks(
+    slide: Slide, overview: NDArray[np.uint8], settings: Tissue, shape: tuple[int, int], threads: int
+) -> TissueMask:
+    """As `tissue_mask`, without the whole image in memory."""
+    from wsi_mil.tissue.chunked import chunked_mask
+
+    finder = TissueFinder.measured(overview, settings, _mpp_of(overview, slide))
+    pixel = finder.mpp_at(shape)
+    to_level0 = pixel.x / slide.mpp.x, pixel.y / slide.mpp.y
+
+    def read(corner: tuple[int, int], size: tuple[int, int]) -> NDArray[np.uint8]:
+        location = round(corner[0] * to_level0[0]), round(corner[1] * to_level0[1])
+        return slide.read_region(location, size, max(pixel.x, pixel.y))
+
+    return chunked_mask(read, shape, finder, threads=threads, memory_bytes=MEMORY_BYTES)
+
+
 def _mpp_of(overview: NDArray[np.uint8], slide: Slide) -> Mpp:
     """µm per pixel of a picture of the whole slide."""
     width, height = slide.dimensions
     return Mpp(slide.mpp.x * width / overview.shape[1], slide.mpp.y * height / overview.shape[0])
 
 
-def _why_empty(mask: NDArray[np.bool_], tissue_grid: TileGrid, row: SlideRow, settings: TileSettings) -> str:
-    if not mask.any():
+def _why_empty(mask: TissueMask, tissue_grid: TileGrid, row: SlideRow, settings: TileSettings) -> str:
+    if mask.share == 0:
         return "no tissue found"
     tiling = settings.tiling
     if len(tissue_grid.coords):

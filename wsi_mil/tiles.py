@@ -4,16 +4,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_mil.config import Tiling
-from wsi_mil.geometry import Mpp, axis_positions, box_means, crossing, footprint, rounded
+from wsi_mil.geometry import Mpp, axis_positions, crossing, footprint, rounded
 from wsi_mil.records import TileGrid
+from wsi_mil.tissue import TissueMask
 
 
-def tile_grid(dimensions: tuple[int, int], mask: NDArray[np.bool_], settings: Tiling, slide_mpp: Mpp) -> TileGrid:
+def tile_grid(dimensions: tuple[int, int], mask: TissueMask, settings: Tiling, slide_mpp: Mpp) -> TileGrid:
     """Every tile that holds enough tissue, row by row.
 
     Args:
         dimensions: (width, height) of the slide, level-0 pixels.
-        mask: bool [height, width] tissue mask of the whole slide, at any resolution.
+        mask: where the tissue is, at any resolution.
         settings: resolution, side, overlap, least tissue, whether tiles may reach beyond the slide. What reaches beyond it
             counts as empty.
         slide_mpp: µm per pixel of level 0.
@@ -29,7 +30,7 @@ def tile_grid(dimensions: tuple[int, int], mask: NDArray[np.bool_], settings: Ti
     axes = [axis_positions(n, tile=t, stride=s, pad=pad) for n, t, s in zip(dimensions, box, stride, strict=True)]
     coords = crossing(*axes)
     whole_box = rounded(box)
-    fraction = box_means(mask, coords, box=whole_box, dimensions=dimensions)
+    fraction = mask.fractions(coords, box=whole_box, dimensions=dimensions)
     kept = (fraction >= settings.min_tissue - 1e-9) & (fraction > 0)
     return TileGrid(coords[kept], fraction[kept].astype(np.float32), settings.tile_px, whole_box)
 

@@ -9,7 +9,6 @@ from wsi_mil.config.models import Model, Offer, offers_of
 from wsi_mil.config.settings import EntryName, Settings
 from wsi_mil.geometry import SANE_MPP
 
-
 Origin = Literal["bounds", "slide"]
 
 

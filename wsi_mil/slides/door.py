@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import fsspec
+
 from wsi_mil.errors import MissingFileError, SlideFormatError
 from wsi_mil.geometry import Mpp
 from wsi_mil.slides.image_reader import ImageReader
@@ -22,9 +24,7 @@ EXPECTED = (
 )
 
 
-def open_slide(
-    path: Path | str, reader: str = "auto", *, mpp: Mpp | float | None = None, guess: MppGuess = MppGuess()
-) -> Slide:
+def open_slide(path: Path | str, reader: str = "auto", *, mpp: Mpp | float | None = None, guess: MppGuess = MppGuess()) -> Slide:
     """Open a slide; close it after use, or use it in a `with`.
 
     Args:
@@ -34,8 +34,8 @@ def open_slide(
         guess: what may stand in where neither says it.
 
     Raises:
-        MissingFileError: no such file.
-        OSError: the machine cannot open the file, or reach the URL.
+        MissingFileError: no such file, or a URL that cannot be reached.
+        OSError: the machine cannot open the file.
         SlideFormatError: no reader opens it; the message has the reason of each.
         ValueError: no such reader.
     """
@@ -84,4 +84,20 @@ def _refuse_no_file(path: Path) -> None:
 def _open_url(url: str, reader: str, given: Mpp | None, guess: MppGuess) -> Slide:
     if reader not in ("auto", TiffSlideReader.reader):
         raise SlideFormatError(url, f"{reader} reads files only; a URL is read by tiffslide (slide.reader: auto)")
+    _refuse_unreachable(url)
     return TiffSlideReader(url, given, guess)
+
+
+def _refuse_unreachable(url: str) -> None:
+    mend = "check it and the network, or correct the sheet's `path` column"
+    try:
+        with fsspec.open(url, "rb") as file:
+            file.read(1)
+    except ImportError as error:
+        raise MissingFileError(url, f"needs a package ({_line(error)}); pip install 'wsi_mil[remote]', or {mend}") from error
+    except Exception as error:  # each file system of fsspec has errors of its own
+        raise MissingFileError(url, f"cannot be reached ({_line(error)}); {mend}") from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -39,10 +39,12 @@ class ImageReader(Slide):
 
     def _read(self) -> tuple[NDArray[np.uint8], dict[str, str]]:
         try:
-            with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
-                with Image.open(self.path, formats=FORMATS) as image:
-                    self._refuse_deep(image)
-                    return on_white(np.asarray(image.convert("RGBA"))), _resolution_tags(image)
+            with (
+                warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
+                Image.open(self.path, formats=FORMATS) as image,
+            ):
+                self._refuse_deep(image)
+                return on_white(np.asarray(image.convert("RGBA"))), _resolution_tags(image)
         except Image.DecompressionBombError as error:
             raise SlideFormatError(self.path, f"too large for a plain image ({error}); write it as a tiled TIFF") from error
         except UnidentifiedImageError as error:

@@ -14,6 +14,7 @@ from wsi_mil.errors import SlideFormatError, SlideReadError
 from wsi_mil.geometry import Mpp
 from wsi_mil.slides.mpp import MppGuess
 from wsi_mil.slides.openslide_reader import OpenSlideReader
+from wsi_mil.slides.resample import EXACT
 from wsi_mil.slides.slide import BlockGrid
 
 VENDORS = ("aperio", "generic-tiff")
@@ -85,11 +86,19 @@ class JpegTiffReader(OpenSlideReader):
 
     def refuse_other_pixels(self) -> None:
         """Raise SlideFormatError where some blocks of a level are not as OpenSlide reads them."""
-        for level, at in self._levels.items():
-            present = np.flatnonzero(at.sizes)
-            for index in present[np.linspace(0, len(present) - 1, min(N_COMPARED, len(present))).astype(int)]:
+        for level in self._levels:
+            found = self._comparable(level)
+            for index in found[np.linspace(0, len(found) - 1, min(N_COMPARED, len(found))).astype(int)]:
                 if not self._is_openslides(level, int(index)):
                     raise SlideFormatError(self.path, f"JPEG tiles do not decode to OpenSlide's pixels (level {level})")
+
+    def _comparable(self, level: int) -> NDArray[np.int64]:
+        """Blocks in the file whose corner is a whole pixel of level 0, too: from elsewhere OpenSlide reads between pixels."""
+        at = self._levels[level]
+        index = np.flatnonzero(at.sizes)
+        corners = np.stack([index % at.grid.columns, index // at.grid.columns], axis=1) * at.grid.size
+        at_level0 = corners * self.level_downsamples[level]
+        return np.asarray(index[(np.abs(at_level0 - np.rint(at_level0)) < EXACT).all(axis=1)], np.int64)
 
     def _is_openslides(self, level: int, index: int) -> bool:
         """Whether a block has OpenSlide's pixels, or can be read by neither."""

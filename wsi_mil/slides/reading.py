@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_mil.errors import SlideReadError
-from wsi_mil.geometry import Windows
+from wsi_mil.geometry import LevelWindows
 from wsi_mil.records import TileGrid
 from wsi_mil.slides.resample import EXACT, resampled
 from wsi_mil.slides.slide import WHITE, BlockGrid, Slide
@@ -147,16 +147,14 @@ class _Reading(ABC):
         """Work that the tiles `rows` wait for."""
         return []
 
-    def _after(self, rows: range) -> None:
+    def _after(self, rows: range) -> None:  # noqa: B027, most keep nothing
         """Let go of what the tiles `rows` needed."""
 
 
 class _TileByTile(_Reading):
     """Through `read_region`."""
 
-    def __init__(
-        self, slide: Slide, coords: NDArray[np.int64], size: tuple[int, int], mpp: float, pool: ThreadPoolExecutor
-    ):
+    def __init__(self, slide: Slide, coords: NDArray[np.int64], size: tuple[int, int], mpp: float, pool: ThreadPoolExecutor):
         super().__init__(slide, size, pool)
         self.coords = coords
         self.mpp = mpp
@@ -173,7 +171,7 @@ class _BlockByBlock(_Reading):
         self,
         slide: Slide,
         level: int,
-        windows: Windows,
+        windows: LevelWindows,
         blocks: BlockGrid,
         size: tuple[int, int],
         pool: ThreadPoolExecutor,
@@ -189,7 +187,9 @@ class _BlockByBlock(_Reading):
         self.last = (self.high - 1) // blocks.size
         self.last[(self.high <= self.low).any(axis=1)] = -1  # wholly outside: no block
         ends = windows.boxes[:, 2:] - windows.sizes
-        self.is_native = (np.abs(windows.boxes[:, :2]) < EXACT).all(1) & (np.abs(ends) < EXACT).all(1) & (windows.sizes == size).all(1)
+        self.is_native = (
+            (np.abs(windows.boxes[:, :2]) < EXACT).all(1) & (np.abs(ends) < EXACT).all(1) & (windows.sizes == size).all(1)
+        )
         self.uses = self._count_uses()
         self.left = self.uses.copy()
         self.wanted = np.zeros_like(self.uses)
@@ -202,7 +202,7 @@ class _BlockByBlock(_Reading):
         reach = (self.last - self.first).max(axis=0, initial=-1) + 1
         for right in range(reach[0]):
             for down in range(reach[1]):
-                at = self.first + (right, down)
+                at = self.first + np.array([right, down])
                 needed = at[(at <= self.last).all(axis=1)]
                 uses += np.bincount(needed[:, 1] * self.blocks.columns + needed[:, 0], minlength=len(uses))
         return uses

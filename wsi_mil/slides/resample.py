@@ -59,6 +59,4 @@ def _area_weights(low: float, high: float, n: int, length: int) -> csr_array:
     shares = np.where(pixels < length, np.maximum(covered, 0), 0)
     shares /= shares.sum(axis=1, keepdims=True)
     columns = np.minimum(pixels, length - 1)
-    return csr_array(
-        (shares.astype(np.float32).ravel(), columns.ravel(), np.arange(0, n * reach + 1, reach)), shape=(n, length)
-    )
+    return csr_array((shares.astype(np.float32).ravel(), columns.ravel(), np.arange(0, n * reach + 1, reach)), shape=(n, length))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_mil.errors import SlideReadError
-from wsi_mil.geometry import UPSAMPLING_TOLERANCE, Mpp, Windows, best_level, footprint, level_windows, size_at
+from wsi_mil.geometry import UPSAMPLING_TOLERANCE, LevelWindows, Mpp, best_level, footprint, level_windows, size_at
 from wsi_mil.slides.mpp import PROPERTY_PREFIXES, MppGuess, Resolution, resolve_mpp
 from wsi_mil.slides.resample import resampled
 
@@ -185,7 +185,7 @@ class Slide(ABC):
         (x, y), (width, height) = windows.corners[0].tolist(), windows.sizes[0].tolist()
         return resampled(self._read_padded((x, y), level, (width, height)), windows.box(0), size)
 
-    def windows(self, locations: NDArray[np.int64], size: tuple[int, int], mpp: float) -> tuple[int, Windows]:
+    def windows(self, locations: NDArray[np.int64], size: tuple[int, int], mpp: float) -> tuple[int, LevelWindows]:
         """The level that regions are read from, and where in it they lie.
 
         Args:

@@ -3,6 +3,6 @@
 from wsi_mil.tissue.finder import OVERVIEW_MPP, TissueFinder, tissue_mask
 from wsi_mil.tissue.masks import TissueMask
 from wsi_mil.tissue.outlines import outline
-from wsi_mil.tissue.regions import region_mask
+from wsi_mil.tissue.regions import region_mask, region_tissue
 
-__all__ = ["OVERVIEW_MPP", "TissueFinder", "TissueMask", "outline", "region_mask", "tissue_mask"]
+__all__ = ["OVERVIEW_MPP", "TissueFinder", "TissueMask", "outline", "region_mask", "region_tissue", "tissue_mask"]
