@@ -370,7 +370,6 @@ def test_a_job_that_fails_names_its_log(run: Run) -> None:
 
 
 def test_after_a_killed_snakemake_the_next_run_completes(run: Run) -> None:
-    run.command = INSTALLED
     shutil.rmtree(run.results("features"))
     killed = run.popen("features")
     while not list(run.results("features/tiny").glob("*.json")) if run.results("features/tiny").exists() else True:
