@@ -66,6 +66,14 @@ def write_explanations(results: Path, name: str, **changes: object) -> None:
     write_receipt(results / "explanations" / f"{name}.json", {**nothing, **changes})
 
 
+def write_tiled(results: Path, slide_id: str, *, tiling: str = "default", **changes: object) -> Path:
+    """What tile leaves of a slide, without the picture beside it."""
+    about = {"slide_id": slide_id, "status": "ok", "reason": "", "warnings": [], "tissue_share": 0.25, "n_tiles": 9}
+    receipt = results / "tiles" / tiling / f"{slide_id}.json"
+    write_receipt(receipt, {**about, **changes})
+    return receipt
+
+
 def page(folder: Path, models: list[str], *, methods: tuple[str, ...] = ("attention",), pool: str = "") -> str:
     """The page of models of the encoder `enc` whose results lie in `folder`; of them `pool` has no attention."""
     kinds = {name: {"model": "embedding_pool" if name == pool else "abmil"} for name in models}
@@ -74,6 +82,9 @@ def page(folder: Path, models: list[str], *, methods: tuple[str, ...] = ("attent
     labels = [CLASSES[c] for c in TRUTH] + [""]
     rows = [SlideRow(f"s{i}", Path("gone.svs"), label, f"p{i}") for i, label in enumerate(labels)]
     write_status(folder / "cohort_status.csv", [SlideStatus(r.slide_id, Status.OK, "", "", {"enc": 9}) for r in rows])
+    for row in rows:
+        if not (folder / "tiles" / "default" / f"{row.slide_id}.json").exists():
+            write_tiled(folder, row.slide_id)
     write_report(rows, config, folder / "report" / "index.html")
     return (folder / "report" / "index.html").read_text()
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,12 @@ import yaml
 from filelock import FileLock
 
 from tests.conftest import tissue_image, write_aperio, write_geojson
+from tests.forks import forking_command
 from wsi_mil.store import read_receipt
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
+INSTALLED = BIN / "wsi-mil"
 pytestmark = pytest.mark.slow
 
 CONFIG = {
@@ -44,10 +47,10 @@ ODD_NAME = "p1 it's ü #1.svs"
 
 
 class Run:
-    """A folder with a cohort, where snakemake runs and every call of wsi-mil is counted."""
+    """A folder with a cohort, where snakemake runs and every call of wsi-mil is counted, which `command` then does."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, command: Path = INSTALLED):
+        self.folder, self.command = folder, command
         self.sheet = folder / "co hort" / "cohort.csv"
 
     def rows(self) -> list[dict[str, str]]:
@@ -87,7 +90,7 @@ class Run:
     def popen(self, *args: str) -> subprocess.Popen:
         wrapper = self.folder / "bin" / "wsi-mil"
         wrapper.parent.mkdir(exist_ok=True)
-        wrapper.write_text(WRAPPER.format(real=BIN / "wsi-mil"))
+        wrapper.write_text(WRAPPER.format(real=self.command))
         wrapper.chmod(0o755)
         path = f"{wrapper.parent}:{BIN}:{os.environ['PATH']}"
         env = {**os.environ, "PATH": path, "CALLS": str(self.folder / "calls.txt"), "WSI_MIL_DEVICE": "cpu"}
@@ -138,10 +141,20 @@ def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def command() -> Iterator[Path]:
+    """`wsi-mil`, for what follows a finished run: the finished run itself was made with the one that is installed."""
+    if sys.platform == "linux":
+        with forking_command() as found:
+            yield found
+    else:  # a process that has imported so much must not fork on every system
+        yield INSTALLED
+
+
 @pytest.fixture
-def run(finished: Path, tmp_path: Path) -> Run:
+def run(finished: Path, command: Path, tmp_path: Path) -> Run:
     shutil.copytree(finished, tmp_path / "run", symlinks=True)
-    return Run(tmp_path / "run")
+    return Run(tmp_path / "run", command)
 
 
 def test_a_second_run_does_nothing(run: Run) -> None:
@@ -154,7 +167,7 @@ def test_bad_slides_have_a_status_and_a_reason_and_the_rest_goes_on(run: Run) ->
     assert [statuses[s]["status"] for s in ("s1", "text", "glass")] == ["ok", "failed", "empty"]
     assert "cannot open" in statuses["text"]["reason"] and statuses["glass"]["reason"] == "tiny: no tissue found"
     page = run.results("report/index.html").read_text()
-    assert "cannot open" in page and "no tissue found" in page and page.count("data:image/jpeg") == 8
+    assert "cannot open" in page and "no tissue found" in page and page.count("data:image/jpeg") == 8 + 9, "heatmaps, masks"
     assert "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
 
 
@@ -203,6 +216,12 @@ def test_a_labelled_new_slide_extracts_only_itself(run: Run) -> None:
     counts = run.snakemake()
     assert (counts["tile"], counts["extract"], counts["split"], counts["train"]) == (1, 1, 1, 2)
     assert (counts["explain"], counts["heatmap"], counts["report"]) == (9, 9, 1)
+
+
+def test_another_mask_with_the_same_tiles_stands_in_the_report_and_encodes_nothing(run: Run) -> None:
+    run.config(tissue={**CONFIG["tissue"], "max_hole_um2": 19_000})
+    assert run.snakemake() == {"tile": 10, "extract": 10, "cohort": 1, "report": 1}
+    assert "encoded already" in (run.folder / "logs/extract/tiny/s0.log").read_text()
 
 
 def test_a_touched_slide_encodes_and_trains_nothing(run: Run) -> None:
@@ -284,7 +303,7 @@ def test_a_patients_slides_are_one_bag_and_the_protocol_is_stamped(run: Run) -> 
 
 
 def test_trained_models_speak_for_other_slides(run: Run) -> None:
-    other = Run(run.folder / "other")
+    other = Run(run.folder / "other", run.command)
     (other.folder / "co hort").mkdir(parents=True)
     for name in ("a", "b", "c"):
         write_aperio(other.sheet.parent / f"{name}.svs", tissue_image(640, 448, seed=70))

@@ -164,6 +164,11 @@ def ok_slides():
     return [row for row in PLAN["slides"] if row["slide_id"] in ok]
 
 
+def shown_tile_receipts(wildcards):
+    ok_slides()
+    return sorted(set(all_tile_receipts(wildcards)))
+
+
 def labelled_slides():
     return [row for row in ok_slides() if "label" in row]
 

@@ -1,6 +1,7 @@
 rule report:
     input:
         status="<results>/cohort_status.csv",
+        tiles=shown_tile_receipts,
         predictions=all_predictions,
         metrics=all_metrics,
         heatmaps=all_heatmaps,

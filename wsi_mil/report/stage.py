@@ -1,7 +1,5 @@
 """Stage `report`: read what the other stages wrote, and put it on one page that opens from disk."""
 
-import base64
-import io
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,13 +9,14 @@ from typing import Any
 
 import jinja2
 import yaml
-from PIL import Image
 
 from wsi_mil.cohort import SlideStatus, read_status, read_table
 from wsi_mil.config import Config, methods_of
 from wsi_mil.records import SlideRow, Status
 from wsi_mil.report.comparison import Comparison, compared, least_p_holm
+from wsi_mil.report.contact_sheet import contact_sheet
 from wsi_mil.report.curves import Dot, reliability_dots, roc_polyline
+from wsi_mil.report.pictures import jpeg_url
 from wsi_mil.store import read_receipt, write_text
 
 log = logging.getLogger(__name__)
@@ -112,6 +111,7 @@ def write_report(rows: Iterable[SlideRow], config: Config, page: Path) -> None:
         comparisons=comparisons,
         least_p_holm=least_p_holm(len(comparisons), config.predict.bootstrap),
         pictures={row.slide_id: _pictures(row, models, config) for row in rows if _is_ok(row, statuses)},
+        masks=contact_sheet(rows, config),
         columns=_columns(models),
         notes=_notes(models),
         has_seen_slides=any(p["role"] in ("train", "val") for m in models for p in m.predictions.values()),
@@ -195,19 +195,16 @@ def _pictures(row: SlideRow, models: list[ModelPage], config: Config) -> list[tu
     return [
         (
             f"{model.name} · {method.replace('_', ' ')}",
-            _data_url(config.results / "heatmaps" / model.encoder / model.model / row.slide_id / f"{method}.png"),
+            _heatmap_url(config.results / "heatmaps" / model.encoder / model.model / row.slide_id / f"{method}.png"),
         )
         for model in models
         for method in methods_of(config, model.model)
     ]
 
 
-def _data_url(path: Path) -> str:
-    image = Image.open(path).convert("RGB")
-    image.thumbnail((PICTURE_PX, PICTURE_PX))
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=PICTURE_QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+def _heatmap_url(path: Path) -> str:
+    url, _ = jpeg_url(path, side_px=PICTURE_PX, quality=PICTURE_QUALITY)
+    return url
 
 
 def _template() -> jinja2.Template:

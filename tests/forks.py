@@ -1,0 +1,109 @@
+"""`wsi-mil` without its start-up: a process that has imported the package forks for every call.
+
+Importing torch and timm takes a job seconds of CPU, its work on a slide of the tests hundredths. The server only imports;
+every call runs in a process of its own, with the caller's folder, environment, streams and exit status.
+"""
+
+import importlib
+import json
+import os
+import pkgutil
+import signal
+import socket
+import subprocess
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+ROOT = Path(__file__).resolve().parents[1]
+ALSO_NEEDED = ("sklearn.metrics", "sklearn.model_selection")
+"""What commands import only when they come to need it."""
+
+CALL = """#!{python} -IS
+import json, os, socket, sys
+with socket.socket(socket.AF_UNIX) as server:
+    server.connect({address!r})
+    call = json.dumps([sys.argv, os.getcwd(), dict(os.environ)]).encode()
+    socket.send_fds(server, [len(call).to_bytes(4, "big")], [0, 1, 2])
+    server.sendall(call)
+    sys.exit(server.recv(1)[0])
+"""
+"""A program that has its own call run by the server; a call that dies without a status ends it with an IndexError."""
+
+
+@contextmanager
+def forking_command() -> Iterator[Path]:
+    """A program that does what `wsi-mil` does, for as long as the context lasts."""
+    with TemporaryDirectory() as folder:  # a socket's address must be shorter than pytest's folders are
+        command, address = Path(folder) / "wsi-mil", f"{folder}/calls"
+        command.write_text(CALL.format(python=sys.executable, address=address))
+        command.chmod(0o755)
+        program = [sys.executable, "-c", f"from tests.forks import serve; serve({address!r})"]
+        with subprocess.Popen(program, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
+            assert server.stdout is not None and server.stdout.readline() == "ready\n"
+            yield command
+            server.terminate()
+
+
+def serve(address: str) -> None:
+    """Fork for every call that comes to the socket, until ended."""
+    for module in pkgutil.walk_packages(importlib.import_module("wsi_mil").__path__, "wsi_mil."):
+        if module.name != "wsi_mil.__main__":
+            importlib.import_module(module.name)
+    for name in ALSO_NEEDED:
+        importlib.import_module(name)
+    signal.signal(signal.SIGCHLD, _reap)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(address)
+        server.listen()
+        print("ready", flush=True)
+        while True:
+            connection, _ = server.accept()
+            if os.fork() == 0:
+                try:
+                    _run(connection)
+                finally:
+                    os._exit(0)
+            connection.close()
+
+
+def _reap(*_: object) -> None:
+    """Take leave of the calls that have ended, so that their CPU time counts as the tests'."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG) != (0, 0):
+            pass
+
+
+def _run(connection: socket.socket) -> None:
+    """Be `wsi-mil` as it was called, and send its status."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    header, streams, *_ = socket.recv_fds(connection, 4, 3)
+    size = int.from_bytes(header, "big")
+    with connection.makefile("rb") as file:
+        sys.argv, folder, environment = json.loads(file.read(size))
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    status = _status()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    connection.sendall(bytes([status]))
+
+
+def _status() -> int:
+    from wsi_mil.cli import main
+
+    try:
+        main()
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
