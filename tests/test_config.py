@@ -71,7 +71,7 @@ def test_unknown_keys_come_with_the_nearest_known_one() -> None:
 def test_all_faults_come_at_once() -> None:
     found = faults(cohort=None, tissue={"method": "otsu"}, explain={"methods": ["atention"]}, models={"M": {"model": "abmil"}})
     assert len(found) == 4
-    assert any("tissue.method" in f and "known: saturation_otsu, none" in f for f in found)
+    assert any("tissue.method" in f and "known: saturation_otsu, glass_distance" in f for f in found)
     assert any("explain.methods.0" in f and "did you mean 'attention'?" in f for f in found)
 
 

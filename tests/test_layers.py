@@ -45,6 +45,7 @@ ONLY_IN = {
     "typer": {"cli"},
     "pydantic": {"config"},
     "jinja2": {"report"},
+    "dask": {"tissue"},
 }
 """Where a third party may be imported."""
 

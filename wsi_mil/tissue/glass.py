@@ -34,6 +34,9 @@ BIN = 1.0
 NEAR = 3.0
 """Pixels this near to the commonest tint are glass."""
 
+GREY = 0.08
+"""Chroma that a unit of missing L* must come with: dust has 0.04, a coverslip 0.07, dark DAB 0.15, tissue 0.4 to 1."""
+
 
 @dataclass(frozen=True)
 class Glass:
@@ -41,19 +44,19 @@ class Glass:
 
     Attributes:
         white: its RGB, each from 0 to 1.
-        noise: chroma that all but a few of its pixels keep to, once balanced; 0 where no glass was seen.
+        noise: `distance_of` that all but a few of its pixels keep to, once balanced; 0 where no glass was seen.
     """
 
     white: tuple[float, float, float] = (0.96, 0.96, 0.96)
     noise: float = 0.0
 
     def balanced(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """RGB relative to glass, which becomes 1: shadows on tinted glass become grey.
+        """RGB relative to glass: that becomes 1, as does what is lighter (where nothing was scanned), and its shadows grey.
 
         Args:
             image: [height, width, 3] RGB from 0 to 1.
         """
-        return np.asarray(image / np.array(self.white, np.float32))
+        return np.asarray(np.minimum(image / np.array(self.white, np.float32), 1))
 
 
 def glass_of(smooth: NDArray[np.float32]) -> Glass:
@@ -70,15 +73,24 @@ def glass_of(smooth: NDArray[np.float32]) -> Glass:
     tints = lab[candidate, 1:]
     near = smooth[candidate][np.hypot(*(tints - _commonest(tints)).T) < NEAR]
     red, green, blue = (float(value) for value in np.median(near, axis=0))
-    chroma = chroma_of(near / np.array([red, green, blue], np.float32))
-    median = np.median(chroma)
-    return Glass((red, green, blue), float(median + 6 * np.median(np.abs(chroma - median))))
+    away = distance_of(near / np.array([red, green, blue], np.float32))
+    median = np.median(away)
+    return Glass((red, green, blue), float(median + 6 * np.median(np.abs(away - median))))
 
 
-def chroma_of(balanced: NDArray[np.float32]) -> NDArray[np.float32]:
-    """CIE chroma, distance from grey in units of a* and b*, of [..., 3] RGB relative to glass."""
+def distance_of(balanced: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How far from glass: CIE chroma, less `GREY` of the L* that is missing.
+
+    What stains, colours as it darkens. What darkens and hardly colours is a shadow, dust, or the edge of a coverslip.
+
+    Args:
+        balanced: [..., 3] RGB relative to glass.
+
+    Returns:
+        float32 [...], in units of a* and b*; below 0 for greys.
+    """
     lab = rgb2lab(balanced)
-    return np.asarray(np.hypot(lab[..., 1], lab[..., 2]))
+    return np.asarray(np.hypot(lab[..., 1], lab[..., 2]) - GREY * (100 - lab[..., 0]))
 
 
 def _may_be_glass(lab: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -5,9 +5,9 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.filters import threshold_otsu
+from skimage.filters import threshold_multiotsu, threshold_otsu
 
-from wsi_mil.tissue.glass import chroma_of
+from wsi_mil.tissue.glass import distance_of
 
 SATURATION_RANGE = (0.05, 0.2)
 """Otsu's threshold is held inside. Below: JPEG noise on glass. Above: certainly stained, even where the slide is all
@@ -20,8 +20,8 @@ MIN_VALUE = 0.12
 """Darker pixels are black borders or ink: their saturation is noise."""
 
 DISTANCE_RANGE = (2.0, 4.0)
-"""Otsu's threshold is held inside, in units of a* and b*. Below: JPEG noise on glass. Above: certainly stained;
-haematoxylin alone is 8 from glass."""
+"""The threshold is held inside, in units of a* and b*. Below: JPEG noise on glass. Above: certainly stained; haematoxylin
+alone is 8 from glass."""
 
 
 class Stain(Protocol):
@@ -59,22 +59,26 @@ class Saturation:
 
 @dataclass(frozen=True)
 class GlassDistance:
-    """Chroma away from the slide's own glass by more than a threshold; lightness does not count, cf. grey and dust."""
+    """Colour away from that of the slide's own glass by more than a threshold."""
 
     threshold: float
 
     @classmethod
     def measured(cls, pixels: NDArray[np.float32], noise: float) -> "GlassDistance":
-        """By Otsu's threshold on the pixels `(n, 3)` of an overview, smoothed, relative to glass with chroma up to `noise`."""
+        """By the pixels `(n, 3)` of an overview, smoothed, relative to glass with distances up to `noise`.
+
+        Otsu's lower threshold of three classes: glass, pale and strong stain. Of two it would fall between haematoxylin and
+        DAB.
+        """
         lowest, highest = DISTANCE_RANGE
-        if not len(pixels):
-            return cls(highest)
-        distance = np.minimum(chroma_of(pixels), 2 * highest)
-        return cls(float(np.clip(threshold_otsu(distance), np.clip(noise, lowest, highest), highest)))
+        counts, edges = np.histogram(np.clip(distance_of(pixels), 0, 2 * highest), bins=128, range=(0, 2 * highest))
+        classes = min(3, int((counts > 0).sum()))
+        otsu = threshold_multiotsu(classes=classes, hist=(counts, edges[:-1]))[0] if classes > 1 else lowest
+        return cls(float(np.clip(otsu, np.clip(noise, lowest, highest), highest)))
 
     def stained(self, balanced: NDArray[np.float32]) -> NDArray[np.bool_]:
         """See `Stain`."""
-        return np.asarray(chroma_of(balanced) > self.threshold)
+        return np.asarray(distance_of(balanced) > self.threshold)
 
 
 def _saturation(image: NDArray[np.float32]) -> NDArray[np.float32]:

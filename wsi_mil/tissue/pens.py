@@ -17,8 +17,15 @@ RED_INK = 0.3
 """Optical density by which red ink swallows more green and blue than red light. Eosin swallows little blue; blood reaches
 0.35, in pools that are small at 8 µm."""
 
-RED_BALANCE = (0.75, 1.15)
-"""Blue over green density of red ink. Eosin is below, DAB (1.37) is above."""
+RED_BALANCE = (0.65, 1.15)
+"""Blue over green density of red ink, on tissue too. Eosin is below, DAB (1.37) is above."""
+
+SOFT_BALANCE = 0.75
+"""Such a ratio in the soft edge of a red stroke: there eosin reaches 0.7."""
+
+DEEP_INK = 2.25
+"""Optical densities of the three channels together that only dark ink, or ink over tissue, has: the 400,000 reach 2.26. Brown
+is left out, cf. DAB."""
 
 SOFT = 0.01
 """Such optical densities in the soft edge of a stroke."""
@@ -52,7 +59,7 @@ def pen_marks(balanced: NDArray[np.float32], mpp: Mpp) -> NDArray[np.bool_]:
         bool [height, width].
     """
     density = -np.log10(np.maximum(balanced, 1 / 255))
-    inks = (_cold(density), _red(density), _black(balanced))
+    inks = (_cold(density), _red(density), _black(balanced, density))
     return np.asarray(np.logical_or.reduce([_stroke(ink, mpp) for ink in inks]))
 
 
@@ -64,14 +71,16 @@ def _cold(density: NDArray[np.float32]) -> _Ink:
 def _red(density: NDArray[np.float32]) -> _Ink:
     red, green, blue = np.moveaxis(density, 2, 0)
     excess = np.minimum(green, blue) - red
-    balanced = (blue > RED_BALANCE[0] * green) & (blue < RED_BALANCE[1] * green)
-    return _Ink((excess > RED_INK) & balanced, (excess > SOFT) & balanced)
+    lowest, highest = RED_BALANCE
+    core = (excess > RED_INK) & (blue > lowest * green) & (blue < highest * green)
+    return _Ink(core, (excess > SOFT) & (blue > SOFT_BALANCE * green) & (blue < highest * green))
 
 
-def _black(image: NDArray[np.float32]) -> _Ink:
-    brightest = image.max(axis=2)
-    grey = brightest - image.min(axis=2) < BLACK_SPREAD
-    return _Ink((brightest < BLACK_VALUE) & grey, (brightest < 2 * BLACK_VALUE) & grey)
+def _black(balanced: NDArray[np.float32], density: NDArray[np.float32]) -> _Ink:
+    brightest = balanced.max(axis=2)
+    grey = brightest - balanced.min(axis=2) < BLACK_SPREAD
+    deep = (density.sum(axis=2) > DEEP_INK) & (density[..., 2] < density[..., 0] + 0.1)
+    return _Ink(deep | ((brightest < BLACK_VALUE) & grey), (brightest < 2 * BLACK_VALUE) & grey)
 
 
 def _stroke(ink: _Ink, mpp: Mpp) -> NDArray[np.bool_]:
