@@ -31,7 +31,7 @@ from wsi_mil.heatmaps.scored import read_scored
 from wsi_mil.heatmaps.stage import picture
 from wsi_mil.models import create_model
 from wsi_mil.records import InstanceScores, SlideRow, TileGrid
-from wsi_mil.store import array_digest, store_path, write_bytes, write_receipt, write_scores, write_grid
+from wsi_mil.store import array_digest, store_path, write_bytes, write_grid, write_receipt, write_scores
 
 FEATURES, INSTANCES, THREADS = 1024, 20_000, 2
 TILES, METHOD = 20_000, "evidence"

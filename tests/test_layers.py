@@ -10,6 +10,7 @@ ROOT = Path(wsi_mil.__file__).parent
 LAYERS = [
     {"errors", "geometry", "records", "compute", "progress", "weighing"},
     {"config"},
+    {"tissue"},
     {
         "slides",
         "store",
@@ -18,7 +19,6 @@ LAYERS = [
         "devices",
         "encoders",
         "cohort",
-        "tissue",
         "tiles",
         "models",
         "optimizers",
@@ -39,7 +39,9 @@ ONLY_IN = {
     "tiffslide": {"slides"},
     "timm": {"encoders"},
     "matplotlib": {"heatmaps"},
-    "tifffile": {"heatmaps", "demo"},
+    "tifffile": {"slides", "heatmaps", "demo"},
+    "imagecodecs": {"slides"},
+    "fsspec": {"slides"},
     "safetensors": {"checkpoints", "training_state", "encoders"},
     "shapely": {"annotations", "tissue", "tile", "heatmaps", "demo"},
     "typer": {"cli"},
