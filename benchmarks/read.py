@@ -1,0 +1,192 @@
+#!/usr/bin/env python3
+"""How fast are tiles read, against an OpenSlide loop and against decoding raw JPEG tiles? Ratios of one run, same threads.
+
+python benchmarks/read.py [SLIDE ...] [--tile LARGE_SLIDE] [--threads 2] [--tiles 2000] [--rounds 5]
+
+SLIDE is any slide in JPEG tiles; without one, a slide of 400 megapixels is made from the demo's texture. For each it times
+`read_tiles` on 256-px tiles that lie on the file's own grid, on 224-px tiles at an odd offset, and at half the scale; the
+OpenSlide loop reads the same footprints and shrinks them by Pillow. --tile times `wsi-mil tile` on a slide, in a process of
+its own.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import openslide
+import tifffile
+
+from wsi_mil.config import Tiling
+from wsi_mil.demo.texture import read_texture, texture_path
+from wsi_mil.geometry import Mpp
+from wsi_mil.records import TileGrid
+from wsi_mil.slides import Slide, open_slide, read_tiles
+from wsi_mil.tiles import tile_grid
+from wsi_mil.tissue import TissueMask
+
+BLOCK, SIDE_BLOCKS, MPP = 256, 80, 0.25
+ODD = (37, 21)
+OVERVIEW_MPP, COLOURED = 16.0, 12
+"""Tissue is what is coloured: by so many grey levels, seen at so many µm per pixel."""
+
+
+def write_slide(path: Path) -> Path:
+    """Half a square of glass and tissue, 20,480 pixels a side at 0.25 µm, as an Aperio scanner writes it."""
+    texture = read_texture(texture_path(None)).image
+    rng = np.random.default_rng(0)
+
+    def blocks(step: int) -> Iterator[np.ndarray]:
+        n = SIDE_BLOCKS // step
+        for row in range(n):
+            for column in range(n):
+                block = np.full((BLOCK, BLOCK, 3), 243, np.uint8)
+                if n // 4 <= row < 3 * n // 4 and column < 3 * n // 4:
+                    y, x = (int(rng.integers(side - BLOCK)) for side in texture.shape[:2])
+                    block = texture[y : y + BLOCK, x : x + BLOCK].copy()
+                yield block
+
+    side = SIDE_BLOCKS * BLOCK
+    text = f"Aperio Image Library v12\r\n{side}x{side} [0,0 {side}x{side}] (256x256) JPEG/RGB Q=80|AppMag = 40|MPP = {MPP}"
+    with tifffile.TiffWriter(path, bigtiff=True) as tif:
+        for number, step in enumerate((1, 4, 16)):
+            about = {"photometric": "rgb", "compression": "jpeg", "compressionargs": {"level": 80}, "description": text}
+            tif.write(
+                blocks(step), shape=(side // step, side // step, 3), dtype=np.uint8, tile=(BLOCK, BLOCK), metadata=None,
+                subfiletype=int(number > 0), **about,
+            )  # fmt: skip
+    return path
+
+
+def grids(path: Path, n: int) -> dict[str, tuple[TileGrid, float]]:
+    """Tiles of tissue in neighbouring rows, and their mpp: on the file's grid, at an odd offset, at half the scale."""
+    with open_slide(path, mpp=MPP) as slide:
+        mask = TissueMask.whole(np.ptp(slide.read_overview(OVERVIEW_MPP).image, axis=2) > COLOURED)
+        dimensions = slide.dimensions
+    found = {}
+    for name, tile_px, mpp, shift in (("native", 256, MPP, (0, 0)), ("offset", 224, MPP, ODD), ("half", 256, 2 * MPP, (0, 0))):
+        grid = tile_grid(dimensions, mask, Tiling(tile_px=tile_px, mpp=mpp, min_tissue=0.2), Mpp(MPP, MPP))
+        start = max(0, (len(grid.coords) - n) // 2)
+        coords = grid.coords[start : start + n] + np.array(shift)
+        found[name] = (TileGrid(coords, grid.tissue_fraction[start : start + n], tile_px, grid.tile_px_level0), mpp)
+    return found
+
+
+def seconds(work: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def ours(slide: Slide, grid: TileGrid, mpp: float, threads: int) -> None:
+    for batch in read_tiles(slide, grid, mpp=mpp, threads=threads):
+        assert batch.readable.all()
+
+
+def openslide_loop(slide: openslide.OpenSlide, grid: TileGrid, threads: int) -> None:
+    size = (grid.tile_px, grid.tile_px)
+
+    def read(corner: np.ndarray) -> np.ndarray:
+        image = slide.read_region((int(corner[0]), int(corner[1])), 0, grid.tile_px_level0).convert("RGB")
+        return np.asarray(image if image.size == size else image.resize(size))
+
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(read, grid.coords, chunksize=8):
+            pass
+
+
+def ceiling(path: Path, grid: TileGrid, threads: int) -> None:
+    """Raw JPEG tiles of level 0 that the native grid lies on, decoded and dropped."""
+    with tifffile.TiffFile(path) as tif:
+        page = tif.pages[0]
+    n_columns = -(-page.imagewidth // page.tilewidth)
+
+    def read(corner: np.ndarray) -> np.ndarray:
+        index = corner[1] // page.tilelength * n_columns + corner[0] // page.tilewidth
+        with path.open("rb") as file:
+            file.seek(page.dataoffsets[index])
+            data = file.read(page.databytecounts[index])
+        return imagecodecs.jpeg8_decode(data, tables=page.jpegtables)
+
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(read, grid.coords, chunksize=8):
+            pass
+
+
+def compared(path: Path, *, tiles: int, threads: int, rounds: int) -> dict[str, float]:
+    """Medians of each round's ratios."""
+    made = grids(path, tiles)
+    ratios: dict[str, list[float]] = {}
+    rates: dict[str, list[float]] = {}
+    for _, (name, (grid, mpp)) in product(range(rounds), made.items()):
+        with open_slide(path, mpp=MPP) as slide, openslide.OpenSlide(path) as other:
+            took = seconds(lambda: ours(slide, grid, mpp, threads))  # noqa: B023, called at once
+            loop = seconds(lambda: openslide_loop(other, grid, threads))  # noqa: B023
+        ratios.setdefault(f"{name}_vs_openslide", []).append(loop / took)
+        rates.setdefault(name, []).append(len(grid.coords) / took)
+        if name == "native":
+            ratios.setdefault("native_vs_ceiling", []).append(seconds(lambda: ceiling(path, grid, threads)) / took)  # noqa: B023
+    for name, values in rates.items():
+        print(f"  {name:8s} {len(made[name][0].coords)} tiles, {statistics.median(values):6.0f} tiles/s")
+    return {name: round(statistics.median(values), 2) for name, values in ratios.items()}
+
+
+def peak_mb(path: Path, threads: int) -> float:
+    """The most that a process holds which reads all tissue tiles of a slide; of two slides, to be compared."""
+    code = (
+        "import sys, resource; sys.path.insert(0, 'benchmarks'); from pathlib import Path; import read\n"
+        f"grid, mpp = read.grids(Path({str(path)!r}), 10**9)['offset']\n"
+        f"read.ours(read.open_slide(Path({str(path)!r}), mpp=read.MPP), grid, mpp, {threads})\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return round(float(done.stdout.split()[-1]))
+
+
+def tiled(path: Path, threads: int) -> dict[str, float]:
+    """Wall seconds and peak memory of `wsi-mil tile` with default settings."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "wsi_mil", "tile", f"--slide={path}", '--row={"slide_id": "large"}', "--settings={}"]
+        took = seconds(
+            lambda: subprocess.run([*command, f"--receipt={folder}/large.json", f"--threads={threads}"], check=True) and None
+        )
+        about = json.loads(Path(folder, "large.json").read_text(encoding="utf-8"))
+    width, height = about["dimensions"]
+    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    print(f"{path.name}: {width * height / 1e9:.1f} gigapixels, {about['n_tiles']} tiles: {took:.1f} s, {memory:.0f} MB")
+    return {"tile_10gp_s": round(took, 1), "tile_10gp_mb": round(memory)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("slides", nargs="*", type=Path)
+    parser.add_argument("--tile", type=Path, help="a slide for `wsi-mil tile`, best of 10 gigapixels")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--tiles", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    figures: dict[str, object] = {}
+    if args.tile:  # first: the memory of later children would hide its own
+        figures |= tiled(args.tile, args.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        for path in args.slides or [write_slide(Path(folder) / "made.svs")]:
+            print(f"{path.name}, {args.threads} threads of {os.cpu_count()}")
+            found = compared(path, tiles=args.tiles, threads=args.threads, rounds=args.rounds)
+            figures[path.stem] = {**found, "peak_mb": peak_mb(path, args.threads)}
+            print(f"  {figures[path.stem]}")
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()
