@@ -69,6 +69,7 @@ def write_explanations(results: Path, name: str, **changes: object) -> None:
 def write_tiled(results: Path, slide_id: str, *, tiling: str = "default", **changes: object) -> Path:
     """What tile leaves of a slide, without the picture beside it."""
     about = {"slide_id": slide_id, "status": "ok", "reason": "", "warnings": [], "tissue_share": 0.25, "n_tiles": 9}
+    about |= {"dimensions": [4096, 2048], "bounds": None}
     receipt = results / "tiles" / tiling / f"{slide_id}.json"
     write_receipt(receipt, {**about, **changes})
     return receipt

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import shapely
 from PIL import Image
 
 from tests.test_report import PROBS, lines, page, write_model, write_tiled
+from wsi_mil.annotations import TISSUE_CLASS, feature_collection
 from wsi_mil.config import Config, parse_settings
 from wsi_mil.errors import StoreError
 from wsi_mil.records import SlideRow
@@ -18,12 +20,17 @@ from wsi_mil.store import write_receipt
 LITTLE = "tissue covers 0.04% of the slide: look at its QC picture"
 
 
-def write_pictured(results: Path, slide_id: str, *, size: tuple[int, int] = (1024, 512), **about: object) -> None:
-    """What tile leaves of a slide; its picture is red on the left, blue on the right."""
+def write_pictured(results: Path, slide_id: str, **about: object) -> Path:
+    """What tile leaves of a slide of 4096 × 2048: tissue from (512, 1024) to (2048, 1792), in a picture that is red on the
+    left, blue on the right.
+    """
     receipt = write_tiled(results, slide_id, **about)
-    picture = Image.new("RGB", size, "blue")
-    picture.paste("red", (0, 0, size[0] // 2, size[1]))
+    picture = Image.new("RGB", (1024, 512), "blue")
+    picture.paste("red", (0, 0, 512, 512))
     picture.save(receipt.with_suffix(".png"))
+    tissue = {"classification": {"name": TISSUE_CLASS}}
+    receipt.with_suffix(".geojson").write_text(feature_collection([shapely.box(512, 1024, 2048, 1792)], [tissue]))
+    return receipt
 
 
 def write_failed(results: Path, slide_id: str, reason: str) -> None:
@@ -38,6 +45,13 @@ def sheet(results: Path, *slide_ids: str, tilings: tuple[str, ...] = ("default",
     return contact_sheet([SlideRow(s, Path("gone.svs")) for s in slide_ids], parse_settings(Config, {**content, **blocks}))
 
 
+def green(url: str) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) of what is green in a picture."""
+    pixels = np.asarray(decoded(url)).astype(int)
+    y, x = np.nonzero((pixels[..., 1] > 90) & (pixels[..., 1] > pixels[..., 0]) & (pixels[..., 1] > pixels[..., 2]))
+    return x.min(), y.min(), x.max(), y.max()
+
+
 def decoded(url: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(url.removeprefix("data:image/jpeg;base64,"))))
 
@@ -48,7 +62,22 @@ def test_a_picture_is_small_and_shows_the_whole_slide_the_right_way_round(tmp_pa
     picture = decoded(found.url)
     assert picture.format == "JPEG" and picture.size == found.size == (180, 90)
     pixels = np.asarray(picture).astype(int)
-    assert (pixels[:, :80, 0] > 200).all() and (pixels[:, 100:, 2] > 200).all()
+    assert (pixels[:40, :80, 0] > 200).all() and (pixels[:, 100:, 2] > 200).all()
+
+
+def test_the_outline_can_be_seen_and_lies_where_the_tissue_is(tmp_path: Path) -> None:
+    write_pictured(tmp_path, "a")
+    (found,) = sheet(tmp_path, "a")
+    assert green(found.url) == pytest.approx((22.5, 45, 90, 78.75), abs=2)
+    write_pictured(tmp_path, "b", bounds=[1024, 128, 3072, 1920])
+    (found,) = sheet(tmp_path, "b")
+    assert green(found.url) == pytest.approx((22.5 + 45, 45 + 5.6, 90 + 45, 78.75 + 5.6), abs=2), "QuPath counts from bounds"
+
+
+def test_a_slide_whose_outline_is_gone_has_its_picture(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_pictured(tmp_path, "a").with_suffix(".geojson").unlink()
+    (found,) = sheet(tmp_path, "a")
+    assert found.url and "no outline" in caplog.text
 
 
 def test_warnings_come_first_then_the_least_tissue_and_slides_without_a_picture_last(tmp_path: Path) -> None:
@@ -119,6 +148,6 @@ def test_two_hundred_pictures_of_noise_and_tiles_stay_below_three_megabytes(tmp_
     rng = np.random.default_rng(0)
     pixels = np.clip(rng.normal((205, 140, 180), 40, (768, 1024, 3)), 0, 255).astype(np.uint8)
     pixels[::8] = pixels[:, ::8] = (40, 90, 200)
-    Image.fromarray(pixels).save(write_tiled(tmp_path, "a").with_suffix(".png"))
+    Image.fromarray(pixels).save(write_pictured(tmp_path, "a").with_suffix(".png"))
     (found,) = sheet(tmp_path, "a")
     assert 200 * len(found.url) < 3_000_000

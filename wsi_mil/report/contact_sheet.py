@@ -1,14 +1,25 @@
 """Every tissue mask in small, so that a bad one is seen at a glance."""
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
-from wsi_mil.config import Config
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from wsi_mil.annotations import TISSUE_CLASS, Frame, read_annotation, rings
+from wsi_mil.config import Config, Truth
+from wsi_mil.errors import AnnotationError
 from wsi_mil.records import SlideRow
-from wsi_mil.report.pictures import jpeg_url
-from wsi_mil.store import read_receipt
+from wsi_mil.report.pictures import jpeg_url, read_smaller
+from wsi_mil.store import read_receipt, read_tiled
 
-SIDE_PX, QUALITY = 180, 70
+log = logging.getLogger(__name__)
+
+SIDE_PX, QUALITY = 180, 75
+OUTLINE_COLOUR, OUTLINE_PX = (0, 170, 60), 2
 REMARK_LETTERS = 60
 
 
@@ -17,7 +28,7 @@ class MaskPicture:
     """What the sheet shows of one slide and tiling.
 
     Attributes:
-        url: data URL of the slide with outline and tiles, "" where there is no picture.
+        url: data URL of the slide with the tissue's outline, "" where there is no picture.
         size: (width, height) of the picture in pixels.
         tissue_share: of the slide's area, 0 to 1; None where `tile` failed.
         remarks: why there are no tiles or no picture, and warnings; "" where all is well.
@@ -69,7 +80,9 @@ def _mask_picture(row: SlideRow, tiling: str, config: Config) -> MaskPicture:
     about = read_receipt(receipt)
     url, size, missing = "", (0, 0), ""
     try:
-        url, size = jpeg_url(receipt.with_suffix(".png"), side_px=SIDE_PX, quality=QUALITY)
+        image = read_smaller(receipt.with_suffix(".png"), SIDE_PX)
+        _draw_outline(image, _tissue_rings(receipt) if about.get("tissue_share") else [])
+        url, size = jpeg_url(image, QUALITY), image.size
     except OSError:
         missing = "no QC picture: run `tile` again"
     remarks = "; ".join(text for text in (about["reason"] or missing, *about["warnings"]) if text)
@@ -83,6 +96,24 @@ def _mask_picture(row: SlideRow, tiling: str, config: Config) -> MaskPicture:
         remarks=remarks,
         in_short=_in_short(remarks.removeprefix(f"{row.path}: ")),
     )
+
+
+def _tissue_rings(receipt: Path) -> list[NDArray[np.float64]]:
+    """Outline of the tissue, `(n_points, 2)` each, columns (x, y) as shares of the slide's width and height."""
+    frame = Frame.of(read_tiled(receipt))
+    try:
+        tissue = read_annotation(receipt.with_suffix(".geojson"), Truth(include=(TISSUE_CLASS,), exclude=()), frame)
+    except AnnotationError as error:
+        log.warning("contact sheet: no outline: %s", error)
+        return []
+    return [ring / frame.dimensions for ring in rings(tissue.region)]
+
+
+def _draw_outline(image: Image.Image, outline: list[NDArray[np.float64]]) -> None:
+    """Draw it anew: that of the QC picture is too thin to be seen in a small one."""
+    draw = ImageDraw.Draw(image)
+    for ring in outline:
+        draw.line([(float(x), float(y)) for x, y in ring * image.size], fill=OUTLINE_COLOUR, width=OUTLINE_PX)
 
 
 def _in_short(text: str) -> str:

@@ -7,13 +7,8 @@ from pathlib import Path
 from PIL import Image
 
 
-def jpeg_url(path: Path, *, side_px: int, quality: int) -> tuple[str, tuple[int, int]]:
-    """A picture as a data URL, and its (width, height).
-
-    Args:
-        path: a picture file.
-        side_px: longest side that it is made smaller to; a smaller picture stays as it is.
-        quality: of the JPEG, 1 to 95.
+def read_smaller(path: Path, side_px: int) -> Image.Image:
+    """A picture file in RGB, its longest side no longer than `side_px`.
 
     Raises:
         OSError: no such file, or no picture.
@@ -21,6 +16,11 @@ def jpeg_url(path: Path, *, side_px: int, quality: int) -> tuple[str, tuple[int,
     with Image.open(path) as opened:
         image = opened.convert("RGB")
     image.thumbnail((side_px, side_px))
+    return image
+
+
+def jpeg_url(image: Image.Image, quality: int) -> str:
+    """A picture as a data URL, of a JPEG's quality from 1 to 95."""
     file = io.BytesIO()
     image.save(file, "JPEG", quality=quality)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}", image.size
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"

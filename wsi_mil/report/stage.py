@@ -16,7 +16,7 @@ from wsi_mil.records import SlideRow, Status
 from wsi_mil.report.comparison import Comparison, compared, least_p_holm
 from wsi_mil.report.contact_sheet import contact_sheet
 from wsi_mil.report.curves import Dot, reliability_dots, roc_polyline
-from wsi_mil.report.pictures import jpeg_url
+from wsi_mil.report.pictures import jpeg_url, read_smaller
 from wsi_mil.store import read_receipt, write_text
 
 log = logging.getLogger(__name__)
@@ -203,8 +203,7 @@ def _pictures(row: SlideRow, models: list[ModelPage], config: Config) -> list[tu
 
 
 def _heatmap_url(path: Path) -> str:
-    url, _ = jpeg_url(path, side_px=PICTURE_PX, quality=PICTURE_QUALITY)
-    return url
+    return jpeg_url(read_smaller(path, PICTURE_PX), PICTURE_QUALITY)
 
 
 def _template() -> jinja2.Template:
