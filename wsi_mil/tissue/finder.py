@@ -18,7 +18,7 @@ from wsi_mil.tissue.pens import pen_marks
 OVERVIEW_MPP = 8.0
 """µm per pixel of the overview that thresholds, glass and pens are measured on, whatever the resolution of the mask."""
 
-SMOOTH_UM, LEAST_SMOOTH_PX = 2.0, 1.0
+SMOOTH_UM, LEAST_SMOOTH_PX = 2.0, 0.7
 """Standard deviation of the smoothing: the first at fine resolution, at least the second."""
 
 TRUNCATE = 4.0
