@@ -8,6 +8,7 @@ from scipy import ndimage
 from skimage.morphology import remove_small_objects
 
 from wsi_mil.geometry import Mpp
+from wsi_mil.tissue.glass import extremes_of
 
 COLD_INK = 0.11
 """Optical density by which blue and green ink swallow more red than green light. Stains swallow more green: of 155,000
@@ -77,9 +78,10 @@ def _red(density: NDArray[np.float32]) -> _Ink:
 
 
 def _black(balanced: NDArray[np.float32], density: NDArray[np.float32]) -> _Ink:
-    brightest = balanced.max(axis=2)
-    grey = brightest - balanced.min(axis=2) < BLACK_SPREAD
-    deep = (density.sum(axis=2) > DEEP_INK) & (density[..., 2] < density[..., 0] + 0.1)
+    darkest, brightest = extremes_of(balanced)
+    grey = brightest - darkest < BLACK_SPREAD
+    red, green, blue = np.moveaxis(density, 2, 0)
+    deep = (red + green + blue > DEEP_INK) & (blue < red + 0.1)
     return _Ink(deep | ((brightest < BLACK_VALUE) & grey), (brightest < 2 * BLACK_VALUE) & grey)
 
 
