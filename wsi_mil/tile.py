@@ -27,6 +27,9 @@ STAGE_VERSION = 3
 THUMBNAIL_PX = 1024
 """Longest side of the thumbnail kept with the tiles."""
 
+QC_COLOURS = 256
+"""Of the QC picture, which is a fifth as large with a palette."""
+
 WHOLE_PX = 2_000_000
 """A mask of more pixels is made chunk by chunk."""
 
@@ -222,5 +225,5 @@ def _qc_picture(thumbnail: NDArray[np.uint8], region: BaseGeometry, grid: TileGr
     for ring in rings(region):
         draw.line([(float(x), float(y)) for x, y in ring * scale], fill=TISSUE_COLOUR, width=3)
     file = io.BytesIO()
-    image.save(file, "PNG")
+    image.quantize(QC_COLOURS, dither=Image.Dither.NONE).save(file, "PNG")
     return file.getvalue()

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 import shapely
 
-from wsi_mil.tissue import region_mask, regions
-from wsi_mil.tissue.regions import region_tissue
+from wsi_mil.tissue import region_mask, region_tissue, regions
 
 DIMENSIONS = (1000, 600)
 RING = shapely.Point(400, 200).buffer(150).difference(shapely.Point(360, 220).buffer(70))

@@ -4,7 +4,6 @@ import threading
 from pathlib import Path
 
 import numpy as np
-import tiffslide
 from numpy.typing import NDArray
 
 from wsi_mil.errors import SlideFormatError, SlideReadError
@@ -20,6 +19,8 @@ class TiffSlideReader(Slide):
 
     def __init__(self, path: Path | str, given: Mpp | None = None, guess: MppGuess = MppGuess()):
         super().__init__(path, given, guess)
+        import tiffslide  # takes a third of a second, and most slides are read otherwise
+
         self._lock = threading.Lock()
         try:
             self._handle = tiffslide.TiffSlide(path)

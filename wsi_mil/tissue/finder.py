@@ -11,14 +11,14 @@ from skimage.transform import downscale_local_mean
 
 from wsi_mil.config import Tissue
 from wsi_mil.geometry import Mpp, Window
-from wsi_mil.tissue.glass import Glass, glass_of
+from wsi_mil.tissue.glass import ENOUGH_PIXELS, Glass, glass_of
 from wsi_mil.tissue.methods import GlassDistance, Saturation, Stain
 from wsi_mil.tissue.pens import pen_marks
 
 OVERVIEW_MPP = 8.0
 """µm per pixel of the overview that thresholds, glass and pens are measured on, whatever the resolution of the mask."""
 
-SMOOTH_UM, LEAST_SMOOTH_PX = 2.0, 1.0
+SMOOTH_UM, LEAST_SMOOTH_PX = 2.0, 0.7
 """Standard deviation of the smoothing: the first at fine resolution, at least the second."""
 
 TRUNCATE = 4.0
@@ -137,6 +137,7 @@ def overview_of(image: NDArray[np.uint8], mpp: Mpp) -> NDArray[np.uint8]:
 
 
 def _stain(settings: Tissue, pixels: NDArray[np.float32], glass: Glass) -> Stain:
+    pixels = pixels[:: 1 + len(pixels) // ENOUGH_PIXELS]
     if settings.method == "glass_distance":
         return GlassDistance.measured(pixels, glass.noise)
     return Saturation.measured(pixels)
@@ -158,6 +159,5 @@ def _opened(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _near(mask: NDArray[np.bool_], mpp: Mpp) -> NDArray[np.bool_]:
-    if not mask.any():
-        return mask
-    return np.asarray(ndimage.distance_transform_edt(~mask, sampling=(mpp.y, mpp.x)) <= NEAR_UM)
+    reach = round(NEAR_UM / mpp.y), round(NEAR_UM / mpp.x)
+    return np.asarray(ndimage.maximum_filter(mask, size=(2 * reach[0] + 1, 2 * reach[1] + 1)))

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.filters import threshold_multiotsu, threshold_otsu
 
-from wsi_mil.tissue.glass import distance_of
+from wsi_mil.tissue.glass import distance_of, extremes_of
 
 SATURATION_RANGE = (0.05, 0.2)
 """Otsu's threshold is held inside. Below: JPEG noise on glass. Above: certainly stained, even where the slide is all
@@ -47,14 +47,15 @@ class Saturation:
     @classmethod
     def measured(cls, pixels: NDArray[np.float32]) -> "Saturation":
         """By Otsu's threshold on the pixels `(n, 3)` of an overview, smoothed, RGB relative to glass."""
-        bright = _saturation(pixels)[pixels.max(axis=-1) > MIN_VALUE]
+        darkest, brightest = extremes_of(pixels)
+        bright = _saturation(darkest, brightest)[brightest > MIN_VALUE]
         return cls(float(np.clip(threshold_otsu(bright), *SATURATION_RANGE)) if bright.size else 1.0)
 
     def stained(self, balanced: NDArray[np.float32]) -> NDArray[np.bool_]:
         """See `Stain`."""
-        brightest = balanced.max(axis=-1)
-        coloured = (brightest - balanced.min(axis=-1) > LEAST_SPREAD) & (brightest > MIN_VALUE)
-        return np.asarray(coloured & (_saturation(balanced) > self.threshold))
+        darkest, brightest = extremes_of(balanced)
+        coloured = (brightest - darkest > LEAST_SPREAD) & (brightest > MIN_VALUE)
+        return np.asarray(coloured & (_saturation(darkest, brightest) > self.threshold))
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,5 @@ class GlassDistance:
         return np.asarray(distance_of(balanced) > self.threshold)
 
 
-def _saturation(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    brightest = image.max(axis=-1)
-    return np.asarray((brightest - image.min(axis=-1)) / np.maximum(brightest, 1e-6))
+def _saturation(darkest: NDArray[np.float32], brightest: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray((brightest - darkest) / np.maximum(brightest, 1e-6))
