@@ -16,10 +16,10 @@ from wsi_mil.config import SlideFile, TileSettings, Tissue
 from wsi_mil.errors import DataError, MissingMppError, SlideError
 from wsi_mil.geometry import Mpp, size_at
 from wsi_mil.records import SlideRow, Status, TileGrid
-from wsi_mil.slides import MppGuess, Slide, open_slide, slide_hash
+from wsi_mil.slides import MppGuess, Slide, open_slide, resampled, slide_hash
 from wsi_mil.store import array_digest, remove_store, store_path, write_bytes, write_grid, write_receipt, write_text
 from wsi_mil.tiles import chosen, drawn, tile_grid
-from wsi_mil.tissue import OVERVIEW_MPP, TissueFinder, TissueMask, region_tissue, tissue_mask
+from wsi_mil.tissue import OVERVIEW_MPP, TissueFinder, TissueMask, overview_mask, region_tissue
 
 log = logging.getLogger(__name__)
 
@@ -29,9 +29,6 @@ THUMBNAIL_PX = 1024
 
 QC_COLOURS = 256
 """Of the QC picture, which is a fifth as large with a palette."""
-
-WHOLE_PX = 2_000_000
-"""A mask of more pixels is made chunk by chunk."""
 
 MEMORY_BYTES = 256 << 20
 """What the chunks of a mask that are worked on take together."""
@@ -72,19 +69,20 @@ def _tile(row: SlideRow, settings: TileSettings, receipt: Path, threads: int) ->
     with open_slide(row.path, settings.slide.reader, mpp=row.mpp, guess=mpp_guess(settings.slide)) as slide:
         slide.refuse_coarser(settings.tiling.mpp)
         annotated = _annotated(row, settings, slide)
-        thumbnail = slide.read_overview(max(_extent_um(slide)) / THUMBNAIL_PX, threads=threads)
-        mask = _tissue(slide, settings.tissue, annotated, threads)
+        overview = slide.read_overview(max(settings.tissue.mpp, OVERVIEW_MPP), threads=threads)
+        mask = _tissue(slide, overview.image, settings.tissue, annotated, threads)
+        thumbnail = _thumbnail(slide, overview.image, threads)
     tissue_grid = tile_grid(slide.dimensions, mask, settings.tiling, slide.mpp)
     grid = drawn(_inside(tissue_grid, annotated, settings), settings.tiling)
     region = mask.outline(slide.dimensions)
-    write_grid(store_path(receipt), grid, thumbnail.image, {"slide_id": row.slide_id, "dimensions": list(slide.dimensions)})
+    write_grid(store_path(receipt), grid, thumbnail, {"slide_id": row.slide_id, "dimensions": list(slide.dimensions)})
     write_text(receipt.with_suffix(".geojson"), _tissue_geojson(region, slide.bounds))
-    write_bytes(receipt.with_suffix(".png"), _qc_picture(thumbnail.image, region, grid, slide.dimensions))
+    write_bytes(receipt.with_suffix(".png"), _qc_picture(thumbnail, region, grid, slide.dimensions))
     return {
         **_about(slide),
         "status": Status.OK if len(grid.coords) else Status.EMPTY,
         "reason": "" if len(grid.coords) else _why_empty(mask, tissue_grid, row, settings),
-        "warnings": [*slide.resolution.notes, *_warnings(slide, settings, mask.share, thumbnail.unreadable)],
+        "warnings": [*slide.resolution.notes, *_warnings(slide, settings, mask.share, overview.unreadable)],
         "slide_hash": slide_hash(row.path),
         "tissue_area_um2": mask.share * math.prod(_extent_um(slide)),
         "tissue_share": mask.share,
@@ -144,26 +142,32 @@ def _extent_um(slide: Slide) -> tuple[float, float]:
     return slide.dimensions[0] * slide.mpp.x, slide.dimensions[1] * slide.mpp.y
 
 
-def _tissue(slide: Slide, settings: Tissue, annotated: BaseGeometry, threads: int) -> TissueMask:
+def _thumbnail(slide: Slide, overview: NDArray[np.uint8], threads: int) -> NDArray[np.uint8]:
+    """The whole slide, [height, width, 3] of `THUMBNAIL_PX` at most; from the overview where that is fine enough."""
+    mpp = max(_extent_um(slide)) / THUMBNAIL_PX
+    if max(overview.shape) < THUMBNAIL_PX:
+        return slide.read_overview(mpp, threads=threads).image
+    size = size_at(slide.dimensions, slide_mpp=slide.mpp, target_mpp=mpp)
+    return resampled(overview, (0, 0, overview.shape[1], overview.shape[0]), size)
+
+
+def _tissue(slide: Slide, overview: NDArray[np.uint8], settings: Tissue, annotated: BaseGeometry, threads: int) -> TissueMask:
     """Where the slide's tissue is, at `settings.mpp`, or at level 0 where that is coarser."""
     width, height = size_at(slide.dimensions, slide_mpp=slide.mpp, target_mpp=max(settings.mpp, slide.mpp.x, slide.mpp.y))
     if settings.method == "none":
         return TissueMask.whole(np.ones((1, 1), bool))
     if settings.method == "annotation":
         return region_tissue(annotated, dimensions=slide.dimensions, shape=(height, width))
-    overview = slide.read_overview(max(settings.mpp, OVERVIEW_MPP), threads=threads).image
-    if overview.shape[:2] == (height, width) and height * width <= WHOLE_PX:
-        return TissueMask.whole(tissue_mask(overview, settings, _mpp_of(overview, slide)))
-    return _tissue_in_chunks(slide, overview, settings, (height, width), threads)
+    finder = TissueFinder.measured(overview, settings, _mpp_of(overview, slide))
+    if overview.shape[:2] == (height, width):
+        return TissueMask.whole(overview_mask(finder))
+    return _tissue_in_chunks(slide, finder, (height, width), threads)
 
 
-def _tissue_in_chunks(
-    slide: Slide, overview: NDArray[np.uint8], settings: Tissue, shape: tuple[int, int], threads: int
-) -> TissueMask:
-    """As `tissue_mask`, without the whole image in memory."""
+def _tissue_in_chunks(slide: Slide, finder: TissueFinder, shape: tuple[int, int], threads: int) -> TissueMask:
+    """A mask finer than the overview, without the whole image in memory."""
     from wsi_mil.tissue.chunked import chunked_mask
 
-    finder = TissueFinder.measured(overview, settings, _mpp_of(overview, slide))
     pixel = finder.mpp_at(shape)
     to_level0 = pixel.x / slide.mpp.x, pixel.y / slide.mpp.y
 

@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
 import shapely
+from scipy import ndimage
 
 from wsi_mil.geometry import box_means, windows
 from wsi_mil.tissue import TissueMask, masks
 from wsi_mil.tissue.masks import MaskPiece
+from wsi_mil.tissue.opening import opened
 
 DIMENSIONS = (3100, 1900)
 
@@ -54,3 +56,9 @@ def test_the_outline_of_a_coarse_mask_is_in_its_place(monkeypatch: pytest.Monkey
     region = in_pieces(mask, 64).outline((2100, 1300))
     assert region.bounds == pytest.approx((1600, 200, 2100, 1300), abs=12)
     assert shapely.box(1600, 200, 2100, 1300).symmetric_difference(region).area < 0.02 * region.area
+
+
+def test_opening_is_scipys() -> None:
+    mask = np.random.default_rng(0).random((70, 110)) < 0.8
+    mask[20:50, 60:] = True
+    assert np.array_equal(opened(mask), ndimage.binary_opening(mask)) and opened(mask).any()

