@@ -158,7 +158,7 @@ def _tissue(slide: Slide, overview: NDArray[np.uint8], settings: Tissue, annotat
         return TissueMask.whole(np.ones((1, 1), bool))
     if settings.method == "annotation":
         return region_tissue(annotated, dimensions=slide.dimensions, shape=(height, width))
-    finder = TissueFinder.measured(overview, settings, _mpp_of(overview, slide))
+    finder = TissueFinder.measured(overview, settings, _mpp_of(overview, slide), threads=threads)
     if overview.shape[:2] == (height, width):
         return TissueMask.whole(overview_mask(finder))
     return _tissue_in_chunks(slide, finder, (height, width), threads)

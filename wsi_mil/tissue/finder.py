@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.filters import gaussian
 from skimage.morphology import remove_small_holes, remove_small_objects
 from skimage.transform import downscale_local_mean
 
 from wsi_mil.config import Tissue
 from wsi_mil.geometry import Mpp, Window
+from wsi_mil.tissue.bands import in_bands, masks_in_bands
 from wsi_mil.tissue.glass import ENOUGH_PIXELS, Glass, glass_of
 from wsi_mil.tissue.methods import GlassDistance, Saturation, Stain
 from wsi_mil.tissue.opening import opened
@@ -51,22 +51,23 @@ class TissueFinder:
     possible: NDArray[np.bool_]
 
     @classmethod
-    def measured(cls, overview: NDArray[np.uint8], settings: Tissue, mpp: Mpp) -> "TissueFinder":
+    def measured(cls, overview: NDArray[np.uint8], settings: Tissue, mpp: Mpp, *, threads: int = 1) -> "TissueFinder":
         """By an overview of the slide.
 
         Args:
             overview: [height, width, 3] of the whole slide, at `OVERVIEW_MPP` or as near as there is.
             settings: method, and whether pens are removed.
             mpp: µm per pixel of `overview`.
+            threads: used at once.
         """
-        smooth = _smooth(overview, mpp)
+        smooth = in_bands(lambda band: _smooth(band, mpp), overview, halo=_reach_px(mpp), threads=threads)
         glass = glass_of(smooth)
-        balanced = glass.balanced(smooth)
+        balanced = in_bands(glass.balanced, smooth, threads=threads)
         del smooth
-        marks = pen_marks(balanced, mpp) if settings.remove_pen else np.zeros(overview.shape[:2], bool)
+        marks = pen_marks(balanced, mpp, threads=threads) if settings.remove_pen else np.zeros(overview.shape[:2], bool)
         stain = _stain(settings, balanced[~marks], glass)
         extent_um = overview.shape[1] * mpp.x, overview.shape[0] * mpp.y
-        stained = stain.stained(balanced)
+        (stained,) = masks_in_bands(lambda band: (stain.stained(band),), balanced, 1, threads=threads)
         return cls(settings, extent_um, glass, stain, stained, _near(opened(stained & ~marks), mpp) & ~marks)
 
     def mpp_at(self, shape: tuple[int, int]) -> Mpp:
@@ -75,8 +76,7 @@ class TissueFinder:
 
     def halo_px(self, shape: tuple[int, int]) -> int:
         """Pixels around a window of a mask of `shape` that decide over those inside."""
-        widest = max(_sigma_px(self.mpp_at(shape)))
-        return int(TRUNCATE * widest + 0.5) + 2
+        return _reach_px(self.mpp_at(shape)) + 2
 
     def is_possible(self, window: Window, shape: tuple[int, int]) -> NDArray[np.bool_]:
         """`possible` at the pixels of a window of a mask of `shape`."""
@@ -163,10 +163,16 @@ def _sigma_px(mpp: Mpp) -> tuple[float, float]:
     return max(LEAST_SMOOTH_PX, SMOOTH_UM / mpp.y), max(LEAST_SMOOTH_PX, SMOOTH_UM / mpp.x)
 
 
+def _reach_px(mpp: Mpp) -> int:
+    """Pixels around one that its smoothed value depends on."""
+    return int(TRUNCATE * max(_sigma_px(mpp)) + 0.5)
+
+
 def _smooth(image: NDArray[np.uint8], mpp: Mpp) -> NDArray[np.float32]:
     scaled = image.astype(np.float32)
     scaled /= 255
-    return np.asarray(gaussian(scaled, sigma=_sigma_px(mpp), truncate=TRUNCATE, channel_axis=2))
+    ndimage.gaussian_filter(scaled, sigma=(*_sigma_px(mpp), 0), truncate=TRUNCATE, mode="nearest", output=scaled)
+    return scaled
 
 
 def _near(mask: NDArray[np.bool_], mpp: Mpp) -> NDArray[np.bool_]:

@@ -8,6 +8,7 @@ from scipy import ndimage
 from skimage.morphology import remove_small_objects
 
 from wsi_mil.geometry import Mpp
+from wsi_mil.tissue.bands import masks_in_bands
 from wsi_mil.tissue.glass import extremes_of
 from wsi_mil.tissue.opening import opened
 
@@ -50,19 +51,28 @@ class _Ink:
     soft: NDArray[np.bool_]
 
 
-def pen_marks(balanced: NDArray[np.float32], mpp: Mpp) -> NDArray[np.bool_]:
+def pen_marks(balanced: NDArray[np.float32], mpp: Mpp, *, threads: int = 1) -> NDArray[np.bool_]:
     """Where strokes of blue, green, red and black pens are, with their soft edges; and black borders.
 
     Args:
         balanced: [height, width, 3] RGB of an overview, smoothed, relative to glass.
         mpp: µm per pixel.
+        threads: used at once.
 
     Returns:
         bool [height, width].
     """
-    density = -np.log10(np.maximum(balanced, 1 / 255))
-    inks = (_cold(density), _red(density), _black(balanced, density))
+    masks = masks_in_bands(_inks, balanced, 6, threads=threads)
+    inks = [_Ink(core, soft) for core, soft in zip(masks[::2], masks[1::2], strict=True)]
     return np.asarray(np.logical_or.reduce([_stroke(ink, mpp) for ink in inks]))
+
+
+def _inks(balanced: NDArray[np.float32]) -> tuple[NDArray[np.bool_], ...]:
+    """Core and soft part of each kind of ink."""
+    density = np.maximum(balanced, 1 / 255)
+    np.negative(np.log10(density, out=density), out=density)
+    inks = (_cold(density), _red(density), _black(balanced, density))
+    return tuple(mask for ink in inks for mask in (ink.core, ink.soft))
 
 
 def _cold(density: NDArray[np.float32]) -> _Ink:
