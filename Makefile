@@ -1,6 +1,7 @@
 # make demo     builds a small cohort with known lesions, runs the whole pipeline on it, says where the report is
 # make test     runs the tests
 # make lint     ruff, mypy, snakefmt, snakemake --lint
+# make fuzz     tiles and reads a real slide damaged in 250 ways
 # make bench    runs the benchmarks, a JSON line each at the end of their tables
 # make unlock   after a killed snakemake: lets the next run start
 # make clean    removes the demo, its results and logs
@@ -10,10 +11,10 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 CORES ?= all
-BENCHMARKS := demo extract bag_read train explain  # the others compare results that are there; they say what they need
+BENCHMARKS := demo read extract bag_read train explain  # the others compare results that are there; they say what they need
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo test lint bench unlock clean schema constraints
+.PHONY: demo test lint fuzz bench unlock clean schema constraints
 .DELETE_ON_ERROR:
 
 demo: $(READY) demo/cohort.csv
@@ -33,6 +34,9 @@ lint: $(READY) demo/cohort.csv
 	mypy
 	snakefmt --check Snakefile workflow
 	snakemake --lint
+
+fuzz: $(READY)
+	python -c 'from tests.fuzz import main; main()'
 
 bench: $(READY)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c envs/constraints.txt -e '.[bench]'

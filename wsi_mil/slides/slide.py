@@ -2,7 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -57,6 +57,10 @@ class Overview:
 
     image: NDArray[np.uint8]
     unreadable: float = 0.0
+
+
+Piece = tuple[int, int, int, int]
+"""(left, top, right, bottom) of a part of an overview, its own pixels."""
 
 
 class Slide(ABC):
@@ -225,22 +229,25 @@ class Slide(ABC):
         image = np.full((height, width, 3), WHITE, np.uint8)
         missing: list[int] = []
 
-        def fill(corner: tuple[int, int], block: int) -> None:
-            left, top = corner
-            size = (min(block, width - left), min(block, height - top))
+        def fill(left: int, top: int, right: int, bottom: int) -> None:
             location = (round(left * mpp / self.mpp.x), round(top * mpp / self.mpp.y))
+            image[top:bottom, left:right] = self.read_region(location, (right - left, bottom - top), mpp)
+
+        def fill_or_retry(piece: Piece) -> None:
             try:
-                image[top : top + size[1], left : left + size[0]] = self.read_region(location, size, mpp)
-            except SlideReadError as error:
-                if block <= small:
-                    log.warning("left white: %s", error)
-                    missing.append(size[0] * size[1])
-                    return
-                for part in _corners(*size, small):
-                    fill((left + part[0], top + part[1]), small)
+                fill(*piece)
+            except SlideReadError:
+                for part in _pieces(piece, small):
+                    try:
+                        fill(*part)
+                    except SlideReadError as error:
+                        log.debug("left white: %s", error)
+                        missing.append((part[2] - part[0]) * (part[3] - part[1]))
 
         large, small = (self._overview_block(px, mpp) for px in (OVERVIEW_BLOCK_PX, RETRY_BLOCK_PX))
-        _each(lambda corner: fill(corner, large), _corners(width, height, large), threads)
+        with ThreadPoolExecutor(threads) as pool:
+            for _ in pool.map(fill_or_retry, _pieces((0, 0, width, height), large)):
+                pass
         unreadable = sum(missing) / (width * height)
         if unreadable > MAX_UNREADABLE:
             raise SlideReadError(self.path, f"cannot read {unreadable:.0%} of the slide")
@@ -272,13 +279,9 @@ def on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return ((mixed + WHITE // 2) // WHITE).astype(np.uint8)
 
 
-def _corners(width: int, height: int, step: int) -> Iterator[tuple[int, int]]:
-    """(x, y) of pieces of side `step`, row by row."""
-    return ((left, top) for top in range(0, height, step) for left in range(0, width, step))
-
-
-def _each(work: Callable[[tuple[int, int]], None], items: Iterator[tuple[int, int]], threads: int) -> None:
-    """`work` on every item, on several threads; the first error is raised."""
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(work, items):
-            pass
+def _pieces(whole: Piece, side: int) -> Iterator[Piece]:
+    """Pieces of at most `side` pixels that cover `whole` without overlap, row by row."""
+    left, top, right, bottom = whole
+    for y in range(top, bottom, side):
+        for x in range(left, right, side):
+            yield x, y, min(x + side, right), min(y + side, bottom)
