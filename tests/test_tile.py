@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import tissue_box, tissue_image, write_aperio
+from tests.conftest import tissue_box, tissue_image, write_aperio, write_geojson
 from wsi_mil.annotations import Frame, read_annotation
 from wsi_mil.config import TileSettings, Tiling, Tissue, Truth
 from wsi_mil.errors import MissingFileError
@@ -107,3 +107,79 @@ def test_real_slides_come_to_the_right_end(
         grid = read_grid(store_path(receipt))
         assert 30 < len(grid.coords) < 130 and grid.tissue_fraction.min() >= 0.5
         assert (grid.coords + grid.tile_px_level0 <= about["dimensions"]).all()
+
+
+def tiled(row: SlideRow, folder: Path, **blocks: dict) -> dict:
+    """The receipt of a slide tiled with other settings than `SMALL`, and its coords."""
+    settings = TileSettings.model_validate(
+        {
+            "tiling": {"tile_px": 32, "mpp": 0.5, **blocks.get("tiling", {})},
+            "tissue": {"mpp": 8.0, "min_area_um2": 500, **blocks.get("tissue", {})},
+            "slide": blocks.get("slide", {}),
+        }
+    )
+    receipt = folder / f"{row.slide_id}.json"
+    tile_slide(row, settings, receipt)
+    about = read_receipt(receipt)
+    is_usable = about["status"] in ("ok", "empty")
+    return {**about, "coords": read_grid(store_path(receipt)).coords if is_usable else None}
+
+
+def annotated(slide: Path, box: tuple[int, int, int, int]) -> SlideRow:
+    return SlideRow("a", slide, annotation=write_geojson(slide.with_suffix(".geojson"), box))
+
+
+def test_an_annotation_can_say_where_the_tissue_is(slide: Path, tmp_path: Path) -> None:
+    about = tiled(annotated(slide, (64, 32, 160, 224)), tmp_path / "t", tissue={"method": "annotation", "mpp": 1.0})
+    assert about["coords"].tolist() == [[x, y] for y in range(32, 224, 32) for x in range(64, 160, 32)]
+    assert about["tissue_area_um2"] == pytest.approx(96 * 192 * 0.25)
+
+
+def test_tiles_can_be_kept_inside_an_annotation(slide: Path, tmp_path: Path) -> None:
+    row = annotated(slide, (448, 64, 530, 160))  # the last column has 18 of 32 pixels in it
+    half, most = (tiled(row, tmp_path / "t", tiling={"min_annotation": share})["coords"] for share in (0.5, 0.6))
+    assert half.tolist() == [[x, y] for y in (64, 96, 128) for x in (448, 480, 512)]
+    assert most.tolist() == [[x, y] for y in (64, 96, 128) for x in (448, 480)]
+
+
+def test_tissue_outside_the_annotation_is_empty_with_a_reason(slide: Path, tmp_path: Path) -> None:
+    about = tiled(annotated(slide, (0, 0, 96, 96)), tmp_path / "t", tiling={"min_annotation": 0.5})
+    assert about["status"] == "empty" and "slide.geojson" in about["reason"] and "min_annotation" in about["reason"]
+
+
+def test_a_slide_without_the_annotation_it_needs_has_failed(slide: Path, tmp_path: Path) -> None:
+    about = tiled(SlideRow("a", slide), tmp_path, tissue={"method": "annotation"})
+    assert about["status"] == "failed" and "`annotation` column" in about["reason"]
+
+
+def without_mpp(folder: Path) -> Path:
+    """An image that says no resolution."""
+    Image.fromarray(tissue_image(640, 448)).save(folder / "plain.png")
+    return folder / "plain.png"
+
+
+@pytest.mark.parametrize(
+    ("setting", "status", "mpp"), [("fail", "failed", None), ("skip", "skipped", None), (0.4, "ok", 0.4), ("0.4", "ok", 0.4)]
+)
+def test_a_slide_without_mpp_fails_is_skipped_or_takes_a_number(
+    tmp_path: Path, setting: object, status: str, mpp: float | None
+) -> None:
+    row = SlideRow("a", without_mpp(tmp_path))
+    about = tiled(row, tmp_path / "t", slide={"on_missing_mpp": setting})
+    assert about["status"] == status and about.get("mpp") == (None if mpp is None else [mpp, mpp])
+    assert about.get("mpp_source", "slide.on_missing_mpp") == "slide.on_missing_mpp"
+    assert status == "ok" or "`mpp` column" in about["reason"]
+
+
+def test_a_fine_mask_is_where_a_coarse_one_is(tmp_path: Path) -> None:
+    path = write_aperio(tmp_path / "a.svs", tissue_image(1600, 1000))
+    coarse, fine = (tiled(SlideRow("a", path), tmp_path / "t", tissue={"mpp": mpp}) for mpp in (8.0, 1.0))
+    left, top, right, bottom = tissue_box(1600, 1000)
+    assert fine["tissue_area_um2"] == pytest.approx((right - left) * (bottom - top) / 4, rel=0.01)
+    assert coarse["tissue_area_um2"] == pytest.approx(fine["tissue_area_um2"], rel=0.05)
+
+
+def test_threads_change_nothing(slide: Path, tmp_path: Path) -> None:
+    for threads in (1, 3):
+        tile_slide(SlideRow("a", slide), SMALL, tmp_path / f"{threads}" / "a.json", threads=threads)
+    assert (tmp_path / "1" / "a.json").read_bytes() == (tmp_path / "3" / "a.json").read_bytes()

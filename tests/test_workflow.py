@@ -338,6 +338,15 @@ def test_an_edited_annotation_redraws_its_heatmap_and_evaluates_anew(run: Run) -
     assert "outside of the slide" in run.results("report/index.html").read_text()
 
 
+def test_tiles_follow_an_annotation_where_it_decides_over_them_and_nowhere_else(run: Run) -> None:
+    run.write_rows([{**row, "tissue.method": "annotation" if row["slide_id"] == "s3" else ""} for row in run.rows()])
+    assert run.snakemake("tiles") == {"tile": 1}
+    assert run.planned("tiles")["tile"] == 0
+    for slide in ("s1", "s3"):
+        write_geojson(run.sheet.parent / "truth" / f"{slide}.geojson", (310, 90, 440, 260))
+    assert run.planned("tiles")["tile"] == 1
+
+
 def test_the_first_annotation_of_a_cohort_explains_validation_slides_and_nothing_else_anew(run: Run) -> None:
     rows = run.rows()
     run.write_rows([{**row, "annotation": ""} for row in rows])
