@@ -3,6 +3,7 @@
 import io
 import logging
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -51,12 +52,17 @@ def tile_slide(row: SlideRow, settings: TileSettings, receipt: Path, *, threads:
         remove_store(store_path(receipt))
         for suffix in (".geojson", ".png"):
             receipt.with_suffix(suffix).unlink(missing_ok=True)
-        is_skipped = isinstance(error, MissingMppError) and settings.slide.on_missing_mpp == "skip"
-        content = {"status": Status.SKIPPED if is_skipped else Status.FAILED, "reason": str(error), "warnings": []}
+        content = {"status": fault_status(error, settings.slide), "reason": str(error), "warnings": []}
     stamp = {"slide_id": row.slide_id, "settings": settings.model_dump(mode="json"), "stage_version": STAGE_VERSION}
     write_receipt(receipt, {**content, **stamp})
     log.info("%s: %s %s", row.slide_id, content["status"], content["reason"])
     return Status(str(content["status"]))
+
+
+def fault_status(error: DataError, settings: SlideFile) -> Status:
+    """What a fault of the data makes of a slide."""
+    is_skipped = isinstance(error, MissingMppError) and settings.on_missing_mpp == "skip"
+    return Status.SKIPPED if is_skipped else Status.FAILED
 
 
 def mpp_guess(settings: SlideFile) -> MppGuess:
@@ -65,29 +71,89 @@ def mpp_guess(settings: SlideFile) -> MppGuess:
     return MppGuess(settings.mpp_from_objective, None if isinstance(default, str) else default)
 
 
-def _tile(row: SlideRow, settings: TileSettings, receipt: Path, threads: int) -> dict[str, object]:
-    with open_slide(row.path, settings.slide.reader, mpp=row.mpp, guess=mpp_guess(settings.slide)) as slide:
-        slide.refuse_coarser(settings.tiling.mpp)
-        annotated = _annotated(row, settings, slide)
-        thumbnail = slide.read_overview(max(_extent_um(slide)) / THUMBNAIL_PX, threads=threads)
-        mask = _tissue(slide, settings.tissue, annotated, threads)
+@dataclass(frozen=True)
+class Laid:
+    """Tissue and tiles of a slide.
+
+    Attributes:
+        mask: where its tissue is.
+        grid: its tiles.
+        why_empty: why there is none, or "".
+    """
+
+    mask: TissueMask
+    grid: TileGrid
+    why_empty: str
+
+
+def lay_tiles(
+    slide: Slide, annotation: Path | None, settings: TileSettings, *, threads: int = 1, mask: TissueMask | None = None
+) -> Laid:
+    """Find the tissue of an open slide and lay tiles over it.
+
+    Args:
+        slide: the slide.
+        annotation: its annotation file, where there is one.
+        settings: of tissue and tiles.
+        threads: that read.
+        mask: its tissue, where that was found for another tiling.
+
+    Raises:
+        DataError: it cannot be tiled.
+    """
+    slide.refuse_coarser(settings.tiling.mpp)
+    annotated = _annotated(annotation, settings, slide)
+    mask = mask or _tissue(slide, settings.tissue, annotated, threads)
     tissue_grid = tile_grid(slide.dimensions, mask, settings.tiling, slide.mpp)
     grid = drawn(_inside(tissue_grid, annotated, settings), settings.tiling)
-    region = mask.outline(slide.dimensions)
-    write_grid(store_path(receipt), grid, thumbnail.image, {"slide_id": row.slide_id, "dimensions": list(slide.dimensions)})
+    return Laid(mask, grid, "" if len(grid.coords) else _why_empty(mask, tissue_grid, annotation, settings))
+
+
+def thumbnail_mpp(slide: Slide) -> float:
+    """µm per pixel of the thumbnail that is kept."""
+    return max(extent_um(slide)) / THUMBNAIL_PX
+
+
+def tile_warnings(slide: Slide, settings: TileSettings, tissue_share: float, unreadable: float) -> list[str]:
+    """What is worth a look in a slide that can be tiled.
+
+    Args:
+        slide: the slide.
+        settings: of tissue and tiles.
+        tissue_share: share of it that is tissue.
+        unreadable: share of it whose data are damaged.
+    """
+    found, coarsest = list(slide.resolution.notes), max(slide.mpp.x, slide.mpp.y)
+    if coarsest > settings.tiling.mpp:
+        found.append(f"level 0 has {coarsest:.4g} µm per pixel: tiles at {settings.tiling.mpp:g} are enlarged a little")
+    low, high = SUSPICIOUS_TISSUE
+    if settings.tissue.method != "none" and not low <= tissue_share <= high:
+        found.append(f"tissue covers {tissue_share:.2%} of the slide: look at its QC picture")
+    if unreadable:
+        found.append(f"{unreadable:.2%} of the slide cannot be read and was taken for glass")
+    return found
+
+
+def _tile(row: SlideRow, settings: TileSettings, receipt: Path, threads: int) -> dict[str, object]:
+    with open_slide(row.path, settings.slide.reader, mpp=row.mpp, guess=mpp_guess(settings.slide)) as slide:
+        laid = lay_tiles(slide, row.annotation, settings, threads=threads)
+        thumbnail = slide.read_overview(thumbnail_mpp(slide), threads=threads)
+    region = laid.mask.outline(slide.dimensions)
+    about = {"slide_id": row.slide_id, "dimensions": list(slide.dimensions)}
+    write_grid(store_path(receipt), laid.grid, thumbnail.image, about)
     write_text(receipt.with_suffix(".geojson"), _tissue_geojson(region, slide.bounds))
-    write_bytes(receipt.with_suffix(".png"), _qc_picture(thumbnail.image, region, grid, slide.dimensions))
+    write_bytes(receipt.with_suffix(".png"), _qc_picture(thumbnail.image, region, laid.grid, slide.dimensions))
     return {
         **_about(slide),
-        "status": Status.OK if len(grid.coords) else Status.EMPTY,
-        "reason": "" if len(grid.coords) else _why_empty(mask, tissue_grid, row, settings),
-        "warnings": [*slide.resolution.notes, *_warnings(slide, settings, mask.share, thumbnail.unreadable)],
+        "status": Status.EMPTY if laid.why_empty else Status.OK,
+        "reason": laid.why_empty,
+        "warnings": tile_warnings(slide, settings, laid.mask.share, thumbnail.unreadable),
         "slide_hash": slide_hash(row.path),
-        "tissue_area_um2": mask.share * math.prod(_extent_um(slide)),
-        "tissue_share": mask.share,
-        "n_tiles": len(grid.coords),
-        "tile_px_level0": list(grid.tile_px_level0),
-        "coords_digest": array_digest(grid.coords),
+        "tissue_area_um2": laid.mask.share * math.prod(extent_um(slide)),
+        "tissue_share": laid.mask.share,
+        "n_tiles": len(laid.grid.coords),
+        "tile_px_level0": list(laid.grid.tile_px_level0),
+        "coords_digest": array_digest(laid.grid.coords),
     }
 
 
@@ -105,7 +171,7 @@ def _about(slide: Slide) -> dict[str, object]:
     }
 
 
-def _annotated(row: SlideRow, settings: TileSettings, slide: Slide) -> BaseGeometry:
+def _annotated(annotation: Path | None, settings: TileSettings, slide: Slide) -> BaseGeometry:
     """What the slide's annotation encloses, where it plays a part; level-0 pixels.
 
     Raises:
@@ -122,10 +188,12 @@ def _annotated(row: SlideRow, settings: TileSettings, slide: Slide) -> BaseGeome
     ]
     if not asked_by:
         return shapely.Polygon()
-    if row.annotation is None:
-        raise SlideError(row.path, f"has no annotation, but {asked_by[0]} needs one; give it in the sheet's `annotation` column")
+    if annotation is None:
+        raise SlideError(
+            slide.path, f"has no annotation, but {asked_by[0]} needs one; give it in the sheet's `annotation` column"
+        )
     frame = Frame(slide.dimensions, slide.bounds)
-    return read_outlines(row.annotation, settings.tissue.annotation_classes, frame, origin=settings.origin)
+    return read_outlines(annotation, settings.tissue.annotation_classes, frame, origin=settings.origin)
 
 
 def _inside(grid: TileGrid, annotated: BaseGeometry, settings: TileSettings) -> TileGrid:
@@ -136,7 +204,7 @@ def _inside(grid: TileGrid, annotated: BaseGeometry, settings: TileSettings) -> 
     return chosen(grid, overlap_fractions(annotated, grid.coords, box=grid.tile_px_level0) >= least - 1e-9)
 
 
-def _extent_um(slide: Slide) -> tuple[float, float]:
+def extent_um(slide: Slide) -> tuple[float, float]:
     """(width, height) of the slide in µm."""
     return slide.dimensions[0] * slide.mpp.x, slide.dimensions[1] * slide.mpp.y
 
@@ -177,28 +245,16 @@ def _mpp_of(overview: NDArray[np.uint8], slide: Slide) -> Mpp:
     return Mpp(slide.mpp.x * width / overview.shape[1], slide.mpp.y * height / overview.shape[0])
 
 
-def _why_empty(mask: TissueMask, tissue_grid: TileGrid, row: SlideRow, settings: TileSettings) -> str:
+def _why_empty(mask: TissueMask, tissue_grid: TileGrid, annotation: Path | None, settings: TileSettings) -> str:
     if mask.share == 0:
         return "no tissue found"
     tiling = settings.tiling
     if len(tissue_grid.coords):
         return (
-            f"none of its {len(tissue_grid.coords)} tiles of tissue lies inside {row.annotation} by {tiling.min_annotation:.0%};"
+            f"none of its {len(tissue_grid.coords)} tiles of tissue lies inside {annotation} by {tiling.min_annotation:.0%};"
             " see the sheet's `annotation` column, tilings.….min_annotation and tissue.annotation_classes"
         )
     return f"no tile of {tiling.tile_px} px at {tiling.mpp:g} µm holds {tiling.min_tissue:.0%} tissue"
-
-
-def _warnings(slide: Slide, settings: TileSettings, tissue_share: float, unreadable: float) -> list[str]:
-    found, coarsest = [], max(slide.mpp.x, slide.mpp.y)
-    if coarsest > settings.tiling.mpp:
-        found.append(f"level 0 has {coarsest:.4g} µm per pixel: tiles at {settings.tiling.mpp:g} are enlarged a little")
-    low, high = SUSPICIOUS_TISSUE
-    if settings.tissue.method != "none" and not low <= tissue_share <= high:
-        found.append(f"tissue covers {tissue_share:.2%} of the slide: look at its QC picture")
-    if unreadable:
-        found.append(f"{unreadable:.2%} of the slide cannot be read and was taken for glass")
-    return found
 
 
 def _tissue_geojson(region: BaseGeometry, bounds: tuple[int, int, int, int] | None) -> str:
