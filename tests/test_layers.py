@@ -8,7 +8,7 @@ import wsi_mil
 ROOT = Path(wsi_mil.__file__).parent
 
 LAYERS = [
-    {"errors", "geometry", "records", "compute", "progress", "weighing"},
+    {"errors", "geometry", "records", "compute", "progress", "weighing", "isolation"},
     {"config"},
     {"tissue"},
     {
@@ -25,9 +25,10 @@ LAYERS = [
         "training_state",
     },
     {"splits", "tile", "extract", "bags", "gather", "checkpoints", "figures", "localisation"},
-    {"ensemble"},
+    {"ensemble", "inspection"},
     {"train", "predict", "explain", "evaluate", "heatmaps"},
     {"report", "check", "demo"},
+    {"doctor"},
     {"cli"},
     {"__main__"},
 ]
@@ -38,6 +39,7 @@ ONLY_IN = {
     "openslide": {"slides"},
     "tiffslide": {"slides"},
     "timm": {"encoders"},
+    "huggingface_hub": {"encoders"},
     "matplotlib": {"heatmaps"},
     "tifffile": {"slides", "heatmaps", "demo"},
     "imagecodecs": {"slides"},
@@ -80,6 +82,9 @@ TORCH_FREE |= {
     "demo",
     "cli",
     "figures",
+    "isolation",
+    "inspection",
+    "doctor",
 }
 
 

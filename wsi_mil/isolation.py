@@ -90,7 +90,7 @@ def _started(
 
 
 def _answer(end: connection.Connection, work: Callable[[Item], Result], item: Item) -> None:
-    logging.disable(logging.WARNING)  # what is worth a word comes back with the result
+    logging.disable(logging.CRITICAL)  # what is worth a word comes back with the result
     try:
         answer: Result | Died = work(item)
     except Exception as error:  # a fault of one item, whatever it is, must reach whoever asked
