@@ -14,6 +14,7 @@ from wsi_mil.errors import WsiMilError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.padding import Padding
     from rich.table import Table
 
     from wsi_mil.check import Plan
@@ -26,6 +27,9 @@ commands = typer.Typer()
 
 WOULD_FAIL = 1
 """Exit code where something would fail; faults of the user have their own."""
+
+WIDE = 10_000
+"""Columns that no line reaches."""
 
 
 @commands.command()
@@ -132,12 +136,7 @@ def _inspection_table(found: "Inspection") -> "Table":
     rows: list[tuple[str, Any]] = [
         ("slide", found.path),
         ("dimensions", f"{_by(found.dimensions)} px{size or ''}"),
-        (
-            "mpp",
-            f"{found.mpp.x:.4g} × {found.mpp.y:.4g} µm ({found.mpp_source})"
-            if found.mpp
-            else found.reason.removeprefix(f"{found.path}: "),
-        ),
+        ("mpp", _mpp_text(found)),
         *(("", note) for note in found.notes),
         ("objective", f"{found.objective_power:g}×" if found.objective_power else "not said"),
         ("levels", _level_table(found)),
@@ -151,6 +150,12 @@ def _inspection_table(found: "Inspection") -> "Table":
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def _mpp_text(found: "Inspection") -> str:
+    if found.mpp is None:
+        return found.reason.removeprefix(f"{found.path}: ")
+    return f"{found.mpp.x:.4g} × {found.mpp.y:.4g} µm ({found.mpp_source})"
 
 
 def _level_table(found: "Inspection") -> "Table":
@@ -181,24 +186,44 @@ def _by(pair: tuple[int, int]) -> str:
 
 
 def _print_slides(plan: "Plan", findings: "list[Finding]", *, every: bool) -> None:
-    """One table of the slides that there is something to say about, and a line about all."""
-    console = _console()
+    """One table of the slides that there is something to say about, what to know below each, and a line about all."""
+    console, tilings = _console(), list(dict.fromkeys(name for finding in findings for name in finding.tiles))
     shown = [(row.path, f) for row, f in zip(plan.rows, findings, strict=True) if every or f.needs_a_look]
+    table = _plain_table("slide_id", "status", "mpp", "reader", *(f"tiles {name}" for name in tilings))
+    for _, finding in shown:
+        table.add_row(*_finding_cells(finding, tilings))
+    header, *lines = _lines(table)
     if shown:
-        tilings = list(dict.fromkeys(name for finding in findings for name in finding.tiles))
-        table = _plain_table("slide_id", "status", "mpp", "reader", *(f"tiles {name}" for name in tilings), "what to know")
-        for path, finding in shown:
-            table.add_row(*_finding_cells(path, finding, tilings))
-        console.print(table)
+        console.print(header, soft_wrap=True)
+    for line, (path, finding) in zip(lines, shown, strict=True):
+        console.print(line, soft_wrap=True)
+        for text in filter(None, (finding.reason, *finding.warnings)):
+            console.print(_indented(text.replace(str(path), path.name)))
     console.print(_summary(findings))
 
 
-def _finding_cells(path: Path, finding: "Finding", tilings: list[str]) -> list[str]:
+def _lines(table: "Table") -> list[str]:
+    """A table as lines that are as long as they must be."""
+    from rich.console import Console
+
+    console = Console(markup=False, highlight=False, emoji=False, width=WIDE, no_color=True)
+    with console.capture() as capture:
+        console.print(table)
+    return [line.rstrip() for line in capture.get().splitlines()]
+
+
+def _indented(text: str) -> "Padding":
+    from rich.padding import Padding
+
+    return Padding(text, (0, 0, 0, 4), expand=False)
+
+
+def _finding_cells(finding: "Finding", tilings: list[str]) -> list[str]:
     slide = finding.slide
-    mpp = f"{slide.mpp.x:.4g} ({slide.mpp_source.split(', ')[0]})" if slide and slide.mpp else "?"
+    source = slide.mpp_source.split(", ")[0].removesuffix(".mpp-x") if slide else ""
+    mpp = f"{slide.mpp.x:.4g} ({source})" if slide and slide.mpp else "?"
     counts = [_count(finding.tiles[name]) if name in finding.tiles else "-" for name in tilings]
-    said = "; ".join(text for text in (finding.reason, *finding.warnings) if text).replace(str(path), path.name)
-    return [finding.slide_id, finding.verdict, mpp, slide.reader if slide else "-", *counts, said]
+    return [finding.slide_id, finding.verdict, mpp, slide.reader if slide else "-", *counts]
 
 
 def _summary(findings: "list[Finding]") -> str:
