@@ -91,7 +91,7 @@ class DiskNeed:
 
 
 @dataclass(frozen=True)
-class _Examined:
+class Examined:
     """What a slide is examined by, in a process of its own."""
 
     row: SlideRow
@@ -115,7 +115,7 @@ def examine(plan: Plan, *, threads: int, advance: Callable[[int], None]) -> list
             found[row.slide_id] = Finding(row.slide_id, Verdict.OK, warnings=("its file is gone; what was made of it is used",))
             advance(1)
         else:
-            jobs.append(_Examined(row, tile_settings(plan.config, row, tilings), plan.config.truth))
+            jobs.append(Examined(row, tile_settings(plan.config, row, tilings), plan.config.truth))
     for job, answer in isolated(examined, jobs, processes=threads, seconds=PATIENCE_S, preload=PRELOAD):
         found[job.row.slide_id] = _dead(job.row, answer) if isinstance(answer, Died) else answer
         advance(1)
@@ -137,7 +137,7 @@ def tile_settings(config: Config, row: SlideRow, tilings: Iterable[str]) -> dict
     }
 
 
-def examined(job: _Examined) -> Finding:
+def examined(job: Examined) -> Finding:
     """Examine a slide in this process."""
     row, settings = job.row, next(iter(job.tilings.values()))
     finding = partial(Finding, row.slide_id)

@@ -11,6 +11,7 @@ import typer
 from wsi_mil.cli.options import Device, Threads, config_values
 from wsi_mil.compute import limit_threads
 from wsi_mil.errors import WsiMilError
+from wsi_mil.geometry import SANE_MPP
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,7 +36,9 @@ WIDE = 10_000
 @commands.command()
 def inspect(
     slide: Annotated[str, typer.Argument(help="the slide file, or its URL")],
-    mpp: Annotated[Optional[float], typer.Option(help="µm per pixel of level 0, instead of the file's own")] = None,
+    mpp: Annotated[
+        Optional[float], typer.Option(min=SANE_MPP[0], max=SANE_MPP[1], help="µm per pixel of level 0, over the file's")
+    ] = None,
     reader: Annotated[Optional[str], typer.Option(help="auto, jpeg_tiff, openslide, tiffslide or image")] = None,
     annotation: Annotated[Optional[Path], typer.Option(help="its annotation, where tissue or tiles follow it")] = None,
     configfile: Annotated[Optional[Path], typer.Option(help="configuration whose tilings are tried; else the defaults")] = None,
@@ -239,7 +242,7 @@ def _summary(findings: "list[Finding]") -> str:
 
 def _print_rest(weights: "dict[str, Weights]", disk: "DiskNeed", device: str) -> None:
     lines = [
-        f"encoder {entry}: " + (f"FAILS: {w.source}: {w.missing}" if w.missing else w.source) for entry, w in weights.items()
+        f"encoder {entry}: " + (f"FAILS: {w.source}; {w.missing}" if w.missing else w.source) for entry, w in weights.items()
     ]
     unknown = f" (unknown for {', '.join(disk.unknown)})" if disk.unknown else ""
     verdict = "" if disk.is_enough else "FAILS: "
