@@ -40,9 +40,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_help_check_tile_and_heatmap_never_import_torch(folder: Path) -> None:
+def test_help_check_inspect_tile_and_heatmap_never_import_torch(folder: Path) -> None:
     assert is_light("--help", cwd=folder)
     assert is_light("check", "c.yaml", cwd=folder)
+    assert is_light("inspect", "a.svs", cwd=folder)
     tiling = json.dumps({"tiling": {"tile_px": 64}, "tissue": {}})
     assert is_light("tile", "--slide=a.svs", '--row={"slide_id": "a"}', f"--settings={tiling}", "--receipt=t/a.json", cwd=folder)
     scores, tiles = write_scored(folder)

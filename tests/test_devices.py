@@ -3,7 +3,7 @@ import os
 import pytest
 import torch
 
-from wsi_mil.devices import create_device, fast_dtype, make_deterministic
+from wsi_mil.devices import create_device, describe, fast_dtype, make_deterministic
 from wsi_mil.errors import WsiMilError
 
 CPU = torch.device("cpu")
@@ -20,6 +20,17 @@ def test_auto_is_one_of_the_two() -> None:
 def test_a_device_that_does_not_exist_is_named() -> None:
     with pytest.raises(WsiMilError, match="--device 'gpu': expected auto, cpu, cuda"):
         create_device("gpu")
+
+
+def test_a_cpu_is_called_no_gpu() -> None:
+    assert describe(CPU) == "no GPU: cpu"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_is_named_with_its_memory() -> None:
+    name = torch.cuda.get_device_name(0)
+    assert describe(create_device("auto")).startswith(f"cuda: {name}, ")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")

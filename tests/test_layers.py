@@ -8,7 +8,7 @@ import wsi_mil
 ROOT = Path(wsi_mil.__file__).parent
 
 LAYERS = [
-    {"errors", "geometry", "records", "compute", "progress", "weighing"},
+    {"errors", "geometry", "records", "compute", "progress", "weighing", "isolation"},
     {"config"},
     {"tissue"},
     {
@@ -24,10 +24,11 @@ LAYERS = [
         "optimizers",
         "training_state",
     },
-    {"splits", "tile", "extract", "bags", "gather", "checkpoints", "figures", "localisation"},
-    {"ensemble"},
+    {"splits", "laying", "extract", "bags", "gather", "checkpoints", "figures", "localisation"},
+    {"ensemble", "tile", "inspection"},
     {"train", "predict", "explain", "evaluate", "heatmaps"},
     {"report", "check", "demo"},
+    {"doctor"},
     {"cli"},
     {"__main__"},
 ]
@@ -38,12 +39,13 @@ ONLY_IN = {
     "openslide": {"slides"},
     "tiffslide": {"slides"},
     "timm": {"encoders"},
+    "huggingface_hub": {"encoders"},
     "matplotlib": {"heatmaps"},
     "tifffile": {"slides", "heatmaps", "demo"},
     "imagecodecs": {"slides"},
     "fsspec": {"slides"},
     "safetensors": {"checkpoints", "training_state", "encoders"},
-    "shapely": {"annotations", "tissue", "tile", "heatmaps", "demo"},
+    "shapely": {"annotations", "tissue", "laying", "tile", "heatmaps", "demo"},
     "typer": {"cli"},
     "pydantic": {"config"},
     "jinja2": {"report"},
@@ -69,6 +71,7 @@ TORCH_FREE |= {
     "tissue",
     "tiles",
     "splits",
+    "laying",
     "tile",
     "extract",
     "gather",
@@ -80,6 +83,9 @@ TORCH_FREE |= {
     "demo",
     "cli",
     "figures",
+    "isolation",
+    "inspection",
+    "doctor",
 }
 
 

@@ -8,6 +8,8 @@ from wsi_mil.errors import IncompleteStoreError, StoreError
 from wsi_mil.records import InstanceScores, TileGrid
 from wsi_mil.store import (
     FeatureStore,
+    bytes_on_disk,
+    feature_bytes,
     feature_dim,
     fingerprint,
     read_bag,
@@ -226,3 +228,16 @@ def test_a_receipt_that_is_cut_short_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"a": ')
     with pytest.raises(StoreError, match=r"a\.json: not a readable receipt"):
         read_receipt(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(("n", "batch_size"), [(1, 64), (300, 64), (2049, 64), (20_000, 48)])
+def test_the_bytes_of_a_store_are_known_beforehand(tmp_path: Path, n: int, batch_size: int) -> None:
+    coords = np.zeros((n, 2), np.int64)
+    with FeatureStore(tmp_path / "s.zarr", coords=coords, batch_size=batch_size, attributes={"fingerprint": "f"}) as store:
+        store.begin(3)
+        while not store.is_complete:
+            rows = min(store.shard_rows, n - store.rows_done)
+            store.append_shard(np.ones((rows, 3), np.float16), np.ones(rows, bool))
+    described = sum(file.stat().st_size for file in (tmp_path / "s.zarr").rglob("zarr.json"))
+    assert bytes_on_disk(tmp_path / "s.zarr") - described == feature_bytes(n, 3, batch_size)
+    assert bytes_on_disk(tmp_path / "none.zarr") == 0

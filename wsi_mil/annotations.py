@@ -120,7 +120,7 @@ def read_outlines(path: Path, classes: tuple[str, ...] | None, frame: Frame, *, 
     counted = [d.polygon for d in drawn if (not d.name.endswith("*") if classes is None else d.name in classes)]
     if not counted:
         wanted = "of any class" if classes is None else f"of the classes {', '.join(classes)} (tissue.annotation_classes)"
-        raise AnnotationError(path, f"holds no polygon {wanted}, but {_class_counts(drawn)}")
+        raise AnnotationError(path, f"holds no polygon {wanted}, but {_class_counts(drawn)}; see the sheet's `annotation` column")
     return _clipped(path, _placed(_polygonal(shapely.union_all(counted)), frame, origin, is_asap=_is_asap(path)), frame)[0]
 
 
@@ -207,7 +207,9 @@ def _read_drawn(path: Path, *, is_asap: bool) -> list[_Drawn | None]:
         ElementTree.ParseError,
         shapely.errors.ShapelyError,
     ) as error:
-        raise AnnotationError(path, f"neither GeoJSON nor ASAP XML with polygons ({error})") from error
+        raise AnnotationError(
+            path, f"neither GeoJSON nor ASAP XML with polygons ({error}); correct the sheet's `annotation` column"
+        ) from error
 
 
 def _geojson_polygons(path: Path) -> list[_Drawn | None]:
@@ -313,8 +315,8 @@ def _clipped(path: Path, region: BaseGeometry, frame: Frame) -> tuple[BaseGeomet
         raise AnnotationError(
             path,
             f"lies outside of the slide: x {left:.0f} to {right:.0f} and y {top:.0f} to {bottom:.0f} on a slide of"
-            f" {width} × {height} level-0 pixels; was it drawn on another slide or level, or counted from another corner"
-            " (truth.origin)?",
+            f" {width} × {height} level-0 pixels; was it drawn on another slide (the sheet's `annotation` column) or level, or"
+            " counted from another corner (truth.origin)?",
         )
     outside = 1 - inside.area / region.area if region.area else 0.0
     return inside, [

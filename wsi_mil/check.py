@@ -51,8 +51,12 @@ def _annotation_hash(row: SlideRow) -> dict[str, str]:
     return {"annotation_hash": hashlib.sha256(row.annotation.read_bytes()).hexdigest()[:16]}
 
 
-def check(values: Mapping[str, object]) -> Plan:
+def check(values: Mapping[str, object], *, needs_slides: bool = True) -> Plan:
     """Validate a configuration and its sheet.
+
+    Args:
+        values: the configuration as read.
+        needs_slides: whether a slide file that does not exist is a fault; unless its slide is tiled already.
 
     Raises:
         ConfigError: with every fault at once.
@@ -62,9 +66,9 @@ def check(values: Mapping[str, object]) -> Plan:
         config = parse_settings(Config, values)
     except ConfigError as error:
         faults = list(error.faults)
-        sheet = _sheet_of_faulty(values)
+        sheet = _sheet_of_faulty(values, needs_slides=needs_slides)
         raise ConfigError(faults + list(sheet.faults)) from error
-    sheet = read_sheet(config.cohort, config.classes, needs_file=lambda slide_id: not _is_tiled(slide_id, config))
+    sheet = read_sheet(config.cohort, config.classes, needs_file=lambda slide_id: needs_slides and not is_tiled(slide_id, config))
     faults += _reference_faults(config) + list(sheet.faults)
     if not sheet.faults:
         faults += mixed_patients(sheet.rows) if config.bag == "patient" else []
@@ -74,11 +78,11 @@ def check(values: Mapping[str, object]) -> Plan:
     return Plan(config, sheet.rows, _n_folds(config, sheet), tuple(_warnings(config, sheet)))
 
 
-def _sheet_of_faulty(values: Mapping[str, object]) -> Sheet:
+def _sheet_of_faulty(values: Mapping[str, object], *, needs_slides: bool) -> Sheet:
     """The sheet of a configuration that has other faults, where it can be read at all."""
     cohort, classes = values.get("cohort"), values.get("classes")
     if isinstance(cohort, str) and isinstance(classes, list) and all(isinstance(c, str) for c in classes):
-        return read_sheet(Path(cohort), tuple(classes), needs_file=lambda _: True)
+        return read_sheet(Path(cohort), tuple(classes), needs_file=lambda _: needs_slides)
     return Sheet((), ())
 
 
@@ -128,7 +132,7 @@ def _colormap_faults(name: str) -> list[str]:
     return [] if name in known else [f"heatmap.colormap: matplotlib has no {name!r}{nearest(name, known)[:60]}"]
 
 
-def _is_tiled(slide_id: str, config: Config) -> bool:
+def is_tiled(slide_id: str, config: Config) -> bool:
     """Whether a slide has a receipt of every tiling in use already, so that later stages can go on without its file."""
     used = {encoder.tiling for encoder in config.encoders.values()}
     return all((config.results / "tiles" / name / f"{slide_id}.json").is_file() for name in used)
@@ -221,7 +225,9 @@ def _n_folds(config: Config, sheet: Sheet) -> int:
 
 def _warnings(config: Config, sheet: Sheet) -> list[str]:
     found = [
-        f"slide {row.slide_id}: {row.path} is gone; what was made from it is used" for row in sheet.rows if not row.path.is_file()
+        f"slide {row.slide_id}: {row.path} is gone; what was made from it is used"
+        for row in sheet.rows
+        if not row.path.is_file() and is_tiled(row.slide_id, config)
     ]
     found += [
         f"models.{entry}: does not offer {method}, which is left out for it"

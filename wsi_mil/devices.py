@@ -27,6 +27,14 @@ def create_device(name: str) -> torch.device:
     return device
 
 
+def describe(device: torch.device) -> str:
+    """A device in words."""
+    if device.type == "cuda":
+        about = torch.cuda.get_device_properties(device)
+        return f"{device}: {about.name}, {about.total_memory / 2**30:.0f} GiB"
+    return f"no GPU: {device.type}" if device.type == "cpu" else device.type
+
+
 def fast_dtype(name: str, device: torch.device) -> torch.dtype:
     """The dtype of a name; "auto" is bfloat16 where the device has instructions for it, else float32."""
     if name != "auto":

@@ -39,7 +39,7 @@ class DataError(WsiMilError):
 class _PathError(WsiMilError):
     def __init__(self, path: Path | str, reason: str):
         self.path = path
-        super().__init__(f"{path}: {reason}")
+        super().__init__(f"{path}: {' '.join(reason.splitlines())}")
 
 
 class SlideError(_PathError, DataError):

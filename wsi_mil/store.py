@@ -145,6 +145,24 @@ def shard_rows(n: int, batch_size: int) -> int:
     return math.ceil(max(MIN_SHARD_ROWS, math.ceil(n / MAX_SHARDS)) / unit) * unit
 
 
+def feature_bytes(n: int, dim: int, batch_size: int) -> int:
+    """Bytes of a slide's feature store: features, coords and validity of `n` tiles, without the few KB that describe them.
+
+    Args:
+        n: number of tiles.
+        dim: length of a feature vector.
+        batch_size: of the encoder entry; shards are whole multiples of it, and the last one is filled up.
+    """
+    chunk = max(1, min(shard_rows(n, batch_size), n))
+    rows = math.ceil(n / chunk) * chunk
+    return rows * dim * np.dtype(np.float16).itemsize + n * (2 * np.dtype(np.int64).itemsize + np.dtype(np.bool_).itemsize)
+
+
+def bytes_on_disk(path: Path) -> int:
+    """Bytes of all files of a store; 0 where there is none."""
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
     """Hold the lock of what is written at `path`, and wait for a writer that is still alive."""

@@ -1,8 +1,9 @@
 """The options that several commands share, and how their text is read."""
 
 import json
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,6 +30,19 @@ Bag = Annotated[str, typer.Option(help="slide, or patient: all slides of a patie
 def class_names(text: str) -> tuple[str, ...]:
     """Of `--classes`, in order."""
     return tuple(json.loads(text))
+
+
+def config_values(file: Path | None) -> dict[str, Any]:
+    """What a configuration file holds; None: standard input. Raises ConfigError."""
+    import yaml
+
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8") if file else sys.stdin.read())
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError([f"cannot read {file or 'standard input'}: {error}"]) from error
+    if not isinstance(values, dict):
+        raise ConfigError([f"{file or 'standard input'}: expected keys and values, see the template config.yaml"])
+    return values
 
 
 def sheet_rows(sheet: Path, classes: str) -> "tuple[SlideRow, ...]":

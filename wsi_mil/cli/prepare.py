@@ -18,6 +18,7 @@ from wsi_mil.cli.options import (
     Sheet,
     Threads,
     class_names,
+    config_values,
     sheet_rows,
     slide_row,
 )
@@ -32,19 +33,11 @@ def check(
     config: Annotated[Optional[Path], typer.Argument(help="without it: config.yaml, or what comes through a pipe")] = None,
 ) -> None:
     """Find every fault in a configuration and its sheet, before anything runs."""
-    import yaml
-
     from wsi_mil.check import check as checked
 
     if config is None and sys.stdin.isatty():
         config = Path("config.yaml")
-    try:
-        values = yaml.safe_load(config.read_text(encoding="utf-8") if config else sys.stdin.read())
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError([f"cannot read {config or 'standard input'}: {error}"]) from error
-    if not isinstance(values, dict):
-        raise ConfigError([f"{config or 'standard input'}: expected keys and values, see the template config.yaml"])
-    plan = checked(values)
+    plan = checked(config_values(config))
     for warning in plan.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if config is None:

@@ -52,7 +52,8 @@ def open_slide(path: Path | str, reader: str = "auto", *, mpp: Mpp | float | Non
             return _opened(path, name, given, guess, is_chosen=reader != "auto")
         except SlideFormatError as error:
             reasons.append(str(error).removeprefix(f"{path}: "))
-    raise SlideFormatError(path, f"{EXPECTED} ({'; '.join(dict.fromkeys(reasons))})")
+    mend = EXPECTED if reader == "auto" else f"{EXPECTED}, or set slide.reader to auto"
+    raise SlideFormatError(path, f"{mend} ({'; '.join(dict.fromkeys(reasons))})")
 
 
 def is_url(path: Path | str) -> bool:

@@ -26,25 +26,30 @@ class ImageReader(Slide):
 
     def __init__(self, path: Path | str, given: Mpp | None = None, guess: MppGuess = MppGuess()):
         super().__init__(path, given, guess)
-        self._pixels, self.properties = self._read()
+        self._pixels, self._format, self.properties = self._read()
         self.level_dimensions = ((self._pixels.shape[1], self._pixels.shape[0]),)
         self.level_downsamples = (1.0,)
 
     def close(self) -> None:
         self._pixels = np.zeros((0, 0, 3), np.uint8)
 
+    @property
+    def compression(self) -> str:
+        return self._format
+
     def _read_level(self, corner: tuple[int, int], level: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         (x, y), (width, height) = corner, size
         return self._pixels[y : y + height, x : x + width]
 
-    def _read(self) -> tuple[NDArray[np.uint8], dict[str, str]]:
+    def _read(self) -> tuple[NDArray[np.uint8], str, dict[str, str]]:
         try:
             with (
+                warnings.catch_warnings(action="ignore", category=UserWarning),  # of damaged tags
                 warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
                 Image.open(self.path, formats=FORMATS) as image,
             ):
                 self._refuse_deep(image)
-                return on_white(np.asarray(image.convert("RGBA"))), _resolution_tags(image)
+                return on_white(np.asarray(image.convert("RGBA"))), image.format or "", _resolution_tags(image)
         except Image.DecompressionBombError as error:
             raise SlideFormatError(self.path, f"too large for a plain image ({error}); write it as a tiled TIFF") from error
         except UnidentifiedImageError as error:

@@ -154,7 +154,7 @@ def _pair(x_name: str, y_name: str, x: str | None, y: str | None, factor: float)
 
 
 def _disagreements(chosen: _Found, others: list[_Found]) -> Iterator[str]:
-    for other in others:
+    for other in {(other.x, other.y): other for other in reversed(others)}.values():
         ratios = (chosen.x / other.x, chosen.y / other.y)
         if any(not 1 / DISAGREEMENT <= ratio <= DISAGREEMENT for ratio in ratios):
             yield f"sources of the resolution differ: {chosen} is used, but there is {other}"

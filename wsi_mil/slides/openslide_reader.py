@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from wsi_mil.errors import SlideFormatError, SlideReadError
 from wsi_mil.geometry import Mpp
+from wsi_mil.slides.compression import tiff_compression
 from wsi_mil.slides.mpp import MppGuess
 from wsi_mil.slides.slide import Slide, on_white
 
@@ -30,6 +31,10 @@ class OpenSlideReader(Slide):
 
     def close(self) -> None:
         self._handle.close()
+
+    @property
+    def compression(self) -> str:
+        return tiff_compression(self.path, self.dimensions)
 
     def _open(self) -> openslide.OpenSlide:
         try:

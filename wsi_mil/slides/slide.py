@@ -31,6 +31,10 @@ MAX_UNREADABLE = 0.05
 """Largest share of an overview that may be left white because its data are damaged."""
 
 
+MEND_COARSE = "correct the sheet's `mpp` column if that is wrong, or ask for more µm per pixel in tilings.….mpp"
+MEND_DAMAGE = "its data are damaged; bring the file anew, or another in the sheet's `path` column"
+
+
 @dataclass(frozen=True)
 class BlockGrid:
     """How the pixels of a level lie in its file: in blocks of one size, each decoded as a whole.
@@ -214,7 +218,9 @@ class Slide(ABC):
         """Raise SlideReadError where level 0 is over a tenth coarser than `mpp`: nothing is enlarged silently."""
         coarsest = max(self.mpp.x, self.mpp.y)
         if coarsest > mpp * UPSAMPLING_TOLERANCE:
-            raise SlideReadError(self.path, f"level 0 has {coarsest:g} µm per pixel, coarser than the {mpp:g} asked for")
+            raise SlideReadError(
+                self.path, f"level 0 has {coarsest:g} µm per pixel, coarser than the {mpp:g} asked for; {MEND_COARSE}"
+            )
 
     def read_overview(self, mpp: float, *, threads: int = 1) -> Overview:
         """The whole slide at `mpp` (or at level 0 where that is coarser), read piece by piece.
@@ -250,7 +256,7 @@ class Slide(ABC):
                 pass
         unreadable = sum(missing) / (width * height)
         if unreadable > MAX_UNREADABLE:
-            raise SlideReadError(self.path, f"cannot read {unreadable:.0%} of the slide")
+            raise SlideReadError(self.path, f"cannot read {unreadable:.0%} of the slide: {MEND_DAMAGE}")
         return Overview(image, unreadable)
 
     def _overview_block(self, level_px: int, mpp: float) -> int:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from wsi_mil.errors import SlideFormatError, SlideReadError
 from wsi_mil.geometry import Mpp
+from wsi_mil.slides.compression import tiff_compression
 from wsi_mil.slides.mpp import MppGuess
 from wsi_mil.slides.slide import Slide, on_white
 
@@ -34,6 +35,10 @@ class TiffSlideReader(Slide):
 
     def close(self) -> None:
         self._handle.close()
+
+    @property
+    def compression(self) -> str:
+        return tiff_compression(self.path, self.dimensions)
 
     def _read_level(self, corner: tuple[int, int], level: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         downsample = self.level_downsamples[level]

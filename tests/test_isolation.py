@@ -1,0 +1,51 @@
+import os
+import signal
+import time
+
+from wsi_mil.doctor import PRELOAD  # the server of forks is one for all tests
+from wsi_mil.isolation import Died, isolated
+
+
+def work(order: str) -> str:
+    """Do as told."""
+    if order == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if order == "out of memory":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if order == "leave":
+        os._exit(3)
+    if order == "hang":
+        time.sleep(60)
+    if order == "raise":
+        raise ValueError("two\nlines")
+    return order.upper()
+
+
+def test_work_that_dies_takes_nothing_else_along() -> None:
+    orders = ["a", "crash", "b", "out of memory", "leave", "raise", "c"]
+    found = dict(isolated(work, orders, processes=2, seconds=60, preload=PRELOAD))
+    assert {order: found[order] for order in "abc"} == {"a": "A", "b": "B", "c": "C"}
+    assert found["crash"] == Died("its process was ended by SIGSEGV")
+    assert found["out of memory"] == Died("its process was ended by SIGKILL, as the system does where memory runs out")
+    assert found["leave"] == Died("its process ended with code 3") and found["raise"] == Died("ValueError: two lines")
+
+
+def test_work_that_hangs_is_ended() -> None:
+    found = dict(isolated(work, ["hang", "a"], processes=2, seconds=3, preload=PRELOAD))
+    assert found == {"hang": Died("took longer than 3 s"), "a": "A"}
+
+
+def test_no_more_processes_run_than_are_allowed() -> None:
+    spans = [span for _, span in isolated(span_of, [0.2] * 5, processes=2, seconds=60, preload=PRELOAD)]
+    for start, _ in spans:
+        assert sum(begin <= start < end for begin, end in spans) <= 2
+
+
+def span_of(seconds: float) -> tuple[float, float]:
+    start = time.monotonic()
+    time.sleep(seconds)
+    return start, time.monotonic()
+
+
+def test_nothing_to_do_is_done_at_once() -> None:
+    assert list(isolated(work, [], processes=2, seconds=1, preload=PRELOAD)) == []

@@ -1,0 +1,19 @@
+"""How the pixels of a TIFF are compressed."""
+
+from pathlib import Path
+
+import tifffile
+
+
+def tiff_compression(path: Path | str, dimensions: tuple[int, int]) -> str:
+    """Name of the compression of the image of `dimensions` (width, height) in a local TIFF; "" for any other file."""
+    if not isinstance(path, Path):
+        return ""
+    try:
+        with tifffile.TiffFile(path) as tif:
+            sizes = ((page, (page.imagewidth, page.imagelength)) for page in tif.pages if isinstance(page, tifffile.TiffPage))
+            return next((tifffile.COMPRESSION(page.compression).name for page, size in sizes if size == dimensions), "")
+    except MemoryError:
+        raise
+    except Exception:  # tifffile raises anything from KeyError to struct.error on what is no TIFF or damaged
+        return ""
