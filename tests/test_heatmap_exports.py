@@ -19,6 +19,7 @@ from wsi_mil.slides import open_slide
 from wsi_mil.store import read_grid, read_receipt, store_path, write_receipt, write_scores
 from wsi_mil.tile import tile_slide
 from wsi_mil.tiles import tile_grid
+from wsi_mil.tissue import TissueMask
 
 LOPSIDED = np.array([[x, y] for y in range(0, 448, 64) for x in range(0, 640, 64)])
 SUFFIXES = (".png", ".geojson", ".ome.tif", ".csv", ".tiles.png")
@@ -92,7 +93,7 @@ def test_in_the_bottom_right_corner_of_a_large_slide_nothing_has_drifted(
     dimensions, tiling = (100_000, 60_000), Tiling(tile_px=224, mpp=0.5, overlap=overlap)
     mask = np.zeros((60, 100), bool)
     mask[50:, 80:] = True
-    coords = tile_grid(dimensions, mask, tiling, Mpp(*mpp)).coords
+    coords = tile_grid(dimensions, TissueMask.whole(mask), tiling, Mpp(*mpp)).coords
     values = np.zeros(len(coords), np.float32)
     values[-1] = 2.0
     slide = Made(coords, values, dimensions, tile_px=224, overlap=overlap, mpp=mpp)
@@ -151,7 +152,9 @@ def test_hot_regions_are_the_tiles_that_touch_along_their_edges(tmp_path: Path) 
 
 
 def test_neighbours_whose_places_were_rounded_are_one_region(tmp_path: Path) -> None:
-    coords = tile_grid((3000, 2000), np.ones((20, 30), bool), Tiling(tile_px=37, mpp=0.5), Mpp(0.2533, 0.2533)).coords
+    coords = tile_grid(
+        (3000, 2000), TissueMask.whole(np.ones((20, 30), bool)), Tiling(tile_px=37, mpp=0.5), Mpp(0.2533, 0.2533)
+    ).coords
     slide = Made(coords, np.full(len(coords), 3.0, np.float32), (3000, 2000), tile_px=37, mpp=(0.2533, 0.2533))
     slide.values[0] = -1.0
     (region,) = features(exported(slide, tmp_path), "annotation")
@@ -197,7 +200,7 @@ def test_the_raster_holds_each_tiles_own_score_and_says_where_it_lies(tmp_path: 
 
 def test_the_pyramid_halves_until_its_sides_are_256(tmp_path: Path) -> None:
     dimensions = (9_600, 1_000)
-    coords = tile_grid(dimensions, np.ones((10, 96), bool), Tiling(tile_px=8, mpp=0.5), Mpp(0.5, 0.5)).coords
+    coords = tile_grid(dimensions, TissueMask.whole(np.ones((10, 96), bool)), Tiling(tile_px=8, mpp=0.5), Mpp(0.5, 0.5)).coords
     slide = Made(coords, np.arange(len(coords), dtype=np.float32), dimensions, tile_px=8)
     with tifffile.TiffFile(exported(slide, tmp_path, gallery=0).with_suffix(".ome.tif")) as tif:
         levels = [level.asarray() for level in tif.series[0].levels]

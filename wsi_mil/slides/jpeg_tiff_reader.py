@@ -1,4 +1,4 @@
-"""JPEG-tiled TIFF, block by block: three to five times as fast as OpenSlide, with its pixels. The only importer of
+"""JPEG-tiled TIFF, block by block: 2.5 to 5 times as fast as OpenSlide, with its pixels. The only importer of
 imagecodecs.
 """
 
