@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import tissue_image, write_aperio, write_cohort
+from tests.conftest import tissue_image, write_aperio, write_cohort, write_geojson
 from wsi_mil.check import check
 from wsi_mil.errors import ConfigError
 
@@ -161,3 +161,20 @@ def test_frozen_splits_need_every_class_in_every_part(sheet: Path) -> None:
     frozen.write_text("\n".join(["slide_id,patient_id,label,fold,role_0", *lines]) + "\n")
     (found,) = faults(config(sheet, splits=str(frozen)))
     assert found == "splits: fold 0 has no val slide of class 'tumour'; every class is needed there"
+
+
+def test_slides_without_the_annotation_they_are_tiled_by_are_a_fault(sheet: Path) -> None:
+    (found,) = faults(config(sheet, tilings={"default": {"min_annotation": 0.5}}))
+    assert (
+        "tilings.default.min_annotation" in found and "`annotation` column" in found and "s0, s1, s2, s3, s4 and 5 more" in found
+    )
+    (found,) = faults(config(sheet, tissue={"method": "annotation"}))
+    assert found.startswith("tissue.method: annotation needs an annotation")
+
+
+def test_tiling_by_annotations_is_warned_of(sheet: Path) -> None:
+    write_geojson(sheet.parent / "a.geojson", (10, 20, 90, 60))
+    lines = sheet.read_text().splitlines()
+    sheet.write_text("\n".join([lines[0] + ",annotation", *(line + ",a.geojson" for line in lines[1:])]))
+    plan = check(config(sheet, tissue={"method": "annotation"}))
+    assert any("10 slides are tiled by their annotations" in warning for warning in plan.warnings)

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import write_cohort
-from wsi_mil.cohort import SlideStatus, read_sheet, read_status, row_from_json, row_json, write_status
+from wsi_mil.cohort import SlideStatus, read_sheet, read_status, row_from_json, row_json, with_overrides, write_status
+from wsi_mil.config import TileSettings, parse_settings
 from wsi_mil.records import Status
 
 CLASSES = ("normal", "tumour")
@@ -99,3 +100,23 @@ def test_statuses_written_are_read(tmp_path: Path) -> None:
     statuses = [SlideStatus("a", Status.OK, "", "pale", {"e": 5}), SlideStatus("b", Status.FAILED, 'e: "no, sir"', "", {"e": 0})]
     write_status(tmp_path / "s.csv", statuses)
     assert read_status(tmp_path / "s.csv") == statuses
+
+
+@pytest.mark.parametrize("column", ["tisue.method", "tiling.mpp", "tilings.mpp", "heatmap.colormap"])
+def test_a_column_that_looks_like_a_setting_but_is_none_is_refused(tmp_path: Path, column: str) -> None:
+    (found,) = faults(tmp_path, {**GOOD, column: "x"})
+    assert f"column {column}: settings of slide and tissue can stand in the sheet" in found
+    assert not faults(tmp_path, {**GOOD, "scanner.site": "x"})
+
+
+def test_a_cell_can_name_several_classes_and_booleans(tmp_path: Path) -> None:
+    cells = {"tissue.annotation_classes": "Tissue| Tumour", "tissue.remove_pen": "false", "slide.on_missing_mpp": "0.25"}
+    (row,) = read_sheet(write_cohort(tmp_path, [{**GOOD, **cells}]), CLASSES).rows
+    parsed = parse_settings(TileSettings, with_overrides({}, row))
+    assert parsed.tissue.annotation_classes == ("Tissue", "Tumour") and not parsed.tissue.remove_pen
+    assert parsed.slide.on_missing_mpp == 0.25
+
+
+def test_a_url_is_said_to_be_one(tmp_path: Path) -> None:
+    (found,) = faults(tmp_path, {**GOOD, "path": "s3://bucket/a.svs"})
+    assert "s3://bucket/a.svs" in found and "is a URL" in found

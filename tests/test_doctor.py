@@ -115,15 +115,16 @@ def test_a_reader_that_is_killed_is_a_finding_and_the_others_go_on(tmp_path: Pat
     assert "good.svs: its process was ended by SIGKILL" in first.reason and "slide.reader" in first.reason
 
 
-def test_a_slide_that_is_gone_but_tiled_is_fine(tmp_path: Path) -> None:
+def test_a_slide_that_is_gone_but_tiled_is_what_its_receipt_says(tmp_path: Path) -> None:
     rows = [{"slide_id": f"s{i}", "path": "gone.svs", "label": "np"[i % 2]} for i in range(8)]
     plan = plan_of(write_cohort(tmp_path, rows))
     receipts = tmp_path / "results" / "tiles" / "t"
     receipts.mkdir(parents=True)
     for i in range(7):
-        (receipts / f"s{i}.json").write_text(json.dumps({}))
-    verdicts = [finding.verdict for finding in examine(plan, threads=2, advance=lambda _: None)]
-    assert verdicts == [Verdict.OK] * 7 + [Verdict.MISSING]
+        (receipts / f"s{i}.json").write_text(json.dumps({"status": "failed" if i == 2 else "ok", "reason": "cut short"}))
+    found = examine(plan, threads=2, advance=lambda _: None)
+    verdicts = [Verdict.OK] * 2 + [Verdict.FAILED] + [Verdict.OK] * 4 + [Verdict.MISSING]
+    assert [finding.verdict for finding in found] == verdicts and found[2].reason == "cut short"
 
 
 def write_fine(folder: Path) -> None:

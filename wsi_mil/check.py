@@ -17,6 +17,10 @@ ONLY_WITHIN_A_SLIDE = ("standardised_sum", "gradient_input", "sparse_inversion")
 """Methods whose scores have no cohort-wide scale: they are relative to their slide."""
 
 
+MOST_NAMED = 5
+"""Slides that a message names."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """A configuration that can be run.
@@ -72,6 +76,7 @@ def check(values: Mapping[str, object], *, needs_slides: bool = True) -> Plan:
     faults += _reference_faults(config) + list(sheet.faults)
     if not sheet.faults:
         faults += mixed_patients(sheet.rows) if config.bag == "patient" else []
+        faults += _annotation_faults(config, sheet)
         faults += _split_faults(config, sheet)
     if faults:
         raise ConfigError(faults)
@@ -99,6 +104,29 @@ def _reference_faults(config: Config) -> list[str]:
         faults += _colormap_faults(config.heatmap.colormap)
     if config.splits is not None and config.trained is not None:
         faults.append("splits: cannot stand beside trained, which brings its own splits")
+    return faults
+
+
+def _following(config: Config, sheet: Sheet) -> dict[str, list[SlideRow]]:
+    """Slides whose annotation decides over their tissue or tiles, by the key that says so."""
+    used = {encoder.tiling for encoder in config.encoders.values()} & set(config.tilings)
+    by_tiling = {
+        f"tilings.{name}.min_annotation": list(sheet.rows) for name in sorted(used) if config.tilings[name].min_annotation
+    }
+    method = "tissue.method"
+    outlined = [row for row in sheet.rows if row.overrides.get(method, config.tissue.method) == "annotation"]
+    return {**by_tiling, **({f"{method}: annotation": outlined} if outlined else {})}
+
+
+def _annotation_faults(config: Config, sheet: Sheet) -> list[str]:
+    """Slides without the annotation that they are tiled by."""
+    faults = []
+    for key, rows in _following(config, sheet).items():
+        without = [row.slide_id for row in rows if row.annotation is None]
+        if without:
+            more = f" and {len(without) - MOST_NAMED} more" if len(without) > MOST_NAMED else ""
+            named = ", ".join(without[:MOST_NAMED]) + more
+            faults.append(f"{key} needs an annotation, and the sheet's `annotation` column has none for {named}")
     return faults
 
 
@@ -236,6 +264,11 @@ def _warnings(config: Config, sheet: Sheet) -> list[str]:
         if method not in methods_of(config, entry)
     ]
     found += _scale_warnings(config)
+    found += [
+        f"{key}: {len(rows)} slides are tiled by their annotations: held against the same ones, explanations look better than"
+        " they are, and where only one class is outlined, outlining gives the label away"
+        for key, rows in _following(config, sheet).items()
+    ]
     if config.protocol == "as_published" and config.trained is None:
         found.append("protocol as_published: epoch and threshold are chosen on the test fold, so figures are optimistic")
     if config.splits is not None:

@@ -5,11 +5,12 @@ import io
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from wsi_mil.config import Settings, SlideFile, Tissue, nearest, parse_settings
+from wsi_mil.config import Config, Settings, SlideFile, Tissue, nearest, parse_settings
 from wsi_mil.errors import ConfigError
 from wsi_mil.geometry import SANE_MPP
 from wsi_mil.records import Role, SlideRow, Status
@@ -164,6 +165,8 @@ def _column_faults(path: Path, columns: list[str]) -> list[str]:
         block, dot, key = name.partition(".")
         if dot and block in OVERRIDES and key not in OVERRIDES[block].model_fields:
             faults.append(f"{path}: column {name}: unknown setting{nearest(key, list(OVERRIDES[block].model_fields))}")
+        if dot and block not in OVERRIDES and get_close_matches(block, Config.model_fields, cutoff=0.75):
+            faults.append(f"{path}: column {name}: settings of {' and '.join(OVERRIDES)} can stand in the sheet, not of {block}")
     return faults
 
 
@@ -176,6 +179,8 @@ def _cell_faults(cells: dict[str, str], classes: tuple[str, ...], seen: dict[str
     slide = cells.get("path", "")
     if not slide:
         faults.append("path is empty")
+    if "://" in slide:
+        faults.append(f"path {slide!r} is a URL: the pipeline needs a file (`wsi-mil inspect` and Python read URLs)")
     if "{" in slide or "}" in slide:
         faults.append(f"path {slide!r} holds '{{' or '}}', which Snakemake takes for a wildcard; rename the file")
     label = cells.get("label", "")
@@ -189,9 +194,10 @@ def _cell_faults(cells: dict[str, str], classes: tuple[str, ...], seen: dict[str
 
 
 def _file_faults(cells: dict[str, str], folder: Path, needs_file: Callable[[str], bool]) -> list[str]:
-    faults = []
-    if cells.get("path") and not (folder / cells["path"]).is_file() and needs_file(cells.get("slide_id", "")):
-        faults.append(f"path {folder / cells['path']} does not exist")
+    faults, slide = [], cells.get("path", "")
+    is_file = "://" in slide or (folder / slide).is_file()
+    if slide and not is_file and needs_file(cells.get("slide_id", "")):
+        faults.append(f"path {folder / slide} does not exist")
     if cells.get("annotation") and not (folder / cells["annotation"]).is_file():
         faults.append(f"annotation {folder / cells['annotation']} does not exist")
     return faults

@@ -17,7 +17,7 @@ from wsi_mil.inspection import ExpectedTiles, Inspection, inspect_slide
 from wsi_mil.isolation import Died, isolated
 from wsi_mil.laying import fault_status
 from wsi_mil.records import SlideRow, Status
-from wsi_mil.store import bytes_on_disk, feature_bytes
+from wsi_mil.store import bytes_on_disk, feature_bytes, read_receipt
 
 PATIENCE_S = 600.0
 """A slide that takes longer hangs: on a disk that does not answer, or in its decoder."""
@@ -112,7 +112,7 @@ def examine(plan: Plan, *, threads: int, advance: Callable[[int], None]) -> list
     jobs = []
     for row in plan.rows:
         if not row.path.is_file() and is_tiled(row.slide_id, plan.config):
-            found[row.slide_id] = Finding(row.slide_id, Verdict.OK, warnings=("its file is gone; what was made of it is used",))
+            found[row.slide_id] = _kept(row, plan.config, tilings)
             advance(1)
         else:
             jobs.append(Examined(row, tile_settings(plan.config, row, tilings), plan.config.truth))
@@ -120,6 +120,15 @@ def examine(plan: Plan, *, threads: int, advance: Callable[[int], None]) -> list
         found[job.row.slide_id] = _dead(job.row, answer) if isinstance(answer, Died) else answer
         advance(1)
     return [found[row.slide_id] for row in plan.rows]
+
+
+def _kept(row: SlideRow, config: Config, tilings: Iterable[str]) -> Finding:
+    """What is known of a slide whose file is gone, by the receipts that are left of it."""
+    receipts = [read_receipt(config.results / "tiles" / name / f"{row.slide_id}.json") for name in tilings]
+    worst = next((about for about in receipts if about["status"] != Status.OK), None)
+    verdict = Verdict(worst["status"]) if worst else Verdict.OK
+    reason = worst["reason"] if worst else ""
+    return Finding(row.slide_id, verdict, reason, warnings=("its file is gone; what was made of it is used",))
 
 
 def used_tilings(config: Config) -> list[str]:

@@ -19,7 +19,7 @@ from wsi_mil.store import FeatureStore, fingerprint, read_grid, read_receipt, re
 
 log = logging.getLogger(__name__)
 
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 
 
 class Encodes(Protocol):

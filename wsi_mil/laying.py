@@ -1,6 +1,6 @@
 """An open slide → its tissue, and tiles over it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +10,10 @@ from shapely.geometry.base import BaseGeometry
 
 from wsi_mil.annotations import Frame, overlap_fractions, read_outlines
 from wsi_mil.config import SlideFile, TileSettings, Tissue
-from wsi_mil.errors import DataError, MissingMppError, SlideError
+from wsi_mil.errors import DataError, MissingMppError, SlideError, SlideReadError
 from wsi_mil.geometry import Mpp, size_at
 from wsi_mil.records import Status, TileGrid
-from wsi_mil.slides import MppGuess, Overview, Slide
+from wsi_mil.slides import MAX_UNREADABLE, MppGuess, Overview, Slide
 from wsi_mil.tiles import chosen, drawn, tile_grid
 from wsi_mil.tissue import OVERVIEW_MPP, TissueFinder, TissueMask, overview_mask, region_tissue
 
@@ -129,7 +129,10 @@ def _annotated(annotation: Path | None, settings: TileSettings, slide: Slide) ->
     ]
     if not asked_by:
         return shapely.Polygon()
-    if annotation is None:
+    if annotation is not None:
+        with annotation.open("rb"):
+            pass  # a file that is gone or cannot be opened is no fault of its data
+    else:
         raise SlideError(
             slide.path, f"has no annotation, but {asked_by[0]} needs one; give it in the sheet's `annotation` column"
         )
@@ -148,33 +151,42 @@ def _inside(grid: TileGrid, annotated: BaseGeometry, settings: TileSettings) -> 
 def _tissue(slide: Slide, settings: Tissue, annotated: BaseGeometry, threads: int) -> SlideTissue:
     """Where the slide's tissue is, at `settings.mpp`, or at level 0 where that is coarser."""
     overview = slide.read_overview(max(settings.mpp, OVERVIEW_MPP), threads=threads)
-    return SlideTissue(_mask(slide, overview.image, settings, annotated, threads), overview)
-
-
-def _mask(slide: Slide, overview: NDArray[np.uint8], settings: Tissue, annotated: BaseGeometry, threads: int) -> TissueMask:
     width, height = size_at(slide.dimensions, slide_mpp=slide.mpp, target_mpp=max(settings.mpp, slide.mpp.x, slide.mpp.y))
     if settings.method == "none":
-        return TissueMask.whole(np.ones((1, 1), bool))
+        return SlideTissue(TissueMask.whole(np.ones((1, 1), bool)), overview)
     if settings.method == "annotation":
-        return region_tissue(annotated, dimensions=slide.dimensions, shape=(height, width))
-    finder = TissueFinder.measured(overview, settings, _mpp_of(overview, slide), threads=threads)
-    if overview.shape[:2] == (height, width):
-        return TissueMask.whole(overview_mask(finder))
-    return _mask_in_chunks(slide, finder, (height, width), threads)
+        return SlideTissue(region_tissue(annotated, dimensions=slide.dimensions, shape=(height, width)), overview)
+    finder = TissueFinder.measured(overview.image, settings, _mpp_of(overview.image, slide), threads=threads)
+    if overview.image.shape[:2] == (height, width):
+        return SlideTissue(TissueMask.whole(overview_mask(finder)), overview)
+    mask, unreadable = _mask_in_chunks(slide, finder, (height, width), threads)
+    return SlideTissue(mask, replace(overview, unreadable=max(overview.unreadable, unreadable)))
 
 
-def _mask_in_chunks(slide: Slide, finder: TissueFinder, shape: tuple[int, int], threads: int) -> TissueMask:
-    """A mask finer than the overview, without the whole image in memory."""
+def _mask_in_chunks(slide: Slide, finder: TissueFinder, shape: tuple[int, int], threads: int) -> tuple[TissueMask, float]:
+    """A mask finer than the overview, without the whole image in memory, and the share of the slide that cannot be read.
+
+    Raises:
+        SlideReadError: more than `MAX_UNREADABLE` of it cannot be read.
+    """
     from wsi_mil.tissue.chunked import chunked_mask
 
     pixel = finder.mpp_at(shape)
     to_level0 = pixel.x / slide.mpp.x, pixel.y / slide.mpp.y
 
+    missing: list[float] = []
+
     def read(corner: tuple[int, int], size: tuple[int, int]) -> NDArray[np.uint8]:
         location = round(corner[0] * to_level0[0]), round(corner[1] * to_level0[1])
-        return slide.read_region(location, size, max(pixel.x, pixel.y))
+        part = slide.read_what_can_be(location, size, max(pixel.x, pixel.y))
+        missing.append(part.unreadable * size[0] * size[1])
+        return part.image
 
-    return chunked_mask(read, shape, finder, threads=threads, memory_bytes=MEMORY_BYTES)
+    mask = chunked_mask(read, shape, finder, threads=threads, memory_bytes=MEMORY_BYTES)
+    unreadable = sum(missing) / (shape[0] * shape[1])
+    if unreadable > MAX_UNREADABLE:
+        raise SlideReadError(slide.path, f"cannot read {unreadable:.1%} of the slide")
+    return mask, unreadable
 
 
 def _mpp_of(overview: NDArray[np.uint8], slide: Slide) -> Mpp:

@@ -19,6 +19,8 @@ from tests.heatmap_files import write_scn
 from wsi_mil.errors import MissingFileError, MissingMppError, SlideFormatError, SlideReadError, WsiMilError
 from wsi_mil.geometry import Mpp
 from wsi_mil.slides import Slide, open_slide, slide_hash
+from wsi_mil.slides.ome import ome_fault
+from wsi_mil.slides.openslide_reader import OpenSlideReader
 
 READERS = ["jpeg_tiff", "openslide", "tiffslide"]
 
@@ -308,6 +310,79 @@ def test_a_dicom_slide_is_all_files_of_its_series(tmp_path: Path) -> None:
     with (tmp_path / "2.dcm").open("ab") as file:
         file.write(b"more")
     assert slide_hash(tmp_path / "1.dcm") != first
+
+
+@pytest.mark.parametrize("reader", ["openslide", "jpeg_tiff"])
+def test_a_disk_that_drops_out_is_no_fault_of_the_slide(slide: Path, reader: str) -> None:
+    with open_slide(slide, reader) as opened:
+        damage_tile(slide, 2)
+        slide.rename(slide.with_suffix(".away"))
+        with pytest.raises(MissingFileError):
+            OpenSlideReader.read_region(opened, (256, 0), (128, 128), 0.5) if reader == "openslide" else reopened(opened)
+
+
+def reopened(opened: Slide) -> Slide:
+    return open_slide(opened.path, opened.reader)
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "P", "L", "RGB"])
+def test_an_untiled_tiff_has_its_colours_whatever_its_samples_mean(tmp_path: Path, mode: str) -> None:
+    image = Image.new("RGB", (60, 40), (200, 100, 180))
+    image.paste((40, 160, 60), (10, 5, 30, 20))
+    image.convert(mode).save(tmp_path / "a.tif")
+    with open_slide(tmp_path / "a.tif", mpp=0.5) as opened:
+        region = opened.read_region((0, 0), (60, 40), 0.5).astype(int)
+    expected = np.asarray(image.convert(mode).convert("RGB")).astype(int)
+    assert np.abs(region - expected).max() <= 1
+
+
+def write_pages(path: Path, *pages: tuple[np.ndarray, int]) -> Path:
+    """A generic TIFF of JPEG tiles: images, and whether each is a reduced one."""
+    with tifffile.TiffWriter(path) as tif:
+        for image, is_reduced in pages:
+            how = {"photometric": "rgb", "compression": "jpeg", "metadata": None, "tile": (128, 128)}
+            tif.write(image, subfiletype=is_reduced, **how)
+    return path
+
+
+def test_another_page_of_a_levels_size_is_not_taken_for_it(tmp_path: Path) -> None:
+    whole = tissue_image(1025, 770)
+    level, other = whole[: 770 // 2 * 2 : 2, :1024:2].copy(), np.full((385, 512, 3), (20, 200, 20), np.uint8)
+    path = write_pages(tmp_path / "a.tiff", (whole, 0), (other, 0), (level, 1))
+    with open_slide(path, "openslide", mpp=0.5) as expected, open_slide(path, mpp=0.5) as opened:
+        assert opened.reader == "jpeg_tiff" and (512, 385) in opened.level_dimensions
+        region, same = (s.read_region((300, 100), (100, 80), 1.01).astype(int) for s in (opened, expected))
+    assert np.abs(region - same).mean() < 2 and region[..., 0].min() > 100
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_level_of_uneven_size_is_read_at_its_place(tmp_path: Path, reader: str) -> None:
+    whole = np.full((1505, 2001, 3), GLASS, np.uint8)
+    whole[640:660, 1200:1230] = (20, 200, 20)
+    level = np.asarray(Image.fromarray(whole).resize((501, 377), Image.Resampling.BOX))
+    path = write_pages(tmp_path / "a.tiff", (whole, 0), (level, 1))
+    with open_slide(path, reader, mpp=0.25) as opened:
+        for left in range(1100, 1190, 7):
+            green = opened.read_region((left, 600), (50, 30), 1.0)[..., 0] < 130
+            rows, columns = np.nonzero(green)
+            assert abs(columns.mean() + 0.5 - (1215 - left) / 4) < 0.6 and abs(rows.mean() + 0.5 - (650 - 600) / 4) < 0.6
+
+
+OME = '<OME><Image ID="1"><Pixels {} SizeX="{}" SizeY="{}">{}</Pixels></Image>{}</OME>'
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (OME.format("", 640, 448, "<Channel/>", ""), ""),
+        (OME.format("", 64, 48, "<Channel/>", OME.format("", 640, 448, "", "")), "first image is not its largest"),
+        (OME.format("", 640, 448, "<Channel/><Channel/>", ""), "several channels"),
+        ("Aperio", ""),
+    ],
+)
+def test_an_ome_tiff_is_its_slide_in_colour_or_refused(text: str, fault: str) -> None:
+    found = ome_fault({"tiff.ImageDescription": text})
+    assert fault in found and bool(found) == bool(fault)
 
 
 def test_bounds_are_where_the_scanned_part_lies(tmp_path: Path, slide: Path) -> None:

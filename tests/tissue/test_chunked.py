@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -98,8 +99,20 @@ def test_bare_glass_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_too_little_memory_is_refused_with_what_is_needed() -> None:
     finder = TissueFinder.measured(np.full((20, 30, 3), 243, np.uint8), Tissue(), Mpp(8.0, 8.0))
-    with pytest.raises(ValueError, match=r"need \d+ bytes with 4 threads, got 1000"):
+    with pytest.raises(ValueError, match=r"needs \d+ bytes, got 1000"):
         chunked.chunked_mask(lambda location, size: np.empty(0), (600, 900), finder, threads=4, memory_bytes=1000)
+
+
+def test_more_threads_than_the_memory_has_room_for_are_not_used() -> None:
+    finder = TissueFinder.measured(np.full((20, 30, 3), 243, np.uint8), Tissue(), Mpp(8.0, 8.0))
+    at_work: list[int] = []
+
+    def read(location: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+        at_work.append(threading.get_ident())
+        return np.full((size[1], size[0], 3), 243, np.uint8)
+
+    mask = chunked.chunked_mask(read, (600, 900), finder, threads=32, memory_bytes=16 << 20)
+    assert mask.share == 0 and len(set(at_work)) <= 1
 
 
 def test_dask_is_not_imported_for_masks_in_memory() -> None:

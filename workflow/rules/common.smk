@@ -106,14 +106,14 @@ def tile_annotation(wildcards):
 
 
 def tile_settings(wildcards):
-    return dumps(
-        {
-            "slide": CONFIG["slide"],
-            "tiling": CONFIG["tilings"][wildcards.tiling],
-            "tissue": CONFIG["tissue"],
-            "origin": CONFIG["truth"]["origin"],
-        }
-    )
+    settings = {
+        "slide": CONFIG["slide"],
+        "tiling": CONFIG["tilings"][wildcards.tiling],
+        "tissue": CONFIG["tissue"],
+    }
+    if needs_annotation(SLIDES[wildcards.slide_id], wildcards.tiling):
+        settings["origin"] = CONFIG["truth"]["origin"]
+    return dumps(settings)
 
 
 def stage_settings(stage):

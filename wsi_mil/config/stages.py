@@ -13,6 +13,8 @@ Origin = Literal["bounds", "slide"]
 
 
 def _policy_or_number(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("expected fail, skip, or µm per pixel")
     if isinstance(value, str) and value not in ("fail", "skip"):
         try:
             return float(value)
@@ -61,6 +63,11 @@ class Tiling(Settings):
         return self
 
 
+def _names(value: Any) -> Any:
+    """A cell of the sheet is text: names with | between them."""
+    return tuple(name.strip() for name in value.split("|")) if isinstance(value, str) else value
+
+
 TissueMethod = Literal["saturation_otsu", "glass_distance", "annotation", "none"]
 
 
@@ -72,8 +79,8 @@ class Tissue(Settings):
     min_area_um2: float = Field(20_000.0, ge=0, description="smaller pieces of tissue are dropped, µm²")
     max_hole_um2: float = Field(20_000.0, ge=0, description="smaller holes in tissue are filled, µm²")
     remove_pen: bool = Field(True, description="strokes of blue, green, red and black pens are not tissue")
-    annotation_classes: tuple[str, ...] | None = Field(
-        None, description="method annotation: classes of the polygons that hold tissue; null: every polygon"
+    annotation_classes: Annotated[tuple[str, ...] | None, BeforeValidator(_names)] = Field(
+        None, description="of the polygons that hold tissue or tiles; null: every polygon; in the sheet a|b"
     )
 
 

@@ -8,5 +8,6 @@ from wsi_mil.slides.mpp import resolve_mpp as resolve_mpp
 from wsi_mil.slides.reading import TileBatch as TileBatch
 from wsi_mil.slides.reading import read_tiles as read_tiles
 from wsi_mil.slides.resample import resampled as resampled
+from wsi_mil.slides.slide import MAX_UNREADABLE as MAX_UNREADABLE
 from wsi_mil.slides.slide import Overview as Overview
 from wsi_mil.slides.slide import Slide as Slide

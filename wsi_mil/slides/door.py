@@ -9,6 +9,7 @@ from wsi_mil.geometry import Mpp
 from wsi_mil.slides.image_reader import ImageReader
 from wsi_mil.slides.jpeg_tiff_reader import JpegTiffReader
 from wsi_mil.slides.mpp import MppGuess
+from wsi_mil.slides.ome import ome_fault
 from wsi_mil.slides.openslide_reader import OpenSlideReader
 from wsi_mil.slides.slide import Slide
 from wsi_mil.slides.tiffslide_reader import TiffSlideReader
@@ -49,8 +50,9 @@ def open_slide(path: Path | str, reader: str = "auto", *, mpp: Mpp | float | Non
     reasons = []
     for name in READERS if reader == "auto" else [reader]:
         try:
-            return _opened(path, name, given, guess, is_chosen=reader != "auto")
+            return _one_image(READERS[name](path, given, guess))
         except SlideFormatError as error:
+            _refuse_no_file(path)  # too many open files, say, must not make it another reader's slide
             reasons.append(str(error).removeprefix(f"{path}: "))
     mend = EXPECTED if reader == "auto" else f"{EXPECTED}, or set slide.reader to auto"
     raise SlideFormatError(path, f"{mend} ({'; '.join(dict.fromkeys(reasons))})")
@@ -61,14 +63,12 @@ def is_url(path: Path | str) -> bool:
     return isinstance(path, str) and "://" in path
 
 
-def _opened(path: Path, name: str, given: Mpp | None, guess: MppGuess, *, is_chosen: bool) -> Slide:
-    slide = READERS[name](path, given, guess)
-    if isinstance(slide, JpegTiffReader) and not is_chosen:
-        try:
-            slide.refuse_other_pixels()
-        except SlideFormatError:
-            slide.close()
-            raise
+def _one_image(slide: Slide) -> Slide:
+    """The slide, unless it is an OME-TIFF of which readers show something else than the slide: its first image or channel."""
+    fault = ome_fault(slide.properties)
+    if fault:
+        slide.close()
+        raise SlideFormatError(slide.path, fault)
     return slide
 
 
@@ -86,7 +86,7 @@ def _open_url(url: str, reader: str, given: Mpp | None, guess: MppGuess) -> Slid
     if reader not in ("auto", TiffSlideReader.reader):
         raise SlideFormatError(url, f"{reader} reads files only; a URL is read by tiffslide (slide.reader: auto)")
     _refuse_unreachable(url)
-    return TiffSlideReader(url, given, guess)
+    return _one_image(TiffSlideReader(url, given, guess))
 
 
 def _refuse_unreachable(url: str) -> None:

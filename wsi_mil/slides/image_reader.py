@@ -55,6 +55,8 @@ class ImageReader(Slide):
         except UnidentifiedImageError as error:
             raise SlideFormatError(self.path, f"no image of the formats {', '.join(FORMATS)}") from error
         except (OSError, ValueError, SyntaxError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # the machine's fault, not the file's
             raise SlideFormatError(self.path, f"cannot read the image ({error})") from error
 
     def _refuse_deep(self, image: Image.Image) -> None:

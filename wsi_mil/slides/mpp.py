@@ -7,6 +7,7 @@ from pathlib import Path
 
 from wsi_mil.errors import MissingMppError
 from wsi_mil.geometry import SANE_MPP, Mpp
+from wsi_mil.slides.ome import ome_description
 
 PROPERTY_PREFIXES = ("openslide", "tiffslide")
 
@@ -20,7 +21,6 @@ OBJECTIVE_MPP = 10.0
 """µm per pixel times magnification of the objective: 0.25 at 40×, 0.5 at 20×, as most scanners have it, but not all."""
 
 UNIT_UM = {"inch": 25_400.0, "centimeter": 10_000.0, "centimetre": 10_000.0, "2": 25_400.0, "3": 10_000.0}
-DESCRIPTIONS = ("tiff.ImageDescription", "openslide.comment", "tiffslide.comment")
 OME_UNIT_UM = {"µm": 1.0, "μm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "": 1.0}
 
 
@@ -121,11 +121,7 @@ def _philips(properties: Mapping[str, str]) -> Iterator[_Found]:
 
 def _ome(properties: Mapping[str, str]) -> Iterator[_Found]:
     """Physical sizes of the first image in an OME-TIFF's description."""
-    text = next(
-        (properties[n] for n in ("tiff.ImageDescription", "openslide.comment", "tiffslide.comment") if n in properties), ""
-    )
-    if "<OME" not in text:
-        return
+    text = ome_description(properties)
     sizes = {axis: re.search(rf'\bPhysicalSize{axis}="([^"]+)"', text) for axis in "XY"}
     units = {axis: re.search(rf'\bPhysicalSize{axis}Unit="([^"]*)"', text) for axis in "XY"}
     factors = {axis: OME_UNIT_UM.get(unit[1] if unit else "") for axis, unit in units.items()}

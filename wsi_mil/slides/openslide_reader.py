@@ -40,6 +40,7 @@ class OpenSlideReader(Slide):
         try:
             return openslide.OpenSlide(self.path)
         except _FAULTS as error:
+            self.refuse_machine_faults()
             raise SlideFormatError(self.path, f"OpenSlide cannot open it ({error or type(error).__name__})") from error
 
     def _read_level(self, corner: tuple[int, int], level: int, size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -49,12 +50,14 @@ class OpenSlideReader(Slide):
         try:
             return on_white(np.asarray(handle.read_region(location, level, size)))
         except _FAULTS:
-            self._replace(handle)
+            self.refuse_machine_faults()
         # After an error a handle fails for ever, in every thread: only a handle of one's own tells whose fault it was.
         try:
+            self._replace(handle)
             with self._open() as own:
                 return on_white(np.asarray(own.read_region(location, level, size)))
-        except _FAULTS as error:
+        except (*_FAULTS, SlideFormatError) as error:
+            self.refuse_machine_faults()
             raise SlideReadError(self.path, f"cannot read {size} pixels at {location}, level {level} ({error})") from error
 
     def _replace(self, broken: openslide.OpenSlide) -> None:

@@ -76,7 +76,8 @@ def read_tiles(
         reading = _TileByTile(slide, grid.coords, size, mpp, pool)
     else:
         reading = _BlockByBlock(slide, level, windows, blocks, size, pool)
-    batch_bytes = batch_size * size[0] * size[1] * 3
+    pixels = max(size[0] * size[1], int(windows.sizes.prod(axis=1).max(initial=1)))
+    batch_bytes = batch_size * pixels * 3
     n_ahead = max(1, min(BATCHES_AHEAD, AHEAD_BYTES // batch_bytes))
     ahead: deque[_Begun] = deque()
     try:

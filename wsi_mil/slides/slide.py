@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_mil.errors import SlideReadError
+from wsi_mil.errors import MissingFileError, SlideReadError
 from wsi_mil.geometry import UPSAMPLING_TOLERANCE, LevelWindows, Mpp, best_level, footprint, level_windows, size_at
 from wsi_mil.slides.mpp import PROPERTY_PREFIXES, MppGuess, Resolution, resolve_mpp
 from wsi_mil.slides.resample import resampled
@@ -24,7 +24,7 @@ WHITE = 255
 OVERVIEW_BLOCK_PX = 2048
 """Side of the largest piece read at once for an overview, in pixels of the level read."""
 
-RETRY_BLOCK_PX = 256
+RETRY_BLOCK_PX = 64
 """Side of the pieces that a damaged one is read in again, in pixels of the level read."""
 
 MAX_UNREADABLE = 0.05
@@ -52,7 +52,7 @@ class BlockGrid:
 
 @dataclass(frozen=True)
 class Overview:
-    """A picture of a whole slide.
+    """A picture of a slide, or of a part of it.
 
     Attributes:
         image: uint8 [height, width, 3].
@@ -125,6 +125,20 @@ class Slide(ABC):
 
     def __reduce__(self) -> tuple[type[Self], tuple[Path | str, Mpp | None, MppGuess]]:
         return type(self), (self.path, self._given, self._guess)
+
+    def refuse_machine_faults(self) -> None:
+        """Raise what the machine says where the file is gone or cannot be read at all: that is no fault of its data.
+
+        Raises:
+            MissingFileError: it is gone.
+            OSError: its disk, or the limit of open files.
+        """
+        if isinstance(self.path, Path):
+            try:
+                with self.path.open("rb") as file:
+                    file.read(1)
+            except FileNotFoundError as error:
+                raise MissingFileError(self.path, "it is gone, or its disk is") from error
 
     @property
     def dimensions(self) -> tuple[int, int]:
@@ -232,32 +246,37 @@ class Slide(ABC):
         """
         mpp = max(mpp, self.mpp.x, self.mpp.y)
         width, height = size_at(self.dimensions, slide_mpp=self.mpp, target_mpp=mpp)
-        image = np.full((height, width, 3), WHITE, np.uint8)
-        missing: list[int] = []
+        image = np.empty((height, width, 3), np.uint8)
 
-        def fill(left: int, top: int, right: int, bottom: int) -> None:
+        def fill(piece: Piece) -> float:
+            left, top, right, bottom = piece
             location = (round(left * mpp / self.mpp.x), round(top * mpp / self.mpp.y))
-            image[top:bottom, left:right] = self.read_region(location, (right - left, bottom - top), mpp)
+            part = self.read_what_can_be(location, (right - left, bottom - top), mpp)
+            image[top:bottom, left:right] = part.image
+            return part.unreadable * (right - left) * (bottom - top)
 
-        def fill_or_retry(piece: Piece) -> None:
-            try:
-                fill(*piece)
-            except SlideReadError:
-                for part in _pieces(piece, small):
-                    try:
-                        fill(*part)
-                    except SlideReadError as error:
-                        log.debug("left white: %s", error)
-                        missing.append((part[2] - part[0]) * (part[3] - part[1]))
-
-        large, small = (self._overview_block(px, mpp) for px in (OVERVIEW_BLOCK_PX, RETRY_BLOCK_PX))
         with ThreadPoolExecutor(threads) as pool:
-            for _ in pool.map(fill_or_retry, _pieces((0, 0, width, height), large)):
-                pass
-        unreadable = sum(missing) / (width * height)
+            missing = sum(pool.map(fill, _pieces((0, 0, width, height), self._overview_block(OVERVIEW_BLOCK_PX, mpp))))
+        unreadable = missing / (width * height)
         if unreadable > MAX_UNREADABLE:
             raise SlideReadError(self.path, f"cannot read {unreadable:.0%} of the slide: {MEND_DAMAGE}")
         return Overview(image, unreadable)
+
+    def read_what_can_be(self, location: tuple[int, int], size: tuple[int, int], mpp: float) -> Overview:
+        """`read_region`, but where the file's data are damaged it is white, in pieces of `RETRY_BLOCK_PX`."""
+        try:
+            return Overview(self.read_region(location, size, mpp))
+        except SlideReadError:
+            self.refuse_coarser(mpp)
+        image, missing = np.full((size[1], size[0], 3), WHITE, np.uint8), 0
+        for left, top, right, bottom in _pieces((0, 0, *size), self._overview_block(RETRY_BLOCK_PX, mpp)):
+            corner = location[0] + round(left * mpp / self.mpp.x), location[1] + round(top * mpp / self.mpp.y)
+            try:
+                image[top:bottom, left:right] = self.read_region(corner, (right - left, bottom - top), mpp)
+            except SlideReadError as error:
+                log.debug("left white: %s", error)
+                missing += (right - left) * (bottom - top)
+        return Overview(image, missing / (size[0] * size[1]))
 
     def _overview_block(self, level_px: int, mpp: float) -> int:
         downsample = mpp / max(self.mpp.x, self.mpp.y)

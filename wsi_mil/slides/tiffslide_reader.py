@@ -1,7 +1,9 @@
 """tiffslide: reads TIFFs that OpenSlide refuses, and those behind a URL. The only importer of tiffslide."""
 
+import math
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +12,11 @@ from wsi_mil.errors import SlideFormatError, SlideReadError
 from wsi_mil.geometry import Mpp
 from wsi_mil.slides.compression import tiff_compression
 from wsi_mil.slides.mpp import MppGuess
+from wsi_mil.slides.resample import EXACT
 from wsi_mil.slides.slide import Slide, on_white
+
+COLOURS = {("RGB", 3, 8), ("RGB", 4, 8), ("YCBCR", 3, 8), ("MINISBLACK", 1, 8)}
+"""Photometric interpretation, samples and bits of what becomes the right colours."""
 
 
 class TiffSlideReader(Slide):
@@ -28,10 +34,17 @@ class TiffSlideReader(Slide):
             self.level_dimensions = tuple((int(w), int(h)) for w, h in self._handle.level_dimensions)
             self.level_downsamples = tuple(float(d) for d in self._handle.level_downsamples)
             self.properties = {k: str(v) for k, v in self._handle.properties.items() if v is not None}
+            colours = _colours(self._handle.ts_tifffile.pages[0])
         except MemoryError:
             raise
         except Exception as error:  # tifffile and zarr raise anything from KeyError to struct.error on damaged files
+            self.refuse_machine_faults()
             raise SlideFormatError(path, f"tiffslide cannot open it ({error or type(error).__name__})") from error
+        if colours not in COLOURS:
+            self.close()
+            raise SlideFormatError(
+                path, "tiffslide gives raw samples, and these are {} × {} of {} bits, no RGB or grey of 8".format(*colours)
+            )
 
     def close(self) -> None:
         self._handle.close()
@@ -42,12 +55,19 @@ class TiffSlideReader(Slide):
 
     def _read_level(self, corner: tuple[int, int], level: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         downsample = self.level_downsamples[level]
-        location = (round(corner[0] * downsample), round(corner[1] * downsample))
+        # It rounds down to pixels of the level: what is rounded down before would lie one pixel off.
+        location = math.ceil(corner[0] * downsample - EXACT), math.ceil(corner[1] * downsample - EXACT)
         try:
             with self._lock:
                 image = self._handle.read_region(location, level, size)
         except MemoryError:
             raise
         except Exception as error:  # as above
+            self.refuse_machine_faults()
             raise SlideReadError(self.path, f"cannot read {size} pixels at {location}, level {level} ({error})") from error
         return on_white(np.asarray(image.convert("RGBA")))
+
+
+def _colours(page: Any) -> tuple[str, int, int]:
+    """Photometric interpretation, samples and bits of a page of tifffile's."""
+    return page.photometric.name, page.samplesperpixel, page.bitspersample

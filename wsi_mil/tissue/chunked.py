@@ -39,13 +39,14 @@ def chunked_mask(read: Read, shape: tuple[int, int], finder: TissueFinder, *, th
         read: gives any part of the slide at the mask's resolution; called from several threads.
         shape: [height, width] of the mask.
         finder: what was measured on the slide's overview.
-        threads: chunks worked on at once.
+        threads: chunks worked on at once, or fewer where the memory does not suffice.
         memory_bytes: all chunks at work keep to this together. The mask itself, packed, comes on top: at most a bit a pixel.
 
     Raises:
         ValueError: `memory_bytes` is too little for chunks of `LEAST_SIDE_PX` pixels.
     """
-    plan = windows(shape, _side_px(finder.halo_px(shape), threads, memory_bytes))
+    side, threads = _side_px(finder.halo_px(shape), threads, memory_bytes)
+    plan = windows(shape, side)
     pieces = _each(partial(_found, read, finder, shape), plan, threads)
     pixel_um2 = finder.mpp_at(shape).area_um2
     pieces = _without_small(pieces, int(finder.settings.min_area_um2 / pixel_um2), tissue=True, threads=threads)
@@ -53,12 +54,13 @@ def chunked_mask(read: Read, shape: tuple[int, int], finder: TissueFinder, *, th
     return TissueMask.of(pieces, shape)
 
 
-def _side_px(halo: int, threads: int, memory_bytes: int) -> int:
-    side = int((memory_bytes / threads / BYTES_PER_PX) ** 0.5) - 2 * halo
-    if side < LEAST_SIDE_PX:
-        needed = (LEAST_SIDE_PX + 2 * halo + 1) ** 2 * BYTES_PER_PX * threads
-        raise ValueError(f"chunks of the tissue mask need {needed} bytes with {threads} threads, got {memory_bytes}")
-    return side
+def _side_px(halo: int, threads: int, memory_bytes: int) -> tuple[int, int]:
+    """Side of a chunk, and how many threads may work on one each."""
+    least = (LEAST_SIDE_PX + 2 * halo + 1) ** 2 * BYTES_PER_PX
+    if least > memory_bytes:
+        raise ValueError(f"a chunk of the tissue mask needs {least} bytes, got {memory_bytes}")
+    threads = min(threads, memory_bytes // least)
+    return int((memory_bytes / threads / BYTES_PER_PX) ** 0.5) - 2 * halo, threads
 
 
 def _each(work: Callable[[Item], Result], items: Sequence[Item], threads: int) -> list[Result]:
