@@ -250,3 +250,12 @@ def test_a_slide_of_one_tile_and_one_of_equal_scores_are_drawn(tmp_path: Path, s
         image = exported(slide, tmp_path / str(number), scale=scale)
         assert image.stat().st_size > 1000 and len(features(image, "tile")) == n and not features(image, "annotation")
         assert csv_hottest(image) == tuple(LOPSIDED[-n].tolist())
+
+
+def test_a_hot_region_ends_where_the_slide_does(tmp_path: Path) -> None:
+    """Padded tiles reach beyond a slide of 640 × 448: the last column by 48, the last row by 72 pixels."""
+    coords = np.array([[x, y] for y in range(0, 448, 172) for x in range(0, 640, 172)])
+    slide = Made(coords, np.eye(len(coords), dtype=np.float32)[-1] * 3, tile_px=172)
+    (region,) = features(exported(slide, tmp_path), "annotation")
+    assert shape(region["geometry"]).bounds == (516, 344, 640, 448)
+    assert region["properties"]["measurements"]["area µm²"] == 124 * 104 / 4

@@ -6,7 +6,7 @@ from wsi_mil.cohort import SlideStatus
 from wsi_mil.records import Status
 from wsi_mil.store import read_receipt
 
-SEVERITY = (Status.OK, Status.EMPTY, Status.FAILED)
+SEVERITY = (Status.OK, Status.EMPTY, Status.SKIPPED, Status.FAILED)
 
 
 def slide_status(slide_id: str, features: Path, encoders: list[str]) -> SlideStatus:

@@ -51,7 +51,8 @@ def hot_regions(scored: Scored, hot: float) -> list[Region]:
     outlines = shapely.get_parts(shapely.union_all(shapely.box(*sides.T)))
     middles = shapely.points((sides[:, :2] + sides[:, 2:]) / 2)
     tile, outline = shapely.STRtree(outlines).query(middles, predicate="within")
-    regions = [Region(polygon, scores[tile[outline == i]]) for i, polygon in enumerate(outlines)]
+    slide = shapely.box(0, 0, *scored.grid.dimensions)  # padded tiles reach beyond it
+    regions = [Region(polygon.intersection(slide), scores[tile[outline == i]]) for i, polygon in enumerate(outlines)]
     return sorted(regions, key=lambda region: (-float(region.scores.max()), region.outline.bounds))
 
 
