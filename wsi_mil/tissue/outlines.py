@@ -13,7 +13,7 @@ def outline(mask: NDArray[np.bool_], *, dimensions: tuple[float, float]) -> Base
     """The mask's pieces as polygons with holes, in level-0 pixels of a slide of `dimensions` (width, height)."""
     to_level0 = (dimensions[0] / mask.shape[1], dimensions[1] / mask.shape[0])
     polygons = [_polygon(region.image, region.bbox[:2], to_level0) for region in regionprops(label(mask, connectivity=1))]
-    return shapely.union_all(polygons)
+    return shapely.disjoint_subset_union_all(polygons)
 
 
 def _polygon(piece: NDArray[np.bool_], corner: tuple[int, int], to_level0: tuple[float, float]) -> BaseGeometry:
