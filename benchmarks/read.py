@@ -145,13 +145,13 @@ def compared(path: Path, *, tiles: int, threads: int, rounds: int) -> dict[str, 
 def peak_mb(path: Path, threads: int) -> float:
     """The most that a process holds which reads all tissue tiles of a slide; of two slides, to be compared."""
     code = (
-        "import sys, resource; sys.path.insert(0, 'benchmarks'); from pathlib import Path; import read\n"
+        "import re, sys; sys.path.insert(0, 'benchmarks'); from pathlib import Path; import read\n"
         f"grid, mpp = read.grids(Path({str(path)!r}), 10**9)['offset']\n"
         f"read.ours(read.open_slide(Path({str(path)!r}), mpp=read.MPP), grid, mpp, {threads})\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+        "print(re.search(r'VmHWM:\\s*(\\d+)', Path('/proc/self/status').read_text())[1])"  # getrusage has the parent's in it
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    return round(float(done.stdout.split()[-1]))
+    return round(int(done.stdout.split()[-1]) / 1024)
 
 
 def tiled(path: Path, threads: int) -> dict[str, float]:

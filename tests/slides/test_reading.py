@@ -55,11 +55,13 @@ def test_many_tiles_are_what_one_by_one_gives(
     assert [b.start for b in batches] == list(range(0, len(grid.coords), 7))
 
 
-def test_reading_goes_on_in_the_middle(slide: Path) -> None:
+def test_reading_goes_on_in_the_middle(slide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     grid = grid_of(640, 448, tile_px=48, mpp=0.5, stride=40)
     with open_slide(slide) as opened:
         tiles, _, _ = all_tiles(opened, grid, mpp=0.5, batch_size=7)
+        decoded = counted_blocks(monkeypatch)
         rest, _, batches = all_tiles(opened, grid, mpp=0.5, batch_size=7, start=21)
+    assert set(decoded.values()) == {1}
     assert batches[0].start == 21 and np.array_equal(rest, tiles[21:])
 
 

@@ -75,7 +75,7 @@ def read_tiles(
     if blocks is None:
         reading = _TileByTile(slide, grid.coords, size, mpp, pool)
     else:
-        reading = _BlockByBlock(slide, level, windows, blocks, size, pool)
+        reading = _BlockByBlock(slide, level, windows, blocks, size, pool, start)
     pixels = max(size[0] * size[1], int(windows.sizes.prod(axis=1).max(initial=1)))
     batch_bytes = batch_size * pixels * 3
     n_ahead = max(1, min(BATCHES_AHEAD, AHEAD_BYTES // batch_bytes))
@@ -176,6 +176,7 @@ class _BlockByBlock(_Reading):
         blocks: BlockGrid,
         size: tuple[int, int],
         pool: ThreadPoolExecutor,
+        start: int,
     ):
         super().__init__(slide, size, pool)
         self.level = level
@@ -190,20 +191,21 @@ class _BlockByBlock(_Reading):
         self.is_cut = ((self.low != windows.corners) | (self.high != windows.corners + windows.sizes)).any(axis=1)
         self.steps = _whole_steps(windows, size, blocks)
         self.steps[self.is_cut & (self.steps > 1).any(axis=1)] = 0
-        self.uses = self._count_uses()
+        self.uses = self._count_uses(start)
         self.left = self.uses.copy()
         self.wanted = np.zeros_like(self.uses)
         self.pixels: dict[int, NDArray[np.uint8] | SlideReadError] = {}
         self.decoding: dict[int, Future[None]] = {}
 
-    def _count_uses(self) -> NDArray[np.int64]:
-        """How many tiles need each block."""
+    def _count_uses(self, start: int) -> NDArray[np.int64]:
+        """How many tiles, from `start` on, need each block."""
         uses = np.zeros(len(self.blocks.offsets), np.int64)
-        reach = (self.last - self.first).max(axis=0, initial=-1) + 1
+        first, last = self.first[start:], self.last[start:]
+        reach = (last - first).max(axis=0, initial=-1) + 1
         for right in range(reach[0]):
             for down in range(reach[1]):
-                at = self.first + np.array([right, down])
-                needed = at[(at <= self.last).all(axis=1)]
+                at = first + np.array([right, down])
+                needed = at[(at <= last).all(axis=1)]
                 uses += np.bincount(needed[:, 1] * self.blocks.columns + needed[:, 0], minlength=len(uses))
         return uses
 
