@@ -70,7 +70,7 @@ class Window:
 
 
 def windows(shape: tuple[int, int], side: int) -> list[Window]:
-    """LevelWindows of `side` pixels (the last of a row or column smaller) that cover `shape` [height, width], row by row."""
+    """Windows of `side` pixels (the last of a row or column smaller) that cover `shape` [height, width], row by row."""
     height, width = shape
     return [
         Window(left, top, min(side, width - left), min(side, height - top))

@@ -98,6 +98,8 @@ class JpegTiffReader(OpenSlideReader):
         """
         compared = {level: self._comparable(level) for level in self._levels}
         self._levels = {level: at for level, at in self._levels.items() if len(compared[level])}
+        if not self._levels:
+            raise SlideFormatError(self.path, "no JPEG tile can be held against OpenSlide's pixels")
         for level, at in self._levels.items():
             found = compared[level]
             for index in found[np.argsort(-at.sizes[found], kind="stable")][:N_COMPARED]:  # glass looks like any other glass
