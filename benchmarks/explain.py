@@ -23,6 +23,7 @@ import torch
 from wsi_mil.config import Heatmap, SparseInversion, Truth, parse_model
 from wsi_mil.devices import set_threads
 from wsi_mil.explain.sparse_inversion import Refinement, refine
+from wsi_mil.files import write_bytes
 from wsi_mil.heatmaps import draw_heatmap
 from wsi_mil.heatmaps.overlay import draw
 from wsi_mil.heatmaps.raster import ome_tiff
@@ -30,8 +31,9 @@ from wsi_mil.heatmaps.regions import geojson
 from wsi_mil.heatmaps.scored import read_scored
 from wsi_mil.heatmaps.stage import picture
 from wsi_mil.models import create_model
+from wsi_mil.receipts import array_digest, store_path, write_receipt
 from wsi_mil.records import InstanceScores, SlideRow, TileGrid
-from wsi_mil.store import array_digest, store_path, write_bytes, write_grid, write_receipt, write_scores
+from wsi_mil.store import write_grid, write_scores
 
 FEATURES, INSTANCES, THREADS = 1024, 20_000, 2
 TILES, METHOD = 20_000, "evidence"

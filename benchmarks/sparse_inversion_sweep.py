@@ -28,8 +28,9 @@ from wsi_mil.evaluate.slides import Sources, known_truth
 from wsi_mil.explain.sparse_inversion import Refinement, read_off, refine, shrunk
 from wsi_mil.metrics import auprc, auroc
 from wsi_mil.models import MILModel
+from wsi_mil.receipts import store_path
 from wsi_mil.splits import read_splits
-from wsi_mil.store import read_attributes, store_path
+from wsi_mil.store import read_attributes
 
 STEPS, PENALTIES = (0.0, 0.3, 1.0, 3.0, 10.0), (0.0, 0.005, 0.02, 0.05)
 SCORES: tuple[ReadOff, ...] = ("attention", "attention_logits", "evidence", "standardised_sum")

@@ -21,9 +21,10 @@ import tifffile
 from wsi_mil.config import TileSettings
 from wsi_mil.demo.texture import texture_path
 from wsi_mil.geometry import Mpp
+from wsi_mil.receipts import read_receipt, store_path
 from wsi_mil.records import SlideRow, Status
 from wsi_mil.slides import open_slide, read_tiles
-from wsi_mil.store import read_grid, read_receipt, store_path
+from wsi_mil.store import read_grid
 from wsi_mil.tile import tile_slide
 
 LIMIT_S, LIMIT_BYTES = 20, 6 << 30

@@ -11,8 +11,9 @@ import tifffile
 from shapely.geometry import shape
 
 from wsi_mil.geometry import Mpp, footprint, rounded
+from wsi_mil.receipts import store_path, write_receipt
 from wsi_mil.records import InstanceScores, TileGrid
-from wsi_mil.store import store_path, write_grid, write_receipt, write_scores
+from wsi_mil.store import write_grid, write_scores
 
 OME = "{http://www.openmicroscopy.org/Schemas/OME/2016-06}"
 

@@ -14,8 +14,8 @@ from wsi_mil.config import TileSettings, Tiling, Tissue, Truth
 from wsi_mil.doctor import Examined, examined
 from wsi_mil.errors import DataError, MissingFileError
 from wsi_mil.inspection import inspect_slide
+from wsi_mil.receipts import read_receipt
 from wsi_mil.records import SlideRow
-from wsi_mil.store import read_receipt
 from wsi_mil.tile import tile_slide
 
 SMALL = TileSettings(tiling=Tiling(tile_px=32), tissue=Tissue(min_area_um2=500))

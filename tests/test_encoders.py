@@ -12,8 +12,9 @@ from skimage import data
 
 from wsi_mil.config import Encoder
 from wsi_mil.encoders import feature_dim, find_weights, name_faults, weights_hash
-from wsi_mil.encoders.encoder import create_classifier, create_encoder
+from wsi_mil.encoders.encoder import create_encoder
 from wsi_mil.encoders.names import default_weights
+from wsi_mil.encoders.networks import create_classifier
 from wsi_mil.errors import ConfigError
 
 CPU = torch.device("cpu")

@@ -9,8 +9,9 @@ from tests.conftest import write_geojson
 from wsi_mil.config import Predict, Truth
 from wsi_mil.errors import StoreError
 from wsi_mil.evaluate import Sources, evaluate_cohort
+from wsi_mil.receipts import write_receipt
 from wsi_mil.records import InstanceScores, SlideRow
-from wsi_mil.store import write_receipt, write_scores
+from wsi_mil.store import write_scores
 
 CLASSES = ("normal", "tumour")
 BOX = (64, 32)

@@ -16,8 +16,9 @@ from tests.test_store import tree
 from wsi_mil.config import Encoder, TileSettings, Tiling, Tissue
 from wsi_mil.errors import MissingFileError, StoreMismatchError
 from wsi_mil.extract import extract_slide
+from wsi_mil.receipts import read_receipt, store_path
 from wsi_mil.records import SlideRow, Status
-from wsi_mil.store import read_bag, read_grid, read_receipt, store_path
+from wsi_mil.store import read_bag, read_grid
 from wsi_mil.tile import tile_slide
 
 

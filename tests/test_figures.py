@@ -7,7 +7,7 @@ import pytest
 
 from wsi_mil.figures import FoldPart, cohort_figures, point_figures
 from wsi_mil.metrics import auroc
-from wsi_mil.store import write_receipt
+from wsi_mil.receipts import write_receipt
 
 TRUTH = np.array([0, 0, 0, 0, 1, 0, 1, 1, 0, 1, 0])
 POSITIVE = np.array([0.1, 0.3, 0.55, 0.2, 0.8, 0.4, 0.45, 0.9, 0.05, 0.7, 0.6])

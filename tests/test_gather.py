@@ -7,8 +7,8 @@ from tests.test_tile import tiled, without_mpp
 from wsi_mil.config import Encoder
 from wsi_mil.extract import extract_slide
 from wsi_mil.gather import slide_status
+from wsi_mil.receipts import write_receipt
 from wsi_mil.records import SlideRow, Status
-from wsi_mil.store import write_receipt
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,10 @@ from wsi_mil.config import Heatmap, TileSettings, Tiling, Tissue
 from wsi_mil.errors import StoreError, StoreMismatchError
 from wsi_mil.geometry import Mpp
 from wsi_mil.heatmaps import draw_heatmap
+from wsi_mil.receipts import read_receipt, store_path, write_receipt
 from wsi_mil.records import InstanceScores, SlideRow
 from wsi_mil.slides import open_slide
-from wsi_mil.store import read_grid, read_receipt, store_path, write_receipt, write_scores
+from wsi_mil.store import read_grid, write_scores
 from wsi_mil.tile import tile_slide
 from wsi_mil.tiles import tile_grid
 from wsi_mil.tissue import TissueMask

@@ -11,8 +11,9 @@ from wsi_mil.config import Heatmap
 from wsi_mil.errors import ConfigError
 from wsi_mil.heatmaps import draw_heatmap
 from wsi_mil.heatmaps.overlay import OUTLINE_COLOUR, bar_length_um
+from wsi_mil.receipts import store_path, write_receipt
 from wsi_mil.records import InstanceScores, SlideRow, TileGrid
-from wsi_mil.store import store_path, write_grid, write_receipt, write_scores
+from wsi_mil.store import write_grid, write_scores
 
 DIMENSIONS = (640, 448)
 COORDS = np.array([[x, y] for y in range(0, 448, 64) for x in range(0, 640, 64)])

@@ -12,8 +12,8 @@ from wsi_mil.cli import app
 from wsi_mil.config import SlideFile, TileSettings, Tiling, Tissue
 from wsi_mil.geometry import Mpp
 from wsi_mil.inspection import Accuracy, inspect_slide
+from wsi_mil.receipts import read_receipt
 from wsi_mil.records import SlideRow, Status
-from wsi_mil.store import read_receipt
 from wsi_mil.tile import tile_slide
 
 WHOLE = TileSettings(tiling=Tiling(tile_px=64), tissue=Tissue(method="none"))

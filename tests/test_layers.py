@@ -8,8 +8,8 @@ import wsi_mil
 ROOT = Path(wsi_mil.__file__).parent
 
 LAYERS = [
-    {"errors", "geometry", "records", "compute", "progress", "weighing", "isolation"},
-    {"config"},
+    {"errors", "geometry", "records", "compute", "progress", "weighing", "isolation", "files"},
+    {"config", "receipts"},
     {"tissue"},
     {
         "slides",
@@ -63,6 +63,8 @@ TORCH_FREE = {
     "config",
     "slides",
     "store",
+    "files",
+    "receipts",
     "annotations",
     "metrics",
 }

@@ -9,10 +9,10 @@ from wsi_mil.cohort import SlideStatus, write_status, write_table
 from wsi_mil.config import Config, parse_settings
 from wsi_mil.figures import FoldPart, cohort_figures
 from wsi_mil.metrics import auroc
+from wsi_mil.receipts import write_receipt
 from wsi_mil.records import SlideRow, Status
 from wsi_mil.report import write_report
 from wsi_mil.report.comparison import Row, class_arrays, compared, counted, least_p_holm
-from wsi_mil.store import write_receipt
 
 CLASSES = ("normal", "tumour")
 TRUTH = [0, 0, 0, 0, 0, 1, 1, 1]

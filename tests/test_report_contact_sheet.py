@@ -13,9 +13,9 @@ from tests.test_report import PROBS, lines, page, write_model, write_tiled
 from wsi_mil.annotations import TISSUE_CLASS, feature_collection
 from wsi_mil.config import Config, parse_settings
 from wsi_mil.errors import StoreError
+from wsi_mil.receipts import write_receipt
 from wsi_mil.records import SlideRow
 from wsi_mil.report.contact_sheet import MaskPicture, contact_sheet, percent
-from wsi_mil.store import write_receipt
 
 LITTLE = "tissue covers 0.04% of the slide: look at its QC picture"
 

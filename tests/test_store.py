@@ -5,21 +5,19 @@ import pytest
 import zarr
 
 from wsi_mil.errors import IncompleteStoreError, StoreError
+from wsi_mil.receipts import fingerprint, read_receipt, write_receipt
 from wsi_mil.records import InstanceScores, TileGrid
 from wsi_mil.store import (
     FeatureStore,
     bytes_on_disk,
     feature_bytes,
     feature_dim,
-    fingerprint,
     read_bag,
     read_grid,
-    read_receipt,
     read_scores,
     read_thumbnail,
     shard_rows,
     write_grid,
-    write_receipt,
     write_scores,
 )
 

@@ -18,7 +18,7 @@ from filelock import FileLock
 
 from tests.conftest import tissue_image, write_aperio, write_geojson
 from tests.forks import forking_command
-from wsi_mil.store import read_receipt
+from wsi_mil.receipts import read_receipt
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent

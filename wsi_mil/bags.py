@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from wsi_mil.errors import EmptyBagError, NotFiniteError, StoreMismatchError
 from wsi_mil.models import MILModel
+from wsi_mil.receipts import store_path
 from wsi_mil.records import Bag
-from wsi_mil.store import read_attributes, read_bag, store_path
+from wsi_mil.store import read_attributes, read_bag
 
 ENCODER_KEYS = ("encoder", "weights_hash", "mpp", "tile_px")
 """Attributes of a feature store that must be the same for every bag that a model sees."""

@@ -9,9 +9,9 @@ from wsi_mil.cohort import Sheet, read_sheet, row_json
 from wsi_mil.config import MHIM, TEACHERS, Config, Encoder, Heatmap, methods_of, nearest, parse_settings
 from wsi_mil.encoders import name_faults, weights_hash
 from wsi_mil.errors import ConfigError, StoreError
+from wsi_mil.receipts import read_receipt
 from wsi_mil.records import SlideRow
 from wsi_mil.splits import Splits, draw_splits, missing_classes, mixed_patients, n_folds, read_splits, split_faults
-from wsi_mil.store import read_receipt
 
 ONLY_WITHIN_A_SLIDE = ("standardised_sum", "gradient_input", "sparse_inversion")
 """Methods whose scores have no cohort-wide scale: they are relative to their slide."""

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from wsi_mil.config import BagUnit, BaseModelSettings, Model, Protocol, parse_base, parse_model
 from wsi_mil.errors import ConfigError, StoreError, StoreMismatchError
 from wsi_mil.models import MILModel, create_model
-from wsi_mil.store import read_receipt, write_receipt
+from wsi_mil.receipts import read_receipt, write_receipt
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 

@@ -16,8 +16,9 @@ from wsi_mil.errors import AnnotationError, DataError, MissingFileError
 from wsi_mil.inspection import ExpectedTiles, Inspection, inspect_slide
 from wsi_mil.isolation import Died, isolated
 from wsi_mil.laying import fault_status
+from wsi_mil.receipts import read_receipt
 from wsi_mil.records import SlideRow, Status
-from wsi_mil.store import bytes_on_disk, feature_bytes, read_receipt
+from wsi_mil.store import bytes_on_disk, feature_bytes
 
 PATIENCE_S = 600.0
 """A slide that takes longer hangs: on a disk that does not answer, or in its decoder."""

@@ -14,9 +14,10 @@ from wsi_mil.config import BagUnit, Protocol
 from wsi_mil.errors import StoreMismatchError
 from wsi_mil.metrics import predicted_class
 from wsi_mil.models import MILModel
+from wsi_mil.receipts import store_path
 from wsi_mil.records import Bag, SlidePrediction
 from wsi_mil.splits import Splits
-from wsi_mil.store import read_attributes, store_path
+from wsi_mil.store import read_attributes
 
 
 @dataclass(frozen=True)

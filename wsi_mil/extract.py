@@ -13,9 +13,10 @@ from wsi_mil.encoders import weights_hash
 from wsi_mil.errors import DataError, MissingFileError, NotFiniteError, StoreMismatchError
 from wsi_mil.geometry import Mpp
 from wsi_mil.progress import ProgressMeter
+from wsi_mil.receipts import fingerprint, read_receipt, store_path, write_receipt
 from wsi_mil.records import SlideRow, Status, TileGrid
 from wsi_mil.slides import Slide, open_slide, read_tiles, slide_hash
-from wsi_mil.store import FeatureStore, fingerprint, read_grid, read_receipt, remove_store, store_path, write_receipt
+from wsi_mil.store import FeatureStore, read_grid, remove_store
 
 log = logging.getLogger(__name__)
 

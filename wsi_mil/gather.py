@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from wsi_mil.cohort import SlideStatus
+from wsi_mil.receipts import read_receipt
 from wsi_mil.records import Status
-from wsi_mil.store import read_receipt
 
 SEVERITY = (Status.OK, Status.EMPTY, Status.SKIPPED, Status.FAILED)
 

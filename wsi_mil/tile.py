@@ -14,11 +14,13 @@ from shapely.geometry.base import BaseGeometry
 from wsi_mil.annotations import TISSUE_CLASS, feature_collection, rings
 from wsi_mil.config import TileSettings
 from wsi_mil.errors import DataError
+from wsi_mil.files import write_bytes, write_text
 from wsi_mil.geometry import size_at
 from wsi_mil.laying import extent_um, fault_status, lay_tiles, mpp_guess, tile_warnings
+from wsi_mil.receipts import array_digest, store_path, write_receipt
 from wsi_mil.records import SlideRow, Status, TileGrid
 from wsi_mil.slides import Slide, open_slide, resampled, slide_hash
-from wsi_mil.store import array_digest, remove_store, store_path, write_bytes, write_grid, write_receipt, write_text
+from wsi_mil.store import remove_store, write_grid
 
 log = logging.getLogger(__name__)
 

@@ -17,13 +17,15 @@ from wsi_mil.checkpoints import ModelCard, file_hash, read_card, read_checkpoint
 from wsi_mil.cohort import write_table
 from wsi_mil.config import MHIM, TEACHERS, BagUnit, BaseModelSettings, Model, Protocol, Training
 from wsi_mil.errors import ConfigError, DivergedError, NotFiniteError, StoreMismatchError
+from wsi_mil.files import exclusive
 from wsi_mil.metrics import accuracies, auroc, predicted_class, youden_threshold
 from wsi_mil.models import MILModel, create_mhim, create_model
 from wsi_mil.optimizers import create_optimizer, learning_rate
 from wsi_mil.progress import ProgressMeter
+from wsi_mil.receipts import fingerprint, store_path
 from wsi_mil.records import Bag
 from wsi_mil.splits import Splits, missing_classes, parts_of
-from wsi_mil.store import exclusive, feature_dim, fingerprint, read_attributes, store_path
+from wsi_mil.store import feature_dim, read_attributes
 from wsi_mil.training_state import Snapshot, TrainingState, generator_from
 
 log = logging.getLogger(__name__)

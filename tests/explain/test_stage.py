@@ -13,9 +13,10 @@ from wsi_mil.errors import ConfigError
 from wsi_mil.explain import explain_slide, explain_validation
 from wsi_mil.explain.attention import attention
 from wsi_mil.models import MILModel
+from wsi_mil.receipts import read_receipt, store_path
 from wsi_mil.records import SlideRow
 from wsi_mil.splits import Splits
-from wsi_mil.store import read_receipt, read_scores, store_path
+from wsi_mil.store import read_scores
 from wsi_mil.train import Fold, train_fold
 
 

@@ -11,8 +11,9 @@ from wsi_mil.annotations import NOTHING, Annotation, Frame, lesion_hits, overlap
 from wsi_mil.config import Truth
 from wsi_mil.errors import AnnotationError
 from wsi_mil.localisation import Floats, TileTruth, neighbours, never_hot
+from wsi_mil.receipts import read_receipt, read_tiled, store_path
 from wsi_mil.records import Role, SlideRow
-from wsi_mil.store import read_receipt, read_scores, read_tiled, store_path
+from wsi_mil.store import read_scores
 from wsi_mil.weighing import meaning_of, weighed_scores
 
 

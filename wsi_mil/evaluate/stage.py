@@ -12,8 +12,8 @@ from wsi_mil.evaluate.figures import AREAS, SlideFigures, curve_gains, differenc
 from wsi_mil.evaluate.slides import Known, ScoredSlide, Sources, known_truth, read_scored
 from wsi_mil.evaluate.thresholds import Thresholds, chosen_thresholds
 from wsi_mil.localisation import FALSE_POSITIVES, froc
+from wsi_mil.receipts import write_receipt
 from wsi_mil.records import SlideRow
-from wsi_mil.store import write_receipt
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,9 @@ from wsi_mil.config import Scale
 from wsi_mil.errors import StoreError, StoreMismatchError
 from wsi_mil.geometry import Mpp, footprint, grid_cells
 from wsi_mil.heatmaps.scale import Shown, shown_scores
+from wsi_mil.receipts import read_receipt, read_tiled, store_path
 from wsi_mil.records import SlideRow
-from wsi_mil.store import read_receipt, read_scores, read_tiled, store_path
+from wsi_mil.store import read_scores
 from wsi_mil.weighing import meaning_of
 
 FINGERPRINTS = ("coords_digest", "slide_hash")

@@ -12,9 +12,9 @@ from PIL import Image, ImageDraw
 from wsi_mil.annotations import TISSUE_CLASS, Frame, read_annotation, rings
 from wsi_mil.config import Config, Truth
 from wsi_mil.errors import AnnotationError
+from wsi_mil.receipts import read_receipt, read_tiled
 from wsi_mil.records import SlideRow
 from wsi_mil.report.pictures import jpeg_url, read_smaller
-from wsi_mil.store import read_receipt, read_tiled
 
 log = logging.getLogger(__name__)
 

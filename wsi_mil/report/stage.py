@@ -12,12 +12,13 @@ import yaml
 
 from wsi_mil.cohort import SlideStatus, read_status, read_table
 from wsi_mil.config import Config, methods_of
+from wsi_mil.files import write_text
+from wsi_mil.receipts import read_receipt
 from wsi_mil.records import SlideRow, Status
 from wsi_mil.report.comparison import Comparison, compared, least_p_holm
 from wsi_mil.report.contact_sheet import contact_sheet
 from wsi_mil.report.curves import Dot, reliability_dots, roc_polyline
 from wsi_mil.report.pictures import jpeg_url, read_smaller
-from wsi_mil.store import read_receipt, write_text
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,21 @@
+"""Stores of `explain`: one score per tile and method."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_mil.records import InstanceScores
+from wsi_mil.store.zarr_files import array_of, open_store, write_whole
+
+
+def write_scores(path: Path, coords: NDArray[np.int64], scores: list[InstanceScores], attributes: Mapping[str, object]) -> None:
+    """Write one float32 array per method beside the coords they belong to."""
+    write_whole(path, {"coords": coords, **{s.method: s.values for s in scores}}, attributes)
+
+
+def read_scores(path: Path, method: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Coords `(n, 2)`, level-0 pixels, and a method's values `(n,)`."""
+    group = open_store(path)
+    return array_of(group, "coords"), array_of(group, method)
