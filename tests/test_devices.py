@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from wsi_mil.devices import create_device, describe, fast_dtype, find_device, make_deterministic
+from wsi_mil.devices import create_device, describe, fast_dtype, find_device, make_deterministic, reading_threads
 from wsi_mil.errors import WsiMilError
 
 CPU = torch.device("cpu")
@@ -19,6 +19,10 @@ def test_a_dtype_that_is_named_is_taken() -> None:
 
 def test_auto_is_one_of_the_two() -> None:
     assert fast_dtype("auto", CPU) in (torch.float32, torch.bfloat16)
+
+
+def test_reading_leaves_a_cpu_to_the_encoder() -> None:
+    assert [reading_threads(CPU, n) for n in (1, 2, 8)] == [1, 1, 2] and reading_threads(torch.device("cuda"), 8) == 8
 
 
 def test_a_device_that_does_not_exist_is_named() -> None:

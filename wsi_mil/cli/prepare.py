@@ -84,7 +84,7 @@ def extract(
         raise ConfigError([f"--tiles, --row, --receipt: once for each slide, got {len(tiles)}, {len(row)} and {len(receipt)}"])
     limit_threads(threads)
     from wsi_mil.config import Encoder, parse_settings
-    from wsi_mil.devices import create_device, fast_dtype, find_device, set_threads
+    from wsi_mil.devices import create_device, fast_dtype, find_device, keep_freed_memory, reading_threads, set_threads
     from wsi_mil.extract import extract_slide
 
     @cache
@@ -92,15 +92,18 @@ def extract(
         from wsi_mil.encoders.encoder import create_encoder
 
         where = create_device(device)
+        if where.type == "cpu":
+            keep_freed_memory()
         logging.getLogger(__name__).info("encoding on %s in %s", where, name)
         return create_encoder(parsed, device=where, dtype=dtype)
 
     parsed = parse_settings(Encoder, json.loads(settings))
     set_threads(threads)
-    dtype = fast_dtype(parsed.dtype, find_device(device))
+    kind = find_device(device)
+    dtype, readers = fast_dtype(parsed.dtype, kind), reading_threads(kind, threads)
     name = str(dtype).removeprefix("torch.")
     for one, about, to in zip(tiles, row, receipt, strict=True):
-        extract_slide(one, slide_row(about), parsed, to, dtype=name, encoder=encoder, threads=threads)
+        extract_slide(one, slide_row(about), parsed, to, dtype=name, encoder=encoder, threads=readers)
 
 
 @commands.command()

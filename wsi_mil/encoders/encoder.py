@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from wsi_mil.config import Encoder as EncoderSettings
+from wsi_mil.encoders.fusion import fused
 from wsi_mil.encoders.networks import Network, create_network
 from wsi_mil.errors import DeviceMemoryError
 
@@ -43,12 +44,14 @@ class TileEncoder:
     Attributes:
         dim: length of a feature vector.
         dtype: of weights and arithmetic.
+        device: where it computes.
     """
 
     def __init__(self, network: Network, *, device: torch.device, dtype: torch.dtype):
         self.dtype = dtype
-        self._device = device
-        self._module = network.module.eval().to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.device = device
+        module = fused(network.module.eval(), network.input_px)
+        self._module = module.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._mean = torch.tensor(network.mean, device=device).view(1, 3, 1, 1) * 255
         self._std = torch.tensor(network.std, device=device).view(1, 3, 1, 1) * 255
         self._input_px = network.input_px
@@ -59,7 +62,7 @@ class TileEncoder:
 
     def empty(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         """An array to put tiles in: page-locked where the device is a CUDA one, so that it copies while others work."""
-        if self._device.type != "cuda":
+        if self.device.type != "cuda":
             return np.empty(shape, np.uint8)
         return torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy()
 
@@ -80,12 +83,12 @@ class TileEncoder:
         Raises:
             DeviceMemoryError: not even one tile fits into the device's memory.
         """
-        if self._device.type != "cuda":
+        if self.device.type != "cuda":
             start = time.perf_counter()
             features = self._encode(torch.from_numpy(tiles)).to(torch.float16).cpu()
             return Encoding(features, None, time.perf_counter() - start)
         begun, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-        stream = torch.cuda.current_stream(self._device)
+        stream = torch.cuda.current_stream(self.device)
         begun.record(stream)
         features = self._encode(torch.from_numpy(tiles)).to(torch.float16)
         there = torch.empty(features.shape, dtype=torch.float16, pin_memory=True)
@@ -102,14 +105,14 @@ class TileEncoder:
                     raise
                 size = min(len(tiles), self._at_once or len(tiles))
                 if size == 1:
-                    raise DeviceMemoryError(str(self._device), str(error)) from error
+                    raise DeviceMemoryError(str(self.device), str(error)) from error
             self._at_once = size // 2
-            log.warning("%s: out of memory with %d tiles at once; going on with %d", self._device, size, self._at_once)
-            if self._device.type == "cuda":
+            log.warning("%s: out of memory with %d tiles at once; going on with %d", self.device, size, self._at_once)
+            if self.device.type == "cuda":
                 torch.cuda.empty_cache()
 
     def _forward(self, tiles: Tensor) -> Tensor:
-        images = tiles.to(self._device, non_blocking=True).permute(0, 3, 1, 2).float()
+        images = tiles.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float()
         if images.shape[-2:] != (self._input_px, self._input_px):
             images = functional.interpolate(
                 images, size=(self._input_px, self._input_px), mode=self._interpolation, antialias=True, align_corners=False
