@@ -1,16 +1,10 @@
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-import zarr
 
 from tests.conftest import tissue_image, write_aperio
 from tests.slides.test_slides import damage_tile
@@ -227,41 +221,3 @@ def test_a_slide_without_tissue_keeps_its_status(tmp_path: Path) -> None:
     receipt = tmp_path / "f" / "g.json"
     extract_slide(tmp_path / "t" / "g.json", SlideRow("g", path), Encoder(), receipt, dtype="float32", encoder=never, threads=1)
     assert read_receipt(receipt)["status"] == "empty" and read_receipt(receipt)["reason"] == "no tissue found"
-
-
-@pytest.mark.slow
-def test_killed_in_the_middle_and_run_again_the_store_is_that_of_an_uninterrupted_run(tmp_path: Path) -> None:
-    path = write_aperio(tmp_path / "big.svs", tissue_image(2600, 2100), levels=(1, 4))
-    settings = TileSettings(tiling=Tiling(tile_px=32, mpp=0.5, min_tissue=0), tissue=Tissue(method="none"))
-    tile_slide(SlideRow("big", path), settings, tmp_path / "t" / "big.json")
-    assert read_receipt(tmp_path / "t" / "big.json")["n_tiles"] > 2 * 2048
-    whole, killed = tmp_path / "whole" / "big.json", tmp_path / "killed" / "big.json"
-    _extract_command(tmp_path, whole).wait(timeout=300)
-    process = _extract_command(tmp_path, killed)
-    _wait_for_a_shard(process, store_path(killed))
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not killed.exists() and 0 < _shards_done(store_path(killed)) < 3
-    resumed = _extract_command(tmp_path, killed)
-    assert resumed.wait(timeout=300) == 0
-    assert tree(store_path(killed)) == tree(store_path(whole)) and killed.read_bytes() == whole.read_bytes()
-
-
-def _extract_command(folder: Path, receipt: Path) -> subprocess.Popen:
-    settings = '{"encoder": "test_efficientnet.r160_in1k", "weights": "random", "dtype": "float32"}'
-    row = f'{{"slide_id": "big", "path": "{folder / "big.svs"}"}}'
-    command = [sys.executable, "-m", "wsi_mil", "extract", f"--tiles={folder / 't' / 'big.json'}", f"--row={row}"]
-    return subprocess.Popen([*command, f"--settings={settings}", f"--receipt={receipt}", "--threads=1", "--device=cpu"])
-
-
-def _wait_for_a_shard(process: subprocess.Popen, store: Path) -> None:
-    while process.poll() is None and _shards_done(store) == 0:
-        time.sleep(0.02)
-    assert process.poll() is None, "ended before it could be killed"
-
-
-def _shards_done(store: Path) -> int:
-    try:
-        return int(zarr.open_group(store, mode="r").attrs["shards_done"])
-    except (FileNotFoundError, ValueError):
-        return 0
