@@ -184,4 +184,4 @@ def test_the_hub_is_asked_for_what_is_not_in_its_cache(hub: HTTPServer, hub_cach
 def test_a_hub_that_does_not_answer_is_one_line(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(URLS, f"http://127.0.0.1:9{PLACE}")
     missing = find_weights(RESNET).missing
-    assert missing.startswith("cannot be fetched (") and "give a file as `weights`" in missing and "\n" not in missing
+    assert missing.startswith("cannot be fetched (") and "set `weights: /path/to/model.safetensors`" in missing and "\n" not in missing
