@@ -73,14 +73,8 @@ def _print_all() -> None:
 
 
 def _print_one(record: "EncoderRecord") -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     from wsi_mil.encoders.listing import POOLINGS, availability, how_to_bring, tiling_text
 
-    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
     arguments = ", ".join(f"{key}={value}" for key, value in record.arguments.items())
     about = [
         ("encoder", f"{record.name}: {record.title}"),
@@ -97,5 +91,4 @@ def _print_one(record: "EncoderRecord") -> None:
     ]
     for label, text in about:
         if text:
-            table.add_row(label, text)
-    Console(markup=False, highlight=False, emoji=False).print(table)
+            print(f"{label:<12}{text}")

@@ -4,6 +4,7 @@ The only importer of timm and of the Hub's client. Importing this costs neither 
 which need torch, are imported by name where tiles are encoded.
 """
 
+from wsi_mil.encoders.advice import advice as advice
 from wsi_mil.encoders.catalogue import DEFAULT_ENCODER as DEFAULT_ENCODER
 from wsi_mil.encoders.catalogue import RECORDS as RECORDS
 from wsi_mil.encoders.catalogue import record_of as record_of

@@ -1,9 +1,12 @@
 """Weights on the Hugging Face Hub: looked for in its cache, asked for, fetched; and what to bring where that cannot be."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from wsi_mil.errors import WsiMilError
+
+log = logging.getLogger(__name__)
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 """What timm takes from a repository of the Hugging Face Hub, the first that is there."""
@@ -63,32 +66,59 @@ def fetch_file(model: HubModel, *, licence: str) -> Path:
         WsiMilError: with what to do, and with the file to bring where nothing can be fetched.
     """
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     found = cached_file(model)
     if found is not None:
         return found
+    answer = asked_for(model, licence=licence)  # at once, where the client would try again for a minute
+    if answer.refusal:
+        raise WsiMilError(answer.refusal)
+    log.info("fetching %s of %s (%.0f MB)", answer.file, model.identity, answer.size / 1e6)
+    try:
+        return Path(hf_hub_download(model.repository, answer.file, revision=model.revision))
+    except Exception as error:  # each version of the Hub's client has errors of its own
+        raise WsiMilError(_refusal(model, error, licence)) from error
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the Hub says of a model's weights.
+
+    Attributes:
+        file: that holds them.
+        size: of it, bytes.
+        refusal: why they cannot be had, and what mends it, in a line; "" where they can.
+    """
+
+    file: str = ""
+    size: int = 0
+    refusal: str = ""
+
+
+def asked_for(model: HubModel, *, licence: str = "") -> Answer:
+    """Ask the Hub for a model's weights without fetching them."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import EntryNotFoundError
+
+    if is_offline():
+        return Answer(refusal=f"HF_HUB_OFFLINE forbids to fetch them; {bring(model)}")
     for file in model.files:
         try:
-            return Path(hf_hub_download(model.repository, file, revision=model.revision))
-        except LocalEntryNotFoundError as error:
-            raise WsiMilError(refusal(model, error, licence=licence)) from error
+            about = get_hf_file_metadata(hf_hub_url(model.repository, file, revision=model.revision), timeout=HUB_TIMEOUT_S)
+            return Answer(file, about.size or 0)
         except EntryNotFoundError:
             continue
         except Exception as error:  # each version of the Hub's client has errors of its own
-            raise WsiMilError(refusal(model, error, licence=licence)) from error
-    raise WsiMilError(f"the Hub has none of {', '.join(model.files)} in {model.identity}; give a file as `weights`")
+            return Answer(refusal=_refusal(model, error, licence))
+    return Answer(refusal=f"the Hub has none of {', '.join(model.files)} in {model.identity}; give a file as `weights`")
 
 
-def refusal(model: HubModel, error: Exception, *, licence: str = "") -> str:
-    """Why weights cannot be fetched, and what mends it, in a line."""
+def _refusal(model: HubModel, error: Exception, licence: str) -> str:
     from huggingface_hub.errors import GatedRepoError
 
     if isinstance(error, GatedRepoError):
         why = f"the Hub gives them only to those who accepted the licence{f' ({licence})' if licence else ''} at {model.page}"
         return f"{why}: accept it and log in with `hf auth login`, or {bring(model)}"
-    if is_offline():
-        return f"HF_HUB_OFFLINE forbids to fetch them; {bring(model)}"
     said = next(iter(str(error).splitlines()), "") or type(error).__name__
     return f"cannot be fetched ({said}); check the network or log in, or {bring(model)}"
 
@@ -96,19 +126,3 @@ def refusal(model: HubModel, error: Exception, *, licence: str = "") -> str:
 def bring(model: HubModel) -> str:
     """The file to bring, and where to say so."""
     return f"fetch {model.url} elsewhere and set `weights: /path/to/{model.files[0]}`"
-
-
-def asked_for(model: HubModel) -> tuple[int, str]:
-    """What the Hub says without giving it: (size of the weights file in bytes, ""), or (0, why it cannot be had)."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.errors import EntryNotFoundError
-
-    for file in model.files:
-        try:
-            url = hf_hub_url(model.repository, file, revision=model.revision)
-            return get_hf_file_metadata(url, timeout=HUB_TIMEOUT_S).size or 0, ""
-        except EntryNotFoundError:
-            continue
-        except Exception as error:  # each version of the Hub's client has errors of its own
-            return 0, refusal(model, error)
-    return 0, f"the Hub has none of {', '.join(model.files)} there; give a file as `weights`"

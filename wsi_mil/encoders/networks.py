@@ -61,7 +61,7 @@ def create_network(settings: EncoderSettings) -> Network:
     record = record_of(settings.encoder)
     if record is None:
         return _of_timm(settings)
-    module = _of_record(record, settings)
+    module = record_module(record, settings)
     return Network(module, record.mean, record.std, record.input_px, record.resize_px, record.interpolation)
 
 
@@ -71,6 +71,19 @@ def create_classifier() -> tuple[nn.Module, dict[str, Any]]:
     network = timm.create_model(record.architecture, pretrained=False)
     load_weights(network, default_weights(), names=record.tensor_names, encoder=record.name)
     return network.eval(), resolve_model_data_config(network)
+
+
+def record_module(record: EncoderRecord, settings: EncoderSettings) -> nn.Module:
+    """A record's network as images → features, with the weights that the settings name. Raises as `create_network` does."""
+    file = weights_file(settings)
+    torch.manual_seed(RANDOM_WEIGHTS_SEED)
+    tensors_come = file is not None and record.pooling != "own"  # then random ones, of a billion, are not drawn first
+    with torch.device("meta") if tensors_come else nullcontext():
+        network = build(record)
+    if file is not None:
+        left_over = LEFT_OVER.get(record.change, ())
+        load_weights(network, file, names=record.tensor_names, left_over=left_over, encoder=record.name, assign=tensors_come)
+    return pooled(network, record)
 
 
 def build(record: EncoderRecord) -> nn.Module:
@@ -87,18 +100,6 @@ def build(record: EncoderRecord) -> nn.Module:
 def pooled(network: nn.Module, record: EncoderRecord) -> nn.Module:
     """A record's network as images → features."""
     return network if record.pooling == "own" else PooledTokens(network, record.pooling)
-
-
-def _of_record(record: EncoderRecord, settings: EncoderSettings) -> nn.Module:
-    file = weights_file(settings)
-    torch.manual_seed(RANDOM_WEIGHTS_SEED)
-    tensors_come = file is not None and record.pooling != "own"  # then random ones, of a billion, are not drawn first
-    with torch.device("meta") if tensors_come else nullcontext():
-        network = build(record)
-    if file is not None:
-        left_over = LEFT_OVER.get(record.change, ())
-        load_weights(network, file, names=record.tensor_names, left_over=left_over, encoder=record.name, assign=tensors_come)
-    return pooled(network, record)
 
 
 def _of_timm(settings: EncoderSettings) -> Network:

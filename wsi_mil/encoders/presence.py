@@ -5,7 +5,7 @@ from pathlib import Path
 
 from wsi_mil.config import Encoder as EncoderSettings
 from wsi_mil.encoders.catalogue import record_of
-from wsi_mil.encoders.hub import HUB_FILES, HubModel, asked_for, bring, cached_file, fetch_file, is_offline
+from wsi_mil.encoders.hub import HUB_FILES, HubModel, asked_for, cached_file, fetch_file
 from wsi_mil.encoders.names import HUB_PREFIXES, default_weights
 from wsi_mil.encoders.record import EncoderRecord
 from wsi_mil.errors import ConfigError, WsiMilError
@@ -115,7 +115,7 @@ def _of_hub(model: HubModel) -> Weights:
     if cached_file(model) is not None:
         return Weights(f"in the cache of the Hugging Face Hub ({model.repository})")
     source = f"Hugging Face Hub ({model.repository}), not in its cache"
-    if is_offline():
-        return Weights(source, f"HF_HUB_OFFLINE forbids to fetch them; {bring(model)}")
-    size, missing = asked_for(model)
-    return Weights(source, missing) if missing else Weights(f"{source}: fetched on first use ({size / 1e6:.0f} MB)")
+    answer = asked_for(model)
+    if answer.refusal:
+        return Weights(source, answer.refusal)
+    return Weights(f"{source}: fetched on first use ({answer.size / 1e6:.0f} MB)")
