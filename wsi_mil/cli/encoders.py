@@ -32,15 +32,18 @@ COLUMNS: "dict[str, JustifyMethod]" = {
 def encoders(
     name: Annotated[Optional[str], typer.Argument(help="show all that is known of this one")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    markdown: Annotated[bool, typer.Option(hidden=True, help="print the table of docs/encoders.md")] = False,
 ) -> None:
     """List the encoders with a record: licence, recommended tiling, and whether their weights are here; nothing is fetched."""
     from wsi_mil.config import nearest
     from wsi_mil.encoders import RECORDS
-    from wsi_mil.encoders.listing import rows
+    from wsi_mil.encoders.listing import markdown_table, rows
 
     if name is not None and name not in RECORDS:
         raise ConfigError([f"no encoder {name!r} has a record{nearest(name, list(RECORDS))}"])
-    if as_json:
+    if markdown:
+        print(markdown_table(), end="")
+    elif as_json:
         found = [row for row in rows() if name in (None, row["encoder"])]
         print(json.dumps(found if name is None else found[0], ensure_ascii=False))
     elif name is not None:
