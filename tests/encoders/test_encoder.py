@@ -70,6 +70,17 @@ def test_the_length_of_features_is_that_of_what_comes_out(name: str) -> None:
     assert feature_dim(Encoder(encoder=name)) == encoder.dim
 
 
+@pytest.mark.parametrize("name", ["kaiko_vits16", "ctranspath", "resnet50_cut"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_encoders_with_a_record_encode_tiles(name: str, dtype: torch.dtype) -> None:
+    settings = Encoder(encoder=name, weights="random")
+    encoder = create_encoder(settings, device=CPU, dtype=dtype)
+    tiles = np.random.default_rng(1).integers(0, 255, (2, 96, 96, 3), dtype=np.uint8)
+    features = encoder.encode(tiles)
+    assert features.shape == (2, feature_dim(settings)) and np.isfinite(features).all()
+    assert not np.array_equal(features[0], features[1])
+
+
 def test_weights_from_a_file(tmp_path, photographs: np.ndarray) -> None:
     from safetensors.torch import save_file
 

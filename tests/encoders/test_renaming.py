@@ -70,6 +70,20 @@ def test_every_tensor_of_transformers_finds_its_place(name: str, other_grid: boo
         assert len(tensors) == 439
 
 
+def test_the_names_of_dinov2s_own_code_find_their_place() -> None:
+    with torch.device("meta"):
+        own = build(RECORDS["hibou_b"]).state_dict()
+        positions, mask = torch.empty(1, 257, 768), torch.empty(1, 768)
+    as_there = {".mlp.fc1.": ".mlp.w12.", ".mlp.fc2.": ".mlp.w3.", "reg_token": "register_tokens"}
+    tensors = {"mask_token": mask}
+    for name, value in own.items():
+        for ours, theirs in as_there.items():
+            name = name.replace(ours, theirs)
+        tensors[name] = positions if name == "pos_embed" else value
+    found = renamed(tensors, "transformers", own)
+    assert {key: value.shape for key, value in found.items()} == {key: value.shape for key, value in own.items()}
+
+
 def test_query_key_and_value_stand_in_this_order() -> None:
     stem = "encoder.layer.2.attention.attention"
     parts = {f"{stem}.{key}.bias": torch.full((2,), value) for key, value in (("value", 3.0), ("query", 1.0), ("key", 2.0))}

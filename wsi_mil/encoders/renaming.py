@@ -14,7 +14,7 @@ Tensors = dict[str, Tensor]
 
 PARTS = (
     (r"^embeddings\.cls_token$", "cls_token"),
-    (r"^embeddings\.register_tokens$", "reg_token"),
+    (r"^(embeddings\.)?register_tokens$", "reg_token"),
     (r"^embeddings\.position_embeddings$", "pos_embed"),
     (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
     (r"^encoder\.layer\.(\d+)\.", r"blocks.\1."),
@@ -22,14 +22,16 @@ PARTS = (
     (r"\.(layernorm_before|norm1)\.", ".norm1."),
     (r"\.(layernorm_after|norm2)\.", ".norm2."),
     (r"\.layer_scale(\d)\.lambda1$", r".ls\1.gamma"),
-    (r"\.(intermediate\.dense|mlp\.fc1|mlp\.weights_in)\.", ".mlp.fc1."),
-    (r"(?<!attn)\.(output\.dense|mlp\.fc2|mlp\.weights_out)\.", ".mlp.fc2."),
+    (r"\.(intermediate\.dense|mlp\.fc1|mlp\.weights_in|mlp\.w12)\.", ".mlp.fc1."),
+    (r"(?<!attn)\.(output\.dense|mlp\.fc2|mlp\.weights_out|mlp\.w3)\.", ".mlp.fc2."),
     (r"^layernorm\.", "norm."),
 )
-"""Of ViTModel, Dinov2Model and Dinov2WithRegistersModel in the library transformers → of timm's VisionTransformer."""
+"""Of ViTModel, Dinov2Model and Dinov2WithRegistersModel in the library transformers, and of DINOv2's own code → of timm's
+VisionTransformer.
+"""
 
 SPLIT = re.compile(r"^encoder\.layer\.(\d+)\.attention\.attention\.(query|key|value)\.(weight|bias)$")
-NOT_USED = re.compile(r"^(embeddings\.mask_token$|pooler\.)")
+NOT_USED = re.compile(r"^((embeddings\.)?mask_token$|pooler\.)")
 """For training, and a layer behind the class token that feature extraction does not have."""
 
 CONCH_OFFSET = 0.1
@@ -60,7 +62,7 @@ def _counts(name: str) -> bool:
 
 
 def from_transformers(tensors: Tensors, target: Mapping[str, Tensor]) -> Tensors:
-    """Of the library transformers: q, k, v become one matrix; with registers the class token holds its position already."""
+    """Of transformers or DINOv2: q, k, v become one matrix; with registers the class token holds its position already."""
     out: Tensors = {}
     for name, value in tensors.items():
         if SPLIT.match(name) or NOT_USED.match(name):

@@ -20,8 +20,8 @@ NESTS = ("model", "state_dict", "teacher")
 PREFIXES = ("module.", "backbone.", "model.", "vit.", "dinov2.")
 """Names of a network inside of which the encoder was trained."""
 
-CLASSIFIERS = ("head.", "fc.", "classifier.", "last_linear.", "head_dist.")
-"""What stands behind the features and may be left over."""
+NOT_FEATURES = ("head.", "fc.", "classifier.", "last_linear.", "head_dist.", "mask_token")
+"""What stands behind the features, or for hidden places in training, and may be left over."""
 
 MOST_NAMED = 3
 
@@ -45,7 +45,7 @@ def load_weights(
     """
     own = network.state_dict()
     tensors = renamed(without_prefixes(unpacked(read_tensors(file), file)), names, own)
-    faults = _misfits(tensors, own, (*CLASSIFIERS, *left_over))
+    faults = _misfits(tensors, own, (*NOT_FEATURES, *left_over))
     if faults:
         raise ConfigError([f"weights {file} are not of this encoder, {encoder}: {'; '.join(faults)}"])
     fitting = {name: value for name, value in tensors.items() if name in own}
