@@ -131,7 +131,7 @@ LUNIT_VITS16 = EncoderRecord(
     licence=LUNIT_LICENCE,
     repository="1aurent/vit_small_patch16_224.lunit_dino",
     revision="9ed09909d93f9d39a092d8e49717ae48f9b44e6f",
-    note="mean and std are those of its training, not timm's defaults that stand in the Hub's configuration",
+    note="mean and std are those of its training as kaiko's eva gives them, not timm's defaults in the Hub's configuration",
 )
 
 PATHOLOGY = (
