@@ -1,9 +1,11 @@
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +16,25 @@ from tests.conftest import tissue_image, write_aperio
 from tests.slides.test_slides import damage_tile
 from tests.test_store import tree
 from wsi_mil.config import Encoder, TileSettings, Tiling, Tissue
-from wsi_mil.errors import MissingFileError, StoreMismatchError
+from wsi_mil.errors import MissingFileError, NotFiniteError, StoreMismatchError
 from wsi_mil.extract import extract_slide
 from wsi_mil.receipts import read_receipt, store_path
 from wsi_mil.records import SlideRow, Status
 from wsi_mil.store import read_bag, read_grid
 from wsi_mil.tile import tile_slide
+
+
+@dataclass
+class Done:
+    """Features that are there already."""
+
+    features: np.ndarray
+
+    def result(self) -> np.ndarray:
+        return self.features
+
+    def seconds(self) -> float:
+        return 0.0
 
 
 class MeanColour:
@@ -29,6 +44,12 @@ class MeanColour:
 
     def __init__(self) -> None:
         self.n_tiles = 0
+
+    def empty(self, shape: tuple[int, ...]) -> np.ndarray:
+        return np.full(shape, 77, np.uint8)
+
+    def begin(self, tiles: np.ndarray) -> "Done":
+        return Done(self.encode(tiles))
 
     def encode(self, tiles: np.ndarray) -> np.ndarray:
         self.n_tiles += len(tiles)
@@ -83,12 +104,70 @@ def test_a_second_run_encodes_nothing_and_rewrites_the_same_receipt(extract, sli
     assert tree(tmp_path / "features") == before
 
 
-@pytest.mark.parametrize("change", [{"dtype": "bfloat16"}, {"settings": Encoder(encoder="resnet18", batch_size=16)}])
-def test_what_decides_the_features_encodes_anew(extract, tmp_path: Path, change: dict) -> None:
+def other_mpp(slide: Path, tiles: Path) -> None:
+    tile_slide(SlideRow("s", slide), SETTINGS.model_copy(update={"tiling": Tiling(tile_px=32, mpp=0.6)}), tiles)
+
+
+def other_file(slide: Path, tiles: Path) -> None:
+    write_aperio(slide, tissue_image(640, 448, seed=5))
+    tile_slide(SlideRow("s", slide), SETTINGS, tiles)
+
+
+def nothing(slide: Path, tiles: Path) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("how", "change"),
+    [
+        ({"dtype": "bfloat16"}, nothing),
+        ({"settings": Encoder(encoder="resnet18", batch_size=16)}, nothing),
+        ({"settings": Encoder(weights="random", batch_size=16)}, nothing),
+        ({}, other_mpp),
+        ({}, other_file),
+    ],
+)
+def test_what_decides_the_features_encodes_anew(extract, slide, tiles, tmp_path: Path, how: dict, change: Callable) -> None:
     extract()
-    first = read_receipt(tmp_path / "features" / "s.json")["fingerprint"]
-    assert extract(**change)[1] > 50
-    assert read_receipt(tmp_path / "features" / "s.json")["fingerprint"] != first
+    first = read_receipt(tmp_path / "features" / "s.json")
+    change(slide, tiles)
+    assert extract(**how)[1] > 50
+    second = read_receipt(tmp_path / "features" / "s.json")
+    assert second["fingerprint"] != first["fingerprint"]
+
+
+def test_another_batch_size_encodes_nothing_anew(extract, tmp_path: Path) -> None:
+    extract()
+    before = tree(tmp_path / "features")
+    assert extract(settings=Encoder(batch_size=7)) == (Status.OK, 0) and tree(tmp_path / "features") == before
+
+
+def test_features_that_are_no_numbers_are_refused_with_slide_and_tile(slide: Path, tiles: Path, tmp_path: Path) -> None:
+    class Overflows(MeanColour):
+        def encode(self, tiles: np.ndarray) -> np.ndarray:
+            features = super().encode(tiles)
+            features[3, 1] = np.inf if self.n_tiles == 32 else features[3, 1]
+            return features
+
+    x, y = read_grid(store_path(tiles)).coords[19]
+    with pytest.raises(NotFiniteError, match=rf"^s: the features of tile 19 at \({x}, {y}\) are not finite"):
+        extract_slide(
+            tiles,
+            SlideRow("s", slide),
+            Encoder(batch_size=16),
+            tmp_path / "f" / "s.json",
+            dtype="float32",
+            encoder=Overflows,
+            threads=1,
+        )
+    assert not (tmp_path / "f" / "s.json").exists()
+
+
+def test_the_progress_says_how_long_the_encoder_waited(extract, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    extract()
+    (line,) = [r.getMessage() for r in caplog.records if "extract s:" in r.getMessage()]
+    assert re.search(r"\d+ tiles in .* tiles/s, the encoder waited 100% of the time", line)
 
 
 def test_threads_change_nothing(extract, tmp_path: Path) -> None:

@@ -108,10 +108,10 @@ def _cores() -> int:
 
 def _device(name: str) -> tuple[str, bool]:
     """The device that would compute, in words, and whether it is there."""
-    from wsi_mil.devices import create_device, describe
+    from wsi_mil.devices import describe, find_device
 
     try:
-        return describe(create_device(name)), True
+        return describe(find_device(name)), True
     except WsiMilError as error:
         return f"FAILS: {error}", False
 
