@@ -7,7 +7,7 @@ from pathlib import Path
 
 from wsi_mil.cohort import Sheet, read_sheet, row_json
 from wsi_mil.config import MHIM, TEACHERS, Config, Encoder, Heatmap, methods_of, nearest, parse_settings
-from wsi_mil.encoders import name_faults, weights_hash
+from wsi_mil.encoders import advice, name_faults, weights_hash
 from wsi_mil.errors import ConfigError, StoreError
 from wsi_mil.receipts import read_receipt
 from wsi_mil.records import SlideRow
@@ -264,6 +264,9 @@ def _warnings(config: Config, sheet: Sheet) -> list[str]:
         if method not in methods_of(config, entry)
     ]
     found += _scale_warnings(config)
+    for entry, encoder in config.encoders.items():
+        tiling = config.tilings[encoder.tiling]
+        found += advice(entry, encoder, mpp=tiling.mpp, tile_px=tiling.tile_px)
     found += [
         f"{key}: {len(rows)} slides are tiled by their annotations: held against the same ones, explanations look better than"
         " they are, and where only one class is outlined, outlining gives the label away"

@@ -96,7 +96,9 @@ class TileSettings(Settings):
 class Encoder(Settings):
     """One entry of `encoders`: what turns tiles into features."""
 
-    encoder: str = Field("efficientnet_lite0", description="the packaged default, or any timm model name")
+    encoder: str = Field(
+        "efficientnet_lite0", description="a name that `wsi-mil encoders` lists, any timm model name, or hf-hub:REPOSITORY"
+    )
     tiling: EntryName = Field("default", description="name of an entry of `tilings`")
     weights: str = Field("pretrained", description="pretrained, random (for tests), or a file: safetensors or state dict")
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 where the device is made for it")
