@@ -7,9 +7,9 @@ from pathlib import Path
 
 from wsi_mil.cohort import Sheet, read_sheet, row_json
 from wsi_mil.config import MHIM, TEACHERS, Config, Encoder, Heatmap, methods_of, nearest, parse_settings
-from wsi_mil.encoders import advice, name_faults, weights_hash
+from wsi_mil.encoders import advice, name_faults, network_identity, weights_hash
 from wsi_mil.errors import ConfigError, StoreError
-from wsi_mil.receipts import read_receipt
+from wsi_mil.receipts import fingerprint, read_receipt
 from wsi_mil.records import SlideRow
 from wsi_mil.splits import Splits, draw_splits, missing_classes, mixed_patients, n_folds, read_splits, split_faults
 
@@ -44,7 +44,7 @@ class Plan:
             "slides": [{**row_json(row), **_annotation_hash(row)} for row in self.rows],
             "n_folds": self.n_folds,
             "methods": {entry: list(methods_of(self.config, entry)) for entry in self.config.models},
-            "weights": {name: weights_hash(e.encoder, e.weights) for name, e in self.config.encoders.items()},
+            "networks": {name: fingerprint(network_identity(e)) for name, e in self.config.encoders.items()},
         }
 
 

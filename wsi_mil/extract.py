@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_mil.config import Encoder
-from wsi_mil.encoders import weights_hash
+from wsi_mil.encoders import network_identity
 from wsi_mil.errors import DataError, MissingFileError, NotFiniteError, StoreMismatchError
 from wsi_mil.geometry import Mpp
 from wsi_mil.progress import ProgressMeter
@@ -136,7 +136,7 @@ def _encode_rest(
 
 def _attributes(tiled: dict[str, Any], row: SlideRow, settings: Encoder, dtype: str) -> dict[str, object]:
     """What goes into the store's attributes: all that decides its content, and the fingerprint over it."""
-    tiling = tiled["settings"]["tiling"]
+    tiling, network = tiled["settings"]["tiling"], network_identity(settings)
     deciding = {
         "slide_hash": tiled["slide_hash"],
         "reader": tiled["reader"],
@@ -145,8 +145,7 @@ def _attributes(tiled: dict[str, Any], row: SlideRow, settings: Encoder, dtype: 
         "tile_px": tiling["tile_px"],
         "tile_px_level0": tiled["tile_px_level0"],
         "coords_digest": tiled["coords_digest"],
-        "encoder": settings.encoder,
-        "weights_hash": weights_hash(settings.encoder, settings.weights),
+        **network,
         "dtype": dtype,
         "stage_version": STAGE_VERSION,
     }

@@ -27,10 +27,11 @@ def test_every_network_differs_from_every_other() -> None:
 
 def test_what_decides_the_vector_is_in_the_identity() -> None:
     both, one = (network_identity(Encoder(encoder=name)) for name in ("virchow2", "virchow2_cls"))
-    assert {key for key in both if both[key] != one[key]} == {"encoder", "pooling"}
+    assert {key for key in both if both[key] != one[key]} == {"encoder", "network"}
+    assert {key for key in both["network"] if both["network"][key] != one["network"][key]} == {"pooling"}
     assert network_identity(Encoder(encoder="gigapath"))["resize_px"] == 256
     random = network_identity(Encoder(encoder="uni", weights="random"))
-    assert random["weights"] == "random-seed-0" and random["mean"] == [0.485, 0.456, 0.406]
+    assert random["weights_hash"] == "random-seed-0" and random["network"]["mean"] == [0.485, 0.456, 0.406]
 
 
 def test_the_hash_of_a_large_file_is_kept_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,6 @@ import json
 import os
 import random
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -84,7 +83,7 @@ def kill_at(extraction: Extraction, receipt: Path, seconds: float) -> bool:
     process = extraction.start(receipt)
     time.sleep(seconds)
     is_killed = process.poll() is None
-    os.kill(process.pid, signal.SIGKILL)
+    process.kill()
     process.communicate()
     return is_killed
 

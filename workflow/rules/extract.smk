@@ -15,7 +15,7 @@ if CONFIG["slides_per_job"] == 1:
         params:
             row=slide_row("path"),
             settings=entry_settings("encoders", "encoder"),
-            rerun_if=lambda wildcards: PLAN["weights"][wildcards.encoder],
+            rerun_if=lambda wildcards: PLAN["networks"][wildcards.encoder],
         shell:
             "wsi-mil extract --tiles={input.tiles:q} --row={params.row:q} --settings={params.settings:q}"
             " --receipt={output.receipt:q} --threads={threads} 2> {log:q}"
@@ -42,7 +42,7 @@ else:
             params:
                 slides=extract_options(encoder, slide_ids),
                 settings=dumps(CONFIG["encoders"][encoder]),
-                rerun_if=PLAN["weights"][encoder],
+                rerun_if=PLAN["networks"][encoder],
             shell:
                 "wsi-mil extract {params.slides:q} --settings={params.settings:q} --threads={threads} 2> {log:q}"
 

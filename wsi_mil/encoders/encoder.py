@@ -54,10 +54,9 @@ class TileEncoder:
         self._module = module.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._mean = torch.tensor(network.mean, device=device).view(1, 3, 1, 1) * 255
         self._std = torch.tensor(network.std, device=device).view(1, 3, 1, 1) * 255
-        self._input_px = network.input_px
-        self._interpolation = network.interpolation
+        self._network = network
         self._at_once: int | None = None
-        blank = np.full((1, self._input_px, self._input_px, 3), 255, np.uint8)
+        blank = np.full((1, network.resize_px, network.resize_px, 3), 255, np.uint8)
         self.dim = self.encode(blank).shape[1]  # not num_features: many architectures put a wider head behind it
 
     def empty(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -113,10 +112,12 @@ class TileEncoder:
 
     def _forward(self, tiles: Tensor) -> Tensor:
         images = tiles.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float()
-        if images.shape[-2:] != (self._input_px, self._input_px):
+        side, cut = self._network.resize_px, (self._network.resize_px - self._network.input_px) // 2
+        if images.shape[-2:] != (side, side):
             images = functional.interpolate(
-                images, size=(self._input_px, self._input_px), mode=self._interpolation, antialias=True, align_corners=False
+                images, size=(side, side), mode=self._network.interpolation, antialias=True, align_corners=False
             )
+        images = images[..., cut : cut + self._network.input_px, cut : cut + self._network.input_px]
         images = images.sub_(self._mean).div_(self._std)
         features = self._module(images.to(dtype=self.dtype, memory_format=torch.channels_last))
         return torch.as_tensor(features).float()

@@ -40,12 +40,11 @@ def network_identity(settings: EncoderSettings) -> dict[str, object]:
 
     For names of timm that is the name and the weights: timm's version decides the rest.
     """
-    known: dict[str, object] = {"encoder": settings.encoder, "weights": weights_hash(settings.encoder, settings.weights)}
+    known: dict[str, object] = {"encoder": settings.encoder, "weights_hash": weights_hash(settings.encoder, settings.weights)}
     record = record_of(settings.encoder)
     if record is None:
         return known
-    return {
-        **known,
+    network: dict[str, object] = {
         "architecture": record.architecture,
         "arguments": dict(record.arguments),
         "change": record.change,
@@ -56,6 +55,7 @@ def network_identity(settings: EncoderSettings) -> dict[str, object]:
         "input_px": record.input_px,
         "resize_px": record.resize_px,
     }
+    return {**known, "network": network}
 
 
 def file_hash(path: Path) -> str:
