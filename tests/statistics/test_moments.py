@@ -49,7 +49,7 @@ def test_products_in_float32_are_nearly_those_of_float64_even_far_from_zero() ->
 
 def test_slides_of_one_weight_count_alike_whatever_their_size() -> None:
     small, large = np.array([[0.0], [2.0]], np.float16), np.full((998, 1), 11.0, np.float16)
-    both = of(small).as_one().add(of(large).as_one())
+    both = of(small).weigh_as_one().add(of(large).weigh_as_one())
     assert both.weight == 2 and both.mean.tolist() == [6]
     assert both.covariance.tolist() == [[pytest.approx(((0 - 6) ** 2 + (2 - 6) ** 2) / 4 + (11 - 6) ** 2 / 2)]]
 

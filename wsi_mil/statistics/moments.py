@@ -53,9 +53,11 @@ class Moments:
         self._join(other.weight, other.mean, other.scatter)
         return self
 
-    def as_one(self) -> "Moments":
-        """The same rows with a weight of 1 together."""
-        return Moments(1.0, self.mean, self.scatter / self.weight)
+    def weigh_as_one(self) -> Self:
+        """Give all rows together a weight of 1."""
+        self.scatter /= self.weight
+        self.weight = 1.0
+        return self
 
     @property
     def covariance(self) -> NDArray[np.float64]:

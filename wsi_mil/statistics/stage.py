@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from dask.base import compute
 from dask.delayed import delayed
+from dask.threaded import get as threaded_get
 from numpy.typing import NDArray
 
 from wsi_mil.cohort import read_table, write_table
@@ -83,7 +84,7 @@ def write_statistics(slide_ids: Iterable[str], features: Path, settings: Statist
     ids = sorted(slide_ids)
     receipts = [features / f"{slide_id}.json" for slide_id in ids]
     dim = _common_dim(receipts)
-    whole = _reduced(receipts, threads) if ids else _Part(Moments.nothing(dim), [], [])
+    whole = _reduced(receipts, threads) if ids else _nothing(dim)
     covariance = whole.moments.covariance
     components = principal_components(covariance, settings.components)
     means = np.array(whole.means).reshape(len(ids), dim)
@@ -139,16 +140,25 @@ def _common_dim(receipts: Sequence[Path]) -> int:
 
 
 def _reduced(receipts: Sequence[Path], threads: int) -> _Part:
-    """All slides, joined in pairs, pairs of pairs and so on: always in the same order, whoever is ready first."""
-    level = [delayed(partial(_slide_part, receipt), traverse=False)() for receipt in receipts]
-    join = delayed(_joined, traverse=False)
-    while len(level) > 1:
-        paired = [join(first, second) for first, second in zip(level[::2], level[1::2], strict=False)]
-        level = paired + level[len(paired) * 2 :]
-    return _computed(level, threads)[0]  # type: ignore[no-any-return]
+    """All slides, joined one after the other: always in the same order, whoever is ready first.
+
+    A slide begins only when the one `threads + 1` before it is joined, so that no more of them can wait, however many there
+    are. Joined in pairs and pairs of pairs, more would wait the more slides there are.
+    """
+    ahead, last = threads + 1, len(receipts) - 1
+    graph: dict[Any, Any] = {("joined", -1): (_nothing, feature_dim(receipts[0]))}
+    for i, receipt in enumerate(receipts):
+        graph["slide", i] = (_slide_part, receipt, ("joined", max(-1, i - ahead)))
+        graph["joined", i] = (_joined, ("joined", i - 1), ("slide", i))
+    return threaded_get(graph, ("joined", last), num_workers=threads)  # type: ignore[no-any-return]
 
 
-def _slide_part(receipt: Path) -> _Part:
+def _nothing(dim: int) -> _Part:
+    return _Part(Moments.nothing(dim), [], [])
+
+
+def _slide_part(receipt: Path, _after: _Part) -> _Part:
+    """One slide, begun after another part is there."""
     rows = FeatureRows(receipt)
     if not len(rows):
         raise EmptyBagError(rows.slide_id)
@@ -157,11 +167,16 @@ def _slide_part(receipt: Path) -> _Part:
         if not np.isfinite(block).all():
             raise NotFiniteError(rows.slide_id, features_are_finite=False)
         moments.add_block(block)
-    return _Part(moments.as_one(), [len(rows)], [moments.mean])
+    moments.weigh_as_one()
+    return _Part(moments, [len(rows)], [moments.mean])
 
 
 def _joined(first: _Part, second: _Part) -> _Part:
-    return _Part(first.moments.add(second.moments), first.n_tiles + second.n_tiles, first.means + second.means)
+    """The first, with the second taken in."""
+    first.moments.add(second.moments)
+    first.n_tiles.extend(second.n_tiles)
+    first.means.extend(second.means)
+    return first
 
 
 def _sampled(
