@@ -117,7 +117,7 @@ def test_slides_that_cannot_be_told_apart_have_no_panels(tmp_path: Path) -> None
 def test_slides_of_a_patient_count_as_one(tmp_path: Path) -> None:
     rows = [row(i, label=CLASSES[i % 2], patient=f"p{i % 4}") for i in range(12)]
     found = effects(tmp_path, rows, slides(12))
-    assert found.effects[0].found.n_units == 4
+    assert (found.effects[0].found.n_units, found.effects[0].found.n_patients) == (4, 4)
 
 
 def test_the_frame_holds_every_slide_with_y_upwards() -> None:
@@ -125,10 +125,18 @@ def test_the_frame_holds_every_slide_with_y_upwards() -> None:
     plane = Plane((0, 1), ("low", "high"), np.array([[-9.0, 0.0], [50.0, 4.0]]), ("low",) * 500, tiles)
     (x, y), (u, v) = plane.placed(plane.slides)
     assert LEFT < x < u < RIGHT and TOP < v < y < BOTTOM
-    assert [text for _, text in plane.ticks(0)] == ["0", "20", "40"]
+    assert [text for _, text in plane.ticks(0)] == ["-20", "0", "20", "40", "60"]
     panel = plane.panel("label", {"low": "a"}, (), rest="none")
     (_, path), *others = panel.dots
-    assert not others and 450 < path.count("M") < 500, "the outermost tiles lie outside"
+    inside = (np.abs(tiles[:, 0] - 20.5) <= 44.25) & (np.abs(tiles[:, 1] - 2) <= 3)  # the range of slides and a quarter of it
+    assert not others and path.count("M") == inside.sum() > 9
+
+
+def test_where_slides_do_not_differ_the_frame_holds_most_tiles() -> None:
+    tiles = np.stack([np.arange(101.0), -np.arange(101.0)], axis=1)
+    plane = Plane((0, 1), ("a",), np.array([[50.0, -50.0]]), ("a",) * 101, tiles)
+    assert plane.extent.tolist() == [[-22, -122], [122, 22]]
+    assert Plane((0, 1), ("a",), np.array([[5.0, 7.0]]), (), tiles[:0]).extent.tolist() == [[4, 6], [6, 8]]
 
 
 def test_groups_beyond_the_palette_share_a_colour() -> None:

@@ -57,7 +57,7 @@ def test_patients_on_both_scanners_are_compared_with_themselves() -> None:
     shift = np.array([[3.0, 0, 0], [0, 0, 0]] * 12)
     noise = points(24, seed=3) * 0.1
     found = explained(between + shift + noise, ["a", "b"] * 12, list(patients))
-    assert found.is_paired and found.share > 0.9 and found.p < 0.01
+    assert found.is_paired and (found.n_units, found.n_patients) == (24, 12) and found.share > 0.9 and found.p < 0.01
     none = explained(between + noise, ["a", "b"] * 12, list(patients))
     assert none.p > 0.05
 

@@ -20,7 +20,7 @@ from wsi_mil.statistics import CohortProjections, Explained, explained, read_pro
 LABEL, FOLD, SPLIT, SCANNER = "label", "fold", "split", "scanner"
 SIGNIFICANT = 0.05
 COLUMNS = ["encoder", "grouping", "beside", "share", "by_chance", "p", "p_all", "component", "component_share", "p_component"]
-COLUMNS += ["p_component_all", "n_units", "n_groups", "within_patients"]
+COLUMNS += ["p_component_all", "n_patients", "n_units", "n_groups", "within_patients"]
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,9 @@ def _sentences(effects: Iterable[Effect], k: int) -> list[str]:
 
 def _defined(effect: Effect, k: int) -> str:
     found, beyond = effect.found, f" among slides of the same {effect.beside}" if effect.beside else ""
-    units = f"{found.n_units} {'parts of patients, compared within patients' if found.is_paired else 'patients'}"
+    parts = f"{found.n_units} parts of " if found.n_units != found.n_patients else ""
+    units = f"{parts}{found.n_patients} patients"
+    units += ", each compared with itself" if found.is_paired else ""
     whole = f"{_percent(found.share)} of the spread between slides, {_percent(found.chance)} by chance, p = {effect.p_all:.3f}"
     one = f"of component {found.component + 1} alone {_percent(found.component_share)}, p = {effect.p_component_all:.3f}"
     figures = f"({f'{whole}; {one}' if k > 1 else whole}; {units})"
@@ -244,7 +246,7 @@ def _cells(effect: Effect) -> list[object]:
         one = ["", "", "", ""]
     else:
         one = [str(found.component + 1), *map(_cell, (found.component_share, found.p_component, effect.p_component_all))]
-    return [effect.name, effect.beside, *whole, *one, found.n_units, found.n_groups, found.is_paired]
+    return [effect.name, effect.beside, *whole, *one, found.n_patients, found.n_units, found.n_groups, found.is_paired]
 
 
 def _cell(value: float) -> str:

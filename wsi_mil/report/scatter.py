@@ -16,9 +16,11 @@ REST_COLOUR, REST_SHAPE = "#8a94a0", len(PALETTE)
 LEFT, TOP, RIGHT, BOTTOM = 44.0, 8.0, 340.0, 276.0
 """The frame of a panel, in units of its viewBox."""
 
-MARGIN = 0.05
-TILES_INSIDE = (2.0, 98.0)
-"""Percentiles of the tiles that the frame holds, along each axis; it holds every slide."""
+MARGIN = 0.25
+"""Of the range of the slides, beyond it on either side."""
+
+MOST_TILES = (2.0, 98.0)
+"""Percentiles."""
 
 MAX_DOTS = 2000
 
@@ -81,10 +83,14 @@ class Plane:
 
     @property
     def extent(self) -> NDArray[np.float64]:
-        """Lowest and highest value along each axis, `(2, 2)`."""
-        parts = [self.slides] if not len(self.tiles) else [self.slides, np.percentile(self.tiles, TILES_INSIDE, axis=0)]
-        points = np.concatenate(parts)
-        low, high = points.min(axis=0), points.max(axis=0)
+        """Lowest and highest value along each axis, `(2, 2)`: laid around the slides, which lie closer together than tiles
+        and would be a blot among all of these. Where slides do not differ, around most tiles.
+        """
+        low, high = self.slides.min(axis=0), self.slides.max(axis=0)
+        differ = high > low
+        if len(self.tiles) and not differ.all():
+            lowest, highest = np.percentile(self.tiles, MOST_TILES, axis=0)
+            low, high = np.where(differ, low, np.minimum(low, lowest)), np.where(differ, high, np.maximum(high, highest))
         pad = np.where(high > low, MARGIN * (high - low), 1.0)
         return np.stack([low - pad, high + pad])
 

@@ -25,7 +25,8 @@ class Explained:
         component: number, from 0, of the component of which it explains most.
         component_share: how much of that one.
         p_component: share of permutations that explain as much of any component.
-        n_units: patients, or parts of patients that lie in different groups.
+        n_units: patients, or their parts where patients lie in several groups.
+        n_patients: patients.
         n_groups: different groups.
         is_paired: whether patients were compared with themselves.
     """
@@ -37,6 +38,7 @@ class Explained:
     component_share: float
     p_component: float
     n_units: int
+    n_patients: int
     n_groups: int
     is_paired: bool = False
 
@@ -85,6 +87,7 @@ def explained(
         component_share=float(own[1 + strongest]),
         p_component=float(of_any) if is_defined else float("nan"),
         n_units=len(units),
+        n_patients=len(parts),
         n_groups=int(of_group.max()) + 1,
         is_paired=is_paired,
     )
