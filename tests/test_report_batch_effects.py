@@ -114,6 +114,12 @@ def test_slides_that_cannot_be_told_apart_have_no_panels(tmp_path: Path) -> None
     assert not found.panels and not found.effects and not found.shares
 
 
+def test_too_few_patients_are_said_to_be_too_few(tmp_path: Path) -> None:
+    found = effects(tmp_path, [row(i, label=CLASSES[i // 2 % 2]) for i in range(8)], slides(8, shifted=(2, 3, 6, 7), by=90))
+    assert found.effects[0].found.share > 0.9 and not found.effects[0].is_significant
+    assert found.sentences[0].startswith("There are too few patients to show whether slides cluster by label (9")
+
+
 def test_slides_of_a_patient_count_as_one(tmp_path: Path) -> None:
     rows = [row(i, label=CLASSES[i % 2], patient=f"p{i % 4}") for i in range(12)]
     found = effects(tmp_path, rows, slides(12))

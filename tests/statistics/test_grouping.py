@@ -16,6 +16,9 @@ def test_a_share_by_hand() -> None:
     found = explained(np.array([[0.0], [2.0], [4.0], [6.0]]), ["a", "a", "b", "b"], own(4))
     assert found.share == pytest.approx(16 / 20) and (found.n_units, found.n_groups) == (4, 2)
     assert found.p == pytest.approx(1 / 3, abs=0.05), "of six ways to take two, two explain as much"
+    assert found.least_p == pytest.approx(1 / 3)
+    assert explained(points(5), list("aabbb"), own(5)).least_p == pytest.approx(1 / 10)
+    assert explained(points(4), list("abab"), own(4), strata=list("nntt")).least_p == pytest.approx(1 / 4)
 
 
 def test_a_batch_effect_is_found_and_none_is_not_found_where_there_is_none() -> None:

@@ -55,6 +55,7 @@ class Effect:
         found: figures.
         p_all: p-value adjusted for all questions that are asked of this encoder.
         p_component_all: the same of the single component that is explained best.
+        can_be_shown: whether there are enough patients for any p-value below 0.05, all questions considered.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Effect:
     found: Explained
     p_all: float
     p_component_all: float
+    can_be_shown: bool
 
     @property
     def is_significant(self) -> bool:
@@ -172,9 +174,10 @@ def _effects(found: CohortProjections, groupings: Sequence[Grouping], patients: 
     p = np.array([[f.p, f.p_component] for f in figures]).reshape(len(figures), 2)
     adjusted = np.full(p.shape, np.nan)
     adjusted[~np.isnan(p)] = holm(p[~np.isnan(p)])
+    n_questions = int((~np.isnan(p)).sum())
     return [
-        Effect(g.name, beside.name if beside else "", f, *of_both)
-        for (g, beside), f, of_both in zip(asked, figures, adjusted.tolist(), strict=True)
+        Effect(g.name, beside.name if beside else "", f, whole, one, f.least_p * n_questions < SIGNIFICANT)
+        for (g, beside), f, (whole, one) in zip(asked, figures, adjusted.tolist(), strict=True)
     ]
 
 
@@ -200,6 +203,8 @@ def _defined(effect: Effect, k: int) -> str:
     figures = f"({f'{whole}; {one}' if k > 1 else whole}; {units})"
     if effect.is_significant:
         return f"Slides cluster by {effect.name}{beyond} {figures}."
+    if not effect.can_be_shown:
+        return f"There are too few patients to show whether slides cluster by {effect.name}{beyond} {figures}."
     return f"It is not shown that slides cluster by {effect.name}{beyond} {figures}."
 
 

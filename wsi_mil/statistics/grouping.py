@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import exp, lgamma
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ class Explained:
         component: number, from 0, of the component of which it explains most.
         component_share: how much of that one.
         p_component: share of permutations that explain as much of any component.
+        least_p: no p can be smaller, since there are only so many ways to permute so few units.
         n_units: patients, or their parts where patients lie in several groups.
         n_patients: patients.
         n_groups: different groups.
@@ -37,6 +39,7 @@ class Explained:
     component: int
     component_share: float
     p_component: float
+    least_p: float
     n_units: int
     n_patients: int
     n_groups: int
@@ -86,6 +89,7 @@ def explained(
         component=strongest,
         component_share=float(own[1 + strongest]),
         p_component=float(of_any) if is_defined else float("nan"),
+        least_p=_least_p(of_group, stratum),
         n_units=len(units),
         n_patients=len(parts),
         n_groups=int(of_group.max()) + 1,
@@ -120,6 +124,17 @@ def _permuted(
         order[in_order] = np.lexsort((rng.random(len(groups)), strata))
         drawn[draw] = shares(order)
     return shares(np.arange(len(groups))), drawn
+
+
+def _least_p(groups: NDArray[np.int64], strata: NDArray[np.int64]) -> float:
+    """One over the number of ways to permute groups within strata; groups of one size can change names in a single stratum."""
+    log_ways = 0.0
+    for stratum in range(strata.max() + 1):
+        counts = np.bincount(groups[strata == stratum])
+        log_ways += lgamma(counts.sum() + 1) - sum(lgamma(n + 1) for n in counts)
+        if not strata.any():
+            log_ways -= sum(lgamma(alike + 1) for n, alike in Counter(counts.tolist()).items() if n)
+    return max(1 / (DRAWS + 1), exp(-log_ways))
 
 
 def _group_means(points: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np.float64]:
