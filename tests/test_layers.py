@@ -26,7 +26,7 @@ LAYERS = [
     },
     {"splits", "laying", "extract", "bags", "gather", "checkpoints", "figures", "localisation", "verify"},
     {"ensemble", "tile", "inspection"},
-    {"train", "predict", "explain", "evaluate", "heatmaps"},
+    {"train", "predict", "explain", "evaluate", "heatmaps", "statistics"},
     {"report", "check", "demo"},
     {"doctor"},
     {"cli"},
@@ -49,7 +49,7 @@ ONLY_IN = {
     "typer": {"cli"},
     "pydantic": {"config"},
     "jinja2": {"report"},
-    "dask": {"tissue"},
+    "dask": {"tissue", "statistics"},
 }
 """Where a third party may be imported."""
 
@@ -78,6 +78,7 @@ TORCH_FREE |= {
     "extract",
     "gather",
     "heatmaps",
+    "statistics",
     "evaluate",
     "localisation",
     "report",

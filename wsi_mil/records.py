@@ -32,6 +32,7 @@ class SlideRow:
     Attributes:
         label: class name, or "" where only a prediction is wanted.
         mpp: µm per pixel of level 0 that overrides the file's own, or None.
+        scanner: what digitised it, or "" where the file is to say so.
         overrides: settings of this slide alone, {"tissue.method": …}.
     """
 
@@ -43,6 +44,7 @@ class SlideRow:
     split: str = ""
     fold: str = ""
     annotation: Path | None = None
+    scanner: str = ""
     overrides: dict[str, str] = field(default_factory=dict)
 
 
