@@ -98,13 +98,13 @@ def kills(extraction: Extraction, whole: Path, folder: Path, n: int, rng: random
         stores += 1
         for _ in range(rng.randint(1, 4)):
             before = shards_done(store_path(receipt))
-            killed += kill_at(extraction, receipt, rng.uniform(0, longest))
+            is_killed = kill_at(extraction, receipt, rng.uniform(0, longest))
             after = shards_done(store_path(receipt))
-            print(
-                f"store {stores}: killed with {before} → {after} of {extraction.n // extraction.shard_rows + 1} shards",
-                flush=True,
-            )
+            print(f"store {stores}: {'killed' if is_killed else 'had ended'}, {before} → {after} shards", flush=True)
             assert after >= before
+            killed += is_killed
+            if after * extraction.shard_rows >= extraction.n:
+                break
         extraction.finish_after(receipt)
         assert tree(receipt.parent) == tree(whole.parent)
     return {"kills": killed, "stores": stores}
