@@ -12,6 +12,7 @@ WsiMilError
 ├─ NotFiniteError         .bag; features or logits of a bag that are no numbers
 ├─ DivergedError          .epoch, .bag; training ran into a loss or weights that are no numbers
 ├─ MissingFileError       .path; a fault of the machine or the sheet, so not a status
+├─ FeatureFileError       .path; another tool's features that cannot be taken over
 └─ StoreError             .path
    ├─ IncompleteStoreError not all of its shards are on disk
    └─ StoreMismatchError  made from something else than what is asked for
@@ -71,6 +72,10 @@ class AnnotationError(_PathError, DataError):
 
 class MissingFileError(_PathError, FileNotFoundError):
     """A slide file that is not there: perhaps its disk is not, so it must not become a lasting status."""
+
+
+class FeatureFileError(_PathError):
+    """A file of features that cannot be taken over, or whose scale nothing says."""
 
 
 class EmptyBagError(WsiMilError):

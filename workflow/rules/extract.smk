@@ -5,6 +5,8 @@ rule extract:
         receipt="<results>/features/{encoder}/{slide_id}.json",
     log:
         "logs/extract/{encoder}/{slide_id}.log",
+    wildcard_constraints:
+        encoder=one_of(EXTRACTED),
     conda:
         "../../envs/gpu.yaml"
     threads: workflow.cores
