@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import write_geojson
+from tests.conftest import write_aperio, write_geojson
 from tests.interchange.files import DIM, grid, numbers, write_trident
 from tests.test_workflow import Run, command  # noqa: F401 - a fixture
 from wsi_mil.receipts import read_receipt
@@ -19,6 +19,7 @@ LESION = (4096, 1024, 6144, 2560)
 
 SIZE = {"level0_width": 9000, "level0_height": 5000}
 ENCODERS = {"uni": {"features": "imported"}}
+MODELS = {"abmil": {"model": "abmil", "embed_dim": 16, "attention_dim": 8, "train": {"epochs": 40, "lr": 0.003}}}
 
 
 def write_slide(path: Path, number: int, *, is_positive: bool) -> None:
@@ -52,7 +53,7 @@ def cohort(tmp_path: Path, command: Path) -> Cohort:  # noqa: F811
     for number in (1, 3, 5, 7):
         rows[number]["annotation"] = write_geojson(run.sheet.parent / f"s{number}.geojson", LESION).name
     run.write_rows(rows)
-    run.config(encoders=ENCODERS)
+    run.config(encoders=ENCODERS, models=MODELS)
     return run
 
 
@@ -65,7 +66,7 @@ def test_a_cohort_of_imported_features_runs_to_the_report(cohort: Cohort) -> Non
     with cohort.results("cohort_status.csv").open() as file:
         assert {(row["status"], row["n_tiles_uni"]) for row in csv.DictReader(file)} == {("ok", "112")}
     figures = read_receipt(cohort.results("explanations/uni/abmil.json"))
-    assert figures["n_with_truth"] == 8 and figures["methods"]["attention"]["tile_auroc"] > 0.5
+    assert figures["n_with_truth"] == 8 and figures["methods"]["attention"]["tile_auroc"] > 0.9
     page = cohort.results("report/index.html").read_text()
     assert page.count("data:image/jpeg") == 8 + 8, "heatmaps, tiles"
     gallery = cohort.results("heatmaps/uni/abmil/s1/attention.tiles.png")
@@ -110,13 +111,13 @@ def test_features_of_another_size_are_refused_by_name(cohort: Cohort) -> None:
 
 
 def test_trained_models_say_which_size_they_take(cohort: Cohort) -> None:
-    cohort.config(encoders=ENCODERS, explain={"methods": []})
+    cohort.config(encoders=ENCODERS, models=MODELS, explain={"methods": []})
     cohort.bring()
     cohort.snakemake()
     other = Cohort(cohort.folder / "other", cohort.command)
     other.sheet.parent.mkdir(parents=True)
     other.write_rows([{"slide_id": "a", "label": ""}])
-    other.config(encoders=ENCODERS, explain={"methods": []}, trained="../results")
+    other.config(encoders=ENCODERS, models=MODELS, explain={"methods": []}, trained="../results")
     write_trident(other.folder / "files/a.h5", grid(5, 3, 512), numbers(15)[:, :4])
     other.bring()
     other.snakemake("--retries", "0", expected=1)
@@ -131,3 +132,19 @@ def test_trained_models_say_which_size_they_take(cohort: Cohort) -> None:
     write_trident(other.folder / "files/a.h5", grid(5, 3, 512), numbers(15))
     other.bring()
     assert other.snakemake()["predict"] == 1
+
+
+def test_beside_an_extracted_entry_only_that_one_is_tiled_and_extracted(cohort: Cohort) -> None:
+    cohort.bring()
+    tiny = {"encoder": "test_efficientnet.r160_in1k", "weights": "random"}
+    cohort.config(encoders={**ENCODERS, "tiny": tiny})
+    assert "cohort.csv: column path is missing" in cohort.call("check", "c.yaml", expected=2)
+    for row in cohort.rows():
+        write_aperio(cohort.sheet.parent / f"{row['slide_id']}.svs", np.full((300, 400, 3), 240, np.uint8))
+    cohort.write_rows([{**row, "path": f"{row['slide_id']}.svs"} for row in cohort.rows()])
+    jobs = cohort.planned()
+    assert (jobs["tile"], jobs["extract"]) == (8, 8)
+    cohort.config(encoders={**ENCODERS, "tiny": {**tiny, "tiling": "uni"}}, tilings={"uni": {}})
+    assert "encoders.uni: its imported tiles would lie where those of the tiling of this name lie" in cohort.call(
+        "check", "c.yaml", expected=2
+    )

@@ -155,7 +155,9 @@ def _level0(path: Path, found: TileFeatures, slide_mpp: Mpp) -> NDArray[np.int64
 
 
 def measured_stride(coords: NDArray[np.int64], extent: tuple[float, float]) -> tuple[float, float]:
-    """The commonest distance of neighbours along x and y, level-0 pixels; where there are none, a tile."""
+    """The commonest distance of neighbours along x and y, level-0 pixels, of equally common ones the one nearest to
+    a tile; where there are no neighbours, a tile.
+    """
     return _commonest_step(coords[:, 0], coords[:, 1], extent[0]), _commonest_step(coords[:, 1], coords[:, 0], extent[1])
 
 
@@ -166,7 +168,8 @@ def _commonest_step(along: NDArray[np.int64], across: NDArray[np.int64], tile: f
     if not len(steps):
         return tile
     values, counts = np.unique(steps, return_counts=True)
-    return float(values[np.argmax(counts)])
+    commonest = values[counts == counts.max()]
+    return float(commonest[np.argmin(np.abs(commonest - tile))])
 
 
 def _dimensions(
