@@ -176,7 +176,7 @@ def is_tiled(slide_id: str, config: Config) -> bool:
 
 def _split_faults(config: Config, sheet: Sheet) -> list[str]:
     if config.trained is not None:
-        return _trained_faults(config, config.trained)
+        return _trained_faults(config, config.trained, sheet)
     if config.splits is not None:
         return _frozen_faults(config, sheet, config.splits)
     labelled = [row for row in sheet.rows if row.label]
@@ -239,7 +239,7 @@ def _named(slides: Sequence[str]) -> str:
     return ", ".join(slides[:MOST_NAMED]) + more
 
 
-def _trained_faults(config: Config, trained: Path) -> list[str]:
+def _trained_faults(config: Config, trained: Path, sheet: Sheet) -> list[str]:
     try:
         folds = read_splits(trained / "splits.csv").n_folds
     except StoreError as error:
@@ -250,7 +250,26 @@ def _trained_faults(config: Config, trained: Path) -> list[str]:
         for model in config.models
         for fold in range(folds)
         for fault in _card_faults(config, trained / "models" / entry / model / f"fold-{fold}" / "config.json", encoder, model)
+    ] + [
+        fault
+        for entry in config.imported
+        for model in config.models
+        for fault in _unfit_features(config, trained / "models" / entry / model / "fold-0" / "config.json", entry, sheet)
     ]
+
+
+def _unfit_features(config: Config, path: Path, entry: str, sheet: Sheet) -> list[str]:
+    """What tells imported features from those that a model was trained on, with the slides where it does."""
+    if not path.is_file():
+        return []  # is a fault of its own
+    card, unfit = read_receipt(path), dict[str, list[str]]()
+    for row in sheet.rows:
+        receipt = config.results / "features" / entry / f"{row.slide_id}.json"
+        said = read_receipt(receipt) if receipt.is_file() else {"status": "missing"}
+        for key, want in {**card["encoder"], "dim": card["feature_dim"]}.items() if said["status"] == "ok" else ():
+            if said.get(key) != want:
+                unfit.setdefault(f"{key} {want!r}, imported features have {said.get(key)!r}", []).append(row.slide_id)
+    return [f"trained: {path} was trained with {what} ({_named(slides)})" for what, slides in unfit.items()]
 
 
 def _made_by(config: Config, encoder: Encoder) -> dict[str, object]:

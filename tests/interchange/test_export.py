@@ -76,6 +76,14 @@ def test_axes_of_different_scale_are_kept(tmp_path: Path, layout: str) -> None:
     assert np.array_equal(read_bag(results / "features/back/s.json").coords, grid(4, 3, 512))
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_our_coords_come_back_whatever_resolution_the_sheet_says(results: Path, tmp_path: Path, layout: str) -> None:
+    file = exported(results, layout, tmp_path / "out")
+    import_slide(Source(SlideRow("s", NO_PATH, mpp=0.25), file), results, "back", Given())
+    bags = [read_bag(results / f"features/{entry}/s.json").coords for entry in ("mean", "back")]
+    assert np.array_equal(*bags) and read_receipt(results / "tiles/back/s.json")["mpp"] == [0.25, 0.25]
+
+
 @pytest.mark.parametrize("layout", ["clam", "trident", "stamp"])
 def test_a_round_trip_of_theirs_loses_nothing_that_float16_holds(tmp_path: Path, layout: str) -> None:
     coords, features = grid(4, 3, 512, left=1024, top=512), numbers(12)

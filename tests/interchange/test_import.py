@@ -80,6 +80,13 @@ def test_the_scale_of_a_model_is_the_one_that_is_meant_and_that_of_the_tiles_is_
     assert tiles["mpp_source"] == "--slide-mpp"
 
 
+def test_coords_given_beside_others_must_be_the_same(tmp_path: Path) -> None:
+    path = write_clam(tmp_path / "s.h5", COORDS, FEATURES)
+    other = write_clam(tmp_path / "patches/s.h5", COORDS[::-1], None, **CLAM)
+    assert "its coords are others than those of" in refused(path, Given(mpp=0.5), coords=other)
+    assert "holds coords and no features; give it with --coords" in refused(write_clam(tmp_path / "c.h5", COORDS, None, **CLAM))
+
+
 def test_stamp_needs_the_slides_resolution(tmp_path: Path) -> None:
     um = np.array([(256.0 * i, 256.0 * j) for i, j in ((2, 1), (3, 1), (2, 5))])
     path = write_stamp(tmp_path / "s.h5", um, FEATURES[:3])

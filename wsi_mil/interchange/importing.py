@@ -94,8 +94,11 @@ def _with_coords(source: Source, found: TileFeatures) -> TileFeatures:
         _, other = read_file(source.coords)
         if other.coords is None:
             raise FeatureFileError(source.coords, "has no coords")
-        scale = found.scale.filled(other.scale)
-        found = replace(found, coords=other.coords if found.coords is None else found.coords, scale=scale, unit=other.unit)
+        if found.coords is None:
+            found = replace(found, coords=other.coords, unit=other.unit)
+        elif found.coords.shape != other.coords.shape or (found.coords != other.coords).any():
+            raise FeatureFileError(source.coords, f"its coords are others than those of {source.path}, or in another order")
+        found = replace(found, scale=found.scale.filled(other.scale))
     if found.coords is None:
         reason = "features without coords: heatmaps would show them in wrong places"
         raise FeatureFileError(source.path, f"{reason}; give the file or folder that has them with --coords")
@@ -107,9 +110,11 @@ def _with_coords(source: Source, found: TileFeatures) -> TileFeatures:
 
 def _float16(source: Source, features: NDArray[Any]) -> tuple[NDArray[np.float16], float]:
     """Features as stores hold them, and the largest relative error that this made."""
-    if features.dtype.kind != "f" or not features.shape[1]:
+    if not features.shape[1]:
+        raise FeatureFileError(source.path, "holds coords and no features; give it with --coords, beside files of features")
+    if features.dtype.kind != "f":
         what = f"features are {features.dtype} of shape {features.shape}"
-        raise FeatureFileError(source.path, f"{what}, expected numbers with a fraction, at least one a tile")
+        raise FeatureFileError(source.path, f"{what}, expected numbers with a fraction")
     with np.errstate(over="ignore", invalid="ignore"):
         stored = features.astype(np.float16)
         parts = [slice(start, start + BATCH) for start in range(0, len(features), BATCH)]
@@ -145,6 +150,9 @@ def _about_features(found: TileFeatures, features: NDArray[np.float16], place: P
         "tile_px_level0": list(place.tile_px_level0),
         "coords_digest": array_digest(place.coords),
         "features_digest": array_digest(features),
+        "dimensions": list(place.dimensions),
+        "extent": list(place.extent),
+        "stride": list(place.stride),
         "encoder": given.encoder or found.encoder or UNKNOWN,
         "weights_hash": found.weights_hash or UNKNOWN,
         "dtype": str(found.features.dtype),

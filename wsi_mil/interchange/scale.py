@@ -112,7 +112,7 @@ def placed(
         warnings.append(f"nobody says the slide's resolution: {slide_mpp.x:.4g} µm per pixel follows from its tiles")
     unrounded = footprint((tile_px, tile_px), target_mpp=tile_mpp, slide_mpp=slide_mpp)
     extent = scale.extent or (unrounded if found.unit == "um" else (float(box[0]), float(box[1])))
-    coords = _level0(path, found, slide_mpp)
+    coords = _level0(path, found, found.scale.slide_mpp or slide_mpp)  # our own exports were written by their own
     stride = scale.stride or (extent if found.unit == "um" else measured_stride(coords, extent))
     true_mpp = slide_mpp.x * extent[0] / tile_px
     if not 1 / DISAGREEMENT <= true_mpp / tile_mpp <= DISAGREEMENT:
