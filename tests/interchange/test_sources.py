@@ -42,3 +42,5 @@ def test_two_files_of_a_slide_and_none_at_all_are_refused(tmp_path: Path) -> Non
         find_sources([touched(tmp_path, "x/a.h5", "y/a.h5")], None, None, "auto")
     with pytest.raises(FeatureFileError, match=r"no files that end in \.h5, \.hdf5, \.pt, \.pth"):
         find_sources([touched(tmp_path / "z", "a.txt")], None, None, "auto")
+    with pytest.raises(FeatureFileError, match=r"a b\.h5: its name cannot be a slide_id; give the sheet"):
+        find_sources([touched(tmp_path / "o", "a b.h5")], None, None, "auto")

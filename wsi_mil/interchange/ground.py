@@ -4,9 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import shapely
 from numpy.typing import NDArray
-from shapely.geometry.base import BaseGeometry
 
 from wsi_mil.errors import MissingMppError, SlideError
 from wsi_mil.geometry import Mpp, painted
@@ -98,9 +96,3 @@ def plain_ground(place: Placed, bounds: tuple[int, int, int, int] | None) -> Gro
         "bounds": None if bounds is None else list(bounds),
     }
     return Ground(np.repeat(grey[..., None], 3, axis=2), "", about)
-
-
-def outline_of(place: Placed) -> BaseGeometry:
-    """What tiles cover of the slide, level-0 pixels."""
-    far = np.minimum(place.coords + place.tile_px_level0, place.dimensions)
-    return shapely.union_all(shapely.box(*np.hstack([place.coords, far]).T)) if len(far) else shapely.Polygon()

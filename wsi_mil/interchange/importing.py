@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from wsi_mil.errors import FeatureFileError
 from wsi_mil.files import write_bytes, write_text
-from wsi_mil.interchange.ground import Ground, outline_of, plain_ground, slide_file
+from wsi_mil.interchange.ground import Ground, plain_ground, slide_file
 from wsi_mil.interchange.layouts import read_file
 from wsi_mil.interchange.scale import Given, Placed, placed, slide_mpp_of
 from wsi_mil.interchange.sources import Source
@@ -167,7 +167,7 @@ def _receipts(
     """What `tile` and `extract` would say."""
     n = len(features)
     verdict = {"status": Status.OK if n else Status.EMPTY, "reason": "" if n else "the imported file holds no tiles"}
-    outline = outline_of(place)
+    outline = place.outline
     share = outline.area / math.prod(place.dimensions)
     warnings = list(place.warnings)
     tiling = {"mpp": place.true_mpp, "tile_px": place.tile_px, "overlap": place.overlap}
@@ -229,9 +229,8 @@ def _write_tiles(receipt: Path, content: dict[str, Any], place: Placed, ground: 
     grid = TileGrid(place.coords, fraction, place.tile_px, place.tile_px_level0)
     about = {"slide_id": content["slide_id"], "dimensions": content["dimensions"]}
     write_grid(store_path(receipt), grid, ground.thumbnail, about)
-    outline = outline_of(place)
-    write_text(receipt.with_suffix(".geojson"), tissue_geojson(outline, content["bounds"]))
-    write_bytes(receipt.with_suffix(".png"), qc_picture(ground.thumbnail, outline, grid, place.dimensions))
+    write_text(receipt.with_suffix(".geojson"), tissue_geojson(place.outline, content["bounds"]))
+    write_bytes(receipt.with_suffix(".png"), qc_picture(ground.thumbnail, place.outline, grid, place.dimensions))
     write_receipt(receipt, content)
 
 

@@ -1,10 +1,13 @@
 """What a file, the user and the slide say of the scale of tiles → where every tile lies on level 0."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
 
 from wsi_mil.errors import FeatureFileError
 from wsi_mil.geometry import Mpp, footprint, rounded
@@ -76,6 +79,12 @@ class Placed:
     def true_mpp(self) -> float:
         """µm per pixel of a tile, by its size on the slide."""
         return self.slide_mpp.x * self.extent[0] / self.tile_px
+
+    @cached_property
+    def outline(self) -> BaseGeometry:
+        """What tiles cover of the slide, level-0 pixels."""
+        far = np.minimum(self.coords + self.tile_px_level0, self.dimensions)
+        return shapely.union_all(shapely.box(*np.hstack([self.coords, far]).T)) if len(far) else shapely.Polygon()
 
 
 def slide_mpp_of(found: TileFeatures, given: Given, sheet: float | None) -> tuple[Mpp | None, str]:

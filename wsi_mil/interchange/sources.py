@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from wsi_mil.cohort import SLIDE_ID
 from wsi_mil.errors import FeatureFileError
 from wsi_mil.interchange.layouts import HDF5_SUFFIXES, PT_SUFFIXES
 from wsi_mil.records import NO_PATH, SlideRow
@@ -42,10 +43,13 @@ def find_sources(
         layout: "auto" or one of `LAYOUTS`.
 
     Raises:
-        FeatureFileError: no files at all, or two of one slide.
+        FeatureFileError: no files at all, two of one slide, or without a sheet a name that cannot be a slide's.
     """
     by_name = _by_name(paths, layout)
     if rows is None:
+        odd = next((path for name, path in by_name.items() if not SLIDE_ID.fullmatch(name)), None)
+        if odd is not None:
+            raise FeatureFileError(odd, "its name cannot be a slide_id; give the sheet (--slides), or rename it")
         found = [Source(SlideRow(name, NO_PATH), path, _coords_of(coords, [name])) for name, path in by_name.items()]
         return found, []
     found, notes, used = [], [], set()
