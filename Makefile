@@ -2,6 +2,7 @@
 # make test     runs the tests
 # make lint     ruff, mypy, snakefmt, snakemake --lint
 # make fuzz     tiles and reads a real slide damaged in 250 ways
+# make faults   kills extractions and fills disks at random moments, ten and five times
 # make bench    runs the benchmarks, a JSON line each at the end of their tables
 # make unlock   after a killed snakemake: lets the next run start
 # make clean    removes the demo, its results and logs
@@ -14,7 +15,7 @@ CORES ?= all
 BENCHMARKS := demo read extract bag_read train explain  # the others compare results that are there; they say what they need
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo test lint fuzz bench unlock clean schema constraints
+.PHONY: demo test lint fuzz faults bench unlock clean schema constraints
 .DELETE_ON_ERROR:
 
 demo: $(READY) demo/cohort.csv
@@ -37,6 +38,9 @@ lint: $(READY) demo/cohort.csv
 
 fuzz: $(READY)
 	python -c 'from tests.fuzz import main; main()'
+
+faults: $(READY)
+	python -c 'from tests.faults.extraction import main; main()'
 
 bench: $(READY)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c envs/constraints.txt -e '.[bench]'

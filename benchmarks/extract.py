@@ -1,45 +1,246 @@
 #!/usr/bin/env python3
-"""How fast is the encoder, by number format and memory layout? Tiles per second, as ratios of one run.
+"""How fast are features extracted, against a plain loop and against the encoder alone? Ratios of one run, same threads.
 
-python benchmarks/extract.py [--threads 2] [--tiles 256] [--device cpu]
+python benchmarks/extract.py [SLIDE ...] [--threads 2] [--tiles 1000] [--rounds 3] [--batch-size 64] [--no-memory]
+
+SLIDE is any slide with tissue; without one, a slide of 400 megapixels is made from the demo's texture, and taken as one of
+0.5 µm and as one of 0.25 µm per pixel. The plain loop, in a process of its own, reads each tile by OpenSlide, shrinks it by
+Pillow, and encodes batches of 32 with timm in float32. "Encoder alone" encodes one batch that is ready, again and again.
+Features in bfloat16 are held against float32 on tissue of the demo's real slide. Peak memory is that of `wsi-mil extract` on
+10,000 and on 100,000 small tiles, in processes of their own. With a CUDA device, ViT-L/16 and ResNet-50 (random weights) run
+at batch 256 against themselves on ready batches.
 """
 
 import argparse
 import json
+import statistics
+import subprocess
+import sys
+import tempfile
 import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
+import openslide
+import timm
 import torch
+from PIL import Image
+from read import write_slide
+from timm.data import create_transform
 
-from wsi_mil.config import Encoder
-from wsi_mil.devices import create_device, set_threads
-from wsi_mil.encoders.encoder import create_encoder
+from wsi_mil.config import Encoder, TileSettings, Tiling, Tissue
+from wsi_mil.demo.texture import texture_path
+from wsi_mil.devices import create_device, describe, fast_dtype, keep_freed_memory, reading_threads, set_threads
+from wsi_mil.encoders.encoder import TileEncoder, create_encoder
+from wsi_mil.encoders.networks import create_classifier
+from wsi_mil.extract import extract_slide
+from wsi_mil.geometry import Mpp
+from wsi_mil.receipts import read_receipt, store_path
+from wsi_mil.records import SlideRow
+from wsi_mil.slides import open_slide, read_tiles
+from wsi_mil.store import read_grid, shard_rows
+from wsi_mil.tile import tile_slide
+
+PLAIN_BATCH, PLAIN_TILES = 32, 192
+GPU_BATCH = 256
+MEMORY_TILES = (10_000, 100_000)
+MEMORY_DIM = 64
+DEFAULT = Encoder()
 
 
-def rate(dtype: torch.dtype, tiles: np.ndarray, device: torch.device, batch_size: int) -> float:
-    """Tiles per second after a warm-up."""
-    encoder = create_encoder(Encoder(), device=device, dtype=dtype)
-    encoder.encode(tiles[:batch_size])
+def tiles_of(slide: Path, folder: Path, settings: TileSettings, mpp: float | None = None) -> Path:
+    """The receipt of `tile` for a slide, taken as one of `mpp` µm per pixel."""
+    receipt = folder / "tiles" / f"{slide.stem}.json"
+    tile_slide(SlideRow(slide.stem, slide, mpp=mpp), settings, receipt)
+    assert read_receipt(receipt)["status"] == "ok", read_receipt(receipt)["reason"]
+    return receipt
+
+
+def seconds(work: Callable[[], object]) -> float:
     start = time.perf_counter()
-    for first in range(0, len(tiles), batch_size):
-        encoder.encode(tiles[first : first + batch_size])
-    return len(tiles) / (time.perf_counter() - start)
+    work()
+    return time.perf_counter() - start
+
+
+def stage_rate(tiles: Path, slide: Path, encoder: TileEncoder, batch_size: int, threads: int, folder: Path) -> float:
+    """Tiles a second of the whole stage: reading, encoding, writing the store."""
+    receipt = folder / "features" / f"{time.monotonic_ns()}.json"
+    how = {"dtype": str(encoder.dtype), "encoder": lambda: encoder, "threads": reading_threads(encoder.device, threads)}
+    settings = Encoder(batch_size=batch_size)
+    took = seconds(lambda: extract_slide(tiles, SlideRow(receipt.stem, slide), settings, receipt, **how))
+    return read_receipt(receipt)["n_tiles"] / took
+
+
+def alone_rate(encoder: TileEncoder, batch: np.ndarray, n: int) -> float:
+    """Tiles a second of the encoder on one batch that is ready."""
+    there = encoder.empty(batch.shape)
+    there[:] = batch
+    encoder.encode(there)
+    n_batches = max(2, n // len(batch))
+
+    def work() -> None:
+        last = [encoder.begin(there) for _ in range(n_batches)][-1]
+        last.result()
+
+    return n_batches * len(batch) / seconds(work)
+
+
+class PlainLoop:
+    """OpenSlide → Pillow → timm in float32, one batch after another."""
+
+    def __init__(self, slide: Path, tiles: Path):
+        self.slide = openslide.OpenSlide(str(slide))
+        grid = read_grid(store_path(tiles))
+        self.grid = grid
+        self.network, data = create_classifier()
+        self.network.reset_classifier(0)
+        self.transform = create_transform(**data, is_training=False)
+
+    @torch.inference_mode()
+    def run(self, n: int) -> int:
+        features = []
+        coords = self.grid.coords[:n].tolist()
+        for first in range(0, len(coords), PLAIN_BATCH):
+            batch = []
+            for x, y in coords[first : first + PLAIN_BATCH]:
+                region = self.slide.read_region((x, y), 0, self.grid.tile_px_level0).convert("RGB")
+                batch.append(self.transform(region.resize((self.grid.tile_px,) * 2, Image.Resampling.BICUBIC)))
+            features.append(self.network(torch.stack(batch)))
+        return len(torch.cat(features))
+
+
+def plain_rate(slide: Path, tiles: Path, threads: int) -> float:
+    """Tiles a second of the plain loop, in a process that has nothing of ours but the weights."""
+    command = [sys.executable, __file__, "--plain", str(slide), str(tiles), f"--threads={threads}"]
+    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def cpu(slide: Path, tiles: Path, args: argparse.Namespace, folder: Path) -> dict[str, float]:
+    """The default encoder on the CPU, against the plain loop and against itself; medians over the rounds."""
+    dtype = fast_dtype("auto", torch.device("cpu"))
+    encoder, batch = create_encoder(DEFAULT, device=torch.device("cpu"), dtype=dtype), first_batch(slide, tiles, args.batch_size)
+    rates: dict[str, list[float]] = {"plain": [], "stage": [], "encoder": []}
+    for _ in range(args.rounds):
+        rates["encoder"].append(alone_rate(encoder, batch, args.tiles))
+        rates["stage"].append(stage_rate(tiles, slide, encoder, args.batch_size, args.threads, folder))
+        rates["plain"].append(plain_rate(slide, tiles, args.threads))
+    for name, values in rates.items():
+        print(f"{slide.name}: {name:8s} {statistics.median(values):8.1f} tiles/s ({', '.join(f'{v:.1f}' for v in values)})")
+    ratios = {
+        "cpu_vs_plain": [s / p for s, p in zip(rates["stage"], rates["plain"], strict=True)],
+        "cpu_vs_encoder": [s / e for s, e in zip(rates["stage"], rates["encoder"], strict=True)],
+    }
+    print(f"dtype {dtype}, {args.threads} threads; per round {ratios}")
+    found = {name: round(statistics.median(values), 2) for name, values in ratios.items()}
+    return {**found, "cpu_tiles_per_s": round(statistics.median(rates["stage"]), 1)}
+
+
+def first_batch(slide: Path, tiles: Path, batch_size: int) -> np.ndarray:
+    """Real tiles, uint8 `(batch_size, height, width, 3)`."""
+    receipt, grid = read_receipt(tiles), read_grid(store_path(tiles))
+    with open_slide(slide, receipt["reader"], mpp=Mpp(*receipt["mpp"])) as opened:
+        return next(iter(read_tiles(opened, grid, mpp=receipt["settings"]["tiling"]["mpp"], batch_size=batch_size))).tiles
+
+
+def precision(folder: Path) -> dict[str, float]:
+    """Cosine of bfloat16 features to float32 ones, on tissue of a real slide."""
+    slide = texture_path(None)
+    tiles = tiles_of(slide, folder, TileSettings(tiling=Tiling(overlap=112)))
+    batch = first_batch(slide, tiles, 4096)
+    device = torch.device("cpu")
+    exact, fast = (
+        np.concatenate([encoder.encode(part) for part in np.array_split(batch, max(1, len(batch) // 64))]).astype(float)
+        for encoder in (create_encoder(DEFAULT, device=device, dtype=dtype) for dtype in (torch.float32, torch.bfloat16))
+    )
+    cosine = (exact * fast).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(fast, axis=1)
+    print(f"bfloat16 against float32 on {len(batch)} tissue tiles of {slide.name}: cosine {np.median(cosine):.4f}, "
+          f"least {cosine.min():.4f}")  # fmt: skip
+    return {"cosine_median": round(float(np.median(cosine)), 4), "cosine_min": round(float(cosine.min()), 4)}
+
+
+def peak_mb(command: list[str]) -> float:
+    """Largest resident memory of a process, from Linux' own account of it."""
+    process, peak = subprocess.Popen(command, stderr=subprocess.DEVNULL), 0.0
+    while process.poll() is None:
+        with suppress(OSError):  # it ended in between
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            peak = max(peak, *(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM")), 0)
+        time.sleep(0.05)
+    assert process.returncode == 0
+    return peak
+
+
+def memory(folder: Path, threads: int) -> dict[str, float]:
+    """Peak memory of `wsi-mil extract` over the number of tiles."""
+    slide = write_slide(folder / "many.svs")
+    found = {}
+    for n in MEMORY_TILES:
+        tiling = Tiling(tile_px=64, mpp=0.25, min_tissue=0, max_tiles=n)
+        tiles = tiles_of(slide, folder / str(n), TileSettings(tiling=tiling, tissue=Tissue(method="none")))
+        command = [sys.executable, "-m", "wsi_mil", "extract", f"--tiles={tiles}", "--device=cpu", f"--threads={threads}"]
+        command += [f"--row={json.dumps({'slide_id': 'many', 'path': str(slide)})}", f"--receipt={folder / str(n) / 'f.json'}"]
+        command += [f"--settings={json.dumps({'encoder': 'test_vit', 'weights': 'random', 'dtype': 'float32'})}"]
+        found[n] = peak_mb(command)
+        print(f"peak memory of extract on {n:7,d} tiles: {found[n]:.0f} MB")
+    few, many = (found[n] for n in MEMORY_TILES)
+    shard = shard_rows(MEMORY_TILES[1], 64) * MEMORY_DIM * 2 / 2**20
+    print(f"difference {many - few:.0f} MB; allowed {0.1 * few + shard:.0f} MB (a tenth and one shard of {shard:.1f} MB)")
+    return {"memory_10k_mb": round(few), "memory_100k_mb": round(many), "memory_ratio": round((many - shard) / few, 3)}
+
+
+def gpu(slide: Path, mpp: float | None, args: argparse.Namespace, folder: Path) -> dict[str, float]:
+    """Two encoders on the GPU, reading and all, against themselves alone."""
+    if not torch.cuda.is_available():
+        print("GPU: did not run, torch sees no CUDA device")
+        return {}
+    device = create_device("auto")
+    print(f"GPU: {describe(device)}")
+    tiles = tiles_of(slide, folder / "gpu", TileSettings(tiling=Tiling(max_tiles=args.gpu_tiles)), mpp)
+    batch, found = first_batch(slide, tiles, GPU_BATCH), {}
+    for name, figure in (("vit_large_patch16_224", "vit_l16"), ("resnet50", "resnet50")):
+        encoder = create_encoder(Encoder(encoder=name, weights="random"), device=device, dtype=torch.bfloat16)
+        rounds = [
+            (stage_rate(tiles, slide, encoder, GPU_BATCH, args.threads, folder), alone_rate(encoder, batch, args.gpu_tiles))
+            for _ in range(args.rounds)
+        ]
+        for stage, alone in rounds:
+            print(f"{name}: {stage:8.0f} tiles/s of {alone:8.0f} alone, {stage / alone:.2f}")
+        found[f"gpu_vs_encoder_{figure}"] = round(statistics.median(stage / alone for stage, alone in rounds), 2)
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("slides", nargs="*", type=Path)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--tiles", type=int, default=256)
+    parser.add_argument("--tiles", type=int, default=1000)
+    parser.add_argument("--gpu-tiles", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--no-memory", action="store_true")
+    parser.add_argument("--plain", nargs=2, type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     set_threads(args.threads)
-    device = create_device(args.device)
-    tiles = np.random.default_rng(0).integers(0, 255, (args.tiles, 224, 224, 3), dtype=np.uint8)
-    rates = {str(d).removeprefix("torch."): rate(d, tiles, device, args.batch_size) for d in (torch.float32, torch.bfloat16)}
-    for name, value in rates.items():
-        print(f"{name:10s} {value:8.1f} tiles/s, {value / rates['float32']:.2f} of float32")
-    print(json.dumps({f"{name} tiles_per_s": round(value, 1) for name, value in rates.items()}))
+    if args.plain:
+        loop = PlainLoop(*args.plain)
+        loop.run(PLAIN_BATCH)
+        print(PLAIN_TILES / seconds(lambda: loop.run(PLAIN_TILES)))
+        return
+    keep_freed_memory()
+    print(f"torch {torch.__version__}, timm {timm.__version__}")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        slides = [(slide, None) for slide in args.slides] or [(write_slide(folder / "made.svs"), mpp) for mpp in (0.5, 0.25)]
+        figures: dict[str, float] = {}
+        for number, (slide, mpp) in enumerate(slides):
+            tiles = tiles_of(slide, folder / str(number), TileSettings(tiling=Tiling(max_tiles=args.tiles)), mpp)
+            found = {**cpu(slide, tiles, args, folder / str(number)), **gpu(slide, mpp, args, folder / str(number))}
+            figures |= {f"{name}{'' if mpp in (None, 0.5) else f'_{mpp}um'}": value for name, value in found.items()}
+        figures |= precision(folder)
+        figures |= {} if args.no_memory else memory(folder, args.threads)
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

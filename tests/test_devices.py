@@ -1,9 +1,13 @@
 import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
-from wsi_mil.devices import create_device, describe, fast_dtype, make_deterministic
+from wsi_mil.devices import create_device, describe, fast_dtype, find_device, make_deterministic, reading_threads
 from wsi_mil.errors import WsiMilError
 
 CPU = torch.device("cpu")
@@ -15,6 +19,10 @@ def test_a_dtype_that_is_named_is_taken() -> None:
 
 def test_auto_is_one_of_the_two() -> None:
     assert fast_dtype("auto", CPU) in (torch.float32, torch.bfloat16)
+
+
+def test_reading_leaves_a_cpu_to_the_encoder() -> None:
+    assert [reading_threads(CPU, n) for n in (1, 2, 8)] == [1, 1, 2] and reading_threads(torch.device("cuda"), 8) == 8
 
 
 def test_a_device_that_does_not_exist_is_named() -> None:
@@ -30,7 +38,7 @@ def test_a_cpu_is_called_no_gpu() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_is_named_with_its_memory() -> None:
     name = torch.cuda.get_device_name(0)
-    assert describe(create_device("auto")).startswith(f"cuda: {name}, ")
+    assert describe(find_device("auto")).startswith(f"cuda:0: {name}, ")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
@@ -43,6 +51,44 @@ def test_cuda_where_there_is_none_is_refused() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 def test_auto_takes_the_gpu() -> None:
     assert create_device("auto").type == "cuda"
+
+
+CLAIM = """
+import sys, time
+from wsi_mil.devices import claim
+print(claim(sys.argv[1:]), flush=True)
+assert claim(sys.argv[1:]) == claim(sys.argv[1:])
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def claimant(tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen]]:
+    """Starts a process that claims one of two GPUs, says which, and holds it until its input ends."""
+    started: list[subprocess.Popen] = []
+
+    def start() -> subprocess.Popen:
+        environment = {**os.environ, "TMPDIR": str(tmp_path)}
+        command = [sys.executable, "-c", CLAIM, "GPU-a", "GPU-b"]
+        how = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        started.append(subprocess.Popen(command, env=environment, **how))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.slow
+def test_jobs_at_once_never_meet_on_a_gpu(claimant: Callable[[], subprocess.Popen]) -> None:
+    first, second = claimant(), claimant()
+    taken = {process.stdout.readline().strip(): process for process in (first, second)}
+    assert set(taken) == {"GPU-a", "GPU-b"}
+    third = claimant()
+    assert "other processes compute on GPU-a, GPU-b; waiting" in third.stderr.readline()
+    taken["GPU-b"].kill()
+    assert third.stdout.readline().strip() == "GPU-b" and taken["GPU-a"].poll() is None
 
 
 def test_training_asks_for_the_same_sums_each_time(monkeypatch: pytest.MonkeyPatch) -> None:

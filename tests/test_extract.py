@@ -1,25 +1,34 @@
-import os
-import signal
-import subprocess
-import sys
-import time
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-import zarr
 
 from tests.conftest import tissue_image, write_aperio
 from tests.slides.test_slides import damage_tile
 from tests.test_store import tree
 from wsi_mil.config import Encoder, TileSettings, Tiling, Tissue
-from wsi_mil.errors import MissingFileError, StoreMismatchError
+from wsi_mil.errors import MissingFileError, NotFiniteError, StoreMismatchError
 from wsi_mil.extract import extract_slide
 from wsi_mil.receipts import read_receipt, store_path
 from wsi_mil.records import SlideRow, Status
 from wsi_mil.store import read_bag, read_grid
 from wsi_mil.tile import tile_slide
+
+
+@dataclass
+class Done:
+    """Features that are there already."""
+
+    features: np.ndarray
+
+    def result(self) -> np.ndarray:
+        return self.features
+
+    def seconds(self) -> float:
+        return 0.0
 
 
 class MeanColour:
@@ -29,6 +38,12 @@ class MeanColour:
 
     def __init__(self) -> None:
         self.n_tiles = 0
+
+    def empty(self, shape: tuple[int, ...]) -> np.ndarray:
+        return np.full(shape, 77, np.uint8)
+
+    def begin(self, tiles: np.ndarray) -> "Done":
+        return Done(self.encode(tiles))
 
     def encode(self, tiles: np.ndarray) -> np.ndarray:
         self.n_tiles += len(tiles)
@@ -83,12 +98,70 @@ def test_a_second_run_encodes_nothing_and_rewrites_the_same_receipt(extract, sli
     assert tree(tmp_path / "features") == before
 
 
-@pytest.mark.parametrize("change", [{"dtype": "bfloat16"}, {"settings": Encoder(encoder="resnet18", batch_size=16)}])
-def test_what_decides_the_features_encodes_anew(extract, tmp_path: Path, change: dict) -> None:
+def other_mpp(slide: Path, tiles: Path) -> None:
+    tile_slide(SlideRow("s", slide), SETTINGS.model_copy(update={"tiling": Tiling(tile_px=32, mpp=0.6)}), tiles)
+
+
+def other_file(slide: Path, tiles: Path) -> None:
+    write_aperio(slide, tissue_image(640, 448, seed=5))
+    tile_slide(SlideRow("s", slide), SETTINGS, tiles)
+
+
+def nothing(slide: Path, tiles: Path) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("how", "change"),
+    [
+        ({"dtype": "bfloat16"}, nothing),
+        ({"settings": Encoder(encoder="resnet18", batch_size=16)}, nothing),
+        ({"settings": Encoder(weights="random", batch_size=16)}, nothing),
+        ({}, other_mpp),
+        ({}, other_file),
+    ],
+)
+def test_what_decides_the_features_encodes_anew(extract, slide, tiles, tmp_path: Path, how: dict, change: Callable) -> None:
     extract()
-    first = read_receipt(tmp_path / "features" / "s.json")["fingerprint"]
-    assert extract(**change)[1] > 50
-    assert read_receipt(tmp_path / "features" / "s.json")["fingerprint"] != first
+    first = read_receipt(tmp_path / "features" / "s.json")
+    change(slide, tiles)
+    assert extract(**how)[1] > 50
+    second = read_receipt(tmp_path / "features" / "s.json")
+    assert second["fingerprint"] != first["fingerprint"]
+
+
+def test_another_batch_size_encodes_nothing_anew(extract, tmp_path: Path) -> None:
+    extract()
+    before = tree(tmp_path / "features")
+    assert extract(settings=Encoder(batch_size=7)) == (Status.OK, 0) and tree(tmp_path / "features") == before
+
+
+def test_features_that_are_no_numbers_are_refused_with_slide_and_tile(slide: Path, tiles: Path, tmp_path: Path) -> None:
+    class Overflows(MeanColour):
+        def encode(self, tiles: np.ndarray) -> np.ndarray:
+            features = super().encode(tiles)
+            features[3, 1] = np.inf if self.n_tiles == 32 else features[3, 1]
+            return features
+
+    x, y = read_grid(store_path(tiles)).coords[19]
+    with pytest.raises(NotFiniteError, match=rf"^s: the features of tile 19 at \({x}, {y}\) are not finite"):
+        extract_slide(
+            tiles,
+            SlideRow("s", slide),
+            Encoder(batch_size=16),
+            tmp_path / "f" / "s.json",
+            dtype="float32",
+            encoder=Overflows,
+            threads=1,
+        )
+    assert not (tmp_path / "f" / "s.json").exists()
+
+
+def test_the_progress_says_how_long_the_encoder_waited(extract, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    extract()
+    (line,) = [r.getMessage() for r in caplog.records if "extract s:" in r.getMessage()]
+    assert re.search(r"\d+ tiles in .* tiles/s, the encoder waited 100% of the time", line)
 
 
 def test_threads_change_nothing(extract, tmp_path: Path) -> None:
@@ -148,41 +221,3 @@ def test_a_slide_without_tissue_keeps_its_status(tmp_path: Path) -> None:
     receipt = tmp_path / "f" / "g.json"
     extract_slide(tmp_path / "t" / "g.json", SlideRow("g", path), Encoder(), receipt, dtype="float32", encoder=never, threads=1)
     assert read_receipt(receipt)["status"] == "empty" and read_receipt(receipt)["reason"] == "no tissue found"
-
-
-@pytest.mark.slow
-def test_killed_in_the_middle_and_run_again_the_store_is_that_of_an_uninterrupted_run(tmp_path: Path) -> None:
-    path = write_aperio(tmp_path / "big.svs", tissue_image(2600, 2100), levels=(1, 4))
-    settings = TileSettings(tiling=Tiling(tile_px=32, mpp=0.5, min_tissue=0), tissue=Tissue(method="none"))
-    tile_slide(SlideRow("big", path), settings, tmp_path / "t" / "big.json")
-    assert read_receipt(tmp_path / "t" / "big.json")["n_tiles"] > 2 * 2048
-    whole, killed = tmp_path / "whole" / "big.json", tmp_path / "killed" / "big.json"
-    _extract_command(tmp_path, whole).wait(timeout=300)
-    process = _extract_command(tmp_path, killed)
-    _wait_for_a_shard(process, store_path(killed))
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not killed.exists() and 0 < _shards_done(store_path(killed)) < 3
-    resumed = _extract_command(tmp_path, killed)
-    assert resumed.wait(timeout=300) == 0
-    assert tree(store_path(killed)) == tree(store_path(whole)) and killed.read_bytes() == whole.read_bytes()
-
-
-def _extract_command(folder: Path, receipt: Path) -> subprocess.Popen:
-    settings = '{"encoder": "test_efficientnet.r160_in1k", "weights": "random", "dtype": "float32"}'
-    row = f'{{"slide_id": "big", "path": "{folder / "big.svs"}"}}'
-    command = [sys.executable, "-m", "wsi_mil", "extract", f"--tiles={folder / 't' / 'big.json'}", f"--row={row}"]
-    return subprocess.Popen([*command, f"--settings={settings}", f"--receipt={receipt}", "--threads=1", "--device=cpu"])
-
-
-def _wait_for_a_shard(process: subprocess.Popen, store: Path) -> None:
-    while process.poll() is None and _shards_done(store) == 0:
-        time.sleep(0.02)
-    assert process.poll() is None, "ended before it could be killed"
-
-
-def _shards_done(store: Path) -> int:
-    try:
-        return int(zarr.open_group(store, mode="r").attrs["shards_done"])
-    except (FileNotFoundError, ValueError):
-        return 0

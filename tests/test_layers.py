@@ -24,7 +24,7 @@ LAYERS = [
         "optimizers",
         "training_state",
     },
-    {"splits", "laying", "extract", "bags", "gather", "checkpoints", "figures", "localisation"},
+    {"splits", "laying", "extract", "bags", "gather", "checkpoints", "figures", "localisation", "verify"},
     {"ensemble", "tile", "inspection"},
     {"train", "predict", "explain", "evaluate", "heatmaps", "interchange"},
     {"report", "check", "demo"},
@@ -89,6 +89,7 @@ TORCH_FREE |= {
     "isolation",
     "inspection",
     "doctor",
+    "verify",
 }
 
 

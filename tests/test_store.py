@@ -5,7 +5,7 @@ import pytest
 import zarr
 
 from wsi_mil.errors import IncompleteStoreError, StoreError
-from wsi_mil.receipts import fingerprint, read_receipt, write_receipt
+from wsi_mil.receipts import fingerprint, read_receipt, store_path, write_receipt
 from wsi_mil.records import InstanceScores, TileGrid
 from wsi_mil.store import (
     FeatureStore,
@@ -44,13 +44,13 @@ def write_finished(folder: Path) -> Path:
     return folder / "s.json"
 
 
-def begin_earlier_layout(path: Path) -> None:
-    """An empty store as earlier versions made it: compressed chunks of 256 rows in shards, of `valid` too."""
-    attributes = {"fingerprint": fingerprint({"content": "a"}), "shards_done": 0}
+def write_earlier_layout(path: Path, features: np.ndarray, valid: np.ndarray) -> None:
+    """A finished store as earlier versions made it: compressed chunks of 256 rows in shards, of `valid` too."""
+    attributes = {"fingerprint": fingerprint({"content": "a"}), "shards_done": 3}
     group = zarr.open_group(path, mode="w", zarr_format=3, attributes=attributes)
     group.create_array("coords", shape=COORDS.shape, dtype="int64", chunks=COORDS.shape)[...] = COORDS
-    group.create_array("features", shape=(5000, 6), dtype="float16", chunks=(256, 6), shards=(2048, 6))
-    group.create_array("valid", shape=(5000,), dtype="bool", chunks=(256,), shards=(2048,))
+    group.create_array("features", shape=(5000, 6), dtype="float16", chunks=(256, 6), shards=(2048, 6))[...] = features
+    group.create_array("valid", shape=(5000,), dtype="bool", chunks=(256,), shards=(2048,))[...] = valid
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -58,8 +58,8 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-@pytest.mark.parametrize(("n", "batch", "rows"), [(10, 64, 2048), (5000, 64, 2048), (100_000, 64, 12_544), (5000, 48, 2304)])
-def test_shards_are_an_eighth_of_the_tiles_in_whole_chunks_and_batches(n: int, batch: int, rows: int) -> None:
+@pytest.mark.parametrize(("n", "batch", "rows"), [(10, 64, 2048), (5000, 64, 2048), (100_000, 64, 16_896), (5000, 48, 2304)])
+def test_shards_are_a_sixth_of_the_tiles_in_whole_batches(n: int, batch: int, rows: int) -> None:
     assert shard_rows(n, batch) == rows and rows % 256 == 0 and rows % batch == 0
 
 
@@ -110,15 +110,33 @@ def test_a_bag_is_what_zarr_reads(tmp_path: Path) -> None:
     assert np.array_equal(bag.features, features[valid]) and np.array_equal(bag.coords, coords[valid])
 
 
-@pytest.mark.parametrize("shards_before", [0, 1, 3])
-def test_a_store_of_the_earlier_layout_is_gone_on_with_and_read(tmp_path: Path, shards_before: int) -> None:
-    begin_earlier_layout(tmp_path / "old" / "s.zarr")
-    for shards in (shards_before, 3 - shards_before):
-        with feature_store(tmp_path / "old" / "s.zarr") as store:
-            store.begin(6)
-            write_all(store, shards=shards)
-    old, new = read_bag(tmp_path / "old" / "s.json"), read_bag(write_finished(tmp_path / "new"))
+def test_a_store_of_the_earlier_layout_is_read(tmp_path: Path) -> None:
+    receipt = write_finished(tmp_path / "new")
+    group = zarr.open_group(tmp_path / "new" / "s.zarr", mode="r")
+    write_earlier_layout(tmp_path / "old" / "s.zarr", *(np.asarray(group[name][...]) for name in ("features", "valid")))
+    old, new = read_bag(tmp_path / "old" / "s.json"), read_bag(receipt)
     assert np.array_equal(old.features, new.features) and np.array_equal(old.coords, new.coords)
+
+
+def test_a_store_that_is_gone_on_with_keeps_its_shards_whatever_the_batch_is_now(tmp_path: Path) -> None:
+    attributes = {"fingerprint": fingerprint({"content": "a"})}
+    with feature_store(tmp_path / "s.zarr") as store:
+        store.begin(6)
+        write_all(store, shards=1)
+    with FeatureStore(tmp_path / "s.zarr", coords=COORDS, batch_size=96, attributes=attributes) as store:
+        assert store.shard_rows == store.rows_done == 2048 and store.batch_size == 64
+        write_all(store, shards=2)
+    assert tree(tmp_path / "s.zarr") == tree(store_path(write_finished(tmp_path / "whole")))
+
+
+def test_a_large_store_has_twelve_files(tmp_path: Path) -> None:
+    coords = np.zeros((50_001, 2), np.int64)
+    with FeatureStore(tmp_path / "s.zarr", coords=coords, batch_size=48, attributes={"fingerprint": "f"}) as store:
+        store.begin(1)
+        while not store.is_complete:
+            rows = min(store.shard_rows, len(coords) - store.rows_done)
+            store.append_shard(np.ones((rows, 1), np.float16), np.ones(rows, bool))
+    assert len(tree(tmp_path / "s.zarr")) == 12
 
 
 def test_a_shard_that_is_gone_is_no_zeros(tmp_path: Path) -> None:
@@ -186,13 +204,6 @@ def test_a_shard_of_the_wrong_length_is_refused(tmp_path: Path) -> None:
         store.begin(6)
         with pytest.raises(ValueError, match=r"the next shard is \(2048, 6\), got \(2047, 6\)"):
             store.append_shard(np.zeros((2047, 6), np.float16), np.ones(2047, bool))
-
-
-def test_a_store_has_at_most_twelve_files(tmp_path: Path) -> None:
-    with feature_store(tmp_path / "s.zarr") as store:
-        store.begin(6)
-        write_all(store, shards=3)
-    assert len(tree(tmp_path / "s.zarr")) <= 12
 
 
 def test_tiles_written_are_read(tmp_path: Path) -> None:

@@ -218,6 +218,22 @@ def test_a_labelled_new_slide_extracts_only_itself(run: Run) -> None:
     assert (counts["explain"], counts["heatmap"], counts["report"]) == (9, 9, 1)
 
 
+def test_a_job_of_several_slides_encodes_only_the_new_one(run: Run) -> None:
+    before = {path.name: path.read_bytes() for path in run.results("features/tiny").glob("*.json")}
+    run.config(slides_per_job=4)
+    assert run.snakemake("features") == {"extract": 3}
+    assert {path.name: path.read_bytes() for path in run.results("features/tiny").glob("*.json")} == before
+    run.add("new", "")
+    assert run.snakemake("features") == {"tile": 1, "extract": 1}
+    assert run.calls[-1].count("--receipt=") == 3 and read_receipt(run.results("features/tiny/new.json"))["status"] == "ok"
+    log = (run.folder / "logs/extract/tiny/job-2.log").read_text()
+    assert "glass: empty" not in log and re.search(r"extract new: \d+ tiles", log) and "extract s" not in log
+    (run.results("features/tiny") / "s2.zarr" / "zarr.json").unlink()
+    run.results("features/tiny/s2.json").unlink()
+    assert run.snakemake()["extract"] == 1
+    assert before.items() <= {path.name: path.read_bytes() for path in run.results("features/tiny").glob("*.json")}.items()
+
+
 def test_another_mask_with_the_same_tiles_stands_in_the_report_and_encodes_nothing(run: Run) -> None:
     run.config(tissue={**CONFIG["tissue"], "max_hole_um2": 19_000})
     assert run.snakemake() == {"tile": 10, "extract": 10, "cohort": 1, "report": 1}

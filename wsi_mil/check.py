@@ -7,9 +7,9 @@ from pathlib import Path
 
 from wsi_mil.cohort import Sheet, read_sheet, row_json
 from wsi_mil.config import MHIM, TEACHERS, Config, Encoder, Heatmap, methods_of, nearest, parse_settings
-from wsi_mil.encoders import name_faults, weights_hash
+from wsi_mil.encoders import advice, name_faults, network_identity, weights_hash
 from wsi_mil.errors import ConfigError, StoreError
-from wsi_mil.receipts import read_receipt, store_path
+from wsi_mil.receipts import fingerprint, read_receipt, store_path
 from wsi_mil.records import NO_PATH, SlideRow
 from wsi_mil.splits import Splits, draw_splits, missing_classes, mixed_patients, n_folds, read_splits, split_faults
 
@@ -44,7 +44,7 @@ class Plan:
             "slides": [{**row_json(row), **_annotation_hash(row)} for row in self.rows],
             "n_folds": self.n_folds,
             "methods": {entry: list(methods_of(self.config, entry)) for entry in self.config.models},
-            "weights": {name: weights_hash(e.encoder, e.weights) for name, e in self.config.extracted.items()},
+            "networks": {name: fingerprint(network_identity(e)) for name, e in self.config.extracted.items()},
         }
 
 
@@ -324,6 +324,9 @@ def _warnings(config: Config, sheet: Sheet) -> list[str]:
         if method not in methods_of(config, entry)
     ]
     found += _scale_warnings(config)
+    for entry, encoder in config.extracted.items():
+        tiling = config.tilings[encoder.tiling]
+        found += advice(entry, encoder, mpp=tiling.mpp, tile_px=tiling.tile_px)
     found += [
         f"{key}: {len(rows)} slides are tiled by their annotations: held against the same ones, explanations look better than"
         " they are, and where only one class is outlined, outlining gives the label away"

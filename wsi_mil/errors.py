@@ -11,6 +11,7 @@ WsiMilError
 ├─ EmptyBagError          .slide_id; a bag without instances
 ├─ NotFiniteError         .bag; features or logits of a bag that are no numbers
 ├─ DivergedError          .epoch, .bag; training ran into a loss or weights that are no numbers
+├─ DeviceMemoryError      a device on which not even one tile can be encoded
 ├─ MissingFileError       .path; a fault of the machine or the sheet, so not a status
 ├─ FeatureFileError       .path; another tool's features that cannot be taken over
 └─ StoreError             .path
@@ -78,6 +79,17 @@ class FeatureFileError(_PathError):
     """A file of features that cannot be taken over, or whose scale nothing says."""
 
 
+class DeviceMemoryError(WsiMilError):
+    """A device whose memory is too small, or taken."""
+
+    def __init__(self, device: str, reason: str):
+        said = next(iter(reason.splitlines()), "")
+        super().__init__(
+            f"{device}: not even one tile at a time fits into its memory; free it (does another job compute there?), or take"
+            f" another device or a smaller encoder ({said})"
+        )
+
+
 class EmptyBagError(WsiMilError):
     """A bag without instances."""
 
@@ -91,9 +103,12 @@ class EmptyBagError(WsiMilError):
 class NotFiniteError(WsiMilError):
     """A bag whose features or logits are not finite."""
 
-    def __init__(self, bag: str, *, features_are_finite: bool):
-        self.bag, self.features_are_finite = bag, features_are_finite
+    def __init__(self, bag: str, *, features_are_finite: bool, tile: tuple[int, int, int] | None = None):
+        """`tile`: row in the store, and level-0 x and y, of the first whose features are not finite."""
+        self.bag, self.features_are_finite, self.tile = bag, features_are_finite, tile
         what = "what the model says of it is" if features_are_finite else "its features are"
+        if tile is not None:
+            what = f"the features of tile {tile[0]} at ({tile[1]}, {tile[2]}) are"
         mend = (
             "train the model again"
             if features_are_finite

@@ -1,7 +1,8 @@
 """Stage `extract`: slide + tiles + encoder → features, shard by shard, going on where a killed run stopped."""
 
 import logging
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,18 +10,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_mil.config import Encoder
-from wsi_mil.encoders import weights_hash
+from wsi_mil.encoders import network_identity
 from wsi_mil.errors import DataError, MissingFileError, NotFiniteError, StoreMismatchError
 from wsi_mil.geometry import Mpp
 from wsi_mil.progress import ProgressMeter
 from wsi_mil.receipts import fingerprint, read_receipt, store_path, write_receipt
 from wsi_mil.records import SlideRow, Status, TileGrid
-from wsi_mil.slides import Slide, open_slide, read_tiles, slide_hash
+from wsi_mil.slides import TileBatch, open_slide, read_tiles, slide_hash
 from wsi_mil.store import FeatureStore, read_grid, remove_store
 
 log = logging.getLogger(__name__)
 
-STAGE_VERSION = 2
+STAGE_VERSION = 3
+
+
+BATCHES_IN_FLIGHT = 2
+"""Batches that a device has to work on while the next is read and the last is written."""
+
+
+class Encoding(Protocol):
+    """Features of a batch that a device is computing."""
+
+    def result(self) -> NDArray[np.float16]:
+        """Features `(n, dim)`; waits until they are there."""
+        ...
+
+    def seconds(self) -> float:
+        """How long the device worked on them, after `result`."""
+        ...
 
 
 class Encodes(Protocol):
@@ -28,8 +45,12 @@ class Encodes(Protocol):
 
     dim: int
 
-    def encode(self, tiles: NDArray[np.uint8]) -> NDArray[np.float16]:
-        """Features `(n, dim)` of tiles `(n, height, width, 3)`."""
+    def empty(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        """An array to put tiles in."""
+        ...
+
+    def begin(self, tiles: NDArray[np.uint8]) -> Encoding:
+        """Set the device to work on tiles `(n, height, width, 3)`."""
         ...
 
 
@@ -80,20 +101,42 @@ def _extract(
         if store.is_complete:
             log.info("%s: all %d tiles are encoded already", row.slide_id, len(grid.coords))
         else:
-            _refuse_changed(row, tiled)
-            made = encoder()
-            store.begin(made.dim)
-            mpp = float(tiled["settings"]["tiling"]["mpp"])
-            with open_slide(row.path, tiled["reader"], mpp=Mpp(*tiled["mpp"])) as slide:
-                _encode_rest(slide, grid, mpp, store, made, settings.batch_size, threads, lambda: _refuse_changed(row, tiled))
+            _encode_rest(tiled, grid, row, store, encoder, threads)
         corrupt = int((~store.valid()).sum())
-        dim = store.dim
-    return {**_verdict(corrupt, len(grid.coords), settings), **attributes, "dim": dim, "n_corrupt": corrupt}
+        found = {"dim": store.dim, "n_corrupt": corrupt, "digest": store.digest()}
+    return {**_verdict(corrupt, len(grid.coords), settings), **attributes, **found}
+
+
+def _encode_rest(
+    tiled: dict[str, Any], grid: TileGrid, row: SlideRow, store: FeatureStore, encoder: Callable[[], Encodes], threads: int
+) -> None:
+    """Encode what is not yet on disk."""
+    _refuse_changed(row, tiled)
+    made, busy = encoder(), 0.0
+    store.begin(made.dim)
+    shards = _Shards(store, lambda: _refuse_changed(row, tiled))
+    with (
+        open_slide(row.path, tiled["reader"], mpp=Mpp(*tiled["mpp"])) as slide,
+        ProgressMeter(f"extract {row.slide_id}", total=len(grid.coords), unit="tiles", already=store.rows_done) as meter,
+    ):
+        batches = read_tiles(
+            slide,
+            grid,
+            mpp=float(tiled["settings"]["tiling"]["mpp"]),
+            batch_size=store.batch_size,
+            threads=threads,
+            start=store.rows_done,
+            empty=made.empty,
+        )
+        for batch, encoding in _in_flight(batches, made):
+            shards.add(batch, encoding.result())
+            busy += encoding.seconds()
+            meter.advance(len(batch.tiles), f"the encoder waited {max(0.0, 1 - busy / meter.seconds()):.0%} of the time")
 
 
 def _attributes(tiled: dict[str, Any], row: SlideRow, settings: Encoder, dtype: str) -> dict[str, object]:
     """What goes into the store's attributes: all that decides its content, and the fingerprint over it."""
-    tiling = tiled["settings"]["tiling"]
+    tiling, network = tiled["settings"]["tiling"], network_identity(settings)
     deciding = {
         "slide_hash": tiled["slide_hash"],
         "reader": tiled["reader"],
@@ -102,10 +145,8 @@ def _attributes(tiled: dict[str, Any], row: SlideRow, settings: Encoder, dtype: 
         "tile_px": tiling["tile_px"],
         "tile_px_level0": tiled["tile_px_level0"],
         "coords_digest": tiled["coords_digest"],
-        "encoder": settings.encoder,
-        "weights_hash": weights_hash(settings.encoder, settings.weights),
+        **network,
         "dtype": dtype,
-        "batch_size": settings.batch_size,
         "stage_version": STAGE_VERSION,
     }
     return {"slide_id": row.slide_id, **deciding, "fingerprint": fingerprint(deciding)}
@@ -124,36 +165,43 @@ def _verdict(corrupt: int, n: int, settings: Encoder) -> dict[str, object]:
     return {"status": Status.OK, "reason": "", "n_tiles": n - corrupt}
 
 
-def _encode_rest(
-    slide: Slide,
-    grid: TileGrid,
-    mpp: float,
-    store: FeatureStore,
-    encoder: Encodes,
-    batch_size: int,
-    threads: int,
-    still_there: Callable[[], None],
-) -> None:
-    """Encode what is not yet on disk; batches never straddle a shard. `still_there` raises where the slide is not."""
-    n, start = len(grid.coords), store.rows_done
-    with ProgressMeter(f"extract {store.path.stem}", total=n, unit="tiles", already=start) as meter:
-        features, valid = _blank_shard(store, start, n)
-        for batch in read_tiles(slide, grid, mpp=mpp, batch_size=batch_size, threads=threads, start=start):
-            encoded = encoder.encode(batch.tiles)
-            if not np.isfinite(encoded[batch.readable]).all():
-                raise NotFiniteError(store.path.stem, features_are_finite=False)
-            at = batch.start - store.rows_done
-            part = slice(at, at + len(batch.tiles))
-            features[part], valid[part] = np.where(batch.readable[:, None], encoded, 0), batch.readable
-            meter.advance(len(batch.tiles))
-            if part.stop == len(features):
-                if not valid.all():
-                    still_there()  # or a disk that dropped out would leave holes for ever
-                store.append_shard(features, valid)
-                features, valid = _blank_shard(store, store.rows_done, n)
+def _in_flight(batches: Iterable[TileBatch], encoder: Encodes) -> Iterator[tuple[TileBatch, Encoding]]:
+    """Batches with their features, in order: while a device works on some, the next are read."""
+    begun = deque[tuple[TileBatch, Encoding]]()
+    for batch in batches:
+        begun.append((batch, encoder.begin(batch.tiles)))
+        if len(begun) > BATCHES_IN_FLIGHT:
+            yield begun.popleft()
+    yield from begun
 
 
-def _blank_shard(store: FeatureStore, first: int, n: int) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
-    """Features `(rows, dim)` and validity `(rows,)` of the shard that begins at row `first` of `n`."""
-    rows = min(store.shard_rows, n - first)
-    return np.zeros((rows, store.dim), np.float16), np.zeros(rows, bool)
+class _Shards:
+    """Gathers the features of batches, and writes each shard when it is full."""
+
+    def __init__(self, store: FeatureStore, still_there: Callable[[], None]):
+        """`still_there` raises where the slide is not what it was."""
+        self.store, self.still_there = store, still_there
+        self._blank()
+
+    def _blank(self) -> None:
+        rows = min(self.store.shard_rows, len(self.store.coords) - self.store.rows_done)
+        self.features, self.valid = np.zeros((rows, self.store.dim), np.float16), np.zeros(rows, bool)
+
+    def add(self, batch: TileBatch, features: NDArray[np.float16]) -> None:
+        """Take the next batch; none reaches beyond the end of a shard."""
+        _refuse_not_finite(self.store, batch, features)
+        at = batch.start - self.store.rows_done
+        part = slice(at, at + len(features))
+        self.features[part], self.valid[part] = np.where(batch.readable[:, None], features, 0), batch.readable
+        if part.stop == len(self.features):
+            if not self.valid.all():
+                self.still_there()  # or a disk that dropped out would leave holes for ever
+            self.store.append_shard(self.features, self.valid)
+            self._blank()
+
+
+def _refuse_not_finite(store: FeatureStore, batch: TileBatch, features: NDArray[np.float16]) -> None:
+    bad = np.flatnonzero(batch.readable & ~np.isfinite(features).all(axis=1))
+    if len(bad):
+        tile = batch.start + int(bad[0])
+        raise NotFiniteError(store.path.stem, features_are_finite=False, tile=(tile, *store.coords[tile].tolist()))

@@ -21,6 +21,7 @@ class ProgressMeter:
         self.name, self.total, self.unit, self.already = name, total, unit, already
         self.done = already
         self._start = self._last_line = time.monotonic()
+        self._note = ""
         self._bar = _bar() if sys.stderr.isatty() else None
 
     def __enter__(self) -> "ProgressMeter":
@@ -33,26 +34,29 @@ class ProgressMeter:
         if self._bar is not None:
             self._bar.stop()
         if kind is None:
-            log.info("%s: %d %s in %.1f s (%s)", self.name, self.done - self.already, self.unit, self._seconds(), self._rate())
+            log.info("%s: %d %s in %.1f s (%s)", self.name, self.done - self.already, self.unit, self.seconds(), self._rate())
 
-    def advance(self, n: int) -> None:
-        """Count `n` more units."""
+    def advance(self, n: int, note: str = "") -> None:
+        """Count `n` more units; `note` stands behind the rate from now on."""
         self.done += n
+        self._note = note or self._note
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done, rate=self._rate())
         elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
             log.info("%s: %d of %d %s, %s, %s left", self.name, self.done, self.total, self.unit, self._rate(), self._left())
 
-    def _seconds(self) -> float:
+    def seconds(self) -> float:
+        """Since the meter was made."""
         return max(time.monotonic() - self._start, 1e-9)
 
     def _rate(self) -> str:
-        return f"{(self.done - self.already) / self._seconds():.1f} {self.unit}/s"
+        rate = f"{(self.done - self.already) / self.seconds():.1f} {self.unit}/s"
+        return f"{rate}, {self._note}" if self._note else rate
 
     def _left(self) -> str:
         done = self.done - self.already
-        seconds = (self.total - self.done) * self._seconds() / done if done else 0.0
+        seconds = (self.total - self.done) * self.seconds() / done if done else 0.0
         return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
 
 

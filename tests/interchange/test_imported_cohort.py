@@ -139,6 +139,8 @@ def test_beside_an_extracted_entry_only_that_one_is_tiled_and_extracted(cohort: 
     cohort.write_rows([{**row, "path": f"{row['slide_id']}.svs"} for row in cohort.rows()])
     jobs = cohort.planned()
     assert (jobs["tile"], jobs["extract"]) == (8, 8)
+    cohort.config(encoders={**ENCODERS, "tiny": tiny}, slides_per_job=3)
+    assert [job for job in sorted(cohort.planned()) if job.startswith("extract")] == [f"extract_tiny_{n}" for n in range(3)]
     cohort.config(encoders={**ENCODERS, "tiny": {**tiny, "tiling": "uni"}}, tilings={"uni": {}})
     assert "encoders.uni: its imported tiles would lie where those of the tiling of this name lie" in cohort.call(
         "check", "c.yaml", expected=2

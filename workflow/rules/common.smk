@@ -43,9 +43,13 @@ TRAINED = CONFIG["trained"]
 MODELS = f"{TRAINED or RESULTS}/models"
 SPLITS = f"{TRAINED or RESULTS}/splits.csv"
 FOLDS = range(PLAN["n_folds"])
+os.environ.setdefault("WSI_MIL_DEVICE", CONFIG["device"])  # of all jobs
 GPU = int(
-    shutil.which("nvidia-smi") is not None
+    shutil.which("nvidia-smi") is not None and os.environ["WSI_MIL_DEVICE"] != "cpu"
 )  # where there is a GPU, one job at a time computes on it
+GPUS = (
+    workflow.global_resources["gpu"].value if "gpu" in workflow.global_resources else 1
+)  # jobs of `extract` at once, which share the cores
 
 
 pathvars:
@@ -149,8 +153,36 @@ def tiles_of(encoder, slide_id):
     return f"{RESULTS}/tiles/{CONFIG['encoders'][encoder]['tiling']}/{slide_id}.json"
 
 
+def features_of(encoder, slide_id):
+    return f"{RESULTS}/features/{encoder}/{slide_id}.json"
+
+
 def tile_receipt(wildcards):
     return tiles_of(wildcards.encoder, wildcards.slide_id)
+
+
+def extract_jobs():
+    """Slides in parts of `slides_per_job`, in the order of the sheet, for each encoder entry."""
+    ids, size = list(SLIDES), CONFIG["slides_per_job"]
+    return [
+        (encoder, number, ids[first : first + size])
+        for encoder in EXTRACTED
+        for number, first in enumerate(range(0, len(ids), size))
+    ]
+
+
+def extract_options(encoder, slide_ids):
+    """What `wsi-mil extract` is told of each slide."""
+    rows = [SLIDES[slide_id] for slide_id in slide_ids]
+    return [
+        f"--{option}={value}"
+        for row in rows
+        for option, value in (
+            ("tiles", tiles_of(encoder, row["slide_id"])),
+            ("row", dumps({"slide_id": row["slide_id"], "path": row["path"]})),
+            ("receipt", features_of(encoder, row["slide_id"])),
+        )
+    ]
 
 
 def all_tile_receipts(wildcards):
@@ -163,7 +195,7 @@ def all_tile_receipts(wildcards):
 
 def all_feature_receipts(wildcards):
     return [
-        f"{RESULTS}/features/{encoder}/{slide_id}.json"
+        features_of(encoder, slide_id)
         for encoder in CONFIG["encoders"]
         for slide_id in SLIDES
     ]
@@ -210,16 +242,12 @@ def shown_rows(*columns, of=ok_slides):
 
 def labelled_features(wildcards):
     return [
-        f"{RESULTS}/features/{wildcards.encoder}/{row['slide_id']}.json"
-        for row in labelled_slides()
+        features_of(wildcards.encoder, row["slide_id"]) for row in labelled_slides()
     ]
 
 
 def ok_features(wildcards):
-    return [
-        f"{RESULTS}/features/{wildcards.encoder}/{row['slide_id']}.json"
-        for row in ok_slides()
-    ]
+    return [features_of(wildcards.encoder, row["slide_id"]) for row in ok_slides()]
 
 
 def bag_slides(wildcards):
@@ -239,8 +267,7 @@ def bag_slides(wildcards):
 def bag_features(wildcards):
     ok_slides()
     return [
-        f"{RESULTS}/features/{wildcards.encoder}/{slide_id}.json"
-        for slide_id in bag_slides(wildcards)
+        features_of(wildcards.encoder, slide_id) for slide_id in bag_slides(wildcards)
     ]
 
 

@@ -2,6 +2,7 @@
 sets exit codes. Heavy imports stand inside the commands, so that light ones stay light.
 """
 
+import errno
 import json
 import logging
 import sys
@@ -11,10 +12,19 @@ from typing import Annotated, Optional
 import typer
 
 from wsi_mil import __version__
-from wsi_mil.cli import interchange, learn, preflight, prepare, show
+from wsi_mil.cli import encoders, interchange, learn, preflight, prepare, show
 from wsi_mil.errors import ConfigError, WsiMilError
 
 USER_FAULT = 2
+MACHINE_FAULT = 1
+
+CANNOT_WRITE = {
+    errno.ENOSPC: "no room is left on the disk",
+    errno.EDQUOT: "no room is left in the disk quota",
+    errno.EROFS: "the disk is read-only",
+    errno.EACCES: "no permission",
+}
+"""Faults of the machine that need no traceback."""
 
 app = typer.Typer(
     name="wsi-mil",
@@ -23,7 +33,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for part in (preflight, prepare, learn, show, interchange):
+for part in (preflight, encoders, prepare, learn, show, interchange):
     app.add_typer(part.commands)
 
 
@@ -58,7 +68,7 @@ def schema() -> None:
 
 
 def main() -> None:
-    """Entry point: faults of the user, and faults that name their mend, are one line each and exit code 2."""
+    """Entry point: faults of the user, and faults that name their mend, are one line each and exit code 2; a full disk 1."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s")
     try:
         app()
@@ -69,3 +79,9 @@ def main() -> None:
     except WsiMilError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(USER_FAULT)
+    except OSError as error:
+        if error.errno not in CANNOT_WRITE:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"error: {CANNOT_WRITE[error.errno]}{where}; what is finished is kept: mend it and run again", file=sys.stderr)
+        sys.exit(MACHINE_FAULT)

@@ -1,4 +1,4 @@
-"""What is looked at before a run: inspect, doctor."""
+"""What is looked at before a run or after it: inspect, doctor, verify."""
 
 import json
 import os
@@ -110,10 +110,10 @@ def _cores() -> int:
 
 def _device(name: str) -> tuple[str, bool]:
     """The device that would compute, in words, and whether it is there."""
-    from wsi_mil.devices import create_device, describe
+    from wsi_mil.devices import describe, find_device
 
     try:
-        return describe(create_device(name)), True
+        return describe(find_device(name)), True
     except WsiMilError as error:
         return f"FAILS: {error}", False
 
@@ -169,6 +169,35 @@ def _level_table(found: "Inspection") -> "Table":
         mpp = f"{level.mpp.x:.4g} × {level.mpp.y:.4g}" if level.mpp else "?"
         table.add_row(str(number), _by(level.dimensions), f"{level.downsample:.4g}", mpp)
     return table
+
+
+@commands.command()
+def verify(
+    results: Annotated[Path, typer.Argument(help="results folder")] = Path("results"),
+    discard: Annotated[bool, typer.Option(help="take damaged stores away, so that the next run makes them anew")] = False,
+    threads: Threads = 1,
+) -> None:
+    """Read every store of tiles and features, and hold it against its receipt."""
+    limit_threads(threads)
+    from collections import Counter
+
+    from wsi_mil.verify import discard as take_away
+    from wsi_mil.verify import verify as verified
+
+    verdicts: Counter[str] = Counter()
+    n_bytes = 0
+    for found in verified(results, threads=threads):
+        verdicts[found.verdict] += 1
+        n_bytes += found.n_bytes
+        for fault in found.faults:
+            print(f"{found.verdict}: {found.receipt}: {fault}")
+        if discard and found.verdict == "damaged":
+            take_away(found)
+            print(f"taken away: {found.receipt}")
+    counts = ", ".join(f"{n} {verdict}" for verdict, n in verdicts.items())
+    print(f"{verdicts.total()} stores and receipts, {_gb(n_bytes)}: {counts}")
+    if verdicts["damaged"]:
+        raise typer.Exit(WOULD_FAIL)
 
 
 def _expected_text(expected: "ExpectedTiles", found: "Inspection") -> str:

@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -68,30 +69,41 @@ def tile(
 
 @commands.command()
 def extract(
-    tiles: Annotated[Path, typer.Option(help="receipt of tile")],
-    row: Row,
+    tiles: Annotated[list[Path], typer.Option(help="receipt of tile")],
+    row: Annotated[list[str], typer.Option(help="the slide's row of the sheet, as JSON")],
     settings: SettingsJson,
-    receipt: Receipt,
+    receipt: Annotated[list[Path], typer.Option(help="receipt to write (JSON); its store goes beside it")],
     threads: Threads = 1,
     device: Device = "auto",
 ) -> None:
-    """Encode a slide's tiles; a killed run goes on where it stopped."""
+    """Encode a slide's tiles; a killed run goes on where it stopped.
+
+    Several slides: --tiles, --row and --receipt once for each, in the same order.
+    """
+    if not len(tiles) == len(row) == len(receipt):
+        raise ConfigError([f"--tiles, --row, --receipt: once for each slide, got {len(tiles)}, {len(row)} and {len(receipt)}"])
     limit_threads(threads)
     from wsi_mil.config import Encoder, parse_settings
-    from wsi_mil.devices import create_device, fast_dtype, set_threads
+    from wsi_mil.devices import create_device, fast_dtype, find_device, keep_freed_memory, reading_threads, set_threads
     from wsi_mil.extract import extract_slide
 
+    @cache
     def encoder() -> Any:
         from wsi_mil.encoders.encoder import create_encoder
 
+        where = create_device(device)
+        if where.type == "cpu":
+            keep_freed_memory()
+        logging.getLogger(__name__).info("encoding on %s in %s", where, name)
         return create_encoder(parsed, device=where, dtype=dtype)
 
-    parsed, where = parse_settings(Encoder, json.loads(settings)), create_device(device)
+    parsed = parse_settings(Encoder, json.loads(settings))
     set_threads(threads)
-    dtype = fast_dtype(parsed.dtype, where)
+    kind = find_device(device)
+    dtype, readers = fast_dtype(parsed.dtype, kind), reading_threads(kind, threads)
     name = str(dtype).removeprefix("torch.")
-    logging.getLogger(__name__).info("encoding on %s in %s", where, name)
-    extract_slide(tiles, slide_row(row), parsed, receipt, dtype=name, encoder=encoder, threads=threads)
+    for one, about, to in zip(tiles, row, receipt, strict=True):
+        extract_slide(one, slide_row(about), parsed, to, dtype=name, encoder=encoder, threads=readers)
 
 
 @commands.command()

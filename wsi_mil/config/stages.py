@@ -99,11 +99,13 @@ class Encoder(Settings):
     features: Literal["extracted", "imported"] = Field(
         "extracted", description="imported: `wsi-mil import-features` brings them; the entry has no other key"
     )
-    encoder: str = Field("efficientnet_lite0", description="the packaged default, or any timm model name")
+    encoder: str = Field(
+        "efficientnet_lite0", description="a name that `wsi-mil encoders` lists, any timm model name, or hf-hub:REPOSITORY"
+    )
     tiling: EntryName = Field("default", description="name of an entry of `tilings`")
     weights: str = Field("pretrained", description="pretrained, random (for tests), or a file: safetensors or state dict")
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 where the device is made for it")
-    batch_size: int = Field(64, ge=1, description="tiles encoded at once")
+    batch_size: int = Field(64, ge=1, description="tiles encoded at once; halved where the device is short of memory")
     max_corrupt: float = Field(0.05, ge=0, le=1, description="largest share of unreadable tiles before the slide has failed")
 
     @property
@@ -223,6 +225,12 @@ class Config(Settings):
     protocol: Protocol = Field(
         "held_out", description="as_published: epoch and threshold are chosen on the test fold itself, and all outputs say so"
     )
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
+        description="what computes: auto, cpu, cuda, cuda:N or mps; WSI_MIL_DEVICE goes before it",
+    )
+    slides_per_job: int = Field(1, ge=1, le=100, description="slides that one job of `extract` encodes, one after another")
     slide: SlideFile = SlideFile()
     tilings: dict[EntryName, Tiling] = Field({"default": Tiling()}, min_length=1)
     tissue: Tissue = Tissue()

@@ -1,5 +1,7 @@
 """Names → networks with their weights, and how their images are made."""
 
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,14 +9,23 @@ from typing import Any
 import timm
 import torch
 from timm.data.config import resolve_model_data_config
+from timm.layers.mlp import SwiGLUPacked
 from torch import nn
 
 from wsi_mil.config import Encoder as EncoderSettings
-from wsi_mil.encoders.names import DEFAULT_ENCODER, default_weights
+from wsi_mil.encoders.catalogue import DEFAULT_ENCODER, RECORDS, record_of
+from wsi_mil.encoders.layers import AttentionPooled, ConvStem, PooledTokens
+from wsi_mil.encoders.names import default_weights
+from wsi_mil.encoders.presence import weights_file
+from wsi_mil.encoders.record import Argument, EncoderRecord
+from wsi_mil.encoders.tensors import load_weights
 from wsi_mil.errors import ConfigError, WsiMilError
 
-PACKAGED_ARCHITECTURE = "tf_efficientnet_lite0"
-"""timm's name of the architecture whose tensors have the packaged weights' order and shapes."""
+LAYERS: Mapping[Argument, Any] = {"SwiGLUPacked": SwiGLUPacked, "SiLU": nn.SiLU, "ConvStem": ConvStem}
+"""What text among a record's arguments stands for."""
+
+LEFT_OVER = {"without_layer4": ("layer4.",)}
+"""What a weights file may have beside a classifier, by what is done to the architecture."""
 
 RANDOM_WEIGHTS_SEED = 0
 
@@ -28,6 +39,7 @@ class Network:
         mean: of each channel, for values from 0 to 1.
         std: likewise.
         input_px: side of its images.
+        resize_px: side that tiles are resized to; where larger than `input_px`, the middle is cut out.
         interpolation: "bicubic" or "bilinear".
     """
 
@@ -35,6 +47,7 @@ class Network:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     input_px: int
+    resize_px: int
     interpolation: str
 
 
@@ -42,53 +55,76 @@ def create_network(settings: EncoderSettings) -> Network:
     """Build an encoder's network with its weights.
 
     Raises:
-        ConfigError: timm has no such model, or the weights do not fit it.
+        ConfigError: there is no such model, or the weights do not fit it.
         WsiMilError: the weights cannot be fetched.
     """
-    module = _create_module(settings)
-    data = resolve_model_data_config(module)
-    interpolation = "bicubic" if data["interpolation"] == "bicubic" else "bilinear"
-    return Network(module, tuple(data["mean"]), tuple(data["std"]), int(data["input_size"][1]), interpolation)
+    record = record_of(settings.encoder)
+    if record is None:
+        return _of_timm(settings)
+    module = record_module(record, settings)
+    return Network(module, record.mean, record.std, record.input_px, record.resize_px, record.interpolation)
 
 
 def create_classifier() -> tuple[nn.Module, dict[str, Any]]:
     """The default encoder's network with its 1,000 ImageNet classes, and timm's data configuration for it."""
-    network = timm.create_model(PACKAGED_ARCHITECTURE, pretrained=False)
-    _load_packaged(network)
+    record = RECORDS[DEFAULT_ENCODER]
+    network = timm.create_model(record.architecture, pretrained=False)
+    load_weights(network, default_weights(), names=record.tensor_names, encoder=record.name)
     return network.eval(), resolve_model_data_config(network)
 
 
-def _create_module(settings: EncoderSettings) -> nn.Module:
-    if settings.encoder == DEFAULT_ENCODER and settings.weights == "pretrained":
-        network, _ = create_classifier()
-        network.reset_classifier(0)  # type: ignore[operator]
-        return network
-    name = PACKAGED_ARCHITECTURE if settings.encoder == DEFAULT_ENCODER else settings.encoder
+def record_module(record: EncoderRecord, settings: EncoderSettings) -> nn.Module:
+    """A record's network as images → features, with the weights that the settings name. Raises as `create_network` does."""
+    file = weights_file(settings)
+    torch.manual_seed(RANDOM_WEIGHTS_SEED)
+    tensors_come = file is not None and record.pooling != "own"  # then random ones, of a billion, are not drawn first
+    with torch.device("meta") if tensors_come else nullcontext():
+        network = build(record)
+    if file is not None:
+        left_over = LEFT_OVER.get(record.change, ())
+        load_weights(network, file, names=record.tensor_names, left_over=left_over, encoder=record.name, assign=tensors_come)
+    return pooled(network, record)
+
+
+def build(record: EncoderRecord) -> nn.Module:
+    """A record's network with random weights, on the device that torch's context says; its own tensor names."""
+    arguments = {key: LAYERS.get(value, value) for key, value in record.arguments.items()}
+    network: nn.Module = timm.create_model(record.architecture, pretrained=False, num_classes=0, **arguments)
+    if record.change == "without_layer4":
+        network.layer4 = nn.Identity()
+    if record.change == "attention_pooler":
+        return AttentionPooled(network, int(network.num_features), record.dim)  # type: ignore[arg-type]
+    return network
+
+
+def pooled(network: nn.Module, record: EncoderRecord) -> nn.Module:
+    """A record's network as images → features."""
+    return network if record.pooling == "own" else PooledTokens(network, record.pooling)
+
+
+def _of_timm(settings: EncoderSettings) -> Network:
+    module = _timm_module(settings)
+    data = resolve_model_data_config(module)
+    side = int(data["input_size"][1])
+    interpolation = "bicubic" if data["interpolation"] == "bicubic" else "bilinear"
+    return Network(module, tuple(data["mean"]), tuple(data["std"]), side, side, interpolation)
+
+
+def _timm_module(settings: EncoderSettings) -> nn.Module:
+    name = settings.encoder
     torch.manual_seed(RANDOM_WEIGHTS_SEED)
     try:
-        network = timm.create_model(name, pretrained=settings.weights == "pretrained", num_classes=0)
+        network: nn.Module = timm.create_model(name, pretrained=settings.weights == "pretrained", num_classes=0)
     except RuntimeError as error:
         raise ConfigError([f"encoder {name!r}: timm cannot build it ({error})"]) from error
     except OSError as error:
         raise WsiMilError(f"encoder {name!r}: its weights cannot be fetched ({error}); give a file as `weights`") from error
     if settings.weights not in ("pretrained", "random"):
-        _load_file(network, Path(settings.weights))
+        load_weights(network, Path(settings.weights), names="timm", left_over=_classifier(network), encoder=name)
     return network
 
 
-def _load_packaged(network: nn.Module) -> None:
-    """Copy the packaged tensors one to one: they stand in the same order and shapes under other names."""
-    source = torch.load(default_weights(), map_location="cpu", weights_only=True)
-    values = [v for k, v in source.items() if not k.endswith("num_batches_tracked")]
-    target = [k for k in network.state_dict() if not k.endswith("num_batches_tracked")]
-    state = dict(zip(target, values, strict=True))
-    network.load_state_dict(state, strict=False)
-
-
-def _load_file(network: nn.Module, file: Path) -> None:
-    from safetensors.torch import load_file
-
-    state = load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
-    result = network.load_state_dict(state, strict=False)
-    if result.missing_keys:
-        raise ConfigError([f"weights {file}: no tensor for {', '.join(result.missing_keys[:3])}: not of this encoder"])
+def _classifier(network: nn.Module) -> tuple[str, ...]:
+    """What timm calls the layers behind the features."""
+    names = getattr(network, "default_cfg", {}).get("classifier") or ()
+    return tuple(f"{name}." for name in ((names,) if isinstance(names, str) else names))

@@ -4,16 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wsi_mil.config import Encoder as EncoderSettings
-from wsi_mil.encoders.names import DEFAULT_ENCODER, HUB_PREFIXES, default_weights
-from wsi_mil.errors import ConfigError
-
-DEFAULT_DIM = 1280
-"""Length of the default encoder's feature vectors."""
-
-HUB_FILES = ("model.safetensors", "pytorch_model.bin")
-"""What timm takes from a repository of the Hugging Face Hub, the first that is there."""
-
-HUB_TIMEOUT_S = 10.0
+from wsi_mil.encoders.catalogue import record_of
+from wsi_mil.encoders.hub import HUB_FILES, HubModel, asked_for, cached_file, fetch_file
+from wsi_mil.encoders.names import HUB_PREFIXES, default_weights
+from wsi_mil.encoders.record import EncoderRecord
+from wsi_mil.errors import ConfigError, WsiMilError
 
 
 @dataclass(frozen=True)
@@ -29,6 +24,26 @@ class Weights:
     missing: str = ""
 
 
+def weights_file(settings: EncoderSettings) -> Path | None:
+    """The weights file of an encoder that has a record, fetched where it must be; None for random weights and names of timm.
+
+    Raises:
+        ConfigError: the package of the default's weights is not installed.
+        WsiMilError: the weights cannot be fetched; with the file to bring.
+    """
+    record = record_of(settings.encoder)
+    if record is None or settings.weights == "random":
+        return None
+    if settings.weights != "pretrained":
+        return Path(settings.weights)
+    if record.hub is None:
+        return default_weights()
+    try:
+        return fetch_file(record.hub, licence=record.licence)
+    except WsiMilError as error:
+        raise WsiMilError(f"encoder {record.name}: no weights; {error}") from error
+
+
 def find_weights(settings: EncoderSettings) -> Weights:
     """Look for an encoder's weights. A model of the Hub that is not in its cache is asked for there; nothing is fetched."""
     if settings.weights == "random":
@@ -36,21 +51,25 @@ def find_weights(settings: EncoderSettings) -> Weights:
     if settings.weights != "pretrained":
         missing = "" if Path(settings.weights).is_file() else "no such file; give pretrained, random, or a weights file"
         return Weights(f"file {settings.weights}", missing)
-    if settings.encoder != DEFAULT_ENCODER:
+    record = record_of(settings.encoder)
+    if record is None:
         return _of_timm(settings.encoder)
-    try:
-        return Weights(f"packaged ({default_weights().name})")
-    except ConfigError as error:
-        return Weights("packaged", str(error))
+    return _packaged() if record.hub is None else _of_hub(record.hub)
+
+
+def is_there(record: EncoderRecord) -> bool:
+    """Whether the weights of a record are on this machine; no network is used."""
+    return cached_file(record.hub) is not None if record.hub else not _packaged().missing
 
 
 def feature_dim(settings: EncoderSettings) -> int | None:
-    """Length of an encoder's feature vectors, by building it without weights; None where that cannot be done, or its
-    configuration would have to be fetched from the Hub first.
+    """Length of an encoder's feature vectors: by its record, or by building it without weights; None where that cannot be
+    done, or its configuration would have to be fetched from the Hub first.
     """
-    if settings.encoder == DEFAULT_ENCODER:
-        return DEFAULT_DIM
-    if settings.encoder.startswith(HUB_PREFIXES) and not _is_cached(settings.encoder.partition(":")[2], ("config.json",)):
+    record = record_of(settings.encoder)
+    if record is not None:
+        return record.dim
+    if settings.encoder.startswith(HUB_PREFIXES) and cached_file(_named(settings.encoder, ("config.json",))) is None:
         return None
     import timm
     import torch
@@ -65,51 +84,38 @@ def feature_dim(settings: EncoderSettings) -> int | None:
         return None  # it computes with values, not shapes alone
 
 
+def _packaged() -> Weights:
+    try:
+        return Weights(f"packaged ({default_weights().name})")
+    except ConfigError as error:
+        return Weights("packaged", str(error))
+
+
+def _named(name: str, files: tuple[str, ...] = HUB_FILES) -> HubModel:
+    """What a name such as `hf-hub:repository@revision` means."""
+    repository, _, revision = name.partition(":")[2].partition("@")
+    return HubModel(repository, revision or None, files)
+
+
 def _of_timm(name: str) -> Weights:
     if name.startswith(HUB_PREFIXES):
-        return _of_hub(name.partition(":")[2], HUB_FILES)
+        return _of_hub(_named(name))
     from timm.models import get_pretrained_cfg
 
     about = get_pretrained_cfg(name)
     if about is not None and about.hf_hub_id:
-        return _of_hub(about.hf_hub_id, (about.hf_hub_filename,) if about.hf_hub_filename else HUB_FILES)
+        files = (about.hf_hub_filename,) if about.hf_hub_filename else HUB_FILES
+        return _of_hub(_named(f"hf-hub:{about.hf_hub_id}", files))
     if about is not None and about.url:
         return Weights(f"fetched from {about.url} on first use")
     return Weights("timm", "timm has no pretrained weights of it; give a file as `weights`")
 
 
-def _of_hub(repository: str, files: tuple[str, ...]) -> Weights:
-    from huggingface_hub import constants
-
-    name, _, revision = repository.partition("@")
-    if _is_cached(repository, files):
-        return Weights(f"in the cache of the Hugging Face Hub ({name})")
-    source = f"Hugging Face Hub ({name}), not in its cache"
-    if constants.HF_HUB_OFFLINE:
-        return Weights(source, "HF_HUB_OFFLINE forbids to fetch them; fetch them beforehand, or give a file as `weights`")
-    return _asked_for(source, name, revision or None, files)
-
-
-def _is_cached(repository: str, files: tuple[str, ...]) -> bool:
-    """Whether one of the files of a repository is in the Hub's cache."""
-    from huggingface_hub import try_to_load_from_cache
-
-    name, _, revision = repository.partition("@")
-    return any(isinstance(try_to_load_from_cache(name, file, revision=revision or None), str) for file in files)
-
-
-def _asked_for(source: str, name: str, revision: str | None, files: tuple[str, ...]) -> Weights:
-    """What the Hub says."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.errors import EntryNotFoundError
-
-    for file in files:
-        try:
-            size = get_hf_file_metadata(hf_hub_url(name, file, revision=revision), timeout=HUB_TIMEOUT_S).size
-        except EntryNotFoundError:
-            continue
-        except Exception as error:  # each version of the Hub's client has errors of its own
-            said = next(iter(str(error).splitlines()), "") or type(error).__name__
-            return Weights(source, f"cannot be fetched ({said}); check the network or log in, or give a file as `weights`")
-        return Weights(f"{source}: fetched on first use ({(size or 0) / 1e6:.0f} MB)")
-    return Weights(source, f"the Hub has none of {', '.join(files)} there; give a file as `weights`")
+def _of_hub(model: HubModel) -> Weights:
+    if cached_file(model) is not None:
+        return Weights(f"in the cache of the Hugging Face Hub ({model.repository})")
+    source = f"Hugging Face Hub ({model.repository}), not in its cache"
+    answer = asked_for(model)
+    if answer.refusal:
+        return Weights(source, answer.refusal)
+    return Weights(f"{source}: fetched on first use ({answer.size / 1e6:.0f} MB)")

@@ -7,7 +7,7 @@ of the file, and kept until the last tile that needs it is cut. Elsewhere each t
 import logging
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -48,8 +48,19 @@ class TileBatch:
     readable: NDArray[np.bool_]
 
 
+def _empty(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    return np.empty(shape, np.uint8)
+
+
 def read_tiles(
-    slide: Slide, grid: TileGrid, *, mpp: float, batch_size: int = 64, threads: int = 1, start: int = 0
+    slide: Slide,
+    grid: TileGrid,
+    *,
+    mpp: float,
+    batch_size: int = 64,
+    threads: int = 1,
+    start: int = 0,
+    empty: Callable[[tuple[int, ...]], NDArray[np.uint8]] = _empty,
 ) -> Iterator[TileBatch]:
     """The pixels of a grid's tiles, the same as `slide.read_region` gives one by one.
 
@@ -62,6 +73,7 @@ def read_tiles(
         batch_size: tiles in a batch; the last may hold fewer.
         threads: that read and decode.
         start: index of the first tile wanted.
+        empty: makes the arrays that batches are put in, of a given shape; say, in memory that a device copies from.
 
     Raises:
         SlideReadError: level 0 is over a tenth coarser than `mpp`.
@@ -82,7 +94,7 @@ def read_tiles(
     ahead: deque[_Begun] = deque()
     try:
         for first in range(start, len(grid.coords), batch_size):
-            ahead.append(reading.begin(range(first, min(first + batch_size, len(grid.coords)))))
+            ahead.append(reading.begin(range(first, min(first + batch_size, len(grid.coords))), empty))
             if len(ahead) > n_ahead:
                 yield reading.finish(ahead.popleft())
         while ahead:
@@ -109,9 +121,9 @@ class _Reading(ABC):
         self.size = size
         self.pool = pool
 
-    def begin(self, rows: range) -> _Begun:
+    def begin(self, rows: range, empty: Callable[[tuple[int, ...]], NDArray[np.uint8]]) -> _Begun:
         """Set threads to work on the tiles `rows` of the grid."""
-        tiles = np.zeros((len(rows), self.size[1], self.size[0], 3), np.uint8)
+        tiles = empty((len(rows), self.size[1], self.size[0], 3))
         readable = np.zeros(len(rows), bool)
         before = self._before(rows)
         work = [

@@ -5,6 +5,7 @@ Zarr reader opens them, and `read_bag` takes them straight from the files, becau
 copy or two a bag. Arrays of any other layout, such as the compressed ones of earlier versions, it reads through Zarr.
 """
 
+import hashlib
 import math
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from wsi_mil.errors import IncompleteStoreError, StoreError
 from wsi_mil.files import exclusive
-from wsi_mil.receipts import store_path
+from wsi_mil.receipts import fingerprint, store_path
 from wsi_mil.records import Bag
 from wsi_mil.store.zarr_files import (
     array_of,
@@ -31,14 +32,15 @@ from wsi_mil.store.zarr_files import (
 )
 
 SHARD_UNIT = 256
-"""Shards are whole multiples of it: the rows of the chunks that earlier versions cut shards into, and go on with."""
+"""Shards are whole multiples of it: the rows of the chunks that earlier versions cut shards into."""
 
 MIN_SHARD_ROWS = 2048
-MAX_SHARDS = 8
+MAX_SHARDS = 6
+"""With the other arrays and what describes them, twelve files a store."""
 
 
 def shard_rows(n: int, batch_size: int) -> int:
-    """Rows of a shard: the larger of 2,048 and an eighth of `n`, up to a multiple of 256 and of the batch."""
+    """Rows of a shard: the larger of 2,048 and a sixth of `n`, up to a multiple of 256 and of the batch."""
     unit = math.lcm(SHARD_UNIT, batch_size)
     return math.ceil(max(MIN_SHARD_ROWS, math.ceil(n / MAX_SHARDS)) / unit) * unit
 
@@ -64,16 +66,22 @@ class FeatureStore:
     """
 
     def __init__(self, path: Path, *, coords: NDArray[np.int64], batch_size: int, attributes: Mapping[str, object]):
-        """`attributes` go to the store's root and must hold "fingerprint"."""
+        """`attributes` go to the store's root and must hold "fingerprint".
+
+        `batch_size` says how long the shards of a new store are; one that is gone on with has its own.
+        """
         self.path, self.coords = path, coords
         self.attributes: dict[str, Any] = dict(attributes)
         self.shard_rows = shard_rows(len(coords), batch_size)
+        """Rows of every shard but the last."""
+        self.batch_size = batch_size
+        """Tiles to encode at once: as asked for, or fewer, so that shards are whole multiples of it."""
         self._locked = ExitStack()
         self._group: zarr.Group | None = None
 
     def __enter__(self) -> Self:
         self._locked.enter_context(exclusive(self.path))
-        self._group = self._open_same()
+        self._find_same()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -99,7 +107,7 @@ class FeatureStore:
         """Make the store, unless one of the same content is there to go on with."""
         if self._group is None:
             self._create(dim)
-            self._group = self._open_same()
+            self._find_same()
 
     def append_shard(self, features: NDArray[np.float16], valid: NDArray[np.bool_]) -> None:
         """Write the next shard: `(shard_rows, dim)`, fewer rows only for the last one."""
@@ -109,11 +117,19 @@ class FeatureStore:
             raise ValueError(f"the next shard is {(stop - start, self.dim)}, got {features.shape}")
         self._features()[start:stop] = features
         self._begun()["valid"][start:stop] = valid  # type: ignore[index]
-        self._begun().attrs["shards_done"] = math.ceil(stop / self.shard_rows)
+        digests = [*self._shard_digests(), shard_digest(features, valid)]
+        self._begun().attrs.update({"shards_done": len(digests), "shard_digests": digests})
 
     def valid(self) -> NDArray[np.bool_]:
         """Which tiles could be read."""
         return array_of(self._begun(), "valid")
+
+    def digest(self) -> str:
+        """What tells the features written, and which tiles could be read, from others."""
+        return fingerprint({"shards": self._shard_digests()})
+
+    def _shard_digests(self) -> list[str]:
+        return list(attributes_of(self._begun())["shard_digests"])
 
     def _begun(self) -> zarr.Group:
         if self._group is None:
@@ -123,25 +139,38 @@ class FeatureStore:
     def _features(self) -> zarr.Array[Any]:
         return self._begun()["features"]  # type: ignore[return-value]
 
-    def _open_same(self) -> zarr.Group | None:
-        """The store on disk, if it is of this very content, finished or not."""
+    def _find_same(self) -> None:
+        """Go on with the store on disk, if it is of this very content, finished or not."""
         try:
             group = zarr.open_group(self.path, mode="r+", zarr_format=3)
         except (FileNotFoundError, ValueError):
-            return None
+            return
         for part in self.path.rglob("*.partial"):
             part.unlink()  # what Zarr was writing when the run was killed
-        return group if group.attrs.get("fingerprint") == self.attributes["fingerprint"] else None
+        if group.attrs.get("fingerprint") == self.attributes["fingerprint"]:
+            self._group = group
+            self.shard_rows = outer_chunk(metadata(self.path, "features"))[0]
+            if self.shard_rows < len(self.coords):
+                self.batch_size = next(size for size in range(self.batch_size, 0, -1) if self.shard_rows % size == 0)
 
     def _create(self, dim: int) -> None:
         part = aside(self.path)
-        group = zarr.open_group(part, mode="w", zarr_format=3, attributes={**self.attributes, "shards_done": 0})
+        group = zarr.open_group(
+            part, mode="w", zarr_format=3, attributes={**self.attributes, "shards_done": 0, "shard_digests": []}
+        )
         n, rows = len(self.coords), self.shard_rows
         create_array(group, "coords", self.coords, compressors=None)
         group.create_array("valid", shape=(n,), dtype="bool", chunks=(max(1, n),), compressors=None)
         chunks = (max(1, min(rows, n)), dim)
         group.create_array("features", shape=(n, dim), dtype="float16", chunks=chunks, compressors=None)
         swap(part, self.path)
+
+
+def shard_digest(features: NDArray[np.float16], valid: NDArray[np.bool_]) -> str:
+    """sha256 over a shard's features `(rows, dim)` and validity `(rows,)`."""
+    digest = hashlib.sha256(np.ascontiguousarray(features).data)
+    digest.update(np.ascontiguousarray(valid).data)
+    return digest.hexdigest()
 
 
 def read_bag(receipt: Path) -> Bag:

@@ -1,8 +1,3 @@
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
-
 import numpy as np
 import pytest
 import timm
@@ -11,9 +6,8 @@ from PIL import Image
 from skimage import data
 
 from wsi_mil.config import Encoder
-from wsi_mil.encoders import feature_dim, find_weights, name_faults, weights_hash
+from wsi_mil.encoders import feature_dim, name_faults
 from wsi_mil.encoders.encoder import create_encoder
-from wsi_mil.encoders.names import default_weights
 from wsi_mil.encoders.networks import create_classifier
 from wsi_mil.errors import ConfigError
 
@@ -76,6 +70,17 @@ def test_the_length_of_features_is_that_of_what_comes_out(name: str) -> None:
     assert feature_dim(Encoder(encoder=name)) == encoder.dim
 
 
+@pytest.mark.parametrize("name", ["kaiko_vits16", "ctranspath", "resnet50_cut"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_encoders_with_a_record_encode_tiles(name: str, dtype: torch.dtype) -> None:
+    settings = Encoder(encoder=name, weights="random")
+    encoder = create_encoder(settings, device=CPU, dtype=dtype)
+    tiles = np.random.default_rng(1).integers(0, 255, (2, 96, 96, 3), dtype=np.uint8)
+    features = encoder.encode(tiles)
+    assert features.shape == (2, feature_dim(settings)) and np.isfinite(features).all()
+    assert not np.array_equal(features[0], features[1])
+
+
 def test_weights_from_a_file(tmp_path, photographs: np.ndarray) -> None:
     from safetensors.torch import save_file
 
@@ -91,7 +96,7 @@ def test_weights_of_another_model_are_refused(tmp_path) -> None:
 
     save_file({"conv": torch.zeros(1)}, tmp_path / "w.safetensors")
     settings = Encoder(encoder="test_efficientnet.r160_in1k", weights=str(tmp_path / "w.safetensors"))
-    with pytest.raises(ConfigError, match="not of this encoder"):
+    with pytest.raises(ConfigError, match="are not of this encoder"):
         create_encoder(settings, device=CPU, dtype=torch.float32)
 
 
@@ -104,84 +109,3 @@ def test_a_misspelt_name_comes_with_the_nearest() -> None:
     (fault,) = name_faults("e", "resnet51", "random")
     assert fault.startswith("encoders.e.encoder: timm has no model 'resnet51'; did you mean 'resnet5")
     assert not name_faults("e", "hf-hub:MahmoodLab/uni", "pretrained") and not name_faults("e", "resnet50", "pretrained")
-
-
-def test_other_weights_have_another_hash(tmp_path) -> None:
-    content = default_weights().read_bytes()
-    (tmp_path / "same.pth").write_bytes(content)
-    (tmp_path / "other.pth").write_bytes(content[:-1])
-    same, other = (weights_hash("efficientnet_lite0", str(tmp_path / name)) for name in ("same.pth", "other.pth"))
-    assert same == weights_hash("efficientnet_lite0", "pretrained") != other
-
-
-def test_weights_that_need_no_hub_are_there_or_not(tmp_path: Path) -> None:
-    assert find_weights(Encoder()).source == f"packaged ({default_weights().name})" and not find_weights(Encoder()).missing
-    assert not find_weights(Encoder(weights="random")).missing
-    file = tmp_path / "w.safetensors"
-    assert "no such file" in find_weights(Encoder(weights=str(file))).missing
-    file.touch()
-    assert not find_weights(Encoder(weights=str(file))).missing
-    assert "no pretrained weights" in find_weights(Encoder(encoder="botnet50ts_256")).missing
-
-
-URLS, PLACE = "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", "/{repo_id}/resolve/{revision}/{filename}"
-RESNET = Encoder(encoder="resnet18.a1_in1k")
-
-
-@pytest.fixture
-def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of the Hugging Face Hub."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    return tmp_path / "hub"
-
-
-def test_weights_in_the_cache_of_the_hub_are_there(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert find_weights(RESNET).missing.startswith("HF_HUB_OFFLINE forbids")
-    folder = hub_cache / "models--timm--resnet18.a1_in1k"
-    for file, text in (("refs/main", "abc"), ("snapshots/abc/model.safetensors", "")):
-        (folder / file).parent.mkdir(parents=True, exist_ok=True)
-        (folder / file).write_text(text)
-    assert find_weights(RESNET).source == "in the cache of the Hugging Face Hub (timm/resnet18.a1_in1k)"
-    assert not find_weights(RESNET).missing
-
-
-class Hub(BaseHTTPRequestHandler):
-    """A hub that has the second file that timm asks for, of one model."""
-
-    def do_HEAD(self) -> None:
-        is_there = self.path == "/timm/resnet18.a1_in1k/resolve/main/pytorch_model.bin"
-        self.send_response(200 if is_there else 404)
-        self.send_header("X-Error-Code", "" if is_there else "EntryNotFound")
-        self.send_header("X-Repo-Commit", "abc")
-        self.send_header("ETag", '"x"')
-        self.send_header("Content-Length", "3000000" if is_there else "0")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def hub(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HTTPServer]:
-    """A small hub on this machine."""
-    with HTTPServer(("127.0.0.1", 0), Hub) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        monkeypatch.setattr(URLS, f"http://127.0.0.1:{server.server_port}{PLACE}")
-        yield server
-        server.shutdown()
-        thread.join()
-
-
-def test_the_hub_is_asked_for_what_is_not_in_its_cache(hub: HTTPServer, hub_cache: Path) -> None:
-    found = find_weights(RESNET)
-    assert not found.missing and found.source.endswith("not in its cache: fetched on first use (3 MB)")
-    assert "the Hub has none of model.safetensors, pytorch_model.bin" in find_weights(Encoder(encoder="hf-hub:a/b")).missing
-    assert not hub_cache.exists() and feature_dim(Encoder(encoder="hf-hub:a/b")) is None
-
-
-def test_a_hub_that_does_not_answer_is_one_line(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(URLS, f"http://127.0.0.1:9{PLACE}")
-    missing = find_weights(RESNET).missing
-    assert missing.startswith("cannot be fetched (") and "give a file as `weights`" in missing and "\n" not in missing

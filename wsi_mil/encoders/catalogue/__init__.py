@@ -1,0 +1,16 @@
+"""Every encoder that has a record, by name. To add one: append it to the file it fits in; docs/encoders.md says the rest."""
+
+from types import MappingProxyType
+
+from wsi_mil.encoders.catalogue.converted import CONVERTED
+from wsi_mil.encoders.catalogue.imagenet import DEFAULT_ENCODER as DEFAULT_ENCODER
+from wsi_mil.encoders.catalogue.imagenet import IMAGENET
+from wsi_mil.encoders.catalogue.pathology import PATHOLOGY
+from wsi_mil.encoders.record import EncoderRecord
+
+RECORDS = MappingProxyType({record.name: record for record in (*IMAGENET, *PATHOLOGY, *CONVERTED)})
+
+
+def record_of(name: str) -> EncoderRecord | None:
+    """The record of a name; None for names of timm and the Hub."""
+    return RECORDS.get(name)

@@ -1,0 +1,150 @@
+"""Tensors under the names that they are published with → under those of timm, with the same meaning."""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from wsi_mil.encoders.record import TensorNames
+
+Tensors = dict[str, Tensor]
+
+PARTS = (
+    (r"^embeddings\.cls_token$", "cls_token"),
+    (r"^(embeddings\.)?register_tokens$", "reg_token"),
+    (r"^embeddings\.position_embeddings$", "pos_embed"),
+    (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
+    (r"^encoder\.layer\.(\d+)\.", r"blocks.\1."),
+    (r"\.attention\.output\.dense\.", ".attn.proj."),
+    (r"\.(layernorm_before|norm1)\.", ".norm1."),
+    (r"\.(layernorm_after|norm2)\.", ".norm2."),
+    (r"\.layer_scale(\d)\.lambda1$", r".ls\1.gamma"),
+    (r"\.(intermediate\.dense|mlp\.fc1|mlp\.weights_in|mlp\.w12)\.", ".mlp.fc1."),
+    (r"(?<!attn)\.(output\.dense|mlp\.fc2|mlp\.weights_out|mlp\.w3)\.", ".mlp.fc2."),
+    (r"^layernorm\.", "norm."),
+)
+"""Of ViTModel, Dinov2Model and Dinov2WithRegistersModel in the library transformers, and of DINOv2's own code → of timm's
+VisionTransformer.
+"""
+
+SPLIT = re.compile(r"^encoder\.layer\.(\d+)\.attention\.attention\.(query|key|value)\.(weight|bias)$")
+NOT_USED = re.compile(r"^((embeddings\.)?mask_token$|pooler\.)")
+"""For training, and a layer behind the class token that feature extraction does not have."""
+
+CONCH_OFFSET = 0.1
+"""Cells by which the published code stretches CONCH's grid of positions when it resamples it."""
+
+
+def renamed(tensors: Tensors, names: TensorNames, target: Mapping[str, Tensor]) -> Tensors:
+    """Tensors under the names of `target`; those that are named so already stay as they are.
+
+    Args:
+        tensors: as read from a file.
+        names: how published files of this encoder name them.
+        target: the network's own, for order and shapes.
+    """
+    if _is_native(tensors, target):
+        return tensors
+    rename = RENAMING.get(names)
+    return tensors if rename is None else rename(tensors, target)
+
+
+def _is_native(tensors: Tensors, target: Mapping[str, Tensor]) -> bool:
+    """Whether no name is missing and no shape another."""
+    return all(name in tensors and tensors[name].shape == own.shape for name, own in target.items() if _counts(name))
+
+
+def _counts(name: str) -> bool:
+    return not name.endswith("num_batches_tracked")
+
+
+def from_transformers(tensors: Tensors, target: Mapping[str, Tensor]) -> Tensors:
+    """Of transformers or DINOv2: q, k, v become one matrix; with registers the class token holds its position already."""
+    out: Tensors = {}
+    for name, value in tensors.items():
+        if SPLIT.match(name) or NOT_USED.match(name):
+            continue
+        out[_timm_name(name)] = value
+    for part in {m.groups()[::2] for m in map(SPLIT.match, tensors) if m}:
+        layer, kind = part
+        stem = f"encoder.layer.{layer}.attention.attention"
+        found = [tensors[key] for x in ("query", "key", "value") if (key := f"{stem}.{x}.{kind}") in tensors]
+        out[f"blocks.{layer}.attn.qkv.{kind}"] = torch.cat(found)
+    return _placed(out, target)
+
+
+def _timm_name(name: str) -> str:
+    for pattern, new in PARTS:
+        name = re.sub(pattern, new, name)
+    return name
+
+
+def _placed(tensors: Tensors, target: Mapping[str, Tensor]) -> Tensors:
+    """Position embeddings as the target has them: on its grid, and without the class token's where registers follow it."""
+    if "pos_embed" not in tensors or "cls_token" not in tensors:
+        return tensors
+    positions, own = tensors["pos_embed"], target["pos_embed"]
+    if "reg_token" not in target:
+        return {**tensors, "pos_embed": on_grid(positions, own.shape[1] - 1, offset=0.0)}
+    places = on_grid(positions, own.shape[1], offset=0.0)[:, 1:]
+    return {**tensors, "cls_token": tensors["cls_token"] + positions[:, :1], "pos_embed": places}
+
+
+def on_grid(positions: Tensor, n_places: int, *, offset: float) -> Tensor:
+    """Position embeddings `(1, 1 + n, dim)` of another square grid, the class token's first, as the published code does it.
+
+    Args:
+        positions: on the grid that was trained on.
+        n_places: of the grid wanted, a square number.
+        offset: cells by which that grid is stretched.
+    """
+    there = positions.shape[1] - 1
+    side, wanted = math.isqrt(there), math.isqrt(n_places)
+    if there == n_places or side**2 != there or wanted**2 != n_places:
+        return positions
+    grid = positions[:, 1:].float().reshape(1, side, side, -1).permute(0, 3, 1, 2)
+    if offset:
+        grid = functional.interpolate(grid, scale_factor=(wanted + offset) / side, mode="bicubic")
+    else:
+        grid = functional.interpolate(grid, size=(wanted, wanted), mode="bicubic", align_corners=False)
+    places = grid.permute(0, 2, 3, 1).reshape(1, n_places, -1).to(positions.dtype)
+    return torch.cat([positions[:, :1], places], dim=1)
+
+
+def from_old_swin(tensors: Tensors, _: Mapping[str, Tensor]) -> Tensors:
+    """Of timm's Swin before 0.9: merging of patches ended a stage, and tables that follow from the sizes were stored."""
+    kept = {name: v for name, v in tensors.items() if not name.endswith(("relative_position_index", "attn_mask"))}
+    if not any(name.startswith("layers.0.downsample.") for name in kept):
+        return kept
+
+    def later(match: re.Match[str]) -> str:
+        return f"layers.{int(match[1]) + 1}.downsample"
+
+    return {re.sub(r"^layers\.(\d+)\.downsample", later, name): value for name, value in kept.items()}
+
+
+def in_order(tensors: Tensors, target: Mapping[str, Tensor]) -> Tensors:
+    """Tensors that stand in the target's order, under names of their own; as they are where their number is another."""
+    values = [value for name, value in tensors.items() if _counts(name)]
+    names = [name for name in target if _counts(name)]
+    classifier = [value for value in values[len(names) :] if value.ndim <= 2]
+    return dict(zip(names, values, strict=False)) if len(values) == len(names) + len(classifier) else tensors
+
+
+def of_conch(tensors: Tensors, target: Mapping[str, Tensor]) -> Tensors:
+    """Of CONCH v1.5: timm's names behind `trunk.`; its positions are stored for 224 px and resampled to its 448."""
+    name = "trunk.pos_embed"
+    if name not in tensors:
+        return tensors
+    return {**tensors, name: on_grid(tensors[name], target[name].shape[1] - 1, offset=CONCH_OFFSET)}
+
+
+RENAMING: dict[TensorNames, Callable[[Tensors, Mapping[str, Tensor]], Tensors]] = {
+    "transformers": from_transformers,
+    "old_swin": from_old_swin,
+    "in_order": in_order,
+    "conch": of_conch,
+}
