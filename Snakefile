@@ -18,6 +18,7 @@ include: "workflow/rules/predict.smk"
 include: "workflow/rules/explain.smk"
 include: "workflow/rules/heatmap.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/statistics.smk"
 include: "workflow/rules/report.smk"
 
 

@@ -22,6 +22,13 @@ def test_a_sheet_is_read_with_paths_relative_to_it(tmp_path: Path) -> None:
     assert read.annotation == tmp_path / "t/a.xml" and read.overrides == {"tissue.method": "none"}
 
 
+def test_a_scanner_in_the_sheet_travels_with_its_slide(tmp_path: Path) -> None:
+    rows = [{**GOOD, "scanner": "AT2 7"}, {**GOOD, "slide_id": "b", "scanner": ""}]
+    first, second = read_sheet(write_cohort(tmp_path, rows), CLASSES).rows
+    assert (first.scanner, second.scanner) == ("AT2 7", "")
+    assert row_json(first)["scanner"] == "AT2 7" and "scanner" not in row_json(second)
+
+
 def test_a_short_row_has_empty_cells_and_a_long_one_is_a_fault(tmp_path: Path) -> None:
     (tmp_path / "c.csv").write_text("slide_id,path,label\na,a.svs\nb,b.svs,normal,what\n")
     sheet = read_sheet(tmp_path / "c.csv", CLASSES)

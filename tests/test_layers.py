@@ -26,7 +26,7 @@ LAYERS = [
     },
     {"splits", "laying", "extract", "bags", "gather", "checkpoints", "figures", "localisation", "verify"},
     {"ensemble", "tile", "inspection"},
-    {"train", "predict", "explain", "evaluate", "heatmaps", "interchange"},
+    {"train", "predict", "explain", "evaluate", "heatmaps", "interchange", "statistics"},
     {"report", "check", "demo"},
     {"doctor"},
     {"cli"},
@@ -50,7 +50,7 @@ ONLY_IN = {
     "typer": {"cli"},
     "pydantic": {"config"},
     "jinja2": {"report"},
-    "dask": {"tissue"},
+    "dask": {"tissue", "statistics"},
 }
 """Where a third party may be imported."""
 
@@ -79,6 +79,7 @@ TORCH_FREE |= {
     "extract",
     "gather",
     "heatmaps",
+    "statistics",
     "evaluate",
     "localisation",
     "report",

@@ -5,14 +5,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.statistics.conftest import drawn_slides, write_features
 from wsi_mil.cohort import SlideStatus, write_status, write_table
-from wsi_mil.config import Config, parse_settings
+from wsi_mil.config import Config, Statistics, parse_settings
 from wsi_mil.figures import FoldPart, cohort_figures
 from wsi_mil.metrics import auroc
 from wsi_mil.receipts import write_receipt
-from wsi_mil.records import SlideRow, Status
+from wsi_mil.records import Role, SlideRow, Status
 from wsi_mil.report import write_report
 from wsi_mil.report.comparison import Row, class_arrays, compared, counted, least_p_holm
+from wsi_mil.splits import Splits, write_splits
+from wsi_mil.statistics import write_statistics
 
 CLASSES = ("normal", "tumour")
 TRUTH = [0, 0, 0, 0, 0, 1, 1, 1]
@@ -86,6 +89,13 @@ def page(folder: Path, models: list[str], *, methods: tuple[str, ...] = ("attent
     for row in rows:
         if not (folder / "tiles" / "default" / f"{row.slide_id}.json").exists():
             write_tiled(folder, row.slide_id)
+    write_features(folder / "features" / "enc", drawn_slides(len(rows)))
+    write_statistics(
+        [row.slide_id for row in rows], folder / "features/enc", Statistics(), folder / "statistics/enc.json", threads=1
+    )
+    labelled = {row.slide_id: row.label for row in rows if row.label}
+    roles = tuple({s: Role.TEST if int(s[1:]) % 2 == fold else Role.TRAIN for s in labelled} for fold in (0, 1))
+    write_splits(folder / "splits.csv", Splits({row.slide_id: row.patient_id for row in rows if row.label}, labelled, roles))
     write_report(rows, config, folder / "report" / "index.html")
     return (folder / "report" / "index.html").read_text()
 

@@ -136,7 +136,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
             run.config()
             counts = run.snakemake()
             expected = {"tile": 10, "extract": 10, "cohort": 1, "split": 1, "train": 2, "predict": 1}
-            expected |= {"explain": 8, "explain-validation": 2, "evaluate": 1, "heatmap": 8, "report": 1}
+            expected |= {"explain": 8, "explain-validation": 2, "evaluate": 1, "heatmap": 8, "statistics": 1, "report": 1}
             assert counts == expected
     return folder
 
@@ -204,7 +204,7 @@ def test_another_model_setting_never_extracts(run: Run) -> None:
 def test_an_unlabelled_new_slide_trains_nothing(run: Run) -> None:
     run.add("new", "", patient_id="p3")
     counts = run.snakemake()
-    assert counts == dict.fromkeys(("tile", "extract", "cohort", "predict", "explain", "heatmap", "report"), 1)
+    assert counts == dict.fromkeys(("tile", "extract", "cohort", "predict", "explain", "heatmap", "statistics", "report"), 1)
     assert all("new" in call for call in run.calls if call.split()[0] in ("tile", "extract", "explain", "heatmap"))
     with run.results("predictions/tiny/abmil.csv").open() as file:
         folds = {row["slide_id"]: row["fold"] for row in csv.DictReader(file)}
@@ -215,7 +215,7 @@ def test_a_labelled_new_slide_extracts_only_itself(run: Run) -> None:
     run.add("new", "tumour")
     counts = run.snakemake()
     assert (counts["tile"], counts["extract"], counts["split"], counts["train"]) == (1, 1, 1, 2)
-    assert (counts["explain"], counts["heatmap"], counts["report"]) == (9, 9, 1)
+    assert (counts["explain"], counts["heatmap"], counts["statistics"], counts["report"]) == (9, 9, 1, 1)
 
 
 def test_a_job_of_several_slides_encodes_only_the_new_one(run: Run) -> None:
@@ -267,6 +267,19 @@ def test_a_changed_label_splits_and_trains_but_tiles_and_extracts_nothing(run: R
     run.write_rows(rows[::-1])
     counts = run.snakemake()
     assert (counts["tile"], counts["extract"], counts["split"], counts["train"]) == (0, 0, 1, 2)
+    assert (counts["statistics"], counts["report"]) == (0, 1)
+
+
+def test_a_scanner_in_the_sheet_recolours_the_report_and_nothing_else_is_made_anew(run: Run) -> None:
+    page = run.results("report/index.html").read_text()
+    assert "Not shown by scanner: there is one only (aperio)." in page and "Slides grouped by" in page
+    run.write_rows([{**row, "scanner": ("left", "right & wrong")[n % 4 < 2]} for n, row in enumerate(run.rows())])
+    assert run.snakemake() == {"report": 1}
+    page = run.results("report/index.html").read_text()
+    assert "right &amp; wrong (4)" in page and page.count("<b>by scanner</b>") >= 1
+    run.config(statistics={"components": 3})
+    assert run.snakemake() == {"statistics": 1, "report": 1}
+    assert len(read_receipt(run.results("statistics/tiny.json"))["explained"]) == 3
 
 
 def test_every_encoder_runs_with_every_model_and_targets_go_by_name(run: Run) -> None:
@@ -285,7 +298,7 @@ def test_every_encoder_runs_with_every_model_and_targets_go_by_name(run: Run) ->
     assert run.planned()["explain_validation"] == 6 and run.planned()["evaluate"] == 3
     assert run.snakemake("results/heatmaps/big/mhim/s1/attention.png") == {"explain": 1, "heatmap": 1}
     run.config(models=models, encoders=encoders, explain={"methods": []})
-    assert run.snakemake() == {"report": 1}, "nothing is explained where no method is asked for"
+    assert run.snakemake() == {"statistics": 1, "report": 1}, "nothing is explained where no method is asked for"
     page = run.results("report/index.html").read_text()
     assert "Models compared" in page and "tiny · mhim" in page
     run.config(models={**models, "mhim": {**models["mhim"], "momentum": 0.9}}, encoders=encoders)
@@ -326,7 +339,8 @@ def test_trained_models_speak_for_other_slides(run: Run) -> None:
     rows = [{"slide_id": n, "path": f"{n}.svs", "label": lab} for n, lab in (("a", "tumour"), ("b", "normal"), ("c", ""))]
     other.write_rows(rows)
     other.config(trained="../results")
-    expected = {"tile": 3, "extract": 3, "cohort": 1, "predict": 1, "explain": 3, "evaluate": 1, "heatmap": 3, "report": 1}
+    expected = {"tile": 3, "extract": 3, "cohort": 1, "predict": 1, "explain": 3, "evaluate": 1, "heatmap": 3}
+    expected |= {"statistics": 1, "report": 1}
     assert other.snakemake() == expected
     figures = json.loads(other.results("metrics/tiny/abmil.json").read_text())
     assert figures["n_slides"] == 2 and not other.results("models").exists()

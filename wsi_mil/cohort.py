@@ -18,7 +18,7 @@ from wsi_mil.records import NO_PATH, Role, SlideRow, Status
 REQUIRED = ("slide_id", "path", "label")
 """Columns; `path` only where slides are read."""
 
-OPTIONAL = ("patient_id", "mpp", "split", "fold", "annotation")
+OPTIONAL = ("patient_id", "mpp", "split", "fold", "annotation", "scanner")
 OVERRIDES: dict[str, type[Settings]] = {"slide": SlideFile, "tissue": Tissue}
 """Settings blocks that a column `block.key` may override for one slide."""
 
@@ -240,6 +240,7 @@ def _row(cells: dict[str, str], folder: Path) -> SlideRow:
         split=cells.get("split", ""),
         fold=cells.get("fold", ""),
         annotation=folder / cells["annotation"] if cells.get("annotation") else None,
+        scanner=cells.get("scanner", ""),
         overrides={name: v for name, v in cells.items() if v and name.partition(".")[0] in OVERRIDES and "." in name},
     )
 

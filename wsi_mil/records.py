@@ -36,6 +36,7 @@ class SlideRow:
         path: the slide file, or `NO_PATH`.
         label: class name, or "" where only a prediction is wanted.
         mpp: µm per pixel of level 0 that overrides the file's own, or None.
+        scanner: what digitised it, or "" where the file is to say so.
         overrides: settings of this slide alone, {"tissue.method": …}.
     """
 
@@ -47,6 +48,7 @@ class SlideRow:
     split: str = ""
     fold: str = ""
     annotation: Path | None = None
+    scanner: str = ""
     overrides: dict[str, str] = field(default_factory=dict)
 
 

@@ -24,7 +24,7 @@ from wsi_mil.store import remove_store, write_grid
 
 log = logging.getLogger(__name__)
 
-STAGE_VERSION = 3
+STAGE_VERSION = 4
 THUMBNAIL_PX = 1024
 """Longest side of the thumbnail kept with the tiles."""
 
@@ -82,6 +82,7 @@ def about_slide(slide: Slide) -> dict[str, object]:
     return {
         "reader": slide.reader,
         "vendor": slide.vendor,
+        "scanner": slide.scanner,
         "compression": slide.compression,
         "dimensions": list(slide.dimensions),
         "level_dimensions": [list(d) for d in slide.level_dimensions],

@@ -29,7 +29,7 @@ def test_what_decides_the_vector_is_in_the_identity() -> None:
     both, one = (network_identity(Encoder(encoder=name)) for name in ("virchow2", "virchow2_cls"))
     assert {key for key in both if both[key] != one[key]} == {"encoder", "network"}
     assert {key for key in both["network"] if both["network"][key] != one["network"][key]} == {"pooling"}
-    assert network_identity(Encoder(encoder="gigapath"))["resize_px"] == 256
+    assert network_identity(Encoder(encoder="gigapath"))["network"]["resize_px"] == 256
     random = network_identity(Encoder(encoder="uni", weights="random"))
     assert random["weights_hash"] == "random-seed-0" and random["network"]["mean"] == [0.485, 0.456, 0.406]
 

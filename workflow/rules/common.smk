@@ -347,6 +347,10 @@ def validation_option(wildcards):
     return f"--validation={folder}" if folder else ""
 
 
+def all_statistics(wildcards):
+    return [f"{RESULTS}/statistics/{encoder}.json" for encoder in CONFIG["encoders"]]
+
+
 all_predictions = for_entries("{results}/predictions/{encoder}/{model}.csv")
 all_metrics = for_entries("{results}/metrics/{encoder}/{model}.json")
 

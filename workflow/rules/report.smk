@@ -6,6 +6,8 @@ rule report:
         metrics=all_metrics,
         heatmaps=all_heatmaps,
         explanations=all_explanations,
+        statistics=all_statistics,
+        splits=[] if TRAINED else SPLITS,
     output:
         page="<results>/report/index.html",
     log:
@@ -15,7 +17,7 @@ rule report:
     threads: 1
     params:
         config=lambda wildcards: dumps(CONFIG),
-        rerun_if=shown_rows("slide_id", "label"),
+        rerun_if=shown_rows("slide_id", "patient_id", "label", "scanner"),
     shell:
         "wsi-mil report --config={params.config:q} --page={output.page:q}"
         " --threads={threads} 2> {log:q}"

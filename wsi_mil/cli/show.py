@@ -1,4 +1,4 @@
-"""What is looked at: heatmap, heatmap-scale, report."""
+"""What is looked at: heatmap, heatmap-scale, statistics, report."""
 
 import json
 from pathlib import Path
@@ -51,6 +51,24 @@ def heatmap_scale(
 
     usable = ok_ids(read_status(status))
     write_cohort_scale([row for row in sheet_rows(sheet, classes) if row.slide_id in usable], scores, scale)
+
+
+@commands.command()
+def statistics(
+    status: Annotated[Path, typer.Option(help="cohort_status.csv")],
+    features: Annotated[Path, typer.Option(help="folder with the receipts of extract")],
+    settings: SettingsJson,
+    receipt: Annotated[Path, typer.Option(help="receipt to write (JSON); store and tables go beside it")],
+    threads: Threads = 1,
+) -> None:
+    """Mean, variance and principal components of all slides' features."""
+    limit_threads(1)  # slides run side by side, each on one thread
+    from wsi_mil.cohort import ok_ids, read_status
+    from wsi_mil.config import Statistics, parse_settings
+    from wsi_mil.statistics import write_statistics
+
+    parsed = parse_settings(Statistics, json.loads(settings))
+    write_statistics(ok_ids(read_status(status)), features, parsed, receipt, threads=threads)
 
 
 @commands.command()

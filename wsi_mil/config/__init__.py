@@ -39,6 +39,7 @@ from wsi_mil.config.stages import Scale as Scale
 from wsi_mil.config.stages import SlideFile as SlideFile
 from wsi_mil.config.stages import SparseInversion as SparseInversion
 from wsi_mil.config.stages import Split as Split
+from wsi_mil.config.stages import Statistics as Statistics
 from wsi_mil.config.stages import TileSettings as TileSettings
 from wsi_mil.config.stages import Tiling as Tiling
 from wsi_mil.config.stages import Tissue as Tissue

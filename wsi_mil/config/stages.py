@@ -188,6 +188,14 @@ class Heatmap(Settings):
     origin: Origin = Field("bounds", description="where exports for QuPath count from on slides with bounds (MRXS)")
 
 
+class Statistics(Settings):
+    """What is told of the features of the whole cohort."""
+
+    components: int = Field(10, ge=2, description="principal components that are kept; batch effects are measured in them")
+    tiles_per_slide: int = Field(50, ge=0, description="tiles drawn from each slide, at most; 20,000 in all")
+    seed: int = Field(0, ge=0, description="of that draw")
+
+
 class Truth(Settings):
     """How annotations are read."""
 
@@ -241,6 +249,7 @@ class Config(Settings):
     explain: Explain = Explain()
     heatmap: Heatmap = Heatmap()
     truth: Truth = Truth()
+    statistics: Statistics = Statistics()
 
     @field_validator("encoders")
     @classmethod

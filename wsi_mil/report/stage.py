@@ -15,10 +15,13 @@ from wsi_mil.config import Config, methods_of
 from wsi_mil.files import write_text
 from wsi_mil.receipts import read_receipt
 from wsi_mil.records import SlideRow, Status
+from wsi_mil.report.batch_effects import batch_effects, write_effects
 from wsi_mil.report.comparison import Comparison, compared, least_p_holm
 from wsi_mil.report.contact_sheet import contact_sheet
 from wsi_mil.report.curves import Dot, reliability_dots, roc_polyline
 from wsi_mil.report.pictures import jpeg_url, read_smaller
+from wsi_mil.report.scatter import BOTTOM, LEFT, RIGHT, TOP
+from wsi_mil.statistics import DRAWS
 
 log = logging.getLogger(__name__)
 
@@ -96,11 +99,12 @@ class ModelPage:
 
 
 def write_report(rows: Iterable[SlideRow], config: Config, page: Path) -> None:
-    """Write `index.html`."""
+    """Write `index.html`, and beside it a table of batch effects."""
     rows = list(rows)
     statuses = {s.slide_id: s for s in read_status(config.results / "cohort_status.csv")}
     models = _by_auroc(_model_page(config, encoder, model) for encoder in config.encoders for model in config.models)
     comparisons = _comparisons(models, config)
+    effects = batch_effects(rows, config)
     html = _template().render(
         config=config,
         positive=config.classes[-1],
@@ -113,12 +117,16 @@ def write_report(rows: Iterable[SlideRow], config: Config, page: Path) -> None:
         least_p_holm=least_p_holm(len(comparisons), config.predict.bootstrap),
         pictures={row.slide_id: _pictures(row, models, config) for row in rows if _is_ok(row, statuses)},
         masks=contact_sheet(rows, config),
+        batch_effects=effects,
+        frame=(LEFT, TOP, RIGHT, BOTTOM),
+        draws=DRAWS,
         columns=_columns(models),
         notes=_notes(models),
         has_seen_slides=any(p["role"] in ("train", "val") for m in models for p in m.predictions.values()),
         settings=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
         versions={name: version(name) for name in VERSIONS_OF},
     )
+    write_effects(effects, page.with_name("batch_effects.csv"))
     write_text(page, html)
     for model in models:
         log.info("%s: %s", model.name, in_words(model))

@@ -17,6 +17,7 @@ from wsi_mil.errors import MissingFileError, SlideReadError
 from wsi_mil.geometry import UPSAMPLING_TOLERANCE, LevelWindows, Mpp, best_level, footprint, level_windows, size_at
 from wsi_mil.slides.mpp import PROPERTY_PREFIXES, MppGuess, Resolution, resolve_mpp
 from wsi_mil.slides.resample import resampled
+from wsi_mil.slides.scanner import scanner_of
 
 log = logging.getLogger(__name__)
 
@@ -169,6 +170,11 @@ class Slide(ABC):
     def vendor(self) -> str:
         """Who made the scanner or wrote the file, as the reader names it; "" where it does not say."""
         return next((self.properties[name] for name in (f"{p}.vendor" for p in PROPERTY_PREFIXES) if name in self.properties), "")
+
+    @property
+    def scanner(self) -> str:
+        """Model and serial number of the scanner as the file has them; "" where it has neither."""
+        return scanner_of(self.properties)
 
     @property
     def compression(self) -> str:

@@ -181,7 +181,18 @@ def read_bag(receipt: Path) -> Bag:
         StoreError: no store, a damaged one, or its arrays are not of the same tiles.
     """
     path, slide_id = store_path(receipt), receipt.name.removesuffix(".json")
-    about = metadata(path, "features")
+    coords, valid = finished_tiles(path, metadata(path, "features"))
+    features = read_array(path, "features")
+    return Bag(slide_id, features, coords) if valid.all() else Bag(slide_id, features[valid], coords[valid])
+
+
+def finished_tiles(path: Path, about: Mapping[str, Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Coords `(n, 2)` and validity `(n,)` of a finished feature store, whose `features` are described by `about`.
+
+    Raises:
+        IncompleteStoreError: the store was never finished.
+        StoreError: its arrays are not of the same tiles.
+    """
     n = int(about["shape"][0])
     if int(metadata(path)["attributes"]["shards_done"]) * outer_chunk(about)[0] < n:
         raise IncompleteStoreError(path, "not all shards are written; run `extract` again")
@@ -189,8 +200,7 @@ def read_bag(receipt: Path) -> Bag:
     if not n == len(coords) == len(valid):
         rows = f"features of {n} tiles, coords of {len(coords)}, valid of {len(valid)}"
         raise StoreError(path, f"arrays of different tiles ({rows}); delete it and run `extract` again")
-    features = read_array(path, "features")
-    return Bag(slide_id, features, coords) if valid.all() else Bag(slide_id, features[valid], coords[valid])
+    return coords, valid
 
 
 def feature_dim(receipt: Path) -> int:

@@ -83,10 +83,10 @@ def outer_chunk(about: Mapping[str, Any]) -> list[int]:
 def read_array(store: Path, name: str) -> NDArray[Any]:
     """A whole array: a raw one straight from its files, any other through Zarr."""
     about = metadata(store, name)
-    return _read_raw(store / name, about) if _is_raw(about) else array_of(open_store(store), name)
+    return _read_raw(store / name, about) if is_raw(about) else array_of(open_store(store), name)
 
 
-def _is_raw(about: Mapping[str, Any]) -> bool:
+def is_raw(about: Mapping[str, Any]) -> bool:
     """Whether each file holds whole rows, as they lie in memory, and nothing else."""
     return (
         all(about.get(key) == value for key, value in RAW.items())
@@ -100,21 +100,30 @@ def _is_raw(about: Mapping[str, Any]) -> bool:
 def _read_raw(folder: Path, about: Mapping[str, Any]) -> NDArray[Any]:
     """A raw array, as Zarr would read it (the last file is filled up to a whole chunk), but a missing file is no zeros."""
     values: NDArray[Any] = np.empty(about["shape"], np.dtype(about["data_type"]).newbyteorder("<"))
-    chunk = outer_chunk(about)
-    n_bytes, key = math.prod(chunk) * values.itemsize, "/0" * (values.ndim - 1)
-    for i, start in enumerate(range(0, len(values), chunk[0])):
-        rows = values[start : start + chunk[0]]
-        try:
-            with (folder / f"c/{i}{key}").open("rb") as file:
-                found = os.fstat(file.fileno()).st_size
-                read = file.readinto(rows.data)
-        except FileNotFoundError as error:
-            reason = f"{folder.name}/c/{i}{key} is missing; delete the store and run `extract` again"
-            raise StoreError(folder.parent, reason) from error
-        if found != n_bytes or read != rows.nbytes:
-            reason = f"{folder.name}/c/{i}{key} is damaged: expected {n_bytes} bytes, got {found}"
-            raise StoreError(folder.parent, f"{reason}; delete the store and run `extract` again")
+    for i, start in enumerate(range(0, len(values), outer_chunk(about)[0])):
+        read_raw_rows(folder, about, i, 0, values[start : start + outer_chunk(about)[0]])
     return values
+
+
+def read_raw_rows(folder: Path, about: Mapping[str, Any], chunk: int, first: int, out: NDArray[Any]) -> None:
+    """Rows `first`, `first` + 1, … of one chunk of a raw array, as many as `out` holds.
+
+    Raises:
+        StoreError: its file is missing, or not as long as a whole chunk.
+    """
+    name = f"c/{chunk}" + "/0" * (out.ndim - 1)
+    n_bytes = math.prod(outer_chunk(about)) * out.itemsize
+    try:
+        with (folder / name).open("rb") as file:
+            found = os.fstat(file.fileno()).st_size
+            file.seek(first * math.prod(out.shape[1:]) * out.itemsize)
+            read = file.readinto(out.data)
+    except FileNotFoundError as error:
+        reason = f"{folder.name}/{name} is missing; delete the store and run `extract` again"
+        raise StoreError(folder.parent, reason) from error
+    if found != n_bytes or read != out.nbytes:
+        reason = f"{folder.name}/{name} is damaged: expected {n_bytes} bytes, got {found}"
+        raise StoreError(folder.parent, f"{reason}; delete the store and run `extract` again")
 
 
 def write_whole(path: Path, arrays: Mapping[str, NDArray[Any]], attributes: Mapping[str, object]) -> None:

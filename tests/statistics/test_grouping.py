@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+
+from wsi_mil.statistics import explained
+
+
+def points(n: int, k: int = 3, *, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(n, k)) * np.arange(k, 0, -1)
+
+
+def own(n: int) -> list[str]:
+    return [f"p{i}" for i in range(n)]
+
+
+def test_a_share_by_hand() -> None:
+    found = explained(np.array([[0.0], [2.0], [4.0], [6.0]]), ["a", "a", "b", "b"], own(4))
+    assert found.share == pytest.approx(16 / 20) and (found.n_units, found.n_groups) == (4, 2)
+    assert found.p == pytest.approx(1 / 3, abs=0.05), "of six ways to take two, two explain as much"
+    assert found.least_p == pytest.approx(1 / 3)
+    assert explained(points(5), list("aabbb"), own(5)).least_p == pytest.approx(1 / 10)
+    assert explained(points(4), list("abab"), own(4), strata=list("nntt")).least_p == pytest.approx(1 / 4)
+
+
+def test_a_batch_effect_is_found_and_none_is_not_found_where_there_is_none() -> None:
+    groups = ["a", "b", "b"] * 12
+    shift = np.array([[20.0, -20.0, 0.0] if group == "a" else [0.0, 0.0, 0.0] for group in groups])
+    there = explained(points(36) + shift, groups, own(36))
+    assert there.share > 0.9 and there.p == 0.001
+    not_there = [explained(points(36, seed=seed), groups, own(36)).p for seed in range(40)]
+    assert 0.3 < np.mean(not_there) < 0.7 and np.mean(np.array(not_there) <= 0.1) < 0.25
+
+
+def test_an_effect_on_a_weak_component_is_found_there() -> None:
+    """Scanners differ on the third component alone, which holds a hundredth of the spread."""
+    groups = ["a", "b"] * 15
+    at = points(30) * [10, 5, 0.2]
+    at[:, 2] += np.array([1.0, 0.0] * 15)
+    found = explained(at, groups, own(30))
+    assert found.share < 0.1 and found.p > 0.05
+    assert found.component == 2 and found.component_share > 0.5 and found.p_component == 0.001
+    chance = [explained(points(30, seed=s), groups, own(30)).p_component for s in range(40)]
+    assert 0.3 < np.mean(chance) < 0.7
+
+
+def test_chance_explains_as_many_shares_as_there_are_groups() -> None:
+    found = explained(points(30), ["a", "b", "c"] * 10, own(30))
+    assert found.chance == pytest.approx(2 / 29, abs=0.01)
+
+
+def test_slides_of_a_patient_count_once() -> None:
+    """Five copies of each patient's slide are no further evidence."""
+    once = explained(points(8), list("aabbaabb"), own(8))
+    copied = explained(np.repeat(points(8), 5, axis=0), list(np.repeat(list("aabbaabb"), 5)), list(np.repeat(own(8), 5)))
+    assert copied == once
+
+
+def test_patients_on_both_scanners_are_compared_with_themselves() -> None:
+    patients = np.repeat(own(12), 2)
+    between = np.repeat(points(12) * 50, 2, axis=0)
+    shift = np.array([[3.0, 0, 0], [0, 0, 0]] * 12)
+    noise = points(24, seed=3) * 0.1
+    found = explained(between + shift + noise, ["a", "b"] * 12, list(patients))
+    assert found.is_paired and (found.n_units, found.n_patients) == (24, 12) and found.share > 0.9 and found.p < 0.01
+    none = explained(between + noise, ["a", "b"] * 12, list(patients))
+    assert none.p > 0.05
+
+
+def test_what_the_label_explains_is_not_laid_at_the_scanners_door() -> None:
+    """Most tumours come from one scanner, and only tumours differ."""
+    labels = ["n"] * 20 + ["t"] * 20
+    scanners = ["a"] * 16 + ["b"] * 4 + ["a"] * 4 + ["b"] * 16
+    at = points(40) + np.array([[9.0 * (label == "t"), 0, 0] for label in labels])
+    assert explained(at, scanners, own(40)).p < 0.01
+    beside = explained(at, scanners, own(40), strata=labels)
+    assert beside.p > 0.05 and beside.share < 0.1
+    assert explained(at, labels, own(40), strata=scanners).p == 0.001
+
+
+def test_what_goes_together_cannot_be_told_apart() -> None:
+    labels = ["n"] * 5 + ["t"] * 5
+    found = explained(points(10), labels, own(10), strata=labels)
+    assert np.isnan(found.share) and np.isnan(found.p)
+    assert np.isnan(explained(points(4), own(4), own(4)).p), "every slide a group"

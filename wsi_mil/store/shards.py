@@ -1,0 +1,72 @@
+"""Features of a slide a few rows at a time, for what must not hold a whole slide in memory."""
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_mil.receipts import store_path
+from wsi_mil.store.features import finished_tiles
+from wsi_mil.store.zarr_files import is_raw, metadata, open_store, outer_chunk, read_raw_rows
+
+BLOCK_ROWS = 2048
+"""Rows that are read at once, at most."""
+
+
+class FeatureRows:
+    """A finished feature store whose features stay on disk; corrupt tiles play no part.
+
+    Attributes:
+        slide_id: the slide.
+        dim: length of a feature vector.
+        coords: int64 `(n, 2)` of the valid tiles, (x, y), level-0 pixels.
+    """
+
+    def __init__(self, receipt: Path):
+        """Read what there is but for the features.
+
+        Raises:
+            IncompleteStoreError: the store was never finished.
+            StoreError: no store, or its arrays are not of the same tiles.
+        """
+        self._path = store_path(receipt)
+        self._about = metadata(self._path, "features")
+        coords, self._valid = finished_tiles(self._path, self._about)
+        self.slide_id, self.dim = receipt.name.removesuffix(".json"), int(self._about["shape"][1])
+        self.coords = coords[self._valid]
+
+    def __len__(self) -> int:
+        return len(self.coords)
+
+    def blocks(self) -> Iterator[NDArray[np.float16]]:
+        """All valid rows `(up to BLOCK_ROWS, dim)`, in order. Raises StoreError where a shard is gone or damaged."""
+        n, chunk = len(self._valid), outer_chunk(self._about)[0]
+        for begin in range(0, n, chunk):
+            for start in range(begin, min(begin + chunk, n), BLOCK_ROWS):
+                stop = min(start + BLOCK_ROWS, begin + chunk, n)
+                valid = self._valid[start:stop]
+                rows = self._rows(start, stop)
+                yield rows if valid.all() else rows[valid]
+
+    def at(self, numbers: NDArray[np.int64]) -> NDArray[np.float16]:
+        """Rows `(m, dim)` by their numbers among the valid ones."""
+        found = np.empty((len(numbers), self.dim), np.float16)
+        for place, row in enumerate(np.flatnonzero(self._valid)[numbers].tolist()):
+            found[place] = self._rows(row, row + 1)[0]
+        return found
+
+    def _rows(self, start: int, stop: int) -> NDArray[np.float16]:
+        """Rows of one chunk, valid or not."""
+        if not is_raw(self._about):
+            return np.asarray(self._array[start:stop])
+        chunk = outer_chunk(self._about)[0]
+        rows: NDArray[np.float16] = np.empty((stop - start, self.dim), "<f2")
+        read_raw_rows(self._path / "features", self._about, start // chunk, start % chunk, rows)
+        return rows
+
+    @cached_property
+    def _array(self) -> Any:
+        return open_store(self._path)["features"]
