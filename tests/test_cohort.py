@@ -5,7 +5,7 @@ import pytest
 from tests.conftest import write_cohort
 from wsi_mil.cohort import SlideStatus, read_sheet, read_status, row_from_json, row_json, with_overrides, write_status
 from wsi_mil.config import TileSettings, parse_settings
-from wsi_mil.records import Status
+from wsi_mil.records import NO_PATH, Status
 
 CLASSES = ("normal", "tumour")
 GOOD = {"slide_id": "a", "path": "a.svs", "label": "normal"}
@@ -127,3 +127,12 @@ def test_a_cell_can_name_several_classes_and_booleans(tmp_path: Path) -> None:
 def test_a_url_is_said_to_be_one(tmp_path: Path) -> None:
     (found,) = faults(tmp_path, {**GOOD, "path": "s3://bucket/a.svs"})
     assert "s3://bucket/a.svs" in found and "is a URL" in found
+
+
+def test_a_path_is_not_needed_where_features_are_imported(tmp_path: Path) -> None:
+    sheet = write_cohort(tmp_path, [{"slide_id": "a", "label": "normal"}, {"slide_id": "b", "label": "?"}])
+    assert "column path is missing" in read_sheet(sheet, CLASSES).faults[0]
+    (fault,) = read_sheet(sheet, CLASSES, needs_path=False).faults
+    assert "label '?' is not in classes" in fault
+    (row, _) = read_sheet(sheet, None, needs_path=False).rows
+    assert row.path == NO_PATH and "path" not in row_json(row) and row_from_json(row_json(row)) == row

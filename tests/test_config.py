@@ -95,3 +95,14 @@ def test_tiles_must_step() -> None:
 def test_what_contradicts_itself_is_a_fault() -> None:
     assert "methods must differ" in faults(explain={"methods": ["attention", "attention"]})[0]
     assert "_2 cannot stand in both include and exclude" in faults(truth={"include": ["_2"]})[0]
+
+
+def test_an_imported_entry_says_nothing_more() -> None:
+    config = parse_settings(Config, {**LEAST, "encoders": {"uni": {"features": "imported"}, "own": {}}})
+    assert config.imported == ("uni",) and list(config.extracted) == ["own"]
+    assert config.encoders["uni"].tiling == "uni" and config.encoders["own"].tiling == "default"
+    assert parse_settings(Config, config.model_dump(mode="json")) == config
+    (found,) = faults(encoders={"uni": {"features": "imported", "weights": "random", "batch_size": 3}})
+    assert found.startswith("encoders.uni: features: imported leaves nothing to say about weights, batch_size")
+    (found,) = faults(encoders={"uni": {"features": "imported", "tiling": "far"}}, tilings={"far": {}})
+    assert "nothing to say about tiling (entry uni)" in found

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from tests.test_train import CLASSES, CPU, SETTINGS, write_features
-from wsi_mil.bags import bag_tensor
+from wsi_mil.bags import LabelledBag, bag_tensor
 from wsi_mil.cohort import read_table
 from wsi_mil.config import Predict
 from wsi_mil.ensemble import Ensemble
 from wsi_mil.errors import NotFiniteError, StoreMismatchError
 from wsi_mil.predict import predict_cohort, write_metrics, write_predictions
-from wsi_mil.records import Role
+from wsi_mil.records import Bag, Role
 from wsi_mil.splits import Splits
 from wsi_mil.train import Fold, train_fold
 
@@ -44,6 +44,14 @@ def test_tables_and_figures_are_written(trained, tmp_path: Path) -> None:
     assert all((r["predicted"] == "tumour") == (float(r["prob_tumour"]) >= float(r["threshold"])) for r in table)
     assert figures["n_slides"] == 24 and figures["auroc"] > 0.9
     assert figures["auroc_ci95"][0] <= figures["auroc"] <= figures["auroc_ci95"][1]
+
+
+def test_features_of_another_length_name_both(trained, tmp_path: Path) -> None:
+    _, ensemble, _ = trained
+    bag = LabelledBag(Bag("short", np.ones((9, 7), np.float16), np.zeros((9, 2), np.int64)), 0)
+    write_features(tmp_path / "f", [bag])
+    with pytest.raises(StoreMismatchError, match=r"short\.zarr: features of 7 numbers a tile, but .*/m takes 12; bring"):
+        ensemble.read_bag("short", [tmp_path / "f" / "short.json"])
 
 
 def test_without_labels_there_are_predictions_and_no_figures(trained, tmp_path: Path) -> None:

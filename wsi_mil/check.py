@@ -1,7 +1,7 @@
 """Everything that can be wrong with a configuration and its sheet, found before any job runs."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +9,8 @@ from wsi_mil.cohort import Sheet, read_sheet, row_json
 from wsi_mil.config import MHIM, TEACHERS, Config, Encoder, Heatmap, methods_of, nearest, parse_settings
 from wsi_mil.encoders import advice, name_faults, network_identity, weights_hash
 from wsi_mil.errors import ConfigError, StoreError
-from wsi_mil.receipts import fingerprint, read_receipt
-from wsi_mil.records import SlideRow
+from wsi_mil.receipts import fingerprint, read_receipt, store_path
+from wsi_mil.records import NO_PATH, SlideRow
 from wsi_mil.splits import Splits, draw_splits, missing_classes, mixed_patients, n_folds, read_splits, split_faults
 
 ONLY_WITHIN_A_SLIDE = ("standardised_sum", "gradient_input", "sparse_inversion")
@@ -44,7 +44,7 @@ class Plan:
             "slides": [{**row_json(row), **_annotation_hash(row)} for row in self.rows],
             "n_folds": self.n_folds,
             "methods": {entry: list(methods_of(self.config, entry)) for entry in self.config.models},
-            "networks": {name: fingerprint(network_identity(e)) for name, e in self.config.encoders.items()},
+            "networks": {name: fingerprint(network_identity(e)) for name, e in self.config.extracted.items()},
         }
 
 
@@ -72,9 +72,15 @@ def check(values: Mapping[str, object], *, needs_slides: bool = True) -> Plan:
         faults = list(error.faults)
         sheet = _sheet_of_faulty(values, needs_slides=needs_slides)
         raise ConfigError(faults + list(sheet.faults)) from error
-    sheet = read_sheet(config.cohort, config.classes, needs_file=lambda slide_id: needs_slides and not is_tiled(slide_id, config))
+    sheet = read_sheet(
+        config.cohort,
+        config.classes,
+        needs_path=bool(config.extracted),
+        needs_file=lambda slide_id: needs_slides and not is_tiled(slide_id, config),
+    )
     faults += _reference_faults(config) + list(sheet.faults)
     if not sheet.faults:
+        faults += import_faults(config, sheet.rows)
         faults += mixed_patients(sheet.rows) if config.bag == "patient" else []
         faults += _annotation_faults(config, sheet)
         faults += _split_faults(config, sheet)
@@ -93,7 +99,10 @@ def _sheet_of_faulty(values: Mapping[str, object], *, needs_slides: bool) -> She
 
 def _reference_faults(config: Config) -> list[str]:
     faults = []
-    for entry, encoder in config.encoders.items():
+    for entry in config.imported:
+        if any(encoder.tiling == entry for encoder in config.extracted.values()):
+            faults.append(f"encoders.{entry}: its imported tiles would lie where those of the tiling of this name lie")
+    for entry, encoder in config.extracted.items():
         if encoder.tiling not in config.tilings:
             faults.append(f"encoders.{entry}.tiling: no tiling {encoder.tiling!r}{nearest(encoder.tiling, list(config.tilings))}")
         faults += name_faults(entry, encoder.encoder, encoder.weights)
@@ -109,12 +118,13 @@ def _reference_faults(config: Config) -> list[str]:
 
 def _following(config: Config, sheet: Sheet) -> dict[str, list[SlideRow]]:
     """Slides whose annotation decides over their tissue or tiles, by the key that says so."""
-    used = {encoder.tiling for encoder in config.encoders.values()} & set(config.tilings)
+    used = {encoder.tiling for encoder in config.extracted.values()} & set(config.tilings)
     by_tiling = {
         f"tilings.{name}.min_annotation": list(sheet.rows) for name in sorted(used) if config.tilings[name].min_annotation
     }
     method = "tissue.method"
-    outlined = [row for row in sheet.rows if row.overrides.get(method, config.tissue.method) == "annotation"]
+    is_tiled_here = bool(config.extracted)
+    outlined = [r for r in sheet.rows if is_tiled_here and r.overrides.get(method, config.tissue.method) == "annotation"]
     return {**by_tiling, **({f"{method}: annotation": outlined} if outlined else {})}
 
 
@@ -124,9 +134,7 @@ def _annotation_faults(config: Config, sheet: Sheet) -> list[str]:
     for key, rows in _following(config, sheet).items():
         without = [row.slide_id for row in rows if row.annotation is None]
         if without:
-            more = f" and {len(without) - MOST_NAMED} more" if len(without) > MOST_NAMED else ""
-            named = ", ".join(without[:MOST_NAMED]) + more
-            faults.append(f"{key} needs an annotation, and the sheet's `annotation` column has none for {named}")
+            faults.append(f"{key} needs an annotation, and the sheet's `annotation` column has none for {_named(without)}")
     return faults
 
 
@@ -162,13 +170,13 @@ def _colormap_faults(name: str) -> list[str]:
 
 def is_tiled(slide_id: str, config: Config) -> bool:
     """Whether a slide has a receipt of every tiling in use already, so that later stages can go on without its file."""
-    used = {encoder.tiling for encoder in config.encoders.values()}
+    used = {encoder.tiling for encoder in config.extracted.values()}
     return all((config.results / "tiles" / name / f"{slide_id}.json").is_file() for name in used)
 
 
 def _split_faults(config: Config, sheet: Sheet) -> list[str]:
     if config.trained is not None:
-        return _trained_faults(config, config.trained)
+        return _trained_faults(config, config.trained, sheet)
     if config.splits is not None:
         return _frozen_faults(config, sheet, config.splits)
     labelled = [row for row in sheet.rows if row.label]
@@ -201,7 +209,37 @@ def _frozen_faults(config: Config, sheet: Sheet, frozen: Path) -> list[str]:
     return faults + _class_faults(splits, config)
 
 
-def _trained_faults(config: Config, trained: Path) -> list[str]:
+def import_faults(config: Config, rows: Iterable[SlideRow]) -> list[str]:
+    """Slides of the sheet without the features that were to be imported, by encoder entry, and the command that brings them."""
+    faults = []
+    for entry in config.imported:
+        missing: dict[str, list[str]] = {}
+        for row in rows:
+            reason = why_not_imported(config.results, entry, row.slide_id)
+            if reason:
+                missing.setdefault(reason, []).append(row.slide_id)
+        command = f"wsi-mil import-features FILES --encoder {entry} --results {config.results} --slides {config.cohort}"
+        faults += [f"encoders.{entry}: {reason} for {_named(slides)}; run `{command}`" for reason, slides in missing.items()]
+    return faults
+
+
+def why_not_imported(results: Path, entry: str, slide_id: str) -> str:
+    """Why a slide cannot be taken from imported features, or ""."""
+    features, tiles = (results / stage / entry / f"{slide_id}.json" for stage in ("features", "tiles"))
+    if not features.is_file():
+        is_interrupted = store_path(features).exists()
+        return "a store without its receipt (the import was interrupted)" if is_interrupted else "no imported features"
+    if not tiles.is_file() or "imported" not in read_receipt(tiles):
+        return "features that were not imported, or no tiles beside them"
+    return ""
+
+
+def _named(slides: Sequence[str]) -> str:
+    more = f" and {len(slides) - MOST_NAMED} more" if len(slides) > MOST_NAMED else ""
+    return ", ".join(slides[:MOST_NAMED]) + more
+
+
+def _trained_faults(config: Config, trained: Path, sheet: Sheet) -> list[str]:
     try:
         folds = read_splits(trained / "splits.csv").n_folds
     except StoreError as error:
@@ -212,7 +250,36 @@ def _trained_faults(config: Config, trained: Path) -> list[str]:
         for model in config.models
         for fold in range(folds)
         for fault in _card_faults(config, trained / "models" / entry / model / f"fold-{fold}" / "config.json", encoder, model)
+    ] + [
+        fault
+        for entry in config.imported
+        for model in config.models
+        for fault in _unfit_features(config, trained / "models" / entry / model / "fold-0" / "config.json", entry, sheet)
     ]
+
+
+def _unfit_features(config: Config, path: Path, entry: str, sheet: Sheet) -> list[str]:
+    """What tells imported features from those that a model was trained on, with the slides where it does."""
+    if not path.is_file():
+        return []  # is a fault of its own
+    card, unfit = read_receipt(path), dict[str, list[str]]()
+    for row in sheet.rows:
+        receipt = config.results / "features" / entry / f"{row.slide_id}.json"
+        said = read_receipt(receipt) if receipt.is_file() else {"status": "missing"}
+        for key, want in {**card["encoder"], "dim": card["feature_dim"]}.items() if said["status"] == "ok" else ():
+            if said.get(key) != want:
+                unfit.setdefault(f"{key} {want!r}, imported features have {said.get(key)!r}", []).append(row.slide_id)
+    return [f"trained: {path} was trained with {what} ({_named(slides)})" for what, slides in unfit.items()]
+
+
+def _made_by(config: Config, encoder: Encoder) -> dict[str, object]:
+    """What a model's card must say of its encoder; of imported features each slide is asked when it is predicted."""
+    if encoder.is_imported:
+        return {}
+    tiling = config.tilings.get(encoder.tiling)
+    weights = weights_hash(encoder.encoder, encoder.weights)
+    scale: dict[str, object] = {"mpp": tiling.mpp, "tile_px": tiling.tile_px} if tiling else {}
+    return {"encoder": encoder.encoder, "weights_hash": weights, **scale}
 
 
 def _card_faults(config: Config, path: Path, encoder: Encoder, entry: str) -> list[str]:
@@ -221,16 +288,9 @@ def _card_faults(config: Config, path: Path, encoder: Encoder, entry: str) -> li
         card = read_receipt(path)
     except StoreError:
         return [f"trained: no model {path}; its folder needs the encoder and model entries of this configuration"]
-    tiling = config.tilings.get(encoder.tiling)
-    weights = weights_hash(encoder.encoder, encoder.weights)
-    wanted = {
-        "encoder": encoder.encoder,
-        "weights_hash": weights,
-        **({"mpp": tiling.mpp, "tile_px": tiling.tile_px} if tiling else {}),
-    }
     faults = [
         f"trained: {path} was trained with {key} {card['encoder'][key]!r}, here it is {value!r}"
-        for key, value in wanted.items()
+        for key, value in _made_by(config, encoder).items()
         if card["encoder"][key] != value
     ]
     kind = card.get("settings", {}).get("model")
@@ -255,7 +315,7 @@ def _warnings(config: Config, sheet: Sheet) -> list[str]:
     found = [
         f"slide {row.slide_id}: {row.path} is gone; what was made from it is used"
         for row in sheet.rows
-        if not row.path.is_file() and is_tiled(row.slide_id, config)
+        if row.path != NO_PATH and not row.path.is_file() and is_tiled(row.slide_id, config)
     ]
     found += [
         f"models.{entry}: does not offer {method}, which is left out for it"
@@ -264,7 +324,7 @@ def _warnings(config: Config, sheet: Sheet) -> list[str]:
         if method not in methods_of(config, entry)
     ]
     found += _scale_warnings(config)
-    for entry, encoder in config.encoders.items():
+    for entry, encoder in config.extracted.items():
         tiling = config.tilings[encoder.tiling]
         found += advice(entry, encoder, mpp=tiling.mpp, tile_px=tiling.tile_px)
     found += [

@@ -13,9 +13,11 @@ from typing import Any
 from wsi_mil.config import Config, Settings, SlideFile, Tissue, nearest, parse_settings
 from wsi_mil.errors import ConfigError
 from wsi_mil.geometry import SANE_MPP
-from wsi_mil.records import Role, SlideRow, Status
+from wsi_mil.records import NO_PATH, Role, SlideRow, Status
 
 REQUIRED = ("slide_id", "path", "label")
+"""Columns; `path` only where slides are read."""
+
 OPTIONAL = ("patient_id", "mpp", "split", "fold", "annotation", "scanner")
 OVERRIDES: dict[str, type[Settings]] = {"slide": SlideFile, "tissue": Tissue}
 """Settings blocks that a column `block.key` may override for one slide."""
@@ -48,12 +50,19 @@ class SlideStatus:
     n_tiles: dict[str, int]
 
 
-def read_sheet(path: Path, classes: tuple[str, ...], *, needs_file: Callable[[str], bool] | None = None) -> Sheet:
+def read_sheet(
+    path: Path,
+    classes: tuple[str, ...] | None,
+    *,
+    needs_path: bool = True,
+    needs_file: Callable[[str], bool] | None = None,
+) -> Sheet:
     """Read a cohort sheet (comma, semicolon or tab; UTF-8) and find every fault in it.
 
     Args:
         path: the sheet; paths in it are relative to its folder.
-        classes: class names.
+        classes: class names; None: labels are not looked at.
+        needs_path: whether a slide without a path is a fault; where there are imported features only it is none.
         needs_file: tells by slide_id whether a slide's file must exist; annotations then must too. None: no file is
             looked for.
     """
@@ -65,7 +74,7 @@ def read_sheet(path: Path, classes: tuple[str, ...], *, needs_file: Callable[[st
     delimiter = max(DELIMITERS, key=header.count)
     table = list(csv.reader(io.StringIO(text), delimiter=delimiter))
     columns = [name.strip() for name in table[0]] if table else []
-    faults = _column_faults(path, columns)
+    faults = _column_faults(path, columns, needs_path=needs_path)
     if faults:
         return Sheet((), tuple(faults))
     rows: list[SlideRow] = []
@@ -75,6 +84,7 @@ def read_sheet(path: Path, classes: tuple[str, ...], *, needs_file: Callable[[st
             continue
         cells = {name: value.strip() for name, value in zip_longest(columns, values[: len(columns)], fillvalue="")}
         found = _cell_faults(cells, classes, seen)
+        found += ["path is empty"] if needs_path and not cells.get("path") else []
         if len(values) > len(columns):
             found.append(f"{len(values)} cells, but the header has {len(columns)}: quote what holds a {delimiter!r}")
         if set("{}") & set(str(path.parent)):
@@ -97,11 +107,11 @@ def labels_of(rows: Iterable[SlideRow], classes: tuple[str, ...]) -> dict[str, i
 
 def row_json(row: SlideRow) -> dict[str, object]:
     """A row as text and numbers, empty cells left out, overrides under their column names."""
-    cells = {key: str(v) if isinstance(v, Path) else v for key, v in vars(row).items() if key != "overrides"}
+    cells = {key: str(v) if isinstance(v, Path) else v for key, v in vars(row).items() if key != "overrides" and v != NO_PATH}
     return {key: value for key, value in {**cells, **row.overrides}.items() if value not in (None, "")}
 
 
-def row_from_json(cells: dict[str, Any], *, path: Path = Path()) -> SlideRow:
+def row_from_json(cells: dict[str, Any], *, path: Path = NO_PATH) -> SlideRow:
     """The row that `row_json` made, or as much of it as a rule passes on; `path` where it has none."""
     overrides = {name: value for name, value in cells.items() if "." in name}
     known = {name: value for name, value in cells.items() if "." not in name}
@@ -158,8 +168,9 @@ def read_table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _column_faults(path: Path, columns: list[str]) -> list[str]:
-    faults = [f"{path}: column {name} is missing{nearest(name, columns)}" for name in REQUIRED if name not in columns]
+def _column_faults(path: Path, columns: list[str], *, needs_path: bool) -> list[str]:
+    required = [name for name in REQUIRED if needs_path or name != "path"]
+    faults = [f"{path}: column {name} is missing{nearest(name, columns)}" for name in required if name not in columns]
     faults += [f"{path}: column {name} stands there twice" for name in sorted({c for c in columns if columns.count(c) > 1})]
     for name in columns:
         block, dot, key = name.partition(".")
@@ -170,21 +181,19 @@ def _column_faults(path: Path, columns: list[str]) -> list[str]:
     return faults
 
 
-def _cell_faults(cells: dict[str, str], classes: tuple[str, ...], seen: dict[str, int]) -> list[str]:
+def _cell_faults(cells: dict[str, str], classes: tuple[str, ...] | None, seen: dict[str, int]) -> list[str]:
     slide_id, faults = cells.get("slide_id", ""), []
     if not SLIDE_ID.fullmatch(slide_id):
         faults.append(f"slide_id {slide_id!r} must be letters, digits, '_', '-', '.', and not start with '.' or '-'")
     if slide_id in seen:
         faults.append(f"slide_id {slide_id!r} stands in row {seen[slide_id]} already")
     slide = cells.get("path", "")
-    if not slide:
-        faults.append("path is empty")
     if "://" in slide:
         faults.append(f"path {slide!r} is a URL: the pipeline needs a file (`wsi-mil inspect` and Python read URLs)")
     if "{" in slide or "}" in slide:
         faults.append(f"path {slide!r} holds '{{' or '}}', which Snakemake takes for a wildcard; rename the file")
     label = cells.get("label", "")
-    if label and label not in classes:
+    if label and classes is not None and label not in classes:
         faults.append(f"label {label!r} is not in classes{nearest(label, list(classes))}")
     if cells.get("mpp") and not _is_sane_mpp(cells["mpp"]):
         faults.append(f"mpp {cells['mpp']!r} is not a number from {SANE_MPP[0]:g} to {SANE_MPP[1]:g} (µm per pixel)")
@@ -224,7 +233,7 @@ def _override_faults(cells: dict[str, str]) -> list[str]:
 def _row(cells: dict[str, str], folder: Path) -> SlideRow:
     return SlideRow(
         slide_id=cells["slide_id"],
-        path=folder / cells["path"],
+        path=folder / cells["path"] if cells.get("path") else NO_PATH,
         label=cells["label"],
         patient_id=cells.get("patient_id") or cells["slide_id"],
         mpp=float(cells["mpp"]) if cells.get("mpp") else None,

@@ -17,7 +17,7 @@ from wsi_mil.inspection import ExpectedTiles, Inspection, inspect_slide
 from wsi_mil.isolation import Died, isolated
 from wsi_mil.laying import fault_status
 from wsi_mil.receipts import read_receipt
-from wsi_mil.records import SlideRow, Status
+from wsi_mil.records import NO_PATH, SlideRow, Status
 from wsi_mil.store import bytes_on_disk, feature_bytes
 
 PATIENCE_S = 600.0
@@ -112,8 +112,8 @@ def examine(plan: Plan, *, threads: int, advance: Callable[[int], None]) -> list
     found: dict[str, Finding] = {}
     jobs = []
     for row in plan.rows:
-        if not row.path.is_file() and is_tiled(row.slide_id, plan.config):
-            found[row.slide_id] = _kept(row, plan.config, tilings)
+        if not tilings or (not row.path.is_file() and is_tiled(row.slide_id, plan.config)):
+            found[row.slide_id] = _kept(row, plan.config, tilings or plan.config.imported)
             advance(1)
         else:
             jobs.append(Examined(row, tile_settings(plan.config, row, tilings), plan.config.truth))
@@ -124,17 +124,18 @@ def examine(plan: Plan, *, threads: int, advance: Callable[[int], None]) -> list
 
 
 def _kept(row: SlideRow, config: Config, tilings: Iterable[str]) -> Finding:
-    """What is known of a slide whose file is gone, by the receipts that are left of it."""
+    """What is known of a slide whose file is not there or not needed, by the receipts that are left of it."""
     receipts = [read_receipt(config.results / "tiles" / name / f"{row.slide_id}.json") for name in tilings]
     worst = next((about for about in receipts if about["status"] != Status.OK), None)
     verdict = Verdict(worst["status"]) if worst else Verdict.OK
     reason = worst["reason"] if worst else ""
-    return Finding(row.slide_id, verdict, reason, warnings=("its file is gone; what was made of it is used",))
+    gone = row.path != NO_PATH and not row.path.is_file()
+    return Finding(row.slide_id, verdict, reason, warnings=("its file is gone; what was made of it is used",) if gone else ())
 
 
 def used_tilings(config: Config) -> list[str]:
     """Names of the tilings that an encoder entry uses, in the order of the configuration."""
-    used = {encoder.tiling for encoder in config.encoders.values()}
+    used = {encoder.tiling for encoder in config.extracted.values()}
     return [name for name in config.tilings if name in used]
 
 
@@ -166,14 +167,14 @@ def examined(job: Examined) -> Finding:
 
 
 def find_encoders(config: Config) -> dict[str, Weights]:
-    """By encoder entry, where its weights are."""
-    return {entry: find_weights(settings) for entry, settings in config.encoders.items()}
+    """By encoder entry that extracts, where its weights are."""
+    return {entry: find_weights(settings) for entry, settings in config.extracted.items()}
 
 
 def disk_need(config: Config, findings: Iterable[Finding]) -> DiskNeed:
     """What the feature stores of the slides that can be used need beside what is there."""
     findings, needed, unknown = list(findings), 0, []
-    for entry, encoder in config.encoders.items():
+    for entry, encoder in config.extracted.items():
         dim = feature_dim(encoder)
         if dim is None:
             unknown.append(entry)

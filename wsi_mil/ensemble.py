@@ -17,7 +17,7 @@ from wsi_mil.models import MILModel
 from wsi_mil.receipts import store_path
 from wsi_mil.records import Bag, SlidePrediction
 from wsi_mil.splits import Splits
-from wsi_mil.store import read_attributes
+from wsi_mil.store import feature_dim, read_attributes
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,16 @@ class Ensemble:
         """The bag of one or more slides, which must have been made as those the models were trained on.
 
         Raises:
-            StoreMismatchError: made otherwise.
+            StoreMismatchError: made otherwise, or of another length.
             EmptyBagError: not one valid tile.
         """
+        card = self.folds[0].card
         for receipt in receipts:
             path = store_path(receipt)
-            refuse_other_encoder(self.folds[0].card, read_attributes(path), path)
+            refuse_other_encoder(card, read_attributes(path), path)
+            if feature_dim(receipt) != card.feature_dim:
+                reason = f"features of {feature_dim(receipt)} numbers a tile, but {self.folder} takes {card.feature_dim}"
+                raise StoreMismatchError(path, f"{reason}; bring features of the encoder that it was trained on, or train anew")
         return read_bag_of(bag_id, receipts)
 
     @torch.inference_mode()

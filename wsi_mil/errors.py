@@ -13,6 +13,7 @@ WsiMilError
 ├─ DivergedError          .epoch, .bag; training ran into a loss or weights that are no numbers
 ├─ DeviceMemoryError      a device on which not even one tile can be encoded
 ├─ MissingFileError       .path; a fault of the machine or the sheet, so not a status
+├─ FeatureFileError       .path; another tool's features that cannot be taken over
 └─ StoreError             .path
    ├─ IncompleteStoreError not all of its shards are on disk
    └─ StoreMismatchError  made from something else than what is asked for
@@ -72,6 +73,10 @@ class AnnotationError(_PathError, DataError):
 
 class MissingFileError(_PathError, FileNotFoundError):
     """A slide file that is not there: perhaps its disk is not, so it must not become a lasting status."""
+
+
+class FeatureFileError(_PathError):
+    """A file of features that cannot be taken over, or whose scale nothing says."""
 
 
 class DeviceMemoryError(WsiMilError):

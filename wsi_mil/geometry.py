@@ -251,6 +251,8 @@ def gridded(
 ) -> NDArray[np.float32]:
     """One pixel for each cell of the grid, never averaged: the value of the tile whose corner it is, elsewhere NaN.
 
+    Of tiles that are not on the grid, each goes to the cell next to its corner, and the highest value stays.
+
     Args:
         values: `(n,)`.
         coords: `(n, 2)` top-left corners (x, y), level-0 pixels.
@@ -264,7 +266,7 @@ def gridded(
     columns, rows = (max(1, math.ceil(length / step)) for length, step in zip(dimensions, stride, strict=True))
     raster = np.full((rows, columns), np.nan, np.float32)
     cells = grid_cells(coords, stride)
-    raster[cells[:, 1], cells[:, 0]] = values
+    np.fmax.at(raster, (np.minimum(cells[:, 1], rows - 1), np.minimum(cells[:, 0], columns - 1)), values)
     return raster
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from wsi_mil.errors import StoreError, StoreMismatchError
 from wsi_mil.files import write_text
+from wsi_mil.geometry import Mpp, footprint
 
 
 def store_path(receipt: Path) -> Path:
@@ -24,7 +25,12 @@ def store_path(receipt: Path) -> Path:
 
 def write_receipt(path: Path, content: Mapping[str, object]) -> None:
     """Write JSON aside, then rename: the same content gives the same bytes; NaN becomes null."""
-    write_text(path, json.dumps(_plain(content), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, receipt_text(content))
+
+
+def receipt_text(content: Mapping[str, object]) -> str:
+    """What `write_receipt` writes."""
+    return json.dumps(_plain(content), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_receipt(path: Path) -> dict[str, Any]:
@@ -50,6 +56,21 @@ def read_tiled(path: Path) -> dict[str, Any]:
     if "bounds" not in content:
         raise StoreMismatchError(path, "does not say the slide's bounds (written by an earlier version); run `tile` again")
     return content
+
+
+def extent_and_stride(tiled: Mapping[str, Any]) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Of a tile and of neighbouring corners, (x, y) level-0 pixels, unrounded, by the receipt of `tile`; imported tiles bring
+    their own.
+    """
+    if "imported" in tiled:
+        (width, height), (right, down) = tiled["imported"]["extent"], tiled["imported"]["stride"]
+        return (width, height), (right, down)
+    mpp, tiling = Mpp(*tiled["mpp"]), tiled["settings"]["tiling"]
+    side, step = tiling["tile_px"], tiling["tile_px"] - tiling["overlap"]
+    return (
+        footprint((side, side), target_mpp=tiling["mpp"], slide_mpp=mpp),
+        footprint((step, step), target_mpp=tiling["mpp"], slide_mpp=mpp),
+    )
 
 
 def fingerprint(content: Mapping[str, object]) -> str:

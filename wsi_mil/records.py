@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+NO_PATH = Path()
+"""Stands for the file of a slide that has none: its features were imported."""
+
 
 class Status(StrEnum):
     """What became of a slide."""
@@ -30,6 +33,7 @@ class SlideRow:
     """One row of the cohort sheet.
 
     Attributes:
+        path: the slide file, or `NO_PATH`.
         label: class name, or "" where only a prediction is wanted.
         mpp: µm per pixel of level 0 that overrides the file's own, or None.
         scanner: what digitised it, or "" where the file is to say so.

@@ -61,10 +61,10 @@ def _tile(row: SlideRow, settings: TileSettings, receipt: Path, threads: int) ->
     region = mask.outline(slide.dimensions)
     about = {"slide_id": row.slide_id, "dimensions": list(slide.dimensions)}
     write_grid(store_path(receipt), laid.grid, thumbnail, about)
-    write_text(receipt.with_suffix(".geojson"), _tissue_geojson(region, slide.bounds))
-    write_bytes(receipt.with_suffix(".png"), _qc_picture(thumbnail, region, laid.grid, slide.dimensions))
+    write_text(receipt.with_suffix(".geojson"), tissue_geojson(region, slide.bounds))
+    write_bytes(receipt.with_suffix(".png"), qc_picture(thumbnail, region, laid.grid, slide.dimensions))
     return {
-        **_about(slide),
+        **about_slide(slide),
         "status": Status.EMPTY if laid.why_empty else Status.OK,
         "reason": laid.why_empty,
         "warnings": tile_warnings(slide, settings, mask.share, laid.tissue.overview.unreadable),
@@ -77,7 +77,8 @@ def _tile(row: SlideRow, settings: TileSettings, receipt: Path, threads: int) ->
     }
 
 
-def _about(slide: Slide) -> dict[str, object]:
+def about_slide(slide: Slide) -> dict[str, object]:
+    """What a receipt says of a slide file."""
     return {
         "reader": slide.reader,
         "vendor": slide.vendor,
@@ -101,7 +102,7 @@ def _thumbnail(slide: Slide, overview: NDArray[np.uint8], threads: int) -> NDArr
     return resampled(overview, (0, 0, overview.shape[1], overview.shape[0]), size)
 
 
-def _tissue_geojson(region: BaseGeometry, bounds: tuple[int, int, int, int] | None) -> str:
+def tissue_geojson(region: BaseGeometry, bounds: tuple[int, int, int, int] | None) -> str:
     """The outline for QuPath, which counts from the corner of the slide's bounds where it has any."""
     if bounds is not None:
         region = shapely.transform(region, lambda xy: xy - np.array(bounds[:2]))
@@ -112,7 +113,7 @@ def _tissue_geojson(region: BaseGeometry, bounds: tuple[int, int, int, int] | No
     return feature_collection([] if region.is_empty else [region], [] if region.is_empty else [about])
 
 
-def _qc_picture(thumbnail: NDArray[np.uint8], region: BaseGeometry, grid: TileGrid, dimensions: tuple[int, int]) -> bytes:
+def qc_picture(thumbnail: NDArray[np.uint8], region: BaseGeometry, grid: TileGrid, dimensions: tuple[int, int]) -> bytes:
     """PNG of the slide with the tissue's outline and every tile."""
     image = Image.fromarray(thumbnail).convert("RGB")
     draw = ImageDraw.Draw(image)

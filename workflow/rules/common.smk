@@ -3,6 +3,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -64,13 +65,27 @@ wildcard_constraints:
     fold="[0-9]+",
 
 
+def one_of(names):
+    """A regular expression for one of some names; for none where there are none."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+EXTRACTED = [
+    name
+    for name, entry in CONFIG["encoders"].items()
+    if entry["features"] == "extracted"
+]  # of the other entries tiles and features were imported: their receipts are nobody's output
+TILINGS = sorted({CONFIG["encoders"][name]["tiling"] for name in EXTRACTED})
+
+
 def dumps(value):
     """JSON for params: the same for the same settings."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
 def slide_path(wildcards):
-    return SLIDES[wildcards.slide_id]["path"]
+    """Of the slide file; "" where there is none, since its features were imported."""
+    return SLIDES[wildcards.slide_id].get("path", "")
 
 
 def slide_row(*columns):
@@ -151,7 +166,7 @@ def extract_jobs():
     ids, size = list(SLIDES), CONFIG["slides_per_job"]
     return [
         (encoder, number, ids[first : first + size])
-        for encoder in CONFIG["encoders"]
+        for encoder in EXTRACTED
         for number, first in enumerate(range(0, len(ids), size))
     ]
 

@@ -7,6 +7,8 @@ if CONFIG["slides_per_job"] == 1:
             receipt="<results>/features/{encoder}/{slide_id}.json",
         log:
             "logs/extract/{encoder}/{slide_id}.log",
+        wildcard_constraints:
+            encoder=one_of(EXTRACTED),
         conda:
             "../../envs/gpu.yaml"
         threads: max(1, workflow.cores // GPUS)

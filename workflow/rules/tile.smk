@@ -5,6 +5,8 @@ rule tile:
         receipt="<results>/tiles/{tiling}/{slide_id}.json",
     log:
         "logs/tile/{tiling}/{slide_id}.log",
+    wildcard_constraints:
+        tiling=one_of(TILINGS),
     conda:
         "../../envs/cpu.yaml"
     threads: 1

@@ -49,7 +49,7 @@ def sheet_rows(sheet: Path, classes: str) -> "tuple[SlideRow, ...]":
     """The whole sheet. Raises ConfigError with all of its faults."""
     from wsi_mil.cohort import read_sheet
 
-    found = read_sheet(sheet, class_names(classes))
+    found = read_sheet(sheet, class_names(classes), needs_path=False)  # `check` has asked for those that are needed
     if found.faults:
         raise ConfigError(list(found.faults))
     return found.rows

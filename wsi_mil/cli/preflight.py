@@ -80,6 +80,8 @@ def doctor(
         findings = examine(plan, threads=threads or _cores(), advance=meter.advance)
     _print_slides(plan, findings, every=every)
     weights, disk, (where, has_device) = find_encoders(plan.config), disk_need(plan.config, findings), _device(device)
+    for entry in plan.config.imported:
+        _console().print(f"encoder {entry}: imported features", soft_wrap=True)
     _print_rest(weights, disk, where)
     lacks = any(found.missing for found in weights.values()) or not disk.is_enough or not has_device
     if lacks or any(finding.verdict in FAULTS for finding in findings):

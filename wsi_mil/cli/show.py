@@ -84,4 +84,4 @@ def report(
     from wsi_mil.report import write_report
 
     parsed = parse_settings(Config, json.loads(config))
-    write_report(read_sheet(parsed.cohort, parsed.classes).rows, parsed, page)
+    write_report(read_sheet(parsed.cohort, parsed.classes, needs_path=False).rows, parsed, page)

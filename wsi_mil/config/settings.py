@@ -4,7 +4,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
-EntryName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]+$")]
+ENTRY_PATTERN = "^[a-z0-9_-]+$"
+EntryName = Annotated[str, StringConstraints(pattern=ENTRY_PATTERN)]
 
 
 class Settings(BaseModel):

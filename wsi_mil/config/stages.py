@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
 
 from wsi_mil.config.models import Model, Offer, offers_of
 from wsi_mil.config.settings import EntryName, Settings
@@ -94,8 +94,11 @@ class TileSettings(Settings):
 
 
 class Encoder(Settings):
-    """One entry of `encoders`: what turns tiles into features."""
+    """One entry of `encoders`: what turns tiles into features, or features that `wsi-mil import-features` brought."""
 
+    features: Literal["extracted", "imported"] = Field(
+        "extracted", description="imported: `wsi-mil import-features` brings them; the entry has no other key"
+    )
     encoder: str = Field(
         "efficientnet_lite0", description="a name that `wsi-mil encoders` lists, any timm model name, or hf-hub:REPOSITORY"
     )
@@ -104,6 +107,19 @@ class Encoder(Settings):
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 where the device is made for it")
     batch_size: int = Field(64, ge=1, description="tiles encoded at once; halved where the device is short of memory")
     max_corrupt: float = Field(0.05, ge=0, le=1, description="largest share of unreadable tiles before the slide has failed")
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether nothing is tiled or extracted for it."""
+        return self.features == "imported"
+
+    @model_validator(mode="after")
+    def _imported_says_no_more(self) -> "Encoder":
+        own = {"features", "tiling"}  # its tiles lie under the entry's own name, which `Config` fills in
+        changed = [name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default]
+        if self.is_imported and set(changed) - own:
+            raise ValueError(f"features: imported leaves nothing to say about {', '.join(n for n in changed if n not in own)}")
+        return self
 
 
 class Split(Settings):
@@ -234,6 +250,25 @@ class Config(Settings):
     heatmap: Heatmap = Heatmap()
     truth: Truth = Truth()
     statistics: Statistics = Statistics()
+
+    @field_validator("encoders")
+    @classmethod
+    def _imported_tiles_have_the_entrys_name(cls, encoders: dict[str, Encoder]) -> dict[str, Encoder]:
+        named = {name: {"tiling": name} if entry.is_imported else {} for name, entry in encoders.items()}
+        wrong = [n for n, e in encoders.items() if e.is_imported and e.tiling not in (n, Encoder.model_fields["tiling"].default)]
+        if wrong:
+            raise ValueError(f"features: imported leaves nothing to say about tiling (entry {', '.join(wrong)})")
+        return {name: entry.model_copy(update=named[name]) for name, entry in encoders.items()}
+
+    @property
+    def extracted(self) -> dict[str, Encoder]:
+        """The encoder entries whose features are made here."""
+        return {name: entry for name, entry in self.encoders.items() if not entry.is_imported}
+
+    @property
+    def imported(self) -> tuple[str, ...]:
+        """The encoder entries whose features were made elsewhere."""
+        return tuple(name for name, entry in self.encoders.items() if entry.is_imported)
 
     @model_validator(mode="after")
     def _classes_differ(self) -> "Config":

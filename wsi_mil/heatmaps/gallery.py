@@ -15,7 +15,7 @@ from wsi_mil.errors import SlideError, SlideReadError
 from wsi_mil.geometry import Mpp
 from wsi_mil.heatmaps.overlay import FONT, colours
 from wsi_mil.heatmaps.scored import Scored
-from wsi_mil.records import SlideRow
+from wsi_mil.records import NO_PATH, SlideRow
 from wsi_mil.slides import Slide, open_slide, slide_hash
 
 log = logging.getLogger(__name__)
@@ -93,9 +93,13 @@ def cells_of(scored: Scored, row: SlideRow, tiles: NDArray[np.int64], colormap: 
 def _read_tiles(scored: Scored, row: SlideRow, corners: list[tuple[int, int]]) -> tuple[str, list[NDArray[np.uint8] | None]]:
     """Pixels at the tiling's mpp, and in words why there are none of some or all."""
     tiled = scored.tiled
+    if row.path == NO_PATH:
+        return "no tiles can be shown: there is no slide file, the features were imported", [None] * len(corners)
     if not row.path.is_file():
         return f"no tiles can be shown: the slide file is gone ({row.path})", [None] * len(corners)
     try:
+        if tiled["reader"] == "imported":
+            return f"no tiles can be shown: {row.path} was not there when the features were imported", [None] * len(corners)
         if slide_hash(row.path) != tiled["slide_hash"]:
             return f"no tiles can be shown: {row.path} is not the file that was tiled", [None] * len(corners)
         with open_slide(row.path, tiled["reader"], mpp=Mpp(*tiled["mpp"])) as slide:

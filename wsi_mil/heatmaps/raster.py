@@ -19,6 +19,8 @@ LEAST_SIDE = 256
 
 TILE = (256, 256)
 
+OFF_LATTICE = "tiles are not on one grid: each pixel is the highest of the tiles whose corner is next to it"
+
 
 def ome_tiff(scored: Scored) -> bytes:
     """The stored scores, not the shown ones, as float32; NaN where no tile starts. The same scores give the same bytes.
@@ -57,6 +59,7 @@ def _metadata(scored: Scored, raster: NDArray[np.float32]) -> dict[str, object]:
         "tile_px_level0": list(grid.box),
         "dimensions_level0": list(grid.dimensions),
         "mpp_level0": [grid.mpp.x, grid.mpp.y],
+        **({} if grid.on_lattice else {"note": OFF_LATTICE}),
     }
     description = json.dumps(about, sort_keys=True)
     content = hashlib.sha256(raster.tobytes() + description.encode()).hexdigest()

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ from numpy.typing import NDArray
 
 from wsi_mil.config import Scale
 from wsi_mil.errors import StoreError, StoreMismatchError
-from wsi_mil.geometry import Mpp, footprint, grid_cells
+from wsi_mil.geometry import Mpp, grid_cells
 from wsi_mil.heatmaps.scale import Shown, shown_scores
-from wsi_mil.receipts import read_receipt, read_tiled, store_path
+from wsi_mil.receipts import extent_and_stride, read_receipt, read_tiled, store_path
 from wsi_mil.records import SlideRow
 from wsi_mil.store import read_scores
 from wsi_mil.weighing import meaning_of
@@ -49,8 +50,14 @@ class Grid:
 
     def footprints(self) -> NDArray[np.float64]:
         """(left, top, right, bottom) `(n, 4)`, level-0 pixels, rounded so that neighbours leave no slit between them."""
-        far = np.rint(grid_cells(self.coords, self.stride) * self.stride + np.asarray(self.extent))
-        return np.hstack([self.coords, far])
+        corners = grid_cells(self.coords, self.stride) * self.stride if self.on_lattice else self.coords
+        return np.hstack([self.coords, np.rint(corners + np.asarray(self.extent))])
+
+    @cached_property
+    def on_lattice(self) -> bool:
+        """Whether every corner is a multiple of the stride, as all are that `tile` laid; imported ones need not be."""
+        off = np.abs(self.coords - grid_cells(self.coords, self.stride) * self.stride)
+        return bool((off <= 1).all())
 
 
 @dataclass(frozen=True)
@@ -113,17 +120,16 @@ def read_scored(
 
 
 def _grid(coords: NDArray[np.int64], tiled: dict[str, Any]) -> Grid:
-    tiling, mpp = tiled["settings"]["tiling"], Mpp(*tiled["mpp"])
-    side, step = tiling["tile_px"], tiling["tile_px"] - tiling["overlap"]
+    extent, stride = extent_and_stride(tiled)
     x, y = (tiled["bounds"] or (0, 0))[:2]
     (box_width, box_height), (width, height) = tiled["tile_px_level0"], tiled["dimensions"]
     return Grid(
         coords=coords,
         box=(box_width, box_height),
-        extent=footprint((side, side), target_mpp=tiling["mpp"], slide_mpp=mpp),
-        stride=footprint((step, step), target_mpp=tiling["mpp"], slide_mpp=mpp),
+        extent=extent,
+        stride=stride,
         dimensions=(width, height),
-        mpp=mpp,
+        mpp=Mpp(*tiled["mpp"]),
         bounds=(x, y),
     )
 

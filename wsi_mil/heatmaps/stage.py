@@ -87,6 +87,7 @@ def picture(scored: Scored, row: SlideRow, tiles: Path, truth: Truth) -> Picture
     grid, heading = scored.grid, title(row, scored.receipt, scored.method)
     try:
         thumbnail = read_thumbnail(tiles)
+        heading += " · NO SLIDE FILE: TILES IN GREY" if scored.tiled["reader"] == "imported" else ""
     except StoreError as error:
         log.warning("drawn on a plain ground: %s", error)
         thumbnail, heading = _plain_ground(grid.dimensions), f"{heading} · THUMBNAIL MISSING"

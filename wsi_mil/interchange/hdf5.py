@@ -1,0 +1,99 @@
+"""HDF5 files. The only importer of h5py."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_mil.errors import ConfigError, FeatureFileError
+
+INSTALL = "pip install 'wsi_mil[interchange]' (or: pip install h5py)"
+
+
+def _h5py() -> Any:
+    try:
+        import h5py
+    except ImportError as error:
+        raise ConfigError([f"HDF5 files need the package h5py, which is not installed: {INSTALL}"]) from error
+    return h5py
+
+
+class Hdf5:
+    """An open HDF5 file, to read."""
+
+    def __init__(self, path: Path, file: Any):
+        self.path, self._file = path, file
+
+    @property
+    def names(self) -> list[str]:
+        """Of what lies at the top."""
+        return sorted(self._file)
+
+    def array(self, name: str) -> NDArray[Any] | None:
+        """A whole dataset, or None where there is none of that name; a leading axis of 1, as some versions have, is left out.
+
+        Raises:
+            FeatureFileError: it has neither one row a tile, nor can it be read.
+        """
+        if name not in self._file:
+            return None
+        try:
+            values: NDArray[Any] = np.asarray(self._file[name][...])
+        except (OSError, TypeError) as error:
+            raise FeatureFileError(self.path, f"{name} cannot be read ({error})") from error
+        if values.ndim == 3 and values.shape[0] == 1:
+            values = values[0]
+        if values.ndim != 2:
+            raise FeatureFileError(self.path, f"{name} has shape {values.shape}, expected (tiles, numbers)")
+        return values
+
+    def attributes(self, name: str = "/") -> dict[str, Any]:
+        """Of a dataset, or of the file; arrays as lists, bytes as text."""
+        return {key: _plain(value) for key, value in self._file[name].attrs.items()} if name in self._file else {}
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Hdf5]:
+    """An HDF5 file.
+
+    Raises:
+        FeatureFileError: it cannot be opened as one.
+        ConfigError: h5py is not installed.
+    """
+    h5py = _h5py()
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise FeatureFileError(path, f"no readable HDF5 file ({error})") from error
+    with file:
+        yield Hdf5(path, file)
+
+
+def write_hdf5(path: Path, arrays: Mapping[str, NDArray[Any]], attributes: Mapping[str, Mapping[str, object]]) -> None:
+    """Write datasets and attributes (by the name of what they belong to, "/" for the file) aside, then rename.
+
+    The same content gives the same bytes.
+    """
+    h5py = _h5py()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    with h5py.File(part, "w", libver=("earliest", "v110")) as file:
+        for name, values in arrays.items():
+            file.create_dataset(name, data=values, track_times=False)
+        for name, content in attributes.items():
+            for key, value in content.items():
+                file[name].attrs[key] = value
+        file.flush()
+    with part.open("rb") as written:
+        os.fsync(written.fileno())
+    part.replace(path)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode()
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
