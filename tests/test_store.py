@@ -12,6 +12,7 @@ from wsi_mil.store import (
     bytes_on_disk,
     feature_bytes,
     feature_dim,
+    features_digest,
     read_bag,
     read_grid,
     read_scores,
@@ -127,6 +128,15 @@ def test_a_store_that_is_gone_on_with_keeps_its_shards_whatever_the_batch_is_now
         assert store.shard_rows == store.rows_done == 2048 and store.batch_size == 64
         write_all(store, shards=2)
     assert tree(tmp_path / "s.zarr") == tree(store_path(write_finished(tmp_path / "whole")))
+
+
+def test_the_digest_of_a_store_is_known_without_writing_it(tmp_path: Path) -> None:
+    features, valid = np.random.default_rng(0).random((5000, 6)).astype(np.float16), np.arange(5000) % 5 != 1
+    with feature_store(tmp_path / "s.zarr") as store:
+        store.begin(6)
+        for start in range(0, 5000, 2048):
+            store.append_shard(features[start : start + 2048], valid[start : start + 2048])
+        assert features_digest(features, valid, 64) == store.digest() != features_digest(features, ~valid, 64)
 
 
 def test_a_large_store_has_twelve_files(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from wsi_mil.interchange import Given, Imported, Source, import_slide
 from wsi_mil.receipts import read_receipt
 from wsi_mil.records import NO_PATH, SlideRow
 from wsi_mil.store import read_bag, read_grid, read_thumbnail
+from wsi_mil.verify import verify
 
 COORDS = grid(4, 3, 512, left=1024, top=512)
 FEATURES = numbers(12)
@@ -50,6 +51,14 @@ def test_clam_with_attributes(tmp_path: Path) -> None:
     assert features["mpp"] == 0.5 and features["tile_px"] == 256 and features["slide_mpp"] == [0.25, 0.25]
     (warning,) = tiles["warnings"]
     assert "0.25 µm per pixel follows from its tiles" in warning
+
+
+@pytest.mark.parametrize("n", [12, 5000])
+def test_what_was_imported_is_sound(tmp_path: Path, n: int) -> None:
+    coords = grid(n // 4, 4, 512)
+    about = {**CLAM, "level_dim": (256 * (n // 4), 1024)}
+    imported(write_clam(tmp_path / "s.h5", coords, numbers(n), **about), Given(mpp=0.5))
+    assert [(one.verdict, one.faults) for one in verify(tmp_path / "results")] == [("sound", ())] * 2
 
 
 def test_clam_without_attributes_takes_them_from_the_patches(tmp_path: Path) -> None:

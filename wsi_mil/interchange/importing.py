@@ -18,7 +18,7 @@ from wsi_mil.interchange.sources import Source
 from wsi_mil.interchange.tile_features import TileFeatures
 from wsi_mil.receipts import array_digest, fingerprint, receipt_text, store_path, write_receipt
 from wsi_mil.records import SlideRow, Status, TileGrid
-from wsi_mil.store import FeatureStore, remove_store, write_grid
+from wsi_mil.store import FeatureStore, features_digest, remove_store, write_grid
 from wsi_mil.tile import qc_picture, tissue_geojson
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ STAGE_VERSION = 1
 UNKNOWN = "imported"
 """What stands for the hash of weights that nobody knows."""
 
-NOT_STORED = ("status", "reason", "warnings", "n_tiles", "n_corrupt", "dim")
+NOT_STORED = ("status", "reason", "warnings", "n_tiles", "n_corrupt", "dim", "digest")
 """What the receipt says beside the store's attributes."""
 
 BATCH = 256
@@ -190,7 +190,8 @@ def _receipts(
         "imported": {"layout": deciding["layout"], "extent": list(place.extent), "stride": list(place.stride)},
     }
     attributes = {"slide_id": row.slide_id, **deciding, "fingerprint": fingerprint(deciding)}
-    counts = {"n_tiles": n, "n_corrupt": 0, "dim": features.shape[1]}
+    digest = features_digest(features, np.ones(n, bool), BATCH)
+    counts = {"n_tiles": n, "n_corrupt": 0, "dim": features.shape[1], "digest": digest}
     return tiles, {**attributes, **verdict, **counts, "warnings": warnings}
 
 

@@ -126,7 +126,7 @@ class FeatureStore:
 
     def digest(self) -> str:
         """What tells the features written, and which tiles could be read, from others."""
-        return fingerprint({"shards": self._shard_digests()})
+        return _whole_digest(self._shard_digests())
 
     def _shard_digests(self) -> list[str]:
         return list(attributes_of(self._begun())["shard_digests"])
@@ -164,6 +164,17 @@ class FeatureStore:
         chunks = (max(1, min(rows, n)), dim)
         group.create_array("features", shape=(n, dim), dtype="float16", chunks=chunks, compressors=None)
         swap(part, self.path)
+
+
+def features_digest(features: NDArray[np.float16], valid: NDArray[np.bool_], batch_size: int) -> str:
+    """`FeatureStore.digest` of a store of these features `(n, dim)` and validity `(n,)`, without writing it."""
+    rows = shard_rows(len(features), batch_size)
+    starts = range(0, len(features), rows)
+    return _whole_digest([shard_digest(features[start : start + rows], valid[start : start + rows]) for start in starts])
+
+
+def _whole_digest(shards: list[str]) -> str:
+    return fingerprint({"shards": shards})
 
 
 def shard_digest(features: NDArray[np.float16], valid: NDArray[np.bool_]) -> str:
