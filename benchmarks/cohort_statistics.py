@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What do statistics of a cohort cost? Peak memory of ten slides and of ten times as many, and time against the plain way.
 
-python benchmarks/statistics.py [--slides 10] [--tiles 4000] [--dim 1280] [--threads 2]
+python benchmarks/cohort_statistics.py [--slides 10] [--tiles 4000] [--dim 1280] [--threads 2]
 
 Feature stores are made in a temporary folder: 1.1 GB with the defaults. Every figure is of a process of its own, started
 afresh; memory is beyond what importing takes. The plain way loads all tiles as float64 and calls numpy.cov.
