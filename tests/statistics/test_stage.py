@@ -108,11 +108,13 @@ def test_a_compressed_store_of_an_earlier_version_is_read_too(tmp_path: Path) ->
     assert np.array_equal(np.concatenate(list(found.blocks())), rows) and np.array_equal(found.at(np.array([2, 7])), rows[[2, 7]])
 
 
-def test_features_that_are_no_numbers_name_their_slide(tmp_path: Path) -> None:
-    slides = drawn_slides(3)
-    slides["s1"][2, 5] = np.nan
-    with pytest.raises(NotFiniteError, match="s1: its features are not finite"):
-        written(tmp_path, slides)
+def test_features_that_are_no_numbers_name_their_slide_and_tile(tmp_path: Path) -> None:
+    """Valid tile 2300 stands behind a block of others and behind five corrupt ones."""
+    slides = {"s0": drawn_slides(1)["s0"], "s1": np.ones((2500, 12), np.float16)}
+    slides["s1"][2300:, 5] = np.nan
+    features = write_features(tmp_path, slides, corrupt=5)
+    with pytest.raises(NotFiniteError, match=r"s1: the features of tile 2305 at \(516320, 7\) are not finite"):
+        write_statistics(slides, features, SETTINGS, tmp_path / "st" / "enc.json", threads=1)
     assert not (tmp_path / "st" / "enc.json").exists()
 
 
