@@ -8,7 +8,7 @@ import zarr
 
 from tests.statistics.conftest import drawn_slides, write_features
 from wsi_mil.config import Statistics
-from wsi_mil.errors import EmptyBagError, NotFiniteError, StoreError, StoreMismatchError
+from wsi_mil.errors import EmptyBagError, MissingFileError, NotFiniteError, StoreError, StoreMismatchError
 from wsi_mil.receipts import read_receipt
 from wsi_mil.statistics import read_projections, write_statistics
 from wsi_mil.store import FeatureRows
@@ -132,6 +132,13 @@ def test_a_shard_that_is_gone_is_named(tmp_path: Path) -> None:
     (features / "s1.zarr/features/c/0/0").unlink()
     with pytest.raises(StoreError, match=r"s1\.zarr: features/c/0/0 is missing"):
         write_statistics(["s0", "s1"], features, SETTINGS, tmp_path / "st.json", threads=1)
+
+
+def test_a_table_that_is_gone_is_named(tmp_path: Path) -> None:
+    receipt = written(tmp_path, drawn_slides(3))
+    receipt.with_suffix(".tiles.csv").unlink()
+    with pytest.raises(MissingFileError, match=r"enc\.tiles\.csv: no such file; run the stage that writes it again"):
+        read_projections(receipt)
 
 
 def test_one_tile_has_no_variance_and_no_components(tmp_path: Path) -> None:
