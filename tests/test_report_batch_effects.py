@@ -90,6 +90,11 @@ def test_one_scanner_has_no_panel_and_says_why(tmp_path: Path) -> None:
     assert found.left_out == ("by scanner: there is one only (aperio)",) and not found.together
 
 
+def test_one_label_and_slides_without_any_have_no_panel_and_say_so(tmp_path: Path) -> None:
+    found = effects(tmp_path, [row(i, label=CLASSES[0] if i > 0 else "", scanner=f"x{i % 2}") for i in range(6)], slides(6))
+    assert found.left_out == ("by label: there is one only (normal) and 1 slide beside it: no label",)
+
+
 def test_with_trained_models_there_are_no_folds_and_with_a_fixed_split_there_are_roles(tmp_path: Path) -> None:
     rows = [row(i, label=CLASSES[i % 2] if i else "") for i in range(6)]
     trained = effects(tmp_path / "trained", rows, slides(6), trained=tmp_path)

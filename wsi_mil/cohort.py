@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from wsi_mil.config import Config, Settings, SlideFile, Tissue, nearest, parse_settings
-from wsi_mil.errors import ConfigError
+from wsi_mil.errors import ConfigError, MissingFileError
 from wsi_mil.geometry import SANE_MPP
 from wsi_mil.records import NO_PATH, Role, SlideRow, Status
 
@@ -163,9 +163,12 @@ def write_table(path: Path, columns: list[str], rows: Iterable[Iterable[object]]
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """Rows of a CSV file as dictionaries."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        return list(csv.DictReader(file))
+    """Rows of a CSV file as dictionaries. Raises MissingFileError."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            return list(csv.DictReader(file))
+    except FileNotFoundError as error:
+        raise MissingFileError(path, "no such file; run the stage that writes it again") from error
 
 
 def _column_faults(path: Path, columns: list[str], *, needs_path: bool) -> list[str]:

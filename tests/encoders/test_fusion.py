@@ -65,6 +65,23 @@ def test_where_the_norm_does_not_follow_the_convolution_nothing_changes() -> Non
     assert fused(module, PX) is module
 
 
+class Preactivated(nn.Module):
+    """A convolution with norms before it that are registered behind it: one of other channels, one of the batch itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(3)
+        self.again, self.own = nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8, track_running_stats=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.again(self.own(self.conv(self.norm(images)))).mean((2, 3))
+
+
+def test_a_norm_that_cannot_be_that_of_the_convolution_before_it_stays() -> None:
+    module = Preactivated().eval()
+    assert torch.equal(outputs(fused(module, PX)), outputs(module))
+
+
 def test_a_network_without_norms_is_not_copied() -> None:
     module = timm.create_model("test_vit", num_classes=0).eval()
     assert fused(module, 160) is module

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,8 @@ from tests.encoders.conftest import PLACE, TEMPLATE, Hub, put_in_cache
 from wsi_mil.config import Encoder
 from wsi_mil.encoders import RECORDS, feature_dim, find_weights, weights_file, weights_hash
 from wsi_mil.encoders.names import default_weights
-from wsi_mil.errors import WsiMilError
+from wsi_mil.encoders.networks import create_network
+from wsi_mil.errors import ConfigError, WsiMilError
 
 RESNET = Encoder(encoder="resnet18.a1_in1k")
 UNI, MIDNIGHT = RECORDS["uni"], RECORDS["midnight"]
@@ -98,3 +100,15 @@ def test_a_file_and_random_weights_need_no_hub(tmp_path: Path, hub: Hub) -> None
     assert weights_file(Encoder(encoder="uni", weights=str(tmp_path / "w.bin"))) == tmp_path / "w.bin"
     assert weights_file(Encoder(encoder="uni", weights="random")) is None and weights_file(RESNET) is None
     assert feature_dim(Encoder(encoder="virchow2")) == 2560 and not hub.asked
+
+
+@pytest.mark.usefixtures("offline")
+def test_tokens_that_a_configuration_leaves_unpooled_are_refused(hub_cache: Path) -> None:
+    """As that of Virchow does; the features would be one row for each token."""
+    about = {"architecture": "test_vit", "num_classes": 0, "pretrained_cfg": {"input_size": [3, 160, 160]}}
+    for name, arguments in {"pooled": {}, "unpooled": {"global_pool": "", "class_token": True}}.items():
+        content = json.dumps({**about, "model_args": arguments}).encode()
+        put_in_cache(hub_cache, f"a/{name}", "config.json", content)
+    assert create_network(Encoder(encoder="hf-hub:a/pooled", weights="random")).input_px == 160
+    with pytest.raises(ConfigError, match="'hf-hub:a/unpooled': its configuration leaves its tokens unpooled, expected one vec"):
+        create_network(Encoder(encoder="hf-hub:a/unpooled", weights="random"))

@@ -43,6 +43,8 @@ def fits(file: Path) -> bool:
 WRAPPINGS: dict[str, Callable[[dict[str, torch.Tensor]], dict]] = {
     "as it is": lambda t: t,
     "among other things": lambda t: {"model": t, "epoch": 7},
+    "beside a tensor": lambda t: {"epoch": torch.tensor(3), "state_dict": t},
+    "of DINOv2": lambda t: {"teacher": {**{f"backbone.{k}": v for k, v in t.items()}, "dino_head.mlp.0.weight": torch.ones(2)}},
     "twice": lambda t: {"state_dict": {"model": t}},
     "of a parallel model": lambda t: {f"module.{k}": v for k, v in t.items()},
     "of a teacher": lambda t: {
@@ -62,6 +64,23 @@ def test_weights_are_found_where_training_code_puts_them(tmp_path: Path, wrappin
 def test_safetensors_are_read(tmp_path: Path) -> None:
     save_file({f"backbone.{name}": value for name, value in tensors().items()}, tmp_path / "w.safetensors")
     assert fits(tmp_path / "w.safetensors")
+
+
+def test_safetensors_are_read_under_another_name(tmp_path: Path) -> None:
+    save_file(tensors(), tmp_path / "pytorch_model.bin")
+    assert fits(tmp_path / "pytorch_model.bin")
+
+
+@pytest.mark.parametrize("text", ["version https://git-lfs.github.com/spec/v1", "<!doctype html><title>Log in</title>"])
+def test_what_was_fetched_in_place_of_the_weights_is_said(tmp_path: Path, text: str) -> None:
+    (tmp_path / "w.bin").write_text(text)
+    with pytest.raises(ConfigError, match=f"no weights file, it begins with '{text[:20]}.*; fetch it again"):
+        load(tmp_path / "w.bin")
+    (tmp_path / "empty.bin").touch()
+    with pytest.raises(ConfigError, match="the file is empty; fetch it again"):
+        load(tmp_path / "empty.bin")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(tmp_path)
 
 
 def test_what_does_not_fit_is_named(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from wsi_mil.statistics import explained
+from wsi_mil.statistics import Explained, explained
 
 
 def points(n: int, k: int = 3, *, seed: int = 0) -> np.ndarray:
@@ -18,7 +18,13 @@ def test_a_share_by_hand() -> None:
     assert found.p == pytest.approx(1 / 3, abs=0.05), "of six ways to take two, two explain as much"
     assert found.least_p == pytest.approx(1 / 3)
     assert explained(points(5), list("aabbb"), own(5)).least_p == pytest.approx(1 / 10)
-    assert explained(points(4), list("abab"), own(4), strata=list("nntt")).least_p == pytest.approx(1 / 4)
+    two_of_two = explained(points(4), list("abab"), own(4), strata=list("nntt"))
+    assert two_of_two.least_p == pytest.approx(1 / 2), "of four ways, those with a and b exchanged are the same"
+    assert explained(points(6), list("abaabb"), own(6), strata=list("nntttt")).least_p == pytest.approx(1 / 6)
+    paired = explained(points(10), list("ab") * 5, list(np.repeat(own(5), 2)))
+    assert paired.is_paired and paired.least_p == pytest.approx(2 / 2**5)
+    both = explained(points(8), list("aaaabbbb"), list(np.repeat(own(4), 2)), strata=list("nt") * 4)
+    assert both.least_p == pytest.approx(2 / 6), "four patients take two scanners, with both of their slides"
 
 
 def test_a_batch_effect_is_found_and_none_is_not_found_where_there_is_none() -> None:
@@ -74,6 +80,30 @@ def test_what_the_label_explains_is_not_laid_at_the_scanners_door() -> None:
     beside = explained(at, scanners, own(40), strata=labels)
     assert beside.p > 0.05 and beside.share < 0.1
     assert explained(at, labels, own(40), strata=scanners).p == 0.001
+
+
+def of_two_labels(seed: int, *, shift: float = 0.0) -> Explained:
+    """Of scanners, labels held constant: patients differ, each has a tumour and a normal slide, and one scanner for both."""
+    rng = np.random.default_rng(seed)
+    scanners = rng.permutation(list("ab") * 8)
+    at = np.repeat(rng.normal(size=(16, 3)) * 5, 2, axis=0) + rng.normal(size=(32, 3))
+    at[:, 0] += shift * (np.repeat(scanners, 2) == "b")
+    return explained(at, list(np.repeat(scanners, 2)), list(np.repeat(own(16), 2)), strata=list("nt") * 16)
+
+
+def test_slides_of_a_patient_under_two_labels_are_no_two_witnesses_of_its_scanner() -> None:
+    found = [of_two_labels(seed) for seed in range(80)]
+    for p in (np.array([f.p for f in found]), np.array([f.p_component for f in found])):
+        assert (p <= 0.1).mean() < 0.2 and 0.4 < p.mean() < 0.6
+    assert of_two_labels(0, shift=30).p < 0.01
+
+
+def test_slides_scanned_twice_show_what_the_scanner_does_beside_the_label() -> None:
+    labels, noise = np.repeat(list("nt") * 6, 2), points(24, seed=4) * 0.3
+    shift = np.array([[4.0, 0, 0], [0, 0, 0]] * 12)
+    cells = {"groups": list("ab") * 12, "patients": list(np.repeat(own(12), 2)), "strata": list(labels)}
+    assert explained(np.repeat(points(12), 2, axis=0) + noise + shift, **cells).p < 0.01
+    assert explained(np.repeat(points(12), 2, axis=0) + noise, **cells).p > 0.05
 
 
 def test_what_goes_together_cannot_be_told_apart() -> None:

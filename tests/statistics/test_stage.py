@@ -8,7 +8,7 @@ import zarr
 
 from tests.statistics.conftest import drawn_slides, write_features
 from wsi_mil.config import Statistics
-from wsi_mil.errors import EmptyBagError, NotFiniteError, StoreError, StoreMismatchError
+from wsi_mil.errors import EmptyBagError, MissingFileError, NotFiniteError, StoreError, StoreMismatchError
 from wsi_mil.receipts import read_receipt
 from wsi_mil.statistics import read_projections, write_statistics
 from wsi_mil.store import FeatureRows
@@ -108,11 +108,13 @@ def test_a_compressed_store_of_an_earlier_version_is_read_too(tmp_path: Path) ->
     assert np.array_equal(np.concatenate(list(found.blocks())), rows) and np.array_equal(found.at(np.array([2, 7])), rows[[2, 7]])
 
 
-def test_features_that_are_no_numbers_name_their_slide(tmp_path: Path) -> None:
-    slides = drawn_slides(3)
-    slides["s1"][2, 5] = np.nan
-    with pytest.raises(NotFiniteError, match="s1: its features are not finite"):
-        written(tmp_path, slides)
+def test_features_that_are_no_numbers_name_their_slide_and_tile(tmp_path: Path) -> None:
+    """Valid tile 2300 stands behind a block of others and behind five corrupt ones."""
+    slides = {"s0": drawn_slides(1)["s0"], "s1": np.ones((2500, 12), np.float16)}
+    slides["s1"][2300:, 5] = np.nan
+    features = write_features(tmp_path, slides, corrupt=5)
+    with pytest.raises(NotFiniteError, match=r"s1: the features of tile 2305 at \(516320, 7\) are not finite"):
+        write_statistics(slides, features, SETTINGS, tmp_path / "st" / "enc.json", threads=1)
     assert not (tmp_path / "st" / "enc.json").exists()
 
 
@@ -130,6 +132,13 @@ def test_a_shard_that_is_gone_is_named(tmp_path: Path) -> None:
     (features / "s1.zarr/features/c/0/0").unlink()
     with pytest.raises(StoreError, match=r"s1\.zarr: features/c/0/0 is missing"):
         write_statistics(["s0", "s1"], features, SETTINGS, tmp_path / "st.json", threads=1)
+
+
+def test_a_table_that_is_gone_is_named(tmp_path: Path) -> None:
+    receipt = written(tmp_path, drawn_slides(3))
+    receipt.with_suffix(".tiles.csv").unlink()
+    with pytest.raises(MissingFileError, match=r"enc\.tiles\.csv: no such file; run the stage that writes it again"):
+        read_projections(receipt)
 
 
 def test_one_tile_has_no_variance_and_no_components(tmp_path: Path) -> None:

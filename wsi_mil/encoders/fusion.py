@@ -41,11 +41,16 @@ def fused(module: nn.Module, input_px: int) -> nn.Module:
 def _fuse(module: nn.Module) -> None:
     parts = list(module.named_children())
     for (name, part), (next_name, following) in pairwise(parts):
-        if isinstance(part, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
+        if isinstance(part, nn.Conv2d) and isinstance(following, nn.BatchNorm2d) and _can_be_folded(part, following):
             setattr(module, name, fuse_conv_bn_eval(part, following))
             setattr(module, next_name, _rest(following))
     for _, part in module.named_children():
         _fuse(part)
+
+
+def _can_be_folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> bool:
+    """Whether a norm is of as many channels as come out of a convolution, and of statistics that are known."""
+    return norm.num_features == conv.out_channels and norm.running_mean is not None
 
 
 def _rest(norm: nn.BatchNorm2d) -> nn.Module:

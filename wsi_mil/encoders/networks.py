@@ -119,6 +119,9 @@ def _timm_module(settings: EncoderSettings) -> nn.Module:
         raise ConfigError([f"encoder {name!r}: timm cannot build it ({error})"]) from error
     except OSError as error:
         raise WsiMilError(f"encoder {name!r}: its weights cannot be fetched ({error}); give a file as `weights`") from error
+    if getattr(network, "global_pool", None) == "":
+        reason = "its configuration leaves its tokens unpooled, expected one vector of a tile"
+        raise ConfigError([f"encoder {name!r}: {reason}; take one that `wsi-mil encoders` lists, or import its features"])
     if settings.weights not in ("pretrained", "random"):
         load_weights(network, Path(settings.weights), names="timm", left_over=_classifier(network), encoder=name)
     return network

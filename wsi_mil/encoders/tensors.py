@@ -20,10 +20,13 @@ NESTS = ("model", "state_dict", "teacher")
 PREFIXES = ("module.", "backbone.", "model.", "vit.", "dinov2.")
 """Names of a network inside of which the encoder was trained."""
 
-NOT_FEATURES = ("head.", "fc.", "classifier.", "last_linear.", "head_dist.", "mask_token")
+NOT_FEATURES = ("head.", "fc.", "classifier.", "last_linear.", "head_dist.", "dino_head.", "ibot_head.", "mask_token")
 """What stands behind the features, or for hidden places in training, and may be left over."""
 
 MOST_NAMED = 3
+
+SAVED_BY_TORCH = (b"PK", b"\x80")
+"""Beginnings of what torch saves: a zip archive, once a pickle."""
 
 
 def load_weights(
@@ -58,7 +61,7 @@ def read_tensors(file: Path) -> Mapping[str, Any]:
     from safetensors.torch import load_file
 
     try:
-        if file.suffix == ".safetensors":
+        if _is_safetensors(file):
             return load_file(file)
         found = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
@@ -66,19 +69,30 @@ def read_tensors(file: Path) -> Mapping[str, Any]:
     except pickle.UnpicklingError as error:
         reason = "it is no state dict, or holds more than tensors, which is never loaded: save its state dict as safetensors"
         raise ConfigError([f"weights {file}: {reason}"]) from error
-    except (SafetensorError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
+    except (SafetensorError, RuntimeError, EOFError, KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
         raise ConfigError([f"weights {file}: cannot be read ({next(iter(str(error).splitlines()), '')})"]) from error
     if not isinstance(found, Mapping):
         raise ConfigError([f"weights {file}: expected a state dict (name → tensor), found {type(found).__name__}"])
     return found
 
 
+def _is_safetensors(file: Path) -> bool:
+    """Whether it is safetensors, whatever it is called: a length of 8 bytes, then JSON. Raises ConfigError, OSError."""
+    with file.open("rb") as opened:
+        begin = opened.read(40)
+    if file.suffix == ".safetensors" or begin[8:9] == b"{":
+        return True
+    if not begin.startswith(SAVED_BY_TORCH):
+        what = f"no weights file, it begins with {begin.decode('ascii', 'replace')!r}" if begin else "empty"
+        raise ConfigError([f"weights {file}: the file is {what}; fetch it again"])
+    return False
+
+
 def unpacked(content: Mapping[str, Any], file: Path) -> Tensors:
     """The tensors of a file; where they stand under one of the usual keys among other things, those. Raises ConfigError."""
-    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
     nests = [key for key in NESTS if isinstance(content.get(key), Mapping)]
-    if tensors or not nests:
-        return tensors
+    if not nests:
+        return {name: value for name, value in content.items() if isinstance(value, Tensor)}
     if len(nests) > 1:
         raise ConfigError([f"weights {file}: holds several sets of weights ({', '.join(nests)}); save the one meant by itself"])
     return unpacked(content[nests[0]], file)

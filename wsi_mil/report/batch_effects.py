@@ -228,7 +228,8 @@ def _why_left_out(grouping: Grouping, found: CohortProjections, *, trained: bool
         return f"by {grouping.name}: not known of any slide"
     name = next(iter(grouping.of.values()))
     without = len(found.slide_ids) - len(grouping.of)
-    return f"by {grouping.name}: there is one only ({name})" + (f", and {without} slides {grouping.rest}" if without else "")
+    others = f" and {without} {'slide' if without == 1 else 'slides'} beside it: {grouping.rest}" if without else ""
+    return f"by {grouping.name}: there is one only ({name}){others}"
 
 
 def _cross_table(scanner: Grouping, label: Grouping) -> dict[str, Counter[str]]:

@@ -78,7 +78,7 @@ def write_statistics(slide_ids: Iterable[str], features: Path, settings: Statist
 
     Raises:
         StoreMismatchError: features of different lengths.
-        NotFiniteError: a slide has features that are no numbers.
+        NotFiniteError: a slide has features that are no numbers; with the first tile.
         EmptyBagError: a slide has no valid tile.
     """
     ids = sorted(slide_ids)
@@ -163,10 +163,14 @@ def _slide_part(receipt: Path, _after: _Part) -> _Part:
     if not len(rows):
         raise EmptyBagError(rows.slide_id)
     moments = Moments.nothing(rows.dim)
+    done = 0
     for block in rows.blocks():
-        if not np.isfinite(block).all():
-            raise NotFiniteError(rows.slide_id, features_are_finite=False)
+        are_finite = np.isfinite(block).all(axis=1)
+        if not are_finite.all():
+            tile = rows.place(done + int(are_finite.argmin()))
+            raise NotFiniteError(rows.slide_id, features_are_finite=False, tile=tile)
         moments.add_block(block)
+        done += len(block)
     moments.weigh_as_one()
     return _Part(moments, [len(rows)], [moments.mean])
 

@@ -51,6 +51,11 @@ class FeatureRows:
                 rows = self._rows(start, stop)
                 yield rows if valid.all() else rows[valid]
 
+    def place(self, number: int) -> tuple[int, int, int]:
+        """Row in the store, and level-0 x and y, of a tile by its number among the valid ones."""
+        x, y = self.coords[number].tolist()
+        return int(np.flatnonzero(self._valid)[number]), x, y
+
     def at(self, numbers: NDArray[np.int64]) -> NDArray[np.float16]:
         """Rows `(m, dim)` by their numbers among the valid ones."""
         found = np.empty((len(numbers), self.dim), np.float16)
