@@ -25,6 +25,9 @@ from wsi_mil.store import FeatureRows, feature_dim, write_whole
 log = logging.getLogger(__name__)
 
 STAGE_VERSION = 1
+AT_ONCE_BYTES = 512 << 20
+"""Of covariances of slides that are worked on side by side, on machines of many cores."""
+
 MAX_SAMPLED = 20_000
 """Tiles that are sampled in the whole cohort, however many slides there are; one a slide at least."""
 
@@ -74,7 +77,7 @@ def write_statistics(slide_ids: Iterable[str], features: Path, settings: Statist
         features: folder with their receipts of `extract`.
         settings: number of components, sampled tiles.
         receipt: JSON to write, last.
-        threads: slides worked on at once.
+        threads: slides worked on at once, fewer where their covariances would take more than `AT_ONCE_BYTES`.
 
     Raises:
         StoreMismatchError: features of different lengths.
@@ -84,7 +87,8 @@ def write_statistics(slide_ids: Iterable[str], features: Path, settings: Statist
     ids = sorted(slide_ids)
     receipts = [features / f"{slide_id}.json" for slide_id in ids]
     dim = _common_dim(receipts)
-    whole = _reduced(receipts, threads) if ids else _nothing(dim)
+    at_once = min(threads, max(1, AT_ONCE_BYTES // (8 * dim**2 or 1)))
+    whole = _reduced(receipts, at_once) if ids else _nothing(dim)
     covariance = whole.moments.covariance
     components = principal_components(covariance, settings.components)
     means = np.array(whole.means).reshape(len(ids), dim)
