@@ -17,6 +17,7 @@ from wsi_mil.errors import MissingFileError
 from wsi_mil.extract import extract_slide
 from wsi_mil.receipts import array_digest, fingerprint, write_receipt
 from wsi_mil.records import SlideRow
+from wsi_mil.store import remove_store
 from wsi_mil.tile import tile_slide
 from wsi_mil.verify import verify
 
@@ -166,3 +167,20 @@ def test_a_receipt_of_an_earlier_version_says_no_digest(results: Path) -> None:
 def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match="expected a results folder"):
         list(verify(tmp_path))
+
+
+def test_a_removal_that_is_killed_leaves_no_half_of_a_store_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its attributes would go on saying that it is whole."""
+    (tmp_path / "s.zarr" / "features").mkdir(parents=True)
+    (tmp_path / "s.zarr" / "zarr.json").touch()
+
+    def killed(path: Path) -> None:
+        (path / "features").rmdir()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(shutil, "rmtree", killed)
+        remove_store(tmp_path / "s.zarr")
+    assert not (tmp_path / "s.zarr").exists()
+    remove_store(tmp_path / "s.zarr")
+    assert not list(tmp_path.iterdir())
