@@ -247,6 +247,18 @@ def test_reading_ends_before_the_slide_is_closed_whatever_happens(slide: Path, t
     assert caught.tb and not [t.name for t in set(threading.enumerate()) - before if t.name.startswith("ThreadPool")]
 
 
+def test_a_store_that_is_written_anew_has_no_receipt_of_what_it_held(extract, slide: Path, tiles: Path, tmp_path: Path) -> None:
+    class Killed(MeanColour):
+        def begin(self, tiles: np.ndarray) -> Done:
+            raise KeyboardInterrupt
+
+    extract()
+    receipt = tmp_path / "features" / "s.json"
+    with pytest.raises(KeyboardInterrupt):
+        extract_slide(tiles, SlideRow("s", slide), Encoder(), receipt, dtype="bfloat16", encoder=Killed, threads=1)
+    assert not receipt.exists() and store_path(receipt).exists()
+
+
 def test_a_device_is_never_waited_for_with_the_lock_of_a_store_in_hand(slide: Path, tiles: Path, tmp_path: Path) -> None:
     """Or a process that holds the device, and comes to this slide, waits for ever."""
     receipt, other = tmp_path / "features" / "s.json", []

@@ -143,6 +143,24 @@ def test_what_the_next_run_goes_on_with_is_no_damage(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, ["verify", str(tmp_path)]).exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("status", "verdict", "faults"),
+    [
+        ("ok", "damaged", ("2 shards were never written, which the receipt does not say",)),
+        ("failed", "sound", ()),
+    ],
+)
+def test_a_store_that_stopped_is_what_its_receipt_makes_of_it(
+    tmp_path: Path, status: str, verdict: str, faults: tuple[str, ...]
+) -> None:
+    """No run goes on with a slide that has its receipt."""
+    with feature_store(tmp_path / "features" / "tiny" / "s.zarr") as store:
+        store.begin(6)
+        write_all(store, shards=1)
+    write_receipt(tmp_path / "features" / "tiny" / "s.json", {"slide_id": "s", "status": status})
+    assert found(tmp_path) == {"features/tiny/s.json": (verdict, faults)}
+
+
 def test_the_command_takes_damage_away_where_asked(results: Path) -> None:
     cut_a_shard(results / "features" / "tiny" / "s.zarr")
     before = tree(results)

@@ -95,6 +95,8 @@ def extract_slide(
         _refuse_changed(row, tiled)
         encoder()  # claims a device: were that waited for under the store's lock, the device's owner could wait for the store
     with opened() as store:
+        if not store.is_complete:
+            receipt.unlink(missing_ok=True)  # of what the store held before
         try:
             _encode_rest(tiled, grid, row, store, encoder, threads)
             content = {**_verdict(store, settings), **attributes, "dim": store.dim, "digest": store.digest()}
