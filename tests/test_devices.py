@@ -99,3 +99,22 @@ def test_training_asks_for_the_same_sums_each_time(monkeypatch: pytest.MonkeyPat
     finally:
         torch.use_deterministic_algorithms(False)
         os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
+
+
+@pytest.mark.skipif(not hasattr(os, "setuid") or os.geteuid() != 0, reason="only root can become another user")
+def test_a_user_without_a_name_claims_too(tmp_path: Path) -> None:
+    """As in a container that runs under the number of its caller."""
+    tmp_path.chmod(0o777)
+    code = f"""
+import os, tempfile
+from wsi_mil.devices import claim
+tempfile.tempdir = {str(tmp_path)!r}
+for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+    os.environ.pop(name, None)
+for parent in {[str(p) for p in tmp_path.parents[:2]]!r}:
+    os.chmod(parent, 0o755)
+os.setuid(54321)
+print(claim(["GPU-a"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "GPU-a\n"), done.stderr

@@ -1,16 +1,21 @@
+import json
 import re
+import shutil
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from tests.conftest import tissue_image, write_aperio
 from tests.slides.test_slides import damage_tile
 from tests.test_store import tree
+from wsi_mil.cli import app
 from wsi_mil.config import Encoder, TileSettings, Tiling, Tissue
-from wsi_mil.errors import MissingFileError, NotFiniteError, StoreMismatchError
+from wsi_mil.errors import ConfigError, MissingFileError, NotFiniteError, StoreMismatchError
 from wsi_mil.extract import extract_slide
 from wsi_mil.receipts import read_receipt, store_path
 from wsi_mil.records import SlideRow, Status
@@ -221,3 +226,81 @@ def test_a_slide_without_tissue_keeps_its_status(tmp_path: Path) -> None:
     receipt = tmp_path / "f" / "g.json"
     extract_slide(tmp_path / "t" / "g.json", SlideRow("g", path), Encoder(), receipt, dtype="float32", encoder=never, threads=1)
     assert read_receipt(receipt)["status"] == "empty" and read_receipt(receipt)["reason"] == "no tissue found"
+
+
+def test_reading_ends_before_the_slide_is_closed_whatever_happens(slide: Path, tiles: Path, tmp_path: Path) -> None:
+    class FullDisk(MeanColour):
+        def begin(self, tiles: np.ndarray) -> Done:
+            raise OSError("no room")
+
+    before = set(threading.enumerate())
+    with pytest.raises(OSError, match="no room") as caught:
+        extract_slide(
+            tiles,
+            SlideRow("s", slide),
+            Encoder(batch_size=4),
+            tmp_path / "f" / "s.json",
+            dtype="float32",
+            encoder=FullDisk,
+            threads=3,
+        )
+    assert caught.tb and not [t.name for t in set(threading.enumerate()) - before if t.name.startswith("ThreadPool")]
+
+
+def test_a_store_that_is_written_anew_has_no_receipt_of_what_it_held(extract, slide: Path, tiles: Path, tmp_path: Path) -> None:
+    class Killed(MeanColour):
+        def begin(self, tiles: np.ndarray) -> Done:
+            raise KeyboardInterrupt
+
+    extract()
+    receipt = tmp_path / "features" / "s.json"
+    with pytest.raises(KeyboardInterrupt):
+        extract_slide(tiles, SlideRow("s", slide), Encoder(), receipt, dtype="bfloat16", encoder=Killed, threads=1)
+    assert not receipt.exists() and store_path(receipt).exists()
+
+
+def test_a_device_is_never_waited_for_with_the_lock_of_a_store_in_hand(slide: Path, tiles: Path, tmp_path: Path) -> None:
+    """Or a process that holds the device, and comes to this slide, waits for ever."""
+    receipt, other = tmp_path / "features" / "s.json", []
+
+    def run(encoder: Callable) -> Status:
+        row = SlideRow("s", slide)
+        return extract_slide(tiles, row, Encoder(batch_size=16), receipt, dtype="float32", encoder=encoder, threads=1)
+
+    def waits_for_its_device() -> MeanColour:
+        if not other:
+            other.append(threading.Thread(target=run, args=(MeanColour,), daemon=True))
+            other[0].start()
+            other[0].join(timeout=30)
+            assert not other[0].is_alive(), "the process with the device waits for the store"
+        return MeanColour()
+
+    assert run(waits_for_its_device) is Status.OK
+
+
+@pytest.mark.parametrize("part", ["features/c/0/0", "features/zarr.json", "features", "valid/c", "coords/c/0/0"])
+def test_a_store_that_lost_files_is_begun_afresh(extract, tmp_path: Path, part: str) -> None:
+    """A copy that was broken off, say; its attributes, which say that it is whole, are there."""
+    n = extract()[1]
+    whole = tree(tmp_path / "features")
+    lost = tmp_path / "features" / "s.zarr" / part
+    (tmp_path / "features" / "s.json").unlink()
+    shutil.rmtree(lost) if lost.is_dir() else lost.unlink()
+    assert extract() == (Status.OK, n) and tree(tmp_path / "features") == whole
+
+
+def test_of_several_slides_one_with_a_fault_of_its_own_leaves_the_others_their_features(
+    slide: Path, tiles: Path, tmp_path: Path
+) -> None:
+    options = []
+    for name, path in (("gone", tmp_path / "gone.svs"), ("s", slide), ("lost", slide)):
+        receipt = tmp_path / "tiles" / f"{'s' if name == 'gone' else name}.json"
+        options += [f"--tiles={receipt}", f"--row={json.dumps({'slide_id': name, 'path': str(path)})}"]
+        options += [f"--receipt={tmp_path / 'features' / f'{name}.json'}"]
+    settings = json.dumps({"encoder": "test_vit", "weights": "random", "dtype": "float32"})
+    done = CliRunner().invoke(app, ["extract", *options, f"--settings={settings}", "--device=cpu"])
+    assert isinstance(done.exception, ConfigError)
+    missing, lost = done.exception.faults
+    assert missing.startswith(f"{tmp_path / 'gone.svs'}: no such file") and str(tmp_path / "tiles" / "lost.json") in lost
+    assert [p.name for p in (tmp_path / "features").glob("[!.]*.json")] == ["s.json"]
+    assert read_receipt(tmp_path / "features" / "s.json")["status"] == "ok"

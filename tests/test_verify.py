@@ -17,6 +17,7 @@ from wsi_mil.errors import MissingFileError
 from wsi_mil.extract import extract_slide
 from wsi_mil.receipts import array_digest, fingerprint, write_receipt
 from wsi_mil.records import SlideRow
+from wsi_mil.store import remove_store
 from wsi_mil.tile import tile_slide
 from wsi_mil.verify import verify
 
@@ -142,6 +143,24 @@ def test_what_the_next_run_goes_on_with_is_no_damage(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, ["verify", str(tmp_path)]).exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("status", "verdict", "faults"),
+    [
+        ("ok", "damaged", ("2 shards were never written, which the receipt does not say",)),
+        ("failed", "sound", ()),
+    ],
+)
+def test_a_store_that_stopped_is_what_its_receipt_makes_of_it(
+    tmp_path: Path, status: str, verdict: str, faults: tuple[str, ...]
+) -> None:
+    """No run goes on with a slide that has its receipt."""
+    with feature_store(tmp_path / "features" / "tiny" / "s.zarr") as store:
+        store.begin(6)
+        write_all(store, shards=1)
+    write_receipt(tmp_path / "features" / "tiny" / "s.json", {"slide_id": "s", "status": status})
+    assert found(tmp_path) == {"features/tiny/s.json": (verdict, faults)}
+
+
 def test_the_command_takes_damage_away_where_asked(results: Path) -> None:
     cut_a_shard(results / "features" / "tiny" / "s.zarr")
     before = tree(results)
@@ -166,3 +185,20 @@ def test_a_receipt_of_an_earlier_version_says_no_digest(results: Path) -> None:
 def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match="expected a results folder"):
         list(verify(tmp_path))
+
+
+def test_a_removal_that_is_killed_leaves_no_half_of_a_store_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its attributes would go on saying that it is whole."""
+    (tmp_path / "s.zarr" / "features").mkdir(parents=True)
+    (tmp_path / "s.zarr" / "zarr.json").touch()
+
+    def killed(path: Path) -> None:
+        (path / "features").rmdir()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(shutil, "rmtree", killed)
+        remove_store(tmp_path / "s.zarr")
+    assert not (tmp_path / "s.zarr").exists()
+    remove_store(tmp_path / "s.zarr")
+    assert not list(tmp_path.iterdir())

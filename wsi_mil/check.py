@@ -81,6 +81,7 @@ def check(values: Mapping[str, object], *, needs_slides: bool = True) -> Plan:
     faults += _reference_faults(config) + list(sheet.faults)
     if not sheet.faults:
         faults += import_faults(config, sheet.rows)
+        faults += mistaken_faults(config, sheet.rows)
         faults += mixed_patients(sheet.rows) if config.bag == "patient" else []
         faults += _annotation_faults(config, sheet)
         faults += _split_faults(config, sheet)
@@ -221,6 +222,30 @@ def import_faults(config: Config, rows: Iterable[SlideRow]) -> list[str]:
         command = f"wsi-mil import-features FILES --encoder {entry} --results {config.results} --slides {config.cohort}"
         faults += [f"encoders.{entry}: {reason} for {_named(slides)}; run `{command}`" for reason, slides in missing.items()]
     return faults
+
+
+def mistaken_faults(config: Config, rows: Iterable[SlideRow]) -> list[str]:
+    """Imported tiles and features where the run's own are to lie. Snakemake would take them for those: it knows no job that
+    made them, and they are newer than what goes into them.
+    """
+    tilings = {encoder.tiling for encoder in config.extracted.values()}
+    own = [*(("features", entry, "layout") for entry in config.extracted), *(("tiles", t, "imported") for t in sorted(tilings))]
+    faults = []
+    for stage, name, mark in own:
+        folder = config.results / stage / name
+        found = [row.slide_id for row in rows if mark in _said(folder / f"{row.slide_id}.json")]
+        if found:
+            mend = f"give {name!r} another name in the configuration, or delete the folder"
+            faults.append(f"{folder}: imported {stage} of {_named(found)}, which the run would take for its own; {mend}")
+    return faults
+
+
+def _said(receipt: Path) -> dict[str, object]:
+    """What a receipt says; nothing where there is none that can be read."""
+    try:
+        return read_receipt(receipt) if receipt.is_file() else {}
+    except StoreError:
+        return {}
 
 
 def why_not_imported(results: Path, entry: str, slide_id: str) -> str:

@@ -1,7 +1,6 @@
 """Which device computes, and in which number format it is fast."""
 
 import ctypes
-import getpass
 import logging
 import os
 import sys
@@ -83,7 +82,7 @@ def claim(identities: Sequence[str]) -> str:
     is_waiting = False
     while True:
         for identity in identities:
-            lock = FileLock(Path(tempfile.gettempdir()) / f"wsi_mil-{getpass.getuser()}-{identity}.lock")
+            lock = FileLock(Path(tempfile.gettempdir()) / f"wsi_mil-{os.getuid()}-{identity}.lock")
             try:
                 lock.acquire(timeout=0)
             except Timeout:

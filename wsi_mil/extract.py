@@ -3,6 +3,8 @@
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 
 from wsi_mil.config import Encoder
 from wsi_mil.encoders import network_identity
-from wsi_mil.errors import DataError, MissingFileError, NotFiniteError, StoreMismatchError
+from wsi_mil.errors import DataError, MissingFileError, NotFiniteError, StoreError, StoreMismatchError
 from wsi_mil.geometry import Mpp
 from wsi_mil.progress import ProgressMeter
 from wsi_mil.receipts import fingerprint, read_receipt, store_path, write_receipt
@@ -23,6 +25,8 @@ log = logging.getLogger(__name__)
 
 STAGE_VERSION = 3
 
+FAULTS_OF_A_SLIDE = (MissingFileError, NotFiniteError, StoreError)
+"""That are no status, since they can be mended; the next slide may have none."""
 
 BATCHES_IN_FLIGHT = 2
 """Batches that a device has to work on while the next is read and the last is written."""
@@ -74,7 +78,7 @@ def extract_slide(
         settings: entry of `encoders`.
         receipt: to write, last.
         dtype: number format that the encoder computes in; part of the fingerprint.
-        encoder: makes the encoder; not called where there is nothing left to encode.
+        encoder: makes the encoder, or gives the one that is made; not called where there is nothing left to encode.
         threads: tiles read at once.
     """
     tiled = read_receipt(tiles_receipt)
@@ -83,51 +87,51 @@ def extract_slide(
         remove_store(store_path(receipt))
         write_receipt(receipt, {"slide_id": row.slide_id, **about})
         return Status(tiled["status"])
-    try:
-        content = _extract(tiles_receipt, row, settings, store_path(receipt), dtype, encoder, threads)
-    except DataError as error:
-        content = {"status": Status.FAILED, "reason": str(error)}
-    write_receipt(receipt, {"slide_id": row.slide_id, "warnings": tiled["warnings"], **content})
+    grid, attributes = read_grid(store_path(tiles_receipt)), _attributes(tiled, row, settings, dtype)
+    opened = partial(FeatureStore, store_path(receipt), coords=grid.coords, batch_size=settings.batch_size, attributes=attributes)
+    with opened() as store:
+        is_there = store.is_complete
+    if not is_there:
+        _refuse_changed(row, tiled)
+        encoder()  # claims a device: were that waited for under the store's lock, the device's owner could wait for the store
+    with opened() as store:
+        if not store.is_complete:
+            receipt.unlink(missing_ok=True)  # of what the store held before
+        try:
+            _encode_rest(tiled, grid, row, store, encoder, threads)
+            content = {**_verdict(store, settings), **attributes, "dim": store.dim, "digest": store.digest()}
+        except DataError as error:
+            content = {"status": Status.FAILED, "reason": str(error)}
+        write_receipt(receipt, {"slide_id": row.slide_id, "warnings": tiled["warnings"], **content})
     log.info("%s: %s %s", row.slide_id, content["status"], content.get("reason", ""))
     return Status(str(content["status"]))
-
-
-def _extract(
-    tiles_receipt: Path, row: SlideRow, settings: Encoder, path: Path, dtype: str, encoder: Callable[[], Encodes], threads: int
-) -> dict[str, object]:
-    tiled, grid = read_receipt(tiles_receipt), read_grid(store_path(tiles_receipt))
-    attributes = _attributes(tiled, row, settings, dtype)
-    with FeatureStore(path, coords=grid.coords, batch_size=settings.batch_size, attributes=attributes) as store:
-        if store.is_complete:
-            log.info("%s: all %d tiles are encoded already", row.slide_id, len(grid.coords))
-        else:
-            _encode_rest(tiled, grid, row, store, encoder, threads)
-        corrupt = int((~store.valid()).sum())
-        found = {"dim": store.dim, "n_corrupt": corrupt, "digest": store.digest()}
-    return {**_verdict(corrupt, len(grid.coords), settings), **attributes, **found}
 
 
 def _encode_rest(
     tiled: dict[str, Any], grid: TileGrid, row: SlideRow, store: FeatureStore, encoder: Callable[[], Encodes], threads: int
 ) -> None:
     """Encode what is not yet on disk."""
-    _refuse_changed(row, tiled)
+    if store.is_complete:
+        log.info("%s: all %d tiles are encoded already", row.slide_id, len(grid.coords))
+        return
     made, busy = encoder(), 0.0
     store.begin(made.dim)
     shards = _Shards(store, lambda: _refuse_changed(row, tiled))
     with (
         open_slide(row.path, tiled["reader"], mpp=Mpp(*tiled["mpp"])) as slide,
         ProgressMeter(f"extract {row.slide_id}", total=len(grid.coords), unit="tiles", already=store.rows_done) as meter,
+        closing(
+            read_tiles(
+                slide,
+                grid,
+                mpp=float(tiled["settings"]["tiling"]["mpp"]),
+                batch_size=store.batch_size,
+                threads=threads,
+                start=store.rows_done,
+                empty=made.empty,
+            )
+        ) as batches,  # whatever happens, its threads end before the slide is closed under them
     ):
-        batches = read_tiles(
-            slide,
-            grid,
-            mpp=float(tiled["settings"]["tiling"]["mpp"]),
-            batch_size=store.batch_size,
-            threads=threads,
-            start=store.rows_done,
-            empty=made.empty,
-        )
         for batch, encoding in _in_flight(batches, made):
             shards.add(batch, encoding.result())
             busy += encoding.seconds()
@@ -159,10 +163,12 @@ def _refuse_changed(row: SlideRow, tiled: dict[str, Any]) -> None:
         raise StoreMismatchError(row.path, "its bytes changed since it was tiled; run `tile` again, then `extract`")
 
 
-def _verdict(corrupt: int, n: int, settings: Encoder) -> dict[str, object]:
+def _verdict(store: FeatureStore, settings: Encoder) -> dict[str, object]:
+    n, corrupt = len(store.coords), int((~store.valid()).sum())
+    counts = {"n_tiles": n - corrupt, "n_corrupt": corrupt}
     if corrupt > settings.max_corrupt * n or corrupt == n:
-        return {"status": Status.FAILED, "reason": f"{corrupt} of {n} tiles cannot be read", "n_tiles": n - corrupt}
-    return {"status": Status.OK, "reason": "", "n_tiles": n - corrupt}
+        return {"status": Status.FAILED, "reason": f"{corrupt} of {n} tiles cannot be read", **counts}
+    return {"status": Status.OK, "reason": "", **counts}
 
 
 def _in_flight(batches: Iterable[TileBatch], encoder: Encodes) -> Iterator[tuple[TileBatch, Encoding]]:

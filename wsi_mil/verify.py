@@ -70,13 +70,15 @@ def _verified(receipt: Path) -> Verified:
     n_bytes = bytes_on_disk(store)
     try:
         missing = shards_missing(store) if stage == "features" and store.exists() else 0
-        if missing:
-            return Verified(receipt, "unfinished", (f"{missing} shards are still to be written",), n_bytes)
         if not receipt.exists():
-            return Verified(receipt, "unfinished", ("the store is whole, its receipt is still to be written",), n_bytes)
+            what = f"{missing} shards are" if missing else "the store is whole, its receipt is"
+            return Verified(receipt, "unfinished", (f"{what} still to be written",), n_bytes)
         about = read_receipt(receipt)
+        has_store = about.get("status") in HAS_STORE[stage]
         if not store.exists():
-            faults = ["its store is missing"] if about.get("status") in HAS_STORE[stage] else []
+            faults = ["its store is missing"] if has_store else []
+        elif missing:  # of a slide that failed, what was written before it did
+            faults = [f"{missing} shards were never written, which the receipt does not say"] if has_store else []
         else:
             faults = FAULTS[stage](store, about)
     except (StoreError, KeyError) as error:

@@ -81,3 +81,22 @@ def test_a_gpu_gives_the_features_of_the_cpu_also_of_batches_in_flight() -> None
         begun.append(gpu.begin(there))
     for batch, encoding in zip(tiles, begun, strict=True):
         assert np.allclose(encoding.result(), cpu.encode(batch), rtol=0.02, atol=0.02) and encoding.seconds() > 0
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported at some other API call",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "MPS backend out of memory (MPS allocated: 17.98 GB, other allocations: 1.20 MB, max allowed: 18.13 GB)",
+    ],
+)
+def test_memory_that_others_than_torchs_allocator_lack_halves_the_batch_too(said: str) -> None:
+    class Full(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            if len(images) > 1:
+                raise RuntimeError(said)
+            return images.mean(dim=(2, 3))
+
+    encoder = TileEncoder(Network(Full(), (0, 0, 0), (1, 1, 1), 8, 8, "bilinear"), device=CPU, dtype=torch.float32)
+    assert encoder.encode(np.full((3, 8, 8, 3), 255, np.uint8)).tolist() == [[1, 1, 1]] * 3

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import h5py
@@ -8,12 +9,16 @@ import torch
 
 from tests.conftest import tissue_image, write_aperio
 from tests.interchange.files import grid, numbers, write_clam, write_pt, write_stamp, write_trident
+from tests.test_extract import SETTINGS, MeanColour
 from tests.test_store import tree
+from wsi_mil.config import Encoder
 from wsi_mil.errors import FeatureFileError
+from wsi_mil.extract import extract_slide
 from wsi_mil.interchange import Given, Imported, Source, import_slide
 from wsi_mil.receipts import read_receipt
 from wsi_mil.records import NO_PATH, SlideRow
 from wsi_mil.store import read_bag, read_grid, read_thumbnail
+from wsi_mil.tile import tile_slide
 from wsi_mil.verify import verify
 
 COORDS = grid(4, 3, 512, left=1024, top=512)
@@ -142,6 +147,12 @@ def test_a_dictionary_of_tensors_brings_its_coords(tmp_path: Path) -> None:
     assert np.array_equal(read_bag(tmp_path / "results/features/e/s.json").features, expected)
 
 
+@pytest.mark.parametrize("content", [torch.nn.Parameter(torch.from_numpy(FEATURES)), torch.tensor(FEATURES, requires_grad=True)])
+def test_a_tensor_that_was_saved_with_its_gradient_is_one(tmp_path: Path, content: torch.Tensor) -> None:
+    imported(write_pt(tmp_path / "s.pt", content), coords=write_trident(tmp_path / "patches/s.h5", COORDS, FEATURES))
+    assert np.array_equal(read_bag(tmp_path / "results/features/e/s.json").features, FEATURES.astype(np.float16))
+
+
 class Malicious:
     def __init__(self, path: Path):
         self.path = path
@@ -228,6 +239,21 @@ def test_a_store_that_lost_its_receipt_is_finished(tmp_path: Path) -> None:
     content = tree(tmp_path / "results")
     (tmp_path / "results/features/e/s.json").unlink()
     assert imported(path).is_new and tree(tmp_path / "results") == content
+
+
+@pytest.mark.parametrize("lost", [("tiles/e",), ("tiles/e", "features/e/s.json"), ("features/e",)])
+def test_what_was_made_here_is_never_written_over(tmp_path: Path, lost: tuple[str, ...]) -> None:
+    """By a slip in the entry's name: features, those that are not finished yet, and tiles of a tiling of this name."""
+    slide, results = write_aperio(tmp_path / "s.svs", tissue_image(640, 448)), tmp_path / "results"
+    tile_slide(SlideRow("s", slide), SETTINGS, results / "tiles/e/s.json")
+    how = {"dtype": "float32", "encoder": MeanColour, "threads": 1}
+    extract_slide(results / "tiles/e/s.json", SlideRow("s", slide), Encoder(), results / "features/e/s.json", **how)
+    for gone in (results / name for name in lost):
+        shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+    before = tree(results)
+    with pytest.raises(FeatureFileError, match=r"was made by this results folder's own run.* choose another name"):
+        imported(write_trident(tmp_path / "s.h5", COORDS, FEATURES))
+    assert tree(results) == before
 
 
 def test_rounding_to_float16_is_said(tmp_path: Path) -> None:

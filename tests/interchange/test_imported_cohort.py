@@ -142,6 +142,10 @@ def test_beside_an_extracted_entry_only_that_one_is_tiled_and_extracted(cohort: 
     assert (jobs["tile"], jobs["extract"]) == (8, 8)
     cohort.config(encoders={**ENCODERS, "tiny": tiny}, slides_per_job=3)
     assert [job for job in sorted(cohort.planned()) if job.startswith("extract")] == [f"extract_tiny_{n}" for n in range(3)]
+    cohort.config(encoders={"uni": tiny, "tiny": {**tiny, "tiling": "uni"}}, tilings={"default": {}, "uni": {}})
+    found = cohort.call("check", "c.yaml", expected=2)
+    for stage in ("features", "tiles"):
+        assert f"results/{stage}/uni: imported {stage} of s0, s1, s2, s3, s4 and 3 more, which the run would take for" in found
     cohort.config(encoders={**ENCODERS, "tiny": {**tiny, "tiling": "uni"}}, tilings={"uni": {}})
     assert "encoders.uni: its imported tiles would lie where those of the tiling of this name lie" in cohort.call(
         "check", "c.yaml", expected=2

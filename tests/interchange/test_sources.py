@@ -44,3 +44,17 @@ def test_two_files_of_a_slide_and_none_at_all_are_refused(tmp_path: Path) -> Non
         find_sources([touched(tmp_path / "z", "a.txt")], None, None, "auto")
     with pytest.raises(FeatureFileError, match=r"a b\.h5: its name cannot be a slide_id; give the sheet"):
         find_sources([touched(tmp_path / "o", "a b.h5")], None, None, "auto")
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [SlideRow("p1", Path("p1/HE.svs")), SlideRow("p2", Path("p2/HE.svs"))],
+        [SlideRow("HE", Path("p1/x.svs")), SlideRow("p2", Path("p2/HE.svs"))],
+    ],
+)
+def test_a_file_that_fits_two_slides_is_refused(tmp_path: Path, rows: list[SlideRow]) -> None:
+    """Slide files of one name in the folders of several patients: the features of one would stand for both."""
+    first, second = (row.slide_id for row in rows)
+    with pytest.raises(FeatureFileError, match=rf"HE\.h5: its name fits two slides of the sheet, {first} and {second}; "):
+        find_sources([touched(tmp_path, "HE.h5")], rows, None, "auto")

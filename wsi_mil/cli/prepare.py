@@ -78,14 +78,15 @@ def extract(
 ) -> None:
     """Encode a slide's tiles; a killed run goes on where it stopped.
 
-    Several slides: --tiles, --row and --receipt once for each, in the same order.
+    Several slides: --tiles, --row and --receipt once for each, in the same order. One with a fault of its own that is no
+    status (its file is gone, say) does not keep the others from being encoded; it is said at the end.
     """
     if not len(tiles) == len(row) == len(receipt):
         raise ConfigError([f"--tiles, --row, --receipt: once for each slide, got {len(tiles)}, {len(row)} and {len(receipt)}"])
     limit_threads(threads)
     from wsi_mil.config import Encoder, parse_settings
     from wsi_mil.devices import create_device, fast_dtype, find_device, keep_freed_memory, reading_threads, set_threads
-    from wsi_mil.extract import extract_slide
+    from wsi_mil.extract import FAULTS_OF_A_SLIDE, extract_slide
 
     @cache
     def encoder() -> Any:
@@ -102,8 +103,14 @@ def extract(
     kind = find_device(device)
     dtype, readers = fast_dtype(parsed.dtype, kind), reading_threads(kind, threads)
     name = str(dtype).removeprefix("torch.")
+    faults = []
     for one, about, to in zip(tiles, row, receipt, strict=True):
-        extract_slide(one, slide_row(about), parsed, to, dtype=name, encoder=encoder, threads=readers)
+        try:
+            extract_slide(one, slide_row(about), parsed, to, dtype=name, encoder=encoder, threads=readers)
+        except FAULTS_OF_A_SLIDE as error:
+            faults.append(str(error))
+    if faults:
+        raise ConfigError(faults)
 
 
 @commands.command()

@@ -16,6 +16,15 @@ from wsi_mil.errors import DeviceMemoryError
 
 log = logging.getLogger(__name__)
 
+OUT_OF_MEMORY = (
+    "DefaultCPUAllocator: ",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "MPS backend out of memory",
+)
+"""In messages of what takes memory beside torch's allocator: CUDA itself and its libraries, and other devices."""
+
 
 class Encoding:
     """Features of a batch that the device is computing, or has computed."""
@@ -129,5 +138,5 @@ def create_encoder(settings: EncoderSettings, *, device: torch.device, dtype: to
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
-    """The CPU's allocator has no error class of its own."""
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: " in str(error)
+    """Only torch's allocator of CUDA memory has an error class of its own."""
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 from wsi_mil.config import Encoder as EncoderSettings
@@ -29,8 +30,6 @@ def weights_hash(name: str, weights: str) -> str:
         return file_hash(Path(weights))
     record = record_of(name)
     if record is None:
-        from importlib.metadata import version
-
         return f"timm-{version('timm')}-{name}"
     return record.hub.identity if record.hub else file_hash(default_weights())
 
@@ -38,12 +37,12 @@ def weights_hash(name: str, weights: str) -> str:
 def network_identity(settings: EncoderSettings) -> dict[str, object]:
     """Everything that decides what an entry of `encoders` makes of an image, but for dtype and device; as JSON holds it.
 
-    For names of timm that is the name and the weights: timm's version decides the rest.
+    For names of timm that is the name, the weights, and timm's version, which decides the rest.
     """
     known: dict[str, object] = {"encoder": settings.encoder, "weights_hash": weights_hash(settings.encoder, settings.weights)}
     record = record_of(settings.encoder)
     if record is None:
-        return known
+        return {**known, "timm": version("timm")}
     network: dict[str, object] = {
         "architecture": record.architecture,
         "arguments": dict(record.arguments),

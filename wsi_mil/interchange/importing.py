@@ -16,9 +16,9 @@ from wsi_mil.interchange.layouts import read_file
 from wsi_mil.interchange.scale import Given, Placed, placed, slide_mpp_of
 from wsi_mil.interchange.sources import Source
 from wsi_mil.interchange.tile_features import TileFeatures
-from wsi_mil.receipts import array_digest, fingerprint, receipt_text, store_path, write_receipt
+from wsi_mil.receipts import array_digest, fingerprint, read_receipt, receipt_text, store_path, write_receipt
 from wsi_mil.records import SlideRow, Status, TileGrid
-from wsi_mil.store import FeatureStore, features_digest, remove_store, write_grid
+from wsi_mil.store import FeatureStore, features_digest, read_attributes, remove_store, write_grid
 from wsi_mil.tile import qc_picture, tissue_geojson
 
 log = logging.getLogger(__name__)
@@ -66,9 +66,10 @@ def import_slide(source: Source, results: Path, entry: str, given: Given, layout
         layout: "auto" or one of `LAYOUTS`.
 
     Raises:
-        FeatureFileError: the file cannot be taken over; nothing is written.
+        FeatureFileError: the file cannot be taken over, or tiles or features of our own lie there; nothing is written.
     """
     row = source.row
+    _refuse_own_work(results, entry, row.slide_id)
     name, found = read_file(source.path, layout)
     found = _with_coords(source, found)
     features, rounded_by = _float16(source, found.features)
@@ -86,6 +87,22 @@ def import_slide(source: Source, results: Path, entry: str, given: Given, layout
     tiles, content = _receipts(row, place, ground, deciding, features)
     is_new = _write(results, entry, row.slide_id, tiles, content, (place, ground, features))
     return Imported(row.slide_id, name, len(features), features.shape[1], is_new, rounded_by, tuple(tiles["warnings"]))
+
+
+def _refuse_own_work(results: Path, entry: str, slide_id: str) -> None:
+    """Raise where tiles or features lie that were made here: days of computing may stand in them."""
+    for stage, mark in (("tiles", "imported"), ("features", "layout")):
+        receipt = results / stage / entry / f"{slide_id}.json"
+        store = store_path(receipt)
+        if receipt.is_file():
+            made = receipt, read_receipt(receipt)
+        elif stage == "features" and (store / "zarr.json").is_file():
+            made = store, read_attributes(store)
+        else:
+            continue
+        if mark not in made[1]:
+            reason = "was made by this results folder's own run, not imported; choose another name for the encoder entry"
+            raise FeatureFileError(made[0], f"{reason}, or delete it")
 
 
 def _with_coords(source: Source, found: TileFeatures) -> TileFeatures:

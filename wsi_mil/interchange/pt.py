@@ -57,7 +57,7 @@ def _array(path: Path, name: str, value: Any) -> NDArray[Any]:
         raise FeatureFileError(path, f"{name} is a {type(value).__name__}, expected a tensor")
     if value.dtype is torch.bfloat16:
         value = value.float()  # NumPy knows no bfloat16; float32 holds it
-    values: NDArray[Any] = value.numpy()
+    values: NDArray[Any] = value.detach().numpy()
     if values.ndim == 3 and len(values) == 1:
         values = values[0]
     if values.ndim != 2:

@@ -43,7 +43,8 @@ def find_sources(
         layout: "auto" or one of `LAYOUTS`.
 
     Raises:
-        FeatureFileError: no files at all, two of one slide, or without a sheet a name that cannot be a slide's.
+        FeatureFileError: no files at all, two of one slide, one that fits two slides, or without a sheet a name that cannot
+            be a slide's.
     """
     by_name = _by_name(paths, layout)
     if rows is None:
@@ -52,17 +53,25 @@ def find_sources(
             raise FeatureFileError(odd, "its name cannot be a slide_id; give the sheet (--slides), or rename it")
         found = [Source(SlideRow(name, NO_PATH), path, _coords_of(coords, [name])) for name, path in by_name.items()]
         return found, []
-    found, notes, used = [], [], set()
+    found, notes = [], []
+    used: dict[str, str] = {}
     for row in rows:
         names = [row.slide_id, row.path.stem] if row.path != NO_PATH else [row.slide_id]
         name = next((name for name in names if name in by_name), None)
         if name is None:
             notes.append(f"{row.slide_id}: no file")
         else:
-            used.add(name)
+            _refuse_second(by_name[name], used.setdefault(name, row.slide_id), row.slide_id)
             found.append(Source(row, by_name[name], _coords_of(coords, names)))
     notes += [f"{path}: no slide of the sheet" for name, path in by_name.items() if name not in used]
     return found, notes
+
+
+def _refuse_second(path: Path, first: str, second: str) -> None:
+    """Raise where the name of a file fits two slides: the features of one would stand for both."""
+    if first != second:
+        reason = f"its name fits two slides of the sheet, {first} and {second}; give each a file named by its slide_id"
+        raise FeatureFileError(path, reason)
 
 
 def _by_name(paths: Sequence[Path], layout: str) -> Mapping[str, Path]:

@@ -7,7 +7,7 @@ of the file, and kept until the last tile that needs it is cut. Elsewhere each t
 import logging
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -61,13 +61,13 @@ def read_tiles(
     threads: int = 1,
     start: int = 0,
     empty: Callable[[tuple[int, ...]], NDArray[np.uint8]] = _empty,
-) -> Iterator[TileBatch]:
+) -> Generator[TileBatch]:
     """The pixels of a grid's tiles, the same as `slide.read_region` gives one by one.
 
     Memory is bounded whatever the slide: nothing is read further ahead than `BATCHES_AHEAD` of the batch that is in use.
 
     Args:
-        slide: open; must stay so until the last batch.
+        slide: open; must stay so until the last batch, or until this is closed, which waits for its threads.
         grid: tiles in the slide's level-0 pixels.
         mpp: µm per pixel of the tiles.
         batch_size: tiles in a batch; the last may hold fewer.

@@ -6,6 +6,7 @@ copy or two a bag. Arrays of any other layout, such as the compressed ones of ea
 """
 
 import hashlib
+import logging
 import math
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -25,11 +26,15 @@ from wsi_mil.store.zarr_files import (
     aside,
     attributes_of,
     create_array,
+    is_raw,
     metadata,
     outer_chunk,
     read_array,
+    read_raw_rows,
     swap,
 )
+
+log = logging.getLogger(__name__)
 
 SHARD_UNIT = 256
 """Shards are whole multiples of it: the rows of the chunks that earlier versions cut shards into."""
@@ -147,11 +152,25 @@ class FeatureStore:
             return
         for part in self.path.rglob("*.partial"):
             part.unlink()  # what Zarr was writing when the run was killed
-        if group.attrs.get("fingerprint") == self.attributes["fingerprint"]:
-            self._group = group
-            self.shard_rows = outer_chunk(metadata(self.path, "features"))[0]
-            if self.shard_rows < len(self.coords):
-                self.batch_size = next(size for size in range(self.batch_size, 0, -1) if self.shard_rows % size == 0)
+        if group.attrs.get("fingerprint") != self.attributes["fingerprint"]:
+            return
+        try:
+            self._refuse_holes(int(attributes_of(group)["shards_done"]))
+        except StoreError as error:
+            log.warning("%s; it is begun afresh", error)
+            return
+        self._group = group
+        self.shard_rows = outer_chunk(metadata(self.path, "features"))[0]
+        if self.shard_rows < len(self.coords):
+            self.batch_size = next(size for size in range(self.batch_size, 0, -1) if self.shard_rows % size == 0)
+
+    def _refuse_holes(self, shards: int) -> None:
+        """Raise StoreError where a file is missing or cut short, as in a copy that was broken off."""
+        for name, chunks in (("coords", 1), ("valid", min(1, shards)), ("features", shards)):
+            about = metadata(self.path, name)
+            nothing = np.empty((0, *about["shape"][1:]), about["data_type"])
+            for chunk in range(chunks if is_raw(about) else 0):
+                read_raw_rows(self.path / name, about, chunk, 0, nothing)
 
     def _create(self, dim: int) -> None:
         part = aside(self.path)

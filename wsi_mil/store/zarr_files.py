@@ -30,9 +30,13 @@ RAW_CODECS = {
 
 
 def remove_store(path: Path) -> None:
-    """Take away what an earlier run left."""
+    """Take away what an earlier run left. It leaves its place at once: a kill meanwhile leaves no half of it there."""
+    gone = path.with_name(f".{path.name}.gone")
+    if gone.exists():
+        shutil.rmtree(gone)
     if path.exists():
-        shutil.rmtree(path)
+        path.rename(gone)
+        shutil.rmtree(gone)
 
 
 def bytes_on_disk(path: Path) -> int:
