@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from wsi_mil.check import ONLY_WITHIN_A_SLIDE
+from wsi_mil.check.advice import ONLY_WITHIN_A_SLIDE
 from wsi_mil.config import parse_model
 from wsi_mil.explain.curves import curves_of, random_curves, shares
 from wsi_mil.explain.methods import PLAIN

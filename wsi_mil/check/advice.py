@@ -1,0 +1,53 @@
+"""What a user should know before the run, though nothing is wrong."""
+
+from wsi_mil.check.rows import following, is_tiled
+from wsi_mil.cohort import Sheet
+from wsi_mil.config import Config, methods_of
+from wsi_mil.encoders import advice
+from wsi_mil.records import NO_PATH
+from wsi_mil.splits import read_splits
+
+ONLY_WITHIN_A_SLIDE = ("standardised_sum", "gradient_input", "sparse_inversion")
+"""Methods whose scores have no cohort-wide scale: they are relative to their slide."""
+
+
+def warnings_of(config: Config, sheet: Sheet) -> list[str]:
+    """Of a configuration and sheet without faults."""
+    found = [
+        f"slide {row.slide_id}: {row.path} is gone; what was made from it is used"
+        for row in sheet.rows
+        if row.path != NO_PATH and not row.path.is_file() and is_tiled(row.slide_id, config)
+    ]
+    found += [
+        f"models.{entry}: does not offer {method}, which is left out for it"
+        for entry in config.models
+        for method in config.explain.methods
+        if method not in methods_of(config, entry)
+    ]
+    found += _scale_warnings(config)
+    for entry, encoder in config.extracted.items():
+        tiling = config.tilings[encoder.tiling]
+        found += advice(entry, encoder, mpp=tiling.mpp, tile_px=tiling.tile_px)
+    found += [
+        f"{key}: {len(rows)} slides are tiled by their annotations: held against the same ones, explanations look better than"
+        " they are, and where only one class is outlined, outlining gives the label away"
+        for key, rows in following(config, sheet).items()
+    ]
+    if config.protocol == "as_published" and config.trained is None:
+        found.append("protocol as_published: epoch and threshold are chosen on the test fold, so figures are optimistic")
+    if config.splits is not None:
+        known = read_splits(config.splits).patients
+        missing = [row.slide_id for row in sheet.rows if row.label and row.slide_id not in known]
+        if missing:
+            found.append(f"splits: {len(missing)} labelled slides are not in {config.splits}: predicted, not trained on")
+    return found
+
+
+def _scale_warnings(config: Config) -> list[str]:
+    if config.heatmap.scale != "cohort":
+        return []
+    return [
+        f"heatmap.scale: {method} cannot be compared across slides, so its pictures keep each slide's own scale"
+        for method in config.explain.methods
+        if method in ONLY_WITHIN_A_SLIDE
+    ]

@@ -1,0 +1,67 @@
+"""Encoder entries whose features are imported: what is missing, and what lies in the wrong place."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from wsi_mil.config import Config
+from wsi_mil.errors import StoreError
+from wsi_mil.receipts import read_receipt, store_path
+from wsi_mil.records import SlideRow
+
+MOST_NAMED = 5
+"""Slides that a message names."""
+
+
+def import_faults(config: Config, rows: Iterable[SlideRow]) -> list[str]:
+    """Slides of the sheet without the features that were to be imported, by encoder entry, and the command that brings them."""
+    faults = []
+    for entry in config.imported:
+        missing: dict[str, list[str]] = {}
+        for row in rows:
+            reason = why_not_imported(config.results, entry, row.slide_id)
+            if reason:
+                missing.setdefault(reason, []).append(row.slide_id)
+        command = f"wsi-mil import-features FILES --encoder {entry} --results {config.results} --slides {config.cohort}"
+        faults += [f"encoders.{entry}: {reason} for {named(slides)}; run `{command}`" for reason, slides in missing.items()]
+    return faults
+
+
+def mistaken_faults(config: Config, rows: Iterable[SlideRow]) -> list[str]:
+    """Imported tiles and features where the run's own are to lie. Snakemake would take them for those: it knows no job that
+    made them, and they are newer than what goes into them.
+    """
+    tilings = {encoder.tiling for encoder in config.extracted.values()}
+    own = [*(("features", entry, "layout") for entry in config.extracted), *(("tiles", t, "imported") for t in sorted(tilings))]
+    faults = []
+    for stage, name, mark in own:
+        folder = config.results / stage / name
+        found = [row.slide_id for row in rows if mark in _said(folder / f"{row.slide_id}.json")]
+        if found:
+            mend = f"give {name!r} another name in the configuration, or delete the folder"
+            faults.append(f"{folder}: imported {stage} of {named(found)}, which the run would take for its own; {mend}")
+    return faults
+
+
+def _said(receipt: Path) -> dict[str, object]:
+    """What a receipt says; nothing where there is none that can be read."""
+    try:
+        return read_receipt(receipt) if receipt.is_file() else {}
+    except StoreError:
+        return {}
+
+
+def why_not_imported(results: Path, entry: str, slide_id: str) -> str:
+    """Why a slide cannot be taken from imported features, or ""."""
+    features, tiles = (results / stage / entry / f"{slide_id}.json" for stage in ("features", "tiles"))
+    if not features.is_file():
+        is_interrupted = store_path(features).exists()
+        return "a store without its receipt (the import was interrupted)" if is_interrupted else "no imported features"
+    if not tiles.is_file() or "imported" not in read_receipt(tiles):
+        return "features that were not imported, or no tiles beside them"
+    return ""
+
+
+def named(slides: Sequence[str]) -> str:
+    """The first of some slides, and how many more there are."""
+    more = f" and {len(slides) - MOST_NAMED} more" if len(slides) > MOST_NAMED else ""
+    return ", ".join(slides[:MOST_NAMED]) + more

@@ -1,0 +1,103 @@
+"""Everything that can be wrong with a configuration and its sheet, found before any job runs."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from wsi_mil.check.advice import warnings_of
+from wsi_mil.check.imports import import_faults, mistaken_faults
+from wsi_mil.check.references import reference_faults
+from wsi_mil.check.rows import annotation_faults, is_tiled, split_faults_of
+from wsi_mil.cohort import Sheet, read_sheet, row_json
+from wsi_mil.config import Config, methods_of, parse_settings
+from wsi_mil.encoders import network_identity
+from wsi_mil.errors import ConfigError
+from wsi_mil.receipts import fingerprint
+from wsi_mil.records import SlideRow
+from wsi_mil.splits import mixed_patients, n_folds, read_splits
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A configuration that can be run.
+
+    Attributes:
+        config: with every default filled in.
+        rows: the sheet.
+        n_folds: models of each encoder × model entry.
+        warnings: what a user should know before the run.
+    """
+
+    config: Config
+    rows: tuple[SlideRow, ...]
+    n_folds: int
+    warnings: tuple[str, ...]
+
+    def as_json(self) -> dict[str, object]:
+        """The plan as the rules read it: paths as text, empty cells left out."""
+        return {
+            "config": self.config.model_dump(mode="json"),
+            "slides": [{**row_json(row), **_annotation_hash(row)} for row in self.rows],
+            "n_folds": self.n_folds,
+            "methods": {entry: list(methods_of(self.config, entry)) for entry in self.config.models},
+            "networks": {name: fingerprint(network_identity(e)) for name, e in self.config.extracted.items()},
+        }
+
+
+def _annotation_hash(row: SlideRow) -> dict[str, str]:
+    """What tells an annotation from an edited one, so that pictures and figures follow it."""
+    if row.annotation is None:
+        return {}
+    return {"annotation_hash": hashlib.sha256(row.annotation.read_bytes()).hexdigest()[:16]}
+
+
+def check(values: Mapping[str, object], *, needs_slides: bool = True) -> Plan:
+    """Validate a configuration and its sheet.
+
+    Args:
+        values: the configuration as read.
+        needs_slides: whether a slide file that does not exist is a fault; unless its slide is tiled already.
+
+    Raises:
+        ConfigError: with every fault at once.
+    """
+    faults: list[str] = []
+    try:
+        config = parse_settings(Config, values)
+    except ConfigError as error:
+        faults = list(error.faults)
+        sheet = _sheet_of_faulty(values, needs_slides=needs_slides)
+        raise ConfigError(faults + list(sheet.faults)) from error
+    sheet = read_sheet(
+        config.cohort,
+        config.classes,
+        needs_path=bool(config.extracted),
+        needs_file=lambda slide_id: needs_slides and not is_tiled(slide_id, config),
+    )
+    faults += reference_faults(config) + list(sheet.faults)
+    if not sheet.faults:
+        faults += import_faults(config, sheet.rows)
+        faults += mistaken_faults(config, sheet.rows)
+        faults += mixed_patients(sheet.rows) if config.bag == "patient" else []
+        faults += annotation_faults(config, sheet)
+        faults += split_faults_of(config, sheet)
+    if faults:
+        raise ConfigError(faults)
+    return Plan(config, sheet.rows, _n_folds(config, sheet), tuple(warnings_of(config, sheet)))
+
+
+def _sheet_of_faulty(values: Mapping[str, object], *, needs_slides: bool) -> Sheet:
+    """The sheet of a configuration that has other faults, where it can be read at all."""
+    cohort, classes = values.get("cohort"), values.get("classes")
+    if isinstance(cohort, str) and isinstance(classes, list) and all(isinstance(c, str) for c in classes):
+        return read_sheet(Path(cohort), tuple(classes), needs_file=lambda _: needs_slides)
+    return Sheet((), ())
+
+
+def _n_folds(config: Config, sheet: Sheet) -> int:
+    if config.trained is not None:
+        return read_splits(config.trained / "splits.csv").n_folds
+    if config.splits is not None:
+        return read_splits(config.splits).n_folds
+    return n_folds(sheet.rows, config.split)
