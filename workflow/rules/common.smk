@@ -44,6 +44,12 @@ MODELS = f"{TRAINED or RESULTS}/models"
 SPLITS = f"{TRAINED or RESULTS}/splits.csv"
 FOLDS = range(PLAN["n_folds"])
 os.environ.setdefault("WSI_MIL_DEVICE", CONFIG["device"])  # of all jobs
+
+
+envvars:
+    "WSI_MIL_DEVICE",
+
+
 GPU = int(
     shutil.which("nvidia-smi") is not None and os.environ["WSI_MIL_DEVICE"] != "cpu"
 )  # where there is a GPU, one job at a time computes on it
