@@ -150,6 +150,13 @@ class Catalogue:
         found = self.entry(entry.encoder, entry.model)
         return self.results / "scores" / found.encoder / found.model / f"{self.row(slide_id).slide_id}.json"
 
+    def scores(self, slide_id: str, entry: Entry) -> dict[str, Any]:
+        """What the receipt of `explain` says; {} where there is none, or none that could be read."""
+        about = receipt_or_nothing(self.scores_receipt(slide_id, entry))
+        methods = about.get("methods")
+        is_whole = isinstance(methods, dict) and all(isinstance(m, dict) for m in methods.values())
+        return about if is_whole and isinstance(about.get("tiles"), dict) else {}
+
     def tiling_of(self, slide_id: str, scores: dict[str, Any]) -> str | None:
         """The tiling that scores were made on, by what their receipt says; None where it is not there."""
         wanted = [scores.get("tiles", {}).get(key) for key in SAME_TILES]

@@ -140,8 +140,10 @@ class Layers:
         path = catalogue.scores_receipt(slide_id, entry)
         if not path.is_file():
             raise UnknownNameError(f"no scores of {slide_id} by {entry.name}")
-        receipt = receipt_or_nothing(path)
-        if receipt and method not in receipt.get("methods", {}):
+        receipt = catalogue.scores(slide_id, entry)
+        if not receipt:
+            raise StoreError(path, "not a readable receipt of this version; run `explain` again")
+        if method not in receipt["methods"]:
             raise UnknownNameError(f"no method {method}")
         ranges = self._cohort_ranges(catalogue, entry, method) if scale == "cohort" else {}
         key = (path, path.stat().st_mtime_ns, method, scale, *ranges.items())
@@ -149,33 +151,27 @@ class Layers:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        layer = self._read(catalogue, slide_id, path, method, scale, ranges, hashlib.sha256(repr(key).encode()).hexdigest()[:16])
+        version = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
+        try:
+            row, tiles = catalogue.row(slide_id), self._tiles(catalogue, slide_id, entry)
+            layer = Layer(read_scored(row, path, tiles, method, scale=scale, ranges=ranges), version)
+        except StoreError:
+            raise
+        except UNREADABLE as error:
+            raise StoreError(path, f"cannot be read ({type(error).__name__}: {error}); run `explain` again") from error
         with self._lock:
             self._kept[key] = layer
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         return layer
 
-    def _read(
-        self,
-        catalogue: Catalogue,
-        slide_id: str,
-        path: Path,
-        method: str,
-        scale: Scale,
-        ranges: dict[str, tuple[float, float]],
-        version: str,
-    ) -> Layer:
-        try:
-            tiling = catalogue.tiling_of(slide_id, receipt_or_nothing(path))
-            if tiling is None:
-                raise StoreError(path, "its tiles are gone or others than those it scored; run `explain` again")
-            tiles = catalogue.tiles_receipts(slide_id)[tiling]
-            return Layer(read_scored(catalogue.row(slide_id), path, tiles, method, scale=scale, ranges=ranges), version)
-        except StoreError:
-            raise
-        except UNREADABLE as error:
-            raise StoreError(path, f"cannot be read ({type(error).__name__}: {error}); run `explain` again") from error
+    def _tiles(self, catalogue: Catalogue, slide_id: str, entry: Entry) -> Path:
+        """Receipt of `tile` that the scores belong to."""
+        tiling = catalogue.tiling_of(slide_id, catalogue.scores(slide_id, entry))
+        if tiling is None:
+            path = catalogue.scores_receipt(slide_id, entry)
+            raise StoreError(path, "its tiles are gone, or are others than those it scored; run `explain` again")
+        return catalogue.tiles_receipts(slide_id)[tiling]
 
     def _cohort_ranges(self, catalogue: Catalogue, entry: Entry, method: str) -> dict[str, tuple[float, float]]:
         """By method: what `heatmap-scale` wrote, or the same from the labelled slides that have scores by now."""

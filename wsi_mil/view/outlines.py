@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from shapely.geometry.base import BaseGeometry
 
-from wsi_mil.annotations import TISSUE_CLASS, Frame, read_annotation, rings
+from wsi_mil.annotations import TISSUE_CLASS, Frame, light_rings, read_annotation
 from wsi_mil.config import Truth
 from wsi_mil.errors import AnnotationError, UnknownNameError
 from wsi_mil.view.catalogue import Catalogue, receipt_or_nothing
@@ -32,6 +31,8 @@ def outlines(catalogue: Catalogue, slide_id: str, kind: str, tiling: str) -> dic
     if kind == "truth" and annotation is None:
         return {"rings": [], "note": "no annotation"}
     path = annotation if kind == "truth" and annotation else receipts[tiling].with_suffix(".geojson")
+    if kind == "tissue" and not path.is_file():
+        return {"rings": [], "note": "the outline of the tissue is gone; run `tile` again"}
     truth = catalogue.truth if kind == "truth" else Truth(include=(TISSUE_CLASS,), exclude=())
     return _read(path, truth, Frame.of(about))
 
@@ -41,13 +42,5 @@ def _read(path: Path, truth: Truth, frame: Frame) -> dict[str, Any]:
         found = read_annotation(path, truth, frame)
     except AnnotationError as error:
         return {"rings": [], "note": str(error)}
-    points = [np.rint(ring).astype(int).ravel().tolist() for ring in rings(_light(found.region))]
+    points = [np.rint(ring).astype(int).ravel().tolist() for ring in light_rings(found.region, MAX_POINTS)]
     return {"rings": points, "note": "; ".join(found.notes)}
-
-
-def _light(region: BaseGeometry) -> BaseGeometry:
-    """The region with so few corners that a browser draws it without effort."""
-    tolerance = 1.0
-    while sum(map(len, rings(region))) > MAX_POINTS:
-        region, tolerance = region.simplify(tolerance), tolerance * 2
-    return region

@@ -8,7 +8,7 @@ import jinja2
 
 from wsi_mil.config import Scale
 from wsi_mil.heatmaps.overlay import colormap_names
-from wsi_mil.view.catalogue import NOT_RUN, Catalogue, Entry, Line, receipt_or_nothing
+from wsi_mil.view.catalogue import NOT_RUN, Catalogue, Entry, Line
 from wsi_mil.view.deepzoom import TILE_PX, Pyramid
 from wsi_mil.view.ground import Ground
 
@@ -91,13 +91,17 @@ def _ground_about(ground: Ground) -> dict[str, Any] | None:
 
 def _entry_about(catalogue: Catalogue, slide_id: str, entry: Entry) -> dict[str, Any]:
     """What one encoder × model says of a slide: its prediction, and its methods with the reason of those that show nothing."""
-    receipt = receipt_or_nothing(catalogue.scores_receipt(slide_id, entry))
+    receipt = catalogue.scores(slide_id, entry)
     prediction = catalogue.predictions(entry).get(slide_id, {})
     methods = receipt.get("methods", {})
     names = [name for name in FIRST_METHODS if name in methods] + [name for name in methods if name not in FIRST_METHODS]
     notes = [SEEN[receipt["role"]]] if receipt.get("role") in SEEN else []
     notes += [PROTOCOL_NOTE] if receipt.get("protocol") == "as_published" else []
-    notes += [] if receipt else ["there are no scores of this slide by this model (yet): `explain` has not finished on it"]
+    notes += (
+        []
+        if receipt
+        else ["no scores of this slide by this model can be read: `explain` has not finished on it, or not in this version"]
+    )
     return {
         **asdict(entry),
         "name": entry.name,

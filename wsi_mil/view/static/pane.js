@@ -26,7 +26,7 @@ export class Pane {
     this.element = element;
     this.busy = busy;
     this.layer = null; // what the server says of the method shown
-    this.overlay = null;
+    this.overlays = []; // layers over the slide, the newest last: older ones stay until it is there
     this.wanted = ""; // address of the overlay that is shown or on its way
     this.asked = 0;
     this.marks = {};
@@ -36,6 +36,7 @@ export class Pane {
     this.canvas = element.appendChild(made("canvas", "marks"));
     this.legend = element.appendChild(made("div", "legend"));
     this.bar = element.appendChild(made("div", "scale-bar"));
+    this.length = this.bar.appendChild(made("span", ""));
     this.says = element.appendChild(made("p", "says"));
     this.viewer.addHandler("update-viewport", () => this.draw());
     this.viewer.addHandler("viewport-change", () => moved(this));
@@ -136,15 +137,18 @@ export class Pane {
     this.wanted = wanted;
     this.says.textContent = text;
     this.legend.replaceChildren();
-    if (this.overlay) this.viewer.world.removeItem(this.overlay);
-    this.overlay = null;
+    this.#keepOnly(null);
     this.busy();
+  }
+
+  #keepOnly(item) {
+    for (const other of this.overlays) if (other !== item) this.viewer.world.removeItem(other);
+    this.overlays = item ? [item] : [];
   }
 
   #lay(tiles, version, state) {
     const { ground } = this.about;
     const source = this.#source(ground.dimensions, ground.full_level, (l, x, y) => `${tiles}/${l}/${x}_${y}.png?${version}`);
-    const before = this.overlay;
     this.asked += 1;
     this.viewer.addTiledImage({
       tileSource: source,
@@ -153,12 +157,10 @@ export class Pane {
       preload: true,
       success: ({ item }) => {
         this.asked -= 1;
-        this.overlay = item;
-        const old = before ?? null;
         if (this.wanted !== tiles) return this.viewer.world.removeItem(item);
+        this.overlays.push(item);
         const swap = () => {
-          if (!item.getFullyLoaded()) return;
-          if (old && this.viewer.world.getIndexOfItem(old) >= 0) this.viewer.world.removeItem(old);
+          if (item.getFullyLoaded() && item === this.overlays.at(-1)) this.#keepOnly(item);
           this.busy();
         };
         item.addHandler("fully-loaded-change", swap);
@@ -173,7 +175,7 @@ export class Pane {
   }
 
   setOpacity(state) {
-    this.overlay?.setOpacity(state.overlay ? state.opacity / 100 : 0);
+    for (const item of this.overlays) item.setOpacity(state.overlay ? state.opacity / 100 : 0);
   }
 
   #showLegend(method, state, layer) {
@@ -202,8 +204,8 @@ export class Pane {
     this.bar.hidden = !mpp;
     if (!mpp) return;
     const [length, text] = scaleBar(mpp[0] / place.scale, BAR_PX);
-    this.bar.style.width = `${length}px`;
-    this.bar.textContent = text;
+    this.length.style.width = `${length}px`;
+    this.length.textContent = text;
   }
 
   // Level-0 pixel (x, y) under a place on the screen.

@@ -81,7 +81,7 @@ function showControls() {
   for (const name of ["opacity", "threshold"]) controls[name].value = state[name];
   controls.side.disabled = methods.length < 2;
   controls.truth.disabled = !about.has_truth;
-  by("second-label").hidden = !state.side;
+  by("second-field").hidden = !state.side;
   by("opacity-says").textContent = `${state.opacity} %`;
   by("threshold-says").textContent = state.threshold ? thresholdText() : "nothing hidden";
 }
@@ -345,10 +345,11 @@ const KEYS = {
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || by("help").open) return;
-  const writes = event.target.matches("select, input:not([type=checkbox]), textarea");
+  if (event.target.matches("select")) return; // letters choose there
+  const slides = event.target.matches("input[type=range]"); // arrows and digits are its own
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  const work = KEYS[key] ?? (panes[0]?.isOpen ? VIEW_KEYS[key] : undefined);
-  if (!work || writes) return;
+  const work = KEYS[key] ?? (panes[0]?.isOpen && !slides ? VIEW_KEYS[key] : undefined);
+  if (!work) return;
   event.preventDefault();
   work();
 });

@@ -44,7 +44,7 @@ export function mended(about, state) {
   const names = (entryOf(about, state)?.methods ?? []).map((method) => method.name);
   if (!names.includes(state.method)) state.method = names[0] ?? "";
   const other = FIRST_METHODS.find((name) => names.includes(name) && name !== state.method);
-  if (!names.includes(state.second)) state.second = other ?? names.find((name) => name !== state.method) ?? names[0] ?? "";
+  if (!names.includes(state.second) || state.second === state.method) state.second = other ?? names.find((name) => name !== state.method) ?? names[0] ?? "";
   if (!about.scales.includes(state.scale)) state.scale = about.scales[0];
   if (!about.colormaps.includes(state.map)) state.map = about.colormaps[0];
   state.opacity = Math.min(100, Math.max(0, Number.isFinite(state.opacity) ? state.opacity : 75));
