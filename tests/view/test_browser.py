@@ -217,7 +217,7 @@ def test_the_best_tile_is_flown_to_and_read_under_the_pointer(tab: Tab) -> None:
     assert abs(float(state["x"]) - MARKER[0] - 32) < 2 and abs(float(state["y"]) - MARKER[1] - 32) < 2
     frame = page.locator(PANE).bounding_box()
     page.mouse.move(frame["x"] + frame["width"] / 2, frame["y"] + frame["height"] / 2)
-    page.wait_for_function("document.querySelector('#reading .value')?.textContent === '5'")
+    page.locator("#reading .value", has_text=re.compile("^5$")).wait_for()
     assert "rank 1 of 425" in page.locator("#reading").inner_text()
     px = float(frame["width"]) / float(tab.state()["w"])
     bar = page.locator(".scale-bar span").first

@@ -52,6 +52,7 @@ class Ground:
         max_level: finest level of Deep Zoom that there is.
         mpp: µm per level-0 pixel, or None.
         note: why it is not the slide itself, or "".
+        reader: that opens it.
     """
 
     dimensions: tuple[int, int] | None
@@ -59,6 +60,7 @@ class Ground:
     max_level: int
     mpp: Mpp | None
     note: str
+    reader: str = "auto"
 
 
 class OpenSlides:
@@ -182,9 +184,7 @@ class Grounds:
         try:
             note = NO_SHEET if row.path == NO_PATH and not has_sheet else _fault(row, tiled)
             if not note:
-                with self._slides.borrowed(row, _reader(row, tiled)) as slide:
-                    pyramid = Pyramid(slide.dimensions)
-                return Ground(slide.dimensions, slide_hash(row.path)[-16:], pyramid.max_level, mpp, "")
+                return self._whole(row, dimensions, mpp, _reader(row, tiled))
         except (SlideError, OSError) as error:
             note = str(error)
         if dimensions is None:
@@ -193,12 +193,28 @@ class Grounds:
         note = f"the picture kept by `tile` is shown instead of the slide: {note}"
         return Ground(dimensions, THUMBNAIL, pyramid.level_of(max(dimensions) / 1024), mpp, note)
 
+    def _whole(self, row: SlideRow, dimensions: tuple[int, int] | None, mpp: Mpp | None, reader: str) -> Ground:
+        """A slide that can be shown. One that was tiled opens while the page is on its way; else it is opened to see it."""
+        version = slide_hash(row.path)[-16:]
+        if dimensions is None:
+            with self._slides.borrowed(row, reader) as slide:
+                dimensions = slide.dimensions
+        else:
+            threading.Thread(target=self._warm, args=(row, reader), daemon=True).start()
+        return Ground(dimensions, version, Pyramid(dimensions).max_level, mpp, "", reader)
+
+    def _warm(self, row: SlideRow, reader: str) -> None:
+        try:
+            with self._slides.borrowed(row, reader):
+                pass
+        except (SlideError, OSError) as error:
+            log.warning("%s: %s", row.slide_id, error)  # its tiles are then those of the thumbnail
+
     def _pixels(self, catalogue: Catalogue, slide_id: str, ground: Ground, view: View) -> NDArray[np.uint8]:
         row = catalogue.row(slide_id)
         if ground.version != THUMBNAIL:
-            reader = _reader(row, self.tiled(catalogue, slide_id))
             try:
-                with self._slides.borrowed(row, reader) as slide:
+                with self._slides.borrowed(row, ground.reader) as slide:
                     level = slide.level_for(view.downsample)
                     if max(view.extent) / slide.level_downsamples[level] <= MAX_READ_PX:
                         return slide.read_what_can_be(view.corner, view.size, float(view.downsample)).image

@@ -140,17 +140,17 @@ class Layers:
         path = catalogue.scores_receipt(slide_id, entry)
         if not path.is_file():
             raise UnknownNameError(f"no scores of {slide_id} by {entry.name}")
-        receipt = catalogue.scores(slide_id, entry)
-        if not receipt:
-            raise StoreError(path, "not a readable receipt of this version; run `explain` again")
-        if method not in receipt["methods"]:
-            raise UnknownNameError(f"no method {method}")
         ranges = self._cohort_ranges(catalogue, entry, method) if scale == "cohort" else {}
         key = (path, path.stat().st_mtime_ns, method, scale, *ranges.items())
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
+        receipt = catalogue.scores(slide_id, entry)
+        if not receipt:
+            raise StoreError(path, "not a readable receipt of this version; run `explain` again")
+        if method not in receipt["methods"]:
+            raise UnknownNameError(f"no method {method}")
         version = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
         try:
             row, tiles = catalogue.row(slide_id), self._tiles(catalogue, slide_id, entry)

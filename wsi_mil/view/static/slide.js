@@ -152,6 +152,7 @@ function showStrip() {
     button.type = "button";
     button.title = `${spaced(state.method)} ${number(tile.value)}: fly there`;
     const image = made("img", "");
+    image.loading = "lazy";
     image.src = `${address}/tiles/${tile.index}.jpg?v=${about.ground.version}-${layer.version}`;
     image.alt = `tile ${i + 1} of the highest, score ${number(tile.value)}`;
     image.style.borderColor = `rgb(${tile.colour.join(",")})`;
