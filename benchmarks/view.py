@@ -4,9 +4,10 @@
 python benchmarks/view.py [--slide LARGE_SLIDE] [--slides 200] [--in-flight 8] [--tiles 400] [--no-browser]
 
 Without --slide a slide of 400 megapixels is made from the demo's texture. The first view of the cohort page and of the large
-slide's page is timed in Chromium from the click to the last tile: the median of five, each in a new tab with nothing cached, after
-another page has started the browser. Tiles are asked for at random places of random levels, ground and heatmap in turn, by as many connections at once as
---in-flight says, after the slide was opened once. Memory is the most that the server, a process of its own, has held.
+slide's page is timed in Chromium from the click to the last tile: the median of five, each in a new tab with nothing cached,
+after another page has started the browser. Tiles are asked for at random places of random levels, ground and heatmap in turn,
+by as many connections at once as --in-flight says, after the slide was opened once. Memory is the most that the server, a
+process of its own, has held.
 """
 
 import argparse
