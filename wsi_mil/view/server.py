@@ -48,7 +48,7 @@ SHORTLY = "private, max-age=60"
 FRESH_S = 2.0
 """A results folder is looked through again for the first request after so long."""
 
-THUMBNAIL_PX, TOP_TILE_PX, TOP_TILES = 240, 120, 24
+THUMBNAIL_PX, TOP_TILE_PX, TOP_TILES = 240, 120, 12
 
 Answer = Callable[[Request], Response]
 

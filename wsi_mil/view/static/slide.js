@@ -216,6 +216,7 @@ function moved(pane) {
 function busy() {
   const waiting = panes.some((pane) => !pane.element.hidden && pane.isBusy);
   by("main").setAttribute("aria-busy", String(waiting));
+  if (!waiting) showStripOnce(); // the slide comes first
 }
 
 function openPane(number) {
@@ -259,7 +260,6 @@ async function update() {
   await Promise.all(shown);
   for (const pane of panes) pane.setOpacity(state);
   showControls();
-  showStripOnce();
   readScore();
   busy();
 }
@@ -267,6 +267,7 @@ async function update() {
 let stripOf = "";
 
 function showStripOnce() {
+  if (!panes[0]) return;
   const now = `${state.entry} ${state.method} ${state.scale} ${state.map} ${panes[0]?.layer?.version}`;
   if (now !== stripOf) showStrip();
   stripOf = now;
