@@ -124,9 +124,17 @@ def test_the_cohort_is_filtered_searched_and_sorted_and_the_address_keeps_it(tab
 def test_html_of_the_data_is_shown_as_text(tab: Tab) -> None:
     page = tab.open("/")
     assert HTML in page.locator("tr[data-slide=bad]").inner_text()
+    assert page.locator("#slides img").count() == 3  # thumbnails
+
+
+def test_the_way_back_leads_to_the_cohort_as_it_was_filtered(tab: Tab) -> None:
+    page = tab.open("/?q=s1&sort=slide&down=1")
     page.locator("tr[data-slide=s1] a").click()
     tab.settle()
-    assert page.url.startswith(f"{tab.address}/slides/s1")
+    assert page.url.startswith(f"{tab.address}/slides/s1#entry=enc%2Fabmil&")
+    page.get_by_role("link", name="Cohort").click()
+    page.wait_for_url("**/?q=s1&sort=slide&down=1")
+    assert rows_shown(page) == ["s10", "s1"]
 
 
 @pytest.mark.parametrize("width", [1600, 400, 110])
@@ -264,7 +272,8 @@ def test_what_is_missing_is_said(odd: Tab) -> None:
     page = odd.open("/slides/s10")
     assert "predicted negative: no key instances" in page.locator(f"{PANE} .says").inner_text()
     page = odd.open("/slides/bad")
-    assert HTML in page.locator("#notes").inner_text() and "no picture" in page.locator("#notes").inner_text()
+    assert HTML in page.locator("#notes").inner_text()
+    assert "There is no picture" in page.locator(f"{PANE} .says").inner_text()
     page = odd.open("/slides/s2")
     assert "is missing" in page.locator(f"{PANE} .says").inner_text()
     assert odd.faults and all("409" in fault for fault in odd.faults)  # the browser's own word for what the server refused

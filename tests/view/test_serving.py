@@ -45,6 +45,12 @@ def test_the_command_serves_says_where_and_does_without_torch(made: Results) -> 
     assert output.strip() == "False"
 
 
+def test_without_its_packages_the_command_says_how_to_get_them(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['uvicorn'] = None; from wsi_mil.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, "view", str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "view needs the packages uvicorn; pip install 'wsi_mil[view]'" in done.stderr
+
+
 def test_a_folder_that_is_not_there_is_a_fault_of_the_user(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "wsi_mil", "view", str(tmp_path / "none")], capture_output=True, text=True, check=False

@@ -60,6 +60,7 @@ function remember(now) {
   if (sorting.by) address.set("sort", sorting.by);
   if (sorting.by && sorting.down) address.set("down", "1");
   history.replaceState(null, "", address.size ? `?${address}` : location.pathname);
+  sessionStorage.setItem("cohort", location.search);
 }
 
 filters.addEventListener("input", (event) => {

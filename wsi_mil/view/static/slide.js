@@ -59,7 +59,6 @@ function showFacts() {
     }),
   );
   const texts = [...about.notes, ...(about.reason ? [about.reason] : []), ...notes];
-  if (!about.ground) texts.push("There is no picture of this slide.");
   if (!about.entries.length) texts.push("There are no scores yet: no model has explained anything.");
   by("notes").replaceChildren(...texts.map((text) => made("li", "", text)));
 }
@@ -364,9 +363,15 @@ for (const id of ["next", "previous"]) {
   });
 }
 
+const cohort = sessionStorage.getItem("cohort"); // how the cohort was filtered and sorted
+if (cohort) document.querySelector("a.back").search = cohort;
 showFacts();
 showControls();
 by("panes").classList.toggle("two", state.side); // before the slide is fitted to the room it has
 by("pane-1").hidden = !state.side;
 if (about.ground) openPane(0);
-else update();
+else {
+  by("pane-0").append(made("p", "says", "There is no picture of this slide: see the notes on the right."));
+  by("main").setAttribute("aria-busy", "false");
+  update();
+}
