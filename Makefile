@@ -1,9 +1,11 @@
 # make demo     builds a small cohort with known lesions, runs the whole pipeline on it, says where the report is
+# make view     shows the demo's slides, heatmaps and cohort in a browser
 # make test     runs the tests
 # make lint     ruff, mypy, snakefmt, snakemake --lint
 # make fuzz     tiles and reads a real slide damaged in 250 ways
 # make faults   kills extractions and fills disks at random moments, ten and five times
 # make bench    runs the benchmarks, a JSON line each at the end of their tables
+# make screenshots  makes the pictures of the viewer in docs/ anew, from the demo; needs Chromium
 # make unlock   after a killed snakemake: lets the next run start
 # make clean    removes the demo, its results and logs
 # The first of them makes .venv; PYTHON=... picks another interpreter.
@@ -12,10 +14,10 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 CORES ?= all
-BENCHMARKS := demo read extract bag_read train explain cohort_statistics  # the others compare results that are there; they say what they need
+BENCHMARKS := demo read extract bag_read train explain cohort_statistics view  # the others compare results that are there; they say what they need
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo test lint fuzz faults bench unlock clean schema constraints
+.PHONY: demo view screenshots test lint fuzz faults bench unlock clean schema constraints
 .DELETE_ON_ERROR:
 
 demo: $(READY) demo/cohort.csv
@@ -25,6 +27,14 @@ demo: $(READY) demo/cohort.csv
 
 demo/cohort.csv: | $(READY)
 	wsi-mil demo-cohort demo
+
+view: $(READY)
+	@test -d results || { echo "there are no results yet: make demo"; exit 1; }
+	wsi-mil view results
+
+screenshots: $(READY)
+	@test -d results || { echo "there are no results yet: make demo"; exit 1; }
+	python docs/screenshots.py results docs
 
 test: $(READY)
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 pytest -n 2 --dist worksteal

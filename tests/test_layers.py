@@ -27,7 +27,7 @@ LAYERS = [
     {"splits", "laying", "extract", "bags", "gather", "checkpoints", "figures", "localisation", "verify"},
     {"ensemble", "tile", "inspection"},
     {"train", "predict", "explain", "evaluate", "heatmaps", "interchange", "statistics"},
-    {"report", "check", "demo"},
+    {"report", "check", "demo", "view"},
     {"doctor"},
     {"cli"},
     {"__main__"},
@@ -49,7 +49,9 @@ ONLY_IN = {
     "shapely": {"annotations", "tissue", "laying", "tile", "heatmaps", "interchange", "demo"},
     "typer": {"cli"},
     "pydantic": {"config"},
-    "jinja2": {"report"},
+    "jinja2": {"report", "view"},
+    "starlette": {"view"},
+    "uvicorn": {"view"},
     "dask": {"tissue", "statistics"},
 }
 """Where a third party may be imported."""
@@ -91,6 +93,7 @@ TORCH_FREE |= {
     "inspection",
     "doctor",
     "verify",
+    "view",
 }
 
 

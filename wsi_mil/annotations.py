@@ -172,6 +172,15 @@ def rings(region: BaseGeometry) -> list[NDArray[np.float64]]:
     return [np.asarray(ring.coords) for p in polygons for ring in (p.exterior, *p.interiors) if not p.is_empty]
 
 
+def light_rings(region: BaseGeometry, most: int) -> list[NDArray[np.float64]]:
+    """`rings` of the region, simplified until there are at most `most` corners."""
+    found, tolerance = rings(region), 1.0
+    while sum(map(len, found)) > most and len(found) < most / 3:
+        region = region.simplify(tolerance)
+        found, tolerance = rings(region), tolerance * 2
+    return found
+
+
 def _is_asap(path: Path) -> bool:
     return path.suffix.lower() == ".xml"
 

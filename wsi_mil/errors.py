@@ -13,6 +13,7 @@ WsiMilError
 ├─ DivergedError          .epoch, .bag; training ran into a loss or weights that are no numbers
 ├─ DeviceMemoryError      a device on which not even one tile can be encoded
 ├─ MissingFileError       .path; a fault of the machine or the sheet, so not a status
+├─ UnknownNameError       a slide, method, … that the results do not have, asked for by a browser
 ├─ FeatureFileError       .path; another tool's features that cannot be taken over
 └─ StoreError             .path
    ├─ IncompleteStoreError not all of its shards are on disk
@@ -129,6 +130,10 @@ class DivergedError(WsiMilError):
         )
         kept = f"The state after epoch {epoch - 1} is kept" if epoch > 1 else "Nothing was kept yet"
         super().__init__(f"the loss is not finite in epoch {epoch} on bag {bag!r}; {mend}. {kept}")
+
+
+class UnknownNameError(WsiMilError, LookupError):
+    """A name that nothing in a results folder has."""
 
 
 class StoreError(_PathError):

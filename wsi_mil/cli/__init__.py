@@ -12,7 +12,7 @@ from typing import Annotated, Optional
 import typer
 
 from wsi_mil import __version__
-from wsi_mil.cli import encoders, interchange, learn, preflight, prepare, show
+from wsi_mil.cli import encoders, interchange, learn, preflight, prepare, show, view
 from wsi_mil.errors import ConfigError, DeviceMemoryError, WsiMilError
 
 USER_FAULT = 2
@@ -33,7 +33,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for part in (preflight, encoders, prepare, learn, show, interchange):
+for part in (preflight, encoders, prepare, learn, show, view, interchange):
     app.add_typer(part.commands)
 
 

@@ -25,7 +25,7 @@ def write_cohort_scale(rows: Iterable[SlideRow], scores: Path, path: Path) -> No
     """
     receipts = [scores / f"{row.slide_id}.json" for row in rows if row.label]
     methods = sorted({method for receipt in receipts for method in read_receipt(receipt)["methods"]})
-    found = {method: _range_of(method, receipts) for method in methods}
+    found = {method: range_of(method, receipts) for method in methods}
     about = {"percentile": TOP_PERCENTILE, "n_labelled": len(receipts)}
     write_receipt(path, {**about, "methods": {method: scale for method, scale in found.items() if scale}})
 
@@ -35,7 +35,7 @@ def read_cohort_scale(path: Path) -> dict[str, tuple[float, float]]:
     return {method: (scale["low"], scale["high"]) for method, scale in read_receipt(path)["methods"].items()}
 
 
-def _range_of(method: str, receipts: list[Path]) -> dict[str, object]:
+def range_of(method: str, receipts: list[Path]) -> dict[str, object]:
     """Range of one method over many slides, or nothing where it may not be compared or shows nothing on any."""
     pooled: list[NDArray[np.float32]] = []
     unit = ""

@@ -3,6 +3,7 @@
 import io
 import logging
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,21 +94,31 @@ def cells_of(scored: Scored, row: SlideRow, tiles: NDArray[np.int64], colormap: 
 def _read_tiles(scored: Scored, row: SlideRow, corners: list[tuple[int, int]]) -> tuple[str, list[NDArray[np.uint8] | None]]:
     """Pixels at the tiling's mpp, and in words why there are none of some or all."""
     tiled = scored.tiled
-    if row.path == NO_PATH:
-        return "no tiles can be shown: there is no slide file, the features were imported", [None] * len(corners)
-    if not row.path.is_file():
-        return f"no tiles can be shown: the slide file is gone ({row.path})", [None] * len(corners)
     try:
-        if tiled["reader"] == "imported":
-            return f"no tiles can be shown: {row.path} was not there when the features were imported", [None] * len(corners)
-        if slide_hash(row.path) != tiled["slide_hash"]:
-            return f"no tiles can be shown: {row.path} is not the file that was tiled", [None] * len(corners)
+        fault = why_no_pixels(row, tiled)
+        if fault:
+            return f"no tiles can be shown: {fault}", [None] * len(corners)
         with open_slide(row.path, tiled["reader"], mpp=Mpp(*tiled["mpp"])) as slide:
             pixels = [_read_tile(slide, corner, tiled["settings"]["tiling"]) for corner in corners]
     except (SlideError, OSError) as error:
         return f"no tiles can be shown: {error}", [None] * len(corners)
     n_missing = sum(image is None for image in pixels)
     return (f"{n_missing} of these tiles cannot be read from {row.path}" if n_missing else ""), pixels
+
+
+def why_no_pixels(row: SlideRow, tiled: Mapping[str, Any]) -> str:
+    """In words why the slide that was tiled cannot be shown, or "".
+
+    Raises:
+        OSError: the machine cannot read the file.
+    """
+    if row.path == NO_PATH:
+        return "there is no slide file, the features were imported"
+    if not row.path.is_file():
+        return f"the slide file is gone ({row.path})"
+    if tiled["reader"] == "imported":
+        return f"{row.path} was not there when the features were imported"
+    return "" if slide_hash(row.path) == tiled["slide_hash"] else f"{row.path} is not the file that was tiled"
 
 
 def _read_tile(slide: Slide, corner: tuple[int, int], tiling: dict[str, Any]) -> NDArray[np.uint8] | None:

@@ -93,6 +93,17 @@ def colours(place: NDArray[np.float64], colormap: str) -> list[tuple[int, int, i
     return [(int(red), int(green), int(blue)) for red, green, blue, _ in rgba]
 
 
+def rgba(place: NDArray[np.float64], colormap: str) -> NDArray[np.float64]:
+    """Red, green, blue and opacity, 0 to 1, [height, width, 4] of places on the colour bar [height, width].
+
+    The coldest tile has `COLD_OPACITY`, the hottest 1; what is NaN is transparent.
+    """
+    known = np.nan_to_num(place)
+    painted = np.asarray(matplotlib.colormaps[colormap](known), np.float64)
+    painted[..., 3] = np.where(np.isnan(place), 0.0, COLD_OPACITY + (1 - COLD_OPACITY) * np.sqrt(known))
+    return painted
+
+
 def refuse_unknown_colormap(name: str) -> None:
     """Raise ConfigError where matplotlib has no such colour map."""
     if name not in matplotlib.colormaps:
@@ -122,11 +133,9 @@ def _draw_scores(figure: Figure, axes: Axes, picture: Picture, settings: Heatmap
         return
     shown = picture.shown
     norm = (LogNorm if shown.is_log else Normalize)(shown.low, shown.high)
-    place = np.nan_to_num(shown.place(picture.raster))
-    colours = matplotlib.colormaps[settings.colormap](place)
-    strength = COLD_OPACITY + (1 - COLD_OPACITY) * np.sqrt(place)
-    colours[..., 3] = np.where(np.isnan(picture.raster), 0.0, settings.opacity * strength)
-    axes.imshow(colours, interpolation="nearest")
+    painted = rgba(shown.place(picture.raster), settings.colormap)
+    painted[..., 3] *= settings.opacity
+    axes.imshow(painted, interpolation="nearest")
     bar = figure.colorbar(ScalarMappable(norm, settings.colormap), ax=axes, shrink=0.8, format="%g")
     letters = int(figure.get_figheight() / LETTER_INCHES)
     lines = [part for line in shown.label.splitlines() for part in textwrap.wrap(line, letters)]

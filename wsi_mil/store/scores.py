@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_mil.errors import StoreError
 from wsi_mil.records import InstanceScores
 from wsi_mil.store.zarr_files import array_of, open_store, write_whole
 
@@ -16,6 +17,14 @@ def write_scores(path: Path, coords: NDArray[np.int64], scores: list[InstanceSco
 
 
 def read_scores(path: Path, method: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Coords `(n, 2)`, level-0 pixels, and a method's values `(n,)`."""
+    """Coords `(n, 2)`, level-0 pixels, and a method's values `(n,)`.
+
+    Raises:
+        StoreError: no readable store, or a part of it is missing.
+    """
     group = open_store(path)
-    return array_of(group, "coords"), array_of(group, method)
+    coords, values = array_of(group, "coords"), array_of(group, method)
+    for name, array, chunk in (("coords", coords, "c/0/0"), (method, values, "c/0")):
+        if len(array) and not (path / name / chunk).is_file():  # Zarr reads zeros there
+            raise StoreError(path, f"{name}/{chunk} is missing; run `explain` again")
+    return coords, values

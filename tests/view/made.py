@@ -1,0 +1,117 @@
+"""A results folder as an unfinished or finished run leaves it, with one slide that can be measured."""
+
+import csv
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from tests.conftest import write_aperio, write_cohort, write_geojson
+from tests.heatmap_files import Made
+from wsi_mil.cohort import read_sheet, write_table
+from wsi_mil.receipts import store_path, write_receipt
+from wsi_mil.records import InstanceScores, TileGrid
+from wsi_mil.slides import slide_hash
+from wsi_mil.store import write_grid, write_scores
+from wsi_mil.view import Catalogue
+
+DIMENSIONS, TILE = (1600, 1120), 64
+MARKER = (1024, 384)
+"""Corner (x, y) of the one tile that is blue in the slide and hot in the scores, level-0 pixels."""
+
+BLUE = (20, 40, 220)
+CLASSES = ("normal", "tumour")
+
+
+def marked_image() -> np.ndarray:
+    """Pale rose [1120, 1600, 3] with one blue tile."""
+    image = np.full((*DIMENSIONS[::-1], 3), (236, 210, 222), np.uint8)
+    x, y = MARKER
+    image[y : y + TILE, x : x + TILE] = BLUE
+    return image
+
+
+def grid_coords() -> np.ndarray:
+    """All tiles of the slide, row by row."""
+    return np.array([(x, y) for y in range(0, 1088, TILE) for x in range(0, 1600, TILE)], np.int64)
+
+
+def hot_at(coords: np.ndarray, corner: tuple[int, int], value: float = 5.0) -> np.ndarray:
+    """0.0 everywhere but in the tile with that corner."""
+    return np.where((coords == corner).all(axis=1), value, 0.0).astype(np.float32)
+
+
+@dataclass
+class Results:
+    """A results folder and its sheet, slide by slide."""
+
+    folder: Path
+    rows: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results"
+
+    def catalogue(self, **more: object) -> Catalogue:
+        sheet = read_sheet(write_cohort(self.folder, self.rows), None, needs_path=False)
+        assert not sheet.faults
+        return Catalogue(self.results, rows={row.slide_id: row for row in sheet.rows}, **more)
+
+    def add_marked(self, slide_id: str, *, label: str = "tumour", prob: float = 0.9, scored: bool = True) -> Made:
+        """A slide with the blue tile, scored hot there by `attention`; `evidence` is hot in the first tile."""
+        path = write_aperio(self.folder / f"{slide_id}.svs", marked_image(), levels=(1, 4))
+        write_geojson(self.folder / f"{slide_id}.geojson", (MARKER[0], MARKER[1], MARKER[0] + TILE, MARKER[1] + TILE))
+        coords = grid_coords()
+        made = Made(coords, hot_at(coords, MARKER), DIMENSIONS, TILE, slide_id=slide_id, method="attention", prob=prob)
+        made = replace(made, slide_hash=slide_hash(path), tiles={"status": "ok", "n_tiles": len(coords), "reason": ""})
+        row = {"slide_id": slide_id, "path": path.name, "label": label, "patient_id": f"p-{slide_id}"}
+        self.rows.append({**row, "annotation": f"{slide_id}.geojson"})
+        self.write_tiles(made)
+        if scored:
+            self.write_scores(made, {"evidence": hot_at(coords, (0, 0))})
+        return made
+
+    def add_failed(self, slide_id: str, reason: str, *, status: str = "failed") -> None:
+        """A slide that is no slide."""
+        (self.folder / f"{slide_id}.svs").write_text("no slide")
+        self.rows.append({"slide_id": slide_id, "path": f"{slide_id}.svs", "label": "normal", "patient_id": slide_id})
+        self.rows[-1]["annotation"] = ""
+        receipt = self.results / "tiles" / "default" / f"{slide_id}.json"
+        write_receipt(receipt, {"slide_id": slide_id, "status": status, "reason": reason, "warnings": []})
+
+    def write_tiles(self, made: Made, tiling: str = "default") -> Path:
+        receipt = self.results / "tiles" / tiling / f"{made.slide_id}.json"
+        grid = TileGrid(made.coords, np.ones(len(made.coords), np.float32), made.tile_px, made.box)
+        write_grid(store_path(receipt), grid, marked_image()[::4, ::4], {"dimensions": list(made.dimensions)})
+        write_receipt(receipt, made.tile_receipt())
+        return receipt
+
+    def write_scores(self, made: Made, others: dict[str, np.ndarray], entry: str = "enc/abmil", **changes: object) -> Path:
+        """Scores of `made.method` and of others; `changes` go into the receipt."""
+        receipt = self.results / "scores" / entry / f"{made.slide_id}.json"
+        arrays = {made.method: made.values, **others}
+        scores = [InstanceScores(name, v.astype(np.float32), "", made.unit, False) for name, v in arrays.items()]
+        write_scores(store_path(receipt), made.coords, scores, {})
+        about = made.scores_receipt()
+        methods = {name: {**about["methods"][made.method], "kind": f"kind of {name}"} for name in arrays}
+        write_receipt(receipt, {**about, "methods": methods, **changes})
+        return receipt
+
+    def write_predictions(self, probs: dict[str, float], entry: str = "enc/abmil", threshold: float = 0.5) -> None:
+        columns = ["slide_id", "patient_id", "label", "fold", "prob_normal", "prob_tumour", "threshold", "predicted"]
+        labels = {row["slide_id"]: row["label"] for row in self.rows}
+        rows = [
+            (name, f"p-{name}", labels[name], i % 3, f"{1 - p:.6f}", f"{p:.6f}", threshold, CLASSES[p >= threshold])
+            for i, (name, p) in enumerate(probs.items())
+        ]
+        write_table(self.results / "predictions" / f"{entry}.csv", columns, rows)
+
+    def write_status(self, statuses: dict[str, tuple[str, str]]) -> None:
+        """(status, reason) by slide_id."""
+        path = self.results / "cohort_status.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["slide_id", "status", "reason", "warnings", "n_tiles_enc"])
+            for slide_id, (status, reason) in statuses.items():
+                writer.writerow([slide_id, status, reason, "", "425" if status == "ok" else "0"])

@@ -1,0 +1,280 @@
+"""In a real browser: what is seen, not what is sent."""
+
+import io
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.view.conftest import HTML, serving
+from tests.view.made import BLUE, MARKER, TILE, Results
+
+CHROMIUM = shutil.which("chromium")
+api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium")]
+
+YELLOW = (253, 231, 37)
+"""The hot end of viridis."""
+
+READY = "main:not([aria-busy=true])"
+PANE = "#pane-0"
+
+
+@dataclass
+class Tab:
+    """A page with what went wrong on it, and whom it asked."""
+
+    page: "api.Page"
+    address: str
+    faults: list[str] = field(default_factory=list)
+    hosts: set[str] = field(default_factory=set)
+
+    def open(self, path: str) -> "api.Page":
+        self.page.goto("about:blank")
+        self.page.goto(self.address + path)
+        self.settle()
+        return self.page
+
+    def settle(self) -> None:
+        """Wait until all tiles are there and the view stands still."""
+        self.page.wait_for_timeout(350)
+        self.page.wait_for_selector(READY)
+        self.page.wait_for_timeout(100)
+
+    def seen(self, pane: str = PANE) -> np.ndarray:
+        """What a pane shows, int [height, width, 3], without what lies over its corners."""
+        hide = "parts => parts.forEach(part => (part.style.visibility = 'hidden'))"
+        self.page.eval_on_selector_all(".legend, .scale-bar, .navigator, .marks", hide)
+        image = np.asarray(Image.open(io.BytesIO(self.page.locator(pane).screenshot())).convert("RGB")).astype(int)
+        image[[0, 1, 2, 3, -4, -3, -2, -1]] = image[:, [0, 1, 2, 3, -4, -3, -2, -1]] = 0  # a frame around what has the focus
+        return image
+
+    def state(self) -> dict[str, str]:
+        """What stands behind the # of the address."""
+        return {name: value[0] for name, value in parse_qs(urlsplit(self.page.url).fragment).items()}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["api.Browser"]:
+    with api.sync_playwright() as playwright:
+        args = ["--no-sandbox", "--disable-background-networking"]
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=args)
+
+
+def opened(browser: "api.Browser", address: str) -> Iterator[Tab]:
+    """A tab; afterwards nothing went wrong on it, and it asked nobody else."""
+    page = browser.new_page(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
+    page.set_default_timeout(15_000)
+    tab = Tab(page, address)
+    page.on("console", lambda message: tab.faults.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: tab.faults.append(str(error)))
+    page.on("dialog", lambda dialog: tab.faults.append(dialog.message))
+    page.on("request", lambda request: tab.hosts.add(urlsplit(request.url).hostname or "") if "://" in request.url else None)
+    yield tab
+    page.close()
+    assert tab.faults == [] and tab.hosts == {"127.0.0.1"}
+
+
+@pytest.fixture
+def tab(browser: "api.Browser", served: str) -> Iterator[Tab]:
+    yield from opened(browser, served)
+
+
+def box_of(image: np.ndarray, colour: tuple[int, int, int], *, within: int = 70) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) of the pixels that have about a colour."""
+    rows, columns = np.nonzero(np.abs(image - colour).max(axis=2) < within)
+    return columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+
+
+def rows_shown(page: "api.Page") -> list[str]:
+    return page.eval_on_selector_all("#slides tbody tr:not([hidden])", "rows => rows.map(row => row.dataset.slide)")
+
+
+def test_the_cohort_is_filtered_searched_and_sorted_and_the_address_keeps_it(tab: Tab) -> None:
+    page = tab.open("/")
+    assert rows_shown(page) == ["s1", "s2", "s10", "bad"]
+    page.get_by_label("wrong predictions only").check()
+    assert rows_shown(page) == ["s10"]
+    page.get_by_role("button", name="Clear").click()
+    page.get_by_label("Status").select_option("failed")
+    assert rows_shown(page) == ["bad"] and page.locator("#shown").inner_text() == "1 of 4 slides"
+    page.get_by_label("Status").select_option("")
+    page.get_by_label("Fold").select_option("1")
+    assert rows_shown(page) == ["s2"]
+    page.get_by_label("Fold").select_option("")
+    page.get_by_label("Search").fill("S1")
+    assert rows_shown(page) == ["s1", "s10"]
+    page.get_by_role("button", name="Slide").click()
+    page.get_by_role("button", name="Slide").click()
+    assert rows_shown(page) == ["s10", "s1"]
+    address = page.url.removeprefix(tab.address)
+    assert rows_shown(tab.open(address)) == ["s10", "s1"] and page.get_by_label("Search").input_value() == "S1"
+    page.get_by_role("button", name="Clear").click()
+    page.get_by_role("button", name="P(tumour)").click()
+    assert rows_shown(page) == ["s2", "s10", "s1", "bad"]
+    page.get_by_label("Search").fill("zebra")
+    assert rows_shown(page) == [] and page.get_by_text("No slide fits").is_visible()
+
+
+def test_html_of_the_data_is_shown_as_text(tab: Tab) -> None:
+    page = tab.open("/")
+    assert HTML in page.locator("tr[data-slide=bad]").inner_text()
+    assert page.locator("#slides img").count() == 3  # thumbnails
+
+
+def test_the_way_back_leads_to_the_cohort_as_it_was_filtered(tab: Tab) -> None:
+    page = tab.open("/?q=s1&sort=slide&down=1")
+    page.locator("tr[data-slide=s1] a").click()
+    tab.settle()
+    assert page.url.startswith(f"{tab.address}/slides/s1#entry=enc%2Fabmil&")
+    page.get_by_role("link", name="Cohort").click()
+    page.wait_for_url("**/?q=s1&sort=slide&down=1")
+    assert rows_shown(page) == ["s10", "s1"]
+
+
+@pytest.mark.parametrize("width", [1600, 400, 110])
+def test_slide_and_heatmap_lie_on_each_other_at_every_zoom(tab: Tab, width: int) -> None:
+    """The view is `width` level-0 pixels wide, its middle a little beside the marked tile."""
+    x, y = MARKER[0] + 36, MARKER[1] + 30
+    where = f"/slides/s1#x={x}&y={y}&w={width}&truth=0&opacity=100&scale=raw"
+    tab.open(f"{where}&overlay=0")
+    image = tab.seen()
+    slide = box_of(image, BLUE)
+    tab.open(f"{where}&threshold=500")
+    heat = box_of(tab.seen(), YELLOW)
+    height, px = image.shape[0], image.shape[1] / width
+    left, top = image.shape[1] / 2 + (MARKER[0] - x) * px, height / 2 + (MARKER[1] - y) * px
+    expected = np.clip([left, top, left + TILE * px, top + TILE * px], 0, [*image.shape[1::-1]] * 2)
+    assert np.abs(np.array(heat) - expected).max() <= max(1.5, 0.3 * px)
+    assert np.abs(np.array(slide) - heat).max() <= max(2.0, 0.3 * px)
+
+
+def test_opacity_threshold_and_switches_change_what_is_seen(tab: Tab) -> None:
+    page = tab.open(f"/slides/s1#x={MARKER[0] + 32}&y={MARKER[1] + 32}&w=400&truth=0&scale=raw&opacity=100")
+
+    def centre(dx: int = 0) -> np.ndarray:
+        image = tab.seen()
+        return image[image.shape[0] // 2, image.shape[1] // 2 + dx]
+
+    beside = 300  # screen pixels to the right: a cold tile
+    assert np.abs(centre() - YELLOW).max() < 10
+    cold = centre(beside)
+    page.get_by_label("Opacity").fill("50")
+    tab.settle()
+    assert np.abs(centre() - (np.array(YELLOW) + BLUE) / 2).max() < 12
+    page.locator("body").press("]")
+    tab.settle()
+    assert tab.state()["threshold"] == "50" and np.abs(centre(beside) - (236, 210, 222)).max() < 6
+    assert np.abs(cold - (236, 210, 222)).max() > 20
+    page.locator("body").press("o")
+    tab.settle()
+    assert np.abs(centre() - BLUE).max() < 20
+    assert page.locator("#reading .value").inner_text() == "5"
+
+
+def test_two_views_move_together(tab: Tab) -> None:
+    page = tab.open("/slides/s1#side=1&truth=0&overlay=0")
+    assert page.locator("#pane-1 .legend h3").inner_text() == "evidence"
+    frame = page.locator(PANE).bounding_box()
+    page.mouse.move(frame["x"] + 100, frame["y"] + 120)
+    page.mouse.wheel(0, -400)
+    tab.settle()
+    page.mouse.down()
+    page.mouse.move(frame["x"] + 160, frame["y"] + 90, steps=4)
+    page.mouse.up()
+    tab.settle()
+    before = tab.state()
+    assert float(before["w"]) < 1600 and np.array_equal(tab.seen(), tab.seen("#pane-1"))
+    right = page.locator("#pane-1").bounding_box()
+    page.mouse.move(right["x"] + 150, right["y"] + 200)
+    page.mouse.wheel(0, -300)
+    tab.settle()
+    assert float(tab.state()["w"]) < float(before["w"]) and np.array_equal(tab.seen(), tab.seen("#pane-1"))
+
+
+def test_a_shared_link_brings_everything_back(tab: Tab) -> None:
+    page = tab.open("/slides/s2")
+    page.get_by_label("Scale").select_option("percentile")
+    page.get_by_label("Colours").select_option("magma")
+    page.get_by_label("Method", exact=True).select_option("evidence")
+    page.get_by_label("Hide below").fill("200")
+    page.get_by_label("tissue").check()
+    page.locator("body").press("+")
+    page.locator("body").press("ArrowRight")
+    tab.settle()
+    state, image = tab.state(), tab.seen()
+    expected = {"scale": "percentile", "map": "magma", "method": "evidence", "threshold": "200", "tissue": "1"}
+    assert expected.items() <= state.items()
+    again = tab.open(page.url.removeprefix(tab.address))
+    found = tab.state()
+    assert {k: v for k, v in found.items() if k not in "xyw"} == {k: v for k, v in state.items() if k not in "xyw"}
+    assert all(abs(float(found[name]) - float(state[name])) < 1 for name in "xyw")
+    assert again.get_by_label("Colours").input_value() == "magma" and np.abs(tab.seen() - image).mean() < 1
+
+
+def test_the_best_tile_is_flown_to_and_read_under_the_pointer(tab: Tab) -> None:
+    page = tab.open("/slides/s1#scale=raw")
+    page.locator("#strip .tile").first.click()
+    tab.settle()
+    state = tab.state()
+    assert abs(float(state["x"]) - MARKER[0] - 32) < 2 and abs(float(state["y"]) - MARKER[1] - 32) < 2
+    frame = page.locator(PANE).bounding_box()
+    page.mouse.move(frame["x"] + frame["width"] / 2, frame["y"] + frame["height"] / 2)
+    page.locator("#reading .value", has_text=re.compile("^5$")).wait_for()
+    assert "rank 1 of 425" in page.locator("#reading").inner_text()
+    px = float(frame["width"]) / float(tab.state()["w"])
+    bar = page.locator(".scale-bar span").first
+    length = float(re.match(r"[\d.]+", bar.inner_text())[0])
+    assert bar.inner_text().endswith("µm") and bar.bounding_box()["width"] * 0.5 / px == pytest.approx(length, rel=0.02)
+
+
+def test_everything_is_reached_by_keyboard(tab: Tab) -> None:
+    page = tab.open("/slides/s1")
+    page.locator("body").press("?")
+    assert page.get_by_role("heading", name="Keys").is_visible()
+    page.keyboard.press("Escape")
+    reached = set()
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.name || document.activeElement.className || document.activeElement.id"))
+    wanted = {"back", "ask", "openseadragon-canvas", "tile", "method", "side", "opacity", "threshold", "map", "scale", "tissue"}
+    assert wanted <= reached
+    page.locator("body").press("n")
+    page.wait_for_url("**/slides/s2*")
+    tab.settle()
+    assert "Slide" not in page.title() and page.title().startswith("s2")
+
+
+@pytest.fixture
+def odd(browser: "api.Browser", made: Results) -> Iterator[Tab]:
+    """s1 moved, scores of s2 are half-written, s10 has no key instances."""
+    (made.folder / "s1.svs").unlink()
+    (made.results / "scores/enc/abmil/s2.zarr/attention/c/0").unlink()
+    slide = made.add_marked("s10", scored=False, prob=0.1)
+    made.rows.pop()
+    slide.values[:] = np.nan
+    slide.reason = "predicted negative: no key instances"
+    made.write_scores(slide, {})
+    with serving(made.catalogue()) as address:
+        yield from opened(browser, address)
+
+
+def test_what_is_missing_is_said(odd: Tab) -> None:
+    page = odd.open(f"/slides/s1#x={MARKER[0] + 32}&y={MARKER[1] + 32}&w=400&overlay=0&truth=0")
+    image = odd.seen()
+    assert np.abs(image[image.shape[0] // 2, image.shape[1] // 2] - BLUE).max() < 30  # the thumbnail
+    assert "the slide file is gone" in page.locator("#notes").inner_text()
+    page = odd.open("/slides/s10")
+    assert "predicted negative: no key instances" in page.locator(f"{PANE} .says").inner_text()
+    page = odd.open("/slides/bad")
+    assert HTML in page.locator("#notes").inner_text()
+    assert "There is no picture" in page.locator(f"{PANE} .says").inner_text()
+    page = odd.open("/slides/s2")
+    assert "is missing" in page.locator(f"{PANE} .says").inner_text()
+    assert odd.faults and all("409" in fault for fault in odd.faults)  # the browser's own word for what the server refused
+    odd.faults.clear()

@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import pytest
+
+from tests.view.made import Results
+from wsi_mil.errors import UnknownNameError
+from wsi_mil.view import Catalogue
+from wsi_mil.view.catalogue import NOT_RUN, Entry
+
+ENTRY = Entry("enc", "abmil")
+
+
+def test_slides_stand_in_the_order_of_the_sheet_then_of_what_was_found(made: Results) -> None:
+    made.write_status({"s2": ("ok", ""), "gone": ("failed", "x")})
+    assert made.catalogue().slide_ids == ["s1", "s2", "s10", "bad", "gone"]
+    assert Catalogue(made.results).slide_ids == ["s2", "gone", "bad", "s1", "s10"]
+
+
+def test_a_line_joins_sheet_status_and_prediction(made: Results) -> None:
+    lines = {line.slide_id: line for line in made.catalogue().lines(ENTRY)}
+    wrong = lines["s10"]
+    assert (wrong.status, wrong.label, wrong.predicted, wrong.is_wrong) == ("ok", "normal", "tumour", True)
+    assert (wrong.fold, wrong.n_tiles, wrong.patient_id, wrong.has_picture) == ("2", "425", "p-s10", True)
+    assert not lines["s1"].is_wrong and not lines["bad"].is_wrong and not lines["bad"].has_picture
+
+
+def test_without_statuses_receipts_speak(made: Results) -> None:
+    (made.results / "cohort_status.csv").unlink()
+    lines = {line.slide_id: line for line in made.catalogue().lines(None)}
+    assert (lines["bad"].status, lines["s1"].status) == ("failed", NOT_RUN)
+    assert "tiled" in lines["s1"].reason and lines["bad"].reason
+
+
+def test_entries_are_those_that_predicted_or_explained(made: Results) -> None:
+    made.write_predictions({"s1": 0.5}, "other/mhim")
+    assert made.catalogue().entries == [ENTRY, Entry("other", "mhim")]
+
+
+def test_scores_are_matched_to_the_tiling_that_they_were_made_on(made: Results) -> None:
+    slide = made.add_marked("s1", scored=False)
+    made.rows.pop()
+    slide.tiles["coords_digest"] = "other"
+    made.write_tiles(slide, "fine")
+    catalogue = made.catalogue()
+    assert catalogue.tiling_of("s1", catalogue.scores("s1", ENTRY)) == "default"
+    assert catalogue.tiling_of("s1", {"tiles": {"coords_digest": "other", "slide_hash": slide.slide_hash}}) == "fine"
+    assert catalogue.tiling_of("s1", {"tiles": {"coords_digest": "none"}}) is None
+
+
+@pytest.mark.parametrize("name", ["..", "../s1", "/etc/passwd", "s1/../s2", "<b>", "", ".hidden", "-rf"])
+def test_a_name_that_no_file_may_have_never_becomes_a_path(made: Results, name: str) -> None:
+    made.write_status({name: ("ok", "")})
+    catalogue = made.catalogue()
+    assert name not in catalogue.known
+    for look_up in (catalogue.row, catalogue.tiles_receipts, catalogue.thumbnail_store):
+        with pytest.raises(UnknownNameError):
+            look_up(name)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"a,b\n1,2\n", b"slide_id,status\ns1\n", b'slide_id,status\n"s1,ok\n'])
+def test_a_broken_table_is_no_table(made: Results, content: bytes) -> None:
+    (made.results / "cohort_status.csv").write_bytes(content)
+    lines = {line.slide_id: line for line in made.catalogue().lines(ENTRY)}
+    assert lines["s2"].status == NOT_RUN
+
+
+def test_a_folder_with_nothing_has_nothing(tmp_path: Path) -> None:
+    assert Catalogue(tmp_path).lines(None) == [] and Catalogue(tmp_path).entries == []

@@ -1,0 +1,57 @@
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import write_aperio
+from tests.view.made import BLUE, MARKER, Results, marked_image
+from wsi_mil.errors import SlideError
+from wsi_mil.records import SlideRow
+from wsi_mil.view.deepzoom import View
+from wsi_mil.view.ground import Grounds, OpenSlides
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_no_more_slides_stay_open_than_are_allowed(tmp_path: Path) -> None:
+    rows = [SlideRow(f"s{i}", write_aperio(tmp_path / f"s{i}.svs", marked_image()[:256, :256])) for i in range(5)]
+    slides, before = OpenSlides(most=2), open_files()
+
+    def read(row: SlideRow) -> int:
+        with slides.borrowed(row, "auto") as slide:
+            return int(slide.read_region((0, 0), (8, 8), 1.0)[0, 0, 0])
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(read, rows * 20))
+    assert len(set(found)) == 1
+    with slides.borrowed(rows[0], "auto"), slides.borrowed(rows[1], "auto"), slides.borrowed(rows[2], "auto"):
+        pass  # used ones are not closed under their users
+    files_a_slide = 2
+    assert open_files() - before <= 2 * files_a_slide
+    slides.close()
+    assert open_files() == before
+
+
+def test_a_slide_that_cannot_be_opened_says_so_every_time(tmp_path: Path) -> None:
+    (tmp_path / "s.svs").write_text("no slide")
+    slides = OpenSlides()
+    for _ in range(2):
+        with pytest.raises(SlideError), slides.borrowed(SlideRow("s", tmp_path / "s.svs"), "auto"):
+            pass
+
+
+def test_a_region_is_exact_in_level0_pixels_whatever_the_resolution(made: Results) -> None:
+    x, y = MARKER
+    image = Grounds().region(made.catalogue(), "s1", View((x - 8, y - 4), (40, 36), 2)).astype(int)
+    is_blue = np.abs(image - BLUE).max(axis=2) < 60
+    assert is_blue[2:34, 4:36].all() and is_blue.sum() == 32 * 32
+
+
+def test_a_slide_that_was_never_tiled_is_shown_if_it_opens(made: Results) -> None:
+    made.add_failed("empty", "no tissue", status="empty")
+    write_aperio(made.folder / "empty.svs", marked_image()[:300, :700])
+    ground = Grounds().of(made.catalogue(), "empty")
+    assert ground.dimensions == (700, 300) and ground.note == "" and ground.mpp is None

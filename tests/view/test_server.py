@@ -1,0 +1,248 @@
+import io
+import json
+import re
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from tests.view.conftest import HTML
+from tests.view.made import BLUE, MARKER, TILE, Results
+from wsi_mil.view import Catalogue, create_app
+
+LAYER = "/slides/s1/layers/enc/abmil/attention/raw"
+
+
+def about(client: TestClient, slide_id: str) -> dict:
+    """What the slide page gives its script."""
+    page = client.get(f"/slides/{slide_id}")
+    assert page.status_code == 200
+    return json.loads(re.search(r'id="about">(.*?)</script>', page.text, re.DOTALL)[1])
+
+
+def picture(content: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).astype(int)
+
+
+def test_ground_and_overlay_show_the_marked_tile_at_the_same_place(client: TestClient) -> None:
+    ground = about(client, "s1")["ground"]
+    level, column, row = ground["max_level"], MARKER[0] // 256, MARKER[1] // 256
+    slide = picture(client.get(f"/slides/s1/ground/{ground['version']}/{level}/{column}_{row}.jpg").content)
+    heat = client.get(f"{LAYER}/viridis/500/{level}/{column}_{row}.png")
+    alpha = np.asarray(Image.open(io.BytesIO(heat.content)))[..., 3]
+    is_blue = np.abs(slide - BLUE).max(axis=2) < 60
+    assert (is_blue == (alpha > 0)).mean() > 0.995 and (alpha > 0).sum() == TILE**2
+
+
+def test_a_tile_of_the_strip_is_that_of_the_slide(client: TestClient) -> None:
+    best = client.get(f"{LAYER}/about.json?map=viridis").json()["top"][0]
+    image = picture(client.get(f"{LAYER}/tiles/{best['index']}.jpg").content)
+    assert image.shape == (TILE, TILE, 3) and np.abs(image - BLUE).max() < 30
+
+
+def test_what_is_said_of_a_layer_and_of_a_place_in_it(client: TestClient) -> None:
+    layer = client.get(f"{LAYER}/about.json").json()
+    assert (layer["low"], layer["high"], layer["n"], layer["kind"]) == (0.0, 5.0, 425, "kind of attention")
+    assert "log odds of tumour" in layer["label"]
+    assert client.get(f"{LAYER}/at.json?x={MARKER[0] + 1}&y={MARKER[1] + 1}").json()["value"] == 5.0
+    assert client.get(f"{LAYER}/at.json?x=1&y=1110").json() is None
+    assert client.get(f"{LAYER}/at.json?x=1").status_code == 404
+
+
+def test_the_slide_page_knows_label_prediction_and_methods(client: TestClient) -> None:
+    found = about(client, "s2")
+    entry = found["entries"][0]
+    assert (found["label"], found["previous"], found["next"], found["place"]) == ("tumour", "s1", "s10", [2, 4])
+    assert [method["name"] for method in entry["methods"]] == ["attention", "evidence"]
+    shown = {"predicted": "tumour", "fold": "1", "prob": 0.7, "prob_of": "tumour", "threshold": 0.5}
+    assert entry["prediction"] == shown and entry["tiling"] == "default"
+    assert found["ground"]["mpp"] == [0.5, 0.5] and found["ground"]["dimensions"] == [1600, 1120]
+
+
+def test_outlines_are_those_of_annotation_and_tissue(client: TestClient) -> None:
+    ring = client.get("/slides/s1/outlines/truth/default.json").json()["rings"][0]
+    assert (min(ring[::2]), max(ring[::2])) == (MARKER[0], MARKER[0] + TILE)
+    assert (min(ring[1::2]), max(ring[1::2])) == (MARKER[1], MARKER[1] + TILE)
+    assert client.get("/slides/s1/outlines/tissue/default.json").json()["note"]  # no outline was written: said
+
+
+NOT_THERE = [
+    "/slides/none",
+    "/slides/..",
+    "/slides/../../etc/passwd",
+    "/slides/..%2f..%2fetc%2fpasswd",
+    "/slides/%2e%2e%2fs1",
+    "/slides/%252e%252e%252fs1",
+    "/slides//etc/passwd",
+    "/slides/%2Fetc%2Fpasswd",
+    "/slides/s1.json",
+    "/slides/s1%00",
+    "/slides/S1",
+    "/slides/s1%2f..%2fs2",
+    "/slides/..%5c..%5cs1",
+    "/slides/s1/ground/none/0/0_0.jpg",
+    "/slides/s1/ground/thumbnail/0/0_0.jpg",
+    "/slides/s1/ground/../0/0_0.jpg",
+    "/slides/s1/label.jpg",
+    "/slides/s1/macro.jpg",
+    "/slides/s1/outlines/truth/..%2fdefault.json",
+    "/slides/s1/outlines/../default.json",
+    "/slides/s1/layers/enc/..%2fabmil/attention/raw/about.json",
+    "/slides/s1/layers/../abmil/attention/raw/about.json",
+    "/slides/s1/layers/%2e%2e/abmil/attention/raw/about.json",
+    "/slides/s1/layers/enc/abmil/coords/raw/about.json",
+    "/slides/s1/layers/enc/abmil/..%2fs2/raw/about.json",
+    "/slides/s1/layers/enc/abmil/attention/none/about.json",
+    f"{LAYER}/none/0/11/0_0.png",
+    f"{LAYER}/viridis/0/99/0_0.png",
+    f"{LAYER}/viridis/0/11/7_0.png",
+    f"{LAYER}/viridis/-1/11/0_0.png",
+    f"{LAYER}/viridis/0/11/-1_0.png",
+    f"{LAYER}/tiles/425.jpg",
+    f"{LAYER}/tiles/99999999999999999999.jpg",
+    "/colours/none.png",
+    "/?entry=enc/..",
+    "/?entry=../..",
+    "/static/../server.py",
+    "/static/%2e%2e/server.py",
+    "/static/..%2fserver.py",
+    "/static//etc/passwd",
+    "/results/cohort_status.csv",
+]
+
+
+@pytest.mark.parametrize("path", NOT_THERE)
+def test_what_the_results_do_not_have_is_not_there(served: str, path: str) -> None:
+    """Sent as it stands: most clients would tidy `..` away by themselves."""
+    connection = HTTPConnection(served.removeprefix("http://"), timeout=10)
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    assert answer.status == 404 and b"root:" not in answer.read()
+    connection.close()
+
+
+def test_only_reading_is_offered(client: TestClient) -> None:
+    assert [client.request(method, "/").status_code for method in ("POST", "PUT", "DELETE")] == [405] * 3
+
+
+def test_every_answer_forbids_what_comes_from_elsewhere(client: TestClient) -> None:
+    for path in ("/", "/slides/s1", "/static/slide.js", "/slides/none", f"{LAYER}/about.json"):
+        headers = client.get(path).headers
+        assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'self';")
+        assert "unsafe" not in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_another_name_for_this_machine_is_refused(client: TestClient) -> None:
+    assert client.get("/", headers={"host": "evil.example"}).status_code == 400
+
+
+def test_html_in_names_labels_and_reasons_is_text(made: Results) -> None:
+    made.rows[0]["label"] = "<b>bold</b>"
+    made.rows[1]["patient_id"] = '"><script>alert(1)</script>'
+    made.write_status(
+        {"s1": ("ok", ""), "<i>odd</i>": ("failed", HTML), "../up": ("ok", ""), "bad": ("failed", "</script>" + HTML)}
+    )
+    with TestClient(create_app(made.catalogue(notes=(HTML,)))) as client:
+        cohort, slide = client.get("/").text, client.get("/slides/bad").text
+        assert client.get("/slides/%3Ci%3Eodd%3C%2Fi%3E").status_code == 404
+    for page in (cohort, slide):
+        assert "<img src=x" not in page and "<i>odd" not in page and "<b>bold" not in page and "<script>alert" not in page
+    assert "&lt;i&gt;odd&lt;/i&gt;" in cohort and "&lt;b&gt;bold" in cohort
+    assert 'href="/slides/..' not in cohort and slide.count("</script>") == 3
+
+
+def test_a_slide_that_moved_is_shown_by_its_thumbnail_and_that_is_said(made: Results) -> None:
+    (made.folder / "s1.svs").rename(made.folder / "elsewhere.svs")
+    with TestClient(create_app(made.catalogue())) as client:
+        found = about(client, "s1")
+        assert "the slide file is gone" in found["notes"][0] and found["ground"]["version"] == "thumbnail"
+        level = found["ground"]["max_level"]
+        image = picture(client.get(f"/slides/s1/ground/thumbnail/{level}/0_0.jpg").content)
+        assert client.get(f"/slides/s1/ground/thumbnail/{level + 1}/0_0.jpg").status_code == 404
+        x, y = (side // 2 ** (found["ground"]["full_level"] - level) for side in (MARKER[0] + 32, MARKER[1] + 32))
+        heat = client.get(f"{LAYER}/about.json")
+    assert np.abs(image[y % 256, x % 256] - BLUE).max() < 60 if x < 256 else image.size
+    assert heat.status_code == 200
+
+
+def test_another_file_in_the_slides_place_is_not_taken_for_it(made: Results) -> None:
+    content = (made.folder / "s1.svs").read_bytes()
+    (made.folder / "s1.svs").write_bytes(content + b"x")
+    with TestClient(create_app(made.catalogue())) as client:
+        assert "is not the file that was tiled" in about(client, "s1")["notes"][0]
+
+
+def test_without_a_sheet_heatmaps_are_shown_over_the_thumbnails(made: Results) -> None:
+    with TestClient(create_app(Catalogue(made.results))) as client:
+        found = about(client, "s1")
+        assert "--configfile" in found["notes"][0] and found["entries"][0]["methods"]
+        assert client.get("/slides/s1/thumbnail.jpg").status_code == 200
+        assert "tumour" in client.get("/").text
+
+
+def test_features_brought_along_without_a_slide_are_shown_on_their_plain_ground(tmp_path: Path) -> None:
+    made = Results(tmp_path)
+    slide = made.add_marked("s1", scored=False)
+    made.rows[0]["path"] = ""
+    slide.tiles |= {"reader": "imported", "slide_hash": "", "imported": {"extent": [70.5, 60.0], "stride": [80.0, 64.0]}}
+    slide.slide_hash = ""
+    made.write_tiles(slide)
+    made.write_scores(slide, {})
+    with TestClient(create_app(made.catalogue())) as client:
+        assert "the features were imported" in about(client, "s1")["notes"][0]
+        assert client.get(f"{LAYER}/about.json").json()["n"] == 425
+
+
+def test_a_half_written_store_is_said_and_the_rest_shown(made: Results) -> None:
+    (made.results / "scores/enc/abmil/s1.zarr/attention/c/0").unlink()
+    with TestClient(create_app(made.catalogue())) as client:
+        answer = client.get(f"{LAYER}/about.json")
+        assert answer.status_code == 409 and "is missing" in answer.json()["reason"]
+        assert client.get(LAYER.replace("attention", "evidence") + "/about.json").status_code == 200
+
+
+def test_a_refused_method_gives_its_reason(made: Results) -> None:
+    slide = made.add_marked("s1", scored=False, prob=0.2)
+    made.rows.pop()
+    slide.values[:] = np.nan
+    slide.reason = "predicted negative: sparse inversion finds no key instances"
+    made.write_scores(slide, {})
+    with TestClient(create_app(made.catalogue())) as client:
+        method = about(client, "s1")["entries"][0]["methods"][0]
+        layer = client.get(f"{LAYER}/about.json").json()
+        assert layer["n"] == 0 and layer["top"] == [] and method["reason"] == slide.reason == layer["reason"]
+        empty = client.get(f"{LAYER}/viridis/0/11/0_0.png")
+    assert np.asarray(Image.open(io.BytesIO(empty.content)))[..., 3].max() == 0
+
+
+@pytest.fixture
+def unfinished(made: Results) -> Iterator[TestClient]:
+    """A run that has tiled, and no more."""
+    for name in ("cohort_status.csv",):
+        (made.results / name).unlink()
+    for folder in ("scores", "predictions"):
+        (made.results / folder).rename(made.folder / folder)
+    (made.results / "tiles/default/.s7.json.part").write_text("{")
+    (made.results / "tiles/default/cut.json").write_text('{"status": "ok", "dim')
+    with TestClient(create_app(made.catalogue())) as client:
+        yield client
+
+
+def test_an_unfinished_run_shows_what_is_there(unfinished: TestClient) -> None:
+    page = unfinished.get("/").text
+    assert "The run is not finished" in page and "cut" in page and "s7" not in page
+    assert about(unfinished, "s1")["entries"] == [] and about(unfinished, "s1")["ground"]["version"] != "thumbnail"
+    assert about(unfinished, "bad")["ground"] is None and about(unfinished, "bad")["status"] == "failed"
+    assert about(unfinished, "cut")["ground"] is None
+    assert unfinished.get("/slides/cut/thumbnail.jpg").status_code == 200
+
+
+def test_an_empty_results_folder_is_an_empty_page(tmp_path: Path) -> None:
+    with TestClient(create_app(Catalogue(tmp_path))) as client:
+        page = client.get("/")
+    assert page.status_code == 200 and "0 slides" in page.text

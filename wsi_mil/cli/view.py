@@ -1,0 +1,89 @@
+"""What is looked at in a browser: view."""
+
+import importlib.util
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from wsi_mil.cli.options import config_values
+from wsi_mil.compute import limit_threads
+from wsi_mil.errors import ConfigError
+
+if TYPE_CHECKING:
+    from wsi_mil.view import Catalogue
+
+NEEDED = ("starlette", "uvicorn")
+CONFIGS = ("*.yaml", "*.yml")
+
+log = logging.getLogger(__name__)
+commands = typer.Typer()
+
+
+@commands.command()
+def view(
+    results: Annotated[Path, typer.Argument(help="results folder; a run need not be finished")],
+    configfile: Annotated[
+        Optional[Path],
+        typer.Option(help="configuration of the run; default: that which names RESULTS, here or beside it"),
+    ] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="where to listen; the next free one where it is in use")] = 8000,
+    host: Annotated[str, typer.Option(help="address to listen at; 127.0.0.1 is reached from this machine only")] = "127.0.0.1",
+) -> None:
+    """Look at slides, heatmaps and the cohort in a browser."""
+    limit_threads(1)
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError([f"view needs the packages {', '.join(missing)}; pip install 'wsi_mil[view]'"])
+    if not results.is_dir():
+        raise ConfigError([f"{results}: no such folder; give the results folder of a run"])
+    from wsi_mil.view import serve
+
+    serve(_catalogue(results.resolve(), configfile), host=host, port=port)
+
+
+def _catalogue(results: Path, configfile: Path | None) -> "Catalogue":
+    """The results folder with the run's sheet and settings, as far as they are found."""
+    from wsi_mil.config import Config, parse_settings
+    from wsi_mil.view import Catalogue
+
+    found, notes = [(configfile, Path())] if configfile else _configs_of(results), []
+    if len(found) != 1:
+        what = f"{' and '.join(str(path) for path, _ in found)} name" if found else "no configuration here or beside it names"
+        notes = [f"{what} {results}: slides and annotations are not shown; start with --configfile"]
+        return Catalogue(results, notes=tuple(notes))
+    path, folder = found[0]
+    log.info("configuration: %s", path)
+    config = parse_settings(Config, config_values(path))
+    rows, faults = _rows(folder, config)
+    return Catalogue(results, rows=rows, truth=config.truth, heatmap=config.heatmap, notes=tuple(faults))
+
+
+def _rows(folder: Path, config: Any) -> tuple[dict[str, Any], list[str]]:
+    """The sheet's rows by slide_id, and what is wrong with it: the rest is shown all the same."""
+    from wsi_mil.cohort import read_sheet
+
+    sheet = read_sheet(folder / config.cohort, config.classes, needs_path=False)
+    for fault in sheet.faults:
+        log.warning("%s", fault)
+    return {row.slide_id: row for row in sheet.rows}, list(sheet.faults)
+
+
+def _configs_of(results: Path) -> list[tuple[Path, Path]]:
+    """Configurations that name the folder, each with the folder that its paths count from: where snakemake was started."""
+    found: dict[Path, Path] = {}
+    for folder in (Path.cwd(), results.parent):
+        for path in sorted(path for pattern in CONFIGS for path in folder.glob(pattern)):
+            if _names_results(path) and (folder / _names_results(path)).resolve() == results:
+                found.setdefault(path.resolve(), folder)
+    return list(found.items())
+
+
+def _names_results(path: Path) -> str:
+    """The folder that a configuration's results go to; "" where it is none."""
+    try:
+        values = config_values(path)
+    except ConfigError:
+        return ""
+    return str(values.get("results", "results")) if "cohort" in values else ""
