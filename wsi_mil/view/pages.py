@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from functools import cache
+from pathlib import Path
 from typing import Any, get_args
 
 import jinja2
@@ -27,7 +28,7 @@ def cohort_page(catalogue: Catalogue, entry: Entry | None) -> str:
     """HTML of the cohort, with what one entry predicts."""
     lines = catalogue.lines(entry)
     return _template("cohort.html").render(
-        results=str(catalogue.results),
+        results=str(_from_here(catalogue.results)),
         notes=[*catalogue.notes, *_missing(catalogue)],
         entries=catalogue.entries,
         entry=entry,
@@ -39,6 +40,11 @@ def cohort_page(catalogue: Catalogue, entry: Entry | None) -> str:
         counts={status: sum(line.status == status for line in lines) for status in _names(line.status for line in lines)},
         n_wrong=sum(line.is_wrong for line in lines),
     )
+
+
+def _from_here(folder: Path) -> Path:
+    """A folder as its user calls it, where that is shorter."""
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
 def slide_page(catalogue: Catalogue, slide_id: str, ground: Ground) -> str:
