@@ -63,7 +63,8 @@ export class Pane {
       minZoomImageRatio: 0.7,
       maxZoomPixelRatio: 12,
       visibilityRatio: 0.3,
-      imageLoaderLimit: 6,
+      imageLoaderLimit: 12,
+      maxTilesPerFrame: 12, // the default of one waits for as many frames as there are tiles
       maxImageCacheCount: 600,
       placeholderFillStyle: null,
       gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
