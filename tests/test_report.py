@@ -3,23 +3,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from tests.heatmap_files import Made
 from tests.statistics.conftest import drawn_slides, write_features
 from wsi_mil.cohort import SlideStatus, write_status, write_table
 from wsi_mil.config import Config, Statistics, parse_settings
 from wsi_mil.figures import FoldPart, cohort_figures
 from wsi_mil.metrics import auroc
-from wsi_mil.receipts import write_receipt
-from wsi_mil.records import Role, SlideRow, Status
+from wsi_mil.receipts import read_receipt, store_path, write_receipt
+from wsi_mil.records import InstanceScores, Role, SlideRow, Status
 from wsi_mil.report import write_report
 from wsi_mil.report.comparison import Row, class_arrays, compared, counted, least_p_holm
 from wsi_mil.splits import Splits, write_splits
 from wsi_mil.statistics import write_statistics
+from wsi_mil.store import write_scores
 
 CLASSES = ("normal", "tumour")
 TRUTH = [0, 0, 0, 0, 0, 1, 1, 1]
 """Of the slides s0 to s7, each a patient of its own; s8 has no label."""
+COORDS, VALUES = [(0, 0), (512, 0), (3584, 1536)], [0.0, 1.0, 4.0]
+"""Corners (x, y) of three tiles of a slide of 4096 × 2048, and their scores."""
 PROBS = [0.1, 0.2, 0.3, 0.35, 0.6, 0.4, 0.7, 0.9, 0.5]
 
 
@@ -51,10 +54,16 @@ def write_model(results: Path, name: str, table: list[dict[str, str]], *, method
     write_receipt(results / "metrics" / f"{name}.json", {**about, **figures})
     write_explanations(results, name)
     for row in table:
-        for method in methods:
-            picture = results / "heatmaps" / name / row["slide_id"] / f"{method}.png"
-            picture.parent.mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (40, 20), "white").save(picture)
+        write_scored(results / "scores" / name / f"{row['slide_id']}.json", row["slide_id"], dict.fromkeys(methods, VALUES))
+
+
+def write_scored(receipt: Path, slide_id: str, values: dict[str, list[float]], *, reason: str = "") -> None:
+    """What explain leaves of a slide: log odds of tiles of 512 px at `COORDS`."""
+    made = Made(np.array(COORDS), np.zeros(len(COORDS)), slide_id=slide_id, reason=reason)
+    found = [InstanceScores(name, np.array(v, np.float32), reason, "log_odds", False, True, 0.0) for name, v in values.items()]
+    write_scores(store_path(receipt), made.coords, found, {})
+    content = made.scores_receipt()
+    write_receipt(receipt, {**content, "methods": dict.fromkeys(values, content["methods"][made.method])})
 
 
 def write_explanations(results: Path, name: str, **changes: object) -> None:
@@ -72,7 +81,8 @@ def write_explanations(results: Path, name: str, **changes: object) -> None:
 def write_tiled(results: Path, slide_id: str, *, tiling: str = "default", **changes: object) -> Path:
     """What tile leaves of a slide, without the picture beside it."""
     about = {"slide_id": slide_id, "status": "ok", "reason": "", "warnings": [], "tissue_share": 0.25, "n_tiles": 9}
-    about |= {"dimensions": [4096, 2048], "bounds": None}
+    about |= {"dimensions": [4096, 2048], "bounds": None, "mpp": [0.5, 0.5], "tile_px_level0": [512, 512], "reader": "auto"}
+    about |= {"settings": {"tiling": {"mpp": 0.5, "tile_px": 512, "overlap": 0}}, "coords_digest": "a", "slide_hash": "b"}
     receipt = results / "tiles" / tiling / f"{slide_id}.json"
     write_receipt(receipt, {**about, **changes})
     return receipt
@@ -85,10 +95,12 @@ def page(folder: Path, models: list[str], *, methods: tuple[str, ...] = ("attent
     config = parse_settings(Config, {**content, "explain": {"methods": methods}})
     labels = [CLASSES[c] for c in TRUTH] + [""]
     rows = [SlideRow(f"s{i}", Path("gone.svs"), label, f"p{i}") for i, label in enumerate(labels)]
-    write_status(folder / "cohort_status.csv", [SlideStatus(r.slide_id, Status.OK, "", "", {"enc": 9}) for r in rows])
     for row in rows:
         if not (folder / "tiles" / "default" / f"{row.slide_id}.json").exists():
             write_tiled(folder, row.slide_id)
+    tiled = [read_receipt(folder / "tiles" / "default" / f"{row.slide_id}.json") for row in rows]
+    statuses = [SlideStatus(t["slide_id"], Status(t["status"]), t["reason"], "", {"enc": 9}) for t in tiled]
+    write_status(folder / "cohort_status.csv", statuses)
     write_features(folder / "features" / "enc", drawn_slides(len(rows)))
     write_statistics(
         [row.slide_id for row in rows], folder / "features/enc", Statistics(), folder / "statistics/enc.json", threads=1
@@ -179,9 +191,9 @@ def test_a_model_shows_the_methods_that_it_offers(tmp_path: Path) -> None:
     write_model(tmp_path, "enc/two", lines(PROBS), methods=("attention", "sparse_inversion"))
     write_model(tmp_path, "enc/one", lines(PROBS), methods=("sparse_inversion",))
     html = page(tmp_path, ["two", "one"], methods=("attention", "sparse_inversion"), pool="one")
-    captions = ["enc · two · attention", "enc · two · sparse inversion", "enc · one · sparse inversion"]
-    assert [html.count(f"<figcaption>{caption}</figcaption>") for caption in captions] == [9, 9, 9]
-    assert html.count("data:image/jpeg") == 27
+    captions = ["<b>attention</b> · enc · two", "<b>sparse inversion</b> · enc · two", "<b>sparse inversion</b> · enc · one"]
+    assert [html.count(f"<figcaption>{caption}") for caption in captions] == [9, 9, 9]
+    assert html.count('<img alt="" src="data:image/webp') == 27 and html.count('background-image: url("data:image/webp') == 9
 
 
 def test_without_labels_the_page_shows_predictions_alone(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_mil.annotations import Frame, read_annotation, rings
+from wsi_mil.annotations import Frame, light_rings, read_annotation
 from wsi_mil.cohort import write_table
 from wsi_mil.config import Heatmap, Truth
 from wsi_mil.errors import AnnotationError, ConfigError, StoreError
@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 
 SUFFIXES = (".png", ".geojson", ".ome.tif", ".csv", ".tiles.png")
 """Of all files that are written of a method; the first is the picture over the slide."""
+
+MAX_CORNERS = 200_000
+"""Of the truth's outlines in a picture; what has more is drawn with fewer."""
 
 GROUND_PX, GROUND_GREY = 1024, 235
 """Longest side and colour of the plain ground that stands for a thumbnail that is gone."""
@@ -85,21 +88,31 @@ def draw_heatmap(
 def picture(scored: Scored, row: SlideRow, tiles: Path, truth: Truth) -> Picture:
     """What is drawn over the slide; on a plain ground where the store of the tiles, with its thumbnail, is gone."""
     grid, heading = scored.grid, title(row, scored.receipt, scored.method)
-    try:
-        thumbnail = read_thumbnail(tiles)
-        heading += " · NO SLIDE FILE: TILES IN GREY" if scored.tiled["reader"] == "imported" else ""
-    except StoreError as error:
-        log.warning("drawn on a plain ground: %s", error)
-        thumbnail, heading = _plain_ground(grid.dimensions), f"{heading} · THUMBNAIL MISSING"
+    thumbnail, note = ground_of(scored, tiles)
+    heading += f" · {note}" if note else ""
     return Picture(
         thumbnail=thumbnail,
         raster=painted(scored.shown.values, grid.coords, box=grid.box, dimensions=grid.dimensions, shape=thumbnail.shape[:2]),
         shown=scored.shown,
-        rings=_truth_rings(row, Frame.of(scored.tiled), truth, np.array(thumbnail.shape[1::-1]) / grid.dimensions),
+        rings=truth_rings(row, Frame.of(scored.tiled), truth, np.array(thumbnail.shape[1::-1]) / grid.dimensions),
         um_per_px=grid.mpp.x * grid.dimensions[0] / thumbnail.shape[1],
         title=heading,
         reason=scored.about["reason"],
     )
+
+
+def ground_of(scored: Scored, tiles: Path) -> tuple[NDArray[np.uint8], str]:
+    """What the scores are drawn over, [height, width, 3] of the whole slide, and what is to be said of it, or "".
+
+    Args:
+        scored: scores and their grid.
+        tiles: store of the tiles, which holds the slide's thumbnail; where it is gone the ground is plain.
+    """
+    try:
+        return read_thumbnail(tiles), "NO SLIDE FILE: TILES IN GREY" if scored.tiled["reader"] == "imported" else ""
+    except StoreError as error:
+        log.warning("drawn on a plain ground: %s", error)
+        return _plain_ground(scored.grid.dimensions), "THUMBNAIL MISSING"
 
 
 def table_rows(scored: Scored) -> Iterable[tuple[object, ...]]:
@@ -127,17 +140,31 @@ def title(row: SlideRow, receipt: dict[str, Any], method: str) -> str:
     return " · ".join(parts)
 
 
+def truth_rings(
+    row: SlideRow, frame: Frame, truth: Truth, to_picture: NDArray[np.float64], *, most: int = MAX_CORNERS
+) -> list[NDArray[np.float64]]:
+    """Outlines of the truth, none where there is no annotation that can be read.
+
+    Args:
+        row: the slide.
+        frame: of its level 0.
+        truth: how the annotation is read.
+        to_picture: factors (x, y) from level-0 pixels to those of the picture.
+        most: corners of all outlines together; where there are more, they are drawn with fewer.
+
+    Returns:
+        `(n, 2)` (x, y) each, in pixels of the picture.
+    """
+    if row.annotation is None:
+        return []
+    try:
+        return [ring * to_picture for ring in light_rings(read_annotation(row.annotation, truth, frame).region, most)]
+    except AnnotationError as error:
+        log.warning("no truth outline: %s", error)
+        return []
+
+
 def _plain_ground(dimensions: tuple[int, int]) -> NDArray[np.uint8]:
     """Grey [height, width, 3] in the proportions of the slide."""
     width, height = (max(1, round(GROUND_PX * side / max(dimensions))) for side in dimensions)
     return np.full((height, width, 3), GROUND_GREY, np.uint8)
-
-
-def _truth_rings(row: SlideRow, frame: Frame, truth: Truth, to_thumbnail: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    if row.annotation is None:
-        return []
-    try:
-        return [ring * to_thumbnail for ring in rings(read_annotation(row.annotation, truth, frame).region)]
-    except AnnotationError as error:
-        log.warning("no truth outline: %s", error)
-        return []

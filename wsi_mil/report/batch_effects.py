@@ -95,6 +95,11 @@ class BatchEffects:
     sentences: tuple[str, ...]
     together: dict[str, Counter[str]]
 
+    def warnings_on(self, grouping: str) -> list[str]:
+        """The sentences on a grouping that slides cluster by, or that cannot be told from another."""
+        pairs = zip(self.effects, self.sentences, strict=True)
+        return [text for e, text in pairs if e.name == grouping and (e.is_significant or np.isnan(e.found.share))]
+
 
 def batch_effects(rows: Iterable[SlideRow], config: Config) -> list[BatchEffects]:
     """Of every encoder entry."""

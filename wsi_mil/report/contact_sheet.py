@@ -18,7 +18,10 @@ from wsi_mil.report.pictures import jpeg_url, read_smaller
 
 log = logging.getLogger(__name__)
 
-SIDE_PX, QUALITY = 180, 75
+SIDE_PX, LEAST_SIDE_PX, QUALITY = 180, 60, 75
+MANY = 250
+"""Pictures beyond which they become smaller, so that all together take no more room."""
+
 OUTLINE_COLOUR, OUTLINE_PX = (0, 170, 60), 2
 REMARK_LETTERS = 60
 
@@ -63,7 +66,9 @@ def contact_sheet(rows: Iterable[SlideRow], config: Config) -> list[MaskPicture]
     Those with a warning or without tiles come first, slides without a picture last, each by the share that is tissue.
     """
     tilings = dict.fromkeys(entry.tiling for entry in config.encoders.values())
-    return sorted((_mask_picture(row, tiling, config) for row in rows for tiling in tilings), key=_place)
+    shown = [(row, tiling) for row in rows for tiling in tilings]
+    side = max(LEAST_SIDE_PX, round(SIDE_PX * min(1.0, (MANY / max(1, len(shown))) ** 0.5)))
+    return sorted((_mask_picture(row, tiling, config, side) for row, tiling in shown), key=_place)
 
 
 def percent(share: float) -> str:
@@ -75,12 +80,12 @@ def _place(picture: MaskPicture) -> tuple[bool, bool, float, str]:
     return not picture.url, not picture.is_suspicious, picture.tissue_share or 0.0, picture.slide_id
 
 
-def _mask_picture(row: SlideRow, tiling: str, config: Config) -> MaskPicture:
+def _mask_picture(row: SlideRow, tiling: str, config: Config, side_px: int) -> MaskPicture:
     receipt = config.results / "tiles" / tiling / f"{row.slide_id}.json"
     about = read_receipt(receipt)
     url, size, missing = "", (0, 0), ""
     try:
-        image = read_smaller(receipt.with_suffix(".png"), SIDE_PX)
+        image = read_smaller(receipt.with_suffix(".png"), side_px)
         _draw_outline(image, _tissue_rings(receipt) if about.get("tissue_share") else [])
         url, size = jpeg_url(image, QUALITY), image.size
     except OSError:

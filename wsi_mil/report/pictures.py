@@ -2,9 +2,13 @@
 
 import base64
 import io
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from PIL import Image
+
+EFFORT = 4
+"""Of WebP, 0 to 6."""
 
 
 def read_smaller(path: Path, side_px: int) -> Image.Image:
@@ -15,8 +19,14 @@ def read_smaller(path: Path, side_px: int) -> Image.Image:
     """
     with Image.open(path) as opened:
         image = opened.convert("RGB")
-    image.thumbnail((side_px, side_px))
-    return image
+    return smaller(image, side_px)
+
+
+def smaller(image: Image.Image, side_px: int) -> Image.Image:
+    """A picture whose longest side is no longer than `side_px`."""
+    copy = image.copy()
+    copy.thumbnail((side_px, side_px))
+    return copy
 
 
 def jpeg_url(image: Image.Image, quality: int) -> str:
@@ -24,3 +34,20 @@ def jpeg_url(image: Image.Image, quality: int) -> str:
     file = io.BytesIO()
     image.save(file, "JPEG", quality=quality)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def webp_url(image: Image.Image, quality: int | None) -> str:
+    """A picture as a data URL, of a WebP's quality from 1 to 100; None: every pixel as it is."""
+    file = io.BytesIO()
+    image.save(file, "WEBP", lossless=quality is None, quality=quality or 80, method=EFFORT, exact=False)
+    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def largest_url(draw: Callable[[int], str], sides: Iterable[int], most: int) -> str:
+    """The picture of the first side whose URL has no more than `most` characters, or that of the last side."""
+    url = ""
+    for side in sides:
+        url = draw(side)
+        if len(url) <= most:
+            break
+    return url
