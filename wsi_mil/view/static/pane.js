@@ -12,9 +12,9 @@ export function layerAddress(about, state, method) {
   return `${slideAddress(about)}/layers/${[encoder, model, method, state.scale].map(encodeURIComponent).join("/")}`;
 }
 
-function made(tag, name, text = "") {
+export function made(tag, name, text = "") {
   const element = document.createElement(tag);
-  element.className = name;
+  if (name) element.className = name;
   element.textContent = text;
   return element;
 }
