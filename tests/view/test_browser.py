@@ -131,10 +131,40 @@ def test_the_way_back_leads_to_the_cohort_as_it_was_filtered(tab: Tab) -> None:
     page = tab.open("/?q=s1&sort=slide&down=1")
     page.locator("tr[data-slide=s1] a").click()
     tab.settle()
-    assert page.url.startswith(f"{tab.address}/slides/s1#entry=enc%2Fabmil&")
+    assert page.url.startswith(f"{tab.address}/slides/s1?q=s1&sort=slide&down=1#entry=enc%2Fabmil&")
     page.get_by_role("link", name="Cohort").click()
     page.wait_for_url("**/?q=s1&sort=slide&down=1")
     assert rows_shown(page) == ["s10", "s1"]
+
+
+def test_next_and_previous_follow_the_list_that_one_comes_from(tab: Tab) -> None:
+    """Label tumour, by probability: s2 0.7, s1 0.9; by the sheet s1 stands first, and s10 follows s2."""
+    page = tab.open("/?label=tumour&sort=prob")
+    page.locator("tr[data-slide=s2] a").click()
+    tab.settle()
+    assert "/slides/s2?label=tumour&sort=prob#" in page.url and page.locator("#place").inner_text() == "1 of 2 listed"
+    assert page.locator("#previous").get_attribute("href") is None
+    page.locator("body").press("n")
+    page.wait_for_url("**/slides/s1?label=tumour&sort=prob#*")
+    tab.settle()
+    assert page.locator("#place").inner_text() == "2 of 2 listed"
+    page.locator("body").press("n")  # there is none
+    tab.settle()
+    assert "/slides/s1?" in page.url
+    page.go_back()
+    page.wait_for_url("**/slides/s2?label=tumour&sort=prob#*")
+    page.get_by_role("link", name="Cohort").click()
+    page.wait_for_url("**/?label=tumour&sort=prob")
+    assert rows_shown(page) == ["s2", "s1"]
+
+
+def test_a_shared_link_brings_its_list_with_it(tab: Tab) -> None:
+    page = tab.open("/slides/s10?wrong=1&entry=enc/abmil")
+    assert page.locator("#place").inner_text() == "1 of 1 listed"
+    page = tab.open("/slides/s1?wrong=1")  # which is not in the list
+    assert page.locator("#place").inner_text() == "– of 1 listed"
+    page.locator("body").press("n")
+    page.wait_for_url("**/slides/s10?wrong=1#*")
 
 
 @pytest.mark.parametrize("width", [1600, 400, 110])

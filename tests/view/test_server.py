@@ -63,6 +63,13 @@ def test_the_slide_page_knows_label_prediction_and_methods(client: TestClient) -
     assert found["ground"]["mpp"] == [0.5, 0.5] and found["ground"]["dimensions"] == [1600, 1120]
 
 
+def test_the_lines_of_the_cohort_are_what_its_page_filters_by(client: TestClient) -> None:
+    lines = {line["slide"]: line for line in client.get("/lines.json?entry=enc/abmil").json()}
+    wrong = {"label": "normal", "predicted": "tumour", "prob": "0.8", "fold": "2", "wrong": "1", "page": "1", "tiles": "425"}
+    assert wrong.items() <= lines["s10"].items() and lines["bad"]["reason"] == HTML and lines["bad"]["prob"] == ""
+    assert client.get("/lines.json?entry=enc/none").status_code == 404
+
+
 def test_outlines_are_those_of_annotation_and_tissue(client: TestClient) -> None:
     ring = client.get("/slides/s1/outlines/truth/default.json").json()["rings"][0]
     assert (min(ring[::2]), max(ring[::2])) == (MARKER[0], MARKER[0] + TILE)

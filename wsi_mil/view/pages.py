@@ -32,7 +32,7 @@ def cohort_page(catalogue: Catalogue, entry: Entry | None) -> str:
         notes=[*catalogue.notes, *_missing(catalogue)],
         entries=catalogue.entries,
         entry=entry,
-        lines=[{"line": line, **_probability(line)} for line in lines],
+        lines=[{"line": line, "about": line_about(line), **_shown(line.prediction)} for line in lines],
         statuses=_names(line.status for line in lines),
         labels=_names(line.label for line in lines),
         folds=_names(line.fold for line in lines),
@@ -40,6 +40,24 @@ def cohort_page(catalogue: Catalogue, entry: Entry | None) -> str:
         counts={status: sum(line.status == status for line in lines) for status in _names(line.status for line in lines)},
         n_wrong=sum(line.is_wrong for line in lines),
     )
+
+
+def line_about(line: Line) -> dict[str, str]:
+    """What the cohort page filters and sorts by, as text; "1" stands for yes, "" for no."""
+    prob = _shown(line.prediction)["prob"]
+    return {
+        "slide": line.slide_id,
+        "patient": line.patient_id,
+        "status": line.status,
+        "reason": line.reason,
+        "label": line.label,
+        "predicted": line.predicted,
+        "prob": "" if prob is None else str(prob),
+        "fold": line.fold,
+        "tiles": line.n_tiles,
+        "wrong": "1" if line.is_wrong else "",
+        "page": "1" if line.has_page else "",
+    }
 
 
 def _from_here(folder: Path) -> Path:
@@ -116,10 +134,6 @@ def _entry_about(catalogue: Catalogue, slide_id: str, entry: Entry) -> dict[str,
         "prediction": {"predicted": prediction.get("predicted", ""), "fold": prediction.get("fold", ""), **_shown(prediction)},
         "notes": notes,
     }
-
-
-def _probability(line: Line) -> dict[str, Any]:
-    return _shown(line.prediction)
 
 
 def _shown(prediction: dict[str, str]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from wsi_mil.view.deepzoom import Pyramid, View
 from wsi_mil.view.ground import Grounds, jpeg
 from wsi_mil.view.layer import Layer, Layers, colour_bar
 from wsi_mil.view.outlines import outlines
-from wsi_mil.view.pages import SCALES, cohort_page, slide_page
+from wsi_mil.view.pages import SCALES, cohort_page, line_about, slide_page
 
 STATIC = Path(__file__).parent / "static"
 OPENSEADRAGONS_STYLE = "'sha256-9xTiqzfwFaL2SGb1rmr8gysEwVVjIvqWAgmZgqFqpEE='"
@@ -80,9 +80,12 @@ class Viewer:
     def cohort(self, request: Request) -> Response:
         """The cohort page, with the predictions of `?entry=encoder/model`, or of the first."""
         catalogue = self.catalogue
-        encoder, _, model = request.query_params.get("entry", "").partition("/")
-        entry = catalogue.entry(encoder, model) if encoder else next(iter(catalogue.entries), None)
-        return HTMLResponse(cohort_page(catalogue, entry))
+        return HTMLResponse(cohort_page(catalogue, _entry(catalogue, request)))
+
+    def lines(self, request: Request) -> Response:
+        """What the cohort page says of every slide, for what goes from one to the next."""
+        catalogue = self.catalogue
+        return JSONResponse([line_about(line) for line in catalogue.lines(_entry(catalogue, request))])
 
     def slide(self, request: Request) -> Response:
         """The page of a slide."""
@@ -175,6 +178,7 @@ def create_app(catalogue: Catalogue, *, hosts: tuple[str, ...] = ("127.0.0.1", "
     layer = slide + "/layers/{encoder}/{model}/{method}/{scale}"
     routes: dict[str, Answer] = {
         "/": viewer.cohort,
+        "/lines.json": viewer.lines,
         slide: viewer.slide,
         f"{slide}/thumbnail.jpg": viewer.thumbnail,
         f"{slide}/ground/{{version}}/{tile}.jpg": viewer.ground,
@@ -233,6 +237,12 @@ def _answering(answer: Answer) -> Callable[[Request], Awaitable[Response]]:
 
 async def _icon(_: Request) -> Response:
     return RedirectResponse("/static/icon.svg")
+
+
+def _entry(catalogue: Catalogue, request: Request) -> Entry | None:
+    """The encoder × model that `?entry=` names; without it the first, or none."""
+    encoder, _, model = request.query_params.get("entry", "").partition("/")
+    return catalogue.entry(encoder, model) if encoder else next(iter(catalogue.entries), None)
 
 
 def _colormap(name: str) -> str:

@@ -7,8 +7,8 @@ const ZOOM_STEP = 1.5;
 const THRESHOLD_STEP = 50;
 const by = (id) => document.getElementById(id);
 
-// `page` = {about, state, change, pane}: change(values) shows other values of the state, pane() is the view that keys move.
-export function listenForKeys({ about, state, change, pane }) {
+// change(values) shows other values of the state, pane() is the view that keys move, go(id) follows a link once it is known.
+export function listenForKeys({ about, state, change, pane, go }) {
   function pan(x, y) {
     const { viewport } = pane().viewer;
     const bounds = viewport.getBounds();
@@ -42,8 +42,8 @@ export function listenForKeys({ about, state, change, pane }) {
     s: () => names().length > 1 && change({ side: !state.side }),
     t: () => about.has_truth && change({ truth: !state.truth }),
     u: () => change({ tissue: !state.tissue }),
-    n: () => by("next")?.click(),
-    p: () => by("previous")?.click(),
+    n: () => go("next"),
+    p: () => go("previous"),
     "?": () => by("help").showModal(),
   };
 

@@ -5,6 +5,7 @@ import { pathOf } from "./marks.js";
 import { Pane, layerAddress, made, number, slideAddress } from "./pane.js";
 import { noScore, showFacts, showScore, showStrip, spaced } from "./said.js";
 import { entryOf, mended, readState, stateText } from "./state.js";
+import { walk } from "./walk.js";
 
 const AROUND_TILE = 5;
 const SETTLED_MS = 180;
@@ -223,18 +224,11 @@ window.addEventListener("hashchange", () => {
   update();
 });
 
-listenForKeys({ about, state, change, pane: () => leader ?? panes[0] });
-
 // n and p keep what is shown, but not the place: that is another slide's.
-for (const id of ["next", "previous"]) {
-  by(id)?.addEventListener("click", (event) => {
-    const { x, y, w, ...kept } = state;
-    event.currentTarget.hash = stateText(kept);
-  });
-}
+const walked = walk(about, () => stateText({ ...state, x: NaN, y: NaN, w: NaN }));
+const go = (id) => walked.then(() => by(id).click());
+listenForKeys({ about, state, change, pane: () => leader ?? panes[0], go });
 
-const cohort = sessionStorage.getItem("cohort"); // how the cohort was filtered and sorted
-if (cohort) document.querySelector("a.back").search = cohort;
 showFacts(about, entryOf(about, state));
 showControls();
 by("panes").classList.toggle("two", state.side); // before the slide is fitted to the room it has
