@@ -33,7 +33,7 @@ function later(work, ms) {
 
 function options(select, values, value) {
   select.replaceChildren(...values.map(([key, text]) => new Option(text, key, false, key === value)));
-  select.disabled = values.length < 2;
+  select.disabled = !values.length;
 }
 
 function showControls() {
