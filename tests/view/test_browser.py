@@ -280,6 +280,55 @@ def test_everything_is_reached_by_keyboard(tab: Tab) -> None:
     assert "Slide" not in page.title() and page.title().startswith("s2")
 
 
+def test_keys_that_other_keyboards_type_with_altgr_are_taken_and_those_of_the_browser_left(tab: Tab) -> None:
+    page = tab.open("/slides/s1")
+    press = (
+        "more => document.body.dispatchEvent(new KeyboardEvent('keydown', {bubbles: true, ctrlKey: true, altKey: true, ...more}))"
+    )
+    page.evaluate(press, {"key": "]", "modifierAltGraph": True})
+    page.evaluate(press, {"key": "]", "ctrlKey": False})  # Option on a Mac
+    page.evaluate(press, {"key": "o", "altKey": False})  # opens a file
+    for _ in range(2):
+        page.locator("body").press(",")
+    tab.settle()
+    assert (tab.state()["threshold"], tab.state()["overlay"], tab.state()["opacity"]) == ("100", "1", "55")
+
+
+def test_keys_read_the_score_in_the_middle_wherever_the_pointer_rests(tab: Tab) -> None:
+    page = tab.open(f"/slides/s1#x={MARKER[0] - 68}&y={MARKER[1] + 32}&w=667&scale=raw&truth=0")  # 0.15 of it is 100
+    frame = page.locator(PANE).bounding_box()
+    page.mouse.move(frame["x"] + 30, frame["y"] + 30)
+    page.locator("#reading .value", has_text=re.compile("^0$")).wait_for()
+    assert page.locator("#reading-title").inner_text() == "Under the pointer"
+    page.locator("body").press("ArrowRight")
+    page.locator("#reading .value", has_text=re.compile("^5$")).wait_for()
+    assert page.locator("#reading-title").inner_text() == "In the middle of the view"
+    assert "higher than 99 % of the tiles" in page.locator("#reading").inner_text()
+
+
+def test_the_score_under_a_resting_pointer_follows_the_slide(tab: Tab) -> None:
+    page = tab.open(f"/slides/s1#x={MARKER[0] + 32}&y={MARKER[1] + 32}&w=150&scale=raw&truth=0")
+    frame = page.locator(PANE).bounding_box()
+    page.mouse.move(frame["x"] + frame["width"] / 2 + 300, frame["y"] + frame["height"] / 2)
+    page.locator("#reading .value", has_text=re.compile("^0$")).wait_for()
+    page.locator("#strip .tile").first.evaluate("tile => tile.click()")  # the pointer stays where it is; 5 tiles wide now
+    page.locator("#reading", has_text="x 11").wait_for()
+    tab.settle()
+    px = frame["width"] / float(tab.state()["w"])
+    assert f"x {int(MARKER[0] + 32 + 300 / px)}, y" in page.locator("#reading").inner_text()
+
+
+def test_the_head_of_the_table_stays_in_sight(browser: "api.Browser", made: Results) -> None:
+    made.rows += [{**made.rows[-1], "slide_id": f"later{i}"} for i in range(20)]
+    with serving(made.catalogue()) as address:
+        for tab in opened(browser, address):
+            page = tab.open("/")
+            page.mouse.move(600, 500)
+            page.mouse.wheel(0, 600)
+            page.wait_for_timeout(300)
+            assert page.evaluate("scrollY") > 300 and page.get_by_role("button", name="Status").bounding_box()["y"] < 10
+
+
 @pytest.fixture
 def odd(browser: "api.Browser", made: Results) -> Iterator[Tab]:
     """s1 moved, scores of s2 are half-written, s10 has no key instances."""

@@ -5,10 +5,12 @@ import { entryOf } from "./state.js";
 const PAN_SHARE = 0.15;
 const ZOOM_STEP = 1.5;
 const THRESHOLD_STEP = 50;
+const OPACITY_STEP = 10;
 const by = (id) => document.getElementById(id);
 
-// change(values) shows other values of the state, pane() is the view that keys move, go(id) follows a link once it is known.
-export function listenForKeys({ about, state, change, pane, go }) {
+// change(values) shows other values of the state, pane() is the view that keys move, moves() is called before they move it,
+// go(id) follows a link once it is known.
+export function listenForKeys({ about, state, change, pane, moves, go }) {
   function pan(x, y) {
     const { viewport } = pane().viewer;
     const bounds = viewport.getBounds();
@@ -22,7 +24,7 @@ export function listenForKeys({ about, state, change, pane, go }) {
   }
 
   const names = () => entryOf(about, state)?.methods.map((method) => method.name) ?? [];
-  const threshold = (step) => change({ threshold: Math.min(1000, Math.max(0, state.threshold + step)) });
+  const step = (name, by, most) => change({ [name]: Math.min(most, Math.max(0, state[name] + by)) });
   const viewKeys = {
     ArrowLeft: () => pan(-1, 0),
     ArrowRight: () => pan(1, 0),
@@ -35,8 +37,10 @@ export function listenForKeys({ about, state, change, pane, go }) {
     1: () => pane().look({ ...pane().seen, w: pane().element.clientWidth }),
   };
   const keys = {
-    "[": () => threshold(-THRESHOLD_STEP),
-    "]": () => threshold(THRESHOLD_STEP),
+    "[": () => step("threshold", -THRESHOLD_STEP, 1000),
+    "]": () => step("threshold", THRESHOLD_STEP, 1000),
+    ",": () => step("opacity", -OPACITY_STEP, 100),
+    ".": () => step("opacity", OPACITY_STEP, 100),
     o: () => change({ overlay: !state.overlay }),
     m: () => names().length && change({ method: names()[(names().indexOf(state.method) + 1) % names().length] }),
     s: () => names().length > 1 && change({ side: !state.side }),
@@ -47,14 +51,26 @@ export function listenForKeys({ about, state, change, pane, go }) {
     "?": () => by("help").showModal(),
   };
 
+  // The slide shows its focus while keys are used; to the browser a slide that was clicked has it too.
+  document.addEventListener("keydown", () => document.body.classList.add("keyed"), { capture: true });
+  document.addEventListener("pointerdown", () => document.body.classList.remove("keyed"), { capture: true });
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || by("help").open) return;
+    if (isCommand(event) || by("help").open) return;
     if (event.target.matches("select")) return; // letters choose there
     const slides = event.target.matches("input[type=range]"); // arrows and digits are its own
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-    const work = keys[key] ?? (pane()?.isOpen && !slides ? viewKeys[key] : undefined);
+    const moving = pane()?.isOpen && !slides ? viewKeys[key] : undefined;
+    const work = keys[key] ?? moving;
     if (!work) return;
     event.preventDefault();
+    if (moving) moves();
     work();
   });
+}
+
+// Keys of browser and system. On many keyboards [ and ] are typed with AltGr, which Windows calls Ctrl and Alt, or with Option.
+function isCommand(event) {
+  if (event.metaKey) return true;
+  if (event.getModifierState("AltGraph") || (event.altKey && "[]".includes(event.key))) return false;
+  return event.ctrlKey || event.altKey;
 }

@@ -36,7 +36,7 @@ export function showScore(score, layer, method, [x, y]) {
   by("reading").replaceChildren(
     made("p", "value", number(score.value)),
     made("p", "", `${layer.kind || `${spaced(method)}: ${layer.unit}`}${many}`),
-    made("p", "", `rank ${score.rank} of ${score.n}: higher than ${Math.round(100 * score.below)} % of the tiles`),
+    made("p", "", `rank ${score.rank} of ${score.n}: higher than ${Math.floor(100 * score.below)} % of the tiles`),
     made("p", "small", `on the colour bar: ${number(score.shown)} (${Math.round(100 * score.place)} %)`),
     place,
   );

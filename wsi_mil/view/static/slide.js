@@ -66,7 +66,7 @@ function thresholdText() {
 // ---- the score under the pointer, or in the middle of the view
 
 function readAt() {
-  const pane = pointer?.pane ?? panes[0];
+  const pane = pointer?.pane ?? leader ?? panes[0];
   if (!pane?.isOpen) return null;
   const frame = pane.element.getBoundingClientRect();
   const [x, y] = pointer ? [pointer.x, pointer.y] : [frame.left + frame.width / 2, frame.top + frame.height / 2];
@@ -84,6 +84,7 @@ async function readScore() {
   try {
     const answer = await fetch(`${layerAddress(about, state, method)}/at.json?x=${x.toFixed(1)}&y=${y.toFixed(1)}`);
     if (answer.ok) showScore(await answer.json(), found.pane.layer, method, [x, y]);
+    else noScore("the scores can no longer be read");
   } catch {
     noScore("the server does not answer");
   }
@@ -109,12 +110,20 @@ async function outline(kind) {
   const tiling = entryOf(about, state)?.tiling ?? about.tilings[0];
   if (!state[kind] || !tiling) return null;
   if (!outlines[kind].has(tiling)) {
-    const answer = await fetch(`${slideAddress(about)}/outlines/${kind}/${encodeURIComponent(tiling)}.json`);
-    outlines[kind].set(tiling, answer.ok ? await answer.json() : { rings: [], note: await answer.text() });
+    outlines[kind].set(tiling, await askForOutline(`${slideAddress(about)}/outlines/${kind}/${encodeURIComponent(tiling)}.json`));
   }
   const found = outlines[kind].get(tiling);
   found.path ??= pathOf(found.rings);
   return found;
+}
+
+async function askForOutline(address) {
+  try {
+    const answer = await fetch(address);
+    return answer.ok ? await answer.json() : { rings: [], note: await answer.text() };
+  } catch {
+    return { rings: [], note: "the server does not answer; is it still running?" };
+  }
 }
 
 async function mark() {
@@ -131,7 +140,7 @@ async function mark() {
 const remember = later(() => {
   if (panes[0]?.isOpen) Object.assign(state, panes[0].seen);
   history.replaceState(null, "", stateText(state));
-  if (!pointer) readScore();
+  readScore();
 }, SETTLED_MS);
 
 function moved(pane) {
@@ -227,7 +236,8 @@ window.addEventListener("hashchange", () => {
 // n and p keep what is shown, but not the place: that is another slide's.
 const walked = walk(about, () => stateText({ ...state, x: NaN, y: NaN, w: NaN }));
 const go = (id) => walked.then(() => by(id).click());
-listenForKeys({ about, state, change, pane: () => leader ?? panes[0], go });
+const moves = () => (pointer = null); // the score is then that of the middle
+listenForKeys({ about, state, change, pane: () => leader ?? panes[0], moves, go });
 
 showFacts(about, entryOf(about, state));
 showControls();
