@@ -10,7 +10,6 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
@@ -22,6 +21,7 @@ from wsi_mil.heatmaps.overlay import colormap_names
 from wsi_mil.view.catalogue import Catalogue, Entry
 from wsi_mil.view.deepzoom import Pyramid, View
 from wsi_mil.view.ground import Grounds, jpeg
+from wsi_mil.view.hosts import LOCAL_NAMES, KnownHosts
 from wsi_mil.view.layer import Layer, Layers, colour_bar
 from wsi_mil.view.outlines import outlines
 from wsi_mil.view.pages import SCALES, cohort_page, line_about, slide_page
@@ -166,12 +166,12 @@ class Viewer:
         return self.layers.of(self.catalogue, at["slide_id"], Entry(at["encoder"], at["model"]), at["method"], scale)
 
 
-def create_app(catalogue: Catalogue, *, hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "testserver")) -> Starlette:
+def create_app(catalogue: Catalogue, *, names: tuple[str, ...] = LOCAL_NAMES) -> Starlette:
     """The application.
 
     Args:
         catalogue: the results folder.
-        hosts: names that a browser may call it by, "*" for any: no other page can then reach it under a name of its own.
+        names: that a browser may call it by, beside its address in numbers.
     """
     viewer = Viewer(catalogue)
     slide, tile = "/slides/{slide_id}", "{level:int}/{column:int}_{row:int}"
@@ -197,7 +197,7 @@ def create_app(catalogue: Catalogue, *, hosts: tuple[str, ...] = ("127.0.0.1", "
         ],
         middleware=[
             Middleware(_Safety),
-            Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False),
+            Middleware(KnownHosts, names=names),
         ],
     )
 
