@@ -111,6 +111,9 @@ NOT_THERE = [
     f"{LAYER}/viridis/0/11/-1_0.png",
     f"{LAYER}/tiles/425.jpg",
     f"{LAYER}/tiles/99999999999999999999.jpg",
+    f"{LAYER}/tiles/{'9' * 5000}.jpg",
+    f"{LAYER}/viridis/{'9' * 400}/11/0_0.png",
+    f"/slides/s1/ground/thumbnail/{'9' * 5000}/0_0.jpg",
     "/colours/none.png",
     "/?entry=enc/..",
     "/?entry=../..",
@@ -122,7 +125,7 @@ NOT_THERE = [
 ]
 
 
-@pytest.mark.parametrize("path", NOT_THERE)
+@pytest.mark.parametrize("path", NOT_THERE, ids=lambda path: path[:60])
 def test_what_the_results_do_not_have_is_not_there(served: str, path: str) -> None:
     """Sent as it stands: most clients would tidy `..` away by themselves."""
     connection = HTTPConnection(served.removeprefix("http://"), timeout=10)

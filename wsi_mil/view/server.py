@@ -9,6 +9,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
@@ -51,6 +52,21 @@ FRESH_S = 2.0
 THUMBNAIL_PX, TOP_TILE_PX, TOP_TILES = 240, 120, 12
 
 Answer = Callable[[Request], Response]
+
+
+class _Small(Convertor[int]):
+    """Whole numbers in addresses, of so few digits that everything can be reckoned with them."""
+
+    regex = "[0-9]{1,9}"
+
+    def convert(self, value: str) -> int:
+        return int(value)
+
+    def to_string(self, value: int) -> str:
+        return str(value)
+
+
+register_url_convertor("small", _Small())
 
 
 class Viewer:
@@ -174,7 +190,7 @@ def create_app(catalogue: Catalogue, *, names: tuple[str, ...] = LOCAL_NAMES) ->
         names: that a browser may call it by, beside its address in numbers.
     """
     viewer = Viewer(catalogue)
-    slide, tile = "/slides/{slide_id}", "{level:int}/{column:int}_{row:int}"
+    slide, tile = "/slides/{slide_id}", "{level:small}/{column:small}_{row:small}"
     layer = slide + "/layers/{encoder}/{model}/{method}/{scale}"
     routes: dict[str, Answer] = {
         "/": viewer.cohort,
@@ -185,8 +201,8 @@ def create_app(catalogue: Catalogue, *, names: tuple[str, ...] = LOCAL_NAMES) ->
         f"{slide}/outlines/{{kind}}/{{tiling}}.json": viewer.outlines,
         f"{layer}/about.json": viewer.layer,
         f"{layer}/at.json": viewer.at,
-        f"{layer}/tiles/{{index:int}}.jpg": viewer.top_tile,
-        f"{layer}/{{map}}/{{threshold:int}}/{tile}.png": viewer.overlay,
+        f"{layer}/tiles/{{index:small}}.jpg": viewer.top_tile,
+        f"{layer}/{{map}}/{{threshold:small}}/{tile}.png": viewer.overlay,
         "/colours/{map}.png": viewer.colours,
     }
     return Starlette(
