@@ -26,6 +26,10 @@ from wsi_mil.view.deepzoom import TILE_PX, Pyramid, View
 log = logging.getLogger(__name__)
 
 OPEN_AT_ONCE = 6
+MAX_HELD_PX = 100_000_000
+"""Of plain images (PNG, JPEG, …), which stay in memory whole while open: 300 MB, and 400 more while one is opened. Larger ones
+are shown by their thumbnail."""
+
 QUALITY = 88
 """Of the JPEG tiles."""
 
@@ -36,6 +40,9 @@ TRY_AGAIN_S = 10.0
 """A slide that could not be opened is not tried again before."""
 
 GREY = 225
+PLAIN = "image"
+"""The reader of plain images."""
+
 THUMBNAIL = "thumbnail"
 """Version of a ground that is the kept thumbnail; that of a slide is a part of its hash."""
 
@@ -66,8 +73,8 @@ class Ground:
 class OpenSlides:
     """Slides that stay open, the longest unused closed first. Safe in several threads."""
 
-    def __init__(self, most: int = OPEN_AT_ONCE):
-        self._most = most
+    def __init__(self, most: int = OPEN_AT_ONCE, most_px: int = MAX_HELD_PX):
+        self._most, self._most_px = most, most_px
         self._lock = threading.Lock()
         self._slides: OrderedDict[tuple[str, str], Slide] = OrderedDict()
         self._users: dict[int, int] = {}
@@ -90,22 +97,24 @@ class OpenSlides:
     def close(self) -> None:
         """Close what nobody uses."""
         with self._lock:
-            self._close_unused(0)
+            self._close_unused(0, 0)
 
     def _take(self, row: SlideRow, reader: str) -> Slide:
         key = (str(row.path), reader)
-        with self._lock:
-            opening = self._opening.setdefault(key, threading.Lock())
+        with self._lock:  # plain images one after the other: opening takes twice what they hold
+            opening = self._opening.setdefault(("", PLAIN) if reader == PLAIN else key, threading.Lock())
         with opening:
             with self._lock:
                 slide = self._slides.get(key)
                 if slide is not None:
                     return self._used(key, slide)
+                if reader == PLAIN:
+                    self._close_unused(self._most, self._most_px // 4)
             slide = open_slide(row.path, reader, mpp=1.0)
             with self._lock:
                 self._slides[key] = slide
                 self._used(key, slide)
-                self._close_unused(self._most)
+                self._close_unused(self._most, self._most_px)
                 return slide
 
     def _used(self, key: tuple[str, str], slide: Slide) -> Slide:
@@ -116,11 +125,12 @@ class OpenSlides:
     def _give_back(self, slide: Slide) -> None:
         with self._lock:
             self._users[id(slide)] -= 1
-            self._close_unused(self._most)
+            self._close_unused(self._most, self._most_px)
 
-    def _close_unused(self, most: int) -> None:
-        for key, slide in list(self._slides.items())[: max(0, len(self._slides) - most)]:
-            if not self._users.get(id(slide)):
+    def _close_unused(self, most: int, most_px: int) -> None:
+        for key, slide in list(self._slides.items()):
+            are_many, held_px = len(self._slides) > most, sum(other.held_px for other in self._slides.values())
+            if (are_many or (slide.held_px and held_px > most_px)) and not self._users.get(id(slide)):
                 del self._slides[key]
                 self._users.pop(id(slide), None)
                 slide.close()
@@ -242,8 +252,18 @@ def jpeg(image: NDArray[np.uint8]) -> bytes:
 def _fault(row: SlideRow, tiled: dict[str, Any]) -> str:
     """Why the slide is not shown, or ""; one that was never tiled is shown if only it opens."""
     if "slide_hash" in tiled or row.path == NO_PATH:
-        return why_no_pixels(row, {"reader": "auto", **tiled})
-    return "" if row.path.is_file() else f"the slide file is gone ({row.path})"
+        note = why_no_pixels(row, {"reader": "auto", **tiled})
+    else:
+        note = "" if row.path.is_file() else f"the slide file is gone ({row.path})"
+    return note or _why_not_held(row, tiled)
+
+
+def _why_not_held(row: SlideRow, tiled: dict[str, Any]) -> str:
+    """Why a plain image is too large to be shown, or ""."""
+    width, height = tiled.get("dimensions", (0, 0))
+    if tiled.get("reader") != PLAIN or width * height <= MAX_HELD_PX:
+        return ""
+    return f"{row.path} is a plain image of {width} × {height} pixels, too large to be held in memory; write it as a tiled TIFF"
 
 
 def _reader(row: SlideRow, tiled: dict[str, Any]) -> str:
