@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.view.conftest import HTML, serving
-from tests.view.made import BLUE, MARKER, TILE, Results
+from tests.view.made import BLUE, CORNER, MARKER, TILE, Results
 
 CHROMIUM = shutil.which("chromium")
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -327,6 +328,23 @@ def test_the_head_of_the_table_stays_in_sight(browser: "api.Browser", made: Resu
             page.mouse.wheel(0, 600)
             page.wait_for_timeout(300)
             assert page.evaluate("scrollY") > 300 and page.get_by_role("button", name="Status").bounding_box()["y"] < 10
+
+
+def test_of_a_slide_with_bounds_what_was_scanned_is_seen_first(browser: "api.Browser", tmp_path: Path) -> None:
+    made = Results(tmp_path)
+    made.add_bounded("b")
+    with serving(made.catalogue()) as address:
+        for tab in opened(browser, address):
+            page = tab.open("/slides/b")
+            first = tab.state()
+            assert abs(float(first["x"]) - CORNER[0] - 800) < 2 and abs(float(first["y"]) - CORNER[1] - 560) < 2
+            assert 1600 <= float(first["w"]) < 2000
+            page.locator("body").press("1")
+            tab.settle()
+            assert float(tab.state()["w"]) < 1100
+            page.locator("body").press("0")
+            tab.settle()
+            assert {name: tab.state()[name] for name in "xyw"} == {name: first[name] for name in "xyw"}
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from tests.view.conftest import HTML, asking
-from tests.view.made import BLUE, MARKER, TILE, Results
+from tests.view.made import BLUE, CORNER, GROUND, MARKER, TILE, Results
 from wsi_mil.view import Catalogue
 
 LAYER = "/slides/s1/layers/enc/abmil/attention/raw"
@@ -36,6 +36,26 @@ def test_ground_and_overlay_show_the_marked_tile_at_the_same_place(client: TestC
     alpha = np.asarray(Image.open(io.BytesIO(heat.content)))[..., 3]
     is_blue = np.abs(slide - BLUE).max(axis=2) < 60
     assert (is_blue == (alpha > 0)).mean() > 0.995 and (alpha > 0).sum() == TILE**2
+
+
+def test_on_a_slide_with_bounds_ground_overlay_strip_and_annotation_lie_on_each_other(tmp_path: Path) -> None:
+    made = Results(tmp_path)
+    made.add_bounded("b")
+    (x, y), layer = (np.array(CORNER) + MARKER), "/slides/b/layers/enc/abmil/attention/raw"
+    with asking(made.catalogue()) as client:
+        ground = about(client, "b")["ground"]
+        place = f"{ground['max_level']}/{x // 256}_{y // 256}"
+        slide = picture(client.get(f"/slides/b/ground/{ground['version']}/{place}.jpg").content)
+        heat = client.get(f"{layer}/viridis/500/{place}.png")
+        ring = client.get("/slides/b/outlines/truth/default.json").json()["rings"][0]
+        best = client.get(f"{layer}/about.json").json()["top"][0]
+        tile = picture(client.get(f"{layer}/tiles/{best['index']}.jpg").content)
+    alpha = np.asarray(Image.open(io.BytesIO(heat.content)))[..., 3]
+    is_blue = np.abs(slide - BLUE).max(axis=2) < 60
+    assert ground["dimensions"] == list(GROUND) and ground["bounds"] == [*CORNER, 1600, 1120]
+    assert (is_blue == (alpha > 0)).mean() > 0.995 and (alpha > 0).sum() > 1000
+    assert (min(ring[::2]), max(ring[::2]), min(ring[1::2]), max(ring[1::2])) == (x, x + TILE, y, y + TILE)
+    assert best["box"] == [x, y, x + TILE, y + TILE] and np.abs(tile - BLUE).max() < 30
 
 
 def test_a_tile_of_the_strip_is_that_of_the_slide(client: TestClient) -> None:

@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,7 @@ class Ground:
         mpp: µm per level-0 pixel, or None.
         note: why it is not the slide itself, or "".
         reader: that opens it.
+        bounds: (x, y, width, height) of what was scanned, level-0 pixels, where the file says so.
     """
 
     dimensions: tuple[int, int] | None
@@ -68,6 +69,7 @@ class Ground:
     mpp: Mpp | None
     note: str
     reader: str = "auto"
+    bounds: tuple[int, int, int, int] | None = None
 
 
 class OpenSlides:
@@ -156,6 +158,8 @@ class Grounds:
             return known[2]
         tiled = self.tiled(catalogue, slide_id)
         found = self._of_slide(row, tiled, has_sheet=bool(catalogue.rows))
+        if tiled.get("bounds"):
+            found = replace(found, bounds=tuple(tiled["bounds"]))
         self._found[slide_id] = (time.monotonic() + TRY_AGAIN_S, key, found)
         return found
 
@@ -205,13 +209,13 @@ class Grounds:
 
     def _whole(self, row: SlideRow, dimensions: tuple[int, int] | None, mpp: Mpp | None, reader: str) -> Ground:
         """A slide that can be shown. One that was tiled opens while the page is on its way; else it is opened to see it."""
-        version = slide_hash(row.path)[-16:]
+        version, bounds = slide_hash(row.path)[-16:], None
         if dimensions is None:
             with self._slides.borrowed(row, reader) as slide:
-                dimensions = slide.dimensions
+                dimensions, bounds = slide.dimensions, slide.bounds
         else:
             threading.Thread(target=self._warm, args=(row, reader), daemon=True).start()
-        return Ground(dimensions, version, Pyramid(dimensions).max_level, mpp, "", reader)
+        return Ground(dimensions, version, Pyramid(dimensions).max_level, mpp, "", reader, bounds)
 
     def _warm(self, row: SlideRow, reader: str) -> None:
         try:

@@ -104,6 +104,7 @@ def _ground_about(ground: Ground) -> dict[str, Any] | None:
     pyramid = Pyramid(ground.dimensions)
     return {
         "dimensions": list(ground.dimensions),
+        "bounds": None if ground.bounds is None else list(ground.bounds),
         "version": ground.version,
         "size": list(pyramid.size(ground.max_level)),
         "max_level": ground.max_level,

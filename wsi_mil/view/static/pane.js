@@ -232,8 +232,12 @@ export class Pane {
     viewport.panTo(new OpenSeadragon.Point(x / this.width, y / this.width), immediately);
   }
 
+  // The whole slide; of one that lies on a far larger ground (MRXS) what was scanned.
   home(immediately = false) {
-    this.viewer.viewport.goHome(immediately);
+    const { viewport } = this.viewer;
+    if (!this.about.ground.bounds) return viewport.goHome(immediately);
+    const [x, y, width, height] = this.about.ground.bounds.map((px) => px / this.width);
+    viewport.fitBounds(new OpenSeadragon.Rect(x, y, width, height), immediately);
   }
 
   follow(other) {

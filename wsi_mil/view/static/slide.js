@@ -176,6 +176,7 @@ function openPane(number) {
     pane.viewer.world.getItemAt(0).addHandler("fully-loaded-change", busy);
     if (number > 0) pane.follow(panes[0]);
     else if (state.w > 0 && Number.isFinite(state.x + state.y)) pane.look(state, true);
+    else pane.home(true);
     update();
   });
   pane.viewer.addHandler("resize", () => setTimeout(() => number > 0 && pane.follow(panes[0])));
