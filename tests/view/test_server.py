@@ -220,7 +220,8 @@ def test_features_brought_along_without_a_slide_are_shown_on_their_plain_ground(
     made.write_tiles(slide)
     made.write_scores(slide, {})
     with asking(made.catalogue()) as client:
-        assert "the features were imported" in about(client, "s1")["notes"][0]
+        note = about(client, "s1")["notes"][0]
+        assert note == "tiles are drawn in grey instead of the slide: there is no slide file, the features were imported"
         assert client.get(f"{LAYER}/about.json").json()["n"] == 425
 
 
@@ -230,6 +231,25 @@ def test_a_half_written_store_is_said_and_the_rest_shown(made: Results) -> None:
         answer = client.get(f"{LAYER}/about.json")
         assert answer.status_code == 409 and "is missing" in answer.json()["reason"]
         assert client.get(LAYER.replace("attention", "evidence") + "/about.json").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("null", "3", "[]", '{"dimensions": null}', '{"status": 5, "dimensions": [1], "bounds": 3}'),
+        *(
+            '{"dimensions": [1600, "x"], "bounds": null}',
+            '{"dimensions": [1600, 1120], "bounds": [1, 2], "mpp": 0.5}',
+            '{"dimensions": [0, 0]}',
+        ),
+    ],
+)
+def test_a_receipt_of_tile_that_says_nonsense_leaves_the_rest(made: Results, text: str) -> None:
+    (made.results / "tiles/default/s1.json").write_text(text)
+    with asking(made.catalogue()) as client:
+        found = [client.get(f"/slides/s1{path}") for path in ("", "/thumbnail.jpg", "/outlines/truth/default.json")]
+        assert [answer.status_code for answer in found] == [200] * 3 and found[2].json()["note"]
+        assert client.get(f"{LAYER}/about.json").status_code == 409 and client.get("/").status_code == 200
 
 
 def test_a_refused_method_gives_its_reason(made: Results) -> None:

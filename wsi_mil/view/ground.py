@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from wsi_mil.errors import SlideError, StoreError, UnknownNameError
+from wsi_mil.errors import SlideError, UnknownNameError
 from wsi_mil.geometry import Mpp
 from wsi_mil.heatmaps.gallery import why_no_pixels
 from wsi_mil.records import NO_PATH, SlideRow
 from wsi_mil.slides import Slide, open_slide, slide_hash
 from wsi_mil.store import read_thumbnail
-from wsi_mil.view.catalogue import Catalogue, receipt_or_nothing
+from wsi_mil.view.catalogue import UNREADABLE, Catalogue, tiled_or_nothing
 from wsi_mil.view.deepzoom import TILE_PX, Pyramid, View
 
 log = logging.getLogger(__name__)
@@ -189,7 +189,7 @@ class Grounds:
 
     def tiled(self, catalogue: Catalogue, slide_id: str) -> dict[str, Any]:
         """The best receipt of `tile` that a slide has: one that says the slide's dimensions, if any does; {} for none."""
-        found = [receipt_or_nothing(path) for path in catalogue.tiles_receipts(slide_id).values()]
+        found = [tiled_or_nothing(path) for path in catalogue.tiles_receipts(slide_id).values()]
         return next((about for about in found if "dimensions" in about), found[0] if found else {})
 
     def _of_slide(self, row: SlideRow, tiled: dict[str, Any], *, has_sheet: bool) -> Ground:
@@ -204,7 +204,8 @@ class Grounds:
         if dimensions is None:
             return Ground(None, THUMBNAIL, 0, mpp, note)
         pyramid = Pyramid(dimensions)
-        note = f"the picture kept by `tile` is shown instead of the slide: {note}"
+        kept = "tiles are drawn in grey" if row.path == NO_PATH and has_sheet else "the picture kept by `tile` is shown"
+        note = f"{kept} instead of the slide: {note}"
         return Ground(dimensions, THUMBNAIL, pyramid.level_of(max(dimensions) / 1024), mpp, note)
 
     def _whole(self, row: SlideRow, dimensions: tuple[int, int] | None, mpp: Mpp | None, reader: str) -> Ground:
@@ -241,7 +242,7 @@ class Grounds:
         try:
             if store is not None:
                 return read_thumbnail(store)
-        except (StoreError, OSError, ValueError, RuntimeError) as error:
+        except UNREADABLE as error:
             log.warning("%s: no thumbnail: %s", slide_id, error)
         return np.full((96, 128, 3), GREY, np.uint8)
 

@@ -132,6 +132,7 @@ class Viewer:
             {
                 "version": layer.version,
                 "label": shown.label,
+                "note": layer.note,
                 "low": shown.low,
                 "high": shown.high,
                 "is_log": shown.is_log,

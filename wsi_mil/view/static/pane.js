@@ -188,7 +188,7 @@ export class Pane {
     bar.alt = "";
     const ends = made("div", "ends");
     ends.append(made("span", "", number(layer.low)), made("span", "", layer.is_log ? "logarithmic" : ""), made("span", "", number(layer.high)));
-    const lines = layer.label.split("\n").map((line) => made("p", "", line));
+    const lines = [...layer.label.split("\n"), ...(layer.note ? [layer.note] : [])].map((line) => made("p", "", line));
     this.legend.replaceChildren(made("h3", "", method.replaceAll("_", " ")), bar, ends, ...lines);
   }
 
