@@ -248,6 +248,17 @@ def test_a_shared_link_brings_everything_back(tab: Tab) -> None:
     assert again.get_by_label("Colours").input_value() == "magma" and np.abs(tab.seen() - image).mean() < 1
 
 
+@pytest.mark.parametrize(
+    "where",
+    ["x=-9e7&y=5&w=1", "x=1e300&y=1&w=1e-300", "x=800&y=500&w=1e9", "x=NaN&y=1&w=5", "opacity=a&map=%3Cb%3E&w=-4"],
+)
+def test_an_address_of_nonsense_still_shows_the_slide(tab: Tab, where: str) -> None:
+    tab.open(f"/slides/s1#truth=0&overlay=0&{where}")
+    state = tab.state()
+    assert 0 <= float(state["x"]) <= 1600 and 0 <= float(state["y"]) <= 1120 and 50 < float(state["w"]) < 4000
+    assert state["map"] == "viridis" and (np.abs(tab.seen() - (236, 210, 222)).max(axis=2) < 8).mean() > 0.1
+
+
 def test_the_best_tile_is_flown_to_and_read_under_the_pointer(tab: Tab) -> None:
     page = tab.open("/slides/s1#scale=raw")
     page.locator("#strip .tile").first.click()

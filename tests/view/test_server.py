@@ -266,6 +266,15 @@ def test_a_refused_method_gives_its_reason(made: Results) -> None:
     assert np.asarray(Image.open(io.BytesIO(empty.content)))[..., 3].max() == 0
 
 
+def test_what_is_said_of_a_slide_without_scores_depends_on_what_became_of_it(made: Results) -> None:
+    (made.results / "scores/enc/abmil/s2.json").unlink()
+    made.rows.append({**made.rows[-1], "slide_id": "later"})
+    with asking(made.catalogue()) as client:
+        assert "`explain` has not finished" in about(client, "s2")["entries"][0]["notes"][0]
+        assert about(client, "bad")["entries"][0]["notes"] == ["no scores of this slide by this model: it was left out (failed)"]
+        assert "1 slide is waiting for a stage" in client.get("/").text
+
+
 @pytest.fixture
 def unfinished(made: Results) -> Iterator[TestClient]:
     """A run that has tiled, and no more."""

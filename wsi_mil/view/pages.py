@@ -42,6 +42,12 @@ def cohort_page(catalogue: Catalogue, entry: Entry | None) -> str:
     )
 
 
+def _why_no_scores(status: str) -> str:
+    if status in ("ok", NOT_RUN):
+        return "no scores of this slide by this model can be read: `explain` has not finished on it, or not in this version"
+    return f"no scores of this slide by this model: it was left out ({status})"
+
+
 def line_about(line: Line) -> dict[str, str]:
     """What the cohort page filters and sorts by, as text; "1" stands for yes, "" for no."""
     prob = _shown(line.prediction)["prob"]
@@ -122,11 +128,7 @@ def _entry_about(catalogue: Catalogue, slide_id: str, entry: Entry) -> dict[str,
     names = [name for name in FIRST_METHODS if name in methods] + [name for name in methods if name not in FIRST_METHODS]
     notes = [SEEN[receipt["role"]]] if receipt.get("role") in SEEN else []
     notes += [PROTOCOL_NOTE] if receipt.get("protocol") == "as_published" else []
-    notes += (
-        []
-        if receipt
-        else ["no scores of this slide by this model can be read: `explain` has not finished on it, or not in this version"]
-    )
+    notes += [] if receipt else [_why_no_scores(catalogue.line(slide_id, {}).status)]
     return {
         **asdict(entry),
         "name": entry.name,
@@ -170,7 +172,9 @@ def _missing(catalogue: Catalogue) -> list[str]:
     if catalogue.statuses and not catalogue.entries:
         found.append("The run is not finished: there are no predictions and no scores yet.")
     waiting = sum(line.status == NOT_RUN for line in catalogue.lines(None))
-    return found + ([f"{waiting} slides are waiting for a stage to finish."] if waiting and catalogue.statuses else [])
+    if waiting and catalogue.statuses:
+        found.append(f"{waiting} {'slide is' if waiting == 1 else 'slides are'} waiting for a stage to finish.")
+    return found
 
 
 @cache

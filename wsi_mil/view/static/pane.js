@@ -226,10 +226,13 @@ export class Pane {
     return { x: centre.x * this.width, y: centre.y * this.width, w: bounds.width * this.width };
   }
 
+  // The middle is kept on the slide, and the width within what can be zoomed to, whatever an address says.
   look({ x, y, w }, immediately = false) {
     const { viewport } = this.viewer;
-    viewport.zoomTo(this.width / w, null, immediately);
-    viewport.panTo(new OpenSeadragon.Point(x / this.width, y / this.width), immediately);
+    const zoom = Math.min(viewport.getMaxZoom(), Math.max(viewport.getMinZoom(), this.width / w));
+    const within = (at, most) => Math.min(most, Math.max(0, at)) / this.width;
+    viewport.zoomTo(zoom, null, immediately);
+    viewport.panTo(new OpenSeadragon.Point(within(x, this.width), within(y, this.height)), immediately);
   }
 
   // The whole slide; of one that lies on a far larger ground (MRXS) what was scanned.
