@@ -11,7 +11,8 @@ from wsi_mil.errors import SlideError
 from wsi_mil.records import SlideRow
 from wsi_mil.slides import Slide, slide_hash
 from wsi_mil.view.deepzoom import View
-from wsi_mil.view.ground import Grounds, OpenSlides
+from wsi_mil.view.ground import Grounds
+from wsi_mil.view.open_slides import OpenSlides
 
 
 def open_files() -> int:
@@ -93,3 +94,24 @@ def test_a_plain_image_too_large_to_be_held_is_shown_by_its_thumbnail(made: Resu
     ground = Grounds().of(made.catalogue(), "s1")
     assert ground.version == "thumbnail" and ground.dimensions == (20_000, 14_000)
     assert "plain image of 20000 × 14000 pixels" in ground.note and "tiled TIFF" in ground.note
+
+
+def test_a_slide_that_goes_while_it_is_looked_at_is_said_to_be_gone(made: Results) -> None:
+    grounds, catalogue, place = Grounds(), made.catalogue(), (4, 0, 0)
+    before = grounds.of(catalogue, "s1")
+    grounds.tile(catalogue, "s1", before.version, place)
+    slide = (made.folder / "s1.svs").rename(made.folder / "elsewhere.svs")
+    gone = grounds.of(catalogue, "s1")
+    assert before.note == "" and gone.version == "thumbnail" and "the slide file is gone" in gone.note
+    slide.rename(made.folder / "s1.svs")
+    assert grounds.of(catalogue, "s1").version == before.version
+
+
+def test_of_a_file_that_was_replaced_the_new_pixels_are_read(made: Results) -> None:
+    row, slides = made.catalogue().row("s1"), OpenSlides()
+    with slides.borrowed(row, "auto") as slide:
+        before = slide.dimensions
+    row.path.unlink()
+    write_aperio(row.path, marked_image()[:300, :700])
+    with slides.borrowed(row, "auto") as slide:
+        assert before == (1600, 1120) and slide.dimensions == (700, 300)

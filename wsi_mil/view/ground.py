@@ -4,9 +4,6 @@ import io
 import logging
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,17 +15,13 @@ from wsi_mil.errors import SlideError, UnknownNameError
 from wsi_mil.geometry import Mpp
 from wsi_mil.heatmaps.gallery import why_no_pixels
 from wsi_mil.records import NO_PATH, SlideRow
-from wsi_mil.slides import Slide, open_slide, slide_hash
+from wsi_mil.slides import slide_hash
 from wsi_mil.store import read_thumbnail
 from wsi_mil.view.catalogue import UNREADABLE, Catalogue, tiled_or_nothing
 from wsi_mil.view.deepzoom import TILE_PX, Pyramid, View
+from wsi_mil.view.open_slides import MAX_HELD_PX, PLAIN, OpenSlides, stamp
 
 log = logging.getLogger(__name__)
-
-OPEN_AT_ONCE = 6
-MAX_HELD_PX = 100_000_000
-"""Of plain images (PNG, JPEG, …), which stay in memory whole while open: 300 MB, and 400 more while one is opened. Larger ones
-are shown by their thumbnail."""
 
 QUALITY = 88
 """Of the JPEG tiles."""
@@ -40,9 +33,6 @@ TRY_AGAIN_S = 10.0
 """A slide that could not be opened is not tried again before."""
 
 GREY = 225
-PLAIN = "image"
-"""The reader of plain images."""
-
 THUMBNAIL = "thumbnail"
 """Version of a ground that is the kept thumbnail; that of a slide is a part of its hash."""
 
@@ -72,72 +62,6 @@ class Ground:
     bounds: tuple[int, int, int, int] | None = None
 
 
-class OpenSlides:
-    """Slides that stay open, the longest unused closed first. Safe in several threads."""
-
-    def __init__(self, most: int = OPEN_AT_ONCE, most_px: int = MAX_HELD_PX):
-        self._most, self._most_px = most, most_px
-        self._lock = threading.Lock()
-        self._slides: OrderedDict[tuple[str, str], Slide] = OrderedDict()
-        self._users: dict[int, int] = {}
-        self._opening: dict[tuple[str, str], threading.Lock] = {}
-
-    @contextmanager
-    def borrowed(self, row: SlideRow, reader: str) -> Iterator[Slide]:
-        """The slide, with a resolution of 1 µm per level-0 pixel, so that `mpp` of what is read is its downsample.
-
-        Raises:
-            SlideError: it cannot be opened.
-            OSError: the machine cannot open it.
-        """
-        slide = self._take(row, reader)
-        try:
-            yield slide
-        finally:
-            self._give_back(slide)
-
-    def close(self) -> None:
-        """Close what nobody uses."""
-        with self._lock:
-            self._close_unused(0, 0)
-
-    def _take(self, row: SlideRow, reader: str) -> Slide:
-        key = (str(row.path), reader)
-        with self._lock:  # plain images one after the other: opening takes twice what they hold
-            opening = self._opening.setdefault(("", PLAIN) if reader == PLAIN else key, threading.Lock())
-        with opening:
-            with self._lock:
-                slide = self._slides.get(key)
-                if slide is not None:
-                    return self._used(key, slide)
-                if reader == PLAIN:
-                    self._close_unused(self._most, self._most_px // 4)
-            slide = open_slide(row.path, reader, mpp=1.0)
-            with self._lock:
-                self._slides[key] = slide
-                self._used(key, slide)
-                self._close_unused(self._most, self._most_px)
-                return slide
-
-    def _used(self, key: tuple[str, str], slide: Slide) -> Slide:
-        self._slides.move_to_end(key)
-        self._users[id(slide)] = self._users.get(id(slide), 0) + 1
-        return slide
-
-    def _give_back(self, slide: Slide) -> None:
-        with self._lock:
-            self._users[id(slide)] -= 1
-            self._close_unused(self._most, self._most_px)
-
-    def _close_unused(self, most: int, most_px: int) -> None:
-        for key, slide in list(self._slides.items()):
-            are_many, held_px = len(self._slides) > most, sum(other.held_px for other in self._slides.values())
-            if (are_many or (slide.held_px and held_px > most_px)) and not self._users.get(id(slide)):
-                del self._slides[key]
-                self._users.pop(id(slide), None)
-                slide.close()
-
-
 class Grounds:
     """Tiles of slides and of their thumbnails."""
 
@@ -152,7 +76,7 @@ class Grounds:
     def of(self, catalogue: Catalogue, slide_id: str) -> Ground:
         """What there is to show of a slide. Raises UnknownNameError where there is no such slide."""
         row, receipts = catalogue.row(slide_id), catalogue.tiles_receipts(slide_id)
-        key = (row.path, *(path.stat().st_mtime_ns for path in receipts.values()))
+        key = (row.path, stamp(row.path), *(path.stat().st_mtime_ns for path in receipts.values()))
         known = self._found.get(slide_id)
         if known and known[1] == key and (known[2].version != THUMBNAIL or time.monotonic() < known[0]):
             return known[2]
