@@ -211,6 +211,14 @@ def test_without_a_sheet_heatmaps_are_shown_over_the_thumbnails(made: Results) -
         assert "tumour" in client.get("/").text
 
 
+def test_a_slide_whose_row_has_a_fault_is_shown_by_its_thumbnail_and_that_is_said(made: Results) -> None:
+    made.rows.pop(2)
+    with asking(made.catalogue()) as client:
+        note = about(client, "s10")["notes"][0]
+        assert "no row without fault in the cohort sheet" in note and "picture kept by `tile`" in note
+        assert about(client, "s1")["notes"] == []
+
+
 def test_features_brought_along_without_a_slide_are_shown_on_their_plain_ground(tmp_path: Path) -> None:
     made = Results(tmp_path)
     slide = made.add_marked("s1", scored=False)

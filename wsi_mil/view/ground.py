@@ -38,6 +38,8 @@ THUMBNAIL = "thumbnail"
 
 NO_SHEET = "no cohort sheet is known, so the slide file cannot be found; start `wsi-mil view` with --configfile"
 
+NO_ROW = "it has no row without fault in the cohort sheet, so the slide file cannot be found"
+
 
 @dataclass(frozen=True)
 class Ground:
@@ -81,7 +83,7 @@ class Grounds:
         if known and known[1] == key and (known[2].version != THUMBNAIL or time.monotonic() < known[0]):
             return known[2]
         tiled = self.tiled(catalogue, slide_id)
-        found = self._of_slide(row, tiled, has_sheet=bool(catalogue.rows))
+        found = self._of_slide(row, tiled, "" if slide_id in catalogue.rows else NO_ROW if catalogue.rows else NO_SHEET)
         if tiled.get("bounds"):
             found = replace(found, bounds=tuple(tiled["bounds"]))
         self._found[slide_id] = (time.monotonic() + TRY_AGAIN_S, key, found)
@@ -116,11 +118,11 @@ class Grounds:
         found = [tiled_or_nothing(path) for path in catalogue.tiles_receipts(slide_id).values()]
         return next((about for about in found if "dimensions" in about), found[0] if found else {})
 
-    def _of_slide(self, row: SlideRow, tiled: dict[str, Any], *, has_sheet: bool) -> Ground:
+    def _of_slide(self, row: SlideRow, tiled: dict[str, Any], why_unknown: str) -> Ground:
         dimensions = (int(tiled["dimensions"][0]), int(tiled["dimensions"][1])) if "dimensions" in tiled else None
         mpp = Mpp(*tiled["mpp"]) if tiled.get("mpp") else None
         try:
-            note = NO_SHEET if row.path == NO_PATH and not has_sheet else _fault(row, tiled)
+            note = why_unknown or _fault(row, tiled)
             if not note:
                 return self._whole(row, dimensions, mpp, _reader(row, tiled))
         except (SlideError, OSError) as error:
@@ -128,7 +130,7 @@ class Grounds:
         if dimensions is None:
             return Ground(None, THUMBNAIL, 0, mpp, note)
         pyramid = Pyramid(dimensions)
-        kept = "tiles are drawn in grey" if row.path == NO_PATH and has_sheet else "the picture kept by `tile` is shown"
+        kept = "tiles are drawn in grey" if tiled.get("reader") == "imported" else "the picture kept by `tile` is shown"
         note = f"{kept} instead of the slide: {note}"
         return Ground(dimensions, THUMBNAIL, pyramid.level_of(max(dimensions) / 1024), mpp, note)
 
