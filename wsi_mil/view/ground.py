@@ -124,7 +124,7 @@ class Grounds:
         try:
             note = why_unknown or _fault(row, tiled)
             if not note:
-                return self._whole(row, dimensions, mpp, _reader(row, tiled))
+                return self._whole(row, tiled, dimensions, mpp)
         except (SlideError, OSError) as error:
             note = str(error)
         if dimensions is None:
@@ -134,9 +134,10 @@ class Grounds:
         note = f"{kept} instead of the slide: {note}"
         return Ground(dimensions, THUMBNAIL, pyramid.level_of(max(dimensions) / 1024), mpp, note)
 
-    def _whole(self, row: SlideRow, dimensions: tuple[int, int] | None, mpp: Mpp | None, reader: str) -> Ground:
+    def _whole(self, row: SlideRow, tiled: dict[str, Any], dimensions: tuple[int, int] | None, mpp: Mpp | None) -> Ground:
         """A slide that can be shown. One that was tiled opens while the page is on its way; else it is opened to see it."""
-        version, bounds = slide_hash(row.path)[-16:], None
+        reader, bounds = _reader(row, tiled), None
+        version = str(tiled.get("slide_hash") or slide_hash(row.path))[-16:]  # the receipt's was compared with the file's
         if dimensions is None:
             with self._slides.borrowed(row, reader) as slide:
                 dimensions, bounds = slide.dimensions, slide.bounds
