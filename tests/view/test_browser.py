@@ -208,6 +208,15 @@ def test_opacity_threshold_and_switches_change_what_is_seen(tab: Tab) -> None:
     assert page.locator("#reading .value").inner_text() == "5"
 
 
+def test_the_slider_of_the_threshold_stays_where_it_is_held(tab: Tab) -> None:
+    page = tab.open("/slides/s1#threshold=0")
+    slider = page.get_by_label("Hide below")
+    before = slider.bounding_box()
+    slider.fill("330")
+    tab.settle()
+    assert page.locator("#threshold-says").inner_text().endswith("(33 %)") and slider.bounding_box() == before
+
+
 def test_two_views_move_together(tab: Tab) -> None:
     page = tab.open("/slides/s1#side=1&truth=0&overlay=0")
     assert page.locator("#pane-1 .legend h3").inner_text() == "evidence"

@@ -53,14 +53,14 @@ function showControls() {
   by("threshold-says").textContent = state.threshold ? thresholdText() : "nothing hidden";
 }
 
-// The threshold is a place on the colour bar; where it is known, the score that it stands for.
+// The threshold is a place on the colour bar; where it is known, the score that it stands for. Short: it stays on its line.
 function thresholdText() {
   const layer = panes[0]?.layer;
   const place = state.threshold / 1000;
-  if (!layer || state.side) return `${Math.round(100 * place)} % of the bar`;
+  if (!layer || state.side) return `${Math.round(100 * place)} %`;
   const [low, high] = layer.is_log ? [Math.log(layer.low), Math.log(layer.high)] : [layer.low, layer.high];
   const value = low + place * (high - low);
-  return `${number(layer.is_log ? Math.exp(value) : value)} (${Math.round(100 * place)} % of the bar)`;
+  return `${number(layer.is_log ? Math.exp(value) : value)} (${Math.round(100 * place)} %)`;
 }
 
 // ---- the score under the pointer, or in the middle of the view
