@@ -5,7 +5,6 @@ import { pathOf } from "./marks.js";
 import { Pane, layerAddress, made, number, slideAddress } from "./pane.js";
 import { noScore, showFacts, showScore, showStrip, spaced } from "./said.js";
 import { entryOf, mended, readState, stateText } from "./state.js";
-import { walk } from "./walk.js";
 
 const AROUND_TILE = 5;
 const SETTLED_MS = 180;
@@ -234,8 +233,6 @@ window.addEventListener("hashchange", () => {
   update();
 });
 
-// n and p keep what is shown, but not the place: that is another slide's.
-const walked = walk(about, () => stateText({ ...state, x: NaN, y: NaN, w: NaN }));
 const go = (id) => walked.then(() => by(id).click());
 const moves = () => (pointer = null); // the score is then that of the middle
 listenForKeys({ about, state, change, pane: () => leader ?? panes[0], moves, go });
@@ -250,3 +247,6 @@ else {
   by("main").setAttribute("aria-busy", "false");
   update();
 }
+
+// n and p keep what is shown, but not the place: that is another slide's. The slide itself comes first.
+const walked = import("./walk.js").then(({ walk }) => walk(about, () => stateText({ ...state, x: NaN, y: NaN, w: NaN })));
