@@ -41,7 +41,7 @@ def read_receipt(path: Path) -> dict[str, Any]:
     """
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:  # null and numbers are JSON too
         raise StoreError(path, f"not a readable receipt ({error}); run its stage again") from error
 
 

@@ -40,9 +40,14 @@ def make_results(folder: Path) -> Results:
     return results
 
 
+def asking(catalogue: Catalogue) -> TestClient:
+    """What asks the application, without a server."""
+    return TestClient(create_app(catalogue), base_url="http://localhost")
+
+
 @pytest.fixture
 def client(made: Results) -> Iterator[TestClient]:
-    with TestClient(create_app(made.catalogue())) as client:
+    with asking(made.catalogue()) as client:
         yield client
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.conftest import write_aperio, write_cohort, write_geojson
-from tests.heatmap_files import Made
+from tests.heatmap_files import Made, write_scn
 from wsi_mil.cohort import read_sheet, write_table
 from wsi_mil.receipts import store_path, write_receipt
 from wsi_mil.records import InstanceScores, TileGrid
@@ -18,6 +18,9 @@ from wsi_mil.view import Catalogue
 DIMENSIONS, TILE = (1600, 1120), 64
 MARKER = (1024, 384)
 """Corner (x, y) of the one tile that is blue in the slide and hot in the scores, level-0 pixels."""
+
+CORNER, GROUND = (192, 1088), (2400, 2304)
+"""Where a slide with bounds lies on its level 0, multiples of a tile; (width, height) of that."""
 
 BLUE = (20, 40, 220)
 CLASSES = ("normal", "tumour")
@@ -70,6 +73,19 @@ class Results:
         if scored:
             self.write_scores(made, {"evidence": hot_at(coords, (0, 0))})
         return made
+
+    def add_bounded(self, slide_id: str) -> None:
+        """The blue tile again, on a slide that lies at `CORNER` of a larger ground; its annotation counts from there."""
+        path = write_scn(self.folder / f"{slide_id}.scn", marked_image(), corner=CORNER, dimensions=GROUND)
+        write_geojson(self.folder / f"{slide_id}.geojson", (MARKER[0], MARKER[1], MARKER[0] + TILE, MARKER[1] + TILE))
+        coords = grid_coords() + CORNER
+        hot = hot_at(coords, (CORNER[0] + MARKER[0], CORNER[1] + MARKER[1]))
+        made = Made(coords, hot, GROUND, TILE, slide_id=slide_id, method="attention", bounds=(*CORNER, *DIMENSIONS))
+        made = replace(made, slide_hash=slide_hash(path), tiles={"status": "ok", "n_tiles": len(coords), "reason": ""})
+        row = {"slide_id": slide_id, "path": path.name, "label": "tumour", "patient_id": slide_id}
+        self.rows.append({**row, "annotation": f"{slide_id}.geojson"})
+        self.write_tiles(made)
+        self.write_scores(made, {})
 
     def add_failed(self, slide_id: str, reason: str, *, status: str = "failed") -> None:
         """A slide that is no slide."""

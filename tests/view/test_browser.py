@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.view.conftest import HTML, serving
-from tests.view.made import BLUE, MARKER, TILE, Results
+from tests.view.made import BLUE, CORNER, MARKER, TILE, Results
 
 CHROMIUM = shutil.which("chromium")
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -51,7 +52,7 @@ class Tab:
         hide = "parts => parts.forEach(part => (part.style.visibility = 'hidden'))"
         self.page.eval_on_selector_all(".legend, .scale-bar, .navigator, .marks", hide)
         image = np.asarray(Image.open(io.BytesIO(self.page.locator(pane).screenshot())).convert("RGB")).astype(int)
-        image[[0, 1, 2, 3, -4, -3, -2, -1]] = image[:, [0, 1, 2, 3, -4, -3, -2, -1]] = 0  # a frame around what has the focus
+        image[:6] = image[-6:] = image[:, :6] = image[:, -6:] = 0  # the frame around what has the focus
         return image
 
     def state(self) -> dict[str, str]:
@@ -131,10 +132,40 @@ def test_the_way_back_leads_to_the_cohort_as_it_was_filtered(tab: Tab) -> None:
     page = tab.open("/?q=s1&sort=slide&down=1")
     page.locator("tr[data-slide=s1] a").click()
     tab.settle()
-    assert page.url.startswith(f"{tab.address}/slides/s1#entry=enc%2Fabmil&")
+    assert page.url.startswith(f"{tab.address}/slides/s1?q=s1&sort=slide&down=1#entry=enc%2Fabmil&")
     page.get_by_role("link", name="Cohort").click()
     page.wait_for_url("**/?q=s1&sort=slide&down=1")
     assert rows_shown(page) == ["s10", "s1"]
+
+
+def test_next_and_previous_follow_the_list_that_one_comes_from(tab: Tab) -> None:
+    """Label tumour, by probability: s2 0.7, s1 0.9; by the sheet s1 stands first, and s10 follows s2."""
+    page = tab.open("/?label=tumour&sort=prob")
+    page.locator("tr[data-slide=s2] a").click()
+    tab.settle()
+    assert "/slides/s2?label=tumour&sort=prob#" in page.url and page.locator("#place").inner_text() == "1 of 2 listed"
+    assert page.locator("#previous").get_attribute("href") is None
+    page.locator("body").press("n")
+    page.wait_for_url("**/slides/s1?label=tumour&sort=prob#*")
+    tab.settle()
+    assert page.locator("#place").inner_text() == "2 of 2 listed"
+    page.locator("body").press("n")  # there is none
+    tab.settle()
+    assert "/slides/s1?" in page.url
+    page.go_back()
+    page.wait_for_url("**/slides/s2?label=tumour&sort=prob#*")
+    page.get_by_role("link", name="Cohort").click()
+    page.wait_for_url("**/?label=tumour&sort=prob")
+    assert rows_shown(page) == ["s2", "s1"]
+
+
+def test_a_shared_link_brings_its_list_with_it(tab: Tab) -> None:
+    page = tab.open("/slides/s10?wrong=1&entry=enc/abmil")
+    assert page.locator("#place").inner_text() == "1 of 1 listed"
+    page = tab.open("/slides/s1?wrong=1")  # which is not in the list
+    assert page.locator("#place").inner_text() == "– of 1 listed"
+    page.locator("body").press("n")
+    page.wait_for_url("**/slides/s10?wrong=1#*")
 
 
 @pytest.mark.parametrize("width", [1600, 400, 110])
@@ -177,6 +208,15 @@ def test_opacity_threshold_and_switches_change_what_is_seen(tab: Tab) -> None:
     assert page.locator("#reading .value").inner_text() == "5"
 
 
+def test_the_slider_of_the_threshold_stays_where_it_is_held(tab: Tab) -> None:
+    page = tab.open("/slides/s1#threshold=0")
+    slider = page.get_by_label("Hide below")
+    before = slider.bounding_box()
+    slider.fill("330")
+    tab.settle()
+    assert page.locator("#threshold-says").inner_text().endswith("(33 %)") and slider.bounding_box() == before
+
+
 def test_two_views_move_together(tab: Tab) -> None:
     page = tab.open("/slides/s1#side=1&truth=0&overlay=0")
     assert page.locator("#pane-1 .legend h3").inner_text() == "evidence"
@@ -217,6 +257,17 @@ def test_a_shared_link_brings_everything_back(tab: Tab) -> None:
     assert again.get_by_label("Colours").input_value() == "magma" and np.abs(tab.seen() - image).mean() < 1
 
 
+@pytest.mark.parametrize(
+    "where",
+    ["x=-9e7&y=5&w=1", "x=1e300&y=1&w=1e-300", "x=800&y=500&w=1e9", "x=NaN&y=1&w=5", "opacity=a&map=%3Cb%3E&w=-4"],
+)
+def test_an_address_of_nonsense_still_shows_the_slide(tab: Tab, where: str) -> None:
+    tab.open(f"/slides/s1#truth=0&overlay=0&{where}")
+    state = tab.state()
+    assert 0 <= float(state["x"]) <= 1600 and 0 <= float(state["y"]) <= 1120 and 50 < float(state["w"]) < 4000
+    assert state["map"] == "viridis" and (np.abs(tab.seen() - (236, 210, 222)).max(axis=2) < 8).mean() > 0.1
+
+
 def test_the_best_tile_is_flown_to_and_read_under_the_pointer(tab: Tab) -> None:
     page = tab.open("/slides/s1#scale=raw")
     page.locator("#strip .tile").first.click()
@@ -248,6 +299,72 @@ def test_everything_is_reached_by_keyboard(tab: Tab) -> None:
     page.wait_for_url("**/slides/s2*")
     tab.settle()
     assert "Slide" not in page.title() and page.title().startswith("s2")
+
+
+def test_keys_that_other_keyboards_type_with_altgr_are_taken_and_those_of_the_browser_left(tab: Tab) -> None:
+    page = tab.open("/slides/s1")
+    press = (
+        "more => document.body.dispatchEvent(new KeyboardEvent('keydown', {bubbles: true, ctrlKey: true, altKey: true, ...more}))"
+    )
+    page.evaluate(press, {"key": "]", "modifierAltGraph": True})
+    page.evaluate(press, {"key": "]", "ctrlKey": False})  # Option on a Mac
+    page.evaluate(press, {"key": "o", "altKey": False})  # opens a file
+    for _ in range(2):
+        page.locator("body").press(",")
+    tab.settle()
+    assert (tab.state()["threshold"], tab.state()["overlay"], tab.state()["opacity"]) == ("100", "1", "55")
+
+
+def test_keys_read_the_score_in_the_middle_wherever_the_pointer_rests(tab: Tab) -> None:
+    page = tab.open(f"/slides/s1#x={MARKER[0] - 68}&y={MARKER[1] + 32}&w=667&scale=raw&truth=0")  # 0.15 of it is 100
+    frame = page.locator(PANE).bounding_box()
+    page.mouse.move(frame["x"] + 30, frame["y"] + 30)
+    page.locator("#reading .value", has_text=re.compile("^0$")).wait_for()
+    assert page.locator("#reading-title").inner_text() == "Under the pointer"
+    page.locator("body").press("ArrowRight")
+    page.locator("#reading .value", has_text=re.compile("^5$")).wait_for()
+    assert page.locator("#reading-title").inner_text() == "In the middle of the view"
+    assert "higher than 99 % of the tiles" in page.locator("#reading").inner_text()
+
+
+def test_the_score_under_a_resting_pointer_follows_the_slide(tab: Tab) -> None:
+    page = tab.open(f"/slides/s1#x={MARKER[0] + 32}&y={MARKER[1] + 32}&w=150&scale=raw&truth=0")
+    frame = page.locator(PANE).bounding_box()
+    page.mouse.move(frame["x"] + frame["width"] / 2 + 300, frame["y"] + frame["height"] / 2)
+    page.locator("#reading .value", has_text=re.compile("^0$")).wait_for()
+    page.locator("#strip .tile").first.evaluate("tile => tile.click()")  # the pointer stays where it is; 5 tiles wide now
+    page.locator("#reading", has_text="x 11").wait_for()
+    tab.settle()
+    px = frame["width"] / float(tab.state()["w"])
+    assert f"x {int(MARKER[0] + 32 + 300 / px)}, y" in page.locator("#reading").inner_text()
+
+
+def test_the_head_of_the_table_stays_in_sight(browser: "api.Browser", made: Results) -> None:
+    made.rows += [{**made.rows[-1], "slide_id": f"later{i}"} for i in range(20)]
+    with serving(made.catalogue()) as address:
+        for tab in opened(browser, address):
+            page = tab.open("/")
+            page.mouse.move(600, 500)
+            page.mouse.wheel(0, 600)
+            page.wait_for_timeout(300)
+            assert page.evaluate("scrollY") > 300 and page.get_by_role("button", name="Status").bounding_box()["y"] < 10
+
+
+def test_of_a_slide_with_bounds_what_was_scanned_is_seen_first(browser: "api.Browser", tmp_path: Path) -> None:
+    made = Results(tmp_path)
+    made.add_bounded("b")
+    with serving(made.catalogue()) as address:
+        for tab in opened(browser, address):
+            page = tab.open("/slides/b")
+            first = tab.state()
+            assert abs(float(first["x"]) - CORNER[0] - 800) < 2 and abs(float(first["y"]) - CORNER[1] - 560) < 2
+            assert 1600 <= float(first["w"]) < 2000
+            page.locator("body").press("1")
+            tab.settle()
+            assert float(tab.state()["w"]) < 1100
+            page.locator("body").press("0")
+            tab.settle()
+            assert {name: tab.state()[name] for name in "xyw"} == {name: first[name] for name in "xyw"}
 
 
 @pytest.fixture

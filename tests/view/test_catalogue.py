@@ -4,6 +4,7 @@ import pytest
 
 from tests.view.made import Results
 from wsi_mil.errors import UnknownNameError
+from wsi_mil.receipts import write_receipt
 from wsi_mil.view import Catalogue
 from wsi_mil.view.catalogue import NOT_RUN, Entry
 
@@ -29,6 +30,17 @@ def test_without_statuses_receipts_speak(made: Results) -> None:
     lines = {line.slide_id: line for line in made.catalogue().lines(None)}
     assert (lines["bad"].status, lines["s1"].status) == ("failed", NOT_RUN)
     assert "tiled" in lines["s1"].reason and lines["bad"].reason
+
+
+def test_without_statuses_a_failed_extraction_and_a_second_tiling_that_failed_are_said(made: Results) -> None:
+    (made.results / "cohort_status.csv").unlink()
+    write_receipt(made.results / "features/enc/s1.json", {"status": "failed", "reason": "9 % of the tiles are corrupt"})
+    write_receipt(made.results / "features/enc/s10.json", {"status": "ok", "count": 425})
+    write_receipt(made.results / "tiles/fine/s2.json", {"status": "empty", "reason": "no tissue"})
+    lines = {line.slide_id: line for line in made.catalogue().lines(None)}
+    assert (lines["s1"].status, lines["s1"].reason, lines["s1"].n_tiles) == ("failed", "9 % of the tiles are corrupt", "425")
+    assert (lines["s2"].status, lines["s2"].reason) == ("empty", "no tissue")
+    assert lines["s10"].status == NOT_RUN and lines["s10"].reason.startswith("features are there")
 
 
 def test_entries_are_those_that_predicted_or_explained(made: Results) -> None:

@@ -102,6 +102,15 @@ def test_the_cohorts_range_is_made_from_labelled_slides(made: Results) -> None:
     assert layer_of(made, scale="cohort", slide_id="new").scored.shown.high == shown.high
 
 
+def test_one_half_written_store_leaves_the_cohorts_range_to_the_others_and_is_named(made: Results) -> None:
+    (made.results / "scores/enc/abmil/s2.zarr/attention/c/0").unlink()
+    layer = layer_of(made, scale="cohort")
+    pooled = np.tile(hot_at(grid_coords(), MARKER) * np.float32(0.9), 2)
+    assert (layer.scored.shown.low, layer.scored.shown.high) == weighed_range(pooled, "log_odds")
+    assert layer.note == "made without s2, whose scores cannot be read"
+    assert layer_of(made, "evidence", scale="cohort").note == ""
+
+
 def test_a_changed_store_is_read_again(made: Results) -> None:
     layers, catalogue = Layers(), made.catalogue()
     first = layers.of(catalogue, "s1", ENTRY, "attention", "raw")
@@ -122,7 +131,9 @@ def test_a_half_written_store_is_said_to_be_unreadable(made: Results, part: str,
         layer_of(made)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"methods": {"attention": {}}}', '{"methods": {"attention": {}}, "tiles": 3}'])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "null", "3", '{"methods": {"attention": {}}}', '{"methods": {"attention": {}}, "tiles": 3}']
+)
 def test_a_broken_receipt_is_said_to_be_unreadable(made: Results, text: str) -> None:
     (made.results / "scores/enc/abmil/s1.json").write_text(text)
     with pytest.raises(StoreError):

@@ -16,6 +16,9 @@ FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV")
 """Of eight bits or fewer: others would be cut off, not scaled."""
 
+STRIP_PX = 512
+"""Height of the strips in which it is brought into its final form."""
+
 RESOLUTION_TAGS = {282: "tiff.XResolution", 283: "tiff.YResolution", 296: "tiff.ResolutionUnit"}
 
 
@@ -29,6 +32,10 @@ class ImageReader(Slide):
         self._pixels, self._format, self.properties = self._read()
         self.level_dimensions = ((self._pixels.shape[1], self._pixels.shape[0]),)
         self.level_downsamples = (1.0,)
+
+    @property
+    def held_px(self) -> int:
+        return self._pixels.size // 3
 
     def close(self) -> None:
         self._pixels = np.zeros((0, 0, 3), np.uint8)
@@ -49,7 +56,7 @@ class ImageReader(Slide):
                 Image.open(self.path, formats=FORMATS) as image,
             ):
                 self._refuse_deep(image)
-                return on_white(np.asarray(image.convert("RGBA"))), image.format or "", _resolution_tags(image)
+                return _pixels_of(image), image.format or "", _resolution_tags(image)
         except Image.DecompressionBombError as error:
             raise SlideFormatError(self.path, f"too large for a plain image ({error}); write it as a tiled TIFF") from error
         except UnidentifiedImageError as error:
@@ -62,6 +69,15 @@ class ImageReader(Slide):
     def _refuse_deep(self, image: Image.Image) -> None:
         if image.mode not in MODES:
             raise SlideFormatError(self.path, f"images of 8 bits per channel are read, this one has mode {image.mode}")
+
+
+def _pixels_of(image: Image.Image) -> NDArray[np.uint8]:
+    """[height, width, 3] on white. Strip by strip: beside what Pillow holds (4 bytes per pixel) there is the result alone."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, STRIP_PX):
+        bottom = min(top + STRIP_PX, image.height)
+        pixels[top:bottom] = on_white(np.asarray(image.crop((0, top, image.width, bottom)).convert("RGBA")))
+    return pixels
 
 
 def _resolution_tags(image: Image.Image) -> dict[str, str]:

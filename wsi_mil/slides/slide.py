@@ -167,6 +167,11 @@ class Slide(ABC):
         return self.resolution.source
 
     @property
+    def held_px(self) -> int:
+        """Pixels that are held in memory as long as it is open, of 3 bytes each; none where they are read as they are needed."""
+        return 0
+
+    @property
     def vendor(self) -> str:
         """Who made the scanner or wrote the file, as the reader names it; "" where it does not say."""
         return next((self.properties[name] for name in (f"{p}.vendor" for p in PROPERTY_PREFIXES) if name in self.properties), "")

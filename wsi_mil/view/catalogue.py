@@ -10,7 +10,7 @@ from typing import Any
 
 from wsi_mil.cohort import SLIDE_ID, read_table
 from wsi_mil.config import Heatmap, Truth
-from wsi_mil.errors import StoreError, UnknownNameError
+from wsi_mil.errors import StoreError, UnknownNameError, WsiMilError
 from wsi_mil.receipts import read_receipt
 from wsi_mil.records import SlideRow
 
@@ -18,6 +18,10 @@ NOT_RUN = "not run"
 """Status of a slide that no stage has said anything final of."""
 
 SAME_TILES = ("coords_digest", "slide_hash")
+
+
+UNREADABLE = (WsiMilError, OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError)
+"""What a store or a receipt that is half-written, or of another version, may raise on reading."""
 
 
 @dataclass(frozen=True)
@@ -220,12 +224,22 @@ class Catalogue:
             return cells.get("status") or NOT_RUN, "; ".join(said), n_tiles
         if slide_id not in self.known:
             return NOT_RUN, "its name cannot be that of a file", ""
-        for path in self.tiles_receipts(slide_id).values():
-            about = receipt_or_nothing(path)
+        tiled = [receipt_or_nothing(path) for path in self.tiles_receipts(slide_id).values()]
+        featured = [receipt_or_nothing(path) for path in self._features_receipts(slide_id)]
+        n_tiles = next((str(about["n_tiles"]) for about in tiled if "n_tiles" in about), "")
+        for about in (*tiled, *featured):
             if about.get("status") not in (None, "ok"):
-                return str(about["status"]), str(about.get("reason", "")), str(about.get("n_tiles", ""))
-            return NOT_RUN, "tiled; what comes after is not finished", str(about.get("n_tiles", ""))
+                return str(about["status"]), str(about.get("reason", "")), n_tiles
+        if featured:
+            return NOT_RUN, "features are there; what comes after is not finished", n_tiles
+        if tiled:
+            return NOT_RUN, "tiled; what comes after is not finished", n_tiles
         return NOT_RUN, "no stage has finished on it", ""
+
+    def _features_receipts(self, slide_id: str) -> list[Path]:
+        """Receipts of `extract` of a slide, of every encoder entry that has one; its name is known."""
+        found = [self.results / "features" / encoder / f"{slide_id}.json" for encoder in _folders(self.results / "features")]
+        return [path for path in found if path.is_file()]
 
 
 def receipt_or_nothing(path: Path) -> dict[str, Any]:
@@ -234,6 +248,22 @@ def receipt_or_nothing(path: Path) -> dict[str, Any]:
         return read_receipt(path)
     except StoreError:
         return {}
+
+
+def tiled_or_nothing(path: Path) -> dict[str, Any]:
+    """What a receipt of `tile` says; of one whose numbers are none, only why."""
+    about = receipt_or_nothing(path)
+    sizes = [about.get("dimensions"), about.get("mpp")]
+    if all(_is_numbers(pair, 2, 1e-9) for pair in sizes) and _is_numbers(about.get("bounds"), 4, 0.0):
+        return {name: value for name, value in about.items() if value is not None or name == "bounds"}
+    return {name: str(about[name]) for name in ("status", "reason") if name in about}
+
+
+def _is_numbers(value: object, n: int, least: float) -> bool:
+    """Whether it is so many numbers, none below `least`, or nothing."""
+    if value is None:
+        return True
+    return isinstance(value, list) and len(value) == n and all(isinstance(part, int | float) and part >= least for part in value)
 
 
 def _table(path: Path) -> list[dict[str, str]]:

@@ -4,28 +4,25 @@ import io
 import logging
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from wsi_mil.errors import SlideError, StoreError, UnknownNameError
+from wsi_mil.errors import SlideError, UnknownNameError
 from wsi_mil.geometry import Mpp
 from wsi_mil.heatmaps.gallery import why_no_pixels
 from wsi_mil.records import NO_PATH, SlideRow
-from wsi_mil.slides import Slide, open_slide, slide_hash
+from wsi_mil.slides import slide_hash
 from wsi_mil.store import read_thumbnail
-from wsi_mil.view.catalogue import Catalogue, receipt_or_nothing
+from wsi_mil.view.catalogue import UNREADABLE, Catalogue, tiled_or_nothing
 from wsi_mil.view.deepzoom import TILE_PX, Pyramid, View
+from wsi_mil.view.open_slides import MAX_HELD_PX, PLAIN, OpenSlides, stamp
 
 log = logging.getLogger(__name__)
 
-OPEN_AT_ONCE = 6
 QUALITY = 88
 """Of the JPEG tiles."""
 
@@ -41,6 +38,8 @@ THUMBNAIL = "thumbnail"
 
 NO_SHEET = "no cohort sheet is known, so the slide file cannot be found; start `wsi-mil view` with --configfile"
 
+NO_ROW = "it has no row without fault in the cohort sheet, so the slide file cannot be found"
+
 
 @dataclass(frozen=True)
 class Ground:
@@ -53,6 +52,7 @@ class Ground:
         mpp: µm per level-0 pixel, or None.
         note: why it is not the slide itself, or "".
         reader: that opens it.
+        bounds: (x, y, width, height) of what was scanned, level-0 pixels, where the file says so.
     """
 
     dimensions: tuple[int, int] | None
@@ -61,69 +61,7 @@ class Ground:
     mpp: Mpp | None
     note: str
     reader: str = "auto"
-
-
-class OpenSlides:
-    """Slides that stay open, the longest unused closed first. Safe in several threads."""
-
-    def __init__(self, most: int = OPEN_AT_ONCE):
-        self._most = most
-        self._lock = threading.Lock()
-        self._slides: OrderedDict[tuple[str, str], Slide] = OrderedDict()
-        self._users: dict[int, int] = {}
-        self._opening: dict[tuple[str, str], threading.Lock] = {}
-
-    @contextmanager
-    def borrowed(self, row: SlideRow, reader: str) -> Iterator[Slide]:
-        """The slide, with a resolution of 1 µm per level-0 pixel, so that `mpp` of what is read is its downsample.
-
-        Raises:
-            SlideError: it cannot be opened.
-            OSError: the machine cannot open it.
-        """
-        slide = self._take(row, reader)
-        try:
-            yield slide
-        finally:
-            self._give_back(slide)
-
-    def close(self) -> None:
-        """Close what nobody uses."""
-        with self._lock:
-            self._close_unused(0)
-
-    def _take(self, row: SlideRow, reader: str) -> Slide:
-        key = (str(row.path), reader)
-        with self._lock:
-            opening = self._opening.setdefault(key, threading.Lock())
-        with opening:
-            with self._lock:
-                slide = self._slides.get(key)
-                if slide is not None:
-                    return self._used(key, slide)
-            slide = open_slide(row.path, reader, mpp=1.0)
-            with self._lock:
-                self._slides[key] = slide
-                self._used(key, slide)
-                self._close_unused(self._most)
-                return slide
-
-    def _used(self, key: tuple[str, str], slide: Slide) -> Slide:
-        self._slides.move_to_end(key)
-        self._users[id(slide)] = self._users.get(id(slide), 0) + 1
-        return slide
-
-    def _give_back(self, slide: Slide) -> None:
-        with self._lock:
-            self._users[id(slide)] -= 1
-            self._close_unused(self._most)
-
-    def _close_unused(self, most: int) -> None:
-        for key, slide in list(self._slides.items())[: max(0, len(self._slides) - most)]:
-            if not self._users.get(id(slide)):
-                del self._slides[key]
-                self._users.pop(id(slide), None)
-                slide.close()
+    bounds: tuple[int, int, int, int] | None = None
 
 
 class Grounds:
@@ -140,12 +78,14 @@ class Grounds:
     def of(self, catalogue: Catalogue, slide_id: str) -> Ground:
         """What there is to show of a slide. Raises UnknownNameError where there is no such slide."""
         row, receipts = catalogue.row(slide_id), catalogue.tiles_receipts(slide_id)
-        key = (row.path, *(path.stat().st_mtime_ns for path in receipts.values()))
+        key = (row.path, stamp(row.path), *(path.stat().st_mtime_ns for path in receipts.values()))
         known = self._found.get(slide_id)
         if known and known[1] == key and (known[2].version != THUMBNAIL or time.monotonic() < known[0]):
             return known[2]
         tiled = self.tiled(catalogue, slide_id)
-        found = self._of_slide(row, tiled, has_sheet=bool(catalogue.rows))
+        found = self._of_slide(row, tiled, "" if slide_id in catalogue.rows else NO_ROW if catalogue.rows else NO_SHEET)
+        if tiled.get("bounds"):
+            found = replace(found, bounds=tuple(tiled["bounds"]))
         self._found[slide_id] = (time.monotonic() + TRY_AGAIN_S, key, found)
         return found
 
@@ -175,33 +115,35 @@ class Grounds:
 
     def tiled(self, catalogue: Catalogue, slide_id: str) -> dict[str, Any]:
         """The best receipt of `tile` that a slide has: one that says the slide's dimensions, if any does; {} for none."""
-        found = [receipt_or_nothing(path) for path in catalogue.tiles_receipts(slide_id).values()]
+        found = [tiled_or_nothing(path) for path in catalogue.tiles_receipts(slide_id).values()]
         return next((about for about in found if "dimensions" in about), found[0] if found else {})
 
-    def _of_slide(self, row: SlideRow, tiled: dict[str, Any], *, has_sheet: bool) -> Ground:
+    def _of_slide(self, row: SlideRow, tiled: dict[str, Any], why_unknown: str) -> Ground:
         dimensions = (int(tiled["dimensions"][0]), int(tiled["dimensions"][1])) if "dimensions" in tiled else None
         mpp = Mpp(*tiled["mpp"]) if tiled.get("mpp") else None
         try:
-            note = NO_SHEET if row.path == NO_PATH and not has_sheet else _fault(row, tiled)
+            note = why_unknown or _fault(row, tiled)
             if not note:
-                return self._whole(row, dimensions, mpp, _reader(row, tiled))
+                return self._whole(row, tiled, dimensions, mpp)
         except (SlideError, OSError) as error:
             note = str(error)
         if dimensions is None:
             return Ground(None, THUMBNAIL, 0, mpp, note)
         pyramid = Pyramid(dimensions)
-        note = f"the picture kept by `tile` is shown instead of the slide: {note}"
+        kept = "tiles are drawn in grey" if tiled.get("reader") == "imported" else "the picture kept by `tile` is shown"
+        note = f"{kept} instead of the slide: {note}"
         return Ground(dimensions, THUMBNAIL, pyramid.level_of(max(dimensions) / 1024), mpp, note)
 
-    def _whole(self, row: SlideRow, dimensions: tuple[int, int] | None, mpp: Mpp | None, reader: str) -> Ground:
+    def _whole(self, row: SlideRow, tiled: dict[str, Any], dimensions: tuple[int, int] | None, mpp: Mpp | None) -> Ground:
         """A slide that can be shown. One that was tiled opens while the page is on its way; else it is opened to see it."""
-        version = slide_hash(row.path)[-16:]
+        reader, bounds = _reader(row, tiled), None
+        version = str(tiled.get("slide_hash") or slide_hash(row.path))[-16:]  # the receipt's was compared with the file's
         if dimensions is None:
             with self._slides.borrowed(row, reader) as slide:
-                dimensions = slide.dimensions
+                dimensions, bounds = slide.dimensions, slide.bounds
         else:
             threading.Thread(target=self._warm, args=(row, reader), daemon=True).start()
-        return Ground(dimensions, version, Pyramid(dimensions).max_level, mpp, "", reader)
+        return Ground(dimensions, version, Pyramid(dimensions).max_level, mpp, "", reader, bounds)
 
     def _warm(self, row: SlideRow, reader: str) -> None:
         try:
@@ -227,7 +169,7 @@ class Grounds:
         try:
             if store is not None:
                 return read_thumbnail(store)
-        except (StoreError, OSError, ValueError, RuntimeError) as error:
+        except UNREADABLE as error:
             log.warning("%s: no thumbnail: %s", slide_id, error)
         return np.full((96, 128, 3), GREY, np.uint8)
 
@@ -242,8 +184,18 @@ def jpeg(image: NDArray[np.uint8]) -> bytes:
 def _fault(row: SlideRow, tiled: dict[str, Any]) -> str:
     """Why the slide is not shown, or ""; one that was never tiled is shown if only it opens."""
     if "slide_hash" in tiled or row.path == NO_PATH:
-        return why_no_pixels(row, {"reader": "auto", **tiled})
-    return "" if row.path.is_file() else f"the slide file is gone ({row.path})"
+        note = why_no_pixels(row, {"reader": "auto", **tiled})
+    else:
+        note = "" if row.path.is_file() else f"the slide file is gone ({row.path})"
+    return note or _why_not_held(row, tiled)
+
+
+def _why_not_held(row: SlideRow, tiled: dict[str, Any]) -> str:
+    """Why a plain image is too large to be shown, or ""."""
+    width, height = tiled.get("dimensions", (0, 0))
+    if tiled.get("reader") != PLAIN or width * height <= MAX_HELD_PX:
+        return ""
+    return f"{row.path} is a plain image of {width} × {height} pixels, too large to be held in memory; write it as a tiled TIFF"
 
 
 def _reader(row: SlideRow, tiled: dict[str, Any]) -> str:

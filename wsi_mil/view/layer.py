@@ -2,9 +2,10 @@
 
 import hashlib
 import io
+import logging
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,23 +15,22 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from wsi_mil.config import Scale
-from wsi_mil.errors import StoreError, UnknownNameError, WsiMilError
+from wsi_mil.errors import StoreError, UnknownNameError
 from wsi_mil.heatmaps.cohort_scale import range_of, read_cohort_scale
 from wsi_mil.heatmaps.gallery import ends_of
 from wsi_mil.heatmaps.overlay import colours, rgba
 from wsi_mil.heatmaps.scored import Scored, read_scored
 from wsi_mil.metrics import mid_ranks
-from wsi_mil.view.catalogue import Catalogue, Entry, receipt_or_nothing
+from wsi_mil.view.catalogue import UNREADABLE, Catalogue, Entry, receipt_or_nothing
 from wsi_mil.view.deepzoom import View
+
+log = logging.getLogger(__name__)
 
 KEPT = 24
 """Layers that stay in memory; of 100,000 tiles each takes about 8 MB."""
 
 PNG_EFFORT = 1
 BAR_PX = 256
-
-UNREADABLE = (WsiMilError, OSError, ValueError, KeyError, TypeError, RuntimeError)
-"""What a store or a receipt that is half-written, or of another version, may raise on reading."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,12 @@ class Layer:
     Attributes:
         scored: values, what is shown of them, and their grid.
         version: changes with what is painted.
+        note: what is to be said of its scale, or "".
     """
 
     scored: Scored
     version: str
+    note: str = ""
 
     @cached_property
     def tiles(self) -> NDArray[np.int64]:
@@ -128,7 +130,7 @@ class Layers:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[Any, ...], Layer] = OrderedDict()
-        self._ranges: dict[tuple[Any, ...], dict[str, tuple[float, float]]] = {}
+        self._ranges: dict[tuple[Entry, str], tuple[tuple[Any, ...], _Range]] = {}
 
     def of(self, catalogue: Catalogue, slide_id: str, entry: Entry, method: str, scale: Scale) -> Layer:
         """A layer.
@@ -140,8 +142,8 @@ class Layers:
         path = catalogue.scores_receipt(slide_id, entry)
         if not path.is_file():
             raise UnknownNameError(f"no scores of {slide_id} by {entry.name}")
-        ranges = self._cohort_ranges(catalogue, entry, method) if scale == "cohort" else {}
-        key = (path, path.stat().st_mtime_ns, method, scale, *ranges.items())
+        cohort = self._cohort_range(catalogue, entry, method) if scale == "cohort" else _Range()
+        key = (path, path.stat().st_mtime_ns, method, scale, *cohort.by_method.items())
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
@@ -154,7 +156,7 @@ class Layers:
         version = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
         try:
             row, tiles = catalogue.row(slide_id), self._tiles(catalogue, slide_id, entry)
-            layer = Layer(read_scored(row, path, tiles, method, scale=scale, ranges=ranges), version)
+            layer = Layer(read_scored(row, path, tiles, method, scale=scale, ranges=cohort.by_method), version, cohort.note)
         except StoreError:
             raise
         except UNREADABLE as error:
@@ -173,20 +175,47 @@ class Layers:
             raise StoreError(path, "its tiles are gone, or are others than those it scored; run `explain` again")
         return catalogue.tiles_receipts(slide_id)[tiling]
 
-    def _cohort_ranges(self, catalogue: Catalogue, entry: Entry, method: str) -> dict[str, tuple[float, float]]:
-        """By method: what `heatmap-scale` wrote, or the same from the labelled slides that have scores by now."""
+    def _cohort_range(self, catalogue: Catalogue, entry: Entry, method: str) -> "_Range":
+        """What `heatmap-scale` wrote, or the same from the labelled slides that have scores by now."""
         written = catalogue.cohort_scale(entry)
         try:
             if written.is_file():
-                return {name: found for name, found in read_cohort_scale(written).items() if name == method}
+                return _Range({name: found for name, found in read_cohort_scale(written).items() if name == method})
             receipts = catalogue.labelled_scores(entry)
-            key = (method, *((path, path.stat().st_mtime_ns) for path in receipts))
-            if key not in self._ranges:
-                found = range_of(method, [path for path in receipts if method in receipt_or_nothing(path).get("methods", {})])
-                self._ranges[key] = {method: (_number(found["low"]), _number(found["high"]))} if found else {}
-            return self._ranges[key]
+            stamp = tuple((path, path.stat().st_mtime_ns) for path in receipts)
+            known = self._ranges.get((entry, method))
+            if known is None or known[0] != stamp:
+                known = stamp, _range_of(method, receipts)
+                self._ranges[entry, method] = known
+            return known[1]
         except UNREADABLE as error:
             raise StoreError(written, f"no range of the cohort's scores ({error})") from error
+
+
+@dataclass(frozen=True)
+class _Range:
+    """Ends of the cohort's colour bar by method, which has none where scores may not be compared; and what is to be said."""
+
+    by_method: dict[str, tuple[float, float]] = field(default_factory=dict)
+    note: str = ""
+
+
+def _range_of(method: str, receipts: list[Path]) -> _Range:
+    """Of all slides whose scores can be read."""
+    offered = [path for path in receipts if method in receipt_or_nothing(path).get("methods", {})]
+    readable = [path for path in offered if _is_readable(path, method)]
+    found, missing = range_of(method, readable), [path.stem for path in offered if path not in readable]
+    note = f"made without {', '.join(missing)}, whose scores cannot be read" if missing else ""
+    return _Range({method: (_number(found["low"]), _number(found["high"]))} if found else {}, note)
+
+
+def _is_readable(receipt: Path, method: str) -> bool:
+    try:
+        range_of(method, [receipt])
+    except UNREADABLE as error:
+        log.warning("left out of the cohort's range: %s", error)
+        return False
+    return True
 
 
 def colour_bar(colormap: str) -> bytes:

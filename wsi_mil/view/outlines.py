@@ -8,7 +8,7 @@ import numpy as np
 from wsi_mil.annotations import TISSUE_CLASS, Frame, light_rings, read_annotation
 from wsi_mil.config import Truth
 from wsi_mil.errors import AnnotationError, UnknownNameError
-from wsi_mil.view.catalogue import Catalogue, receipt_or_nothing
+from wsi_mil.view.catalogue import Catalogue, tiled_or_nothing
 
 KINDS = ("truth", "tissue")
 MAX_POINTS = 200_000
@@ -24,8 +24,8 @@ def outlines(catalogue: Catalogue, slide_id: str, kind: str, tiling: str) -> dic
     receipts = catalogue.tiles_receipts(slide_id)
     if kind not in KINDS or tiling not in receipts:
         raise UnknownNameError(f"no outlines {kind} of {slide_id} in {tiling}")
-    about = receipt_or_nothing(receipts[tiling])
-    if "bounds" not in about:
+    about = tiled_or_nothing(receipts[tiling])
+    if "bounds" not in about or "dimensions" not in about:
         return {"rings": [], "note": f"the receipt of `tile` does not say where {slide_id} lies"}
     annotation = catalogue.row(slide_id).annotation
     if kind == "truth" and annotation is None:

@@ -32,7 +32,7 @@ def cohort_page(catalogue: Catalogue, entry: Entry | None) -> str:
         notes=[*catalogue.notes, *_missing(catalogue)],
         entries=catalogue.entries,
         entry=entry,
-        lines=[{"line": line, **_probability(line)} for line in lines],
+        lines=[{"line": line, "about": line_about(line), **_shown(line.prediction)} for line in lines],
         statuses=_names(line.status for line in lines),
         labels=_names(line.label for line in lines),
         folds=_names(line.fold for line in lines),
@@ -40,6 +40,30 @@ def cohort_page(catalogue: Catalogue, entry: Entry | None) -> str:
         counts={status: sum(line.status == status for line in lines) for status in _names(line.status for line in lines)},
         n_wrong=sum(line.is_wrong for line in lines),
     )
+
+
+def _why_no_scores(status: str) -> str:
+    if status in ("ok", NOT_RUN):
+        return "no scores of this slide by this model can be read: `explain` has not finished on it, or not in this version"
+    return f"no scores of this slide by this model: it was left out ({status})"
+
+
+def line_about(line: Line) -> dict[str, str]:
+    """What the cohort page filters and sorts by, as text; "1" stands for yes, "" for no."""
+    prob = _shown(line.prediction)["prob"]
+    return {
+        "slide": line.slide_id,
+        "patient": line.patient_id,
+        "status": line.status,
+        "reason": line.reason,
+        "label": line.label,
+        "predicted": line.predicted,
+        "prob": "" if prob is None else str(prob),
+        "fold": line.fold,
+        "tiles": line.n_tiles,
+        "wrong": "1" if line.is_wrong else "",
+        "page": "1" if line.has_page else "",
+    }
 
 
 def _from_here(folder: Path) -> Path:
@@ -86,6 +110,7 @@ def _ground_about(ground: Ground) -> dict[str, Any] | None:
     pyramid = Pyramid(ground.dimensions)
     return {
         "dimensions": list(ground.dimensions),
+        "bounds": None if ground.bounds is None else list(ground.bounds),
         "version": ground.version,
         "size": list(pyramid.size(ground.max_level)),
         "max_level": ground.max_level,
@@ -103,11 +128,7 @@ def _entry_about(catalogue: Catalogue, slide_id: str, entry: Entry) -> dict[str,
     names = [name for name in FIRST_METHODS if name in methods] + [name for name in methods if name not in FIRST_METHODS]
     notes = [SEEN[receipt["role"]]] if receipt.get("role") in SEEN else []
     notes += [PROTOCOL_NOTE] if receipt.get("protocol") == "as_published" else []
-    notes += (
-        []
-        if receipt
-        else ["no scores of this slide by this model can be read: `explain` has not finished on it, or not in this version"]
-    )
+    notes += [] if receipt else [_why_no_scores(catalogue.line(slide_id, {}).status)]
     return {
         **asdict(entry),
         "name": entry.name,
@@ -116,10 +137,6 @@ def _entry_about(catalogue: Catalogue, slide_id: str, entry: Entry) -> dict[str,
         "prediction": {"predicted": prediction.get("predicted", ""), "fold": prediction.get("fold", ""), **_shown(prediction)},
         "notes": notes,
     }
-
-
-def _probability(line: Line) -> dict[str, Any]:
-    return _shown(line.prediction)
 
 
 def _shown(prediction: dict[str, str]) -> dict[str, Any]:
@@ -155,7 +172,9 @@ def _missing(catalogue: Catalogue) -> list[str]:
     if catalogue.statuses and not catalogue.entries:
         found.append("The run is not finished: there are no predictions and no scores yet.")
     waiting = sum(line.status == NOT_RUN for line in catalogue.lines(None))
-    return found + ([f"{waiting} slides are waiting for a stage to finish."] if waiting and catalogue.statuses else [])
+    if waiting and catalogue.statuses:
+        found.append(f"{waiting} {'slide is' if waiting == 1 else 'slides are'} waiting for a stage to finish.")
+    return found
 
 
 @cache

@@ -9,8 +9,8 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
@@ -22,9 +22,10 @@ from wsi_mil.heatmaps.overlay import colormap_names
 from wsi_mil.view.catalogue import Catalogue, Entry
 from wsi_mil.view.deepzoom import Pyramid, View
 from wsi_mil.view.ground import Grounds, jpeg
+from wsi_mil.view.hosts import LOCAL_NAMES, KnownHosts
 from wsi_mil.view.layer import Layer, Layers, colour_bar
 from wsi_mil.view.outlines import outlines
-from wsi_mil.view.pages import SCALES, cohort_page, slide_page
+from wsi_mil.view.pages import SCALES, cohort_page, line_about, slide_page
 
 STATIC = Path(__file__).parent / "static"
 OPENSEADRAGONS_STYLE = "'sha256-9xTiqzfwFaL2SGb1rmr8gysEwVVjIvqWAgmZgqFqpEE='"
@@ -51,6 +52,21 @@ FRESH_S = 2.0
 THUMBNAIL_PX, TOP_TILE_PX, TOP_TILES = 240, 120, 12
 
 Answer = Callable[[Request], Response]
+
+
+class _Small(Convertor[int]):
+    """Whole numbers in addresses, of so few digits that everything can be reckoned with them."""
+
+    regex = "[0-9]{1,9}"
+
+    def convert(self, value: str) -> int:
+        return int(value)
+
+    def to_string(self, value: int) -> str:
+        return str(value)
+
+
+register_url_convertor("small", _Small())
 
 
 class Viewer:
@@ -80,9 +96,12 @@ class Viewer:
     def cohort(self, request: Request) -> Response:
         """The cohort page, with the predictions of `?entry=encoder/model`, or of the first."""
         catalogue = self.catalogue
-        encoder, _, model = request.query_params.get("entry", "").partition("/")
-        entry = catalogue.entry(encoder, model) if encoder else next(iter(catalogue.entries), None)
-        return HTMLResponse(cohort_page(catalogue, entry))
+        return HTMLResponse(cohort_page(catalogue, _entry(catalogue, request)))
+
+    def lines(self, request: Request) -> Response:
+        """What the cohort page says of every slide, for what goes from one to the next."""
+        catalogue = self.catalogue
+        return JSONResponse([line_about(line) for line in catalogue.lines(_entry(catalogue, request))])
 
     def slide(self, request: Request) -> Response:
         """The page of a slide."""
@@ -113,6 +132,7 @@ class Viewer:
             {
                 "version": layer.version,
                 "label": shown.label,
+                "note": layer.note,
                 "low": shown.low,
                 "high": shown.high,
                 "is_log": shown.is_log,
@@ -163,26 +183,27 @@ class Viewer:
         return self.layers.of(self.catalogue, at["slide_id"], Entry(at["encoder"], at["model"]), at["method"], scale)
 
 
-def create_app(catalogue: Catalogue, *, hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "testserver")) -> Starlette:
+def create_app(catalogue: Catalogue, *, names: tuple[str, ...] = LOCAL_NAMES) -> Starlette:
     """The application.
 
     Args:
         catalogue: the results folder.
-        hosts: names that a browser may call it by, "*" for any: no other page can then reach it under a name of its own.
+        names: that a browser may call it by, beside its address in numbers.
     """
     viewer = Viewer(catalogue)
-    slide, tile = "/slides/{slide_id}", "{level:int}/{column:int}_{row:int}"
+    slide, tile = "/slides/{slide_id}", "{level:small}/{column:small}_{row:small}"
     layer = slide + "/layers/{encoder}/{model}/{method}/{scale}"
     routes: dict[str, Answer] = {
         "/": viewer.cohort,
+        "/lines.json": viewer.lines,
         slide: viewer.slide,
         f"{slide}/thumbnail.jpg": viewer.thumbnail,
         f"{slide}/ground/{{version}}/{tile}.jpg": viewer.ground,
         f"{slide}/outlines/{{kind}}/{{tiling}}.json": viewer.outlines,
         f"{layer}/about.json": viewer.layer,
         f"{layer}/at.json": viewer.at,
-        f"{layer}/tiles/{{index:int}}.jpg": viewer.top_tile,
-        f"{layer}/{{map}}/{{threshold:int}}/{tile}.png": viewer.overlay,
+        f"{layer}/tiles/{{index:small}}.jpg": viewer.top_tile,
+        f"{layer}/{{map}}/{{threshold:small}}/{tile}.png": viewer.overlay,
         "/colours/{map}.png": viewer.colours,
     }
     return Starlette(
@@ -193,7 +214,7 @@ def create_app(catalogue: Catalogue, *, hosts: tuple[str, ...] = ("127.0.0.1", "
         ],
         middleware=[
             Middleware(_Safety),
-            Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False),
+            Middleware(KnownHosts, names=names),
         ],
     )
 
@@ -233,6 +254,12 @@ def _answering(answer: Answer) -> Callable[[Request], Awaitable[Response]]:
 
 async def _icon(_: Request) -> Response:
     return RedirectResponse("/static/icon.svg")
+
+
+def _entry(catalogue: Catalogue, request: Request) -> Entry | None:
+    """The encoder × model that `?entry=` names; without it the first, or none."""
+    encoder, _, model = request.query_params.get("entry", "").partition("/")
+    return catalogue.entry(encoder, model) if encoder else next(iter(catalogue.entries), None)
 
 
 def _colormap(name: str) -> str:

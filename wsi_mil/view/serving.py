@@ -8,13 +8,14 @@ import uvicorn
 
 from wsi_mil.errors import ConfigError
 from wsi_mil.view.catalogue import Catalogue
+from wsi_mil.view.hosts import LOCAL_NAMES, own_names
 from wsi_mil.view.server import create_app
 
 log = logging.getLogger(__name__)
 
 PORTS_TRIED = 50
-NAMES = ("127.0.0.1", "localhost")
-LOCAL = (*NAMES, "::1")
+ANY = ("0.0.0.0", "::")
+"""All addresses of this machine: no address to call it by."""
 
 
 def serve(catalogue: Catalogue, *, host: str, port: int) -> None:
@@ -32,12 +33,12 @@ def serve(catalogue: Catalogue, *, host: str, port: int) -> None:
     found = listening.getsockname()[1]
     if found != port:
         log.warning("port %d is in use; taking %d", port, found)
-    if host not in LOCAL:
+    names = own_names(host)
+    if names != LOCAL_NAMES:
         log.warning("anyone who reaches %s at port %d can see these slides: there is no password", host, found)
-    shown = f"[{host}]" if ":" in host else host
+    shown = socket.gethostname() if host in ANY else f"[{host}]" if ":" in host else host
     print(f"showing {catalogue.results} at http://{shown}:{found}/ (Ctrl-C stops it)", flush=True)
-    hosts = NAMES if host in NAMES else ("*",)
-    uvicorn.Server(uvicorn.Config(create_app(catalogue, hosts=hosts), log_level="warning", access_log=False)).run([listening])
+    uvicorn.Server(uvicorn.Config(create_app(catalogue, names=names), log_level="warning", access_log=False)).run([listening])
 
 
 def free_socket(host: str, port: int) -> socket.socket:

@@ -1,87 +1,59 @@
 // The cohort page: filter, sort and search its table. What is chosen stands in the address, so that it can be shared.
 
+import { SELECTS, choiceText, listed, readChoice } from "./listing.js";
+
 const filters = document.getElementById("filters");
 const body = document.querySelector("#slides tbody");
 const heads = [...document.querySelectorAll("button[data-sort]")];
 const rows = [...body.rows];
-const SELECTS = ["status", "label", "fold"];
+const lines = rows.map((row) => ({ ...row.dataset, row }));
+const choice = readChoice(location.search);
 
-const given = new URLSearchParams(location.search);
-const sorting = { by: given.get("sort") ?? "", down: given.get("down") === "1" };
-for (const name of ["q", ...SELECTS]) filters.elements[name].value = given.get(name) ?? "";
-for (const name of SELECTS) if (filters.elements[name].selectedIndex < 0) filters.elements[name].value = "";
-filters.elements.wrong.checked = given.get("wrong") === "1";
-
-function fits(row, chosen) {
-  const { slide, patient, reason, status } = row.dataset;
-  if (chosen.wrong && !row.dataset.wrong) return false;
-  if (chosen.q && !`${slide} ${patient} ${reason} ${status}`.toLowerCase().includes(chosen.q)) return false;
-  return SELECTS.every((name) => !chosen[name] || row.dataset[name] === (chosen[name] === "-" ? "" : chosen[name]));
-}
-
-// Numbers by size, names as people order them (s2 before s10); what is empty stands last either way.
-function order(a, b) {
-  const head = heads.find((found) => found.dataset.sort === sorting.by);
-  const [x, y] = [a.dataset[sorting.by], b.dataset[sorting.by]];
-  if (!x || !y) return Number(!x) - Number(!y);
-  const sign = sorting.down ? -1 : 1;
-  return sign * ("number" in head.dataset ? x - y : x.localeCompare(y, undefined, { numeric: true }));
-}
-
-function chosen() {
-  const found = Object.fromEntries(SELECTS.map((name) => [name, filters.elements[name].value]));
-  return { ...found, q: filters.elements.q.value.trim().toLowerCase(), wrong: filters.elements.wrong.checked };
-}
+for (const name of ["q", ...SELECTS]) filters.elements[name].value = choice[name];
+for (const name of SELECTS) if (filters.elements[name].selectedIndex < 0) filters.elements[name].value = choice[name] = "";
+filters.elements.wrong.checked = choice.wrong;
 
 function show() {
-  const now = chosen();
-  let count = 0;
-  for (const row of rows) {
-    row.hidden = !fits(row, now);
-    count += !row.hidden;
-  }
-  const known = heads.some((head) => head.dataset.sort === sorting.by);
-  body.append(...(known ? [...rows].sort(order) : rows));
+  const found = listed(lines, choice);
+  const hidden = new Set(rows);
+  for (const { row } of found) hidden.delete(row);
+  for (const row of rows) row.hidden = hidden.has(row);
+  body.append(...found.map(({ row }) => row), ...hidden);
   for (const head of heads) {
-    const active = head.dataset.sort === sorting.by;
-    head.closest("th").ariaSort = !active ? "none" : sorting.down ? "descending" : "ascending";
+    const active = head.dataset.sort === choice.sort;
+    head.closest("th").ariaSort = !active ? "none" : choice.down ? "descending" : "ascending";
   }
+  const count = found.length;
   document.getElementById("shown").textContent = count === rows.length ? `${count} slides` : `${count} of ${rows.length} slides`;
   document.getElementById("none").hidden = count > 0;
-  remember(now);
+  remember();
 }
 
-function remember(now) {
-  const address = new URLSearchParams();
-  if (given.get("entry")) address.set("entry", given.get("entry"));
-  if (filters.elements.q.value.trim()) address.set("q", filters.elements.q.value.trim());
-  for (const name of SELECTS) if (now[name]) address.set(name, now[name]);
-  if (now.wrong) address.set("wrong", "1");
-  if (sorting.by) address.set("sort", sorting.by);
-  if (sorting.by && sorting.down) address.set("down", "1");
-  history.replaceState(null, "", address.size ? `?${address}` : location.pathname);
-  sessionStorage.setItem("cohort", location.search);
+// The links to the slides carry the list with them: there, "next" is what is next here.
+function remember() {
+  const address = choiceText(choice);
+  history.replaceState(null, "", address || location.pathname);
+  for (const link of body.querySelectorAll("a")) link.search = address;
 }
 
-filters.addEventListener("input", (event) => {
-  if (event.target.name !== "entry") return show();
-  given.set("entry", event.target.value);
-  remember(chosen());
+filters.addEventListener("input", ({ target }) => {
+  choice[target.name] = target.type === "checkbox" ? target.checked : target.value;
+  if (target.name !== "entry") return show();
+  remember();
   location.reload(); // the server knows what another model predicts
 });
 filters.addEventListener("submit", (event) => event.preventDefault());
 filters.addEventListener("reset", (event) => {
   event.preventDefault();
-  for (const name of ["q", ...SELECTS]) filters.elements[name].value = "";
-  filters.elements.wrong.checked = false;
-  sorting.by = "";
+  for (const name of ["q", ...SELECTS]) filters.elements[name].value = choice[name] = "";
+  filters.elements.wrong.checked = choice.wrong = choice.down = false;
+  choice.sort = "";
   show();
 });
 for (const head of heads) {
   head.addEventListener("click", () => {
-    const again = sorting.by === head.dataset.sort;
-    sorting.down = again && !sorting.down;
-    sorting.by = head.dataset.sort;
+    choice.down = choice.sort === head.dataset.sort && !choice.down;
+    choice.sort = head.dataset.sort;
     show();
   });
 }

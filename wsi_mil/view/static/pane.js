@@ -12,9 +12,9 @@ export function layerAddress(about, state, method) {
   return `${slideAddress(about)}/layers/${[encoder, model, method, state.scale].map(encodeURIComponent).join("/")}`;
 }
 
-function made(tag, name, text = "") {
+export function made(tag, name, text = "") {
   const element = document.createElement(tag);
-  element.className = name;
+  if (name) element.className = name;
   element.textContent = text;
   return element;
 }
@@ -56,6 +56,9 @@ export class Pane {
       showNavigator: element.id === "pane-0",
       navigatorPosition: "TOP_RIGHT",
       navigatorSizeRatio: 0.16,
+      navigatorOpacity: 1,
+      navigatorBackground: "#14181d",
+      navigatorDisplayRegionColor: "#0b5cad",
       animationTime: calm ? 0 : 0.5,
       springStiffness: 8,
       blendTime: 0,
@@ -185,7 +188,7 @@ export class Pane {
     bar.alt = "";
     const ends = made("div", "ends");
     ends.append(made("span", "", number(layer.low)), made("span", "", layer.is_log ? "logarithmic" : ""), made("span", "", number(layer.high)));
-    const lines = layer.label.split("\n").map((line) => made("p", "", line));
+    const lines = [...layer.label.split("\n"), ...(layer.note ? [layer.note] : [])].map((line) => made("p", "", line));
     this.legend.replaceChildren(made("h3", "", method.replaceAll("_", " ")), bar, ends, ...lines);
   }
 
@@ -223,14 +226,21 @@ export class Pane {
     return { x: centre.x * this.width, y: centre.y * this.width, w: bounds.width * this.width };
   }
 
+  // The middle is kept on the slide, and the width within what can be zoomed to, whatever an address says.
   look({ x, y, w }, immediately = false) {
     const { viewport } = this.viewer;
-    viewport.zoomTo(this.width / w, null, immediately);
-    viewport.panTo(new OpenSeadragon.Point(x / this.width, y / this.width), immediately);
+    const zoom = Math.min(viewport.getMaxZoom(), Math.max(viewport.getMinZoom(), this.width / w));
+    const within = (at, most) => Math.min(most, Math.max(0, at)) / this.width;
+    viewport.zoomTo(zoom, null, immediately);
+    viewport.panTo(new OpenSeadragon.Point(within(x, this.width), within(y, this.height)), immediately);
   }
 
+  // The whole slide; of one that lies on a far larger ground (MRXS) what was scanned.
   home(immediately = false) {
-    this.viewer.viewport.goHome(immediately);
+    const { viewport } = this.viewer;
+    if (!this.about.ground.bounds) return viewport.goHome(immediately);
+    const [x, y, width, height] = this.about.ground.bounds.map((px) => px / this.width);
+    viewport.fitBounds(new OpenSeadragon.Rect(x, y, width, height), immediately);
   }
 
   follow(other) {

@@ -1,12 +1,11 @@
-// The slide page: controls, keys, linked views, the strip of top tiles, and the address that holds it all.
+// The slide page: controls, linked views, outlines, and the address that holds it all.
 
+import { listenForKeys } from "./keys.js";
 import { pathOf } from "./marks.js";
-import { Pane, layerAddress, number, slideAddress } from "./pane.js";
+import { Pane, layerAddress, made, number, slideAddress } from "./pane.js";
+import { noScore, showFacts, showScore, showStrip, spaced } from "./said.js";
 import { entryOf, mended, readState, stateText } from "./state.js";
 
-const PAN_SHARE = 0.15;
-const ZOOM_STEP = 1.5;
-const THRESHOLD_STEP = 50;
 const AROUND_TILE = 5;
 const SETTLED_MS = 180;
 
@@ -21,15 +20,6 @@ let pointer = null; // {pane, x, y} in screen pixels, null where it is elsewhere
 let asking = false;
 let askAgain = false;
 
-function made(tag, name, text = "") {
-  const element = document.createElement(tag);
-  if (name) element.className = name;
-  element.textContent = text;
-  return element;
-}
-
-const spaced = (name) => name.replaceAll("_", " ");
-
 function later(work, ms) {
   let timer = 0;
   return () => {
@@ -38,34 +28,11 @@ function later(work, ms) {
   };
 }
 
-// ---- what is said of the slide
-
-function showFacts() {
-  const { prediction, notes } = entryOf(about, state) ?? { prediction: {}, notes: [] };
-  const facts = [["label", about.label || "none"]];
-  const wrong = about.label && prediction.predicted && about.label !== prediction.predicted;
-  if (prediction.predicted) facts.push(["predicted", `${prediction.predicted}${wrong ? " ✗" : ""}`, wrong ? "wrong" : ""]);
-  if (prediction.prob !== null && prediction.prob !== undefined) {
-    const threshold = prediction.threshold === null ? "" : ` (threshold ${prediction.threshold.toFixed(2)})`;
-    facts.push([`P(${prediction.prob_of})`, `${prediction.prob.toFixed(3)}${threshold}`]);
-  }
-  if (prediction.fold) facts.push(["fold", prediction.fold]);
-  if (about.status !== "ok") facts.push(["status", about.status, about.status]);
-  by("facts").replaceChildren(
-    ...facts.map(([name, value, kind = ""]) => {
-      const pair = made("div", "");
-      pair.append(made("dt", "", name), made("dd", kind, value));
-      return pair;
-    }),
-  );
-  const texts = [...about.notes, ...(about.reason ? [about.reason] : []), ...notes];
-  if (!about.entries.length) texts.push("There are no scores yet: no model has explained anything.");
-  by("notes").replaceChildren(...texts.map((text) => made("li", "", text)));
-}
+// ---- controls
 
 function options(select, values, value) {
   select.replaceChildren(...values.map(([key, text]) => new Option(text, key, false, key === value)));
-  select.disabled = values.length < 2;
+  select.disabled = !values.length;
 }
 
 function showControls() {
@@ -85,20 +52,20 @@ function showControls() {
   by("threshold-says").textContent = state.threshold ? thresholdText() : "nothing hidden";
 }
 
-// The threshold is a place on the colour bar; where it is known, the score that it stands for.
+// The threshold is a place on the colour bar; where it is known, the score that it stands for. Short: it stays on its line.
 function thresholdText() {
   const layer = panes[0]?.layer;
   const place = state.threshold / 1000;
-  if (!layer || state.side) return `${Math.round(100 * place)} % of the bar`;
+  if (!layer || state.side) return `${Math.round(100 * place)} %`;
   const [low, high] = layer.is_log ? [Math.log(layer.low), Math.log(layer.high)] : [layer.low, layer.high];
   const value = low + place * (high - low);
-  return `${number(layer.is_log ? Math.exp(value) : value)} (${Math.round(100 * place)} % of the bar)`;
+  return `${number(layer.is_log ? Math.exp(value) : value)} (${Math.round(100 * place)} %)`;
 }
 
 // ---- the score under the pointer, or in the middle of the view
 
 function readAt() {
-  const pane = pointer?.pane ?? panes[0];
+  const pane = pointer?.pane ?? leader ?? panes[0];
   if (!pane?.isOpen) return null;
   const frame = pane.element.getBoundingClientRect();
   const [x, y] = pointer ? [pointer.x, pointer.y] : [frame.left + frame.width / 2, frame.top + frame.height / 2];
@@ -109,15 +76,16 @@ async function readScore() {
   if (asking) return void (askAgain = true);
   const found = readAt();
   by("reading-title").textContent = pointer ? "Under the pointer" : "In the middle of the view";
-  if (!found || !found.pane.layer?.n) return by("reading").replaceChildren(made("p", "small", "no scores are shown"));
+  if (!found || !found.pane.layer?.n) return noScore("no scores are shown");
   const [x, y] = found.place;
   const method = found.pane === panes[0] ? state.method : state.second;
   asking = true;
   try {
     const answer = await fetch(`${layerAddress(about, state, method)}/at.json?x=${x.toFixed(1)}&y=${y.toFixed(1)}`);
-    if (answer.ok) showReading(await answer.json(), found.pane.layer, method, [x, y]);
+    if (answer.ok) showScore(await answer.json(), found.pane.layer, method, [x, y]);
+    else noScore("the scores can no longer be read");
   } catch {
-    by("reading").replaceChildren(made("p", "small", "the server does not answer"));
+    noScore("the server does not answer");
   }
   asking = false;
   if (askAgain) {
@@ -126,47 +94,8 @@ async function readScore() {
   }
 }
 
-function showReading(score, layer, method, [x, y]) {
-  const place = made("p", "small", `x ${Math.floor(x)}, y ${Math.floor(y)} (level-0 pixels)`);
-  if (!score) return by("reading").replaceChildren(made("p", "", "no scored tile here"), place);
-  const many = score.n_tiles > 1 ? `, mean of ${score.n_tiles} overlapping tiles` : "";
-  by("reading").replaceChildren(
-    made("p", "value", number(score.value)),
-    made("p", "", `${layer.kind || `${spaced(method)}: ${layer.unit}`}${many}`),
-    made("p", "", `rank ${score.rank} of ${score.n}: higher than ${Math.round(100 * score.below)} % of the tiles`),
-    made("p", "small", `on the colour bar: ${number(score.shown)} (${Math.round(100 * score.place)} %)`),
-    place,
-  );
-}
-
-// ---- tiles with the highest scores
-
-function showStrip() {
-  const layer = panes[0]?.layer;
-  const strip = by("strip");
-  if (!layer?.n) return strip.replaceChildren(made("p", "small", "no tiles to show"));
-  const address = layerAddress(about, state, state.method);
-  const tiles = layer.top.map((tile, i) => {
-    const button = made("button", "tile");
-    button.type = "button";
-    button.title = `${spaced(state.method)} ${number(tile.value)}: fly there`;
-    const image = made("img", "");
-    image.loading = "lazy";
-    image.src = `${address}/tiles/${tile.index}.jpg?v=${about.ground.version}-${layer.version}`;
-    image.alt = `tile ${i + 1} of the highest, score ${number(tile.value)}`;
-    image.style.borderColor = `rgb(${tile.colour.join(",")})`;
-    button.append(image, made("span", "", number(tile.value)));
-    button.addEventListener("click", () => flyTo(tile, button));
-    return button;
-  });
-  strip.replaceChildren(made("h2", "", `Highest ${spaced(state.method)}`), ...tiles);
-}
-
-function flyTo(tile, button) {
-  const [left, top, right, bottom] = tile.box;
-  chosenTile = tile.box;
-  for (const other of by("strip").querySelectorAll("[aria-current]")) other.removeAttribute("aria-current");
-  button.setAttribute("aria-current", "true");
+function flyTo([left, top, right, bottom]) {
+  chosenTile = [left, top, right, bottom];
   leader = panes[0];
   leader.look({ x: (left + right) / 2, y: (top + bottom) / 2, w: AROUND_TILE * Math.max(right - left, bottom - top) });
   mark();
@@ -180,12 +109,20 @@ async function outline(kind) {
   const tiling = entryOf(about, state)?.tiling ?? about.tilings[0];
   if (!state[kind] || !tiling) return null;
   if (!outlines[kind].has(tiling)) {
-    const answer = await fetch(`${slideAddress(about)}/outlines/${kind}/${encodeURIComponent(tiling)}.json`);
-    outlines[kind].set(tiling, answer.ok ? await answer.json() : { rings: [], note: await answer.text() });
+    outlines[kind].set(tiling, await askForOutline(`${slideAddress(about)}/outlines/${kind}/${encodeURIComponent(tiling)}.json`));
   }
   const found = outlines[kind].get(tiling);
   found.path ??= pathOf(found.rings);
   return found;
+}
+
+async function askForOutline(address) {
+  try {
+    const answer = await fetch(address);
+    return answer.ok ? await answer.json() : { rings: [], note: await answer.text() };
+  } catch {
+    return { rings: [], note: "the server does not answer; is it still running?" };
+  }
 }
 
 async function mark() {
@@ -202,7 +139,7 @@ async function mark() {
 const remember = later(() => {
   if (panes[0]?.isOpen) Object.assign(state, panes[0].seen);
   history.replaceState(null, "", stateText(state));
-  if (!pointer) readScore();
+  readScore();
 }, SETTLED_MS);
 
 function moved(pane) {
@@ -238,6 +175,7 @@ function openPane(number) {
     pane.viewer.world.getItemAt(0).addHandler("fully-loaded-change", busy);
     if (number > 0) pane.follow(panes[0]);
     else if (state.w > 0 && Number.isFinite(state.x + state.y)) pane.look(state, true);
+    else pane.home(true);
     update();
   });
   pane.viewer.addHandler("resize", () => setTimeout(() => number > 0 && pane.follow(panes[0])));
@@ -251,7 +189,7 @@ async function update() {
   by("pane-1").hidden = !state.side;
   if (state.side && !panes[1] && about.ground) openPane(1);
   if (state.side && panes[1]?.isOpen) leader = panes[0];
-  showFacts();
+  showFacts(about, entryOf(about, state));
   showControls();
   mark();
   const shown = panes.map((pane, i) => (pane.isOpen && !pane.element.hidden ? pane.show(state, i ? state.second : state.method) : null));
@@ -268,7 +206,7 @@ let stripOf = "";
 function showStripOnce() {
   if (!panes[0]) return;
   const now = `${state.entry} ${state.method} ${state.scale} ${state.map} ${panes[0]?.layer?.version}`;
-  if (now !== stripOf) showStrip();
+  if (now !== stripOf) showStrip(about, state, panes[0].layer, flyTo);
   stripOf = now;
 }
 
@@ -295,77 +233,11 @@ window.addEventListener("hashchange", () => {
   update();
 });
 
-// ---- keys
+const go = (id) => walked.then(() => by(id).click());
+const moves = () => (pointer = null); // the score is then that of the middle
+listenForKeys({ about, state, change, pane: () => leader ?? panes[0], moves, go });
 
-function pan(x, y) {
-  const pane = leader ?? panes[0];
-  const bounds = pane.viewer.viewport.getBounds();
-  pane.viewer.viewport.panBy(new OpenSeadragon.Point(x * PAN_SHARE * bounds.width, y * PAN_SHARE * bounds.height));
-}
-
-function zoom(factor) {
-  const { viewport } = (leader ?? panes[0]).viewer;
-  viewport.zoomBy(factor);
-  viewport.applyConstraints();
-}
-
-function fullResolution() {
-  const pane = leader ?? panes[0];
-  pane.look({ ...pane.seen, w: pane.element.clientWidth });
-}
-
-function nextMethod() {
-  const names = entryOf(about, state)?.methods.map((method) => method.name) ?? [];
-  if (names.length) change({ method: names[(names.indexOf(state.method) + 1) % names.length] });
-}
-
-const threshold = (step) => change({ threshold: Math.min(1000, Math.max(0, state.threshold + step)) });
-const VIEW_KEYS = {
-  ArrowLeft: () => pan(-1, 0),
-  ArrowRight: () => pan(1, 0),
-  ArrowUp: () => pan(0, -1),
-  ArrowDown: () => pan(0, 1),
-  "+": () => zoom(ZOOM_STEP),
-  "=": () => zoom(ZOOM_STEP),
-  "-": () => zoom(1 / ZOOM_STEP),
-  0: () => (leader ?? panes[0]).home(),
-  1: fullResolution,
-};
-const KEYS = {
-  "[": () => threshold(-THRESHOLD_STEP),
-  "]": () => threshold(THRESHOLD_STEP),
-  o: () => change({ overlay: !state.overlay }),
-  m: nextMethod,
-  s: () => !controls.side.disabled && change({ side: !state.side }),
-  t: () => about.has_truth && change({ truth: !state.truth }),
-  u: () => change({ tissue: !state.tissue }),
-  n: () => by("next")?.click(),
-  p: () => by("previous")?.click(),
-  "?": () => by("help").showModal(),
-};
-
-document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || by("help").open) return;
-  if (event.target.matches("select")) return; // letters choose there
-  const slides = event.target.matches("input[type=range]"); // arrows and digits are its own
-  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  const work = KEYS[key] ?? (panes[0]?.isOpen && !slides ? VIEW_KEYS[key] : undefined);
-  if (!work) return;
-  event.preventDefault();
-  work();
-});
-
-// n and p keep what is shown, but not the place: that is another slide's.
-for (const id of ["next", "previous"]) {
-  by(id)?.addEventListener("click", (event) => {
-    const { x, y, w, ...kept } = state;
-    event.currentTarget.hash = stateText(kept);
-  });
-}
-
-const cohort = sessionStorage.getItem("cohort"); // how the cohort was filtered and sorted
-if (cohort) document.querySelector("a.back").search = cohort;
-showFacts();
+showFacts(about, entryOf(about, state));
 showControls();
 by("panes").classList.toggle("two", state.side); // before the slide is fitted to the room it has
 by("pane-1").hidden = !state.side;
@@ -375,3 +247,6 @@ else {
   by("main").setAttribute("aria-busy", "false");
   update();
 }
+
+// n and p keep what is shown, but not the place: that is another slide's. The slide itself comes first.
+const walked = import("./walk.js").then(({ walk }) => walk(about, () => stateText({ ...state, x: NaN, y: NaN, w: NaN })));

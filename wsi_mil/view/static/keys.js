@@ -1,0 +1,76 @@
+// The keyboard: every key of the slide page.
+
+import { entryOf } from "./state.js";
+
+const PAN_SHARE = 0.15;
+const ZOOM_STEP = 1.5;
+const THRESHOLD_STEP = 50;
+const OPACITY_STEP = 10;
+const by = (id) => document.getElementById(id);
+
+// change(values) shows other values of the state, pane() is the view that keys move, moves() is called before they move it,
+// go(id) follows a link once it is known.
+export function listenForKeys({ about, state, change, pane, moves, go }) {
+  function pan(x, y) {
+    const { viewport } = pane().viewer;
+    const bounds = viewport.getBounds();
+    viewport.panBy(new OpenSeadragon.Point(x * PAN_SHARE * bounds.width, y * PAN_SHARE * bounds.height));
+  }
+
+  function zoom(factor) {
+    const { viewport } = pane().viewer;
+    viewport.zoomBy(factor);
+    viewport.applyConstraints();
+  }
+
+  const names = () => entryOf(about, state)?.methods.map((method) => method.name) ?? [];
+  const step = (name, by, most) => change({ [name]: Math.min(most, Math.max(0, state[name] + by)) });
+  const viewKeys = {
+    ArrowLeft: () => pan(-1, 0),
+    ArrowRight: () => pan(1, 0),
+    ArrowUp: () => pan(0, -1),
+    ArrowDown: () => pan(0, 1),
+    "+": () => zoom(ZOOM_STEP),
+    "=": () => zoom(ZOOM_STEP),
+    "-": () => zoom(1 / ZOOM_STEP),
+    0: () => pane().home(),
+    1: () => pane().look({ ...pane().seen, w: pane().element.clientWidth }),
+  };
+  const keys = {
+    "[": () => step("threshold", -THRESHOLD_STEP, 1000),
+    "]": () => step("threshold", THRESHOLD_STEP, 1000),
+    ",": () => step("opacity", -OPACITY_STEP, 100),
+    ".": () => step("opacity", OPACITY_STEP, 100),
+    o: () => change({ overlay: !state.overlay }),
+    m: () => names().length && change({ method: names()[(names().indexOf(state.method) + 1) % names().length] }),
+    s: () => names().length > 1 && change({ side: !state.side }),
+    t: () => about.has_truth && change({ truth: !state.truth }),
+    u: () => change({ tissue: !state.tissue }),
+    n: () => go("next"),
+    p: () => go("previous"),
+    "?": () => by("help").showModal(),
+  };
+
+  // The slide shows its focus while keys are used; to the browser a slide that was clicked has it too.
+  document.addEventListener("keydown", () => document.body.classList.add("keyed"), { capture: true });
+  document.addEventListener("pointerdown", () => document.body.classList.remove("keyed"), { capture: true });
+  document.addEventListener("keydown", (event) => {
+    if (isCommand(event) || by("help").open) return;
+    if (event.target.matches("select")) return; // letters choose there
+    const slides = event.target.matches("input[type=range]"); // arrows and digits are its own
+    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    const moving = pane()?.isOpen && !slides ? viewKeys[key] : undefined;
+    const work = keys[key] ?? moving;
+    if (!work) return;
+    event.preventDefault();
+    if (moving) moves();
+    work();
+  });
+}
+
+// Keys of browser and system. On many keyboards [ and ] are typed with AltGr, which Windows calls Ctrl and Alt, or with Option.
+function isCommand(event) {
+  if (event.metaKey) return true;
+  if (event.getModifierState("AltGraph") || (event.altKey && "[]".includes(event.key))) return false;
+  return event.ctrlKey || event.altKey;
+}
