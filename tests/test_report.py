@@ -200,7 +200,8 @@ def test_without_labels_the_page_shows_predictions_alone(tmp_path: Path) -> None
     table = [line | {"label": ""} for line in lines(PROBS)]
     write_model(tmp_path, "enc/a", table)
     html = page(tmp_path, ["a"])
-    assert "No labelled slide to count." in html and "predicted tumour" in html
+    assert "No labelled slide to count." in html and 'predicted <span class="">tumour</span>' in html
+    assert "there are predictions only" in html
 
 
 def test_without_annotations_and_curves_nothing_is_said_of_the_heatmaps(tmp_path: Path) -> None:

@@ -163,7 +163,7 @@ def test_the_page_shows_each_slide_in_each_panel_and_names_of_scanners_are_escap
         write_tiled(tmp_path, f"s{number}", scanner=("<b>AT2</b>", "C13210")[number % 2])
     write_model(tmp_path, "enc/a", lines(PROBS))
     html = page(tmp_path, ["a"])
-    section = html.split('<h2 id="batch-effects">')[1].split('<h2 id="cohort">')[0]
+    section = html.split('<h2 id="batch-effects">')[1].split('<h2 id="slides">')[0]
     assert section.count("<title>s8: ") == section.count("<figure>") >= 3 and "s8: no label" in section
     assert "&lt;b&gt;AT2&lt;/b&gt; (5)" in section and "<b>AT2" not in html
     assert len(section) < 150_000 and (tmp_path / "report" / "batch_effects.csv").read_text().startswith("encoder,grouping,")

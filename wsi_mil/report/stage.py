@@ -91,6 +91,18 @@ def write_report(rows: Iterable[SlideRow], config: Config, page: Path) -> None:
         log.info("%s: %s", model.name, in_words(model))
 
 
+def figure(value: float | None) -> str:
+    """A figure in three decimals, a dash where there is none."""
+    return "–" if value is None or value != value else f"{value:.3f}"
+
+
+def signed(value: float | None) -> str:
+    """A difference in three decimals with its sign, which what is zero in them has not."""
+    if value is None or value != value:
+        return "–"
+    return f"{value:+.3f}".replace("-", "−") if round(value, 3) else "0.000"
+
+
 def _in_words(
     rows: list[SlideRow],
     statuses: dict[str, SlideStatus],
@@ -136,14 +148,6 @@ def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["figure"] = lambda value: _decimals(value, "{:.3f}")
-    environment.filters["signed"] = lambda value: _decimals(value, "{:+.3f}")
+    environment.filters |= {"figure": figure, "signed": signed}
     environment.globals["in_words"] = in_words
     return environment.get_template("index.html")
-
-
-def _decimals(value: float | None, form: str) -> str:
-    """Three decimals with a true minus; what is zero in them has no sign."""
-    if value is None or value != value:
-        return "–"
-    return form.format(value).replace("-", "−") if round(value, 3) else "0.000"

@@ -1,0 +1,136 @@
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+from PIL import Image
+
+from tests.test_report import write_scored, write_tiled
+from wsi_mil.annotations import feature_collection
+from wsi_mil.config import Config, parse_settings
+from wsi_mil.receipts import store_path
+from wsi_mil.records import SlideRow, TileGrid
+from wsi_mil.report.gallery import SIDES_PX, STEPS, SlideGallery, galleries, models_with_room
+from wsi_mil.report.model_page import ModelPage
+from wsi_mil.report.pictures import largest_url
+from wsi_mil.store import write_grid
+
+WIDTH, HEIGHT = 4096, 2048
+TRUTH = (3584, 1536, 4096, 2048)
+
+
+def model(encoder: str = "e0", name: str = "a") -> ModelPage:
+    return ModelPage(encoder, name, {}, {}, {}, "", [])
+
+
+def config_of(results: Path, *, encoders: int = 1, models: int = 1, **changes: object) -> Config:
+    content = {"cohort": "c.csv", "classes": ["n", "p"], "results": results, "explain": {"methods": ["attention"]}}
+    content["encoders"] = {f"e{k}": {"tiling": f"t{k}"} for k in range(encoders)}
+    content["tilings"] = {f"t{k}": {} for k in range(encoders)}
+    content["models"] = {"abcdefgh"[k]: {"model": "abmil"} for k in range(models)}
+    return parse_settings(Config, {**content, **changes})
+
+
+def write_slide(
+    results: Path, slide_id: str, *, thumbnail: np.ndarray | None = None, tiling: str = "t0", **about: object
+) -> None:
+    """What tile leaves of a slide that is red in its left half and blue in its right one."""
+    receipt = write_tiled(results, slide_id, tiling=tiling, **about)
+    if thumbnail is None:
+        thumbnail = np.full((512, 1024, 3), (200, 0, 0), np.uint8)
+        thumbnail[:, 512:] = (0, 0, 200)
+    grid = TileGrid(np.array([(0, 0)]), np.ones(1, np.float32), 512, (512, 512))
+    write_grid(store_path(receipt), grid, thumbnail, {})
+
+
+def shown(folder: Path, slide_id: str, values: list[float], *, reason: str = "", **row: object) -> SlideGallery:
+    write_slide(folder, slide_id)
+    write_scored(folder / "scores/e0/a" / f"{slide_id}.json", slide_id, {"attention": values}, reason=reason)
+    rows = [SlideRow(slide_id, Path("gone.svs"), "p", slide_id, **row)]
+    return galleries(rows, [model()], config_of(folder))[slide_id]
+
+
+def decoded(url: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.removeprefix("data:image/webp;base64,")))))
+
+
+def test_a_layer_is_hot_where_the_tile_is_and_clear_where_none_is(tmp_path: Path) -> None:
+    gallery = shown(tmp_path, "s", [0.0, 1.0, 4.0])
+    (ground,), (panel,) = gallery.grounds.values(), gallery.panels
+    layer, slide = decoded(panel.url), decoded(ground.url)
+    height, width = layer.shape[:2]
+    assert (width, height) == ground.size == (900, 450) and slide.shape[:2] == (450, 900)
+    tile = 512 * width // WIDTH
+    hot = (slice(1536 * width // WIDTH + 2, None), slice(3584 * width // WIDTH + 2, None))
+    yellow, violet = (253, 231, 37, 255), (68, 1, 84, 64)
+    assert (layer[hot] == yellow).all(), "the greatest score, at the slide's lower right corner"
+    assert (layer[2 : tile - 2, 2 : tile - 2] == violet).all(), "the least, at its upper left one"
+    assert (layer[:, 2 * tile + 3 : 3584 * width // WIDTH - 3, 3] == 0).all()
+    assert slide[225, 100, 0] > 150 > slide[225, 800, 0], "the slide the right way round"
+
+
+def test_the_bar_and_the_numbers_are_the_slides(tmp_path: Path) -> None:
+    gallery = shown(tmp_path, "s", [0.0, 1.0, 4.0])
+    (ground,), (panel,) = gallery.grounds.values(), gallery.panels
+    assert panel.ends == ("0", "3.57") and panel.label.startswith("log odds of tumour × P(tumour)"), "0.9 + 0.99 × (3.6 − 0.9)"
+    assert ground.bar == ("500 µm", pytest.approx(500 / 2048)) and ground.outlines == "" and ground.note == ""
+
+
+def test_outlines_lie_in_the_frame_of_the_picture(tmp_path: Path) -> None:
+    path = tmp_path / "truth.geojson"
+    path.write_text(feature_collection([shapely.box(*TRUTH)], [{"classification": {"name": "tumour"}}]))
+    gallery = shown(tmp_path, "s", [0.0, 1.0, 4.0], annotation=path)
+    (ground,) = gallery.grounds.values()
+    corners = {tuple(map(float, at.split(","))) for at in ground.outlines.strip("Mz").split()}
+    assert corners == {(787.5, 337.5), (900.0, 337.5), (900.0, 450.0), (787.5, 450.0)}
+
+
+def test_nothing_to_show_says_why_and_draws_nothing(tmp_path: Path) -> None:
+    gallery = shown(tmp_path, "s", [np.nan] * 3, reason="predicted <i>n</i>")
+    (panel,) = gallery.panels
+    assert (panel.url, panel.label, panel.reason) == ("", "", "predicted <i>n</i>")
+
+
+def test_encoders_share_the_picture_of_a_slide_unless_theirs_is_another(tmp_path: Path) -> None:
+    config = config_of(tmp_path, encoders=3)
+    for k, about in enumerate(({}, {}, {"dimensions": [4096, 4096], "reader": "imported"})):
+        write_slide(tmp_path, "s", tiling=f"t{k}", **about)
+        write_scored(tmp_path / f"scores/e{k}/a/s.json", "s", {"attention": [0.0, 1.0, 4.0]})
+    models = [model(f"e{k}") for k in range(3)]
+    gallery = galleries([SlideRow("s", Path("gone.svs"))], models, config)["s"]
+    assert [ground.note for ground in gallery.grounds.values()] == ["", "NO SLIDE FILE: TILES IN GREY"]
+    names = [[panel.name for panel in gallery.of_ground(key)] for key in gallery.grounds]
+    assert names == [["e0 · a", "e1 · a"], ["e2 · a"]]
+
+
+def test_there_is_room_for_the_first_models_and_for_one_always(tmp_path: Path) -> None:
+    models = [model(name=name) for name in "abcdefgh"]
+    config = config_of(tmp_path, models=8)
+    assert [len(models_with_room(models, n, config)) for n in (0, 100, 200, 300, 999, 5000)] == [8, 8, 5, 3, 1, 1]
+
+
+def test_a_picture_becomes_smaller_until_it_fits() -> None:
+    assert largest_url(lambda side: "x" * side, SIDES_PX, 450) == "x" * 420
+    assert largest_url(lambda side: "x" * side, SIDES_PX, 7) == "x" * SIDES_PX[-1], "the least there is"
+
+
+def test_noise_is_held_to_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (512, 1024, 3)).astype(np.uint8)
+    write_slide(tmp_path, "s", thumbnail=noise)
+    write_scored(tmp_path / "scores/e0/a/s.json", "s", {"attention": [0.0, 1.0, 4.0]})
+    rows = [SlideRow("s", Path("gone.svs"))]
+    sizes = []
+    for megabytes in (12.0, 0.06):
+        monkeypatch.setattr("wsi_mil.report.gallery.GROUNDS_MB", megabytes)
+        (ground,) = galleries(rows, [model()], config_of(tmp_path))["s"].grounds.values()
+        sizes.append(decoded(ground.url).shape[1])
+        assert len(ground.url) <= megabytes * 1e6
+    assert sizes[0] == SIDES_PX[0] > sizes[1] >= SIDES_PX[-1]
+
+
+def test_few_colours_are_as_many_as_are_told(tmp_path: Path) -> None:
+    gallery = shown(tmp_path, "s", [0.0, 1.0, 4.0])
+    layer = decoded(gallery.panels[0].url).reshape(-1, 4)
+    assert len(np.unique(layer[layer[:, 3] > 0], axis=0)) == 3 <= STEPS
