@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from wsi_mil.config.settings import EntryName, Settings
-from wsi_mil.config.training import DSMILTraining, MHIMTraining, Schedule, Training, TransMILTraining
+from wsi_mil.config.training import CLAMTraining, DSMILTraining, MHIMTraining, Schedule, Training, TransMILTraining
 
 Offer = Literal["attention", "attention_logits", "probability", "evidence"]
 """What a model can say about each instance."""
@@ -84,6 +84,23 @@ class DSMIL(Settings):
     train: DSMILTraining = DSMILTraining()
 
 
+class CLAM(Settings):
+    """One entry of `models`: clustering-constrained attention MIL (Lu et al. 2021); CLAM-SB or CLAM-MB by `branches`."""
+
+    offers: ClassVar[tuple[Offer, ...]] = ("attention", "attention_logits", "evidence")
+    model: Literal["clam"]
+    branches: Literal["single", "multi"] = Field("single", description="single: CLAM-SB; multi: CLAM-MB, attention by class")
+    embed_dim: EmbedDim = 512
+    attention_dim: int = Field(256, ge=1, description="units of the attention network; the authors' big one has 384")
+    attention_dropout: Dropout = Field(0.25, description="within the attention network")
+    k: int = Field(8, ge=1, description="instances from either end of the attention that the instance loss takes")
+    subtyping: bool = Field(False, description="classes exclude each other: the highest of other classes' attention are out")
+    instance_loss: Literal["svm", "cross_entropy"] = Field("svm", description="svm: smooth, with margin 1")
+    instance_weight: float = Field(0.3, ge=0, lt=1, description="share of the instance loss in the whole")
+    dropout: Dropout = 0.25
+    train: CLAMTraining = CLAMTraining()
+
+
 class MHIM(Settings):
     """One entry of `models`: masked hard instance mining (Tang et al. 2023) over another entry.
 
@@ -110,10 +127,10 @@ class MHIM(Settings):
     train: MHIMTraining = MHIMTraining()
 
 
-BaseModelSettings = InstancePool | EmbeddingPool | ABMIL | TransMIL | DSMIL
+BaseModelSettings = InstancePool | EmbeddingPool | ABMIL | TransMIL | DSMIL | CLAM
 """Models that need no other one."""
 
-Model = Annotated[InstancePool | EmbeddingPool | ABMIL | TransMIL | DSMIL | MHIM, Field(discriminator="model")]
+Model = Annotated[InstancePool | EmbeddingPool | ABMIL | TransMIL | DSMIL | CLAM | MHIM, Field(discriminator="model")]
 
 TEACHERS = ("abmil", "transmil", "dsmil")
 """What MHIM stands on."""

@@ -84,3 +84,15 @@ class MHIMTraining(Training):
     optimizer: Optimizer = "adam"
     schedule: Schedule = "cosine"
     class_weights: bool = False
+
+
+class CLAMTraining(Training):
+    """As the authors' guide has it: Adam 2e-4 for at most 200 epochs, stopped by the validation bags' loss after epoch 50.
+
+    Bags weighed by class stand for their drawing of bags by class.
+    """
+
+    epochs: Epochs = 200
+    min_epochs: MinEpochs = 50
+    min_improvement: MinImprovement = 0.0
+    optimizer: Optimizer = "adam"

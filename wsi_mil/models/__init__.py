@@ -1,6 +1,7 @@
 """Aggregators: a bag of instances → logits, and what the model can say about each instance."""
 
 from wsi_mil.models.abmil import ABMIL as ABMIL
+from wsi_mil.models.clam import CLAM as CLAM
 from wsi_mil.models.dsmil import DSMIL as DSMIL
 from wsi_mil.models.factory import create_mhim as create_mhim
 from wsi_mil.models.factory import create_model as create_model

@@ -6,6 +6,7 @@ from torch import nn
 
 from wsi_mil import config
 from wsi_mil.models.abmil import ABMIL
+from wsi_mil.models.clam import CLAM
 from wsi_mil.models.dsmil import DSMIL
 from wsi_mil.models.mhim import MHIM
 from wsi_mil.models.output import MILModel
@@ -19,6 +20,7 @@ MODELS: dict[str, Callable[..., MILModel]] = {
     "abmil": ABMIL,
     "transmil": TransMIL,
     "dsmil": DSMIL,
+    "clam": CLAM,
 }
 
 
