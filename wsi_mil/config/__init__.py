@@ -7,6 +7,7 @@ Unknown keys are refused with the nearest known one. `config.yaml` shows the sam
 from wsi_mil.config.models import ABMIL as ABMIL
 from wsi_mil.config.models import CLAM as CLAM
 from wsi_mil.config.models import DSMIL as DSMIL
+from wsi_mil.config.models import DTFD as DTFD
 from wsi_mil.config.models import MHIM as MHIM
 from wsi_mil.config.models import TEACHERS as TEACHERS
 from wsi_mil.config.models import BaseModelSettings as BaseModelSettings

@@ -6,9 +6,9 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from wsi_mil.config.settings import EntryName, Settings
-from wsi_mil.config.training import CLAMTraining, DSMILTraining, MHIMTraining, Schedule, Training, TransMILTraining
+from wsi_mil.config.training import CLAMTraining, DSMILTraining, DTFDTraining, MHIMTraining, Schedule, Training, TransMILTraining
 
-Offer = Literal["attention", "attention_logits", "probability", "evidence"]
+Offer = Literal["attention", "attention_logits", "probability", "evidence", "class_activation"]
 """What a model can say about each instance."""
 
 EmbedDim = Annotated[int | None, Field(ge=1, description="units of the instance embedding; null: features as they are")]
@@ -101,6 +101,29 @@ class CLAM(Settings):
     train: CLAMTraining = CLAMTraining()
 
 
+class DTFD(Settings):
+    """One entry of `models`: double-tier feature distillation (Zhang et al. 2022); AFS, MaxS or MaxMinS by `distil`."""
+
+    offers: ClassVar[tuple[Offer, ...]] = ("attention", "attention_logits", "evidence", "class_activation")
+    model: Literal["dtfd"]
+    distil: Literal["afs", "maxs", "maxmins"] = Field("afs", description="to the pooled pseudo-bag, or to instances of it")
+    pseudo_bags: int = Field(4, ge=1, description="parts of a bag; the paper has 5 for CAMELYON16, 8 for TCGA")
+    total: int = Field(4, ge=1, description="instances that maxs distils a bag to (maxmins: twice as many), over all pseudo-bags")
+    joint: bool = Field(False, description="the loss of tier 2 moves tier 1 too")
+    draws: int = Field(5, ge=1, description="drawings of pseudo-bags that are averaged after training")
+    seed: int = Field(0, ge=0, description="of those drawings")
+    embed_dim: EmbedDim = 512
+    attention_dim: int = Field(128, ge=1, description="units of either attention network")
+    dropout: Dropout = 0.0
+    train: DTFDTraining = DTFDTraining()
+
+    @model_validator(mode="after")
+    def _each_pseudo_bag_gives_one(self) -> "DTFD":
+        if self.total < self.pseudo_bags:
+            raise ValueError(f"total must be pseudo_bags or more, got {self.total} and {self.pseudo_bags}")
+        return self
+
+
 class MHIM(Settings):
     """One entry of `models`: masked hard instance mining (Tang et al. 2023) over another entry.
 
@@ -127,10 +150,10 @@ class MHIM(Settings):
     train: MHIMTraining = MHIMTraining()
 
 
-BaseModelSettings = InstancePool | EmbeddingPool | ABMIL | TransMIL | DSMIL | CLAM
+BaseModelSettings = InstancePool | EmbeddingPool | ABMIL | TransMIL | DSMIL | CLAM | DTFD
 """Models that need no other one."""
 
-Model = Annotated[InstancePool | EmbeddingPool | ABMIL | TransMIL | DSMIL | CLAM | MHIM, Field(discriminator="model")]
+Model = Annotated[InstancePool | EmbeddingPool | ABMIL | TransMIL | DSMIL | CLAM | DTFD | MHIM, Field(discriminator="model")]
 
 TEACHERS = ("abmil", "transmil", "dsmil")
 """What MHIM stands on."""

@@ -138,7 +138,14 @@ ReadOff = Literal["attention", "attention_logits", "evidence", "standardised_sum
 """What can be read off a refined bag."""
 
 Method = Literal[
-    "attention", "attention_logits", "evidence", "standardised_sum", "probability", "gradient_input", "sparse_inversion"
+    "attention",
+    "attention_logits",
+    "evidence",
+    "standardised_sum",
+    "probability",
+    "class_activation",
+    "gradient_input",
+    "sparse_inversion",
 ]
 Scale = Literal["auto", "raw", "minmax", "percentile", "cohort"]
 

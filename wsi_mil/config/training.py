@@ -96,3 +96,22 @@ class CLAMTraining(Training):
     min_epochs: MinEpochs = 50
     min_improvement: MinImprovement = 0.0
     optimizer: Optimizer = "adam"
+
+
+class DTFDTraining(Training):
+    """As published: Adam 1e-4 with as much weight decay for 200 epochs, the epoch chosen by AUROC, classes not weighed.
+
+    The authors' step to a fifth of the rate at epoch 100 is a cosine to there; they choose among the last 40 epochs only.
+    """
+
+    epochs: Epochs = 200
+    patience: Patience = 40
+    min_epochs: MinEpochs = 160
+    select: Select = "auroc"
+    min_improvement: MinImprovement = 0.0
+    optimizer: Optimizer = "adam"
+    lr: LearningRate = 1e-4
+    weight_decay: WeightDecay = 1e-4
+    schedule: Schedule = "cosine"
+    final_lr: float = 2e-5
+    class_weights: bool = False

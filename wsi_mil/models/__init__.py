@@ -3,6 +3,7 @@
 from wsi_mil.models.abmil import ABMIL as ABMIL
 from wsi_mil.models.clam import CLAM as CLAM
 from wsi_mil.models.dsmil import DSMIL as DSMIL
+from wsi_mil.models.dtfd import DTFD as DTFD
 from wsi_mil.models.factory import create_mhim as create_mhim
 from wsi_mil.models.factory import create_model as create_model
 from wsi_mil.models.mhim import MHIM as MHIM

@@ -8,6 +8,7 @@ from wsi_mil import config
 from wsi_mil.models.abmil import ABMIL
 from wsi_mil.models.clam import CLAM
 from wsi_mil.models.dsmil import DSMIL
+from wsi_mil.models.dtfd import DTFD
 from wsi_mil.models.mhim import MHIM
 from wsi_mil.models.output import MILModel
 from wsi_mil.models.pooling import EmbeddingPool, InstancePool
@@ -21,6 +22,7 @@ MODELS: dict[str, Callable[..., MILModel]] = {
     "transmil": TransMIL,
     "dsmil": DSMIL,
     "clam": CLAM,
+    "dtfd": DTFD,
 }
 
 
