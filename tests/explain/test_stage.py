@@ -124,7 +124,7 @@ def test_scores_of_a_slide_in_its_patients_bag_are_its_own_rows(trained, tmp_pat
     assert len(found[0]) != len(found[1]) and np.allclose(np.concatenate(found), expected, atol=1e-7)
 
 
-@pytest.mark.parametrize("kind", ["instance_pool", "embedding_pool", "transmil", "dsmil", "clam", "dtfd"])
+@pytest.mark.parametrize("kind", ["instance_pool", "embedding_pool", "transmil", "dsmil", "clam", "dtfd", "kraus_pool"])
 def test_every_model_is_explained_by_what_it_offers(trained, tmp_path: Path, kind: str) -> None:
     splits, _, rows = trained
     small = {"embed_dim": 16, **({"heads": 2, "landmarks": 4} if kind == "transmil" else {}), "train": {"epochs": 2, "lr": 0.01}}

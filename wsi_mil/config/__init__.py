@@ -13,6 +13,7 @@ from wsi_mil.config.models import TEACHERS as TEACHERS
 from wsi_mil.config.models import BaseModelSettings as BaseModelSettings
 from wsi_mil.config.models import EmbeddingPool as EmbeddingPool
 from wsi_mil.config.models import InstancePool as InstancePool
+from wsi_mil.config.models import KrausPool as KrausPool
 from wsi_mil.config.models import Model as Model
 from wsi_mil.config.models import Offer as Offer
 from wsi_mil.config.models import TransMIL as TransMIL

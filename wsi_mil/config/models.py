@@ -124,6 +124,22 @@ class DTFD(Settings):
         return self
 
 
+class KrausPool(Settings):
+    """One entry of `models`: softer pools of instances' probabilities (Kraus et al. 2016)."""
+
+    offers: ClassVar[tuple[Offer, ...]] = ("probability", "evidence")
+    model: Literal["kraus_pool"]
+    pool: Literal["noisy_and", "noisy_or", "isr", "generalised_mean", "log_sum_exp"] = "noisy_and"
+    slope: float = Field(10.0, gt=0, le=100, description="a of noisy_and: how steeply the bag turns")
+    exponent: float = Field(
+        5.0, gt=0, le=50, description="r of generalised_mean and log_sum_exp: larger is nearer to the maximum"
+    )
+    joint: bool = Field(True, description="a dense layer over the pool; it and the pool both learn the bag's label")
+    embed_dim: EmbedDim = 256
+    dropout: Dropout = 0.25
+    train: Training = Training()
+
+
 class MHIM(Settings):
     """One entry of `models`: masked hard instance mining (Tang et al. 2023) over another entry.
 
@@ -150,10 +166,10 @@ class MHIM(Settings):
     train: MHIMTraining = MHIMTraining()
 
 
-BaseModelSettings = InstancePool | EmbeddingPool | ABMIL | TransMIL | DSMIL | CLAM | DTFD
+BaseModelSettings = InstancePool | EmbeddingPool | ABMIL | TransMIL | DSMIL | CLAM | DTFD | KrausPool
 """Models that need no other one."""
 
-Model = Annotated[InstancePool | EmbeddingPool | ABMIL | TransMIL | DSMIL | CLAM | DTFD | MHIM, Field(discriminator="model")]
+Model = Annotated[BaseModelSettings | MHIM, Field(discriminator="model")]
 
 TEACHERS = ("abmil", "transmil", "dsmil")
 """What MHIM stands on."""
