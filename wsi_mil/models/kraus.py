@@ -16,6 +16,9 @@ from wsi_mil.models.soft_pools import Pooled, generalised_mean, isr, log_sum_exp
 START = 4.0
 """Weight with which the layer behind the pool starts: of two classes σ(4 P - 2), 0.12 to 0.88. Ours."""
 
+LOW = -6.0
+"""Log odds with which instances start under noisy-OR and ISR; even ones make every bag positive beyond doubt. Ours."""
+
 
 class KrausPool(InstanceClassifier):
     """Noisy-AND, noisy-OR, ISR, generalised mean or log-sum-exp over instances' probabilities, with the joint loss.
@@ -35,7 +38,8 @@ class KrausPool(InstanceClassifier):
         P is held against "this class or not", and y is their softmax. Without the dense layer, P scaled to sum 1 is the
         prediction of more than two.
         Noisy-AND's b = σ(β), so that it stays between 0 and 1; β is learnt from 0. The dense layer starts as a multiple of the
-        identity, so that y agrees with P.
+        identity, so that y agrees with P. Under noisy-OR and ISR instances start at p = 0.0025 instead of ½: from ½ neither
+        learns large bags (docs/performance.md).
     """
 
     offers = config.KrausPool.offers
@@ -48,6 +52,8 @@ class KrausPool(InstanceClassifier):
         outputs = n_outputs(n_classes)
         self.classifier = nn.Linear(dim, outputs)
         self.settings = settings
+        if settings.pool in SHARP:
+            nn.init.constant_(self.classifier.bias, LOW)
         if settings.pool == "noisy_and":
             self.threshold = nn.Parameter(torch.zeros(outputs))
         if settings.joint:
