@@ -6,7 +6,16 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from wsi_mil.config.settings import EntryName, Settings
-from wsi_mil.config.training import CLAMTraining, DSMILTraining, DTFDTraining, MHIMTraining, Schedule, Training, TransMILTraining
+from wsi_mil.config.training import (
+    CLAMTraining,
+    DSMILTraining,
+    DTFDTraining,
+    KrausTraining,
+    MHIMTraining,
+    Schedule,
+    Training,
+    TransMILTraining,
+)
 
 Offer = Literal["attention", "attention_logits", "probability", "evidence", "class_activation"]
 """What a model can say about each instance."""
@@ -137,7 +146,7 @@ class KrausPool(Settings):
     joint: bool = Field(True, description="a dense layer over the pool; it and the pool both learn the bag's label")
     embed_dim: EmbedDim = 256
     dropout: Dropout = 0.25
-    train: Training = Training()
+    train: KrausTraining = KrausTraining()
 
 
 class MHIM(Settings):

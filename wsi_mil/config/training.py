@@ -115,3 +115,12 @@ class DTFDTraining(Training):
     schedule: Schedule = "cosine"
     final_lr: float = 2e-5
     class_weights: bool = False
+
+
+class KrausTraining(Training):
+    """Ours: a soft pool ranks the bags long before its loss falls, so the epoch is chosen by AUROC, of equal ones by the loss."""
+
+    epochs: Epochs = 100
+    patience: Patience = 30
+    select: Select = "auroc"
+    min_improvement: MinImprovement = 0.0
