@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Do the aggregators learn, and what does a training step cost?
 
-    python benchmarks/train.py                     everything, 15 to 20 minutes on two cores
+    python benchmarks/train.py                     everything, about half an hour on two cores
     python benchmarks/train.py learning memory     some of its parts
 
 learning    60 bags of 500 to 1,000 instances × 256, 2 % positive, hard negatives; at most 20 epochs; AUROC on 60 new bags
