@@ -16,6 +16,9 @@ TRAINED = {
     "embedding": {"model": "embedding_pool", "embed_dim": 16},
     "abmil": {"model": "abmil", "embed_dim": 16, "attention_dim": 8, "train": {"optimizer": "adamw", "instance_dropout": 0.2}},
     "dsmil": {"model": "dsmil", "embed_dim": 16, "dropout": 0.2, "train": {"max_instances": 10}},
+    "clam": {"model": "clam", "embed_dim": 16, "attention_dim": 8, "k": 3, "train": {"optimizer": "adam"}},
+    "dtfd": {"model": "dtfd", "distil": "maxmins", "embed_dim": 16, "attention_dim": 8},
+    "kraus": {"model": "kraus_pool", "embed_dim": 16},
     "transmil": {**TRANSMIL, "train": {"accumulate": 2, "optimizer": "radam_lookahead"}},
 }
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from wsi_mil.weighing import Meaning, meaning_of, weighed_scores
 
-UNITS = ("share", "logit", "log_odds", "probability", "deviation", "contribution")
+UNITS = ("share", "logit", "log_odds", "probability", "deviation", "contribution", "sensitivity")
 
 
 def meaning(unit: str, *, zero: float = 0.0, prob: float = 0.5, n: int = 4) -> Meaning:

@@ -92,7 +92,8 @@ class InstanceScores:
         values: float32 `(n,)` in the order of the bag's `coords`; all NaN where there is nothing to show.
         kind: what the numbers are, in words.
         unit: "share" (sums to 1 over the bag), "logit" (of a share), "log_odds" (of the class), "probability" (of the
-            class), "deviation" (standard deviations) or "contribution" (to the log odds, times the number of instances).
+            class), "deviation" (standard deviations), "contribution" (to the log odds, times the number of instances) or
+            "sensitivity" (of the class to the instance's features, times probabilities, in means of the bag).
         comparable: whether values of different slides may be compared.
         comparable_weighed: whether they may be once they are weighed by the slide's probability (see `weighing`).
         zero: the value that says nothing either way; of logits that of an even share, of shares 0.

@@ -54,7 +54,7 @@ def test_a_bag_as_it_is_stored_is_refined_as_in_float32(toy_model: MILModel, toy
     assert torch.equal(shrunk(stored, 0.02, 3), shrunk(stored.float(), 0.02, 3))
 
 
-@pytest.mark.parametrize("kind", ["instance_pool", "embedding_pool", "abmil", "transmil", "dsmil"])
+@pytest.mark.parametrize("kind", ["instance_pool", "embedding_pool", "abmil", "transmil", "dsmil", "clam", "dtfd", "kraus_pool"])
 def test_the_gradient_in_chunks_is_that_of_the_whole_bag_for_every_model(kind: str, toy_bag: Tensor) -> None:
     small = {"heads": 2, "landmarks": 4} if kind == "transmil" else {}
     torch.manual_seed(3)

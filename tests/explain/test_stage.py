@@ -124,11 +124,11 @@ def test_scores_of_a_slide_in_its_patients_bag_are_its_own_rows(trained, tmp_pat
     assert len(found[0]) != len(found[1]) and np.allclose(np.concatenate(found), expected, atol=1e-7)
 
 
-@pytest.mark.parametrize("kind", ["instance_pool", "embedding_pool", "transmil", "dsmil"])
+@pytest.mark.parametrize("kind", ["instance_pool", "embedding_pool", "transmil", "dsmil", "clam", "dtfd", "kraus_pool"])
 def test_every_model_is_explained_by_what_it_offers(trained, tmp_path: Path, kind: str) -> None:
     splits, _, rows = trained
-    small = {"embed_dim": 16, **({"heads": 2, "landmarks": 4} if kind == "transmil" else {}), "train": {"epochs": 2, "lr": 0.01}}
-    settings = parse_base({"model": kind, **small})
+    own_settings = {"transmil": {"heads": 2, "landmarks": 4}, "dtfd": {"draws": 2}}.get(kind, {})
+    settings = parse_base({"model": kind, "embed_dim": 16, **own_settings, "train": {"epochs": 2, "lr": 0.01}})
     for fold in range(3):
         train_fold(Fold(splits, fold, tmp_path / "f", CLASSES), settings, tmp_path / kind / f"fold-{fold}", CPU)
     own = (splits, Ensemble(tmp_path / kind, splits, CLASSES, CPU), rows)

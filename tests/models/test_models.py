@@ -22,8 +22,19 @@ MODELS: dict[str, dict[str, object]] = {
     "transmil": {"model": "transmil", "embed_dim": 16, "heads": 2, "landmarks": 4},
     "dsmil": {"model": "dsmil"},
     "dsmil within mhim": {"model": "dsmil", "embed_dim": 8, "value_layer": True, "average": True},
+    "clam-sb": {"model": "clam", "embed_dim": 8, "k": 2},
+    "clam-mb": {
+        "model": "clam",
+        "branches": "multi",
+        "embed_dim": 8,
+        "k": 2,
+        "subtyping": True,
+        "instance_loss": "cross_entropy",
+    },
 }
-UNORDERED = [name for name in MODELS if name != "transmil"]
+UNORDERED = [name for name in MODELS if not name.startswith(("transmil", "dtfd"))]
+"""DTFD's pseudo-bags are drawn over the order of instances; its own tests have what holds."""
+
 every_model = pytest.mark.parametrize("name", MODELS)
 classes = pytest.mark.parametrize("n_classes", [2, 3])
 
@@ -38,6 +49,9 @@ def parameters(model: nn.Module) -> int:
         ({"model": "abmil", "gated": True, "embed_dim": 512, "attention_bias": False}, 657_026),
         ({"model": "abmil", "gated": False, "embed_dim": 512, "attention_bias": False}, 591_490),
         ({"model": "transmil"}, 2_672_146),
+        ({"model": "clam"}, 788_739 + 2_052),
+        ({"model": "clam", "branches": "multi"}, 788_996 + 2_052),
+        ({"model": "dtfd"}, 789_254),
     ],
 )
 def test_parameters_at_published_sizes(settings: dict, n_parameters: int) -> None:
@@ -116,7 +130,7 @@ def test_every_weight_learns(make: Callable, name: str, n_classes: int) -> None:
     sum(model.training_loss(b[None], y[None], torch.ones(n_classes)) for b, y in zip(bags, labels, strict=True)).backward()
     still = {n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
     # softmax takes out what all instances share
-    assert still <= {"attention.bias"}
+    assert {n.removeprefix("first.").removeprefix("second.") for n in still} <= {"attention.bias", "attention.row.bias"}
 
 
 @every_model

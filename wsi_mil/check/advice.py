@@ -7,7 +7,7 @@ from wsi_mil.encoders import advice
 from wsi_mil.records import NO_PATH
 from wsi_mil.splits import read_splits
 
-ONLY_WITHIN_A_SLIDE = ("standardised_sum", "gradient_input", "sparse_inversion")
+ONLY_WITHIN_A_SLIDE = ("standardised_sum", "class_activation", "jacobian_map", "gradient_input", "sparse_inversion")
 """Methods whose scores have no cohort-wide scale: they are relative to their slide."""
 
 

@@ -5,16 +5,17 @@ Unknown keys are refused with the nearest known one. `config.yaml` shows the sam
 """
 
 from wsi_mil.config.models import ABMIL as ABMIL
+from wsi_mil.config.models import CLAM as CLAM
 from wsi_mil.config.models import DSMIL as DSMIL
+from wsi_mil.config.models import DTFD as DTFD
 from wsi_mil.config.models import MHIM as MHIM
 from wsi_mil.config.models import TEACHERS as TEACHERS
 from wsi_mil.config.models import BaseModelSettings as BaseModelSettings
 from wsi_mil.config.models import EmbeddingPool as EmbeddingPool
 from wsi_mil.config.models import InstancePool as InstancePool
+from wsi_mil.config.models import KrausPool as KrausPool
 from wsi_mil.config.models import Model as Model
 from wsi_mil.config.models import Offer as Offer
-from wsi_mil.config.models import Schedule as Schedule
-from wsi_mil.config.models import Training as Training
 from wsi_mil.config.models import TransMIL as TransMIL
 from wsi_mil.config.models import offers_of as offers_of
 from wsi_mil.config.parse import nearest as nearest
@@ -46,3 +47,5 @@ from wsi_mil.config.stages import Tissue as Tissue
 from wsi_mil.config.stages import Truth as Truth
 from wsi_mil.config.stages import methods_of as methods_of
 from wsi_mil.config.stages import offered as offered
+from wsi_mil.config.training import Schedule as Schedule
+from wsi_mil.config.training import Training as Training

@@ -1,4 +1,4 @@
-"""Entries of `models`: architectures and how they are trained, each with its published defaults."""
+"""Entries of `models`: architectures and their published defaults; `training` has how they are fitted."""
 
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
@@ -6,92 +6,22 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from wsi_mil.config.settings import EntryName, Settings
+from wsi_mil.config.training import (
+    CLAMTraining,
+    DSMILTraining,
+    DTFDTraining,
+    KrausTraining,
+    MHIMTraining,
+    Schedule,
+    Training,
+    TransMILTraining,
+)
 
-Beta = Annotated[float, Field(ge=0, lt=1)]
-
-
-Offer = Literal["attention", "attention_logits", "probability", "evidence"]
+Offer = Literal["attention", "attention_logits", "probability", "evidence", "class_activation"]
 """What a model can say about each instance."""
 
-Epochs = Annotated[int, Field(ge=1, description="at most so many passes over the training bags")]
-Patience = Annotated[int, Field(ge=1, description="epochs without a better one before stopping")]
-MinEpochs = Annotated[int, Field(ge=0, description="no stopping before so many epochs")]
-Select = Annotated[Literal["loss", "auroc"], Field(description="figure of the validation part that chooses the epoch")]
-MinImprovement = Annotated[float, Field(ge=0, description="by how much that figure must be better to count")]
-Optimizer = Annotated[Literal["adamw", "adam", "radam_lookahead"], Field(description="adam decays through the gradient")]
-LearningRate = Annotated[float, Field(gt=0, description="at the start")]
-Betas = Annotated[tuple[Beta, Beta], Field(description="decay of the optimiser's two averages")]
-WeightDecay = Annotated[float, Field(ge=0, description="pull of the weights towards zero")]
-Schedule = Annotated[Literal["constant", "cosine"], Field(description="over the epochs")]
-Accumulate = Annotated[int, Field(ge=1, description="bags whose gradients make one update")]
 EmbedDim = Annotated[int | None, Field(ge=1, description="units of the instance embedding; null: features as they are")]
 Dropout = Annotated[float, Field(ge=0, lt=1, description="on the instance embedding")]
-
-
-class Training(Settings):
-    """How a model is fitted."""
-
-    epochs: Epochs = 60
-    patience: Patience = 20
-    min_epochs: MinEpochs = 0
-    select: Select = "loss"
-    min_improvement: MinImprovement = 0.05
-    optimizer: Optimizer = "adamw"
-    lr: LearningRate = 2e-4
-    betas: Betas = (0.9, 0.999)
-    weight_decay: WeightDecay = 1e-5
-    decay_vectors: bool = Field(True, description="weight decay on biases and norms too")
-    schedule: Schedule = "constant"
-    final_lr: float = Field(0.0, ge=0, description="where a cosine schedule ends")
-    accumulate: Accumulate = 1
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16: autocast")
-    max_instances: int | None = Field(None, ge=1, description="instances drawn from each bag in each epoch; null: all")
-    instance_dropout: float = Field(0.0, ge=0, lt=1, description="share of a bag's instances left out in each step")
-    class_weights: bool = Field(True, description="weigh each class by the inverse of its share")
-    seed: int = Field(0, ge=0, description="of weights, order and dropout")
-
-
-class TransMILTraining(Training):
-    """As published: RAdam with Lookahead, two bags an update, no weight decay on vectors, classes not weighed."""
-
-    epochs: Epochs = 200
-    patience: Patience = 10
-    min_improvement: MinImprovement = 0.0
-    optimizer: Optimizer = "radam_lookahead"
-    decay_vectors: bool = False
-    accumulate: Accumulate = 2
-    class_weights: bool = False
-
-
-class DSMILTraining(Training):
-    """As published: Adam with little momentum, cosine to 5e-6, classes not weighed.
-
-    The authors choose the epoch by (sum of AUROCs + accuracy) / 2; here it is the validation loss.
-    """
-
-    epochs: Epochs = 50
-    patience: Patience = 10
-    min_improvement: MinImprovement = 0.0
-    optimizer: Optimizer = "adam"
-    lr: LearningRate = 1e-4
-    betas: Betas = (0.5, 0.9)
-    weight_decay: WeightDecay = 1e-3
-    schedule: Schedule = "cosine"
-    final_lr: float = 5e-6
-    class_weights: bool = False
-
-
-class MHIMTraining(Training):
-    """As published for CAMELYON16: Adam, cosine to zero over 200 epochs, early stopping on AUROC, classes not weighed."""
-
-    epochs: Epochs = 200
-    patience: Patience = 30
-    min_epochs: MinEpochs = 130
-    select: Select = "auroc"
-    min_improvement: MinImprovement = 0.0
-    optimizer: Optimizer = "adam"
-    schedule: Schedule = "cosine"
-    class_weights: bool = False
 
 
 class InstancePool(Settings):
@@ -163,6 +93,62 @@ class DSMIL(Settings):
     train: DSMILTraining = DSMILTraining()
 
 
+class CLAM(Settings):
+    """One entry of `models`: clustering-constrained attention MIL (Lu et al. 2021); CLAM-SB or CLAM-MB by `branches`."""
+
+    offers: ClassVar[tuple[Offer, ...]] = ("attention", "attention_logits", "evidence")
+    model: Literal["clam"]
+    branches: Literal["single", "multi"] = Field("single", description="single: CLAM-SB; multi: CLAM-MB, attention by class")
+    embed_dim: EmbedDim = 512
+    attention_dim: int = Field(256, ge=1, description="units of the attention network; the authors' big one has 384")
+    attention_dropout: Dropout = Field(0.25, description="within the attention network")
+    k: int = Field(8, ge=1, description="instances from either end of the attention that the instance loss takes")
+    subtyping: bool = Field(False, description="classes exclude each other: the highest of other classes' attention are out")
+    instance_loss: Literal["svm", "cross_entropy"] = Field("svm", description="svm: smooth, with margin 1")
+    instance_weight: float = Field(0.3, ge=0, lt=1, description="share of the instance loss in the whole")
+    dropout: Dropout = 0.25
+    train: CLAMTraining = CLAMTraining()
+
+
+class DTFD(Settings):
+    """One entry of `models`: double-tier feature distillation (Zhang et al. 2022); AFS, MaxS or MaxMinS by `distil`."""
+
+    offers: ClassVar[tuple[Offer, ...]] = ("attention", "attention_logits", "evidence", "class_activation")
+    model: Literal["dtfd"]
+    distil: Literal["afs", "maxs", "maxmins"] = Field("afs", description="to the pooled pseudo-bag, or to instances of it")
+    pseudo_bags: int = Field(4, ge=1, description="parts of a bag; the paper has 5 for CAMELYON16, 8 for TCGA")
+    total: int = Field(4, ge=1, description="instances that maxs distils a bag to (maxmins: twice as many), over all pseudo-bags")
+    joint: bool = Field(False, description="the loss of tier 2 moves tier 1 too")
+    draws: int = Field(5, ge=1, description="drawings of pseudo-bags that are averaged after training")
+    seed: int = Field(0, ge=0, description="of those drawings")
+    embed_dim: EmbedDim = 512
+    attention_dim: int = Field(128, ge=1, description="units of either attention network")
+    dropout: Dropout = 0.0
+    train: DTFDTraining = DTFDTraining()
+
+    @model_validator(mode="after")
+    def _each_pseudo_bag_gives_one(self) -> "DTFD":
+        if self.total < self.pseudo_bags:
+            raise ValueError(f"total must be pseudo_bags or more, got {self.total} and {self.pseudo_bags}")
+        return self
+
+
+class KrausPool(Settings):
+    """One entry of `models`: softer pools of instances' probabilities (Kraus et al. 2016)."""
+
+    offers: ClassVar[tuple[Offer, ...]] = ("probability", "evidence")
+    model: Literal["kraus_pool"]
+    pool: Literal["noisy_and", "noisy_or", "isr", "generalised_mean", "log_sum_exp"] = "noisy_and"
+    slope: float = Field(10.0, gt=0, le=100, description="a of noisy_and: how steeply the bag turns")
+    exponent: float = Field(
+        5.0, gt=0, le=50, description="r of generalised_mean and log_sum_exp: larger is nearer to the maximum"
+    )
+    joint: bool = Field(True, description="a dense layer over the pool; it and the pool both learn the bag's label")
+    embed_dim: EmbedDim = 256
+    dropout: Dropout = 0.25
+    train: KrausTraining = KrausTraining()
+
+
 class MHIM(Settings):
     """One entry of `models`: masked hard instance mining (Tang et al. 2023) over another entry.
 
@@ -189,10 +175,10 @@ class MHIM(Settings):
     train: MHIMTraining = MHIMTraining()
 
 
-BaseModelSettings = InstancePool | EmbeddingPool | ABMIL | TransMIL | DSMIL
+BaseModelSettings = InstancePool | EmbeddingPool | ABMIL | TransMIL | DSMIL | CLAM | DTFD | KrausPool
 """Models that need no other one."""
 
-Model = Annotated[InstancePool | EmbeddingPool | ABMIL | TransMIL | DSMIL | MHIM, Field(discriminator="model")]
+Model = Annotated[BaseModelSettings | MHIM, Field(discriminator="model")]
 
 TEACHERS = ("abmil", "transmil", "dsmil")
 """What MHIM stands on."""

@@ -138,7 +138,15 @@ ReadOff = Literal["attention", "attention_logits", "evidence", "standardised_sum
 """What can be read off a refined bag."""
 
 Method = Literal[
-    "attention", "attention_logits", "evidence", "standardised_sum", "probability", "gradient_input", "sparse_inversion"
+    "attention",
+    "attention_logits",
+    "evidence",
+    "standardised_sum",
+    "probability",
+    "class_activation",
+    "jacobian_map",
+    "gradient_input",
+    "sparse_inversion",
 ]
 Scale = Literal["auto", "raw", "minmax", "percentile", "cohort"]
 
@@ -283,6 +291,8 @@ def offered(method: Method, offers: tuple[Offer, ...]) -> bool:
         return True
     if method == "standardised_sum":
         return "attention_logits" in offers and "evidence" in offers
+    if method == "jacobian_map":  # of models that are nothing but a pool of instances' probabilities
+        return "probability" in offers and "attention" not in offers
     if method == "sparse_inversion":
         return "attention" in offers or "evidence" in offers
     return method in offers

@@ -7,7 +7,10 @@ from wsi_mil.models import MILModel
 
 
 def attention(model: MILModel, bag: Tensor, target: int) -> Values:
-    """Attention of the class where classes differ in it; TransMIL's is its class token's, |·| and mean over heads."""
+    """Attention of the class where classes differ in it (DSMIL, CLAM-MB).
+
+    TransMIL's is its class token's, |·| and mean over heads; DTFD's that of tier 1 over the whole bag.
+    """
     return Values(offered_scores(model, bag, target, "attention"))
 
 

@@ -46,7 +46,7 @@ def margin_gradient(model: MILModel, bag: Tensor, target: int, *, chunk: int) ->
     if model.training:
         raise ValueError("the model must be in eval mode: dropout would make every gradient another one")
     slices = [slice(start, start + chunk) for start in range(0, bag.shape[1], chunk)]
-    embedded = _embedded(model, bag, slices)
+    embedded = embedded_bag(model, bag, slices)
     with torch.enable_grad():
         embedded.requires_grad_(True)
         logits = model.pool(embedded).logits[0]
@@ -64,7 +64,7 @@ def margin_gradient(model: MILModel, bag: Tensor, target: int, *, chunk: int) ->
 
 
 @torch.no_grad()
-def _embedded(model: MILModel, bag: Tensor, slices: list[slice]) -> Tensor:
+def embedded_bag(model: MILModel, bag: Tensor, slices: list[slice]) -> Tensor:
     """`(1, n_instances, embed_dim)`, filled in part by part: lists of parts would hold it twice."""
     first = model.embed(bag[:, slices[0]])
     embedded = first.new_empty(1, bag.shape[1], first.shape[2])

@@ -15,7 +15,15 @@ EVEN_SHARE = 1.0
 SAME = 1e-6
 """Scores that differ by less than this share of the largest are equal: float32 knows seven digits."""
 
-LEAST_TOP = {"share": 10.0, "logit": math.log(10.0), "log_odds": 1.0, "deviation": 4.0, "probability": 1.0, "contribution": 1.0}
+LEAST_TOP = {
+    "share": 10.0,
+    "logit": math.log(10.0),
+    "log_odds": 1.0,
+    "deviation": 4.0,
+    "probability": 1.0,
+    "contribution": 1.0,
+    "sensitivity": 1.0,
+}
 """By unit, the least top of a colour bar of weighed scores, so that a slide on which nothing stands out stays cold."""
 
 STORED = {
@@ -25,6 +33,7 @@ STORED = {
     "deviation": "standard deviations above the slide's mean",
     "probability": "tile's probability of {target}",
     "contribution": "contribution to the log odds of {target}",
+    "sensitivity": "sensitivity of {target} to the tile, in slide means × probability",
 }
 """By unit, what stored scores are."""
 

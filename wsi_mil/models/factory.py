@@ -6,7 +6,10 @@ from torch import nn
 
 from wsi_mil import config
 from wsi_mil.models.abmil import ABMIL
+from wsi_mil.models.clam import CLAM
 from wsi_mil.models.dsmil import DSMIL
+from wsi_mil.models.dtfd import DTFD
+from wsi_mil.models.kraus import KrausPool
 from wsi_mil.models.mhim import MHIM
 from wsi_mil.models.output import MILModel
 from wsi_mil.models.pooling import EmbeddingPool, InstancePool
@@ -19,6 +22,9 @@ MODELS: dict[str, Callable[..., MILModel]] = {
     "abmil": ABMIL,
     "transmil": TransMIL,
     "dsmil": DSMIL,
+    "clam": CLAM,
+    "dtfd": DTFD,
+    "kraus_pool": KrausPool,
 }
 
 

@@ -66,6 +66,7 @@ class MILModel(nn.Module, ABC):
         - attention: share of the pooling weight, sums to 1; attention_logits: the same before softmax.
         - probability: of the class, by the instance alone; only where the model is trained to say so.
         - evidence: log odds of the class against the others, as the classifier reads the instance alone.
+        - class_activation: the instance's part in the bag's log odds, times the number of instances.
 
         Args:
             bag: `(1, n_instances, …)`.

@@ -1,6 +1,7 @@
 """The baselines: maximum and mean, over instances' classes or over their embeddings."""
 
 import math
+from abc import abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,21 @@ from wsi_mil.models.embedding import create_embedding
 from wsi_mil.models.output import MILModel, MILOutput, class_logits, margin_of, n_outputs
 
 
-class InstancePool(MILModel):
+class InstanceClassifier(MILModel):
+    """A model whose bag is nothing but a pool of its instances' probabilities: embedding, classifier, pool."""
+
+    classifier: nn.Linear
+
+    @abstractmethod
+    def instance_probs(self, outputs: Tensor, target: int) -> Tensor:
+        """Probability of a class `(…)` from outputs of the classifier `(…, n_outputs)`."""
+
+    @abstractmethod
+    def bag_probability(self, embedded: Tensor, target: int) -> Tensor:
+        """Pooled probability of a class, of one bag `(1, n_instances, embed_dim)`; a scalar."""
+
+
+class InstancePool(InstanceClassifier):
     """Each instance is classified; the bag is its most positive instance, or the mean of their probabilities.
 
     Source:
@@ -43,6 +58,12 @@ class InstancePool(MILModel):
     def instance_scores(self, bag: Tensor, target: int) -> dict[Offer, Tensor]:
         logits = self(bag).instance_logits[0].double()
         return {"probability": torch.softmax(logits, dim=-1)[:, target], "evidence": margin_of(logits, target)}
+
+    def instance_probs(self, outputs: Tensor, target: int) -> Tensor:
+        return torch.softmax(class_logits(outputs), dim=-1)[..., target]
+
+    def bag_probability(self, embedded: Tensor, target: int) -> Tensor:
+        return torch.softmax(self.pool(embedded).logits[0], dim=-1)[target]
 
 
 class EmbeddingPool(MILModel):

@@ -1,0 +1,152 @@
+"""DTFD-MIL: a bag is cut into pseudo-bags, and what each of them is distilled to makes the bag of a second tier."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from wsi_mil import config
+from wsi_mil.config import Offer
+from wsi_mil.models.attention import GatedAttention, ends
+from wsi_mil.models.embedding import create_embedding
+from wsi_mil.models.output import MILModel, MILOutput, class_loss, margin_of
+
+
+class DTFD(MILModel):
+    """Double-tier feature distillation: AFS, MaxS or MaxMinS.
+
+    Source:
+        Zhang et al.: DTFD-MIL: Double-Tier Feature Distillation Multiple Instance Learning for Histopathology Whole Slide
+        Image Classification, CVPR 2022, sections 3.2 to 3.4. https://arxiv.org/abs/2203.12081
+
+    Symbols:
+        G pseudo-bags, drawn at random, inherit the bag's label. Tier 1: gated attention a over each, z_g = Σ a_n h_n,
+        logits W z_g + b. Derived probability of an instance: p_n = softmax(W a_n h_n), without b. Distilled to z_g (afs), to
+        the ⌊total / G⌋ instances of highest p_n (maxs), or these and as many of lowest (maxmins). Tier 2: gated attention and
+        classifier of their own over all that is distilled. Loss = mean CE of pseudo-bags + CE of tier 2.
+
+    Differs:
+        The authors step tier 1 and tier 2 by an Adam each, and wipe what tier 2's loss says of tier 1. Here what is distilled
+        is detached from that loss, so that one Adam over the sum makes the very same steps; `joint` lets it through. Their
+        clipping of gradients at norm 5 is not built.
+        After training the pseudo-bags are drawn by `seed` and the number of instances alone, and the probabilities of `draws`
+        drawings averaged, so that a bag always gets the same answer.
+        A bag of fewer than G instances has a pseudo-bag for each. A pseudo-bag of fewer instances than are chosen gives what it
+        has, none of them twice. Instances are ranked by the log odds of p_n, since p_n itself comes near ½ as a_n falls with
+        the size of the bag; of more than two classes by those of the class that tier 1 predicts for the pseudo-bag.
+    """
+
+    offers = config.DTFD.offers
+
+    def __init__(self, settings: config.DTFD, *, feature_dim: int, n_classes: int, instance_encoder: nn.Module | None = None):
+        super().__init__(instance_encoder)
+        self.embedding, dim = create_embedding(feature_dim, settings.embed_dim, settings.dropout, bias=False)
+        self.first, self.second = (Tier(dim, settings.attention_dim, n_classes) for _ in range(2))
+        self.settings = settings
+
+    def pool(self, embedded: Tensor, bag_mask: Tensor | None = None) -> MILOutput:
+        attention_logits = self.first.attention(embedded, bag_mask)
+        masks = bag_mask if bag_mask is not None else [slice(None)] * len(embedded)
+        rows = zip(embedded, attention_logits[..., 0], masks, strict=True)
+        return MILOutput(torch.stack([self._logits(bag[real], row[real]) for bag, row, real in rows]), attention_logits)
+
+    def training_loss(self, bags: Tensor, label: Tensor, class_weights: Tensor) -> Tensor:
+        losses = []
+        for bag, y in zip(self.embed(bags), label[:, None], strict=True):
+            row = self.first.attention(bag)[:, 0]
+            for numbers in self._drawn(len(bag)):
+                pseudo, distilled = self.distil(bag, row, numbers)
+                of_first = class_loss(pseudo, y.expand(len(pseudo)), class_weights) / len(pseudo)
+                of_second = class_loss(self.second(distilled if self.settings.joint else distilled.detach()), y, class_weights)
+                losses.append(of_first + of_second)
+        return torch.stack(losses).sum() / (len(losses) / len(bags))
+
+    def distil(self, bag: Tensor, attention_logits: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """Tier 1 on one drawing of pseudo-bags.
+
+        Args:
+            bag: embedded `(n_instances, embed_dim)`.
+            attention_logits: of tier 1 `(n_instances,)`.
+            numbers: of the pseudo-bag that each instance is in `(n_instances,)`, from 0, none left out.
+
+        Returns:
+            Logits of the pseudo-bags `(n_pseudo_bags, n_classes)`, and what is distilled `(n_distilled, embed_dim)`.
+        """
+        inside = numbers == torch.arange(int(numbers.max()) + 1, device=bag.device)[:, None]
+        shares = torch.softmax(torch.where(inside, attention_logits.float(), -torch.inf), dim=1).to(bag.dtype)
+        pooled = shares @ bag  # (n_pseudo_bags, embed_dim)
+        logits = self.first.classifier(pooled)
+        if self.settings.distil == "afs":
+            return logits, pooled
+        with torch.no_grad():
+            activations = self.first.activations(bag)
+            chosen = [self._chosen(*part, activations) for part in zip(inside, shares, logits, strict=True)]
+        return logits, bag[torch.cat(chosen)]
+
+    @torch.no_grad()
+    def instance_scores(self, bag: Tensor, target: int) -> dict[Offer, Tensor]:
+        """All of tier 1 over the whole bag, since pseudo-bags' scores cannot be compared; evidence is tier 2's.
+
+        Class activation is the log odds of the derived p_n, with n·a_n for a_n (which of two classes keeps their order, and
+        frees them of the size of the bag), from those of 1 / n_classes.
+        """
+        embedded = self.embed(bag)[0]
+        row = self.first.attention(embedded)[:, 0].double()
+        attention = torch.softmax(row, dim=0)
+        activations = len(row) * attention[:, None] * self.first.activations(embedded).double()
+        return {
+            "attention": attention,
+            "attention_logits": row,
+            "evidence": margin_of(self.second.classifier(embedded).double(), target),
+            "class_activation": margin_of(activations, target) + math.log(activations.shape[1] - 1),
+        }
+
+    def _logits(self, bag: Tensor, attention_logits: Tensor) -> Tensor:
+        """Log mean probability over the drawings, `(n_classes,)`."""
+        drawn = [self.second(self.distil(bag, attention_logits, numbers)[1])[0] for numbers in self._drawn(len(bag))]
+        log_probs = torch.log_softmax(torch.stack(drawn).float(), dim=-1)
+        return torch.logsumexp(log_probs, dim=0) - math.log(len(drawn))
+
+    def _drawn(self, n: int) -> list[Tensor]:
+        """One drawing of pseudo-bags in training, always the same ones after it; on the CPU, whose generator is kept."""
+        device = next(self.parameters()).device
+        if self.training:
+            return [pseudo_bags(n, self.settings.pseudo_bags).to(device)]
+        generator = torch.Generator().manual_seed(self.settings.seed)
+        return [pseudo_bags(n, self.settings.pseudo_bags, generator).to(device) for _ in range(self.settings.draws)]
+
+    def _chosen(self, inside: Tensor, shares: Tensor, logits: Tensor, activations: Tensor) -> Tensor:
+        """Instances that a pseudo-bag is distilled to."""
+        target = len(logits) - 1 if len(logits) == 2 else int(logits.argmax())
+        members = inside.nonzero().squeeze(1)
+        odds = margin_of(shares[members, None].float() * activations[members].float(), target)
+        k = self.settings.total // self.settings.pseudo_bags
+        if self.settings.distil == "maxs":
+            return members[odds.topk(min(k, len(members))).indices]
+        return members[torch.cat(ends(odds, k))]
+
+
+class Tier(nn.Module):
+    """Gated attention and classifier."""
+
+    def __init__(self, dim: int, attention_dim: int, n_classes: int):
+        super().__init__()
+        self.attention = GatedAttention(dim, attention_dim)
+        self.classifier = nn.Linear(dim, n_classes)
+
+    def forward(self, instances: Tensor) -> Tensor:
+        """`(n_instances, embed_dim)` → `(1, n_classes)`."""
+        shares = torch.softmax(self.attention(instances).float(), dim=0).to(instances.dtype)
+        return torch.as_tensor(self.classifier(shares.mT @ instances))
+
+    def activations(self, instances: Tensor) -> Tensor:
+        """W h_n `(n_instances, n_classes)`, without bias."""
+        return instances @ self.classifier.weight.mT
+
+
+def pseudo_bags(n: int, groups: int, generator: torch.Generator | None = None) -> Tensor:
+    """Number of the pseudo-bag of each of `n` instances `(n,)`: `groups` or, of fewer instances, `n`, of sizes that differ by 1.
+
+    Drawn by the generator, or by torch's own.
+    """
+    return torch.randperm(n, generator=generator) % min(groups, n)
