@@ -16,7 +16,6 @@ VENV := .venv
 READY := $(VENV)/.ready
 CORES ?= all
 BENCHMARKS := demo read extract bag_read train explain cohort_statistics view  # the others compare results that are there; they say what they need
-PAPER_THREADS ?= 1
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: demo view screenshots test lint fuzz faults bench papers unlock clean schema constraints
@@ -60,7 +59,7 @@ bench: $(READY)
 
 papers: $(READY)
 	@test -d "$(DATA)" || { echo "DATA is to be a folder with mnist/, colon/ or breast/: make papers DATA=../shared/data"; exit 1; }
-	python -m benchmarks.papers --data "$(DATA)" $(if $(FAST),--fast) $(if $(ONLY),--only $(ONLY)) --threads $(PAPER_THREADS)
+	python -m benchmarks.papers --data "$(DATA)" $(if $(FAST),--fast) $(if $(ONLY),--only $(ONLY))
 	python -m benchmarks.papers.tables
 
 unlock: $(READY)

@@ -28,9 +28,10 @@ def main() -> None:
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
     limit_threads(arguments.threads)
     from benchmarks.papers.runs import do
-    from wsi_mil.devices import set_threads
+    from wsi_mil.devices import keep_freed_memory, set_threads
 
     set_threads(arguments.threads)
+    keep_freed_memory()
     for name in arguments.only:
         folder = arguments.data / EXPERIMENTS[name]
         if not folder.is_dir():
