@@ -165,6 +165,30 @@ def titles(scores: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
+def key_verdict(results: Mapping[str, Result]) -> str:
+    """Where inversion helps: differences in F1 over all runs that are alike but for the seed."""
+    groups: dict[str, list[Result]] = {}
+    for name, result in results.items():
+        if name.startswith("mnist_keys/") and "attention" in result["figures"]["scores"]:
+            start, _, seed = name.removeprefix("mnist_keys/").rpartition("/seed-")
+            groups.setdefault(f"{start} {seed.partition('-')[2]}".strip(), []).append(result)
+    pairs = [
+        ("pixels → attention", "attention"),
+        ("pixels → attention", "pixels → attention (control)"),
+        ("pixels → evidence", "evidence"),
+        ("features → evidence", "evidence"),
+        ("standardised_sum", "attention"),
+    ]
+    rows = []
+    for name, found in groups.items():
+        f1 = {m: [r["figures"]["scores"][m]["f1"] for r in found] for pair in pairs for m in pair}
+        less = [difference(f1[first], f1[second]) for first, second in pairs]
+        rows.append([name, str(len(found)), f"{statistics.fmean(f1['attention']):.3f}", *less])
+    words = ("attention", "control", "evidence", "evidence (features)", "z(e) + z(c) less attention")
+    head = [f"inversion less {w}" for w in words[:4]] + [words[4]]
+    return markdown(["models", "runs", "F1 of attention", *head], rows or [[NOT_RUN] * 8])
+
+
 def key_settings(results: Mapping[str, Result]) -> str:
     """Which settings of inversion the validation bags chose, and how few instances are attended to."""
     rows = []
@@ -255,6 +279,7 @@ def page(text: str, results: Mapping[str, Result]) -> str:
     tables = {
         "mnist_bags": lambda: mnist_bags(results),
         "mnist_differences": lambda: mnist_differences(results),
+        "key_verdict": lambda: key_verdict(results),
         "key_settings": lambda: key_settings(results),
         "colon": lambda: histology(results, "colon"),
         "breast": lambda: histology(results, "breast"),

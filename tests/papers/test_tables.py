@@ -81,6 +81,19 @@ def test_key_scores_are_held_against_attention_seed_by_seed() -> None:
     assert "| 0.200 (1 of 3)" in sharp and NOT_RUN in none
 
 
+def test_the_verdict_is_by_condition() -> None:
+    def run(seed: int, gain: float) -> dict:
+        methods = ("pixels → attention", "pixels → attention (control)", "pixels → evidence", "features → evidence")
+        of = {key: {"f1": 0.5} for key in ("attention", "evidence", "standardised_sum", *methods)}
+        return result(seed, scores=of | {"pixels → attention": {"f1": 0.5 + gain}}, sweep=[])
+
+    names = ("mean-10/attention/seed-0", "mean-10/attention/seed-1", "mean-10/attention/seed-0-sharpened-3")
+    results = {f"mnist_keys/{name}": run(n, gain) for n, (name, gain) in enumerate(zip(names, (0.1, 0.1, -0.2), strict=True))}
+    _, _, plain, sharp = page("{{table: key_verdict}}", results).splitlines()
+    assert plain.startswith("| mean-10/attention | 2 | 0.500 | +0.100 (+0.100 to +0.100) | +0.100")
+    assert sharp.startswith("| mean-10/attention sharpened-3 | 1 | 0.500 | -0.200 | -0.200 | +0.000")
+
+
 def test_the_page_of_an_unknown_table_is_refused() -> None:
     with pytest.raises(KeyError, match="mnist_bagz"):
         page("{{table: mnist_bagz}}", {})
