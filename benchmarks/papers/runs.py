@@ -22,6 +22,7 @@ RESULTS = HERE / "results"
 """The runs' JSON files, committed."""
 KEPT = HERE / "runs"
 """Trained models, not committed; a run that needs one that is not there trains it again."""
+DIGITS = 6
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ def do(runs: Iterable[Run], results: Path = RESULTS) -> int:
     for number, run in enumerate(left, start=1):
         log.warning("%d of %d: %s", number, len(left), run.name)
         start = time.perf_counter()
-        figures = run.work()
+        figures = _rounded(run.work())
         about = {"run": run.name, "settings": run.settings, "seed": run.seed, "figures": figures, **_machine()}
         write_text(run.path(results), receipt_text({**about, "seconds": round(time.perf_counter() - start, 1)}))
         log.warning("%d of %d: %s: %.0f s", number, len(left), run.name, time.perf_counter() - start)
@@ -92,6 +93,15 @@ def trained(name: str, settings: Mapping[str, Any], model: MILModel, train: Call
     model.requires_grad_(False)
     model.eval()
     return dict(found["told"])
+
+
+def _rounded(value: Any) -> Any:
+    """Figures with as many digits as mean something."""
+    if isinstance(value, Mapping):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item) for item in value]
+    return round(value, DIGITS) if isinstance(value, float) else value
 
 
 def _machine() -> dict[str, Any]:

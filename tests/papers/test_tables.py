@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.papers import tables
-from benchmarks.papers.tables import NOT_RUN, difference, over_seeds, page, read_results, repeat_figures
+from benchmarks.papers import key_tables, tables
+from benchmarks.papers.cells import NOT_RUN, difference, over_seeds, read_results
+from benchmarks.papers.tables import page, repeat_figures
 
 
 def result(seed: int = 0, **figures: object) -> dict:
@@ -64,7 +65,7 @@ def test_colon_folds_are_shown_once_they_are_all_there() -> None:
 
 
 def key_result(seed: int, attention: float, refined: float) -> dict:
-    of = {m: dict.fromkeys(tables.KEY_FIGURES, v) for m, v in (("attention", attention), ("pixels → attention", refined))}
+    of = {m: dict.fromkeys(key_tables.KEY_FIGURES, v) for m, v in (("attention", attention), ("pixels → attention", refined))}
     return result(seed, scores=of, sweep=[])
 
 
