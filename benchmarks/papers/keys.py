@@ -180,9 +180,7 @@ def pairs_of(inversions: Iterable[Inversion], scores: Sequence[str]) -> list[tup
     return [pair for name, score in named for pair in ((name, score), (name, f"{name} (control)"))]
 
 
-def sweep(
-    model: MILModel, val: Sequence[Known], domain: Domain, settings: Sequence[SparseInversion] = SWEEP
-) -> list[dict[str, Any]]:
+def sweep(model: MILModel, val: Sequence[Known], domain: Domain, settings: Sequence[SparseInversion]) -> list[dict[str, Any]]:
     """Each setting on pixels, by what it finds on validation bags: oracle F1, pooled AUROC; the first row is no inversion."""
     rows: list[dict[str, Any]] = [{"setting": None, **_swept(scored(model, val, [], domain), "")}]
     for one in settings:

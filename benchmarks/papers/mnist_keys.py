@@ -41,7 +41,12 @@ class Look:
         """As JSON."""
         mean = self.setting.mean
         bags = {"test": KEPT_BAGS[mean], "sweep": SWEPT_BAGS[mean], "val": VAL_KEPT[mean]}
-        return {**self.setting.plain(), "sharpened": self.sharpened, "positive_bags": bags, "draws": keys.DRAWS}
+        return {
+            **self.setting.plain(),
+            "sharpened": self.sharpened,
+            "positive_bags": bags,
+            "sweep": [[s.step, s.penalty, s.steps] for s in keys.SWEEP],
+        }
 
 
 def positive_bags(data: MnistBags, part: str, setting: Setting, n: int) -> list[keys.Known]:
@@ -68,7 +73,7 @@ def work(data: MnistBags, look: Look) -> dict[str, Any]:
     is_attention = "attention" in model.offers
     if is_attention:
         sharpen(model, look.sharpened)
-    rows = keys.sweep(model, val[: SWEPT_BAGS[mean]], DIGITS_ARE_BRIGHT) if is_attention else []
+    rows = keys.sweep(model, val[: SWEPT_BAGS[mean]], DIGITS_ARE_BRIGHT, keys.SWEEP) if is_attention else []
     inversions = keys.inversions_for(rows) if is_attention else []
     cut = keys.thresholds(keys.scored(model, val, inversions, DIGITS_ARE_BRIGHT))
     found = keys.scored(model, test, inversions, DIGITS_ARE_BRIGHT)

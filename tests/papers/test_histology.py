@@ -5,10 +5,10 @@ import pytest
 from PIL import Image as Picture
 from scipy.io import savemat
 
-from benchmarks.papers import breast, colon, histology
+from benchmarks.papers import breast, colon, colon_keys, histology
 from benchmarks.papers.histology import Fold, Image, folds, stained, turned
 from tests.papers.conftest import shared
-from wsi_mil.config import Split
+from wsi_mil.config import SparseInversion, Split
 from wsi_mil.records import Role
 
 RNG = np.random.default_rng
@@ -132,3 +132,20 @@ def test_a_fold_learns_and_says_what_it_thinks_of_the_images_it_held_out(tmp_pat
     assert min(probs[1]) > max(probs[0])
     assert not set(found) & {image.name for role in (Role.TRAIN, Role.VAL) for image in fold.images(images, role)}
     assert folds(images, split).n_folds == 6
+
+
+def test_key_nuclei_are_scored_by_the_fold_that_holds_their_image_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spread = [(8.0 + 11 * i, 6.0 + 5 * i) for i in range(5)]
+    for number in range(1, 13):  # three of four are positive, so that a model that knows nothing takes all for positive
+        n = 1 + number % 3 if number % 4 else 0
+        write_nuclei(tmp_path / "colon", number, epithelial=spread[:n], others=spread[n:])
+    monkeypatch.setattr(colon_keys, "SPLIT", Split(folds=3, validation=0.3))
+    monkeypatch.setattr(colon_keys, "SWEEP", [SparseInversion(step=1.0, penalty=0.003, steps=1)])
+    monkeypatch.setattr(colon_keys.keys, "DRAWS", 20)
+    for name, value in (("epochs", 4), ("patience", 4), ("lr", 1e-3)):
+        monkeypatch.setitem(histology.TRAIN, name, value)
+    found = colon_keys.work("attention", tmp_path)
+    assert found["summary"]["bags"] == 9 and found["summary"]["instances"] == 45 and found["summary"]["bags_missed"] == 0
+    assert found["summary"]["share_positive"] == pytest.approx((2 + 3 + 1) * 3 / 45)
+    assert len(found["sweeps"]) == 3 and [row["setting"] for row in found["sweeps"][0]] == [None, [1.0, 0.003, 1]]
+    assert {"attention", "pixels → attention", "pixels, best for evidence → evidence (control)"} <= set(found["scores"])

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.papers import mnist_bags
+from benchmarks.papers import keys, mnist_bags
 from benchmarks.papers.mnist_bags import Digits, MnistBags, Setting, bag_figures, bag_set, draw_bags, read_digits, read_idx
 from benchmarks.papers.mnist_keys import Look, positive_bags, sharpen, work
 from tests.papers.conftest import shared
 from wsi_mil.bags import bag_tensor
+from wsi_mil.config import SparseInversion
 
 LABELS = np.array([9, 1, 2, 3, 4])
 """Only digit 0 is the target."""
@@ -90,7 +91,8 @@ def test_a_setting_is_trained_and_looked_at(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(mnist_bags, "TEST_BAGS", 16)
     for name in ("KEPT_BAGS", "SWEPT_BAGS", "VAL_KEPT"):
         monkeypatch.setattr(f"benchmarks.papers.mnist_keys.{name}", {10: 3})
-    monkeypatch.setattr("benchmarks.papers.keys.sweep.__defaults__", (mnist_keys_sweep(),))
+    monkeypatch.setattr(keys, "SWEEP", [SparseInversion(step=5.0, penalty=0.003, steps=2)])
+    monkeypatch.setattr(keys, "DRAWS", 50)
     data = MnistBags(bars(60, 0), bars(60, 1), bars(60, 2))
     setting = Setting(10, 24, "attention", 0, (("epochs", 6), ("patience", 6), ("min_improvement", 0.0)))
     assert data.work(setting)["auroc"] > 0.9
@@ -98,12 +100,6 @@ def test_a_setting_is_trained_and_looked_at(monkeypatch: pytest.MonkeyPatch) -> 
     assert found["scores"]["evidence"]["tile_auroc"] > 0.9
     assert found["settings"]["pixels, best for attention"] == [5.0, 0.003, 2]
     assert [row["setting"] for row in found["sweep"]] == [None, [5.0, 0.003, 2]]
-
-
-def mnist_keys_sweep() -> list:
-    from wsi_mil.config import SparseInversion
-
-    return [SparseInversion(step=5.0, penalty=0.003, steps=2)]
 
 
 def test_key_bags_are_the_first_positive_ones_of_the_test() -> None:
