@@ -15,7 +15,7 @@ from wsi_mil.explain.sparse_inversion import Domain
 from wsi_mil.records import Role
 
 GLASS_IS_WHITE = Domain.of_pixels(background=1.0)
-SWEEP = [SparseInversion(step=step, penalty=penalty, steps=10) for step in (1.0, 5.0, 20.0) for penalty in (0.003, 0.03)]
+SWEEP = [SparseInversion(step=step, penalty=penalty, steps=10) for step in (0.3, 1.0, 5.0) for penalty in (0.003, 0.03)]
 SWEPT_IMAGES = 3
 """Positive validation images of each fold that try each setting; thresholds are chosen on all of them."""
 
@@ -60,6 +60,6 @@ def runs(data: Path, *, fast: bool) -> list[Run]:
     found = []
     for model in ("attention", "gated"):
         plain = Fold("colon", model, 0, SPLIT, SIDE_PX).plain()
-        settings = {**plain, "fold": "all", "swept_images": SWEPT_IMAGES, "sweep": [s.model_dump() for s in SWEEP]}
+        settings = {**plain, "fold": "all", "swept_images": SWEPT_IMAGES, "sweep": [[s.step, s.penalty, s.steps] for s in SWEEP]}
         found.append(Run(f"colon_keys/{model}", settings, 0, lambda model=model: work(model, data)))
     return found
