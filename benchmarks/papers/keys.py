@@ -73,7 +73,7 @@ class Scored:
         name: of the bag.
         positive: which instances are, `(n,)`.
         is_shown: whether the model takes it for positive.
-        scores: by method, 0 to 1 within the bag, `(n,)`; -inf where it is not.
+        scores: by method, 0 to 1 within the bag, `(n,)`; none where it is not.
         log: of each inversion steps taken, and why it was refused; the effective number of instances attended to.
     """
 
