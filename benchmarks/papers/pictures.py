@@ -47,10 +47,10 @@ def heat(model: MILModel, known: keys.Known, domain: Domain) -> tuple[torch.Tens
 
 
 def mnist_picture(data: Path) -> Rgb:
-    """Digits, refined digits, three heatmaps, truth, one below the other."""
-    bags, setting = MnistBags.read(data / "mnist"), Setting(100, 400, "attention", 0)
-    model, _ = bags.model(setting)
-    (known,) = positive_bags(bags, "test", setting, 1)
+    """Digits, refined digits, three heatmaps, truth, one below the other: a long bag, by a model of short ones."""
+    bags = MnistBags.read(data / "mnist")
+    model, _ = bags.model(Setting(10, 200, "attention", 0))
+    (known,) = positive_bags(bags, "test", Setting(100, 400, "attention", 0), 1)
     refined, scores = heat(model, known, DIGITS_ARE_BRIGHT)
     digits = known.bag.features[:, 0]
     panels = [grey(digits), grey(refined[0, :, 0].numpy()), *(tinted(digits, of) for of in scores.values())]
