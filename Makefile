@@ -5,6 +5,7 @@
 # make fuzz     tiles and reads a real slide damaged in 250 ways
 # make faults   kills extractions and fills disks at random moments, ten and five times
 # make bench    runs the benchmarks, a JSON line each at the end of their tables
+# make papers   does the papers' own experiments that are not done yet, writes docs/papers.md; DATA=folder, FAST=1, ONLY=mnist_bags
 # make screenshots  makes the pictures of the viewer in docs/ anew, from the demo; needs Chromium
 # make unlock   after a killed snakemake: lets the next run start
 # make clean    removes the demo, its results and logs
@@ -17,7 +18,7 @@ CORES ?= all
 BENCHMARKS := demo read extract bag_read train explain cohort_statistics view  # the others compare results that are there; they say what they need
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo view screenshots test lint fuzz faults bench unlock clean schema constraints
+.PHONY: demo view screenshots test lint fuzz faults bench papers unlock clean schema constraints
 .DELETE_ON_ERROR:
 
 demo: $(READY) demo/cohort.csv
@@ -55,6 +56,11 @@ faults: $(READY)
 bench: $(READY)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c envs/constraints.txt -e '.[bench]'
 	for name in $(BENCHMARKS); do python benchmarks/$$name.py || exit 1; done
+
+papers: $(READY)
+	@test -d "$(DATA)" || { echo "DATA is to be a folder with mnist/, colon/ or breast/: make papers DATA=../shared/data"; exit 1; }
+	python -m benchmarks.papers --data "$(DATA)" $(if $(FAST),--fast) $(if $(ONLY),--only $(ONLY))
+	python -m benchmarks.papers.tables
 
 unlock: $(READY)
 	snakemake --unlock

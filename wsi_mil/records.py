@@ -74,12 +74,13 @@ class Bag:
     """All instances of one slide.
 
     Attributes:
-        features: float16 `(n, d)`, valid tiles only.
+        features: float16 `(n, d)`, valid tiles only. Where an image encoder is trained along, its images instead, float32
+            `(n, n_channels, height, width)`, intensities from 0 to 1.
         coords: int64 `(n, 2)`, (x, y), level-0 pixels, row by row with `features`.
     """
 
     slide_id: str
-    features: NDArray[np.float16]
+    features: NDArray[np.float16] | NDArray[np.float32]
     coords: NDArray[np.int64]
 
 

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from wsi_mil.config import parse_base
 from wsi_mil.models import create_mhim, create_model
-from wsi_mil.models.instance_encoders import histology_cnn, lenet
+from wsi_mil.models.instance_encoders import Standardise, histology_cnn, lenet
 from wsi_mil.models.output import class_logits, margin_of, n_outputs
 
 MODELS: dict[str, dict[str, object]] = {
@@ -160,6 +160,13 @@ def test_an_image_encoder_is_trained_along_under_mhim(base: str) -> None:
     model.training_loss(torch.rand(1, 8, 1, 28, 28), torch.tensor([2]), torch.ones(3)).backward()
     assert all(p.grad is not None for p in model.student.instance_encoder.parameters())
     assert all(p.grad is None for p in model.teacher.parameters())
+
+
+def test_intensities_are_standardised_channel_by_channel() -> None:
+    layer = Standardise([0.5, 0.2], [0.25, 0.1])
+    images = torch.tensor([1.0, 0.4]).view(1, 2, 1, 1).expand(3, 2, 4, 5)
+    assert_close(layer(images), torch.full((3, 2, 4, 5), 2.0))
+    assert not layer.state_dict() and not list(layer.parameters())
 
 
 @pytest.mark.parametrize(("side_px", "flattened"), [(27, 1200), (32, 1728)])

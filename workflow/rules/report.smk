@@ -9,7 +9,7 @@ rule report:
         statistics=all_statistics,
         splits=[] if TRAINED else SPLITS,
     output:
-        page="<results>/report/index.html",
+        page=report("<results>/report/index.html", caption="../report/cohort.rst", category="Cohort report"),
     log:
         "logs/report.log",
     conda:

@@ -1,6 +1,25 @@
 """Small convolutional networks to be trained along with an aggregator, for images instead of features."""
 
-from torch import nn
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Standardise(nn.Module):
+    """(intensity - mean) / standard deviation, channel by channel, in front of an encoder.
+
+    So bags hold plain intensities from 0 to 1, which sparse inversion refines where 0 is black and not grey.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """`(n, n_channels, height, width)`."""
+        return (images - self.get_buffer("mean")) / self.get_buffer("std")
 
 
 def lenet() -> tuple[nn.Module, int]:

@@ -1,0 +1,67 @@
+"""Colon cancer (Ilse, Tomczak, Welling 2018): is there an epithelial nucleus? Patches of 27 px at annotated nuclei."""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Picture
+from scipy.io import loadmat
+
+from benchmarks.papers.histology import MODELS, Fold, Image
+from benchmarks.papers.runs import Run
+from wsi_mil.config import Split
+
+SIDE_PX = 27
+KINDS = ("epithelial", "fibroblast", "inflammatory", "others")
+SPLIT = Split(folds=10, validation=0.1)
+
+
+@cache
+def read_colon(folder: Path) -> list[Image]:
+    """Every image of the set CRCHistoPhenotypes as a bag, ordered by number: `img7/img7.bmp`, `img7/img7_epithelial.mat` ….
+
+    Raises:
+        FileNotFoundError: no image there, or one without its four files of nuclei.
+    """
+    numbers = sorted(int(path.stem.removeprefix("img")) for path in folder.glob("img*/img*.bmp"))
+    if not numbers:
+        raise FileNotFoundError(f"{folder}: no image; expected img1/img1.bmp and so on, as the set is published")
+    return [read_image(folder / f"img{number}" / f"img{number}.bmp") for number in numbers]
+
+
+def read_image(path: Path) -> Image:
+    """One image and its nuclei; files of nuclei hold (x, y), the top-left pixel being (1, 1)."""
+    pixels = np.asarray(Picture.open(path).convert("RGB"))
+    nuclei = [loadmat(path.with_name(f"{path.stem}_{kind}.mat"))["detection"].reshape(-1, 2) for kind in KINDS]
+    centres = np.rint(np.concatenate(nuclei)).astype(np.int64) - 1
+    patches, coords = patches_at(pixels, centres, SIDE_PX)
+    positive = np.repeat(np.array(KINDS) == "epithelial", [len(n) for n in nuclei])
+    return Image(path.stem, int(positive.any()), patches, coords, positive)
+
+
+def patches_at(
+    pixels: NDArray[np.uint8], centres: NDArray[np.int64], side_px: int
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Square patches around pixels; beyond the image's edge it is mirrored.
+
+    Args:
+        pixels: `(height, width, 3)`.
+        centres: `(n, 2)`, (x, y); those outside are moved to the nearest pixel.
+        side_px: odd.
+
+    Returns:
+        Patches `(n, side_px, side_px, 3)`, and the (x, y) of their top-left corners in the image, which may be negative.
+    """
+    half, (height, width) = side_px // 2, pixels.shape[:2]
+    centres = np.clip(centres, 0, (width - 1, height - 1))
+    padded = np.pad(pixels, ((half, half), (half, half), (0, 0)), mode="reflect")
+    patches = [padded[y : y + side_px, x : x + side_px] for x, y in centres]
+    return np.stack(patches), centres - half
+
+
+def runs(data: Path, *, fast: bool) -> list[Run]:
+    """Each fold of each model is a run."""
+    wanted = [("attention", 0)] if fast else [(model, fold) for model in MODELS for fold in range(SPLIT.folds)]
+    found = [Fold("colon", model, fold, SPLIT, SIDE_PX) for model, fold in wanted]
+    return [Run(f.name, f.plain(), f.number, lambda f=f: f.work(lambda: read_colon(data / "colon"))) for f in found]

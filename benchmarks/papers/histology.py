@@ -1,0 +1,177 @@
+"""What the colon and breast cancer sets have in common: patches, their augmentation, and one fold of a cross-validation."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from skimage.color import rgb_from_hed
+from torch import nn
+
+from benchmarks.papers.runs import trained
+from wsi_mil.bags import BagSet
+from wsi_mil.config import BaseModelSettings, Split, parse_base
+from wsi_mil.models import MILModel, create_model
+from wsi_mil.models.instance_encoders import Standardise, histology_cnn
+from wsi_mil.records import Bag, Role, SlideRow
+from wsi_mil.splits import Splits, draw_splits
+from wsi_mil.train import evaluate, fit
+
+CLASSES = ("negative", "positive")
+MEAN, STD = (0.8, 0.7, 0.8), (0.15, 0.2, 0.15)
+"""About those of H&E images."""
+STAIN_SPREAD = 0.1
+"""Standard deviation of the factors on haematoxylin and eosin; the paper's is in no text that we have."""
+DARKEST = 1 / 255
+
+PLAIN = {"embed_dim": None, "dropout": 0.0}
+MODELS: dict[str, dict[str, Any]] = {
+    "attention": {"model": "abmil", "gated": False, **PLAIN},
+    "gated": {"model": "abmil", "gated": True, **PLAIN},
+    "instance_max": {"model": "instance_pool", "pool": "max", **PLAIN},
+}
+TRAIN = {
+    "optimizer": "adam",
+    "lr": 1e-4,
+    "weight_decay": 5e-4,
+    "class_weights": False,
+    "epochs": 100,
+    "patience": 20,
+    "min_improvement": 0.0,
+    "precision": "bfloat16",
+}
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image as a bag of patches.
+
+    Attributes:
+        name: of the image.
+        label: index in `CLASSES`.
+        patches: uint8 `(n, side, side, 3)`.
+        coords: int64 `(n, 2)`, (x, y) of the patches' top-left corners in the image; may lie outside.
+        positive: bool `(n,)` which patches are positive, where that is known.
+    """
+
+    name: str
+    label: int
+    patches: NDArray[np.uint8]
+    coords: NDArray[np.int64]
+    positive: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
+
+    def bag(self, rng: np.random.Generator | None = None) -> Bag:
+        """Intensities from 0 to 1, float32 `(n, 3, side, side)`; with a generator as augmentation alters them."""
+        images = self.patches.astype(np.float32) / 255
+        if rng is not None:
+            images = turned(stained(images, rng), rng)
+        return Bag(self.name, images.transpose(0, 3, 1, 2), self.coords)  # a view, so that channels lie last in memory
+
+
+def stained(images: Floats, rng: np.random.Generator) -> Floats:
+    """Haematoxylin and eosin of a whole bag times a factor each, around 1.
+
+    Args:
+        images: `(n, height, width, 3)`, 0 to 1.
+        rng: draws the factors.
+    """
+    factors = np.append(rng.normal(1, STAIN_SPREAD, size=2), 1)
+    mixed = np.linalg.inv(rgb_from_hed) @ np.diag(factors) @ rgb_from_hed
+    density = -np.log(np.maximum(images, DARKEST))
+    return np.exp(-np.maximum(density @ mixed.astype(np.float32), 0))
+
+
+def turned(images: Floats, rng: np.random.Generator) -> Floats:
+    """Each patch by itself turned by 0, 90, 180 or 270 degrees and mirrored or not.
+
+    Args:
+        images: `(n, side, side, 3)`.
+        rng: draws which.
+    """
+    found, which = images.copy(), rng.integers(8, size=len(images))
+    for kind in range(1, 8):
+        rows = which == kind
+        one = np.rot90(images[rows], kind % 4, axes=(1, 2))
+        found[rows] = one[:, :, ::-1] if kind >= 4 else one
+    return found
+
+
+def bag_set(images: Sequence[Image], rng: np.random.Generator | None = None) -> BagSet:
+    """Bags of images; with a generator each time they are read they are altered anew."""
+    return BagSet([image.label for image in images], lambda number: images[number].bag(rng), keep_bytes=0)
+
+
+def folds(images: Sequence[Image], split: Split) -> Splits:
+    """Roles of the images, each its own patient, in every fold."""
+    rows = [SlideRow(image.name, Path(image.name), label=CLASSES[image.label], patient_id=image.name) for image in images]
+    return draw_splits(rows, CLASSES, split)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One fold of one model.
+
+    Attributes:
+        experiment: for names.
+        model: name in `MODELS`.
+        number: index of the fold.
+        split: how the folds are drawn.
+        side_px: of a patch.
+    """
+
+    experiment: str
+    model: str
+    number: int
+    split: Split
+    side_px: int
+
+    @property
+    def name(self) -> str:
+        """Of files."""
+        return f"{self.experiment}/{self.model}/fold-{self.number}"
+
+    @property
+    def entry(self) -> BaseModelSettings:
+        """Of the model; its seed is the fold's number, so that folds do not start from the same weights."""
+        return parse_base({**MODELS[self.model], "train": {**TRAIN, "seed": self.number}})
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON."""
+        about = {"side_px": self.side_px, "stain_spread": STAIN_SPREAD, "fold": self.number}
+        return {**about, "split": self.split.model_dump(mode="json"), "model": self.entry.model_dump(mode="json")}
+
+    def images(self, images: Sequence[Image], role: Role) -> list[Image]:
+        """Those that this fold uses for a role."""
+        names = set(folds(images, self.split).slides(self.number, role))
+        return [image for image in images if image.name in names]
+
+    def trained(self, images: Sequence[Image]) -> tuple[MILModel, dict[str, Any]]:
+        """The fold's model, and what its training told."""
+        entry = self.entry
+        torch.manual_seed(entry.train.seed)
+        encoder, dim = histology_cnn(self.side_px)
+        encoder = nn.Sequential(Standardise(MEAN, STD), *encoder).to(memory_format=torch.channels_last)
+        model = create_model(entry, feature_dim=dim, n_classes=2, instance_encoder=encoder)
+
+        def train(fresh: MILModel) -> dict[str, Any]:
+            rng = np.random.default_rng([1, entry.train.seed])
+            parts = bag_set(self.images(images, Role.TRAIN), rng), bag_set(self.images(images, Role.VAL))
+            history, best = fit(fresh, *parts, entry.train, n_classes=2)
+            curve = {name: [round(getattr(e, name), 5) for e in history] for name in ("train_loss", "val_loss", "val_auroc")}
+            return {"epochs": len(history), "epoch_kept": best + 1, "curve": curve}
+
+        return model, trained(self.name, self.plain(), model, train)
+
+    def work(self, read: Callable[[], Sequence[Image]]) -> dict[str, Any]:
+        """What the fold's model says of the images that it has not seen."""
+        images = read()
+        model, told = self.trained(images)
+        test = self.images(images, Role.TEST)
+        probs = evaluate(model, bag_set(test))[:, 1]
+        said = {image.name: {"label": image.label, "prob": round(float(p), 6)} for image, p in zip(test, probs, strict=True)}
+        return {"images": said, "training": told}

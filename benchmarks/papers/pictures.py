@@ -1,0 +1,119 @@
+"""Pictures for docs/papers.md, by kept models: `python -m benchmarks.papers.pictures --data ../shared/data`."""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from numpy.typing import NDArray
+from PIL import Image as Picture
+from PIL import ImageDraw
+
+from benchmarks.papers import keys
+from benchmarks.papers.colon import SIDE_PX, SPLIT, read_colon
+from benchmarks.papers.colon_keys import GLASS_IS_WHITE
+from benchmarks.papers.histology import Fold
+from benchmarks.papers.mnist_bags import COLUMNS, MnistBags, Setting
+from benchmarks.papers.mnist_bags import SIDE_PX as DIGIT_PX
+from benchmarks.papers.mnist_keys import DIGITS_ARE_BRIGHT, positive_bags
+from benchmarks.papers.tables import PAGE
+from wsi_mil.bags import bag_tensor
+from wsi_mil.explain.methods import PLAIN
+from wsi_mil.explain.sparse_inversion import PIXELS, Domain, refine
+from wsi_mil.localisation import Floats
+from wsi_mil.models import MILModel
+from wsi_mil.records import Role
+
+GAP_PX, DOT_PX = 6, 7
+COLOURS = colormaps["viridis"]
+
+Rgb = NDArray[np.uint8]
+
+
+def heat(model: MILModel, known: keys.Known, domain: Domain) -> tuple[torch.Tensor, dict[str, Floats]]:
+    """The refined bag, and attention, what is read off the refined bag, and the truth, 0 to 1."""
+    bag = bag_tensor(known.bag, model)
+    result = refine(model, bag, keys.TARGET, PIXELS, domain=domain)
+    if result.refused:
+        raise ValueError(f"{known.bag.slide_id}: no picture of a bag that is refused: {result.refused}")
+    found = {
+        "attention": PLAIN["attention"].of_model(model, bag, keys.TARGET).scores,
+        "refined": PLAIN["attention"].of_model(model, result.bag, keys.TARGET).scores,
+        "evidence": PLAIN["evidence"].of_model(model, result.bag, keys.TARGET).scores,
+        "truth": known.positive.astype(np.float64),
+    }
+    return result.bag, {name: keys.within_bag(scores) for name, scores in found.items()}
+
+
+def mnist_picture(data: Path) -> Rgb:
+    """Digits, refined digits, three heatmaps, truth, one below the other: a long bag, by a model of short ones."""
+    bags = MnistBags.read(data / "mnist")
+    model, _ = bags.model(Setting(10, 200, "attention", 0))
+    (known,) = positive_bags(bags, "test", Setting(100, 400, "attention", 0), 1)
+    refined, scores = heat(model, known, DIGITS_ARE_BRIGHT)
+    digits = known.bag.features[:, 0]
+    panels = [grey(digits), grey(refined[0, :, 0].numpy()), *(tinted(digits, of) for of in scores.values())]
+    return stacked([laid_out(panel) for panel in panels])
+
+
+def colon_picture(data: Path, model_name: str = "attention", number: int = 0) -> Rgb:
+    """The first positive held-out image of a fold with both kinds of nuclei, and three heatmaps and the truth over it."""
+    images = read_colon(data / "colon")
+    fold = Fold("colon", model_name, number, SPLIT, SIDE_PX)
+    model, _ = fold.trained(images)
+    image = next(i for i in fold.images(images, Role.TEST) if i.positive.any() and not i.positive.all() and len(i.patches) > 50)
+    _, scores = heat(model, keys.Known(image.bag(), image.positive), GLASS_IS_WHITE)
+    folder = data / "colon" / image.name
+    plain = Picture.open(folder / f"{image.name}.bmp").convert("RGB")
+    panels = [np.asarray(plain), *(dotted(plain, image.coords + SIDE_PX // 2, of) for of in scores.values())]
+    return np.concatenate([np.pad(p, ((0, 0), (0, GAP_PX), (0, 0)), constant_values=255) for p in panels], axis=1)
+
+
+def grey(digits: NDArray[np.floating]) -> Rgb:
+    """Intensities `(n, side, side)` as `(n, side, side, 3)`."""
+    return np.rint(digits * 255).astype(np.uint8)[..., None].repeat(3, axis=3)
+
+
+def tinted(digits: NDArray[np.floating], scores: Floats) -> Rgb:
+    """Digits in white on the colour of their score."""
+    ground = np.asarray(COLOURS(scores))[:, None, None, :3]
+    ink = digits[..., None]
+    return np.rint((ground * (1 - ink) + ink) * 255).astype(np.uint8)
+
+
+def laid_out(digits: Rgb) -> Rgb:
+    """`(n, side, side, 3)` in rows of `COLUMNS`, what is left over is white."""
+    rows = -(-len(digits) // COLUMNS)
+    full = np.full((rows * COLUMNS, DIGIT_PX, DIGIT_PX, 3), 255, np.uint8)
+    full[: len(digits)] = digits
+    grid = full.reshape(rows, COLUMNS, DIGIT_PX, DIGIT_PX, 3)
+    return grid.swapaxes(1, 2).reshape(rows * DIGIT_PX, COLUMNS * DIGIT_PX, 3)
+
+
+def stacked(panels: list[Rgb]) -> Rgb:
+    """One below the other."""
+    return np.concatenate([np.pad(panel, ((0, GAP_PX), (0, 0), (0, 0)), constant_values=255) for panel in panels])
+
+
+def dotted(plain: Picture.Image, centres: NDArray[np.int64], scores: Floats) -> Rgb:
+    """An image with a dot at each centre (x, y), in the colour of its score, the hottest on top."""
+    picture = plain.copy()
+    draw = ImageDraw.Draw(picture)
+    for place in np.argsort(scores):
+        (x, y), colour = centres[place], tuple(int(255 * c) for c in COLOURS(scores[place])[:3])
+        draw.ellipse((x - DOT_PX, y - DOT_PX, x + DOT_PX, y + DOT_PX), fill=colour, outline=(255, 255, 255))
+    return np.asarray(picture)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder with mnist/ and colon/")
+    data = parser.parse_args().data
+    Picture.fromarray(mnist_picture(data)).save(PAGE.with_name("papers_mnist.png"), optimize=True)
+    picture = Picture.fromarray(colon_picture(data))
+    picture.resize((picture.width * 2 // 3, picture.height * 2 // 3)).save(PAGE.with_name("papers_colon.jpg"), quality=85)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""Writes docs/papers.md from the runs' JSON files and the text that stands beside them: `python -m benchmarks.papers.tables`."""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.papers import breast, colon
+from benchmarks.papers.cells import NOT_RUN, Result, below, difference, markdown, over_seeds, read_results
+from benchmarks.papers.histology import CLASSES
+from benchmarks.papers.key_tables import key_differences, key_settings, key_table, key_verdict, keys
+from benchmarks.papers.runs import HERE, RESULTS
+from wsi_mil.config import Split
+from wsi_mil.figures import FoldPart, cohort_figures
+from wsi_mil.files import write_text
+from wsi_mil.localisation import Floats
+
+PAGE = HERE.parents[1] / "docs" / "papers.md"
+TEXT = HERE / "text.md"
+"""What stands around the tables; `{{table: NAME}}` is where each goes."""
+DRAWS = 1000
+
+MODELS = {
+    "instance_max": "Instance + max",
+    "instance_mean": "Instance + mean",
+    "embedding_max": "Embedding + max",
+    "embedding_mean": "Embedding + mean",
+    "attention": "Attention",
+    "gated": "Gated attention",
+}
+MNIST_ACCURACY = {"instance_max": ".804 ± .232", "instance_mean": ".708 ± .095", "attention": ".996 ± .008"}
+"""Shin et al."""
+HISTOLOGY = {
+    "colon": {
+        "instance_max": ".842/.866/.816/.839/.914",
+        "attention": ".904/.953/.855/.901/.968",
+        "gated": ".898/.944/.851/.893/.968",
+    },
+    "breast": {
+        "instance_max": ".614/.585/.477/.506/.612",
+        "attention": ".745/.718/.715/.712/.775",
+        "gated": ".755/.728/.731/.725/–",
+    },
+}
+"""Ilse et al.: accuracy, precision, recall, F1, AUROC."""
+SPLITS: dict[str, Split] = {"colon": colon.SPLIT, "breast": breast.SPLIT}
+
+
+def mnist_bags(results: Mapping[str, Result]) -> str:
+    """AUROC of bags by model and length; accuracy beside the only published one."""
+    sizes = {10: 5, 50: 3, 100: 3}
+    rows = []
+    for model, title in MODELS.items():
+        cells = []
+        for mean, seeds in sizes.items():
+            found = below(results, f"mnist_bags/mean-{mean}/{model}")
+            is_wanted = mean == 10 or model in ("attention", "gated")
+            cells.append(over_seeds([r["figures"]["auroc"] for r in found], seeds) if is_wanted else "–")
+        tens = [r["figures"]["accuracy"] for r in below(results, f"mnist_bags/mean-10/{model}")]
+        rows.append([title, *cells, over_seeds(tens, 5), MNIST_ACCURACY.get(model, "–")])
+    head = [f"AUROC, mean {mean}" for mean in sizes]
+    return markdown(["model", *head, "accuracy, mean 10", "accuracy of Shin et al."], rows)
+
+
+def mnist_differences(results: Mapping[str, Result]) -> str:
+    """Attention and gated attention less each baseline: AUROC of the same bags, seed by seed."""
+    of_model = {m: {r["seed"]: r["figures"]["auroc"] for r in below(results, f"mnist_bags/mean-10/{m}")} for m in MODELS}
+    rows = []
+    for model, title in list(MODELS.items())[:4]:
+        cells = []
+        for attention in ("attention", "gated"):
+            both = sorted(of_model[model].keys() & of_model[attention].keys())
+            cells.append(difference([of_model[attention][s] for s in both], [of_model[model][s] for s in both]))
+        rows.append([f"less {title}", *cells])
+    return markdown(["AUROC, mean 10", "Attention", "Gated attention"], rows)
+
+
+def histology(results: Mapping[str, Result], experiment: str) -> str:
+    """Figures of held-out images, by repeat of the cross-validation, beside the published ones."""
+    split, rows = SPLITS[experiment], []
+    for model, published in HISTOLOGY[experiment].items():
+        found = {r["settings"]["fold"]: r["figures"]["images"] for r in below(results, f"{experiment}/{model}")}
+        whole = [r for r in range(split.repeats) if all(r * split.folds + f in found for f in range(split.folds))]
+        wanted = f"{split.folds * split.repeats} folds"
+        if not whole:
+            rows.append([MODELS[model], *[f"{NOT_RUN} ({len(found)} of {wanted})"] * 2, published])
+            continue
+        each = [repeat_figures([found[r * split.folds + f] for f in range(split.folds)]) for r in whole]
+        names = ("accuracy", "precision", "sensitivity", "f1", "auroc")
+        ours = "/".join(f"{statistics.fmean(e[name] for e in each):.3f}".lstrip("0") for name in names)
+        spread = "; ".join(
+            f"{title} {e[name]:.3f} ({e[f'{name}_ci95'][0]:.3f} to {e[f'{name}_ci95'][1]:.3f}), folds ± {e['fold_sd'][name]:.3f}"
+            for e in each[:1]
+            for name, title in (("accuracy", "accuracy"), ("auroc", "AUROC"))
+        )
+        rows.append([MODELS[model], ours, spread, published])
+    return markdown(["model", "accuracy/precision/recall/F1/AUROC", "intervals over images", "published"], rows)
+
+
+def repeat_figures(parts: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, Any]:
+    """Figures of all images of one cross-validation, each by the fold that held it out.
+
+    Args:
+        parts: of each fold, {image: {"label": index, "prob": of the positive class}}.
+    """
+    arrays = [_arrays(part) for part in parts]
+    folds = [
+        FoldPart(number, truth, probs, (probs[:, 1] >= 0.5).astype(np.int64)) for number, (truth, probs) in enumerate(arrays)
+    ]
+    truth, probs = (np.concatenate([a[i] for a in arrays]) for i in range(2))
+    names, predicted = [name for part in parts for name in part], (probs[:, 1] >= 0.5).astype(np.int64)
+    found = cohort_figures(truth, probs, predicted, names, folds, classes=CLASSES, draws=DRAWS)
+    (_, false_positive), (_, hits) = found["confusion_matrix"]
+    return {**found, "precision": hits / (hits + false_positive) if hits + false_positive else math.nan}
+
+
+def hours(results: Mapping[str, Result]) -> str:
+    """What the runs cost."""
+    found = {}
+    for name, result in results.items():
+        found.setdefault(name.partition("/")[0], []).append(result)
+    rows = []
+    for experiment, runs in found.items():
+        cpus = sorted({f"{r['hardware']['cpu']}, {r['hardware']['threads']} thread" for r in runs})
+        torch = sorted({r["versions"]["torch"] for r in runs})
+        dates = sorted({r["date"] for r in runs})
+        span = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+        took = sum(r["seconds"] for r in runs) / 3600
+        rows.append([experiment, str(len(runs)), f"{took:.1f}", "; ".join(cpus), ", ".join(torch), span])
+    return markdown(["experiment", "runs", "hours", "machine", "torch", "date"], rows or [[NOT_RUN] * 6])
+
+
+def page(text: str, results: Mapping[str, Result]) -> str:
+    """The text with its tables.
+
+    Raises:
+        KeyError: the text names a table that there is not.
+    """
+    tables = {
+        "mnist_bags": lambda: mnist_bags(results),
+        "mnist_differences": lambda: mnist_differences(results),
+        "key_verdict": lambda: key_verdict(results),
+        "key_settings": lambda: key_settings(results),
+        "colon": lambda: histology(results, "colon"),
+        "breast": lambda: histology(results, "breast"),
+        "hours": lambda: hours(results),
+    }
+    for model in ("attention", "gated"):
+        of_model = [r for name, r in results.items() if name == f"colon_keys/{model}"]
+        tables[f"colon_keys {model}"] = lambda of_model=of_model: key_table(of_model, 1)
+        tables[f"colon_keys {model} differences"] = lambda of_model=of_model: key_differences(of_model)
+    parts = text.split("{{table: ")
+    made = [parts[0]]
+    for part in parts[1:]:
+        name, _, rest = part.partition("}}")
+        first, _, suffix = name.partition(" sharpened ")
+        if first.startswith("mnist_keys/"):
+            made.append(keys(results, first, 5 if "/mean-10/" in first else 3, suffix=f"-sharpened-{suffix}" if suffix else ""))
+        else:
+            made.append(tables[name]())
+        made.append(rest)
+    return "".join(made)
+
+
+def _arrays(part: Mapping[str, Mapping[str, float]]) -> tuple[np.ndarray, Floats]:
+    truth = np.array([image["label"] for image in part.values()], np.int64)
+    positive = np.array([image["prob"] for image in part.values()], np.float64)
+    return truth, np.stack([1 - positive, positive], axis=1)
+
+
+def main() -> None:
+    write_text(PAGE, page(TEXT.read_text(encoding="utf-8"), read_results(RESULTS)))
+    print(f"written: {PAGE}")
+
+
+if __name__ == "__main__":
+    main()
