@@ -2,7 +2,7 @@ checkpoint cohort:
     input:
         receipts=all_feature_receipts,
     output:
-        status="<results>/cohort_status.csv",
+        status=report("<results>/cohort_status.csv", caption="../report/status.rst", category="Cohort report"),
     log:
         "logs/cohort.log",
     conda:
