@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -159,6 +160,14 @@ def run(finished: Path, command: Path, tmp_path: Path) -> Run:
 
 def test_a_second_run_does_nothing(run: Run) -> None:
     assert run.snakemake() == {}
+
+
+def test_snakemakes_own_report_holds_the_page_and_the_status(run: Run) -> None:
+    assert run.snakemake("--report", "run.zip") == {}
+    with ZipFile(run.folder / "run.zip") as archive:
+        held = {Path(name).name: archive.read(name) for name in archive.namelist()}
+    assert held["index.html"] == run.results("report/index.html").read_bytes()
+    assert held["cohort_status.csv"] == run.results("cohort_status.csv").read_bytes()
 
 
 def test_bad_slides_have_a_status_and_a_reason_and_the_rest_goes_on(run: Run) -> None:

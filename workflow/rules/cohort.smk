@@ -2,7 +2,11 @@ checkpoint cohort:
     input:
         receipts=all_feature_receipts,
     output:
-        status=report("<results>/cohort_status.csv", caption="../report/status.rst", category="Cohort report"),
+        status=report(
+            "<results>/cohort_status.csv",
+            caption="../report/status.rst",
+            category="Cohort report",
+        ),
     log:
         "logs/cohort.log",
     conda:

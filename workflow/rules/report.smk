@@ -9,7 +9,11 @@ rule report:
         statistics=all_statistics,
         splits=[] if TRAINED else SPLITS,
     output:
-        page=report("<results>/report/index.html", caption="../report/cohort.rst", category="Cohort report"),
+        page=report(
+            "<results>/report/index.html",
+            caption="../report/cohort.rst",
+            category="Cohort report",
+        ),
     log:
         "logs/report.log",
     conda:
