@@ -69,7 +69,7 @@ def test_a_cohort_of_imported_features_runs_to_the_report(cohort: Cohort) -> Non
     figures = read_receipt(cohort.results("explanations/uni/abmil.json"))
     assert figures["n_with_truth"] == 8 and figures["methods"]["attention"]["tile_auroc"] > 0.9
     page = cohort.results("report/index.html").read_text()
-    assert page.count("data:image/jpeg") == 8 + 8, "heatmaps, tiles"
+    assert (page.count("data:image/jpeg"), page.count('<img alt="" src="data:image/webp')) == (8, 8), "tiles, heatmaps"
     gallery = cohort.results("heatmaps/uni/abmil/s1/attention.tiles.png")
     assert gallery.is_file()
     assert all(text in cohort.call("doctor", "--configfile", "c.yaml") for text in ("8 ok", "encoder uni: imported features"))

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -44,10 +45,19 @@ def webp_url(image: Image.Image, quality: int | None) -> str:
 
 
 def largest_url(draw: Callable[[int], str], sides: Iterable[int], most: int) -> str:
-    """The picture of the first side whose URL has no more than `most` characters, or that of the last side."""
-    url = ""
+    """The picture of a side whose URL has no more than `most` characters, or that of the last side.
+
+    Args:
+        draw: the URL of a picture of that side.
+        sides: the largest first. Those are passed over that would be too large even if a picture took room by its area,
+            which it does at most.
+        most: characters.
+    """
+    url, largest = "", math.inf
     for side in sides:
-        url = draw(side)
-        if len(url) <= most:
-            break
-    return url
+        if side <= largest:
+            url = draw(side)
+            if len(url) <= most:
+                break
+            largest = side * (most / len(url)) ** 0.5
+    return url if len(url) <= most else draw(side)

@@ -16,6 +16,7 @@ from PIL import Image
 
 from wsi_mil.config import Scale
 from wsi_mil.errors import StoreError, UnknownNameError
+from wsi_mil.geometry import painted_sums
 from wsi_mil.heatmaps.cohort_scale import range_of, read_cohort_scale
 from wsi_mil.heatmaps.gallery import ends_of
 from wsi_mil.heatmaps.overlay import colours, rgba
@@ -77,8 +78,8 @@ class Layer:
         low = np.rint((sides[hit, :2] - view.corner) / view.downsample).astype(np.int64)
         high = np.maximum(np.rint((sides[hit, 2:] - view.corner) / view.downsample).astype(np.int64), low + 1)
         (x0, y0), (x1, y1) = (np.clip(at, 0, view.size).T for at in (low, high))
-        count = _painted(np.ones(len(x0)), (x0, y0, x1, y1), (height, width))
-        total = _painted(self.scored.shown.values[self.tiles[hit]].astype(np.float64), (x0, y0, x1, y1), (height, width))
+        count = painted_sums(np.ones(len(x0)), (x0, y0, x1, y1), (height, width))
+        total = painted_sums(self.scored.shown.values[self.tiles[hit]].astype(np.float64), (x0, y0, x1, y1), (height, width))
         return np.where(count > 0.5, total / np.maximum(count, 1), np.nan)
 
     def picture(self, view: View, colormap: str, threshold: float) -> bytes:
@@ -227,16 +228,6 @@ def colour_bar(colormap: str) -> bytes:
 
 def _number(value: object) -> float:
     return float(str(value))
-
-
-def _painted(values: NDArray[np.float64], sides: tuple[NDArray[np.int64], ...], shape: tuple[int, int]) -> NDArray[np.float64]:
-    """Sum of the values of the boxes (left, top, right, bottom), pixels, that cover each pixel of `shape` [height, width]."""
-    left, top, right, bottom = sides
-    width = shape[1] + 1
-    corners = np.concatenate([top * width + left, bottom * width + right, top * width + right, bottom * width + left])
-    weights = np.concatenate([values, values, -values, -values])
-    steps = np.bincount(corners, weights, minlength=(shape[0] + 1) * width).reshape(shape[0] + 1, width)
-    return np.asarray(steps.cumsum(axis=0).cumsum(axis=1)[:-1, :-1])
 
 
 def _png(painted: NDArray[np.float64]) -> bytes:

@@ -1,0 +1,91 @@
+"""The cohort report as a browser opens it from disk."""
+
+import io
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.test_report import PROBS, lines, page, write_model, write_tiled
+from tests.test_report_contact_sheet import write_failed
+from tests.view.test_browser import browser
+from tests.view.test_contrast import faint
+
+CHROMIUM = shutil.which("chromium")
+api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium")]
+
+assert browser  # a fixture
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of nine slides, of which s3 failed and s4 and s5 are predicted wrongly."""
+    folder = tmp_path_factory.mktemp("report")
+    write_tiled(folder, "s1", warnings=["odd <b>mask</b>"])
+    write_failed(folder, "s3", "gone.svs: no slide")
+    write_model(folder, "enc/a", lines(PROBS))
+    write_model(folder, "enc/b", lines(PROBS, protocol="as_published"))
+    page(folder, ["a", "b"])
+    return folder / "report" / "index.html"
+
+
+@pytest.fixture
+def opened(browser: "api.Browser", path: Path) -> Iterator["api.Page"]:
+    """Nothing may be said in the console, and nothing asked for but the page itself."""
+    tab = browser.new_page(viewport={"width": 1280, "height": 800})
+    said, asked = [], []
+    tab.on("console", lambda message: said.append(message.text))
+    tab.on("pageerror", lambda error: said.append(str(error)))
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.goto(path.as_uri())
+    yield tab
+    assert not said and [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
+    tab.close()
+
+
+def pixels(place: "api.Locator") -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(place.screenshot())).convert("RGB")).astype(int)
+
+
+def test_the_layer_lies_over_the_slide_and_its_opacity_can_be_set(opened: "api.Page") -> None:
+    panel = opened.locator("#slide-s6 .panel").nth(1)
+    panel.scroll_into_view_if_needed()
+    before = pixels(panel)
+    height, width = before.shape[:2]
+    hot, bare = (
+        (slice(int(height * 0.8), int(height * 0.95)), slice(int(width * 0.9), int(width * 0.97))),
+        (height // 2, width // 2),
+    )
+    assert (before[hot][..., 0] > before[hot][..., 2] + 60).all(), "yellow at the lower right, where the greatest score is"
+    assert (before[bare] == 235).all(), "the plain ground where no tile is"
+    opened.locator("#opacity").fill("0")
+    assert (pixels(panel)[hot] == 235).all()
+
+
+def test_the_table_is_sifted_by_words_and_by_wrong_predictions(opened: "api.Page") -> None:
+    rows = opened.locator("#slides-table tbody tr:visible")
+    assert rows.count() == 9
+    opened.check("#wrong")
+    assert [rows.nth(i).locator("td").first.inner_text() for i in range(rows.count())] == ["s4", "s5"]
+    opened.fill("#find", "tumour s5")
+    assert rows.count() == 1
+    opened.uncheck("#wrong")
+    opened.fill("#find", "no slide")
+    assert rows.count() == 1 and "s3" in rows.first.inner_text()
+
+
+def test_links_lead_to_their_sections_by_keyboard(opened: "api.Page") -> None:
+    targets = opened.eval_on_selector_all("a[href^='#']", "links => links.map(a => decodeURIComponent(a.hash.slice(1)))")
+    assert len(targets) > 20 and opened.evaluate("ids => ids.filter(id => !document.getElementById(id))", targets) == []
+    opened.keyboard.press("Tab")
+    opened.keyboard.press("Enter")
+    assert opened.url.endswith("#figures")
+
+
+def test_nothing_is_too_faint_and_nothing_is_wider_than_the_window(opened: "api.Page") -> None:
+    assert faint(opened) == []
+    assert opened.evaluate("document.documentElement.scrollWidth") <= 1280
