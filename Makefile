@@ -6,7 +6,7 @@
 # make faults   kills extractions and fills disks at random moments, ten and five times
 # make bench    runs the benchmarks, a JSON line each at the end of their tables
 # make papers   does the papers' own experiments that are not done yet, writes docs/papers.md; DATA=folder, FAST=1, ONLY=mnist_bags
-# make screenshots  makes the pictures of the viewer in docs/ anew, from the demo; needs Chromium
+# make screenshots  makes the pictures of viewer and report in docs/ anew, from the demo; needs Chromium
 # make unlock   after a killed snakemake: lets the next run start
 # make clean    removes the demo, its results and logs
 # The first of them makes .venv; PYTHON=... picks another interpreter.

@@ -1,4 +1,4 @@
-"""Pictures of the viewer for README and docs, as Debian's Chromium shows it: python docs/screenshots.py RESULTS FOLDER."""
+"""Pictures of viewer and report for README and docs, as Chromium shows them: python docs/screenshots.py RESULTS FOLDER."""
 
 import io
 import shutil
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 
 QUALITY = 82
 PAGES = {
@@ -15,6 +15,7 @@ PAGES = {
     "view_slide.jpg": "/slides/demo_05#side=1&truth=1",
     "view_nuclei.jpg": "/slides/demo_05#method=sparse_inversion&x=3456&y=3360&w=900&opacity=45&truth=1",
 }
+REPORT = {"report_summary.jpg": "#summary", "report_slide.jpg": "#slide-demo_05"}
 
 
 def main(results: str, folder: str) -> None:
@@ -26,17 +27,25 @@ def main(results: str, folder: str) -> None:
             args = ["--no-sandbox", "--disable-background-networking"]
             browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=args)
             for name, path in PAGES.items():
-                page = browser.new_page(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
-                page.goto(address + path)
-                page.wait_for_timeout(800)
-                page.wait_for_selector("main:not([aria-busy=true])")
-                page.wait_for_timeout(500)
-                picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-                picture.save(Path(folder, name), quality=QUALITY, optimize=True)
-                print(Path(folder, name))
+                take(browser, address + path, Path(folder, name), "main:not([aria-busy=true])")
+            report = Path(results, "report", "index.html").resolve().as_uri()
+            for name, place in REPORT.items():
+                take(browser, report + place, Path(folder, name), "body")
             browser.close()
         finally:
             server.terminate()
+
+
+def take(browser: Browser, address: str, path: Path, ready: str) -> None:
+    """Save what the window shows of an address once an element that matches `ready` is there."""
+    page = browser.new_page(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
+    page.goto(address)
+    page.wait_for_timeout(800)
+    page.wait_for_selector(ready)
+    page.wait_for_timeout(500)
+    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    picture.save(path, quality=QUALITY, optimize=True)
+    print(path)
 
 
 if __name__ == "__main__":

@@ -260,3 +260,43 @@ def test_a_hot_region_ends_where_the_slide_does(tmp_path: Path) -> None:
     (region,) = features(exported(slide, tmp_path), "annotation")
     assert shape(region["geometry"]).bounds == (516, 344, 640, 448)
     assert region["properties"]["measurements"]["area µm²"] == 124 * 104 / 4
+
+
+QUPATH_TYPES = {"annotation", "tile"}
+QUPATH_KEYS = {"objectType", "classification", "measurements", "metadata"}
+"""Of those that QuPath's reader knows (`PathObjectTypeAdapters` of QuPath 0.4 and later), the ones that we write."""
+
+
+def differs_from_qupaths_form(content: dict) -> list[str]:
+    """What QuPath 0.4 would not read as it is meant, in words."""
+    found = [] if content["type"] == "FeatureCollection" and isinstance(content["features"], list) else ["no collection"]
+    for feature in content["features"]:
+        about, geometry = feature["properties"], shape(feature["geometry"])
+        named = about.get("classification", {"name": "", "color": [0, 0, 0]})
+        checks = {
+            "feature": feature["type"] == "Feature" and set(feature) == {"type", "geometry", "properties"},
+            "geometry": geometry.geom_type in ("Polygon", "MultiPolygon") and geometry.is_valid and not geometry.is_empty,
+            "objectType": about["objectType"] in QUPATH_TYPES,
+            "keys": set(about) <= QUPATH_KEYS,
+            "classification": set(named) == {"name", "color"} and len(named["color"]) == 3 and max(named["color"]) < 256,
+            "measurements": all(
+                type(value) in (int, float) and np.isfinite(value) for value in about.get("measurements", {}).values()
+            ),
+            "metadata": all(isinstance(value, str) for value in about.get("metadata", {}).values()),
+        }
+        found += [f"{name}: {feature}" for name, holds in checks.items() if not holds]
+    return found
+
+
+def test_exports_have_the_form_that_qupath_reads(tmp_path: Path, slide: Path) -> None:
+    receipts = scored_by_darkness(
+        slide, TileSettings(tiling=Tiling(tile_px=32, mpp=0.5), tissue=Tissue(min_area_um2=1)), tmp_path
+    )
+    image = tmp_path / "h" / "evidence.png"
+    draw_heatmap(SlideRow("s", slide, "tumour"), *receipts, "evidence", Heatmap(hot=0.1), image)
+    heatmap = json.loads(image.with_suffix(".geojson").read_text())
+    tissue = json.loads(receipts[1].with_suffix(".geojson").read_text())
+    assert {f["properties"]["objectType"] for f in heatmap["features"]} == QUPATH_TYPES
+    assert tissue["features"] and differs_from_qupaths_form(heatmap) == differs_from_qupaths_form(tissue) == []
+    heatmap["features"][0]["properties"]["measurements"]["max"] = "4"
+    assert differs_from_qupaths_form(heatmap)[0].startswith("measurements: ")
