@@ -11,6 +11,7 @@ from benchmarks.papers import breast, colon
 from benchmarks.papers.cells import NOT_RUN, Result, below, difference, markdown, over_seeds, read_results
 from benchmarks.papers.histology import CLASSES
 from benchmarks.papers.key_tables import key_differences, key_settings, key_table, key_verdict, keys
+from benchmarks.papers.mhim_table import mhim, mhim_steps
 from benchmarks.papers.runs import HERE, RESULTS
 from wsi_mil.config import Split
 from wsi_mil.figures import FoldPart, cohort_figures
@@ -145,6 +146,8 @@ def page(text: str, results: Mapping[str, Result]) -> str:
         "key_settings": lambda: key_settings(results),
         "colon": lambda: histology(results, "colon"),
         "breast": lambda: histology(results, "breast"),
+        "mhim": lambda: mhim(results),
+        "mhim_steps": lambda: mhim_steps(results),
         "hours": lambda: hours(results),
     }
     for model in ("attention", "gated"):
