@@ -13,7 +13,6 @@ from wsi_mil.geometry import (
     grid_cells,
     gridded,
     halved,
-    painted,
     size_at,
 )
 
@@ -63,18 +62,6 @@ def test_box_means_of_whole_pixels_are_those_of_slices(height: int, width: int, 
     coords = crossing(np.arange(width) * 3, np.arange(height) * 5)
     means = box_means(image, coords, box=(3, 5), dimensions=(3 * width, 5 * height))
     assert np.allclose(means, image.ravel(), atol=1e-5)
-
-
-def test_a_single_hot_tile_lights_exactly_its_box() -> None:
-    raster = painted(np.array([7.0], np.float32), np.array([[20, 8]]), box=(10, 4), dimensions=(60, 20), shape=(10, 30))
-    lit = np.argwhere(~np.isnan(raster))
-    assert lit.min(axis=0).tolist() == [4, 10] and lit.max(axis=0).tolist() == [5, 14] and np.nanmin(raster) == 7
-
-
-def test_overlapping_tiles_are_averaged_and_nan_paints_nothing() -> None:
-    coords = np.array([[0, 0], [1, 0], [3, 0]])
-    raster = painted(np.array([1, 3, np.nan], np.float32), coords, box=(2, 1), dimensions=(4, 1), shape=(1, 4))
-    assert raster[0, :3].tolist() == [1.0, 2.0, 3.0] and np.isnan(raster[0, 3])
 
 
 def test_halving_leaves_out_what_is_missing() -> None:

@@ -8,7 +8,7 @@ import wsi_mil
 ROOT = Path(wsi_mil.__file__).parent
 
 LAYERS = [
-    {"errors", "geometry", "records", "compute", "progress", "weighing", "isolation", "files"},
+    {"errors", "geometry", "records", "compute", "progress", "weighing", "isolation", "files", "painting"},
     {"config", "receipts"},
     {"tissue"},
     {
@@ -59,6 +59,7 @@ ONLY_IN = {
 TORCH_FREE = {
     "errors",
     "geometry",
+    "painting",
     "records",
     "compute",
     "progress",

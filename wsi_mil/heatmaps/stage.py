@@ -13,13 +13,13 @@ from wsi_mil.cohort import write_table
 from wsi_mil.config import Heatmap, Truth
 from wsi_mil.errors import AnnotationError, ConfigError, StoreError
 from wsi_mil.files import write_bytes, write_text
-from wsi_mil.geometry import painted
 from wsi_mil.heatmaps.cohort_scale import read_cohort_scale
 from wsi_mil.heatmaps.gallery import gallery
 from wsi_mil.heatmaps.overlay import Picture, draw, refuse_unknown_colormap
 from wsi_mil.heatmaps.raster import ome_tiff
 from wsi_mil.heatmaps.regions import geojson, plain_numbers
 from wsi_mil.heatmaps.scored import Scored, read_scored
+from wsi_mil.painting import painted
 from wsi_mil.receipts import store_path
 from wsi_mil.records import SlideRow
 from wsi_mil.store import read_thumbnail

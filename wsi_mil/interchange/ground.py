@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_mil.errors import MissingMppError, SlideError
-from wsi_mil.geometry import Mpp, painted
+from wsi_mil.geometry import Mpp
 from wsi_mil.interchange.scale import Placed
 from wsi_mil.laying import extent_um
+from wsi_mil.painting import painted
 from wsi_mil.records import NO_PATH, SlideRow
 from wsi_mil.slides import Slide, open_slide, slide_hash
 from wsi_mil.tile import THUMBNAIL_PX, about_slide
