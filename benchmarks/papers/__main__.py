@@ -15,6 +15,7 @@ EXPERIMENTS = {
     "breast": "breast",
     "mnist_conditions": "mnist",
     "mhim": "lung",
+    "frozen": ".",
 }
 """By name, and the folder of DATA that each needs; in the order in which they are done."""
 

@@ -1,36 +1,25 @@
 """MHIM's parts and masks (Tang et al. 2023) over ABMIL, on made slides with very little tumour: cohort, features, runs."""
 
-import logging
 import math
 import subprocess
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import benchmarks.papers.runs as kept
+from benchmarks.papers.cells import truth_and_probs
+from benchmarks.papers.cohorts import Trained, extract_features
 from benchmarks.papers.runs import Run
-from wsi_mil.bags import BagSet, read_bag_of
-from wsi_mil.checkpoints import read_checkpoint
 from wsi_mil.cohort import read_sheet
 from wsi_mil.config import Encoder, Model, Split, TileSettings, parse_model
-from wsi_mil.devices import fast_dtype
-from wsi_mil.encoders.encoder import create_encoder
-from wsi_mil.errors import ConfigError
-from wsi_mil.extract import extract_slide
 from wsi_mil.metrics import auroc
-from wsi_mil.receipts import fingerprint, read_receipt
-from wsi_mil.records import Role, SlideRow, Status
+from wsi_mil.receipts import fingerprint
+from wsi_mil.records import SlideRow
 from wsi_mil.splits import Splits, draw_splits
-from wsi_mil.tile import tile_slide
-from wsi_mil.train import Fold, evaluate, train_fold
 
 CLASSES = ("normal", "tumour")
-CPU = torch.device("cpu")
 SEEDS = (0, 1, 2)
 
 BASE = "baseline"
@@ -50,8 +39,6 @@ ARMS: dict[str, dict[str, Any]] = {
     "random": {**R_HAM, "high_ratio": 0.0},
 }
 """By name, what each changes in MHIM's settings; the last two are controls of ours."""
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -128,25 +115,7 @@ def prepare(plan: Plan, data: Path) -> list[SlideRow]:
     """
     make_slides(plan, data)
     rows = list(read_sheet(plan.folder / "cohort.csv", CLASSES).rows)
-    dtype = fast_dtype(Encoder().dtype, CPU)
-
-    @cache
-    def encoder() -> Any:
-        return create_encoder(Encoder(), device=CPU, dtype=dtype)
-
-    faults = []
-    for number, row in enumerate(rows, start=1):
-        tiles, features = (plan.folder / stage / f"{row.slide_id}.json" for stage in ("tiles", "features"))
-        if not features.exists():
-            tile_slide(row, TileSettings(), tiles)
-            name = str(dtype).removeprefix("torch.")
-            extract_slide(tiles, row, Encoder(), features, dtype=name, encoder=encoder, threads=1)
-            log.warning("%s: features of slide %d of %d", plan.experiment, number, len(rows))
-        receipt = read_receipt(features)
-        if receipt["status"] != Status.OK:
-            faults.append(f"{features}: {receipt['status']}, expected ok: {receipt['reason']}; remove it to make it again")
-    if faults:
-        raise ConfigError(faults)
+    extract_features(rows, TileSettings(), Encoder(), plan.folder)
     return rows
 
 
@@ -169,31 +138,25 @@ class ArmRun:
         models = {arm: entry(self.plan, arm, self.seed).model_dump(mode="json") for arm in dict.fromkeys((BASE, self.arm))}
         return {**about, "models": models}
 
-    def checkpoint(self, splits: Splits, number: int) -> Path:
-        """The trained model of a fold; trained where it is not there, after the baseline that it needs."""
-        folder = kept.KEPT / "mhim" / f"{self.arm}-{fingerprint(self.plain())[:8]}" / f"fold-{number}"
-        base = None if self.arm == BASE else ArmRun(self.plan, BASE, self.seed).checkpoint(splits, number)
-        if not (folder / "config.json").exists():
-            fold = Fold(splits, number, self.plan.folder / "features", CLASSES)
-            train_fold(fold, entry(self.plan, self.arm, self.seed), folder, CPU, base=base, keep_bytes=2 * 10**9)
-        return folder
+    def trained(self, splits: Splits) -> Trained:
+        """Its models, taught by the baseline of their own fold and seed."""
+        base = None if self.arm == BASE else ArmRun(self.plan, BASE, self.seed).trained(splits)
+        settings = entry(self.plan, self.arm, self.seed)
+        features = self.plan.folder / "features"
+        return Trained(f"mhim/{self.arm}", settings, self.plain(), splits, features, CLASSES, base)
 
     def work(self, data: Path) -> dict[str, Any]:
         """What each fold's model says of the slides that it has not seen."""
         splits = draw_splits(prepare(self.plan, data), CLASSES, split_of(self.plan, self.seed))
-        folds = [self._fold(splits, number) for number in range(splits.n_folds)]
+        models = self.trained(splits)
+        folds = [_fold(models, number) for number in range(splits.n_folds)]
         return {"auroc": sum(fold["auroc"] for fold in folds) / len(folds), "folds": folds}
 
-    def _fold(self, splits: Splits, number: int) -> dict[str, Any]:
-        model, card = read_checkpoint(self.checkpoint(splits, number), CPU)
-        slides = splits.slides(number, Role.TEST)
-        labels = [CLASSES.index(splits.labels[slide]) for slide in slides]
-        features = self.plan.folder / "features"
-        bags = BagSet(labels, lambda at: read_bag_of(slides[at], [features / f"{slides[at]}.json"]), keep_bytes=0)
-        probs = evaluate(model, bags)
-        said = {s: {"label": label, "prob": float(p)} for s, label, p in zip(slides, labels, probs[:, 1], strict=True)}
-        kept_epoch: Mapping[str, Any] = {"epoch_kept": card.epoch, "validation_auroc": card.validation["auroc"]}
-        return {"auroc": auroc(torch.tensor(labels).numpy(), probs), **kept_epoch, "slides": said}
+
+def _fold(models: Trained, number: int) -> dict[str, Any]:
+    said, card = models.said(number)
+    kept_epoch = {"epoch_kept": card.epoch, "validation_auroc": card.validation["auroc"]}
+    return {"auroc": auroc(*truth_and_probs(said)), **kept_epoch, "slides": said}
 
 
 def runs(data: Path, *, fast: bool) -> list[Run]:

@@ -8,11 +8,13 @@ import torch
 
 from benchmarks.papers import mhim, mhim_table
 from benchmarks.papers.cells import NOT_RUN
+from benchmarks.papers.cohorts import CPU
 from benchmarks.papers.mhim import ARMS, BASE, FAST, FULL, ArmRun, Plan, entry, prepare, runs
 from benchmarks.papers.runs import Run, do
 from benchmarks.papers.tables import page
 from wsi_mil.checkpoints import read_card
 from wsi_mil.config import ABMIL, MHIM
+from wsi_mil.errors import ConfigError
 from wsi_mil.models.masking import Masking, kept_instances
 from wsi_mil.receipts import store_path, write_receipt
 from wsi_mil.records import Role
@@ -106,12 +108,12 @@ def test_a_student_is_taught_by_the_baseline_of_its_own_fold_and_seed(tmp_path: 
     rows = prepare(SMALL, tmp_path)
     of_seed = [draw_splits(rows, mhim.CLASSES, mhim.split_of(SMALL, seed)) for seed in (0, 1)]
     assert of_seed[0].slides(0, Role.TEST) != of_seed[1].slides(0, Role.TEST)
-    folder = ArmRun(SMALL, "masking", 1).checkpoint(of_seed[1], 0)
+    folder = ArmRun(SMALL, "masking", 1).trained(of_seed[1]).checkpoint(0)
     base = next(path.parent for path in folder.parent.parent.glob("baseline-*/fold-0/config.json"))
     assert read_card(base).trained_on == read_card(folder).trained_on == of_seed[1].fingerprint(0, "slide")
     again = tmp_path / "again"
     fold = Fold(of_seed[1], 0, SMALL.folder / "features", mhim.CLASSES)
-    train_fold(fold, entry(SMALL, "masking", 1), again, mhim.CPU, base=base)
+    train_fold(fold, entry(SMALL, "masking", 1), again, CPU, base=base)
     assert (again / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
 
 
@@ -120,7 +122,7 @@ def test_what_keeps_the_cohort_from_being_made_is_said(tmp_path: Path) -> None:
         prepare(SMALL, tmp_path / "data")
     plan = replace(SMALL, slides=4)
     write_cohort(plan, failed="s02")
-    with pytest.raises(mhim.ConfigError, match=r"s02\.json: failed, expected ok: too dark"):
+    with pytest.raises(ConfigError, match=r"s02\.json: failed, expected ok: too dark"):
         prepare(plan, tmp_path)
 
 
