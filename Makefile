@@ -58,7 +58,7 @@ bench: $(READY)
 	for name in $(BENCHMARKS); do python benchmarks/$$name.py || exit 1; done
 
 papers: $(READY)
-	@test -d "$(DATA)" || { echo "DATA is to be a folder with mnist/, colon/ or breast/: make papers DATA=../shared/data"; exit 1; }
+	@test -d "$(DATA)" || { echo "DATA is to be a folder with mnist/, colon/, lung/ or breast/: make papers DATA=../shared/data"; exit 1; }
 	python -m benchmarks.papers --data "$(DATA)" $(if $(FAST),--fast) $(if $(ONLY),--only $(ONLY))
 	python -m benchmarks.papers.tables
 

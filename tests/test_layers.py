@@ -45,6 +45,7 @@ ONLY_IN = {
     "imagecodecs": {"slides"},
     "fsspec": {"slides"},
     "safetensors": {"checkpoints", "training_state", "encoders"},
+    "defusedxml": {"annotations"},
     "h5py": {"interchange"},
     "shapely": {"annotations", "tissue", "laying", "tile", "heatmaps", "interchange", "demo"},
     "typer": {"cli"},

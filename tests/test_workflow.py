@@ -91,13 +91,17 @@ class Run:
     def popen(self, *args: str) -> subprocess.Popen:
         wrapper = self.folder / "bin" / "wsi-mil"
         wrapper.parent.mkdir(exist_ok=True)
-        wrapper.write_text(WRAPPER.format(real=self.command))
+        self.write_wrapper(wrapper)
         wrapper.chmod(0o755)
         path = f"{wrapper.parent}:{BIN}:{os.environ['PATH']}"
         env = {**os.environ, "PATH": path, "CALLS": str(self.folder / "calls.txt"), "WSI_MIL_DEVICE": "cpu"}
         command = ["snakemake", "-s", str(ROOT / "Snakefile"), "--profile", str(ROOT / "profiles/default"), "--cores", "2"]
         command += [*args, "--configfile", "c.yaml"]
         return subprocess.Popen(command, cwd=self.folder, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    def write_wrapper(self, path: Path) -> None:
+        """What stands for `wsi-mil`."""
+        path.write_text(WRAPPER.format(real=self.command))
 
     def results(self, path: str) -> Path:
         return self.folder / "results" / path

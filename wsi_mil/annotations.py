@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
-from xml.etree import ElementTree
+from xml.etree.ElementTree import ParseError
 
 import numpy as np
 import shapely
+from defusedxml import ElementTree
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
@@ -213,7 +214,7 @@ def _read_drawn(path: Path, *, is_asap: bool) -> list[_Drawn | None]:
         KeyError,
         TypeError,
         AttributeError,
-        ElementTree.ParseError,
+        ParseError,
         shapely.errors.ShapelyError,
     ) as error:
         raise AnnotationError(
@@ -259,7 +260,7 @@ def _polygon_mappings(geometry: Mapping[str, Any] | None) -> list[list[Any]]:
 
 
 def _asap_polygons(path: Path) -> list[_Drawn | None]:
-    root = ElementTree.parse(path).getroot()
+    root = ElementTree.parse(path, forbid_dtd=True).getroot()  # neither entities nor what lies in other files
     if root.tag != "ASAP_Annotations":
         raise ValueError(f"root element is {root.tag}, expected ASAP_Annotations")
     found = []

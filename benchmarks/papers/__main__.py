@@ -14,13 +14,15 @@ EXPERIMENTS = {
     "colon_keys": "colon",
     "breast": "breast",
     "mnist_conditions": "mnist",
+    "mhim": "lung",
+    "frozen": ".",
 }
 """By name, and the folder of DATA that each needs; in the order in which they are done."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with mnist/, colon/ and, where there is one, breast/")
+    parser.add_argument("--data", type=Path, required=True, help="folder with mnist/, colon/, lung/, breast/, or some")
     parser.add_argument("--fast", action="store_true", help="a subset that takes a quarter of an hour on two cores")
     parser.add_argument("--only", choices=EXPERIMENTS, nargs="+", default=list(EXPERIMENTS), help="these experiments alone")
     parser.add_argument("--threads", type=int, default=1)

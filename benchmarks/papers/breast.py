@@ -28,11 +28,16 @@ def read_breast(folder: Path) -> list[Image]:
         FileNotFoundError: a kind of which there is no image.
         ValueError: an image of another size, or without a patch that is not white.
     """
+    return [read_image(path, label) for path, label in image_paths(folder)]
+
+
+def image_paths(folder: Path) -> list[tuple[Path, int]]:
+    """Images with their labels, ordered by name. Raises FileNotFoundError where a kind has none."""
     found = [(path, label) for label, kind in enumerate(KINDS) for path in sorted(folder.rglob(f"*_{kind}*.tif"))]
     for label, kind in enumerate(KINDS):
         if label not in {have for _, have in found}:
             raise FileNotFoundError(f"{folder}: no image of the name *_{kind}*.tif, as the UCSB set has them")
-    return [read_image(path, label) for path, label in sorted(found, key=lambda pair: pair[0].name)]
+    return sorted(found, key=lambda pair: pair[0].name)
 
 
 def read_image(path: Path, label: int) -> Image:

@@ -8,9 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import t as student
 
+from benchmarks.papers.histology import CLASSES
+from wsi_mil.figures import FoldPart, cohort_figures
+
 NOT_RUN = "not yet run"
+DRAWS = 1000
+"""Of the bootstrap behind intervals."""
 
 Result = Mapping[str, Any]
 
@@ -25,6 +31,30 @@ def read_results(folder: Path) -> dict[str, Result]:
 def below(results: Mapping[str, Result], start: str) -> list[Result]:
     """The runs below a name, in order."""
     return [result for name, result in results.items() if name.startswith(f"{start}/")]
+
+
+def truth_and_probs(part: Mapping[str, Mapping[str, float]]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Class indices `(n,)` and probabilities `(n, 2)` of {slide: {"label": index, "prob": of the positive class}}."""
+    truth = np.array([image["label"] for image in part.values()], np.int64)
+    positive = np.array([image["prob"] for image in part.values()], np.float64)
+    return truth, np.stack([1 - positive, positive], axis=1)
+
+
+def repeat_figures(parts: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, Any]:
+    """Figures of all images of one cross-validation, each by the fold that held it out.
+
+    Args:
+        parts: of each fold, {image: {"label": index, "prob": of the positive class}}.
+    """
+    arrays = [truth_and_probs(part) for part in parts]
+    folds = [
+        FoldPart(number, truth, probs, (probs[:, 1] >= 0.5).astype(np.int64)) for number, (truth, probs) in enumerate(arrays)
+    ]
+    truth, probs = (np.concatenate([a[i] for a in arrays]) for i in range(2))
+    names, predicted = [name for part in parts for name in part], (probs[:, 1] >= 0.5).astype(np.int64)
+    found = cohort_figures(truth, probs, predicted, names, folds, classes=CLASSES, draws=DRAWS)
+    (_, false_positive), (_, hits) = found["confusion_matrix"]
+    return {**found, "precision": hits / (hits + false_positive) if hits + false_positive else math.nan}
 
 
 def over_seeds(values: Sequence[float], wanted: int) -> str:

@@ -24,19 +24,29 @@ def read_colon(folder: Path) -> list[Image]:
     Raises:
         FileNotFoundError: no image there, or one without its four files of nuclei.
     """
+    return [read_image(path) for path in image_paths(folder)]
+
+
+def image_paths(folder: Path) -> list[Path]:
+    """Of the set, ordered by number. Raises FileNotFoundError where there is none."""
     numbers = sorted(int(path.stem.removeprefix("img")) for path in folder.glob("img*/img*.bmp"))
     if not numbers:
         raise FileNotFoundError(f"{folder}: no image; expected img1/img1.bmp and so on, as the set is published")
-    return [read_image(folder / f"img{number}" / f"img{number}.bmp") for number in numbers]
+    return [folder / f"img{number}" / f"img{number}.bmp" for number in numbers]
+
+
+def read_nuclei(path: Path) -> dict[str, NDArray[np.float64]]:
+    """(x, y) `(n, 2)` of an image's nuclei of each kind, as the files have them: the top-left pixel is (1, 1)."""
+    return {kind: loadmat(path.with_name(f"{path.stem}_{kind}.mat"))["detection"].reshape(-1, 2) for kind in KINDS}
 
 
 def read_image(path: Path) -> Image:
-    """One image and its nuclei; files of nuclei hold (x, y), the top-left pixel being (1, 1)."""
+    """One image and its nuclei."""
     pixels = np.asarray(Picture.open(path).convert("RGB"))
-    nuclei = [loadmat(path.with_name(f"{path.stem}_{kind}.mat"))["detection"].reshape(-1, 2) for kind in KINDS]
-    centres = np.rint(np.concatenate(nuclei)).astype(np.int64) - 1
+    nuclei = read_nuclei(path)
+    centres = np.rint(np.concatenate([*nuclei.values()])).astype(np.int64) - 1
     patches, coords = patches_at(pixels, centres, SIDE_PX)
-    positive = np.repeat(np.array(KINDS) == "epithelial", [len(n) for n in nuclei])
+    positive = np.repeat(np.array(KINDS) == "epithelial", [len(n) for n in nuclei.values()])
     return Image(path.stem, int(positive.any()), patches, coords, positive)
 
 

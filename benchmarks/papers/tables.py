@@ -1,26 +1,20 @@
 """Writes docs/papers.md from the runs' JSON files and the text that stands beside them: `python -m benchmarks.papers.tables`."""
 
-import math
 import statistics
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-import numpy as np
+from collections.abc import Mapping
 
 from benchmarks.papers import breast, colon
-from benchmarks.papers.cells import NOT_RUN, Result, below, difference, markdown, over_seeds, read_results
-from benchmarks.papers.histology import CLASSES
+from benchmarks.papers.cells import NOT_RUN, Result, below, difference, markdown, over_seeds, read_results, repeat_figures
+from benchmarks.papers.frozen_table import frozen
 from benchmarks.papers.key_tables import key_differences, key_settings, key_table, key_verdict, keys
+from benchmarks.papers.mhim_table import mhim, mhim_steps
 from benchmarks.papers.runs import HERE, RESULTS
 from wsi_mil.config import Split
-from wsi_mil.figures import FoldPart, cohort_figures
 from wsi_mil.files import write_text
-from wsi_mil.localisation import Floats
 
 PAGE = HERE.parents[1] / "docs" / "papers.md"
 TEXT = HERE / "text.md"
 """What stands around the tables; `{{table: NAME}}` is where each goes."""
-DRAWS = 1000
 
 MODELS = {
     "instance_max": "Instance + max",
@@ -99,23 +93,6 @@ def histology(results: Mapping[str, Result], experiment: str) -> str:
     return markdown(["model", "accuracy/precision/recall/F1/AUROC", "intervals over images", "published"], rows)
 
 
-def repeat_figures(parts: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, Any]:
-    """Figures of all images of one cross-validation, each by the fold that held it out.
-
-    Args:
-        parts: of each fold, {image: {"label": index, "prob": of the positive class}}.
-    """
-    arrays = [_arrays(part) for part in parts]
-    folds = [
-        FoldPart(number, truth, probs, (probs[:, 1] >= 0.5).astype(np.int64)) for number, (truth, probs) in enumerate(arrays)
-    ]
-    truth, probs = (np.concatenate([a[i] for a in arrays]) for i in range(2))
-    names, predicted = [name for part in parts for name in part], (probs[:, 1] >= 0.5).astype(np.int64)
-    found = cohort_figures(truth, probs, predicted, names, folds, classes=CLASSES, draws=DRAWS)
-    (_, false_positive), (_, hits) = found["confusion_matrix"]
-    return {**found, "precision": hits / (hits + false_positive) if hits + false_positive else math.nan}
-
-
 def hours(results: Mapping[str, Result]) -> str:
     """What the runs cost."""
     found = {}
@@ -145,6 +122,10 @@ def page(text: str, results: Mapping[str, Result]) -> str:
         "key_settings": lambda: key_settings(results),
         "colon": lambda: histology(results, "colon"),
         "breast": lambda: histology(results, "breast"),
+        "frozen colon": lambda: frozen(results, "colon"),
+        "frozen breast": lambda: frozen(results, "breast"),
+        "mhim": lambda: mhim(results),
+        "mhim_steps": lambda: mhim_steps(results),
         "hours": lambda: hours(results),
     }
     for model in ("attention", "gated"):
@@ -162,12 +143,6 @@ def page(text: str, results: Mapping[str, Result]) -> str:
             made.append(tables[name]())
         made.append(rest)
     return "".join(made)
-
-
-def _arrays(part: Mapping[str, Mapping[str, float]]) -> tuple[np.ndarray, Floats]:
-    truth = np.array([image["label"] for image in part.values()], np.int64)
-    positive = np.array([image["prob"] for image in part.values()], np.float64)
-    return truth, np.stack([1 - positive, positive], axis=1)
 
 
 def main() -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.papers import key_tables, tables
-from benchmarks.papers.cells import NOT_RUN, difference, over_seeds, read_results
-from benchmarks.papers.tables import page, repeat_figures
+from benchmarks.papers.cells import NOT_RUN, difference, over_seeds, read_results, repeat_figures
+from benchmarks.papers.tables import page
 
 
 def result(seed: int = 0, **figures: object) -> dict:

@@ -37,11 +37,12 @@ class Hdf5:
         """A whole dataset, or None where there is none of that name; a leading axis of 1, as some versions have, is left out.
 
         Raises:
-            FeatureFileError: it has neither one row a tile, nor can it be read.
+            FeatureFileError: it has neither one row a tile, nor can it be read; or it leads to another file.
         """
-        if name not in self._file:
+        if self._file.get(name, getlink=True) is None:
             return None
         try:
+            self._refuse_other_files(name)
             values: NDArray[Any] = np.asarray(self._file[name][...])
         except (OSError, TypeError) as error:
             raise FeatureFileError(self.path, f"{name} cannot be read ({error})") from error
@@ -50,6 +51,14 @@ class Hdf5:
         if values.ndim != 2:
             raise FeatureFileError(self.path, f"{name} has shape {values.shape}, expected (tiles, numbers)")
         return values
+
+    def _refuse_other_files(self, name: str) -> None:
+        """A file from elsewhere must not bring along what lies beside it on this machine."""
+        h5py, link = _h5py(), self._file.get(name, getlink=True)
+        found = None if isinstance(link, h5py.ExternalLink) else self._file[name]
+        is_here = found is not None and found.file.filename == self._file.filename
+        if not is_here or (isinstance(found, h5py.Dataset) and (found.is_virtual or found.external)):
+            raise FeatureFileError(self.path, f"{name} lies in another file, which is not opened; copy the data into this one")
 
     def attributes(self, name: str = "/") -> dict[str, Any]:
         """Of a dataset, or of the file; arrays as lists, bytes as text."""

@@ -1,0 +1,60 @@
+"""Table of frozen features: the newer aggregators beside the best published figures."""
+
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks.papers.cells import NOT_RUN, Result, below, markdown, repeat_figures
+from benchmarks.papers.frozen import FOLDS
+
+TITLES = {
+    "embedding_mean": "Embedding + mean",
+    "instance_max": "Instance + max",
+    "gated": "Gated attention",
+    "mhim": "MHIM over it",
+    "clam_sb": "CLAM-SB",
+    "clam_mb": "CLAM-MB",
+    "dtfd": "DTFD (AFS)",
+    "dsmil": "DSMIL",
+    "transmil": "TransMIL",
+    "noisy_and": "Noisy-AND, joint loss",
+}
+NAMES = ("accuracy", "precision", "sensitivity", "f1", "auroc")
+BEST = {"colon": (".904/.953/.855/.901/.968", 0.904, 0.968), "breast": (".755/.728/.731/.725/.799", 0.755, 0.799)}
+"""Ilse et al.: the best row in accuracy, with its AUROC; both numbers again."""
+
+
+def frozen(results: Mapping[str, Result], images: str) -> str:
+    """Figures of all held-out images of a draw, mean ± sd over draws; whether accuracy and AUROC are above the best published."""
+    published, best_accuracy, best_auroc = BEST[images]
+    rows = [["best published, network trained along", published, "", "", ""]]
+    for model, title in TITLES.items():
+        each = [_of_draw(run) for run in below(results, f"frozen/{images}/{model}")]
+        rows.append([title, *_cells(each, FOLDS[images][1], best_accuracy, best_auroc)])
+    head = ["model", "accuracy/precision/recall/F1/AUROC", "accuracy", "AUROC", "draws above: accuracy, AUROC"]
+    return markdown(head, rows)
+
+
+def _of_draw(run: Result) -> dict[str, Any]:
+    return repeat_figures([fold["images"] for fold in run["figures"]["folds"]])
+
+
+def _cells(each: list[dict[str, Any]], wanted: int, best_accuracy: float, best_auroc: float) -> list[str]:
+    if not each:
+        return [NOT_RUN] * 4
+    ours = "/".join(f"{statistics.fmean(e[name] for e in each):.3f}".lstrip("0") for name in NAMES)
+    above = [sum(e[name] > best for e in each) for name, best in (("accuracy", best_accuracy), ("auroc", best_auroc))]
+    some = f" ({len(each)} of {wanted} draws)" if len(each) < wanted else ""
+    return [
+        ours + some,
+        *(_spread(each, name) for name in ("accuracy", "auroc")),
+        " and ".join(f"{n} of {len(each)}" for n in above),
+    ]
+
+
+def _spread(each: list[dict[str, Any]], name: str) -> str:
+    """Over draws, and the first draw's interval over images."""
+    values = [e[name] for e in each]
+    low, high = each[0][f"{name}_ci95"]
+    sd = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.3f}{sd} ({low:.3f} to {high:.3f})"

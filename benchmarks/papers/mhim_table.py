@@ -1,0 +1,84 @@
+"""Table of MHIM's parts and masks, published differences beside ours."""
+
+from collections.abc import Mapping
+
+from benchmarks.papers.cells import NOT_RUN, Result, below, difference, markdown, over_seeds
+from benchmarks.papers.mhim import ARMS, BASE, SEEDS
+
+TITLES = {
+    BASE: "ABMIL (baseline)",
+    "masking": "+ masking (R-HAM)",
+    "siamese": "+ Siamese: the teacher follows slowly",
+    "r_ham": "+ consistency = R-HAM",
+    "ham": "HAM instead",
+    "l_ham": "L-HAM instead",
+    "lr_ham": "LR-HAM instead",
+    "random": "control: random masking, no high scores",
+    "unmasked": "control: nothing masked, no consistency",
+}
+PUBLISHED = {
+    BASE: (94.00, 93.17),
+    "masking": (95.86, 94.14),
+    "siamese": (95.82, 94.55),
+    "r_ham": (96.14, 94.79),
+    "ham": (95.68, 93.83),
+    "l_ham": (95.81, 94.33),
+    "lr_ham": (95.92, 94.97),
+}
+"""AUROC in per cent of CAMELYON16 and TCGA NSCLC, over ABMIL. NSCLC's "+ consistency" is LR-HAM; its R-HAM stands here."""
+
+STEPS = {
+    ("masking", BASE): ("masking, the student scoring its own bags", "+0.0186", "+0.0097"),
+    ("siamese", "masking"): ("a teacher that follows slowly", "-0.0004", "+0.0041"),
+    ("r_ham", "siamese"): ("consistency", "+0.0032", "+0.0042 (LR-HAM)"),
+    ("r_ham", "random"): ("hiding high scores, beside random ones", "–", "–"),
+    ("unmasked", BASE): ("training again from the baseline's embedding, nothing else", "–", "–"),
+}
+"""What is added to what; the difference in words, and as published on CAMELYON16 and NSCLC."""
+
+
+def mhim(results: Mapping[str, Result]) -> str:
+    """AUROC of each arm, and its difference to the baseline, fold by fold; published differences in points of per cent."""
+    of_arm = {arm: below(results, f"mhim/{arm}") for arm in TITLES}
+    rows = []
+    for arm, title in TITLES.items():
+        aurocs = [run["figures"]["auroc"] for run in of_arm[arm]]
+        less = "–" if arm == BASE else _less(of_arm[arm], of_arm[BASE])
+        rows.append([title, _masks(arm), over_seeds(aurocs, len(SEEDS)), less, *_published(arm)])
+    head = ["arm", "random, low, high, share", "AUROC", "less the baseline", "published, CAMELYON16", "published, NSCLC"]
+    return markdown(head, rows)
+
+
+def mhim_steps(results: Mapping[str, Result]) -> str:
+    """What each part adds to what stands before it."""
+    rows = []
+    for (arm, before), (title, *published) in STEPS.items():
+        found = _less(below(results, f"mhim/{arm}"), below(results, f"mhim/{before}"))
+        rows.append([title, found, *published])
+    return markdown(["step", "AUROC", "published, CAMELYON16", "published, NSCLC"], rows)
+
+
+def _less(arm: list[Result], other: list[Result]) -> str:
+    """Over the folds of all seeds that both have; how many were better."""
+    first, second = ({r["seed"]: [f["auroc"] for f in r["figures"]["folds"]] for r in runs} for runs in (arm, other))
+    both = sorted(first.keys() & second.keys())
+    pairs = [pair for seed in both for pair in zip(first[seed], second[seed], strict=True)]
+    if not pairs:
+        return NOT_RUN
+    better = sum(a > b for a, b in pairs)
+    some = f"; {len(both)} of {len(SEEDS)} seeds" if len(both) < len(SEEDS) else ""
+    return f"{difference(*zip(*pairs, strict=True))}; better in {better} of {len(pairs)}{some}"
+
+
+def _masks(arm: str) -> str:
+    if arm == BASE:
+        return "–"
+    return ", ".join(f"{ARMS[arm][key]:g}" for key in ("random_ratio", "low_ratio", "high_ratio", "high_share"))
+
+
+def _published(arm: str) -> list[str]:
+    if arm not in PUBLISHED:
+        return ["–", "–"]
+    if arm == BASE:
+        return [f"{value / 100:.4f}" for value in PUBLISHED[arm]]
+    return [f"{(value - base) / 100:+.4f}" for value, base in zip(PUBLISHED[arm], PUBLISHED[BASE], strict=True)]

@@ -1,0 +1,98 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Picture
+from scipy.io import savemat
+
+from benchmarks.papers import frozen
+from benchmarks.papers.cells import NOT_RUN
+from benchmarks.papers.frozen import FOLDS, MODELS, TILES, FrozenRun, entry, read_rows, runs
+from benchmarks.papers.frozen_table import TITLES
+from benchmarks.papers.tables import page
+from wsi_mil.config import Encoder
+from wsi_mil.receipts import store_path
+from wsi_mil.records import Role
+from wsi_mil.splits import draw_splits
+from wsi_mil.store import read_grid
+from wsi_mil.tile import tile_slide
+
+
+def write_images(data: Path, n: int) -> None:
+    """Colon images of 160×128 px; every second one has an epithelial nucleus, and is dark at the left."""
+    for number in range(1, n + 1):
+        folder, positive = data / "colon" / f"img{number}", number % 2
+        folder.mkdir(parents=True)
+        pixels = np.random.default_rng(number).integers(150, 255, (128, 160, 3), np.uint8)
+        pixels[:, :80] //= 1 + 4 * positive
+        Picture.fromarray(pixels).save(folder / f"img{number}.bmp")
+        for kind in ("epithelial", "fibroblast", "inflammatory", "others"):
+            points = [[3.0, 4.0]] if kind == "others" or (kind == "epithelial" and positive) else []
+            savemat(folder / f"img{number}_{kind}.mat", {"detection": np.array(points, float)})
+
+
+def test_images_are_slides_whose_label_is_whether_a_nucleus_is_epithelial(tmp_path: Path) -> None:
+    write_images(tmp_path, 4)
+    rows = read_rows(tmp_path, "colon")
+    assert [(row.slide_id, row.label) for row in rows] == [
+        ("img1", "positive"),
+        ("img2", "negative"),
+        ("img3", "positive"),
+        ("img4", "negative"),
+    ]
+    (tmp_path / "tiles").mkdir()
+    tile_slide(rows[0], TILES, tmp_path / "tiles" / "a.json")
+    grid = read_grid(store_path(tmp_path / "tiles" / "a.json"))
+    assert grid.tile_px_level0 == (64, 64)  # pixels as they are
+    assert grid.coords.tolist() == [[x, y] for y in (0, 32, 64) for x in (0, 32, 64, 96)]
+
+
+def test_every_model_has_the_packages_defaults_and_a_row() -> None:
+    assert set(TITLES) == set(MODELS)
+    for model in MODELS:
+        told = entry(model, 3).model_dump(mode="json", exclude_defaults=True)
+        assert told.pop("train") == {"seed": 3}
+        assert set(told) <= {"model", "base", "pool", "branches"}
+
+
+def test_draws_are_other_folds_and_sets_that_are_not_there_are_not_run(tmp_path: Path) -> None:
+    write_images(tmp_path, 20)
+    names = [run.name for run in runs(tmp_path, fast=False)]
+    assert len(names) == 5 * len(MODELS) and all(name.startswith("frozen/colon/") for name in names)
+    assert all(name.endswith("seed-0") for name in names[: len(MODELS)])
+    rows = read_rows(tmp_path, "colon")
+    tested = [draw_splits(rows, ("negative", "positive"), FrozenRun("colon", "gated", s).split) for s in (0, 1)]
+    assert tested[0].n_folds == FOLDS["colon"][0] and tested[0].slides(0, Role.TEST) != tested[1].slides(0, Role.TEST)
+
+
+def test_a_run_goes_through_the_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_images(tmp_path, 8)
+    monkeypatch.setitem(FOLDS, "colon", (2, 5))
+    monkeypatch.setattr(frozen, "Encoder", lambda: Encoder(encoder="resnet18", weights="random"))
+    one = FrozenRun("colon", "mhim", 0)
+    figures = one.work(tmp_path)
+    said = {name: image for fold in figures["folds"] for name, image in fold["images"].items()}
+    assert {name: image["label"] for name, image in said.items()} == {f"img{n}": n % 2 for n in range(1, 9)}
+    assert all(0 <= image["prob"] <= 1 for image in said.values())
+    assert len(list(one.folder.parent.glob("colon-*/fold-*/model.safetensors"))) == 4  # it and what it stands on
+    before = {path: path.stat().st_mtime_ns for path in one.folder.parent.rglob("*.json")}
+    assert one.work(tmp_path) == figures
+    assert {path: path.stat().st_mtime_ns for path in one.folder.parent.rglob("*.json")} == before
+
+
+def draw(seed: int, *probs: float) -> dict:
+    """Two folds of two images; the first of each is positive."""
+    images = [{"label": 1 - n % 2, "prob": p} for n, p in enumerate(probs)]
+    folds = [{"images": {f"a{n}": images[n] for n in pair}} for pair in ((0, 1), (2, 3))]
+    return {"seed": seed, "figures": {"folds": folds}}
+
+
+def test_draws_are_summed_up_and_those_above_the_published_counted() -> None:
+    results = {"frozen/colon/dtfd/seed-0": draw(0, 0.9, 0.1, 0.8, 0.2), "frozen/colon/dtfd/seed-1": draw(1, 0.9, 0.6, 0.7, 0.2)}
+    lines = page("{{table: frozen colon}}", results).splitlines()
+    cells = {line.split(" | ")[0].strip("| "): [cell.strip(" |") for cell in line.split(" | ")[1:]] for line in lines}
+    ours, accuracy, auroc, above = cells["DTFD (AFS)"]
+    # second draw: one false positive of four images; precision 2/3, recall 1, F1 0.8; AUROC 1
+    assert ours == ".875/.833/1.000/.900/1.000 (2 of 5 draws)"
+    assert accuracy.startswith("0.875 ± 0.177 (") and auroc.startswith("1.000 ± 0.000 (") and above == "1 of 2 and 2 of 2"
+    assert cells["TransMIL"] == [NOT_RUN] * 4

@@ -1,0 +1,264 @@
+"""Files from elsewhere: nothing in them is run, and they lead nowhere else."""
+
+import contextlib
+import io
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numcodecs.pickles
+import numpy as np
+import pytest
+import torch
+import zarr
+
+from tests.conftest import tissue_image, write_aperio, write_geojson
+from tests.interchange.files import grid, numbers, write_clam
+from tests.test_train import CLASSES, CPU
+from tests.test_train import SETTINGS as MODEL
+from tests.test_workflow import Run, command  # noqa: F401 - a fixture
+from wsi_mil.annotations import Frame, read_annotation
+from wsi_mil.check import check
+from wsi_mil.checkpoints import ModelCard, read_checkpoint, write_checkpoint
+from wsi_mil.config import Encoder, Truth
+from wsi_mil.encoders.encoder import create_encoder
+from wsi_mil.errors import AnnotationError, FeatureFileError, StoreError, WsiMilError
+from wsi_mil.interchange import Given, Source, import_slide
+from wsi_mil.models import create_model
+from wsi_mil.receipts import read_receipt, store_path, write_receipt
+from wsi_mil.records import NO_PATH, SlideRow
+from wsi_mil.slides import open_slide
+from wsi_mil.splits import read_splits
+from wsi_mil.store import read_bag
+from wsi_mil.training_state import TrainingState
+
+
+class Malicious:
+    """Makes a file where it is loaded by pickle."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return (Path.touch, (self.path,))
+
+
+def pickled(harm: Path) -> bytes:
+    return pickle.dumps({"features": Malicious(harm)}, protocol=2)  # that of torch
+
+
+def saved_by_torch(harm: Path) -> bytes:
+    buffer = io.BytesIO()
+    torch.save({"state_dict": {"weight": torch.zeros(2)}, "x": Malicious(harm)}, buffer)
+    return buffer.getvalue()
+
+
+def numpy_objects(harm: Path) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([Malicious(harm)], object), allow_pickle=True)
+    return buffer.getvalue()
+
+
+PAYLOADS = {"pickle": pickled, "torch": saved_by_torch, "numpy": numpy_objects}
+
+
+@pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS)
+def test_each_payload_would_do_harm(payload: Callable[[Path], bytes], tmp_path: Path) -> None:
+    """Else the tests below show nothing."""
+    data = io.BytesIO(payload(tmp_path / "harm"))
+    if payload is pickled:
+        pickle.load(data)
+    elif payload is saved_by_torch:
+        torch.load(data, weights_only=False)
+    else:
+        np.load(data, allow_pickle=True)
+    assert (tmp_path / "harm").exists()
+
+
+def as_encoder_weights(file: Path, folder: Path) -> None:
+    create_encoder(Encoder(encoder="resnet18", weights=str(file)), device=CPU, dtype=torch.float32)
+
+
+def as_features(file: Path, folder: Path) -> None:
+    import_slide(Source(SlideRow("s", NO_PATH), file, None), folder / "results", "e", Given(mpp=0.5, tile_px=256))
+
+
+def as_slide(file: Path, folder: Path) -> None:
+    open_slide(file)
+
+
+def as_annotation(file: Path, folder: Path) -> None:
+    read_annotation(file, Truth(), Frame((100, 80)))
+
+
+def as_sheet(file: Path, folder: Path) -> None:
+    check({"cohort": str(file), "classes": list(CLASSES)})
+
+
+def as_checkpoint(file: Path, folder: Path) -> None:
+    card = ModelCard(MODEL, MODEL, CLASSES, 4, {}, 0, "slide", "held_out", "", "")
+    write_checkpoint(folder / "m", create_model(MODEL, feature_dim=4, n_classes=2), card)
+    file.replace(folder / "m" / "model.safetensors")
+    read_checkpoint(folder / "m", CPU)
+
+
+def as_receipt(file: Path, folder: Path) -> None:
+    read_receipt(file)
+
+
+def as_splits(file: Path, folder: Path) -> None:
+    read_splits(file)
+
+
+def as_interrupted_training(file: Path, folder: Path) -> None:
+    file.rename(folder / "last.safetensors")
+    model = torch.nn.Linear(2, 2)
+    assert TrainingState(folder, "f").load(model, torch.optim.Adam(model.parameters())) is None  # it begins anew
+
+
+DOORS = (
+    as_encoder_weights,
+    as_features,
+    as_slide,
+    as_annotation,
+    as_sheet,
+    as_checkpoint,
+    as_receipt,
+    as_splits,
+    as_interrupted_training,
+)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".npy", ".csv", ".xml", ".safetensors"])
+@pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS)
+@pytest.mark.parametrize("door", DOORS)
+def test_nothing_is_run_at_any_door(
+    door: Callable[[Path, Path], None], payload: Callable[[Path], bytes], suffix: str, tmp_path: Path
+) -> None:
+    file, harm = tmp_path / f"file{suffix}", tmp_path / "harm"
+    file.write_bytes(payload(harm))
+    if door is as_interrupted_training:
+        door(file, tmp_path)
+    else:
+        with pytest.raises(WsiMilError):
+            door(file, tmp_path)
+    assert not harm.exists()
+
+
+def test_a_store_of_an_older_zarr_whose_filter_is_pickle_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numcodecs.pickles, "ALLOW_UNSAFE_PICKLE_DECODE", True, raising=False)  # as older versions were
+    receipt = tmp_path / "s.json"
+    write_receipt(receipt, {"slide_id": "s", "status": "ok", "reason": ""})
+    old = zarr.open_group(store_path(receipt), mode="w", zarr_format=2)
+    values = old.create_array("features", shape=(1,), dtype="i8", filters=[numcodecs.pickles.Pickle()], compressors=None)
+    (store_path(receipt) / "features" / "0").write_bytes(pickle.dumps(Malicious(tmp_path / "harm")))
+    with contextlib.suppress(Exception):  # whatever comes of it
+        values[...]
+    assert (tmp_path / "harm").exists()  # so zarr itself would run it
+    (tmp_path / "harm").unlink()
+    with pytest.raises(StoreError, match="no readable store"):
+        read_bag(receipt)
+    assert not (tmp_path / "harm").exists()
+
+
+XML = """<?xml version="1.0"?>
+<!DOCTYPE x [{}]>
+<ASAP_Annotations><Annotations><Annotation Name="&a;" Type="Polygon" PartOfGroup="&a;"><Coordinates>
+<Coordinate Order="0" X="1" Y="1"/><Coordinate Order="1" X="50" Y="1"/><Coordinate Order="2" X="50" Y="40"/>
+</Coordinates></Annotation></Annotations></ASAP_Annotations>"""
+
+
+@pytest.mark.parametrize(
+    "declared",
+    ['<!ENTITY a "tumour">', '<!ENTITY a SYSTEM "file:///etc/hostname">', '<!ENTITY b "ha"><!ENTITY a "&b;&b;&b;&b;">'],
+    ids=["plain", "of another file", "of others"],
+)
+def test_an_annotation_with_entities_is_refused(declared: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.xml"
+    path.write_text(XML.format(declared))
+    with pytest.raises(AnnotationError, match="DTDForbidden"):
+        read_annotation(path, Truth(), Frame((100, 80)))
+
+
+def linked(file: h5py.File, other: Path) -> None:
+    file["features"] = h5py.ExternalLink(str(other), "features")
+
+
+def linked_inside(file: h5py.File, other: Path) -> None:
+    file["there"] = h5py.ExternalLink(str(other), "/")
+    file["features"] = h5py.SoftLink("/there/features")
+
+
+def stored_outside(file: h5py.File, other: Path) -> None:
+    file.create_dataset("features", shape=(12, 8), dtype="f2", external=[(str(other), 0, 12 * 8 * 2)])
+
+
+def virtual(file: h5py.File, other: Path) -> None:
+    layout = h5py.VirtualLayout((12, 8), "f2")
+    layout[:] = h5py.VirtualSource(str(other), "features", (12, 8))
+    file.create_virtual_dataset("features", layout)
+
+
+@pytest.mark.parametrize("put", [linked, linked_inside, stored_outside, virtual])
+def test_a_feature_file_brings_nothing_of_another_file_along(put: Callable[[h5py.File, Path], None], tmp_path: Path) -> None:
+    other = write_clam(tmp_path / "other.h5", grid(4, 3, 512), numbers(12), patch_size=256, patch_level=0)
+    path = write_clam(tmp_path / "s.h5", grid(4, 3, 512), None, patch_size=256, patch_level=0)
+    with h5py.File(path, "a") as file:
+        put(file, other)
+    with pytest.raises(FeatureFileError, match="lies in another file, which is not opened"):
+        import_slide(Source(SlideRow("s", NO_PATH), path, None), tmp_path / "results", "e", Given(mpp=0.5))
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_configuration_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    call = f"!!python/object/apply:os.mkdir ['{tmp_path}/harm']"
+    (tmp_path / "c.yaml").write_text(f"cohort: {call}\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "wsi_mil", "check", str(tmp_path / "c.yaml")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2 and "python/object" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "harm").exists()
+
+
+HARM = (
+    "$(touch harm)",
+    "; touch harm #",
+    "`touch harm`",
+    "| touch harm",
+    "&& touch harm &&",
+    "' touch harm '",
+    '" touch harm',
+    "x\ntouch harm",
+)
+
+
+@pytest.mark.slow
+def test_a_cohort_of_hostile_names_runs_and_no_name_reaches_a_shell(tmp_path: Path, command: Path) -> None:  # noqa: F811
+    run = Run(tmp_path, command)
+    folder = run.sheet.parent
+    folder.mkdir()
+    classes, rows = [f"normal {HARM[0]}", f'tumour "{HARM[1]}'], []
+    for number, name in enumerate(HARM):
+        lesion = (300, 100, 450, 250) if number % 2 else None
+        write_aperio(folder / f"{name}.svs", tissue_image(640, 448, seed=number, lesion=lesion))
+        row = {
+            "slide_id": f"s{number}",
+            "path": f"{name}.svs",
+            "label": classes[number % 2],
+            "patient_id": f"../../p{number} {name}",
+        }
+        truth = write_geojson(folder / "truth" / f"{name}.geojson", lesion) if lesion else None
+        rows.append({**row, "annotation": f"truth/{truth.name}" if truth else "", "scanner": f"<b>{name}</b>"})
+    run.write_rows(rows)
+    run.config(classes=classes)
+    counts = run.snakemake()
+    assert counts["tile"] == counts["extract"] == counts["heatmap"] == 8 and counts["report"] == 1
+    assert not list(tmp_path.rglob("harm"))
+    statuses = (tmp_path / "results" / "cohort_status.csv").read_text()
+    assert statuses.count(",ok,") == 8
+    page = (tmp_path / "results" / "report" / "index.html").read_text()
+    assert "&lt;b&gt;" in page and "<b>$(touch" not in page
+    assert run.snakemake() == {}
