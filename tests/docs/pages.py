@@ -8,19 +8,19 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 
 _BLOCK = re.compile(r"^(?P<before>[^\n]*)\n\n```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
-_NAMED = re.compile(r"`([^`]+\.\w+)`:$")
+_NAMED = re.compile(r"`([\w./]+\.(?:py|yaml))`(?=.*:$)")
 
 
 def blocks(page: Path, kind: str) -> list[tuple[str, str]]:
     """(name, text) of the page's blocks of code of a kind.
 
-    The name is that of the file which the line before a block ends with ("In `wsi_mil/train.py`:"), or "".
+    The name is that of the last file in the line before a block, which ends with a colon ("In `wsi_mil/train.py`:"), or "".
     """
     found = []
     for match in _BLOCK.finditer(page.read_text(encoding="utf-8")):
         if match["kind"] == kind:
-            name = _NAMED.search(match["before"])
-            found.append((name[1] if name else "", match["text"]))
+            names = _NAMED.findall(match["before"])
+            found.append((names[-1] if names else "", match["text"]))
     return found
 
 
