@@ -1,3 +1,4 @@
+# make install  makes .venv and nothing else
 # make demo     builds a small cohort with known lesions, runs the whole pipeline on it, says where the report is
 # make view     shows the demo's slides, heatmaps and cohort in a browser
 # make test     runs the tests
@@ -18,8 +19,11 @@ CORES ?= all
 BENCHMARKS := demo read extract bag_read train explain cohort_statistics view  # the others compare results that are there; they say what they need
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo view screenshots test lint fuzz faults bench papers unlock clean schema constraints
+.PHONY: install demo view screenshots test lint fuzz faults bench papers unlock clean schema constraints
 .DELETE_ON_ERROR:
+
+install: $(READY)
+	@echo "next: source $(VENV)/bin/activate"
 
 demo: $(READY) demo/cohort.csv
 	snakemake --cores $(CORES) --quiet rules

@@ -26,7 +26,7 @@ def table(settings: type[Settings]) -> str:
             continue
         default = "required" if field.is_required() else f"`{_shown(field.default)}`"
         choices = ", ".join(f"`{choice}`" for choice in _choices(field.annotation))
-        meaning = "; ".join(part for part in (choices, field.description or "") if part)
+        meaning = "; ".join(part for part in (choices, field.description or "") if part).replace("|", "\\|")
         lines.append(f"| `{name}` | {default} | {meaning} |")
     return "\n".join(lines) + "\n"
 
