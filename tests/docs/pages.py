@@ -7,7 +7,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 
-_BLOCK = re.compile(r"^(?P<before>[^\n]*)\n\n```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _NAMED = re.compile(r"`([\w./]+\.(?:py|yaml))`(?=.*:$)")
 
 
@@ -16,11 +15,19 @@ def blocks(page: Path, kind: str) -> list[tuple[str, str]]:
 
     The name is that of the last file in the line before a block, which ends with a colon ("In `wsi_mil/train.py`:"), or "".
     """
-    found = []
-    for match in _BLOCK.finditer(page.read_text(encoding="utf-8")):
-        if match["kind"] == kind:
-            names = _NAMED.findall(match["before"])
-            found.append((names[-1] if names else "", match["text"]))
+    found, before, opened, lines = [], "", "", list[str]()
+    for line in page.read_text(encoding="utf-8").splitlines(keepends=True):
+        if opened and line.rstrip() == "```":
+            if opened == kind:
+                names = _NAMED.findall(before)
+                found.append((names[-1] if names else "", "".join(lines)))
+            before, opened = "", ""
+        elif opened:
+            lines.append(line)
+        elif line.startswith("```"):
+            opened, lines = line.strip("`\n") or "text", []
+        elif line.strip():
+            before = line.rstrip()
     return found
 
 

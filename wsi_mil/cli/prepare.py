@@ -56,7 +56,10 @@ def tile(
     receipt: Receipt,
     threads: Threads = 1,
 ) -> None:
-    """Find tissue in a slide and lay tiles over it."""
+    """Find tissue in a slide and lay tiles over it.
+
+    --settings: an entry of `tilings` as "tiling", the blocks `tissue` and `slide`: '{"tiling": {"mpp": 0.5}}'
+    """
     limit_threads(threads)
     from wsi_mil.cohort import with_overrides
     from wsi_mil.config import TileSettings, parse_settings
@@ -77,6 +80,8 @@ def extract(
     device: Device = "auto",
 ) -> None:
     """Encode a slide's tiles; a killed run goes on where it stopped.
+
+    --settings: an entry of `encoders`: '{"encoder": "uni2_h", "weights": "uni2.bin"}'
 
     Several slides: --tiles, --row and --receipt once for each, in the same order. One with a fault of its own that is no
     status (its file is gone, say) does not keep the others from being encoded; it is said at the end.
