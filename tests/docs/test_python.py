@@ -1,6 +1,7 @@
 """The package as a wheel, in an environment of its own, used from Python as docs/python.md has it."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -81,3 +82,11 @@ def test_ten_lines_of_python_go_from_slides_to_a_heatmap(installed: Path, tmp_pa
     assert float(said.rsplit(": ", 1)[1]) > 0.5, "slide 9 has a lesion"
     with Image.open(tmp_path / "out" / "attention.png") as picture:
         assert picture.width > 1000 and len(picture.convert("RGB").getcolors(1 << 24)) > 1000, "tissue, and colours over it"
+
+
+def test_the_readmes_lines_give_a_bag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    ((_, text),) = blocks(ROOT / "README.md", "python")
+    write_aperio(tmp_path / "slide.svs", tissue_image(1240, 904))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(text, "README.md", "exec"), {})
+    assert re.match(r"\(\d+, 1280\) \[\[\d+ +\d+\]", capsys.readouterr().out)
