@@ -8,6 +8,7 @@
 # make bench    runs the benchmarks, a JSON line each at the end of their tables
 # make papers   does the papers' own experiments that are not done yet, writes docs/papers.md; DATA=folder, FAST=1, ONLY=mnist_bags
 # make screenshots  makes the pictures of viewer and report in docs/ anew, from the demo; needs Chromium
+# make schema   after a change of settings: the schema for editors and the tables in docs/
 # make unlock   after a killed snakemake: lets the next run start
 # make clean    removes the demo, its results and logs
 # The first of them makes .venv; PYTHON=... picks another interpreter.
@@ -74,6 +75,7 @@ clean:
 
 schema: $(READY)
 	wsi-mil schema > workflow/schemas/config.schema.json
+	python -m tests.docs.tables
 
 constraints: $(READY)
 	pip freeze --exclude-editable | sed '1i # Exact versions that `make` installs, and that everything was tested with. Made by `make constraints`.' > envs/constraints.txt

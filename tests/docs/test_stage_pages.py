@@ -33,7 +33,7 @@ SETTINGS = {
 @pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.stem)
 def test_tables_of_settings_are_those_of_the_settings(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    assert with_tables(text) == text, "write them anew: python -m tests.docs.tables"
+    assert with_tables(text) == text, "write them anew: make schema"
 
 
 def test_every_block_of_the_configuration_has_its_table() -> None:
