@@ -136,3 +136,41 @@ def test_a_path_is_not_needed_where_features_are_imported(tmp_path: Path) -> Non
     assert "label '?' is not in classes" in fault
     (row, _) = read_sheet(sheet, None, needs_path=False).rows
     assert row.path == NO_PATH and "path" not in row_json(row) and row_from_json(row_json(row)) == row
+
+
+SHEET = "slide_id,path,label\na,a.svs,normal\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"\x89PNG\r\n\x1a\n\x00\xff\xfe" * 50, "codec can't decode"),
+        (b"\x00" * 4096, "column slide_id is missing"),
+        (SHEET.encode("utf-16"), "it is in UTF-16"),
+        (SHEET.encode("utf-16-be").join([b"\xfe\xff", b""]), "it is in UTF-16"),
+        (SHEET.encode("utf-16-le"), "column slide_id is missing"),
+        (b"PK\x03\x04" + SHEET.encode(), "a workbook of a spreadsheet program: save it as CSV"),
+        ((SHEET + f'b,"{"x" * 200_000}",normal\n').encode(), "field larger than field limit"),
+        (b"", "column slide_id is missing"),
+    ],
+    ids=["binary", "zeros", "utf-16", "big endian", "without a mark", "workbook", "one vast cell", "empty"],
+)
+def test_a_file_that_is_no_sheet_is_said_to_be_none(data: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / "c.csv").write_bytes(data)
+    sheet = read_sheet(tmp_path / "c.csv", ("normal", "tumour"))
+    assert not sheet.rows and said in sheet.faults[0] and "c.csv" in sheet.faults[0]
+
+
+def test_a_vast_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    with (tmp_path / "c.csv").open("wb") as file:
+        file.truncate(100 * 10**6)
+    sheet = read_sheet(tmp_path / "c.csv", ("normal", "tumour"))
+    assert not sheet.rows and "it has more than 64 MiB" in sheet.faults[0]
+
+
+@pytest.mark.parametrize("cell", ["=cmd|' /C calc'!A0", "@SUM(1+1)", '=HYPERLINK("http://x.y")', "+1+1"])
+@pytest.mark.parametrize("column", ["patient_id", "scanner"])
+def test_a_formula_never_gets_into_our_tables(cell: str, column: str, tmp_path: Path) -> None:
+    path = write_cohort(tmp_path, [{"slide_id": "a", "path": "a.svs", "label": "normal", column: cell}])
+    (fault,) = read_sheet(path, ("normal", "tumour")).faults
+    assert f"{column} {cell!r} begins as a formula does" in fault and "row 2" in fault

@@ -8,7 +8,7 @@ import wsi_mil
 ROOT = Path(wsi_mil.__file__).parent
 
 LAYERS = [
-    {"errors", "geometry", "records", "compute", "progress", "weighing", "isolation", "files", "painting"},
+    {"errors", "geometry", "records", "compute", "progress", "weighing", "isolation", "supervision", "files", "painting"},
     {"config", "receipts"},
     {"tissue"},
     {
@@ -92,6 +92,7 @@ TORCH_FREE |= {
     "cli",
     "figures",
     "isolation",
+    "supervision",
     "inspection",
     "doctor",
     "verify",

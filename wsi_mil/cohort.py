@@ -24,6 +24,16 @@ OVERRIDES: dict[str, type[Settings]] = {"slide": SlideFile, "tissue": Tissue}
 
 SLIDE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 DELIMITERS = ",;\t"
+MAX_BYTES = 64 * 2**20
+OTHER_FILES = {
+    b"PK\x03\x04": "a workbook of a spreadsheet program: save it as CSV",
+    b"\xff\xfe": "in UTF-16",
+    b"\xfe\xff": "in UTF-16",
+}
+"""How files begin that are taken for sheets."""
+COPIED = ("label", "patient_id", "scanner", "fold")
+"""Columns whose cells go into tables that are opened in a spreadsheet program again."""
+FORMULAS = ("=", "@", "+")
 
 
 @dataclass(frozen=True)
@@ -67,12 +77,9 @@ def read_sheet(
             looked for.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        return Sheet((), (f"cohort: cannot read {path} ({error})",))
-    header = text.split("\n", 1)[0]
-    delimiter = max(DELIMITERS, key=header.count)
-    table = list(csv.reader(io.StringIO(text), delimiter=delimiter))
+        table, delimiter = _read_cells(path)
+    except (OSError, ValueError, csv.Error) as error:
+        return Sheet((), (f"cohort: cannot read {path} ({error}); expected a table of text as CSV in UTF-8",))
     columns = [name.strip() for name in table[0]] if table else []
     faults = _column_faults(path, columns, needs_path=needs_path)
     if faults:
@@ -171,6 +178,20 @@ def read_table(path: Path) -> list[dict[str, str]]:
         raise MissingFileError(path, "no such file; run the stage that writes it again") from error
 
 
+def _read_cells(path: Path) -> tuple[list[list[str]], str]:
+    """Rows of a sheet, and what stands between its cells. Raises OSError, ValueError, csv.Error."""
+    with path.open("rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"it has more than {MAX_BYTES // 2**20} MiB, which is no sheet of slides")
+    for begin, kind in OTHER_FILES.items():
+        if data.startswith(begin):
+            raise ValueError(f"it is {kind}")
+    text = data.decode("utf-8-sig")
+    delimiter = max(DELIMITERS, key=text.split("\n", 1)[0].count)
+    return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)), delimiter
+
+
 def _column_faults(path: Path, columns: list[str], *, needs_path: bool) -> list[str]:
     required = [name for name in REQUIRED if needs_path or name != "path"]
     faults = [f"{path}: column {name} is missing{nearest(name, columns)}" for name in required if name not in columns]
@@ -195,6 +216,11 @@ def _cell_faults(cells: dict[str, str], classes: tuple[str, ...] | None, seen: d
         faults.append(f"path {slide!r} is a URL: the pipeline needs a file (`wsi-mil inspect` and Python read URLs)")
     if "{" in slide or "}" in slide:
         faults.append(f"path {slide!r} holds '{{' or '}}', which Snakemake takes for a wildcard; rename the file")
+    for name in COPIED:
+        if cells.get(name, "").startswith(FORMULAS):
+            faults.append(
+                f"{name} {cells[name]!r} begins as a formula does, which a spreadsheet program would run: write a value"
+            )
     label = cells.get("label", "")
     if label and classes is not None and label not in classes:
         faults.append(f"label {label!r} is not in classes{nearest(label, list(classes))}")

@@ -3,6 +3,7 @@
 import io
 import logging
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -43,10 +44,21 @@ def tile_slide(row: SlideRow, settings: TileSettings, receipt: Path, *, threads:
     try:
         content = _tile(row, settings, receipt, threads)
     except DataError as error:
-        remove_store(store_path(receipt))
-        for suffix in (".geojson", ".png"):
-            receipt.with_suffix(suffix).unlink(missing_ok=True)
-        content = {"status": fault_status(error, settings.slide), "reason": str(error), "warnings": []}
+        return refuse_slide(row, settings, receipt, error)
+    return _write(row, settings, receipt, content)
+
+
+def refuse_slide(row: SlideRow, settings: TileSettings, receipt: Path, error: DataError) -> Status:
+    """A receipt that says why a slide has no tiles; what lies beside it is removed."""
+    receipt.parent.mkdir(parents=True, exist_ok=True)
+    remove_store(store_path(receipt))
+    for suffix in (".geojson", ".png"):
+        receipt.with_suffix(suffix).unlink(missing_ok=True)
+    content = {"status": fault_status(error, settings.slide), "reason": str(error), "warnings": []}
+    return _write(row, settings, receipt, content)
+
+
+def _write(row: SlideRow, settings: TileSettings, receipt: Path, content: Mapping[str, object]) -> Status:
     stamp = {"slide_id": row.slide_id, "settings": settings.model_dump(mode="json"), "stage_version": STAGE_VERSION}
     write_receipt(receipt, {**content, **stamp})
     log.info("%s: %s %s", row.slide_id, content["status"], content["reason"])

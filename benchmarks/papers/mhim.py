@@ -56,7 +56,7 @@ class Plan:
 
     experiment: str = "mhim"
     slides: int = 120
-    tumour: tuple[float, float] = (0.005, 0.02)
+    tumour: tuple[float, float] = (0.003, 0.012)
     cells: tuple[int, int] = (26, 34)
     folds: int = 3
     epochs: int = 100

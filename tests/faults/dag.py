@@ -57,6 +57,9 @@ WRAPPER = f"""#!/bin/sh
 # Stands for wsi-mil: kills the next call of a command for which there is a file of its name, after the seconds that it holds.
 printf '%s\\n' "$*" >> "$CALLS"
 here=$(dirname "$0")/../kills
+if mv "$here/$1.before" "$here/$1.now" 2> /dev/null; then
+    . "$here/$1.now"
+fi
 if mv "$here/$1" "$here/$1.now" 2> /dev/null; then
     timeout --foreground -s KILL "$(cat "$here/$1.now")" '{INSTALLED}' "$@"
     code=$?
@@ -91,6 +94,10 @@ class Disturbed(Run):
     def kill(self, command: str, seconds: float) -> None:
         """The next call of a command, so long after it began."""
         (self.kills / command).write_text(f"{seconds:.3f}")
+
+    def before(self, command: str, shell: str) -> None:
+        """Lines that a shell does before the next call of a command, in the same process."""
+        (self.kills / f"{command}.before").write_text(shell + "\n")
 
     def killed(self) -> Counter[str]:
         """How often each command was killed while it ran."""

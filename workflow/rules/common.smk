@@ -44,10 +44,12 @@ MODELS = f"{TRAINED or RESULTS}/models"
 SPLITS = f"{TRAINED or RESULTS}/splits.csv"
 FOLDS = range(PLAN["n_folds"])
 os.environ.setdefault("WSI_MIL_DEVICE", CONFIG["device"])  # of all jobs
+os.environ.setdefault("WSI_MIL_READ_TIMEOUT_S", str(CONFIG["read_timeout_s"]))
 
 
 envvars:
     "WSI_MIL_DEVICE",
+    "WSI_MIL_READ_TIMEOUT_S",
 
 
 GPU = int(

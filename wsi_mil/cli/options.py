@@ -19,6 +19,9 @@ TruthJson = Annotated[str, typer.Option("--truth", help="how annotations are rea
 Receipt = Annotated[Path, typer.Option(help="receipt to write (JSON); its store goes beside it")]
 Threads = Annotated[int, typer.Option(min=1, help="threads that this command may use")]
 Device = Annotated[str, typer.Option(envvar="WSI_MIL_DEVICE", help="auto, cpu, cuda, cuda:N or mps")]
+ReadTimeout = Annotated[
+    float, typer.Option(min=0.1, envvar="WSI_MIL_READ_TIMEOUT_S", help="seconds in which something of a slide is to come")
+]
 Sheet = Annotated[Path, typer.Option(help="the cohort sheet")]
 Classes = Annotated[str, typer.Option(help="class names in order, as a JSON list; of two the last is the positive one")]
 Protocol = Annotated[

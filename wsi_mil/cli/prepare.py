@@ -5,7 +5,7 @@ import logging
 import sys
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -13,6 +13,7 @@ from wsi_mil.cli.options import (
     Classes,
     Device,
     Protocol,
+    ReadTimeout,
     Receipt,
     Row,
     SettingsJson,
@@ -24,7 +25,12 @@ from wsi_mil.cli.options import (
     slide_row,
 )
 from wsi_mil.compute import limit_threads
-from wsi_mil.errors import ConfigError
+from wsi_mil.errors import ConfigError, SlideReadError
+from wsi_mil.supervision import supervised
+
+if TYPE_CHECKING:
+    from wsi_mil.config import TileSettings
+    from wsi_mil.records import SlideRow
 
 commands = typer.Typer()
 
@@ -55,19 +61,31 @@ def tile(
     settings: SettingsJson,
     receipt: Receipt,
     threads: Threads = 1,
+    read_timeout_s: ReadTimeout = 300.0,
 ) -> None:
     """Find tissue in a slide and lay tiles over it.
 
     --settings: an entry of `tilings` as "tiling", the blocks `tissue` and `slide`: '{"tiling": {"mpp": 0.5}}'
     """
     limit_threads(threads)
-    from wsi_mil.cohort import with_overrides
-    from wsi_mil.config import TileSettings, parse_settings
-    from wsi_mil.tile import tile_slide
 
-    parsed = slide_row(row, path=slide)
-    values = with_overrides(json.loads(settings), parsed)
-    tile_slide(parsed, parse_settings(TileSettings, values, where=f"{parsed.slide_id}: "), receipt, threads=threads)
+    def parsed() -> "tuple[SlideRow, TileSettings]":
+        from wsi_mil.cohort import with_overrides
+        from wsi_mil.config import TileSettings, parse_settings
+
+        about = slide_row(row, path=slide)
+        values = with_overrides(json.loads(settings), about)
+        return about, parse_settings(TileSettings, values, where=f"{about.slide_id}: ")
+
+    def give_up(_: int, reason: str) -> None:
+        from wsi_mil.tile import refuse_slide
+
+        refuse_slide(*parsed(), receipt, SlideReadError(slide, reason))
+
+    for _ in supervised(1, give_up, seconds=read_timeout_s):
+        from wsi_mil.tile import tile_slide
+
+        tile_slide(*parsed(), receipt, threads=threads)
 
 
 @commands.command()
@@ -78,6 +96,7 @@ def extract(
     receipt: Annotated[list[Path], typer.Option(help="receipt to write (JSON); its store goes beside it")],
     threads: Threads = 1,
     device: Device = "auto",
+    read_timeout_s: ReadTimeout = 300.0,
 ) -> None:
     """Encode a slide's tiles; a killed run goes on where it stopped.
 
@@ -89,6 +108,14 @@ def extract(
     if not len(tiles) == len(row) == len(receipt):
         raise ConfigError([f"--tiles, --row, --receipt: once for each slide, got {len(tiles)}, {len(row)} and {len(receipt)}"])
     limit_threads(threads)
+
+    def give_up(item: int, reason: str) -> None:
+        from wsi_mil.extract import refuse_slide
+
+        refuse_slide(tiles[item], slide_row(row[item]), receipt[item], reason)
+
+    items = supervised(len(tiles), give_up, seconds=read_timeout_s)
+    # from here on in a child, which alone imports torch and uses a device
     from wsi_mil.config import Encoder, parse_settings
     from wsi_mil.devices import create_device, fast_dtype, find_device, keep_freed_memory, reading_threads, set_threads
     from wsi_mil.extract import FAULTS_OF_A_SLIDE, extract_slide
@@ -109,9 +136,10 @@ def extract(
     dtype, readers = fast_dtype(parsed.dtype, kind), reading_threads(kind, threads)
     name = str(dtype).removeprefix("torch.")
     faults = []
-    for one, about, to in zip(tiles, row, receipt, strict=True):
+    for item in items:
         try:
-            extract_slide(one, slide_row(about), parsed, to, dtype=name, encoder=encoder, threads=readers)
+            about = slide_row(row[item])
+            extract_slide(tiles[item], about, parsed, receipt[item], dtype=name, encoder=encoder, threads=readers)
         except FAULTS_OF_A_SLIDE as error:
             faults.append(str(error))
     if faults:

@@ -246,6 +246,9 @@ class Config(Settings):
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
         description="what computes: auto, cpu, cuda, cuda:N or mps; WSI_MIL_DEVICE goes before it",
     )
+    read_timeout_s: float = Field(
+        300.0, gt=0, description="a slide of which nothing comes for so long has failed; WSI_MIL_READ_TIMEOUT_S goes before it"
+    )
     slides_per_job: int = Field(1, ge=1, le=100, description="slides that one job of `extract` encodes, one after another")
     slide: SlideFile = SlideFile()
     tilings: dict[EntryName, Tiling] = Field({"default": Tiling()}, min_length=1)

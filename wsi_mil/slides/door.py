@@ -13,6 +13,7 @@ from wsi_mil.slides.ome import ome_fault
 from wsi_mil.slides.openslide_reader import OpenSlideReader
 from wsi_mil.slides.slide import Slide
 from wsi_mil.slides.tiffslide_reader import TiffSlideReader
+from wsi_mil.supervision import reading
 
 READERS: dict[str, type[Slide]] = {
     reader.reader: reader for reader in (JpegTiffReader, OpenSlideReader, TiffSlideReader, ImageReader)
@@ -50,7 +51,8 @@ def open_slide(path: Path | str, reader: str = "auto", *, mpp: Mpp | float | Non
     reasons = []
     for name in READERS if reader == "auto" else [reader]:
         try:
-            return _one_image(READERS[name](path, given, guess))
+            with reading():
+                return _one_image(READERS[name](path, given, guess))
         except SlideFormatError as error:
             _refuse_no_file(path)  # too many open files, say, must not make it another reader's slide
             reasons.append(str(error).removeprefix(f"{path}: "))

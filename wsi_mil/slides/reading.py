@@ -19,6 +19,7 @@ from wsi_mil.geometry import LevelWindows
 from wsi_mil.records import TileGrid
 from wsi_mil.slides.resample import EXACT, block_means, resampled
 from wsi_mil.slides.slide import WHITE, BlockGrid, Slide
+from wsi_mil.supervision import reading
 
 log = logging.getLogger(__name__)
 
@@ -259,13 +260,17 @@ class _BlockByBlock(_Reading):
     def _decode(self, indices: Sequence[int]) -> None:
         for index in indices:
             try:
-                self.pixels[index] = self.slide.read_block(self.level, index)
+                self.pixels[index] = self._read_block(index)
             except SlideReadError as error:
                 self.pixels[index] = error
 
+    def _read_block(self, index: int, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        with reading():
+            return self.slide.read_block(self.level, index, out)
+
     def _block(self, index: int) -> NDArray[np.uint8]:
         if self.uses[index] == 1:
-            return self.slide.read_block(self.level, index)
+            return self._read_block(index)
         block = self.pixels[index]
         if isinstance(block, SlideReadError):
             raise block
@@ -280,7 +285,7 @@ class _BlockByBlock(_Reading):
             self._paste(row, ids, window)
             out[...] = resampled(window, self.windows.box(row), self.size)
         elif step_x == step_y == 1 and self.uses[ids].tolist() == [1] and self._is_block(row):
-            self.slide.read_block(self.level, ids[0], out)
+            self._read_block(ids[0], out)
         else:
             self._paste(row, ids, out, (step_x, step_y))
 

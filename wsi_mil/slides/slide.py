@@ -18,6 +18,7 @@ from wsi_mil.geometry import UPSAMPLING_TOLERANCE, LevelWindows, Mpp, best_level
 from wsi_mil.slides.mpp import PROPERTY_PREFIXES, MppGuess, Resolution, resolve_mpp
 from wsi_mil.slides.resample import resampled
 from wsi_mil.slides.scanner import scanner_of
+from wsi_mil.supervision import reading
 
 log = logging.getLogger(__name__)
 
@@ -298,10 +299,12 @@ class Slide(ABC):
         left, top = max(x, 0), max(y, 0)
         right, bottom = min(x + size[0], width), min(y + size[1], height)
         if (left, top, right, bottom) == (x, y, x + size[0], y + size[1]):
-            return self._read_level(corner, level, size)
+            with reading():
+                return self._read_level(corner, level, size)
         image = np.full((size[1], size[0], 3), WHITE, np.uint8)
         if right > left and bottom > top:
-            inside = self._read_level((left, top), level, (right - left, bottom - top))
+            with reading():
+                inside = self._read_level((left, top), level, (right - left, bottom - top))
             image[top - y : bottom - y, left - x : right - x] = inside
         return image
 

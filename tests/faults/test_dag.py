@@ -1,0 +1,181 @@
+"""A sample of `make faults` on the whole DAG, and faults of which one is enough. Each from a finished run."""
+
+import os
+import random
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.faults.dag import Disturbed, compare, on_small_disk
+from tests.faults.test_extraction import can_mount
+from tests.test_workflow import finished  # noqa: F401 - a fixture
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Disturbed:  # noqa: F811
+    shutil.copytree(finished, tmp_path / "run", symlinks=True)
+    (tmp_path / "run" / "kills").mkdir()
+    return Disturbed(tmp_path / "run")
+
+
+@pytest.fixture
+def expected(run: Disturbed) -> dict[str, bytes]:
+    """Results of an undisturbed run."""
+    return run.whole()
+
+
+@pytest.mark.parametrize("stage", ["statistics", "split", "evaluate"])
+def test_a_stage_that_is_killed_is_tried_again(run: Disturbed, expected: dict[str, bytes], stage: str) -> None:
+    run.kill(stage, random.Random(stage).uniform(0.3, 0.9))
+    counts = run.snakemake("--retries", "1", "--forcerun", stage)
+    assert run.killed() == {stage: 1} and counts[stage] == 2
+    run.snakemake()
+    compare(run.whole(), expected)
+
+
+def flip(path: Path) -> None:
+    """The byte in the middle."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+FEATURES, TILES = "features/tiny/s3", "tiles/default/s3"
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        (f"{FEATURES}.zarr/features/c/0/0", flip),
+        (f"{FEATURES}.zarr/features/c/0/0", Path.unlink),
+        (f"{FEATURES}.json", cut),
+        (f"{TILES}.zarr/coords/c/0/0", cut),
+        (f"{TILES}.json", flip),
+    ],
+)
+def test_damaged_stores_are_found_and_made_anew(
+    run: Disturbed, expected: dict[str, bytes], name: str, damage: Callable[[Path], None]
+) -> None:
+    damage(run.folder / "results" / name)
+    verify = ["wsi-mil", "verify", "results", "--discard"]
+    done = subprocess.run(verify, cwd=run.folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "s3" in done.stdout and "taken away" in done.stdout, done.stdout + done.stderr
+    run.snakemake()
+    compare(run.whole(), expected)
+
+
+@pytest.mark.parametrize("damage", [flip, cut, Path.unlink])
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_damaged_checkpoint_says_to_train_again_and_then_all_is_as_before(
+    run: Disturbed, expected: dict[str, bytes], name: str, damage: Callable[[Path], None]
+) -> None:
+    path = run.results(f"models/tiny/abmil/fold-1/{name}")
+    damage(path)
+    if path.exists() and name == "config.json" and damage is flip:
+        path.write_bytes(b"\xff" + path.read_bytes())  # wherever the byte stood
+    if damage is not Path.unlink and not (name == "model.safetensors" and damage is flip):
+        run.snakemake("--retries", "0", "--forcerun", "predict", expected=1)
+        said = (run.folder / "logs" / "predict" / "tiny" / "abmil.log").read_text()
+        assert str(Path("models/tiny/abmil/fold-1") / name) in said and "Traceback" not in said, said
+        path.unlink()
+    run.snakemake("--forcerun", "train")
+    run.snakemake()
+    compare(run.whole(), expected)
+
+
+def test_a_slide_that_changes_between_tile_and_extract_is_tiled_again(run: Disturbed, expected: dict[str, bytes]) -> None:
+    slide, kept = run.sheet.parent / "s2.svs", run.sheet.parent / "kept"
+    shutil.copy2(slide, kept)
+    shutil.rmtree(run.results("features"))
+    run.before("extract", f"cp '{run.sheet.parent / 's4.svs'}' '{slide}'")
+    run.snakemake("--retries", "0", expected=1)
+    said = (run.folder / "logs" / "extract" / "tiny" / "s2.log").read_text()
+    assert "its bytes changed since it was tiled" in said and "Traceback" not in said, said
+    run.snakemake()
+    assert run.whole() != expected  # of the other slide
+    shutil.copy2(kept, slide)
+    os.utime(slide)
+    run.snakemake()
+    compare(run.whole(), expected)
+
+
+def test_a_slide_that_vanishes_in_the_middle_is_named_and_the_rest_waits_for_it(
+    run: Disturbed, expected: dict[str, bytes]
+) -> None:
+    slide, kept = run.sheet.parent / "s2.svs", run.sheet.parent / "kept"
+    shutil.copy2(slide, kept)
+    shutil.rmtree(run.results("features"))
+    run.before("extract", f"rm -f '{slide}'")
+    run.snakemake("--retries", "0", expected=1)
+    assert "s2.svs: no such file" in (run.folder / "logs" / "extract" / "tiny" / "s2.log").read_text()
+    assert len(list(run.results("features/tiny").glob("*.json"))) == 9  # of the others
+    assert run.snakemake(expected=2) == {} and "s2.svs does not exist" in run.output
+    shutil.copy2(kept, slide)
+    run.snakemake()
+    compare(run.whole(), expected)
+
+
+def test_without_memory_a_job_is_tried_again(run: Disturbed, expected: dict[str, bytes]) -> None:
+    run.before("split", "ulimit -v 300000")
+    counts = run.snakemake("--retries", "1", "--forcerun", "split")
+    assert counts["split"] == 2
+    run.snakemake()
+    compare(run.whole(), expected)
+
+
+def test_a_clock_set_back_changes_nothing(run: Disturbed, expected: dict[str, bytes]) -> None:
+    """Half of the results are of tomorrow, the rest is made today."""
+    tomorrow = time.time() + 86_400
+    for stage in ("tiles", "features", "models"):
+        for path in run.results(stage).rglob("*"):
+            os.utime(path, (tomorrow, tomorrow))
+    shutil.rmtree(run.results("heatmaps"))
+    run.results("report/index.html").unlink()
+    run.snakemake()
+    compare(run.whole(), expected)
+    run.snakemake()
+    compare(run.whole(), expected)
+
+
+def test_two_runs_on_one_results_folder_end_with_the_results_of_one(
+    run: Disturbed, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    """From two working folders, so that Snakemake's own lock does not keep them apart."""
+    other = Disturbed(tmp_path / "other")
+    shutil.copytree(run.folder, other.folder, symlinks=True, ignore=shutil.ignore_patterns("results"))
+    (other.folder / "results").symlink_to(run.folder / "results")
+    for stage in ("features", "heatmaps"):
+        shutil.rmtree(run.results(stage))
+    both = [one.popen("--retries", "3") for one in (run, other)]
+    said = [process.communicate(timeout=540)[0] for process in both]
+    assert 0 in [process.returncode for process in both], said
+    run.snakemake()
+    compare(run.whole(), expected)
+
+
+@pytest.fixture
+def mounts(tmp_path: Path) -> None:
+    if not can_mount(tmp_path / "tried"):
+        pytest.skip("a disk can be mounted by root only")
+
+
+def test_read_only_results_are_said(run: Disturbed, expected: dict[str, bytes], mounts: None) -> None:
+    with on_small_disk(run, n_bytes=10**9) as disk:
+        run.results("report/index.html").unlink()
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        code = run.popen("--retries", "0")
+        said = code.communicate(timeout=300)[0]
+        assert code.returncode != 0 and "ead-only" in said + (run.folder / "logs" / "report.log").read_text()
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+        run.snakemake()
+        compare(run.whole(), expected)
