@@ -1,3 +1,4 @@
+# make install  makes .venv and nothing else
 # make demo     builds a small cohort with known lesions, runs the whole pipeline on it, says where the report is
 # make view     shows the demo's slides, heatmaps and cohort in a browser
 # make test     runs the tests
@@ -7,6 +8,7 @@
 # make bench    runs the benchmarks, a JSON line each at the end of their tables
 # make papers   does the papers' own experiments that are not done yet, writes docs/papers.md; DATA=folder, FAST=1, ONLY=mnist_bags
 # make screenshots  makes the pictures of viewer and report in docs/ anew, from the demo; needs Chromium
+# make schema   after a change of settings: the schema for editors and the tables in docs/
 # make unlock   after a killed snakemake: lets the next run start
 # make clean    removes the demo, its results and logs
 # The first of them makes .venv; PYTHON=... picks another interpreter.
@@ -18,8 +20,11 @@ CORES ?= all
 BENCHMARKS := demo read extract bag_read train explain cohort_statistics view  # the others compare results that are there; they say what they need
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo view screenshots test lint fuzz faults bench papers unlock clean schema constraints
+.PHONY: install demo view screenshots test lint fuzz faults bench papers unlock clean schema constraints
 .DELETE_ON_ERROR:
+
+install: $(READY)
+	@echo "next: source $(VENV)/bin/activate"
 
 demo: $(READY) demo/cohort.csv
 	snakemake --cores $(CORES) --quiet rules
@@ -70,6 +75,7 @@ clean:
 
 schema: $(READY)
 	wsi-mil schema > workflow/schemas/config.schema.json
+	python -m tests.docs.tables
 
 constraints: $(READY)
 	pip freeze --exclude-editable | sed '1i # Exact versions that `make` installs, and that everything was tested with. Made by `make constraints`.' > envs/constraints.txt

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from tests.test_heatmaps import write_scored
 from wsi_mil.cohort import SlideStatus, write_status
 from wsi_mil.records import Status
 
+RULES = Path(__file__).resolve().parents[1] / "workflow" / "rules"
 LIGHT = """
 import sys
 from wsi_mil.cli import app
@@ -94,3 +96,14 @@ def test_the_version_is_printed(folder: Path) -> None:
     from wsi_mil import __version__
 
     assert run("--version", cwd=folder).stdout.strip() == __version__
+
+
+def test_help_has_the_stages_under_one_heading_and_what_is_about_them_under_others() -> None:
+    import typer
+
+    from wsi_mil.cli import PANELS, STAGES, app
+
+    shown = {name: found for name, found in typer.main.get_command(app).commands.items() if not found.hidden}
+    of_rules = re.findall(r'"wsi-mil ([a-z-]+) ', "".join(file.read_text() for file in RULES.glob("*.smk")))
+    assert {name for name, found in shown.items() if found.rich_help_panel == STAGES} == set(of_rules)
+    assert {name for names in PANELS.values() for name in names} == set(shown) - set(of_rules)

@@ -27,7 +27,7 @@ LAYERS = [
     {"splits", "laying", "extract", "bags", "gather", "checkpoints", "figures", "localisation", "verify"},
     {"ensemble", "tile", "inspection"},
     {"train", "predict", "explain", "evaluate", "heatmaps", "interchange", "statistics"},
-    {"report", "check", "demo", "view"},
+    {"report", "check", "demo", "view", "notebook"},
     {"doctor"},
     {"cli"},
     {"__main__"},

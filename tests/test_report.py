@@ -14,6 +14,7 @@ from wsi_mil.receipts import read_receipt, store_path, write_receipt
 from wsi_mil.records import InstanceScores, Role, SlideRow, Status
 from wsi_mil.report import write_report
 from wsi_mil.report.comparison import Row, class_arrays, compared, counted, least_p_holm
+from wsi_mil.report.stage import installed_versions
 from wsi_mil.splits import Splits, write_splits
 from wsi_mil.statistics import write_statistics
 from wsi_mil.store import write_scores
@@ -251,3 +252,8 @@ def test_figures_against_the_truth_stand_with_their_intervals_and_the_oracle_is_
     assert "0.25 0.50 0.75 1.00" in html and "nothing shown on 1" in html and '<td class="n">−0.125</td>' in html
     assert html.count("2 of 14 polygons were invalid and were repaired") == 1 and "attention: no threshold" in html
     assert "tile AUROC of attention 0.500 over 3 slides" in html
+
+
+def test_versions_are_of_what_is_installed() -> None:
+    found = installed_versions(("numpy", "no-such-package-at-all"))
+    assert found == {"numpy": np.__version__}

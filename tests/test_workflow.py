@@ -174,6 +174,28 @@ def test_snakemakes_own_report_holds_the_page_and_the_status(run: Run) -> None:
     assert held["cohort_status.csv"] == run.results("cohort_status.csv").read_bytes()
 
 
+def test_the_drawing_of_the_documentation_is_snakemakes_graph(run: Run) -> None:
+    """Every rule stands in it, and what waits for what is the same; a drawing leaves out arrows that follow from others."""
+    assert run.snakemake("--rulegraph") == {}
+    names = dict(re.findall(r"(\d+)\[label = \"(\w+)\"", run.output))
+    of_snakemake = {(names[a], names[b]) for a, b in re.findall(r"(\d+) -> (\d+)", run.output)}
+    drawing = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").partition("```mermaid")[2].partition("```")[0]
+    drawn = set(re.findall(r"^  (\w+)(?:\[.*?\])? --(?:.*?--)?> (\w+)", drawing, re.MULTILINE))
+    ends = {"sheet", "page", "all"}
+    rules = {name for arrow in drawn for name in arrow} - ends
+    assert rules == set(names.values()) - ends
+    assert len(drawn) > 10 and _reach(drawn, rules) == _reach(of_snakemake, rules)
+    assert all(f"  {name}[" in drawing for name in rules | {"heatmap_scale"})
+
+
+def _reach(arrows: set[tuple[str, str]], among: set[str]) -> set[tuple[str, str]]:
+    """Who comes before whom, directly or not."""
+    found = {(a, b) for a, b in arrows if {a, b} <= among}
+    while more := {(a, d) for a, b in found for c, d in found if b == c} - found:
+        found |= more
+    return found
+
+
 def test_bad_slides_have_a_status_and_a_reason_and_the_rest_goes_on(run: Run) -> None:
     with run.results("cohort_status.csv").open(newline="") as file:
         statuses = {row["slide_id"]: row for row in csv.DictReader(file)}

@@ -27,14 +27,32 @@ CANNOT_WRITE = {
 }
 """Faults of the machine that need no traceback."""
 
+PANELS = {
+    "Before a run": ("check", "doctor", "inspect", "encoders", "demo-cohort"),
+    "Features from other tools, and for them": ("import-features", "export-features"),
+    "After a run, finished or not": ("view", "verify"),
+}
+"""Headings of `--help` and what stands under them; all others are stages."""
+
+STAGES = "Stages, in their order; Snakemake calls them"
+
+
+def _panel(command: str) -> str:
+    return next((panel for panel, names in PANELS.items() if command in names), STAGES)
+
+
 app = typer.Typer(
     name="wsi-mil",
     help="Learn a label from whole slides, and show where in the slide the evidence is.",
+    epilog="A whole cohort: `wsi-mil check my.yaml`, then `snakemake --configfile my.yaml`. What each stage reads, writes and"
+    " can be told, and how to run it alone, stands in docs/.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for part in (preflight, encoders, prepare, learn, show, view, interchange):
+for part in (encoders, prepare, learn, show, preflight, view, interchange):  # panels stand in the order of their first command
+    for command in part.commands.registered_commands:
+        command.rich_help_panel = _panel(command.name or getattr(command.callback, "__name__", ""))
     app.add_typer(part.commands)
 
 
@@ -45,7 +63,7 @@ def _main(version: Annotated[bool, typer.Option("--version", help="print the ver
         raise typer.Exit
 
 
-@app.command(name="demo-cohort")
+@app.command(name="demo-cohort", rich_help_panel=_panel("demo-cohort"))
 def demo_cohort(
     out: Annotated[Path, typer.Argument(help="folder to make")],
     slides: Annotated[int, typer.Option(min=4, help="how many slides, half of them with a lesion")] = 24,

@@ -44,7 +44,10 @@ def train(
     threads: Threads = 1,
     device: Device = "auto",
 ) -> None:
-    """Train one model on one fold; a killed run goes on at its last epoch."""
+    """Train one model on one fold; a killed run goes on at its last epoch.
+
+    --settings: an entry of `models`: '{"model": "abmil"}'
+    """
     limit_threads(threads)
     from wsi_mil.config import parse_bag, parse_model, parse_protocol
     from wsi_mil.devices import create_device, make_deterministic, set_threads

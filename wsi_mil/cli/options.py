@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from wsi_mil.ensemble import Ensemble
     from wsi_mil.records import SlideRow
 
-Row = Annotated[str, typer.Option(help="the slide's row of the sheet, as JSON")]
-SettingsJson = Annotated[str, typer.Option("--settings", help="this stage's settings, as JSON")]
-TruthJson = Annotated[str, typer.Option("--truth", help="how annotations are read, as JSON")]
+Row = Annotated[str, typer.Option(help='the slide\'s row of the sheet, as JSON: \'{"slide_id": "s1"}\'')]
+SettingsJson = Annotated[str, typer.Option("--settings", help="this stage's settings as in config.yaml, as JSON; '{}': defaults")]
+TruthJson = Annotated[str, typer.Option("--truth", help="how annotations are read, as `truth` in config.yaml, as JSON")]
 Receipt = Annotated[Path, typer.Option(help="receipt to write (JSON); its store goes beside it")]
 Threads = Annotated[int, typer.Option(min=1, help="threads that this command may use")]
 Device = Annotated[str, typer.Option(envvar="WSI_MIL_DEVICE", help="auto, cpu, cuda, cuda:N or mps")]
@@ -23,7 +23,7 @@ ReadTimeout = Annotated[
     float, typer.Option(min=0.1, envvar="WSI_MIL_READ_TIMEOUT_S", help="seconds in which something of a slide is to come")
 ]
 Sheet = Annotated[Path, typer.Option(help="the cohort sheet")]
-Classes = Annotated[str, typer.Option(help="class names in order, as a JSON list")]
+Classes = Annotated[str, typer.Option(help="class names in order, as a JSON list; of two the last is the positive one")]
 Protocol = Annotated[
     str, typer.Option(help="held_out, or as_published: the test part chooses epoch and threshold, and all outputs say so")
 ]

@@ -63,7 +63,10 @@ def tile(
     threads: Threads = 1,
     read_timeout_s: ReadTimeout = 300.0,
 ) -> None:
-    """Find tissue in a slide and lay tiles over it."""
+    """Find tissue in a slide and lay tiles over it.
+
+    --settings: an entry of `tilings` as "tiling", the blocks `tissue` and `slide`: '{"tiling": {"mpp": 0.5}}'
+    """
     limit_threads(threads)
 
     def parsed() -> "tuple[SlideRow, TileSettings]":
@@ -96,6 +99,8 @@ def extract(
     read_timeout_s: ReadTimeout = 300.0,
 ) -> None:
     """Encode a slide's tiles; a killed run goes on where it stopped.
+
+    --settings: an entry of `encoders`: '{"encoder": "uni2_h", "weights": "uni2.bin"}'
 
     Several slides: --tiles, --row and --receipt once for each, in the same order. One with a fault of its own that is no
     status (its file is gone, say) does not keep the others from being encoded; it is said at the end.

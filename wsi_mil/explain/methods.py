@@ -1,4 +1,4 @@
-"""Every method by its name, and what they say of one bag."""
+"""Every method by its name, and what they say of one bag. To add one: docs/add_an_explanation.md."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

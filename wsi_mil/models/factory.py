@@ -1,4 +1,4 @@
-"""Settings → model."""
+"""Settings → model. To add one: docs/add_an_aggregator.md."""
 
 from collections.abc import Callable
 

@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Iterable
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def write_report(rows: Iterable[SlideRow], config: Config, page: Path) -> None:
         notes=_notes(models),
         has_seen_slides=any(p["role"] in ("train", "val") for m in models for p in m.predictions.values()),
         settings=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
-        versions={name: version(name) for name in VERSIONS_OF},
+        versions=installed_versions(VERSIONS_OF),
         **_in_words(rows, statuses, models, effects, masks, config),
     )
     write_effects(effects, page.with_name("batch_effects.csv"))
@@ -101,6 +102,15 @@ def signed(value: float | None) -> str:
     if value is None or value != value:
         return "–"
     return f"{value:+.3f}".replace("-", "−") if round(value, 3) else "0.000"
+
+
+def installed_versions(names: Iterable[str]) -> dict[str, str]:
+    """Of those packages that are installed: Snakemake is not where a report is made by hand."""
+    found = {}
+    for name in names:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def _in_words(

@@ -1,4 +1,6 @@
-"""Every encoder that has a record, by name. To add one: append it to the file it fits in; docs/encoders.md says the rest."""
+"""Every encoder that has a record, by name. To add one: append it to the file it fits in; docs/add_an_encoder.md
+says the rest.
+"""
 
 from types import MappingProxyType
 

@@ -1,0 +1,106 @@
+"""The pages of the stages: keys and defaults as in the settings, commands that run, targets that Snakemake knows."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+from tests.conftest import tissue_image, write_aperio, write_cohort, write_geojson
+from tests.docs.pages import ROOT, blocks
+from tests.docs.tables import with_tables
+from tests.forks import forking_command
+from wsi_mil import config
+from wsi_mil.receipts import read_receipt
+
+DOCS = ROOT / "docs"
+STAGES = ("tile", "extract", "split", "train", "predict", "explain", "heatmap", "report")
+EACH_SLIDE = ("wsi-mil tile", "wsi-mil extract", "wsi-mil explain ", "wsi-mil heatmap")
+SLIDES = [f"s{number}" for number in range(1, 9)]
+SETTINGS = {
+    "cohort": "cohort.csv",
+    "classes": ["normal", "tumour"],
+    "split": {"folds": 2},
+    "models": {"abmil": {"model": "abmil"}},
+    "explain": {"methods": ["attention"]},
+}
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.stem)
+def test_tables_of_settings_are_those_of_the_settings(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert with_tables(text) == text, "write them anew: make schema"
+
+
+def test_every_block_of_the_configuration_has_its_table() -> None:
+    shown = {name for page in DOCS.glob("*.md") for name in re.findall(r"<!-- settings: (\w+) -->", page.read_text("utf-8"))}
+    of_stages = {name for name in vars(config) if name[0].isupper() and hasattr(getattr(config, name), "model_fields")}
+    models = {"ABMIL", "CLAM", "DSMIL", "DTFD", "MHIM", "EmbeddingPool", "InstancePool", "KrausPool", "TransMIL"}
+    assert shown == of_stages - models - {"Settings", "Config", "TileSettings"}, "models stand in config.yaml"
+
+
+def rules() -> tuple[set[str], list[re.Pattern[str]]]:
+    """Names of the rules, and what their outputs look like."""
+    text = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "workflow" / "rules").glob("*.smk"))
+    outputs = re.findall(r'=(?:report\(\s*)?"<results>/([^"]+)"', text)
+    patterns = [re.compile("results/" + re.sub(r"\\{\w+\\}", "[^/]+", re.escape(output))) for output in outputs]
+    return set(re.findall(r"(?:rule|checkpoint) (\w+):", text)), patterns
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_snakemake_knows_the_targets_that_the_page_names(stage: str) -> None:
+    names, outputs = rules()
+    lines = [line for _, text in blocks(DOCS / f"{stage}.md", "bash") for line in text.splitlines()]
+    assert lines
+    for line in lines:
+        words = line.removeprefix("snakemake ").replace("--configfile my.yaml", "").split()
+        assert line.startswith("snakemake ") and "--configfile my.yaml" in line
+        for word in words:
+            known = word in names or any(output.fullmatch(word) for output in outputs)
+            assert known or word in ("-R", "--", "--report", "report.zip"), f"{line}: {word}"
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which every command of the pages was run, page by page; those of one slide for each of eight."""
+    folder, rows = tmp_path_factory.mktemp("by hand"), []
+    for number, slide_id in enumerate(SLIDES):
+        label = ("normal", "tumour")[number % 2]
+        lesion = (700, 150, 1000, 600) if number % 2 else None
+        write_aperio(folder / "slides" / f"{slide_id}.svs", tissue_image(1240, 904, seed=number, lesion=lesion))
+        truth = write_geojson(folder / "truth" / f"{slide_id}.geojson", lesion) if lesion else None
+        annotation = truth.relative_to(folder).as_posix() if truth else ""
+        rows.append({"slide_id": slide_id, "path": f"slides/{slide_id}.svs", "label": label, "annotation": annotation})
+    write_cohort(folder, rows)
+    (folder / "my.yaml").write_text(yaml.safe_dump(SETTINGS))
+    with forking_command() as command:
+        for stage in STAGES:
+            for _, text in blocks(DOCS / f"{stage}.md", "sh"):
+                for slide_id in SLIDES if text.startswith(EACH_SLIDE) else SLIDES[:1]:
+                    shell(re.sub(r"\bs1\b", slide_id, text), folder, command.parent)
+    return folder
+
+
+def shell(script: str, folder: Path, where: Path) -> None:
+    """Run lines of a shell with the `wsi-mil` that lies in a folder."""
+    env = {**os.environ, "PATH": f"{where}:{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-eu", "-c", script], cwd=folder, env=env, text=True, capture_output=True, timeout=120)
+    assert done.returncode == 0, script + done.stdout[-1000:] + done.stderr[-3000:]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="a process that has imported so much must not fork on every system")
+def test_the_commands_of_the_pages_lead_from_slides_to_the_report(ran: Path) -> None:
+    results = ran / "results"
+    page = (results / "report" / "index.html").read_text(encoding="utf-8")
+    assert all(slide_id in page for slide_id in SLIDES)
+    figures = read_receipt(results / "metrics" / "efficientnet" / "abmil.json")
+    assert figures["n_slides"] == 8
+    assert set(read_receipt(results / "scores" / "efficientnet" / "abmil" / "s3.json")["methods"]) == {"attention", "evidence"}
+    assert read_receipt(results / "explanations" / "efficientnet" / "abmil.json")["n_with_truth"] == 8
+    with Image.open(results / "heatmaps" / "efficientnet" / "abmil" / "s8" / "attention.png") as picture:
+        assert picture.width > 1000
