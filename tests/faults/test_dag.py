@@ -70,6 +70,7 @@ def test_damaged_stores_are_found_and_made_anew(
     verify = ["wsi-mil", "verify", "results", "--discard"]
     done = subprocess.run(verify, cwd=run.folder, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "s3" in done.stdout and "taken away" in done.stdout, done.stdout + done.stderr
+    run.snakemake("tiles", "features")
     run.snakemake()
     compare(run.whole(), expected)
 
