@@ -174,7 +174,7 @@ def _level_table(found: "Inspection") -> "Table":
 @commands.command()
 def verify(
     results: Annotated[Path, typer.Argument(help="results folder")] = Path("results"),
-    discard: Annotated[bool, typer.Option(help="take damaged stores away; `snakemake tiles features` then makes them anew")] = False,
+    discard: Annotated[bool, typer.Option(help="take damaged stores away, which `snakemake tiles features` makes anew")] = False,
     threads: Threads = 1,
 ) -> None:
     """Read every store of tiles and features, and hold it against its receipt."""
