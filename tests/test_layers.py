@@ -8,7 +8,7 @@ import wsi_mil
 ROOT = Path(wsi_mil.__file__).parent
 
 LAYERS = [
-    {"errors", "geometry", "records", "compute", "progress", "weighing", "isolation", "files", "painting"},
+    {"addresses", "errors", "geometry", "records", "compute", "progress", "weighing", "isolation", "files", "painting"},
     {"config", "receipts"},
     {"tissue"},
     {
@@ -44,6 +44,7 @@ ONLY_IN = {
     "tifffile": {"slides", "heatmaps", "demo"},
     "imagecodecs": {"slides"},
     "fsspec": {"slides"},
+    "aiohttp": {"slides"},
     "safetensors": {"checkpoints", "training_state", "encoders"},
     "h5py": {"interchange"},
     "shapely": {"annotations", "tissue", "laying", "tile", "heatmaps", "interchange", "demo"},
@@ -57,6 +58,7 @@ ONLY_IN = {
 """Where a third party may be imported."""
 
 TORCH_FREE = {
+    "addresses",
     "errors",
     "geometry",
     "painting",

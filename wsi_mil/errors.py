@@ -6,6 +6,7 @@ WsiMilError
 │  ├─ SlideError          .path
 │  │  ├─ SlideFormatError cannot be opened, or is not the slide it was
 │  │  ├─ SlideReadError   opened, but these pixels cannot be read
+│  │  ├─ SlideAccessError a server does not have it, or does not give it
 │  │  └─ MissingMppError  no resolution; names the column that supplies it
 │  └─ AnnotationError     .path; not GeoJSON or ASAP XML with polygons
 ├─ EmptyBagError          .slide_id; a bag without instances
@@ -13,6 +14,7 @@ WsiMilError
 ├─ DivergedError          .epoch, .bag; training ran into a loss or weights that are no numbers
 ├─ DeviceMemoryError      a device on which not even one tile can be encoded
 ├─ MissingFileError       .path; a fault of the machine or the sheet, so not a status
+├─ UnreachableError       .path; a server that does not answer, so not a status
 ├─ UnknownNameError       a slide, method, … that the results do not have, asked for by a browser
 ├─ FeatureFileError       .path; another tool's features that cannot be taken over
 └─ StoreError             .path
@@ -57,6 +59,10 @@ class SlideReadError(SlideError, OSError):
     """A region whose pixels cannot be read."""
 
 
+class SlideAccessError(SlideError):
+    """A slide that its server does not have (404), or does not give to anybody with these credentials (403)."""
+
+
 class MissingMppError(SlideError):
     """A slide that does not say its resolution."""
 
@@ -74,6 +80,10 @@ class AnnotationError(_PathError, DataError):
 
 class MissingFileError(_PathError, FileNotFoundError):
     """A slide file that is not there: perhaps its disk is not, so it must not become a lasting status."""
+
+
+class UnreachableError(_PathError, ConnectionError):
+    """A server that does not answer, or not as it should: the network's fault or the credentials', and worth another try."""
 
 
 class FeatureFileError(_PathError):

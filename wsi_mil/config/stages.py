@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
 
 from wsi_mil.config.models import Model, Offer, offers_of
+from wsi_mil.config.remote import Remote
 from wsi_mil.config.settings import EntryName, Settings
 from wsi_mil.geometry import SANE_MPP
 
@@ -248,6 +249,7 @@ class Config(Settings):
     )
     slides_per_job: int = Field(1, ge=1, le=100, description="slides that one job of `extract` encodes, one after another")
     slide: SlideFile = SlideFile()
+    remote: Remote = Remote()
     tilings: dict[EntryName, Tiling] = Field({"default": Tiling()}, min_length=1)
     tissue: Tissue = Tissue()
     encoders: dict[EntryName, Encoder] = Field({"efficientnet": Encoder()}, min_length=1)
