@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
@@ -21,6 +22,7 @@ class Files:
         answers: by name, answers of HTTP that stand in for the file, the last for ever; 200 is the file itself, 0 silence.
         has_ranges: whether parts are sent.
         has_tags: whether ETags are sent.
+        delay_s: before each file or part, as over a distance.
         sent: by name, bytes of files that were sent.
         requests: by name and method.
     """
@@ -29,6 +31,7 @@ class Files:
     answers: dict[str, list[int]] = field(default_factory=dict)
     has_ranges: bool = True
     has_tags: bool = True
+    delay_s: float = 0.0
     sent: Counter = field(default_factory=Counter)
     requests: Counter = field(default_factory=Counter)
     url: str = ""
@@ -37,6 +40,13 @@ class Files:
         """The next for a file."""
         planned = self.answers.get(name, [200])
         return planned.pop(0) if len(planned) > 1 else planned[0]
+
+
+@lru_cache(8)
+def _content(path: Path, mtime_ns: int) -> tuple[bytes, str]:
+    """Bytes and ETag."""
+    content = path.read_bytes()
+    return content, f'"{hashlib.md5(content).hexdigest()}"'
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -75,8 +85,8 @@ class _Handler(BaseHTTPRequestHandler):
         return (404 if status == 200 else status), b"no", {}
 
     def _part(self, path: Path) -> tuple[int, bytes, dict[str, str]]:
-        content = path.read_bytes()
-        tag = f'"{hashlib.md5(content).hexdigest()}"'
+        content, tag = _content(path, path.stat().st_mtime_ns)
+        time.sleep(self.files.delay_s)
         if self.headers.get("If-Match", tag) != tag:
             return 412, b"changed", {}
         headers = {"Last-Modified": self.date_time_string(int(path.stat().st_mtime))}

@@ -9,7 +9,7 @@ ROOT = Path(wsi_mil.__file__).parent
 
 LAYERS = [
     {"addresses", "errors", "geometry", "records", "compute", "progress", "weighing", "isolation", "files", "painting"},
-    {"config", "receipts"},
+    {"config", "receipts", "scheduling"},
     {"tissue"},
     {
         "slides",
@@ -53,11 +53,13 @@ ONLY_IN = {
     "jinja2": {"report", "view"},
     "starlette": {"view"},
     "uvicorn": {"view"},
-    "dask": {"tissue", "statistics"},
+    "dask": {"scheduling"},
+    "distributed": {"scheduling"},
 }
 """Where a third party may be imported."""
 
 TORCH_FREE = {
+    "scheduling",
     "addresses",
     "errors",
     "geometry",

@@ -12,6 +12,7 @@ WsiMilError
 ├─ EmptyBagError          .slide_id; a bag without instances
 ├─ NotFiniteError         .bag; features or logits of a bag that are no numbers
 ├─ DivergedError          .epoch, .bag; training ran into a loss or weights that are no numbers
+├─ ClusterError           a Dask cluster that does not answer, or whose workers die
 ├─ DeviceMemoryError      a device on which not even one tile can be encoded
 ├─ MissingFileError       .path; a fault of the machine or the sheet, so not a status
 ├─ UnreachableError       .path; a server that does not answer, so not a status
@@ -23,10 +24,21 @@ WsiMilError
 """
 
 from pathlib import Path
+from typing import Any
 
 
 class WsiMilError(Exception):
-    """Base of all errors below."""
+    """Base of all errors below. They travel from one process to another, whatever they were made from."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _as_it_was, (type(self), self.args, self.__dict__)
+
+
+def _as_it_was(kind: type[WsiMilError], args: tuple[Any, ...], about: dict[str, Any]) -> WsiMilError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(about)
+    return error
 
 
 class ConfigError(WsiMilError, ValueError):
@@ -88,6 +100,10 @@ class UnreachableError(_PathError, ConnectionError):
 
 class FeatureFileError(_PathError):
     """A file of features that cannot be taken over, or whose scale nothing says."""
+
+
+class ClusterError(WsiMilError):
+    """A Dask cluster that cannot be worked with."""
 
 
 class DeviceMemoryError(WsiMilError):

@@ -52,11 +52,13 @@ os.environ.setdefault("WSI_MIL_DEVICE", CONFIG["device"])  # of all jobs
 os.environ.setdefault(
     "WSI_MIL_REMOTE", dumps(CONFIG["remote"])
 )  # nor does it rerun any
+os.environ.setdefault("WSI_MIL_DASK", CONFIG["dask"]["scheduler"])  # nor this
 
 
 envvars:
     "WSI_MIL_DEVICE",
     "WSI_MIL_REMOTE",
+    "WSI_MIL_DASK",
 
 
 GPU = int(
@@ -164,7 +166,9 @@ def entry_settings(block, wildcard):
 
 def report_config(wildcards):
     """Params function: the configuration without what changes no result."""
-    return dumps({name: CONFIG[name] for name in CONFIG if name != "remote"})
+    return dumps(
+        {name: CONFIG[name] for name in CONFIG if name not in ("remote", "dask")}
+    )
 
 
 def classes_json(wildcards):

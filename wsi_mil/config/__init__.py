@@ -4,6 +4,7 @@ Unknown keys are refused with the nearest known one. `config.yaml` shows the sam
 `workflow/schemas/` is generated from here; tests hold the three together.
 """
 
+from wsi_mil.config.cluster import Dask as Dask
 from wsi_mil.config.models import ABMIL as ABMIL
 from wsi_mil.config.models import CLAM as CLAM
 from wsi_mil.config.models import DSMIL as DSMIL

@@ -65,6 +65,10 @@ class JpegTiffReader(OpenSlideReader):
             os.close(self._file)
             self._file = -1
 
+    def __del__(self) -> None:
+        if getattr(self, "_file", -1) >= 0:  # of a task that was done elsewhere, and closes nothing
+            os.close(self._file)
+
     @property
     def compression(self) -> str:
         return f"JPEG {self._levels[0].colour_space}" if 0 in self._levels else ""

@@ -49,6 +49,8 @@ class LocalCopy:
             os.close(self._lock)
             self._lock = -1
 
+    __del__ = close
+
 
 def scratch_folder() -> Path:
     """Where copies lie; for the user alone, since slides are patients' data."""
