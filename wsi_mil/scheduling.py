@@ -64,7 +64,7 @@ def last_of(steps: Mapping[Any, tuple[Any, ...]], last: Hashable, *, threads: in
     if client is None:
         return threaded_get(dict(steps), last, num_workers=threads)
     own = uuid.uuid4().hex  # other jobs on the same cluster have steps of the same name
-    names = {name: (own, *(name if isinstance(name, tuple) else (name,))) for name in steps}
+    names: dict[Any, Any] = {name: (own, *(name if isinstance(name, tuple) else (name,))) for name in steps}
     renamed = {
         names[name]: (partial(_alone, step[0]), *(names.get(a, a) if isinstance(a, Hashable) else a for a in step[1:]))
         for name, step in steps.items()

@@ -1,6 +1,5 @@
 """The real DAG on slides that lie on a server: which jobs run after which change."""
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -15,11 +14,6 @@ from tests.test_workflow import ODD_NAME, Run, command, make_cohort  # noqa: F40
 from wsi_mil.receipts import read_receipt
 
 pytestmark = pytest.mark.slow
-
-
-def statuses(run: Run) -> dict[str, str]:
-    with run.results("cohort_status.csv").open(newline="") as file:
-        return {row["slide_id"]: row["status"] for row in csv.DictReader(file)}
 
 
 @pytest.fixture
