@@ -51,7 +51,7 @@ def each(work: Callable[[Item], Result], items: Sequence[Item], *, threads: int)
     return list(_asked(lambda: client.get(graph, list(graph))))
 
 
-def last_of(steps: Mapping[Any, tuple[Any, ...]], last: Hashable, *, threads: int) -> Any:
+def last_of(steps: Mapping[Any, tuple[Any, ...]], last: Any, *, threads: int) -> Any:
     """What the last of some steps gives that stand on each other.
 
     Args:
