@@ -44,7 +44,8 @@ def test_slides_that_move_to_a_server_are_copied_once_and_nothing_is_encoded_ane
     run.config(remote={"staging": "scratch", "scratch": str(scratch), "scratch_gb": 0.1})
     assert run.snakemake("features") == {"tile": 10, "extract": 10, "unstage": 1}
     assert "encoded already" in (run.folder / "logs/extract/tiny/s0.log").read_text()
-    assert {path.name: path.read_bytes() for path in run.results("features/tiny").glob("*.json")} == before
+    after = {path.name: path.read_bytes() for path in run.results("features/tiny").glob("*.json")}
+    assert {name for name in after if after[name] != before[name]} == {"text.json"}, "the reason names the address"
     assert [path for path in scratch.rglob("*") if path.is_file() and path.name != ".lock"] == [], "no copy stays behind"
     assert served.sent["s2.svs"] == (run.sheet.parent / "s2.svs").stat().st_size
     assert run.snakemake("features") == {"unstage": 1}
