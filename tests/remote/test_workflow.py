@@ -81,7 +81,7 @@ def test_what_the_server_does_not_have_is_a_status_and_what_it_cannot_send_now_i
     rows = [{"slide_id": n, "path": f"{served.url}/{n}.svs", "label": ""} for n in ("late", "moment", "down")]
     run.write_rows([*run.rows(), *({**dict.fromkeys(run.rows()[0], ""), **row} for row in rows)])
     run.config(remote={"attempts": 1})
-    served.answers |= {"late.svs": [404], "moment.svs": [200, 503, 200], "down.svs": [500]}
+    served.answers |= {"late.svs": [404], "moment.svs": [200, 503, 503, 200], "down.svs": [500]}
     counts = run.snakemake("features", expected=1)
     assert counts["tile"] == 10 + 1 + 2 + 2, "one attempt more for the moment, and one for what is down"
     late, moment = (run.results(f"tiles/default/{name}.json") for name in ("late", "moment"))
