@@ -22,6 +22,14 @@ include: "workflow/rules/statistics.smk"
 include: "workflow/rules/report.smk"
 
 
+onsuccess:
+    remove_copies()
+
+
+onerror:
+    remove_copies()
+
+
 rule all:
     default_target: True
     input:

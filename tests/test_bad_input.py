@@ -12,7 +12,7 @@ from PIL import Image
 from tests.conftest import tissue_image, write_aperio, write_geojson
 from wsi_mil.config import TileSettings, Tiling, Tissue, Truth
 from wsi_mil.doctor import Examined, examined
-from wsi_mil.errors import DataError, MissingFileError
+from wsi_mil.errors import DataError, MissingFileError, SlideAccessError, UnreachableError
 from wsi_mil.inspection import inspect_slide
 from wsi_mil.receipts import read_receipt
 from wsi_mil.records import SlideRow
@@ -131,7 +131,10 @@ def test_doctor_says_it_in_a_sentence(bad: Bad) -> None:
 )
 def test_a_url_that_cannot_be_read_is_said_in_a_sentence(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # nothing leaves this machine
-    with pytest.raises(MissingFileError) as caught:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("WSI_MIL_REMOTE", '{"attempts": 1}')
+    with pytest.raises((MissingFileError, SlideAccessError, UnreachableError)) as caught:
         inspect_slide(url, {"t": SMALL})
     message = str(caught.value)
     assert message.startswith(f"{url}: ") and "`path` column" in message and "\n" not in message

@@ -124,9 +124,12 @@ def test_a_cell_can_name_several_classes_and_booleans(tmp_path: Path) -> None:
     assert parsed.slide.on_missing_mpp == 0.25
 
 
-def test_a_url_is_said_to_be_one(tmp_path: Path) -> None:
-    (found,) = faults(tmp_path, {**GOOD, "path": "s3://bucket/a.svs"})
-    assert "s3://bucket/a.svs" in found and "is a URL" in found
+def test_an_address_stays_text_and_one_with_a_password_is_refused(tmp_path: Path) -> None:
+    url = "s3://bucket/deep/{a} b.svs"
+    (row,) = read_sheet(write_cohort(tmp_path, [{**GOOD, "path": url}]), CLASSES, needs_file=lambda _: True).rows
+    assert row.path == url and row_from_json(row_json(row)) == row
+    (found,) = faults(tmp_path, {**GOOD, "path": "https://me:geheim@host/a.svs"})
+    assert "row 2" in found and "password" in found and "geheim" not in found
 
 
 def test_a_path_is_not_needed_where_features_are_imported(tmp_path: Path) -> None:

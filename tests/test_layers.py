@@ -8,8 +8,20 @@ import wsi_mil
 ROOT = Path(wsi_mil.__file__).parent
 
 LAYERS = [
-    {"errors", "geometry", "records", "compute", "progress", "weighing", "isolation", "supervision", "files", "painting"},
-    {"config", "receipts"},
+    {
+        "addresses",
+        "errors",
+        "geometry",
+        "records",
+        "compute",
+        "progress",
+        "weighing",
+        "isolation",
+        "supervision",
+        "files",
+        "painting",
+    },
+    {"config", "receipts", "scheduling"},
     {"tissue"},
     {
         "slides",
@@ -44,6 +56,7 @@ ONLY_IN = {
     "tifffile": {"slides", "heatmaps", "demo"},
     "imagecodecs": {"slides"},
     "fsspec": {"slides"},
+    "aiohttp": {"slides"},
     "safetensors": {"checkpoints", "training_state", "encoders"},
     "defusedxml": {"annotations"},
     "h5py": {"interchange"},
@@ -53,11 +66,14 @@ ONLY_IN = {
     "jinja2": {"report", "view"},
     "starlette": {"view"},
     "uvicorn": {"view"},
-    "dask": {"tissue", "statistics"},
+    "dask": {"scheduling"},
+    "distributed": {"scheduling"},
 }
 """Where a third party may be imported."""
 
 TORCH_FREE = {
+    "scheduling",
+    "addresses",
     "errors",
     "geometry",
     "painting",

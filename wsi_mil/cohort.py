@@ -10,6 +10,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from wsi_mil.addresses import is_url, url_fault
 from wsi_mil.config import Config, Settings, SlideFile, Tissue, nearest, parse_settings
 from wsi_mil.errors import ConfigError, MissingFileError
 from wsi_mil.geometry import SANE_MPP
@@ -118,12 +119,18 @@ def row_json(row: SlideRow) -> dict[str, object]:
     return {key: value for key, value in {**cells, **row.overrides}.items() if value not in (None, "")}
 
 
-def row_from_json(cells: dict[str, Any], *, path: Path = NO_PATH) -> SlideRow:
-    """The row that `row_json` made, or as much of it as a rule passes on; `path` where it has none."""
+def row_from_json(cells: dict[str, Any], *, path: str = "") -> SlideRow:
+    """The row that `row_json` made, or as much of it as a rule passes on; `path` (file, URL or "") where it has none."""
     overrides = {name: value for name, value in cells.items() if "." in name}
     known = {name: value for name, value in cells.items() if "." not in name}
     annotation = Path(known["annotation"]) if "annotation" in known else None
-    return SlideRow(**{**known, "path": Path(known.get("path", path)), "annotation": annotation, "overrides": overrides})
+    where = place(known.get("path", path), NO_PATH)
+    return SlideRow(**{**known, "path": where, "annotation": annotation, "overrides": overrides})
+
+
+def place(text: str, folder: Path) -> Path | str:
+    """What a cell names: a file, relative to the sheet's folder, or a URL, which stays text."""
+    return text if is_url(text) else folder / text
 
 
 def with_overrides(settings: Mapping[str, Any], row: SlideRow) -> dict[str, Any]:
@@ -212,9 +219,9 @@ def _cell_faults(cells: dict[str, str], classes: tuple[str, ...] | None, seen: d
     if slide_id in seen:
         faults.append(f"slide_id {slide_id!r} stands in row {seen[slide_id]} already")
     slide = cells.get("path", "")
-    if "://" in slide:
-        faults.append(f"path {slide!r} is a URL: the pipeline needs a file (`wsi-mil inspect` and Python read URLs)")
-    if "{" in slide or "}" in slide:
+    if is_url(slide):
+        faults += [fault] if (fault := url_fault(slide)) else []
+    elif "{" in slide or "}" in slide:
         faults.append(f"path {slide!r} holds '{{' or '}}', which Snakemake takes for a wildcard; rename the file")
     for name in COPIED:
         if cells.get(name, "").startswith(FORMULAS):
@@ -233,7 +240,7 @@ def _cell_faults(cells: dict[str, str], classes: tuple[str, ...] | None, seen: d
 
 def _file_faults(cells: dict[str, str], folder: Path, needs_file: Callable[[str], bool]) -> list[str]:
     faults, slide = [], cells.get("path", "")
-    is_file = "://" in slide or (folder / slide).is_file()
+    is_file = is_url(slide) or (folder / slide).is_file()  # servers are asked elsewhere, all at once
     if slide and not is_file and needs_file(cells.get("slide_id", "")):
         faults.append(f"path {folder / slide} does not exist")
     if cells.get("annotation") and not (folder / cells["annotation"]).is_file():
@@ -262,7 +269,7 @@ def _override_faults(cells: dict[str, str]) -> list[str]:
 def _row(cells: dict[str, str], folder: Path) -> SlideRow:
     return SlideRow(
         slide_id=cells["slide_id"],
-        path=folder / cells["path"] if cells.get("path") else NO_PATH,
+        path=place(cells["path"], folder) if cells.get("path") else NO_PATH,
         label=cells["label"],
         patient_id=cells.get("patient_id") or cells["slide_id"],
         mpp=float(cells["mpp"]) if cells.get("mpp") else None,

@@ -12,12 +12,13 @@ from wsi_mil.check import Plan, is_tiled
 from wsi_mil.cohort import with_overrides
 from wsi_mil.config import Config, TileSettings, Truth, parse_settings
 from wsi_mil.encoders import Weights, feature_dim, find_weights
-from wsi_mil.errors import AnnotationError, DataError, MissingFileError
+from wsi_mil.errors import AnnotationError, DataError, MissingFileError, SlideAccessError, UnreachableError
 from wsi_mil.inspection import ExpectedTiles, Inspection, inspect_slide
 from wsi_mil.isolation import Died, isolated
 from wsi_mil.laying import fault_status
 from wsi_mil.receipts import read_receipt
 from wsi_mil.records import NO_PATH, SlideRow, Status
+from wsi_mil.slides import is_there
 from wsi_mil.store import bytes_on_disk, feature_bytes
 
 PATIENCE_S = 600.0
@@ -112,7 +113,7 @@ def examine(plan: Plan, *, threads: int, advance: Callable[[int], None]) -> list
     found: dict[str, Finding] = {}
     jobs = []
     for row in plan.rows:
-        if not tilings or (not row.path.is_file() and is_tiled(row.slide_id, plan.config)):
+        if not tilings or (_is_gone(row.path) and is_tiled(row.slide_id, plan.config)):
             found[row.slide_id] = _kept(row, plan.config, tilings or plan.config.imported)
             advance(1)
         else:
@@ -129,8 +130,16 @@ def _kept(row: SlideRow, config: Config, tilings: Iterable[str]) -> Finding:
     worst = next((about for about in receipts if about["status"] != Status.OK), None)
     verdict = Verdict(worst["status"]) if worst else Verdict.OK
     reason = worst["reason"] if worst else ""
-    gone = row.path != NO_PATH and not row.path.is_file()
+    gone = row.path != NO_PATH and _is_gone(row.path)
     return Finding(row.slide_id, verdict, reason, warnings=("its file is gone; what was made of it is used",) if gone else ())
+
+
+def _is_gone(path: Path | str) -> bool:
+    """Whether there is no such file, or its server does not have it; of one that does not answer nothing is known."""
+    try:
+        return not is_there(path)
+    except (MissingFileError, UnreachableError):
+        return False
 
 
 def used_tilings(config: Config) -> list[str]:
@@ -154,7 +163,7 @@ def examined(job: Examined) -> Finding:
     finding = partial(Finding, row.slide_id)
     try:
         slide = inspect_slide(row.path, job.tilings, mpp=row.mpp, annotation=row.annotation)
-    except MissingFileError as error:
+    except (MissingFileError, SlideAccessError, UnreachableError) as error:
         return finding(Verdict.MISSING, str(error))
     except DataError as error:
         return finding(Verdict(fault_status(error, settings.slide)), str(error))

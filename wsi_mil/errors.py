@@ -6,13 +6,16 @@ WsiMilError
 │  ├─ SlideError          .path
 │  │  ├─ SlideFormatError cannot be opened, or is not the slide it was
 │  │  ├─ SlideReadError   opened, but these pixels cannot be read
+│  │  ├─ SlideAccessError a server does not have it, or does not give it
 │  │  └─ MissingMppError  no resolution; names the column that supplies it
 │  └─ AnnotationError     .path; not GeoJSON or ASAP XML with polygons
 ├─ EmptyBagError          .slide_id; a bag without instances
 ├─ NotFiniteError         .bag; features or logits of a bag that are no numbers
 ├─ DivergedError          .epoch, .bag; training ran into a loss or weights that are no numbers
+├─ ClusterError           a Dask cluster that does not answer, or whose workers die
 ├─ DeviceMemoryError      a device on which not even one tile can be encoded
 ├─ MissingFileError       .path; a fault of the machine or the sheet, so not a status
+├─ UnreachableError       .path; a server that does not answer, so not a status
 ├─ UnknownNameError       a slide, method, … that the results do not have, asked for by a browser
 ├─ FeatureFileError       .path; another tool's features that cannot be taken over
 └─ StoreError             .path
@@ -21,10 +24,21 @@ WsiMilError
 """
 
 from pathlib import Path
+from typing import Any
 
 
 class WsiMilError(Exception):
-    """Base of all errors below."""
+    """Base of all errors below. They travel from one process to another, whatever they were made from."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _as_it_was, (type(self), self.args, self.__dict__)
+
+
+def _as_it_was(kind: type[WsiMilError], args: tuple[Any, ...], about: dict[str, Any]) -> WsiMilError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(about)
+    return error
 
 
 class ConfigError(WsiMilError, ValueError):
@@ -57,6 +71,10 @@ class SlideReadError(SlideError, OSError):
     """A region whose pixels cannot be read."""
 
 
+class SlideAccessError(SlideError):
+    """A slide that its server does not have (404), or does not give to anybody with these credentials (403)."""
+
+
 class MissingMppError(SlideError):
     """A slide that does not say its resolution."""
 
@@ -76,8 +94,16 @@ class MissingFileError(_PathError, FileNotFoundError):
     """A slide file that is not there: perhaps its disk is not, so it must not become a lasting status."""
 
 
+class UnreachableError(_PathError, ConnectionError):
+    """A server that does not answer, or not as it should: the network's fault or the credentials', and worth another try."""
+
+
 class FeatureFileError(_PathError):
     """A file of features that cannot be taken over, or whose scale nothing says."""
+
+
+class ClusterError(WsiMilError):
+    """A Dask cluster that cannot be worked with."""
 
 
 class DeviceMemoryError(WsiMilError):

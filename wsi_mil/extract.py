@@ -13,19 +13,27 @@ from numpy.typing import NDArray
 
 from wsi_mil.config import Encoder
 from wsi_mil.encoders import network_identity
-from wsi_mil.errors import DataError, MissingFileError, NotFiniteError, StoreError, StoreMismatchError
+from wsi_mil.errors import (
+    DataError,
+    MissingFileError,
+    NotFiniteError,
+    SlideAccessError,
+    StoreError,
+    StoreMismatchError,
+    UnreachableError,
+)
 from wsi_mil.geometry import Mpp
 from wsi_mil.progress import ProgressMeter
 from wsi_mil.receipts import fingerprint, read_receipt, store_path, write_receipt
 from wsi_mil.records import SlideRow, Status, TileGrid
-from wsi_mil.slides import TileBatch, open_slide, read_tiles, slide_hash
+from wsi_mil.slides import TileBatch, is_same_slide, open_slide, read_tiles
 from wsi_mil.store import FeatureStore, read_grid, remove_store
 
 log = logging.getLogger(__name__)
 
 STAGE_VERSION = 3
 
-FAULTS_OF_A_SLIDE = (MissingFileError, NotFiniteError, StoreError)
+FAULTS_OF_A_SLIDE = (MissingFileError, UnreachableError, NotFiniteError, StoreError)
 """That are no status, since they can be mended; the next slide may have none."""
 
 BATCHES_IN_FLIGHT = 2
@@ -100,6 +108,8 @@ def extract_slide(
         try:
             _encode_rest(tiled, grid, row, store, encoder, threads)
             content = {**_verdict(store, settings), **attributes, "dim": store.dim, "digest": store.digest()}
+        except SlideAccessError as error:
+            raise MissingFileError(row.path, f"is gone since it was tiled ({error})") from error
         except DataError as error:
             content = {"status": Status.FAILED, "reason": str(error)}
         write_receipt(receipt, {"slide_id": row.slide_id, "warnings": tiled["warnings"], **content})
@@ -163,9 +173,7 @@ def _attributes(tiled: dict[str, Any], row: SlideRow, settings: Encoder, dtype: 
 
 
 def _refuse_changed(row: SlideRow, tiled: dict[str, Any]) -> None:
-    if not row.path.is_file():
-        raise MissingFileError(row.path, "no such file")
-    if slide_hash(row.path) != tiled["slide_hash"]:
+    if not is_same_slide(row.path, tiled):
         raise StoreMismatchError(row.path, "its bytes changed since it was tiled; run `tile` again, then `extract`")
 
 

@@ -145,7 +145,7 @@ def inspect_slide(
         OSError: the machine cannot open it.
     """
     settings = next(iter(tilings.values()))
-    with open_slide(path, settings.slide.reader, mpp=mpp, guess=mpp_guess(settings.slide)) as slide:
+    with open_slide(path, settings.slide.reader, mpp=mpp, guess=mpp_guess(settings.slide), in_place=True) as slide:
         try:
             found = _described(slide, slide.mpp, "")
         except MissingMppError as error:

@@ -1,6 +1,7 @@
 """An open slide → its tissue, and tiles over it."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -172,21 +173,17 @@ def _mask_in_chunks(slide: Slide, finder: TissueFinder, shape: tuple[int, int], 
     from wsi_mil.tissue.chunked import chunked_mask
 
     pixel = finder.mpp_at(shape)
-    to_level0 = pixel.x / slide.mpp.x, pixel.y / slide.mpp.y
-
-    missing: list[float] = []
-
-    def read(corner: tuple[int, int], size: tuple[int, int]) -> NDArray[np.uint8]:
-        location = round(corner[0] * to_level0[0]), round(corner[1] * to_level0[1])
-        part = slide.read_what_can_be(location, size, max(pixel.x, pixel.y))
-        missing.append(part.unreadable * size[0] * size[1])
-        return part.image
-
-    mask = chunked_mask(read, shape, finder, threads=threads, memory_bytes=MEMORY_BYTES)
-    unreadable = sum(missing) / (shape[0] * shape[1])
+    mask, unreadable = chunked_mask(partial(_read_part, slide, pixel), shape, finder, threads=threads, memory_bytes=MEMORY_BYTES)
     if unreadable > MAX_UNREADABLE:
         raise SlideReadError(slide.path, f"cannot read {unreadable:.1%} of the slide")
     return mask, unreadable
+
+
+def _read_part(slide: Slide, pixel: Mpp, corner: tuple[int, int], size: tuple[int, int]) -> tuple[NDArray[np.uint8], float]:
+    """A part of a slide, uint8 [height, width, 3], `corner` and `size` in pixels of `pixel`, and how many cannot be read."""
+    location = round(corner[0] * (pixel.x / slide.mpp.x)), round(corner[1] * (pixel.y / slide.mpp.y))
+    part = slide.read_what_can_be(location, size, max(pixel.x, pixel.y))
+    return part.image, part.unreadable * size[0] * size[1]
 
 
 def _mpp_of(overview: NDArray[np.uint8], slide: Slide) -> Mpp:

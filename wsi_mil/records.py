@@ -33,7 +33,7 @@ class SlideRow:
     """One row of the cohort sheet.
 
     Attributes:
-        path: the slide file, or `NO_PATH`.
+        path: the slide file, its URL (text), or `NO_PATH`.
         label: class name, or "" where only a prediction is wanted.
         mpp: µm per pixel of level 0 that overrides the file's own, or None.
         scanner: what digitised it, or "" where the file is to say so.
@@ -41,7 +41,7 @@ class SlideRow:
     """
 
     slide_id: str
-    path: Path
+    path: Path | str
     label: str = ""
     patient_id: str = ""
     mpp: float | None = None

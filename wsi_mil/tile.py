@@ -69,6 +69,7 @@ def _tile(row: SlideRow, settings: TileSettings, receipt: Path, threads: int) ->
     with open_slide(row.path, settings.slide.reader, mpp=row.mpp, guess=mpp_guess(settings.slide)) as slide:
         laid = lay_tiles(slide, row.annotation, settings, threads=threads)
         thumbnail = _thumbnail(slide, laid.tissue.overview.image, threads)
+        content = slide_hash(slide.file)
     mask = laid.tissue.mask
     region = mask.outline(slide.dimensions)
     about = {"slide_id": row.slide_id, "dimensions": list(slide.dimensions)}
@@ -80,7 +81,8 @@ def _tile(row: SlideRow, settings: TileSettings, receipt: Path, threads: int) ->
         "status": Status.EMPTY if laid.why_empty else Status.OK,
         "reason": laid.why_empty,
         "warnings": tile_warnings(slide, settings, mask.share, laid.tissue.overview.unreadable),
-        "slide_hash": slide_hash(row.path),
+        "slide_hash": content,
+        **({"remote": slide.version} if slide.version else {}),
         "tissue_area_um2": mask.share * math.prod(extent_um(slide)),
         "tissue_share": mask.share,
         "n_tiles": len(laid.grid.coords),

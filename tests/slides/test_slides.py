@@ -1,11 +1,6 @@
-import io
 import multiprocessing
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import fsspec
 import imagecodecs
@@ -237,42 +232,6 @@ def test_a_url_is_read_in_place(slide: Path) -> None:
         assert np.array_equal(remote.read_region((250, 40), (64, 48), 1.0), local.read_region((250, 40), (64, 48), 1.0))
         assert remote.mpp == local.mpp
     assert slide_hash("memory://deep/slide.svs") == slide_hash(slide)
-
-
-class Ranges(SimpleHTTPRequestHandler):
-    """A web server that sends parts of files, as object stores do."""
-
-    def send_head(self) -> io.BytesIO:
-        content = Path(self.translate_path(self.path)).read_bytes()
-        start, stop = 0, len(content)
-        if "Range" in self.headers:
-            first, last = self.headers["Range"].removeprefix("bytes=").split("-")
-            start, stop = int(first), min(int(last or stop - 1) + 1, stop)
-        self.send_response(206 if "Range" in self.headers else 200)
-        self.send_header("Accept-Ranges", "bytes")
-        self.send_header("Content-Length", str(stop - start))
-        self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(content)}")
-        self.end_headers()
-        return io.BytesIO(content[start:stop])
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[str]:
-    """The address of `tmp_path` on a web server of this machine."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Ranges, directory=tmp_path))
-    Thread(target=server.serve_forever).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-
-
-def test_a_slide_on_a_web_server_is_read_in_place(slide: Path, served: str) -> None:
-    with open_slide(f"{served}/slide.svs") as remote, open_slide(slide, "tiffslide") as local:
-        assert np.array_equal(remote.read_region((250, 40), (64, 48), 1.0), local.read_region((250, 40), (64, 48), 1.0))
-    assert slide_hash(f"{served}/slide.svs") == slide_hash(slide)
 
 
 @pytest.mark.parametrize(

@@ -50,16 +50,16 @@ def test_a_mask_made_in_chunks_is_the_whole_one(
     memory = 2 * chunked.BYTES_PER_PX * (side + 2 * finder.halo_px(image.shape[:2]) + 1) ** 2
     read_px = []
 
-    def read(location: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+    def read(location: tuple[int, int], size: tuple[int, int]) -> tuple[np.ndarray, float]:
         read_px.append(size[0] * size[1])
-        return image[location[1] : location[1] + size[1], location[0] : location[0] + size[0]]
+        return image[location[1] : location[1] + size[1], location[0] : location[0] + size[0]], 3.0
 
-    tissue = chunked.chunked_mask(read, image.shape[:2], finder, threads=2, memory_bytes=memory)
+    tissue, unread = chunked.chunked_mask(read, image.shape[:2], finder, threads=2, memory_bytes=memory)
     whole = whole_mask(image, finder)
     loose = whole_mask(image, finder_of(image, settings.model_copy(update={"min_area_um2": 0, "max_hole_um2": 0})))
     assert len(tissue.pieces) >= 9
     assert whole.mean() > 0.1 and (loose & ~whole).any() and (whole & ~loose).any()
-    assert (unpacked(tissue) == whole).all()
+    assert (unpacked(tissue) == whole).all() and unread == 3 * len(read_px) / whole.size
     assert max(read_px) * 2 * chunked.BYTES_PER_PX <= memory
 
 
@@ -74,10 +74,10 @@ def test_a_spiral_through_many_chunks_is_one_piece(monkeypatch: pytest.MonkeyPat
     finder = TissueFinder.measured(image, settings, Mpp(8.0, 8.0))
     memory = chunked.BYTES_PER_PX * (40 + 2 * finder.halo_px((200, 310)) + 1) ** 2
 
-    def read(location: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
-        return image[location[1] : location[1] + size[1], location[0] : location[0] + size[0]]
+    def read(location: tuple[int, int], size: tuple[int, int]) -> tuple[np.ndarray, float]:
+        return image[location[1] : location[1] + size[1], location[0] : location[0] + size[0]], 3.0
 
-    tissue = chunked.chunked_mask(read, (200, 310), finder, threads=1, memory_bytes=memory)
+    tissue, _ = chunked.chunked_mask(read, (200, 310), finder, threads=1, memory_bytes=memory)
     assert unpacked(tissue)[5, 5] and (unpacked(tissue) == whole_mask(image, finder)).all()
 
 
@@ -89,9 +89,9 @@ def test_bare_glass_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = chunked.BYTES_PER_PX * (100 + 2 * finder.halo_px((400, 700)) + 1) ** 2
     corners = []
 
-    def read(location: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+    def read(location: tuple[int, int], size: tuple[int, int]) -> tuple[np.ndarray, float]:
         corners.append(location)
-        return image[location[1] : location[1] + size[1], location[0] : location[0] + size[0]]
+        return image[location[1] : location[1] + size[1], location[0] : location[0] + size[0]], 3.0
 
     chunked.chunked_mask(read, (400, 700), finder, threads=1, memory_bytes=memory)
     assert corners and min(x for x, _ in corners) > 300 and max(y for _, y in corners) < 200
@@ -100,18 +100,18 @@ def test_bare_glass_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_too_little_memory_is_refused_with_what_is_needed() -> None:
     finder = TissueFinder.measured(np.full((20, 30, 3), 243, np.uint8), Tissue(), Mpp(8.0, 8.0))
     with pytest.raises(ValueError, match=r"needs \d+ bytes, got 1000"):
-        chunked.chunked_mask(lambda location, size: np.empty(0), (600, 900), finder, threads=4, memory_bytes=1000)
+        chunked.chunked_mask(lambda location, size: (np.empty(0), 0.0), (600, 900), finder, threads=4, memory_bytes=1000)
 
 
 def test_more_threads_than_the_memory_has_room_for_are_not_used() -> None:
     finder = TissueFinder.measured(np.full((20, 30, 3), 243, np.uint8), Tissue(), Mpp(8.0, 8.0))
     at_work: list[int] = []
 
-    def read(location: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+    def read(location: tuple[int, int], size: tuple[int, int]) -> tuple[np.ndarray, float]:
         at_work.append(threading.get_ident())
-        return np.full((size[1], size[0], 3), 243, np.uint8)
+        return np.full((size[1], size[0], 3), 243, np.uint8), 0.0
 
-    mask = chunked.chunked_mask(read, (600, 900), finder, threads=32, memory_bytes=16 << 20)
+    mask, _ = chunked.chunked_mask(read, (600, 900), finder, threads=32, memory_bytes=16 << 20)
     assert mask.share == 0 and len(set(at_work)) <= 1
 
 

@@ -10,6 +10,11 @@ import sys
 from pathlib import Path
 
 
+def dumps(value):
+    """JSON for params: the same for the same settings."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
 def checked_plan():
     """The configuration with its defaults and the rows of the sheet, from `wsi-mil check`.
 
@@ -45,11 +50,17 @@ SPLITS = f"{TRAINED or RESULTS}/splits.csv"
 FOLDS = range(PLAN["n_folds"])
 os.environ.setdefault("WSI_MIL_DEVICE", CONFIG["device"])  # of all jobs
 os.environ.setdefault("WSI_MIL_READ_TIMEOUT_S", str(CONFIG["read_timeout_s"]))
+os.environ.setdefault(
+    "WSI_MIL_REMOTE", dumps(CONFIG["remote"])
+)  # nor does it rerun any
+os.environ.setdefault("WSI_MIL_DASK", CONFIG["dask"]["scheduler"])  # nor this
 
 
 envvars:
     "WSI_MIL_DEVICE",
     "WSI_MIL_READ_TIMEOUT_S",
+    "WSI_MIL_REMOTE",
+    "WSI_MIL_DASK",
 
 
 GPU = int(
@@ -86,14 +97,15 @@ EXTRACTED = [
 TILINGS = sorted({CONFIG["encoders"][name]["tiling"] for name in EXTRACTED})
 
 
-def dumps(value):
-    """JSON for params: the same for the same settings."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=False)
-
-
 def slide_path(wildcards):
     """Of the slide file; "" where there is none, since its features were imported."""
     return SLIDES[wildcards.slide_id].get("path", "")
+
+
+def local_slide(wildcards):
+    """Input function: the slide file; of a slide on a server none, since its address travels in params."""
+    path = slide_path(wildcards)
+    return [] if "://" in path else path
 
 
 def slide_row(*columns):
@@ -125,11 +137,12 @@ def tile_row(wildcards):
     return slide_row("mpp", *settings, *annotation)(wildcards)
 
 
-def tile_annotation(wildcards):
-    """Params function: what tells the annotation from an edited one, where tiles follow it."""
+def tile_version(wildcards):
+    """Params function: what tells a slide on a server, and an annotation that tiles follow, from a changed one."""
     row = SLIDES[wildcards.slide_id]
     needed = needs_annotation(row, wildcards.tiling)
-    return row.get("annotation_hash", "") if needed else ""
+    annotation = row.get("annotation_hash", "") if needed else ""
+    return " ".join(filter(None, (annotation, row.get("remote_version", ""))))
 
 
 def tile_settings(wildcards):
@@ -151,6 +164,13 @@ def stage_settings(stage):
 def entry_settings(block, wildcard):
     """Params function: the settings of the entry that a wildcard names."""
     return lambda wildcards: dumps(CONFIG[block][wildcards[wildcard]])
+
+
+def report_config(wildcards):
+    """Params function: the configuration without what changes no result."""
+    return dumps(
+        {name: CONFIG[name] for name in CONFIG if name not in ("remote", "dask")}
+    )
 
 
 def classes_json(wildcards):
@@ -412,3 +432,9 @@ def all_scores(wildcards):
         for folder in for_entries("{results}/scores/{encoder}/{model}")(wildcards)
         for row in ok_slides()
     ]
+
+
+def remove_copies():
+    """Of slides on servers, on this machine, once the run has ended."""
+    if CONFIG["remote"]["staging"] == "scratch":
+        subprocess.run(["wsi-mil", "unstage"], stdout=subprocess.DEVNULL)

@@ -20,7 +20,7 @@ rule report:
         "../../envs/cpu.yaml"
     threads: 1
     params:
-        config=lambda wildcards: dumps(CONFIG),
+        config=report_config,
         rerun_if=shown_rows("slide_id", "patient_id", "label", "scanner"),
     shell:
         "wsi-mil report --config={params.config:q} --page={output.page:q}"

@@ -1,6 +1,6 @@
 rule tile:
     input:
-        slide=slide_path,
+        slide=local_slide,
     output:
         receipt="<results>/tiles/{tiling}/{slide_id}.json",
     log:
@@ -11,11 +11,12 @@ rule tile:
         "../../envs/cpu.yaml"
     threads: 1
     params:
+        slide=slide_path,
         row=tile_row,
-        rerun_if=tile_annotation,
+        rerun_if=tile_version,
         settings=tile_settings,
     shell:
-        "wsi-mil tile --slide={input.slide:q} --row={params.row:q} --settings={params.settings:q}"
+        "wsi-mil tile --slide={params.slide:q} --row={params.row:q} --settings={params.settings:q}"
         " --receipt={output.receipt:q} --threads={threads} 2> {log:q}"
 
 

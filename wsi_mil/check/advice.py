@@ -1,5 +1,7 @@
 """What a user should know before the run, though nothing is wrong."""
 
+from pathlib import Path
+
 from wsi_mil.check.rows import following, is_tiled
 from wsi_mil.cohort import Sheet
 from wsi_mil.config import Config, methods_of
@@ -16,7 +18,7 @@ def warnings_of(config: Config, sheet: Sheet) -> list[str]:
     found = [
         f"slide {row.slide_id}: {row.path} is gone; what was made from it is used"
         for row in sheet.rows
-        if row.path != NO_PATH and not row.path.is_file() and is_tiled(row.slide_id, config)
+        if isinstance(row.path, Path) and row.path != NO_PATH and not row.path.is_file() and is_tiled(row.slide_id, config)
     ]
     found += [
         f"models.{entry}: does not offer {method}, which is left out for it"

@@ -2,12 +2,13 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from wsi_mil.check.advice import warnings_of
 from wsi_mil.check.imports import import_faults, mistaken_faults
 from wsi_mil.check.references import reference_faults
+from wsi_mil.check.remote import Versions, remote_versions
 from wsi_mil.check.rows import annotation_faults, is_tiled, split_faults_of
 from wsi_mil.cohort import Sheet, read_sheet, row_json
 from wsi_mil.config import Config, methods_of, parse_settings
@@ -27,22 +28,27 @@ class Plan:
         rows: the sheet.
         n_folds: models of each encoder × model entry.
         warnings: what a user should know before the run.
+        versions: by slide_id, of slides on servers: what changes with their content.
     """
 
     config: Config
     rows: tuple[SlideRow, ...]
     n_folds: int
     warnings: tuple[str, ...]
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, object]:
         """The plan as the rules read it: paths as text, empty cells left out."""
         return {
             "config": self.config.model_dump(mode="json"),
-            "slides": [{**row_json(row), **_annotation_hash(row)} for row in self.rows],
+            "slides": [{**row_json(row), **_annotation_hash(row), **self._version(row)} for row in self.rows],
             "n_folds": self.n_folds,
             "methods": {entry: list(methods_of(self.config, entry)) for entry in self.config.models},
             "networks": {name: fingerprint(network_identity(e)) for name, e in self.config.extracted.items()},
         }
+
+    def _version(self, row: SlideRow) -> dict[str, str]:
+        return {"remote_version": self.versions[row.slide_id]} if row.slide_id in self.versions else {}
 
 
 def _annotation_hash(row: SlideRow) -> dict[str, str]:
@@ -57,7 +63,8 @@ def check(values: Mapping[str, object], *, needs_slides: bool = True) -> Plan:
 
     Args:
         values: the configuration as read.
-        needs_slides: whether a slide file that does not exist is a fault; unless its slide is tiled already.
+        needs_slides: whether a slide file that does not exist is a fault, unless its slide is tiled already, and whether servers
+            are asked for theirs.
 
     Raises:
         ConfigError: with every fault at once.
@@ -82,9 +89,12 @@ def check(values: Mapping[str, object], *, needs_slides: bool = True) -> Plan:
         faults += mixed_patients(sheet.rows) if config.bag == "patient" else []
         faults += annotation_faults(config, sheet)
         faults += split_faults_of(config, sheet)
+    versions = remote_versions(sheet.rows, config) if needs_slides else Versions()
+    faults += versions.faults
     if faults:
         raise ConfigError(faults)
-    return Plan(config, sheet.rows, _n_folds(config, sheet), tuple(warnings_of(config, sheet)))
+    warnings = (*warnings_of(config, sheet), *versions.warnings)
+    return Plan(config, sheet.rows, _n_folds(config, sheet), warnings, versions.by_slide)
 
 
 def _sheet_of_faulty(values: Mapping[str, object], *, needs_slides: bool) -> Sheet:

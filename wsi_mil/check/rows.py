@@ -35,8 +35,12 @@ def annotation_faults(config: Config, sheet: Sheet) -> list[str]:
 
 def is_tiled(slide_id: str, config: Config) -> bool:
     """Whether a slide has a receipt of every tiling in use already, so that later stages can go on without its file."""
-    used = {encoder.tiling for encoder in config.extracted.values()}
-    return all((config.results / "tiles" / name / f"{slide_id}.json").is_file() for name in used)
+    return all((config.results / "tiles" / name / f"{slide_id}.json").is_file() for name in tilings_of_encoders(config))
+
+
+def tilings_of_encoders(config: Config) -> set[str]:
+    """Names of the tilings that encoder entries use which extract."""
+    return {encoder.tiling for encoder in config.extracted.values()}
 
 
 def split_faults_of(config: Config, sheet: Sheet) -> list[str]:

@@ -13,7 +13,7 @@ import typer
 
 from wsi_mil import __version__
 from wsi_mil.cli import encoders, interchange, learn, preflight, prepare, show, view
-from wsi_mil.errors import ConfigError, DeviceMemoryError, WsiMilError
+from wsi_mil.errors import ClusterError, ConfigError, DeviceMemoryError, UnreachableError, WsiMilError
 from wsi_mil.supervision import allow
 
 USER_FAULT = 2
@@ -98,7 +98,7 @@ def main() -> None:
         sys.exit(USER_FAULT)
     except WsiMilError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(MACHINE_FAULT if isinstance(error, DeviceMemoryError) else USER_FAULT)
+        sys.exit(MACHINE_FAULT if isinstance(error, ClusterError | DeviceMemoryError | UnreachableError) else USER_FAULT)
     except OSError as error:
         if error.errno not in CANNOT_WRITE:
             raise

@@ -1,7 +1,9 @@
 """The options that several commands share, and how their text is read."""
 
 import json
+import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,6 +50,17 @@ def config_values(file: Path | None) -> dict[str, Any]:
     return values
 
 
+def use_remote(values: Mapping[str, Any]) -> None:
+    """Let a configuration say how servers are asked, unless the environment does; one with faults says nothing."""
+    from wsi_mil.config import REMOTE_VARIABLE, Remote, parse_settings
+
+    try:
+        settings = parse_settings(Remote, values.get("remote") or {})
+    except ConfigError:
+        return  # is found where all faults are
+    os.environ.setdefault(REMOTE_VARIABLE, settings.model_dump_json())
+
+
 def sheet_rows(sheet: Path, classes: str) -> "tuple[SlideRow, ...]":
     """The whole sheet. Raises ConfigError with all of its faults."""
     from wsi_mil.cohort import read_sheet
@@ -58,7 +71,7 @@ def sheet_rows(sheet: Path, classes: str) -> "tuple[SlideRow, ...]":
     return found.rows
 
 
-def slide_row(text: str, *, path: Path = Path()) -> "SlideRow":
+def slide_row(text: str, *, path: str = "") -> "SlideRow":
     """Of `--row`; the path travels by itself."""
     from wsi_mil.cohort import row_from_json
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from wsi_mil.cli.options import Device, Threads, config_values
+from wsi_mil.cli.options import Device, Threads, config_values, use_remote
 from wsi_mil.compute import limit_threads
 from wsi_mil.errors import WsiMilError
 from wsi_mil.geometry import SANE_MPP
@@ -73,7 +73,9 @@ def doctor(
     from wsi_mil.doctor import FAULTS, disk_need, examine, find_encoders
     from wsi_mil.progress import ProgressMeter
 
-    plan = check(config_values(configfile), needs_slides=False)
+    values = config_values(configfile)
+    use_remote(values)
+    plan = check(values, needs_slides=False)
     for warning in plan.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     with ProgressMeter("doctor", total=len(plan.rows), unit="slides") as meter:
@@ -95,7 +97,9 @@ def _tilings(configfile: Path | None, reader: str | None) -> "dict[str, TileSett
     if configfile is None:
         tilings: dict[str, dict[str, Any]] = {"default": {}}
     else:
-        config = parse_settings(Config, config_values(configfile))
+        values = config_values(configfile)
+        use_remote(values)
+        config = parse_settings(Config, values)
         shared = {"slide": config.slide.model_dump(), "tissue": config.tissue.model_dump(), "origin": config.truth.origin}
         tilings = {name: {**shared, "tiling": tiling.model_dump()} for name, tiling in config.tilings.items()}
     if reader is not None:
@@ -232,7 +236,7 @@ def _print_slides(plan: "Plan", findings: "list[Finding]", *, every: bool) -> No
     for line, (path, finding) in zip(lines, shown, strict=True):
         console.print(line, soft_wrap=True)
         for text in filter(None, (finding.reason, *finding.warnings)):
-            console.print(_indented(text.replace(str(path), path.name)))
+            console.print(_indented(text.replace(str(path), Path(path).name)))
     console.print(_summary(findings))
 
 

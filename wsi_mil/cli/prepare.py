@@ -23,6 +23,7 @@ from wsi_mil.cli.options import (
     config_values,
     sheet_rows,
     slide_row,
+    use_remote,
 )
 from wsi_mil.compute import limit_threads
 from wsi_mil.errors import ConfigError, SlideReadError
@@ -44,7 +45,9 @@ def check(
 
     if config is None and sys.stdin.isatty():
         config = Path("config.yaml")
-    plan = checked(config_values(config))
+    values = config_values(config)
+    use_remote(values)
+    plan = checked(values)
     for warning in plan.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if config is None:
@@ -56,7 +59,7 @@ def check(
 
 @commands.command()
 def tile(
-    slide: Annotated[Path, typer.Option(help="the slide file")],
+    slide: Annotated[str, typer.Option(help="the slide file, or its address: s3://…, https://…")],
     row: Row,
     settings: SettingsJson,
     receipt: Receipt,
@@ -86,6 +89,14 @@ def tile(
         from wsi_mil.tile import tile_slide
 
         tile_slide(*parsed(), receipt, threads=threads)
+
+
+@commands.command()
+def unstage() -> None:
+    """Remove this machine's copies of remote slides, but for those that other jobs use."""
+    from wsi_mil.slides import remove_copies
+
+    print(f"removed {remove_copies() / 1e6:.1f} MB of copies")
 
 
 @commands.command()

@@ -20,7 +20,7 @@ def heatmap(
     method: Annotated[str, typer.Option(help="which scores")],
     settings: SettingsJson,
     image: Annotated[Path, typer.Option(help="PNG to write; .geojson, .ome.tif, .csv and .tiles.png go beside it")],
-    slide: Annotated[Optional[Path], typer.Option(help="the slide file, for the gallery of tiles; it may be gone")] = None,
+    slide: Annotated[str, typer.Option(help="the slide file or its address, for the gallery of tiles; it may be gone")] = "",
     cohort_scale: Annotated[Optional[Path], typer.Option(help="what heatmap-scale wrote, for scale: cohort")] = None,
     truth: TruthJson = "{}",
     threads: Threads = 1,
@@ -30,7 +30,7 @@ def heatmap(
     from wsi_mil.config import Heatmap, Truth, parse_settings
     from wsi_mil.heatmaps import draw_heatmap
 
-    parsed, about = parse_settings(Heatmap, json.loads(settings)), slide_row(row, path=slide or Path())
+    parsed, about = parse_settings(Heatmap, json.loads(settings)), slide_row(row, path=slide)
     outlined = parse_settings(Truth, json.loads(truth))
     draw_heatmap(about, scores, tiles, method, parsed, image, cohort_scale=cohort_scale, truth=outlined)
 

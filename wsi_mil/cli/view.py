@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from wsi_mil.cli.options import config_values
+from wsi_mil.cli.options import config_values, use_remote
 from wsi_mil.compute import limit_threads
 from wsi_mil.errors import ConfigError
 
@@ -55,7 +55,9 @@ def _catalogue(results: Path, configfile: Path | None) -> "Catalogue":
         return Catalogue(results, notes=tuple(notes))
     path, folder = found[0]
     log.info("configuration: %s", path)
-    config = parse_settings(Config, config_values(path))
+    values = config_values(path)
+    use_remote(values)
+    config = parse_settings(Config, values)
     rows, faults = _rows(folder, config)
     return Catalogue(results, rows=rows, truth=config.truth, heatmap=config.heatmap, notes=tuple(faults))
 

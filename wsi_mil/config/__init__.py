@@ -4,6 +4,7 @@ Unknown keys are refused with the nearest known one. `config.yaml` shows the sam
 `workflow/schemas/` is generated from here; tests hold the three together.
 """
 
+from wsi_mil.config.cluster import Dask as Dask
 from wsi_mil.config.models import ABMIL as ABMIL
 from wsi_mil.config.models import CLAM as CLAM
 from wsi_mil.config.models import DSMIL as DSMIL
@@ -24,6 +25,8 @@ from wsi_mil.config.parse import parse_base as parse_base
 from wsi_mil.config.parse import parse_model as parse_model
 from wsi_mil.config.parse import parse_protocol as parse_protocol
 from wsi_mil.config.parse import parse_settings as parse_settings
+from wsi_mil.config.remote import REMOTE_VARIABLE as REMOTE_VARIABLE
+from wsi_mil.config.remote import Remote as Remote
 from wsi_mil.config.settings import ENTRY_PATTERN as ENTRY_PATTERN
 from wsi_mil.config.settings import Settings as Settings
 from wsi_mil.config.stages import BagUnit as BagUnit

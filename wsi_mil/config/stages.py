@@ -5,7 +5,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
 
+from wsi_mil.config.cluster import Dask
 from wsi_mil.config.models import Model, Offer, offers_of
+from wsi_mil.config.remote import Remote
 from wsi_mil.config.settings import EntryName, Settings
 from wsi_mil.geometry import SANE_MPP
 
@@ -251,6 +253,8 @@ class Config(Settings):
     )
     slides_per_job: int = Field(1, ge=1, le=100, description="slides that one job of `extract` encodes, one after another")
     slide: SlideFile = SlideFile()
+    remote: Remote = Remote()
+    dask: Dask = Dask()
     tilings: dict[EntryName, Tiling] = Field({"default": Tiling()}, min_length=1)
     tissue: Tissue = Tissue()
     encoders: dict[EntryName, Encoder] = Field({"efficientnet": Encoder()}, min_length=1)

@@ -5,6 +5,7 @@ import logging
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from wsi_mil.config import Heatmap
-from wsi_mil.errors import SlideError, SlideReadError
+from wsi_mil.errors import MissingFileError, SlideError, SlideReadError, UnreachableError
 from wsi_mil.geometry import Mpp
 from wsi_mil.heatmaps.overlay import FONT, colours
 from wsi_mil.heatmaps.scored import Scored
 from wsi_mil.records import NO_PATH, SlideRow
-from wsi_mil.slides import Slide, open_slide, slide_hash
+from wsi_mil.slides import Slide, is_same_slide, open_slide
 
 log = logging.getLogger(__name__)
 
@@ -98,8 +99,10 @@ def _read_tiles(scored: Scored, row: SlideRow, corners: list[tuple[int, int]]) -
         fault = why_no_pixels(row, tiled)
         if fault:
             return f"no tiles can be shown: {fault}", [None] * len(corners)
-        with open_slide(row.path, tiled["reader"], mpp=Mpp(*tiled["mpp"])) as slide:
+        with open_slide(row.path, tiled["reader"], mpp=Mpp(*tiled["mpp"]), in_place=True) as slide:
             pixels = [_read_tile(slide, corner, tiled["settings"]["tiling"]) for corner in corners]
+    except UnreachableError:
+        raise  # a picture without tiles would stay
     except (SlideError, OSError) as error:
         return f"no tiles can be shown: {error}", [None] * len(corners)
     n_missing = sum(image is None for image in pixels)
@@ -110,15 +113,16 @@ def why_no_pixels(row: SlideRow, tiled: Mapping[str, Any]) -> str:
     """In words why the slide that was tiled cannot be shown, or "".
 
     Raises:
-        OSError: the machine cannot read the file.
+        OSError: the machine cannot read the file, or its server does not answer.
     """
     if row.path == NO_PATH:
         return "there is no slide file, the features were imported"
-    if not row.path.is_file():
-        return f"the slide file is gone ({row.path})"
-    if tiled["reader"] == "imported":
+    if tiled["reader"] == "imported" and (not isinstance(row.path, Path) or row.path.is_file()):
         return f"{row.path} was not there when the features were imported"
-    return "" if slide_hash(row.path) == tiled["slide_hash"] else f"{row.path} is not the file that was tiled"
+    try:
+        return "" if is_same_slide(row.path, tiled) else f"{row.path} is not the file that was tiled"
+    except MissingFileError:
+        return f"the slide file is gone ({row.path})"
 
 
 def _read_tile(slide: Slide, corner: tuple[int, int], tiling: dict[str, Any]) -> NDArray[np.uint8] | None:

@@ -19,6 +19,9 @@ LEAST_SIDE = 256
 
 TILE = (256, 256)
 
+BAND_PX = 4_000_000
+"""A level of more pixels (of small tiles on a large slide) is halved band by band."""
+
 OFF_LATTICE = "tiles are not on one grid: each pixel is the highest of the tiles whose corner is next to it"
 
 
@@ -44,8 +47,16 @@ def pyramid(image: NDArray[np.float32]) -> list[NDArray[np.float32]]:
     """The image, and halves of halves of it until its longest side is at most 256 pixels."""
     levels = [image]
     while max(levels[-1].shape) > LEAST_SIDE:
-        levels.append(halved(levels[-1]))
+        levels.append(halved(levels[-1]) if levels[-1].size <= BAND_PX else _halved_in_bands(levels[-1]))
     return levels
+
+
+def _halved_in_bands(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The same, band by band, by whatever does large work."""
+    from wsi_mil.scheduling import each  # Dask is not needed for the rasters of most slides
+
+    rows = 2 * max(1, BAND_PX // (2 * image.shape[1]))
+    return np.concatenate(each(halved, [image[top : top + rows] for top in range(0, len(image), rows)], threads=1))
 
 
 def _metadata(scored: Scored, raster: NDArray[np.float32]) -> dict[str, object]:

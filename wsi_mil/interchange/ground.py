@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_mil.errors import MissingMppError, SlideError
+from wsi_mil.errors import MissingMppError, SlideError, UnreachableError
 from wsi_mil.geometry import Mpp
 from wsi_mil.interchange.scale import Placed
 from wsi_mil.laying import extent_um
@@ -68,18 +68,20 @@ def slide_file(row: SlideRow, mpp: tuple[Mpp | None, str]) -> SlideFile:
         return SlideFile(None, mpp)
     reader = row.overrides.get("slide.reader", "auto")
     try:
-        with open_slide(row.path, reader, mpp=mpp[0]) as slide:
+        with open_slide(row.path, reader, mpp=mpp[0], in_place=True) as slide:
             return SlideFile(_ground_of(slide, row), mpp if mpp[0] else (slide.mpp, slide.mpp_source), slide.resolution.notes)
     except MissingMppError:
-        with open_slide(row.path, reader, mpp=Mpp(1.0, 1.0)) as slide:  # the picture is the same whatever it is
+        with open_slide(row.path, reader, mpp=Mpp(1.0, 1.0), in_place=True) as slide:  # the picture is the same whatever it is
             return SlideFile(_ground_of(slide, row), mpp)
+    except UnreachableError:
+        raise  # a plain ground would stay
     except (SlideError, OSError) as error:
         return SlideFile(None, mpp, (f"drawn on a plain ground: {error}",))
 
 
 def _ground_of(slide: Slide, row: SlideRow) -> Ground:
     picture = slide.read_overview(max(extent_um(slide)) / THUMBNAIL_PX).image
-    return Ground(picture, slide_hash(row.path), about_slide(slide))
+    return Ground(picture, slide_hash(slide.file), about_slide(slide))
 
 
 def plain_ground(place: Placed, bounds: tuple[int, int, int, int] | None) -> Ground:

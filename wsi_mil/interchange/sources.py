@@ -56,7 +56,7 @@ def find_sources(
     found, notes = [], []
     used: dict[str, str] = {}
     for row in rows:
-        names = [row.slide_id, row.path.stem] if row.path != NO_PATH else [row.slide_id]
+        names = [row.slide_id, Path(row.path).stem] if row.path != NO_PATH else [row.slide_id]
         name = next((name for name in names if name in by_name), None)
         if name is None:
             notes.append(f"{row.slide_id}: no file")

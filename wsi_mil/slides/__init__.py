@@ -1,5 +1,7 @@
 """One door to every slide: `open_slide`."""
 
+from wsi_mil.slides.content import is_same_slide as is_same_slide
+from wsi_mil.slides.content import is_there as is_there
 from wsi_mil.slides.content import slide_hash as slide_hash
 from wsi_mil.slides.door import open_slide as open_slide
 from wsi_mil.slides.mpp import MppGuess as MppGuess
@@ -7,7 +9,9 @@ from wsi_mil.slides.mpp import objective_power as objective_power
 from wsi_mil.slides.mpp import resolve_mpp as resolve_mpp
 from wsi_mil.slides.reading import TileBatch as TileBatch
 from wsi_mil.slides.reading import read_tiles as read_tiles
+from wsi_mil.slides.remote import remote_object as remote_object
 from wsi_mil.slides.resample import resampled as resampled
 from wsi_mil.slides.slide import MAX_UNREADABLE as MAX_UNREADABLE
 from wsi_mil.slides.slide import Overview as Overview
 from wsi_mil.slides.slide import Slide as Slide
+from wsi_mil.slides.staging import remove_copies as remove_copies

@@ -1,11 +1,13 @@
 """What tells one slide from another, without reading all of it."""
 
 import hashlib
-from collections.abc import Iterable
+import io
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-import fsspec
+from wsi_mil.errors import MissingFileError, SlideAccessError
+from wsi_mil.slides.remote import RemoteFile, remote_object
 
 MIB = 1 << 20
 N_SAMPLES = 16
@@ -23,11 +25,40 @@ def slide_hash(path: Path | str) -> str:
     their mtime.
     """
     files = [path, *companions(path)] if isinstance(path, Path) else [path]
-    digests = [_sampled(fsspec.open(str(file), "rb") if isinstance(file, str) else file.open("rb")) for file in files]
+    digests = [_sampled(RemoteFile(file) if isinstance(file, str) else file.open("rb")) for file in files]
     if len(digests) == 1:
         return "-".join(map(str, digests[0]))
     total = sum(size for size, _ in digests)
     return f"{total}-{hashlib.sha256(' '.join(text for _, text in digests).encode()).hexdigest()}"
+
+
+def is_there(path: Path | str) -> bool:
+    """Whether there is such a file, or its server has it and gives it. Raises UnreachableError."""
+    if isinstance(path, Path):
+        return path.is_file()
+    try:
+        return bool(remote_object(path).version)
+    except SlideAccessError:
+        return False
+
+
+def is_same_slide(path: Path | str, tiled: Mapping[str, Any]) -> bool:
+    """Whether a slide is the one that a receipt of `tile` is about. Of a URL with the version that the receipt names nothing
+    is read.
+
+    Raises:
+        MissingFileError: it is gone.
+        UnreachableError: its server does not answer.
+        OSError: the machine cannot read it.
+    """
+    if isinstance(path, Path):
+        if not path.is_file():
+            raise MissingFileError(path, "no such file")
+        return bool(slide_hash(path) == tiled["slide_hash"])
+    try:
+        return bool(remote_object(path).version == tiled.get("remote") or slide_hash(path) == tiled["slide_hash"])
+    except SlideAccessError as error:
+        raise MissingFileError(path, str(error).removeprefix(f"{path}: ")) from error
 
 
 def companions(path: Path) -> list[Path]:
@@ -62,7 +93,7 @@ def _dicom_series(path: Path) -> bytes:
     return b"" if at < 0 else head[at + 8 : at + 8 + length]
 
 
-def _sampled(opened: BinaryIO) -> tuple[int, str]:
+def _sampled(opened: BinaryIO | io.RawIOBase) -> tuple[int, str]:
     """Size of a file, and sha256 over the size and the sampled parts."""
     with opened as file:
         size = file.seek(0, 2)
@@ -70,5 +101,5 @@ def _sampled(opened: BinaryIO) -> tuple[int, str]:
         last = max(0, size - MIB)
         for offset in sorted({0, last, *(last * i // (N_SAMPLES + 1) for i in range(1, N_SAMPLES + 1))}):
             file.seek(offset)
-            digest.update(file.read(MIB))
+            digest.update(file.read(MIB) or b"")
     return size, digest.hexdigest()

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-import fsspec
-
+from wsi_mil.addresses import is_url, secret_fault, without_secrets
 from wsi_mil.errors import MissingFileError, SlideFormatError
 from wsi_mil.geometry import Mpp
 from wsi_mil.slides.image_reader import ImageReader
@@ -11,7 +10,9 @@ from wsi_mil.slides.jpeg_tiff_reader import JpegTiffReader
 from wsi_mil.slides.mpp import MppGuess
 from wsi_mil.slides.ome import ome_fault
 from wsi_mil.slides.openslide_reader import OpenSlideReader
-from wsi_mil.slides.slide import Slide
+from wsi_mil.slides.remote import remote_settings
+from wsi_mil.slides.slide import Slide, Source
+from wsi_mil.slides.staging import LocalCopy, local_copy
 from wsi_mil.slides.tiffslide_reader import TiffSlideReader
 from wsi_mil.supervision import reading
 
@@ -25,18 +26,32 @@ EXPECTED = (
     " a TIFF, or a PNG, JPEG or BMP image; correct the sheet's `path` column"
 )
 
+MEND_IN_PLACE = "set remote.staging to scratch, so that other readers can try a copy, or correct the sheet's `path` column"
 
-def open_slide(path: Path | str, reader: str = "auto", *, mpp: Mpp | float | None = None, guess: MppGuess = MppGuess()) -> Slide:
+
+def open_slide(
+    path: Path | str,
+    reader: str = "auto",
+    *,
+    mpp: Mpp | float | None = None,
+    guess: MppGuess = MppGuess(),
+    in_place: bool = False,
+) -> Slide:
     """Open a slide; close it after use, or use it in a `with`.
 
     Args:
-        path: a file, or an fsspec URL such as `s3://…` or `https://…`, which tiffslide reads in place.
+        path: a file, or an fsspec URL such as `s3://…` or `https://…`, which tiffslide reads in place; with
+            `remote.staging: scratch` any reader reads a copy of it on this machine.
         reader: a name of `READERS`, or "auto" for the first that opens it; a receipt's `reader` opens it alike again.
         mpp: µm per pixel of level 0, overriding the file's own.
         guess: what may stand in where neither says it.
+        in_place: make no copy of what lies at a URL, since little of it is wanted, unless tiffslide cannot open it; whatever the
+            reader.
 
     Raises:
-        MissingFileError: no such file, or a URL that cannot be reached.
+        MissingFileError: no such file, or no package for such a URL.
+        UnreachableError: the server of a URL does not answer.
+        SlideAccessError: it does not have it, or does not give it.
         OSError: the machine cannot open the file.
         SlideFormatError: no reader opens it; the message has the reason of each.
         ValueError: no such reader.
@@ -45,24 +60,29 @@ def open_slide(path: Path | str, reader: str = "auto", *, mpp: Mpp | float | Non
         raise ValueError(f"reader must be auto or one of {', '.join(READERS)}, got {reader!r}")
     given = Mpp(mpp, mpp) if isinstance(mpp, float | int) else mpp
     if is_url(path):
-        return _open_url(str(path), reader, given, guess)
+        return _open_url(path, reader, given, guess, in_place)
     path = Path(path)
     _refuse_no_file(path)
+    return _open_file(path, path, reader, given, guess)
+
+
+def open_again(path: str, reader: str, given: Mpp | None, guess: MppGuess) -> Slide:
+    """What was opened at a URL, in another process."""
+    return open_slide(path, reader, mpp=given, guess=guess)
+
+
+def _open_file(source: Source, file: Path, reader: str, given: Mpp | None, guess: MppGuess) -> Slide:
+    path = source.url if isinstance(source, LocalCopy) else file
     reasons = []
     for name in READERS if reader == "auto" else [reader]:
         try:
             with reading():
-                return _one_image(READERS[name](path, given, guess))
+                return _one_image(READERS[name](source, given, guess))
         except SlideFormatError as error:
-            _refuse_no_file(path)  # too many open files, say, must not make it another reader's slide
+            _refuse_no_file(file)  # too many open files, say, must not make it another reader's slide
             reasons.append(str(error).removeprefix(f"{path}: "))
     mend = EXPECTED if reader == "auto" else f"{EXPECTED}, or set slide.reader to auto"
-    raise SlideFormatError(path, f"{mend} ({'; '.join(dict.fromkeys(reasons))})")
-
-
-def is_url(path: Path | str) -> bool:
-    """Whether it is an fsspec URL, not a local file."""
-    return isinstance(path, str) and "://" in path
+    raise SlideFormatError(path, f"{mend} ({'; '.join(dict.fromkeys(reasons))})".replace(str(file), str(path)))
 
 
 def _one_image(slide: Slide) -> Slide:
@@ -84,23 +104,23 @@ def _refuse_no_file(path: Path) -> None:
             raise SlideFormatError(path, f"is empty (0 bytes); {EXPECTED}")
 
 
-def _open_url(url: str, reader: str, given: Mpp | None, guess: MppGuess) -> Slide:
-    if reader not in ("auto", TiffSlideReader.reader):
-        raise SlideFormatError(url, f"{reader} reads files only; a URL is read by tiffslide (slide.reader: auto)")
-    _refuse_unreachable(url)
-    return _one_image(TiffSlideReader(url, given, guess))
-
-
-def _refuse_unreachable(url: str) -> None:
-    mend = "check it and the network, or correct the sheet's `path` column"
+def _open_url(url: str, reader: str, given: Mpp | None, guess: MppGuess, in_place: bool) -> Slide:
+    fault = secret_fault(url)
+    if fault:
+        raise SlideFormatError(without_secrets(url), fault)
+    is_copied = remote_settings().staging == "scratch"
+    if in_place or not is_copied:
+        try:
+            if not in_place and reader not in ("auto", TiffSlideReader.reader):
+                raise SlideFormatError(url, f"{reader} reads files only")
+            return _one_image(TiffSlideReader(url, given, guess))
+        except SlideFormatError as error:
+            if not is_copied:
+                said = str(error).removeprefix(f"{url}: ")
+                raise SlideFormatError(url, f"cannot be read in place ({said}); {MEND_IN_PLACE}") from error
+    copy = local_copy(url)
     try:
-        with fsspec.open(url, "rb") as file:
-            file.read(1)
-    except ImportError as error:
-        raise MissingFileError(url, f"needs a package ({_line(error)}); pip install 'wsi_mil[remote]', or {mend}") from error
-    except Exception as error:  # each file system of fsspec has errors of its own
-        raise MissingFileError(url, f"cannot be reached ({_line(error)}); {mend}") from error
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+        return _open_file(copy, copy.path, reader, given, guess)
+    except BaseException:
+        copy.close()
+        raise

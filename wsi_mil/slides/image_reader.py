@@ -1,7 +1,6 @@
 """Plain images: PNG, JPEG, BMP, TIFF. They say no resolution that could be trusted: it stands in the sheet."""
 
 import warnings
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +9,7 @@ from PIL import Image, UnidentifiedImageError
 from wsi_mil.errors import SlideFormatError
 from wsi_mil.geometry import Mpp
 from wsi_mil.slides.mpp import MppGuess
-from wsi_mil.slides.slide import Slide, on_white
+from wsi_mil.slides.slide import Slide, Source, on_white
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV")
@@ -27,7 +26,7 @@ class ImageReader(Slide):
 
     reader = "image"
 
-    def __init__(self, path: Path | str, given: Mpp | None = None, guess: MppGuess = MppGuess()):
+    def __init__(self, path: Source, given: Mpp | None = None, guess: MppGuess = MppGuess()):
         super().__init__(path, given, guess)
         self._pixels, self._format, self.properties = self._read()
         self.level_dimensions = ((self._pixels.shape[1], self._pixels.shape[0]),)
@@ -37,7 +36,7 @@ class ImageReader(Slide):
     def held_px(self) -> int:
         return self._pixels.size // 3
 
-    def close(self) -> None:
+    def _let_go(self) -> None:
         self._pixels = np.zeros((0, 0, 3), np.uint8)
 
     @property
@@ -53,7 +52,7 @@ class ImageReader(Slide):
             with (
                 warnings.catch_warnings(action="ignore", category=UserWarning),  # of damaged tags
                 warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
-                Image.open(self.path, formats=FORMATS) as image,
+                Image.open(self.file, formats=FORMATS) as image,
             ):
                 self._refuse_deep(image)
                 return _pixels_of(image), image.format or "", _resolution_tags(image)

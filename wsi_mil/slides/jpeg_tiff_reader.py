@@ -6,7 +6,6 @@ Where a level is shrunk by no whole number OpenSlide reads between its pixels; h
 
 import os
 from collections import Counter
-from pathlib import Path
 
 import imagecodecs
 import numpy as np
@@ -18,7 +17,7 @@ from wsi_mil.geometry import Mpp
 from wsi_mil.slides.mpp import MppGuess
 from wsi_mil.slides.openslide_reader import OpenSlideReader
 from wsi_mil.slides.resample import EXACT
-from wsi_mil.slides.slide import BlockGrid
+from wsi_mil.slides.slide import BlockGrid, Source
 
 VENDORS = ("aperio", "generic-tiff")
 """Whose levels are single TIFF images from corner to corner. Others lay several images out on a level, or let them overlap."""
@@ -48,23 +47,27 @@ class JpegTiffReader(OpenSlideReader):
 
     reader = "jpeg_tiff"
 
-    def __init__(self, path: Path | str, given: Mpp | None = None, guess: MppGuess = MppGuess()):
+    def __init__(self, path: Source, given: Mpp | None = None, guess: MppGuess = MppGuess()):
         super().__init__(path, given, guess)
         try:
             self._file = -1
             self._levels = self._jpeg_levels()
-            self._file = os.open(self.path, os.O_RDONLY)
+            self._file = os.open(self.file, os.O_RDONLY)
             self._file_size = os.fstat(self._file).st_size
             self._refuse_other_pixels()
         except BaseException:
             self.close()
             raise
 
-    def close(self) -> None:
-        super().close()
+    def _let_go(self) -> None:
+        super()._let_go()
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+    def __del__(self) -> None:
+        if getattr(self, "_file", -1) >= 0:  # of a task that was done elsewhere, and closes nothing
+            os.close(self._file)
 
     @property
     def compression(self) -> str:
@@ -156,7 +159,7 @@ class JpegTiffReader(OpenSlideReader):
         if self.vendor not in VENDORS:
             raise SlideFormatError(self.path, f"read as JPEG-tiled TIFF are {', '.join(VENDORS)}, this is {self.vendor or 'not'}")
         try:
-            with tifffile.TiffFile(self.path) as tif:
+            with tifffile.TiffFile(self.file) as tif:
                 pages = [page for page in tif.pages if isinstance(page, tifffile.TiffPage) and page.is_tiled]
                 sizes = Counter((page.imagewidth, page.imagelength) for page in pages)
                 of_size = {

@@ -1,7 +1,6 @@
 """OpenSlide: the reader that knows most formats. The only importer of openslide."""
 
 import threading
-from pathlib import Path
 
 import numpy as np
 import openslide
@@ -11,7 +10,7 @@ from wsi_mil.errors import SlideFormatError, SlideReadError
 from wsi_mil.geometry import Mpp
 from wsi_mil.slides.compression import tiff_compression
 from wsi_mil.slides.mpp import MppGuess
-from wsi_mil.slides.slide import Slide, on_white
+from wsi_mil.slides.slide import Slide, Source, on_white
 
 _FAULTS = (openslide.OpenSlideError, OSError)
 
@@ -21,7 +20,7 @@ class OpenSlideReader(Slide):
 
     reader = "openslide"
 
-    def __init__(self, path: Path | str, given: Mpp | None = None, guess: MppGuess = MppGuess()):
+    def __init__(self, path: Source, given: Mpp | None = None, guess: MppGuess = MppGuess()):
         super().__init__(path, given, guess)
         self._lock = threading.Lock()
         self._handle = self._open()
@@ -29,16 +28,16 @@ class OpenSlideReader(Slide):
         self.level_downsamples = tuple(self._handle.level_downsamples)
         self.properties = dict(self._handle.properties)
 
-    def close(self) -> None:
+    def _let_go(self) -> None:
         self._handle.close()
 
     @property
     def compression(self) -> str:
-        return tiff_compression(self.path, self.dimensions)
+        return tiff_compression(self.file, self.dimensions)
 
     def _open(self) -> openslide.OpenSlide:
         try:
-            return openslide.OpenSlide(self.path)
+            return openslide.OpenSlide(self.file)
         except _FAULTS as error:
             self.refuse_machine_faults()
             raise SlideFormatError(self.path, f"OpenSlide cannot open it ({error or type(error).__name__})") from error

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from wsi_mil.geometry import UPSAMPLING_TOLERANCE, LevelWindows, Mpp, best_level
 from wsi_mil.slides.mpp import PROPERTY_PREFIXES, MppGuess, Resolution, resolve_mpp
 from wsi_mil.slides.resample import resampled
 from wsi_mil.slides.scanner import scanner_of
+from wsi_mil.slides.staging import LocalCopy
 from wsi_mil.supervision import reading
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,10 @@ MAX_UNREADABLE = 0.05
 
 MEND_COARSE = "correct the sheet's `mpp` column if that is wrong, or ask for more µm per pixel in tilings.….mpp"
 MEND_DAMAGE = "its data are damaged; bring the file anew, or another in the sheet's `path` column"
+
+
+Source = Path | str | LocalCopy
+"""A file, a URL, or the copy of what lies at one."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,8 @@ class Slide(ABC):
 
     Attributes:
         path: the file, or its URL.
+        file: what is opened: `path`, or the copy of what lies at the URL.
+        version: of what lies at the URL; "" of a file.
         reader: name of the reader.
         level_dimensions: (width, height) of each level.
         level_downsamples: level-0 pixels per pixel of each level.
@@ -86,8 +93,11 @@ class Slide(ABC):
     level_downsamples: tuple[float, ...]
     properties: Mapping[str, str]
 
-    def __init__(self, path: Path | str, given: Mpp | None, guess: MppGuess):
-        self.path = path
+    def __init__(self, source: Source, given: Mpp | None, guess: MppGuess):
+        self._copy = source if isinstance(source, LocalCopy) else None
+        self.path = source.url if isinstance(source, LocalCopy) else source
+        self.file = source.path if isinstance(source, LocalCopy) else source
+        self.version = source.about.version if isinstance(source, LocalCopy) else ""
         self._given = given
         self._guess = guess
 
@@ -96,8 +106,14 @@ class Slide(ABC):
         """Pixels [size[1], size[0], 3] of a box wholly inside `level`, `corner` in level pixels."""
 
     @abstractmethod
+    def _let_go(self) -> None:
+        """Close the file."""
+
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file, and of the copy that it is."""
+        self._let_go()
+        if self._copy is not None:
+            self._copy.close()
 
     def block_grid(self, level: int) -> BlockGrid | None:
         """How a level lies in the file, where its blocks can be read one by one."""
@@ -125,8 +141,12 @@ class Slide(ABC):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def __reduce__(self) -> tuple[type[Self], tuple[Path | str, Mpp | None, MppGuess]]:
-        return type(self), (self.path, self._given, self._guess)
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._copy is None:
+            return type(self), (self.path, self._given, self._guess)
+        from wsi_mil.slides.door import open_again  # on another node there is another copy
+
+        return open_again, (self.path, self.reader, self._given, self._guess)
 
     def refuse_machine_faults(self) -> None:
         """Raise what the machine says where the file is gone or cannot be read at all: that is no fault of its data.
@@ -135,9 +155,9 @@ class Slide(ABC):
             MissingFileError: it is gone.
             OSError: its disk, or the limit of open files.
         """
-        if isinstance(self.path, Path):
+        if isinstance(self.file, Path):
             try:
-                with self.path.open("rb") as file:
+                with self.file.open("rb") as file:
                     file.read(1)
             except FileNotFoundError as error:
                 raise MissingFileError(self.path, "it is gone, or its disk is") from error

@@ -2,7 +2,6 @@
 
 import math
 import threading
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,9 @@ from wsi_mil.errors import SlideFormatError, SlideReadError
 from wsi_mil.geometry import Mpp
 from wsi_mil.slides.compression import tiff_compression
 from wsi_mil.slides.mpp import MppGuess
+from wsi_mil.slides.remote import RemoteFile
 from wsi_mil.slides.resample import EXACT
-from wsi_mil.slides.slide import Slide, on_white
+from wsi_mil.slides.slide import Slide, Source, on_white
 
 COLOURS = {("RGB", 3, 8), ("RGB", 4, 8), ("YCBCR", 3, 8), ("MINISBLACK", 1, 8)}
 """Photometric interpretation, samples and bits of what becomes the right colours."""
@@ -24,13 +24,15 @@ class TiffSlideReader(Slide):
 
     reader = "tiffslide"
 
-    def __init__(self, path: Path | str, given: Mpp | None = None, guess: MppGuess = MppGuess()):
+    def __init__(self, path: Source, given: Mpp | None = None, guess: MppGuess = MppGuess()):
         super().__init__(path, given, guess)
         import tiffslide  # takes a third of a second, and most slides are read otherwise
 
         self._lock = threading.Lock()
+        self._remote = RemoteFile(self.file) if isinstance(self.file, str) else None
+        self.version = self._remote.about.version if self._remote else self.version
         try:
-            self._handle = tiffslide.TiffSlide(path)
+            self._handle = tiffslide.TiffSlide(self._remote or self.file)
             self.level_dimensions = tuple((int(w), int(h)) for w, h in self._handle.level_dimensions)
             self.level_downsamples = tuple(float(d) for d in self._handle.level_downsamples)
             self.properties = {k: str(v) for k, v in self._handle.properties.items() if v is not None}
@@ -39,19 +41,26 @@ class TiffSlideReader(Slide):
             raise
         except Exception as error:  # tifffile and zarr raise anything from KeyError to struct.error on damaged files
             self.refuse_machine_faults()
-            raise SlideFormatError(path, f"tiffslide cannot open it ({error or type(error).__name__})") from error
+            raise SlideFormatError(self.path, f"tiffslide cannot open it ({error or type(error).__name__})") from error
         if colours not in COLOURS:
             self.close()
             raise SlideFormatError(
-                path, "tiffslide gives raw samples, and these are {} × {} of {} bits, no RGB or grey of 8".format(*colours)
+                self.path, "tiffslide gives raw samples, and these are {} × {} of {} bits, no RGB or grey of 8".format(*colours)
             )
 
-    def close(self) -> None:
+    def _let_go(self) -> None:
         self._handle.close()
+        if self._remote is not None:
+            self._remote.close()
+
+    def refuse_machine_faults(self) -> None:
+        super().refuse_machine_faults()
+        if self._remote is not None:
+            self._remote.refuse_faults()
 
     @property
     def compression(self) -> str:
-        return tiff_compression(self.path, self.dimensions)
+        return tiff_compression(self.file, self.dimensions)
 
     def _read_level(self, corner: tuple[int, int], level: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         downsample = self.level_downsamples[level]

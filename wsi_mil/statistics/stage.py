@@ -3,21 +3,19 @@
 import hashlib
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from dask.base import compute
-from dask.delayed import delayed
-from dask.threaded import get as threaded_get
 from numpy.typing import NDArray
 
 from wsi_mil.cohort import read_table, write_table
 from wsi_mil.config import Statistics
 from wsi_mil.errors import EmptyBagError, NotFiniteError, StoreMismatchError
 from wsi_mil.receipts import array_digest, read_receipt, store_path, write_receipt
+from wsi_mil.scheduling import each, last_of
 from wsi_mil.statistics.components import Components, principal_components
 from wsi_mil.statistics.moments import Moments
 from wsi_mil.store import FeatureRows, feature_dim, write_whole
@@ -152,17 +150,22 @@ def _reduced(receipts: Sequence[Path], threads: int) -> _Part:
     ahead, last = threads + 1, len(receipts) - 1
     graph: dict[Any, Any] = {("joined", -1): (_nothing, feature_dim(receipts[0]))}
     for i, receipt in enumerate(receipts):
-        graph["slide", i] = (_slide_part, receipt, ("joined", max(-1, i - ahead)))
+        graph["begun", i] = (_ready, ("joined", max(-1, i - ahead)))
+        graph["slide", i] = (_slide_part, receipt, ("begun", i))
         graph["joined", i] = (_joined, ("joined", i - 1), ("slide", i))
-    return threaded_get(graph, ("joined", last), num_workers=threads)  # type: ignore[no-any-return]
+    return last_of(graph, ("joined", last), threads=threads)  # type: ignore[no-any-return]
 
 
 def _nothing(dim: int) -> _Part:
     return _Part(Moments.nothing(dim), [], [])
 
 
-def _slide_part(receipt: Path, _after: _Part) -> _Part:
-    """One slide, begun after another part is there."""
+def _ready(_part: _Part) -> None:
+    """That a part is there; the part itself stays where it is."""
+
+
+def _slide_part(receipt: Path, _begun: None) -> _Part:
+    """One slide, begun when its turn has come."""
     rows = FeatureRows(receipt)
     if not len(rows):
         raise EmptyBagError(rows.slide_id)
@@ -180,29 +183,26 @@ def _slide_part(receipt: Path, _after: _Part) -> _Part:
 
 
 def _joined(first: _Part, second: _Part) -> _Part:
-    """The first, with the second taken in."""
-    first.moments.add(second.moments)
-    first.n_tiles.extend(second.n_tiles)
-    first.means.extend(second.means)
-    return first
+    """The first, and the second taken in; neither is changed, since a step may be done again where a worker died."""
+    moments = replace(first.moments, scatter=first.moments.scatter.copy()).add(second.moments)
+    return _Part(moments, first.n_tiles + second.n_tiles, first.means + second.means)
 
 
 def _sampled(
     receipts: Sequence[Path], components: Components, mean: NDArray[np.float64], draw: tuple[int, int], threads: int
 ) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]]:
     """Coords `(m, 2)` and projections `(m, k)` of some tiles of each slide; `draw` is how many at most, and the seed."""
-
-    def of_slide(receipt: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        rows, (most, seed) = FeatureRows(receipt), draw
-        own = int.from_bytes(hashlib.sha256(rows.slide_id.encode()).digest()[:8], "big")  # so that no slide moves another's
-        numbers = np.sort(np.random.default_rng([seed, own]).choice(len(rows), min(most, len(rows)), replace=False))
-        return rows.coords[numbers], components.of(rows.at(numbers), mean)
-
-    return _computed([delayed(partial(of_slide, receipt), traverse=False)() for receipt in receipts], threads)
+    return each(partial(_sample, components, mean, draw), receipts, threads=threads)
 
 
-def _computed(tasks: Sequence[Any], threads: int) -> list[Any]:
-    return list(compute(*tasks, scheduler="threads", num_workers=threads, traverse=False))  # type: ignore[no-untyped-call]
+def _sample(
+    components: Components, mean: NDArray[np.float64], draw: tuple[int, int], receipt: Path
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Of one slide."""
+    rows, (most, seed) = FeatureRows(receipt), draw
+    own = int.from_bytes(hashlib.sha256(rows.slide_id.encode()).digest()[:8], "big")  # so that no slide moves another's
+    numbers = np.sort(np.random.default_rng([seed, own]).choice(len(rows), min(most, len(rows)), replace=False))
+    return rows.coords[numbers], components.of(rows.at(numbers), mean)
 
 
 def _write_tables(

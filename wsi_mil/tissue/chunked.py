@@ -4,24 +4,20 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
 
 import numpy as np
-from dask.base import compute
-from dask.delayed import delayed
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from wsi_mil.geometry import Window, windows
+from wsi_mil.scheduling import each
 from wsi_mil.tissue.finder import TissueFinder
 from wsi_mil.tissue.masks import MaskPiece, TissueMask
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-Read = Callable[[tuple[int, int], tuple[int, int]], NDArray[np.uint8]]
-"""(x, y) and (width, height) in pixels of the mask → uint8 [height, width, 3]."""
+Read = Callable[[tuple[int, int], tuple[int, int]], tuple[NDArray[np.uint8], float]]
+"""(x, y) and (width, height) in pixels of the mask → uint8 [height, width, 3], and how many of its pixels cannot be read."""
 
 BYTES_PER_PX = 128
 """What one pixel of a chunk takes while tissue is looked for in it."""
@@ -30,13 +26,15 @@ LEAST_SIDE_PX = 256
 """Smaller chunks would read little but each other's margins."""
 
 
-def chunked_mask(read: Read, shape: tuple[int, int], finder: TissueFinder, *, threads: int, memory_bytes: int) -> TissueMask:
-    """The mask that `whole_mask` gives, pixel for pixel, in bounded memory.
+def chunked_mask(
+    read: Read, shape: tuple[int, int], finder: TissueFinder, *, threads: int, memory_bytes: int
+) -> tuple[TissueMask, float]:
+    """The mask that `whole_mask` gives, pixel for pixel, in bounded memory; and the share of it that cannot be read.
 
     Chunks in which the overview shows no tissue are not read.
 
     Args:
-        read: gives any part of the slide at the mask's resolution; called from several threads.
+        read: gives any part of the slide at the mask's resolution; called from several threads or processes.
         shape: [height, width] of the mask.
         finder: what was measured on the slide's overview.
         threads: chunks worked on at once, or fewer where the memory does not suffice.
@@ -47,11 +45,12 @@ def chunked_mask(read: Read, shape: tuple[int, int], finder: TissueFinder, *, th
     """
     side, threads = _side_px(finder.halo_px(shape), threads, memory_bytes)
     plan = windows(shape, side)
-    pieces = _each(partial(_found, read, finder, shape), plan, threads)
+    found = each(partial(_found, read, finder, shape), plan, threads=threads)
+    pieces, unread = [piece for piece, _ in found], sum(unread for _, unread in found)
     pixel_um2 = finder.mpp_at(shape).area_um2
     pieces = _without_small(pieces, int(finder.settings.min_area_um2 / pixel_um2), tissue=True, threads=threads)
     pieces = _without_small(pieces, int(finder.settings.max_hole_um2 / pixel_um2), tissue=False, threads=threads)
-    return TissueMask.of(pieces, shape)
+    return TissueMask.of(pieces, shape), unread / (shape[0] * shape[1])
 
 
 def _side_px(halo: int, threads: int, memory_bytes: int) -> tuple[int, int]:
@@ -63,17 +62,13 @@ def _side_px(halo: int, threads: int, memory_bytes: int) -> tuple[int, int]:
     return int((memory_bytes / threads / BYTES_PER_PX) ** 0.5) - 2 * halo, threads
 
 
-def _each(work: Callable[[Item], Result], items: Sequence[Item], threads: int) -> list[Result]:
-    tasks = [delayed(partial(work, item), traverse=False)() for item in items]
-    return list(compute(*tasks, scheduler="threads", num_workers=threads, traverse=False))  # type: ignore[no-untyped-call]
-
-
-def _found(read: Read, finder: TissueFinder, shape: tuple[int, int], window: Window) -> MaskPiece:
+def _found(read: Read, finder: TissueFinder, shape: tuple[int, int], window: Window) -> tuple[MaskPiece, float]:
+    """A piece of the mask, and how many pixels of it and its margin cannot be read."""
     margin = window.grown(finder.halo_px(shape), shape)
     if not finder.is_possible(window, shape).any():
-        return MaskPiece.of(window, np.zeros((window.height, window.width), bool))
-    image = read((margin.left, margin.top), (margin.width, margin.height))
-    return MaskPiece.of(window, finder.found(image, margin, shape)[window.within(margin)])
+        return MaskPiece.of(window, np.zeros((window.height, window.width), bool)), 0.0
+    image, unread = read((margin.left, margin.top), (margin.width, margin.height))
+    return MaskPiece.of(window, finder.found(image, margin, shape)[window.within(margin)]), unread
 
 
 @dataclass(frozen=True)
@@ -95,9 +90,9 @@ class _Border:
 
 def _without_small(pieces: list[MaskPiece], max_px: int, *, tissue: bool, threads: int) -> list[MaskPiece]:
     """With components of tissue (or of what is none) of at most `max_px` pixels turned over, also across chunks."""
-    borders = _each(partial(_border, tissue), pieces, threads)
+    borders = each(partial(_border, tissue), pieces, threads=threads)
     tasks = list(zip(pieces, borders, _whole_areas(borders), strict=True))
-    return _each(partial(_turned_over, tissue, max_px), tasks, threads)
+    return each(partial(_turned_over, tissue, max_px), tasks, threads=threads)
 
 
 def _components(piece: MaskPiece, tissue: bool) -> NDArray[np.int32]:

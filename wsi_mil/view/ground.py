@@ -15,7 +15,7 @@ from wsi_mil.errors import SlideError, UnknownNameError
 from wsi_mil.geometry import Mpp
 from wsi_mil.heatmaps.gallery import why_no_pixels
 from wsi_mil.records import NO_PATH, SlideRow
-from wsi_mil.slides import slide_hash
+from wsi_mil.slides import is_there, slide_hash
 from wsi_mil.store import read_thumbnail
 from wsi_mil.view.catalogue import UNREADABLE, Catalogue, tiled_or_nothing
 from wsi_mil.view.deepzoom import TILE_PX, Pyramid, View
@@ -186,7 +186,7 @@ def _fault(row: SlideRow, tiled: dict[str, Any]) -> str:
     if "slide_hash" in tiled or row.path == NO_PATH:
         note = why_no_pixels(row, {"reader": "auto", **tiled})
     else:
-        note = "" if row.path.is_file() else f"the slide file is gone ({row.path})"
+        note = "" if is_there(row.path) else f"the slide file is gone ({row.path})"
     return note or _why_not_held(row, tiled)
 
 

@@ -60,7 +60,7 @@ class OpenSlides:
                     return self._used(key, slide)
                 if reader == PLAIN:
                     self._close_unused(self._most, self._most_px // 4)
-            slide = open_slide(row.path, reader, mpp=1.0)
+            slide = open_slide(row.path, reader, mpp=1.0, in_place=True)
             with self._lock:
                 self._slides[key] = slide
                 self._used(key, slide)
@@ -86,8 +86,10 @@ class OpenSlides:
                 slide.close()
 
 
-def stamp(path: Path) -> Stamp:
-    """Time and size of a file, which change with it; nothing where it is gone."""
+def stamp(path: Path | str) -> Stamp:
+    """Time and size of a file, which change with it; nothing where it is gone, or on a server."""
+    if isinstance(path, str):
+        return ()
     try:
         about = path.stat()
     except OSError:

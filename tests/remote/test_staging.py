@@ -1,0 +1,159 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import tissue_image
+from tests.servers import Files
+from wsi_mil.errors import ConfigError, SlideFormatError, UnreachableError
+from wsi_mil.slides import open_slide, remove_copies
+from wsi_mil.slides.staging import local_copy, scratch_folder
+
+MB = 1_000_000
+
+
+def copies() -> list[Path]:
+    return sorted(path for path in scratch_folder().iterdir() if not path.name.startswith("."))
+
+
+def serve(files: Files, name: str, size: int) -> str:
+    (files.folder / name).write_bytes(np.random.default_rng(len(name)).bytes(size))
+    return f"{files.url}/{name}"
+
+
+def test_a_copy_is_opened_by_the_fastest_reader_and_called_by_its_address(
+    files: Files, served_slide: Path, remote: Callable
+) -> None:
+    remote(staging="scratch")
+    url = f"{files.url}/slide.svs"
+    with open_slide(url) as copied, open_slide(served_slide) as local:
+        assert (copied.reader, copied.path, copied.version) == ("jpeg_tiff", url, copied.version) and copied.version
+        assert np.array_equal(copied.read_region((250, 40), (64, 48), 1.0), local.read_region((250, 40), (64, 48), 1.0))
+    with open_slide(url, "openslide") as again:
+        assert again.reader == "openslide"
+    assert files.sent["slide.svs"] == served_slide.stat().st_size, "one copy for both"
+    assert (scratch_folder().stat().st_mode & 0o777, copies()[0].stat().st_mode & 0o777) == (0o700, 0o600)
+
+
+def test_a_copy_lets_readers_at_a_slide_that_cannot_be_read_in_place(files: Files, remote: Callable) -> None:
+    Image.fromarray(tissue_image(320, 200)).save(files.folder / "a.png")
+    url = f"{files.url}/a.png"
+    with pytest.raises(SlideFormatError, match=r"set remote\.staging to scratch"):
+        open_slide(url, mpp=0.5)
+    remote(staging="scratch")
+    for in_place in (False, True):
+        with open_slide(url, mpp=0.5, in_place=in_place) as copied:
+            assert copied.reader == "image" and copied.dimensions == (320, 200)
+    (files.folder / "text.svs").write_text("no slide")
+    with pytest.raises(SlideFormatError) as caught:
+        open_slide(f"{files.url}/text.svs")
+    assert f"{files.url}/text.svs" in str(caught.value) and "scratch" not in str(caught.value).split("(", 1)[1]
+    assert remove_copies() > 0 and not copies(), "a slide that cannot be opened holds no copy"
+
+
+def test_the_longest_unused_copy_makes_room_and_one_in_use_never(files: Files, remote: Callable) -> None:
+    remote(scratch_gb=0.0025)
+    a, b, c = (serve(files, name, MB) for name in ("a", "bb", "ccc"))
+    for url, time in ((a, 2e9), (b, 1e9)):
+        with closing(local_copy(url)) as copy:
+            os.utime(copy.path, (time, time))
+    first = local_copy(a)
+    local_copy(c).close()
+    assert {path.name.partition("-")[2] for path in copies()} == {first.path.name.partition("-")[2], "ccc"}
+    assert sum(path.stat().st_size for path in copies()) <= 2.5 * MB
+    assert first.path.read_bytes() == (files.folder / "a").read_bytes()
+    second = local_copy(c)
+    with pytest.raises(UnreachableError, match=r"raise remote\.scratch_gb"):
+        local_copy(b, patience_s=0.3)
+    second.close()
+    assert local_copy(b, patience_s=0.3).path.read_bytes() == (files.folder / "bb").read_bytes()
+    first.close()
+
+
+def test_the_bound_holds_at_every_moment_with_many_at_work(files: Files, remote: Callable) -> None:
+    remote(scratch_gb=0.0021)
+    urls = [serve(files, "x" * (1 + n), MB) for n in range(8)]
+    most, stop = [0], threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.002):
+            most.append(sum(path.stat().st_size for path in copies() if path.exists()))
+
+    def use(url: str) -> bool:
+        copy = local_copy(url)
+        same = copy.path.read_bytes() == (files.folder / url.rpartition("/")[2]).read_bytes()
+        copy.close()
+        return same
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            assert all(pool.map(use, urls + urls[:4]))
+    finally:
+        stop.set()
+        watching.join()
+    assert MB <= max(most) <= 2.1 * MB
+
+
+def test_several_that_want_the_same_slide_fetch_it_once(files: Files, remote: Callable) -> None:
+    url = serve(files, "shared", 3 * MB)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(local_copy, [url] * 4))
+    assert files.sent["shared"] == 3 * MB and len({copy.path for copy in found}) == 1
+    for copy in found:
+        copy.close()
+
+
+def test_a_slide_larger_than_the_bound_is_said_to_be(files: Files, remote: Callable) -> None:
+    remote(scratch_gb=0.001)
+    with pytest.raises(ConfigError, match=r"remote\.scratch_gb: .*alone has 0\.002 GB"):
+        local_copy(serve(files, "a", 2 * MB))
+
+
+def test_a_changed_object_is_copied_anew(files: Files, remote: Callable) -> None:
+    url = serve(files, "a", MB)
+    local_copy(url).close()
+    (files.folder / "a").write_bytes(b"other")
+    assert local_copy(url).path.read_bytes() == b"other"
+
+
+def test_what_a_killed_job_left_is_no_copy_and_takes_no_room(files: Files, remote: Callable) -> None:
+    remote(scratch_gb=0.0025)
+    url = serve(files, "a", 2 * MB)
+    files.answers["a"] = [200] * 3 + [0]  # HEAD twice and open, then silence: it hangs in the middle of its copy
+    code = f"from wsi_mil.slides.staging import local_copy; local_copy({url!r})"
+    with subprocess.Popen([sys.executable, "-c", code], env=dict(os.environ)) as job:
+        while not [path for path in copies() if path.suffix == ".part"]:
+            assert job.poll() is None
+        job.send_signal(signal.SIGKILL)
+    assert copies()[0].stat().st_size == 2 * MB
+    files.answers.clear()
+    assert local_copy(url).path.read_bytes() == (files.folder / "a").read_bytes()
+    assert [path.suffix for path in copies()] == [""]
+
+
+def test_a_copy_that_fails_leaves_nothing(files: Files, remote: Callable) -> None:
+    remote(attempts=1)
+    url = serve(files, "a", MB)
+    files.answers["a"] = [200, 200, 500]
+    with pytest.raises(UnreachableError, match="answers 500"):
+        local_copy(url)
+    assert not copies()
+
+
+def test_copies_are_removed_but_for_those_in_use(files: Files, remote: Callable) -> None:
+    used, unused = (local_copy(serve(files, name, MB)) for name in ("a", "bb"))
+    unused.close()
+    assert remove_copies() == MB and copies() == [used.path]
+    used.close()
+    assert remove_copies() == MB and not copies()
