@@ -138,8 +138,8 @@ class Slurm:
         return self.ask("sinfo", "--noheader", "--partition=cpu", "--format=%t").rstrip("*~#!%$@^-")
 
     def jobs(self) -> list[dict[str, str]]:
-        """All jobs, also those that have ended, in the order of their submission: id, state, partition, gpus and comment."""
-        names = ("id", "state", "partition", "tres", "minutes", "mb", "comment")
+        """All jobs, also those that have ended, in the order of their submission."""
+        names = ("id", "state", "partition", "gpus", "minutes", "mb", "comment")
         lines = self.ask("squeue", "--noheader", "--states=all", "--sort=i", "--format=%i|%T|%P|%b|%l|%m|%k").splitlines()
         return [dict(zip(names, line.split("|", len(names) - 1), strict=True)) for line in lines]
 

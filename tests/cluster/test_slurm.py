@@ -1,69 +1,18 @@
 """The DAG through a real SLURM of one node, with the profile that is shipped."""
 
-import csv
-import os
-import re
-import subprocess
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
-from tests.cluster.slurm import Slurm, missing, slurm_cluster, wait_for
-from tests.conftest import tissue_image, write_aperio, write_cohort
+from tests.cluster.slurm import Slurm, missing, slurm_cluster
+from tests.cluster.submission import Submission
 from tests.forks import forking_command
-from tests.test_workflow import BIN, CONFIG, INSTALLED, ROOT
 
 pytestmark = pytest.mark.slow
 
-ROLES = ("train", "train", "val", "val", "test", "test")
-SETTINGS = {**CONFIG, "cohort": "cohort.csv", "slides_per_job": 3}
-COMMAND = """#!/bin/sh
-[ "$1" = extract ] && exec '{real}' "$@"
-exec '{forking}' "$@"
-"""
-"""`extract` is to be killed, so it has a process of its own; the others are spared their start-up."""
 
-ASKED = ["--configfile", "c.yaml", "--slurm-status-command", "squeue", "--slurm-no-account", "--latency-wait", "5"]
-ASKED += ["--slurm-init-seconds-before-status-checks", "4", "--seconds-between-status-checks", "1"]
-
-
-class Submission:
-    """A folder with a cohort, from which snakemake submits to a cluster."""
-
-    def __init__(self, folder: Path, cluster: Slurm, forking: Path):
-        self.folder, self.cluster = folder, cluster
-        rows = []
-        for number, role in enumerate(ROLES):
-            write_aperio(folder / f"s{number}.svs", tissue_image(640, 448, seed=number))
-            label = ("normal", "tumour")[number % 2]
-            rows.append({"slide_id": f"s{number}", "path": f"s{number}.svs", "label": label, "split": role})
-        write_cohort(folder, rows)
-        (folder / "c.yaml").write_text(yaml.safe_dump(SETTINGS))
-        command = folder / "bin" / "wsi-mil"
-        command.parent.mkdir()
-        command.write_text(COMMAND.format(real=INSTALLED, forking=forking))
-        command.chmod(0o755)
-
-    def snakemake(self, profile: str, *args: str) -> subprocess.Popen[str]:
-        path = f"{self.folder / 'bin'}:{BIN}:{self.cluster.env['PATH']}"
-        env = {**self.cluster.env, "PATH": path, "WSI_MIL_DEVICE": "cpu"}
-        command = [
-            "snakemake",
-            "-s",
-            str(ROOT / "Snakefile"),
-            "--profile",
-            str(ROOT / "profiles" / profile),
-            "--cores",
-            "2",
-            *args,
-        ]
-        return subprocess.Popen(command, cwd=self.folder, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture
 def cluster() -> Iterator[Slurm]:
     if reason := missing():
         pytest.skip(f"no SLURM: {reason}")
@@ -71,19 +20,37 @@ def cluster() -> Iterator[Slurm]:
         yield found
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def forking() -> Iterator[Path]:
     with forking_command() as found:
         yield found
 
 
+def rules(jobs: list[dict[str, str]]) -> set[str]:
+    return {job["comment"].removeprefix("rule_").split("_wildcards")[0] for job in jobs}
+
+
 def test_a_job_cancelled_in_the_middle_is_run_again_and_the_run_completes(cluster: Slurm, forking: Path, tmp_path: Path) -> None:
-    submission = Submission(tmp_path, cluster, forking)
-    process = submission.snakemake("slurm", *ASKED)
-    wait_for(lambda: cluster.running("extract") is not None or process.poll() is not None, 120, "a job of extract")
-    victim = cluster.running("extract")
-    assert victim, process.communicate()[0]
+    submission = Submission(tmp_path / "submitted", cluster, forking)
+    process = submission.submit()
+    victim = submission.running("extract", process)
     cluster.cancel(victim)
-    output, _ = process.communicate(timeout=300)
-    print(output)
-    print(*cluster.jobs(), sep="\n")
+    said = submission.finish(process)
+    assert f"SLURM-job '{victim['id']}' failed, SLURM status is: 'CANCELLED'" in said and "Trying to restart job" in said
+
+    jobs = cluster.jobs()
+    assert {job["id"]: job["state"] for job in jobs if job["state"] != "COMPLETED"} == {victim["id"]: "CANCELLED"}
+    assert len(jobs) == 9, "six slides are tiled in one job and extracted in two; two are explained and drawn in one"
+    extracts = [job for job in jobs if "rule_extract" in job["comment"]]
+    assert sorted(job["mb"] for job in extracts) == ["12000M", "6000M", "6000M"], "the second attempt asks for more"
+    on_gpu = [job for job in jobs if job["gpus"] == "gres:gpu:1"]
+    assert rules(on_gpu) == {"extract_tiny_0", "extract_tiny_1", "train"} and {job["partition"] for job in on_gpu} == {"gpu"}
+    others = [job for job in jobs if job not in on_gpu]
+    assert rules(others) == {"tile_tile", "cohort", "split", "predict", "explain_explain"}
+    assert {job["partition"] for job in others} == {"cpu"}
+
+    left = {"explain": 4, "heatmap": 4, "evaluate": 1, "statistics": 1, "report": 1}
+    assert submission.planned_here() == {**left, "all": 1, "total": 12}, "what the cluster did is not done again here"
+    undisturbed = Submission(tmp_path / "undisturbed", cluster, forking)
+    undisturbed.run_here("features")
+    assert submission.tree("features") == undisturbed.tree("features")

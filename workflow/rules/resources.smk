@@ -39,31 +39,39 @@ def slides(wildcards, input):
     return len(SLIDES)
 
 
+def nothing(wildcards, input):
+    """Whatever a job reads, it takes the same."""
+    return 0
+
+
 NEEDS = {
-    # rule: MB, minutes; more for each unit of: MB, minutes
-    "tile": (400, 5, slide_mb, 1.5, 0.01),
-    "extract": (6000, 15, thousand_tiles, 0, 1),
-    "cohort": (500, 10, slides, 0.05, 0.01),
-    "split": (500, 10, slides, 0.05, 0.01),
-    "statistics": (1000, 10, slides, 0, 0.05),
-    "train": (1500, 30, largest_bag_mb, 14, 0.5),
-    "predict": (1500, 15, largest_bag_mb, 14, 0.1),
-    "explain": (1500, 5, largest_bag_mb, 14, 0.1),
-    "explain_validation": (1500, 15, largest_bag_mb, 14, 0.5),
-    "heatmap_scale": (500, 10, slides, 0.5, 0.05),
-    "heatmap": (500, 2, slide_thousand_tiles, 10, 0.1),
-    "evaluate": (1000, 15, slides, 1, 0.1),
-    "report": (1000, 15, slides, 5, 0.2),
+    # rule: MB at least, more for each unit of what; minutes at least, more for each unit of what
+    "tile": (300, 1, slide_mb, 5, 0.01, slide_mb),
+    "extract": (6000, 0, nothing, 15, 1, thousand_tiles),
+    "cohort": (500, 0.05, slides, 10, 0.01, slides),
+    "split": (500, 0.05, slides, 10, 0.01, slides),
+    "statistics": (1000, 0, nothing, 10, 0.05, slides),
+    "train": (1500, 14, largest_bag_mb, 60, 0.5, slides),
+    "predict": (1000, 6, largest_bag_mb, 15, 0.05, slides),
+    "explain": (1000, 6, largest_bag_mb, 5, 0.05, largest_bag_mb),
+    "explain_validation": (1000, 6, largest_bag_mb, 15, 0.1, slides),
+    "heatmap_scale": (500, 0.5, slides, 10, 0.05, slides),
+    "heatmap": (500, 0, nothing, 2, 0.05, slide_thousand_tiles),
+    "evaluate": (500, 1, slides, 15, 0.1, slides),
+    "report": (500, 5, slides, 15, 0.2, slides),
 }
 
 
 def needs(rule):
     """The `resources` of a rule's jobs; each further attempt asks for as much again."""
-    mb, minutes, size, more_mb, more_minutes = NEEDS[rule]
+    mb, more_mb, mb_of, minutes, more_minutes, minutes_of = NEEDS[rule]
 
-    def amount(base, more):
+    def amount(least, more, size):
         return lambda wildcards, input, attempt: attempt * math.ceil(
-            base + more * size(wildcards, input)
+            least + more * size(wildcards, input)
         )
 
-    return {"mem_mb": amount(mb, more_mb), "runtime": amount(minutes, more_minutes)}
+    return {
+        "mem_mb": amount(mb, more_mb, mb_of),
+        "runtime": amount(minutes, more_minutes, minutes_of),
+    }
