@@ -23,7 +23,7 @@ def kill_and_bring_back(folder: Path) -> dict[str, int]:
         submission = Submission(folder / "submitted", cluster, forking)
         process = submission.submit()
         try:
-            victim = submission.running("extract", process)
+            victim = submission.extracting(process)
             start, n = time.monotonic(), len(cluster.node_processes())
             cluster.kill_node()
             print(f"job {victim['id']} was running; {n} processes of the node killed", flush=True)

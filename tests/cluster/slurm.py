@@ -139,13 +139,18 @@ class Slurm:
 
     def jobs(self) -> list[dict[str, str]]:
         """All jobs, also those that have ended, in the order of their submission."""
-        names = ("id", "state", "partition", "gpus", "minutes", "mb", "comment")
-        lines = self.ask("squeue", "--noheader", "--states=all", "--sort=i", "--format=%i|%T|%P|%b|%l|%m|%k").splitlines()
-        return [dict(zip(names, line.split("|", len(names) - 1), strict=True)) for line in lines]
+        fields = {"id": "JobID", "state": "State", "partition": "Partition", "gpus": "tres-per-job", "limit": "TimeLimit"}
+        fields |= {"mb": "MinMemory", "comment": "Comment"}
+        asked = ",".join(f"{field}:{'|' if name != 'comment' else 200}" for name, field in fields.items())
+        lines = self.ask("squeue", "--noheader", "--states=all", "--sort=i", f"--Format={asked}").splitlines()
+        return [dict(zip(fields, (cell.strip() for cell in line.split("|", len(fields) - 1)), strict=True)) for line in lines]
 
     def running(self, rule: str) -> dict[str, str] | None:
         """A job of a rule that is running, if there is one."""
-        return next((job for job in self.jobs() if job["state"] == "RUNNING" and f"rule_{rule}" in job["comment"]), None)
+        return next(
+            (job for job in self.jobs() if job["state"] == "RUNNING" and job["comment"].split("_wildcards")[0] == f"rule_{rule}"),
+            None,
+        )
 
     def cancel(self, job: dict[str, str]) -> None:
         subprocess.run(["scancel", job["id"]], env=self.env, check=True, timeout=30)

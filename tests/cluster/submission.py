@@ -53,11 +53,14 @@ class Submission:
         command += [*args, "--configfile", "c.yaml"]
         return subprocess.Popen(command, cwd=self.folder, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
-    def running(self, rule: str, process: subprocess.Popen[str]) -> dict[str, str]:
-        """The first job of a rule that is seen to run."""
-        wait_for(lambda: self.cluster.running(rule) is not None or process.poll() is not None, 240, f"a job of {rule}")
-        found = self.cluster.running(rule)
-        assert found, process.communicate()[0][-3000:]
+    def extracting(self, process: subprocess.Popen[str]) -> dict[str, str]:
+        """A job of `extract` whose command is at work."""
+        logs = self.folder / "logs/extract/tiny"
+        wait_for(lambda: any(logs.glob("job-*.log")) or process.poll() is not None, 300, "the log of an extraction")
+        assert process.poll() is None, process.communicate()[0][-3000:]
+        number = next(logs.glob("job-*.log")).stem.removeprefix("job-")
+        found = self.cluster.running(f"extract_tiny_{number}")
+        assert found, self.cluster.jobs()
         return found
 
     def finish(self, process: subprocess.Popen[str]) -> str:

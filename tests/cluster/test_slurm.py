@@ -33,7 +33,7 @@ def rules(jobs: list[dict[str, str]]) -> set[str]:
 def test_a_job_cancelled_in_the_middle_is_run_again_and_the_run_completes(cluster: Slurm, forking: Path, tmp_path: Path) -> None:
     submission = Submission(tmp_path / "submitted", cluster, forking)
     process = submission.submit()
-    victim = submission.running("extract", process)
+    victim = submission.extracting(process)
     cluster.cancel(victim)
     said = submission.finish(process)
     assert f"SLURM-job '{victim['id']}' failed, SLURM status is: 'CANCELLED'" in said and "Trying to restart job" in said
@@ -43,6 +43,7 @@ def test_a_job_cancelled_in_the_middle_is_run_again_and_the_run_completes(cluste
     assert len(jobs) == 9, "six slides are tiled in one job and extracted in two; two are explained and drawn in one"
     extracts = [job for job in jobs if "rule_extract" in job["comment"]]
     assert sorted(job["mb"] for job in extracts) == ["12000M", "6000M", "6000M"], "the second attempt asks for more"
+    assert sorted(job["limit"] for job in extracts) == ["16:00", "16:00", "32:00"]
     on_gpu = [job for job in jobs if job["gpus"] == "gres:gpu:1"]
     assert rules(on_gpu) == {"extract_tiny_0", "extract_tiny_1", "train"} and {job["partition"] for job in on_gpu} == {"gpu"}
     others = [job for job in jobs if job not in on_gpu]

@@ -50,13 +50,9 @@ envvars:
     "WSI_MIL_DEVICE",
 
 
-ANY_GPU = os.environ["WSI_MIL_DEVICE"] != "cpu"
 GPU = int(
-    ANY_GPU and (shutil.which("nvidia-smi") is not None or not workflow.local_exec)
-)  # where there is a GPU, one job at a time computes on it; a cluster's are not seen from here
-ENCODER = int(
-    ANY_GPU or workflow.local_exec
-)  # `extract` is one at a time here also without
+    shutil.which("nvidia-smi") is not None and os.environ["WSI_MIL_DEVICE"] != "cpu"
+)  # where there is a GPU, one job at a time computes on it
 GPUS = (
     workflow.global_resources["gpu"].value if "gpu" in workflow.global_resources else 1
 )  # jobs of `extract` at once, which share the cores

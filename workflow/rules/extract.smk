@@ -16,7 +16,7 @@ if CONFIG["slides_per_job"] == 1:
         threads: max(1, workflow.cores // GPUS)
         resources:
             **needs("extract"),
-            gpu=ENCODER,
+            gpu=1,
         params:
             row=slide_row("path"),
             settings=entry_settings("encoders", "encoder"),
@@ -46,7 +46,7 @@ else:
             threads: max(1, workflow.cores // GPUS)
             resources:
                 **needs("extract"),
-                gpu=ENCODER,
+                gpu=1,
             params:
                 slides=extract_options(encoder, slide_ids),
                 settings=dumps(CONFIG["encoders"][encoder]),
