@@ -47,7 +47,7 @@ def test_a_job_cancelled_in_the_middle_is_run_again_and_the_run_completes(cluste
     on_gpu = [job for job in jobs if job["gpus"] == "gres:gpu:1"]
     assert rules(on_gpu) == {"extract_tiny_0", "extract_tiny_1", "train"} and {job["partition"] for job in on_gpu} == {"gpu"}
     others = [job for job in jobs if job not in on_gpu]
-    assert rules(others) == {"tile_tile", "cohort", "split", "predict", "explain_explain"}
+    assert rules(others) == {"tile_tile", "cohort", "split", "predict", "explain_explain_heatmap"}
     assert {job["partition"] for job in others} == {"cpu"}
 
     left = {"explain": 4, "heatmap": 4, "evaluate": 1, "statistics": 1, "report": 1}
