@@ -44,8 +44,10 @@ def forking_command() -> Iterator[Path]:
         program = [sys.executable, "-c", f"from tests.forks import serve; serve({address!r})"]
         with subprocess.Popen(program, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
             assert server.stdout is not None and server.stdout.readline() == "ready\n"
-            yield command
-            server.terminate()
+            try:
+                yield command
+            finally:
+                server.terminate()
 
 
 def serve(address: str) -> None:
