@@ -175,8 +175,9 @@ def test_each_job_leaves_its_memory_and_time_and_without_those_nothing_is_done_a
 def test_jobs_ask_for_more_where_they_read_more_and_at_the_next_attempt(run: Run) -> None:
     def asked(rule: str, slide_id: str, *args: str) -> tuple[int, int]:
         run.planned("--forcerun", "tile", "extract", "explain", *args)
-        block = next(b for b in run.output.split("\n\n") if f"rule {rule}:" in b and f"slide_id={slide_id}\n" in f"{b}\n")
-        return int(re.search(r"mem_mb=(\d+)", block)[1]), int(re.search(r"runtime=(\d+)", block)[1])
+        lines = rf"rule {rule}:\n(?:    .*\n)*?    wildcards: .*slide_id={slide_id}\n(?:    .*\n)*?    resources: (.*)"
+        found = re.search(lines, run.output)[1]
+        return int(re.search(r"mem_mb=(\d+)", found)[1]), int(re.search(r"runtime=(\d+)", found)[1])
 
     assert asked("tile", "s0") > asked("tile", "s2")
     n_tiles = 50_000
