@@ -4,7 +4,7 @@
 # make test     runs the tests
 # make lint     ruff, mypy, snakefmt, snakemake --lint
 # make fuzz     tiles and reads a real slide damaged in 250 ways
-# make faults   kills extractions and fills disks at random moments, ten and five times
+# make faults   kills extractions and fills disks at random moments, ten and five times; kills a node of a cluster
 # make bench    runs the benchmarks, a JSON line each at the end of their tables
 # make papers   does the papers' own experiments that are not done yet, writes docs/papers.md; DATA=folder, FAST=1, ONLY=mnist_bags
 # make screenshots  makes the pictures of viewer and report in docs/ anew, from the demo; needs Chromium
@@ -57,6 +57,7 @@ fuzz: $(READY)
 
 faults: $(READY)
 	python -c 'from tests.faults.extraction import main; main()'
+	python -c 'from tests.cluster.node_death import main; main()'
 
 bench: $(READY)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c envs/constraints.txt -e '.[bench]'

@@ -9,6 +9,7 @@ if not workflow.overwrite_configfiles:
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/resources.smk"
 include: "workflow/rules/tile.smk"
 include: "workflow/rules/extract.smk"
 include: "workflow/rules/cohort.smk"

@@ -166,6 +166,49 @@ def test_a_second_run_does_nothing(run: Run) -> None:
     assert run.snakemake() == {}
 
 
+def test_each_job_leaves_its_memory_and_time_and_without_those_nothing_is_done_again(run: Run) -> None:
+    benchmarks = run.results("benchmarks")
+    counts = Counter(path.relative_to(benchmarks).parts[0] for path in benchmarks.rglob("*.tsv"))
+    assert counts == {"tile": 10, "extract": 10, "cohort": 1, "split": 1, "train": 2, "predict": 1, "explain": 8} | {
+        "explain_validation": 2, "evaluate": 1, "heatmap": 8, "statistics": 1, "report": 1
+    }  # fmt: skip
+    shutil.rmtree(benchmarks)
+    assert run.snakemake() == {}
+
+
+def test_jobs_ask_for_more_where_they_read_more_and_at_the_next_attempt(run: Run) -> None:
+    def asked(rule: str, slide_id: str, *args: str) -> tuple[int, int]:
+        run.planned("--forcerun", "tile", "extract", "explain", *args)
+        lines = rf"rule {rule}:\n(?:    .*\n)*?    wildcards: .*slide_id={slide_id}\n(?:    .*\n)*?    resources: (.*)"
+        found = re.search(lines, run.output)[1]
+        return int(re.search(r"mem_mb=(\d+)", found)[1]), int(re.search(r"runtime=(\d+)", found)[1])
+
+    assert asked("tile", "s0") > asked("tile", "s2")
+    n_tiles = 50_000
+    receipt = run.results("tiles/default/s2.json")
+    receipt.write_text(json.dumps({**json.loads(receipt.read_text()), "n_tiles": n_tiles}))
+    assert asked("extract", "s2") == (6000, 15 + n_tiles // 1000)
+    assert asked("extract", "s2", "--attempt", "2") == (2 * 6000, 2 * (15 + n_tiles // 1000))
+
+
+def test_the_default_profile_takes_the_gpus_and_the_memory_of_the_machine(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    (run.folder / "bin").mkdir(exist_ok=True)
+    (run.folder / "bin" / "nvidia-smi").write_text("#!/bin/sh\necho 'GPU 0: one'\necho 'GPU 1: two'\necho 'GPU 2: three'\n")
+    (run.folder / "bin" / "nvidia-smi").chmod(0o755)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    def provided() -> tuple[int, int]:
+        (run.results("report") / "index.html").unlink()
+        assert run.snakemake() == {"report": 1}
+        found = re.search(r"Provided resources: (.*)", run.output)[1]
+        return tuple(int(re.search(rf'Resource\("{name}", (\d+)\)', found)[1]) for name in ("gpu", "mem_mb"))
+
+    gpus, memory_mb = provided()
+    assert gpus == 3 and 0 < memory_mb < 1e-6 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,2")
+    assert provided()[0] == 2
+
+
 def test_snakemakes_own_report_holds_the_page_and_the_status(run: Run) -> None:
     assert run.snakemake("--report", "run.zip") == {}
     with ZipFile(run.folder / "run.zip") as archive:

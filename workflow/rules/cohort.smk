@@ -9,9 +9,13 @@ checkpoint cohort:
         ),
     log:
         "logs/cohort.log",
+    benchmark:
+        "<results>/benchmarks/cohort/cohort.tsv"
     conda:
         "../../envs/cpu.yaml"
     threads: 1
+    resources:
+        **needs("cohort"),
     params:
         sheet=CONFIG["cohort"],
         classes=classes_json,

@@ -7,9 +7,13 @@ rule evaluate:
         figures="<results>/explanations/{encoder}/{model}.json",
     log:
         "logs/evaluate/{encoder}/{model}.log",
+    benchmark:
+        "<results>/benchmarks/evaluate/{encoder}/{model}.tsv"
     conda:
         "../../envs/cpu.yaml"
     threads: 1
+    resources:
+        **needs("evaluate"),
     params:
         sheet=CONFIG["cohort"],
         classes=classes_json,

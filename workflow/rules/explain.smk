@@ -7,10 +7,13 @@ rule explain:
         receipt="<results>/scores/{encoder}/{model}/{slide_id}.json",
     log:
         "logs/explain/{encoder}/{model}/{slide_id}.log",
+    benchmark:
+        "<results>/benchmarks/explain/{encoder}/{model}/{slide_id}.tsv"
     conda:
         "../../envs/gpu.yaml"
     threads: 1
     resources:
+        **needs("explain"),
         gpu=GPU,
     params:
         row=slide_row("patient_id"),
@@ -35,10 +38,13 @@ rule explain_validation:
         receipt="<results>/scores/{encoder}/{model}/validation/fold-{fold}.json",
     log:
         "logs/explain_validation/{encoder}/{model}/fold-{fold}.log",
+    benchmark:
+        "<results>/benchmarks/explain_validation/{encoder}/{model}/fold-{fold}.tsv"
     conda:
         "../../envs/gpu.yaml"
     threads: 1
     resources:
+        **needs("explain_validation"),
         gpu=GPU,
     params:
         classes=classes_json,

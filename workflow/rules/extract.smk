@@ -7,12 +7,15 @@ if CONFIG["slides_per_job"] == 1:
             receipt="<results>/features/{encoder}/{slide_id}.json",
         log:
             "logs/extract/{encoder}/{slide_id}.log",
+        benchmark:
+            "<results>/benchmarks/extract/{encoder}/{slide_id}.tsv"
         wildcard_constraints:
             encoder=one_of(EXTRACTED),
         conda:
             "../../envs/gpu.yaml"
         threads: max(1, workflow.cores // GPUS)
         resources:
+            **needs("extract"),
             gpu=1,
         params:
             row=slide_row("path"),
@@ -36,10 +39,13 @@ else:
                 [features_of(encoder, slide_id) for slide_id in slide_ids],
             log:
                 f"logs/extract/{encoder}/job-{number}.log",
+            benchmark:
+                f"<results>/benchmarks/extract/{encoder}/job-{number}.tsv"
             conda:
                 "../../envs/gpu.yaml"
             threads: max(1, workflow.cores // GPUS)
             resources:
+                **needs("extract"),
                 gpu=1,
             params:
                 slides=extract_options(encoder, slide_ids),

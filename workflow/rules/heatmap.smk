@@ -6,9 +6,13 @@ rule heatmap_scale:
         scale="<results>/heatmaps/{encoder}/{model}/cohort_scale.json",
     log:
         "logs/heatmap_scale/{encoder}/{model}.log",
+    benchmark:
+        "<results>/benchmarks/heatmap_scale/{encoder}/{model}.tsv"
     conda:
         "../../envs/cpu.yaml"
     threads: 1
+    resources:
+        **needs("heatmap_scale"),
     params:
         sheet=CONFIG["cohort"],
         classes=classes_json,
@@ -26,9 +30,13 @@ rule heatmap:
         image="<results>/heatmaps/{encoder}/{model}/{slide_id}/{method}.png",
     log:
         "logs/heatmap/{encoder}/{model}/{slide_id}/{method}.log",
+    benchmark:
+        "<results>/benchmarks/heatmap/{encoder}/{model}/{slide_id}/{method}.tsv"
     conda:
         "../../envs/cpu.yaml"
     threads: 1
+    resources:
+        **needs("heatmap"),
     params:
         row=slide_row("label", "annotation"),
         slide=slide_path,

@@ -9,10 +9,13 @@ rule predict:
         metrics="<results>/metrics/{encoder}/{model}.json",
     log:
         "logs/predict/{encoder}/{model}.log",
+    benchmark:
+        "<results>/benchmarks/predict/{encoder}/{model}.tsv"
     conda:
         "../../envs/gpu.yaml"
     threads: 1
     resources:
+        **needs("predict"),
         gpu=GPU,
     params:
         sheet=CONFIG["cohort"],

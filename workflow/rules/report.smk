@@ -16,9 +16,13 @@ rule report:
         ),
     log:
         "logs/report.log",
+    benchmark:
+        "<results>/benchmarks/report/report.tsv"
     conda:
         "../../envs/cpu.yaml"
     threads: 1
+    resources:
+        **needs("report"),
     params:
         config=report_config,
         rerun_if=shown_rows("slide_id", "patient_id", "label", "scanner"),

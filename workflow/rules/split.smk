@@ -10,9 +10,13 @@ if not TRAINED:
             splits="<results>/splits.csv",
         log:
             "logs/split.log",
+        benchmark:
+            "<results>/benchmarks/split/split.tsv"
         conda:
             "../../envs/cpu.yaml"
         threads: 1
+        resources:
+            **needs("split"),
         params:
             sheet=CONFIG["cohort"],
             classes=classes_json,

@@ -6,9 +6,13 @@ rule statistics:
         receipt="<results>/statistics/{encoder}.json",
     log:
         "logs/statistics/{encoder}.log",
+    benchmark:
+        "<results>/benchmarks/statistics/{encoder}.tsv"
     conda:
         "../../envs/cpu.yaml"
     threads: workflow.cores
+    resources:
+        **needs("statistics"),
     params:
         features=lambda wildcards: f"{RESULTS}/features/{wildcards.encoder}",
         settings=stage_settings("statistics"),

@@ -5,11 +5,15 @@ rule tile:
         receipt="<results>/tiles/{tiling}/{slide_id}.json",
     log:
         "logs/tile/{tiling}/{slide_id}.log",
+    benchmark:
+        "<results>/benchmarks/tile/{tiling}/{slide_id}.tsv"
     wildcard_constraints:
         tiling=one_of(TILINGS),
     conda:
         "../../envs/cpu.yaml"
     threads: 1
+    resources:
+        **needs("tile"),
     params:
         slide=slide_path,
         row=tile_row,

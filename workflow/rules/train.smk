@@ -10,10 +10,13 @@ if not TRAINED:
             config="<results>/models/{encoder}/{model}/fold-{fold}/config.json",
         log:
             "logs/train/{encoder}/{model}/fold-{fold}.log",
+        benchmark:
+            "<results>/benchmarks/train/{encoder}/{model}/fold-{fold}.tsv"
         conda:
             "../../envs/gpu.yaml"
         threads: 1
         resources:
+            **needs("train"),
             gpu=GPU,
         params:
             features=lambda wildcards: f"{RESULTS}/features/{wildcards.encoder}",
