@@ -4,7 +4,7 @@
 # make test     runs the tests
 # make lint     ruff, mypy, snakefmt, snakemake --lint
 # make fuzz     tiles and reads a real slide damaged in 250 ways
-# make faults   kills extractions and fills disks at random moments, ten and five times; kills a node of a cluster
+# make faults   kills every stage, Snakemake and a SLURM node, fills disks, damages files; takes an hour; kills a node of a cluster
 # make bench    runs the benchmarks, a JSON line each at the end of their tables
 # make papers   does the papers' own experiments that are not done yet, writes docs/papers.md; DATA=folder, FAST=1, ONLY=mnist_bags
 # make screenshots  makes the pictures of viewer and report in docs/ anew, from the demo; needs Chromium
@@ -56,7 +56,9 @@ fuzz: $(READY)
 	python -c 'from tests.fuzz import main; main()'
 
 faults: $(READY)
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 pytest -n 2 -m faults tests/faults
 	python -c 'from tests.faults.extraction import main; main()'
+	python -m tests.faults.dag
 	python -c 'from tests.cluster.node_death import main; main()'
 
 bench: $(READY)
