@@ -63,11 +63,13 @@ def attributes_of(group: zarr.Group) -> dict[str, Any]:
 
 
 def array_of(group: zarr.Group, name: str) -> NDArray[Any]:
-    """A whole array. Raises StoreError where there is none of that name."""
+    """A whole array. Raises StoreError where there is none of that name, or its bytes are damaged."""
     try:
         return np.asarray(group[name][...])  # type: ignore[index]
     except KeyError as error:
         raise StoreError(Path(str(group.store_path)), f"has no array {name!r}") from error
+    except (RuntimeError, ValueError) as error:  # of the codecs, each its own
+        raise StoreError(Path(str(group.store_path)), f"array {name!r} cannot be read ({error}); run its stage again") from error
 
 
 def metadata(store: Path, name: str = "") -> dict[str, Any]:
