@@ -5,6 +5,7 @@
 # make lint     ruff, mypy, snakefmt, snakemake --lint
 # make fuzz     tiles and reads a real slide damaged in 250 ways
 # make faults   kills every stage, Snakemake and a SLURM node, fills disks, damages files; takes an hour; kills a node of a cluster
+# make audit    holds the pinned versions against known advisories; needs PyPI
 # make bench    runs the benchmarks, a JSON line each at the end of their tables
 # make papers   does the papers' own experiments that are not done yet, writes docs/papers.md; DATA=folder, FAST=1, ONLY=mnist_bags
 # make screenshots  makes the pictures of viewer and report in docs/ anew, from the demo; needs Chromium
@@ -20,7 +21,7 @@ CORES ?= all
 BENCHMARKS := demo read remote extract bag_read train explain cohort_statistics view  # the others compare results that are there; they say what they need
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: install demo view screenshots test lint fuzz faults bench papers unlock clean schema constraints
+.PHONY: install demo view screenshots test lint fuzz faults audit bench papers unlock clean schema constraints
 .DELETE_ON_ERROR:
 
 install: $(READY)
@@ -60,6 +61,10 @@ faults: $(READY)
 	python -c 'from tests.faults.extraction import main; main()'
 	python -m tests.faults.dag
 	python -c 'from tests.cluster.node_death import main; main()'
+
+audit: $(READY)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	pip-audit --requirement envs/constraints.txt --no-deps --disable-pip
 
 bench: $(READY)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c envs/constraints.txt -e '.[bench]'
