@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import sys
 from functools import cache
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from wsi_mil.addresses import is_url
 from wsi_mil.cli.options import (
     Classes,
     Device,
@@ -85,10 +87,15 @@ def tile(
 
         refuse_slide(*parsed(), receipt, SlideReadError(slide, reason))
 
-    for _ in supervised(1, give_up, seconds=read_timeout_s):
+    for _ in supervised(1, give_up, seconds=_patience([slide], read_timeout_s)):
         from wsi_mil.tile import tile_slide
 
         tile_slide(*parsed(), receipt, threads=threads)
+
+
+def _patience(paths: list[str], read_timeout_s: float) -> float:
+    """Requests to a server have a limit of their own (`remote.timeout_s`), and its end is no fault of the slide."""
+    return math.inf if any(is_url(path) for path in paths) else read_timeout_s
 
 
 @commands.command()
@@ -125,7 +132,8 @@ def extract(
 
         refuse_slide(tiles[item], slide_row(row[item]), receipt[item], reason)
 
-    items = supervised(len(tiles), give_up, seconds=read_timeout_s)
+    paths = [str(json.loads(cells).get("path", "")) for cells in row]
+    items = supervised(len(tiles), give_up, seconds=_patience(paths, read_timeout_s))
     # from here on in a child, which alone imports torch and uses a device
     from wsi_mil.config import Encoder, parse_settings
     from wsi_mil.devices import create_device, fast_dtype, find_device, keep_freed_memory, reading_threads, set_threads
