@@ -29,7 +29,7 @@ CANNOT_WRITE = {
 PANELS = {
     "Before a run": ("check", "doctor", "inspect", "encoders", "demo-cohort"),
     "Features from other tools, and for them": ("import-features", "export-features"),
-    "After a run, finished or not": ("view", "verify"),
+    "After a run, finished or not": ("view", "verify", "unstage"),
 }
 """Headings of `--help` and what stands under them; all others are stages."""
 
