@@ -86,7 +86,7 @@ schema: $(READY)
 	python -m tests.docs.tables
 
 constraints: $(READY)
-	pip freeze --exclude-editable | sed '1i # Exact versions that `make` installs, and that everything was tested with. Made by `make constraints`.' > envs/constraints.txt
+	pip freeze --all --exclude pip --exclude-editable | sed '1i # Exact versions that `make` installs, and that everything was tested with. Made by `make constraints`.' > envs/constraints.txt
 
 $(READY): pyproject.toml envs/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \

@@ -2,12 +2,14 @@
 
 import csv
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+from filelock import FileLock
 
 GLASS = (243, 243, 243)
 TISSUE = (205, 140, 180)
@@ -125,3 +127,36 @@ def trained(random_bags: Callable, tmp_path: Path) -> tuple:
     rows = [SlideRow(s, Path("x"), splits.labels[s], splits.patients[s]) for s in splits.patients]
     rows += [SlideRow("s24", Path("x"), "", splits.patients["s00"]), SlideRow("s25", Path("x"), "", "nobody")]
     return splits, Ensemble(tmp_path / "m", splits, CLASSES, CPU), rows
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A finished run, to be copied; made by the first of the test processes that needs it."""
+    from tests.dag import Run, make_cohort
+
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "finished"
+    with FileLock(folder.with_suffix(".lock")):
+        if not (folder / "calls.txt").exists():
+            (folder / "co hort").mkdir(parents=True)
+            make_cohort(folder / "co hort")
+            run = Run(folder)
+            run.config()
+            counts = run.snakemake()
+            expected = {"tile": 10, "extract": 10, "cohort": 1, "split": 1, "train": 2, "predict": 1}
+            expected |= {"explain": 8, "explain-validation": 2, "evaluate": 1, "heatmap": 8, "statistics": 1, "report": 1}
+            assert counts == expected
+    return folder
+
+
+@pytest.fixture(scope="session")
+def command() -> Iterator[Path]:
+    """`wsi-mil`, for what follows a finished run: the finished run itself was made with the one that is installed."""
+    from tests.dag import INSTALLED
+    from tests.forks import forking_command
+
+    if sys.platform == "linux":
+        with forking_command() as found:
+            yield found
+    else:  # a process that has imported so much must not fork on every system
+        yield INSTALLED

@@ -16,10 +16,11 @@ import torch
 import zarr
 
 from tests.conftest import tissue_image, write_aperio, write_geojson
+from tests.dag import Run
 from tests.interchange.files import grid, numbers, write_clam
+from tests.malicious import Malicious
 from tests.test_train import CLASSES, CPU
 from tests.test_train import SETTINGS as MODEL
-from tests.test_workflow import Run, command  # noqa: F401 - a fixture
 from wsi_mil.annotations import Frame, read_annotation
 from wsi_mil.check import check
 from wsi_mil.checkpoints import ModelCard, read_checkpoint, write_checkpoint
@@ -34,16 +35,6 @@ from wsi_mil.slides import open_slide
 from wsi_mil.splits import read_splits
 from wsi_mil.store import read_bag
 from wsi_mil.training_state import TrainingState
-
-
-class Malicious:
-    """Makes a file where it is loaded by pickle."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __reduce__(self) -> tuple:
-        return (Path.touch, (self.path,))
 
 
 def pickled(harm: Path) -> bytes:
@@ -236,7 +227,7 @@ HARM = (
 
 
 @pytest.mark.slow
-def test_a_cohort_of_hostile_names_runs_and_no_name_reaches_a_shell(tmp_path: Path, command: Path) -> None:  # noqa: F811
+def test_a_cohort_of_hostile_names_runs_and_no_name_reaches_a_shell(tmp_path: Path, command: Path) -> None:
     run = Run(tmp_path, command)
     folder = run.sheet.parent
     folder.mkdir()

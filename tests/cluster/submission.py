@@ -9,7 +9,7 @@ import yaml
 
 from tests.cluster.slurm import Slurm, wait_for
 from tests.conftest import tissue_image, write_aperio, write_cohort
-from tests.test_workflow import BIN, CONFIG, INSTALLED, ROOT
+from tests.dag import BIN, CONFIG, INSTALLED, ROOT
 
 ROLES = ("train", "train", "val", "val", "test", "test")
 SETTINGS = {**CONFIG, "cohort": "cohort.csv", "slides_per_job": 3}

@@ -68,22 +68,21 @@ def figure(said: str) -> float:
     return float(said.strip().rsplit(": ", 1)[1])
 
 
-def test_the_guide_to_aggregators_ends_with_one_that_learns(copy: Copy) -> None:
-    files = copy.follow("add_an_aggregator.md")
-    assert len(files) == 6
-    copy.is_clean(files)
-    assert figure(copy.run("try_topk.py")) > 0.9
-    laws = "tests/models/test_models.py", "tests/test_config.py", "-k", "top or template or schema"
-    assert copy.passes(*laws) > 10
+LAWS = {
+    "aggregator": ("try_topk.py", "models/test_models.py", "top"),
+    "explanation": ("try_contrast.py", "explain/test_methods.py", "permutation or points or scale"),
+}
+"""Of a guide: what it ends with, and the tests that hold for every entry of its table, those of the new one."""
 
 
-def test_the_guide_to_explanations_ends_with_one_that_finds_the_lesion(copy: Copy) -> None:
-    files = copy.follow("add_an_explanation.md")
+@pytest.mark.parametrize("what", LAWS)
+def test_the_guide_ends_with_an_entry_that_learns_or_finds_the_lesion(copy: Copy, what: str) -> None:
+    tried, laws, chosen = LAWS[what]
+    files = copy.follow(f"add_an_{what}.md")
     assert len(files) == 6
     copy.is_clean(files)
-    assert figure(copy.run("try_contrast.py")) > 0.9
-    laws = "tests/explain/test_methods.py", "tests/test_config.py", "-k", "permutation or points or scale or template or schema"
-    assert copy.passes(*laws) > 10
+    assert figure(copy.run(tried)) > 0.9
+    assert copy.passes(f"tests/{laws}", "tests/test_config.py", "-k", f"{chosen} or template or schema") > 10
 
 
 def test_the_guide_to_encoders_ends_with_the_features_of_the_network(copy: Copy) -> None:

@@ -19,8 +19,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tests.dag import INSTALLED, Run, make_cohort
 from tests.faults.extraction import small_disk, tree
-from tests.test_workflow import INSTALLED, Run, make_cohort
 
 STAGES = (
     "tile",

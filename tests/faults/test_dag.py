@@ -12,13 +12,12 @@ import pytest
 
 from tests.faults.dag import Disturbed, compare, on_small_disk
 from tests.faults.test_extraction import can_mount
-from tests.test_workflow import finished  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def run(finished: Path, tmp_path: Path) -> Disturbed:  # noqa: F811
+def run(finished: Path, tmp_path: Path) -> Disturbed:
     shutil.copytree(finished, tmp_path / "run", symlinks=True)
     (tmp_path / "run" / "kills").mkdir()
     return Disturbed(tmp_path / "run")

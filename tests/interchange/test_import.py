@@ -9,6 +9,7 @@ import torch
 
 from tests.conftest import tissue_image, write_aperio
 from tests.interchange.files import grid, numbers, write_clam, write_pt, write_stamp, write_trident
+from tests.malicious import Malicious
 from tests.test_extract import SETTINGS, MeanColour
 from tests.test_store import tree
 from wsi_mil.config import Encoder
@@ -151,14 +152,6 @@ def test_a_dictionary_of_tensors_brings_its_coords(tmp_path: Path) -> None:
 def test_a_tensor_that_was_saved_with_its_gradient_is_one(tmp_path: Path, content: torch.Tensor) -> None:
     imported(write_pt(tmp_path / "s.pt", content), coords=write_trident(tmp_path / "patches/s.h5", COORDS, FEATURES))
     assert np.array_equal(read_bag(tmp_path / "results/features/e/s.json").features, FEATURES.astype(np.float16))
-
-
-class Malicious:
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __reduce__(self) -> tuple:
-        return (Path.touch, (self.path,))
 
 
 def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tests.conftest import write_aperio, write_geojson
+from tests.dag import Run
 from tests.interchange.files import DIM, grid, numbers, write_trident
-from tests.test_workflow import Run, command  # noqa: F401 - a fixture
 from wsi_mil.receipts import read_receipt
 
 pytestmark = pytest.mark.slow
@@ -41,7 +41,7 @@ class Cohort(Run):
 
 
 @pytest.fixture
-def cohort(tmp_path: Path, command: Path) -> Cohort:  # noqa: F811
+def cohort(tmp_path: Path, command: Path) -> Cohort:
     """Eight slides, half of them with a lesion that one of them outlines; the sheet has no paths."""
     run = Cohort(tmp_path, command)
     run.sheet.parent.mkdir()

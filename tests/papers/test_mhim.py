@@ -57,9 +57,9 @@ def masked(settings: MHIM, n: int) -> int:
 
 
 def test_each_arm_hides_what_its_name_says() -> None:
-    found = {arm: entry(FULL, arm, 1) for arm in ARMS}
-    assert all(isinstance(model, MHIM) and model.base == BASE and model.train.seed == 1 for model in found.values())
-    counts = {arm: masked(model, 1000) for arm, model in found.items()}  # type: ignore[arg-type]
+    found = {arm: model for arm in ARMS if isinstance(model := entry(FULL, arm, 1), MHIM)}
+    assert len(found) == len(ARMS) and all(model.base == BASE and model.train.seed == 1 for model in found.values())
+    counts = {arm: masked(model, 1000) for arm, model in found.items()}
     assert counts["ham"] == 10 and counts["l_ham"] == 810 and counts["random"] == 500 and counts["unmasked"] == 0
     assert all(500 <= counts[arm] <= 510 for arm in ("r_ham", "masking", "siamese")) and 550 < counts["lr_ham"] < 650
 

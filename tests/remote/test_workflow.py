@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from tests.conftest import tissue_image, write_aperio
+from tests.dag import ODD_NAME, Run, make_cohort
 from tests.servers import Files, file_server
-from tests.test_workflow import ODD_NAME, Run, command, make_cohort  # noqa: F401
 from wsi_mil.receipts import read_receipt
 
 pytestmark = pytest.mark.slow
@@ -25,7 +25,7 @@ def served(run: Run) -> Iterator[Files]:
 
 
 @pytest.fixture
-def run(command: Path, tmp_path: Path) -> Run:  # noqa: F811
+def run(command: Path, tmp_path: Path) -> Run:
     """A cohort in files, of which nothing is made yet."""
     (tmp_path / "co hort").mkdir()
     make_cohort(tmp_path / "co hort")
