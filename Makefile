@@ -7,6 +7,7 @@
 # make faults   kills every stage, Snakemake and a SLURM node, fills disks, damages files; takes an hour; kills a node of a cluster
 # make audit    holds the pinned versions against known advisories; needs PyPI
 # make bench    runs the benchmarks, a JSON line each at the end of their tables
+# make scale    plans a cohort of a thousand slides beside a bare Snakemake DAG; what a job costs beyond its work
 # make papers   does the papers' own experiments that are not done yet, writes docs/papers.md; DATA=folder, FAST=1, ONLY=mnist_bags
 # make screenshots  makes the pictures of viewer and report in docs/ anew, from the demo; needs Chromium
 # make schema   after a change of settings: the schema for editors and the tables in docs/
@@ -21,7 +22,7 @@ CORES ?= all
 BENCHMARKS := demo read remote extract bag_read train explain cohort_statistics view  # the others compare results that are there; they say what they need
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: install demo view screenshots test lint fuzz faults audit bench papers unlock clean schema constraints
+.PHONY: install demo view screenshots test lint fuzz faults audit bench scale papers unlock clean schema constraints
 .DELETE_ON_ERROR:
 
 install: $(READY)
@@ -69,6 +70,10 @@ audit: $(READY)
 bench: $(READY)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c envs/constraints.txt -e '.[bench]'
 	for name in $(BENCHMARKS); do python benchmarks/$$name.py || exit 1; done
+
+scale: $(READY)
+	python benchmarks/scale.py
+	python benchmarks/jobs.py --slurm
 
 papers: $(READY)
 	@test -d "$(DATA)" || { echo "DATA is to be a folder with mnist/, colon/, lung/ or breast/: make papers DATA=../shared/data"; exit 1; }
