@@ -95,7 +95,7 @@ def submitted(run: Run, cluster: Slurm, *args: str) -> tuple[int, float]:
     options += ["--seconds-between-status-checks=1", "--latency-wait=5", *args]
     before, begin = len(cluster.jobs()), time.perf_counter()
     env = {**cluster.env, "PATH": f"{BIN}:{cluster.env['PATH']}", "WSI_MIL_DEVICE": "cpu"}
-    command = ["snakemake", "-s", str(ROOT / "Snakefile"), "--profile", str(ROOT / "profiles/slurm"), *options, "heatmaps"]
+    command = ["snakemake", "heatmaps", "-s", str(ROOT / "Snakefile"), "--profile", str(ROOT / "profiles/slurm"), *options]
     done = subprocess.run([*command, "--configfile", "c.yaml"], cwd=run.folder, env=env, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(done.stdout[-3000:] + done.stderr[-3000:] + cluster.logs())

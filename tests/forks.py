@@ -31,7 +31,7 @@ with socket.socket(socket.AF_UNIX) as server:
     server.sendall(call)
     sys.exit(server.recv(1)[0])
 """
-"""A program that has its own call run by the server; a call that dies without a status ends it with an IndexError."""
+"""A program that has its own call run by the server; where the server is gone it ends with an IndexError."""
 
 
 @contextmanager
@@ -57,31 +57,38 @@ def serve(address: str) -> None:
             importlib.import_module(module.name)
     for name in ALSO_NEEDED:
         importlib.import_module(name)
-    signal.signal(signal.SIGCHLD, _reap)
+    calls = dict[int, socket.socket]()
+    signal.signal(signal.SIGCHLD, lambda *_: _answer_ended(calls))
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(address)
         server.listen()
         print("ready", flush=True)
         while True:
             connection, _ = server.accept()
-            if os.fork() == 0:
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])  # a call may end before it is noted
+            child = os.fork()
+            if child == 0:
                 try:
-                    _run(connection)
+                    os._exit(_run(connection))
                 finally:
-                    os._exit(0)
-            connection.close()
+                    os._exit(1)
+            calls[child] = connection
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
 
 
-def _reap(*_: object) -> None:
-    """Take leave of the calls that have ended, so that their CPU time counts as the tests'."""
+def _answer_ended(calls: dict[int, socket.socket]) -> None:
+    """Send the status of calls that have ended. Not before: until then they hold their locks on files."""
     with suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG) != (0, 0):
-            pass
+        while (ended := os.waitpid(-1, os.WNOHANG)) != (0, 0):
+            code = os.waitstatus_to_exitcode(ended[1])
+            with calls.pop(ended[0]) as connection, suppress(OSError):  # the caller may be gone
+                connection.sendall(bytes([code if code >= 0 else 128 - code]))
 
 
-def _run(connection: socket.socket) -> None:
-    """Be `wsi-mil` as it was called, and send its status."""
+def _run(connection: socket.socket) -> int:
+    """Be `wsi-mil` as it was called; its status."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
     header, streams, *_ = socket.recv_fds(connection, 4, 3)
     size = int.from_bytes(header, "big")
     with connection.makefile("rb") as file:
@@ -95,7 +102,7 @@ def _run(connection: socket.socket) -> None:
     status = _status()
     sys.stdout.flush()
     sys.stderr.flush()
-    connection.sendall(bytes([status]))
+    return status
 
 
 def _status() -> int:

@@ -101,11 +101,15 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 64  # of 5, as it is by default, some callers wait for seconds where many come at once
+
+
 @contextmanager
 def file_server(folder: Path) -> Iterator[Files]:
     """The files of a folder at an address."""
     files = Files(folder)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"files": files}))
+    server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"files": files}))
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
