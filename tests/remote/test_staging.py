@@ -1,4 +1,5 @@
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -42,6 +43,18 @@ def test_a_copy_is_opened_by_the_fastest_reader_and_called_by_its_address(
         assert again.reader == "openslide"
     assert files.sent["slide.svs"] == served_slide.stat().st_size, "one copy for both"
     assert (scratch_folder().stat().st_mode & 0o777, copies()[0].stat().st_mode & 0o777) == (0o700, 0o600)
+
+
+def test_a_slide_sent_to_another_node_has_a_copy_there(
+    files: Files, served_slide: Path, remote: Callable, tmp_path: Path
+) -> None:
+    remote(staging="scratch")
+    with open_slide(f"{files.url}/slide.svs", mpp=0.3) as here:
+        remote(staging="scratch", scratch=str(tmp_path / "there"))
+        with pickle.loads(pickle.dumps(here)) as there:
+            assert there.file == copies()[0] and there.file != here.file
+            assert (there.path, there.reader, there.version, there.mpp) == (here.path, here.reader, here.version, here.mpp)
+            assert np.array_equal(there.read_region((9, 40), (64, 48), 1.0), here.read_region((9, 40), (64, 48), 1.0))
 
 
 def test_a_copy_lets_readers_at_a_slide_that_cannot_be_read_in_place(files: Files, remote: Callable) -> None:

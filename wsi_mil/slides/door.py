@@ -66,11 +66,6 @@ def open_slide(
     return _open_file(path, path, reader, given, guess)
 
 
-def open_again(path: str, reader: str, given: Mpp | None, guess: MppGuess) -> Slide:
-    """What was opened at a URL, in another process."""
-    return open_slide(path, reader, mpp=given, guess=guess)
-
-
 def _open_file(source: Source, file: Path, reader: str, given: Mpp | None, guess: MppGuess) -> Slide:
     path = source.url if isinstance(source, LocalCopy) else file
     reasons = []

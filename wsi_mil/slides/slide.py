@@ -18,7 +18,7 @@ from wsi_mil.geometry import UPSAMPLING_TOLERANCE, LevelWindows, Mpp, best_level
 from wsi_mil.slides.mpp import PROPERTY_PREFIXES, MppGuess, Resolution, resolve_mpp
 from wsi_mil.slides.resample import resampled
 from wsi_mil.slides.scanner import scanner_of
-from wsi_mil.slides.staging import LocalCopy
+from wsi_mil.slides.staging import LocalCopy, local_copy
 from wsi_mil.supervision import reading
 
 log = logging.getLogger(__name__)
@@ -144,9 +144,7 @@ class Slide(ABC):
     def __reduce__(self) -> tuple[Any, ...]:
         if self._copy is None:
             return type(self), (self.path, self._given, self._guess)
-        from wsi_mil.slides.door import open_again  # on another node there is another copy
-
-        return open_again, (self.path, self.reader, self._given, self._guess)
+        return _of_copy, (type(self), self.path, self._given, self._guess)
 
     def refuse_machine_faults(self) -> None:
         """Raise what the machine says where the file is gone or cannot be read at all: that is no fault of its data.
@@ -344,3 +342,13 @@ def _pieces(whole: Piece, side: int) -> Iterator[Piece]:
     for y in range(top, bottom, side):
         for x in range(left, right, side):
             yield x, y, min(x + side, right), min(y + side, bottom)
+
+
+def _of_copy(reader: type[Slide], url: str, given: Mpp | None, guess: MppGuess) -> Slide:
+    """A slide that was opened from a copy, in another process: on another node there is another copy."""
+    copy = local_copy(url)
+    try:
+        return reader(copy, given, guess)
+    except BaseException:
+        copy.close()
+        raise
