@@ -1,3 +1,4 @@
+import errno
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,3 +84,25 @@ def test_a_file_that_is_cut_short_starts_afresh(random_bags: Callable, tmp_path:
     (tmp_path / "cut" / FILE).write_bytes(b"not a safetensors file")
     train_fold(fold, settings, tmp_path / "cut", CPU)
     assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
+@pytest.mark.parametrize("name", [FILE, "model.safetensors", "config.json"])
+def test_a_full_disk_is_an_error_of_the_system_and_leaves_nothing_half_written(
+    random_bags: Callable, tmp_path: Path, name: str
+) -> None:
+    bags = random_bags(24)
+    write_features(tmp_path / "f", bags)
+    fold, settings, folder = (
+        Fold(splits_of(bags), 0, tmp_path / "f", CLASSES),
+        parse_model(quick(TRAINED["abmil"])),
+        tmp_path / "m",
+    )
+    folder.mkdir()
+    (folder / f".{name}.part").symlink_to("/dev/full")
+    with pytest.raises(OSError) as caught:
+        train_fold(fold, settings, folder, CPU)
+    assert caught.value.errno == errno.ENOSPC
+    assert not (folder / name).exists() and not list(folder.glob(".*.part"))
+    train_fold(fold, settings, folder, CPU)
+    assert {path.name for path in folder.iterdir()} == {"model.safetensors", "config.json", "history.csv"}

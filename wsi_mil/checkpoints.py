@@ -6,10 +6,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from wsi_mil.config import BagUnit, BaseModelSettings, Model, Protocol, parse_base, parse_model
 from wsi_mil.errors import ConfigError, StoreError, StoreMismatchError
+from wsi_mil.files import write_bytes
 from wsi_mil.models import MILModel, create_model
 from wsi_mil.receipts import read_receipt, write_receipt
 
@@ -68,10 +69,7 @@ class ModelCard:
 
 def write_checkpoint(folder: Path, model: MILModel, card: ModelCard) -> None:
     """Write weights, then the card; both aside and renamed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f".{WEIGHTS}.part"
-    save_file({name: value.cpu().contiguous() for name, value in model.state_dict().items()}, part)
-    part.replace(folder / WEIGHTS)
+    write_bytes(folder / WEIGHTS, save({name: value.cpu().contiguous() for name, value in model.state_dict().items()}))
     settings = {name: getattr(card, name).model_dump(mode="json") for name in ("settings", "architecture")}
     write_receipt(folder / CONFIG, {**asdict(card), **settings})
 

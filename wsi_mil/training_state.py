@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
+
+from wsi_mil.files import write_bytes
 
 FILE = "last.safetensors"
 ABOUT = "wsi_mil"
@@ -53,11 +55,9 @@ class TrainingState:
         tensors |= {f"best/{name}": value for name, value in snapshot.best_weights.items()}
         tensors |= {f"random/{name}": value for name, value in _random_states(_device(model)).items()}
         about = {"fingerprint": self.fingerprint, "optimizer": plain, "history": snapshot.history, "best": snapshot.best}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_name(f".{FILE}.part")
         copies = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
-        save_file(copies, part, metadata={ABOUT: json.dumps({**about, "order": snapshot.order})})
-        part.replace(self.path)
+        # save_file of safetensors tells of a full disk by an error of its own
+        write_bytes(self.path, save(copies, metadata={ABOUT: json.dumps({**about, "order": snapshot.order})}))
 
     def load(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Snapshot | None:
         """Put model, optimiser and random generators where the file has them; None where there is no such file."""
