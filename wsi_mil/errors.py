@@ -98,6 +98,10 @@ class UnreachableError(_PathError, ConnectionError):
     """A server that does not answer, or not as it should: the network's fault or the credentials', and worth another try."""
 
 
+class SilentServerError(UnreachableError):
+    """A server that answers nothing, or nothing to these credentials: what else lies there is out of reach too."""
+
+
 class FeatureFileError(_PathError):
     """A file of features that cannot be taken over, or whose scale nothing says."""
 

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from wsi_mil.check.rows import is_tiled, tilings_of_encoders
 from wsi_mil.config import Config
-from wsi_mil.errors import MissingFileError, SlideError, StoreError, UnreachableError
+from wsi_mil.errors import MissingFileError, SilentServerError, SlideError, StoreError, UnreachableError
 from wsi_mil.receipts import read_receipt
 from wsi_mil.records import SlideRow
 from wsi_mil.slides import remote_object
@@ -45,7 +45,7 @@ def remote_versions(rows: Iterable[SlideRow], config: Config) -> Versions:
         try:
             return slide_id, remote_object(url).version, None
         except (SlideError, MissingFileError, UnreachableError) as error:
-            silent.update([host] if isinstance(error, UnreachableError) else [])
+            silent.update([host] if isinstance(error, SilentServerError) else [])
             return slide_id, "", error
 
     if not config.extracted or not remote:

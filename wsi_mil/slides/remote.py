@@ -19,7 +19,14 @@ from fsspec.config import conf
 
 from wsi_mil.addresses import secret_fault, without_secrets
 from wsi_mil.config import REMOTE_VARIABLE, Remote
-from wsi_mil.errors import MissingFileError, SlideAccessError, SlideFormatError, UnreachableError, WsiMilError
+from wsi_mil.errors import (
+    MissingFileError,
+    SilentServerError,
+    SlideAccessError,
+    SlideFormatError,
+    UnreachableError,
+    WsiMilError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +89,7 @@ def remote_object(url: str) -> RemoteObject:
 
     Raises:
         SlideAccessError: nothing, or it is not given.
-        UnreachableError: the server does not answer.
+        UnreachableError: the server answers that it cannot; SilentServerError: it does not answer.
         MissingFileError: a package is missing that speaks to it.
         SlideFormatError: the address holds a password, or the server does not say a size.
     """
@@ -265,7 +272,7 @@ def _fault(url: str, error: Exception) -> tuple[WsiMilError, bool]:
     codes = {type(e).__name__ for e in chain} | {_s3_code(e) for e in chain}
     words = without_secrets(_line(chain[-1]))
     if codes & BAD_LOGIN or status in NO_LOGIN:
-        return UnreachableError(url, f"is not given to these credentials ({words}); {MEND_LOGIN}"), False
+        return SilentServerError(url, f"is not given to these credentials ({words}); {MEND_LOGIN}"), False
     if status in NOT_THERE:
         return SlideAccessError(url, f"cannot be reached: its server does not have it ({status}); {MEND}"), False
     if status in NOT_GIVEN:
@@ -275,7 +282,8 @@ def _fault(url: str, error: Exception) -> tuple[WsiMilError, bool]:
     if isinstance(chain[-1], ValueError) and "rotocol not known" in words:
         return MissingFileError(url, f"cannot be reached ({words}); {MEND}"), False
     what = f"answers {status}" if status else f"does not answer ({words})"
-    return UnreachableError(url, f"cannot be reached: its server {what}; check it and the network, or {MEND}"), True
+    kind = UnreachableError if status else SilentServerError
+    return kind(url, f"cannot be reached: its server {what}; check it and the network, or {MEND}"), True
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
