@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -49,6 +50,15 @@ def tissue_image(width: int, height: int, *, seed: int = 0, lesion: tuple[int, i
 def tissue_box(width: int, height: int) -> tuple[int, int, int, int]:
     """Where `tissue_image` puts tissue: towards the right, and not as far down."""
     return round(0.4 * width), round(0.1 * height), round(0.95 * width), round(0.8 * height)
+
+
+@pytest.fixture(autouse=True)
+def own_environment() -> Iterator[None]:
+    """What a command that was called within a test says in its process's environment reaches no other test, nor its processes."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture

@@ -83,8 +83,7 @@ def test_what_the_server_does_not_have_is_a_status_and_what_it_cannot_send_now_i
     run.config(remote={"attempts": 1})
     served.answers |= {"late.svs": [404], "moment.svs": [200, 503, 503, 200], "down.svs": [500]}
     counts = run.snakemake("features", expected=1)
-    more = "one attempt more for the moment, and one for what is down"
-    assert counts["tile"] == 10 + 1 + 2 + 2, f"{more}: {run.calls} {served.requests} {run.output}"
+    assert counts["tile"] == 10 + 1 + 2 + 2, "one attempt more for the moment, and one for what is down"
     late, moment = (run.results(f"tiles/default/{name}.json") for name in ("late", "moment"))
     assert read_receipt(late)["status"] == "failed" and "(404)" in read_receipt(late)["reason"]
     assert read_receipt(moment)["status"] == "ok" and not run.results("tiles/default/down.json").exists()
