@@ -28,7 +28,6 @@ from tests.conftest import tissue_image, write_aperio
 from tests.dag import BIN, ROOT, Run
 
 COLUMNS = ("slide_id", "path", "label", "patient_id", "annotation")
-MODEL = "tiny/abmil"
 
 
 def make(folder: Path, n: int, **settings: object) -> Run:

@@ -7,7 +7,8 @@ Slides × 2 encoders × 3 models, one method. Nothing is computed: what the stag
 (receipts that say ok), and `snakemake --touch` records them as made. Then, in turn, with the workflow and with a bare
 Snakefile whose rules have the same inputs and outputs and nothing else: a dry run of the untouched cohort (ours does not look
 beyond its checkpoint, the bare one plans everything), a run in which nothing is to do, and a dry run in which all is to be
-explained anew. The last line is JSON; ratios of one round, median of all.
+explained anew. The last line is JSON; ratios of one round, median of all. Exit code 1 where one of a thousand slides or more
+is above what is promised.
 """
 
 import argparse
@@ -220,6 +221,7 @@ def main() -> None:
     print(", ".join(f"{which}: {mb:.0f} MB" for which, mb in memory_mb.items()))
     figures = {"slides": args.slides, "files": files, "mb": round(memory_mb["ours"])}
     print(json.dumps({**figures, **{f"{what}_ratio": round(ratio, 2) for what, ratio in ratios.items()}, "most": MOST}))
+    sys.exit(args.slides >= 1000 and max(ratios.values()) > MOST)
 
 
 if __name__ == "__main__":
