@@ -186,3 +186,20 @@ def test_the_margin_is_the_log_odds() -> None:
     logits = torch.tensor([0.3, -1.0, 2.0])
     p = torch.softmax(logits, 0)[1]
     assert_close(margin_of(logits, 1), torch.log(p / (1 - p)))
+
+
+@pytest.mark.parametrize(("make", "size"), [(lenet, (7, 1, 28, 28)), (lambda: histology_cnn(27, dropout=0.0), (7, 3, 27, 27))])
+def test_image_encoders_give_what_relu_before_pooling_gives(make: Callable, size: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    (encoder, _), images = make(), torch.rand(size)
+    layers = list(encoder)
+    for at in (1, 4):
+        layers[at : at + 2] = layers[at + 1], layers[at]
+    assert isinstance(layers[1], nn.ReLU) and isinstance(layers[5], nn.MaxPool2d)
+    found = []
+    for network in (encoder, nn.Sequential(*layers)):
+        network.zero_grad()
+        values = network(images)
+        values.square().sum().backward()
+        found.append([values.detach(), *(p.grad.clone() for p in network.parameters())])
+    assert all(torch.equal(ours, published) for ours, published in zip(*found, strict=True))

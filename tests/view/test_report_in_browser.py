@@ -47,13 +47,26 @@ def opened(browser: "api.Browser", path: Path) -> Iterator["api.Page"]:
     tab.close()
 
 
+SETTLE = """async (place) => {
+    place.scrollIntoView();
+    await Promise.all([...place.querySelectorAll("img")].map((image) => image.decode()));
+    for (let still = 0, last = NaN; still < 5; ) {
+        await new Promise(requestAnimationFrame);
+        const top = place.getBoundingClientRect().top;
+        still = top === last ? still + 1 : 0;
+        last = top;
+    }
+}"""
+"""Slides are laid out as they come into view, and what stands below them moves: until it rests, with its pictures decoded."""
+
+
 def pixels(place: "api.Locator") -> np.ndarray:
+    place.evaluate(SETTLE)
     return np.asarray(Image.open(io.BytesIO(place.screenshot())).convert("RGB")).astype(int)
 
 
 def test_the_layer_lies_over_the_slide_and_its_opacity_can_be_set(opened: "api.Page") -> None:
     panel = opened.locator("#slide-s6 .panel").nth(1)
-    panel.scroll_into_view_if_needed()
     before = pixels(panel)
     height, width = before.shape[:2]
     hot, bare = (

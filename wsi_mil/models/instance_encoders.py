@@ -47,5 +47,5 @@ def histology_cnn(side_px: int, *, dropout: float = 0.5) -> tuple[nn.Module, int
 
 
 def _convolution(n_in: int, n_out: int, kernel_px: int) -> tuple[nn.Module, nn.Module, nn.Module]:
-    """Convolution, ReLU and max pooling as published; pooled first, values and gradients are the same and ReLU has a quarter to do."""
+    """Convolution, ReLU, max pooling; pooled first: the values and gradients are the same, and ReLU has a quarter to do."""
     return nn.Conv2d(n_in, n_out, kernel_px), nn.MaxPool2d(2), nn.ReLU()
