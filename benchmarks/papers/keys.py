@@ -251,10 +251,13 @@ def _values(bag: Scored, method: str) -> Floats:
 
 
 def _slides(test: Sequence[tuple[Scored, Mapping[str, float]]], method: str) -> list[SlideFigures]:
-    """As the package's figures take them; there are no lesions, instances stand for themselves."""
+    """As the package's figures take them; there are no lesions, instances stand for themselves.
+
+    Where validation bags gave no threshold, as the model takes all of them for negative, nothing is found.
+    """
     slides, nowhere = [], Detections(np.empty(0), np.empty(0))
     for bag, cut in test:
-        scores, threshold = _values(bag, method), cut.get(method, float("nan"))
+        scores, threshold = _values(bag, method), cut.get(method, np.inf)
         area, precision = tile_figures(bag.positive, scores)
         own = f1(bag.positive, scores >= threshold), best_f1(bag.positive, scores)
         slides.append(SlideFigures(bag.name, bag.is_shown, bag.positive, scores, nowhere, area, precision, threshold, *own))

@@ -84,6 +84,7 @@ def histology(results: Mapping[str, Result], experiment: str) -> str:
         each = [repeat_figures([found[r * split.folds + f] for f in range(split.folds)]) for r in whole]
         names = ("accuracy", "precision", "sensitivity", "f1", "auroc")
         ours = "/".join(f"{statistics.fmean(e[name] for e in each):.3f}".lstrip("0") for name in names)
+        ours += f" ({len(whole)} of {split.repeats} repeats)" if len(whole) < split.repeats else ""
         spread = "; ".join(
             f"{title} {e[name]:.3f} ({e[f'{name}_ci95'][0]:.3f} to {e[f'{name}_ci95'][1]:.3f}), folds ± {e['fold_sd'][name]:.3f}"
             for e in each[:1]

@@ -5,14 +5,14 @@ import pytest
 from PIL import Image as Picture
 from scipy.io import savemat
 
-from benchmarks.papers import frozen
+from benchmarks.papers import breast, frozen
 from benchmarks.papers.cells import NOT_RUN
-from benchmarks.papers.frozen import FOLDS, MODELS, TILES, FrozenRun, entry, read_rows, runs
-from benchmarks.papers.frozen_table import TITLES
-from benchmarks.papers.tables import page
+from benchmarks.papers.frozen import FOLDS, MODELS, MPP, TILES, FrozenRun, entry, read_rows, runs
+from benchmarks.papers.frozen_table import BEST, TITLES
+from benchmarks.papers.tables import HISTOLOGY, TEXT, page
 from wsi_mil.config import Encoder
 from wsi_mil.receipts import store_path
-from wsi_mil.records import Role
+from wsi_mil.records import Role, SlideRow
 from wsi_mil.splits import draw_splits
 from wsi_mil.store import read_grid
 from wsi_mil.tile import tile_slide
@@ -45,6 +45,21 @@ def test_images_are_slides_whose_label_is_whether_a_nucleus_is_epithelial(tmp_pa
     grid = read_grid(store_path(tmp_path / "tiles" / "a.json"))
     assert grid.tile_px_level0 == (64, 64)  # pixels as they are
     assert grid.coords.tolist() == [[x, y] for y in (0, 32, 64) for x in (0, 32, 64, 96)]
+
+
+def test_the_page_tells_how_many_tiles_an_image_has(tmp_path: Path) -> None:
+    counts = {}
+    for images, size in (("colon", (500, 500)), ("breast", breast.SIZE)):
+        Picture.new("RGB", size, (180, 120, 160)).save(tmp_path / f"{images}.tif")
+        tile_slide(SlideRow(images, tmp_path / f"{images}.tif", mpp=MPP), TILES, tmp_path / f"{images}.json")
+        counts[images] = len(read_grid(store_path(tmp_path / f"{images}.json")).coords)
+    assert "{colon} tiles a colon image, {breast} a breast image".format(**counts) in TEXT.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("images", ["colon", "breast"])
+def test_the_best_published_row_is_that_of_the_papers_table(images: str) -> None:
+    assert BEST[images][0] in HISTOLOGY[images].values()
+    assert f"| {BEST[images][0]} |" in page(f"{{{{table: frozen {images}}}}}", {})
 
 
 def test_every_model_has_the_packages_defaults_and_a_row() -> None:

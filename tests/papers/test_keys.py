@@ -38,6 +38,14 @@ def test_each_bag_is_cut_at_the_threshold_of_its_own_model() -> None:
     assert own["f1"] == pytest.approx(2 * 2 / (3 + 3))
 
 
+def test_a_model_that_takes_all_validation_bags_for_negative_finds_nothing() -> None:
+    missed = [scored("v", "01", None)]
+    own = keys.figures([(BAGS[0], keys.thresholds(missed)), (BAGS[1], {"a": 0.5})])["a"]
+    # hits 0 + 1 of 3 positives, nothing false
+    assert own["f1"] == pytest.approx(2 * 1 / (3 + 1))
+    assert keys.figures([(BAGS[0], keys.thresholds(missed))])["a"]["f1"] == 0
+
+
 def test_the_threshold_is_the_best_of_the_validation_bags() -> None:
     assert keys.thresholds(BAGS)["a"] == pytest.approx(0.2)
 

@@ -64,6 +64,15 @@ def test_colon_folds_are_shown_once_they_are_all_there() -> None:
     assert f"{NOT_RUN} (4 of 10 folds)" in lines["Gated attention"] and NOT_RUN in lines["Instance + max"]
 
 
+def test_repeats_of_a_cross_validation_that_are_missing_are_counted() -> None:
+    images = {f: {f"p{f}": {"label": 1, "prob": 0.8}, f"n{f}": {"label": 0, "prob": 0.3}} for f in range(20)}
+    results = {f"breast/attention/fold-{f}": result(f, images=images[f]) for f in range(9)}
+    results |= {f"breast/gated/fold-{f}": result(f, images=images[f]) for f in range(20)}
+    lines = {line.split(" | ")[0].strip("| "): line for line in page("{{table: breast}}", results).splitlines()}
+    assert "1.000/1.000/1.000/1.000/1.000 (2 of 5 repeats)" in lines["Attention"]
+    assert "1.000/1.000/1.000/1.000/1.000 |" in lines["Gated attention"]
+
+
 def key_result(seed: int, attention: float, refined: float) -> dict:
     of = {m: dict.fromkeys(key_tables.KEY_FIGURES, v) for m, v in (("attention", attention), ("pixels → attention", refined))}
     return result(seed, scores=of, sweep=[])
