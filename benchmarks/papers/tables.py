@@ -72,7 +72,7 @@ def mnist_differences(results: Mapping[str, Result]) -> str:
 
 
 def histology(results: Mapping[str, Result], experiment: str) -> str:
-    """Figures of held-out images, by repeat of the cross-validation, beside the published ones."""
+    """Figures of all held-out images together, and mean ± sd over folds, beside the published ones."""
     split, rows = SPLITS[experiment], []
     for model, published in HISTOLOGY[experiment].items():
         found = {r["settings"]["fold"]: r["figures"]["images"] for r in below(results, f"{experiment}/{model}")}
@@ -86,12 +86,15 @@ def histology(results: Mapping[str, Result], experiment: str) -> str:
         ours = "/".join(f"{statistics.fmean(e[name] for e in each):.3f}".lstrip("0") for name in names)
         ours += f" ({len(whole)} of {split.repeats} repeats)" if len(whole) < split.repeats else ""
         spread = "; ".join(
-            f"{title} {e[name]:.3f} ({e[f'{name}_ci95'][0]:.3f} to {e[f'{name}_ci95'][1]:.3f}), folds ± {e['fold_sd'][name]:.3f}"
+            f"{title} {e[name]:.3f} ({e[f'{name}_ci95'][0]:.3f} to {e[f'{name}_ci95'][1]:.3f}),"
+            f" over folds {e['fold_mean'][name]:.3f} ± {e['fold_sd'][name]:.3f}"
             for e in each[:1]
             for name, title in (("accuracy", "accuracy"), ("auroc", "AUROC"))
         )
         rows.append([MODELS[model], ours, spread, published])
-    return markdown(["model", "accuracy/precision/recall/F1/AUROC", "intervals over images", "published"], rows)
+    return markdown(
+        ["model", "accuracy/precision/recall/F1/AUROC", "intervals over images; mean ± sd over folds", "published"], rows
+    )
 
 
 def hours(results: Mapping[str, Result]) -> str:

@@ -64,6 +64,16 @@ def test_colon_folds_are_shown_once_they_are_all_there() -> None:
     assert f"{NOT_RUN} (4 of 10 folds)" in lines["Gated attention"] and NOT_RUN in lines["Instance + max"]
 
 
+def test_folds_that_rank_alike_on_other_scales_are_told_beside_all_images_together() -> None:
+    results = {}
+    for f in range(10):
+        shift = 0.4 * (f % 2)  # 0.8 over 0.6, or 0.4 over 0.2: of the pairs of all images a quarter is the wrong way round
+        images = {f"p{f}": {"label": 1, "prob": 0.8 - shift}, f"n{f}": {"label": 0, "prob": 0.6 - shift}}
+        results[f"colon/attention/fold-{f}"] = result(f, images=images)
+    (line,) = (line for line in page("{{table: colon}}", results).splitlines() if line.startswith("| Attention"))
+    assert "AUROC 0.750 (" in line and "over folds 1.000 ± 0.000" in line
+
+
 def test_repeats_of_a_cross_validation_that_are_missing_are_counted() -> None:
     images = {f: {f"p{f}": {"label": 1, "prob": 0.8}, f"n{f}": {"label": 0, "prob": 0.3}} for f in range(20)}
     results = {f"breast/attention/fold-{f}": result(f, images=images[f]) for f in range(9)}
