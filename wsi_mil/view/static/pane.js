@@ -235,6 +235,13 @@ export class Pane {
     viewport.panTo(new OpenSeadragon.Point(within(x, this.width), within(y, this.height)), immediately);
   }
 
+  // Once the view is as large as its place on the page: until then it follows with a zoom of its own.
+  async hasRoom() {
+    const { viewport } = this.viewer;
+    const fits = () => Math.abs(viewport.getContainerSize().x - this.viewer.element.clientWidth) < 1;
+    for (let frames = 0; frames < 60 && !fits(); frames++) await new Promise(requestAnimationFrame);
+  }
+
   // The whole slide; of one that lies on a far larger ground (MRXS) what was scanned.
   home(immediately = false) {
     const { viewport } = this.viewer;
