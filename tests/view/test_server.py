@@ -260,6 +260,26 @@ def test_a_receipt_of_tile_that_says_nonsense_leaves_the_rest(made: Results, tex
         assert client.get(f"{LAYER}/about.json").status_code == 409 and client.get("/").status_code == 200
 
 
+def test_a_receipt_of_scores_that_says_less_is_shown_all_the_same(made: Results) -> None:
+    path = made.results / "scores/enc/abmil/s1.json"
+    receipt = json.loads(path.read_text())
+    for name in ("kind", "reason"):
+        del receipt["methods"]["attention"][name]
+    path.write_text(json.dumps(receipt))
+    with asking(made.catalogue()) as client:
+        found = client.get(f"{LAYER}/about.json").json()
+    assert (found["n"], found["kind"], found["reason"]) == (425, "", "")
+
+
+@pytest.mark.parametrize("written", ["nan", "1e999", "high"])
+def test_a_probability_that_is_no_number_leaves_the_pages_readable(made: Results, written: str) -> None:
+    path = made.results / "predictions/enc/abmil.csv"
+    path.write_text(path.read_text().replace("0.900000", written))
+    with asking(made.catalogue()) as client:
+        found, lines = about(client, "s1"), client.get("/lines.json").json()
+    assert found["entries"][0]["prediction"]["prob"] is None and lines[0]["prob"] == "" and lines[1]["prob"] == "0.7"
+
+
 def test_a_refused_method_gives_its_reason(made: Results) -> None:
     slide = made.add_marked("s1", scored=False, prob=0.2)
     made.rows.pop()

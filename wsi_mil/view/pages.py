@@ -1,5 +1,6 @@
 """The two pages: the cohort, and one slide."""
 
+import math
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -156,10 +157,12 @@ def _positive(lines: list[Line]) -> str:
 
 
 def _float(text: str) -> float | None:
+    """A number that JSON knows; None where there is none."""
     try:
-        return float(text)
+        value = float(text)
     except ValueError:
         return None
+    return value if math.isfinite(value) else None
 
 
 def _names(values: Any) -> list[str]:
