@@ -52,7 +52,7 @@ def _not_held_out(lines: list[Line]) -> list[str]:
     """Of what is listed, what says nothing of new slides."""
     roles = {line.prediction.get("role") for line in lines}
     optimistic = any(line.prediction.get("protocol") == "as_published" for line in lines)
-    return [f"Marked {text}." for role, text in SEEN.items() if role in roles] + [f"{PROTOCOL_NOTE}."] * optimistic
+    return [f"Marked {text}." for role, text in SEEN.items() if role in roles] + [f"As published: {PROTOCOL_NOTE}."] * optimistic
 
 
 def _why_no_scores(status: str) -> str:

@@ -1,0 +1,34 @@
+"""Whether names as long as those of TCGA leave the pages readable at 1280 × 800."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.view.conftest import serving
+from tests.view.made import Results
+from tests.view.test_browser import CHROMIUM, browser, opened
+
+api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium")]
+
+assert browser  # a fixture
+
+SLIDE = "TCGA-A1-A0SB-01Z-00-DX1.B34C267B-CAAD-4BAE-AAAF-0123456789AB.second_scan"
+CLASS = "lung_adenocarcinoma_invasive_mucinous"
+
+
+def test_long_names_and_reasons_stay_within_the_window(browser: "api.Browser", tmp_path: Path) -> None:
+    made = Results(tmp_path)
+    made.add_marked(SLIDE, label=CLASS)
+    made.add_failed("x" * 90, "could not be opened: " + "very_long_unbroken_reason/" * 12)
+    path = made.results / "predictions/enc/abmil.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text(f"slide_id,prob_{CLASS},prob_other_{CLASS},prob_c,predicted\n{SLIDE},0.2,0.5,0.3,other_{CLASS}\n")
+    with serving(made.catalogue()) as address:
+        for tab in opened(browser, address):
+            page = tab.open("/")
+            assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+            assert page.locator("#slides .reason").first.bounding_box()["width"] > 150
+            page = tab.open(f"/slides/{SLIDE}")
+            assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+            assert page.locator("#panes").bounding_box()["height"] > 500
