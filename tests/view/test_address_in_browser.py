@@ -1,4 +1,4 @@
-"""Links that are put into the address of the slide page that is open already."""
+"""Links that are put into the address of the slide page that is open already, and what is then said of the place."""
 
 from collections.abc import Iterator
 
@@ -37,3 +37,13 @@ def test_a_link_without_a_place_leaves_the_view_where_it_is(tab: Tab, place: str
     assert follow(tab, f"method=evidence&{place}") == pytest.approx({"x": 800, "y": 500, "w": 400}, abs=1)
     assert page.locator("#pane-0 .legend h3").inner_text() == "evidence"
     assert page.locator(".scale-bar").first.inner_text() == "20 µm"
+
+
+def test_a_score_beyond_the_colour_bar_is_said_to_be(tab: Tab) -> None:
+    """5.0 in a slide of probability 0.9 is shown as 4.5; the bar ends at 1, since one tile of 425 is above 0."""
+    page = tab.open(f"/slides/s1#x={MARKER[0] + 32}&y={MARKER[1] + 32}&w=400&scale=auto")
+    page.get_by_text("on the colour bar: 4.5, beyond its upper end 1 (100 %)").wait_for()
+    follow(tab, f"x={MARKER[0] + 96}&y={MARKER[1] + 32}&w=400&scale=auto")
+    page.get_by_text("on the colour bar: 0 (0 %)").wait_for()
+    follow(tab, f"x={MARKER[0] + 32}&y={MARKER[1] + 32}&w=400&scale=raw")
+    page.get_by_text("on the colour bar: 5 (100 %)").wait_for()
