@@ -1,4 +1,4 @@
-"""Whether names as long as those of TCGA leave the pages readable at 1280 × 800."""
+"""Whether what is shown at 1280 × 800 can be read: long names, and numbers beside each other."""
 
 from pathlib import Path
 
@@ -32,3 +32,12 @@ def test_long_names_and_reasons_stay_within_the_window(browser: "api.Browser", t
             page = tab.open(f"/slides/{SLIDE}")
             assert page.evaluate("document.documentElement.scrollWidth") <= 1280
             assert page.locator("#panes").bounding_box()["height"] > 500
+
+
+def test_a_probability_just_above_the_threshold_is_not_shown_below_it(browser: "api.Browser", made: Results) -> None:
+    made.write_predictions({"s1": 0.4991}, threshold=0.4986)
+    with serving(made.catalogue()) as address:
+        for tab in opened(browser, address):
+            page = tab.open("/slides/s1")
+            assert "tumour" in page.locator("#facts").inner_text()
+            assert page.get_by_text("0.499 (threshold 0.499)").is_visible()

@@ -11,7 +11,7 @@ export function showFacts(about, entry) {
   const wrong = about.label && prediction.predicted && about.label !== prediction.predicted;
   if (prediction.predicted) facts.push(["predicted", `${prediction.predicted}${wrong ? " ✗" : ""}`, wrong ? "wrong" : ""]);
   if (prediction.prob !== null && prediction.prob !== undefined) {
-    const threshold = prediction.threshold === null ? "" : ` (threshold ${prediction.threshold.toFixed(2)})`;
+    const threshold = prediction.threshold === null ? "" : ` (threshold ${prediction.threshold.toFixed(3)})`;
     facts.push([`P(${prediction.prob_of})`, `${prediction.prob.toFixed(3)}${threshold}`]);
   }
   if (prediction.fold) facts.push(["fold", prediction.fold]);
