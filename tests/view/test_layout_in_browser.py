@@ -41,3 +41,15 @@ def test_a_probability_just_above_the_threshold_is_not_shown_below_it(browser: "
             page = tab.open("/slides/s1")
             assert "tumour" in page.locator("#facts").inner_text()
             assert page.get_by_text("0.499 (threshold 0.499)").is_visible()
+
+
+def test_the_overview_stays_while_the_pointer_is_elsewhere(browser: "api.Browser", served: str) -> None:
+    for tab in opened(browser, served):
+        page = tab.open("/slides/s1")
+        page.wait_for_timeout(4000)  # OpenSeadragon's own would begin to fade after 2 s and be gone after 3.5
+        held = page.locator(".navigator").evaluate("""element => {
+            let opacity = 1;
+            for (let at = element; at; at = at.parentElement) opacity *= Number(getComputedStyle(at).opacity);
+            return opacity;
+        }""")
+        assert held == 1

@@ -57,6 +57,7 @@ export class Pane {
       navigatorPosition: "TOP_RIGHT",
       navigatorSizeRatio: 0.16,
       navigatorOpacity: 1,
+      navigatorAutoFade: false, // it would be gone while keys, panel or the other view are used
       navigatorBackground: "#14181d",
       navigatorDisplayRegionColor: "#0b5cad",
       animationTime: calm ? 0 : 0.5,
