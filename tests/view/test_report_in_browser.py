@@ -102,3 +102,17 @@ def test_links_lead_to_their_sections_by_keyboard(opened: "api.Page") -> None:
 def test_nothing_is_too_faint_and_nothing_is_wider_than_the_window(opened: "api.Page") -> None:
     assert faint(opened) == []
     assert opened.evaluate("document.documentElement.scrollWidth") <= 1280
+
+
+CUT_OFF = """() => [...document.body.querySelectorAll("*")].filter((element) => {
+    return getComputedStyle(element).overflowX !== "visible" && element.scrollWidth > element.clientWidth + 1;
+}).map((element) => element.textContent.slice(0, 60))"""
+
+
+@pytest.mark.parametrize("width", [1032, 965], ids=["A4", "Letter"])
+def test_on_paper_no_table_is_cut_off(opened: "api.Page", width: int) -> None:
+    """A landscape sheet less its margins; what scrolls on the screen would end at its edge."""
+    opened.emulate_media(media="print")
+    opened.set_viewport_size({"width": width, "height": 700})
+    assert opened.evaluate(CUT_OFF) == [] and opened.evaluate("document.documentElement.scrollWidth") <= width
+    assert opened.locator("#opacity").is_hidden()

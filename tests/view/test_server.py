@@ -260,6 +260,48 @@ def test_a_receipt_of_tile_that_says_nonsense_leaves_the_rest(made: Results, tex
         assert client.get(f"{LAYER}/about.json").status_code == 409 and client.get("/").status_code == 200
 
 
+def test_a_receipt_of_scores_that_says_less_is_shown_all_the_same(made: Results) -> None:
+    path = made.results / "scores/enc/abmil/s1.json"
+    receipt = json.loads(path.read_text())
+    for name in ("kind", "reason"):
+        del receipt["methods"]["attention"][name]
+    path.write_text(json.dumps(receipt))
+    with asking(made.catalogue()) as client:
+        found = client.get(f"{LAYER}/about.json").json()
+    assert (found["n"], found["kind"], found["reason"]) == (425, "", "")
+
+
+def test_slides_that_their_model_has_seen_and_optimistic_figures_are_marked(made: Results) -> None:
+    """With a fixed split and `include_train`; of s1 there are no scores yet."""
+    path = made.results / "predictions/enc/abmil.csv"
+    roles = dict(
+        zip(
+            ("slide_id", "s1", "s2", "s10"),
+            ("role,protocol", "train,as_published", "test,as_published", "val,as_published"),
+            strict=True,
+        )
+    )
+    with asking(made.catalogue()) as client:
+        assert "Marked" not in client.get("/").text
+    path.write_text("".join(f"{line},{roles[line.partition(',')[0]]}\n" for line in path.read_text().splitlines()))
+    (made.results / "scores/enc/abmil/s1.json").unlink()
+    with asking(made.catalogue()) as client:
+        page, notes = client.get("/").text, about(client, "s1")["entries"][0]["notes"]
+    marks = [re.search(f'data-slide="{name}".*?</tr>', page, re.DOTALL)[0] for name in ("s1", "s2", "s10")]
+    assert [re.findall("(?:training|validation) slide", row) for row in marks] == [["training slide"], [], ["validation slide"]]
+    assert "Marked training slide: its model has seen it." in page and "figures are optimistic." in page
+    assert "its model has seen it" in notes[0] and "figures are optimistic" in notes[1]
+
+
+@pytest.mark.parametrize("written", ["nan", "1e999", "high"])
+def test_a_probability_that_is_no_number_leaves_the_pages_readable(made: Results, written: str) -> None:
+    path = made.results / "predictions/enc/abmil.csv"
+    path.write_text(path.read_text().replace("0.900000", written))
+    with asking(made.catalogue()) as client:
+        found, lines = about(client, "s1"), client.get("/lines.json").json()
+    assert found["entries"][0]["prediction"]["prob"] is None and lines[0]["prob"] == "" and lines[1]["prob"] == "0.7"
+
+
 def test_a_refused_method_gives_its_reason(made: Results) -> None:
     slide = made.add_marked("s1", scored=False, prob=0.2)
     made.rows.pop()
@@ -281,6 +323,13 @@ def test_what_is_said_of_a_slide_without_scores_depends_on_what_became_of_it(mad
         assert "`explain` has not finished" in about(client, "s2")["entries"][0]["notes"][0]
         assert about(client, "bad")["entries"][0]["notes"] == ["no scores of this slide by this model: it was left out (failed)"]
         assert "1 slide is waiting for a stage" in client.get("/").text
+
+
+def test_one_slide_is_one(tmp_path: Path) -> None:
+    made = Results(tmp_path)
+    made.add_marked("s1")
+    with asking(made.catalogue()) as client:
+        assert "1 slide ·" in client.get("/").text
 
 
 @pytest.fixture

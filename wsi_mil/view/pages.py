@@ -1,5 +1,6 @@
 """The two pages: the cohort, and one slide."""
 
+import math
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -29,10 +30,10 @@ def cohort_page(catalogue: Catalogue, entry: Entry | None) -> str:
     lines = catalogue.lines(entry)
     return _template("cohort.html").render(
         results=str(_from_here(catalogue.results)),
-        notes=[*catalogue.notes, *_missing(catalogue)],
+        notes=[*catalogue.notes, *_missing(catalogue), *_not_held_out(lines)],
         entries=catalogue.entries,
         entry=entry,
-        lines=[{"line": line, "about": line_about(line), **_shown(line.prediction)} for line in lines],
+        lines=[{"line": line, "about": line_about(line), "seen": _mark(line), **_shown(line.prediction)} for line in lines],
         statuses=_names(line.status for line in lines),
         labels=_names(line.label for line in lines),
         folds=_names(line.fold for line in lines),
@@ -40,6 +41,18 @@ def cohort_page(catalogue: Catalogue, entry: Entry | None) -> str:
         counts={status: sum(line.status == status for line in lines) for status in _names(line.status for line in lines)},
         n_wrong=sum(line.is_wrong for line in lines),
     )
+
+
+def _mark(line: Line) -> str:
+    """What a slide is called whose prediction is by a model that has seen it; "" for all others."""
+    return SEEN.get(line.prediction.get("role", ""), "").partition(":")[0]
+
+
+def _not_held_out(lines: list[Line]) -> list[str]:
+    """Of what is listed, what says nothing of new slides."""
+    roles = {line.prediction.get("role") for line in lines}
+    optimistic = any(line.prediction.get("protocol") == "as_published" for line in lines)
+    return [f"Marked {text}." for role, text in SEEN.items() if role in roles] + [f"As published: {PROTOCOL_NOTE}."] * optimistic
 
 
 def _why_no_scores(status: str) -> str:
@@ -126,8 +139,9 @@ def _entry_about(catalogue: Catalogue, slide_id: str, entry: Entry) -> dict[str,
     prediction = catalogue.predictions(entry).get(slide_id, {})
     methods = receipt.get("methods", {})
     names = [name for name in FIRST_METHODS if name in methods] + [name for name in methods if name not in FIRST_METHODS]
-    notes = [SEEN[receipt["role"]]] if receipt.get("role") in SEEN else []
-    notes += [PROTOCOL_NOTE] if receipt.get("protocol") == "as_published" else []
+    stamps = {name: str(receipt.get(name) or prediction.get(name, "")) for name in ("role", "protocol")}
+    notes = [SEEN[stamps["role"]]] if stamps["role"] in SEEN else []
+    notes += [PROTOCOL_NOTE] if stamps["protocol"] == "as_published" else []
     notes += [] if receipt else [_why_no_scores(catalogue.line(slide_id, {}).status)]
     return {
         **asdict(entry),
@@ -156,10 +170,12 @@ def _positive(lines: list[Line]) -> str:
 
 
 def _float(text: str) -> float | None:
+    """A number that JSON knows; None where there is none."""
     try:
-        return float(text)
+        value = float(text)
     except ValueError:
         return None
+    return value if math.isfinite(value) else None
 
 
 def _names(values: Any) -> list[str]:

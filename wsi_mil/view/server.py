@@ -137,9 +137,9 @@ class Viewer:
                 "high": shown.high,
                 "is_log": shown.is_log,
                 "ceiling": shown.ceiling,
-                "kind": scored.about["kind"],
+                "kind": scored.about.get("kind", ""),
                 "unit": scored.about["unit"],
-                "reason": scored.about["reason"],
+                "reason": scored.about.get("reason", ""),
                 "n": len(layer.tiles),
                 "top": layer.top(TOP_TILES, colormap),
             }

@@ -24,7 +24,8 @@ function show() {
     head.closest("th").ariaSort = !active ? "none" : choice.down ? "descending" : "ascending";
   }
   const count = found.length;
-  document.getElementById("shown").textContent = count === rows.length ? `${count} slides` : `${count} of ${rows.length} slides`;
+  const all = `${rows.length} ${rows.length === 1 ? "slide" : "slides"}`;
+  document.getElementById("shown").textContent = count === rows.length ? all : `${count} of ${all}`;
   document.getElementById("none").hidden = count > 0;
   remember();
 }

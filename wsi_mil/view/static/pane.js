@@ -57,6 +57,7 @@ export class Pane {
       navigatorPosition: "TOP_RIGHT",
       navigatorSizeRatio: 0.16,
       navigatorOpacity: 1,
+      navigatorAutoFade: false, // it would be gone while keys, panel or the other view are used
       navigatorBackground: "#14181d",
       navigatorDisplayRegionColor: "#0b5cad",
       animationTime: calm ? 0 : 0.5,
@@ -233,6 +234,13 @@ export class Pane {
     const within = (at, most) => Math.min(most, Math.max(0, at)) / this.width;
     viewport.zoomTo(zoom, null, immediately);
     viewport.panTo(new OpenSeadragon.Point(within(x, this.width), within(y, this.height)), immediately);
+  }
+
+  // Once the view is as large as its place on the page: until then it follows with a zoom of its own.
+  async hasRoom() {
+    const { viewport } = this.viewer;
+    const fits = () => Math.abs(viewport.getContainerSize().x - this.viewer.element.clientWidth) < 1;
+    for (let frames = 0; frames < 60 && !fits(); frames++) await new Promise(requestAnimationFrame);
   }
 
   // The whole slide; of one that lies on a far larger ground (MRXS) what was scanned.

@@ -11,7 +11,7 @@ export function showFacts(about, entry) {
   const wrong = about.label && prediction.predicted && about.label !== prediction.predicted;
   if (prediction.predicted) facts.push(["predicted", `${prediction.predicted}${wrong ? " ✗" : ""}`, wrong ? "wrong" : ""]);
   if (prediction.prob !== null && prediction.prob !== undefined) {
-    const threshold = prediction.threshold === null ? "" : ` (threshold ${prediction.threshold.toFixed(2)})`;
+    const threshold = prediction.threshold === null ? "" : ` (threshold ${prediction.threshold.toFixed(3)})`;
     facts.push([`P(${prediction.prob_of})`, `${prediction.prob.toFixed(3)}${threshold}`]);
   }
   if (prediction.fold) facts.push(["fold", prediction.fold]);
@@ -28,6 +28,12 @@ export function showFacts(about, entry) {
   by("notes").replaceChildren(...texts.map((text) => made("li", "", text)));
 }
 
+// What is higher or lower than the ends of the colour bar is drawn as they are.
+function beyond(shown, { low, high }) {
+  if (shown > high) return `, beyond its upper end ${number(high)}`;
+  return shown < low ? `, below its lower end ${number(low)}` : "";
+}
+
 // The score at a place, level-0 pixels (x, y); null where no tile is.
 export function showScore(score, layer, method, [x, y]) {
   const place = made("p", "small", `x ${Math.floor(x)}, y ${Math.floor(y)} (level-0 pixels)`);
@@ -37,7 +43,7 @@ export function showScore(score, layer, method, [x, y]) {
     made("p", "value", number(score.value)),
     made("p", "", `${layer.kind || `${spaced(method)}: ${layer.unit}`}${many}`),
     made("p", "", `rank ${score.rank} of ${score.n}: higher than ${Math.floor(100 * score.below)} % of the tiles`),
-    made("p", "small", `on the colour bar: ${number(score.shown)} (${Math.round(100 * score.place)} %)`),
+    made("p", "small", `on the colour bar: ${number(score.shown)}${beyond(score.shown, layer)} (${Math.round(100 * score.place)} %)`),
     place,
   );
 }

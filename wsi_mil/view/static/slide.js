@@ -4,7 +4,7 @@ import { listenForKeys } from "./keys.js";
 import { pathOf } from "./marks.js";
 import { Pane, layerAddress, made, number, slideAddress } from "./pane.js";
 import { noScore, showFacts, showScore, showStrip, spaced } from "./said.js";
-import { entryOf, mended, readState, stateText } from "./state.js";
+import { entryOf, hasPlace, mended, readState, stateText } from "./state.js";
 
 const AROUND_TILE = 5;
 const SETTLED_MS = 180;
@@ -174,7 +174,7 @@ function openPane(number) {
   pane.viewer.addHandler("open", () => {
     pane.viewer.world.getItemAt(0).addHandler("fully-loaded-change", busy);
     if (number > 0) pane.follow(panes[0]);
-    else if (state.w > 0 && Number.isFinite(state.x + state.y)) pane.look(state, true);
+    else if (hasPlace(state)) pane.look(state, true);
     else pane.home(true);
     update();
   });
@@ -227,10 +227,15 @@ by("controls").addEventListener("input", ({ target }) => {
   updateSoon();
 });
 by("ask").addEventListener("click", () => by("help").showModal());
-window.addEventListener("hashchange", () => {
-  Object.assign(state, readState(about, location.hash.slice(1)));
-  if (panes[0]?.isOpen && state.w > 0) panes[0].look(state);
+// A link put into the address of this very page: the views have their room before they go to its place.
+window.addEventListener("hashchange", async () => {
+  const asked = readState(about, location.hash.slice(1));
+  Object.assign(state, asked);
   update();
+  if (!panes[0]?.isOpen || !hasPlace(asked)) return;
+  leader = panes[0];
+  await leader.hasRoom();
+  leader.look(asked);
 });
 
 const go = (id) => walked.then(() => by(id).click());

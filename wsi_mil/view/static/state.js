@@ -8,6 +8,9 @@ export function entryOf(about, state) {
   return about.entries.find((entry) => `${entry.encoder}/${entry.model}` === state.entry);
 }
 
+// Whether it names a place to look at.
+export const hasPlace = ({ x, y, w }) => w > 0 && Number.isFinite(x + y);
+
 export function readState(about, text) {
   const given = new URLSearchParams(text);
   const first = about.entries.find((entry) => entry.methods.length) ?? about.entries[0];
