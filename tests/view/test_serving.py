@@ -25,24 +25,42 @@ def test_an_address_that_is_not_ours_is_a_fault_of_the_user() -> None:
         free_socket("192.0.2.1", 18642)
 
 
+def served(results: Path, *arguments: str) -> tuple[str, str, str, str]:
+    """The first page of the command, started from elsewhere; its address; what it printed and said; without torch."""
+    code = "import sys; from wsi_mil.cli import main\ntry: main()\nfinally: print('torch' in sys.modules, flush=True)"
+    command = [sys.executable, "-c", code, "view", str(results), *arguments]
+    with subprocess.Popen(command, cwd="/", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        address = next(word for word in server.stdout.readline().split() if word.startswith("http"))
+        with urllib.request.urlopen(address) as answer:
+            page = answer.read().decode()
+        server.send_signal(signal.SIGINT)
+        output, errors = server.communicate(timeout=20)
+    return page, address, output, errors
+
+
 @pytest.mark.slow
 def test_the_command_serves_says_where_and_does_without_torch(made: Results) -> None:
-    """Started from elsewhere: the configuration beside the results is found."""
+    """The configuration beside the results is found."""
     made.catalogue()  # writes the sheet
     (made.folder / "c.yaml").write_text(yaml.safe_dump(CONFIG))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        code = "import sys; from wsi_mil.cli import main\ntry: main()\nfinally: print('torch' in sys.modules, flush=True)"
-        command = [sys.executable, "-c", code, "view", str(made.results), f"--port={port}"]
-        with subprocess.Popen(command, cwd="/", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
-            address = next(word for word in server.stdout.readline().split() if word.startswith("http"))
-            with urllib.request.urlopen(address) as answer:
-                page = answer.read().decode()
-            server.send_signal(signal.SIGINT)
-            output, errors = server.communicate(timeout=20)
+        page, address, output, errors = served(made.results, f"--port={port}")
     assert address.startswith("http://127.0.0.1:") and f":{port}/" not in address and f"port {port} is in use" in errors
     assert "s10" in page and "--configfile" not in page and "c.yaml" in errors
     assert output.strip() == "False"
+
+
+@pytest.mark.slow
+def test_a_configuration_with_faults_that_nobody_named_leaves_the_rest_to_be_seen(made: Results) -> None:
+    made.catalogue()
+    config = made.folder / "c.yaml"
+    config.write_text(yaml.safe_dump({**CONFIG, "heatmap": {"colourmap": "magma"}}))
+    page, *_ = served(made.results)
+    assert "s10" in page and "c.yaml has faults" in page and "colourmap" in page
+    command = [sys.executable, "-m", "wsi_mil", "view", str(made.results), "--configfile", str(config)]
+    named = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert named.returncode == 2 and "colourmap" in named.stderr
 
 
 def test_without_its_packages_the_command_says_how_to_get_them(tmp_path: Path) -> None:

@@ -44,7 +44,11 @@ def view(
 
 
 def _catalogue(results: Path, configfile: Path | None) -> "Catalogue":
-    """The results folder with the run's sheet and settings, as far as they are found."""
+    """The results folder with the run's sheet and settings, as far as they are found.
+
+    Raises:
+        ConfigError: a configuration that was named has faults; of one that was found by itself they are notes.
+    """
     from wsi_mil.config import Config, parse_settings
     from wsi_mil.view import Catalogue
 
@@ -55,10 +59,16 @@ def _catalogue(results: Path, configfile: Path | None) -> "Catalogue":
         return Catalogue(results, notes=tuple(notes))
     path, folder = found[0]
     log.info("configuration: %s", path)
-    values = config_values(path)
-    use_remote(values)
-    config = parse_settings(Config, values)
-    rows, faults = _rows(folder, config)
+    try:
+        values = config_values(path)
+        use_remote(values)
+        config = parse_settings(Config, values)
+        rows, faults = _rows(folder, config)
+    except ConfigError as error:
+        if configfile is not None:
+            raise
+        log.warning("%s: %s", path, error)
+        return Catalogue(results, notes=(f"slides and annotations are not shown, as {path} has faults:", *error.faults))
     return Catalogue(results, rows=rows, truth=config.truth, heatmap=config.heatmap, notes=tuple(faults))
 
 
