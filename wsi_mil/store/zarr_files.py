@@ -71,9 +71,9 @@ def array_of(group: zarr.Group, name: str) -> NDArray[Any]:
     try:
         return np.asarray(group[name][...])  # type: ignore[index]
     except KeyError as error:
-        raise StoreError(Path(str(group.store_path)), f"has no array {name!r}") from error
+        raise StoreError(_place(group), f"has no array {name!r}") from error
     except (RuntimeError, ValueError, TypeError) as error:  # of the codecs, each its own
-        raise StoreError(Path(str(group.store_path)), f"array {name!r} cannot be read ({error}); run its stage again") from error
+        raise StoreError(_place(group), f"array {name!r} cannot be read ({error}); run its stage again") from error
 
 
 def metadata(store: Path, name: str = "") -> dict[str, Any]:
@@ -88,6 +88,10 @@ def metadata(store: Path, name: str = "") -> dict[str, Any]:
 def outer_chunk(about: Mapping[str, Any]) -> list[int]:
     """Shape of what lies in one file: a shard where there are shards, else a chunk."""
     return list(about["chunk_grid"]["configuration"]["chunk_shape"])
+
+
+def _place(group: zarr.Group) -> Path:
+    return Path(str(group.store_path).removeprefix("file://"))
 
 
 def read_array(store: Path, name: str) -> NDArray[Any]:
