@@ -9,6 +9,8 @@ if not workflow.overwrite_configfiles:
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/slides.smk"
+include: "workflow/rules/targets.smk"
 include: "workflow/rules/resources.smk"
 include: "workflow/rules/tile.smk"
 include: "workflow/rules/extract.smk"

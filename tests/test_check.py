@@ -78,6 +78,12 @@ def test_models_are_not_taken_from_the_folder_that_is_written_to(sheet: Path) ->
     assert any("must be another folder than results" in f for f in faults(config(sheet, trained=str(sheet.parent / "results"))))
 
 
+def test_braces_which_are_snakemakes_wildcards_are_a_fault_of_each_path(sheet: Path) -> None:
+    named = sheet.rename(sheet.with_name("co{h}ort.csv"))
+    found = faults(config(named, results="re{x}sults", splits=str(sheet.parent / "{s}.csv")))
+    assert [fault.partition(":")[0] for fault in found if "takes for a wildcard" in fault] == ["cohort", "results", "splits"]
+
+
 def test_a_colour_map_that_does_not_exist_comes_with_the_nearest(sheet: Path) -> None:
     (found,) = faults(config(sheet, heatmap={"colormap": "virids"}))
     assert found == "heatmap.colormap: matplotlib has no 'virids'; did you mean 'viridis'?"

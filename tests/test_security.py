@@ -1,19 +1,24 @@
-"""Files from elsewhere: nothing in them is run, and they lead nowhere else."""
+"""Files from elsewhere: nothing in them is run, they lead nowhere else, and pictures of labels stay in them."""
 
+import base64
 import contextlib
 import io
 import pickle
+import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import h5py
 import numcodecs.pickles
 import numpy as np
 import pytest
+import tifffile
 import torch
 import zarr
+from openslide import OpenSlide
+from PIL import Image
 
 from tests.conftest import tissue_image, write_aperio, write_geojson
 from tests.dag import Run
@@ -33,7 +38,7 @@ from wsi_mil.receipts import read_receipt, store_path, write_receipt
 from wsi_mil.records import NO_PATH, SlideRow
 from wsi_mil.slides import open_slide
 from wsi_mil.splits import read_splits
-from wsi_mil.store import read_bag
+from wsi_mil.store import read_bag, read_thumbnail
 from wsi_mil.training_state import TrainingState
 
 
@@ -214,6 +219,61 @@ def test_a_configuration_that_would_run_code_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "harm").exists()
 
 
+INK = (255, 0, 255)
+"""Of labels, and of nothing else."""
+
+
+def write_labelled(path: Path, image: np.ndarray) -> Path:
+    """A slide with a label and a picture of the whole glass, as Aperio stores them."""
+    write_aperio(path, image)
+    with tifffile.TiffWriter(path, append=True) as tif:
+        for name, kind, (width, height) in (("label", 1, (180, 200)), ("macro", 9, (448, 160))):
+            text = f"Aperio Image Library v12\r\n{name} {width}x{height}"
+            picture = np.full((height, width, 3), INK, np.uint8)
+            tif.write(picture, subfiletype=kind, rowsperstrip=16, photometric="rgb", description=text, metadata=None)
+    return path
+
+
+def has_ink(image: np.ndarray) -> bool:
+    red, green, blue = np.moveaxis(np.asarray(image, np.int16)[..., :3], -1, 0)
+    return bool(((red > 220) & (green < 70) & (blue > 220)).any())
+
+
+def pictures(results: Path) -> Iterator[np.ndarray]:
+    """All that a run has drawn."""
+    for path in results.rglob("*.png"):
+        with Image.open(path) as image:
+            yield np.asarray(image.convert("RGB"))
+    for page in results.rglob("*.html"):
+        for data in re.findall(r"data:image/(?:jpeg|webp|png);base64,([A-Za-z0-9+/=]+)", page.read_text(encoding="utf-8")):
+            with Image.open(io.BytesIO(base64.b64decode(data))) as image:
+                yield np.asarray(image.convert("RGB"))
+    for store in results.glob("tiles/*/*.zarr"):
+        yield read_thumbnail(store)
+
+
+def test_ink_is_seen_where_it_is(tmp_path: Path) -> None:
+    """Else the tests below show nothing."""
+    path = write_labelled(tmp_path / "s.svs", tissue_image(640, 448))
+    with OpenSlide(path) as slide:
+        assert all(has_ink(np.asarray(slide.associated_images[name])) for name in ("label", "macro"))
+        shown = slide.associated_images["label"].convert("RGB")
+    shown.save(tmp_path / "a.png")
+    shown.save(tmp_path / "b.jpg", quality=60)
+    data = base64.b64encode((tmp_path / "b.jpg").read_bytes()).decode()
+    (tmp_path / "a.html").write_text(f'<img src="data:image/jpeg;base64,{data}">')
+    assert [has_ink(image) for image in pictures(tmp_path)] == [True, True]
+
+
+@pytest.mark.parametrize("reader", ["jpeg_tiff", "openslide", "tiffslide"])
+def test_no_reader_takes_a_label_for_a_part_of_the_slide(reader: str, tmp_path: Path) -> None:
+    path = write_labelled(tmp_path / "s.svs", tissue_image(640, 448))
+    with open_slide(path, reader) as slide:
+        for mpp in (0.5, 2.0, 8.0, 16.0):
+            size = (int(640 * 0.5 / mpp), int(448 * 0.5 / mpp))
+            assert not has_ink(slide.read_region((0, 0), size, mpp=mpp))
+
+
 HARM = (
     "$(touch harm)",
     "; touch harm #",
@@ -227,14 +287,16 @@ HARM = (
 
 
 @pytest.mark.slow
-def test_a_cohort_of_hostile_names_runs_and_no_name_reaches_a_shell(tmp_path: Path, command: Path) -> None:
-    run = Run(tmp_path, command)
+def test_a_cohort_of_hostile_names_runs_and_no_name_reaches_a_shell_nor_a_label_the_results(
+    tmp_path: Path, command: Path
+) -> None:
+    run, results = Run(tmp_path, command), tmp_path / f"results {HARM[0]}"
     folder = run.sheet.parent
     folder.mkdir()
     classes, rows = [f"normal {HARM[0]}", f'tumour "{HARM[1]}'], []
     for number, name in enumerate(HARM):
         lesion = (300, 100, 450, 250) if number % 2 else None
-        write_aperio(folder / f"{name}.svs", tissue_image(640, 448, seed=number, lesion=lesion))
+        write_labelled(folder / f"{name}.svs", tissue_image(640, 448, seed=number, lesion=lesion))
         row = {
             "slide_id": f"s{number}",
             "path": f"{name}.svs",
@@ -244,12 +306,14 @@ def test_a_cohort_of_hostile_names_runs_and_no_name_reaches_a_shell(tmp_path: Pa
         truth = write_geojson(folder / "truth" / f"{name}.geojson", lesion) if lesion else None
         rows.append({**row, "annotation": f"truth/{truth.name}" if truth else "", "scanner": f"<b>{name}</b>"})
     run.write_rows(rows)
-    run.config(classes=classes)
+    run.config(classes=classes, results=results.name)
     counts = run.snakemake()
     assert counts["tile"] == counts["extract"] == counts["heatmap"] == 8 and counts["report"] == 1
     assert not list(tmp_path.rglob("harm"))
-    statuses = (tmp_path / "results" / "cohort_status.csv").read_text()
+    statuses = (results / "cohort_status.csv").read_text()
     assert statuses.count(",ok,") == 8
-    page = (tmp_path / "results" / "report" / "index.html").read_text()
+    page = (results / "report" / "index.html").read_text()
     assert "&lt;b&gt;" in page and "<b>$(touch" not in page
+    drawn = list(pictures(results))
+    assert len(drawn) > 4 * 8 and not any(map(has_ink, drawn))
     assert run.snakemake() == {}

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -232,8 +233,36 @@ def test_scores_written_are_read_and_a_method_that_is_not_there_is_named(tmp_pat
     write_scores(tmp_path / "s.zarr", COORDS[:2], [scores], {})
     coords, read = read_scores(tmp_path / "s.zarr", "attention")
     assert np.array_equal(coords, COORDS[:2]) and np.array_equal(read, values, equal_nan=True)
-    with pytest.raises(StoreError, match="no array 'sparse_inversion'"):
+    with pytest.raises(StoreError, match=rf"^{tmp_path}/s\.zarr: has no array 'sparse_inversion'"):
         read_scores(tmp_path / "s.zarr", "sparse_inversion")
+
+
+def test_scores_and_thumbnails_with_a_byte_that_is_another_are_not_read(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    scores = InstanceScores("attention", rng.random(60, np.float32), kind="", unit="share", comparable=False)
+    write_scores(tmp_path / "s.zarr", COORDS[:60], [scores], {})
+    grid = TileGrid(COORDS[:2], np.zeros(2, np.float32), tile_px=224, tile_px_level0=(448, 230))
+    thumbnail = rng.integers(0, 255, (9, 11, 3), np.uint8)
+    write_grid(tmp_path / "t.zarr", grid, thumbnail, {})
+
+    def damaged(chunk: Path, read: Callable[[], np.ndarray], expected: np.ndarray) -> int:
+        """How many of its bytes are known to be others; the rest must make no difference."""
+        whole, n_known = chunk.read_bytes(), 0
+        for place in range(len(whole)):
+            chunk.write_bytes(whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :])
+            try:
+                assert np.array_equal(read(), expected)
+            except StoreError:
+                n_known += 1
+        chunk.write_bytes(whole)
+        return len(whole) - n_known
+
+    chunk = tmp_path / "s.zarr" / "attention" / "c" / "0"
+    assert damaged(chunk, lambda: read_scores(tmp_path / "s.zarr", "attention")[1], scores.values) <= 1
+    for metadata in ("zarr.json", "attention/zarr.json", "coords/zarr.json"):
+        damaged(tmp_path / "s.zarr" / metadata, lambda: read_scores(tmp_path / "s.zarr", "attention")[1], scores.values)
+    chunk = tmp_path / "t.zarr" / "thumbnail" / "c" / "0" / "0" / "0"
+    assert damaged(chunk, lambda: read_thumbnail(tmp_path / "t.zarr"), thumbnail) <= 1
 
 
 def test_a_receipt_is_the_same_bytes_for_the_same_content_and_holds_no_nan(tmp_path: Path) -> None:

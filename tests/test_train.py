@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import wsi_mil.train
 from wsi_mil.bags import BagSet, LabelledBag
 from wsi_mil.checkpoints import read_checkpoint
 from wsi_mil.config import BaseModelSettings, Split, Training, parse_base, parse_model
-from wsi_mil.errors import ConfigError, DivergedError, EmptyBagError, StoreMismatchError
+from wsi_mil.errors import ConfigError, DivergedError, EmptyBagError, StoreError, StoreMismatchError
 from wsi_mil.metrics import auroc
 from wsi_mil.models import MILModel, create_model
 from wsi_mil.records import Bag, Role, SlideRow
@@ -417,6 +418,24 @@ def test_weights_of_another_size_are_refused(random_bags: Callable, tmp_path: Pa
     (tmp_path / "a" / "model.safetensors").write_bytes(weights(tmp_path / "b"))
     with pytest.raises(StoreMismatchError, match=r"weights of another model or size .* size mismatch"):
         read_checkpoint(tmp_path / "a", CPU)
+
+
+def test_weights_with_a_byte_that_is_another_are_refused_and_those_without_a_hash_are_read(
+    random_bags: Callable, tmp_path: Path
+) -> None:
+    bags = random_bags(24)
+    write_features(tmp_path / "f", bags)
+    train_fold(Fold(splits_of(bags), 0, tmp_path / "f", CLASSES), SETTINGS, tmp_path / "m", CPU)
+    file, card = tmp_path / "m" / "model.safetensors", tmp_path / "m" / "config.json"
+    damaged = bytearray(file.read_bytes())
+    damaged[-20] ^= 0x10
+    file.write_bytes(damaged)
+    with pytest.raises(StoreError, match=r"model\.safetensors: not the weights that .*config\.json was written for; train"):
+        read_checkpoint(tmp_path / "m", CPU)
+    content = json.loads(card.read_text())
+    del content["weights_hash"]
+    card.write_text(json.dumps(content))  # as earlier versions wrote it
+    read_checkpoint(tmp_path / "m", CPU)
 
 
 def test_a_validation_bag_that_is_no_number_stops_and_nothing_is_kept_of_the_epoch(random_bags: Callable, tmp_path: Path) -> None:

@@ -86,6 +86,29 @@ def test_a_file_that_is_cut_short_starts_afresh(random_bags: Callable, tmp_path:
     assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
 
 
+def test_a_file_with_a_byte_that_is_another_starts_afresh(
+    random_bags: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bags = random_bags(24)
+    write_features(tmp_path / "f", bags)
+    fold, settings = Fold(splits_of(bags), 0, tmp_path / "f", CLASSES), parse_model(quick(TRAINED["abmil"]))
+    with monkeypatch.context() as patch:
+        patch.setattr(wsi_mil.train, "write_checkpoint", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train_fold(fold, settings, tmp_path / "cut", CPU)
+    whole = (tmp_path / "cut" / FILE).read_bytes()
+    train_fold(fold, settings, tmp_path / "cut", CPU)
+    expected = weights(tmp_path / "cut")
+    places = [whole.index(b"history") + 12, whole.index(b"betas") + 2, len(whole) // 2, len(whole) - 9]
+    for number, place in enumerate(places):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0x11
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / FILE).write_bytes(damaged)
+        train_fold(fold, settings, tmp_path / str(number), CPU)
+        assert weights(tmp_path / str(number)) == expected, place
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
 @pytest.mark.parametrize("name", [FILE, "model.safetensors", "config.json"])
 def test_a_full_disk_is_an_error_of_the_system_and_leaves_nothing_half_written(

@@ -119,6 +119,15 @@ def test_tiles_that_are_not_those_of_their_receipt_are_found(results: Path) -> N
     assert verdict == "damaged" and "are not those of the receipt" in fault
 
 
+def test_a_thumbnail_with_a_byte_that_is_another_is_found(results: Path) -> None:
+    chunk = results / "tiles" / "default" / "s.zarr" / "thumbnail" / "c" / "0" / "0" / "0"
+    content = bytearray(chunk.read_bytes())
+    content[len(content) // 2] ^= 1
+    chunk.write_bytes(content)
+    verdict, faults = found(results)["tiles/default/s.json"]
+    assert verdict == "damaged" and "'thumbnail' cannot be read" in faults[0]
+
+
 def test_features_that_are_no_numbers_are_found(tmp_path: Path) -> None:
     path = tmp_path / "features" / "tiny" / "s.zarr"
     with feature_store(path) as store:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 
 from wsi_mil.config import BagUnit, BaseModelSettings, Model, Protocol, parse_base, parse_model
 from wsi_mil.errors import ConfigError, StoreError, StoreMismatchError
@@ -35,6 +35,7 @@ class ModelCard:
         threshold: on the positive class's probability (two classes), else None.
         epoch: the epoch that was kept, from 1.
         validation: figures on the part that chose the epoch.
+        weights_hash: sha256 of the file of the weights; "" where an earlier version wrote none.
     """
 
     settings: Model
@@ -50,6 +51,7 @@ class ModelCard:
     threshold: float | None = None
     epoch: int = 0
     validation: dict[str, float] = field(default_factory=dict)
+    weights_hash: str = field(default="", compare=False)
 
     def finished(self, *, threshold: float | None, epoch: int, validation: dict[str, float]) -> "ModelCard":
         """The same after training."""
@@ -69,27 +71,31 @@ class ModelCard:
 
 def write_checkpoint(folder: Path, model: MILModel, card: ModelCard) -> None:
     """Write weights, then the card; both aside and renamed."""
-    write_bytes(folder / WEIGHTS, save({name: value.cpu().contiguous() for name, value in model.state_dict().items()}))
+    weights = save({name: value.cpu().contiguous() for name, value in model.state_dict().items()})
+    write_bytes(folder / WEIGHTS, weights)
     settings = {name: getattr(card, name).model_dump(mode="json") for name in ("settings", "architecture")}
-    write_receipt(folder / CONFIG, {**asdict(card), **settings})
+    write_receipt(folder / CONFIG, {**asdict(card), **settings, "weights_hash": hashlib.sha256(weights).hexdigest()})
 
 
 def read_checkpoint(folder: Path, device: torch.device) -> tuple[MILModel, ModelCard]:
     """A trained model in eval mode, its parameters frozen, and its card.
 
     Raises:
-        StoreError: no checkpoint, or one of another version.
+        StoreError: no checkpoint, one of another version, or one that is damaged.
         StoreMismatchError: weights of another model or size.
     """
     card = read_card(folder)
     model = create_model(card.architecture, feature_dim=card.feature_dim, n_classes=len(card.classes))
     try:
-        model.load_state_dict(load_file(folder / WEIGHTS))
+        weights = (folder / WEIGHTS).read_bytes()
+        model.load_state_dict(load(weights))
     except (OSError, SafetensorError) as error:
         raise StoreError(folder / WEIGHTS, f"no readable weights ({error}); train it again") from error
     except RuntimeError as error:
         reason = f"weights of another model or size than {folder / CONFIG} says ({_shortened(error)}); train it again"
         raise StoreMismatchError(folder / WEIGHTS, reason) from error
+    if card.weights_hash not in ("", hashlib.sha256(weights).hexdigest()):
+        raise StoreError(folder / WEIGHTS, f"not the weights that {folder / CONFIG} was written for; train it again")
     model.requires_grad_(False)
     return model.eval().to(device), card
 

@@ -1,5 +1,6 @@
 """What an interrupted training goes on from: one safetensors file, rewritten after each epoch, no pickle."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from wsi_mil.files import write_bytes
 FILE = "last.safetensors"
 ABOUT = "wsi_mil"
 """Key of the header under which the JSON lies, so that weights and JSON are replaced in one rename."""
+DIGEST = "sha256"
+"""Key of the header with the digest of JSON and tensors."""
 
 
 @dataclass(frozen=True)
@@ -56,20 +59,24 @@ class TrainingState:
         tensors |= {f"random/{name}": value for name, value in _random_states(_device(model)).items()}
         about = {"fingerprint": self.fingerprint, "optimizer": plain, "history": snapshot.history, "best": snapshot.best}
         copies = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+        text = json.dumps({**about, "order": snapshot.order})
         # save_file of safetensors tells of a full disk by an error of its own
-        write_bytes(self.path, save(copies, metadata={ABOUT: json.dumps({**about, "order": snapshot.order})}))
+        write_bytes(self.path, save(copies, metadata={ABOUT: text, DIGEST: _digest(text, copies)}))
 
     def load(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Snapshot | None:
-        """Put model, optimiser and random generators where the file has them; None where there is no such file."""
+        """Put model, optimiser and random generators where the file has them; None where there is none, or it is damaged."""
         if self.path is None or not self.path.exists():
             return None
         try:
             with safe_open(self.path, framework="pt") as file:
-                about = json.loads(file.metadata()[ABOUT])
-                if about["fingerprint"] != self.fingerprint:
-                    return None
+                header = file.metadata()
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
+            text = header[ABOUT]
+            is_whole = header[DIGEST] == _digest(text, tensors)
         except (SafetensorError, KeyError, TypeError):
+            return None
+        about: dict[str, Any] = json.loads(text) if is_whole else {}
+        if about.get("fingerprint") != self.fingerprint:
             return None
         model.load_state_dict(_under("model", tensors))
         _load_optimizer(optimizer, _under("optimizer", tensors), about["optimizer"])
@@ -88,6 +95,15 @@ def generator_from(state: Mapping[str, Any] | None, seed: int) -> np.random.Gene
     if state is not None:
         rng.bit_generator.state = dict(state)
     return rng
+
+
+def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:
+    """sha256 over all that a file holds."""
+    found = hashlib.sha256(text.encode())
+    for name, value in sorted(tensors.items()):
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        found.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def _flat_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:

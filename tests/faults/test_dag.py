@@ -76,14 +76,26 @@ def test_damaged_stores_are_found_and_made_anew(
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
-def test_a_checkpoint_cut_short_is_named_and_trained_again(run: Disturbed, expected: dict[str, bytes], name: str) -> None:
-    path = run.results(f"models/tiny/abmil/fold-1/{name}")
-    cut(path)
+@pytest.mark.parametrize(("name", "damage"), [("model.safetensors", cut), ("model.safetensors", flip), ("config.json", cut)])
+def test_a_damaged_checkpoint_is_named_and_trained_again(
+    run: Disturbed, expected: dict[str, bytes], name: str, damage: Callable[[Path], None]
+) -> None:
+    damage(run.results(f"models/tiny/abmil/fold-1/{name}"))
     run.snakemake("--retries", "0", "--forcerun", "predict", expected=1)
     said = (run.folder / "logs" / "predict" / "tiny" / "abmil.log").read_text()
     assert f"models/tiny/abmil/fold-1/{name}" in said and "again" in said and "Traceback" not in said, said
     run.snakemake("--forcerun", "train")
+    run.snakemake()
+    compare(run.whole(), expected)
+
+
+@pytest.mark.faults
+def test_damaged_scores_are_named_and_made_anew(run: Disturbed, expected: dict[str, bytes]) -> None:
+    flip(run.results("scores/tiny/abmil/s3.zarr/attention/c/0"))
+    run.snakemake("--retries", "0", "--forcerun", "heatmap", expected=1)
+    said = (run.folder / "logs/heatmap/tiny/abmil/s3/attention.log").read_text()
+    assert "error: results/scores/tiny/abmil/s3.zarr: array 'attention' cannot be read" in said and "Traceback" not in said, said
+    run.snakemake("--forcerun", "explain")
     run.snakemake()
     compare(run.whole(), expected)
 

@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from tests.conftest import tissue_image
 from tests.servers import Files
+from wsi_mil.cli import app
 from wsi_mil.errors import ConfigError, SlideFormatError, UnreachableError
 from wsi_mil.slides import open_slide, remove_copies
 from wsi_mil.slides.staging import local_copy, scratch_folder
@@ -156,6 +158,22 @@ def test_what_a_killed_job_left_is_no_copy_and_takes_no_room(files: Files, remot
     assert [path.suffix for path in copies()] == [""]
 
 
+def test_a_folder_for_copies_that_others_could_read_is_closed_and_one_that_others_made_is_not_used(
+    files: Files, remote: Callable, tmp_path: Path
+) -> None:
+    url = serve(files, "a", MB)
+    scratch_folder().chmod(0o777)
+    local_copy(url).close()
+    assert scratch_folder().stat().st_mode & 0o777 == 0o700
+    remote(scratch=str(tmp_path / "taken"))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / f"wsi_mil-slides-{os.getuid()}").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match=r"remote\.scratch: .* is a link, or another user's"):
+        local_copy(url)
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
 def test_a_copy_that_fails_leaves_nothing(files: Files, remote: Callable) -> None:
     remote(attempts=1)
     url = serve(files, "a", MB)
@@ -171,3 +189,17 @@ def test_copies_are_removed_but_for_those_in_use(files: Files, remote: Callable)
     assert remove_copies() == MB and copies() == [used.path]
     used.close()
     assert remove_copies() == MB and not copies()
+
+
+def test_the_command_removes_copies_from_where_the_configuration_puts_them(
+    files: Files, remote: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By hand, after a killed run, nothing but the configuration says where that is."""
+    remote(scratch=str(tmp_path / "own"))
+    local_copy(serve(files, "a", MB)).close()
+    held = copies()
+    monkeypatch.delenv("WSI_MIL_REMOTE")
+    (tmp_path / "my.yaml").write_text(f"remote: {{staging: scratch, scratch: '{tmp_path / 'own'}'}}\n")
+    done = CliRunner().invoke(app, ["unstage", "--configfile", str(tmp_path / "my.yaml")])
+    assert done.exit_code == 0 and f"removed 1.0 MB of copies from {tmp_path / 'own'}" in done.output, done.output
+    assert held and not held[0].exists()

@@ -14,7 +14,7 @@ def reference_faults(config: Config) -> list[str]:
         if encoder.tiling not in config.tilings:
             faults.append(f"encoders.{entry}.tiling: no tiling {encoder.tiling!r}{nearest(encoder.tiling, list(config.tilings))}")
         faults += name_faults(entry, encoder.encoder, encoder.weights)
-    faults += _model_faults(config)
+    faults += _model_faults(config) + _wildcard_faults(config)
     if config.trained is not None and config.trained.resolve() == config.results.resolve():
         faults.append("trained: must be another folder than results, or its splits and models would be overwritten")
     if config.heatmap.colormap != Heatmap().colormap:
@@ -36,6 +36,16 @@ def _model_faults(config: Config) -> list[str]:
         f"explain.methods: {method} is offered by none of the models {', '.join(config.models)}"
         for method in config.explain.methods
         if not any(method in methods_of(config, entry) for entry in config.models)
+    ]
+
+
+def _wildcard_faults(config: Config) -> list[str]:
+    """Paths that Snakemake would read otherwise; of the sheet's folder the sheet itself says so."""
+    paths = {"cohort": config.cohort.name, "results": config.results, "splits": config.splits, "trained": config.trained}
+    return [
+        f"{key}: {path} holds '{{' or '}}', which Snakemake takes for a wildcard; rename it"
+        for key, path in paths.items()
+        if path is not None and set("{}") & set(str(path))
     ]
 
 

@@ -99,11 +99,17 @@ def _patience(paths: list[str], read_timeout_s: float) -> float:
 
 
 @commands.command()
-def unstage() -> None:
+def unstage(
+    configfile: Annotated[
+        Path | None, typer.Option(help="configuration that says where copies lie; else in the folder for temporary files")
+    ] = None,
+) -> None:
     """Remove this machine's copies of remote slides, but for those that other jobs use."""
-    from wsi_mil.slides import remove_copies
+    from wsi_mil.slides import remove_copies, scratch_folder
 
-    print(f"removed {remove_copies() / 1e6:.1f} MB of copies")
+    if configfile is not None:
+        use_remote(config_values(configfile))
+    print(f"removed {remove_copies() / 1e6:.1f} MB of copies from {scratch_folder()}")
 
 
 @commands.command()

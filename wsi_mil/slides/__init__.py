@@ -15,3 +15,4 @@ from wsi_mil.slides.slide import MAX_UNREADABLE as MAX_UNREADABLE
 from wsi_mil.slides.slide import Overview as Overview
 from wsi_mil.slides.slide import Slide as Slide
 from wsi_mil.slides.staging import remove_copies as remove_copies
+from wsi_mil.slides.staging import scratch_folder as scratch_folder

@@ -10,6 +10,7 @@ import hashlib
 import logging
 import os
 import re
+import stat
 import tempfile
 import time
 from pathlib import Path
@@ -53,10 +54,19 @@ class LocalCopy:
 
 
 def scratch_folder() -> Path:
-    """Where copies lie; for the user alone, since slides are patients' data."""
+    """Where copies lie; for the user alone, since slides are patients' data.
+
+    Raises:
+        ConfigError: under that name, which is known to all, somebody else has put something.
+    """
     base = remote_settings().scratch or Path(tempfile.gettempdir())
     folder = base / f"wsi_mil-slides-{os.getuid()}"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    about = folder.lstat()
+    if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid():
+        raise ConfigError([f"remote.scratch: {folder} is a link, or another user's; name another folder, or have it removed"])
+    if about.st_mode & 0o077:
+        folder.chmod(0o700)
     return folder
 
 
@@ -64,7 +74,7 @@ def local_copy(url: str, *, patience_s: float = PATIENCE_S) -> LocalCopy:
     """A copy of what lies at an address, made now or by somebody before.
 
     Raises:
-        ConfigError: it is larger than all copies may be together.
+        ConfigError: it is larger than all copies may be together, or there is no folder for them.
         UnreachableError: the server does not answer, or there was no room for too long.
         OSError: no room on the disk.
         SlideAccessError, SlideFormatError, MissingFileError: as `remote_object`.

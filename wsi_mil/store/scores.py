@@ -27,4 +27,6 @@ def read_scores(path: Path, method: str) -> tuple[NDArray[np.int64], NDArray[np.
     for name, array, chunk in (("coords", coords, "c/0/0"), (method, values, "c/0")):
         if len(array) and not (path / name / chunk).is_file():  # Zarr reads zeros there
             raise StoreError(path, f"{name}/{chunk} is missing; run `explain` again")
+    if len(coords) != len(values):
+        raise StoreError(path, f"holds {len(coords)} tiles, but {len(values)} scores of {method}; run `explain` again")
     return coords, values

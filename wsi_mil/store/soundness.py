@@ -69,6 +69,8 @@ def _shard_faults(path: Path, digests: list[str], valid: NDArray[np.bool_]) -> I
 def grid_faults(path: Path, receipt: Mapping[str, Any]) -> list[str]:
     """Likewise of a store of `tile`."""
     coords = read_array(path, "coords")
+    for name in ("tissue_fraction", "thumbnail"):
+        read_array(path, name)  # its checksum is held against it
     if array_digest(coords) == receipt.get("coords_digest"):
         return []
     return [f"coords of {len(coords)} tiles are not those of the receipt, which says {receipt.get('n_tiles')}"]

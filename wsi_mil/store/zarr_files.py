@@ -6,15 +6,19 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.codecs import ZstdCodec
 
 from wsi_mil.errors import StoreError
 
 zarr.config.set({"array.write_empty_chunks": True})  # so that a file that is missing is known to be lost
+
+CHECKED = ZstdCodec(checksum=True)
+"""A byte that is another than what was written makes it unreadable. (Features are not compressed; they have digests.)"""
 
 RAW = {
     "zarr_format": 3,
@@ -53,7 +57,7 @@ def open_store(path: Path) -> zarr.Group:
     """A store's group, to read. Raises StoreError."""
     try:
         return zarr.open_group(path, mode="r", zarr_format=3)
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, ValueError, TypeError) as error:  # TypeError: a key that Zarr does not know
         raise StoreError(path, f"no readable store ({error}); run its stage again") from error
 
 
@@ -67,9 +71,9 @@ def array_of(group: zarr.Group, name: str) -> NDArray[Any]:
     try:
         return np.asarray(group[name][...])  # type: ignore[index]
     except KeyError as error:
-        raise StoreError(Path(str(group.store_path)), f"has no array {name!r}") from error
-    except (RuntimeError, ValueError) as error:  # of the codecs, each its own
-        raise StoreError(Path(str(group.store_path)), f"array {name!r} cannot be read ({error}); run its stage again") from error
+        raise StoreError(_place(group), f"has no array {name!r}") from error
+    except (RuntimeError, ValueError, TypeError) as error:  # of the codecs, each its own
+        raise StoreError(_place(group), f"array {name!r} cannot be read ({error}); run its stage again") from error
 
 
 def metadata(store: Path, name: str = "") -> dict[str, Any]:
@@ -84,6 +88,10 @@ def metadata(store: Path, name: str = "") -> dict[str, Any]:
 def outer_chunk(about: Mapping[str, Any]) -> list[int]:
     """Shape of what lies in one file: a shard where there are shards, else a chunk."""
     return list(about["chunk_grid"]["configuration"]["chunk_shape"])
+
+
+def _place(group: zarr.Group) -> Path:
+    return Path(str(group.store_path).removeprefix("file://"))
 
 
 def read_array(store: Path, name: str) -> NDArray[Any]:
@@ -141,7 +149,7 @@ def write_whole(path: Path, arrays: Mapping[str, NDArray[Any]], attributes: Mapp
     swap(part, path)
 
 
-def create_array(group: zarr.Group, name: str, values: NDArray[Any], *, compressors: Literal["auto"] | None = "auto") -> None:
+def create_array(group: zarr.Group, name: str, values: NDArray[Any], *, compressors: ZstdCodec | None = CHECKED) -> None:
     """One chunk an array: whole arrays are small, and are read whole."""
     chunks = tuple(max(1, side) for side in values.shape)
     array = group.create_array(name, shape=values.shape, dtype=values.dtype, chunks=chunks, compressors=compressors)
