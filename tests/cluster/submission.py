@@ -16,7 +16,11 @@ SETTINGS = {**CONFIG, "cohort": "cohort.csv", "slides_per_job": 3}
 SHOWN = ("s4", "s5")
 TARGETS = ["results/metrics/tiny/abmil.json", *(f"results/heatmaps/tiny/abmil/{slide}/attention.png" for slide in SHOWN)]
 """Every kind of job that the profile says something of; the rest is left for this machine."""
-ASKED = ["--slurm-status-command=squeue", "--slurm-init-seconds-before-status-checks=1", "--latency-wait=5", "--retries=2"]
+ASKED = [
+    "--slurm-status-command=squeue",
+    "--slurm-init-seconds-before-status-checks=1",
+    "--latency-wait=5",
+]
 ASKED += ["--seconds-between-status-checks=1"]
 
 COMMAND = """#!/bin/sh
