@@ -9,6 +9,7 @@ from typing import Any, get_args
 import jinja2
 
 from wsi_mil.config import Scale
+from wsi_mil.geometry import Mpp
 from wsi_mil.heatmaps.overlay import colormap_names
 from wsi_mil.view.catalogue import NOT_RUN, Catalogue, Entry, Line
 from wsi_mil.view.deepzoom import TILE_PX, Pyramid
@@ -17,6 +18,9 @@ from wsi_mil.view.ground import Ground
 SCALES: tuple[Scale, ...] = get_args(Scale)
 OFFERED_MAPS = ("viridis", "magma", "inferno", "cividis", "turbo", "coolwarm", "Reds")
 """Colour maps on the page, beside that of the configuration; the address may name any other."""
+
+SQUARE = 0.01
+"""Pixels whose sides differ by less are square, to what a scale bar of 100 px can show."""
 
 FIRST_METHODS = ("attention", "sparse_inversion")
 """Shown first, and beside it, where a model offers them."""
@@ -113,8 +117,15 @@ def slide_about(catalogue: Catalogue, slide_id: str, ground: Ground) -> dict[str
         "colormaps": [name for name in offered if name in colormap_names()],
         "scales": list(SCALES),
         "defaults": {"opacity": catalogue.heatmap.opacity, "map": catalogue.heatmap.colormap, "scale": catalogue.heatmap.scale},
-        "notes": [note for note in (*catalogue.notes, ground.note) if note],
+        "notes": [note for note in (*catalogue.notes, ground.note, _scale_note(ground.mpp)) if note],
     }
+
+
+def _scale_note(mpp: Mpp | None) -> str:
+    """What is to be said of pixels that are not square: they are drawn as if they were."""
+    if mpp is None or math.isclose(mpp.x, mpp.y, rel_tol=SQUARE):
+        return ""
+    return f"pixels are {mpp.x:g} µm wide and {mpp.y:g} µm high, but drawn square: the scale bar holds from left to right only"
 
 
 def _ground_about(ground: Ground) -> dict[str, Any] | None:
