@@ -2,6 +2,7 @@
 # make demo     builds a small cohort with known lesions, runs the whole pipeline on it, says where the report is
 # make view     shows the demo's slides, heatmaps and cohort in a browser
 # make test     runs the tests
+# make test-system  runs those that take the whole system: slides on servers, a cluster, a wheel, the guides followed
 # make lint     ruff, mypy, snakefmt, snakemake --lint
 # make fuzz     tiles and reads a real slide damaged in 250 ways
 # make faults   kills every stage, Snakemake and a SLURM node, fills disks, damages files; takes an hour; kills a node of a cluster
@@ -20,9 +21,10 @@ VENV := .venv
 READY := $(VENV)/.ready
 CORES ?= all
 BENCHMARKS := demo read remote extract bag_read train explain cohort_statistics view  # the others compare results that are there; they say what they need
+TESTED := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 pytest -n 2 --dist worksteal
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: install demo view screenshots test lint fuzz faults audit bench scale papers unlock clean schema constraints
+.PHONY: install demo view screenshots test test-system lint fuzz faults audit bench scale papers unlock clean schema constraints
 .DELETE_ON_ERROR:
 
 install: $(READY)
@@ -45,7 +47,10 @@ screenshots: $(READY)
 	python docs/screenshots.py results docs
 
 test: $(READY)
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 pytest -n 2 --dist worksteal
+	$(TESTED) -m "not faults and not system"
+
+test-system: $(READY)
+	$(TESTED) -m "system and not faults"
 
 lint: $(READY) demo/cohort.csv
 	ruff check .

@@ -287,6 +287,7 @@ HARM = (
 
 
 @pytest.mark.slow
+@pytest.mark.system
 def test_a_cohort_of_hostile_names_runs_and_no_name_reaches_a_shell_nor_a_label_the_results(
     tmp_path: Path, command: Path
 ) -> None:

@@ -9,7 +9,7 @@ from tests.cluster.slurm import Slurm, missing, slurm_cluster
 from tests.cluster.submission import Submission
 from tests.forks import forking_command
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.system]
 
 
 @pytest.fixture

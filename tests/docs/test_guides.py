@@ -10,7 +10,7 @@ import pytest
 
 from tests.docs.pages import ROOT, blocks, changed
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.system]
 
 COPIED = ("wsi_mil", "tests", "config.yaml", "pyproject.toml", "workflow/schemas", "docs/encoders.md")
 SCHEMA = "workflow/schemas/config.schema.json"

@@ -16,7 +16,7 @@ from PIL import Image
 from tests.conftest import tissue_image, write_aperio
 from tests.docs.pages import ROOT, blocks
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.system]
 
 CLEAN = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
 SOURCES = ("pyproject.toml", "README.md", "LICENSE")

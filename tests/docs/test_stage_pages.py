@@ -93,6 +93,7 @@ def shell(script: str, folder: Path, where: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.system
 @pytest.mark.skipif(sys.platform != "linux", reason="a process that has imported so much must not fork on every system")
 def test_the_commands_of_the_pages_lead_from_slides_to_the_report(ran: Path) -> None:
     results = ran / "results"

@@ -100,6 +100,7 @@ def test_damaged_scores_are_named_and_made_anew(run: Disturbed, expected: dict[s
     compare(run.whole(), expected)
 
 
+@pytest.mark.system
 def test_a_slide_that_changes_between_tile_and_extract_is_tiled_again(run: Disturbed, expected: dict[str, bytes]) -> None:
     slide, kept = run.sheet.parent / "s2.svs", run.sheet.parent / "kept"
     shutil.copy2(slide, kept)

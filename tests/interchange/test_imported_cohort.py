@@ -12,7 +12,7 @@ from tests.dag import Run
 from tests.interchange.files import DIM, grid, numbers, write_trident
 from wsi_mil.receipts import read_receipt
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.system]
 
 LESION = (4096, 1024, 6144, 2560)
 """(left, top, right, bottom) of the tiles of positive slides that differ, level-0 pixels."""

@@ -80,6 +80,7 @@ def test_draws_are_other_folds_and_sets_that_are_not_there_are_not_run(tmp_path:
     assert tested[0].n_folds == FOLDS["colon"][0] and tested[0].slides(0, Role.TEST) != tested[1].slides(0, Role.TEST)
 
 
+@pytest.mark.system
 def test_a_run_goes_through_the_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_images(tmp_path, 8)
     monkeypatch.setitem(FOLDS, "colon", (2, 5))

@@ -13,7 +13,7 @@ from tests.dag import ODD_NAME, Run, make_cohort
 from tests.servers import Files, file_server
 from wsi_mil.receipts import read_receipt
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.system]
 
 
 @pytest.fixture
