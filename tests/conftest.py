@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -119,21 +120,31 @@ def random_bags() -> Callable[..., list]:
     return made_bags
 
 
-@pytest.fixture
-def trained(random_bags: Callable, tmp_path: Path) -> tuple:
-    """Splits, ensemble and sheet: three folds trained on 24 slides; a new slide of a known patient and one of a new patient
-    stand in the sheet too.
-    """
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> tuple:
+    """A folder with features (`f`) and three folds trained on 24 slides (`m`), to be copied; their splits."""
     from tests.test_train import CLASSES, CPU, SETTINGS, splits_of, write_features
-    from wsi_mil.ensemble import Ensemble
-    from wsi_mil.records import SlideRow
     from wsi_mil.train import Fold, train_fold
 
-    bags = random_bags(26)
-    write_features(tmp_path / "f", bags)
+    folder, bags = tmp_path_factory.mktemp("trained"), made_bags(26)
+    write_features(folder / "f", bags)
     splits = splits_of(bags[:24])
     for fold in range(3):
-        train_fold(Fold(splits, fold, tmp_path / "f", CLASSES), SETTINGS, tmp_path / "m" / f"fold-{fold}", CPU)
+        train_fold(Fold(splits, fold, folder / "f", CLASSES), SETTINGS, folder / "m" / f"fold-{fold}", CPU)
+    return folder, splits
+
+
+@pytest.fixture
+def trained(trained_once: tuple, tmp_path: Path) -> tuple:
+    """Splits, ensemble and sheet of three trained folds; a new slide of a known patient and one of a new patient stand in the
+    sheet too.
+    """
+    from tests.test_train import CLASSES, CPU
+    from wsi_mil.ensemble import Ensemble
+    from wsi_mil.records import SlideRow
+
+    folder, splits = trained_once
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     rows = [SlideRow(s, Path("x"), splits.labels[s], splits.patients[s]) for s in splits.patients]
     rows += [SlideRow("s24", Path("x"), "", splits.patients["s00"]), SlideRow("s25", Path("x"), "", "nobody")]
     return splits, Ensemble(tmp_path / "m", splits, CLASSES, CPU), rows
