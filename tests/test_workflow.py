@@ -117,6 +117,7 @@ def test_another_colour_map_redraws_only(run: Run) -> None:
     assert run.snakemake() == {"heatmap": 8, "report": 1}
 
 
+@pytest.mark.system
 def test_one_scale_for_the_cohort_is_made_of_labelled_slides_and_scores_nothing_anew(run: Run) -> None:
     run.config(heatmap={"scale": "cohort"})
     assert run.snakemake() == {"heatmap-scale": 1, "heatmap": 8, "report": 1}
@@ -223,6 +224,7 @@ def test_a_scanner_in_the_sheet_recolours_the_report_and_nothing_else_is_made_an
     assert len(read_receipt(run.results("statistics/tiny.json"))["explained"]) == 3
 
 
+@pytest.mark.system
 def test_every_encoder_runs_with_every_model_and_targets_go_by_name(run: Run) -> None:
     abmil = CONFIG["models"]["abmil"]
     models = {"abmil": abmil, "mhim": {"model": "mhim", "base": "abmil", "train": {"epochs": 2, "lr": 0.001}}}

@@ -117,6 +117,7 @@ def test_a_cohort_of_one_slide_is_refused() -> None:
         cohort_plan(1, seed=0)
 
 
+@pytest.mark.system
 def test_the_same_seed_gives_the_same_bytes(out: Path, tmp_path: Path) -> None:
     create_demo_cohort(tmp_path, n_slides=4, seed=0)
     assert files(tmp_path) == files(out)
