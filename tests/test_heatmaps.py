@@ -11,6 +11,7 @@ from wsi_mil.config import Heatmap
 from wsi_mil.errors import ConfigError
 from wsi_mil.heatmaps import draw_heatmap
 from wsi_mil.heatmaps.overlay import OUTLINE_COLOUR, bar_length_um
+from wsi_mil.heatmaps.stage import title
 from wsi_mil.receipts import store_path, write_receipt
 from wsi_mil.records import InstanceScores, SlideRow, TileGrid
 from wsi_mil.store import write_grid, write_scores
@@ -137,5 +138,11 @@ def test_without_the_store_of_tiles_the_ground_is_plain_and_the_title_says_so(sc
     without = drawn(scored, tmp_path, colormap="inferno", opacity=1.0)
     left, top, scale = panels(without)
     assert without[round(top + 96 * scale), round(left + 480 * scale), 0] > 200, "the hot tile is where it was"
-    title = slice(0, round(top) - 20)
-    assert (without[title].min(axis=2) < 128).sum() > 1.1 * (with_thumbnail[title].min(axis=2) < 128).sum(), "a longer title"
+    line = slice(0, round(top) - 20)
+    assert (without[line].min(axis=2) < 128).sum() > 1.1 * (with_thumbnail[line].min(axis=2) < 128).sum(), "a longer title"
+
+
+def test_the_title_tells_a_probability_just_above_its_threshold_from_one_at_it() -> None:
+    receipt = {"classes": ["normal", "tumour"], "target": 1, "predicted": 1, "probs": [0.4986, 0.5014], "threshold": 0.4991}
+    said = title(SlideRow("s1", Path("s1.svs"), label="tumour"), {**receipt, "role": "test", "protocol": "held_out"}, "attention")
+    assert said == "s1 · attention · label: tumour · predicted: tumour · P(tumour) = 0.501 · threshold 0.499"

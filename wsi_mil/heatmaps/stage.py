@@ -131,8 +131,8 @@ def title(row: SlideRow, receipt: dict[str, Any], method: str) -> str:
     if "probs" in receipt:
         target = receipt["target"]
         parts.append(f"predicted: {receipt['classes'][receipt['predicted']]}")
-        parts.append(f"P({receipt['classes'][target]}) = {receipt['probs'][target]:.2f}")
-        parts += ["threshold {:.2f}".format(receipt["threshold"])] if receipt["threshold"] is not None else []
+        parts.append(f"P({receipt['classes'][target]}) = {receipt['probs'][target]:.3f}")
+        parts += ["threshold {:.3f}".format(receipt["threshold"])] if receipt["threshold"] is not None else []
     if receipt["role"] in ("train", "val"):
         parts.append("TRAINING SLIDE" if receipt["role"] == "train" else "VALIDATION SLIDE")
     if receipt["protocol"] == "as_published":
