@@ -9,7 +9,7 @@
 # make audit    holds the pinned versions against known advisories; needs PyPI
 # make bench    runs the benchmarks, a JSON line each at the end of their tables
 # make scale    plans a cohort of a thousand slides beside a bare Snakemake DAG; what a job costs beyond its work
-# make papers   does the papers' own experiments that are not done yet, writes docs/papers.md; DATA=folder, FAST=1, ONLY=mnist_bags
+# make papers   does the papers' own experiments that are not done yet, writes docs/papers.md; DATA=folder, FAST=1, JOBS=2, ONLY=mnist_bags
 # make screenshots  makes the pictures of viewer and report in docs/ anew, from the demo; needs Chromium
 # make schema   after a change of settings: the schema for editors and the tables in docs/
 # make unlock   after a killed snakemake: lets the next run start
@@ -82,7 +82,7 @@ scale: $(READY)
 
 papers: $(READY)
 	@test -d "$(DATA)" || { echo "DATA is to be a folder with mnist/, colon/, lung/ or breast/: make papers DATA=../shared/data"; exit 1; }
-	python -m benchmarks.papers --data "$(DATA)" $(if $(FAST),--fast) $(if $(ONLY),--only $(ONLY))
+	python -m benchmarks.papers --data "$(DATA)" $(if $(FAST),--fast) $(if $(JOBS),--jobs $(JOBS)) $(if $(ONLY),--only $(ONLY))
 	python -m benchmarks.papers.tables
 
 unlock: $(READY)

@@ -1,6 +1,7 @@
 """Slides of an experiment through `tile` and `extract`, and an entry of `models` through all its folds."""
 
 import logging
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +18,7 @@ from wsi_mil.devices import fast_dtype
 from wsi_mil.encoders.encoder import create_encoder
 from wsi_mil.errors import ConfigError
 from wsi_mil.extract import extract_slide
+from wsi_mil.files import exclusive
 from wsi_mil.receipts import fingerprint, read_receipt
 from wsi_mil.records import Role, SlideRow, Status
 from wsi_mil.splits import Splits
@@ -33,6 +35,8 @@ log = logging.getLogger(__name__)
 def extract_features(rows: Sequence[SlideRow], settings: TileSettings, encoder: Encoder, folder: Path) -> None:
     """Tiles and features of slides below a folder; what is there is not made again.
 
+    Several processes may do it at once: each goes through the slides in an order of its own, so that they seldom meet.
+
     Raises:
         ConfigError: a slide without features, with what its receipt says.
     """
@@ -43,13 +47,14 @@ def extract_features(rows: Sequence[SlideRow], settings: TileSettings, encoder: 
         return create_encoder(encoder, device=CPU, dtype=dtype)
 
     faults = []
-    for number, row in enumerate(rows, start=1):
+    for number, row in enumerate(random.SystemRandom().sample(rows, len(rows)), start=1):
         tiles, features = (folder / stage / f"{row.slide_id}.json" for stage in ("tiles", "features"))
-        if not features.exists():
-            tile_slide(row, settings, tiles)
-            name = str(dtype).removeprefix("torch.")
-            extract_slide(tiles, row, encoder, features, dtype=name, encoder=network, threads=1)
-            log.warning("%s: features of slide %d of %d", folder.name, number, len(rows))
+        with exclusive(tiles):
+            if not features.exists():
+                tile_slide(row, settings, tiles)
+                name = str(dtype).removeprefix("torch.")
+                extract_slide(tiles, row, encoder, features, dtype=name, encoder=network, threads=1)
+                log.warning("%s: features of slide %d of %d", folder.name, number, len(rows))
         receipt = read_receipt(features)
         if receipt["status"] != Status.OK:
             faults.append(f"{features}: {receipt['status']}, expected ok: {receipt['reason']}; remove it to make it again")
@@ -83,9 +88,10 @@ class Trained:
         """The trained model of a fold; trained where it is not there, after its base."""
         folder = kept.KEPT / f"{self.name}-{fingerprint(dict(self.settings))[:8]}" / f"fold-{number}"
         base = None if self.base is None else self.base.checkpoint(number)
-        if not (folder / "config.json").exists():
-            fold = Fold(self.splits, number, self.features, self.classes)
-            train_fold(fold, self.entry, folder, CPU, base=base, keep_bytes=KEEP_BYTES)
+        with exclusive(folder.with_name(f"{folder.name}-is-trained")):
+            if not (folder / "config.json").exists():
+                fold = Fold(self.splits, number, self.features, self.classes)
+                train_fold(fold, self.entry, folder, CPU, base=base, keep_bytes=KEEP_BYTES)
         return folder
 
     def said(self, number: int) -> tuple[dict[str, dict[str, Any]], ModelCard]:

@@ -14,6 +14,7 @@ from benchmarks.papers.cohorts import Trained, extract_features
 from benchmarks.papers.runs import Run
 from wsi_mil.cohort import read_sheet
 from wsi_mil.config import Encoder, Model, Split, TileSettings, parse_model
+from wsi_mil.files import exclusive
 from wsi_mil.metrics import auroc
 from wsi_mil.receipts import fingerprint
 from wsi_mil.records import SlideRow
@@ -95,15 +96,15 @@ def make_slides(plan: Plan, data: Path) -> None:
     Raises:
         FileNotFoundError: the tool that makes them is not beside DATA.
     """
-    tool = data.parent / "bench" / "lung_cohort.py"
-    if (plan.folder / "cohort.csv").exists():
-        return
-    if not tool.is_file():
-        raise FileNotFoundError(f"{tool}: no such file; the tool that makes slides from {data / 'lung'} is to lie there")
-    plan.folder.mkdir(parents=True, exist_ok=True)
+    tool, sheet = data.parent / "bench" / "lung_cohort.py", plan.folder / "cohort.csv"
     sizes = ["--slides", plan.slides, "--tumour-fraction", *plan.tumour, "--cells", *plan.cells, "--seed", 0]
     command = [sys.executable, tool, plan.folder, "--patches", data / "lung", *sizes]
-    subprocess.run([str(part) for part in command], check=True)
+    with exclusive(sheet):
+        if sheet.exists():
+            return
+        if not tool.is_file():
+            raise FileNotFoundError(f"{tool}: no such file; the tool that makes slides from {data / 'lung'} is to lie there")
+        subprocess.run([str(part) for part in command], check=True)
 
 
 @cache

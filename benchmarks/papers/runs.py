@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import wsi_mil
-from wsi_mil.files import write_text
+from wsi_mil.files import exclusive, write_text
 from wsi_mil.models import MILModel
 from wsi_mil.receipts import fingerprint, receipt_text
 
@@ -59,18 +59,19 @@ class Run:
 def do(runs: Iterable[Run], results: Path = RESULTS) -> int:
     """Do the runs that are not done, one after the other; how many those were."""
     left = [run for run in runs if not run.is_done(results)]
-    for number, run in enumerate(left, start=1):
-        log.warning("%d of %d: %s", number, len(left), run.name)
+    for run in left:
         start = time.perf_counter()
         figures = _rounded(run.work())
         about = {"run": run.name, "settings": run.settings, "seed": run.seed, "figures": figures, **_machine()}
         write_text(run.path(results), receipt_text({**about, "seconds": round(time.perf_counter() - start, 1)}))
-        log.warning("%d of %d: %s: %.0f s", number, len(left), run.name, time.perf_counter() - start)
+        log.warning("%s: %.0f s", run.name, time.perf_counter() - start)
     return len(left)
 
 
 def trained(name: str, settings: Mapping[str, Any], model: MILModel, train: Callable[[MILModel], Mapping[str, Any]]) -> dict:
     """Put a model where training brings it, from the kept weights where those are of the same settings.
+
+    A second process that asks for the same model waits, and takes it from there.
 
     Args:
         name: path below `KEPT`.
@@ -83,13 +84,13 @@ def trained(name: str, settings: Mapping[str, Any], model: MILModel, train: Call
     """
     weights, about = KEPT / f"{name}.safetensors", KEPT / f"{name}.json"
     wanted = fingerprint(dict(settings))
-    if about.exists() and (found := json.loads(about.read_text()))["fingerprint"] == wanted:
-        model.load_state_dict(load_file(weights))
-    else:
-        found = {"fingerprint": wanted, "told": dict(train(model))}
-        weights.parent.mkdir(parents=True, exist_ok=True)
-        save_file({key: value.contiguous() for key, value in model.state_dict().items()}, weights)
-        write_text(about, receipt_text(found))
+    with exclusive(about):
+        if about.exists() and (found := json.loads(about.read_text()))["fingerprint"] == wanted:
+            model.load_state_dict(load_file(weights))
+        else:
+            found = {"fingerprint": wanted, "told": dict(train(model))}
+            save_file({key: value.contiguous() for key, value in model.state_dict().items()}, weights)
+            write_text(about, receipt_text(found))
     model.requires_grad_(False)
     model.eval()
     return dict(found["told"])
