@@ -16,7 +16,7 @@ TITLES = {
     "clam_mb": "CLAM-MB",
     "dtfd": "DTFD (AFS)",
     "dsmil": "DSMIL",
-    "transmil": "TransMIL",
+    "transmil": "TransMIL, 64 landmarks",
     "noisy_and": "Noisy-AND, joint loss",
 }
 NAMES = ("accuracy", "precision", "sensitivity", "f1", "auroc")

@@ -62,11 +62,12 @@ def test_the_best_published_row_is_that_of_the_papers_table(images: str) -> None
     assert f"| {BEST[images][0]} |" in page(f"{{{{table: frozen {images}}}}}", {})
 
 
-def test_every_model_has_the_packages_defaults_and_a_row() -> None:
+def test_every_model_has_a_row_and_the_packages_defaults_but_for_the_landmarks() -> None:
     assert set(TITLES) == set(MODELS)
     for model in MODELS:
         told = entry(model, 3).model_dump(mode="json", exclude_defaults=True)
         assert told.pop("train") == {"seed": 3}
+        assert told.pop("landmarks", None) == (64 if model == "transmil" else None)
         assert set(told) <= {"model", "base", "pool", "branches"}
 
 
