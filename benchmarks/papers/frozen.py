@@ -109,7 +109,7 @@ def runs(data: Path, *, fast: bool) -> list[Run]:
     """Each model with each draw of the folds is a run, draw after draw; of the sets that are there."""
     there = [images for images in FOLDS if (data / images).is_dir()]
     if fast:
-        wanted = [FrozenRun("colon", model, 0) for model in ("gated", "dtfd") if "colon" in there]
+        wanted = [FrozenRun("colon", model, 0) for model in ("gated", "noisy_and") if "colon" in there]
     else:
         wanted = [FrozenRun(i, model, seed) for i in there for seed in range(FOLDS[i][1]) for model in MODELS]
     return [Run(f"frozen/{r.images}/{r.model}/seed-{r.seed}", r.plain(), r.seed, lambda r=r: r.work(data)) for r in wanted]
