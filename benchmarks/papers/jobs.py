@@ -2,6 +2,8 @@
 
 import logging
 import multiprocessing
+import os
+import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from importlib import import_module
@@ -54,10 +56,19 @@ def begin(threads: int) -> None:
     """What each process does before it imports a run."""
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
     limit_threads(threads)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     from wsi_mil.devices import keep_freed_memory, set_threads
 
     set_threads(threads)
     keep_freed_memory()
+
+
+def _end_with_parent() -> None:
+    """A run whose parent was killed would go on unseen otherwise."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def do_one(wanted: Wanted, module: str, name: str) -> str:
