@@ -15,6 +15,8 @@ from wsi_mil.config import Split
 SIDE_PX = 27
 KINDS = ("epithelial", "fibroblast", "inflammatory", "others")
 SPLIT = Split(folds=10, validation=0.1)
+REPEATS = {"instance_max": 1, "attention": 2, "gated": 1}
+"""How often the folds are drawn for each model; in the paper five times."""
 
 
 @cache
@@ -70,8 +72,14 @@ def patches_at(
     return np.stack(patches), centres - half
 
 
+def fold_of(model: str, number: int) -> Fold:
+    """A fold of a model; those from `SPLIT.folds` on are of further draws. Each split has no more draws than it needs."""
+    return Fold("colon", model, number, SPLIT.model_copy(update={"repeats": number // SPLIT.folds + 1}), SIDE_PX)
+
+
 def runs(data: Path, *, fast: bool) -> list[Run]:
-    """Each fold of each model is a run."""
-    wanted = [("attention", 0)] if fast else [(model, fold) for model in MODELS for fold in range(SPLIT.folds)]
-    found = [Fold("colon", model, fold, SPLIT, SIDE_PX) for model, fold in wanted]
+    """Each fold of each model is a run, draw after draw."""
+    numbers = [(model, number) for model in MODELS for number in range(SPLIT.folds * REPEATS[model])]
+    wanted = [("attention", 0)] if fast else sorted(numbers, key=lambda pair: pair[1] // SPLIT.folds)
+    found = [fold_of(model, number) for model, number in wanted]
     return [Run(f.name, f.plain(), f.number, lambda f=f: f.work(lambda: read_colon(data / "colon"))) for f in found]

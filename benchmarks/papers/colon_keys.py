@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.papers import keys
-from benchmarks.papers.colon import SIDE_PX, SPLIT, read_colon
+from benchmarks.papers import colon, keys
+from benchmarks.papers.colon import fold_of, read_colon
 from benchmarks.papers.histology import Fold, Image
 from benchmarks.papers.runs import Run
 from wsi_mil.config import SparseInversion
@@ -40,8 +40,8 @@ def work(model: str, data: Path) -> dict[str, Any]:
     """Figures of every score on the positive images, each by the fold that holds it out."""
     images = read_colon(data / "colon")
     test, sweeps = [], []
-    for number in range(SPLIT.folds):
-        found, rows = of_fold(Fold("colon", model, number, SPLIT, SIDE_PX), images)
+    for number in range(colon.SPLIT.folds):
+        found, rows = of_fold(fold_of(model, number), images)
         test += found
         sweeps.append(rows)
     inversions = keys.inversions_for(sweeps[0])
@@ -59,7 +59,7 @@ def runs(data: Path, *, fast: bool) -> list[Run]:
         return []
     found = []
     for model in ("attention", "gated"):
-        plain = Fold("colon", model, 0, SPLIT, SIDE_PX).plain()
+        plain = fold_of(model, 0).plain()
         settings = {**plain, "fold": "all", "swept_images": SWEPT_IMAGES, "sweep": [[s.step, s.penalty, s.steps] for s in SWEEP]}
         found.append(Run(f"colon_keys/{model}", settings, 0, lambda model=model: work(model, data)))
     return found

@@ -11,9 +11,8 @@ from PIL import Image as Picture
 from PIL import ImageDraw
 
 from benchmarks.papers import keys
-from benchmarks.papers.colon import SIDE_PX, SPLIT, read_colon
+from benchmarks.papers.colon import SIDE_PX, fold_of, read_colon
 from benchmarks.papers.colon_keys import GLASS_IS_WHITE
-from benchmarks.papers.histology import Fold
 from benchmarks.papers.mnist_bags import COLUMNS, MnistBags, Setting
 from benchmarks.papers.mnist_bags import SIDE_PX as DIGIT_PX
 from benchmarks.papers.mnist_keys import DIGITS_ARE_BRIGHT, positive_bags
@@ -60,7 +59,7 @@ def mnist_picture(data: Path) -> Rgb:
 def colon_picture(data: Path, model_name: str = "attention", number: int = 0) -> Rgb:
     """The first positive held-out image of a fold with both kinds of nuclei, and three heatmaps and the truth over it."""
     images = read_colon(data / "colon")
-    fold = Fold("colon", model_name, number, SPLIT, SIDE_PX)
+    fold = fold_of(model_name, number)
     model, _ = fold.trained(images)
     image = next(i for i in fold.images(images, Role.TEST) if i.positive.any() and not i.positive.all() and len(i.patches) > 50)
     _, scores = heat(model, keys.Known(image.bag(), image.positive), GLASS_IS_WHITE)

@@ -9,7 +9,6 @@ from benchmarks.papers.frozen_table import frozen
 from benchmarks.papers.key_tables import key_differences, key_settings, key_table, key_verdict, keys
 from benchmarks.papers.mhim_table import mhim, mhim_steps
 from benchmarks.papers.runs import HERE, RESULTS
-from wsi_mil.config import Split
 from wsi_mil.files import write_text
 
 PAGE = HERE.parents[1] / "docs" / "papers.md"
@@ -39,7 +38,11 @@ HISTOLOGY = {
     },
 }
 """Ilse et al.: accuracy, precision, recall, F1, AUROC."""
-SPLITS: dict[str, Split] = {"colon": colon.SPLIT, "breast": breast.SPLIT}
+FOLDS = {"colon": colon.SPLIT.folds, "breast": breast.SPLIT.folds}
+REPEATS: dict[str, Mapping[str, int]] = {
+    "colon": colon.REPEATS,
+    "breast": dict.fromkeys(HISTOLOGY["breast"], breast.SPLIT.repeats),
+}
 
 
 def mnist_bags(results: Mapping[str, Result]) -> str:
@@ -73,18 +76,19 @@ def mnist_differences(results: Mapping[str, Result]) -> str:
 
 def histology(results: Mapping[str, Result], experiment: str) -> str:
     """Figures of all held-out images together, and mean ± sd over folds, beside the published ones."""
-    split, rows = SPLITS[experiment], []
+    folds, rows = FOLDS[experiment], []
     for model, published in HISTOLOGY[experiment].items():
+        repeats = REPEATS[experiment][model]
         found = {r["settings"]["fold"]: r["figures"]["images"] for r in below(results, f"{experiment}/{model}")}
-        whole = [r for r in range(split.repeats) if all(r * split.folds + f in found for f in range(split.folds))]
-        wanted = f"{split.folds * split.repeats} folds"
+        whole = [r for r in range(repeats) if all(r * folds + f in found for f in range(folds))]
+        wanted = f"{folds * repeats} folds"
         if not whole:
             rows.append([MODELS[model], *[f"{NOT_RUN} ({len(found)} of {wanted})"] * 2, published])
             continue
-        each = [repeat_figures([found[r * split.folds + f] for f in range(split.folds)]) for r in whole]
+        each = [repeat_figures([found[r * folds + f] for f in range(folds)]) for r in whole]
         names = ("accuracy", "precision", "sensitivity", "f1", "auroc")
         ours = "/".join(f"{statistics.fmean(e[name] for e in each):.3f}".lstrip("0") for name in names)
-        ours += f" ({len(whole)} of {split.repeats} repeats)" if len(whole) < split.repeats else ""
+        ours += f" ({len(whole)} of {repeats} repeats)" if len(whole) < repeats else ""
         spread = "; ".join(
             f"{title} {e[name]:.3f} ({e[f'{name}_ci95'][0]:.3f} to {e[f'{name}_ci95'][1]:.3f}),"
             f" over folds {e['fold_mean'][name]:.3f} ± {e['fold_sd'][name]:.3f}"

@@ -119,6 +119,23 @@ def test_bags_have_channels_first_and_are_altered_only_with_a_generator() -> Non
     assert np.array_equal(first, second) and not np.allclose(first, image.bag().features)
 
 
+def test_a_further_draw_of_the_folds_leaves_the_first_as_it_is(tmp_path: Path) -> None:
+    spread = [(8.0 + 11 * i, 6.0 + 5 * i) for i in range(5)]
+    for number in range(1, 41):
+        write_nuclei(tmp_path / "colon", number, epithelial=spread[: 2 * (number % 2)], others=spread[2:])
+    names = [run.name for run in colon.runs(tmp_path, fast=False)]
+    assert len(names) == 10 * sum(colon.REPEATS.values()) and set(names[30:]) == {
+        f"colon/attention/fold-{n}" for n in range(10, 20)
+    }
+    images = colon.read_colon(tmp_path / "colon")
+    first, second = (
+        [{i.name for i in colon.fold_of("attention", at + n).images(images, Role.TEST)} for n in range(10)] for at in (0, 10)
+    )
+    assert set.union(*first) == set.union(*second) == {image.name for image in images} and first != second
+    assert folds(images, colon.SPLIT).slides(3, Role.TEST) == folds(images, colon.fold_of("gated", 13).split).slides(3, Role.TEST)
+    assert colon.fold_of("attention", 9).plain()["split"]["repeats"] == 1
+
+
 def test_a_fold_learns_and_says_what_it_thinks_of_the_images_it_held_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(6):
         write_breast(tmp_path, "benign", number, cells=4 + number)
@@ -139,7 +156,7 @@ def test_key_nuclei_are_scored_by_the_fold_that_holds_their_image_out(tmp_path: 
     for number in range(1, 13):  # three of four are positive, so that a model that knows nothing takes all for positive
         n = 1 + number % 3 if number % 4 else 0
         write_nuclei(tmp_path / "colon", number, epithelial=spread[:n], others=spread[n:])
-    monkeypatch.setattr(colon_keys, "SPLIT", Split(folds=3, validation=0.3))
+    monkeypatch.setattr(colon, "SPLIT", Split(folds=3, validation=0.3))
     monkeypatch.setattr(colon_keys, "SWEEP", [SparseInversion(step=1.0, penalty=0.003, steps=1)])
     monkeypatch.setattr(colon_keys.keys, "DRAWS", 20)
     for name, value in (("epochs", 4), ("patience", 4), ("lr", 1e-3)):

@@ -60,7 +60,10 @@ def test_colon_folds_are_shown_once_they_are_all_there() -> None:
     results = {f"colon/attention/fold-{f}": result(f, images=images[f]) for f in range(10)}
     results |= {f"colon/gated/fold-{f}": result(f, images=images[f]) for f in range(4)}
     lines = {line.split(" | ")[0].strip("| "): line for line in page("{{table: colon}}", results).splitlines()}
-    assert "1.000/1.000/1.000/1.000/1.000" in lines["Attention"] and ".904/.953/.855/.901/.968" in lines["Attention"]
+    assert (
+        "1.000/1.000/1.000/1.000/1.000 (1 of 2 repeats)" in lines["Attention"]
+        and ".904/.953/.855/.901/.968" in lines["Attention"]
+    )
     assert f"{NOT_RUN} (4 of 10 folds)" in lines["Gated attention"] and NOT_RUN in lines["Instance + max"]
 
 
