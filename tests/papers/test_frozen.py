@@ -113,4 +113,4 @@ def test_draws_are_summed_up_and_those_above_the_published_counted() -> None:
     assert ours == ".875/.833/1.000/.900/1.000 (2 of 5 draws)"
     assert accuracy.startswith("0.875 ± 0.177 (") and auroc.startswith("1.000 ± 0.000 (")
     assert over_folds == "1.000 ± 0.000" and above == "1 of 2 and 2 of 2"
-    assert cells["TransMIL"] == [NOT_RUN] * 5
+    assert cells["TransMIL, 64 landmarks"] == [NOT_RUN] * 5
