@@ -17,6 +17,12 @@ PLAIN = {
     "gradient_input of features": "gradient × features",
 }
 READ_OFF = ("attention", "attention (control)", "evidence", "evidence (control)", "standardised_sum", "retained")
+FIRST = (
+    *("attention", "evidence", "standardised_sum", "probability"),
+    *("pixels → attention", "pixels → attention (control)", "pixels, best for attention → attention", "pixels → evidence"),
+    *("features → attention", "features → attention (control)", "features → evidence"),
+)
+"""Rows that stand in the page; all of them can be unfolded below."""
 KEY_FIGURES = {
     "f1": "F1",
     "f1_oracle": "oracle F1",
@@ -33,18 +39,20 @@ def keys(results: Mapping[str, Result], start: str, seeds: int, *, suffix: str =
 
 
 def key_table(found: Sequence[Result], wanted: int) -> str:
-    """Of runs that are alike but for the seed."""
+    """Of runs that are alike but for the seed: the rows that matter most, and all of them, folded."""
     if not found:
         return f"*{NOT_RUN}*"
     scores = [r["figures"]["scores"] for r in found]
-    rows = []
+    rows = {}
     for method, title in titles(scores[0]).items():
         cells = [_key_cell(scores, method, figure, wanted) for figure in KEY_FIGURES]
         less = "–"
         if "attention" in scores[0] and method != "attention":
             less = difference(*([s[m]["f1"] for s in scores] for m in (method, "attention")))
-        rows.append([title, *cells, less])
-    return markdown(["score", *KEY_FIGURES.values(), "F1 less attention's"], rows)
+        rows[method] = [title, *cells, less]
+    head = ["score", *KEY_FIGURES.values(), "F1 less attention's"]
+    first, every = markdown(head, [rows[m] for m in FIRST if m in rows]), markdown(head, rows.values())
+    return f"{first}\n\n<details><summary>All {len(rows)} scores</summary>\n\n{every}\n\n</details>"
 
 
 def titles(scores: Mapping[str, Any]) -> dict[str, str]:

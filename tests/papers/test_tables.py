@@ -104,6 +104,17 @@ def test_key_scores_are_held_against_attention_seed_by_seed() -> None:
     assert "| 0.200 (1 of 3)" in sharp and NOT_RUN in none
 
 
+def test_key_scores_that_matter_less_are_folded() -> None:
+    of = {m: dict.fromkeys(key_tables.KEY_FIGURES, 0.5) for m in ("attention", "gradient_input", "pixels → retained")}
+    made = page(
+        "{{table: mnist_keys/mean-50/attention}}", {"mnist_keys/mean-50/attention/seed-0": result(0, scores=of, sweep=[])}
+    )
+    first, folded = made.split("<details><summary>All 3 scores</summary>\n\n| score")
+    assert "| attention a |" in first and "gradient" not in first and "retained" not in first
+    assert all(row in folded for row in ("| attention a |", "| gradient × pixels |", "| inversion of pixels → retained |"))
+    assert folded.endswith("|\n\n</details>")
+
+
 def test_the_verdict_is_by_condition() -> None:
     def run(seed: int, gain: float) -> dict:
         methods = ("pixels → attention", "pixels → attention (control)", "pixels → evidence", "features → evidence")
