@@ -1,4 +1,4 @@
-"""Threads: one number, given on the command line, for every library that starts its own."""
+"""Cores that there are; threads: one number, given on the command line, for every library that starts its own."""
 
 import os
 
@@ -9,3 +9,8 @@ def limit_threads(threads: int) -> None:
     """Hold OpenMP and BLAS to `threads`; must run before numpy or torch is imported."""
     for variable in _THREAD_VARIABLES:
         os.environ[variable] = str(threads)
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

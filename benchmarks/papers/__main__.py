@@ -2,10 +2,10 @@
 
 import argparse
 import logging
-import os
 from pathlib import Path
 
 from benchmarks.papers.jobs import Wanted, begin, do_all
+from wsi_mil.compute import usable_cores
 
 EXPERIMENTS = {
     "mnist_bags": "mnist",
@@ -25,13 +25,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with mnist/, colon/, lung/, breast/, or some")
     parser.add_argument("--fast", action="store_true", help="a subset that takes a quarter of an hour on two cores")
     parser.add_argument("--only", choices=EXPERIMENTS, nargs="+", default=list(EXPERIMENTS), help="these experiments alone")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    parser.add_argument("--jobs", type=int, default=cores, help="runs at a time, up to 4 GB each; as many as cores are usable")
+    parser.add_argument("--jobs", type=int, default=usable_cores(), help="runs at a time, up to 4 GB each; else one a core")
     parser.add_argument("--threads", type=int, default=1, help="of each run; figures may differ by their number")
     arguments = parser.parse_args()
     begin(arguments.threads)
     there = [name for name in arguments.only if (arguments.data / EXPERIMENTS[name]).is_dir()]
-    for name in set(arguments.only) - set(there):
+    for name in [name for name in arguments.only if name not in there]:
         logging.warning("%s: left out, as there is no folder %s", name, arguments.data / EXPERIMENTS[name])
     wanted = Wanted([f"benchmarks.papers.{name}" for name in there], arguments.data, arguments.fast)
     do_all(wanted, jobs=arguments.jobs, threads=arguments.threads)

@@ -1,7 +1,6 @@
 """What is looked at before a run or after it: inspect, doctor, verify."""
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from wsi_mil.cli.options import Device, Threads, config_values, use_remote
-from wsi_mil.compute import limit_threads
+from wsi_mil.compute import limit_threads, usable_cores
 from wsi_mil.errors import WsiMilError
 from wsi_mil.geometry import SANE_MPP
 
@@ -79,7 +78,7 @@ def doctor(
     for warning in plan.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     with ProgressMeter("doctor", total=len(plan.rows), unit="slides") as meter:
-        findings = examine(plan, threads=threads or _cores(), advance=meter.advance)
+        findings = examine(plan, threads=threads or usable_cores(), advance=meter.advance)
     _print_slides(plan, findings, every=every)
     weights, disk, (where, has_device) = find_encoders(plan.config), disk_need(plan.config, findings), _device(device)
     for entry in plan.config.imported:
@@ -105,11 +104,6 @@ def _tilings(configfile: Path | None, reader: str | None) -> "dict[str, TileSett
     if reader is not None:
         tilings = {name: {**values, "slide": {**values.get("slide", {}), "reader": reader}} for name, values in tilings.items()}
     return {name: parse_settings(TileSettings, values) for name, values in tilings.items()}
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _device(name: str) -> tuple[str, bool]:
