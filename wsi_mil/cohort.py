@@ -19,7 +19,7 @@ from wsi_mil.records import NO_PATH, Role, SlideRow, Status
 REQUIRED = ("slide_id", "path", "label")
 """Columns; `path` only where slides are read."""
 
-OPTIONAL = ("patient_id", "mpp", "split", "fold", "annotation", "scanner")
+OPTIONAL = ("patient_id", "mpp", "split", "fold", "annotation", "mask", "scanner")
 OVERRIDES: dict[str, type[Settings]] = {"slide": SlideFile, "tissue": Tissue}
 """Settings blocks that a column `block.key` may override for one slide."""
 
@@ -123,9 +123,9 @@ def row_from_json(cells: dict[str, Any], *, path: str = "") -> SlideRow:
     """The row that `row_json` made, or as much of it as a rule passes on; `path` (file, URL or "") where it has none."""
     overrides = {name: value for name, value in cells.items() if "." in name}
     known = {name: value for name, value in cells.items() if "." not in name}
-    annotation = Path(known["annotation"]) if "annotation" in known else None
+    files = {name: Path(known[name]) for name in ("annotation", "mask") if name in known}
     where = place(known.get("path", path), NO_PATH)
-    return SlideRow(**{**known, "path": where, "annotation": annotation, "overrides": overrides})
+    return SlideRow(**{**known, **files, "path": where, "overrides": overrides})
 
 
 def place(text: str, folder: Path) -> Path | str:
@@ -243,8 +243,9 @@ def _file_faults(cells: dict[str, str], folder: Path, needs_file: Callable[[str]
     is_file = is_url(slide) or (folder / slide).is_file()  # servers are asked elsewhere, all at once
     if slide and not is_file and needs_file(cells.get("slide_id", "")):
         faults.append(f"path {folder / slide} does not exist")
-    if cells.get("annotation") and not (folder / cells["annotation"]).is_file():
-        faults.append(f"annotation {folder / cells['annotation']} does not exist")
+    for name in ("annotation", "mask"):
+        if cells.get(name) and not (folder / cells[name]).is_file():
+            faults.append(f"{name} {folder / cells[name]} does not exist")
     return faults
 
 
@@ -276,6 +277,7 @@ def _row(cells: dict[str, str], folder: Path) -> SlideRow:
         split=cells.get("split", ""),
         fold=cells.get("fold", ""),
         annotation=folder / cells["annotation"] if cells.get("annotation") else None,
+        mask=folder / cells["mask"] if cells.get("mask") else None,
         scanner=cells.get("scanner", ""),
         overrides={name: v for name, v in cells.items() if v and name.partition(".")[0] in OVERRIDES and "." in name},
     )

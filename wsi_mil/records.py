@@ -36,6 +36,7 @@ class SlideRow:
         path: the slide file, its URL (text), or `NO_PATH`.
         label: class name, or "" where only a prediction is wanted.
         mpp: µm per pixel of level 0 that overrides the file's own, or None.
+        mask: a tissue mask made by another tool (GeoJSON or label image), or None.
         scanner: what digitised it, or "" where the file is to say so.
         overrides: settings of this slide alone, {"tissue.method": …}.
     """
@@ -48,6 +49,7 @@ class SlideRow:
     split: str = ""
     fold: str = ""
     annotation: Path | None = None
+    mask: Path | None = None
     scanner: str = ""
     overrides: dict[str, str] = field(default_factory=dict)
 

@@ -41,7 +41,7 @@ class Plan:
         """The plan as the rules read it: paths as text, empty cells left out."""
         return {
             "config": self.config.model_dump(mode="json"),
-            "slides": [{**row_json(row), **_annotation_hash(row), **self._version(row)} for row in self.rows],
+            "slides": [{**row_json(row), **_file_hashes(row), **self._version(row)} for row in self.rows],
             "n_folds": self.n_folds,
             "methods": {entry: list(methods_of(self.config, entry)) for entry in self.config.models},
             "networks": {name: fingerprint(network_identity(e)) for name, e in self.config.extracted.items()},
@@ -51,11 +51,10 @@ class Plan:
         return {"remote_version": self.versions[row.slide_id]} if row.slide_id in self.versions else {}
 
 
-def _annotation_hash(row: SlideRow) -> dict[str, str]:
-    """What tells an annotation from an edited one, so that pictures and figures follow it."""
-    if row.annotation is None:
-        return {}
-    return {"annotation_hash": hashlib.sha256(row.annotation.read_bytes()).hexdigest()[:16]}
+def _file_hashes(row: SlideRow) -> dict[str, str]:
+    """What tells an annotation or a mask from an edited one, so that tiles, pictures and figures follow it."""
+    files = {"annotation_hash": row.annotation, "mask_hash": row.mask}
+    return {name: hashlib.sha256(file.read_bytes()).hexdigest()[:16] for name, file in files.items() if file is not None}
 
 
 def check(values: Mapping[str, object], *, needs_slides: bool = True) -> Plan:
