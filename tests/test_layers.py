@@ -58,7 +58,7 @@ ONLY_IN = {
     "fsspec": {"slides"},
     "aiohttp": {"slides"},
     "safetensors": {"checkpoints", "training_state", "encoders"},
-    "defusedxml": {"annotations"},
+    "defusedxml": {"annotations", "slides"},
     "h5py": {"interchange"},
     "shapely": {"annotations", "tissue", "laying", "tile", "heatmaps", "interchange", "demo"},
     "typer": {"cli"},

@@ -5,6 +5,7 @@ WsiMilError
 ├─ DataError              the data cannot be used; becomes a status in a receipt
 │  ├─ SlideError          .path
 │  │  ├─ SlideFormatError cannot be opened, or is not the slide it was
+│  │  │  └─ UnknownFormatError the reader does not know such files
 │  │  ├─ SlideReadError   opened, but these pixels cannot be read
 │  │  ├─ SlideAccessError a server does not have it, or does not give it
 │  │  └─ MissingMppError  no resolution; names the column that supplies it
@@ -65,6 +66,10 @@ class SlideError(_PathError, DataError):
 
 class SlideFormatError(SlideError):
     """A file that no reader opens."""
+
+
+class UnknownFormatError(SlideFormatError):
+    """A file of a kind that a reader does not know, so that another one's reason says more."""
 
 
 class SlideReadError(SlideError, OSError):

@@ -94,6 +94,20 @@ def size_at(dimensions: tuple[int, int], *, slide_mpp: Mpp, target_mpp: float) -
     return rounded((dimensions[0] * slide_mpp.x / target_mpp, dimensions[1] * slide_mpp.y / target_mpp))
 
 
+def is_reduction(dimensions: tuple[int, int], level_dimensions: tuple[int, int]) -> bool:
+    """Whether an image can be a smaller copy of another one: both sides shrunk by one factor, up to a pixel of rounding.
+
+    Args:
+        dimensions: (width, height) of the other, pixels.
+        level_dimensions: (width, height) of the image, its own pixels.
+    """
+    pairs = list(zip(dimensions, level_dimensions, strict=True))
+    if any(level < 1 or level > full for full, level in pairs):
+        return False
+    least = max(full / (level + 1) for full, level in pairs)
+    return least <= min(full / (level - 1) if level > 1 else math.inf for full, level in pairs)
+
+
 def best_level(level_downsamples: Sequence[float], downsample: float) -> int:
     """Index of the coarsest level that is at least as fine as `downsample` asks for.
 

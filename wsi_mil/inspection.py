@@ -167,7 +167,7 @@ def _described(slide: Slide, mpp: Mpp | None, reason: str) -> Inspection:
         mpp=mpp,
         mpp_source=slide.mpp_source if mpp else "",
         reason=reason,
-        notes=slide.resolution.notes if mpp else (),
+        notes=(*slide.notes, *(slide.resolution.notes if mpp else ())),
         objective_power=objective_power(slide.properties),
         bounds=slide.bounds,
         tissue_share=None,
@@ -228,7 +228,7 @@ class _Estimate:
         if self._accuracy is Accuracy.AT_MOST:
             gigapixels = self._overview_px(self._tissue.mpp) / 1e9
             slow = f"has no coarse level, so that {gigapixels:.1f} gigapixels are read to find its tissue: that takes a while"
-            return [*self._slide.resolution.notes, slow]
+            return [*self._slide.notes, *self._slide.resolution.notes, slow]
         return tile_warnings(self._slide, settings, tissue.mask.share, tissue.overview.unreadable)
 
 

@@ -85,7 +85,7 @@ def tile_warnings(slide: Slide, settings: TileSettings, tissue_share: float, unr
         tissue_share: share of it that is tissue.
         unreadable: share of it whose data are damaged.
     """
-    found, coarsest = list(slide.resolution.notes), max(slide.mpp.x, slide.mpp.y)
+    found, coarsest = [*slide.notes, *slide.resolution.notes], max(slide.mpp.x, slide.mpp.y)
     if coarsest > settings.tiling.mpp:
         found.append(f"level 0 has {coarsest:.4g} µm per pixel: tiles at {settings.tiling.mpp:g} are enlarged a little")
     low, high = SUSPICIOUS_TISSUE

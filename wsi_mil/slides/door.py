@@ -3,12 +3,14 @@
 from pathlib import Path
 
 from wsi_mil.addresses import is_url, secret_fault, without_secrets
-from wsi_mil.errors import MissingFileError, SlideFormatError
+from wsi_mil.errors import MissingFileError, SlideFormatError, UnknownFormatError
 from wsi_mil.geometry import Mpp
+from wsi_mil.slides.companions import with_companions
+from wsi_mil.slides.detection import format_of
+from wsi_mil.slides.format import Format
 from wsi_mil.slides.image_reader import ImageReader
 from wsi_mil.slides.jpeg_tiff_reader import JpegTiffReader
 from wsi_mil.slides.mpp import MppGuess
-from wsi_mil.slides.ome import ome_fault
 from wsi_mil.slides.openslide_reader import OpenSlideReader
 from wsi_mil.slides.remote import remote_settings
 from wsi_mil.slides.slide import Slide, Source
@@ -63,30 +65,39 @@ def open_slide(
         return _open_url(path, reader, given, guess, in_place)
     path = Path(path)
     _refuse_no_file(path)
+    path = with_companions(path)
     return _open_file(path, path, reader, given, guess)
 
 
 def _open_file(source: Source, file: Path, reader: str, given: Mpp | None, guess: MppGuess) -> Slide:
     path = source.url if isinstance(source, LocalCopy) else file
-    reasons = []
-    for name in READERS if reader == "auto" else [reader]:
+    found = format_of(file)
+    _refuse(path, found, reader)
+    errors = []
+    for name in found.readers if reader == "auto" else [reader]:
         try:
             with reading():
-                return _one_image(READERS[name](source, given, guess))
+                slide = READERS[name](source, given, guess)
         except SlideFormatError as error:
             _refuse_no_file(file)  # too many open files, say, must not make it another reader's slide
-            reasons.append(str(error).removeprefix(f"{path}: "))
+            errors.append(error)
+        else:
+            slide.notes = tuple(dict.fromkeys((*slide.notes, *found.notes)))
+            return slide
+    known = [error for error in errors if not isinstance(error, UnknownFormatError)][:1]
+    said = "; ".join(dict.fromkeys(str(error).removeprefix(f"{path}: ") for error in known or errors))
     mend = EXPECTED if reader == "auto" else f"{EXPECTED}, or set slide.reader to auto"
-    raise SlideFormatError(path, f"{mend} ({'; '.join(dict.fromkeys(reasons))})".replace(str(file), str(path)))
+    raise SlideFormatError(path, f"{said}; {mend}".replace(str(file), str(path)))
 
 
-def _one_image(slide: Slide) -> Slide:
-    """The slide, unless it is an OME-TIFF of which readers show something else than the slide: its first image or channel."""
-    fault = ome_fault(slide.properties)
-    if fault:
-        slide.close()
-        raise SlideFormatError(slide.path, fault)
-    return slide
+def _refuse(path: Path | str, found: Format, reader: str) -> None:
+    """Raise SlideFormatError where what a file is keeps a reader from showing it truly."""
+    if found.fault:
+        raise SlideFormatError(path, f"{found.fault}, or correct the sheet's `path` column")
+    if reader not in ("auto", *found.readers):
+        name = found.name or "a file of an unknown kind"
+        kind = f"{name} is read truly by {' or '.join(found.readers)}, not by {reader}"
+        raise SlideFormatError(path, f"{kind}; set slide.reader to auto, or correct the sheet's `path` column")
 
 
 def _refuse_no_file(path: Path) -> None:
@@ -99,6 +110,17 @@ def _refuse_no_file(path: Path) -> None:
             raise SlideFormatError(path, f"is empty (0 bytes); {EXPECTED}")
 
 
+def _in_place(slide: TiffSlideReader) -> Slide:
+    """A slide at a URL, unless it is of a kind that tiffslide does not show truly."""
+    try:
+        _refuse(slide.path, slide.format, TiffSlideReader.reader)
+    except SlideFormatError:
+        slide.close()
+        raise
+    slide.notes = tuple(dict.fromkeys((*slide.notes, *slide.format.notes)))
+    return slide
+
+
 def _open_url(url: str, reader: str, given: Mpp | None, guess: MppGuess, in_place: bool) -> Slide:
     fault = secret_fault(url)
     if fault:
@@ -108,7 +130,7 @@ def _open_url(url: str, reader: str, given: Mpp | None, guess: MppGuess, in_plac
         try:
             if not in_place and reader not in ("auto", TiffSlideReader.reader):
                 raise SlideFormatError(url, f"{reader} reads files only")
-            return _one_image(TiffSlideReader(url, given, guess))
+            return _in_place(TiffSlideReader(url, given, guess))
         except SlideFormatError as error:
             if not is_copied:
                 said = str(error).removeprefix(f"{url}: ")

@@ -1,13 +1,15 @@
 """Plain images: PNG, JPEG, BMP, TIFF. They say no resolution that could be trusted: it stands in the sheet."""
 
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from wsi_mil.errors import SlideFormatError
+from wsi_mil.errors import SlideFormatError, UnknownFormatError
 from wsi_mil.geometry import Mpp
+from wsi_mil.slides.format import counted, orientation_note
 from wsi_mil.slides.mpp import MppGuess
 from wsi_mil.slides.slide import Slide, Source, on_white
 
@@ -15,10 +17,12 @@ FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV")
 """Of eight bits or fewer: others would be cut off, not scaled."""
 
+ORIENTATION = 274
+
 STRIP_PX = 512
 """Height of the strips in which it is brought into its final form."""
 
-RESOLUTION_TAGS = {282: "tiff.XResolution", 283: "tiff.YResolution", 296: "tiff.ResolutionUnit"}
+RESOLUTION_TAGS = {270: "tiff.ImageDescription", 282: "tiff.XResolution", 283: "tiff.YResolution", 296: "tiff.ResolutionUnit"}
 
 
 class ImageReader(Slide):
@@ -55,11 +59,12 @@ class ImageReader(Slide):
                 Image.open(self.file, formats=FORMATS) as image,
             ):
                 self._refuse_deep(image)
+                self.notes = () if image.format == "TIFF" else tuple(_notes(image))
                 return _pixels_of(image), image.format or "", _resolution_tags(image)
         except Image.DecompressionBombError as error:
             raise SlideFormatError(self.path, f"too large for a plain image ({error}); write it as a tiled TIFF") from error
         except UnidentifiedImageError as error:
-            raise SlideFormatError(self.path, f"no image of the formats {', '.join(FORMATS)}") from error
+            raise UnknownFormatError(self.path, f"no image of the formats {', '.join(FORMATS)}") from error
         except (OSError, ValueError, SyntaxError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # the machine's fault, not the file's
@@ -79,7 +84,16 @@ def _pixels_of(image: Image.Image) -> NDArray[np.uint8]:
     return pixels
 
 
+def _notes(image: Image.Image) -> Iterator[str]:
+    """Of what is no TIFF, whose tags say more."""
+    n, orientation = getattr(image, "n_frames", 1), image.getexif().get(ORIENTATION, 1)
+    if n > 1:
+        yield f"{counted(n - 1, 'further image')} in the file not read"
+    if orientation != 1:
+        yield orientation_note(orientation)
+
+
 def _resolution_tags(image: Image.Image) -> dict[str, str]:
-    """Resolution of a TIFF under the names that OpenSlide gives it."""
+    """Resolution and description of a TIFF under the names that OpenSlide gives them."""
     tags = getattr(image, "tag_v2", {})
     return {name: str(tags[number]) for number, name in RESOLUTION_TAGS.items() if number in tags}

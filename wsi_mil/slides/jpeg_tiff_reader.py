@@ -56,7 +56,7 @@ class JpegTiffReader(OpenSlideReader):
             self._file_size = os.fstat(self._file).st_size
             self._refuse_other_pixels()
         except BaseException:
-            self.close()
+            self._let_go()  # a copy of a remote slide stays for the next reader
             raise
 
     def _let_go(self) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from wsi_mil.errors import MissingMppError
 from wsi_mil.geometry import SANE_MPP, Mpp
-from wsi_mil.slides.ome import ome_description
+from wsi_mil.slides.ome import DESCRIPTIONS, ome_description
 
 PROPERTY_PREFIXES = ("openslide", "tiffslide")
 
@@ -22,6 +22,15 @@ OBJECTIVE_MPP = 10.0
 
 UNIT_UM = {"inch": 25_400.0, "centimeter": 10_000.0, "centimetre": 10_000.0, "2": 25_400.0, "3": 10_000.0}
 OME_UNIT_UM = {"µm": 1.0, "μm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "": 1.0}
+
+IMAGEJ_UNIT_UM = {
+    **dict.fromkeys(("µm", "μm", "um", "micron", "microns", "micrometer", "micrometers", "micrometre", "\\u00b5m"), 1.0),
+    **dict.fromkeys(("inch", "inches", "in", '"'), 25_400.0),
+    "nm": 1e-3,
+    "mm": 1e3,
+    "cm": 1e4,
+}
+"""By the unit in ImageJ's description, in small letters; it writes µ as an escape."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +95,7 @@ def resolve_mpp(
     if not sane and guess.default is not None:
         sane = [_Found(DEFAULT, guess.default, guess.default)]
     if not sane:
-        said = ", ".join(dict.fromkeys(map(str, found)))
+        said = ", ".join(dict.fromkeys([*map(str, found), *_unit_of_no_length(properties)]))
         raise MissingMppError(path, f"the file says {said}, sane is {SANE_MPP[0]:g} to {SANE_MPP[1]:g}" if said else "")
     chosen = sane[0]
     return Resolution(Mpp(chosen.x, chosen.y), chosen.source, tuple(_disagreements(chosen, sane[1:])))
@@ -109,6 +118,7 @@ def _in_file(properties: Mapping[str, str]) -> Iterator[_Found]:
         yield from _pair(x_name, y_name, properties.get(x_name), properties.get(y_name), factor)
     yield from _philips(properties)
     yield from _ome(properties)
+    yield from _imagej(properties)
     yield from _tiff_tags(properties)
 
 
@@ -128,6 +138,25 @@ def _ome(properties: Mapping[str, str]) -> Iterator[_Found]:
     if sizes["X"] and sizes["Y"] and factors["X"] and factors["Y"]:
         x, y = (_number(match[1]) * (factors[axis] or 0) for axis, match in sizes.items() if match)
         yield _Found("OME PhysicalSizeX, PhysicalSizeY", x, y)
+
+
+def _imagej(properties: Mapping[str, str]) -> Iterator[_Found]:
+    """ImageJ gives pixels per unit in the resolution tags, and the unit in its description."""
+    factor = IMAGEJ_UNIT_UM.get(_imagej_unit(properties).lower())
+    x, y = (_number(properties.get(f"tiff.{axis}Resolution")) for axis in "XY")
+    if factor and x > 0 and y > 0:
+        yield _Found("ImageJ unit, tiff.XResolution, tiff.YResolution", factor / x, factor / y)
+
+
+def _unit_of_no_length(properties: Mapping[str, str]) -> list[str]:
+    unit = _imagej_unit(properties)
+    return [f"unit={unit} in ImageJ's description, no length that is known"] if unit.lower() not in ("", *IMAGEJ_UNIT_UM) else []
+
+
+def _imagej_unit(properties: Mapping[str, str]) -> str:
+    text = next((properties[name] for name in DESCRIPTIONS if name in properties), "")
+    unit = re.search(r"^unit=(.*)$", text, re.MULTILINE) if text.startswith("ImageJ=") else None
+    return unit[1].strip() if unit else ""
 
 
 def _tiff_tags(properties: Mapping[str, str]) -> Iterator[_Found]:

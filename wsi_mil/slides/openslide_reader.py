@@ -1,16 +1,23 @@
 """OpenSlide: the reader that knows most formats. The only importer of openslide."""
 
 import threading
+from pathlib import Path
 
 import numpy as np
 import openslide
 from numpy.typing import NDArray
+from PIL import Image
 
-from wsi_mil.errors import SlideFormatError, SlideReadError
+from wsi_mil.errors import SlideFormatError, SlideReadError, UnknownFormatError
 from wsi_mil.geometry import Mpp
 from wsi_mil.slides.compression import tiff_compression
+from wsi_mil.slides.left_out import channel_fault, left_out_notes
+from wsi_mil.slides.mislabelled import mislabelled
 from wsi_mil.slides.mpp import MppGuess
-from wsi_mil.slides.slide import Slide, Source, on_white
+from wsi_mil.slides.slide import WHITE, Slide, Source, on_white
+
+SAMPLES, SAMPLE_PX = 4, 64
+"""Along either side of a slide, and the side of each, level pixels."""
 
 _FAULTS = (openslide.OpenSlideError, OSError)
 
@@ -24,9 +31,14 @@ class OpenSlideReader(Slide):
         super().__init__(path, given, guess)
         self._lock = threading.Lock()
         self._handle = self._open()
-        self.level_dimensions = tuple(self._handle.level_dimensions)
-        self.level_downsamples = tuple(self._handle.level_downsamples)
         self.properties = dict(self._handle.properties)
+        fault = channel_fault(self.properties)
+        if fault:
+            self._handle.close()
+            raise SlideFormatError(self.path, fault)
+        self._take_levels(self._handle.level_dimensions, self._handle.level_downsamples)
+        self.notes += tuple(left_out_notes(self.properties))
+        self._ycbcr = self._ycbcr_levels()
 
     def _let_go(self) -> None:
         self._handle.close()
@@ -40,26 +52,73 @@ class OpenSlideReader(Slide):
             return openslide.OpenSlide(self.file)
         except _FAULTS as error:
             self.refuse_machine_faults()
-            raise SlideFormatError(self.path, f"OpenSlide cannot open it ({error or type(error).__name__})") from error
+            is_unknown = isinstance(error, openslide.OpenSlideUnsupportedFormatError)
+            kind = UnknownFormatError if is_unknown else SlideFormatError
+            raise kind(self.path, f"OpenSlide cannot open it ({error or type(error).__name__})") from error
 
     def _read_level(self, corner: tuple[int, int], level: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         handle = self._handle
         downsample = self.level_downsamples[level]
         location = (round(corner[0] * downsample), round(corner[1] * downsample))
         try:
-            return on_white(np.asarray(handle.read_region(location, level, size)))
+            return self._coloured(handle.read_region(location, self._file_levels[level], size), level)
         except _FAULTS:
             self.refuse_machine_faults()
         # After an error a handle fails for ever, in every thread: only a handle of one's own tells whose fault it was.
         try:
             self._replace(handle)
             with self._open() as own:
-                return on_white(np.asarray(own.read_region(location, level, size)))
+                return self._coloured(own.read_region(location, self._file_levels[level], size), level)
         except (*_FAULTS, SlideFormatError) as error:
             self.refuse_machine_faults()
             raise SlideReadError(self.path, f"cannot read {size} pixels at {location}, level {level} ({error})") from error
+
+    def _coloured(self, image: Image.Image, level: int) -> NDArray[np.uint8]:
+        """RGBA as OpenSlide gives it on white; true colours where it took YCbCr for RGB."""
+        return on_white(np.asarray(_from_ycbcr(image) if level in self._ycbcr else image))
+
+    def _ycbcr_levels(self) -> frozenset[int]:
+        """Levels that the file declares to be RGB, but whose JPEG data say of themselves that they are YCbCr."""
+        wrong = mislabelled(Path(self.file), self.vendor)
+        levels = [number for number, size in enumerate(self.level_dimensions) if size in wrong.as_rgb]
+        mended = frozenset(number for number in levels if self._is_greyer_as_ycbcr(number))
+        if mended:
+            self.notes += ("its JPEG data are YCbCr though the file declares RGB: read as YCbCr",)
+        if wrong.as_ycbcr:
+            self.notes += ("its JPEG data are RGB though the file declares YCbCr: its colours are wrong, write it anew",)
+        return mended
+
+    def _is_greyer_as_ycbcr(self, level: int) -> bool:
+        """Whether samples of a level are nearer to grey once they are converted, as bright-field pictures are: markers of JPEG
+        can be wrong, too.
+        """
+        (width, height), downsample = self.level_dimensions[level], self.level_downsamples[level]
+        before = after = 0.0
+        for number in range(SAMPLES**2):
+            x, y = (int((at + 0.5) / SAMPLES * side) for at, side in zip(divmod(number, SAMPLES), (width, height), strict=True))
+            corner = round(x * downsample), round(y * downsample)
+            try:
+                image = self._handle.read_region(corner, self._file_levels[level], (SAMPLE_PX, SAMPLE_PX))
+            except _FAULTS:  # the next may be sound, and reading itself says what is not
+                self._replace(self._handle)
+                continue
+            before, after = before + _spread(image), after + _spread(_from_ycbcr(image))
+        return after < before
 
     def _replace(self, broken: openslide.OpenSlide) -> None:
         with self._lock:
             if self._handle is broken:
                 self._handle = self._open()
+
+
+def _from_ycbcr(image: Image.Image) -> Image.Image:
+    """RGBA of what was taken for RGBA, but is YCbCr with alpha."""
+    *channels, alpha = image.split()
+    return Image.merge("RGBA", (*Image.merge("YCbCr", channels).convert("RGB").split(), alpha))
+
+
+def _spread(image: Image.Image) -> float:
+    """Between the brightest and the darkest channel of the opaque pixels of RGBA, mean."""
+    pixels = np.asarray(image, np.int16)
+    opaque = pixels[pixels[..., 3] == WHITE][:, :3]
+    return float((opaque.max(axis=1) - opaque.min(axis=1)).mean()) if len(opaque) else 0.0

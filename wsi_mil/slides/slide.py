@@ -2,7 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_mil.errors import MissingFileError, SlideReadError
-from wsi_mil.geometry import UPSAMPLING_TOLERANCE, LevelWindows, Mpp, best_level, footprint, level_windows, size_at
+from wsi_mil.geometry import UPSAMPLING_TOLERANCE, LevelWindows, Mpp, best_level, footprint, is_reduction, level_windows, size_at
+from wsi_mil.slides.format import no_level_note
 from wsi_mil.slides.mpp import PROPERTY_PREFIXES, MppGuess, Resolution, resolve_mpp
 from wsi_mil.slides.resample import resampled
 from wsi_mil.slides.scanner import scanner_of
@@ -86,12 +87,14 @@ class Slide(ABC):
         level_dimensions: (width, height) of each level.
         level_downsamples: level-0 pixels per pixel of each level.
         properties: the reader's own metadata, as text.
+        notes: what the file holds beside the slide, or holds otherwise than it declares, one sentence each.
     """
 
     reader: str
     level_dimensions: tuple[tuple[int, int], ...]
     level_downsamples: tuple[float, ...]
     properties: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
     def __init__(self, source: Source, given: Mpp | None, guess: MppGuess):
         self._copy = source if isinstance(source, LocalCopy) else None
@@ -104,6 +107,15 @@ class Slide(ABC):
     @abstractmethod
     def _read_level(self, corner: tuple[int, int], level: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         """Pixels [size[1], size[0], 3] of a box wholly inside `level`, `corner` in level pixels."""
+
+    def _take_levels(self, dimensions: Sequence[tuple[int, int]], downsamples: Sequence[float]) -> None:
+        """Keep the levels of the file that are reductions of its first; `_file_levels` has their numbers there."""
+        kept = [number for number, size in enumerate(dimensions) if is_reduction(dimensions[0], size)]
+        self._file_levels = tuple(kept)
+        self.level_dimensions = tuple(dimensions[number] for number in kept)
+        self.level_downsamples = tuple(downsamples[number] for number in kept)
+        left_out = [size for number, size in enumerate(dimensions) if number not in kept]
+        self.notes += tuple(no_level_note(size, dimensions[0]) for size in left_out)
 
     @abstractmethod
     def _let_go(self) -> None:

@@ -14,13 +14,21 @@ from wsi_mil.slides.mpp import MppGuess
 from wsi_mil.slides.remote import RemoteFile
 from wsi_mil.slides.resample import EXACT
 from wsi_mil.slides.slide import Slide, Source, on_white
+from wsi_mil.slides.tiff_format import tiff_format
 
 COLOURS = {("RGB", 3, 8), ("RGB", 4, 8), ("YCBCR", 3, 8), ("MINISBLACK", 1, 8)}
 """Photometric interpretation, samples and bits of what becomes the right colours."""
 
+AXES = ("YXS", "YX")
+"""Rows, columns, samples of a pixel side by side."""
+
 
 class TiffSlideReader(Slide):
-    """A slide through tiffslide. Its handles are not safe in threads: one stands under a lock."""
+    """A slide through tiffslide. Its handles are not safe in threads: one stands under a lock.
+
+    Attributes:
+        format: what the file is.
+    """
 
     reader = "tiffslide"
 
@@ -33,20 +41,36 @@ class TiffSlideReader(Slide):
         self.version = self._remote.about.version if self._remote else self.version
         try:
             self._handle = tiffslide.TiffSlide(self._remote or self.file)
-            self.level_dimensions = tuple((int(w), int(h)) for w, h in self._handle.level_dimensions)
-            self.level_downsamples = tuple(float(d) for d in self._handle.level_downsamples)
-            self.properties = {k: str(v) for k, v in self._handle.properties.items() if v is not None}
-            colours = _colours(self._handle.ts_tifffile.pages[0])
         except MemoryError:
             raise
         except Exception as error:  # tifffile and zarr raise anything from KeyError to struct.error on damaged files
-            self.refuse_machine_faults()
-            raise SlideFormatError(self.path, f"tiffslide cannot open it ({error or type(error).__name__})") from error
-        if colours not in COLOURS:
-            self.close()
-            raise SlideFormatError(
-                self.path, "tiffslide gives raw samples, and these are {} × {} of {} bits, no RGB or grey of 8".format(*colours)
+            raise self._refused(error) from error
+        try:
+            self._describe()
+        except (MemoryError, SlideFormatError):
+            self._let_go()
+            raise
+        except Exception as error:  # as above
+            self._let_go()
+            raise self._refused(error) from error
+
+    def _refused(self, error: Exception) -> SlideFormatError:
+        self.refuse_machine_faults()
+        return SlideFormatError(self.path, f"tiffslide cannot open it ({error or type(error).__name__})")
+
+    def _describe(self) -> None:
+        """Levels, properties and format of the open file. Raises SlideFormatError where its samples are no colours."""
+        dimensions = [(int(w), int(h)) for w, h in self._handle.level_dimensions]
+        self._take_levels(dimensions, [float(d) for d in self._handle.level_downsamples])
+        self.properties = {k: str(v) for k, v in self._handle.properties.items() if v is not None}
+        self.format = tiff_format(self._handle.ts_tifffile)
+        colours, axes = _colours(self._handle.ts_tifffile.pages[0]), self.properties["tiffslide.series-axes"]
+        if colours not in COLOURS or axes not in AXES:
+            samples = "{} × {} of {} bits".format(*colours)
+            reason = (
+                f"tiffslide gives raw samples, and these are {samples} in the order {axes}, no RGB or grey of 8 pixel by pixel"
             )
+            raise SlideFormatError(self.path, reason)
 
     def _let_go(self) -> None:
         self._handle.close()
@@ -68,7 +92,7 @@ class TiffSlideReader(Slide):
         location = math.ceil(corner[0] * downsample - EXACT), math.ceil(corner[1] * downsample - EXACT)
         try:
             with self._lock:
-                image = self._handle.read_region(location, level, size)
+                image = self._handle.read_region(location, self._file_levels[level], size)
         except MemoryError:
             raise
         except Exception as error:  # as above

@@ -1,0 +1,50 @@
+"""What a slide that OpenSlide opens holds beside the one picture that it shows, by the properties that vendors write."""
+
+import re
+from collections.abc import Iterator, Mapping
+
+from wsi_mil.slides.format import counted
+
+FOCAL_PLANES = (
+    "dicom.TotalPixelMatrixFocalPlanes",
+    "dicom.NumberOfFocalPlanes",
+    "hamamatsu.NoLayers",
+    "ventana.Z-layers",
+    "zeiss.Information.Image.SizeZ",
+)
+TIME_POINTS = ("zeiss.Information.Image.SizeT",)
+CHANNELS = ("dicom.NumberOfOpticalPaths", "zeiss.Information.Image.SizeC")
+MIRAX_LAYERS = re.compile(r"mirax\.HIERARCHICAL\.(HIER|NONHIER)_(\d+)_NAME")
+MIRAX_CHANNELS, MIRAX_PLANES = "slide filter level", "microscope focus level"
+OPTICAL_PATH = re.compile(r"dicom\.OpticalPathSequence\[(\d+)\]")
+
+
+def channel_fault(properties: Mapping[str, str]) -> str:
+    """Why the picture that is shown is not the slide in colour: it is one of several channels; or ""."""
+    optical_paths = {match[1] for name in properties if (match := OPTICAL_PATH.match(name))}
+    n = max(_most(properties, CHANNELS), _mirax(properties, MIRAX_CHANNELS), len(optical_paths))
+    if n > 1:
+        return f"holds {n} channels (fluorescence?), of which not all are shown; write it as one RGB image of 8 bits per channel"
+    return ""
+
+
+def left_out_notes(properties: Mapping[str, str]) -> Iterator[str]:
+    """Focal planes and time points that are not read."""
+    planes = max(_most(properties, FOCAL_PLANES), _mirax(properties, MIRAX_PLANES))
+    for n, what in ((planes, "further focal plane"), (_most(properties, TIME_POINTS), "further time point")):
+        if n > 1:
+            yield f"{counted(n - 1, what)} in the file not read"
+
+
+def _most(properties: Mapping[str, str], names: tuple[str, ...]) -> int:
+    return max((int(text) for name in names if (text := properties.get(name, "").strip()).isdecimal()), default=1)
+
+
+def _mirax(properties: Mapping[str, str], layer: str) -> int:
+    """How many levels a layer of a MIRAX slide has."""
+    counts = [
+        _most(properties, (name.removesuffix("NAME") + "COUNT",))
+        for name, text in properties.items()
+        if MIRAX_LAYERS.fullmatch(name) and text.strip().lower() == layer
+    ]
+    return max(counts, default=1)

@@ -1,0 +1,208 @@
+"""What a TIFF is, by its tags: which readers show its slide truly, and what else is in it."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tifffile
+
+from wsi_mil.geometry import is_reduction
+from wsi_mil.slides.format import IMAGE, JPEG_TIFF, OPENSLIDE, TIFFSLIDE, Format, counted, no_level_note, orientation_note
+from wsi_mil.slides.jpeg_colours import HEAD_BYTES, is_ycbcr
+from wsi_mil.slides.ome import Ome, ome_fault, ome_notes, ome_of
+
+JPEG, RGB = 7, 2
+UNSIGNED, VOID, FLOATING = 1, 4, 3
+TRANSPARENCY = (1, 2)
+"""Values of the tags Compression, PhotometricInterpretation, SampleFormat and ExtraSamples."""
+
+ORIENTATION, SOFTWARE, NDPI_VERSION, NDPI_FOCAL_PLANE = 274, 305, 65420, 65424
+XMP, VENTANA = 700, b"<iScan"
+"""Tag of the XML in which Ventana's scanners say how their images lie, and how that begins."""
+
+TRESTLE = "MedScan"
+"""How the Software tag of Trestle's scanners begins."""
+
+COLOUR_SAMPLES = {
+    "MINISBLACK": 1, "MINISWHITE": 1, "PALETTE": 1, "RGB": 3, "YCBCR": 3, "CIELAB": 3, "ICCLAB": 3, "SEPARATED": 4
+}  # fmt: skip
+"""Photometric interpretations that some reader gives the right colours of, and how many samples a pixel then has."""
+
+MEND = "write it as an RGB image of 8 bits per channel"
+
+
+@dataclass(frozen=True)
+class _Pages:
+    """The pages of a file: the first, which readers show, those below it (SubIFDs), and all others but masks."""
+
+    first: tifffile.TiffPage
+    below: tuple[tifffile.TiffPage, ...]
+    others: tuple[tifffile.TiffPage, ...]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return _size(self.first)
+
+    @property
+    def levels_below(self) -> int:
+        return sum(is_reduction(self.size, _size(page)) for page in self.below)
+
+    @property
+    def levels_beside(self) -> int:
+        """Those that OpenSlide takes for levels of a plain TIFF."""
+        return sum(page.is_tiled and page.is_reduced and is_reduction(self.size, _size(page)) for page in self.others)
+
+
+def tiff_format(tif: tifffile.TiffFile) -> Format:
+    """What an open TIFF is. Raises whatever tifffile raises on a damaged file."""
+    vendor = _vendor(tif)
+    if vendor:
+        return Format(vendor, (OPENSLIDE,), notes=tuple(_vendor_notes(tif)))  # it alone lays out what overlaps, or is scattered
+    pages = _pages(tif)
+    text = tif.ome_metadata or ""
+    ome = ome_of(text) if text else None
+    name = "an Aperio slide" if tif.is_svs else "an OME-TIFF" if text else "a TIFF"
+    fault = ome_fault(ome, pages.first.samplesperpixel) if ome else ""
+    fault = fault or _sample_fault(pages.first) or _other_fault(tif, pages, ome)
+    if fault:
+        return Format(name, (), fault)
+    return Format(name, _readers(tif, pages), notes=tuple(_notes(tif, pages, ome)))
+
+
+def is_mislabelled(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> bool:
+    """Whether a page declares RGB, but its JPEG data say YCbCr of themselves."""
+    if int(page.compression) != JPEG or int(page.photometric) != RGB:
+        return False
+    found = next(((at, size) for at, size in zip(page.dataoffsets, page.databytecounts, strict=False) if size), None)
+    if found is None:
+        return False
+    tif.filehandle.seek(found[0])
+    return is_ycbcr(tif.filehandle.read(min(found[1], HEAD_BYTES))) is True
+
+
+def _vendor(tif: tifffile.TiffFile) -> str:
+    """What OpenSlide alone reads truly; "" for any other."""
+    software = tif.pages.first.tags.valueof(SOFTWARE, "")
+    kinds = {
+        "a Hamamatsu slide": NDPI_VERSION in tif.pages.first.tags,
+        "a Leica slide": tif.is_scn,
+        "a Ventana slide": tif.is_bif or any(VENTANA in _xmp(page) for page in tif.pages),
+        "a Philips slide": tif.is_philips,
+        "a Trestle slide": isinstance(software, str) and software.startswith(TRESTLE),
+    }
+    return next((name for name, is_it in kinds.items() if is_it), "")
+
+
+def _pages(tif: tifffile.TiffFile) -> _Pages:
+    pages = [page for page in tif.pages if isinstance(page, tifffile.TiffPage)]
+    below = [page for page in pages[0].pages or () if isinstance(page, tifffile.TiffPage)]
+    return _Pages(pages[0], tuple(below), tuple(page for page in pages[1:] if not page.is_mask))
+
+
+def _readers(tif: tifffile.TiffFile, pages: _Pages) -> tuple[str, ...]:
+    if is_mislabelled(tif, pages.first):
+        return (OPENSLIDE,)  # which is told of it
+    if _orientation(pages.first) != 1:
+        return (TIFFSLIDE,)  # OpenSlide turns each block by itself, Pillow the whole picture
+    if pages.levels_below > pages.levels_beside:
+        return (TIFFSLIDE, OPENSLIDE, IMAGE)  # the others do not see them
+    return (JPEG_TIFF, OPENSLIDE, TIFFSLIDE, IMAGE) if pages.first.is_tiled else (TIFFSLIDE, IMAGE)
+
+
+def _sample_fault(page: tifffile.TiffPage) -> str:
+    """Why the pixels of a page are no colours of eight bits; "" where they are."""
+    bits, kind = int(page.bitspersample), int(page.sampleformat)
+    if bits > 8 or kind not in (UNSIGNED, VOID):
+        how = " of floating point" if kind == FLOATING else " with a sign" if kind not in (UNSIGNED, VOID) else ""
+        return f"8 bits per channel are read, this one has {bits}{how}; {MEND}"
+    name = str(tifffile.PHOTOMETRIC(page.photometric).name)
+    if name not in COLOUR_SAMPLES:
+        return f"its pixels are {name}, no colours that are read; {MEND}"
+    expected, found, extra = COLOUR_SAMPLES[name], page.samplesperpixel, page.extrasamples
+    is_transparent = found == expected + 1 and len(extra) == 1 and int(extra[0]) in TRANSPARENCY
+    if found != expected and not is_transparent:
+        return f"{found} channels of which {expected} are declared to be colours ({name}): are they fluorescence?; {MEND}"
+    return ""
+
+
+def _other_fault(tif: tifffile.TiffFile, pages: _Pages, ome: Ome | None) -> str:
+    """Why the first page is not the slide: others are larger, or hold its other channels."""
+    rivals = [page for page in (*pages.below, *pages.others) if page.is_tiled or not (tif.is_svs or tif.is_qpi)]
+    width, height = largest = max(map(_size, rivals), key=math.prod, default=(0, 0))  # a scanner's label and macro lie in strips
+    if math.prod(largest) > math.prod(pages.size):
+        first = f"{pages.size[0]} × {pages.size[1]} px"
+        return (
+            f"its first image ({first}) is not its largest ({width} × {height} px): is it a label or macro?;"
+            " write the slide as a file of its own"
+        )
+    n = int((tif.imagej_metadata or {}).get("channels", 1))
+    if n == 1 and pages.first.samplesperpixel == 1 and ome is None and not tif.is_imagej:
+        n += len(_same_size(pages))
+    if n > 1 and pages.first.samplesperpixel == 1:
+        return f"holds {n} grey images of the same size, channels of one picture?; readers show the first alone, so {MEND}"
+    return ""
+
+
+def _notes(tif: tifffile.TiffFile, pages: _Pages, ome: Ome | None) -> Iterator[str]:
+    """What is in the file beside the slide that is read."""
+    if ome is not None:
+        yield from ome_notes(ome)
+    elif tif.is_imagej:
+        yield from _imagej_notes(tif.imagej_metadata or {})
+    else:
+        same = len(_same_size(pages))
+        if same:
+            yield f"{counted(same, 'further image')} of the same size in the file not read"
+        further = 0 if tif.is_svs or tif.is_qpi else len(_scattered(pages))  # theirs are label, macro and thumbnail
+        if further:
+            yield f"{counted(further, 'further image')} of another size in the file not read"
+    for page in pages.others:
+        if page.is_tiled and page.is_reduced and not is_reduction(pages.size, _size(page)):
+            yield no_level_note(_size(page), pages.size)
+    if _orientation(pages.first) != 1:
+        yield orientation_note(_orientation(pages.first))
+
+
+def _imagej_notes(about: Mapping[str, Any]) -> Iterator[str]:
+    sides = {what: int(about.get(key, 1)) for key, what in (("slices", "focal plane"), ("frames", "time point"))}
+    if math.prod(sides.values()) == 1:
+        sides = {"image": int(about.get("images", 1)) // int(about.get("channels", 1))}
+    for what, n in sides.items():
+        if n > 1:
+            yield f"{counted(n - 1, f'further {what}')} in the file not read"
+
+
+def _vendor_notes(tif: tifffile.TiffFile) -> Iterator[str]:
+    planes: set[object] = set()
+    if NDPI_VERSION in tif.pages.first.tags:
+        planes = {page.tags.valueof(NDPI_FOCAL_PLANE, 0) for page in tif.pages if isinstance(page, tifffile.TiffPage)}
+    elif tif.is_scn:
+        planes = {0, *map(int, re.findall(r'<dimension\b[^>]*\bz="(\d+)"', tif.scn_metadata or ""))}
+    if len(planes) > 1:
+        yield f"{counted(len(planes) - 1, 'further focal plane')} in the file not read"
+
+
+def _same_size(pages: _Pages) -> Sequence[tifffile.TiffPage]:
+    return [page for page in pages.others if _size(page) == pages.size]
+
+
+def _scattered(pages: _Pages) -> Sequence[tifffile.TiffPage]:
+    """Pages that are neither of the first one's size nor made from it."""
+    others = [page for page in pages.others if _size(page) != pages.size and not page.is_reduced]
+    return [page for page in others if not is_reduction(pages.size, _size(page))]
+
+
+def _xmp(page: tifffile.TiffPage | tifffile.TiffFrame) -> bytes:
+    value = page.tags.valueof(XMP, b"") if isinstance(page, tifffile.TiffPage) else b""
+    return value.encode() if isinstance(value, str) else bytes(value)
+
+
+def _orientation(page: tifffile.TiffPage) -> int:
+    return int(page.tags.valueof(ORIENTATION, 1))
+
+
+def _size(page: tifffile.TiffPage) -> tuple[int, int]:
+    """(width, height)."""
+    return page.imagewidth, page.imagelength
