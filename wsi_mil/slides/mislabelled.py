@@ -1,5 +1,6 @@
 """Slides whose JPEG data are stored in other colours than the file declares, which OpenSlide believes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +8,9 @@ import tifffile
 
 from wsi_mil.slides.dicom import instances
 from wsi_mil.slides.tiff_format import is_mislabelled
+
+DICOM_JPEG = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
+"""Transfer syntaxes whose frames are JPEG streams of 8 and of 12 bits."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +26,10 @@ class Mislabelled:
     as_ycbcr: frozenset[tuple[int, int]] = frozenset()
 
 
-def mislabelled(path: Path, vendor: str) -> Mislabelled:
-    """Of a slide that OpenSlide opened, and named the vendor of; nothing where its JPEG data do not say so beyond doubt."""
-    if vendor == "dicom":
+def mislabelled(path: Path, properties: Mapping[str, str]) -> Mislabelled:
+    """Of a slide that OpenSlide opened, by its properties; nothing where its JPEG data do not say so beyond doubt."""
+    vendor = properties.get("openslide.vendor", "")
+    if vendor == "dicom" and properties.get("dicom.TransferSyntaxUID", "") in DICOM_JPEG:
         found = list(instances(path))
         return Mislabelled(
             frozenset(x.dimensions for x in found if x.is_ycbcr is True and not x.declared_ycbcr),

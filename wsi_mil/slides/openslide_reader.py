@@ -79,7 +79,7 @@ class OpenSlideReader(Slide):
 
     def _ycbcr_levels(self) -> frozenset[int]:
         """Levels that the file declares to be RGB, but whose JPEG data say of themselves that they are YCbCr."""
-        wrong = mislabelled(Path(self.file), self.vendor)
+        wrong = mislabelled(Path(self.file), self.properties)
         levels = [number for number, size in enumerate(self.level_dimensions) if size in wrong.as_rgb]
         mended = frozenset(number for number in levels if self._is_greyer_as_ycbcr(number))
         if mended:
