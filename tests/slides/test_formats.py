@@ -22,6 +22,7 @@ from wsi_mil.slides import open_slide, slide_hash
 from wsi_mil.slides.detection import format_of
 from wsi_mil.slides.dicom import instances
 from wsi_mil.slides.door import READERS
+from wsi_mil.slides.format import Format
 from wsi_mil.slides.jpeg_colours import is_ycbcr
 from wsi_mil.slides.left_out import channel_fault, left_out_notes
 from wsi_mil.slides.ome import ome_fault, ome_notes, ome_of
@@ -170,6 +171,13 @@ REFUSED: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "DZI": ("a.dzi", lambda path: path.write_text("<?xml version='1.0'?><Image/>"), "only describes the pictures"),
     "companion.ome": ("a.companion.ome", lambda path: path.write_text("<?xml version='1.0'?><OME/>"), "XML text"),
     "ZIP": ("a.svs", lambda path: path.write_bytes(b"PK\x03\x04" + bytes(200)), "ZIP archive"),
+    "preview": (
+        "a.svs",
+        lambda path: Image.fromarray(LABEL).save(path, "JPEG"),
+        "is a JPEG image under the name of a .svs slide",
+    ),
+    "web page": ("a.svs", lambda path: path.write_text("<!DOCTYPE html><p>404</p>" * 9), "a web page"),
+    "Git LFS": ("a.svs", lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\n"), "Git LFS pointer"),
     "JPEG 2000": ("a.jp2", lambda path: path.write_bytes(b"\x00\x00\x00\x0cjP  \r\n" + bytes(200)), "JPEG 2000"),
 }
 
@@ -292,7 +300,7 @@ def write_ndpi(path: Path, *offsets: int) -> Path:
 def test_focal_planes_of_an_ndpi_are_said(tmp_path: Path) -> None:
     found = format_of(write_ndpi(tmp_path / "a.ndpi", 0, -2000, 2000))
     assert found.readers == ("openslide",) and found.notes == ("2 further focal planes in the file not read",)
-    assert format_of(write_ndpi(tmp_path / "b.ndpi", 0)).notes == ()
+    assert format_of(write_ndpi(tmp_path / "b.ndpi", 0)) == Format("a Hamamatsu slide", ("openslide", "tiffslide"))
 
 
 def test_a_leica_slide_is_openslides_alone(tmp_path: Path) -> None:

@@ -31,9 +31,15 @@ OTHERS = {
     b"\xd0\xcf\x11\xe0": f"an OLE document, as Zeiss ZVI and Olympus OIB are ({WRITE_ANEW})",
     b"\x70\x00\x00\x00": f"a Leica LIF file ({WRITE_ANEW})",
     b"<?xm": f"an XML text: it may describe a slide, but holds no pixels ({WRITE_ANEW})",
+    b"<!DO": "a web page, as a failed download leaves behind (bring the slide itself)",
+    b"<htm": "a web page, as a failed download leaves behind (bring the slide itself)",
+    b"version https://git-lfs": "a Git LFS pointer (bring the slide itself: git lfs pull)",
     b"<OME": f"an XML text: it may describe a slide, but holds no pixels ({WRITE_ANEW})",
 }
 """How files begin that no reader here opens, and what they are."""
+
+SLIDE_ENDINGS = (".svs", ".ndpi", ".scn", ".bif", ".svslide", ".czi", ".dcm", ".vms", ".vmu")
+"""Of files that are never a plain image, unless somebody took a preview for the slide."""
 
 OVERVIEWS = {
     ".vsi": "a .vsi of Olympus is only an overview, its slide lies in the .ets files of a folder beside it, which no reader here"
@@ -64,7 +70,9 @@ def format_of(path: Path) -> Format:
         return Format("a DICOM file", (OPENSLIDE,))
     for magic, name in PLAIN.items():
         if head.startswith(magic):
-            return Format(name, (IMAGE,))
+            ending = next(iter(endings.intersection(SLIDE_ENDINGS)), "")
+            preview = f"is {name} under the name of a {ending} slide (a preview?); bring the slide, or rename what is meant so"
+            return Format(name, () if ending else (IMAGE,), preview if ending else "")
     for magic, name in OTHERS.items():
         if head.startswith(magic):
             return Format("", (), f"is {name}")

@@ -22,6 +22,7 @@ ORIENTATION, SOFTWARE, NDPI_VERSION, NDPI_FOCAL_PLANE = 274, 305, 65420, 65424
 XMP, VENTANA = 700, b"<iScan"
 """Tag of the XML in which Ventana's scanners say how their images lie, and how that begins."""
 
+HAMAMATSU = "a Hamamatsu slide"
 TRESTLE = "MedScan"
 """How the Software tag of Trestle's scanners begins."""
 
@@ -58,8 +59,10 @@ class _Pages:
 def tiff_format(tif: tifffile.TiffFile) -> Format:
     """What an open TIFF is. Raises whatever tifffile raises on a damaged file."""
     vendor = _vendor(tif)
-    if vendor:
-        return Format(vendor, (OPENSLIDE,), notes=tuple(_vendor_notes(tif)))  # it alone lays out what overlaps, or is scattered
+    if vendor:  # OpenSlide alone lays out what overlaps, or is scattered; an NDPI of one focal plane is neither
+        notes = tuple(_vendor_notes(tif))
+        is_plain = vendor == HAMAMATSU and not notes
+        return Format(vendor, (OPENSLIDE, TIFFSLIDE) if is_plain else (OPENSLIDE,), notes=notes)
     pages = _pages(tif)
     text = tif.ome_metadata or ""
     ome = ome_of(text) if text else None
@@ -83,10 +86,10 @@ def is_mislabelled(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> bool:
 
 
 def _vendor(tif: tifffile.TiffFile) -> str:
-    """What OpenSlide alone reads truly; "" for any other."""
+    """Whose images OpenSlide knows to lay out; "" for any other."""
     software = tif.pages.first.tags.valueof(SOFTWARE, "")
     kinds = {
-        "a Hamamatsu slide": NDPI_VERSION in tif.pages.first.tags,
+        HAMAMATSU: NDPI_VERSION in tif.pages.first.tags,
         "a Leica slide": tif.is_scn,
         "a Ventana slide": tif.is_bif or any(VENTANA in _xmp(page) for page in tif.pages),
         "a Philips slide": tif.is_philips,

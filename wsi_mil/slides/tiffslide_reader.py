@@ -66,11 +66,8 @@ class TiffSlideReader(Slide):
         self.format = tiff_format(self._handle.ts_tifffile)
         colours, axes = _colours(self._handle.ts_tifffile.pages[0]), self.properties["tiffslide.series-axes"]
         if colours not in COLOURS or axes not in AXES:
-            samples = "{} × {} of {} bits".format(*colours)
-            reason = (
-                f"tiffslide gives raw samples, and these are {samples} in the order {axes}, no RGB or grey of 8 pixel by pixel"
-            )
-            raise SlideFormatError(self.path, reason)
+            samples = "{} × {} of {} bits in the order {}".format(*colours, axes)
+            raise SlideFormatError(self.path, f"tiffslide gives raw samples: {samples}, no RGB or grey of 8 pixel by pixel")
 
     def _let_go(self) -> None:
         self._handle.close()
