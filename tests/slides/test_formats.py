@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 import tifffile
@@ -507,6 +508,28 @@ def test_a_dicom_file_says_its_colours_and_those_of_its_frames(tmp_path: Path) -
     assert (wrong.dimensions, wrong.declared_ycbcr, wrong.is_ycbcr) == ((1000, 700), False, True)
     assert (reverse.declared_ycbcr, reverse.is_ycbcr) == (True, False)
     assert format_of(path).readers == ("openslide",)
+
+
+def test_a_dicom_slide_without_its_finest_file_is_told() -> None:
+    assert "full resolution is missing" in next(iter(left_out_notes({"dicom.ImageType[3]": "RESAMPLED"})))
+    assert list(left_out_notes({"dicom.ImageType[3]": "NONE"})) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("a.vsi", "only an overview"), ("a.mrxs", "several files"), ("a.VMS", "several files"), ("a.dzi", "a .dzi")],
+)
+def test_one_file_from_an_address_is_no_slide_of_several(name: str, reason: str, tmp_path: Path) -> None:
+    fsspec.filesystem("memory").pipe(f"/deep/{name}", write_tiff(tmp_path / "a.tif", wide()).read_bytes())
+    with pytest.raises(SlideFormatError, match=reason):
+        open_slide(f"memory://deep/{name}", mpp=0.5)
+
+
+def test_what_is_no_slide_is_refused_at_an_address_too(tmp_path: Path) -> None:
+    label_first(tmp_path / "a.ome.tif")
+    fsspec.filesystem("memory").pipe("/deep/a.ome.tif", (tmp_path / "a.ome.tif").read_bytes())
+    with pytest.raises(SlideFormatError, match="first image is not its largest"):
+        open_slide("memory://deep/a.ome.tif", mpp=0.5)
 
 
 def test_a_linked_slide_of_several_files_is_opened_where_they_lie(tmp_path: Path, shared_slides: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tifffile
 
-from wsi_mil.slides.companions import MIRAX
+from wsi_mil.slides.companions import HAMAMATSU_INI, MIRAX
 from wsi_mil.slides.dicom import is_dicom
 from wsi_mil.slides.format import IMAGE, OPENSLIDE, Format
 from wsi_mil.slides.tiff_format import tiff_format
@@ -77,6 +77,14 @@ def format_of(path: Path) -> Format:
         if head.startswith(magic):
             return Format("", (), f"is {name}")
     return Format("", (OPENSLIDE,))
+
+
+def address_fault(url: str) -> str:
+    """Why what an address names can be no slide, by its ending: one file comes from there; "" for any other."""
+    ending = Path(url.partition("?")[0]).suffix.lower()
+    if ending in (MIRAX, *HAMAMATSU_INI):
+        return f"a {ending} slide is several files, and an address brings one; copy it to a disk with what lies beside it"
+    return OVERVIEWS.get(ending, "")
 
 
 def _mirax(path: Path) -> Format:

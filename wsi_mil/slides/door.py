@@ -6,7 +6,7 @@ from wsi_mil.addresses import is_url, secret_fault, without_secrets
 from wsi_mil.errors import MissingFileError, SlideFormatError, UnknownFormatError
 from wsi_mil.geometry import Mpp
 from wsi_mil.slides.companions import with_companions
-from wsi_mil.slides.detection import format_of
+from wsi_mil.slides.detection import address_fault, format_of
 from wsi_mil.slides.format import Format
 from wsi_mil.slides.image_reader import ImageReader
 from wsi_mil.slides.jpeg_tiff_reader import JpegTiffReader
@@ -122,7 +122,7 @@ def _in_place(slide: TiffSlideReader) -> Slide:
 
 
 def _open_url(url: str, reader: str, given: Mpp | None, guess: MppGuess, in_place: bool) -> Slide:
-    fault = secret_fault(url)
+    fault = secret_fault(url) or address_fault(url)
     if fault:
         raise SlideFormatError(without_secrets(url), fault)
     is_copied = remote_settings().staging == "scratch"

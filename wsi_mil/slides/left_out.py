@@ -30,6 +30,8 @@ def channel_fault(properties: Mapping[str, str]) -> str:
 
 def left_out_notes(properties: Mapping[str, str]) -> Iterator[str]:
     """Focal planes and time points that are not read."""
+    if properties.get("dicom.ImageType[3]") == "RESAMPLED":
+        yield "its DICOM file of full resolution is missing: the finest level is a reduced one"
     planes = max(_most(properties, FOCAL_PLANES), _mirax(properties, MIRAX_PLANES))
     for n, what in ((planes, "further focal plane"), (_most(properties, TIME_POINTS), "further time point")):
         if n > 1:
