@@ -561,6 +561,15 @@ def test_imagejs_unit_gives_the_scale(tmp_path: Path, unit: str) -> None:
             assert opened.mpp == Mpp(0.5, 0.5) and "ImageJ" in opened.mpp_source
 
 
+@pytest.mark.parametrize("reader", ["openslide", "tiffslide"])
+def test_imagejs_unit_may_be_latin(tmp_path: Path, reader: str) -> None:
+    text = "ImageJ=1.53t\nunit=µm\n".encode("latin-1")
+    how = {"metadata": None, "resolution": (2, 4), "resolutionunit": "none", "extratags": [(270, 2, len(text), text, True)]}
+    tifffile.imwrite(tmp_path / "a.tif", wide(), photometric="rgb", tile=(64, 64), **how)
+    with open_slide(tmp_path / "a.tif", reader) as opened:
+        assert opened.mpp == Mpp(0.5, 0.25)
+
+
 def test_a_unit_that_is_no_length_is_named(tmp_path: Path) -> None:
     how = {"photometric": "rgb", "metadata": None, "resolution": (2, 2), "resolutionunit": "none"}
     tifffile.imwrite(tmp_path / "a.tif", wide(), tile=(64, 64), description="ImageJ=1.53t\nunit=pixel\n", **how)

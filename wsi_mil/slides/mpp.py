@@ -24,13 +24,15 @@ UNIT_UM = {"inch": 25_400.0, "centimeter": 10_000.0, "centimetre": 10_000.0, "2"
 OME_UNIT_UM = {"µm": 1.0, "μm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "": 1.0}
 
 IMAGEJ_UNIT_UM = {
-    **dict.fromkeys(("µm", "μm", "um", "micron", "microns", "micrometer", "micrometers", "micrometre", "\\u00b5m"), 1.0),
+    **dict.fromkeys(
+        ("µm", "μm", "um", "micron", "microns", "micrometer", "micrometers", "micrometre", "\\u00b5m", "\ufffdm", "\udcb5m"), 1.0
+    ),
     **dict.fromkeys(("inch", "inches", "in", '"'), 25_400.0),
     "nm": 1e-3,
     "mm": 1e3,
     "cm": 1e4,
 }
-"""By the unit in ImageJ's description, in small letters; it writes µ as an escape."""
+"""By the unit in ImageJ's description, in small letters; it writes µ as an escape, others as a byte of Latin-1."""
 
 
 @dataclass(frozen=True)
