@@ -31,7 +31,7 @@ from wsi_mil.store import FeatureStore, read_grid, remove_store
 
 log = logging.getLogger(__name__)
 
-STAGE_VERSION = 3
+STAGE_VERSION = 4
 
 FAULTS_OF_A_SLIDE = (MissingFileError, UnreachableError, NotFiniteError, StoreError)
 """That are no status, since they can be mended; the next slide may have none."""
