@@ -6,6 +6,8 @@ Where a level is shrunk by no whole number OpenSlide reads between its pixels; h
 
 import os
 from collections import Counter
+from collections.abc import Callable
+from typing import TypeVar
 
 import imagecodecs
 import numpy as np
@@ -17,7 +19,11 @@ from wsi_mil.geometry import Mpp
 from wsi_mil.slides.mpp import MppGuess
 from wsi_mil.slides.openslide_reader import OpenSlideReader
 from wsi_mil.slides.resample import EXACT
-from wsi_mil.slides.slide import BlockGrid, Source
+from wsi_mil.slides.slide import BlockGrid, Slide, Source
+from wsi_mil.slides.tiff_format import has_levels_below
+from wsi_mil.slides.tiffslide_reader import TiffSlideReader
+
+T = TypeVar("T")
 
 VENDORS = ("aperio", "generic-tiff")
 """Whose levels are single TIFF images from corner to corner. Others lay several images out on a level, or let them overlap."""
@@ -42,15 +48,20 @@ class _JpegLevel:
         self.grid = BlockGrid((page.tilewidth, page.tilelength), columns, self.offsets)
 
 
-class JpegTiffReader(OpenSlideReader):
-    """A TIFF of JPEG tiles that OpenSlide opens too, which is asked for all but the pixels."""
+class JpegTiffReader(Slide):
+    """A TIFF of JPEG tiles that OpenSlide opens too, which is asked for all but the pixels; where its levels lie in SubIFDs,
+    which OpenSlide does not see, tiffslide is asked.
+    """
 
     reader = "jpeg_tiff"
 
     def __init__(self, path: Source, given: Mpp | None = None, guess: MppGuess = MppGuess()):
         super().__init__(path, given, guess)
+        self._file = -1
+        self._other = self._open_other(path)
+        self.properties, self.notes = self._other.properties, self._other.notes
+        self.level_dimensions, self.level_downsamples = self._other.level_dimensions, self._other.level_downsamples
         try:
-            self._file = -1
             self._levels = self._jpeg_levels()
             self._file = os.open(self.file, os.O_RDONLY)
             self._file_size = os.fstat(self._file).st_size
@@ -59,8 +70,31 @@ class JpegTiffReader(OpenSlideReader):
             self._let_go()  # a copy of a remote slide stays for the next reader
             raise
 
+    def _open_other(self, path: Source) -> Slide:
+        """The reader that knows the slide."""
+        if self._of_file(has_levels_below):
+            return TiffSlideReader(path)
+        other = OpenSlideReader(path)
+        if other.vendor not in VENDORS:
+            other._let_go()
+            raise SlideFormatError(
+                self.path, f"read as JPEG-tiled TIFF are {', '.join(VENDORS)}, this is {other.vendor or 'not'}"
+            )
+        return other
+
+    def _of_file(self, work: Callable[[tifffile.TiffFile], T]) -> T:
+        """What `work` gives of the open TIFF. Raises SlideFormatError where it is damaged."""
+        try:
+            with tifffile.TiffFile(self.file) as tif:
+                return work(tif)
+        except MemoryError:
+            raise
+        except Exception as error:  # tifffile raises anything from KeyError to struct.error on damaged files
+            self.refuse_machine_faults()
+            raise SlideFormatError(self.path, f"not a readable TIFF ({error or type(error).__name__})") from error
+
     def _let_go(self) -> None:
-        super()._let_go()
+        self._other._let_go()
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
@@ -121,7 +155,7 @@ class JpegTiffReader(OpenSlideReader):
         """Whether a block has OpenSlide's pixels, or can be read by neither."""
         corner, (width, height) = self._block_box(level, index)
         try:
-            expected = super()._read_level(corner, level, (width, height))
+            expected = self._other._read_level(corner, level, (width, height))
         except SlideReadError:
             return True
         try:
@@ -132,7 +166,7 @@ class JpegTiffReader(OpenSlideReader):
     def _read_level(self, corner: tuple[int, int], level: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         grid = self.block_grid(level)
         if grid is None:
-            return super()._read_level(corner, level, size)
+            return self._other._read_level(corner, level, size)
         (x, y), (width, height) = corner, size
         image = np.empty((height, width, 3), np.uint8)
         for row in range(y // grid.size[1], (y + height - 1) // grid.size[1] + 1):
@@ -146,7 +180,7 @@ class JpegTiffReader(OpenSlideReader):
         (width, height) = self._levels[level].grid.size
         block = np.full((height, width, 3), 255, np.uint8) if out is None else out
         corner, inside = self._block_box(level, index)
-        block[: inside[1], : inside[0]] = super()._read_level(corner, level, inside)
+        block[: inside[1], : inside[0]] = self._other._read_level(corner, level, inside)
         return block
 
     def _block_box(self, level: int, index: int) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -156,30 +190,25 @@ class JpegTiffReader(OpenSlideReader):
         return (x, y), (min(grid.size[0], width - x), min(grid.size[1], height - y))
 
     def _jpeg_levels(self) -> dict[int, _JpegLevel]:
-        if self.vendor not in VENDORS:
-            raise SlideFormatError(self.path, f"read as JPEG-tiled TIFF are {', '.join(VENDORS)}, this is {self.vendor or 'not'}")
-        try:
-            with tifffile.TiffFile(self.file) as tif:
-                pages = [page for page in tif.pages if isinstance(page, tifffile.TiffPage) and page.is_tiled]
-                sizes = Counter((page.imagewidth, page.imagelength) for page in pages)
-                of_size = {
-                    (page.imagewidth, page.imagelength): page
-                    for page in pages
-                    if _is_jpeg_tiled(page) and (page.index == 0 or page.is_reduced or self.vendor != "generic-tiff")
-                }
-                levels = {
-                    number: _JpegLevel(of_size[size])
-                    for number, size in enumerate(self.level_dimensions)
-                    if size in of_size and sizes[size] == 1
-                }
-        except MemoryError:
-            raise
-        except Exception as error:  # tifffile raises anything from KeyError to struct.error on damaged files
-            self.refuse_machine_faults()
-            raise SlideFormatError(self.path, f"not a readable TIFF ({error or type(error).__name__})") from error
+        levels = self._of_file(self._levels_of)
         if not levels:
             raise SlideFormatError(self.path, "no level is made of JPEG tiles in RGB or YCbCr")
         return levels
+
+    def _levels_of(self, tif: tifffile.TiffFile) -> dict[int, _JpegLevel]:
+        below = tif.pages.first.pages or ()
+        pages = [page for page in (*tif.pages, *below) if isinstance(page, tifffile.TiffPage) and page.is_tiled]
+        sizes = Counter((page.imagewidth, page.imagelength) for page in pages)
+        of_size = {
+            (page.imagewidth, page.imagelength): page
+            for page in pages
+            if _is_jpeg_tiled(page) and (page.index == 0 or page.is_reduced or self.vendor != "generic-tiff")
+        }
+        return {
+            number: _JpegLevel(of_size[size])
+            for number, size in enumerate(self.level_dimensions)
+            if size in of_size and sizes[size] == 1
+        }
 
 
 def copy_overlap(

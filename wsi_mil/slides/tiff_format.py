@@ -74,6 +74,12 @@ def tiff_format(tif: tifffile.TiffFile) -> Format:
     return Format(name, _readers(tif, pages), notes=tuple(_notes(tif, pages, ome)))
 
 
+def has_levels_below(tif: tifffile.TiffFile) -> bool:
+    """Whether more levels lie in SubIFDs, below the first page, than beside it, where OpenSlide looks for them."""
+    pages = _pages(tif)
+    return pages.levels_below > pages.levels_beside
+
+
 def is_mislabelled(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> bool:
     """Whether a page declares RGB, but its JPEG data say YCbCr of themselves."""
     if int(page.compression) != JPEG or int(page.photometric) != RGB:
@@ -109,8 +115,8 @@ def _readers(tif: tifffile.TiffFile, pages: _Pages) -> tuple[str, ...]:
         return (OPENSLIDE,)  # which is told of it
     if _orientation(pages.first) != 1:
         return (TIFFSLIDE,)  # OpenSlide turns each block by itself, Pillow the whole picture
-    if pages.levels_below > pages.levels_beside:
-        return (TIFFSLIDE, OPENSLIDE, IMAGE)  # the others do not see them
+    if has_levels_below(tif):
+        return (JPEG_TIFF, TIFFSLIDE, OPENSLIDE, IMAGE)  # the last two do not see them
     return (JPEG_TIFF, OPENSLIDE, TIFFSLIDE, IMAGE) if pages.first.is_tiled else (TIFFSLIDE, IMAGE)
 
 
