@@ -100,7 +100,7 @@ def test_json_is_one_object_of_plain_values(slide: Path) -> None:
     found = json.loads(done.stdout)
     assert done.exit_code == 0 and found["mpp"] == [0.5, 0.5] and found["size_mm"] == [0.32, 0.224]
     assert found["levels"][1] == {"dimensions": [160, 112], "downsample": 4.0, "mpp": [2.0, 2.0]}
-    assert found["tilings"]["default"] == {"status": "ok", "n_tiles": 1, "accuracy": "exact", "reason": "", "warnings": []}
+    assert found["tilings"]["default"] == {"status": "ok", "n_tiles": 2, "accuracy": "exact", "reason": "", "warnings": []}
 
 
 def test_a_slide_without_mpp_has_the_same_keys_and_exit_code_1(slide: Path, tmp_path: Path) -> None:
