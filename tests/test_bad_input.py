@@ -13,6 +13,7 @@ from tests.conftest import tissue_image, write_aperio, write_geojson
 from wsi_mil.config import TileSettings, Tiling, Tissue, Truth
 from wsi_mil.doctor import Examined, examined
 from wsi_mil.errors import DataError, MissingFileError, SlideAccessError, UnreachableError
+from wsi_mil.given import Beside
 from wsi_mil.inspection import inspect_slide
 from wsi_mil.receipts import read_receipt
 from wsi_mil.records import SlideRow
@@ -113,7 +114,7 @@ def test_tile_says_it_in_a_sentence(bad: Bad, tmp_path: Path) -> None:
 
 def test_inspect_says_it_in_a_sentence(bad: Bad) -> None:
     try:
-        found = inspect_slide(bad.row.path, {"t": bad.settings}, annotation=bad.row.annotation)
+        found = inspect_slide(bad.row.path, {"t": bad.settings}, beside=Beside(bad.row.annotation, bad.row.mask))
     except (DataError, MissingFileError) as error:
         check_sentence(str(error), bad)
         return

@@ -106,3 +106,25 @@ def test_an_imported_entry_says_nothing_more() -> None:
     assert found.startswith("encoders.uni: features: imported leaves nothing to say about weights, batch_size")
     (found,) = faults(encoders={"uni": {"features": "imported", "tiling": "far"}}, tilings={"far": {}})
     assert "nothing to say about tiling (entry uni)" in found
+
+
+def test_what_is_cut_out_of_the_tissue_is_cut_out_of_the_truth() -> None:
+    config = parse_settings(Config, {**LEAST, "tissue": {"exclude_classes": ["Fold", "_2"]}})
+    assert config.truth.exclude == ("_2", "Fold")
+    again = parse_settings(Config, config.model_dump(mode="json"))
+    assert again.truth.exclude == ("_2", "Fold")
+    assert "tissue.exclude_classes" in faults(tissue={"exclude_classes": ["Fold"]}, truth={"include": ["Fold"]})[0]
+
+
+def test_a_class_cannot_hold_tissue_and_be_cut_out_of_it() -> None:
+    said = faults(tissue={"exclude_classes": ["Fold"], "annotation_classes": ["Tumour", "Fold"]})[0]
+    assert "Fold cannot stand in both annotation_classes and exclude_classes" in said
+
+
+@pytest.mark.parametrize(("given", "read"), [("1|2", (1, 2)), (1, (1,)), ([1, 255], (1, 255)), (None, None)])
+def test_values_of_a_mask_are_whole_numbers_in_a_list_or_a_cell(given: object, read: object) -> None:
+    assert parse_settings(Config, {**LEAST, "tissue": {"mask_values": given}}).tissue.mask_values == read
+
+
+def test_values_of_a_mask_that_are_no_numbers_are_a_fault() -> None:
+    assert "tissue.mask_values" in faults(tissue={"mask_values": "tissue"})[0]

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from tests.conftest import tissue_image, write_aperio, write_cohort, write_geojson
+from tests.test_given import write_classes
 from wsi_mil.check import Plan, check
 from wsi_mil.cli import main
 from wsi_mil.doctor import DiskNeed, Finding, Verdict, disk_need, examine
@@ -190,3 +192,24 @@ def test_weights_that_are_absent_are_exit_code_1(
     code, out, _ = run(sheet.parent, f"cohort: fine/cohort.csv\n{blocks}", monkeypatch, capsys)
     assert code == 1 and "encoder e: FAILS: Hugging Face Hub (some/encoder), not in its cache; HF_HUB_OFFLINE" in out
     assert "(unknown for e)" in out
+
+
+def test_masks_classes_cut_out_and_odd_colours_are_examined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    write_aperio(tmp_path / "good.svs", tissue_image(640, 448))
+    swapped = np.asarray(Image.fromarray(tissue_image(640, 448)).convert("YCbCr"))
+    tifffile.imwrite(tmp_path / "swapped.tif", swapped, tile=(128, 128), photometric="rgb")
+    Image.fromarray(np.ones((640, 448), np.uint8)).save(tmp_path / "turned.png")
+    write_classes(tmp_path / "a.geojson", Fold=(320, 64, 448, 192))
+    row = {"path": "good.svs", "annotation": "", "mask": "", "mpp": "0.5"}
+    rows = [{"slide_id": f"s{i}", "label": "np"[i % 2], **row} for i in range(8)]
+    rows[0]["annotation"], rows[1]["mask"], rows[2]["path"] = "a.geojson", "turned.png", "swapped.tif"
+    write_cohort(tmp_path, rows)
+    blocks = BLOCKS.replace('"min_area_um2": 500', '"min_area_um2": 500, "exclude_classes": ["Fold"]')
+    code, out, _ = run(tmp_path, f"cohort: cohort.csv\n{blocks}", monkeypatch, capsys)
+    text = " ".join(out.split())
+    assert code == 1 and "8 slides: 7 ok, 1 failed" in text
+    assert "its 448 × 640 pixels do not have the shape of the slide's 640 × 448" in text
+    assert "the background is (243, 128, 128), far from grey" in text
+    assert "tissue.exclude_classes cuts 0.00 mm² out of the tissue of 1 slide" in text

@@ -4,13 +4,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 from typer.testing import CliRunner
 
 from tests.conftest import tissue_image, write_aperio
 from tests.slides.test_slides import damage_tile
+from tests.test_given import write_classes
 from wsi_mil.cli import app
 from wsi_mil.config import SlideFile, TileSettings, Tiling, Tissue
 from wsi_mil.geometry import Mpp
+from wsi_mil.given import Beside
 from wsi_mil.inspection import Accuracy, inspect_slide
 from wsi_mil.receipts import read_receipt
 from wsi_mil.records import SlideRow, Status
@@ -100,7 +103,7 @@ def test_json_is_one_object_of_plain_values(slide: Path) -> None:
     found = json.loads(done.stdout)
     assert done.exit_code == 0 and found["mpp"] == [0.5, 0.5] and found["size_mm"] == [0.32, 0.224]
     assert found["levels"][1] == {"dimensions": [160, 112], "downsample": 4.0, "mpp": [2.0, 2.0]}
-    assert found["tilings"]["default"] == {"status": "ok", "n_tiles": 1, "accuracy": "exact", "reason": "", "warnings": []}
+    assert found["tilings"]["default"] == {"status": "ok", "n_tiles": 2, "accuracy": "exact", "reason": "", "warnings": []}
 
 
 def test_a_slide_without_mpp_has_the_same_keys_and_exit_code_1(slide: Path, tmp_path: Path) -> None:
@@ -125,3 +128,24 @@ def test_a_url_is_inspected_in_place(slide: Path) -> None:
     fsspec.filesystem("memory").pipe("/inspected/slide.svs", slide.read_bytes())
     found = inspect_slide("memory://inspected/slide.svs", {"t": WHOLE})
     assert (found.path, found.reader, found.tilings["t"].n_tiles) == ("memory://inspected/slide.svs", "tiffslide", 70)
+
+
+def test_a_mask_and_what_is_cut_out_are_inspected_too(slide: Path, tmp_path: Path) -> None:
+    labels = np.zeros((56, 80), np.uint8)
+    labels[8:40, 16:48] = 1
+    Image.fromarray(labels).save(tmp_path / "m.png")
+    annotation = write_classes(tmp_path / "a.geojson", Fold=(128, 64, 256, 128))
+    settings = WHOLE.model_copy(update={"tissue": Tissue(exclude_classes=("Fold",))})
+    beside = Beside(annotation, tmp_path / "m.png")
+    found = inspect_slide(slide, {"t": settings}, beside=beside)
+    tile_slide(SlideRow("a", slide, annotation=annotation, mask=tmp_path / "m.png"), settings, tmp_path / "t.json")
+    about = read_receipt(tmp_path / "t.json")
+    assert found.cut_area_um2 == about["cut_area_um2"] == pytest.approx(128 * 64 / 4)
+    assert found.tissue_share == about["tissue_share"] == pytest.approx((256 * 256 - 128 * 64) / (640 * 448))
+    assert found.tilings["t"].n_tiles == about["n_tiles"] > 5
+    (tmp_path / "c.yaml").write_text(
+        "cohort: c.csv\nclasses: [n, p]\nmodels: {m: {model: abmil}}\ntissue: {exclude_classes: [Fold]}\n"
+    )
+    options = ["--annotation", str(annotation), "--mask", str(tmp_path / "m.png"), "--configfile", str(tmp_path / "c.yaml")]
+    done = CliRunner().invoke(app, ["inspect", str(slide), *options])
+    assert "tissue          20.0% of the slide; 0.00 mm² cut out" in done.stdout

@@ -151,3 +151,10 @@ def test_two_hundred_pictures_of_noise_and_tiles_stay_below_three_megabytes(tmp_
     Image.fromarray(pixels).save(write_pictured(tmp_path, "a").with_suffix(".png"))
     (found,) = sheet(tmp_path, "a")
     assert 200 * len(found.url) < 3_000_000
+
+
+def test_what_was_cut_out_and_whose_mask_it_is_stand_below_the_picture(tmp_path: Path) -> None:
+    write_pictured(tmp_path, "a", tissue_share=0.25, n_tiles=7, cut_area_um2=1.5e6, mask="a_mask_use.png")
+    write_pictured(tmp_path, "b", tissue_share=0.25, n_tiles=7, cut_area_um2=0.0, mask=None)
+    words = {picture.slide_id: picture.in_words for picture in sheet(tmp_path, "a", "b")}
+    assert words == {"a": "25.0 % tissue by a_mask_use.png, 1.50 mm² cut out, 7 tiles", "b": "25.0 % tissue, 7 tiles"}

@@ -3,17 +3,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from tests.conftest import tissue_box, tissue_image, write_aperio, write_geojson
 from tests.slides.test_slides import damage_tile
+from tests.test_given import write_classes
 from wsi_mil.annotations import Frame, read_annotation
 from wsi_mil.config import TileSettings, Tiling, Tissue, Truth
 from wsi_mil.errors import MissingFileError
 from wsi_mil.receipts import read_receipt, store_path
 from wsi_mil.records import SlideRow, Status
 from wsi_mil.store import read_grid, read_thumbnail
-from wsi_mil.tile import tile_slide
+from wsi_mil.tile import CUT_COLOUR, tile_slide
 
 SMALL = TileSettings(tiling=Tiling(tile_px=32, mpp=0.5), tissue=Tissue(mpp=2.0, min_area_um2=500, max_hole_um2=500))
 
@@ -204,3 +206,102 @@ def test_an_annotation_that_is_gone_stops_the_job(slide: Path, tmp_path: Path) -
     with pytest.raises(FileNotFoundError):
         tiled(row, tmp_path / "t", tissue={"method": "annotation"})
     assert not (tmp_path / "t" / "a.json").exists()
+
+
+def as_ycbcr(image: np.ndarray) -> np.ndarray:
+    """Luma and colour differences where red, green and blue are expected."""
+    return np.asarray(Image.fromarray(image).convert("YCbCr"))
+
+
+def test_colours_that_cannot_be_right_are_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, as_ycbcr(tissue_image(1600, 1000)), tile=(128, 128), photometric="rgb")
+    for method in ("saturation_otsu", "none"):
+        warnings = tiled(SlideRow("a", path, mpp=0.5), tmp_path / "t", tissue={"method": method})["warnings"]
+        assert "the background is (243, 128, 128), far from grey" in warnings[0] and "are the colours" in warnings[0]
+    about = tiled(SlideRow("b", write_aperio(tmp_path / "b.svs", tissue_image(1600, 1000))), tmp_path / "t")
+    assert about["warnings"] == []
+
+
+def test_pale_stain_that_the_method_misses_is_a_warning_that_names_the_other(tmp_path: Path) -> None:
+    image = np.full((1600, 2400, 3), 243, np.uint8)
+    image[160:1440, 320:800], image[160:1440, 800:2240] = (200, 130, 180), (236, 226, 233)
+    row = SlideRow("a", write_aperio(tmp_path / "a.svs", image))
+    (warning,) = tiled(row, tmp_path / "t")["warnings"]
+    assert "tissue covers 16% of the slide, but 65% of it differs" in warning and "glass_distance" in warning
+    found = tiled(row, tmp_path / "t", tissue={"method": "glass_distance"})
+    assert found["warnings"] == [] and found["tissue_share"] > 0.6
+
+
+def test_a_slide_smaller_than_a_tile_says_so(slide: Path, tmp_path: Path) -> None:
+    about = tiled(SlideRow("a", slide), tmp_path / "t", tiling={"tile_px": 512})
+    assert about["status"] == "empty" and about["reason"] == "no tile of 512 px at 0.5 µm fits into it"
+
+
+FOLD = {"exclude_classes": ["Fold"]}
+
+
+@pytest.mark.parametrize(
+    ("tissue", "area"),
+    [
+        ({"mpp": 8.0}, 10_240),
+        ({"mpp": 1.0}, 10_240),
+        ({"method": "glass_distance"}, 10_240),
+        ({"method": "none", "mpp": 1.0}, 13_312),
+    ],
+)
+def test_classes_are_cut_out_whatever_the_method_and_the_resolution(tissue: dict, area: float, tmp_path: Path) -> None:
+    path = write_aperio(tmp_path / "s.svs", tissue_image(1600, 1120))  # tissue from x 640 and y 112
+    annotation = write_classes(tmp_path / "a.geojson", Fold=(576, 320, 832, 528), Tumour=(900, 200, 1000, 300))
+    row = SlideRow("a", path, annotation=annotation)
+    about = tiled(row, tmp_path / "t", tissue={**tissue, **FOLD})
+    before = tiled(SlideRow("a", path), tmp_path / "t", tissue=tissue)
+    assert about["cut_area_um2"] == pytest.approx(area, rel=0.06)
+    assert before["tissue_area_um2"] - about["tissue_area_um2"] == pytest.approx(about["cut_area_um2"])
+    corners = {tuple(corner) for corner in about["coords"].tolist()}
+    assert (704, 416) not in corners and (1152, 416) in corners and len(corners) < len(before["coords"])
+    assert before["cut_area_um2"] == 0
+
+
+def test_all_tissue_cut_out_is_empty_with_the_reason(slide: Path, tmp_path: Path) -> None:
+    annotation = write_classes(tmp_path / "a.geojson", Fold=(0, 0, 640, 448))
+    about = tiled(SlideRow("a", slide, annotation=annotation), tmp_path / "t", tissue=FOLD)
+    assert about["status"] == "empty" and "polygons of tissue.exclude_classes (Fold)" in about["reason"]
+
+
+def test_what_was_cut_out_is_hatched_in_the_picture(slide: Path, tmp_path: Path) -> None:
+    annotation = write_classes(tmp_path / "a.geojson", Fold=(320, 64, 560, 224))
+    pictures = []
+    for name, row in (("with", SlideRow("with", slide, annotation=annotation)), ("without", SlideRow("without", slide))):
+        tiled(row, tmp_path / "t", tissue=FOLD, tiling={"tile_px": 224})
+        with Image.open(tmp_path / "t" / f"{name}.png") as picture:
+            scale = picture.width / 640
+            pixels = np.asarray(picture.convert("RGB")).astype(int)
+        reddish = abs(pixels - CUT_COLOUR).max(axis=2) < 25
+        box = np.s_[round(80 * scale) : round(208 * scale), round(340 * scale) : round(540 * scale)]
+        pictures.append((reddish[box].mean(), reddish.sum() - reddish[box].sum()))
+    (inside, _), (never, never_either) = pictures
+    assert inside == pytest.approx(0.25, abs=0.05) and (never, never_either) == (0, 0)
+
+
+@pytest.mark.parametrize("mpp", [8.0, 1.0])
+@pytest.mark.parametrize("mode", ["replace", "intersect"])
+def test_a_mask_stands_in_place_of_our_own_or_is_cut_with_it(mode: str, mpp: float, tmp_path: Path) -> None:
+    path = write_aperio(tmp_path / "s.svs", tissue_image(1600, 1120))  # x 640 to 1520, y 112 to 896
+    labels = np.zeros((140, 200), np.uint8)
+    labels[30:130, 50:150] = 255  # x 400 to 1200, y 240 to 1040
+    Image.fromarray(labels).save(tmp_path / "m.png")
+    about = tiled(SlideRow("a", path, mask=tmp_path / "m.png"), tmp_path / "t", tissue={"mask_mode": mode, "mpp": mpp})
+    area = 800 * 800 if mode == "replace" else (1200 - 640) * (896 - 240)
+    assert about["tissue_area_um2"] == pytest.approx(area / 4, rel=0.03) and about["mask"] == "m.png"
+    left, top = (400, 240) if mode == "replace" else (640, 240)
+    assert about["coords"].min(axis=0) == pytest.approx((left, top), abs=32)
+
+
+def test_a_mask_that_does_not_fit_makes_the_slide_failed_and_an_empty_one_empty(slide: Path, tmp_path: Path) -> None:
+    Image.fromarray(np.ones((160, 112), np.uint8)).save(tmp_path / "turned.png")
+    Image.fromarray(np.zeros((112, 160), np.uint8)).save(tmp_path / "none.png")
+    about = tiled(SlideRow("a", slide, mask=tmp_path / "turned.png"), tmp_path / "t")
+    assert about["status"] == "failed" and "112 × 160" in about["reason"] and "640 × 448" in about["reason"]
+    about = tiled(SlideRow("a", slide, mask=tmp_path / "none.png"), tmp_path / "t", tissue={"mask_values": [1]})
+    assert about["status"] == "empty" and "none of tissue.mask_values (1), but 0" in about["reason"]

@@ -9,7 +9,9 @@ from collections import Counter
 from pathlib import Path
 from zipfile import ZipFile
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.conftest import tissue_image, write_aperio, write_geojson
 from tests.dag import CONFIG, ROOT, Run
@@ -316,6 +318,24 @@ def test_tiles_follow_an_annotation_where_it_decides_over_them_and_nowhere_else(
     assert run.snakemake("tiles") == {"tile": 1}
     assert run.planned("tiles")["tile"] == 0
     for slide in ("s1", "s3"):
+        write_geojson(run.sheet.parent / "truth" / f"{slide}.geojson", (310, 90, 440, 260))
+    assert run.planned("tiles")["tile"] == 1
+
+
+def test_tiles_follow_a_mask_and_what_is_cut_out_and_nothing_else(run: Run) -> None:
+    mask, rows = run.sheet.parent / "s1.png", run.rows()
+    labels = np.zeros((180, 240), np.uint8)
+    labels[20:160, 30:220] = 1
+    Image.fromarray(labels).save(mask)
+    run.write_rows([{**row, "mask": "s1.png" if row["slide_id"] == "s1" else ""} for row in rows])
+    assert run.snakemake("tiles") == {"tile": 1} and run.planned("tiles")["tile"] == 0
+    labels[:80] = 0
+    Image.fromarray(labels).save(mask)
+    assert run.snakemake("tiles") == {"tile": 1}
+    cut = [{**row, "tissue.exclude_classes": "Fold|Ink" if row["slide_id"] == "s3" else ""} for row in run.rows()]
+    run.write_rows(cut)
+    assert run.snakemake("tiles") == {"tile": 1} and run.planned("tiles")["tile"] == 0
+    for slide in ("s0", "s3"):
         write_geojson(run.sheet.parent / "truth" / f"{slide}.geojson", (310, 90, 440, 260))
     assert run.planned("tiles")["tile"] == 1
 

@@ -105,24 +105,62 @@ def read_annotation(path: Path, truth: Truth, frame: Frame) -> Annotation:
     return Annotation(inside, (*notes, *cut))
 
 
-def read_outlines(path: Path, classes: tuple[str, ...] | None, frame: Frame, *, origin: Origin) -> BaseGeometry:
+def read_outlines(
+    path: Path, classes: tuple[str, ...] | None, frame: Frame, *, origin: Origin, apart: tuple[str, ...] = ()
+) -> BaseGeometry:
     """What the polygons of a file enclose, whatever they stand for: level-0 pixels, inside the slide.
 
     Args:
         path: GeoJSON or ASAP XML.
-        classes: annotation classes that count; None: all but those that QuPath ignores (`Ignore*`).
+        classes: annotation classes that count; None: all but those of `apart` and those that QuPath ignores (`Ignore*`).
         frame: the slide.
         origin: where GeoJSON counts from on slides with bounds.
+        apart: annotation classes that do not count.
 
     Raises:
         AnnotationError: as `read_annotation`; or no polygon counts.
     """
-    drawn, _ = _repaired(_read_drawn(path, is_asap=_is_asap(path)))
-    counted = [d.polygon for d in drawn if (not d.name.endswith("*") if classes is None else d.name in classes)]
-    if not counted:
+    found = read_classes(path, classes, frame, origin=origin, apart=apart)
+    if not found.counts:
         wanted = "of any class" if classes is None else f"of the classes {', '.join(classes)} (tissue.annotation_classes)"
-        raise AnnotationError(path, f"holds no polygon {wanted}, but {_class_counts(drawn)}; see the sheet's `annotation` column")
-    return _clipped(path, _placed(_polygonal(shapely.union_all(counted)), frame, origin, is_asap=_is_asap(path)), frame)[0]
+        raise AnnotationError(path, f"holds no polygon {wanted}, but {found.in_file}; see the sheet's `annotation` column")
+    return found.region
+
+
+@dataclass(frozen=True)
+class Outlines:
+    """What polygons of some classes enclose.
+
+    Attributes:
+        region: level-0 pixels, inside the slide; empty where there is no such polygon.
+        counts: how many polygons count.
+        names: the classes of all polygons of the file.
+        in_file: which classes there are, and how many polygons of each, in words.
+    """
+
+    region: BaseGeometry
+    counts: int
+    names: frozenset[str]
+    in_file: str
+
+
+def read_classes(
+    path: Path, classes: tuple[str, ...] | None, frame: Frame, *, origin: Origin, apart: tuple[str, ...] = ()
+) -> Outlines:
+    """As `read_outlines`, but a file without such polygons encloses nothing.
+
+    Raises:
+        AnnotationError: as `read_annotation`.
+    """
+    drawn, _ = _repaired(_read_drawn(path, is_asap=_is_asap(path)))
+    counted = [d.polygon for d in drawn if (_may_count(d.name, apart) if classes is None else d.name in classes)]
+    region = _placed(_polygonal(shapely.union_all(counted)), frame, origin, is_asap=_is_asap(path))
+    inside = _clipped(path, region, frame)[0] if counted else NOTHING
+    return Outlines(inside, len(counted), frozenset(d.name for d in drawn), _class_counts(drawn))
+
+
+def _may_count(name: str, apart: tuple[str, ...]) -> bool:
+    return not name.endswith("*") and name not in apart
 
 
 def overlap_fractions(region: BaseGeometry, coords: NDArray[np.int64], *, box: tuple[int, int]) -> NDArray[np.float64]:

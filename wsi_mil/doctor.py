@@ -13,6 +13,7 @@ from wsi_mil.cohort import with_overrides
 from wsi_mil.config import Config, TileSettings, Truth, parse_settings
 from wsi_mil.encoders import Weights, feature_dim, find_weights
 from wsi_mil.errors import AnnotationError, DataError, MissingFileError, SlideAccessError, UnreachableError
+from wsi_mil.given import Beside
 from wsi_mil.inspection import ExpectedTiles, Inspection, inspect_slide
 from wsi_mil.isolation import Died, isolated
 from wsi_mil.laying import fault_status
@@ -162,7 +163,7 @@ def examined(job: Examined) -> Finding:
     row, settings = job.row, next(iter(job.tilings.values()))
     finding = partial(Finding, row.slide_id)
     try:
-        slide = inspect_slide(row.path, job.tilings, mpp=row.mpp, annotation=row.annotation)
+        slide = inspect_slide(row.path, job.tilings, mpp=row.mpp, beside=Beside(row.annotation, row.mask))
     except (MissingFileError, SlideAccessError, UnreachableError) as error:
         return finding(Verdict.MISSING, str(error))
     except DataError as error:

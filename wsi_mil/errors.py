@@ -9,7 +9,8 @@ WsiMilError
 │  │  ├─ SlideReadError   opened, but these pixels cannot be read
 │  │  ├─ SlideAccessError a server does not have it, or does not give it
 │  │  └─ MissingMppError  no resolution; names the column that supplies it
-│  └─ AnnotationError     .path; not GeoJSON or ASAP XML with polygons
+│  ├─ AnnotationError     .path; not GeoJSON or ASAP XML with polygons
+│  └─ MaskError           .path; not a tissue mask of this slide
 ├─ EmptyBagError          .slide_id; a bag without instances
 ├─ NotFiniteError         .bag; features or logits of a bag that are no numbers
 ├─ DivergedError          .epoch, .bag; training ran into a loss or weights that are no numbers
@@ -93,6 +94,10 @@ class MissingMppError(SlideError):
 
 class AnnotationError(_PathError, DataError):
     """An annotation file that cannot be read."""
+
+
+class MaskError(_PathError, DataError):
+    """A tissue mask of another tool that cannot be read, or that does not fit its slide."""
 
 
 class MissingFileError(_PathError, FileNotFoundError):

@@ -12,7 +12,8 @@ import numpy as np
 from wsi_mil.config import TileSettings, Tissue
 from wsi_mil.errors import DataError, MissingMppError, SlideReadError
 from wsi_mil.geometry import Mpp
-from wsi_mil.laying import SlideTissue, fault_status, lay_tiles, mpp_guess, tile_warnings
+from wsi_mil.given import Beside
+from wsi_mil.laying import SlideTissue, extent_um, fault_status, lay_tiles, mpp_guess, tile_warnings
 from wsi_mil.records import Status, TileGrid
 from wsi_mil.slides import Overview, Slide, objective_power, open_slide
 from wsi_mil.tissue import OVERVIEW_MPP, TissueMask
@@ -78,6 +79,7 @@ class Inspection:
         reason: why it has no mpp, and what mends it; or "".
         bounds: (x, y, width, height) of what was scanned, level-0 pixels, or None.
         tissue_share: share of the slide that is tissue; None where it was not looked for.
+        cut_area_um2: area that was cut out of the tissue by `tissue.exclude_classes`; None where it was not looked for.
         tilings: by name, what `tile` would come to.
     """
 
@@ -94,6 +96,7 @@ class Inspection:
     objective_power: float | None
     bounds: tuple[int, int, int, int] | None
     tissue_share: float | None
+    cut_area_um2: float | None
     tilings: dict[str, ExpectedTiles]
 
     @property
@@ -127,7 +130,7 @@ def inspect_slide(
     tilings: Mapping[str, TileSettings],
     *,
     mpp: float | None = None,
-    annotation: Path | None = None,
+    beside: Beside = Beside(),
     threads: int = 1,
 ) -> Inspection:
     """Open a slide, and find what `tile` would come to.
@@ -136,7 +139,7 @@ def inspect_slide(
         path: a file, or a URL.
         tilings: by name, at least one; they differ in `tiling` alone.
         mpp: µm per pixel of level 0 that overrides the file's own.
-        annotation: the slide's annotation file.
+        beside: the slide's annotation and mask.
         threads: that read.
 
     Raises:
@@ -151,8 +154,10 @@ def inspect_slide(
         except MissingMppError as error:
             failed = ExpectedTiles(fault_status(error, settings.slide), None, Accuracy.EXACT, str(error))
             return replace(_described(slide, None, str(error)), tilings=dict.fromkeys(tilings, failed))
-        estimate = _Estimate(slide, settings.tissue, annotation, threads)
+        estimate = _Estimate(slide, settings.tissue, beside, threads)
         expected = {name: estimate.of(tiling) for name, tiling in tilings.items()}
+        cut = estimate.cut_share
+        found = replace(found, cut_area_um2=None if cut is None else cut * math.prod(extent_um(slide)))
     return replace(found, tissue_share=estimate.tissue_share, tilings=expected)
 
 
@@ -171,6 +176,7 @@ def _described(slide: Slide, mpp: Mpp | None, reason: str) -> Inspection:
         objective_power=objective_power(slide.properties),
         bounds=slide.bounds,
         tissue_share=None,
+        cut_area_um2=None,
         tilings={},
     )
 
@@ -184,11 +190,12 @@ def _level(slide: Slide, number: int, mpp: Mpp | None) -> Level:
 class _Estimate:
     """What `tile` would come to on an open slide; its tissue is looked for once for all tilings."""
 
-    def __init__(self, slide: Slide, tissue: Tissue, annotation: Path | None, threads: int):
-        self._slide, self._annotation, self._threads = slide, annotation, threads
+    def __init__(self, slide: Slide, tissue: Tissue, beside: Beside, threads: int):
+        self._slide, self._beside, self._threads = slide, beside, threads
         self._tissue = tissue.model_copy(update={"mpp": max(tissue.mpp, OVERVIEW_MPP)})
-        by_image = tissue.method not in ("none", "annotation")
-        self._accuracy = Accuracy.EXACT if self._tissue == tissue or tissue.method == "none" else Accuracy.ESTIMATE
+        by_image = tissue.method not in ("none", "annotation") and (beside.mask is None or tissue.mask_mode == "intersect")
+        is_whole = tissue.method == "none" and beside.mask is None and not tissue.exclude_classes
+        self._accuracy = Accuracy.EXACT if self._tissue == tissue or is_whole else Accuracy.ESTIMATE
         self._found: SlideTissue | None = None
         if by_image and self._overview_px(self._tissue.mpp) > MAX_OVERVIEW_PX:
             everywhere = TissueMask.whole(np.ones((1, 1), bool))
@@ -199,12 +206,17 @@ class _Estimate:
         """Share of the slide that is tissue; None where it was not looked for."""
         return self._found.mask.share if self._found and self._accuracy is not Accuracy.AT_MOST else None
 
+    @property
+    def cut_share(self) -> float | None:
+        """Share of the slide that was cut out of the tissue; None where that was not looked for."""
+        return self._found.cut_share if self._found and self._accuracy is not Accuracy.AT_MOST else None
+
     def of(self, settings: TileSettings) -> ExpectedTiles:
         """Under a tiling."""
         slide = self._slide
         coarse = settings.model_copy(update={"tissue": self._tissue})
         try:
-            laid = lay_tiles(slide, self._annotation, coarse, threads=self._threads, tissue=self._found)
+            laid = lay_tiles(slide, self._beside, coarse, threads=self._threads, tissue=self._found)
             self._found = laid.tissue
             warnings = self._warnings(settings, laid.tissue)
         except DataError as error:
@@ -229,7 +241,7 @@ class _Estimate:
             gigapixels = self._overview_px(self._tissue.mpp) / 1e9
             slow = f"has no coarse level, so that {gigapixels:.1f} gigapixels are read to find its tissue: that takes a while"
             return [*self._slide.notes, *self._slide.resolution.notes, slow]
-        return tile_warnings(self._slide, settings, tissue.mask.share, tissue.overview.unreadable)
+        return tile_warnings(self._slide, settings, tissue)
 
 
 def _unread(slide: Slide, grid: TileGrid, mpp: float) -> tuple[list[str], int]:

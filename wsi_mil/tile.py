@@ -12,27 +12,31 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from shapely.geometry.base import BaseGeometry
 
-from wsi_mil.annotations import TISSUE_CLASS, feature_collection, rings
+from wsi_mil.annotations import NOTHING, TISSUE_CLASS, feature_collection, rings
 from wsi_mil.config import TileSettings
 from wsi_mil.errors import DataError
 from wsi_mil.files import write_bytes, write_text
 from wsi_mil.geometry import size_at
+from wsi_mil.given import Beside
 from wsi_mil.laying import extent_um, fault_status, lay_tiles, mpp_guess, tile_warnings
 from wsi_mil.receipts import array_digest, store_path, write_receipt
 from wsi_mil.records import SlideRow, Status, TileGrid
 from wsi_mil.slides import Slide, open_slide, resampled, slide_hash
 from wsi_mil.store import remove_store, write_grid
+from wsi_mil.tissue import region_mask
 
 log = logging.getLogger(__name__)
 
-STAGE_VERSION = 4
+STAGE_VERSION = 5
 THUMBNAIL_PX = 1024
 """Longest side of the thumbnail kept with the tiles."""
 
 QC_COLOURS = 256
 """Of the QC picture, which is a fifth as large with a palette."""
 
-TISSUE_COLOUR, TILE_COLOUR = (0, 140, 60), (40, 90, 200)
+TISSUE_COLOUR, TILE_COLOUR, CUT_COLOUR = (0, 140, 60), (40, 90, 200), (200, 30, 60)
+HATCH_PX = 8
+"""Pixels of the picture from one slanting line to the next."""
 
 
 def tile_slide(row: SlideRow, settings: TileSettings, receipt: Path, *, threads: int = 1) -> Status:
@@ -67,7 +71,7 @@ def _write(row: SlideRow, settings: TileSettings, receipt: Path, content: Mappin
 
 def _tile(row: SlideRow, settings: TileSettings, receipt: Path, threads: int) -> dict[str, object]:
     with open_slide(row.path, settings.slide.reader, mpp=row.mpp, guess=mpp_guess(settings.slide)) as slide:
-        laid = lay_tiles(slide, row.annotation, settings, threads=threads)
+        laid = lay_tiles(slide, Beside(row.annotation, row.mask), settings, threads=threads)
         thumbnail = _thumbnail(slide, laid.tissue.overview.image, threads)
         content = slide_hash(slide.file)
     mask = laid.tissue.mask
@@ -75,16 +79,18 @@ def _tile(row: SlideRow, settings: TileSettings, receipt: Path, threads: int) ->
     about = {"slide_id": row.slide_id, "dimensions": list(slide.dimensions)}
     write_grid(store_path(receipt), laid.grid, thumbnail, about)
     write_text(receipt.with_suffix(".geojson"), tissue_geojson(region, slide.bounds))
-    write_bytes(receipt.with_suffix(".png"), qc_picture(thumbnail, region, laid.grid, slide.dimensions))
+    write_bytes(receipt.with_suffix(".png"), qc_picture(thumbnail, region, laid.grid, slide.dimensions, laid.tissue.excluded))
     return {
         **about_slide(slide),
         "status": Status.EMPTY if laid.why_empty else Status.OK,
         "reason": laid.why_empty,
-        "warnings": tile_warnings(slide, settings, mask.share, laid.tissue.overview.unreadable),
+        "warnings": tile_warnings(slide, settings, laid.tissue),
         "slide_hash": content,
         **({"remote": slide.version} if slide.version else {}),
         "tissue_area_um2": mask.share * math.prod(extent_um(slide)),
         "tissue_share": mask.share,
+        "cut_area_um2": laid.tissue.cut_share * math.prod(extent_um(slide)),
+        "mask": row.mask.name if row.mask else None,
         "n_tiles": len(laid.grid.coords),
         "tile_px_level0": list(laid.grid.tile_px_level0),
         "coords_digest": array_digest(laid.grid.coords),
@@ -127,15 +133,32 @@ def tissue_geojson(region: BaseGeometry, bounds: tuple[int, int, int, int] | Non
     return feature_collection([] if region.is_empty else [region], [] if region.is_empty else [about])
 
 
-def qc_picture(thumbnail: NDArray[np.uint8], region: BaseGeometry, grid: TileGrid, dimensions: tuple[int, int]) -> bytes:
-    """PNG of the slide with the tissue's outline and every tile."""
-    image = Image.fromarray(thumbnail).convert("RGB")
+def qc_picture(
+    thumbnail: NDArray[np.uint8],
+    region: BaseGeometry,
+    grid: TileGrid,
+    dimensions: tuple[int, int],
+    excluded: BaseGeometry = NOTHING,
+) -> bytes:
+    """PNG of the slide with the tissue's outline and every tile, and what was cut out of the tissue hatched."""
+    image = Image.fromarray(_hatched(thumbnail, excluded, dimensions)).convert("RGB")
     draw = ImageDraw.Draw(image)
     scale = np.array([image.width / dimensions[0], image.height / dimensions[1]])
     for corner in grid.coords:
         draw.rectangle([*(corner * scale), *((corner + np.array(grid.tile_px_level0)) * scale)], outline=TILE_COLOUR)
-    for ring in rings(region):
-        draw.line([(float(x), float(y)) for x, y in ring * scale], fill=TISSUE_COLOUR, width=3)
+    for rings_of, colour in ((region, TISSUE_COLOUR), (excluded, CUT_COLOUR)):
+        for ring in rings(rings_of):
+            draw.line([(float(x), float(y)) for x, y in ring * scale], fill=colour, width=3)
     file = io.BytesIO()
     image.quantize(QC_COLOURS, dither=Image.Dither.NONE).save(file, "PNG")
     return file.getvalue()
+
+
+def _hatched(thumbnail: NDArray[np.uint8], region: BaseGeometry, dimensions: tuple[int, int]) -> NDArray[np.uint8]:
+    """With slanting lines over a region."""
+    if region.is_empty:
+        return thumbnail
+    rows, columns = np.indices(thumbnail.shape[:2])
+    line = (rows + columns) % HATCH_PX < 2
+    cut = region_mask(region, dimensions=dimensions, shape=(thumbnail.shape[0], thumbnail.shape[1]))
+    return np.where((line & cut)[..., np.newaxis], np.array(CUT_COLOUR, np.uint8), thumbnail)

@@ -4,7 +4,7 @@ import pytest
 from tests.conftest import tissue_box, tissue_image
 from wsi_mil.config import Tissue
 from wsi_mil.geometry import Mpp
-from wsi_mil.tissue import tissue_mask
+from wsi_mil.tissue import TissueFinder, tissue_mask
 
 MPP = Mpp(8.0, 8.0)
 each_method = pytest.mark.parametrize("method", ["saturation_otsu", "glass_distance"])
@@ -70,3 +70,41 @@ def test_threads_that_the_overview_does_not_show_are_none_at_any_resolution() ->
     image[40:44] = (200, 130, 180)  # 4 µm thick
     mask = tissue_mask(image, Tissue(min_area_um2=0), Mpp(1.0, 1.0))
     assert mask[110:210, 210:390].all() and not mask[38:46].any()
+
+
+def field(height: int, width: int) -> np.ndarray:
+    """A field of view at 8 µm: pale stroma, with glands that make up a fifth and lie apart, and a strip of glass."""
+    rng = np.random.default_rng(0)
+    image = np.full((height, width, 3), (232.0, 205.0, 224.0))
+    for row in range(3, height - 3, 12):
+        for column in range(3, width - 3, 12):
+            image[row : row + 5, column : column + 5] = (140, 70, 150)
+    image[:, -width // 6 :] = 243
+    return np.clip(image + rng.normal(0, 1.5, image.shape), 0, 255).astype(np.uint8)
+
+
+def test_pale_stroma_of_a_field_of_view_is_tissue() -> None:
+    mask = tissue_mask(field(34, 39), Tissue(), MPP)
+    assert mask[:, :31].mean() > 0.97
+
+
+def test_in_a_field_of_view_small_pieces_are_small_beside_the_field() -> None:
+    image = np.full((34, 40, 3), 243, np.uint8)  # 87,040 µm², of which 2 % are 1,741
+    image[4:14, 4:14] = image[18:30, 20:31] = (200, 130, 180)  # 6,400 and 8,448 µm²
+    image[4:8, 30:34] = (200, 130, 180)  # 1,024 µm²
+    mask = tissue_mask(image, Tissue(max_hole_um2=0), MPP)
+    assert mask[9, 9] and mask[24, 25] and not mask[:10, 28:].any()
+    assert not tissue_mask(image, Tissue(min_area_um2=20_000, max_hole_um2=0), MPP).any()
+
+
+def test_a_small_field_of_glass_is_no_hole_in_tissue() -> None:
+    glass = np.random.default_rng(0).integers(240, 247, (15, 17, 3), dtype=np.uint8)  # 16,320 µm², less than max_hole_um2
+    assert not tissue_mask(glass, Tissue(), MPP).any()
+
+
+def test_the_share_away_from_glass_tells_of_pale_stain_that_saturation_misses() -> None:
+    image = np.full((100, 150, 3), 243, np.uint8)
+    image[10:90, 20:50], image[10:90, 50:140] = (200, 130, 180), (236, 226, 233)
+    finder = TissueFinder.measured(image, Tissue(), MPP)
+    assert finder.stained.mean() < 0.2 and finder.away_share == pytest.approx(0.64, abs=0.03)
+    assert TissueFinder.measured(image, Tissue(method="glass_distance"), MPP).away_share is None

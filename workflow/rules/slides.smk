@@ -27,29 +27,35 @@ def slide_row(*columns):
     return cells
 
 
-def needs_annotation(row, tiling):
-    """Whether a slide's annotation decides which tiles it gets."""
-    method = row.get("tissue.method", CONFIG["tissue"]["method"])
-    return (
-        method == "annotation"
+def tissue_setting(row, key):
+    """Of a slide: what its row says, else the configuration."""
+    return row.get(f"tissue.{key}", CONFIG["tissue"][key])
+
+
+def deciding_files(row, tiling):
+    """Columns of the files that decide which tiles a slide gets: `annotation`, `mask`."""
+    follows = (
+        tissue_setting(row, "method") == "annotation"
+        or tissue_setting(row, "exclude_classes")
         or CONFIG["tilings"][tiling]["min_annotation"] is not None
     )
+    asked = [*(["annotation"] if follows else []), "mask"]
+    return [name for name in asked if name in row]
 
 
 def tile_row(wildcards):
     """Params function: what `tile` reads of the slide's row."""
     row = SLIDES[wildcards.slide_id]
     settings = sorted(name for name in row if "." in name)
-    annotation = ["annotation"] if needs_annotation(row, wildcards.tiling) else []
-    return slide_row("mpp", *settings, *annotation)(wildcards)
+    files = deciding_files(row, wildcards.tiling)
+    return slide_row("mpp", *settings, *files)(wildcards)
 
 
 def tile_version(wildcards):
-    """Params function: what tells a slide on a server, and an annotation that tiles follow, from a changed one."""
+    """Params function: what tells a slide on a server, and the files that tiles follow, from changed ones."""
     row = SLIDES[wildcards.slide_id]
-    needed = needs_annotation(row, wildcards.tiling)
-    annotation = row.get("annotation_hash", "") if needed else ""
-    return " ".join(filter(None, (annotation, row.get("remote_version", ""))))
+    files = [row[f"{name}_hash"] for name in deciding_files(row, wildcards.tiling)]
+    return " ".join([*files, *filter(None, [row.get("remote_version")])])
 
 
 def tile_settings(wildcards):
@@ -58,7 +64,7 @@ def tile_settings(wildcards):
         "tiling": CONFIG["tilings"][wildcards.tiling],
         "tissue": CONFIG["tissue"],
     }
-    if needs_annotation(SLIDES[wildcards.slide_id], wildcards.tiling):
+    if deciding_files(SLIDES[wildcards.slide_id], wildcards.tiling):
         settings["origin"] = CONFIG["truth"]["origin"]
     return dumps(settings)
 

@@ -40,17 +40,19 @@ def inspect(
     ] = None,
     reader: Annotated[Optional[str], typer.Option(help="auto, jpeg_tiff, openslide, tiffslide or image")] = None,
     annotation: Annotated[Optional[Path], typer.Option(help="its annotation, where tissue or tiles follow it")] = None,
+    mask: Annotated[Optional[Path], typer.Option(help="its tissue mask, made by another tool")] = None,
     configfile: Annotated[Optional[Path], typer.Option(help="configuration whose tilings are tried; else the defaults")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     threads: Threads = 1,
 ) -> None:
     """Show what a slide file is, and how many tiles to expect."""
     limit_threads(threads)
+    from wsi_mil.given import Beside
     from wsi_mil.inspection import inspect_slide
 
     path = slide if "://" in slide else Path(slide)
     tilings = _tilings(configfile, reader)
-    found = inspect_slide(path, tilings, mpp=mpp, annotation=annotation, threads=threads)
+    found = inspect_slide(path, tilings, mpp=mpp, beside=Beside(annotation, mask), threads=threads)
     if as_json:
         print(json.dumps(found.as_json(), ensure_ascii=False))
     else:
@@ -147,7 +149,7 @@ def _inspection_table(found: "Inspection") -> "Table":
         ("reader", found.reader),
         ("vendor", found.vendor or "not said"),
         ("compression", found.compression or "not said"),
-        ("tissue", "not looked for" if found.tissue_share is None else f"{found.tissue_share:.1%} of the slide"),
+        ("tissue", _tissue_text(found)),
         *((f"tiles, {name}", _expected_text(expected, found)) for name, expected in found.tilings.items()),
     ]
     for row in rows:
@@ -159,6 +161,13 @@ def _mpp_text(found: "Inspection") -> str:
     if found.mpp is None:
         return found.reason.removeprefix(f"{found.path}: ")
     return f"{found.mpp.x:.4g} × {found.mpp.y:.4g} µm ({found.mpp_source})"
+
+
+def _tissue_text(found: "Inspection") -> str:
+    if found.tissue_share is None:
+        return "not looked for"
+    cut = f"; {found.cut_area_um2 / 1e6:.2f} mm² cut out" if found.cut_area_um2 else ""
+    return f"{found.tissue_share:.1%} of the slide{cut}"
 
 
 def _level_table(found: "Inspection") -> "Table":
@@ -232,6 +241,10 @@ def _print_slides(plan: "Plan", findings: "list[Finding]", *, every: bool) -> No
         for text in filter(None, (finding.reason, *finding.warnings)):
             console.print(_indented(text.replace(str(path), Path(path).name)))
     console.print(_summary(findings))
+    cut = [area for f in findings if f.slide and (area := f.slide.cut_area_um2)]
+    if cut:
+        slides = "slide" if len(cut) == 1 else "slides"
+        console.print(f"tissue.exclude_classes cuts {sum(cut) / 1e6:.2f} mm² out of the tissue of {len(cut)} {slides}")
 
 
 def _lines(table: "Table") -> list[str]:

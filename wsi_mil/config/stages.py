@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
 from wsi_mil.config.cluster import Dask
 from wsi_mil.config.models import Model, Offer, offers_of
@@ -70,6 +70,13 @@ def _names(value: Any) -> Any:
     return tuple(name.strip() for name in value.split("|")) if isinstance(value, str) else value
 
 
+def _numbers(value: Any) -> Any:
+    """Numbers with | between them, or one alone."""
+    if isinstance(value, int):
+        return (value,)
+    return tuple(int(text) for text in value.split("|")) if isinstance(value, str) else value
+
+
 TissueMethod = Literal["saturation_otsu", "glass_distance", "annotation", "none"]
 
 
@@ -78,12 +85,35 @@ class Tissue(Settings):
 
     method: TissueMethod = Field("saturation_otsu", description="annotation: inside of polygons; none: the whole slide is tissue")
     mpp: float = Field(8.0, ge=0.5, le=100, description="µm per pixel of the mask")
-    min_area_um2: float = Field(20_000.0, ge=0, description="smaller pieces of tissue are dropped, µm²")
+    min_area_um2: float | None = Field(
+        None, ge=0, description="smaller pieces of tissue are dropped, µm²; null: 20,000, but at most 2 % of the slide"
+    )
     max_hole_um2: float = Field(20_000.0, ge=0, description="smaller holes in tissue are filled, µm²")
     remove_pen: bool = Field(True, description="strokes of blue, green, red and black pens are not tissue")
     annotation_classes: Annotated[tuple[str, ...] | None, BeforeValidator(_names)] = Field(
         None, description="of the polygons that hold tissue or tiles; null: every polygon; in the sheet a|b"
     )
+    exclude_classes: Annotated[tuple[str, ...] | None, BeforeValidator(_names)] = Field(
+        None,
+        description="annotation classes cut out of the tissue, whatever the method: folds, ink; null: none; in the sheet a|b",
+    )
+    mask_mode: Literal["replace", "intersect"] = Field(
+        "replace", description="a file in the sheet's `mask` column stands in place of our own mask, or is cut with it"
+    )
+    mask_values: Annotated[tuple[int, ...] | None, BeforeValidator(_numbers)] = Field(
+        None, description="of tissue, where that file is a label image; null: all but 0; in the sheet 1|2"
+    )
+    mask_classes: Annotated[tuple[str, ...] | None, BeforeValidator(_names)] = Field(
+        None, description="of tissue, where that file holds polygons; null: every polygon; in the sheet a|b"
+    )
+
+    @model_validator(mode="after")
+    def _tissue_or_cut_out(self) -> "Tissue":
+        for key in ("annotation_classes", "mask_classes"):
+            both = set(getattr(self, key) or ()) & set(self.exclude_classes or ())
+            if both:
+                raise ValueError(f"{', '.join(sorted(both))} cannot stand in both {key} and exclude_classes")
+        return self
 
 
 class TileSettings(Settings):
@@ -263,7 +293,7 @@ class Config(Settings):
     predict: Predict = Predict()
     explain: Explain = Explain()
     heatmap: Heatmap = Heatmap()
-    truth: Truth = Truth()
+    truth: Truth = Field(Truth(), validate_default=True)
     statistics: Statistics = Statistics()
 
     @field_validator("encoders")
@@ -274,6 +304,16 @@ class Config(Settings):
         if wrong:
             raise ValueError(f"features: imported leaves nothing to say about tiling (entry {', '.join(wrong)})")
         return {name: entry.model_copy(update=named[name]) for name, entry in encoders.items()}
+
+    @field_validator("truth")
+    @classmethod
+    def _what_is_no_tissue_is_no_truth(cls, truth: Truth, info: ValidationInfo) -> Truth:
+        tissue = info.data.get("tissue")
+        cut_out = (tissue and tissue.exclude_classes) or ()
+        both = set(truth.include or ()) & set(cut_out)
+        if both:
+            raise ValueError(f"include names {', '.join(sorted(both))}, which tissue.exclude_classes cuts out of the tissue")
+        return truth.model_copy(update={"exclude": (*truth.exclude, *(name for name in cut_out if name not in truth.exclude))})
 
     @property
     def extracted(self) -> dict[str, Encoder]:

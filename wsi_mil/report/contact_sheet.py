@@ -34,6 +34,8 @@ class MaskPicture:
         url: data URL of the slide with the tissue's outline, "" where there is no picture.
         size: (width, height) of the picture in pixels.
         tissue_share: of the slide's area, 0 to 1; None where `tile` failed.
+        cut_area_um2: area that `tissue.exclude_classes` cut out of it.
+        mask: name of the file of another tool that tissue was taken from, or "".
         remarks: why there are no tiles or no picture, and warnings; "" where all is well.
         in_short: as much of them as there is room for below a picture.
     """
@@ -43,6 +45,8 @@ class MaskPicture:
     url: str
     size: tuple[int, int]
     tissue_share: float | None
+    cut_area_um2: float
+    mask: str
     n_tiles: int
     remarks: str
     in_short: str
@@ -57,7 +61,9 @@ class MaskPicture:
         """Tissue and tiles in a line."""
         if self.tissue_share is None:
             return "not tiled"
-        return f"{percent(self.tissue_share)} tissue, {self.n_tiles:,} {'tile' if self.n_tiles == 1 else 'tiles'}"
+        by = f" by {self.mask}" if self.mask else ""
+        cut = f", {self.cut_area_um2 / 1e6:.2f} mm² cut out" if self.cut_area_um2 else ""
+        return f"{percent(self.tissue_share)} tissue{by}{cut}, {self.n_tiles:,} {'tile' if self.n_tiles == 1 else 'tiles'}"
 
 
 def contact_sheet(rows: Iterable[SlideRow], config: Config) -> list[MaskPicture]:
@@ -97,6 +103,8 @@ def _mask_picture(row: SlideRow, tiling: str, config: Config, side_px: int) -> M
         url=url,
         size=size,
         tissue_share=about.get("tissue_share"),
+        cut_area_um2=about.get("cut_area_um2", 0.0),
+        mask=about.get("mask") or "",
         n_tiles=about.get("n_tiles", 0),
         remarks=remarks,
         in_short=_in_short(remarks.removeprefix(f"{row.path}: ")),

@@ -47,9 +47,9 @@ def chunked_mask(
     plan = windows(shape, side)
     found = each(partial(_found, read, finder, shape), plan, threads=threads)
     pieces, unread = [piece for piece, _ in found], sum(unread for _, unread in found)
-    pixel_um2 = finder.mpp_at(shape).area_um2
-    pieces = _without_small(pieces, int(finder.settings.min_area_um2 / pixel_um2), tissue=True, threads=threads)
-    pieces = _without_small(pieces, int(finder.settings.max_hole_um2 / pixel_um2), tissue=False, threads=threads)
+    pieces = _without_small(pieces, finder.least_px(shape), tissue=True, threads=threads)
+    if any(piece.n_tissue for piece in pieces):  # a slide without tissue is no hole
+        pieces = _without_small(pieces, finder.hole_px(shape), tissue=False, threads=threads)
     return TissueMask.of(pieces, shape), unread / (shape[0] * shape[1])
 
 

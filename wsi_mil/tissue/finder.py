@@ -1,5 +1,6 @@
 """What is measured once on a slide's overview, and tells tissue in any part of it at any resolution."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,10 @@ NEAR_UM = 24.0
 """Tissue of a finer mask lies this near to that of the overview. So what is thinner than two pixels there (threads, lines
 of a coverslip) is none at any resolution, and bare glass need not be read."""
 
+SMALL_UM2, SMALL_SHARE = 20_000.0, 0.02
+"""Smaller pieces are dropped where the settings say nothing else, but none that has more of the slide: of a field of view of
+0.3 mm the first are a quarter, and tissue in such a field is in pieces that go on beyond its edges."""
+
 
 @dataclass(frozen=True)
 class TissueFinder:
@@ -41,6 +46,8 @@ class TissueFinder:
         stain: what each pixel is held to.
         stained: bool [height, width] of the overview: what `stain` says of it.
         possible: bool [height, width] of the overview: near to stained pixels, and no mark of a pen.
+        away_share: share of the overview, without marks, whose colour is away from that of glass; None where `stain` goes by
+            that itself.
     """
 
     settings: Tissue
@@ -49,6 +56,7 @@ class TissueFinder:
     stain: Stain
     stained: NDArray[np.bool_]
     possible: NDArray[np.bool_]
+    away_share: float | None = None
 
     @classmethod
     def measured(cls, overview: NDArray[np.uint8], settings: Tissue, mpp: Mpp, *, threads: int = 1) -> "TissueFinder":
@@ -65,14 +73,30 @@ class TissueFinder:
         balanced = in_bands(glass.balanced, smooth, threads=threads)
         del smooth
         marks = pen_marks(balanced, mpp, threads=threads) if settings.remove_pen else np.zeros(overview.shape[:2], bool)
-        stain = _stain(settings, balanced[~marks], glass)
+        pixels = balanced[~marks]
+        pixels = pixels[:: 1 + len(pixels) // ENOUGH_PIXELS]
+        distance = GlassDistance.measured(pixels, glass.noise)
+        by_distance = settings.method == "glass_distance"
+        stain: Stain = distance if by_distance else Saturation.measured(pixels)
+        away = None if by_distance else float(distance.stained(pixels).mean() * (~marks).mean()) if len(pixels) else 0.0
         extent_um = overview.shape[1] * mpp.x, overview.shape[0] * mpp.y
         (stained,) = masks_in_bands(lambda band: (stain.stained(band),), balanced, 1, threads=threads)
-        return cls(settings, extent_um, glass, stain, stained, _near(opened(stained & ~marks), mpp) & ~marks)
+        return cls(settings, extent_um, glass, stain, stained, _near(opened(stained & ~marks), mpp) & ~marks, away)
 
     def mpp_at(self, shape: tuple[int, int]) -> Mpp:
         """µm per pixel of a mask [height, width] of the whole slide."""
         return Mpp(self.extent_um[0] / shape[1], self.extent_um[1] / shape[0])
+
+    def least_px(self, shape: tuple[int, int]) -> int:
+        """Pixels of the largest piece of tissue that a mask of `shape` drops."""
+        least = self.settings.min_area_um2
+        if least is None:
+            least = min(SMALL_UM2, SMALL_SHARE * math.prod(self.extent_um))
+        return int(least / self.mpp_at(shape).area_um2)
+
+    def hole_px(self, shape: tuple[int, int]) -> int:
+        """Pixels of the largest hole that a mask of `shape` fills."""
+        return int(self.settings.max_hole_um2 / self.mpp_at(shape).area_um2)
 
     def halo_px(self, shape: tuple[int, int]) -> int:
         """Pixels around a window of a mask of `shape` that decide over those inside."""
@@ -136,11 +160,10 @@ def whole_mask(image: NDArray[np.uint8], finder: TissueFinder) -> NDArray[np.boo
 
 
 def _without_small(mask: NDArray[np.bool_], finder: TissueFinder) -> NDArray[np.bool_]:
-    """Small pieces dropped, then small holes filled."""
+    """Small pieces dropped, then small holes filled; a slide without tissue is no hole."""
     height, width = mask.shape
-    pixel_um2 = finder.mpp_at((height, width)).area_um2
-    mask = remove_small_objects(mask, max_size=int(finder.settings.min_area_um2 / pixel_um2))
-    return np.asarray(remove_small_holes(mask, max_size=int(finder.settings.max_hole_um2 / pixel_um2)), bool)
+    mask = remove_small_objects(mask, max_size=finder.least_px((height, width)))
+    return np.asarray(remove_small_holes(mask, max_size=finder.hole_px((height, width))), bool) if mask.any() else mask
 
 
 def overview_of(image: NDArray[np.uint8], mpp: Mpp) -> NDArray[np.uint8]:
@@ -149,13 +172,6 @@ def overview_of(image: NDArray[np.uint8], mpp: Mpp) -> NDArray[np.uint8]:
     beyond = [(0, -length % s) for length, s in zip(image.shape[:2], step, strict=True)]
     whole = np.pad(image, (*beyond, (0, 0)), mode="edge")
     return np.rint(downscale_local_mean(whole, (*step, 1))).astype(np.uint8) if max(step) > 1 else image
-
-
-def _stain(settings: Tissue, pixels: NDArray[np.float32], glass: Glass) -> Stain:
-    pixels = pixels[:: 1 + len(pixels) // ENOUGH_PIXELS]
-    if settings.method == "glass_distance":
-        return GlassDistance.measured(pixels, glass.noise)
-    return Saturation.measured(pixels)
 
 
 def _sigma_px(mpp: Mpp) -> tuple[float, float]:

@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.color import rgb2lab
 
+from wsi_mil.tissue.bands import Scalar
+
 LIGHT = 55.0
 """CIE L* below which nothing is taken for lit glass."""
 
@@ -72,9 +74,9 @@ def glass_of(smooth: NDArray[np.float32]) -> Glass:
     Args:
         smooth: [height, width, 3] RGB from 0 to 1 of the whole slide, smoothed.
     """
-    smooth = smooth[np.arange(len(smooth)) // BAND_ROWS % (1 + smooth[..., 0].size // ENOUGH_IN_BANDS) == 0]
+    smooth = some_bands(smooth)
     lab = rgb2lab(smooth)
-    candidate = _may_be_glass(lab) & (extremes_of(smooth)[0] < PURE_WHITE)
+    candidate = may_be_glass(lab) & (extremes_of(smooth)[0] < PURE_WHITE)
     if candidate.mean() < LEAST_SHARE:
         return Glass()
     candidate &= lab[..., 0] > np.percentile(lab[candidate, 0], 98) - LIGHTEST
@@ -108,13 +110,23 @@ def extremes_of(image: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArra
     return np.minimum(np.minimum(red, green), blue), np.maximum(np.maximum(red, green), blue)
 
 
-def _may_be_glass(lab: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Light, smooth, and of a tint that glass can have."""
+def some_bands(image: NDArray[Scalar]) -> NDArray[Scalar]:
+    """Of a large overview [height, width, 3] every second, third … band of rows."""
+    kept = np.arange(len(image)) // BAND_ROWS % (1 + image[..., 0].size // ENOUGH_IN_BANDS) == 0
+    return np.asarray(image[kept], image.dtype)
+
+
+def may_be_glass(lab: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Light, smooth, and of a tint that glass can have: bool [height, width] of CIE Lab [height, width, 3]."""
     lightness, a, b = np.moveaxis(lab, 2, 0)
-    mean = ndimage.uniform_filter(lightness, 3)
-    spread = ndimage.uniform_filter(np.square(lightness), 3) - np.square(mean)
     lamp = (a > -8) & (a < 2 + 0.25 * np.maximum(b, 0)) & (np.abs(b) < WARM_OR_COLD)
-    return np.asarray((lightness > LIGHT) & (spread < SMOOTH**2) & (lamp | (np.hypot(a, b) < TINT)))
+    return np.asarray((lightness > LIGHT) & is_smooth(lightness) & (lamp | (np.hypot(a, b) < TINT)))
+
+
+def is_smooth(lightness: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Where CIE L* [height, width] varies as little as on glass."""
+    mean = ndimage.uniform_filter(lightness, 3)
+    return np.asarray(ndimage.uniform_filter(np.square(lightness), 3) - np.square(mean) < SMOOTH**2)
 
 
 def _commonest(tints: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -4,6 +4,7 @@ import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -78,6 +79,25 @@ class TissueMask:
     def share(self) -> float:
         """Share of the slide that is tissue."""
         return sum(piece.n_tissue for piece in self.pieces) / math.prod(self.shape)
+
+    def part(self, window: Window) -> NDArray[np.bool_]:
+        """What lies in a window of the mask, bool [height, width]."""
+        found = np.zeros((window.height, window.width), bool)
+        corners = self._corners
+        touched = (corners[:, :2] < (window.right, window.bottom)) & (corners[:, 2:] > (window.left, window.top))
+        for number in np.flatnonzero(touched.all(axis=1)):
+            piece = self.pieces[number]
+            left, top, right, bottom = (int(value) for value in corners[number])
+            left, top = max(left, window.left), max(top, window.top)
+            shared = Window(left, top, min(right, window.right) - left, min(bottom, window.bottom) - top)
+            if piece.n_tissue:
+                found[shared.within(window)] = piece.mask()[shared.within(piece.window)]
+        return found
+
+    @cached_property
+    def _corners(self) -> NDArray[np.int64]:
+        """`(n, 4)`: left, top, right, bottom of each piece."""
+        return np.array([(w.left, w.top, w.right, w.bottom) for w in (p.window for p in self.pieces)], np.int64).reshape(-1, 4)
 
     def fractions(
         self, coords: NDArray[np.int64], *, box: tuple[float, float], dimensions: tuple[int, int]

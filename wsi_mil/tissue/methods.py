@@ -10,8 +10,14 @@ from skimage.filters import threshold_multiotsu, threshold_otsu
 from wsi_mil.tissue.glass import distance_of, extremes_of
 
 SATURATION_RANGE = (0.05, 0.2)
-"""Otsu's threshold is held inside. Below: JPEG noise on glass. Above: certainly stained, even where the slide is all
-tissue and Otsu would split the pale from the strong."""
+"""Otsu's threshold is held inside. Below: JPEG noise on glass. Above: certainly stained."""
+
+STAINED = 0.08
+"""Pale stroma has more at 8 µm. With little glass, as in fields of view and cores, Otsu splits pale stain from strong instead
+of glass from stain: the threshold is then held below this."""
+
+LITTLE_GLASS, ENOUGH_GLASS = 0.55, 0.65
+"""Shares of glass up to which the threshold is held below the one, and from which below the other; between them in between."""
 
 LEAST_SPREAD = 0.04
 """Between brightest and darkest channel, of 1. With less a pixel is grey: its saturation is noise."""
@@ -49,7 +55,11 @@ class Saturation:
         """By Otsu's threshold on the pixels `(n, 3)` of an overview, smoothed, RGB relative to glass."""
         darkest, brightest = extremes_of(pixels)
         bright = _saturation(darkest, brightest)[brightest > MIN_VALUE]
-        return cls(float(np.clip(threshold_otsu(bright), *SATURATION_RANGE)) if bright.size else 1.0)
+        if not bright.size:
+            return cls(1.0)
+        lowest, highest = SATURATION_RANGE
+        highest = np.interp((bright < lowest).mean(), (LITTLE_GLASS, ENOUGH_GLASS), (STAINED, highest))
+        return cls(float(np.clip(threshold_otsu(bright), lowest, highest)))
 
     def stained(self, balanced: NDArray[np.float32]) -> NDArray[np.bool_]:
         """See `Stain`."""

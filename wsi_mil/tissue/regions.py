@@ -23,24 +23,28 @@ def region_mask(region: BaseGeometry, *, dimensions: tuple[int, int], shape: tup
     Returns:
         bool [height, width].
     """
-    return _inside(_on_map(region, dimensions, shape), Window(0, 0, shape[1], shape[0]))
+    return inside_of(on_map(region, dimensions, shape), Window(0, 0, shape[1], shape[0]))
 
 
 def region_tissue(region: BaseGeometry, *, dimensions: tuple[int, int], shape: tuple[int, int]) -> TissueMask:
     """`region_mask` of any size, made piece by piece."""
-    on_map = _on_map(region, dimensions, shape)
-    return TissueMask.of([MaskPiece.of(window, _inside(on_map, window)) for window in windows(shape, PIECE_PX)], shape)
+    placed = on_map(region, dimensions, shape)
+    return TissueMask.of([MaskPiece.of(window, inside_of(placed, window)) for window in windows(shape, PIECE_PX)], shape)
 
 
-def _on_map(region: BaseGeometry, dimensions: tuple[int, int], shape: tuple[int, int]) -> BaseGeometry:
+def on_map(region: BaseGeometry, dimensions: tuple[int, int], shape: tuple[int, int]) -> BaseGeometry:
+    """Polygons in level-0 pixels of a slide of `dimensions` (width, height), in pixels of a mask of `shape` [height, width]."""
     to_map = np.array([shape[1] / dimensions[0], shape[0] / dimensions[1]])
-    on_map = shapely.transform(region, lambda xy: xy * to_map)
-    shapely.prepare(on_map)
-    return on_map
+    placed = shapely.transform(region, lambda xy: xy * to_map)
+    shapely.prepare(placed)
+    return placed
 
 
-def _inside(region: BaseGeometry, window: Window) -> NDArray[np.bool_]:
-    """Block by block: only those that a border runs through are asked pixel by pixel."""
+def inside_of(region: BaseGeometry, window: Window) -> NDArray[np.bool_]:
+    """Which pixels of a window have their centre in polygons in pixels of its mask: bool [height, width].
+
+    Block by block: only those that a border runs through are asked pixel by pixel.
+    """
     left = np.arange(window.left, window.right, BLOCK_PX)
     top = np.arange(window.top, window.bottom, BLOCK_PX)[:, np.newaxis]
     boxes = shapely.box(left, top, left + BLOCK_PX, top + BLOCK_PX)
