@@ -35,7 +35,7 @@ MEMORY_BYTES = 256 << 20
 SUSPICIOUS_TISSUE = (0.001, 0.95)
 """A mask that covers less or more of the slide than this is worth a look."""
 
-MUCH_MORE, LEAST_AWAY = 2.0, 0.1
+MUCH_MORE, LEAST_AWAY = 1.7, 0.1
 """So many times the tissue differs from glass in colour where the method missed some; and the least share of the slide."""
 
 

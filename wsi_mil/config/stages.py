@@ -86,7 +86,7 @@ class Tissue(Settings):
     method: TissueMethod = Field("saturation_otsu", description="annotation: inside of polygons; none: the whole slide is tissue")
     mpp: float = Field(8.0, ge=0.5, le=100, description="µm per pixel of the mask")
     min_area_um2: float | None = Field(
-        None, ge=0, description="smaller pieces of tissue are dropped, µm²; null: 20,000, but at most 2 % of the slide"
+        None, ge=0, description="smaller pieces of tissue are dropped, µm²; null: 20,000, but at most 5 % of the slide"
     )
     max_hole_um2: float = Field(20_000.0, ge=0, description="smaller holes in tissue are filled, µm²")
     remove_pen: bool = Field(True, description="strokes of blue, green, red and black pens are not tissue")

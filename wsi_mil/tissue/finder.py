@@ -30,7 +30,7 @@ NEAR_UM = 24.0
 """Tissue of a finer mask lies this near to that of the overview. So what is thinner than two pixels there (threads, lines
 of a coverslip) is none at any resolution, and bare glass need not be read."""
 
-SMALL_UM2, SMALL_SHARE = 20_000.0, 0.02
+SMALL_UM2, SMALL_SHARE = 20_000.0, 0.05
 """Smaller pieces are dropped where the settings say nothing else, but none that has more of the slide: of a field of view of
 0.3 mm the first are a quarter, and tissue in such a field is in pieces that go on beyond its edges."""
 
