@@ -35,8 +35,10 @@ def is_light(*args: str, cwd: Path) -> bool:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    write_aperio(tmp_path / "a.svs", tissue_image(640, 448))
-    rows = [{"slide_id": f"s{i}", "path": "a.svs", "label": "np"[i % 2]} for i in range(10)]
+    content = write_aperio(tmp_path / "a.svs", tissue_image(640, 448)).read_bytes()
+    rows = [{"slide_id": f"s{i}", "path": f"{i}.svs", "label": "np"[i % 2]} for i in range(10)]
+    for row in rows:
+        (tmp_path / row["path"]).write_bytes(content)
     write_cohort(tmp_path, rows)
     (tmp_path / "c.yaml").write_text("cohort: cohort.csv\nclasses: [n, p]\nmodels: {m: {model: abmil}}\n")
     return tmp_path

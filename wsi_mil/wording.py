@@ -1,0 +1,18 @@
+"""Things in a row, as messages name them."""
+
+from collections.abc import Sequence
+
+MOST_NAMED = 5
+"""Slides that a message names."""
+MOST_ROWS = 10
+
+
+def named(slides: Sequence[str], *, most: int = MOST_NAMED) -> str:
+    """The first of some slides, and how many more there are."""
+    more = f" and {len(slides) - most} more" if len(slides) > most else ""
+    return ", ".join(slides[:most]) + more
+
+
+def in_rows(numbers: Sequence[int], what: str = "row") -> str:
+    """'row 3' or 'rows 3, 5 and 400 more'."""
+    return f"{what}{'s' if len(numbers) > 1 else ''} {named([str(n) for n in numbers], most=MOST_ROWS)}"
