@@ -14,5 +14,6 @@ def named(slides: Sequence[str], *, most: int = MOST_NAMED) -> str:
 
 
 def in_rows(numbers: Sequence[int], what: str = "row") -> str:
-    """'row 3' or 'rows 3, 5 and 400 more'."""
-    return f"{what}{'s' if len(numbers) > 1 else ''} {named([str(n) for n in numbers], most=MOST_ROWS)}"
+    """'row 3' or 'rows 3, 5 and 400 more'; one that comes twice is named once."""
+    distinct = [str(number) for number in dict.fromkeys(numbers)]
+    return f"{what}{'s' if len(distinct) > 1 else ''} {named(distinct, most=MOST_ROWS)}"

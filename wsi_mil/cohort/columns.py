@@ -143,7 +143,7 @@ def _is_meant(name: str, known: str) -> bool:
     one, other = _squeezed(name), _squeezed(known)
     if one in MEANT.get(known, "").split():
         return True
-    if len(other) <= SHORT or not one:
+    if len(other) <= SHORT or one[:1] != other[0]:  # a slip of the pen is seldom in the first letter: "gold" is no fold
         return False
     matcher = SequenceMatcher(None, one, other, autojunk=False)
     wrong = len(one) + len(other) - 2 * sum(block.size for block in matcher.get_matching_blocks())

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from wsi_mil.cohort.columns import READ
 from wsi_mil.decoding import decoded
 from wsi_mil.wording import in_rows
 
@@ -68,10 +69,8 @@ def read_cells(path: Path) -> Cells:
     table = [(number, [_cleaned(cell) for cell in record]) for number, record in _records(text, delimiter)]
     filled = [(number, record) for number, record in table if any(record)]
     header = filled[0][1] if filled else []
-    while header and not header[-1]:
-        header.pop()
     columns = [plain(name) for name in header]
-    shapes = _too_long(len(columns), filled[1:], delimiter) | _swallowed(len(columns), filled[1:], delimiter)
+    shapes = _too_long(len(columns), filled[1:], delimiter) | _swallowed(columns, filled[1:], delimiter)
     odd = {number for numbers in shapes.values() for number in numbers}
     faults = _unnamed(columns, filled[1:]) + [f"{in_rows(numbers)}: {what}" for what, numbers in shapes.items()]
     rows = tuple((number, _by_name(columns, record)) for number, record in filled[1:] if number not in odd)
@@ -135,11 +134,20 @@ def _too_long(width: int, rows: list[tuple[int, list[str]]], delimiter: str) -> 
     return found
 
 
-def _swallowed(width: int, rows: list[tuple[int, list[str]]], delimiter: str) -> dict[str, list[int]]:
+def _swallowed(columns: list[str], rows: list[tuple[int, list[str]]], delimiter: str) -> dict[str, list[int]]:
     """Rows where a quote that nothing closes has made a cell of the rows below it."""
-    numbers = [
+    found = [
         number
         for number, record in rows
-        if any(line.count(delimiter) >= max(1, width - 1) for cell in record for line in cell.splitlines()[1:])
+        if any(_holds_rows(cell, name, len(columns), delimiter) for name, cell in zip(columns, record, strict=False))
     ]
-    return {"a cell in quotes goes on over what look like rows: close its quote": numbers} if numbers else {}
+    return {"a cell in quotes goes on over what look like rows: close its quote": found} if found else {}
+
+
+def _holds_rows(cell: str, column: str, width: int, delimiter: str) -> bool:
+    """Whether there is the end of a row in a cell, and the beginning of one; whole rows may stand between them."""
+    first, *others = cell.splitlines() or [""]
+    if not others or delimiter not in cell:
+        return False
+    ends = first.count(delimiter) + others[-1].count(delimiter)
+    return column in READ or ends == width - 1 or any(line.count(delimiter) >= width - 1 for line in others)

@@ -71,6 +71,8 @@ def is_of_windows(text: str) -> bool:
 
 def number(text: str) -> float:
     """A number, with a point or a decimal comma. Raises ValueError."""
+    if "_" in text:
+        raise ValueError(f"{text} is a number to Python only")
     return float(text.replace(",", ".")) if re.fullmatch(r"\d+,\d+", text) else float(text)
 
 
