@@ -31,7 +31,7 @@ def cohort_statuses(slide_ids: Sequence[str], features: Path, encoders: Sequence
     for slide_id in slide_ids:
         status = slide_status(slide_id, features, list(encoders))
         if slide_id in others:
-            said = f"the same bytes as slide {named(others[slide_id])}"
+            said = f"the same bytes as slide{'s' if len(others[slide_id]) > 1 else ''} {named(others[slide_id])}"
             status = replace(status, warnings="; ".join(filter(None, (status.warnings, said))))
         found.append(status)
     return found

@@ -54,7 +54,8 @@ def _class_warnings(config: Config, sheet: Sheet) -> list[str]:
     if not several:
         return []
     names = named([f"{patient} ({', '.join(have)})" for patient, have in several.items()])
-    return [f"label: {len(several)} patients have slides of several classes, and count as the last of them in the folds: {names}"]
+    have = "1 patient has" if len(several) == 1 else f"{len(several)} patients have"
+    return [f"label: {have} slides of several classes, of which the last counts when folds are drawn: {names}"]
 
 
 def _scale_warnings(config: Config) -> list[str]:

@@ -178,10 +178,8 @@ def _twice(cohort: Cohort) -> list[Caution]:
     rest = len(first) - MOST_TWICE
     if rest <= 0:
         return first
-    return [
-        *first[:MOST_TWICE],
-        Caution(f"{_number(rest, 'more slide')} stand there under several names: see cohort_status.csv."),
-    ]
+    text = f"{_number(rest, 'more slide')} under several names: cohort_status.csv says which."
+    return [*first[:MOST_TWICE], Caution(text)]
 
 
 def _wrong(best: ModelPage, cohort: Cohort) -> list[Caution]:
