@@ -17,3 +17,8 @@ def in_rows(numbers: Sequence[int], what: str = "row") -> str:
     """'row 3' or 'rows 3, 5 and 400 more'; one that comes twice is named once."""
     distinct = [str(number) for number in dict.fromkeys(numbers)]
     return f"{what}{'s' if len(distinct) > 1 else ''} {named(distinct, most=MOST_ROWS)}"
+
+
+def on_one_line(text: str) -> str:
+    """Text without what breaks a line or drives a terminal: such characters stand there as in Python's source."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)

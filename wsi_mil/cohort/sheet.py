@@ -10,7 +10,7 @@ from wsi_mil.cohort.reading import plain, read_cells
 from wsi_mil.cohort.rows import row_of
 from wsi_mil.cohort.values import FILES, Asked, cell_faults, file_faults, marks
 from wsi_mil.records import SlideRow
-from wsi_mil.wording import in_rows, named
+from wsi_mil.wording import in_rows, named, on_one_line
 
 AS_THEY_ARE = ("path", *FILES)
 """Columns whose cells name files: to a disk, what looks the same need not be the same."""
@@ -57,18 +57,24 @@ def read_sheet(
         needs_file: tells by slide_id whether a slide's file must exist; annotations then must too. None: no file is
             looked for.
     """
+    found = _read(path, Asked(path.parent, classes, needs_path, needs_file))
+    shown = [tuple(map(on_one_line, texts)) for texts in (found.faults, found.warnings, found.unread)]
+    return Sheet(found.rows, *shown)
+
+
+def _read(path: Path, asked: Asked) -> Sheet:
     try:
         table = read_cells(path)
     except (OSError, ValueError) as error:
         return Sheet((), (f"cohort: cannot read {path} ({error}); expected a table of text as CSV in UTF-8",))
-    columns = about_columns(table.columns, needs_path=needs_path)
+    columns = about_columns(table.columns, needs_path=asked.needs_path)
     faults = [f"{path}: {fault}" for fault in columns.faults]
     faults += [f"{path}, {fault}" for fault in table.faults]
     if set("{}") & set(str(path.parent)):
         faults.append(f"{path}: the sheet's folder holds '{{' or '}}', which Snakemake takes for a wildcard; rename it")
     if not columns.are_enough:
         return Sheet((), tuple(faults))
-    rows, of_rows = _read_rows(table.rows, Asked(path.parent, classes, needs_path, needs_file))
+    rows, of_rows = _read_rows(table.rows, asked)
     faults += [f"{path}, {fault}" for fault in of_rows]
     if not table.rows and not table.faults:
         faults.append(f"{path}: has no rows")
@@ -104,7 +110,10 @@ def _row_faults(cells: Mapping[str, str], nothing: Iterable[str], asked: Asked) 
     """Of one row; cells that are marked as empty have one for their column."""
     left = {name: "" if name in nothing else cell for name, cell in cells.items()}
     own = {name: cells[name] for name in ("slide_id", "path") if name in cells}  # these must not be empty either
-    return cell_faults({**left, **own}, asked) + file_faults({**left, "slide_id": cells["slide_id"]}, asked)
+    found = cell_faults({**left, **own}, asked)
+    if any(fault.startswith("path ") for fault in found):
+        left["path"] = ""  # is not looked for
+    return found + file_faults({**left, "slide_id": cells["slide_id"]}, asked)
 
 
 def _marked_fault(column: str, of_column: Mapping[str, list[int]]) -> str:
