@@ -71,6 +71,17 @@ def test_check_reads_a_file_or_standard_input(folder: Path) -> None:
     assert done.returncode == 0 and len(json.loads(done.stdout)["slides"]) == 10
 
 
+def test_check_lists_the_columns_that_nothing_reads_in_one_line(folder: Path) -> None:
+    sheet = folder / "cohort.csv"
+    lines = sheet.read_text().splitlines()
+    wide = [f"note {n}" for n in range(30)]
+    sheet.write_text("\n".join([",".join([lines[0], *wide]), *(line + "," * 30 for line in lines[1:])]))
+    done = run("check", "c.yaml", cwd=folder)
+    assert done.returncode == 0 and "nothing is wrong" in done.stdout
+    (note,) = done.stderr.splitlines()
+    assert note.startswith("note: cohort.csv: columns that are not read: note 0, note 1, ") and note.endswith("and 10 more")
+
+
 def test_faults_are_lines_and_exit_code_2(folder: Path) -> None:
     (folder / "c.yaml").write_text("cohort: cohort.csv\nclasses: [n, q]\nmodel: {}\n")
     done = run("check", "c.yaml", cwd=folder)
