@@ -45,6 +45,13 @@ def test_a_class_that_is_called_none_is_one(tmp_path: Path) -> None:
     assert not read_sheet(tmp_path / "cohort.csv", None).faults, "where labels are not looked at"
 
 
+@pytest.mark.parametrize("name", ["Krebs f\u00fcr", "Krebs fu\u0308r", "Krebs\xa0f\u00fcr"])
+@pytest.mark.parametrize("label", ["Krebs f\u00fcr", "Krebs fu\u0308r", "Krebs\xa0f\u00fcr"])
+def test_a_label_is_the_class_that_it_looks_like(name: str, label: str, tmp_path: Path) -> None:
+    sheet = sheet_of(tmp_path, {"label": label}, classes=(name, *CLASSES))
+    assert not sheet.faults and sheet.rows[0].label == name
+
+
 def test_settings_may_be_called_none_and_scanners_unknown(tmp_path: Path) -> None:
     (row, *_) = sheet_of(tmp_path, {"tissue.method": "none", "scanner": "unknown"}).rows
     assert row.overrides == {"tissue.method": "none"} and row.scanner == "unknown"

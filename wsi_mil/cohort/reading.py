@@ -79,6 +79,8 @@ def read_cells(path: Path) -> Cells:
 
 def plain(text: str) -> str:
     """Text as it is compared: what looks the same is the same."""
+    if text.isascii() and text.isprintable():
+        return text
     return unicodedata.normalize("NFC", _WIDE.sub(" ", _WITHIN.sub("", text)))
 
 
@@ -104,7 +106,7 @@ def _records(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _cleaned(cell: str) -> str:
-    return _ENDS.sub("", cell)
+    return cell.strip() if cell.isascii() else _ENDS.sub("", cell)
 
 
 def _by_name(columns: list[str], record: list[str]) -> dict[str, str]:

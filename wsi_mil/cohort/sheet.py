@@ -90,8 +90,10 @@ def _read_rows(table: Iterable[tuple[int, Mapping[str, str]]], asked: Asked) -> 
     faults: list[str] = []
     seen: dict[str, int] = {}
     marked: dict[str, dict[str, list[int]]] = {}
+    written = {plain(name): name for name in asked.classes or ()}  # as the configuration writes them, letters in parts or not
     for number, text in table:
         cells = {name: cell if name in AS_THEY_ARE else plain(cell) for name, cell in text.items()}
+        cells["label"] = written.get(cells["label"], cells["label"])
         nothing = marks(cells, asked)
         for column, mark in nothing.items():
             marked.setdefault(column, {}).setdefault(mark, []).append(number)

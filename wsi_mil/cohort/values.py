@@ -19,7 +19,8 @@ COPIED = ("label", "patient_id", "scanner", "fold")
 FORMULAS = ("=", "@", "+")
 FILES = ("annotation", "mask")
 
-NOTHING = "na nan nat n/a n.a. n.a <na> null none nil #n/a #na #null! #ref! #value! #name? #div/0! #num! - -- – — ?"
+WRITTEN = "na nan nat n/a n.a. n.a <na> null none nil #n/a #na #null! #ref! #value! #name? #div/0! #num! - -- – — ?"
+NOTHING = frozenset(WRITTEN.split())
 """What R, pandas, spreadsheet programs and people write, in any case, where there is nothing."""
 UNKNOWN = ("unknown", "unk", "missing", "undefined", "tbd", ".")
 """What people write where they do not know."""
@@ -54,10 +55,12 @@ def marks(cells: Mapping[str, str], asked: Asked) -> dict[str, str]:
     found = {}
     for name in MARKABLE:
         text = cells.get(name, "")
+        if not text:
+            continue
         is_unknown = text.casefold() in UNKNOWN and name not in CAN_BE_UNKNOWN and name not in ("slide_id", "path", *FILES)
         is_class = name == "label" and (asked.classes is None or text in asked.classes)
         is_id = name == "slide_id" and not SLIDE_ID.fullmatch(text)  # is a fault of its own
-        if not is_class and not is_id and (text.casefold() in NOTHING.split() or is_unknown):
+        if not is_class and not is_id and (text.casefold() in NOTHING or is_unknown):
             found[name] = text
     return found
 
@@ -136,6 +139,8 @@ def _override_faults(cells: Mapping[str, str]) -> list[str]:
     for block, model in OVERRIDES.items():
         values = {name.partition(".")[2]: v for name, v in cells.items() if v and name.startswith(f"{block}.")}
         known = {key: value for key, value in values.items() if key in model.model_fields}  # others are faults of their column
+        if not known:
+            continue
         try:
             parse_settings(model, known, where=f"{block}.")
         except ConfigError as error:
