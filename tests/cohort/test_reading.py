@@ -87,6 +87,11 @@ def test_a_row_that_is_too_long_is_looked_at_no_further(tmp_path: Path) -> None:
     assert [row.slide_id for row in rows] == ["b"] and len(faults) == 1
 
 
+def test_under_a_header_that_is_none_rows_are_not_said_to_be_too_long(tmp_path: Path) -> None:
+    _, faults = read(tmp_path, "# slides of 2024\n" + SHEET)
+    assert [fault.partition("column ")[2].partition(" is missing")[0] for fault in faults] == ["slide_id", "path", "label"]
+
+
 def test_rows_are_counted_as_a_spreadsheet_program_counts_them(tmp_path: Path) -> None:
     text = SHEET.replace("b,", '\n\nx,"of two\nlines",normal,p,\nb,').replace("0.25", "20x")
     _, (fault,) = read(tmp_path, text)

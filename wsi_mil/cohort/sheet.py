@@ -69,7 +69,8 @@ def _read(path: Path, asked: Asked) -> Sheet:
         return Sheet((), (f"cohort: cannot read {path} ({error}); expected a table of text as CSV in UTF-8",))
     columns = about_columns(table.columns, needs_path=asked.needs_path)
     faults = [f"{path}: {fault}" for fault in columns.faults]
-    faults += [f"{path}, {fault}" for fault in table.faults]
+    of_table = table.faults if columns.are_enough else [fault for fault in table.faults if fault.startswith("column")]
+    faults += [f"{path}, {fault}" for fault in of_table]  # where the header is none, rows have no length to be held against
     if set("{}") & set(str(path.parent)):
         faults.append(f"{path}: the sheet's folder holds '{{' or '}}', which Snakemake takes for a wildcard; rename it")
     if not columns.are_enough:
