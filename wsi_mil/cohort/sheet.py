@@ -121,9 +121,7 @@ def _row_faults(cells: Mapping[str, str], nothing: Iterable[str], asked: Asked) 
 
 def _marked_fault(column: str, of_column: Mapping[str, list[int]]) -> str:
     where = " and ".join(f"{mark!r} in {in_rows(numbers)}" for mark, numbers in of_column.items())
-    mend = (
-        "write what is meant" if column in ("slide_id", "path") else EMPTY.get(column, "leave the cell empty where there is none")
-    )
+    mend = EMPTY.get(column, "leave these cells empty")
     return f"column {column}: {where} would be taken for a value: {mend}"
 
 
