@@ -4,7 +4,7 @@
 # make test     runs the tests
 # make test-system  runs those that take the whole system: slides on servers, a cluster, a wheel, the guides followed
 # make lint     ruff, mypy, snakefmt, snakemake --lint
-# make fuzz     tiles and reads a real slide damaged in 250 ways
+# make fuzz     tiles and reads a real slide damaged in 250 ways; reads 500 sheets as people and programs write them
 # make faults   kills every stage, Snakemake and a SLURM node, fills disks, damages files; takes an hour; kills a node of a cluster
 # make audit    holds the pinned versions against known advisories; needs PyPI
 # make bench    runs the benchmarks, a JSON line each at the end of their tables
@@ -60,6 +60,7 @@ lint: $(READY) demo/cohort.csv
 	snakemake --lint
 
 fuzz: $(READY)
+	python -m tests.fuzz_sheets
 	python -c 'from tests.fuzz import main; main()'
 
 faults: $(READY)

@@ -11,10 +11,16 @@ CLASSES = ["normal", "tumour"]
 
 @pytest.fixture
 def sheet(tmp_path: Path) -> Path:
-    """Ten slides, five patients of each class, all the same file."""
-    write_aperio(tmp_path / "sl ide's ü.svs", tissue_image(320, 240))
-    rows = [{"slide_id": f"s{i}", "path": "sl ide's ü.svs", "label": CLASSES[i % 2]} for i in range(10)]
+    """Ten slides, five patients of each class."""
+    rows = [{"slide_id": f"s{i}", "path": f"sl ide's ü{i}.svs", "label": CLASSES[i % 2]} for i in range(10)]
+    write_slides(tmp_path, rows)
     return write_cohort(tmp_path, rows)
+
+
+def write_slides(folder: Path, rows: list[dict[str, str]]) -> None:
+    """A small slide at the path of every row."""
+    for row in rows:
+        write_aperio(folder / row["path"], tissue_image(320, 240))
 
 
 def config(sheet: Path, **changes: object) -> dict[str, object]:
@@ -32,11 +38,11 @@ def test_a_plan_holds_defaults_rows_and_folds(sheet: Path) -> None:
     plan = check(config(sheet)).as_json()
     assert plan["n_folds"] == 5 and len(plan["slides"]) == 10
     assert plan["config"]["tilings"]["default"]["tile_px"] == 224
-    assert plan["slides"][0]["path"] == str(sheet.parent / "sl ide's ü.svs")
+    assert plan["slides"][0]["path"] == str(sheet.parent / "sl ide's ü0.svs")
 
 
 def test_faults_of_configuration_and_sheet_come_together(sheet: Path) -> None:
-    sheet.write_text(sheet.read_text().replace("s3,", "s 3,").replace("s5,sl ide's ü.svs", "s5,gone.svs"))
+    sheet.write_text(sheet.read_text().replace("s3,", "s 3,").replace("s5,sl ide's ü5.svs", "s5,gone.svs"))
     found = faults(config(sheet, heatmap={"colourmap": "x"}, encoders={"e": {"tiling": "defualt", "encoder": "resnet5000"}}))
     assert len(found) == 3
     assert "heatmap.colourmap: unknown key; did you mean 'colormap'?" in found[0]
@@ -55,7 +61,8 @@ def test_fewer_patients_than_folds_are_a_fault(sheet: Path) -> None:
 
 
 def test_a_slide_that_is_gone_is_a_warning_once_it_was_tiled(sheet: Path) -> None:
-    (sheet.parent / "sl ide's ü.svs").unlink()
+    for i in range(10):
+        (sheet.parent / f"sl ide's ü{i}.svs").unlink()
     assert len(faults(config(sheet))) == 10
     receipts = sheet.parent / "results" / "tiles" / "default"
     receipts.mkdir(parents=True)
@@ -97,14 +104,14 @@ def test_frozen_splits_must_say_what_the_sheet_says(sheet: Path) -> None:
     frozen = sheet.parent / "splits.csv"
     write_splits(frozen, draw_splits(read_sheet(sheet, tuple(CLASSES)).rows, tuple(CLASSES), Split()))
     assert check(config(sheet, splits=str(frozen))).n_folds == 5
-    sheet.write_text(sheet.read_text().replace("s3,sl ide's ü.svs,tumour", "s3,sl ide's ü.svs,normal"))
+    sheet.write_text(sheet.read_text().replace("s3,sl ide's ü3.svs,tumour", "s3,sl ide's ü3.svs,normal"))
     (found,) = faults(config(sheet, splits=str(frozen)))
     assert found.endswith("has label 'tumour' for slide s3, the sheet 'normal'")
 
 
 def test_a_fixed_split_needs_training_and_test_slides(tmp_path: Path) -> None:
-    write_aperio(tmp_path / "a.svs", tissue_image(320, 240))
-    rows = [{"slide_id": f"s{i}", "path": "a.svs", "label": CLASSES[i % 2], "split": "train"} for i in range(10)]
+    rows = [{"slide_id": f"s{i}", "path": f"{i}.svs", "label": CLASSES[i % 2], "split": "train"} for i in range(10)]
+    write_slides(tmp_path, rows)
     assert faults(config(write_cohort(tmp_path, rows))) == ["column split has no labelled test slide"]
     rows[0]["split"], rows[1]["split"] = "test", ""
     found = faults(config(write_cohort(tmp_path, rows)))
@@ -148,9 +155,8 @@ def test_what_has_no_cohort_wide_scale_is_said(sheet: Path) -> None:
 
 
 def test_bags_of_patients_need_one_label_each(sheet: Path) -> None:
-    rows = [
-        {"slide_id": f"s{i}", "path": "sl ide's ü.svs", "label": CLASSES[i % 2], "patient_id": f"p{i // 2}"} for i in range(20)
-    ]
+    rows = [{"slide_id": f"s{i}", "path": f"{i}.svs", "label": CLASSES[i % 2], "patient_id": f"p{i // 2}"} for i in range(20)]
+    write_slides(sheet.parent, rows)
     found = faults(config(write_cohort(sheet.parent, rows), bag="patient"))
     assert found[0] == "bag: patient needs one label a patient, but patient p0 has 'normal' (slide s0), 'tumour' (slide s1)"
 

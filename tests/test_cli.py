@@ -35,8 +35,10 @@ def is_light(*args: str, cwd: Path) -> bool:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    write_aperio(tmp_path / "a.svs", tissue_image(640, 448))
-    rows = [{"slide_id": f"s{i}", "path": "a.svs", "label": "np"[i % 2]} for i in range(10)]
+    content = write_aperio(tmp_path / "a.svs", tissue_image(640, 448)).read_bytes()
+    rows = [{"slide_id": f"s{i}", "path": f"{i}.svs", "label": "np"[i % 2]} for i in range(10)]
+    for row in rows:
+        (tmp_path / row["path"]).write_bytes(content)
     write_cohort(tmp_path, rows)
     (tmp_path / "c.yaml").write_text("cohort: cohort.csv\nclasses: [n, p]\nmodels: {m: {model: abmil}}\n")
     return tmp_path
@@ -67,6 +69,17 @@ def test_check_reads_a_file_or_standard_input(folder: Path) -> None:
     assert done.returncode == 0 and "10 slides, 10 labelled, 5 folds: nothing is wrong" in done.stdout
     done = run("check", cwd=folder, text=(folder / "c.yaml").read_text())
     assert done.returncode == 0 and len(json.loads(done.stdout)["slides"]) == 10
+
+
+def test_check_lists_the_columns_that_nothing_reads_in_one_line(folder: Path) -> None:
+    sheet = folder / "cohort.csv"
+    lines = sheet.read_text().splitlines()
+    wide = [f"note {n}" for n in range(30)]
+    sheet.write_text("\n".join([",".join([lines[0], *wide]), *(line + "," * 30 for line in lines[1:])]))
+    done = run("check", "c.yaml", cwd=folder)
+    assert done.returncode == 0 and "nothing is wrong" in done.stdout
+    (note,) = done.stderr.splitlines()
+    assert note.startswith("note: cohort.csv: columns that are not read: note 0, note 1, ") and note.endswith("and 10 more")
 
 
 def test_faults_are_lines_and_exit_code_2(folder: Path) -> None:

@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -40,7 +41,9 @@ def sheet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "folder.svs").mkdir()
     tifffile.imwrite(folder / "no_mpp.tif", tissue_image(640, 448), tile=(128, 128), photometric="rgb")
     write_geojson(folder / "far.geojson", (5000, 5000, 6000, 5500))
-    paths = ["good.svs", "text.svs", "zero.svs", "gone.svs", "glass.svs", "no_mpp.tif", "no_mpp.tif", "folder.svs", "good.svs"]
+    for name, other in (("good.svs", "annotated.svs"), ("no_mpp.tif", "skip.tif")):
+        shutil.copy(folder / name, folder / other)
+    paths = ["good.svs", "text.svs", "zero.svs", "gone.svs", "glass.svs", "no_mpp.tif", "skip.tif", "folder.svs", "annotated.svs"]
     names = ["good", "text", "zero", "gone", "glass", "fail", "skip", "folder", "annotated"]
     rows = [{"slide_id": n, "path": p, "label": "np"[i % 2]} for i, (n, p) in enumerate(zip(names, paths, strict=True))]
     rows[0] |= {"slide.on_missing_mpp": "", "annotation": "", "mpp": "0.25"}
@@ -100,8 +103,9 @@ def test_too_small_a_disk_is_not_enough() -> None:
 
 
 def test_a_reader_that_is_killed_is_a_finding_and_the_others_go_on(tmp_path: Path) -> None:
-    write_aperio(tmp_path / "good.svs", tissue_image(640, 448))
-    rows = [{"slide_id": f"s{i}", "path": "good.svs", "label": "np"[i % 2]} for i in range(8)]
+    rows = [{"slide_id": f"s{i}", "path": f"good{i}.svs", "label": "np"[i % 2]} for i in range(8)]
+    for row in rows:
+        write_aperio(tmp_path / row["path"], tissue_image(640, 448))
     plan = plan_of(write_cohort(tmp_path, rows))
 
     def kill_the_first() -> None:
@@ -114,11 +118,11 @@ def test_a_reader_that_is_killed_is_a_finding_and_the_others_go_on(tmp_path: Pat
     first, *others = examine(plan, threads=1, advance=lambda _: None)
     killer.join()
     assert first.verdict is Verdict.FAILED and [f.verdict for f in others] == [Verdict.OK] * 7
-    assert "good.svs: its process was ended by SIGKILL" in first.reason and "slide.reader" in first.reason
+    assert "good0.svs: its process was ended by SIGKILL" in first.reason and "slide.reader" in first.reason
 
 
 def test_a_slide_that_is_gone_but_tiled_is_what_its_receipt_says(tmp_path: Path) -> None:
-    rows = [{"slide_id": f"s{i}", "path": "gone.svs", "label": "np"[i % 2]} for i in range(8)]
+    rows = [{"slide_id": f"s{i}", "path": f"gone{i}.svs", "label": "np"[i % 2]} for i in range(8)]
     plan = plan_of(write_cohort(tmp_path, rows))
     receipts = tmp_path / "results" / "tiles" / "t"
     receipts.mkdir(parents=True)
@@ -131,7 +135,10 @@ def test_a_slide_that_is_gone_but_tiled_is_what_its_receipt_says(tmp_path: Path)
 
 def write_fine(folder: Path) -> None:
     """A sheet of eight slides with tissue, one of which says another mpp than its file, and an empty one."""
-    rows = [{"slide_id": f"s{i}", "path": "../good.svs", "label": "np"[i % 2], "mpp": "0.3" if i == 3 else ""} for i in range(8)]
+    rows = [{"slide_id": f"s{i}", "path": f"{i}.svs", "label": "np"[i % 2], "mpp": "0.3" if i == 3 else ""} for i in range(8)]
+    folder.mkdir(exist_ok=True)
+    for row in rows:
+        shutil.copy(folder.parent / "good.svs", folder / row["path"])
     write_cohort(folder, [*rows, {"slide_id": "glass", "path": "../glass.svs", "label": "n", "mpp": ""}])
 
 

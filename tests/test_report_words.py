@@ -104,6 +104,21 @@ def test_unused_slides_masks_and_several_models_are_pointed_at() -> None:
     assert "chosen by these very figures" in found["compared"] and found[""].startswith("Made for research")
 
 
+def test_slides_under_several_names_are_named_with_what_contradicts() -> None:
+    plain = Cohort(cohort().rows, cohort().status, CLASSES, "slide", False, [("s7", "s8")])
+    (found,) = [c for c in cautions([model(PROBS, auroc_ci95=[0.7, 1.0])], [], plain, 0) if c.slides and "names" in c.text]
+    assert (found.text, found.slides) == ("2 slides are one, under several names:", ("s7", "s8"))
+    unlike = Cohort(cohort().rows, cohort().status, CLASSES, "slide", False, [("s7", "s8"), ("s0", "s1"), ("s0", "s2", "s5")])
+    first, second, third = [c for c in cautions([model(PROBS)], [], unlike, 0) if "names" in c.text]
+    assert first.slides == ("s0", "s2", "s5")
+    assert "though their labels are “normal” and “tumour”: one of them is wrong" in first.text
+    assert "as 3 patients they may lie on both sides of a split" in first.text
+    assert "labels" not in second.text and "as 2 patients" in second.text and third.slides == ("s7", "s8")
+    many = Cohort(cohort().rows, cohort().status, CLASSES, "slide", False, [("s0", f"s{i}") for i in range(1, 9)])
+    *_, last = [c for c in cautions([model(PROBS)], [], many, 0) if "names" in c.text]
+    assert last.text == "3 more slides under several names: cohort_status.csv says which."
+
+
 def test_html_in_notes_reasons_and_scanners_is_text(tmp_path: Path) -> None:
     hostile = "<img src=x onerror=alert(1)>"
     write_tiled(tmp_path, "s1", scanner=f"{hostile} 1")

@@ -14,6 +14,7 @@ from wsi_mil.splits import (
     n_folds,
     parts_of,
     read_splits,
+    several_classes,
     split_faults,
     write_splits,
 )
@@ -171,6 +172,25 @@ def test_a_patient_with_two_labels_is_no_bag() -> None:
         "bag: patient needs one label a patient, but patient p has 'normal' (slide a), 'tumour' (slide b)"
     ]
     assert mixed_patients(rows[1:]) == []
+
+
+def test_patients_of_several_classes_are_told_and_counted_as_the_last() -> None:
+    labels = {"a": ("tumour", "normal"), "b": ("normal", "tumour", ""), "c": ("tumour",), "d": ("normal", ""), "e": ("tumour",)}
+    rows = [SlideRow(f"{p}{n}", Path("x"), label, p) for p, of in labels.items() for n, label in enumerate(of)]
+    assert several_classes(rows, CLASSES) == {"a": CLASSES, "b": CLASSES}
+    assert several_classes(rows, CLASSES[::-1]) == {"a": CLASSES[::-1], "b": CLASSES[::-1]}
+    first, second = split_faults([row for row in rows if row.label], CLASSES, Split(folds=5))
+    assert first.startswith("class 'normal' has 1 patient, and a, b with slides of it that count as a later class, fewer than")
+    assert second.startswith("class 'tumour' has 4 patients, fewer than the 5")
+
+
+def test_a_fold_that_leaves_one_patient_of_a_class_names_fold_class_and_patient() -> None:
+    rows = [SlideRow(f"n{i}", Path("x"), "normal", f"n{i}", fold="xyz"[i % 3]) for i in range(9)]
+    rows += [SlideRow(f"t{i}", Path("x"), "tumour", f"t{i}", fold="xyy"[i]) for i in range(3)]
+    with pytest.raises(
+        ValueError, match=r"^fold 'y' \(of column fold\) leaves one patient of class 'tumour', t0: two are needed"
+    ):
+        draw_splits(rows, CLASSES, SETTINGS)
 
 
 def test_as_published_the_test_part_chooses_and_validation_counts_as_fitted() -> None:

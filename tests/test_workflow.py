@@ -15,6 +15,7 @@ from PIL import Image
 
 from tests.conftest import tissue_image, write_aperio, write_geojson
 from tests.dag import CONFIG, ROOT, Run
+from wsi_mil.cohort import read_status
 from wsi_mil.receipts import read_receipt
 
 pytestmark = pytest.mark.slow
@@ -153,6 +154,20 @@ def test_an_unlabelled_new_slide_trains_nothing(run: Run) -> None:
     with run.results("predictions/tiny/abmil.csv").open() as file:
         folds = {row["slide_id"]: row["fold"] for row in csv.DictReader(file)}
     assert folds["new"] == folds["s3"] != "mean"
+
+
+def test_a_copy_of_a_slide_under_another_name_is_said_everywhere_and_trains_nothing(run: Run) -> None:
+    run.add("copy", "", patient_id="p9")
+    shutil.copy(run.sheet.parent / "s3.svs", run.sheet.parent / "copy.svs")
+    counts = run.snakemake()
+    assert counts == dict.fromkeys(("tile", "extract", "cohort", "predict", "explain", "heatmap", "statistics", "report"), 1)
+    warnings = {status.slide_id: status.warnings for status in read_status(run.results("cohort_status.csv"))}
+    said = {slide_id: text for slide_id, text in warnings.items() if "the same bytes" in text}
+    assert said == {"s3": "the same bytes as slide copy", "copy": "the same bytes as slide s3"}
+    page = run.results("report/index.html").read_text(encoding="utf-8")
+    assert "2 slides are one, under several names; as 2 patients they may lie on both sides of a split" in page
+    assert "slides s3, copy have the same bytes" in (run.folder / "logs" / "cohort.log").read_text()
+    assert run.snakemake() == {}
 
 
 def test_a_labelled_new_slide_extracts_only_itself(run: Run) -> None:
@@ -359,6 +374,13 @@ def test_faults_of_the_user_stop_before_any_job(run: Run) -> None:
     assert run.snakemake(expected=2) == {}
     for fault in ("modles: unknown key; did you mean 'models'?", "did you mean 'tumour'?", "takes for a wildcard"):
         assert fault in run.output
+
+
+def test_keys_that_stand_twice_in_a_file_that_snakemake_merges_stop_it(run: Run) -> None:
+    text = (run.folder / "c.yaml").read_text()
+    (run.folder / "c.yaml").write_text(text + "\nsplit: {folds: 2}\n")
+    assert run.snakemake(expected=2) == {}
+    assert "c.yaml: split stands there 2 times, in lines" in run.output and "Traceback" not in run.output
 
 
 def test_a_job_that_fails_names_its_log(run: Run) -> None:

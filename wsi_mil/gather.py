@@ -1,12 +1,58 @@
-"""Stage `cohort`: the receipts of one slide → its line in `cohort_status.csv`."""
+"""Stage `cohort`: the receipts of the slides → `cohort_status.csv`."""
 
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from wsi_mil.cohort import SlideStatus
+from wsi_mil.errors import StoreError
 from wsi_mil.receipts import read_receipt
 from wsi_mil.records import Status
+from wsi_mil.wording import named
+
+log = logging.getLogger(__name__)
 
 SEVERITY = (Status.OK, Status.EMPTY, Status.SKIPPED, Status.FAILED)
+
+
+def cohort_statuses(slide_ids: Sequence[str], features: Path, encoders: Sequence[str]) -> list[SlideStatus]:
+    """The lines of all slides, in the order given; of slides with the same bytes each has a warning that names the others.
+
+    Nothing but receipts decides over them, so that the same receipts give the same table.
+    """
+    others: dict[str, list[str]] = {}
+    for same in same_slides(slide_ids, features, encoders):
+        log.warning("slides %s have the same bytes: one slide under several names", named(same))
+        for slide_id in same:
+            known = others.setdefault(slide_id, [])
+            known += [other for other in same if other != slide_id and other not in known]
+    found = []
+    for slide_id in slide_ids:
+        status = slide_status(slide_id, features, list(encoders))
+        if slide_id in others:
+            said = f"the same bytes as slide{'s' if len(others[slide_id]) > 1 else ''} {named(others[slide_id])}"
+            status = replace(status, warnings="; ".join(filter(None, (status.warnings, said))))
+        found.append(status)
+    return found
+
+
+def same_slides(slide_ids: Iterable[str], features: Path, encoders: Sequence[str]) -> list[tuple[str, ...]]:
+    """Slides whose receipts say the same hash of the slide's content, in the order given."""
+    by_hash: dict[str, list[str]] = {}
+    for slide_id in slide_ids:
+        for content in sorted({_content(features / entry / f"{slide_id}.json") for entry in encoders} - {""}):
+            by_hash.setdefault(content, []).append(slide_id)
+    return list(dict.fromkeys(tuple(same) for same in by_hash.values() if len(same) > 1))
+
+
+def _content(receipt: Path) -> str:
+    """The hash of the slide that a receipt is about; "" of a slide that is not used."""
+    try:
+        said = read_receipt(receipt)
+    except StoreError:
+        return ""
+    return str(said.get("slide_hash", "")) if said.get("status") == Status.OK else ""
 
 
 def slide_status(slide_id: str, features: Path, encoders: list[str]) -> SlideStatus:

@@ -11,6 +11,7 @@ from wsi_mil.config import BagUnit, Protocol, Split
 from wsi_mil.errors import ConfigError, StoreError
 from wsi_mil.receipts import fingerprint
 from wsi_mil.records import Role, SlideRow
+from wsi_mil.wording import named
 
 ROLE_PREFIX = "role_"
 SMALLEST_CLASS_OF_TWO_FOLDS = 4
@@ -115,8 +116,18 @@ def parts_of(protocol: Protocol) -> tuple[tuple[Role, ...], tuple[Role, ...]]:
     return (Role.TRAIN,), (Role.VAL,)
 
 
-def missing_classes(splits: Splits, fold: int, classes: tuple[str, ...], protocol: Protocol) -> list[str]:
-    """Faults: classes that the fitted or the choosing part of a fold does not have."""
+def missing_classes(
+    splits: Splits, fold: int, classes: tuple[str, ...], protocol: Protocol, *, folds: Sequence[str] = ()
+) -> list[str]:
+    """Faults: classes that the fitted or the choosing part of a fold does not have.
+
+    Args:
+        splits: roles.
+        fold: its number.
+        classes: class names.
+        protocol: what chooses epoch and threshold.
+        folds: names of the folds, where a column gives them.
+    """
     faults = []
     for roles in parts_of(protocol):
         have = {splits.labels[s] for role in roles for s in splits.slides(fold, role)}
@@ -124,7 +135,8 @@ def missing_classes(splits: Splits, fold: int, classes: tuple[str, ...], protoco
         if missing:
             part = " and ".join(roles)
             faults.append(
-                f"splits: fold {fold} has no {part} slide of class {', '.join(map(repr, missing))}; every class is needed there"
+                f"splits: {_called(fold, folds)} has no {part} slide of class {', '.join(map(repr, missing))};"
+                " every class is needed there"
             )
     return faults
 
@@ -176,14 +188,14 @@ def draw_splits(rows: Iterable[SlideRow], classes: tuple[str, ...], settings: Sp
         ValueError: too few patients of a class are left in some fold.
     """
     rows = sorted(rows, key=lambda row: row.slide_id)
-    patient_class = _patient_classes(rows, classes)
+    patient_class, names = _patient_classes(rows, classes), folds or fold_names(rows)
     if any(row.split for row in rows):
-        roles = [_fixed_roles(rows, patient_class, settings)]
+        roles = [_fixed_roles(rows, patient_class, classes, settings)]
     else:
-        roles = [
-            _roles_of_fold(held_out, patient_class, settings, k)
-            for k, held_out in enumerate(_parts(rows, patient_class, settings, folds))
-        ]
+        roles = []
+        for k, held_out in enumerate(_parts(rows, patient_class, settings, names)):
+            _refuse_lone_patients(patient_class, held_out, classes, f"{_called(k, names)} leaves")
+            roles.append(_roles_of_fold(held_out, patient_class, settings, k))
     patients = {row.slide_id: row.patient_id for row in rows}
     by_slide = tuple({slide_id: of_patient[patient] for slide_id, patient in patients.items()} for of_patient in roles)
     return Splits(patients, {row.slide_id: row.label for row in rows}, by_slide)
@@ -193,6 +205,15 @@ def fold_names(rows: Iterable[SlideRow]) -> list[str]:
     """Distinct values of the `fold` column, in order."""
     names = {row.fold for row in rows if row.fold}
     return sorted(names, key=lambda name: (len(name), name))
+
+
+def several_classes(rows: Iterable[SlideRow], classes: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """Patients whose labelled slides differ, with their classes; when folds are drawn such a patient counts as the last."""
+    found: dict[str, set[str]] = {}
+    for row in rows:
+        if row.label:
+            found.setdefault(row.patient_id, set()).add(row.label)
+    return {p: tuple(sorted(have, key=classes.index)) for p, have in sorted(found.items()) if len(have) > 1}
 
 
 def n_folds(rows: Iterable[SlideRow], settings: Split) -> int:
@@ -270,9 +291,23 @@ def _patient_classes(rows: list[SlideRow], classes: tuple[str, ...]) -> dict[str
     return found
 
 
-def _parts(rows: list[SlideRow], patient_class: dict[str, int], settings: Split, by_hand: Sequence[str]) -> list[set[str]]:
+def _called(fold: int, names: Sequence[str]) -> str:
+    """A fold by its name in the column, or its number."""
+    return f"fold {names[fold]!r} (of column fold)" if names else f"fold {fold}"
+
+
+def _refuse_lone_patients(patient_class: dict[str, int], left_out: set[str], classes: tuple[str, ...], what: str) -> None:
+    """Raise where one patient of a class is left to train and to validate on."""
+    for index in sorted(set(patient_class.values())):
+        patients = [patient for patient, have in patient_class.items() if have == index and patient not in left_out]
+        if len(patients) == 1:
+            raise ValueError(
+                f"{what} one patient of class {classes[index]!r}, {patients[0]}: two are needed, to train and to validate on"
+            )
+
+
+def _parts(rows: list[SlideRow], patient_class: dict[str, int], settings: Split, names: Sequence[str]) -> list[set[str]]:
     """Patients held out by each fold; drawn folds come `repeats` times, each from a seed of its own."""
-    names = by_hand or fold_names(rows)
     if names:
         return [{row.patient_id for row in rows if row.fold == name} for name in names]
     from sklearn.model_selection import StratifiedKFold  # half a second that reading splits need not cost
@@ -294,16 +329,18 @@ def _validation_part(patient_class: dict[str, int], settings: Split, fold: int) 
     drawn: set[str] = set()
     for label in sorted(set(patient_class.values())):
         patients = [patient for patient, have in patient_class.items() if have == label]
-        if len(patients) < 2:
-            raise ValueError(f"fold {fold} leaves one patient of class {label}: two are needed, to train and to validate on")
         size = min(max(1, round(settings.validation * len(patients))), len(patients) - 1)
         drawn |= {patients[i] for i in rng.permutation(len(patients))[:size]}
     return drawn
 
 
-def _fixed_roles(rows: list[SlideRow], patient_class: dict[str, int], settings: Split) -> dict[str, Role]:
+def _fixed_roles(
+    rows: list[SlideRow], patient_class: dict[str, int], classes: tuple[str, ...], settings: Split
+) -> dict[str, Role]:
     roles = {row.patient_id: Role(row.split) for row in rows}
     if Role.VAL not in roles.values():
+        held_out = {patient for patient, role in roles.items() if role is not Role.TRAIN}
+        _refuse_lone_patients(patient_class, held_out, classes, "column split has no val, and its train has")
         train = {p: label for p, label in patient_class.items() if roles[p] is Role.TRAIN}
         roles.update(dict.fromkeys(_validation_part(train, settings, 0), Role.VAL))
     return {patient: roles[patient] for patient in patient_class}
@@ -311,12 +348,17 @@ def _fixed_roles(rows: list[SlideRow], patient_class: dict[str, int], settings: 
 
 def _too_few_patients(rows: list[SlideRow], classes: tuple[str, ...], folds: int) -> list[str]:
     """Every fold needs a patient of each class to test on; the largest part must leave two, to train and validate on."""
-    counts = dict.fromkeys(classes, 0)
+    counts, several = dict.fromkeys(classes, 0), several_classes(rows, classes)
     for index in _patient_classes(rows, classes).values():
         counts[classes[index]] += 1
     least = SMALLEST_CLASS_OF_TWO_FOLDS if folds == 2 else folds
-    return [
-        f"class {name!r} has {n} patients, fewer than the {least} that {folds} folds need (test, train and validation)"
-        for name, n in counts.items()
-        if n < least
-    ]
+    faults = []
+    for name, n in counts.items():
+        if n < least:
+            elsewhere = [patient for patient, have in several.items() if name in have[:-1]]
+            beside = f", and {named(elsewhere)} with slides of it that count as a later class" if elsewhere else ""
+            have = f"{n} patient{'' if n == 1 else 's'}{beside}"
+            faults.append(
+                f"class {name!r} has {have}, fewer than the {least} that {folds} folds need (test, train and validation)"
+            )
+    return faults

@@ -18,7 +18,8 @@ def checked_plan():
     """The configuration with its defaults and the rows of the sheet, from `wsi-mil check`.
 
     The main process asks once and keeps the answer for the processes of its jobs, under a name made from the
-    configuration, so that another run in the same folder does not change it.
+    configuration, so that another run in the same folder does not change it. Snakemake has merged configuration files
+    by then, and of keys that stand twice in one kept the last: the command is told the files, too.
     """
     text = json.dumps(config, sort_keys=True, default=str)
     kept = (
@@ -26,8 +27,12 @@ def checked_plan():
         / f"plan-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
     )
     if workflow.is_main_process:
+        merged = [f"--merged={os.path.relpath(file)}" for file in workflow.configfiles]
         done = subprocess.run(
-            ["wsi-mil", "check"], input=text, text=True, stdout=subprocess.PIPE
+            ["wsi-mil", "check", *dict.fromkeys(merged)],
+            input=text,
+            encoding="utf-8",
+            stdout=subprocess.PIPE,
         )
         if done.returncode:
             sys.exit(done.returncode)

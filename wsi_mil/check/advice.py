@@ -7,7 +7,8 @@ from wsi_mil.cohort import Sheet
 from wsi_mil.config import Config, methods_of
 from wsi_mil.encoders import advice
 from wsi_mil.records import NO_PATH
-from wsi_mil.splits import read_splits
+from wsi_mil.splits import read_splits, several_classes
+from wsi_mil.wording import named
 
 ONLY_WITHIN_A_SLIDE = ("standardised_sum", "class_activation", "jacobian_map", "gradient_input", "sparse_inversion")
 """Methods whose scores have no cohort-wide scale: they are relative to their slide."""
@@ -18,8 +19,9 @@ def warnings_of(config: Config, sheet: Sheet) -> list[str]:
     found = [
         f"slide {row.slide_id}: {row.path} is gone; what was made from it is used"
         for row in sheet.rows
-        if isinstance(row.path, Path) and row.path != NO_PATH and not row.path.is_file() and is_tiled(row.slide_id, config)
+        if isinstance(row.path, Path) and row.path != NO_PATH and is_tiled(row.slide_id, config) and not row.path.is_file()
     ]
+    found += _class_warnings(config, sheet)
     found += [
         f"models.{entry}: does not offer {method}, which is left out for it"
         for entry in config.models
@@ -43,6 +45,17 @@ def warnings_of(config: Config, sheet: Sheet) -> list[str]:
         if missing:
             found.append(f"splits: {len(missing)} labelled slides are not in {config.splits}: predicted, not trained on")
     return found
+
+
+def _class_warnings(config: Config, sheet: Sheet) -> list[str]:
+    """Patients that folds count as another class than some of their slides."""
+    is_drawn = config.trained is None and config.splits is None and not any(row.split or row.fold for row in sheet.rows)
+    several = several_classes(sheet.rows, config.classes) if is_drawn else {}
+    if not several:
+        return []
+    names = named([f"{patient} ({', '.join(have)})" for patient, have in several.items()])
+    have = "1 patient has" if len(several) == 1 else f"{len(several)} patients have"
+    return [f"label: {have} slides of several classes, of which the last counts when folds are drawn: {names}"]
 
 
 def _scale_warnings(config: Config) -> list[str]:

@@ -1,15 +1,14 @@
 """Encoder entries whose features are imported: what is missing, and what lies in the wrong place."""
 
-from collections.abc import Iterable, Sequence
+import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
 from wsi_mil.config import Config
 from wsi_mil.errors import StoreError
 from wsi_mil.receipts import read_receipt, store_path
 from wsi_mil.records import SlideRow
-
-MOST_NAMED = 5
-"""Slides that a message names."""
+from wsi_mil.wording import named
 
 
 def import_faults(config: Config, rows: Iterable[SlideRow]) -> list[str]:
@@ -21,7 +20,8 @@ def import_faults(config: Config, rows: Iterable[SlideRow]) -> list[str]:
             reason = why_not_imported(config.results, entry, row.slide_id)
             if reason:
                 missing.setdefault(reason, []).append(row.slide_id)
-        command = f"wsi-mil import-features FILES --encoder {entry} --results {config.results} --slides {config.cohort}"
+        where = f"--results {shlex.quote(str(config.results))} --slides {shlex.quote(str(config.cohort))}"
+        command = f"wsi-mil import-features FILES --encoder {entry} {where}"
         faults += [f"encoders.{entry}: {reason} for {named(slides)}; run `{command}`" for reason, slides in missing.items()]
     return faults
 
@@ -59,9 +59,3 @@ def why_not_imported(results: Path, entry: str, slide_id: str) -> str:
     if not tiles.is_file() or "imported" not in read_receipt(tiles):
         return "features that were not imported, or no tiles beside them"
     return ""
-
-
-def named(slides: Sequence[str]) -> str:
-    """The first of some slides, and how many more there are."""
-    more = f" and {len(slides) - MOST_NAMED} more" if len(slides) > MOST_NAMED else ""
-    return ", ".join(slides[:MOST_NAMED]) + more

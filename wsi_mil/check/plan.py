@@ -3,15 +3,15 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from wsi_mil.check.advice import warnings_of
+from wsi_mil.check.duplicates import Duplicates, duplicates
 from wsi_mil.check.imports import import_faults, mistaken_faults
 from wsi_mil.check.references import reference_faults
 from wsi_mil.check.remote import Versions, remote_versions
 from wsi_mil.check.rows import annotation_faults, is_tiled, split_faults_of
 from wsi_mil.cohort import Sheet, read_sheet, row_json
-from wsi_mil.config import Config, methods_of, parse_settings
+from wsi_mil.config import Config, methods_of, parse_settings, without_faulty
 from wsi_mil.encoders import network_identity
 from wsi_mil.errors import ConfigError
 from wsi_mil.receipts import fingerprint
@@ -29,6 +29,7 @@ class Plan:
         n_folds: models of each encoder × model entry.
         warnings: what a user should know before the run.
         versions: by slide_id, of slides on servers: what changes with their content.
+        unread: columns of the sheet that nothing reads.
     """
 
     config: Config
@@ -36,6 +37,7 @@ class Plan:
     n_folds: int
     warnings: tuple[str, ...]
     versions: Mapping[str, str] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, object]:
         """The plan as the rules read it: paths as text, empty cells left out."""
@@ -68,21 +70,17 @@ def check(values: Mapping[str, object], *, needs_slides: bool = True) -> Plan:
     Raises:
         ConfigError: with every fault at once.
     """
-    faults: list[str] = []
     try:
         config = parse_settings(Config, values)
     except ConfigError as error:
-        faults = list(error.faults)
         sheet = _sheet_of_faulty(values, needs_slides=needs_slides)
-        raise ConfigError(faults + list(sheet.faults)) from error
-    sheet = read_sheet(
-        config.cohort,
-        config.classes,
-        needs_path=bool(config.extracted),
-        needs_file=lambda slide_id: needs_slides and not is_tiled(slide_id, config),
-    )
-    faults += reference_faults(config) + list(sheet.faults)
+        raise ConfigError([*error.faults, *sheet.faults]) from error
+    sheet = _sheet(config, needs_slides=needs_slides)
+    faults = reference_faults(config) + list(sheet.faults)
+    same = Duplicates((), ())
     if not sheet.faults:
+        same = duplicates(sheet.rows, config)
+        faults += same.faults
         faults += import_faults(config, sheet.rows)
         faults += mistaken_faults(config, sheet.rows)
         faults += mixed_patients(sheet.rows) if config.bag == "patient" else []
@@ -92,16 +90,27 @@ def check(values: Mapping[str, object], *, needs_slides: bool = True) -> Plan:
     faults += versions.faults
     if faults:
         raise ConfigError(faults)
-    warnings = (*warnings_of(config, sheet), *versions.warnings)
-    return Plan(config, sheet.rows, _n_folds(config, sheet), warnings, versions.by_slide)
+    warnings = (*sheet.warnings, *same.warnings, *warnings_of(config, sheet), *versions.warnings)
+    return Plan(config, sheet.rows, _n_folds(config, sheet), warnings, versions.by_slide, sheet.unread)
+
+
+def _sheet(config: Config, *, needs_slides: bool) -> Sheet:
+    return read_sheet(
+        config.cohort,
+        config.classes,
+        needs_path=bool(config.extracted),
+        needs_file=lambda slide_id: needs_slides and not is_tiled(slide_id, config),
+    )
 
 
 def _sheet_of_faulty(values: Mapping[str, object], *, needs_slides: bool) -> Sheet:
-    """The sheet of a configuration that has other faults, where it can be read at all."""
-    cohort, classes = values.get("cohort"), values.get("classes")
-    if isinstance(cohort, str) and isinstance(classes, list) and all(isinstance(c, str) for c in classes):
-        return read_sheet(Path(cohort), tuple(classes), needs_file=lambda _: needs_slides)
-    return Sheet((), ())
+    """The sheet of a configuration that has faults, held against those of its blocks that have none."""
+    left, known = without_faulty(values)
+    if "cohort" not in known:
+        return Sheet((), ())
+    if {"results", "encoders"} <= known and "classes" in known:
+        return _sheet(left, needs_slides=needs_slides)
+    return read_sheet(left.cohort, left.classes if "classes" in known else None, needs_path=False)
 
 
 def _n_folds(config: Config, sheet: Sheet) -> int:

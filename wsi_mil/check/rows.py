@@ -1,14 +1,15 @@
 """What is wrong with the rows of the sheet under a configuration: annotations that tiles follow, and splits."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from wsi_mil.check.imports import named
 from wsi_mil.check.trained import trained_faults
 from wsi_mil.cohort import Sheet
 from wsi_mil.config import Config
 from wsi_mil.errors import StoreError
 from wsi_mil.records import SlideRow
-from wsi_mil.splits import Splits, draw_splits, missing_classes, read_splits, split_faults
+from wsi_mil.splits import Splits, draw_splits, fold_names, missing_classes, read_splits, split_faults
+from wsi_mil.wording import named
 
 
 def following(config: Config, sheet: Sheet) -> dict[str, list[SlideRow]]:
@@ -56,12 +57,16 @@ def split_faults_of(config: Config, sheet: Sheet) -> list[str]:
             splits = draw_splits(labelled, config.classes, config.split)
         except ValueError as error:
             return [f"split: these slides cannot be split ({error})"]
-        faults = _class_faults(splits, config)
+        faults = _class_faults(splits, config, fold_names(labelled))
     return faults
 
 
-def _class_faults(splits: Splits, config: Config) -> list[str]:
-    return [fault for fold in range(splits.n_folds) for fault in missing_classes(splits, fold, config.classes, config.protocol)]
+def _class_faults(splits: Splits, config: Config, folds: Sequence[str] = ()) -> list[str]:
+    return [
+        fault
+        for fold in range(splits.n_folds)
+        for fault in missing_classes(splits, fold, config.classes, config.protocol, folds=folds)
+    ]
 
 
 def _frozen_faults(config: Config, sheet: Sheet, frozen: Path) -> list[str]:

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,15 +40,37 @@ def class_names(text: str) -> tuple[str, ...]:
 
 def config_values(file: Path | None) -> dict[str, Any]:
     """What a configuration file holds; None: standard input. Raises ConfigError."""
+    from wsi_mil.cli.yaml_text import yaml_values
+    from wsi_mil.decoding import decoded
+
+    where = str(file or "standard input")
+    try:
+        text = decoded(file.read_bytes() if file else sys.stdin.buffer.read())
+    except (OSError, ValueError) as error:
+        raise ConfigError([f"cannot read {where}: {error}"]) from error
+    values = yaml_values(text, where=where)
+    if not isinstance(values, dict):
+        raise ConfigError([f"{where}: expected keys and values, see the template config.yaml"])
+    return values
+
+
+def refuse_repeated_keys(files: list[Path]) -> None:
+    """Refuse configuration files in which a key stands twice; whether they can be read otherwise has been asked elsewhere.
+
+    Raises:
+        ConfigError: with every such key of every file.
+    """
     import yaml
 
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8") if file else sys.stdin.read())
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError([f"cannot read {file or 'standard input'}: {error}"]) from error
-    if not isinstance(values, dict):
-        raise ConfigError([f"{file or 'standard input'}: expected keys and values, see the template config.yaml"])
-    return values
+    from wsi_mil.cli.yaml_text import repeated_keys
+    from wsi_mil.decoding import decoded
+
+    faults = []
+    for file in files:
+        with suppress(OSError, ValueError, RecursionError, yaml.YAMLError):
+            faults += [f"{file}: {fault}" for fault in repeated_keys(decoded(file.read_bytes()))]
+    if faults:
+        raise ConfigError(faults)
 
 
 def use_remote(values: Mapping[str, Any]) -> None:

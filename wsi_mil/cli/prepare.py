@@ -23,6 +23,7 @@ from wsi_mil.cli.options import (
     Threads,
     class_names,
     config_values,
+    refuse_repeated_keys,
     sheet_rows,
     slide_row,
     use_remote,
@@ -30,6 +31,7 @@ from wsi_mil.cli.options import (
 from wsi_mil.compute import limit_threads
 from wsi_mil.errors import ConfigError, SlideReadError
 from wsi_mil.supervision import supervised
+from wsi_mil.wording import named
 
 if TYPE_CHECKING:
     from wsi_mil.config import TileSettings
@@ -37,23 +39,33 @@ if TYPE_CHECKING:
 
 commands = typer.Typer()
 
+MOST_UNREAD = 20
+"""Columns that a note names."""
+
 
 @commands.command()
 def check(
     config: Annotated[Optional[Path], typer.Argument(help="without it: config.yaml, or what comes through a pipe")] = None,
+    merged: Annotated[
+        Optional[list[Path]], typer.Option(help="a file that went into what comes through the pipe; for keys that stand twice")
+    ] = None,
 ) -> None:
     """Find every fault in a configuration and its sheet, before anything runs."""
     from wsi_mil.check import check as checked
 
     if config is None and sys.stdin.isatty():
         config = Path("config.yaml")
+    refuse_repeated_keys(merged or [])
     values = config_values(config)
     use_remote(values)
     plan = checked(values)
     for warning in plan.warnings:
         print(f"warning: {warning}", file=sys.stderr)
+    if plan.unread:
+        unread = named(plan.unread, most=MOST_UNREAD)
+        print(f"note: {plan.config.cohort}: columns that are not read: {unread}", file=sys.stderr)
     if config is None:
-        json.dump(plan.as_json(), sys.stdout, ensure_ascii=False)
+        json.dump(plan.as_json(), sys.stdout)
     else:
         labelled = sum(bool(row.label) for row in plan.rows)
         print(f"{config}: {len(plan.rows)} slides, {labelled} labelled, {plan.n_folds} folds: nothing is wrong")
@@ -183,10 +195,9 @@ def cohort(
     """Gather what became of every slide."""
     limit_threads(threads)
     from wsi_mil.cohort import write_status
-    from wsi_mil.gather import slide_status
+    from wsi_mil.gather import cohort_statuses
 
-    entries = json.loads(encoders)
-    write_status(status, [slide_status(row.slide_id, features, entries) for row in sheet_rows(sheet, classes)])
+    write_status(status, cohort_statuses([row.slide_id for row in sheet_rows(sheet, classes)], features, json.loads(encoders)))
 
 
 @commands.command()

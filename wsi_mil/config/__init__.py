@@ -25,6 +25,7 @@ from wsi_mil.config.parse import parse_base as parse_base
 from wsi_mil.config.parse import parse_model as parse_model
 from wsi_mil.config.parse import parse_protocol as parse_protocol
 from wsi_mil.config.parse import parse_settings as parse_settings
+from wsi_mil.config.parse import without_faulty as without_faulty
 from wsi_mil.config.remote import REMOTE_VARIABLE as REMOTE_VARIABLE
 from wsi_mil.config.remote import Remote as Remote
 from wsi_mil.config.settings import ENTRY_PATTERN as ENTRY_PATTERN

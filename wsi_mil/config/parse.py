@@ -2,16 +2,20 @@
 
 import difflib
 import types
+from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 
 from wsi_mil.config.models import MHIM, BaseModelSettings, Model
 from wsi_mil.config.settings import Settings
-from wsi_mil.config.stages import BagUnit, Protocol
+from wsi_mil.config.stages import BagUnit, Config, Protocol
 from wsi_mil.errors import ConfigError
 
 T = TypeVar("T", bound=Settings)
+
+PLACEHOLDERS = {"cohort": "cohort.csv", "classes": ["a", "b"], "models": {"m": {"model": "abmil"}}}
+"""Stand for the blocks that a configuration must have, where its own have faults."""
 
 
 def parse_settings(model: type[T], values: object, *, where: str = "") -> T:
@@ -22,6 +26,24 @@ def parse_settings(model: type[T], values: object, *, where: str = "") -> T:
     """
     parsed: T = _parse(model, values, where)
     return parsed
+
+
+def without_faulty(values: Mapping[str, object]) -> tuple[Config, set[str]]:
+    """What can be told of a configuration that has faults.
+
+    Returns:
+        A configuration of the blocks without faults, defaults or placeholders in the place of the others; and the keys that it
+        is right in. A block that is left out is at its default, unless an unknown key may be a misspelling of its name.
+    """
+    known, left = set[str](), dict[str, object](PLACEHOLDERS)
+    unknown = [str(key) for key in values if key not in Config.model_fields]
+    for key in Config.model_fields:
+        if key in values and _is_valid({**PLACEHOLDERS, key: values[key]}):
+            left[key] = values[key]
+            known.add(key)
+        elif key not in values and key not in PLACEHOLDERS and not difflib.get_close_matches(key, unknown, n=1, cutoff=0.5):
+            known.add(key)
+    return parse_settings(Config, left), known
 
 
 def parse_model(values: object, *, where: str = "") -> Model:
@@ -64,9 +86,20 @@ def nearest(name: str, known: list[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}" if known else ""
 
 
+def _is_valid(values: Mapping[str, object]) -> bool:
+    try:
+        parse_settings(Config, values)
+    except ConfigError:
+        return False
+    return True
+
+
 def _follows(error: dict[str, Any], errors: list[dict[str, Any]]) -> bool:
-    """Whether a list is too short only because of faults in its items."""
+    """Whether a list is too short only because of faults in its items, or a key is missing only because it is misspelt."""
     depth = len(error["loc"])
+    if error["type"] == "missing":
+        beside = [str(e["loc"][-1]) for e in errors if e["type"] == "extra_forbidden" and e["loc"][:-1] == error["loc"][:-1]]
+        return bool(difflib.get_close_matches(str(error["loc"][-1]), beside, n=1, cutoff=0.6))
     return error["type"] == "too_short" and any(e["loc"][:depth] == error["loc"] and e is not error for e in errors)
 
 

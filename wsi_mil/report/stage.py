@@ -13,6 +13,7 @@ import yaml
 from wsi_mil.cohort import SlideStatus, read_status
 from wsi_mil.config import Config
 from wsi_mil.files import write_text
+from wsi_mil.gather import same_slides
 from wsi_mil.records import SlideRow, Status
 from wsi_mil.report.batch_effects import BatchEffects, batch_effects, write_effects
 from wsi_mil.report.comparison import Comparison, compared, least_p_holm
@@ -123,7 +124,8 @@ def _in_words(
 ) -> dict[str, Any]:
     """The summary."""
     status = {slide_id: found.status for slide_id, found in statuses.items()}
-    cohort = Cohort(rows, status, config.classes, config.bag, config.trained is not None)
+    same = same_slides([row.slide_id for row in rows], config.results / "features", list(config.encoders))
+    cohort = Cohort(rows, status, config.classes, config.bag, config.trained is not None, same)
     n_suspicious = sum(mask.is_suspicious for mask in masks if status[mask.slide_id] is Status.OK)
     return {
         "done": what_was_done(cohort),

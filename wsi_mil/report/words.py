@@ -10,6 +10,9 @@ from wsi_mil.report.model_page import ModelPage
 NAMED = 12
 """Wrongly called slides that are named one by one; of more only the number is given."""
 
+MOST_TWICE = 5
+"""Slides under several names that are named one by one."""
+
 
 @dataclass(frozen=True)
 class Caution:
@@ -30,6 +33,7 @@ class Cohort:
         classes: of two, the last is the positive one.
         bag: `slide` or `patient`: what one prediction is made for.
         is_trained_elsewhere: whether the models come from an earlier run.
+        same: slides that hold the same bytes, each group of them.
     """
 
     rows: Sequence[SlideRow]
@@ -37,6 +41,7 @@ class Cohort:
     classes: tuple[str, ...]
     bag: str
     is_trained_elsewhere: bool
+    same: Sequence[Sequence[str]] = ()
 
     def n_of(self, status: Status) -> int:
         """Slides of a status."""
@@ -81,7 +86,7 @@ def what_came_out(best: ModelPage, n_models: int, cohort: Cohort) -> list[str]:
 
 def cautions(models: Sequence[ModelPage], effects: Iterable[BatchEffects], cohort: Cohort, n_suspicious: int) -> list[Caution]:
     """What to know before relying on a figure or a heatmap of the page."""
-    found = _guesses(models) + _blind(models) + _wrong(models[0], cohort)
+    found = _guesses(models) + _blind(models) + _twice(cohort) + _wrong(models[0], cohort)
     unused = len(cohort.rows) - cohort.n_of(Status.OK)
     if unused:
         found.append(Caution(f"{_number(unused, 'slide')} could not be used.", "not-used"))
@@ -154,6 +159,27 @@ def _blind(models: Iterable[ModelPage]) -> list[Caution]:
         return []
     text = f"Heatmaps that find the outlined places no better than chance (tile AUROC interval reaches 0.5): {_listed(blind)}."
     return [Caution(text, "explanations")]
+
+
+def _twice(cohort: Cohort) -> list[Caution]:
+    """Slides that stand in the cohort under several names, those that contradict each other first."""
+    rows = {row.slide_id: row for row in cohort.rows}
+    found = []
+    for same in cohort.same:
+        labels = list(dict.fromkeys(rows[s].label for s in same if rows[s].label))
+        patients = {rows[s].patient_id for s in same}
+        text = f"{_number(len(same), 'slide')} are one, under several names"
+        if len(labels) > 1:
+            text += f", though their labels are {_listed([f'“{label}”' for label in labels])}: one of them is wrong"
+        if len(patients) > 1:
+            text += f"; as {len(patients)} patients they may lie on both sides of a split, which flatters every figure"
+        found.append((len(labels) < 2, len(patients) < 2, Caution(f"{text}:", slides=tuple(same))))
+    first = [caution for *_, caution in sorted(found, key=lambda entry: entry[:2])]
+    rest = len(first) - MOST_TWICE
+    if rest <= 0:
+        return first
+    text = f"{_number(rest, 'more slide')} under several names: cohort_status.csv says which."
+    return [*first[:MOST_TWICE], Caution(text)]
 
 
 def _wrong(best: ModelPage, cohort: Cohort) -> list[Caution]:
