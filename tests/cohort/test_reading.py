@@ -36,6 +36,13 @@ HARMLESS: dict[str, bytes] = {
     "what Excel is told, filled up": ("sep=;;;;\n" + semicolons(SHEET)).encode(),
     "another separator": ("SEP=|\n" + semicolons(SHEET).replace(";", "|")).encode(),
     "empty columns": "\n".join(line + ",,," for line in SHEET.splitlines()).encode(),
+    "row numbers, as pandas writes them": "\n".join(
+        f"{n}{x}" for n, x in zip(("", "0", "1"), ("," + y for y in SHEET.splitlines()), strict=True)
+    ).encode(),
+    "row numbers, as R writes them": SHEET.replace("slide_id", '"",slide_id')
+    .replace("a,a b", '"1",a,a b')
+    .replace("\nb,", '\n"2",b,')
+    .encode(),
     "empty cells": SHEET.replace("0.5\n", "0.5,,,\n").encode(),
     "an empty column in the middle": "\n".join(line.replace(",", ",,", 1) for line in SHEET.splitlines()).encode(),
     "empty rows": (",,\n\n" + SHEET.replace("\nb", "\n,,,,\n\nb") + ",\n").encode(),

@@ -116,13 +116,18 @@ def _by_name(columns: list[str], record: list[str]) -> dict[str, str]:
 
 
 def _unnamed(columns: list[str], rows: list[tuple[int, list[str]]]) -> list[str]:
-    """Columns without a name that are not empty."""
+    """Columns without a name that are not empty; but for the row numbers that pandas and R write first."""
     faults = []
     for at in (at for at, name in enumerate(columns) if not name):
         numbers = [number for number, record in rows if at < len(record) and record[at]]
-        if numbers:
+        if numbers and not (at == 0 and _numbers_rows([record[0] for _, record in rows])):
             faults.append(f"column {at + 1} has no name, but cells in {in_rows(numbers)}: give it one, or empty it")
     return faults
+
+
+def _numbers_rows(cells: list[str]) -> bool:
+    """Whether cells count the rows, from 0 or 1 on."""
+    return cells in ([str(n) for n in range(start, len(cells) + start)] for start in (0, 1))
 
 
 def _too_long(width: int, rows: list[tuple[int, list[str]]], delimiter: str) -> dict[str, list[int]]:
