@@ -53,7 +53,7 @@ def check(
     for warning in plan.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if config is None:
-        json.dump(plan.as_json(), sys.stdout, ensure_ascii=False)
+        json.dump(plan.as_json(), sys.stdout)  # in ASCII, which every pipe can take
     else:
         labelled = sum(bool(row.label) for row in plan.rows)
         print(f"{config}: {len(plan.rows)} slides, {labelled} labelled, {plan.n_folds} folds: nothing is wrong")
