@@ -98,8 +98,10 @@ def test_too_small_a_disk_is_not_enough() -> None:
 
 
 def test_a_reader_that_is_killed_is_a_finding_and_the_others_go_on(tmp_path: Path) -> None:
+    """The first one hangs until then: in a pipe that nothing comes through."""
     write_aperio(tmp_path / "good.svs", tissue_image(640, 448))
-    rows = [{"slide_id": f"s{i}", "path": "good.svs", "label": "np"[i % 2]} for i in range(8)]
+    os.mkfifo(tmp_path / "pipe.svs")
+    rows = [{"slide_id": f"s{i}", "path": "good.svs" if i else "pipe.svs", "label": "np"[i % 2]} for i in range(8)]
     plan = plan_of(write_cohort(tmp_path, rows))
 
     def kill_the_first() -> None:
@@ -112,7 +114,7 @@ def test_a_reader_that_is_killed_is_a_finding_and_the_others_go_on(tmp_path: Pat
     first, *others = examine(plan, threads=1, advance=lambda _: None)
     killer.join()
     assert first.verdict is Verdict.FAILED and [f.verdict for f in others] == [Verdict.OK] * 7
-    assert "good.svs: its process was ended by SIGKILL" in first.reason and "slide.reader" in first.reason
+    assert "pipe.svs: its process was ended by SIGKILL" in first.reason and "slide.reader" in first.reason
 
 
 def test_a_slide_that_is_gone_but_tiled_is_what_its_receipt_says(tmp_path: Path) -> None:

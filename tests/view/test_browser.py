@@ -70,7 +70,7 @@ def browser() -> Iterator["api.Browser"]:
 def opened(browser: "api.Browser", address: str) -> Iterator[Tab]:
     """A tab; afterwards nothing went wrong on it, and it asked nobody else."""
     page = browser.new_page(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
-    page.set_default_timeout(15_000)
+    page.set_default_timeout(120_000)
     tab = Tab(page, address)
     page.on("console", lambda message: tab.faults.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: tab.faults.append(str(error)))
@@ -346,8 +346,8 @@ def test_the_head_of_the_table_stays_in_sight(browser: "api.Browser", made: Resu
             page = tab.open("/")
             page.mouse.move(600, 500)
             page.mouse.wheel(0, 600)
-            page.wait_for_timeout(300)
-            assert page.evaluate("scrollY") > 300 and page.get_by_role("button", name="Status").bounding_box()["y"] < 10
+            page.wait_for_function("scrollY > 300")
+            assert page.get_by_role("button", name="Status").bounding_box()["y"] < 10
 
 
 def test_of_a_slide_with_bounds_what_was_scanned_is_seen_first(browser: "api.Browser", tmp_path: Path) -> None:
