@@ -123,7 +123,7 @@ def test_a_bag_that_lacks_tiles_is_drawn_on_the_tiling_that_has_them(drawn: tupl
     draw_scores(model, part, tile_scores(model, part, "attention"), made, tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 1000
     for name, px in (("large", 96), ("small", 48)):
-        about = TileSettings(tiling=Tiling(tile_px=px, min_tissue=0), tissue=TILES.tissue)
+        about = TileSettings(tiling=Tiling(tile_px=px), tissue=Tissue(method="none"))
         tile_slide(SlideRow("slide", made.parent / "slide.svs"), about, tmp_path / "tiles" / name / "slide.json")
     with pytest.raises(ConfigError, match=r"tiles of several sizes in .* lie where the bag's do: large, small"):
         draw_scores(model, part, tile_scores(model, part, "attention"), tmp_path, tmp_path / "b.png")
