@@ -12,11 +12,15 @@ import numpy as np
 import pytest
 import tifffile
 from filelock import FileLock
+from hypothesis import settings
 
 GLASS = (243, 243, 243)
 TISSUE = (205, 140, 180)
 LESION = (110, 60, 140)
 SHARED_SLIDES = Path(__file__).resolve().parents[2] / "shared" / "data" / "slides"
+
+settings.register_profile("patient", deadline=None)  # a machine that has other work is no fault
+settings.load_profile("patient")
 
 
 def write_aperio(path: Path, image: np.ndarray, *, mpp: float = 0.5, levels: tuple[int, ...] = (1, 4)) -> Path:

@@ -27,7 +27,7 @@ from wsi_mil.slides import open_slide, read_tiles
 from wsi_mil.store import read_grid
 from wsi_mil.tile import tile_slide
 
-LIMIT_S, LIMIT_BYTES = 20, 6 << 30
+LIMIT_S, LIMIT_BYTES = 120, 6 << 30
 NEAR_TAGS = 4096
 """Half of the flips hit within so many bytes of where TIFF tags stand."""
 

@@ -23,6 +23,7 @@ class Files:
         has_ranges: whether parts are sent.
         has_tags: whether ETags are sent.
         delay_s: before each file or part, as over a distance.
+        silence_s: that an answer of 0 takes.
         sent: by name, bytes of files that were sent.
         requests: by name and method.
     """
@@ -32,6 +33,7 @@ class Files:
     has_ranges: bool = True
     has_tags: bool = True
     delay_s: float = 0.0
+    silence_s: float = 1.5
     sent: Counter = field(default_factory=Counter)
     requests: Counter = field(default_factory=Counter)
     url: str = ""
@@ -79,7 +81,7 @@ class _Handler(BaseHTTPRequestHandler):
         files.requests[name, self.command] += 1
         status, path = files.answer(name), files.folder / name
         if status == 0:
-            time.sleep(1.5)
+            time.sleep(files.silence_s)
         elif status == 200 and path.is_file():
             return self._part(path)
         return (404 if status == 200 else status), b"no", {}

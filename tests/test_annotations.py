@@ -6,7 +6,17 @@ import pytest
 import shapely
 
 from tests.conftest import write_geojson
-from wsi_mil.annotations import Annotation, Frame, feature_collection, lesion_hits, overlap_fractions, read_annotation, rings
+from wsi_mil.annotations import (
+    Annotation,
+    Frame,
+    feature_collection,
+    lesion_hits,
+    overlap_fractions,
+    read_annotation,
+    read_classes,
+    read_outlines,
+    rings,
+)
 from wsi_mil.config import Truth
 from wsi_mil.errors import AnnotationError
 
@@ -70,20 +80,16 @@ def test_asap_is_read_in_the_order_of_its_corners(tmp_path: Path) -> None:
         ("a.geojson", '{"type": "Polygon", "coordinates": [[[0, 0], [NaN, 4], [8, 4]]]}'),
         ("a.xml", "<a/>"),
         ("a.xml", "<a"),
-        ("gone.xml", None),
     ],
 )
-def test_what_is_no_annotation_is_named(tmp_path: Path, name: str, text: str | None) -> None:
-    if text is not None:
-        (tmp_path / name).write_text(text)
+def test_what_is_no_annotation_is_named(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
     with pytest.raises(AnnotationError, match=f"{name}: neither GeoJSON nor ASAP XML"):
         read(tmp_path / name)
 
 
-@pytest.mark.parametrize(
-    "text", ['{"type": "FeatureCollection", "features": []}', "[]", '{"type": "Point", "coordinates": [3, 4]}']
-)
-def test_what_holds_no_polygon_is_no_area(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize("text", ['{"type": "FeatureCollection", "features": []}', "[]"])
+def test_what_holds_nothing_is_no_area(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.geojson").write_text(text)
     assert read(tmp_path / "a.geojson", include=("Tumor",)).region.is_empty
 
@@ -183,15 +189,6 @@ def test_a_region_written_is_read_with_its_hole(tmp_path: Path) -> None:
     assert found.region.equals(region) and len(rings(found.region)) == 2
 
 
-@pytest.mark.parametrize("kind", ["tile", "detection", "cell"])
-def test_what_qupath_detected_or_tiled_is_no_truth(tmp_path: Path, kind: str) -> None:
-    path = write_features(tmp_path / "a.geojson", (ring(*SQUARE), None), (ring(100, 100, 200, 130), None))
-    content = json.loads(path.read_text())
-    content["features"][1]["properties"]["objectType"] = kind
-    path.write_text(json.dumps(content))
-    assert read(path).region.bounds == SQUARE
-
-
 def test_what_we_wrote_ourselves_is_no_truth_when_qupath_gives_it_back(tmp_path: Path) -> None:
     classes = [{"name": "Tissue"}, {"name": "hot: attention"}, {"name": "Ignore*"}, {"name": "tumour"}]
     boxes = [ring(0, 0, 600, 400), ring(50, 50, 90, 80), ring(0, 0, 9, 9), ring(*SQUARE)]
@@ -199,3 +196,45 @@ def test_what_we_wrote_ourselves_is_no_truth_when_qupath_gives_it_back(tmp_path:
     assert found.region.bounds == SQUARE
     assert found.notes == ("3 regions of tissue, of a heatmap or to be ignored do not count",)
     assert read(tmp_path / "a.geojson", include=("Tissue",)).region.bounds == (0, 0, 600, 400)
+
+
+def test_a_hole_is_cut_out_of_its_own_polygon_only(tmp_path: Path) -> None:
+    """Holes of fewer than three different corners are none, and a polygon whose outer ring is none has no holes."""
+    bare = [[5, 5], [9, 5], [5, 5]]
+    polygons = [
+        [ring(100, 100, 120, 110), ring(102, 102, 105, 104), bare],
+        [bare, ring(50, 50, 90, 80)],
+        [ring(0, 0, 8, 4)],
+        [ring(200, 100, 220, 110), ring(202, 102, 203, 103), ring(210, 102, 214, 105)],
+    ]
+    (tmp_path / "a.geojson").write_text(json.dumps({"type": "MultiPolygon", "coordinates": polygons}))
+    found = read(tmp_path / "a.geojson")
+    assert [lesion.area for lesion in sorted(found.lesions, key=lambda p: p.bounds)] == [32, 200 - 6, 200 - 1 - 12]
+    assert found.notes == ("1 of 4 polygons was without area and was left out",)
+
+
+def test_what_is_cut_out_is_cut_out_of_every_polygon_that_it_meets(tmp_path: Path) -> None:
+    boxes = [ring(0, 0, 10, 6), ring(20, 0, 30, 6), ring(40, 0, 50, 6), ring(60, 0, 64, 2)]
+    cuts = [ring(8, 0, 22, 3), ring(9, 4, 12, 5), ring(59, 0, 70, 9)]
+    path = write_features(tmp_path / "a.geojson", *((b, "Tumor") for b in boxes), *((c, "_2") for c in cuts))
+    found = read(path)
+    assert [p.area for p in sorted(found.lesions, key=lambda p: p.bounds)] == [60 - 6 - 1, 60 - 6, 60]
+    assert found.region.is_valid
+
+
+def test_shares_of_a_tile_in_several_polygons_add_up() -> None:
+    region = shapely.MultiPolygon([shapely.box(0, 0, 4, 5), shapely.box(6, 1, 8, 3), shapely.box(30, 0, 40, 5)])
+    assert overlap_fractions(region, np.array([[0, 0], [12, 0]]), box=(10, 5)).tolist() == [(20 + 4) / 50, 0.0]
+
+
+def test_outlines_are_of_the_classes_named_or_of_all_but_those_kept_apart(tmp_path: Path) -> None:
+    polygons = [(ring(0, 0, 8, 4), "Tumor"), (ring(20, 0, 30, 4), "Fat"), (ring(40, 0, 41, 1), "Ignore*")]
+    path = write_features(tmp_path / "a.geojson", *polygons)
+    assert read_outlines(path, None, FRAME, origin="slide").area == 32 + 40
+    assert read_outlines(path, None, FRAME, origin="slide", apart=("Fat",)).area == 32
+    found = read_classes(path, ("Stroma",), FRAME, origin="slide")
+    assert (found.counts, found.region.is_empty, found.names) == (0, True, {"Tumor", "Fat", "Ignore*"})
+    with pytest.raises(
+        AnnotationError, match=r"no polygon of the classes Stroma .*, but 'Fat' \(1\), 'Ignore\*' \(1\), 'Tumor' \(1\)"
+    ):
+        read_outlines(path, ("Stroma",), FRAME, origin="slide")

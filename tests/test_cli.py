@@ -1,5 +1,7 @@
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,8 +25,9 @@ finally:
 """
 
 
-def run(*args: str, cwd: Path, text: str = "") -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "wsi_mil", *args], cwd=cwd, input=text, capture_output=True, text=True)
+def run(*args: str, cwd: Path, text: str = "", **env: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "wsi_mil", *args]
+    return subprocess.run(command, cwd=cwd, input=text, capture_output=True, text=True, env={**os.environ, **env})
 
 
 def is_light(*args: str, cwd: Path) -> bool:
@@ -120,3 +123,46 @@ def test_help_has_the_stages_under_one_heading_and_what_is_about_them_under_othe
     of_rules = re.findall(r'"wsi-mil ([a-z-]+) ', "".join(file.read_text() for file in RULES.glob("*.smk")))
     assert {name for name, found in shown.items() if found.rich_help_panel == STAGES} == set(of_rules)
     assert {name for names in PANELS.values() for name in names} == set(shown) - set(of_rules)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "gbk", "utf-16"])
+def test_a_terminal_of_another_encoding_gets_other_letters_and_the_same_exit_code(folder: Path, encoding: str) -> None:
+    """A file name, too, that is no text at all."""
+    shutil.copy(folder / "a.svs", folder / "ü\udcff×.svs")
+    command = [sys.executable, "-m", "wsi_mil", "inspect", "ü\udcff×.svs"]
+    env = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run(command, cwd=folder, capture_output=True, env=env)
+    said = done.stdout.decode(encoding)
+    assert (done.returncode, done.stderr) == (0, b"") and "0.5 " in said and "?m" in said.replace("µ", "?"), done.stderr
+    missing = subprocess.run([*command[:-1], "µ×ü"], cwd=folder, capture_output=True, env=env)
+    assert missing.returncode == 2 and "no such file" in missing.stderr.decode(encoding)
+    assert run("--help", cwd=folder, PYTHONIOENCODING="ascii").stdout.isascii()
+
+
+def test_json_is_the_same_whatever_the_terminal_can_take(folder: Path) -> None:
+    shutil.copy(folder / "a.svs", folder / "ü×.svs")
+    (folder / "c.yaml").write_text((folder / "c.yaml").read_text().replace("cohort.csv", "./ü.csv"), encoding="utf-8")
+    shutil.copy(folder / "cohort.csv", folder / "ü.csv")
+    config = json.dumps({"cohort": "ü.csv", "classes": ["n", "p"], "models": {"m": {"model": "abmil"}}})
+    for args, key, value in ((("inspect", "ü×.svs", "--json"), "path", "ü×.svs"), (("check",), "classes", ["n", "p"])):
+        ascii_only, plain = (run(*args, cwd=folder, text=config, PYTHONIOENCODING=e) for e in ("ascii", "utf-8"))
+        assert ascii_only.stdout == plain.stdout and plain.stdout.isascii() and plain.returncode == 0, plain.stderr
+        found = json.loads(plain.stdout)
+        assert (found if key == "path" else found["config"])[key] == value
+
+
+@pytest.mark.parametrize("args", [("schema",), ("--version",), ("encoders",)])
+def test_a_reader_that_has_gone_ends_a_command_without_a_word(folder: Path, args: tuple[str, ...]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-m", "wsi_mil", *args], cwd=folder, stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_full_disk_behind_standard_output_is_a_line(folder: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "wsi_mil", "--version"], cwd=folder, stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 1 and done.stderr.startswith("error: no room is left on the disk"), done.stderr

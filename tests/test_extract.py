@@ -271,7 +271,7 @@ def test_a_device_is_never_waited_for_with_the_lock_of_a_store_in_hand(slide: Pa
         if not other:
             other.append(threading.Thread(target=run, args=(MeanColour,), daemon=True))
             other[0].start()
-            other[0].join(timeout=30)
+            other[0].join(timeout=300)
             assert not other[0].is_alive(), "the process with the device waits for the store"
         return MeanColour()
 

@@ -1,14 +1,20 @@
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.conftest import tissue_image, write_aperio
 from wsi_mil import notebook
-from wsi_mil.config import Encoder, TileSettings, Tiling, Tissue
+from wsi_mil.config import Encoder, Method, TileSettings, Tiling, Tissue, parse_model
 from wsi_mil.errors import ConfigError, SlideError
-from wsi_mil.notebook import class_probs, encoded_slide, fitted_model, tile_scores
+from wsi_mil.models import MILModel, create_model
+from wsi_mil.notebook import class_probs, draw_scores, encoded_slide, fitted_model, tile_scores
+from wsi_mil.records import Bag, InstanceScores, SlideRow
+from wsi_mil.tile import tile_slide
 
 TINY = Encoder(encoder="test_efficientnet.r160_in1k", weights="random", dtype="float32")
 TILES = TileSettings(tiling=Tiling(tile_px=96), tissue=Tissue(mpp=4.0, min_area_um2=1000))
@@ -51,3 +57,73 @@ def test_no_bags_and_a_model_that_needs_another_are_refused(random_bags: Callabl
         fitted_model(random_bags(2), [], {"model": "abmil"})
     with pytest.raises(ConfigError, match="needs no other one, got 'mhim'"):
         fitted_model(random_bags(2), random_bags(2), {"model": "mhim", "base": "abmil"})
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Bag, MILModel]:
+    """A folder with a slide's tiles, its bag, and an untrained model of three classes."""
+    folder = tmp_path_factory.mktemp("drawn")
+    path = write_aperio(folder / "slide.svs", tissue_image(640, 448))
+    bag = encoded_slide(path, folder / "out", tiling=TILES, encoder=TINY, device="cpu")
+    torch.manual_seed(0)
+    model = create_model(parse_model({"model": "abmil", "embed_dim": 16}), feature_dim=bag.features.shape[1], n_classes=3)
+    return folder / "out", bag, model.eval()
+
+
+def picture(drawn: tuple[Path, Bag, MILModel], scores: InstanceScores, folder: Path, name: str = "a.png") -> bytes:
+    _, bag, model = drawn
+    draw_scores(model, bag, scores, folder, folder / name)
+    return (folder / name).read_bytes()
+
+
+@pytest.mark.parametrize("method", ["attention", "evidence", "gradient_input"])
+def test_scores_are_drawn_for_the_class_that_they_are_of(drawn: tuple[Path, Bag, MILModel], method: Method) -> None:
+    """Attention, which speaks for no class, by the probability of the one that was asked for."""
+    folder, bag, model = drawn
+    scores = [tile_scores(model, bag, method, target=target) for target in range(3)]
+    assert [s.target for s in scores] == [0, 1, 2]
+    of_class_2, taken_for_1 = (picture(drawn, s, folder) for s in (scores[2], replace(scores[2], target=1)))
+    assert of_class_2 != taken_for_1 and of_class_2 == picture(drawn, scores[2], folder)
+
+
+def test_scores_of_no_class_or_another_bag_and_classes_that_are_none_are_refused(drawn: tuple[Path, Bag, MILModel]) -> None:
+    folder, bag, model = drawn
+    scores = tile_scores(model, bag, "attention")
+    n = len(bag.coords)
+    for wrong, found in ((replace(scores, target=None), f"{n} of class None"), (scores.of_rows(slice(2)), "2 of class 1")):
+        with pytest.raises(ConfigError, match=f"slide: expected scores of {n} tiles for a class, got {found}"):
+            picture(drawn, wrong, folder)
+    for target in (-1, 3):
+        with pytest.raises(ConfigError, match=f"target: expected the index of a class, 0 to 2, got {target}"):
+            tile_scores(model, bag, "attention", target=target)
+
+
+def test_in_the_results_of_a_run_the_tiling_of_the_bag_is_found(drawn: tuple[Path, Bag, MILModel], tmp_path: Path) -> None:
+    """Beside it are one that is coarser, one whose tiles are as many elsewhere, and one in which the slide has none."""
+    made, bag, model = drawn
+    scores = tile_scores(model, bag, "attention")
+    alone = picture(drawn, scores, made)
+    results = tmp_path / "results"
+    tilings = {"a_coarse": Tiling(tile_px=160), "b_shifted": Tiling(tile_px=64), "z_glass": Tiling(tile_px=600)}
+    for name, tiling in tilings.items():
+        about = TileSettings(tiling=tiling, tissue=TILES.tissue)
+        tile_slide(SlideRow("slide", made.parent / "slide.svs"), about, results / "tiles" / name / "slide.json")
+    with pytest.raises(ConfigError, match=r"slide: the tiles in .*/results/tiles or .* are not those of the bag"):
+        picture(drawn, scores, results)
+    shutil.copytree(made / "tiles", results / "tiles" / "m_own")
+    assert picture(drawn, scores, results) == alone
+    with pytest.raises(ConfigError, match=r"slide: expected slide\.json in .*/nowhere/tiles .* found none"):
+        draw_scores(model, bag, scores, tmp_path / "nowhere", tmp_path / "a.png")
+
+
+def test_a_bag_that_lacks_tiles_is_drawn_on_the_tiling_that_has_them(drawn: tuple[Path, Bag, MILModel], tmp_path: Path) -> None:
+    """As `extract` leaves out tiles that it cannot read; on tilings of several sizes that all have them, nothing is."""
+    made, bag, model = drawn
+    part = replace(bag, features=bag.features[1:3], coords=bag.coords[1:3])
+    draw_scores(model, part, tile_scores(model, part, "attention"), made, tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 1000
+    for name, px in (("large", 96), ("small", 48)):
+        about = TileSettings(tiling=Tiling(tile_px=px), tissue=Tissue(method="none"))
+        tile_slide(SlideRow("slide", made.parent / "slide.svs"), about, tmp_path / "tiles" / name / "slide.json")
+    with pytest.raises(ConfigError, match=r"tiles of several sizes in .* lie where the bag's do: large, small"):
+        draw_scores(model, part, tile_scores(model, part, "attention"), tmp_path, tmp_path / "b.png")

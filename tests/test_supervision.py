@@ -35,7 +35,7 @@ allow()
 def give_up(item, reason):
     tell(f"gave up {item}: {reason}")
 
-for item in supervised(3, give_up, seconds=0.6):
+for item in supervised(3, give_up, seconds=2):
     tell(f"began {item}")
     BODY
     tell(f"did {item}")
@@ -45,7 +45,7 @@ for item in supervised(3, give_up, seconds=0.6):
 def run(tmp_path: Path, body: str) -> tuple[int, list[str]]:
     """Exit status of a program that works on three items, and what it told."""
     program = PROGRAM.replace("BODY", textwrap.indent(textwrap.dedent(body), "    ").strip())
-    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "told")], timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "told")], timeout=600, check=False)
     return done.returncode, (tmp_path / "told").read_text().split("\n")[:-1]
 
 
@@ -70,10 +70,10 @@ def test_a_crash_that_does_not_come_again_leaves_nothing_behind(tmp_path: Path) 
 
 
 def test_a_read_that_does_not_end_is_given_up_and_slow_work_between_reads_is_not(tmp_path: Path) -> None:
-    hang = "if item == 1: time.sleep(1.5)\nwith reading():\n    if item == 2: time.sleep(100)"
+    hang = "if item == 1: time.sleep(3.5)\nwith reading():\n    if item == 2: time.sleep(6000)"
     code, told = run(tmp_path, hang)
     assert code == 0 and told.count("did 1") == 3  # in each of three children
-    assert [line for line in told if line.startswith("gave up")] == ["gave up 2: nothing of it came for 0.6 s"]
+    assert [line for line in told if line.startswith("gave up")] == ["gave up 2: nothing of it came for 2 s"]
 
 
 @pytest.mark.parametrize(("name", "expected"), [("SIGKILL", 137), ("SIGTERM", 143), ("SIGSEGV", 139)])
@@ -84,7 +84,7 @@ def test_an_end_that_is_not_the_datas_fault_ends_the_command(name: str, expected
 
 
 def test_the_child_ends_with_its_parent(tmp_path: Path) -> None:
-    body = "tell(str(os.getpid())); time.sleep(100)"
+    body = "tell(str(os.getpid())); time.sleep(6000)"
     program = PROGRAM.replace("BODY", body)
     parent = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "told")])
     while not (tmp_path / "told").exists() or len((tmp_path / "told").read_text().split()) < 3:
@@ -93,11 +93,11 @@ def test_the_child_ends_with_its_parent(tmp_path: Path) -> None:
     child = int((tmp_path / "told").read_text().split()[2])
     parent.kill()
     parent.wait()
-    for _ in range(500):
+    for _ in range(3000):
         if not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text().split()[2]:
             return
         time.sleep(0.02)
-    pytest.fail("the child outlived its parent by ten seconds")
+    pytest.fail("the child outlived its parent by a minute")
 
 
 def command(stage: str, folder: Path, **options: object) -> subprocess.CompletedProcess[str]:
@@ -105,7 +105,7 @@ def command(stage: str, folder: Path, **options: object) -> subprocess.Completed
     row = json.dumps({"slide_id": "a", "path": str(folder / "a.png"), "mpp": 0.5})
     told = [f"--{name.replace('_', '-')}={value}" for name, value in {"row": row, **options}.items()]
     whole = [sys.executable, "-m", "wsi_mil", stage, *told]
-    return subprocess.run(whole, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(whole, capture_output=True, text=True, timeout=900, check=False)
 
 
 def test_a_slide_whose_decoder_takes_too_long_has_failed_and_says_so(tmp_path: Path) -> None:

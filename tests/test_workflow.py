@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections import Counter
 from pathlib import Path
 from zipfile import ZipFile
@@ -394,13 +395,17 @@ def test_a_job_that_fails_names_its_log(run: Run) -> None:
 
 
 def test_after_a_killed_snakemake_the_next_run_completes(run: Run) -> None:
+    """Killed while a job that has written its receipts is held up, so that it has not ended."""
     shutil.rmtree(run.results("features"))
+    (run.folder / "hold").touch()
     killed = run.popen("features")
-    while not list(run.results("features/tiny").glob("*.json")) if run.results("features/tiny").exists() else True:
+    while not list(run.results("features/tiny").glob("*.json")):
         assert killed.poll() is None
+        time.sleep(0.02)
     killed.kill()
     killed.wait()
     killed.stdout.close()
+    (run.folder / "hold").unlink()
     assert run.snakemake(expected=1) == {} and "--unlock" in run.output
     run.snakemake("--unlock")
     assert run.snakemake()["extract"] >= 1

@@ -4,12 +4,14 @@ Nothing is decided here: tiles, features, training and scores are those of the s
 the workflow adds stays its own: folds by patient, intervals, retries, the report.
 """
 
+import glob
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from wsi_mil.bags import BagSet, LabelledBag
 from wsi_mil.config import Encoder, Heatmap, Method, TileSettings, offered, parse_base
@@ -25,7 +27,7 @@ from wsi_mil.models import MILModel, create_model
 from wsi_mil.painting import painted
 from wsi_mil.receipts import read_receipt, read_tiled, store_path
 from wsi_mil.records import Bag, InstanceScores, SlideRow, Status
-from wsi_mil.store import read_bag, read_thumbnail
+from wsi_mil.store import read_bag, read_grid, read_thumbnail
 from wsi_mil.tile import tile_slide
 from wsi_mil.train import evaluate, fit
 from wsi_mil.weighing import Meaning
@@ -99,38 +101,38 @@ def tile_scores(model: MILModel, bag: Bag, method: Method, *, target: int = 1) -
     """Score every tile for class `target` by a method that is read off the bag as it is: all but sparse inversion.
 
     Raises:
-        ConfigError: no such method, or the model does not offer it.
+        ConfigError: no such method, or the model does not offer it; or there is no such class.
     """
     known = [name for name in PLAIN if offered(name, model.offers)]
     if method not in known:
         raise ConfigError([f"method {method!r}: this model offers {', '.join(known)}"])
+    n_classes = len(class_probs(model, bag))
+    if not 0 <= target < n_classes:
+        raise ConfigError([f"target: expected the index of a class, 0 to {n_classes - 1}, got {target}"])
     return PLAIN[method].scores([model], bag, target)
 
 
 def draw_scores(
-    model: MILModel,
-    bag: Bag,
-    scores: InstanceScores,
-    folder: Path,
-    image: Path,
-    *,
-    target: int = 1,
-    settings: Heatmap = Heatmap(),
+    model: MILModel, bag: Bag, scores: InstanceScores, folder: Path, image: Path, *, settings: Heatmap = Heatmap()
 ) -> None:
-    """Draw scores over the slide (PNG), weighed by its probability of class `target` as in the workflow's heatmaps.
+    """Draw scores over the slide (PNG), weighed by its probability of the class they are for, as in the workflow's heatmaps.
 
     Args:
         model: that gave the scores.
-        bag: of `encoded_slide`.
+        bag: of `encoded_slide`, or of a run (`read_bag`).
         scores: of `tile_scores`.
-        folder: that `encoded_slide` wrote to.
+        folder: that `encoded_slide` wrote to, or the results folder of a run.
         image: to write.
-        target: class index that was scored.
         settings: as the block `heatmap`.
+
+    Raises:
+        ConfigError: the scores are not of this bag, or name no class; or its tiles are not in the folder.
     """
-    tiles = folder / "tiles" / f"{bag.slide_id}.json"
-    tiled, thumbnail, probs = read_tiled(tiles), read_thumbnail(store_path(tiles)), class_probs(model, bag)
-    predicted = int(np.argmax(probs)) == target
+    if scores.target is None or len(scores.values) != len(bag.coords):
+        found = f"{len(scores.values)} of class {scores.target}"
+        raise ConfigError([f"{bag.slide_id}: expected scores of {len(bag.coords)} tiles for a class, got {found}"])
+    tiles, target, probs = _tiles_of(bag, folder), scores.target, class_probs(model, bag)
+    tiled, thumbnail, predicted = read_tiled(tiles), read_thumbnail(store_path(tiles)), int(np.argmax(probs)) == target
     about = Meaning(
         scores.unit, scores.zero, scores.comparable_weighed, probs[target], predicted, f"class {target}", len(bag.coords)
     )
@@ -141,6 +143,34 @@ def draw_scores(
     um_per_px = tiled["mpp"][0] * width / thumbnail.shape[1]
     image.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(image, draw(Picture(thumbnail, raster, shown, [], um_per_px, title, scores.reason), settings))
+
+
+def _tiles_of(bag: Bag, folder: Path) -> Path:
+    """The receipt of `tile` that a bag's tiles are of, in `tiles/` or `tiles/{tiling}/`.
+
+    Raises:
+        ConfigError: there is none, or tiles of several sizes lie at the bag's coords.
+    """
+    name = f"{bag.slide_id}.json"
+    there = [path for path in (folder / "tiles" / name, *sorted(folder.glob(f"tiles/*/{glob.escape(name)}"))) if path.is_file()]
+    grids = {path: read_grid(store_path(path)) for path in there if read_receipt(path).get("status") == Status.OK}
+    fitting = {path: grid for path, grid in grids.items() if _are_within(bag.coords, grid.coords)}
+    exact = {path: grid for path, grid in fitting.items() if len(grid.coords) == len(bag.coords)} or fitting
+    if len({grid.tile_px_level0 for grid in exact.values()}) == 1:
+        return next(iter(exact))
+    where = f"in {folder}/tiles or a folder of a tiling in it"
+    if not there:
+        fault = f"expected {name} {where}, found none: give the folder that encoded_slide wrote to, or the results of a run"
+    elif not exact:
+        fault = f"the tiles {where} are not those of the bag: was it made with another tiling, or of another slide of this name?"
+    else:
+        fault = f"tiles of several sizes {where} lie where the bag's do: {', '.join(path.parent.name for path in exact)}"
+    raise ConfigError([f"{bag.slide_id}: {fault}"])
+
+
+def _are_within(coords: NDArray[np.int64], grid: NDArray[np.int64]) -> bool:
+    """Whether all are in the grid, which may have more: tiles that could not be read are in no bag."""
+    return set(map(tuple, coords.tolist())) <= set(map(tuple, grid.tolist()))
 
 
 @cache

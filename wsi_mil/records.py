@@ -101,6 +101,8 @@ class InstanceScores:
         comparable_weighed: whether they may be once they are weighed by the slide's probability (see `weighing`).
         zero: the value that says nothing either way; of logits that of an even share, of shares 0.
         reason: why there is nothing to show, or "".
+        target: index of the class that was asked for: whose evidence the values are, or, where they speak for no class
+            (attention), by whose probability they are weighed; None where no model was asked.
         log: figures about how the scores came about, for the receipt.
     """
 
@@ -112,6 +114,7 @@ class InstanceScores:
     comparable_weighed: bool = False
     zero: float = 0.0
     reason: str = ""
+    target: int | None = None
     log: dict[str, object] = field(default_factory=dict)
 
     def of_rows(self, rows: slice) -> "InstanceScores":

@@ -114,14 +114,14 @@ class Slurm:
         options = [f"--{name}={self.folder / path}" for name, path in {**paths, "log-file": "munged.log"}.items()]
         # --force: the folder is nobody else's to enter, which munged would refuse
         self._start("munged", "--foreground", "--force", "--num-threads=10", *options)
-        wait_for((self.folder / "munge.socket").exists, 20, "munged's socket")
+        wait_for((self.folder / "munge.socket").exists, 120, "munged's socket")
         self._start("slurmctld", "-D", "-f", self.env["SLURM_CONF"])
         self.start_node()
 
     def start_node(self) -> None:
         """Until it is there for jobs."""
         self._start("slurmd", "-D", "-f", self.env["SLURM_CONF"], **{NODE_MARK: str(self.folder)})
-        wait_for(lambda: self.node_state() in ("idle", "mix", "alloc"), 60, f"the node; {self.folder}/slurmd.log")
+        wait_for(lambda: self.node_state() in ("idle", "mix", "alloc"), 300, f"the node; {self.folder}/slurmd.log")
 
     def _start(self, *command: str, **env: str) -> None:
         """A daemon, which ends with the tests, even if they are killed."""
@@ -130,7 +130,7 @@ class Slurm:
             self.processes[command[0]] = subprocess.Popen(["setpriv", "--pdeathsig", "TERM", *command], **settings)
 
     def ask(self, *command: str) -> str:
-        done = subprocess.run(command, env=self.env, text=True, capture_output=True, timeout=30)
+        done = subprocess.run(command, env=self.env, text=True, capture_output=True, timeout=120)
         return done.stdout.strip()
 
     def node_state(self) -> str:
@@ -153,7 +153,7 @@ class Slurm:
         )
 
     def cancel(self, job: dict[str, str]) -> None:
-        subprocess.run(["scancel", job["id"]], env=self.env, check=True, timeout=30)
+        subprocess.run(["scancel", job["id"]], env=self.env, check=True, timeout=120)
 
     def node_processes(self) -> list[int]:
         """The node's daemon, its job managers and all processes of jobs: managers first."""

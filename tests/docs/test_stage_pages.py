@@ -88,7 +88,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shell(script: str, folder: Path, where: Path) -> None:
     """Run lines of a shell with the `wsi-mil` that lies in a folder."""
     env = {**os.environ, "PATH": f"{where}:{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    done = subprocess.run(["bash", "-eu", "-c", script], cwd=folder, env=env, text=True, capture_output=True, timeout=120)
+    done = subprocess.run(["bash", "-eu", "-c", script], cwd=folder, env=env, text=True, capture_output=True, timeout=600)
     assert done.returncode == 0, script + done.stdout[-1000:] + done.stderr[-3000:]
 
 

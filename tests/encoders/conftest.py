@@ -22,7 +22,7 @@ class Hub:
 
 class Answers(BaseHTTPRequestHandler):
     hub: Hub
-    timeout = 0.2  # seconds that a connection may stay open and silent
+    timeout = 60.0  # seconds that a connection may stay open and silent
 
     def do_HEAD(self) -> None:
         self._answer()

@@ -60,7 +60,8 @@ def test_what_a_server_does_not_have_or_give_is_a_fault_of_the_data_at_once(
 def test_a_server_in_trouble_is_a_fault_of_the_network_after_a_second_attempt(
     files: Files, served_slide: Path, answer: int, remote: Callable
 ) -> None:
-    remote(timeout_s=0.3)
+    files.silence_s = 600.0
+    remote(timeout_s=60 if answer else 1.5)
     files.answers["slide.svs"] = [answer]
     with pytest.raises(UnreachableError, match="its server"):
         remote_object(f"{files.url}/slide.svs")

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -78,9 +79,9 @@ def test_a_copy_lets_readers_at_a_slide_that_cannot_be_read_in_place(files: File
 def test_the_longest_unused_copy_makes_room_and_one_in_use_never(files: Files, remote: Callable) -> None:
     remote(scratch_gb=0.0025)
     a, b, c = (serve(files, name, MB) for name in ("a", "bb", "ccc"))
-    for url, time in ((a, 2e9), (b, 1e9)):
+    for url, used in ((a, 2e9), (b, 1e9)):
         with closing(local_copy(url)) as copy:
-            os.utime(copy.path, (time, time))
+            os.utime(copy.path, (used, used))
     first = local_copy(a)
     local_copy(c).close()
     assert {path.name.partition("-")[2] for path in copies()} == {first.path.name.partition("-")[2], "ccc"}
@@ -99,10 +100,13 @@ def test_the_bound_holds_at_every_moment_with_many_at_work(files: Files, remote:
     urls = [serve(files, "x" * (1 + n), MB) for n in range(8)]
     most, stop = [0], threading.Event()
 
+    def look() -> None:
+        with suppress(FileNotFoundError):  # one was removed while they were counted
+            most.append(sum(path.stat().st_size for path in copies()))
+
     def watch() -> None:
         while not stop.wait(0.002):
-            with suppress(FileNotFoundError):  # one was removed while they were counted
-                most.append(sum(path.stat().st_size for path in copies()))
+            look()
 
     def use(url: str) -> bool:
         copy = local_copy(url)
@@ -118,6 +122,7 @@ def test_the_bound_holds_at_every_moment_with_many_at_work(files: Files, remote:
     finally:
         stop.set()
         watching.join()
+    look()  # at the last ones, which lie there still
     assert MB <= max(most) <= 2.1 * MB
 
 
@@ -143,19 +148,38 @@ def test_a_changed_object_is_copied_anew(files: Files, remote: Callable) -> None
     assert local_copy(url).path.read_bytes() == b"other"
 
 
+def copying(url: str, first: str = "") -> list[str]:
+    """The command of a process that copies a slide, after something else."""
+    return [sys.executable, "-c", f"{first}\nfrom wsi_mil.slides.staging import local_copy\nlocal_copy({url!r})"]
+
+
 def test_what_a_killed_job_left_is_no_copy_and_takes_no_room(files: Files, remote: Callable) -> None:
-    remote(scratch_gb=0.0025)
+    remote(scratch_gb=0.0025, timeout_s=600)
+    files.silence_s = 600.0  # the job waits for as long as this test may take
     url = serve(files, "a", 2 * MB)
     files.answers["a"] = [200] * 3 + [0]  # HEAD twice and open, then silence: it hangs in the middle of its copy
-    code = f"from wsi_mil.slides.staging import local_copy; local_copy({url!r})"
-    with subprocess.Popen([sys.executable, "-c", code], env=dict(os.environ)) as job:
+    with subprocess.Popen(copying(url), env=dict(os.environ)) as job:
         while not [path for path in copies() if path.suffix == ".part"]:
             assert job.poll() is None
+            time.sleep(0.01)
+        assert copies()[0].stat().st_size == 2 * MB, "counts from the moment that it has its name"
         job.send_signal(signal.SIGKILL)
     assert copies()[0].stat().st_size == 2 * MB
     files.answers.clear()
     assert local_copy(url).path.read_bytes() == (files.folder / "a").read_bytes()
     assert [path.suffix for path in copies()] == [""]
+
+
+@pytest.mark.parametrize("call", ["ftruncate", "rename"])
+def test_a_part_that_a_kill_left_without_its_size_or_name_does_not_stay(files: Files, remote: Callable, call: str) -> None:
+    url = serve(files, "a", MB)
+    killed = f"import os, signal\nos.{call} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)"
+    assert subprocess.run(copying(url, killed), env=dict(os.environ)).returncode == -signal.SIGKILL
+    assert not copies() and (scratch_folder() / ".new").exists()
+    local_copy(url).close()
+    assert copies()[0].stat().st_size == MB and not (scratch_folder() / ".new").exists()
+    assert subprocess.run(copying(serve(files, "bb", MB), killed), env=dict(os.environ)).returncode == -signal.SIGKILL
+    assert remove_copies() == MB and {path.name for path in scratch_folder().iterdir()} <= {".lock"}
 
 
 def test_a_folder_for_copies_that_others_could_read_is_closed_and_one_that_others_made_is_not_used(

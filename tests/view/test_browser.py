@@ -22,7 +22,16 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no 
 YELLOW = (253, 231, 37)
 """The hot end of viridis."""
 
-READY = "main:not([aria-busy=true])"
+STILL = """(number) => {
+    const now = performance.now();
+    const been = (window.wasStill ??= {});
+    const busy = document.readyState !== "complete" || document.querySelector("main[aria-busy=true]");
+    if (busy || been.number !== number || been.href !== location.href) {
+        Object.assign(been, { number, href: location.href, since: now, frames: 0 });
+    }
+    been.frames += 1;
+    return been.frames > 10 && now - been.since > 350;
+}"""
 PANE = "#pane-0"
 
 
@@ -34,6 +43,7 @@ class Tab:
     address: str
     faults: list[str] = field(default_factory=list)
     hosts: set[str] = field(default_factory=set)
+    settled: int = 0
 
     def open(self, path: str) -> "api.Page":
         self.page.goto("about:blank")
@@ -42,10 +52,10 @@ class Tab:
         return self.page
 
     def settle(self) -> None:
-        """Wait until all tiles are there and the view stands still."""
-        self.page.wait_for_timeout(350)
-        self.page.wait_for_selector(READY)
+        """Wait until all tiles are there and the view stands still, for a while and for some frames of the page's own."""
+        self.settled += 1
         self.page.wait_for_timeout(100)
+        self.page.wait_for_function(STILL, arg=self.settled)
 
     def seen(self, pane: str = PANE) -> np.ndarray:
         """What a pane shows, int [height, width, 3], without what lies over its corners."""
@@ -70,7 +80,7 @@ def browser() -> Iterator["api.Browser"]:
 def opened(browser: "api.Browser", address: str) -> Iterator[Tab]:
     """A tab; afterwards nothing went wrong on it, and it asked nobody else."""
     page = browser.new_page(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
-    page.set_default_timeout(15_000)
+    page.set_default_timeout(120_000)
     tab = Tab(page, address)
     page.on("console", lambda message: tab.faults.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: tab.faults.append(str(error)))
@@ -346,8 +356,8 @@ def test_the_head_of_the_table_stays_in_sight(browser: "api.Browser", made: Resu
             page = tab.open("/")
             page.mouse.move(600, 500)
             page.mouse.wheel(0, 600)
-            page.wait_for_timeout(300)
-            assert page.evaluate("scrollY") > 300 and page.get_by_role("button", name="Status").bounding_box()["y"] < 10
+            page.wait_for_function("() => scrollY > 300")
+            assert page.get_by_role("button", name="Status").bounding_box()["y"] < 10
 
 
 def test_of_a_slide_with_bounds_what_was_scanned_is_seen_first(browser: "api.Browser", tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ NOT_THERE = [
 @pytest.mark.parametrize("path", NOT_THERE, ids=lambda path: path[:60])
 def test_what_the_results_do_not_have_is_not_there(served: str, path: str) -> None:
     """Sent as it stands: most clients would tidy `..` away by themselves."""
-    connection = HTTPConnection(served.removeprefix("http://"), timeout=10)
+    connection = HTTPConnection(served.removeprefix("http://"), timeout=120)
     connection.request("GET", path)
     answer = connection.getresponse()
     assert answer.status == 404 and b"root:" not in answer.read()

@@ -34,7 +34,7 @@ def served(results: Path, *arguments: str) -> tuple[str, str, str, str]:
         with urllib.request.urlopen(address) as answer:
             page = answer.read().decode()
         server.send_signal(signal.SIGINT)
-        output, errors = server.communicate(timeout=20)
+        output, errors = server.communicate(timeout=300)
     return page, address, output, errors
 
 

@@ -3,8 +3,11 @@ sets exit codes. Heavy imports stand inside the commands, so that light ones sta
 """
 
 import errno
+import io
 import json
 import logging
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Optional
@@ -86,10 +89,16 @@ def schema() -> None:
 
 
 def main() -> None:
-    """Entry point: faults of the user, and faults that name their mend, are one line each and exit code 2; a full disk 1."""
+    """Entry point: faults of the user, and faults that name their mend, are one line each and exit code 2; a full disk 1.
+
+    What a terminal's encoding lacks is replaced, and where nobody reads on (`wsi-mil encoders | head -1`) the command ends.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s")
     try:
-        app()
+        _run_app()
     except ConfigError as error:
         for fault in error.faults:
             print(f"error: {fault}", file=sys.stderr)
@@ -103,3 +112,20 @@ def main() -> None:
         where = f" ({error.filename})" if error.filename else ""
         print(f"error: {CANNOT_WRITE[error.errno]}{where}; what is finished is kept: mend it and run again", file=sys.stderr)
         sys.exit(MACHINE_FAULT)
+
+
+def _run_app() -> None:
+    """With all output written, or known not to be, while faults can still be told."""
+    out = sys.stdout
+    try:
+        app()
+    finally:
+        has_reader = sys.stdout is out  # typer puts another in its place where a pipe is closed, and ends with 1
+        try:
+            if out is not None:
+                out.flush()
+        except BrokenPipeError:
+            has_reader = False
+        if not has_reader:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())  # or the interpreter tries again, and complains
+            sys.exit(128 + signal.SIGPIPE)

@@ -45,7 +45,7 @@ def encoders(
         print(markdown_table(), end="")
     elif as_json:
         found = [row for row in rows() if name in (None, row["encoder"])]
-        print(json.dumps(found if name is None else found[0], ensure_ascii=False))
+        print(json.dumps(found if name is None else found[0]))
     elif name is not None:
         _print_one(RECORDS[name])
     else:

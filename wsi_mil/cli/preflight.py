@@ -54,7 +54,7 @@ def inspect(
     tilings = _tilings(configfile, reader)
     found = inspect_slide(path, tilings, mpp=mpp, beside=Beside(annotation, mask), threads=threads)
     if as_json:
-        print(json.dumps(found.as_json(), ensure_ascii=False))
+        print(json.dumps(found.as_json()))  # in ASCII, which every terminal and pipe can take
     else:
         _console().print(_inspection_table(found))
     if any(expected.status in ("failed", "skipped") for expected in found.tilings.values()):

@@ -65,7 +65,7 @@ def check(
         unread = named(plan.unread, most=MOST_UNREAD)
         print(f"note: {plan.config.cohort}: columns that are not read: {unread}", file=sys.stderr)
     if config is None:
-        json.dump(plan.as_json(), sys.stdout)
+        json.dump(plan.as_json(), sys.stdout)  # in ASCII, which every pipe can take
     else:
         labelled = sum(bool(row.label) for row in plan.rows)
         print(f"{config}: {len(plan.rows)} slides, {labelled} labelled, {plan.n_folds} folds: nothing is wrong")

@@ -46,7 +46,8 @@ class InstanceMethod:
         """Mean over models, float32 in the order of the bag."""
         found = [self.of_model(model, bag_tensor(bag, model), target) for model in models]
         values, zero = mean_of(found)
-        return InstanceScores(self.name, values, self.kind, self.unit, self.comparable, self.comparable_weighed, zero)
+        comparable, weighed = self.comparable, self.comparable_weighed
+        return InstanceScores(self.name, values, self.kind, self.unit, comparable, weighed, zero, target=target)
 
 
 def mean_of(values: Sequence[Values]) -> tuple[NDArray[np.float32], float]:

@@ -75,10 +75,12 @@ def scores_of(question: Question, settings: Explain) -> list[InstanceScores]:
     return _with_curves(question, found, settings.curve_points) if settings.curve_points else found
 
 
-def nothing(method: str, bag: Bag, reason: str, log: dict[str, object] | None = None) -> InstanceScores:
+def nothing(
+    method: str, bag: Bag, reason: str, *, target: int | None = None, log: dict[str, object] | None = None
+) -> InstanceScores:
     """The scores of a method that has nothing to show."""
     values = np.full(len(bag.coords), np.nan, np.float32)
-    return InstanceScores(method, values, kind="", unit="", comparable=False, reason=reason, log=log or {})
+    return InstanceScores(method, values, kind="", unit="", comparable=False, reason=reason, target=target, log=log or {})
 
 
 def _inverted(question: Question, settings: SparseInversion) -> list[InstanceScores]:
@@ -86,7 +88,7 @@ def _inverted(question: Question, settings: SparseInversion) -> list[InstanceSco
     bag, target = question.bag, question.target
     if question.prediction.predicted != target:
         reason = "predicted negative: sparse inversion finds no key instances"
-        return [nothing(INVERSION, bag, reason), nothing(CONTROL, bag, reason)]
+        return [nothing(name, bag, reason, target=target) for name in (INVERSION, CONTROL)]
     logs: dict[str, object] = {}
     refined, controls, reasons = [], [], set()
     for fold, member in zip(question.prediction.folds, question.members, strict=True):
@@ -103,15 +105,17 @@ def _inverted(question: Question, settings: SparseInversion) -> list[InstanceSco
     log: dict[str, object] = {"folds": logs}
     if not refined:
         reason = "; ".join(sorted(reasons))
-        return [nothing(INVERSION, bag, reason, log), nothing(CONTROL, bag, reason)]
+        return [nothing(INVERSION, bag, reason, target=target, log=log), nothing(CONTROL, bag, reason, target=target)]
     log["rank_correlation_with_control"] = round(_rank_correlation(mean_of(refined)[0], mean_of(controls)[0]), 6)
-    return [_read(INVERSION, method, refined, log), _read(CONTROL, method, controls, {})]
+    return [
+        replace(_read(INVERSION, "the refined bag", method, refined), target=target, log=log),
+        replace(_read(CONTROL, "the bag shrunk as far without the model (η = 0)", method, controls), target=target),
+    ]
 
 
-def _read(name: str, method: InstanceMethod, values: Sequence[Values], log: dict[str, object]) -> InstanceScores:
+def _read(name: str, what: str, method: InstanceMethod, values: Sequence[Values]) -> InstanceScores:
     scores, zero = mean_of(values)
-    what = "the refined bag" if name == INVERSION else "the bag shrunk as far without the model (η = 0)"
-    return InstanceScores(name, scores, f"on {what}: {method.kind}", method.unit, comparable=False, zero=zero, log=log)
+    return InstanceScores(name, scores, f"on {what}: {method.kind}", method.unit, comparable=False, zero=zero)
 
 
 def _threshold(member: FoldModel, target: int) -> float | None:

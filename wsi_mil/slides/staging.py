@@ -31,6 +31,9 @@ PATIENCE_S = 3600.0
 
 PART = ".part"
 
+NEW = ".new"
+"""A part without its size, and so without its name: whoever holds the accounts makes it. One that lies there was left over."""
+
 
 class LocalCopy:
     """A copy of a remote slide that stays as long as this is open."""
@@ -149,10 +152,17 @@ def _begun(about: RemoteObject, path: Path, limit: int) -> int | None:
             os.close(left_over)
         if not _make_room(path.parent, about.size, limit):
             return None
-        file = os.open(part, os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(file, fcntl.LOCK_EX)
-        os.ftruncate(file, about.size)  # counts from now on
-        return file
+        return _sized(part, about.size)
+
+
+def _sized(part: Path, size: int) -> int:
+    """A descriptor of a new part with the exclusive lock: what has the name counts for all that it is going to take."""
+    new = part.with_name(NEW)
+    file = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    fcntl.flock(file, fcntl.LOCK_EX)
+    os.ftruncate(file, size)
+    new.rename(part)
+    return file
 
 
 def _written(about: RemoteObject, path: Path, file: int) -> int:
@@ -220,6 +230,7 @@ def _copies(folder: Path) -> list[tuple[float, int, Path]]:
 
 def _make_room(folder: Path, needed: int, limit: int) -> bool:
     """Remove what nobody uses, the longest unused first, until there is room for `needed` bytes more; whether there is."""
+    (folder / NEW).unlink(missing_ok=True)
     copies = _copies(folder)
     used = sum(size for _, size, _ in copies)
     for _, size, path in copies:
