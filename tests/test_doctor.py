@@ -206,13 +206,14 @@ def test_weights_that_are_absent_are_exit_code_1(
 def test_masks_classes_cut_out_and_odd_colours_are_examined(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    write_aperio(tmp_path / "good.svs", tissue_image(640, 448))
     swapped = np.asarray(Image.fromarray(tissue_image(640, 448)).convert("YCbCr"))
     tifffile.imwrite(tmp_path / "swapped.tif", swapped, tile=(128, 128), photometric="rgb")
     Image.fromarray(np.ones((640, 448), np.uint8)).save(tmp_path / "turned.png")
     write_classes(tmp_path / "a.geojson", Fold=(320, 64, 448, 192))
-    row = {"path": "good.svs", "annotation": "", "mask": "", "mpp": "0.5"}
-    rows = [{"slide_id": f"s{i}", "label": "np"[i % 2], **row} for i in range(8)]
+    row = {"annotation": "", "mask": "", "mpp": "0.5"}
+    rows = [{"slide_id": f"s{i}", "path": f"good{i}.svs", "label": "np"[i % 2], **row} for i in range(8)]
+    for good in rows:
+        write_aperio(tmp_path / good["path"], tissue_image(640, 448))
     rows[0]["annotation"], rows[1]["mask"], rows[2]["path"] = "a.geojson", "turned.png", "swapped.tif"
     write_cohort(tmp_path, rows)
     blocks = BLOCKS.replace('"min_area_um2": 500', '"min_area_um2": 500, "exclude_classes": ["Fold"]')
