@@ -73,7 +73,7 @@ class Run:
         calls = self.folder / "calls.txt"
         calls.write_text("")
         done = self.popen(*args)
-        output, _ = done.communicate(timeout=540)
+        output, _ = done.communicate(timeout=3600)
         assert done.returncode == expected, output[-3000:]
         self.output = output
         self.calls = [line for line in calls.read_text().splitlines() if not line.startswith("check")]

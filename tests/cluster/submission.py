@@ -69,7 +69,7 @@ class Submission:
 
     def finish(self, process: subprocess.Popen[str]) -> str:
         """Wait for the end of a run; what it said."""
-        said, _ = process.communicate(timeout=500)
+        said, _ = process.communicate(timeout=3600)
         assert process.returncode == 0, said[-3000:] + self.slurm_logs()
         return said
 

@@ -58,7 +58,7 @@ class Extraction:
     def finish(self, receipt: Path) -> str:
         """Run the command to its end; what it said."""
         process = self.start(receipt)
-        said = process.communicate(timeout=600)[1]
+        said = process.communicate(timeout=3600)[1]
         assert process.returncode == 0, said
         return said
 
@@ -126,7 +126,7 @@ def fill_disk(extraction: Extraction, whole: Path, folder: Path, n_bytes: int) -
     with small_disk(folder, n_bytes) as disk:
         receipt = disk / "big.json"
         process = extraction.start(receipt)
-        said = process.communicate(timeout=600)[1]
+        said = process.communicate(timeout=3600)[1]
         done = shards_done(store_path(receipt))
         print(f"disk of {n_bytes} bytes: exit {process.returncode}, {done} shards whole; {said.splitlines()[-1]}", flush=True)
         assert process.returncode not in (0, 2) and "Traceback" not in said, said

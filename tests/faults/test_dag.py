@@ -172,7 +172,7 @@ def test_two_runs_on_one_results_folder_end_with_the_results_of_one(
     for stage in ("features", "heatmaps", "report"):
         shutil.rmtree(run.results(stage))
     both = [one.popen("--retries", "3", *EVERYTHING) for one in (run, other)]
-    said = [process.communicate(timeout=540)[0] for process in both]
+    said = [process.communicate(timeout=3600)[0] for process in both]
     assert 0 in [process.returncode for process in both], said
     run.snakemake(*EVERYTHING)
     compare(run.whole(), expected)
@@ -190,7 +190,7 @@ def test_read_only_results_are_said(run: Disturbed, expected: dict[str, bytes], 
         run.results("report/index.html").unlink()
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
         code = run.popen("--retries", "0")
-        said = code.communicate(timeout=300)[0]
+        said = code.communicate(timeout=3600)[0]
         assert code.returncode != 0 and "ead-only" in said + (run.folder / "logs" / "report.log").read_text()
         subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
         run.snakemake()

@@ -73,7 +73,7 @@ def test_a_second_process_on_the_same_slide_waits_for_the_first(extraction: Extr
     finally:
         for pid in stopped:
             os.kill(pid, signal.SIGCONT)
-    said, first_said = second.communicate(timeout=600)[1], first.communicate(timeout=600)[1]
+    said, first_said = second.communicate(timeout=3600)[1], first.communicate(timeout=600)[1]
     assert first.returncode == second.returncode == 0
     assert "tiles are encoded already" in said and "tiles in" in first_said
     assert tree(tmp_path / "f") == tree(whole.parent)
