@@ -22,7 +22,7 @@ LAYERS = [
         "painting",
     },
     {"config", "receipts", "scheduling"},
-    {"tissue"},
+    {"epochs", "tissue"},
     {
         "slides",
         "store",
@@ -82,6 +82,7 @@ TORCH_FREE = {
     "progress",
     "weighing",
     "config",
+    "epochs",
     "slides",
     "store",
     "files",
