@@ -162,3 +162,9 @@ def test_a_training_has_one_length() -> None:
     assert found.startswith("models.m.train: give updates or epochs and not both, got 100 and 5")
     (found,) = faults(models={"m": {"model": "abmil", "train": {"updates": None}}})
     assert "got None and None" in found
+
+
+def test_exact_attention_that_would_not_come_to_an_end_says_what_it_would_take_and_what_to_set() -> None:
+    assert parse_model({"model": "transmil", "exact_up_to": 20_000}).exact_up_to == 20_000
+    (found,) = faults(models={"t": {"model": "transmil", "exact_up_to": 100_000}})
+    assert found.startswith("models.t: exact_up_to must be 20,000 or less, got 100,000") and "about 25 minutes" in found

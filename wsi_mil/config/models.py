@@ -15,6 +15,8 @@ Offer = Literal["attention", "attention_logits", "probability", "evidence", "cla
 
 EmbedDim = Annotated[int | None, Field(ge=1, description="units of the instance embedding; null: features as they are")]
 Dropout = Annotated[float, Field(ge=0, lt=1, description="on the instance embedding")]
+MOST_EXACT = 20_000
+"""Tiles up to which exact attention may be asked for: there an update takes a core about a minute."""
 RecipeKey = Annotated[Recipe, Field(description="published: the constants of the paper, training and all")]
 
 
@@ -79,6 +81,16 @@ class TransMIL(WithRecipe):
     def _heads_share_the_token(self) -> "TransMIL":
         if self.embed_dim % self.heads:
             raise ValueError(f"embed_dim must be a multiple of heads, got {self.embed_dim} and {self.heads}")
+        return self
+
+    @model_validator(mode="after")
+    def _exact_attention_comes_to_an_end(self) -> "TransMIL":
+        if self.exact_up_to > MOST_EXACT:
+            minutes = (self.exact_up_to / MOST_EXACT) ** 2
+            raise ValueError(
+                f"exact_up_to must be {MOST_EXACT:,} or less, got {self.exact_up_to:,}: time grows with the square of the tiles,"
+                f" and an update on so many would take a core about {minutes:,.0f} minutes; larger bags go through landmarks"
+            )
         return self
 
     def settled(self, largest_bag: int) -> "TransMIL":
