@@ -4,7 +4,7 @@
     python benchmarks/train.py                     everything but the curves, about an hour on two cores
     python benchmarks/train.py learning memory     some of its parts
 
-learning    60 bags of 500 to 1,000 instances × 256, 2 % positive, hard negatives; 20 epochs; AUROC on 60 new bags
+learning    60 bags of 500 to 1,000 instances × 256, 2 % positive, hard negatives; AUROC on 60 new bags
 permuted    the same with permuted labels: AUROC must be 0.5 within the interval over ten seeds
 curves      which model for which cohort: 16 to 400 bags of 200 to 400 instances, evidence in 0.5, 2 and 8 % of them; hours
 steps       full updates on 8,000 × 1,024 and on 200, as ratios; torchmil's with `pip install -e '.[bench]'`

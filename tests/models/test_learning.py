@@ -33,7 +33,7 @@ def bags_of(n_classes: int, n: int, seed: int) -> list[LabelledBag]:
 
 
 def learned(name: str, bags: list[LabelledBag], n_classes: int, precision: str) -> MILModel:
-    settings = parse_model({**SMALL[name], "train": {"lr": 0.002, "updates": 480, "precision": precision}})
+    settings = parse_model({**SMALL[name], "train": {"lr": 0.002, "updates": 480, "min_epochs": 0, "precision": precision}})
     torch.manual_seed(0)
     if isinstance(settings, MHIM):
         base = learned(settings.base, bags, n_classes, precision).requires_grad_(False)

@@ -36,7 +36,7 @@ class Training(Settings):
     updates: Updates = 640
     epochs: Epochs = None
     patience: Patience = 20
-    min_epochs: MinEpochs = 20
+    min_epochs: MinEpochs = 40
     select: Select = "loss"
     min_val_bags: MinValBags = 6
     min_improvement: MinImprovement = 0.05
