@@ -21,10 +21,10 @@ def faults(**changes: object) -> list[str]:
 def test_the_template_shows_every_default_as_it_is() -> None:
     template = yaml.safe_load((ROOT / "config.yaml").read_text())
     shown = Config.model_validate(template)
-    least = Config.model_validate(
-        {"cohort": template["cohort"], "classes": template["classes"], "models": {"abmil": {"model": "abmil"}}}
-    )
-    assert shown == least
+    models = {name: {key: entry[key] for key in ("model", "base") if key in entry} for name, entry in template["models"].items()}
+    models["transmil"] |= {"embed_dim": 128, "heads": 4}  # the demo's: a smaller one takes less time
+    least = Config.model_validate({"cohort": template["cohort"], "classes": template["classes"], "models": models})
+    assert list(models) == ["abmil", "transmil", "mhim"] and shown == least
 
 
 def test_the_template_shows_every_key() -> None:
@@ -46,14 +46,16 @@ def test_the_template_shows_the_other_models_with_their_defaults() -> None:
     lines = [line.removeprefix("# ") for line in block.splitlines()[1:] if line.startswith("# ")]
     shown = yaml.safe_load("\n".join(lines))
     kinds = {kind.model_fields["model"].annotation.__args__[0]: kind for kind in get_args(get_args(Model)[0])}
-    assert {entry["model"] for entry in shown.values()} == set(kinds) - {"abmil"}
-    for entry in shown.values():
+    above = yaml.safe_load(text)["models"]
+    assert {entry["model"] for entry in shown.values()} == set(kinds) - set(above)
+    for entry in (*shown.values(), above["mhim"]):
         kind, least = kinds[entry["model"]], {key: entry[key] for key in ("model", "base") if key in entry}
         assert parse_model(entry) == parse_model(least)
         assert set(entry) | {"train"} == set(kind.model_fields), "every key is shown"
         published = parse_model(least).train.model_dump()
         changed = {key for key, value in Training().model_dump().items() if published[key] != value}
         assert set(entry.get("train", {})) == changed, "only what differs is shown"
+    assert set(above["transmil"]) | {"train"} == set(kinds["transmil"].model_fields)
 
 
 def test_the_schema_for_editors_is_that_of_the_settings() -> None:
@@ -128,3 +130,63 @@ def test_values_of_a_mask_are_whole_numbers_in_a_list_or_a_cell(given: object, r
 
 def test_values_of_a_mask_that_are_no_numbers_are_a_fault() -> None:
     assert "tissue.mask_values" in faults(tissue={"mask_values": "tissue"})[0]
+
+
+PUBLISHED = ("transmil", "dsmil", "mhim")
+
+
+def entry(model: str, **settings: object) -> dict:
+    return {"model": model, **({"base": "b"} if model == "mhim" else {}), **settings}
+
+
+@pytest.mark.parametrize("model", PUBLISHED)
+def test_the_published_recipe_is_the_papers_and_survives_being_written_down(model: str) -> None:
+    published = parse_model(entry(model, recipe="published"))
+    constants = {
+        "transmil": (200, 10, "radam_lookahead", 2e-4, (0.9, 0.999), 1e-5, False, 2, "constant"),
+        "dsmil": (50, 10, "adam", 1e-4, (0.5, 0.9), 1e-3, True, 1, "cosine"),
+        "mhim": (200, 30, "adam", 2e-4, (0.9, 0.999), 1e-5, True, 1, "cosine"),
+    }[model]
+    t = published.train
+    assert constants == (
+        *(t.epochs, t.patience, t.optimizer, t.lr, t.betas, t.weight_decay, t.decay_vectors, t.accumulate, t.schedule),
+    )
+    assert t.updates is None and t.instance_dropout == 0 and not t.class_weights and t.min_val_bags == 1
+    assert published != parse_model(entry(model))
+    assert parse_model(json.loads(published.model_dump_json())) == published
+    assert parse_model(published.model_dump()) == published
+
+
+def test_the_published_architectures_are_the_papers() -> None:
+    transmil, dsmil = (parse_model({"model": name, "recipe": "published"}) for name in ("transmil", "dsmil"))
+    assert (transmil.attention, transmil.position_start, transmil.settled(1).attention) == ("nystrom", "random", "nystrom")
+    assert (dsmil.embed_dim, dsmil.value_layer, dsmil.average) == (None, False, False)
+
+
+def test_what_a_recipe_leaves_open_may_be_said_with_it() -> None:
+    found = parse_model({"model": "transmil", "recipe": "published", "landmarks": 64, "train": {"seed": 3, "lr": 2e-4}})
+    assert (found.landmarks, found.train.seed, found.train.epochs) == (64, 3, 200)
+
+
+def test_a_recipe_and_keys_that_it_fixes_are_named_together() -> None:
+    train = {"lr": 0.01, "epochs": 30, "seed": 1}
+    assert faults(models={"t": {"model": "transmil", "recipe": "published", "position_start": "zero", "train": train}}) == [
+        "models.t: recipe 'published' fixes position_start (random), train.lr (0.0002), train.epochs (200); leave out the recipe,"
+        " or these keys"
+    ]
+    (found,) = faults(models={"d": {"model": "dsmil", "recipe": "published", "average": True}})
+    assert "models.d: recipe 'published' fixes average (False)" in found
+
+
+def test_a_training_has_one_length() -> None:
+    assert Training().updates == 640 and Training(epochs=5).updates is None
+    (found,) = faults(models={"m": {"model": "abmil", "train": {"epochs": 5, "updates": 100}}})
+    assert found.startswith("models.m.train: give updates or epochs and not both, got 100 and 5")
+    (found,) = faults(models={"m": {"model": "abmil", "train": {"updates": None}}})
+    assert "got None and None" in found
+
+
+def test_exact_attention_that_would_not_come_to_an_end_says_what_it_would_take_and_what_to_set() -> None:
+    assert parse_model({"model": "transmil", "exact_up_to": 20_000}).exact_up_to == 20_000
+    (found,) = faults(models={"t": {"model": "transmil", "exact_up_to": 100_000}})
+    assert found.startswith("models.t: exact_up_to must be 20,000 or less, got 100,000") and "about 25 minutes" in found

@@ -23,7 +23,7 @@ LAYERS = [
         "wording",
     },
     {"config", "receipts", "decoding", "scheduling"},
-    {"tissue"},
+    {"epochs", "tissue"},
     {
         "slides",
         "store",
@@ -87,6 +87,7 @@ TORCH_FREE = {
     "progress",
     "weighing",
     "config",
+    "epochs",
     "slides",
     "store",
     "files",

@@ -17,21 +17,30 @@ def descend(optimizer: torch.optim.Optimizer, weight: nn.Parameter, steps: int) 
     return found
 
 
-def test_lookahead_goes_half_the_way_back_every_sixth_step() -> None:
+def test_lookahead_goes_half_the_way_back_every_sixth_step_from_the_second_time_on() -> None:
     plain, ahead = (nn.Parameter(torch.tensor([1.0])) for _ in range(2))
-    fast = descend(torch.optim.RAdam([plain], lr=0.1), plain, 6)
-    found = descend(RAdamLookahead([ahead], lr=0.1), ahead, 6)
-    assert found[:5] == pytest.approx(fast[:5]) and found[5] == pytest.approx((1.0 + fast[5]) / 2)
+    fast = descend(torch.optim.RAdam([plain], lr=0.1), plain, 12)
+    found = descend(RAdamLookahead([ahead], lr=0.1), ahead, 13)
+    assert found[:11] == pytest.approx(fast[:11]) and found[11] == pytest.approx((fast[5] + fast[11]) / 2)
+    assert found[12] < found[11]
+
+
+def test_lookahead_decays_the_weights_themselves() -> None:
+    weight = nn.Parameter(torch.tensor([2.0]))
+    optimizer = RAdamLookahead([weight], lr=0.1, weight_decay=0.5)
+    weight.grad = torch.zeros(1)
+    optimizer.step()
+    assert float(weight.detach()) == pytest.approx(2 * (1 - 0.1 * 0.5))
 
 
 def test_lookahead_goes_on_from_its_state() -> None:
     whole, cut = (nn.Parameter(torch.tensor([1.0])) for _ in range(2))
-    expected = descend(RAdamLookahead([whole], lr=0.1), whole, 9)
+    expected = descend(RAdamLookahead([whole], lr=0.1), whole, 15)
     first = RAdamLookahead([cut], lr=0.1)
-    descend(first, cut, 4)
+    descend(first, cut, 8)
     second = RAdamLookahead([cut], lr=0.1)
     second.load_state_dict(first.state_dict())
-    assert descend(second, cut, 5) == expected[4:]
+    assert descend(second, cut, 7) == expected[8:]
 
 
 def test_vectors_can_be_spared_the_decay() -> None:
@@ -60,4 +69,4 @@ def test_betas_reach_the_optimiser() -> None:
 def test_cosine_falls_from_lr_to_its_end() -> None:
     settings = Training(schedule="cosine", lr=0.2, final_lr=0.1, epochs=4)
     assert [learning_rate(settings, epoch) for epoch in (0, 2, 4)] == pytest.approx([0.2, 0.15, 0.1])
-    assert learning_rate(Training(lr=0.2), 50) == 0.2
+    assert learning_rate(Training(lr=0.2, schedule="constant"), 50) == 0.2

@@ -1,6 +1,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from tests.test_train import CLASSES, CPU, SETTINGS, write_features
 from wsi_mil.bags import LabelledBag, bag_tensor
 from wsi_mil.cohort import read_table
 from wsi_mil.config import Predict
-from wsi_mil.ensemble import Ensemble
+from wsi_mil.ensemble import Ensemble, FoldModel
 from wsi_mil.errors import NotFiniteError, StoreMismatchError
 from wsi_mil.predict import predict_cohort, write_metrics, write_predictions
 from wsi_mil.records import Bag, Role
@@ -37,13 +38,23 @@ def test_tables_and_figures_are_written(trained, tmp_path: Path) -> None:
     _, ensemble, rows = trained
     predicted = predict_cohort(rows, tmp_path / "f", ensemble, include_train=False)
     write_predictions(tmp_path / "p.csv", predicted, CLASSES, "held_out")
-    write_metrics(tmp_path / "m.json", predicted, CLASSES, Predict(bootstrap=200), "held_out")
+    write_metrics(tmp_path / "m.json", predicted, CLASSES, Predict(bootstrap=200), {"protocol": "held_out"})
     table, figures = read_table(tmp_path / "p.csv"), json.loads((tmp_path / "m.json").read_text())
     assert [r["slide_id"] for r in table] == [r.slide_id for r in rows] and table[-1]["fold"] == "mean"
     assert all(abs(float(r["prob_normal"]) + float(r["prob_tumour"]) - 1) < 1e-5 for r in table)
     assert all((r["predicted"] == "tumour") == (float(r["prob_tumour"]) >= float(r["threshold"])) for r in table)
     assert figures["n_slides"] == 24 and figures["auroc"] > 0.9
     assert figures["auroc_ci95"][0] <= figures["auroc"] <= figures["auroc_ci95"][1]
+
+
+def test_folds_whose_epoch_nothing_chose_stand_beside_the_figures(trained, tmp_path: Path) -> None:
+    _, ensemble, _ = trained
+    assert ensemble.about == {"protocol": "held_out", "n_folds": 3, "unchosen_folds": []}
+    members = [FoldModel(m.model, replace(m.card, select="last" if m.card.fold == 1 else "loss")) for m in ensemble.folds]
+    ensemble.__dict__["folds"] = members
+    assert ensemble.about["unchosen_folds"] == [1]
+    write_metrics(tmp_path / "m.json", [], CLASSES, Predict(), ensemble.about)
+    assert json.loads((tmp_path / "m.json").read_text())["unchosen_folds"] == [1]
 
 
 def test_features_of_another_length_name_both(trained, tmp_path: Path) -> None:
@@ -57,7 +68,7 @@ def test_features_of_another_length_name_both(trained, tmp_path: Path) -> None:
 def test_without_labels_there_are_predictions_and_no_figures(trained, tmp_path: Path) -> None:
     _, ensemble, rows = trained
     predicted = predict_cohort(rows[-2:], tmp_path / "f", ensemble, include_train=False)
-    write_metrics(tmp_path / "m.json", predicted, CLASSES, Predict(), "held_out")
+    write_metrics(tmp_path / "m.json", predicted, CLASSES, Predict(), {"protocol": "held_out"})
     assert len(predicted) == 2 and json.loads((tmp_path / "m.json").read_text())["n_slides"] == 0
 
 
@@ -113,7 +124,7 @@ def test_with_repeated_folds_a_slide_is_the_mean_of_those_that_held_it_out(train
     for item in predicted:
         assert item.placement.folds == ((2, 3) if item.row.slide_id in of_first else item.placement.folds[:1])
         assert np.allclose(item.prediction.probs, np.mean(item.prediction.probs_of_fold, axis=0))
-    write_metrics(tmp_path / "m.json", predicted, CLASSES, Predict(bootstrap=100), "held_out")
+    write_metrics(tmp_path / "m.json", predicted, CLASSES, Predict(bootstrap=100), {"protocol": "held_out"})
     write_predictions(tmp_path / "p.csv", predicted, CLASSES, "held_out")
     figures, table = json.loads((tmp_path / "m.json").read_text()), read_table(tmp_path / "p.csv")
     assert figures["n_slides"] == 24 and list(figures["of_fold"]) == ["0", "1", "2", "3"]
@@ -134,7 +145,7 @@ def test_a_patients_slides_are_predicted_as_one_bag_and_count_once(trained, tmp_
     model = ensemble.folds[predicted[slides[0]].placement.folds[0]].model
     alone = torch.softmax(model(bag_tensor(whole, model)).logits[0], 0)
     assert np.allclose(predicted[slides[0]].prediction.probs, alone, atol=1e-6)
-    write_metrics(tmp_path / "m.json", list(predicted.values()), CLASSES, Predict(bootstrap=100), "held_out")
+    write_metrics(tmp_path / "m.json", list(predicted.values()), CLASSES, Predict(bootstrap=100), {"protocol": "held_out"})
     figures = json.loads((tmp_path / "m.json").read_text())
     assert figures["n_bags"] == figures["n_patients"] == len(set(splits.patients.values())) < figures["n_slides"] == 24
 

@@ -135,3 +135,13 @@ def test_html_in_notes_reasons_and_scanners_is_text(tmp_path: Path) -> None:
 )
 def test_zero_has_no_sign(value: float | None, text: str) -> None:
     assert signed(value) == text
+
+
+def test_models_whose_epoch_nothing_chose_are_named_with_their_folds() -> None:
+    few, none = model(PROBS, unchosen_folds=[0, 3], n_folds=5), model(PROBS, unchosen_folds=[], n_folds=5)
+    texts = [caution.text for caution in cautions([few, none], [], cohort(), 0)]
+    assert (
+        "Too few validation slides to choose an epoch by; the last one was kept: enc · a (2 of 5 folds)."
+        " Their thresholds stand on those few slides." in texts
+    )
+    assert not any("Too few validation" in c.text for c in cautions([none], [], cohort(), 0))

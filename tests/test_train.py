@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 import wsi_mil.train
 from wsi_mil.bags import BagSet, LabelledBag
 from wsi_mil.checkpoints import read_checkpoint
-from wsi_mil.config import BaseModelSettings, Split, Training, parse_base, parse_model
+from wsi_mil.config import BaseModelSettings, Model, Split, Training, parse_base, parse_model
+from wsi_mil.epochs import planned
 from wsi_mil.errors import ConfigError, DivergedError, EmptyBagError, StoreError, StoreMismatchError
 from wsi_mil.metrics import auroc
 from wsi_mil.models import MILModel, create_model
@@ -22,8 +23,10 @@ from wsi_mil.training_state import FILE
 
 CPU = torch.device("cpu")
 CLASSES = ("normal", "tumour")
+PLAIN = {"schedule": "constant", "instance_dropout": 0.0, "min_epochs": 0, "min_val_bags": 1}
+"""Training in which nothing but the gradient moves the weights, and a few validation bags choose."""
 SETTINGS = parse_base(
-    {"model": "abmil", "embed_dim": 16, "attention_dim": 8, "dropout": 0.1, "train": {"lr": 0.005, "epochs": 30}}
+    {"model": "abmil", "embed_dim": 16, "attention_dim": 8, "dropout": 0.1, "train": {"lr": 0.005, "epochs": 30, **PLAIN}}
 )
 
 ABOUT = {
@@ -37,6 +40,22 @@ ABOUT = {
     "slide_hash": "s",
 }
 """Attributes of the stores."""
+
+
+SETTLED = {"model": "transmil", "embed_dim": 16, "heads": 2, "landmarks": 4, "exact_up_to": 30, "train": {"epochs": 3}}
+"""TransMIL whose attention the largest training bag decides."""
+EACH = pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param(SETTINGS, id="chosen by loss"),
+        pytest.param(parse_model({"model": "abmil", "embed_dim": 16, "train": {"updates": 40, "min_epochs": 0}}), id="updates"),
+        pytest.param(parse_model({"model": "abmil", "embed_dim": 16, "train": {"epochs": 3, "select": "last"}}), id="last"),
+        pytest.param(parse_model({"model": "dsmil", "embed_dim": 16, "train": {"epochs": 3}}), id="dsmil"),
+        pytest.param(parse_model(SETTLED), id="settled by the bags"),
+        pytest.param(parse_model({**SETTLED, "position_start": "random", "attention": "exact"}), id="random start"),
+    ],
+)
+"""A training for each setting that decides by the bags, or by the validation part."""
 
 
 def model(settings: BaseModelSettings = SETTINGS) -> MILModel:
@@ -71,7 +90,7 @@ def splits_of(bags: list[LabelledBag], folds: int = 3, classes: tuple[str, ...] 
 
 def test_fit_learns_four_bags_by_heart(random_bags: Callable) -> None:
     bags, learned = random_bags(4), model()
-    fitted(bags, bags, Training(epochs=100, patience=100, lr=0.01), learned)
+    fitted(bags, bags, Training(epochs=100, patience=100, lr=0.01, **PLAIN), learned)
     assert evaluate(learned, bags)[[0, 1, 2, 3], [0, 1, 0, 1]].min() > 0.9
 
 
@@ -84,7 +103,7 @@ def test_fit_finds_what_new_bags_share(random_bags: Callable) -> None:
 
 def test_fit_keeps_the_epoch_with_the_least_validation_loss(random_bags: Callable) -> None:
     learned, val = model(), random_bags(6, seed=1)
-    history, best = fitted(random_bags(10), val, Training(epochs=12, patience=12, lr=0.05, min_improvement=0), learned)
+    history, best = fitted(random_bags(10), val, Training(epochs=12, patience=12, lr=0.05, min_improvement=0, **PLAIN), learned)
     assert best == int(np.argmin([e.val_loss for e in history]))
     probs = evaluate(learned, val)
     assert np.mean([-np.log(probs[i, b.label]) for i, b in enumerate(val)]) == pytest.approx(history[best].val_loss, rel=1e-5)
@@ -92,7 +111,7 @@ def test_fit_keeps_the_epoch_with_the_least_validation_loss(random_bags: Callabl
 
 def test_an_epoch_that_is_hardly_better_is_not_kept(random_bags: Callable) -> None:
     train, val = random_bags(24), random_bags(8, seed=1)
-    settings = Training(epochs=60, patience=60, lr=0.01, min_improvement=0.05)
+    settings = Training(epochs=60, patience=60, lr=0.01, min_improvement=0.05, **PLAIN)
     history, best = fitted(train, val, settings)
     losses = [e.val_loss for e in history]
     assert min(losses) < losses[best] and min(losses[best:]) >= losses[best] - 0.05
@@ -101,7 +120,7 @@ def test_an_epoch_that_is_hardly_better_is_not_kept(random_bags: Callable) -> No
 
 def test_fit_stops_when_patience_is_over(random_bags: Callable) -> None:
     flipped = [LabelledBag(b.bag, 1 - b.label) for b in random_bags(6, seed=1)]
-    history, best = fitted(random_bags(12), flipped, Training(epochs=40, patience=3, lr=0.01))
+    history, best = fitted(random_bags(12), flipped, Training(epochs=40, patience=3, lr=0.01, **PLAIN))
     assert len(history) == best + 1 + 3 < 40
 
 
@@ -133,8 +152,9 @@ def test_a_checkpoint_rebuilds_the_model(random_bags: Callable, tmp_path: Path) 
     assert auroc(np.array([b.label for b in val]), evaluate(rebuilt, val)) == pytest.approx(card.validation["auroc"])
 
 
+@EACH
 def test_nothing_of_the_test_patients_reaches_fitting_stopping_or_the_threshold(
-    random_bags: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    random_bags: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Model
 ) -> None:
     bags = random_bags(24)
     write_features(tmp_path / "f", bags)
@@ -154,24 +174,26 @@ def test_nothing_of_the_test_patients_reaches_fitting_stopping_or_the_threshold(
     recorded("read_attributes", lambda args: [args[0].stem])
     recorded("common_encoder", lambda args: [path.stem for path in args[0]])
     recorded("feature_dim", lambda args: [args[0].stem])
+    recorded("n_tiles", lambda args: [args[0].stem])
     recorded("fit", lambda args: [b.bag.slide_id for part in args[1:3] for b in part])
     recorded("evaluate", lambda args: [b.bag.slide_id for b in args[1]])
     recorded("bag_tensor", lambda args: [args[0].slide_id])
     recorded("finite_logits", lambda args: [args[1].slide_id])
     for fold in range(3):
         seen.clear()
-        train_fold(Fold(splits, fold, tmp_path / "f", CLASSES), SETTINGS, tmp_path / f"m{fold}", CPU)
+        train_fold(Fold(splits, fold, tmp_path / "f", CLASSES), settings, tmp_path / f"m{fold}", CPU)
         tested = {splits.patients[s] for s in splits.slides(fold, Role.TEST)}
         assert seen == set(splits.slides(fold, Role.TRAIN)) | set(splits.slides(fold, Role.VAL))
         assert tested and not tested & {splits.patients[s] for s in seen}
 
 
-def test_class_names_whose_order_flips_change_no_figure(random_bags: Callable, tmp_path: Path) -> None:
+@EACH
+def test_class_names_whose_order_flips_change_no_figure(random_bags: Callable, tmp_path: Path, settings: Model) -> None:
     bags = random_bags(24)
     write_features(tmp_path / "f", bags)
     renamed = ("z", "a")
-    first = train_fold(Fold(splits_of(bags), 0, tmp_path / "f", CLASSES), SETTINGS, tmp_path / "a", CPU)
-    second = train_fold(Fold(splits_of(bags, classes=renamed), 0, tmp_path / "f", renamed), SETTINGS, tmp_path / "b", CPU)
+    first = train_fold(Fold(splits_of(bags), 0, tmp_path / "f", CLASSES), settings, tmp_path / "a", CPU)
+    second = train_fold(Fold(splits_of(bags, classes=renamed), 0, tmp_path / "f", renamed), settings, tmp_path / "b", CPU)
     assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
     assert first.threshold == second.threshold and first.validation == second.validation
 
@@ -188,7 +210,8 @@ def test_features_of_two_encoders_are_not_mixed(random_bags: Callable, tmp_path:
 def quick(settings: dict[str, object], **train: object) -> dict[str, object]:
     given = settings.get("train", {})
     assert isinstance(given, dict)
-    return {**settings, "train": {"lr": 0.005, "epochs": 4, "patience": 9, "min_epochs": 0, **given, **train}}
+    length = {} if "updates" in given else {"epochs": 4}
+    return {**settings, "train": {"lr": 0.005, **length, "patience": 9, "min_epochs": 0, **given, **train}}
 
 
 def weights(folder: Path) -> bytes:
@@ -199,7 +222,7 @@ def test_accumulated_gradients_make_one_update_of_their_mean(random_bags: Callab
     bags = random_bags(4)
     settings = parse_base({"model": "abmil", "embed_dim": 16, "dropout": 0.0, "attention_bias": False})
     by_two = model(settings)
-    training = Training(epochs=1, accumulate=3, lr=0.01, weight_decay=0, class_weights=False)
+    training = Training(epochs=1, accumulate=3, lr=0.01, weight_decay=0, class_weights=False, **PLAIN)
     fitted(bags, bags, training, by_two)
     expected = model(settings)
     optimizer = torch.optim.AdamW(expected.parameters(), lr=0.01, weight_decay=0)
@@ -221,22 +244,25 @@ def test_accumulated_gradients_make_one_update_of_their_mean(random_bags: Callab
 def test_progress_reaches_one_with_the_last_update(random_bags: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     bags, watched, seen = random_bags(5), model(), []
     monkeypatch.setattr(watched, "after_update", seen.append)
-    fitted(bags, bags, Training(epochs=2, accumulate=2), watched)
+    fitted(bags, bags, Training(epochs=2, accumulate=2, **PLAIN), watched)
     assert seen == pytest.approx([1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1])
 
 
 @pytest.mark.parametrize("n", [1, 3, 40])
 def test_a_step_sees_no_more_instances_than_asked_for_and_at_least_one(n: int) -> None:
     rng = np.random.default_rng(0)
-    assert drawn_instances(n, Training(), rng) is None
-    for settings, most in ((Training(max_instances=10), 10), (Training(instance_dropout=0.5), n - round(n / 2))):
+    assert drawn_instances(n, Training(instance_dropout=0), rng) is None
+    for settings, most in (
+        (Training(max_instances=10, instance_dropout=0), 10),
+        (Training(instance_dropout=0.5), n - round(n / 2)),
+    ):
         drawn = drawn_instances(n, settings, rng)
         kept = np.arange(n) if drawn is None else drawn.numpy()
         assert len(kept) == max(1, min(n, most)) and np.array_equal(kept, np.unique(kept)) and kept.max() < n
     assert (
         len(
-            set(drawn_instances(40, Training(max_instances=10), rng).tolist())
-            | set(drawn_instances(40, Training(max_instances=10), rng).tolist())
+            set(drawn_instances(40, Training(max_instances=10, instance_dropout=0), rng).tolist())
+            | set(drawn_instances(40, Training(max_instances=10, instance_dropout=0), rng).tolist())
         )
         > 10
     )
@@ -244,7 +270,7 @@ def test_a_step_sees_no_more_instances_than_asked_for_and_at_least_one(n: int) -
 
 def test_all_instances_are_seen_in_validation(random_bags: Callable) -> None:
     bags = random_bags(6)
-    settings = Training(epochs=1, max_instances=2)
+    settings = Training(epochs=1, max_instances=2, **PLAIN)
     learned = model()
     history, _ = fitted(bags, bags, settings, learned)
     probs = evaluate(learned, bags)
@@ -255,8 +281,8 @@ def test_all_instances_are_seen_in_validation(random_bags: Callable) -> None:
 
 def test_autocast_trains_in_bfloat16_and_keeps_float32_weights(random_bags: Callable) -> None:
     bags, exact, rough = random_bags(6), model(), model()
-    fitted(bags, bags, Training(epochs=2), exact)
-    fitted(bags, bags, Training(epochs=2, precision="bfloat16"), rough)
+    fitted(bags, bags, Training(epochs=2, **PLAIN), exact)
+    fitted(bags, bags, Training(epochs=2, precision="bfloat16", **PLAIN), rough)
     pairs = list(zip(exact.parameters(), rough.parameters(), strict=True))
     assert all(b.dtype == torch.float32 for _, b in pairs) and any(not torch.equal(a, b) for a, b in pairs)
     for a, b in pairs:
@@ -264,15 +290,102 @@ def test_autocast_trains_in_bfloat16_and_keeps_float32_weights(random_bags: Call
 
 
 def test_the_epoch_can_be_chosen_by_auroc_and_ties_by_loss(random_bags: Callable) -> None:
-    settings = Training(epochs=12, patience=12, lr=0.02, min_improvement=0, select="auroc")
+    settings = Training(epochs=12, patience=12, lr=0.02, min_improvement=0, select="auroc", **PLAIN)
     history, best = fitted(random_bags(10), random_bags(10, seed=1), settings)
     assert best == max(range(12), key=lambda i: (history[i].val_auroc, -history[i].val_loss))
 
 
 def test_no_stopping_before_min_epochs(random_bags: Callable) -> None:
     flipped = [LabelledBag(b.bag, 1 - b.label) for b in random_bags(6, seed=1)]
-    history, _ = fitted(random_bags(12), flipped, Training(epochs=40, patience=3, min_epochs=20, lr=0.01))
+    history, _ = fitted(random_bags(12), flipped, Training(epochs=40, patience=3, lr=0.01, **{**PLAIN, "min_epochs": 20}))
     assert len(history) == 20
+
+
+@pytest.mark.parametrize(
+    ("n_bags", "accumulate", "min_epochs", "epochs"),
+    [(16, 1, 0, 40), (16, 2, 0, 80), (15, 2, 0, 80), (1600, 1, 0, 1), (1600, 1, 20, 20)],
+)
+def test_updates_are_rounded_up_to_whole_epochs_and_no_fewer_than_the_least(
+    n_bags: int, accumulate: int, min_epochs: int, epochs: int
+) -> None:
+    settings = planned(Training(updates=640, accumulate=accumulate, min_epochs=min_epochs), n_bags)
+    assert settings.epochs == epochs and planned(settings, 7) == settings
+    assert planned(Training(epochs=3, min_epochs=20), n_bags).epochs == 3
+
+
+def test_fit_makes_as_many_updates_as_it_is_told(random_bags: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    bags, watched, seen = random_bags(5), model(), []
+    monkeypatch.setattr(watched, "after_update", seen.append)
+    history, _ = fitted(bags, bags, Training(updates=12, min_epochs=0), watched)
+    assert len(seen) == 15 and seen[-1] == 1 and len(history) == 3
+    assert [e.lr for e in history] == pytest.approx([2e-4, 1.5e-4, 0.5e-4])
+
+
+def test_the_last_epoch_is_kept_where_nothing_chooses(random_bags: Callable) -> None:
+    learned, bags = model(), random_bags(16)
+    history, best = fitted(bags, bags, Training(epochs=6, patience=1, select="last", lr=0.05, **PLAIN), learned)
+    assert best == 5 and len(history) == 6 and history[best].val_loss > min(e.val_loss for e in history)
+    probs = evaluate(learned, bags)
+    kept = np.mean([-np.log(max(p[b.label], 1e-12)) for p, b in zip(probs, bags, strict=True)])
+    assert kept == pytest.approx(history[-1].val_loss, rel=1e-4)
+
+
+@pytest.mark.parametrize("is_warned", [False, True])
+def test_too_few_validation_bags_of_a_class_choose_no_epoch_and_log_and_card_say_so(
+    random_bags: Callable, tmp_path: Path, caplog: pytest.LogCaptureFixture, is_warned: bool
+) -> None:
+    bags = random_bags(24)
+    write_features(tmp_path / "f", bags)
+    splits = splits_of(bags)
+    val = [splits.labels[slide] for slide in splits.slides(0, Role.VAL)]
+    least = min(val.count(name) for name in CLASSES) + is_warned
+    settings = parse_model(quick({"model": "abmil", "embed_dim": 16}, min_val_bags=least, patience=2, epochs=9, lr=0.05))
+    with caplog.at_level("WARNING", logger="wsi_mil"):
+        card = train_fold(Fold(splits, 0, tmp_path / "f", CLASSES), settings, tmp_path / "m", CPU)
+    said = [r.getMessage() for r in caplog.records]
+    assert any(f"fewer than {least} of a class" in text and "the last one is kept" in text for text in said) == is_warned
+    assert card.select == read_checkpoint(tmp_path / "m", CPU)[1].select == ("last" if is_warned else "loss")
+    assert (card.epoch == 9) == is_warned
+
+
+@pytest.mark.parametrize(("spare", "kind"), [(0, "exact"), (-1, "nystrom")])
+def test_the_largest_training_bag_decides_the_attention_and_the_checkpoint_keeps_it(
+    random_bags: Callable, tmp_path: Path, spare: int, kind: str
+) -> None:
+    bags = random_bags(24)
+    splits = splits_of(bags)
+    train, test = splits.slides(0, Role.TRAIN), splits.slides(0, Role.TEST)
+    sizes = {b.bag.slide_id: len(b.bag.features) for b in bags}
+    largest = max(sizes[s] for s in train)
+    huge = next(b for b in bags if b.bag.slide_id == test[0]).bag
+    bags = [b if b.bag is not huge else LabelledBag(longer(huge, largest + 9), b.label) for b in bags]
+    write_features(tmp_path / "f", bags)
+    settings = parse_model({**SETTLED, "exact_up_to": largest + spare})
+    card = train_fold(Fold(splits, 0, tmp_path / "f", CLASSES), settings, tmp_path / "m", CPU)
+    assert card.settings.attention == "auto" and card.architecture.attention == kind
+    rebuilt, _ = read_checkpoint(tmp_path / "m", CPU)
+    assert all((type(layer).__name__ == "ExactAttention") == (kind == "exact") for layer in rebuilt.layers)
+    assert np.isfinite(evaluate(rebuilt, bags)).all()
+
+
+def longer(bag: Bag, n: int) -> Bag:
+    """Its instances over and over."""
+    rows = np.arange(n) % len(bag.features)
+    return Bag(bag.slide_id, bag.features[rows], bag.coords[rows])
+
+
+def test_a_checkpoint_of_an_earlier_version_says_what_trains_anew(random_bags: Callable, tmp_path: Path) -> None:
+    bags = random_bags(24)
+    write_features(tmp_path / "f", bags)
+    train_fold(Fold(splits_of(bags), 0, tmp_path / "f", CLASSES), SETTINGS, tmp_path / "m", CPU)
+    card = tmp_path / "m" / "config.json"
+    content = json.loads(card.read_text())
+    for version in (None, 1, 99):
+        card.write_text(
+            json.dumps({**content, "version": version} if version else {k: content[k] for k in content if k != "version"})
+        )
+        with pytest.raises(StoreError, match=r"config\.json: a model of another version.*`snakemake models`, or `wsi-mil train`"):
+            read_checkpoint(tmp_path / "m", CPU)
 
 
 def test_a_patients_slides_are_one_bag(random_bags: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -472,7 +585,7 @@ def test_weights_that_became_no_numbers_are_not_kept(
 
 
 def test_a_tie_of_aurocs_is_no_gain_to_wait_for(random_bags: Callable) -> None:
-    settings = Training(epochs=60, patience=4, lr=0.01, min_improvement=0, select="auroc")
+    settings = Training(epochs=60, patience=4, lr=0.01, min_improvement=0, select="auroc", **PLAIN)
     history, best = fitted(random_bags(24), random_bags(8, seed=1), settings)
     gained = max(e.val_auroc for e in history)
     first = next(i for i, e in enumerate(history) if e.val_auroc == gained)

@@ -21,6 +21,8 @@ TRAINED = {
     "dtfd": {"model": "dtfd", "distil": "maxmins", "embed_dim": 16, "attention_dim": 8},
     "kraus": {"model": "kraus_pool", "embed_dim": 16},
     "transmil": {**TRANSMIL, "train": {"accumulate": 2, "optimizer": "radam_lookahead"}},
+    "nystrom": {**TRANSMIL, "exact_up_to": 2, "position_start": "random", "train": {"select": "auroc", "min_val_bags": 1}},
+    "updates": {"model": "abmil", "embed_dim": 16, "train": {"updates": 45, "select": "last"}},
 }
 
 

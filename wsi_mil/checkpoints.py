@@ -15,6 +15,8 @@ from wsi_mil.models import MILModel, create_model
 from wsi_mil.receipts import read_receipt, write_receipt
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+CARD_VERSION = 2
+"""Of what the card says; a model of an earlier one would be rebuilt with defaults that it was not trained with."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class ModelCard:
 
     Attributes:
         settings: the entry of `models`.
-        architecture: what is rebuilt: the same, but for MHIM the settings of its base, whose student this is.
+        architecture: what is rebuilt: the same with all decided that depends on the training bags (`attention: auto` of
+            TransMIL); for MHIM that of its base, whose student this is.
         classes: class names in the order of the logits.
         feature_dim: length of the features it takes.
         encoder: what made the features: name, weights' hash, mpp, tile_px.
@@ -34,7 +37,8 @@ class ModelCard:
         features: fingerprint of the features that it was trained and validated on.
         threshold: on the positive class's probability (two classes), else None.
         epoch: the epoch that was kept, from 1.
-        validation: figures on the part that chose the epoch.
+        select: what chose it: `loss` or `auroc` of the validation part; `last`: nothing, it is the last one.
+        validation: figures on the validation part.
         weights_hash: sha256 of the file of the weights; "" where an earlier version wrote none.
     """
 
@@ -50,6 +54,7 @@ class ModelCard:
     features: str
     threshold: float | None = None
     epoch: int = 0
+    select: str = ""
     validation: dict[str, float] = field(default_factory=dict)
     weights_hash: str = field(default="", compare=False)
 
@@ -74,7 +79,8 @@ def write_checkpoint(folder: Path, model: MILModel, card: ModelCard) -> None:
     weights = save({name: value.cpu().contiguous() for name, value in model.state_dict().items()})
     write_bytes(folder / WEIGHTS, weights)
     settings = {name: getattr(card, name).model_dump(mode="json") for name in ("settings", "architecture")}
-    write_receipt(folder / CONFIG, {**asdict(card), **settings, "weights_hash": hashlib.sha256(weights).hexdigest()})
+    stamp = {"version": CARD_VERSION, "weights_hash": hashlib.sha256(weights).hexdigest()}
+    write_receipt(folder / CONFIG, {**asdict(card), **settings, **stamp})
 
 
 def read_checkpoint(folder: Path, device: torch.device) -> tuple[MILModel, ModelCard]:
@@ -108,6 +114,9 @@ def read_card(folder: Path) -> ModelCard:
     """
     path = folder / CONFIG
     content = read_receipt(path)
+    if content.pop("version", 1) != CARD_VERSION:
+        reason = "a model of another version of wsi_mil; train it anew: `snakemake models`, or `wsi-mil train` into this folder"
+        raise StoreError(path, reason)
     try:
         content["settings"] = parse_model(content["settings"], where=f"{path}: ")
         content["architecture"] = parse_base(content["architecture"], where=f"{path}: ")

@@ -65,6 +65,13 @@ class Ensemble:
         """How epoch and threshold were chosen."""
         return self.folds[0].card.protocol
 
+    @property
+    def about(self) -> dict[str, object]:
+        """What the figures should say of the models: `unchosen_folds` had too few validation bags to choose an epoch by."""
+        cards = [member.card for member in self.folds]
+        unchosen = [card.fold for card in cards if card.select == "last" != card.settings.train.select]
+        return {"protocol": self.protocol, "n_folds": len(cards), "unchosen_folds": unchosen}
+
     def read_bag(self, bag_id: str, receipts: Sequence[Path]) -> Bag:
         """The bag of one or more slides, which must have been made as those the models were trained on.
 

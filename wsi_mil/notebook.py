@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from wsi_mil.bags import BagSet, LabelledBag
-from wsi_mil.config import Encoder, Heatmap, Method, TileSettings, offered, parse_base
+from wsi_mil.config import Encoder, Heatmap, Method, TileSettings, TransMIL, offered, parse_base
 from wsi_mil.devices import create_device, fast_dtype
 from wsi_mil.encoders.encoder import TileEncoder, create_encoder
 from wsi_mil.errors import ConfigError, SlideError
@@ -86,6 +86,8 @@ def fitted_model(
     parsed = parse_base(settings)
     if not train or not val:
         raise ConfigError([f"expected bags to train on and bags to choose the epoch by, got {len(train)} and {len(val)}"])
+    if isinstance(parsed, TransMIL):
+        parsed = parsed.settled(max(len(item.bag.features) for item in train))
     torch.manual_seed(parsed.train.seed)
     model = create_model(parsed, feature_dim=train[0].bag.features.shape[1], n_classes=n_classes)
     fit(model, BagSet.of(train), BagSet.of(val), parsed.train, n_classes=n_classes)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from wsi_mil.config import Training
+from wsi_mil.epochs import epochs_of
 
 LOOKAHEAD_STEPS, LOOKAHEAD_SHARE = 6, 0.5
 """k and α of Lookahead, as TransMIL's authors and Lookahead's default have them."""
@@ -19,20 +20,27 @@ class RAdamLookahead(torch.optim.RAdam):
     Source:
         Liu et al., ICLR 2020 (RAdam, from torch); Zhang et al.: Lookahead Optimizer, NeurIPS 2019, algorithm 1.
         https://arxiv.org/abs/1907.08610
+
+    Differs:
+        As in the code of TransMIL's authors, weight decay does not go through the gradient, and the slow weights start at the
+        first synchronisation, which therefore changes nothing.
     """
+
+    def __init__(self, params: Any, **settings: Any):
+        super().__init__(params, decoupled_weight_decay=True, **settings)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """One update; slow weights lie in the state, so that `state_dict` holds all there is to go on with."""
-        learned = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
-        start = {p: p.clone() for p in learned if "slow" not in self.state[p]}
         loss: float | None = super().step(closure)
-        for p in learned:
+        for p in (p for group in self.param_groups for p in group["params"] if p.grad is not None):
             state = self.state[p]
-            state.setdefault("slow", start.get(p))
-            if int(state["step"]) % LOOKAHEAD_STEPS == 0:
-                state["slow"].lerp_(p, LOOKAHEAD_SHARE)
-                p.copy_(state["slow"])
+            if int(state["step"]) % LOOKAHEAD_STEPS:
+                continue
+            if "slow" in state:
+                p.copy_(state["slow"].lerp_(p, LOOKAHEAD_SHARE))
+            else:
+                state["slow"] = p.clone()
         return loss
 
 
@@ -46,10 +54,10 @@ def create_optimizer(model: nn.Module, settings: Training) -> torch.optim.Optimi
 
 
 def learning_rate(settings: Training, epoch: int) -> float:
-    """Rate of an epoch, from 0; cosine from `lr` to `final_lr` over all `epochs`."""
+    """Rate of an epoch, from 0; cosine from `lr` to `final_lr` over all epochs of a planned training."""
     if settings.schedule == "constant":
         return settings.lr
-    return settings.final_lr + (settings.lr - settings.final_lr) * 0.5 * (1 + math.cos(math.pi * epoch / settings.epochs))
+    return settings.final_lr + (settings.lr - settings.final_lr) * 0.5 * (1 + math.cos(math.pi * epoch / epochs_of(settings)))
 
 
 def _vectors(parameters: Iterable[Tensor], *, wanted: bool) -> list[Tensor]:

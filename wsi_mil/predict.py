@@ -1,6 +1,6 @@
 """Stage `predict`: what the models say about every slide they never saw, and how good that is."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,12 +69,15 @@ def write_predictions(path: Path, predicted: list[Predicted], classes: tuple[str
 
 
 def write_metrics(
-    path: Path, predicted: list[Predicted], classes: tuple[str, ...], settings: Predict, protocol: Protocol
+    path: Path, predicted: list[Predicted], classes: tuple[str, ...], settings: Predict, about: Mapping[str, object]
 ) -> None:
-    """Write the figures over labelled bags that the models never saw; null where there is nothing to count."""
+    """Write the figures over labelled bags that the models never saw; null where there is nothing to count.
+
+    `about` is written beside them: what the ensemble says of itself.
+    """
     slides = [item for item in predicted if item.counts]
     counted = list({item.bag_id: item for item in slides}.values())
-    content: dict[str, object] = {"classes": list(classes), "protocol": protocol, "n_slides": len(slides)}
+    content: dict[str, object] = {**about, "classes": list(classes), "n_slides": len(slides)}
     if counted:
         truth = np.array([classes.index(item.row.label) for item in counted])
         content |= cohort_figures(

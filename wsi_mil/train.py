@@ -3,7 +3,7 @@
 import copy
 import logging
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,8 @@ from wsi_mil import __version__
 from wsi_mil.bags import BagSet, LabelledBag, bag_tensor, common_encoder, finite_logits, read_bag_of
 from wsi_mil.checkpoints import ModelCard, file_hash, read_card, read_checkpoint, write_checkpoint
 from wsi_mil.cohort import write_table
-from wsi_mil.config import MHIM, TEACHERS, BagUnit, BaseModelSettings, Model, Protocol, Training
+from wsi_mil.config import MHIM, TEACHERS, BagUnit, BaseModelSettings, Model, Protocol, Training, TransMIL
+from wsi_mil.epochs import Epoch, epochs_of, is_better, is_over, planned, with_choice
 from wsi_mil.errors import ConfigError, DivergedError, NotFiniteError, StoreMismatchError
 from wsi_mil.files import exclusive
 from wsi_mil.metrics import accuracies, auroc, predicted_class, youden_threshold
@@ -25,12 +26,12 @@ from wsi_mil.progress import ProgressMeter
 from wsi_mil.receipts import fingerprint, store_path
 from wsi_mil.records import Bag
 from wsi_mil.splits import Splits, missing_classes, parts_of
-from wsi_mil.store import feature_dim, read_attributes
+from wsi_mil.store import feature_dim, n_tiles, read_attributes
 from wsi_mil.training_state import Snapshot, TrainingState, generator_from
 
 log = logging.getLogger(__name__)
 
-STAGE_VERSION = 2
+STAGE_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -52,17 +53,6 @@ class Fold:
     classes: tuple[str, ...]
     unit: BagUnit = "slide"
     protocol: Protocol = "held_out"
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One line of the training curve."""
-
-    epoch: int
-    train_loss: float
-    val_loss: float
-    val_auroc: float
-    lr: float
 
 
 def train_fold(
@@ -91,13 +81,15 @@ def train_fold(
     members = [fold.splits.bags(fold.number, roles, fold.unit) for roles in parts]
     receipts = [fold.features / f"{slide}.json" for part in members for slides in part.values() for slide in slides]
     card = _blank_card(fold, settings, receipts, base)
+    card = replace(card, architecture=_settled(card.architecture, members[0], fold))
     with exclusive(folder):
         torch.manual_seed(settings.train.seed)
         model = _create(settings, card, base, device)
         state = TrainingState(folder, _fingerprint(fold, card, members, base, device))
         train, val = (_bag_set(part, fold, keep_bytes // 2) for part in members)
         history, best = fit(model, train, val, settings.train, n_classes=len(fold.classes), state=state)
-        done = _finished_card(card, model.deployed, val, history[best])
+        select = with_choice(settings.train, val.labels, len(fold.classes)).select
+        done = _finished_card(replace(card, select=select), model.deployed, val, history[best])
         write_table(folder / "history.csv", list(Epoch.__annotations__), [vars(epoch).values() for epoch in history])
         write_checkpoint(folder, model.deployed, done)
         state.remove()
@@ -107,10 +99,11 @@ def train_fold(
 def fit(
     model: MILModel, train: BagSet, val: BagSet, settings: Training, *, n_classes: int, state: TrainingState | None = None
 ) -> tuple[list[Epoch], int]:
-    """Train in place, a bag a step, and leave the weights of the best epoch by the validation part.
+    """Train in place, a bag a step, and leave the weights of the best epoch by the validation part, or of the last.
 
     An epoch counts as better only by `min_improvement`: once the validation bags are told apart, a smaller and smaller
-    loss comes from larger weights, while attention drifts away from the evidence.
+    loss comes from larger weights, while attention drifts away from the evidence. Where a class has fewer validation bags
+    than `min_val_bags`, the choice would be drawn by lot: the last epoch is kept, and a warning says so.
 
     Returns:
         The curve, and the index of the epoch that was kept.
@@ -119,6 +112,7 @@ def fit(
         DivergedError: a loss that is no finite number; names epoch and bag.
     """
     device = next(model.parameters()).device
+    settings = _planned(settings, train, val, n_classes)
     weights = class_weights(train.labels, n_classes, balanced=settings.class_weights).to(device)
     optimizer, state = create_optimizer(model, settings), state or TrainingState(None)
     resumed = state.load(model, optimizer)
@@ -127,19 +121,31 @@ def fit(
     rng = generator_from(resumed.order if resumed else None, settings.seed)
     if resumed:
         log.info("going on after epoch %d of an interrupted training", len(history))
-    with ProgressMeter("train", total=settings.epochs, unit="epochs", already=len(history)) as meter:
-        while len(history) < settings.epochs and not _is_over(history, best, settings):
+    with ProgressMeter("train", total=epochs_of(settings), unit="epochs", already=len(history)) as meter:
+        while not is_over(history, best, settings):
             number, lr = len(history), learning_rate(settings, len(history))
             train_loss = _train_epoch(model, train, optimizer, settings, weights, number=number, rng=rng)
             history.append(Epoch(number + 1, train_loss, *_validate(model, val, weights, number), lr))
             log.info("epoch %d: training loss %.4f, validation loss %.4f, AUROC %.3f", *list(vars(history[-1]).values())[:4])
-            if number == 0 or _is_better(history[-1], history[best], settings):
+            if number == 0 or is_better(history[-1], history[best], settings):
                 best, best_weights = number, _weights(model)
             order = dict(rng.bit_generator.state)
             state.save(model, optimizer, Snapshot([asdict(epoch) for epoch in history], best, best_weights, order))
             meter.advance(1)
     model.deployed.load_state_dict(best_weights)
     return history, best
+
+
+def _planned(settings: Training, train: BagSet, val: BagSet, n_classes: int) -> Training:
+    """With its number of epochs, and `select` as these validation bags allow."""
+    chosen = with_choice(planned(settings, len(train)), val.labels, n_classes)
+    if chosen.select != settings.select:
+        log.warning(
+            "%d validation bags, fewer than %d of a class: they are too few to choose an epoch by, the last one is kept",
+            len(val),
+            settings.min_val_bags,
+        )
+    return chosen
 
 
 @torch.inference_mode()
@@ -196,7 +202,7 @@ def _train_epoch(
         if (position + 1) % settings.accumulate == 0 or position + 1 == len(bags):
             optimizer.step()
             optimizer.zero_grad()
-            model.after_update((number * updates + position // settings.accumulate + 1) / (settings.epochs * updates))
+            model.after_update((number * updates + position // settings.accumulate + 1) / (epochs_of(settings) * updates))
     return total / len(bags)
 
 
@@ -224,29 +230,6 @@ def _validate(model: MILModel, bags: BagSet, weights: Tensor, number: int) -> tu
         raise DivergedError(epoch=number + 1, bag=error.bag, features_are_finite=error.features_are_finite) from error
     of_truth = np.clip(probs[np.arange(len(truth)), truth], 1e-12, 1)
     return float((-np.log(of_truth) * weights.cpu().numpy()[truth]).mean()), auroc(truth, probs)
-
-
-def _is_better(new: Epoch, best: Epoch, settings: Training) -> bool:
-    """By the figure that `select` names; of equal AUROCs the lower loss is better."""
-    if settings.select == "loss":
-        return new.val_loss < best.val_loss - settings.min_improvement
-    gain = new.val_auroc - best.val_auroc
-    return gain > settings.min_improvement or (gain == 0 and new.val_loss < best.val_loss)
-
-
-def _is_over(history: list[Epoch], best: int, settings: Training) -> bool:
-    """Whether patience has run out; a tie of AUROCs that a lower loss decides is no gain to wait for."""
-    since = best if settings.select == "loss" else _last_gain([epoch.val_auroc for epoch in history], settings.min_improvement)
-    return len(history) >= max(settings.min_epochs, 1) and len(history) - 1 - since >= settings.patience
-
-
-def _last_gain(figures: list[float], least: float) -> int:
-    """Index of the last figure that was more than `least` above all that counted before it."""
-    last = 0
-    for index, value in enumerate(figures):
-        if value > figures[last] + least:
-            last = index
-    return last
 
 
 def _weights(model: MILModel) -> dict[str, Tensor]:
@@ -292,6 +275,14 @@ def _architecture(settings: Model, base: Path | None) -> BaseModelSettings:
     if card.settings.model not in TEACHERS:
         raise ConfigError([f"--base {base}: is {card.settings.model}, but mhim stands on {', '.join(TEACHERS)}"])
     return card.architecture
+
+
+def _settled(architecture: BaseModelSettings, training: dict[str, list[str]], fold: Fold) -> BaseModelSettings:
+    """With all decided that depends on how large the training bags are."""
+    if not isinstance(architecture, TransMIL):
+        return architecture
+    sizes = [sum(n_tiles(fold.features / f"{slide}.json") for slide in slides) for slides in training.values()]
+    return architecture.settled(max(sizes))
 
 
 def _create(settings: Model, card: ModelCard, base: Path | None, device: torch.device) -> MILModel:

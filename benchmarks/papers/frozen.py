@@ -21,16 +21,18 @@ TILES = TileSettings(tiling=Tiling(mpp=MPP, tile_px=64, overlap=32, min_tissue=0
 FOLDS = {"colon": (10, 5), "breast": (4, 5)}
 """Folds, and how often they are drawn, as published."""
 
+OURS = {"epochs": 60, "min_epochs": 0, "min_val_bags": 1, "schedule": "constant", "instance_dropout": 0.0}
+"""How models without a paper's recipe are trained here: early stopping, as the papers' models have it."""
 MODELS: dict[str, dict[str, Any]] = {
-    "embedding_mean": {"model": "embedding_pool", "pool": "mean"},
-    "instance_max": {"model": "instance_pool", "pool": "max"},
-    "gated": {"model": "abmil"},
-    "mhim": {"model": "mhim", "base": "gated"},
+    "embedding_mean": {"model": "embedding_pool", "pool": "mean", "train": OURS},
+    "instance_max": {"model": "instance_pool", "pool": "max", "train": OURS},
+    "gated": {"model": "abmil", "train": OURS},
+    "mhim": {"model": "mhim", "base": "gated", "recipe": "published"},
     "clam_sb": {"model": "clam"},
     "clam_mb": {"model": "clam", "branches": "multi"},
     "dtfd": {"model": "dtfd"},
-    "dsmil": {"model": "dsmil"},
-    "transmil": {"model": "transmil", "landmarks": 64},
+    "dsmil": {"model": "dsmil", "recipe": "published"},
+    "transmil": {"model": "transmil", "recipe": "published", "landmarks": 64},
     "noisy_and": {"model": "kraus_pool", "pool": "noisy_and"},
 }
 """Nothing is tuned for these sets; TransMIL's 256 landmarks are for bags of thousands, a colon image has 196 tiles."""
@@ -38,7 +40,7 @@ MODELS: dict[str, dict[str, Any]] = {
 
 def entry(model: str, seed: int) -> Model:
     """As an entry of `models`."""
-    return parse_model({**MODELS[model], "train": {"seed": seed}})
+    return parse_model({**MODELS[model], "train": {**MODELS[model].get("train", {}), "seed": seed}})
 
 
 @cache

@@ -40,7 +40,11 @@ TRAIN = {
     "class_weights": False,
     "epochs": 100,
     "patience": 20,
+    "min_epochs": 0,
+    "min_val_bags": 1,
     "min_improvement": 0.0,
+    "schedule": "constant",
+    "instance_dropout": 0.0,
     "precision": "bfloat16",
 }
 

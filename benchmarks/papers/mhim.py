@@ -76,8 +76,9 @@ class Plan:
     def training(self, seed: int) -> dict[str, Any]:
         """As published, but for the length; the same for baseline and MHIM."""
         published = {"optimizer": "adam", "lr": 2e-4, "weight_decay": 1e-5, "schedule": "cosine", "class_weights": False}
-        stopping = {"select": "auroc", "min_improvement": 0.0, "patience": 30, "min_epochs": math.ceil(0.65 * self.epochs)}
-        return {**published, **stopping, "epochs": self.epochs, "precision": "bfloat16", "seed": seed}
+        choice = {"select": "auroc", "min_val_bags": 1, "min_improvement": 0.0}
+        stopping = {"patience": 30, "min_epochs": math.ceil(0.65 * self.epochs), "instance_dropout": 0.0}
+        return {**published, **choice, **stopping, "epochs": self.epochs, "precision": "bfloat16", "seed": seed}
 
 
 FULL = Plan()

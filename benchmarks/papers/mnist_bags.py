@@ -44,7 +44,10 @@ MODELS: dict[str, dict[str, Any]] = {
     "attention": {"model": "abmil", "gated": False, **PLAIN},
     "gated": {"model": "abmil", "gated": True, **PLAIN},
 }
-TRAIN = {"optimizer": "adam", "lr": 5e-4, "weight_decay": 1e-4, "class_weights": False}
+TRAIN = {
+    **{"optimizer": "adam", "lr": 5e-4, "weight_decay": 1e-4, "schedule": "constant", "class_weights": False},
+    **{"instance_dropout": 0.0, "min_epochs": 0, "min_val_bags": 1},
+}
 STOPPED = {"epochs": 100, "patience": 20, "min_improvement": 0.0}
 """Early stopping on the loss of the validation bags."""
 TO_THE_END = "to-the-end"

@@ -12,13 +12,14 @@ from wsi_mil.train import fit
 @pytest.fixture(scope="session")
 def toy_model() -> MILModel:
     """A gated ABMIL that has learnt that instances raised in feature 0 make a bag positive."""
-    return _fitted({"model": "abmil", "embed_dim": 16, "attention_dim": 8}, epochs=30)
+    stopped = {"schedule": "constant", "instance_dropout": 0.0, "min_epochs": 0, "min_val_bags": 1}
+    return _fitted({"model": "abmil", "embed_dim": 16, "attention_dim": 8}, stopped)
 
 
 @pytest.fixture(scope="session")
 def toy_transmil() -> MILModel:
     """A TransMIL that has learnt the same."""
-    return _fitted({"model": "transmil", "embed_dim": 16, "heads": 2, "landmarks": 4}, epochs=10)
+    return _fitted({"model": "transmil", "embed_dim": 16, "heads": 2, "landmarks": 4, "position_start": "random"}, {})
 
 
 @pytest.fixture(scope="session")
@@ -30,8 +31,8 @@ def toy_bag() -> torch.Tensor:
     return torch.from_numpy(features).unsqueeze(0)
 
 
-def _fitted(entry: dict[str, object], *, epochs: int) -> MILModel:
-    settings = parse_model({**entry, "train": {"lr": 0.005, "epochs": epochs, "accumulate": 1}})
+def _fitted(entry: dict[str, object], train: dict[str, object]) -> MILModel:
+    settings = parse_model({**entry, "train": {"lr": 0.005, "epochs": 30, **train}})
     torch.manual_seed(0)
     model = create_model(settings, feature_dim=12, n_classes=2)
     bags = made_bags(40, seed=1)

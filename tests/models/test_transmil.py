@@ -7,10 +7,32 @@ from torch.nn import functional
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from wsi_mil.config import TransMIL
 from wsi_mil.models.nystrom import NystromAttention, pseudo_inverse
+from wsi_mil.models.self_attention import ExactAttention, SelfAttention
 from wsi_mil.models.transmil import PPEG, square_of
 
 SMALL = {"embed_dim": 16, "heads": 2, "landmarks": 4}
+PUBLISHED = {**SMALL, "recipe": "published"}
+both = pytest.mark.parametrize("attention", ["exact", "nystrom"])
+
+
+def convolved_by_hand(layer: SelfAttention, h: int, values: Tensor) -> Tensor:
+    """The values of head `h`, (n, head_dim), each channel convolved along the tokens."""
+    kernel, rows = layer.residual.weight[h, 0], functional.pad(values, (0, 0, 16, 16))
+    return torch.stack([(kernel[:, None] * rows[i : i + 33]).sum(0) for i in range(len(values))])
+
+
+def exact_by_hand(layer: ExactAttention, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Output and attention matrices (heads, n, n), by the sums of exponentials."""
+    q, k, v = (x @ w.T for w in layer.to_qkv.weight.chunk(3))
+    head_dim, merged, matrices = x.shape[1] // layer.heads, [], []
+    for h in range(layer.heads):
+        cut = slice(h * head_dim, (h + 1) * head_dim)
+        weights = torch.exp(torch.stack([(k[:, cut] @ q[i, cut]) / head_dim**0.5 for i in range(len(x))]))
+        matrices.append(weights / weights.sum(1, keepdim=True))
+        merged.append(matrices[-1] @ v[:, cut] + convolved_by_hand(layer, h, v[:, cut]))
+    return torch.cat(merged, dim=1) @ layer.to_out.weight.T + layer.to_out.bias, torch.stack(matrices)
 
 
 def nystrom_by_hand(layer: NystromAttention, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -35,10 +57,7 @@ def nystrom_by_hand(layer: NystromAttention, x: Tensor) -> tuple[Tensor, Tensor]
     full = torch.stack([f @ z[h] @ g for h, (f, g) in enumerate(matrices)])
     merged = []
     for h in range(heads):
-        kernel = layer.residual.weight[h, 0]
-        rows = functional.pad(values[h], (0, 0, 16, 16))
-        convolved = torch.stack([(kernel[:, None] * rows[i : i + 33]).sum(0) for i in range(len(padded))])
-        merged.append(full[h] @ values[h] + convolved)
+        merged.append(full[h] @ values[h] + convolved_by_hand(layer, h, values[h]))
     out = torch.cat(merged, dim=1) @ layer.to_out.weight.T + layer.to_out.bias
     return out[-n:], full[:, -n:, -n:]
 
@@ -54,6 +73,62 @@ def test_nystrom_attention_is_the_product_of_three_matrices(n_tokens: int) -> No
     assert_close(layer(x[None]), found)
     assert_close(layer.first_row(x[None]), found[:, :1])
     assert_close(attention, full[:, 0, 1:], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_tokens", [1, 3, 8, 50])
+def test_exact_attention_is_the_softmax_written_out(n_tokens: int) -> None:
+    torch.manual_seed(0)
+    layer = ExactAttention(16, heads=2, dropout=0.0).eval()
+    x = torch.randn(n_tokens, 16)
+    out, full = exact_by_hand(layer, x)
+    found, attention = layer.with_class_attention(x[None])
+    assert_close(found[0], out, rtol=1e-4, atol=1e-5)
+    assert_close(layer(x[None]), found)
+    assert_close(layer.first_row(x[None]), found[:, :1], rtol=1e-4, atol=1e-5)
+    assert_close(attention, full[:, 0, 1:], rtol=1e-4, atol=1e-5)
+
+
+def test_both_attentions_have_the_same_weights_by_name_and_shape(make: Callable) -> None:
+    exact, nystrom = (make("transmil", **SMALL, attention=kind).state_dict() for kind in ("exact", "nystrom"))
+    assert {name: value.shape for name, value in exact.items()} == {name: value.shape for name, value in nystrom.items()}
+
+
+@both
+def test_at_the_start_positions_and_neighbours_change_nothing(make: Callable, bag: Tensor, attention: str) -> None:
+    model = make("transmil", **SMALL, attention=attention)
+    tokens = torch.randn(1, 1 + 9, 16)
+    assert torch.equal(model.position(tokens, 3), tokens)
+    assert all(not layer.residual.weight.any() for layer in model.layers)
+    random = make("transmil", **SMALL, attention=attention, position_start="random")
+    assert (random.position(tokens, 3) - tokens)[:, 1:].abs().min(dim=1).values.max() > 1e-3
+    assert torch.equal(random.position(tokens, 3)[:, 0], tokens[:, 0])
+    assert all(layer.residual.weight.abs().min() > 0 for layer in random.layers)
+
+
+@both
+def test_what_starts_from_zero_learns_from_the_first_step(make: Callable, bag: Tensor, attention: str) -> None:
+    model = make("transmil", **SMALL, attention=attention).train()
+    model.training_loss(bag, torch.tensor([1]), torch.ones(2)).backward()
+    started = [*model.position.parameters(), *(layer.residual.weight for layer in model.layers)]
+    assert len(started) == 8 and all(p.grad is not None and p.grad.abs().max() > 0 for p in started)
+
+
+def test_the_largest_training_bag_settles_the_attention_once() -> None:
+    entry = TransMIL(model="transmil", exact_up_to=300)
+    assert [entry.settled(n).attention for n in (1, 300, 301, 10_000)] == ["exact", "exact", "nystrom", "nystrom"]
+    assert entry.settled(301).settled(2).attention == "nystrom"
+    for kind in ("exact", "nystrom"):
+        assert TransMIL(model="transmil", attention=kind).settled(5).settled(10**6).attention == kind
+
+
+def test_a_settled_model_is_of_one_kind_for_bags_of_every_size(make: Callable) -> None:
+    for kind, layer in (("exact", ExactAttention), ("nystrom", NystromAttention)):
+        model = make("transmil", **SMALL, attention=kind, exact_up_to=10)
+        assert all(type(each) is layer for each in model.layers)
+        for n in (5, 50):
+            x = torch.randn(1, n, 16)
+            by_hand = exact_by_hand if kind == "exact" else nystrom_by_hand
+            assert_close(model.layers[0](x)[0], by_hand(model.layers[0], x[0])[0], rtol=1e-4, atol=1e-5)
 
 
 def test_the_iteration_inverts() -> None:
@@ -81,26 +156,32 @@ def test_leading_instances_fill_the_square(make: Callable, n: int, side: int, re
     assert_close(model(filled).logits, model(bags).logits)
 
 
-def test_transmil_is_two_residual_layers_around_the_positions(make: Callable, bag: Tensor) -> None:
-    model = make("transmil", **SMALL)
+@pytest.mark.parametrize("settings", [PUBLISHED, {**SMALL, "position_start": "random", "attention": "exact"}])
+def test_transmil_is_two_residual_layers_around_the_positions(make: Callable, bag: Tensor, settings: dict) -> None:
+    model = make("transmil", **settings)
+    by_hand = nystrom_by_hand if settings is PUBLISHED else exact_by_hand
     h = torch.relu(model.embedding[0](bag))
     x = torch.cat([model.class_token, h], dim=1)
-    mixed, full = nystrom_by_hand(model.layers[0], model.norms[0](x)[0])
+    mixed, full = by_hand(model.layers[0], model.norms[0](x)[0])
     x = model.position(x + mixed, 3)
-    out, _ = nystrom_by_hand(model.layers[1], model.norms[1](x)[0])
+    out, _ = by_hand(model.layers[1], model.norms[1](x)[0])
     assert_close(model(bag).logits, model.classifier(model.norm((x + out)[:, 0])), rtol=1e-4, atol=1e-5)
     strength = full[:, 0, 1:].abs().mean(0).double()
     assert_close(model.instance_scores(bag, 1)["attention"], strength / strength.sum(), rtol=1e-4, atol=1e-6)
 
 
-def test_the_order_of_instances_matters(make: Callable, bag: Tensor) -> None:
-    model = make("transmil", **SMALL)
+def test_the_order_of_instances_matters_as_soon_as_positions_do(make: Callable, bag: Tensor) -> None:
+    model = make("transmil", **SMALL, attention="exact")
+    assert_close(model(bag.flip(1)).logits, model(bag).logits)
+    model = make("transmil", **PUBLISHED)
     assert (model(bag.flip(1)).logits - model(bag).logits).abs().max() > 1e-4
 
 
+@both
 @pytest.mark.parametrize("n", [60, 64, 65])
-def test_a_changed_tile_changes_its_own_attention_most(make: Callable, n: int) -> None:
-    model = make("transmil", embed_dim=64, heads=4, landmarks=16, seed=3)
+def test_a_changed_tile_changes_its_own_attention_most(make: Callable, n: int, attention: str) -> None:
+    wide = {"embed_dim": 64, "heads": 4, "landmarks": 16, "seed": 3, "position_start": "random"}
+    model = make("transmil", **wide, attention=attention)
     bags = torch.rand(1, n, 6, generator=torch.Generator().manual_seed(5))
     for layer in (0, 1):
         before = model.class_attention(bags, layer=layer)
@@ -114,8 +195,9 @@ def test_a_changed_tile_changes_its_own_attention_most(make: Callable, n: int) -
         assert all(found), (layer, found)
 
 
-def test_the_teachers_pass_scores_by_the_first_layer(make: Callable, bag: Tensor) -> None:
-    model = make("transmil", **SMALL)
+@both
+def test_the_teachers_pass_scores_by_the_first_layer(make: Callable, bag: Tensor, attention: str) -> None:
+    model = make("transmil", **SMALL, attention=attention)
     encoding, scores = model.encode_scored(model.embed(bag))
     assert_close(scores, model.class_attention(bag, layer=0))
     assert_close(model.classify(encoding), model(bag).logits)
@@ -134,8 +216,9 @@ class Largest(TorchDispatchMode):
         return out
 
 
-def test_no_matrix_of_tiles_by_tiles_is_ever_held(make: Callable) -> None:
-    model, n = make("transmil", embed_dim=16, heads=2, landmarks=8).train(), 3000
+@both
+def test_no_matrix_of_tiles_by_tiles_is_ever_held(make: Callable, attention: str) -> None:
+    model, n = make("transmil", embed_dim=16, heads=2, landmarks=8, attention=attention).train(), 3000
     bags = torch.rand(1, n, 6)
     with Largest() as largest:
         model.training_loss(bags, torch.tensor([1]), torch.ones(2)).backward()

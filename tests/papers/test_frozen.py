@@ -10,7 +10,7 @@ from benchmarks.papers.cells import NOT_RUN
 from benchmarks.papers.frozen import FOLDS, MODELS, MPP, TILES, FrozenRun, entry, read_rows, runs
 from benchmarks.papers.frozen_table import BEST, TITLES
 from benchmarks.papers.tables import HISTOLOGY, TEXT, page
-from wsi_mil.config import Encoder
+from wsi_mil.config import Encoder, parse_model
 from wsi_mil.receipts import store_path
 from wsi_mil.records import Role, SlideRow
 from wsi_mil.splits import draw_splits
@@ -62,13 +62,19 @@ def test_the_best_published_row_is_that_of_the_papers_table(images: str) -> None
     assert f"| {BEST[images][0]} |" in page(f"{{{{table: frozen {images}}}}}", {})
 
 
-def test_every_model_has_a_row_and_the_packages_defaults_but_for_the_landmarks() -> None:
+def test_every_model_has_a_row_and_its_papers_constants_but_for_the_landmarks() -> None:
     assert set(TITLES) == set(MODELS)
     for model in MODELS:
-        told = entry(model, 3).model_dump(mode="json", exclude_defaults=True)
-        assert told.pop("train") == {"seed": 3}
-        assert told.pop("landmarks", None) == (64 if model == "transmil" else None)
-        assert set(told) <= {"model", "base", "pool", "branches"}
+        found = entry(model, 3)
+        least = {key: value for key, value in MODELS[model].items() if key not in ("landmarks", "train")}
+        published = parse_model(least)
+        assert (getattr(found, "recipe", None) == "published") == (model in ("mhim", "dsmil", "transmil"))
+        assert set(least) <= {"model", "base", "pool", "branches", "recipe"} and found.train.seed == 3
+        assert getattr(found, "landmarks", None) == (64 if model == "transmil" else None)
+        if model in ("embedding_mean", "instance_max", "gated"):
+            assert (found.train.epochs, found.train.schedule, found.train.instance_dropout) == (60, "constant", 0)
+        else:
+            assert found.train == published.train.model_copy(update={"seed": 3})
 
 
 def test_draws_are_other_folds_and_sets_that_are_not_there_are_not_run(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def predict(
     ensemble = create_ensemble(models, splits, names, bag=bag, threads=threads, device=device)
     predicted = predict_cohort(rows, features, ensemble, include_train=include_train)
     write_predictions(predictions, predicted, names, ensemble.protocol)
-    write_metrics(metrics, predicted, names, parse_settings(Predict, json.loads(settings)), ensemble.protocol)
+    write_metrics(metrics, predicted, names, parse_settings(Predict, json.loads(settings)), ensemble.about)
 
 
 @commands.command()

@@ -1,27 +1,23 @@
-"""Entries of `models`: architectures and their published defaults; `training` has how they are fitted."""
+"""Entries of `models`: architectures and their defaults; `training` has how they are fitted, `recipes` what papers change."""
 
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from wsi_mil.config import recipes
+from wsi_mil.config.recipes import Recipe, WithRecipe
 from wsi_mil.config.settings import EntryName, Settings
-from wsi_mil.config.training import (
-    CLAMTraining,
-    DSMILTraining,
-    DTFDTraining,
-    KrausTraining,
-    MHIMTraining,
-    Schedule,
-    Training,
-    TransMILTraining,
-)
+from wsi_mil.config.training import CLAMTraining, DTFDTraining, KrausTraining, MHIMTraining, Schedule, Training
 
 Offer = Literal["attention", "attention_logits", "probability", "evidence", "class_activation"]
 """What a model can say about each instance."""
 
 EmbedDim = Annotated[int | None, Field(ge=1, description="units of the instance embedding; null: features as they are")]
 Dropout = Annotated[float, Field(ge=0, lt=1, description="on the instance embedding")]
+MOST_EXACT = 20_000
+"""Tiles up to which exact attention may be asked for: there an update takes a core about a minute."""
+RecipeKey = Annotated[Recipe, Field(description="published: the constants of the paper, training and all")]
 
 
 class InstancePool(Settings):
@@ -60,17 +56,26 @@ class ABMIL(Settings):
     train: Training = Training()
 
 
-class TransMIL(Settings):
+class TransMIL(WithRecipe):
     """One entry of `models`: TransMIL (Shao et al. 2021)."""
 
     offers: ClassVar[tuple[Offer, ...]] = ("attention",)
+    published = recipes.TRANSMIL
     model: Literal["transmil"]
+    recipe: RecipeKey = "default"
     embed_dim: int = Field(512, ge=8, description="units of a token, a multiple of heads")
     heads: int = Field(8, ge=1, description="attention heads")
-    landmarks: int = Field(256, ge=1, description="landmarks of the Nyström attention")
+    attention: Literal["auto", "exact", "nystrom"] = Field(
+        "auto", description="auto: exact where no training bag has more than exact_up_to tiles; the checkpoint says which"
+    )
+    exact_up_to: int = Field(2048, ge=1, description="tiles of the largest training bag; beyond, auto takes nystrom")
+    landmarks: int = Field(256, ge=1, description="of the Nyström attention")
+    position_start: Literal["zero", "random"] = Field(
+        "zero", description="start of the convolutions of positions and values; zero: tiles are not blurred"
+    )
     attention_dropout: Dropout = Field(0.1, description="after each attention layer")
     dropout: Dropout = 0.0
-    train: TransMILTraining = TransMILTraining()
+    train: Training = Training()
 
     @model_validator(mode="after")
     def _heads_share_the_token(self) -> "TransMIL":
@@ -78,19 +83,37 @@ class TransMIL(Settings):
             raise ValueError(f"embed_dim must be a multiple of heads, got {self.embed_dim} and {self.heads}")
         return self
 
+    @model_validator(mode="after")
+    def _exact_attention_comes_to_an_end(self) -> "TransMIL":
+        if self.exact_up_to > MOST_EXACT:
+            minutes = (self.exact_up_to / MOST_EXACT) ** 2
+            raise ValueError(
+                f"exact_up_to must be {MOST_EXACT:,} or less, got {self.exact_up_to:,}: time grows with the square of the tiles,"
+                f" and an update on so many would take a core about {minutes:,.0f} minutes; larger bags go through landmarks"
+            )
+        return self
 
-class DSMIL(Settings):
+    def settled(self, largest_bag: int) -> "TransMIL":
+        """With `attention: auto` decided by the tiles of the largest training bag."""
+        if self.attention != "auto":
+            return self
+        return self.model_copy(update={"attention": "exact" if largest_bag <= self.exact_up_to else "nystrom"})
+
+
+class DSMIL(WithRecipe):
     """One entry of `models`: dual-stream MIL (Li et al. 2021)."""
 
     offers: ClassVar[tuple[Offer, ...]] = ("attention", "attention_logits", "probability", "evidence")
+    published = recipes.DSMIL
     model: Literal["dsmil"]
-    embed_dim: EmbedDim = Field(None, description="units of the instance embedding; null: features as they are; MHIM has 512")
+    recipe: RecipeKey = "default"
+    embed_dim: EmbedDim = 256
     query_dim: int = Field(128, ge=1, description="units of the queries")
     nonlinear: bool = Field(True, description="two layers instead of a linear map before the queries")
-    value_layer: bool = Field(False, description="a linear layer with ReLU before the weighted sum; MHIM has it")
-    average: bool = Field(False, description="probability = mean of the bag's and of its most positive instance")
+    value_layer: bool = Field(True, description="a linear layer with ReLU before the weighted sum, as within MHIM's code")
+    average: bool = Field(True, description="probability = mean of the bag's and of its most positive instance")
     dropout: Dropout = 0.0
-    train: DSMILTraining = DSMILTraining()
+    train: Training = Training()
 
 
 class CLAM(Settings):
@@ -149,14 +172,16 @@ class KrausPool(Settings):
     train: KrausTraining = KrausTraining()
 
 
-class MHIM(Settings):
+class MHIM(WithRecipe):
     """One entry of `models`: masked hard instance mining (Tang et al. 2023) over another entry.
 
     A trained `base` teaches: it tells which instances are easy, and a student of the same architecture learns without
-    them. Defaults are those published for ABMIL and DSMIL on CAMELYON16.
+    them. The masking is that published for ABMIL and DSMIL on CAMELYON16.
     """
 
+    published = recipes.MHIM
     model: Literal["mhim"]
+    recipe: RecipeKey = "default"
     base: EntryName = Field(description="entry of `models` (abmil, transmil or dsmil) that is trained first and teaches")
     random_ratio: float = Field(0.5, ge=0, lt=1, description="share of instances masked at random")
     low_ratio: float = Field(0.0, ge=0, lt=1, description="share masked that the teacher scores lowest")

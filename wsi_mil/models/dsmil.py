@@ -27,7 +27,8 @@ class DSMIL(StagedModel):
     Differs:
         Of two classes the one output is the log odds of the last, which is the paper's sigmoid. More than two exclude each
         other here, so softmax and cross-entropy stand for the paper's sigmoid a class.
-        No dropout on instances at test. `embed_dim` and `value_layer` are those of the DSMIL within MHIM.
+        No dropout on instances at test. Instances are embedded and `value_layer` and `average` are on, as in the DSMIL within
+        MHIM; `recipe: published` takes the features as they are.
     """
 
     offers = config.DSMIL.offers

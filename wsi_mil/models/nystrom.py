@@ -1,17 +1,17 @@
 """Attention among many tokens through a few landmarks."""
 
-import math
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
+from wsi_mil.models.self_attention import SelfAttention, softmax_rows
+
 PINV_STEPS = 6
-RESIDUAL_KERNEL = 33
 
 
-class NystromAttention(nn.Module):
+class NystromAttention(SelfAttention):
     """Multi-head self-attention in memory linear in the number of tokens.
 
     Source:
@@ -28,36 +28,23 @@ class NystromAttention(nn.Module):
     """
 
     def __init__(self, dim: int, *, heads: int, landmarks: int, dropout: float):
-        super().__init__()
-        self.heads, self.landmarks = heads, landmarks
-        self.to_qkv = nn.Linear(dim, 3 * dim, bias=False)
-        self.to_out = nn.Linear(dim, dim)
-        self.dropout = dropout
-        self.residual = nn.Conv1d(heads, heads, RESIDUAL_KERNEL, padding=RESIDUAL_KERNEL // 2, groups=heads, bias=False)
+        super().__init__(dim, heads=heads, dropout=dropout)
+        self.landmarks = landmarks
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """`(1, n_tokens, dim)` → the same."""
         padded = self._padded(tokens)
         return self._attend(padded, self._marks(padded), self._projected(padded, "k"), tokens.shape[1])
 
     def first_row(self, tokens: Tensor) -> Tensor:
-        """The first token of what `forward` gives, `(1, 1, dim)`, at a fraction of its cost: the last layer needs no more."""
         padded = self._padded(tokens)
         marks = self._marks(padded)
         k, v = self._projected(padded, "k"), self._projected(padded, "v")
         summary = self._summary(marks, k, v)
-        mixed = _softmax_rows(self._projected(tokens[:, :1], "q"), marks.k) @ summary  # (1, heads, 1, head_dim)
-        reach = RESIDUAL_KERNEL // 2 + 1  # what lies left of the first token is zero
-        first = padded.shape[1] - tokens.shape[1]
-        seen = v[:, :, first : first + reach]
-        convolved = torch.einsum("hk,bhkd->bhd", self.residual.weight[:, 0, -reach:][:, : seen.shape[2]], seen).unsqueeze(2)
-        return self._out(mixed + convolved)
+        mixed = softmax_rows(self._projected(tokens[:, :1], "q"), marks.k) @ summary  # (1, heads, 1, head_dim)
+        return self._out(mixed + self._first_convolved(v[:, :, padded.shape[1] - tokens.shape[1] :]))
 
     def with_class_attention(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """What `forward` gives, and the first token's attention to all others `(heads, n_tokens - 1)`.
-
-        Row F_cls B⁺ G of the approximated attention matrix: its entries may be negative and need not sum to 1.
-        """
+        """Row F_cls B⁺ G of the approximated attention matrix: its entries may be negative and need not sum to 1."""
         padded, n_tokens = self._padded(tokens), tokens.shape[1]
         marks, k = self._marks(padded), self._projected(padded, "k")
         return self._attend(padded, marks, k, n_tokens), self._first_row_of_matrix(padded, marks, k, n_tokens)
@@ -65,18 +52,12 @@ class NystromAttention(nn.Module):
     def _padded(self, tokens: Tensor) -> Tensor:
         return functional.pad(tokens, (0, 0, -tokens.shape[1] % self.landmarks, 0))
 
-    def _projected(self, tokens: Tensor, part: str) -> Tensor:
-        """Queries, keys or values `(1, heads, n_tokens, head_dim)`: a product each, so that gradients are not held together."""
-        weight = self.to_qkv.weight.chunk(3)["qkv".index(part)]
-        projected = functional.linear(tokens, weight)
-        return projected.view(1, tokens.shape[1], self.heads, -1).transpose(1, 2)
-
     def _marks(self, padded: Tensor) -> "_Marks":
         """Landmarks and the inverse between them. The mean of projections is the projection of the mean."""
         means = padded.view(1, self.landmarks, -1, padded.shape[2]).mean(dim=2)
         q, k = self._projected(means, "q"), self._projected(means, "k")
         with torch.autocast(padded.device.type, enabled=False):
-            inverse = pseudo_inverse(_softmax_rows(q.float(), k.float()))
+            inverse = pseudo_inverse(softmax_rows(q.float(), k.float()))
         return _Marks(q, k, inverse.to(q.dtype))
 
     def _summary(self, marks: "_Marks", k: Tensor, v: Tensor) -> Tensor:
@@ -89,23 +70,13 @@ class NystromAttention(nn.Module):
         attended = functional.scaled_dot_product_attention(self._projected(padded, "q"), marks.k, summary)
         return self._out(self._convolved(v).add_(attended)[:, :, -n_tokens:])
 
-    def _out(self, mixed: Tensor) -> Tensor:
-        """Heads merged `(1, n_tokens, dim)`; native dropout holds a mask of bytes, not of floats."""
-        dropped, _ = torch.native_dropout(self.to_out(mixed.transpose(1, 2).flatten(2)), self.dropout, self.training)
-        return torch.as_tensor(dropped)
-
-    def _convolved(self, v: Tensor) -> Tensor:
-        """Each head's values, every channel by itself, convolved along the tokens."""
-        rows = v[0].permute(2, 0, 1)  # (head_dim, heads, n_padded)
-        return torch.as_tensor(self.residual(rows)).permute(1, 2, 0).unsqueeze(0)
-
     def _first_row_of_matrix(self, padded: Tensor, marks: "_Marks", k: Tensor, n_tokens: int) -> Tensor:
         """Of the first real token, without its own column and without padding; head by head, to hold little at once."""
         first = self._projected(padded[:, -n_tokens].unsqueeze(1), "q")
-        to_marks = _softmax_rows(first, marks.k) @ marks.inverse  # (1, heads, 1, landmarks)
+        to_marks = softmax_rows(first, marks.k) @ marks.inverse  # (1, heads, 1, landmarks)
         rows = []
         for head in range(self.heads):
-            from_marks = _softmax_rows(marks.q[0, head], k[0, head])  # (landmarks, n_padded)
+            from_marks = softmax_rows(marks.q[0, head], k[0, head])  # (landmarks, n_padded)
             rows.append((to_marks[0, head] @ from_marks)[0, -n_tokens:][1:])
         return torch.stack(rows)
 
@@ -127,8 +98,3 @@ def pseudo_inverse(matrices: Tensor) -> Tensor:
         bz = matrices @ z
         z = 0.25 * z @ (13 * identity - bz @ (15 * identity - bz @ (7 * identity - bz)))
     return z
-
-
-def _softmax_rows(queries: Tensor, keys: Tensor) -> Tensor:
-    """Attention matrix `(…, n_queries, n_keys)`."""
-    return torch.softmax(queries @ keys.mT / math.sqrt(queries.shape[-1]), dim=-1)

@@ -10,19 +10,24 @@ from wsi_mil import config
 from wsi_mil.config import Offer
 from wsi_mil.models.embedding import Embedding
 from wsi_mil.models.nystrom import NystromAttention
+from wsi_mil.models.self_attention import ExactAttention, SelfAttention
 from wsi_mil.models.staged import Encoding, StagedModel
 
 KERNELS = (7, 5, 3)
 
 
 class TransMIL(StagedModel):
-    """A class token gathers the bag through two Nyström attention layers with a positional convolution between.
+    """A class token gathers the bag through two attention layers with a positional convolution between.
 
     Source:
         Shao et al.: TransMIL, NeurIPS 2021, https://arxiv.org/abs/2106.00908; the residual attention layers
         x ← x + Nys(LN x), and PPEG: t + DW7(t) + DW5(t) + DW3(t) on the raster of tokens.
 
     Differs:
+        Attention is exact in a model whose training bags are small (`attention`, settled once by training; an entry that is
+        not settled makes an exact one), and then a larger bag costs time, not memory.
+        The convolutions of positions and values start from zero, so that no tile is mixed with its neighbours before there
+        is a reason to (`position_start: random` is the paper's start).
         The raster is filled in the order of the bag (as in the authors' code), which is not the slide's geometry: the
         order of instances matters, and is never shuffled.
         Of the last layer only the class token is worked out, since nothing else of it is read: the same number.
@@ -42,6 +47,12 @@ class TransMIL(StagedModel):
         self.position = PPEG(dim)
         self.norm = nn.LayerNorm(dim)
         self.classifier = nn.Linear(dim, n_classes)
+        if settings.position_start == "zero":
+            for convolution in (self.position.seven, self.position.five, self.position.three):
+                nn.init.zeros_(convolution.weight)
+                nn.init.zeros_(torch.as_tensor(convolution.bias))
+            for layer in self.layers:
+                nn.init.zeros_(layer.residual.weight)  # type: ignore[union-attr,arg-type]
 
     def encode(self, embedded: Tensor, bag_mask: Tensor | None = None) -> Encoding:
         bags = [bag[mask] for bag, mask in zip(embedded, bag_mask, strict=True)] if bag_mask is not None else list(embedded)
@@ -58,7 +69,7 @@ class TransMIL(StagedModel):
     def class_attention(self, bag: Tensor, *, layer: int = 0) -> Tensor:
         """The class token's attention to each instance of one bag, `(heads, n_instances)`, in layer 0 or 1.
 
-        Approximate: entries may be negative. Of an instance that was repeated to fill the raster, the first one counts.
+        Nyström's is approximate: entries may be negative. Of an instance that was repeated to fill the raster the first counts.
         """
         tokens, side = self._tokens(self.embed(bag))
         if layer == 1:
@@ -116,7 +127,8 @@ def square_of(n: int) -> tuple[int, int]:
     return side, side * side - n
 
 
-def _layer(settings: config.TransMIL) -> NystromAttention:
-    return NystromAttention(
-        settings.embed_dim, heads=settings.heads, landmarks=settings.landmarks, dropout=settings.attention_dropout
-    )
+def _layer(settings: config.TransMIL) -> SelfAttention:
+    dim, heads, dropout = settings.embed_dim, settings.heads, settings.attention_dropout
+    if settings.attention == "nystrom":
+        return NystromAttention(dim, heads=heads, landmarks=settings.landmarks, dropout=dropout)
+    return ExactAttention(dim, heads=heads, dropout=dropout)

@@ -86,7 +86,7 @@ def what_came_out(best: ModelPage, n_models: int, cohort: Cohort) -> list[str]:
 
 def cautions(models: Sequence[ModelPage], effects: Iterable[BatchEffects], cohort: Cohort, n_suspicious: int) -> list[Caution]:
     """What to know before relying on a figure or a heatmap of the page."""
-    found = _guesses(models) + _blind(models) + _twice(cohort) + _wrong(models[0], cohort)
+    found = _guesses(models) + _blind(models) + _twice(cohort) + _wrong(models[0], cohort) + _unchosen(models)
     unused = len(cohort.rows) - cohort.n_of(Status.OK)
     if unused:
         found.append(Caution(f"{_number(unused, 'slide')} could not be used.", "not-used"))
@@ -192,6 +192,19 @@ def _wrong(best: ModelPage, cohort: Cohort) -> list[Caution]:
         return []
     text = f"{best.name} calls {_number(len(wrong), 'slide')} wrongly"
     return [Caution(f"{text}:", slides=wrong) if len(wrong) <= NAMED else Caution(f"{text}; they stand in red.", "cohort")]
+
+
+def _unchosen(models: Iterable[ModelPage]) -> list[Caution]:
+    """Models of which no validation slide chose the epoch, since there were too few."""
+    parts = [
+        f"{m.name} ({len(m.metrics['unchosen_folds'])} of {_number(m.metrics['n_folds'], 'fold')})"
+        for m in models
+        if m.metrics.get("unchosen_folds")
+    ]
+    if not parts:
+        return []
+    text = f"Too few validation slides to choose an epoch by; the last one was kept: {_listed(parts)}."
+    return [Caution(f"{text} Their thresholds stand on those few slides.", "figures")]
 
 
 def _number(n: int, noun: str) -> str:

@@ -4,6 +4,7 @@ from wsi_mil.store.features import FeatureStore as FeatureStore
 from wsi_mil.store.features import feature_bytes as feature_bytes
 from wsi_mil.store.features import feature_dim as feature_dim
 from wsi_mil.store.features import features_digest as features_digest
+from wsi_mil.store.features import n_tiles as n_tiles
 from wsi_mil.store.features import read_bag as read_bag
 from wsi_mil.store.features import shard_rows as shard_rows
 from wsi_mil.store.grids import read_grid as read_grid

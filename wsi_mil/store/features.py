@@ -244,3 +244,8 @@ def feature_dim(receipt: Path) -> int:
     if len(shape) != 2:
         raise StoreError(path, f"features are expected to be (n, dim), got {tuple(shape)}; run `extract` again")
     return int(shape[1])
+
+
+def n_tiles(receipt: Path) -> int:
+    """Tiles of a slide, those that could not be read among them, from the store's metadata alone. Raises StoreError."""
+    return int(metadata(store_path(receipt), "features")["shape"][0])

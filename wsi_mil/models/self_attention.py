@@ -1,0 +1,81 @@
+"""Multi-head self-attention whose values are convolved along the tokens besides: exact, and what Nyström's shares with it."""
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+RESIDUAL_KERNEL = 33
+
+
+class SelfAttention(nn.Module, ABC):
+    """Weights and outer layers of a multi-head self-attention; the first token is the class token."""
+
+    def __init__(self, dim: int, *, heads: int, dropout: float):
+        super().__init__()
+        self.heads = heads
+        self.to_qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.to_out = nn.Linear(dim, dim)
+        self.dropout = dropout
+        self.residual = nn.Conv1d(heads, heads, RESIDUAL_KERNEL, padding=RESIDUAL_KERNEL // 2, groups=heads, bias=False)
+
+    @abstractmethod
+    def forward(self, tokens: Tensor) -> Tensor:
+        """`(1, n_tokens, dim)` → the same."""
+
+    @abstractmethod
+    def first_row(self, tokens: Tensor) -> Tensor:
+        """The first token of what `forward` gives, `(1, 1, dim)`, at a fraction of its cost: the last layer needs no more."""
+
+    @abstractmethod
+    def with_class_attention(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """What `forward` gives, and the first token's attention to all others `(heads, n_tokens - 1)`."""
+
+    def _projected(self, tokens: Tensor, part: str) -> Tensor:
+        """Queries, keys or values `(1, heads, n_tokens, head_dim)`: a product each, so that gradients are not held together."""
+        weight = self.to_qkv.weight.chunk(3)["qkv".index(part)]
+        projected = functional.linear(tokens, weight)
+        return projected.view(1, tokens.shape[1], self.heads, -1).transpose(1, 2)
+
+    def _out(self, mixed: Tensor) -> Tensor:
+        """Heads merged `(1, n_tokens, dim)`; native dropout holds a mask of bytes, not of floats."""
+        dropped, _ = torch.native_dropout(self.to_out(mixed.transpose(1, 2).flatten(2)), self.dropout, self.training)
+        return torch.as_tensor(dropped)
+
+    def _convolved(self, v: Tensor) -> Tensor:
+        """Each head's values, every channel by itself, convolved along the tokens."""
+        rows = v[0].permute(2, 0, 1)  # (head_dim, heads, n_tokens)
+        return torch.as_tensor(self.residual(rows)).permute(1, 2, 0).unsqueeze(0)
+
+    def _first_convolved(self, v: Tensor) -> Tensor:
+        """The first row of `_convolved`, `(1, heads, 1, head_dim)`, where all that lies left of it is zero."""
+        seen = v[:, :, : RESIDUAL_KERNEL // 2 + 1]
+        kernel = self.residual.weight[:, 0, RESIDUAL_KERNEL // 2 :][:, : seen.shape[2]]
+        return torch.einsum("hk,bhkd->bhd", kernel, seen).unsqueeze(2)
+
+
+class ExactAttention(SelfAttention):
+    """out = softmax(q kᵀ / √head_dim) v + DWConv(v); time grows with the square of the tokens, memory does not.
+
+    The matrix is never held: scaled dot-product attention goes through it in blocks.
+    """
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        q, k, v = (self._projected(tokens, part) for part in "qkv")
+        return self._out(self._convolved(v).add_(functional.scaled_dot_product_attention(q, k, v)))
+
+    def first_row(self, tokens: Tensor) -> Tensor:
+        q, k, v = self._projected(tokens[:, :1], "q"), self._projected(tokens, "k"), self._projected(tokens, "v")
+        return self._out(softmax_rows(q, k) @ v + self._first_convolved(v))
+
+    def with_class_attention(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """The row is a softmax over all tokens: what it lacks to 1 is the class token's attention to itself."""
+        row = softmax_rows(self._projected(tokens[:, :1], "q"), self._projected(tokens, "k"))
+        return self(tokens), row[0, :, 0, 1:]
+
+
+def softmax_rows(queries: Tensor, keys: Tensor) -> Tensor:
+    """Attention matrix `(…, n_queries, n_keys)`."""
+    return torch.softmax(queries @ keys.mT / math.sqrt(queries.shape[-1]), dim=-1)
