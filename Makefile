@@ -20,7 +20,7 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 CORES ?= all
-BENCHMARKS := demo read remote extract bag_read train explain cohort_statistics view  # the others compare results that are there; they say what they need
+BENCHMARKS := demo read annotations remote extract bag_read train explain cohort_statistics view  # the others compare results that are there; they say what they need
 TESTED := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 pytest -n 2 --dist worksteal
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
