@@ -285,12 +285,14 @@ def test_frames_of_a_plain_image_are_said(tmp_path: Path) -> None:
     assert notes_of(tmp_path / "a.png", mpp=0.5) == ("1 further image in the file not read",)
 
 
-def write_ndpi(path: Path, *offsets: int) -> Path:
+def write_ndpi(path: Path, *offsets: int, lenses: tuple[float, ...] = ()) -> Path:
     """As Hamamatsu writes it, with offsets of 8 bytes: pages of one strip of 6 × 4 px, each in a focal plane of its own."""
     data, pages = bytearray(b"II*\0" + struct.pack("<Q", 12)), bytearray()
     for number, offset in enumerate(offsets):
-        tags = {256: 6, 257: 4, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: 4, 279: 24, 65420: 1, 65424: offset}
-        entries = b"".join(struct.pack("<HHIi", code, 9 if code == 65424 else 4, 1, value) for code, value in tags.items())
+        lens = struct.unpack("<i", struct.pack("<f", lenses[number] if lenses else 20.0))[0]
+        tags = {256: 6, 257: 4, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: 4, 279: 24, 65420: 1, 65421: lens, 65424: offset}
+        kinds = {65421: 11, 65424: 9}  # FLOAT, SLONG
+        entries = b"".join(struct.pack("<HHIi", code, kinds.get(code, 4), 1, value) for code, value in tags.items())
         length = 2 + len(entries) + 8 + 4 * len(tags)
         following = 12 + (number + 1) * length if number + 1 < len(offsets) else 0
         pages += struct.pack("<H", len(tags)) + entries + struct.pack("<Q", following) + bytes(4 * len(tags))
@@ -301,6 +303,8 @@ def write_ndpi(path: Path, *offsets: int) -> Path:
 def test_focal_planes_of_an_ndpi_are_said(tmp_path: Path) -> None:
     found = format_of(write_ndpi(tmp_path / "a.ndpi", 0, -2000, 2000))
     assert found.readers == ("openslide",) and found.notes == ("2 further focal planes in the file not read",)
+    macro = write_ndpi(tmp_path / "c.ndpi", -300, 0, lenses=(20.0, -1.0))
+    assert format_of(macro).notes == (), "a macro lies in no plane"
     assert format_of(write_ndpi(tmp_path / "b.ndpi", 0)) == Format("a Hamamatsu slide", ("openslide", "tiffslide"))
 
 

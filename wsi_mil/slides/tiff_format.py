@@ -18,7 +18,7 @@ UNSIGNED, VOID, FLOATING = 1, 4, 3
 TRANSPARENCY = (1, 2)
 """Values of the tags Compression, PhotometricInterpretation, SampleFormat and ExtraSamples."""
 
-ORIENTATION, SOFTWARE, NDPI_VERSION, NDPI_FOCAL_PLANE = 274, 305, 65420, 65424
+ORIENTATION, SOFTWARE, NDPI_VERSION, NDPI_LENS, NDPI_FOCAL_PLANE = 274, 305, 65420, 65421, 65424
 XMP, VENTANA = 700, b"<iScan"
 """Tag of the XML in which Ventana's scanners say how their images lie, and how that begins."""
 
@@ -186,7 +186,9 @@ def _imagej_notes(about: Mapping[str, Any]) -> Iterator[str]:
 def _vendor_notes(tif: tifffile.TiffFile) -> Iterator[str]:
     planes: set[object] = set()
     if NDPI_VERSION in tif.pages.first.tags:
-        planes = {page.tags.valueof(NDPI_FOCAL_PLANE, 0) for page in tif.pages if isinstance(page, tifffile.TiffPage)}
+        pages = [page for page in tif.pages if isinstance(page, tifffile.TiffPage)]
+        scanned = [page for page in pages if page.tags.valueof(NDPI_LENS, 1) > 0]  # macro and map have a lens below 0
+        planes = {page.tags.valueof(NDPI_FOCAL_PLANE, 0) for page in scanned}
     elif tif.is_scn:
         planes = {0, *map(int, re.findall(r'<dimension\b[^>]*\bz="(\d+)"', tif.scn_metadata or ""))}
     if len(planes) > 1:
