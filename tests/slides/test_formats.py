@@ -1,6 +1,7 @@
 """What a file is, and what a reader may make of it: each row of the table in docs/tile.md, on a small file made here."""
 
 import json
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -190,8 +191,7 @@ def test_what_a_file_is_keeps_every_reader_from_it(case: str, mpp: float | None,
     write(tmp_path / name)
     said = refused(tmp_path / name, mpp=mpp)
     assert said.startswith(f"{tmp_path / name}: ") and "`path` column" in said
-    with pytest.raises(AssertionError, match=reason):
-        raise AssertionError(said)
+    assert re.search(reason, said)
 
 
 @pytest.mark.parametrize("case", ["OME, label first", "MRXS without folder", "VSI"])

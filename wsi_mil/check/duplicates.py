@@ -55,7 +55,7 @@ def _part(row: SlideRow, config: Config) -> object:
 
 
 def _contradiction(rows: list[SlideRow]) -> str:
-    """The patients or the labels that differ, or ""; a row without a label says nothing against one that has one."""
+    """The patients or the labels that differ, or ""; a row without a label contradicts none."""
     for what in ("patient_id", "label"):
         values = dict.fromkeys(value for row in rows if (value := getattr(row, what)))
         if len(values) > 1:

@@ -104,7 +104,7 @@ def _sheet(config: Config, *, needs_slides: bool) -> Sheet:
 
 
 def _sheet_of_faulty(values: Mapping[str, object], *, needs_slides: bool) -> Sheet:
-    """The sheet of a configuration that has faults, held against those of its blocks that have none."""
+    """The sheet of a configuration that has faults, checked with those of its blocks that have none."""
     left, known = without_faulty(values)
     if "cohort" not in known:
         return Sheet((), ())

@@ -70,7 +70,7 @@ def _read(path: Path, asked: Asked) -> Sheet:
     columns = about_columns(table.columns, needs_path=asked.needs_path)
     faults = [f"{path}: {fault}" for fault in columns.faults]
     of_table = table.faults if columns.are_enough else [fault for fault in table.faults if fault.startswith("column")]
-    faults += [f"{path}, {fault}" for fault in of_table]  # where the header is none, rows have no length to be held against
+    faults += [f"{path}, {fault}" for fault in of_table]  # without a header there is no length to compare rows with
     if set("{}") & set(str(path.parent)):
         faults.append(f"{path}: the sheet's folder holds '{{' or '}}', which Snakemake takes for a wildcard; rename it")
     if not columns.are_enough:

@@ -46,8 +46,16 @@ class InstanceMethod:
         """Mean over models, float32 in the order of the bag."""
         found = [self.of_model(model, bag_tensor(bag, model), target) for model in models]
         values, zero = mean_of(found)
-        comparable, weighed = self.comparable, self.comparable_weighed
-        return InstanceScores(self.name, values, self.kind, self.unit, comparable, weighed, zero, target=target)
+        return InstanceScores(
+            method=self.name,
+            values=values,
+            kind=self.kind,
+            unit=self.unit,
+            comparable=self.comparable,
+            comparable_weighed=self.comparable_weighed,
+            zero=zero,
+            target=target,
+        )
 
 
 def mean_of(values: Sequence[Values]) -> tuple[NDArray[np.float32], float]:

@@ -33,7 +33,7 @@ JPEG, RGB, YCBCR = 7, 2, 6
 
 COLOUR_SPACES = {RGB: "rgb", YCBCR: "ycbcr"}
 N_COMPARED = 4
-"""Blocks of each level, those with the most data, that are held against OpenSlide's pixels on opening."""
+"""Blocks of each level, those with the most data, that are compared with OpenSlide's pixels on opening."""
 
 
 class _JpegLevel:
@@ -136,7 +136,7 @@ class JpegTiffReader(Slide):
         compared = {level: self._comparable(level) for level in self._levels}
         self._levels = {level: at for level, at in self._levels.items() if len(compared[level])}
         if not self._levels:
-            raise SlideFormatError(self.path, "no JPEG tile can be held against OpenSlide's pixels")
+            raise SlideFormatError(self.path, "no JPEG tile can be compared with OpenSlide's pixels")
         for level, at in self._levels.items():
             found = compared[level]
             for index in found[np.argsort(-at.sizes[found], kind="stable")][:N_COMPARED]:  # glass looks like any other glass
