@@ -47,7 +47,8 @@ def do_all(wanted: Wanted, *, jobs: int, threads: int = 1) -> int:
         log.warning("%d runs to do", len(left))
         for number, done in enumerate(as_completed(left), start=1):
             if done.exception() is not None:
-                pool.shutdown(wait=False, cancel_futures=True)
+                for waiting in left:
+                    waiting.cancel()  # after `shutdown(wait=False)` the end of `with` would wait for nobody
             log.warning("%d of %d done: %s", number, len(left), done.result())
     return len(left)
 
