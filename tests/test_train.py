@@ -11,6 +11,7 @@ import wsi_mil.train
 from wsi_mil.bags import BagSet, LabelledBag
 from wsi_mil.checkpoints import read_checkpoint
 from wsi_mil.config import BaseModelSettings, Model, Split, Training, parse_base, parse_model
+from wsi_mil.devices import memory_bytes
 from wsi_mil.epochs import planned
 from wsi_mil.errors import ConfigError, DivergedError, EmptyBagError, StoreError, StoreMismatchError
 from wsi_mil.metrics import auroc
@@ -18,7 +19,7 @@ from wsi_mil.models import MILModel, create_model
 from wsi_mil.records import Bag, Role, SlideRow
 from wsi_mil.splits import Splits, draw_splits
 from wsi_mil.store import FeatureStore
-from wsi_mil.train import Fold, drawn_instances, evaluate, fit, train_fold
+from wsi_mil.train import Fold, drawn_instances, evaluate, fit, n_drawn, train_fold
 from wsi_mil.training_state import FILE
 
 CPU = torch.device("cpu")
@@ -366,6 +367,31 @@ def test_the_largest_training_bag_decides_the_attention_and_the_checkpoint_keeps
     rebuilt, _ = read_checkpoint(tmp_path / "m", CPU)
     assert all((type(layer).__name__ == "ExactAttention") == (kind == "exact") for layer in rebuilt.layers)
     assert np.isfinite(evaluate(rebuilt, bags)).all()
+
+
+@pytest.mark.parametrize(("key", "value"), [("exact_up_to", 300), ("attention", "exact")])
+def test_exact_attention_that_no_memory_holds_says_what_it_takes_what_there_is_and_what_fits(
+    random_bags: Callable, tmp_path: Path, key: str, value: object
+) -> None:
+    bags = random_bags(24)
+    splits = splits_of(bags)
+    of_slide = {b.bag.slide_id: b for b in bags}
+    large = of_slide[splits.slides(0, Role.TRAIN)[0]]
+    bags = [LabelledBag(longer(b.bag, 50), b.label) if b is large else b for b in bags]
+    write_features(tmp_path / "f", bags)
+    there = memory_bytes(CPU)
+    assert there is not None
+    units = there // (4 * 30 * 20)  # 20 instances, half of a bag of 40 or 41, just fit; the bag of 50 shows 25 of its own
+    units += -units % 8 - 8
+    settings = parse_model({"model": "transmil", "embed_dim": units, "heads": 8, key: value})
+    with pytest.raises(ConfigError) as caught:
+        train_fold(Fold(splits, 0, tmp_path / "f", CLASSES), settings, tmp_path / "m", CPU)
+    (fault,) = caught.value.faults
+    needs = f"about {25 * 4 * 30 * units / 1e9:,.1f} GB in an update on the largest training bag, of 50 tiles"
+    assert f"model transmil, {key}: {value}: exact attention takes {needs}, but there are {there / 1e9:,.1f} GB (cpu)" in fault
+    fitting = max(n for n in range(50) if n_drawn(n, settings.train) <= 20)
+    assert fault.endswith(f"; set train.max_instances to {fitting} or less") and fitting == 40
+    assert n_drawn(50, settings.train.model_copy(update={"max_instances": fitting})) == 20
 
 
 def longer(bag: Bag, n: int) -> Bag:

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,11 +17,12 @@ from wsi_mil.bags import BagSet, LabelledBag, bag_tensor, common_encoder, finite
 from wsi_mil.checkpoints import ModelCard, file_hash, read_card, read_checkpoint, write_checkpoint
 from wsi_mil.cohort import write_table
 from wsi_mil.config import MHIM, TEACHERS, BagUnit, BaseModelSettings, Model, Protocol, Training, TransMIL
+from wsi_mil.devices import memory_bytes
 from wsi_mil.epochs import Epoch, epochs_of, is_better, is_over, planned, with_choice
 from wsi_mil.errors import ConfigError, DivergedError, NotFiniteError, StoreMismatchError
 from wsi_mil.files import exclusive
 from wsi_mil.metrics import accuracies, auroc, predicted_class, youden_threshold
-from wsi_mil.models import MILModel, create_mhim, create_model
+from wsi_mil.models import WRITE_MATRICES_OUT, MILModel, create_mhim, create_model, exact_step_bytes
 from wsi_mil.optimizers import create_optimizer, learning_rate
 from wsi_mil.progress import ProgressMeter
 from wsi_mil.receipts import fingerprint, store_path
@@ -69,7 +71,7 @@ def train_fold(
         keep_bytes: features that may be kept in memory; half of it for each part.
 
     Raises:
-        ConfigError: a part of the fold lacks a class.
+        ConfigError: a part of the fold lacks a class, or exact attention takes more memory than there is.
         StoreMismatchError: features of two encoders, or a base that was trained on something else.
         EmptyBagError: a bag without instances.
         DivergedError: the loss is no number any more; the state of the last good epoch is kept.
@@ -81,7 +83,7 @@ def train_fold(
     members = [fold.splits.bags(fold.number, roles, fold.unit) for roles in parts]
     receipts = [fold.features / f"{slide}.json" for part in members for slides in part.values() for slide in slides]
     card = _blank_card(fold, settings, receipts, base)
-    card = replace(card, architecture=_settled(card.architecture, members[0], fold))
+    card = replace(card, architecture=_settled(card, members[0], fold, device))
     with exclusive(folder):
         torch.manual_seed(settings.train.seed)
         model = _create(settings, card, base, device)
@@ -215,10 +217,15 @@ def _loss(model: MILModel, item: LabelledBag, chosen: Tensor | None, settings: T
         return model.training_loss(features, label, weights)
 
 
-def drawn_instances(n: int, settings: Training, rng: np.random.Generator) -> Tensor | None:
-    """Which instances a step sees, ascending, at least one; None: all of them."""
+def n_drawn(n: int, settings: Training) -> int:
+    """How many of a bag's `n` instances a step sees, at least one."""
     kept = min(n, settings.max_instances or n)
-    kept = max(1, kept - round(settings.instance_dropout * kept))
+    return max(1, kept - round(settings.instance_dropout * kept))
+
+
+def drawn_instances(n: int, settings: Training, rng: np.random.Generator) -> Tensor | None:
+    """Which instances a step sees, ascending; None: all of them."""
+    kept = n_drawn(n, settings)
     return None if kept == n else torch.from_numpy(np.sort(rng.permutation(n)[:kept]))
 
 
@@ -277,12 +284,39 @@ def _architecture(settings: Model, base: Path | None) -> BaseModelSettings:
     return card.architecture
 
 
-def _settled(architecture: BaseModelSettings, training: dict[str, list[str]], fold: Fold) -> BaseModelSettings:
+def _settled(card: ModelCard, training: dict[str, list[str]], fold: Fold, device: torch.device) -> BaseModelSettings:
     """With all decided that depends on how large the training bags are."""
-    if not isinstance(architecture, TransMIL):
-        return architecture
-    sizes = [sum(n_tiles(fold.features / f"{slide}.json") for slide in slides) for slides in training.values()]
-    return architecture.settled(max(sizes))
+    if not isinstance(card.architecture, TransMIL):
+        return card.architecture
+    largest = max(sum(n_tiles(fold.features / f"{slide}.json") for slide in slides) for slides in training.values())
+    settled = card.architecture.settled(largest)
+    if settled.attention == "exact" and isinstance(card.settings, TransMIL):
+        _refuse_what_does_not_fit(card.settings, largest, device)
+    return settled
+
+
+def _refuse_what_does_not_fit(settings: TransMIL, largest: int, device: torch.device) -> None:
+    """Raise where exact attention to the largest training bag takes more memory than the device has."""
+    there = memory_bytes(device)
+
+    def needed(n: int) -> int:
+        seen = n_drawn(n, settings.train)
+        return exact_step_bytes(seen, dim=settings.embed_dim, heads=settings.heads, device_type=device.type)
+
+    if there is None or needed(largest) <= there:
+        return
+    fitting = max(1, bisect_right(range(largest), there, key=needed) - 1)
+    is_asked_for, is_quadratic = settings.attention == "exact", device.type in WRITE_MATRICES_OUT
+    key = "attention: exact" if is_asked_for else f"exact_up_to: {settings.exact_up_to}"
+    cure = "exact_up_to" if is_quadratic else "train.max_instances"
+    besides = "attention to auto and " if is_asked_for and is_quadratic else ""
+    raise ConfigError(
+        [
+            f"model transmil, {key}: exact attention takes about {needed(largest) / 1e9:,.1f} GB in an update on the largest"
+            f" training bag, of {largest:,} tiles, but there are {there / 1e9:,.1f} GB ({device.type}); set {besides}{cure} to"
+            f" {fitting} or less"
+        ]
+    )
 
 
 def _create(settings: Model, card: ModelCard, base: Path | None, device: torch.device) -> MILModel:
