@@ -15,10 +15,10 @@ from wsi_mil.encoders import Weights, feature_dim, find_weights
 from wsi_mil.errors import AnnotationError, DataError, MissingFileError, SlideAccessError, UnreachableError
 from wsi_mil.given import Beside
 from wsi_mil.inspection import ExpectedTiles, Inspection, inspect_slide
-from wsi_mil.isolation import Died, isolated
 from wsi_mil.laying import fault_status
 from wsi_mil.receipts import read_receipt
 from wsi_mil.records import NO_PATH, SlideRow, Status
+from wsi_mil.runtime.process_pool import WorkerFailure, map_isolated
 from wsi_mil.slides import is_there
 from wsi_mil.store import bytes_on_disk, feature_bytes
 
@@ -119,8 +119,8 @@ def examine(plan: Plan, *, threads: int, advance: Callable[[int], None]) -> list
             advance(1)
         else:
             jobs.append(Examined(row, tile_settings(plan.config, row, tilings), plan.config.truth))
-    for job, answer in isolated(examined, jobs, processes=threads, seconds=PATIENCE_S, preload=PRELOAD):
-        found[job.row.slide_id] = _dead(job.row, answer) if isinstance(answer, Died) else answer
+    for job, answer in map_isolated(examined, jobs, processes=threads, seconds=PATIENCE_S, preload=PRELOAD):
+        found[job.row.slide_id] = _dead(job.row, answer) if isinstance(answer, WorkerFailure) else answer
         advance(1)
     return [found[row.slide_id] for row in plan.rows]
 
@@ -218,7 +218,7 @@ def _truth_warnings(row: SlideRow, truth: Truth, slide: Inspection) -> list[str]
         return [f"its annotation is left out: {error}"]
 
 
-def _dead(row: SlideRow, died: Died) -> Finding:
+def _dead(row: SlideRow, died: WorkerFailure) -> Finding:
     reason = f"{row.path}: {died.reason} while it was read; try another slide.reader, or bring another file in the `path` column"
     return Finding(row.slide_id, Verdict.FAILED, reason)
 

@@ -23,9 +23,9 @@ from wsi_mil.errors import (
     UnreachableError,
 )
 from wsi_mil.geometry import Mpp
-from wsi_mil.progress import ProgressMeter
 from wsi_mil.receipts import fingerprint, read_receipt, store_path, write_receipt
 from wsi_mil.records import SlideRow, Status, TileGrid
+from wsi_mil.runtime.progress import ProgressMeter
 from wsi_mil.slides import TileBatch, is_same_slide, open_slide, read_tiles
 from wsi_mil.store import FeatureStore, read_grid, remove_store
 

@@ -22,9 +22,9 @@ from wsi_mil.files import exclusive
 from wsi_mil.metrics import accuracies, auroc, predicted_class, youden_threshold
 from wsi_mil.models import MILModel, create_mhim, create_model
 from wsi_mil.optimizers import create_optimizer, learning_rate
-from wsi_mil.progress import ProgressMeter
 from wsi_mil.receipts import fingerprint, store_path
 from wsi_mil.records import Bag
+from wsi_mil.runtime.progress import ProgressMeter
 from wsi_mil.splits import Splits, missing_classes, parts_of
 from wsi_mil.store import feature_dim, n_tiles, read_attributes
 from wsi_mil.training_state import Snapshot, TrainingState, generator_from

@@ -22,7 +22,7 @@ from wsi_mil.cli.options import (
     sheet_rows,
     slide_row,
 )
-from wsi_mil.compute import limit_threads
+from wsi_mil.runtime.threads import limit_threads
 
 BYTES_OF_A_GB = 10**9
 

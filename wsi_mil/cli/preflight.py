@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from wsi_mil.cli.options import Device, Threads, config_values, use_remote
-from wsi_mil.compute import limit_threads, usable_cores
 from wsi_mil.errors import WsiMilError
 from wsi_mil.geometry import SANE_MPP
+from wsi_mil.runtime.threads import limit_threads, usable_cores
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,7 +72,7 @@ def doctor(
     limit_threads(1)
     from wsi_mil.check import check
     from wsi_mil.doctor import FAULTS, disk_need, examine, find_encoders
-    from wsi_mil.progress import ProgressMeter
+    from wsi_mil.runtime.progress import ProgressMeter
 
     values = config_values(configfile)
     use_remote(values)

@@ -28,9 +28,9 @@ from wsi_mil.cli.options import (
     slide_row,
     use_remote,
 )
-from wsi_mil.compute import limit_threads
 from wsi_mil.errors import ConfigError, SlideReadError
-from wsi_mil.supervision import supervised
+from wsi_mil.runtime.crash_guard import run_guarded
+from wsi_mil.runtime.threads import limit_threads
 from wsi_mil.wording import named
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def tile(
 
         refuse_slide(*parsed(), receipt, SlideReadError(slide, reason))
 
-    for _ in supervised(1, give_up, seconds=_patience([slide], read_timeout_s)):
+    for _ in run_guarded(1, give_up, seconds=_patience([slide], read_timeout_s)):
         from wsi_mil.tile import tile_slide
 
         tile_slide(*parsed(), receipt, threads=threads)
@@ -151,7 +151,7 @@ def extract(
         refuse_slide(tiles[item], slide_row(row[item]), receipt[item], reason)
 
     paths = [str(json.loads(cells).get("path", "")) for cells in row]
-    items = supervised(len(tiles), give_up, seconds=_patience(paths, read_timeout_s))
+    items = run_guarded(len(tiles), give_up, seconds=_patience(paths, read_timeout_s))
     # from here on in a child, which alone imports torch and uses a device
     from wsi_mil.config import Encoder, parse_settings
     from wsi_mil.devices import create_device, fast_dtype, find_device, keep_freed_memory, reading_threads, set_threads

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 import typer
 
 from wsi_mil.cli.options import Classes, Row, SettingsJson, Sheet, Threads, TruthJson, sheet_rows, slide_row
-from wsi_mil.compute import limit_threads
+from wsi_mil.runtime.threads import limit_threads
 
 commands = typer.Typer()
 

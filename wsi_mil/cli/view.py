@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from wsi_mil.cli.options import config_values, use_remote
-from wsi_mil.compute import limit_threads
 from wsi_mil.errors import ConfigError
+from wsi_mil.runtime.threads import limit_threads
 
 if TYPE_CHECKING:
     from wsi_mil.view import Catalogue

@@ -5,6 +5,7 @@ from pathlib import Path
 from wsi_mil.addresses import is_url, secret_fault, without_secrets
 from wsi_mil.errors import MissingFileError, SlideFormatError, UnknownFormatError
 from wsi_mil.geometry import Mpp
+from wsi_mil.runtime.crash_guard import reading
 from wsi_mil.slides.companions import with_companions
 from wsi_mil.slides.detection import address_fault, format_of
 from wsi_mil.slides.format import Format
@@ -16,7 +17,6 @@ from wsi_mil.slides.remote import remote_settings
 from wsi_mil.slides.slide import Slide, Source
 from wsi_mil.slides.staging import LocalCopy, local_copy
 from wsi_mil.slides.tiffslide_reader import TiffSlideReader
-from wsi_mil.supervision import reading
 
 READERS: dict[str, type[Slide]] = {
     reader.reader: reader for reader in (JpegTiffReader, OpenSlideReader, TiffSlideReader, ImageReader)

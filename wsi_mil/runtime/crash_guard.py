@@ -20,26 +20,26 @@ from contextlib import contextmanager
 CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}
 """Signals that a process earns by what it does itself; others come from outside, and are no fault of the data."""
 
-LOOK_S = 0.25
+POLL_S = 0.25
 """Between two looks at the child."""
 
-_BOARD = struct.Struct("=qqq")
+_LAYOUT = struct.Struct("=qqq")
 """Item, reads begun, reads ended."""
 _PR_SET_PDEATHSIG = 1
 
 log = logging.getLogger(__name__)
 
 
-class _Board:
+class _SharedProgress:
     """What a child tells its parent."""
 
     def __init__(self) -> None:
-        self._memory, self._lock = mmap.mmap(-1, _BOARD.size), threading.Lock()
+        self._memory, self._lock = mmap.mmap(-1, _LAYOUT.size), threading.Lock()
         self._begun = self._ended = self._item = 0
 
     def look(self) -> tuple[int, int, int]:
         """As the child wrote it last."""
-        item, begun, ended = _BOARD.unpack_from(self._memory)
+        item, begun, ended = _LAYOUT.unpack_from(self._memory)
         return item, begun, ended
 
     def write(self, *, item: int | None = None, begun: int = 0, ended: int = 0) -> None:
@@ -47,14 +47,14 @@ class _Board:
         with self._lock:
             self._item = self._item if item is None else item
             self._begun, self._ended = self._begun + begun, self._ended + ended
-            _BOARD.pack_into(self._memory, 0, self._item, self._begun, self._ended)
+            _LAYOUT.pack_into(self._memory, 0, self._item, self._begun, self._ended)
 
 
-_board: _Board | None = None
+_shared: _SharedProgress | None = None
 _is_program = False
 
 
-def allow() -> None:
+def enable_fork() -> None:
     """For the program's entry point: who calls a command in a process of their own must not find themselves in a child."""
     global _is_program
     _is_program = True
@@ -63,22 +63,22 @@ def allow() -> None:
 @contextmanager
 def reading() -> Iterator[None]:
     """Around what a decoder does; tells the parent, where there is one."""
-    board = _board
-    if board is None:
+    shared = _shared
+    if shared is None:
         yield
         return
-    board.write(begun=1)
+    shared.write(begun=1)
     try:
         yield
     finally:
-        board.write(ended=1)
+        shared.write(ended=1)
 
 
-def supervised(n: int, give_up: Callable[[int, str], None], *, seconds: float) -> Iterator[int]:
+def run_guarded(n: int, give_up: Callable[[int, str], None], *, seconds: float) -> Iterator[int]:
     """The items to work on, one after the other; whoever asks for them goes on in a child process.
 
     The parent does not come back from here: it exits as the child does. Call it before threads are started, which large
-    imports do, or a device is used. On systems other than Linux, and where `allow` was not called, there is no child, and a
+    imports do, or a device is used. On systems other than Linux, and where `enable_fork` was not called, there is no child, and a
     crash ends the command.
 
     Args:
@@ -96,17 +96,17 @@ def supervised(n: int, give_up: Callable[[int, str], None], *, seconds: float) -
 def _items(n: int, given_up: set[int]) -> Iterator[int]:
     for item in range(n):
         if item not in given_up:
-            if _board is not None:
-                _board.write(item=item)
+            if _shared is not None:
+                _shared.write(item=item)
             yield item
 
 
 def _become_child(give_up: Callable[[int, str], None], seconds: float) -> set[int]:
     """Return in a child, with what is given up; in the parent, look after children until one comes to its end."""
-    global _board
+    global _shared
     given_up, blamed = set[int](), -1
     while True:
-        board = _Board()
+        shared = _SharedProgress()
         sys.stdout.flush()
         sys.stderr.flush()
         parent = os.getpid()
@@ -115,16 +115,16 @@ def _become_child(give_up: Callable[[int, str], None], seconds: float) -> set[in
         if child == 0:
             os.close(alive)
             _die_with(parent)
-            _board = board
+            _shared = shared
             return given_up
         os.close(held)
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: the child has it too
-        reason, code = _watch(child, alive, board, seconds)
+        reason, code = _watch(child, alive, shared, seconds)
         signal.signal(signal.SIGINT, before)
         os.close(alive)
         if not reason:
             raise SystemExit(code)
-        item = board.look()[0]
+        item = shared.look()[0]
         if item == blamed:
             log.error("%s, twice: it is given up", reason)
             give_up(item, reason)
@@ -135,14 +135,14 @@ def _become_child(give_up: Callable[[int, str], None], seconds: float) -> set[in
             blamed = item
 
 
-def _watch(child: int, alive: int, board: _Board, seconds: float) -> tuple[str, int]:
+def _watch(child: int, alive: int, shared: _SharedProgress, seconds: float) -> tuple[str, int]:
     """Wait for a child. The reason, in words, where its end is the data's fault; else "" and the code to exit with."""
     idle, last = 0.0, (0, 0, 0)
     while True:
-        if select.select([alive], [], [], LOOK_S)[0]:
-            return _end_of(os.waitpid(child, 0)[1], board)
-        now = board.look()
-        idle = idle + LOOK_S if now == last and now[1] > now[2] else 0.0  # own steps: a suspended machine counts no time
+        if select.select([alive], [], [], POLL_S)[0]:
+            return _end_of(os.waitpid(child, 0)[1], shared)
+        now = shared.look()
+        idle = idle + POLL_S if now == last and now[1] > now[2] else 0.0  # own steps: a suspended machine counts no time
         last = now
         if idle >= seconds:
             os.kill(child, signal.SIGKILL)
@@ -150,11 +150,11 @@ def _watch(child: int, alive: int, board: _Board, seconds: float) -> tuple[str, 
             return f"nothing of it came for {seconds:g} s", 0
 
 
-def _end_of(status: int, board: _Board) -> tuple[str, int]:
+def _end_of(status: int, shared: _SharedProgress) -> tuple[str, int]:
     if not os.WIFSIGNALED(status):
         return "", os.WEXITSTATUS(status)
     ended_by = signal.Signals(os.WTERMSIG(status))
-    _, begun, ended = board.look()
+    _, begun, ended = shared.look()
     if ended_by in CRASHES and begun > ended:
         return f"the process crashes while it is read ({ended_by.name})", 0
     hint = ", as the system does where memory runs out" if ended_by == signal.SIGKILL else ""

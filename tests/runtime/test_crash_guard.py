@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there is no chi
 PROGRAM = """
 import os, signal, sys, time
 from pathlib import Path
-from wsi_mil.supervision import allow, reading, supervised
+from wsi_mil.runtime.crash_guard import enable_fork, reading, run_guarded
 
 done = Path(sys.argv[1])
 
@@ -30,12 +30,12 @@ def tell(line):
 def times(line):
     return done.read_text().split("\\n").count(line) if done.exists() else 0
 
-allow()
+enable_fork()
 
 def give_up(item, reason):
     tell(f"gave up {item}: {reason}")
 
-for item in supervised(3, give_up, seconds=2):
+for item in run_guarded(3, give_up, seconds=2):
     tell(f"began {item}")
     BODY
     tell(f"did {item}")

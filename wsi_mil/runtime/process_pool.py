@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Died:
+class WorkerFailure:
     """Work that came to no result.
 
     Attributes:
@@ -35,9 +35,9 @@ class _Running(Generic[Item]):
     deadline: float
 
 
-def isolated(
+def map_isolated(
     work: Callable[[Item], Result], items: Sequence[Item], *, processes: int, seconds: float, preload: Sequence[str] = ()
-) -> Iterator[tuple[Item, Result | Died]]:
+) -> Iterator[tuple[Item, Result | WorkerFailure]]:
     """Do `work` on every item, each in a process of its own.
 
     Where the platform can, processes are forked from a server that has imported what they need, so that one costs
@@ -63,12 +63,12 @@ def isolated(
             ready = connection.wait(list(running), timeout=max(0.0, first - time.monotonic()))
             late = [end for end, entry in running.items() if end not in ready and entry.deadline <= time.monotonic()]
             for end in late:
-                yield _killed(end, running.pop(end), seconds)
+                yield _kill(end, running.pop(end), seconds)
             for end in [end for end in running if end in ready]:
                 yield _received(end, running.pop(end))
     finally:
         for end, entry in running.items():
-            _killed(end, entry, seconds)
+            _kill(end, entry, seconds)
 
 
 def _context(preload: Sequence[str]) -> BaseContext:
@@ -92,28 +92,28 @@ def _started(
 def _answer(end: connection.Connection, work: Callable[[Item], Result], item: Item) -> None:
     logging.disable(logging.CRITICAL)  # what is worth a word comes back with the result
     try:
-        answer: Result | Died = work(item)
+        answer: Result | WorkerFailure = work(item)
     except Exception as error:  # a fault of one item, whatever it is, must reach whoever asked
-        answer = Died(" ".join(f"{type(error).__name__}: {error}".split()))
+        answer = WorkerFailure(" ".join(f"{type(error).__name__}: {error}".split()))
     end.send(answer)
 
 
-def _received(end: connection.Connection, entry: _Running[Item]) -> tuple[Item, Result | Died]:
+def _received(end: connection.Connection, entry: _Running[Item]) -> tuple[Item, Result | WorkerFailure]:
     try:
-        answer: Result | Died = end.recv()
+        answer: Result | WorkerFailure = end.recv()
     except EOFError:
         entry.process.join()
-        answer = Died(_end_of(entry.process.exitcode))
+        answer = WorkerFailure(_end_of(entry.process.exitcode))
     entry.process.join()
     end.close()
     return entry.item, answer
 
 
-def _killed(end: connection.Connection, entry: _Running[Item], seconds: float) -> tuple[Item, Died]:
+def _kill(end: connection.Connection, entry: _Running[Item], seconds: float) -> tuple[Item, WorkerFailure]:
     entry.process.kill()
     entry.process.join()
     end.close()
-    return entry.item, Died(f"took longer than {seconds:g} s")
+    return entry.item, WorkerFailure(f"took longer than {seconds:g} s")
 
 
 def _end_of(code: int | None) -> str:

@@ -2,8 +2,8 @@ import logging
 
 import pytest
 
-from wsi_mil import progress
-from wsi_mil.progress import ProgressMeter
+from wsi_mil.runtime import progress
+from wsi_mil.runtime.progress import ProgressMeter
 
 
 def test_off_a_terminal_progress_is_plain_lines_with_rate_and_time_left(

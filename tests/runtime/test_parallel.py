@@ -17,12 +17,12 @@ import pytest
 
 from tests.conftest import tissue_image, write_aperio
 from tests.statistics.conftest import drawn_slides, write_features
-from wsi_mil import scheduling
 from wsi_mil.config import Statistics, TileSettings
 from wsi_mil.errors import ClusterError, MissingFileError, SlideReadError, UnreachableError
 from wsi_mil.heatmaps import raster
 from wsi_mil.receipts import write_receipt
 from wsi_mil.records import SlideRow
+from wsi_mil.runtime import parallel
 from wsi_mil.statistics import write_statistics
 from wsi_mil.tile import tile_slide
 
@@ -69,9 +69,9 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster
     with ExitStack() as stack:
         (tmp_path / "cluster").mkdir()
         found = Cluster(tmp_path / "cluster", stack)
-        monkeypatch.setenv(scheduling.SCHEDULER_VARIABLE, str(found.file))
+        monkeypatch.setenv(parallel.SCHEDULER_VARIABLE, str(found.file))
         yield found
-        scheduling._connected(str(found.file), 0).close()
+        parallel._connected(str(found.file), 0).close()
 
 
 def killed_in_the_middle(cluster: Cluster, work: Callable[[str], object]) -> str:
@@ -126,7 +126,7 @@ def test_statistics_are_the_same_to_the_byte_though_a_worker_is_killed(
 
     killed = killed_in_the_middle(cluster, partial(write, threads=1))
     write("undisturbed", 1)
-    monkeypatch.setenv(scheduling.SCHEDULER_VARIABLE, "threads")
+    monkeypatch.setenv(parallel.SCHEDULER_VARIABLE, "threads")
     write("threads", 3)
     expected = files_of(tmp_path / "threads")
     assert len(expected) > 5 and files_of(tmp_path / killed) == files_of(tmp_path / "undisturbed") == expected
@@ -144,7 +144,7 @@ def test_a_fine_mask_is_the_same_to_the_byte_though_a_worker_is_killed(
         assert tile_slide(SlideRow("s", path), settings, tmp_path / name / "s.json", threads=1) == "ok"
 
     killed = killed_in_the_middle(cluster, tile)
-    monkeypatch.setenv(scheduling.SCHEDULER_VARIABLE, "threads")
+    monkeypatch.setenv(parallel.SCHEDULER_VARIABLE, "threads")
     tile("threads")
     expected = files_of(tmp_path / "threads")
     assert len(expected) > 5 and files_of(tmp_path / killed) == expected
@@ -156,15 +156,15 @@ def test_a_pyramid_is_the_same_band_by_band(cluster: Cluster, monkeypatch: pytes
     whole = raster.pyramid(image)
     monkeypatch.setattr(raster, "BAND_PX", 50_000)
     assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(raster.pyramid(image), whole, strict=True))
-    monkeypatch.setenv(scheduling.SCHEDULER_VARIABLE, "threads")
+    monkeypatch.setenv(parallel.SCHEDULER_VARIABLE, "threads")
     assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(raster.pyramid(image), whole, strict=True))
 
 
 def test_results_come_in_the_order_of_the_items_and_two_jobs_do_not_meet(cluster: Cluster) -> None:
-    assert scheduling.each(partial(slow, 0.0), [3, 1, 2], threads=1) == [9, 1, 4]
+    assert parallel.parallel_map(partial(slow, 0.0), [3, 1, 2], threads=1) == [9, 1, 4]
     for start in (2, 5):
         steps = {("a", 0): (slow, 0.0, start), ("a", 1): (slow, 0.0, ("a", 0))}
-        assert scheduling.last_of(steps, ("a", 1), threads=1) == start**4
+        assert parallel.run_graph(steps, ("a", 1), threads=1) == start**4
 
 
 def broken(number: int) -> int:
@@ -175,7 +175,7 @@ def broken(number: int) -> int:
 def test_an_error_of_a_worker_is_the_error_here(cluster: Cluster) -> None:
     for number, kind in enumerate((SlideReadError, UnreachableError)):
         with pytest.raises(kind, match=r"a\.svs: is") as caught:
-            scheduling.each(broken, [number], threads=1)
+            parallel.parallel_map(broken, [number], threads=1)
         assert str(caught.value.path).endswith("a.svs")
 
 
@@ -190,26 +190,26 @@ def test_work_that_kills_every_worker_is_a_fault_of_the_machine_and_hangs_nobody
     for _ in range(3):
         cluster.add_worker()
     with pytest.raises(ClusterError, match="lost its work"):
-        scheduling.each(die, [1], threads=1)
+        parallel.parallel_map(die, [1], threads=1)
 
 
 @pytest.mark.parametrize(
     ("scheduler", "word"), [("nowhere.json", "found no nowhere.json"), ("tcp://127.0.0.1:9", "no cluster answers")]
 )
 def test_a_cluster_that_is_not_there_is_said_to_be(scheduler: str, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduling, "CONNECT_S", 1)
-    monkeypatch.setenv(scheduling.SCHEDULER_VARIABLE, scheduler)
+    monkeypatch.setattr(parallel, "CONNECT_S", 1)
+    monkeypatch.setenv(parallel.SCHEDULER_VARIABLE, scheduler)
     with pytest.raises(ClusterError, match=word):
-        scheduling.each(partial(slow, 0.0), [1], threads=1)
+        parallel.parallel_map(partial(slow, 0.0), [1], threads=1)
 
 
 def test_local_is_processes_of_the_job(tmp_path: Path) -> None:
     (tmp_path / "job.py").write_text(
-        "import json, os\nfrom wsi_mil.scheduling import each\n"
+        "import json, os\nfrom wsi_mil.runtime.parallel import parallel_map\n"
         "def who(_):\n    return os.getpid()\n"
-        "if __name__ == '__main__':\n    print(json.dumps([os.getpid(), each(who, [1, 2, 3], threads=2)]))\n"
+        "if __name__ == '__main__':\n    print(json.dumps([os.getpid(), parallel_map(who, [1, 2, 3], threads=2)]))\n"
     )
-    env = {**os.environ, scheduling.SCHEDULER_VARIABLE: "local"}
+    env = {**os.environ, parallel.SCHEDULER_VARIABLE: "local"}
     done = subprocess.run([sys.executable, "job.py"], cwd=tmp_path, env=env, stdout=subprocess.PIPE, timeout=600, check=True)
     own, others = json.loads(done.stdout)
     assert own not in others and 1 <= len(set(others)) <= 2

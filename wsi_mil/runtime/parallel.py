@@ -30,7 +30,7 @@ CONNECT_S = 30
 """After which a cluster counts as out of reach."""
 
 
-def each(work: Callable[[Item], Result], items: Sequence[Item], *, threads: int) -> list[Result]:
+def parallel_map(work: Callable[[Item], Result], items: Sequence[Item], *, threads: int) -> list[Result]:
     """`work` on every item, in the order of the items; which of them are done where and when plays no part.
 
     Args:
@@ -51,14 +51,14 @@ def each(work: Callable[[Item], Result], items: Sequence[Item], *, threads: int)
     return list(_asked(lambda: client.get(graph, list(graph))))
 
 
-def last_of(steps: Mapping[Any, tuple[Any, ...]], last: Any, *, threads: int) -> Any:
+def run_graph(steps: Mapping[Any, tuple[Any, ...]], last: Any, *, threads: int) -> Any:
     """What the last of some steps gives that stand on each other.
 
     Args:
         steps: by name, a function and its arguments; an argument that is a name stands for what that step gives. A function
             changes no argument, since a step may be done again.
         last: name of the step whose result is wanted.
-        threads: as of `each`, which raises the same.
+        threads: as of `parallel_map`, which raises the same.
     """
     client = _client(threads)
     if client is None:
