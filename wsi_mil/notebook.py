@@ -18,19 +18,19 @@ from wsi_mil.config import Encoder, Heatmap, Method, TileSettings, TransMIL, off
 from wsi_mil.devices import create_device, fast_dtype
 from wsi_mil.encoders.encoder import TileEncoder, create_encoder
 from wsi_mil.errors import ConfigError, SlideError
-from wsi_mil.explain.methods import PLAIN
+from wsi_mil.explain.registry import PLAIN
 from wsi_mil.extract import extract_slide
 from wsi_mil.files import write_bytes
 from wsi_mil.heatmaps.overlay import Picture, draw
 from wsi_mil.heatmaps.scale import shown_scores
 from wsi_mil.models import MILModel, create_model
-from wsi_mil.painting import painted
+from wsi_mil.rasterise import painted
 from wsi_mil.receipts import read_receipt, read_tiled, store_path
 from wsi_mil.records import Bag, InstanceScores, SlideRow, Status
 from wsi_mil.store import read_bag, read_grid, read_thumbnail
 from wsi_mil.tile import tile_slide
 from wsi_mil.train import evaluate, fit
-from wsi_mil.weighing import Meaning
+from wsi_mil.score_scaling import Meaning
 
 
 def encoded_slide(

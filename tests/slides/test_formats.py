@@ -23,7 +23,7 @@ from wsi_mil.records import SlideRow
 from wsi_mil.slides import open_slide, slide_hash
 from wsi_mil.slides.detection import format_of
 from wsi_mil.slides.dicom import instances
-from wsi_mil.slides.door import READERS
+from wsi_mil.slides.opening import READERS
 from wsi_mil.slides.format import Format
 from wsi_mil.slides.jpeg_colours import is_ycbcr
 from wsi_mil.slides.left_out import channel_fault, left_out_notes

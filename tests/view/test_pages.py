@@ -2,7 +2,7 @@ from dataclasses import replace
 
 from tests.view.made import Results
 from wsi_mil.geometry import Mpp
-from wsi_mil.view.ground import Ground
+from wsi_mil.view.slide_images import Ground
 from wsi_mil.view.pages import slide_about
 
 

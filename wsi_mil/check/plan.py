@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from wsi_mil.check.advice import warnings_of
 from wsi_mil.check.duplicates import Duplicates, duplicates
-from wsi_mil.check.imports import import_faults, mistaken_faults
+from wsi_mil.check.imported_features import import_faults, mistaken_faults
 from wsi_mil.check.references import reference_faults
 from wsi_mil.check.remote import Versions, remote_versions
 from wsi_mil.check.rows import annotation_faults, is_tiled, split_faults_of

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from wsi_mil.evaluate.slides import ScoredSlide
 from wsi_mil.evaluate.thresholds import Thresholds
-from wsi_mil.localisation import (
+from wsi_mil.evaluate.localisation import (
     FALSE_POSITIVES,
     Detections,
     Floats,

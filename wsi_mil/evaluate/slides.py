@@ -10,11 +10,11 @@ import numpy as np
 from wsi_mil.annotations import NOTHING, Annotation, Frame, lesion_hits, overlap_fractions, read_annotation
 from wsi_mil.config import Truth
 from wsi_mil.errors import AnnotationError
-from wsi_mil.localisation import Floats, TileTruth, neighbours, never_hot
+from wsi_mil.evaluate.localisation import Floats, TileTruth, neighbours, never_hot
 from wsi_mil.receipts import read_receipt, read_tiled, store_path
 from wsi_mil.records import Role, SlideRow
 from wsi_mil.store import read_scores
-from wsi_mil.weighing import meaning_of, weighed_scores
+from wsi_mil.score_scaling import meaning_of, weighed_scores
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from wsi_mil.config import Predict
 from wsi_mil.evaluate.figures import AREAS, SlideFigures, curve_gains, differences, gains, method_figures, slide_figures
 from wsi_mil.evaluate.slides import Known, ScoredSlide, Sources, known_truth, read_scored
 from wsi_mil.evaluate.thresholds import Thresholds, chosen_thresholds
-from wsi_mil.localisation import FALSE_POSITIVES, froc
+from wsi_mil.evaluate.localisation import FALSE_POSITIVES, froc
 from wsi_mil.receipts import write_receipt
 from wsi_mil.records import SlideRow
 

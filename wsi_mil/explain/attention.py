@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from wsi_mil.explain.method import InstanceMethod, Values, offered_scores
+from wsi_mil.explain.base import InstanceMethod, Values, offered_scores
 from wsi_mil.models import MILModel
 
 

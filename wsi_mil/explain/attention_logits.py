@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from wsi_mil.explain.method import InstanceMethod, Values, offered_scores
+from wsi_mil.explain.base import InstanceMethod, Values, offered_scores
 from wsi_mil.models import MILModel
 
 

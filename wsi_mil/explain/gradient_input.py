@@ -4,7 +4,7 @@ import numpy as np
 from torch import Tensor
 
 from wsi_mil.explain.gradient import CHUNK, margin_gradient
-from wsi_mil.explain.method import InstanceMethod, Values
+from wsi_mil.explain.base import InstanceMethod, Values
 from wsi_mil.models import MILModel
 
 

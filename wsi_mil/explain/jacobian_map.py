@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from wsi_mil.explain.gradient import CHUNK, embedded_bag
-from wsi_mil.explain.method import InstanceMethod, Values
+from wsi_mil.explain.base import InstanceMethod, Values
 from wsi_mil.models import InstanceClassifier, MILModel
 
 LEAST_MEAN = 1e-30

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wsi_mil.explain.method import InstanceMethod, Values, offered_scores
+from wsi_mil.explain.base import InstanceMethod, Values, offered_scores
 from wsi_mil.models import MILModel
 
 

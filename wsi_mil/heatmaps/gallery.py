@@ -16,7 +16,7 @@ from wsi_mil.config import Heatmap
 from wsi_mil.errors import MissingFileError, SlideError, SlideReadError, UnreachableError
 from wsi_mil.geometry import Mpp
 from wsi_mil.heatmaps.overlay import FONT, colours
-from wsi_mil.heatmaps.scored import Scored
+from wsi_mil.heatmaps.slide_scores import Scored
 from wsi_mil.records import NO_PATH, SlideRow
 from wsi_mil.slides import Slide, is_same_slide, open_slide
 

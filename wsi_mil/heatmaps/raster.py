@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from wsi_mil import __version__
 from wsi_mil.geometry import gridded, halved
-from wsi_mil.heatmaps.scored import Scored
+from wsi_mil.heatmaps.slide_scores import Scored
 
 LEAST_SIDE = 256
 """Levels are halved until no side is longer."""

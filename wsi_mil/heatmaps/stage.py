@@ -18,8 +18,8 @@ from wsi_mil.heatmaps.gallery import gallery
 from wsi_mil.heatmaps.overlay import Picture, draw, refuse_unknown_colormap
 from wsi_mil.heatmaps.raster import ome_tiff
 from wsi_mil.heatmaps.regions import geojson, plain_numbers
-from wsi_mil.heatmaps.scored import Scored, read_scored
-from wsi_mil.painting import painted
+from wsi_mil.heatmaps.slide_scores import Scored, read_scored
+from wsi_mil.rasterise import painted
 from wsi_mil.receipts import store_path
 from wsi_mil.records import SlideRow
 from wsi_mil.store import read_thumbnail

@@ -11,9 +11,9 @@ from wsi_mil.models.dsmil import DSMIL
 from wsi_mil.models.dtfd import DTFD
 from wsi_mil.models.kraus import KrausPool
 from wsi_mil.models.mhim import MHIM
-from wsi_mil.models.output import MILModel
+from wsi_mil.models.base import MILModel
 from wsi_mil.models.pooling import EmbeddingPool, InstancePool
-from wsi_mil.models.staged import StagedModel
+from wsi_mil.models.encode_classify import StagedModel
 from wsi_mil.models.transmil import TransMIL
 
 MODELS: dict[str, Callable[..., MILModel]] = {

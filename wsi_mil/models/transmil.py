@@ -11,7 +11,7 @@ from wsi_mil.config import Offer
 from wsi_mil.models.embedding import Embedding
 from wsi_mil.models.nystrom import NystromAttention
 from wsi_mil.models.self_attention import ExactAttention, SelfAttention
-from wsi_mil.models.staged import Encoding, StagedModel
+from wsi_mil.models.encode_classify import Encoding, StagedModel
 
 KERNELS = (7, 5, 3)
 

@@ -12,9 +12,9 @@ from wsi_mil.annotations import Frame
 from wsi_mil.config import Config, methods_of
 from wsi_mil.heatmaps.cohort_scale import read_cohort_scale
 from wsi_mil.heatmaps.overlay import bar_length_um, colours, rgba
-from wsi_mil.heatmaps.scored import Ranges, Scored, read_scored
+from wsi_mil.heatmaps.slide_scores import Ranges, Scored, read_scored
 from wsi_mil.heatmaps.stage import ground_of, truth_rings
-from wsi_mil.painting import painted
+from wsi_mil.rasterise import painted
 from wsi_mil.receipts import store_path
 from wsi_mil.records import SlideRow
 from wsi_mil.report.model_page import ModelPage

@@ -13,7 +13,7 @@ from wsi_mil.geometry import Mpp
 from wsi_mil.heatmaps.overlay import colormap_names
 from wsi_mil.view.catalogue import NOT_RUN, Catalogue, Entry, Line
 from wsi_mil.view.deepzoom import TILE_PX, Pyramid
-from wsi_mil.view.ground import Ground
+from wsi_mil.view.slide_images import Ground
 
 SCALES: tuple[Scale, ...] = get_args(Scale)
 OFFERED_MAPS = ("viridis", "magma", "inferno", "cividis", "turbo", "coolwarm", "Reds")

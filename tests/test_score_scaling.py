@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsi_mil.weighing import Meaning, meaning_of, weighed_scores
+from wsi_mil.score_scaling import Meaning, meaning_of, weighed_scores
 
 UNITS = ("share", "logit", "log_odds", "probability", "deviation", "contribution", "sensitivity")
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from wsi_mil.models.output import MILModel, MILOutput, class_logits, class_loss
+from wsi_mil.models.base import MILModel, MILOutput, class_logits, class_loss
 
 
 class Encoding(NamedTuple):

@@ -10,7 +10,7 @@ from wsi_mil.errors import MissingMppError, SlideError, UnreachableError
 from wsi_mil.geometry import Mpp
 from wsi_mil.interchange.scale import Placed
 from wsi_mil.laying import extent_um
-from wsi_mil.painting import painted
+from wsi_mil.rasterise import painted
 from wsi_mil.records import NO_PATH, SlideRow
 from wsi_mil.slides import Slide, open_slide, slide_hash
 from wsi_mil.tile import THUMBNAIL_PX, about_slide

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsi_mil.painting import painted
+from wsi_mil.rasterise import painted
 
 
 def test_a_single_hot_tile_lights_exactly_its_box() -> None:

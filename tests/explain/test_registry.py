@@ -10,7 +10,7 @@ from torch import Tensor
 from wsi_mil.check.advice import ONLY_WITHIN_A_SLIDE
 from wsi_mil.config import parse_model
 from wsi_mil.explain.curves import curves_of, random_curves, shares
-from wsi_mil.explain.methods import PLAIN
+from wsi_mil.explain.registry import PLAIN
 from wsi_mil.explain.standardised_sum import standardised
 from wsi_mil.models import MILModel, create_model
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from wsi_mil.localisation import (
+from wsi_mil.evaluate.localisation import (
     Detections,
     TileTruth,
     best_f1,
