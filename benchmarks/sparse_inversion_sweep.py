@@ -21,6 +21,7 @@ from torch import Tensor
 from wsi_mil.annotations import overlap_fractions
 from wsi_mil.bags import bag_tensor
 from wsi_mil.check import Plan, check
+from wsi_mil.cohort.splits import read_splits
 from wsi_mil.config import ReadOff, SparseInversion
 from wsi_mil.devices import set_threads
 from wsi_mil.ensemble import Ensemble
@@ -29,7 +30,6 @@ from wsi_mil.explain.sparse_inversion import Refinement, read_off, refine, shrun
 from wsi_mil.metrics import auprc, auroc
 from wsi_mil.models import MILModel
 from wsi_mil.receipts import store_path
-from wsi_mil.splits import read_splits
 from wsi_mil.store import read_attributes
 
 STEPS, PENALTIES = (0.0, 0.3, 1.0, 3.0, 10.0), (0.0, 0.005, 0.02, 0.05)

@@ -16,12 +16,12 @@ import yaml
 from tests.conftest import tissue_box, tissue_image
 from wsi_mil.check import check
 from wsi_mil.cohort import read_sheet
+from wsi_mil.cohort.splits import draw_splits
 from wsi_mil.config import TileSettings, Tiling, Truth
 from wsi_mil.evaluate.slides import Sources, known_truth
 from wsi_mil.receipts import read_receipt, store_path
 from wsi_mil.records import SlideRow
 from wsi_mil.slides import open_slide
-from wsi_mil.splits import draw_splits
 from wsi_mil.store import read_grid
 from wsi_mil.tile import tile_slide
 

@@ -98,8 +98,8 @@ def test_a_colour_map_that_does_not_exist_comes_with_the_nearest(sheet: Path) ->
 
 def test_frozen_splits_must_say_what_the_sheet_says(sheet: Path) -> None:
     from wsi_mil.cohort import read_sheet
+    from wsi_mil.cohort.splits import draw_splits, write_splits
     from wsi_mil.config import Split
-    from wsi_mil.splits import draw_splits, write_splits
 
     frozen = sheet.parent / "splits.csv"
     write_splits(frozen, draw_splits(read_sheet(sheet, tuple(CLASSES)).rows, tuple(CLASSES), Split()))

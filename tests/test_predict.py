@@ -10,13 +10,13 @@ import torch
 
 from tests.test_train import CLASSES, CPU, SETTINGS, write_features
 from wsi_mil.bags import LabelledBag, bag_tensor
-from wsi_mil.cohort import read_table
+from wsi_mil.cohort.splits import Splits
 from wsi_mil.config import Predict
 from wsi_mil.ensemble import Ensemble, FoldModel
 from wsi_mil.errors import NotFiniteError, StoreMismatchError
+from wsi_mil.files import read_table
 from wsi_mil.predict import predict_cohort, write_metrics, write_predictions
 from wsi_mil.records import Bag, Role
-from wsi_mil.splits import Splits
 from wsi_mil.train import Fold, train_fold
 
 

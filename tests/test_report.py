@@ -6,16 +6,17 @@ import pytest
 
 from tests.heatmap_files import Made
 from tests.statistics.conftest import drawn_slides, write_features
-from wsi_mil.cohort import SlideStatus, write_status, write_table
+from wsi_mil.cohort import SlideStatus, write_status
+from wsi_mil.cohort.splits import Splits, write_splits
 from wsi_mil.config import Config, Statistics, parse_settings
 from wsi_mil.figures import FoldPart, cohort_figures
+from wsi_mil.files import write_table
 from wsi_mil.metrics import auroc
 from wsi_mil.receipts import read_receipt, store_path, write_receipt
 from wsi_mil.records import InstanceScores, Role, SlideRow, Status
 from wsi_mil.report import write_report
 from wsi_mil.report.comparison import Row, class_arrays, compared, counted, least_p_holm
 from wsi_mil.report.stage import installed_versions
-from wsi_mil.splits import Splits, write_splits
 from wsi_mil.statistics import write_statistics
 from wsi_mil.store import write_scores
 

@@ -6,11 +6,11 @@ import pytest
 
 from tests.statistics.conftest import write_features
 from tests.test_report import CLASSES, PROBS, lines, page, write_model, write_tiled
+from wsi_mil.cohort.splits import Splits, write_splits
 from wsi_mil.config import Config, Statistics, parse_settings
 from wsi_mil.records import Role, SlideRow
 from wsi_mil.report.batch_effects import BatchEffects, batch_effects, write_effects
 from wsi_mil.report.scatter import BOTTOM, LEFT, RIGHT, TOP, Plane
-from wsi_mil.splits import Splits, write_splits
 from wsi_mil.statistics import write_statistics
 
 SCANNERS = ("AT2", "C13210", "C13210", "AT2")

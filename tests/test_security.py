@@ -29,6 +29,7 @@ from tests.test_train import SETTINGS as MODEL
 from wsi_mil.annotations import Frame, read_annotation
 from wsi_mil.check import check
 from wsi_mil.checkpoints import ModelCard, read_checkpoint, write_checkpoint
+from wsi_mil.cohort.splits import read_splits
 from wsi_mil.config import Encoder, Truth
 from wsi_mil.encoders.encoder import create_encoder
 from wsi_mil.errors import AnnotationError, FeatureFileError, StoreError, WsiMilError
@@ -37,7 +38,6 @@ from wsi_mil.models import create_model
 from wsi_mil.receipts import read_receipt, store_path, write_receipt
 from wsi_mil.records import NO_PATH, SlideRow
 from wsi_mil.slides import open_slide
-from wsi_mil.splits import read_splits
 from wsi_mil.store import read_bag, read_thumbnail
 from wsi_mil.training_state import TrainingState
 

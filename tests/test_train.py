@@ -10,13 +10,13 @@ from safetensors.torch import load_file
 import wsi_mil.train
 from wsi_mil.bags import BagSet, LabelledBag
 from wsi_mil.checkpoints import read_checkpoint
+from wsi_mil.cohort.splits import Splits, draw_splits
 from wsi_mil.config import BaseModelSettings, Model, Split, Training, parse_base, parse_model
 from wsi_mil.epochs import planned
 from wsi_mil.errors import ConfigError, DivergedError, EmptyBagError, StoreError, StoreMismatchError
 from wsi_mil.metrics import auroc
 from wsi_mil.models import MILModel, create_model
 from wsi_mil.records import Bag, Role, SlideRow
-from wsi_mil.splits import Splits, draw_splits
 from wsi_mil.store import FeatureStore
 from wsi_mil.train import Fold, drawn_instances, evaluate, fit, train_fold
 from wsi_mil.training_state import FILE

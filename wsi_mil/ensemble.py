@@ -10,13 +10,13 @@ import torch
 
 from wsi_mil.bags import finite_logits, read_bag_of
 from wsi_mil.checkpoints import ModelCard, read_checkpoint, refuse_other_encoder
+from wsi_mil.cohort.splits import Splits
 from wsi_mil.config import BagUnit, Protocol
 from wsi_mil.errors import StoreMismatchError
 from wsi_mil.metrics import predicted_class
 from wsi_mil.models import MILModel
 from wsi_mil.receipts import store_path
 from wsi_mil.records import Bag, SlidePrediction
-from wsi_mil.splits import Splits
 from wsi_mil.store import feature_dim, read_attributes
 
 

@@ -27,10 +27,10 @@ from wsi_mil.models import MILModel, create_model
 from wsi_mil.rasterise import painted
 from wsi_mil.receipts import read_receipt, read_tiled, store_path
 from wsi_mil.records import Bag, InstanceScores, SlideRow, Status
+from wsi_mil.score_scaling import Meaning
 from wsi_mil.store import read_bag, read_grid, read_thumbnail
 from wsi_mil.tile import tile_slide
 from wsi_mil.train import evaluate, fit
-from wsi_mil.score_scaling import Meaning
 
 
 def encoded_slide(

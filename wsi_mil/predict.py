@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from wsi_mil.cohort import write_table
+from wsi_mil.cohort.splits import Placement, bag_members
 from wsi_mil.config import Predict, Protocol
 from wsi_mil.ensemble import Ensemble
 from wsi_mil.figures import FoldPart, cohort_figures
+from wsi_mil.files import write_table
 from wsi_mil.receipts import write_receipt
 from wsi_mil.records import Role, SlidePrediction, SlideRow
-from wsi_mil.splits import Placement, bag_members
 
 
 @dataclass(frozen=True)

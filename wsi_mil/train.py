@@ -14,18 +14,17 @@ from torch import Tensor
 from wsi_mil import __version__
 from wsi_mil.bags import BagSet, LabelledBag, bag_tensor, common_encoder, finite_logits, read_bag_of
 from wsi_mil.checkpoints import ModelCard, file_hash, read_card, read_checkpoint, write_checkpoint
-from wsi_mil.cohort import write_table
+from wsi_mil.cohort.splits import Splits, missing_classes, parts_of
 from wsi_mil.config import MHIM, TEACHERS, BagUnit, BaseModelSettings, Model, Protocol, Training, TransMIL
 from wsi_mil.epochs import Epoch, epochs_of, is_better, is_over, planned, with_choice
 from wsi_mil.errors import ConfigError, DivergedError, NotFiniteError, StoreMismatchError
-from wsi_mil.files import exclusive
+from wsi_mil.files import exclusive, write_table
 from wsi_mil.metrics import accuracies, auroc, predicted_class, youden_threshold
 from wsi_mil.models import MILModel, create_mhim, create_model
 from wsi_mil.optimizers import create_optimizer, learning_rate
 from wsi_mil.receipts import fingerprint, store_path
 from wsi_mil.records import Bag
 from wsi_mil.runtime.progress import ProgressMeter
-from wsi_mil.splits import Splits, missing_classes, parts_of
 from wsi_mil.store import feature_dim, n_tiles, read_attributes
 from wsi_mil.training_state import Snapshot, TrainingState, generator_from
 

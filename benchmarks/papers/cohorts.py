@@ -13,6 +13,7 @@ import torch
 import benchmarks.papers.runs as kept
 from wsi_mil.bags import BagSet, read_bag_of
 from wsi_mil.checkpoints import ModelCard, read_checkpoint
+from wsi_mil.cohort.splits import Splits
 from wsi_mil.config import Encoder, Model, TileSettings
 from wsi_mil.devices import fast_dtype
 from wsi_mil.encoders.encoder import create_encoder
@@ -21,7 +22,6 @@ from wsi_mil.extract import extract_slide
 from wsi_mil.files import exclusive
 from wsi_mil.receipts import fingerprint, read_receipt
 from wsi_mil.records import Role, SlideRow, Status
-from wsi_mil.splits import Splits
 from wsi_mil.tile import tile_slide
 from wsi_mil.train import Fold, evaluate, train_fold
 

@@ -10,10 +10,10 @@ from benchmarks.papers import breast, colon
 from benchmarks.papers.cohorts import Trained, extract_features
 from benchmarks.papers.histology import CLASSES
 from benchmarks.papers.runs import Run
+from wsi_mil.cohort.splits import Splits, draw_splits
 from wsi_mil.config import Encoder, Model, Split, TileSettings, Tiling, Tissue, parse_model
 from wsi_mil.receipts import fingerprint
 from wsi_mil.records import SlideRow
-from wsi_mil.splits import Splits, draw_splits
 
 MPP = 0.5
 """Taken for the images of both sets, so that tiles are cut from their pixels as they are."""

@@ -13,11 +13,11 @@ from torch import nn
 
 from benchmarks.papers.runs import trained
 from wsi_mil.bags import BagSet
+from wsi_mil.cohort.splits import Splits, draw_splits
 from wsi_mil.config import BaseModelSettings, Split, parse_base
 from wsi_mil.models import MILModel, create_model
 from wsi_mil.models.instance_encoders import Standardise, histology_cnn
 from wsi_mil.records import Bag, Role, SlideRow
-from wsi_mil.splits import Splits, draw_splits
 from wsi_mil.train import evaluate, fit
 
 CLASSES = ("negative", "positive")

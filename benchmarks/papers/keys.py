@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from wsi_mil.bags import LabelledBag, bag_tensor
 from wsi_mil.config import SparseInversion
 from wsi_mil.evaluate.figures import SlideFigures, differences, method_figures
+from wsi_mil.evaluate.localisation import Detections, Floats, best_f1, best_threshold, f1, tile_figures
 from wsi_mil.explain.registry import PLAIN
 from wsi_mil.explain.sparse_inversion import PIXELS, READ_OFF, Domain, refine, shrunk
-from wsi_mil.evaluate.localisation import Detections, Floats, best_f1, best_threshold, f1, tile_figures
 from wsi_mil.models import MILModel
 from wsi_mil.records import Bag
 from wsi_mil.train import evaluate

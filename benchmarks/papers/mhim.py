@@ -13,12 +13,12 @@ from benchmarks.papers.cells import truth_and_probs
 from benchmarks.papers.cohorts import Trained, extract_features
 from benchmarks.papers.runs import Run
 from wsi_mil.cohort import read_sheet
+from wsi_mil.cohort.splits import Splits, draw_splits
 from wsi_mil.config import Encoder, Model, Split, TileSettings, parse_model
 from wsi_mil.files import exclusive
 from wsi_mil.metrics import auroc
 from wsi_mil.receipts import fingerprint
 from wsi_mil.records import SlideRow
-from wsi_mil.splits import Splits, draw_splits
 
 CLASSES = ("normal", "tumour")
 SEEDS = (0, 1, 2)

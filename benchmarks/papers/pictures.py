@@ -18,9 +18,9 @@ from benchmarks.papers.mnist_bags import SIDE_PX as DIGIT_PX
 from benchmarks.papers.mnist_keys import DIGITS_ARE_BRIGHT, positive_bags
 from benchmarks.papers.tables import PAGE
 from wsi_mil.bags import bag_tensor
+from wsi_mil.evaluate.localisation import Floats
 from wsi_mil.explain.registry import PLAIN
 from wsi_mil.explain.sparse_inversion import PIXELS, Domain, refine
-from wsi_mil.evaluate.localisation import Floats
 from wsi_mil.models import MILModel
 from wsi_mil.records import Role
 

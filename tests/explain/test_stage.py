@@ -7,6 +7,7 @@ import torch
 
 from tests.test_train import CLASSES, CPU
 from wsi_mil.bags import bag_tensor
+from wsi_mil.cohort.splits import Splits
 from wsi_mil.config import Explain, Method, SparseInversion, offered, parse_base
 from wsi_mil.ensemble import Ensemble
 from wsi_mil.errors import ConfigError
@@ -15,7 +16,6 @@ from wsi_mil.explain.attention import attention
 from wsi_mil.models import MILModel
 from wsi_mil.receipts import read_receipt, store_path
 from wsi_mil.records import SlideRow
-from wsi_mil.splits import Splits
 from wsi_mil.store import read_scores
 from wsi_mil.train import Fold, train_fold
 

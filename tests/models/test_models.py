@@ -9,8 +9,8 @@ from torch.testing import assert_close
 
 from wsi_mil.config import parse_base
 from wsi_mil.models import create_mhim, create_model
-from wsi_mil.models.instance_encoders import Standardise, histology_cnn, lenet
 from wsi_mil.models.base import class_logits, margin_of, n_outputs
+from wsi_mil.models.instance_encoders import Standardise, histology_cnn, lenet
 
 MODELS: dict[str, dict[str, object]] = {
     "instance max": {"model": "instance_pool", "pool": "max", "embed_dim": 8},

@@ -10,10 +10,10 @@ from benchmarks.papers.cells import NOT_RUN
 from benchmarks.papers.frozen import FOLDS, MODELS, MPP, TILES, FrozenRun, entry, read_rows, runs
 from benchmarks.papers.frozen_table import BEST, TITLES
 from benchmarks.papers.tables import HISTOLOGY, TEXT, page
+from wsi_mil.cohort.splits import draw_splits
 from wsi_mil.config import Encoder, parse_model
 from wsi_mil.receipts import store_path
 from wsi_mil.records import Role, SlideRow
-from wsi_mil.splits import draw_splits
 from wsi_mil.store import read_grid
 from wsi_mil.tile import tile_slide
 

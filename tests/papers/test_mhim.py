@@ -13,12 +13,12 @@ from benchmarks.papers.mhim import ARMS, BASE, FAST, FULL, ArmRun, Plan, entry, 
 from benchmarks.papers.runs import Run, do
 from benchmarks.papers.tables import page
 from wsi_mil.checkpoints import read_card
+from wsi_mil.cohort.splits import draw_splits
 from wsi_mil.config import ABMIL, MHIM
 from wsi_mil.errors import ConfigError
 from wsi_mil.models.masking import Masking, kept_instances
 from wsi_mil.receipts import store_path, write_receipt
 from wsi_mil.records import Role
-from wsi_mil.splits import draw_splits
 from wsi_mil.store import FeatureStore
 from wsi_mil.train import Fold, train_fold
 

@@ -23,11 +23,11 @@ from wsi_mil.records import SlideRow
 from wsi_mil.slides import open_slide, slide_hash
 from wsi_mil.slides.detection import format_of
 from wsi_mil.slides.dicom import instances
-from wsi_mil.slides.opening import READERS
 from wsi_mil.slides.format import Format
 from wsi_mil.slides.jpeg_colours import is_ycbcr
 from wsi_mil.slides.left_out import channel_fault, left_out_notes
 from wsi_mil.slides.ome import ome_fault, ome_notes, ome_of
+from wsi_mil.slides.opening import READERS
 from wsi_mil.tile import tile_slide
 
 LABEL = np.full((200, 300, 3), (250, 240, 60), np.uint8)

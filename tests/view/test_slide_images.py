@@ -11,8 +11,8 @@ from wsi_mil.errors import SlideError
 from wsi_mil.records import SlideRow
 from wsi_mil.slides import Slide, slide_hash
 from wsi_mil.view.deepzoom import View
-from wsi_mil.view.slide_images import Grounds
 from wsi_mil.view.open_slides import OpenSlides
+from wsi_mil.view.slide_images import Grounds
 
 
 def open_files() -> int:

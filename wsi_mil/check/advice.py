@@ -4,10 +4,10 @@ from pathlib import Path
 
 from wsi_mil.check.rows import following, is_tiled
 from wsi_mil.cohort import Sheet
+from wsi_mil.cohort.splits import read_splits, several_classes
 from wsi_mil.config import Config, methods_of
 from wsi_mil.encoders import advice
 from wsi_mil.records import NO_PATH
-from wsi_mil.splits import read_splits, several_classes
 from wsi_mil.wording import named
 
 ONLY_WITHIN_A_SLIDE = ("standardised_sum", "class_activation", "jacobian_map", "gradient_input", "sparse_inversion")

@@ -11,12 +11,12 @@ from wsi_mil.check.references import reference_faults
 from wsi_mil.check.remote import Versions, remote_versions
 from wsi_mil.check.rows import annotation_faults, is_tiled, split_faults_of
 from wsi_mil.cohort import Sheet, read_sheet, row_json
+from wsi_mil.cohort.splits import mixed_patients, n_folds, read_splits
 from wsi_mil.config import Config, methods_of, parse_settings, without_faulty
 from wsi_mil.encoders import network_identity
 from wsi_mil.errors import ConfigError
 from wsi_mil.receipts import fingerprint
 from wsi_mil.records import SlideRow
-from wsi_mil.splits import mixed_patients, n_folds, read_splits
 
 
 @dataclass(frozen=True)

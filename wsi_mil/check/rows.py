@@ -5,10 +5,10 @@ from pathlib import Path
 
 from wsi_mil.check.trained import trained_faults
 from wsi_mil.cohort import Sheet
+from wsi_mil.cohort.splits import Splits, draw_splits, fold_names, missing_classes, read_splits, split_faults
 from wsi_mil.config import Config
 from wsi_mil.errors import StoreError
 from wsi_mil.records import SlideRow
-from wsi_mil.splits import Splits, draw_splits, fold_names, missing_classes, read_splits, split_faults
 from wsi_mil.wording import named
 
 

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from wsi_mil.cohort import Sheet
+from wsi_mil.cohort.splits import read_splits
 from wsi_mil.config import Config, Encoder
 from wsi_mil.encoders import weights_hash
 from wsi_mil.errors import StoreError
 from wsi_mil.receipts import read_receipt
-from wsi_mil.splits import read_splits
 from wsi_mil.wording import named
 
 

@@ -49,9 +49,9 @@ def train(
     --settings: an entry of `models`: '{"model": "abmil"}'
     """
     limit_threads(threads)
+    from wsi_mil.cohort.splits import read_splits
     from wsi_mil.config import parse_bag, parse_model, parse_protocol
     from wsi_mil.devices import create_device, make_deterministic, set_threads
-    from wsi_mil.splits import read_splits
     from wsi_mil.train import Fold, train_fold
 
     set_threads(threads)

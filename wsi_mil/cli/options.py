@@ -103,10 +103,10 @@ def slide_row(text: str, *, path: str = "") -> "SlideRow":
 
 def create_ensemble(models: Path, splits: Path, classes: tuple[str, ...], *, bag: str, threads: int, device: str) -> "Ensemble":
     """The trained folds that `explain` and `predict` ask, on the device that is chosen."""
+    from wsi_mil.cohort.splits import read_splits
     from wsi_mil.config import parse_bag
     from wsi_mil.devices import create_device, set_threads
     from wsi_mil.ensemble import Ensemble
-    from wsi_mil.splits import read_splits
 
     set_threads(threads)
     return Ensemble(models, read_splits(splits), classes, create_device(device), unit=parse_bag(bag))

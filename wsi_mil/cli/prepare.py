@@ -195,7 +195,7 @@ def cohort(
     """Gather what became of every slide."""
     limit_threads(threads)
     from wsi_mil.cohort import write_status
-    from wsi_mil.gather import cohort_statuses
+    from wsi_mil.cohort.status import cohort_statuses
 
     write_status(status, cohort_statuses([row.slide_id for row in sheet_rows(sheet, classes)], features, json.loads(encoders)))
 
@@ -214,8 +214,8 @@ def split(
     """Part the labelled slides into folds, by patient."""
     limit_threads(threads)
     from wsi_mil.cohort import ok_ids, read_status
+    from wsi_mil.cohort.splits import draw_splits, fold_names, read_splits, split_faults, write_splits
     from wsi_mil.config import Split, parse_protocol, parse_settings
-    from wsi_mil.splits import draw_splits, fold_names, read_splits, split_faults, write_splits
 
     names, usable = class_names(classes), ok_ids(read_status(status))
     labelled = [row for row in sheet_rows(sheet, classes) if row.label]

@@ -13,8 +13,8 @@ from wsi_mil.errors import AnnotationError
 from wsi_mil.evaluate.localisation import Floats, TileTruth, neighbours, never_hot
 from wsi_mil.receipts import read_receipt, read_tiled, store_path
 from wsi_mil.records import Role, SlideRow
-from wsi_mil.store import read_scores
 from wsi_mil.score_scaling import meaning_of, weighed_scores
+from wsi_mil.store import read_scores
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 import numpy as np
 from torch import Tensor
 
-from wsi_mil.explain.gradient import CHUNK, margin_gradient
 from wsi_mil.explain.base import InstanceMethod, Values
+from wsi_mil.explain.gradient import CHUNK, margin_gradient
 from wsi_mil.models import MILModel
 
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from wsi_mil.explain.gradient import CHUNK, embedded_bag
 from wsi_mil.explain.base import InstanceMethod, Values
+from wsi_mil.explain.gradient import CHUNK, embedded_bag
 from wsi_mil.models import InstanceClassifier, MILModel
 
 LEAST_MEAN = 1e-30

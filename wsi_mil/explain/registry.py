@@ -12,12 +12,12 @@ from wsi_mil.config import Explain, Method, SparseInversion
 from wsi_mil.ensemble import Ensemble, FoldModel
 from wsi_mil.explain.attention import ATTENTION
 from wsi_mil.explain.attention_logits import ATTENTION_LOGITS
+from wsi_mil.explain.base import InstanceMethod, Values, mean_of
 from wsi_mil.explain.class_activation import CLASS_ACTIVATION
 from wsi_mil.explain.curves import curve_log, curves_of, random_curves
 from wsi_mil.explain.evidence import EVIDENCE
 from wsi_mil.explain.gradient_input import GRADIENT_INPUT
 from wsi_mil.explain.jacobian_map import JACOBIAN_MAP
-from wsi_mil.explain.base import InstanceMethod, Values, mean_of
 from wsi_mil.explain.probability import PROBABILITY
 from wsi_mil.explain.sparse_inversion import read_off, refine, shrunk
 from wsi_mil.explain.standardised_sum import STANDARDISED_SUM

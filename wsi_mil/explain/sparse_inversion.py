@@ -11,9 +11,9 @@ from torch.nn import functional
 from wsi_mil.config import Offer, ReadOff, SparseInversion
 from wsi_mil.explain.attention import ATTENTION
 from wsi_mil.explain.attention_logits import ATTENTION_LOGITS
+from wsi_mil.explain.base import InstanceMethod
 from wsi_mil.explain.evidence import EVIDENCE
 from wsi_mil.explain.gradient import CHUNK, MarginGradient, margin_gradient
-from wsi_mil.explain.base import InstanceMethod
 from wsi_mil.explain.standardised_sum import STANDARDISED_SUM
 from wsi_mil.models import MILModel
 

@@ -4,13 +4,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from wsi_mil.bags import rows_of
+from wsi_mil.cohort.splits import parts_of
 from wsi_mil.config import Explain, offered
 from wsi_mil.ensemble import Ensemble
 from wsi_mil.errors import ConfigError
 from wsi_mil.explain.registry import CONTROL, INVERSION, Question, nothing, scores_of
 from wsi_mil.receipts import store_path, write_receipt
 from wsi_mil.records import Bag, InstanceScores, SlidePrediction, SlideRow
-from wsi_mil.splits import parts_of
 from wsi_mil.store import read_attributes, remove_store, write_scores
 
 STAGE_VERSION = 3

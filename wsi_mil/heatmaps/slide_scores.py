@@ -15,8 +15,8 @@ from wsi_mil.geometry import Mpp, grid_cells
 from wsi_mil.heatmaps.scale import Shown, shown_scores
 from wsi_mil.receipts import extent_and_stride, read_receipt, read_tiled, store_path
 from wsi_mil.records import SlideRow
-from wsi_mil.store import read_scores
 from wsi_mil.score_scaling import meaning_of
+from wsi_mil.store import read_scores
 
 FINGERPRINTS = ("coords_digest", "slide_hash")
 MEND = "run `extract` and `explain` again on these tiles, or give the tiles that the scores were made on"

@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_mil.annotations import Frame, light_rings, read_annotation
-from wsi_mil.cohort import write_table
 from wsi_mil.config import Heatmap, Truth
 from wsi_mil.errors import AnnotationError, ConfigError, StoreError
-from wsi_mil.files import write_bytes, write_text
+from wsi_mil.files import write_bytes, write_table, write_text
 from wsi_mil.heatmaps.cohort_scale import read_cohort_scale
 from wsi_mil.heatmaps.gallery import gallery
 from wsi_mil.heatmaps.overlay import Picture, draw, refuse_unknown_colormap

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from wsi_mil.errors import FeatureFileError
 from wsi_mil.files import write_bytes, write_text
-from wsi_mil.interchange.slide_preview import Ground, plain_ground, slide_file
 from wsi_mil.interchange.layouts import read_file
 from wsi_mil.interchange.scale import Given, Placed, placed, slide_mpp_of
+from wsi_mil.interchange.slide_preview import Ground, plain_ground, slide_file
 from wsi_mil.interchange.sources import Source
 from wsi_mil.interchange.tile_features import TileFeatures
 from wsi_mil.receipts import array_digest, fingerprint, read_receipt, receipt_text, store_path, write_receipt

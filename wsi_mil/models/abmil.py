@@ -5,8 +5,8 @@ from torch import Tensor, nn
 
 from wsi_mil import config
 from wsi_mil.config import Offer
-from wsi_mil.models.embedding import create_embedding
 from wsi_mil.models.base import margin_of
+from wsi_mil.models.embedding import create_embedding
 from wsi_mil.models.encode_classify import Encoding, StagedModel
 
 

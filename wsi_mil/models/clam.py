@@ -9,8 +9,8 @@ from torch.nn import functional
 from wsi_mil import config
 from wsi_mil.config import Offer
 from wsi_mil.models.attention import GatedAttention, ends
-from wsi_mil.models.embedding import create_embedding
 from wsi_mil.models.base import MILModel, MILOutput, class_loss, margin_of
+from wsi_mil.models.embedding import create_embedding
 
 SURE = math.log(1000)
 """Lead of the first score over the second from which the smooth loss is the hard one to three digits."""

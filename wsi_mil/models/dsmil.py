@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from wsi_mil import config
 from wsi_mil.config import Offer
-from wsi_mil.models.embedding import create_embedding
 from wsi_mil.models.base import class_logits, class_loss, margin_of, n_outputs
+from wsi_mil.models.embedding import create_embedding
 from wsi_mil.models.encode_classify import Encoding, StagedModel
 
 

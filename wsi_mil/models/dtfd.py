@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from wsi_mil import config
 from wsi_mil.config import Offer
 from wsi_mil.models.attention import GatedAttention, ends
-from wsi_mil.models.embedding import create_embedding
 from wsi_mil.models.base import MILModel, MILOutput, class_loss, margin_of
+from wsi_mil.models.embedding import create_embedding
 
 
 class DTFD(MILModel):

@@ -6,14 +6,14 @@ from torch import nn
 
 from wsi_mil import config
 from wsi_mil.models.abmil import ABMIL
+from wsi_mil.models.base import MILModel
 from wsi_mil.models.clam import CLAM
 from wsi_mil.models.dsmil import DSMIL
 from wsi_mil.models.dtfd import DTFD
+from wsi_mil.models.encode_classify import StagedModel
 from wsi_mil.models.kraus import KrausPool
 from wsi_mil.models.mhim import MHIM
-from wsi_mil.models.base import MILModel
 from wsi_mil.models.pooling import EmbeddingPool, InstancePool
-from wsi_mil.models.encode_classify import StagedModel
 from wsi_mil.models.transmil import TransMIL
 
 MODELS: dict[str, Callable[..., MILModel]] = {

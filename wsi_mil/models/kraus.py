@@ -8,8 +8,8 @@ from torch.nn import functional
 
 from wsi_mil import config
 from wsi_mil.config import Offer
-from wsi_mil.models.embedding import create_embedding
 from wsi_mil.models.base import MILOutput, class_logits, n_outputs
+from wsi_mil.models.embedding import create_embedding
 from wsi_mil.models.pooling import InstanceClassifier
 from wsi_mil.models.soft_pools import Pooled, generalised_mean, isr, log_sum_exp, noisy_and, noisy_or
 

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from wsi_mil import config
 from wsi_mil.config import Offer, Schedule
-from wsi_mil.models.masking import Masking, kept_instances
 from wsi_mil.models.base import MILModel, MILOutput
 from wsi_mil.models.encode_classify import Encoding, StagedModel
+from wsi_mil.models.masking import Masking, kept_instances
 
 
 class MHIM(MILModel):

@@ -9,9 +9,9 @@ from torch.nn import functional
 from wsi_mil import config
 from wsi_mil.config import Offer
 from wsi_mil.models.embedding import Embedding
+from wsi_mil.models.encode_classify import Encoding, StagedModel
 from wsi_mil.models.nystrom import NystromAttention
 from wsi_mil.models.self_attention import ExactAttention, SelfAttention
-from wsi_mil.models.encode_classify import Encoding, StagedModel
 
 KERNELS = (7, 5, 3)
 

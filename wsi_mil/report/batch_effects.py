@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from wsi_mil.cohort import write_table
+from wsi_mil.cohort.splits import Splits, read_splits
 from wsi_mil.config import Config
+from wsi_mil.files import write_table
 from wsi_mil.metrics import holm
 from wsi_mil.receipts import read_receipt
 from wsi_mil.records import Role, SlideRow
 from wsi_mil.report.scatter import Panel, Plane
-from wsi_mil.splits import Splits, read_splits
 from wsi_mil.statistics import CohortProjections, Explained, explained, read_projections
 
 LABEL, FOLD, SPLIT, SCANNER = "label", "fold", "split", "scanner"

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from wsi_mil.cohort import read_table
 from wsi_mil.config import Config, methods_of
+from wsi_mil.files import read_table
 from wsi_mil.receipts import read_receipt
 from wsi_mil.report.curves import Dot, reliability_dots, roc_polyline
 

@@ -11,9 +11,9 @@ import jinja2
 import yaml
 
 from wsi_mil.cohort import SlideStatus, read_status
+from wsi_mil.cohort.status import same_slides
 from wsi_mil.config import Config
 from wsi_mil.files import write_text
-from wsi_mil.gather import same_slides
 from wsi_mil.records import SlideRow, Status
 from wsi_mil.report.batch_effects import BatchEffects, batch_effects, write_effects
 from wsi_mil.report.comparison import Comparison, compared, least_p_holm

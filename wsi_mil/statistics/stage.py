@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_mil.cohort import read_table, write_table
 from wsi_mil.config import Statistics
 from wsi_mil.errors import EmptyBagError, NotFiniteError, StoreMismatchError
+from wsi_mil.files import read_table, write_table
 from wsi_mil.receipts import array_digest, read_receipt, store_path, write_receipt
 from wsi_mil.runtime.parallel import parallel_map, run_graph
 from wsi_mil.statistics.components import Components, principal_components

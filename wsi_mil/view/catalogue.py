@@ -8,9 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from wsi_mil.cohort import SLIDE_ID, read_table
+from wsi_mil.cohort import SLIDE_ID
 from wsi_mil.config import Heatmap, Truth
 from wsi_mil.errors import StoreError, UnknownNameError, WsiMilError
+from wsi_mil.files import read_table
 from wsi_mil.receipts import read_receipt
 from wsi_mil.records import SlideRow
 

@@ -2,10 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from wsi_mil.config import Split
-from wsi_mil.errors import ConfigError, StoreError
-from wsi_mil.records import Role, SlideRow
-from wsi_mil.splits import (
+from wsi_mil.cohort.splits import (
     Splits,
     bag_members,
     draw_splits,
@@ -18,6 +15,9 @@ from wsi_mil.splits import (
     split_faults,
     write_splits,
 )
+from wsi_mil.config import Split
+from wsi_mil.errors import ConfigError, StoreError
+from wsi_mil.records import Role, SlideRow
 
 CLASSES = ("normal", "tumour")
 SETTINGS = Split(folds=3)

@@ -4,9 +4,9 @@ import pytest
 
 from tests.test_extract import MeanColour
 from tests.test_tile import tiled, without_mpp
+from wsi_mil.cohort.status import cohort_statuses, same_slides, slide_status
 from wsi_mil.config import Encoder
 from wsi_mil.extract import extract_slide
-from wsi_mil.gather import cohort_statuses, same_slides, slide_status
 from wsi_mil.receipts import write_receipt
 from wsi_mil.records import SlideRow, Status
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from wsi_mil.cohort import read_table, write_table
 from wsi_mil.config import BagUnit, Protocol, Split
 from wsi_mil.errors import ConfigError, StoreError
+from wsi_mil.files import read_table, write_table
 from wsi_mil.receipts import fingerprint
 from wsi_mil.records import Role, SlideRow
 from wsi_mil.wording import named
