@@ -39,9 +39,9 @@ from wsi_mil.bags import BagSet, LabelledBag
 from wsi_mil.config import MHIM, Training, parse_model
 from wsi_mil.metrics import auroc
 from wsi_mil.models import MILModel, create_mhim, create_model
-from wsi_mil.optimizers import create_optimizer
 from wsi_mil.records import Bag
-from wsi_mil.train import evaluate, fit
+from wsi_mil.train import fit, predict_probabilities
+from wsi_mil.train.optimizers import create_optimizer
 
 SEEDS = (0, 1, 2)
 DIM, LATENT = 256, 8
@@ -157,7 +157,7 @@ def learned(task: tuple[str, int, float, bool]) -> float:
 
 
 def told_apart(model: MILModel, fresh: list[LabelledBag]) -> float:
-    return auroc(np.array([b.label for b in fresh]), evaluate(model, fresh))
+    return auroc(np.array([b.label for b in fresh]), predict_probabilities(model, fresh))
 
 
 def learning() -> dict[str, float]:

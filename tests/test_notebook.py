@@ -99,7 +99,7 @@ def test_scores_of_no_class_or_another_bag_and_classes_that_are_none_are_refused
 
 
 def test_in_the_results_of_a_run_the_tiling_of_the_bag_is_found(drawn: tuple[Path, Bag, MILModel], tmp_path: Path) -> None:
-    """Beside it are one that is coarser, one whose tiles are as many elsewhere, and one in which the slide has none."""
+    """SuppliedFiles it are one that is coarser, one whose tiles are as many elsewhere, and one in which the slide has none."""
     made, bag, model = drawn
     scores = tile_scores(model, bag, "attention")
     alone = picture(drawn, scores, made)

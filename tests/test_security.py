@@ -24,8 +24,8 @@ from tests.conftest import tissue_image, write_aperio, write_geojson
 from tests.dag import Run
 from tests.interchange.files import grid, numbers, write_clam
 from tests.malicious import Malicious
-from tests.test_train import CLASSES, CPU
-from tests.test_train import SETTINGS as MODEL
+from tests.train.test_stage import CLASSES, CPU
+from tests.train.test_stage import SETTINGS as MODEL
 from wsi_mil.annotations import Frame, read_annotation
 from wsi_mil.check import check
 from wsi_mil.checkpoints import ModelCard, read_checkpoint, write_checkpoint
@@ -39,7 +39,7 @@ from wsi_mil.receipts import read_receipt, store_path, write_receipt
 from wsi_mil.records import NO_PATH, SlideRow
 from wsi_mil.slides import open_slide
 from wsi_mil.store import read_bag, read_thumbnail
-from wsi_mil.training_state import TrainingState
+from wsi_mil.train.resume import TrainingState
 
 
 def pickled(harm: Path) -> bytes:

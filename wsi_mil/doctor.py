@@ -13,14 +13,14 @@ from wsi_mil.cohort import with_overrides
 from wsi_mil.config import Config, TileSettings, Truth, parse_settings
 from wsi_mil.encoders import Weights, feature_dim, find_weights
 from wsi_mil.errors import AnnotationError, DataError, MissingFileError, SlideAccessError, UnreachableError
-from wsi_mil.given import Beside
 from wsi_mil.inspection import ExpectedTiles, Inspection, inspect_slide
-from wsi_mil.laying import fault_status
 from wsi_mil.receipts import read_receipt
 from wsi_mil.records import NO_PATH, SlideRow, Status
 from wsi_mil.runtime.process_pool import WorkerFailure, map_isolated
 from wsi_mil.slides import is_there
 from wsi_mil.store import bytes_on_disk, feature_bytes
+from wsi_mil.tile.layout import fault_status
+from wsi_mil.tile.supplied import SuppliedFiles
 
 PATIENCE_S = 600.0
 """A slide that takes longer hangs: on a disk that does not answer, or in its decoder."""
@@ -163,7 +163,7 @@ def examined(job: Examined) -> Finding:
     row, settings = job.row, next(iter(job.tilings.values()))
     finding = partial(Finding, row.slide_id)
     try:
-        slide = inspect_slide(row.path, job.tilings, mpp=row.mpp, beside=Beside(row.annotation, row.mask))
+        slide = inspect_slide(row.path, job.tilings, mpp=row.mpp, beside=SuppliedFiles(row.annotation, row.mask))
     except (MissingFileError, SlideAccessError, UnreachableError) as error:
         return finding(Verdict.MISSING, str(error))
     except DataError as error:

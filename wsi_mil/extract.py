@@ -117,7 +117,7 @@ def extract_slide(
     return Status(str(content["status"]))
 
 
-def refuse_slide(tiles_receipt: Path, row: SlideRow, receipt: Path, reason: str) -> None:
+def write_failure_receipt(tiles_receipt: Path, row: SlideRow, receipt: Path, reason: str) -> None:
     """A receipt that says why a slide has no features; what of them lies beside it stays until it is run again."""
     content = {"status": Status.FAILED, "reason": f"{row.path}: {reason}"}
     write_receipt(receipt, {"slide_id": row.slide_id, "warnings": read_receipt(tiles_receipt)["warnings"], **content})

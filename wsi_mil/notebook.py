@@ -30,7 +30,7 @@ from wsi_mil.records import Bag, InstanceScores, SlideRow, Status
 from wsi_mil.score_scaling import Meaning
 from wsi_mil.store import read_bag, read_grid, read_thumbnail
 from wsi_mil.tile import tile_slide
-from wsi_mil.train import evaluate, fit
+from wsi_mil.train import fit, predict_probabilities
 
 
 def encoded_slide(
@@ -96,7 +96,7 @@ def fitted_model(
 
 def class_probs(model: MILModel, bag: Bag) -> tuple[float, ...]:
     """Probability of each class."""
-    return tuple(evaluate(model, [LabelledBag(bag, 0)])[0].tolist())
+    return tuple(predict_probabilities(model, [LabelledBag(bag, 0)])[0].tolist())
 
 
 def tile_scores(model: MILModel, bag: Bag, method: Method, *, target: int = 1) -> InstanceScores:

@@ -23,7 +23,7 @@ from wsi_mil.files import exclusive
 from wsi_mil.receipts import fingerprint, read_receipt
 from wsi_mil.records import Role, SlideRow, Status
 from wsi_mil.tile import tile_slide
-from wsi_mil.train import Fold, evaluate, train_fold
+from wsi_mil.train import Fold, predict_probabilities, train_fold
 
 CPU = torch.device("cpu")
 KEEP_BYTES = 2 * 10**9
@@ -100,5 +100,5 @@ class Trained:
         slides = self.splits.slides(number, Role.TEST)
         labels = [self.classes.index(self.splits.labels[slide]) for slide in slides]
         bags = BagSet(labels, lambda at: read_bag_of(slides[at], [self.features / f"{slides[at]}.json"]), keep_bytes=0)
-        probs = evaluate(model, bags)[:, 1]
+        probs = predict_probabilities(model, bags)[:, 1]
         return {s: {"label": label, "prob": float(p)} for s, label, p in zip(slides, labels, probs, strict=True)}, card

@@ -18,7 +18,7 @@ from wsi_mil.config import BaseModelSettings, Split, parse_base
 from wsi_mil.models import MILModel, create_model
 from wsi_mil.models.instance_encoders import Standardise, histology_cnn
 from wsi_mil.records import Bag, Role, SlideRow
-from wsi_mil.train import evaluate, fit
+from wsi_mil.train import fit, predict_probabilities
 
 CLASSES = ("negative", "positive")
 MEAN, STD = (0.8, 0.7, 0.8), (0.15, 0.2, 0.15)
@@ -176,6 +176,6 @@ class Fold:
         images = read()
         model, told = self.trained(images)
         test = self.images(images, Role.TEST)
-        probs = evaluate(model, bag_set(test))[:, 1]
+        probs = predict_probabilities(model, bag_set(test))[:, 1]
         said = {image.name: {"label": image.label, "prob": round(float(p), 6)} for image, p in zip(test, probs, strict=True)}
         return {"images": said, "training": told}

@@ -18,7 +18,7 @@ from wsi_mil.metrics import interval95, patient_draws
 from wsi_mil.models import MILModel, create_model
 from wsi_mil.models.instance_encoders import Standardise, lenet
 from wsi_mil.records import Bag
-from wsi_mil.train import evaluate, fit
+from wsi_mil.train import fit, predict_probabilities
 
 TARGET = 9
 MEAN, STD = 0.1307, 0.3081
@@ -206,7 +206,7 @@ class MnistBags:
         """Figures of a setting's model on the test bags."""
         model, told = self.model(setting)
         test = self.bags("test", setting.mean, TEST_BAGS, TEST_SEED)
-        return {**bag_figures(np.array(test.labels), evaluate(model, test)), "training": told}
+        return {**bag_figures(np.array(test.labels), predict_probabilities(model, test)), "training": told}
 
 
 def bag_figures(truth: NDArray[np.int64], probs: NDArray[np.float64]) -> dict[str, Any]:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from tests.test_extract import MeanColour
-from tests.test_tile import tiled, without_mpp
+from tests.tile.test_stage import tiled, without_mpp
 from wsi_mil.cohort.status import cohort_statuses, same_slides, slide_status
 from wsi_mil.config import Encoder
 from wsi_mil.extract import extract_slide

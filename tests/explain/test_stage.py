@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.test_train import CLASSES, CPU
+from tests.train.test_stage import CLASSES, CPU
 from wsi_mil.bags import bag_tensor
 from wsi_mil.cohort.splits import Splits
 from wsi_mil.config import Explain, Method, SparseInversion, offered, parse_base

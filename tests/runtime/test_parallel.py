@@ -138,7 +138,7 @@ def test_a_fine_mask_is_the_same_to_the_byte_though_a_worker_is_killed(
     path = write_aperio(tmp_path / "slide.svs", tissue_image(2600, 1900), levels=(1, 4))
     tissue = {"mpp": 0.5, "min_area_um2": 20_000}
     settings = TileSettings.model_validate({"tiling": {"tile_px": 64}, "tissue": tissue})
-    monkeypatch.setattr("wsi_mil.laying.MEMORY_BYTES", 24 << 20)
+    monkeypatch.setattr("wsi_mil.tile.layout.MEMORY_BYTES", 24 << 20)
 
     def tile(name: str) -> None:
         assert tile_slide(SlideRow("s", path), settings, tmp_path / name / "s.json", threads=1) == "ok"

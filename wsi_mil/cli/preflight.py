@@ -47,12 +47,12 @@ def inspect(
 ) -> None:
     """Show what a slide file is, and how many tiles to expect."""
     limit_threads(threads)
-    from wsi_mil.given import Beside
     from wsi_mil.inspection import inspect_slide
+    from wsi_mil.tile.supplied import SuppliedFiles
 
     path = slide if "://" in slide else Path(slide)
     tilings = _tilings(configfile, reader)
-    found = inspect_slide(path, tilings, mpp=mpp, beside=Beside(annotation, mask), threads=threads)
+    found = inspect_slide(path, tilings, mpp=mpp, beside=SuppliedFiles(annotation, mask), threads=threads)
     if as_json:
         print(json.dumps(found.as_json()))  # in ASCII, which every terminal and pipe can take
     else:

@@ -95,9 +95,9 @@ def tile(
         return about, parse_settings(TileSettings, values, where=f"{about.slide_id}: ")
 
     def give_up(_: int, reason: str) -> None:
-        from wsi_mil.tile import refuse_slide
+        from wsi_mil.tile import write_failure_receipt
 
-        refuse_slide(*parsed(), receipt, SlideReadError(slide, reason))
+        write_failure_receipt(*parsed(), receipt, SlideReadError(slide, reason))
 
     for _ in run_guarded(1, give_up, seconds=_patience([slide], read_timeout_s)):
         from wsi_mil.tile import tile_slide
@@ -146,9 +146,9 @@ def extract(
     limit_threads(threads)
 
     def give_up(item: int, reason: str) -> None:
-        from wsi_mil.extract import refuse_slide
+        from wsi_mil.extract import write_failure_receipt
 
-        refuse_slide(tiles[item], slide_row(row[item]), receipt[item], reason)
+        write_failure_receipt(tiles[item], slide_row(row[item]), receipt[item], reason)
 
     paths = [str(json.loads(cells).get("path", "")) for cells in row]
     items = run_guarded(len(tiles), give_up, seconds=_patience(paths, read_timeout_s))

@@ -19,7 +19,7 @@ from wsi_mil.interchange.tile_features import TileFeatures
 from wsi_mil.receipts import array_digest, fingerprint, read_receipt, receipt_text, store_path, write_receipt
 from wsi_mil.records import SlideRow, Status, TileGrid
 from wsi_mil.store import FeatureStore, features_digest, read_attributes, remove_store, write_grid
-from wsi_mil.tile import qc_picture, tissue_geojson
+from wsi_mil.tile.stage import qc_picture, tissue_geojson
 
 log = logging.getLogger(__name__)
 

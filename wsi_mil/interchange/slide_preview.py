@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from wsi_mil.errors import MissingMppError, SlideError, UnreachableError
 from wsi_mil.geometry import Mpp
 from wsi_mil.interchange.scale import Placed
-from wsi_mil.laying import extent_um
 from wsi_mil.rasterise import painted
 from wsi_mil.records import NO_PATH, SlideRow
 from wsi_mil.slides import Slide, open_slide, slide_hash
-from wsi_mil.tile import THUMBNAIL_PX, about_slide
+from wsi_mil.tile.layout import extent_um
+from wsi_mil.tile.stage import THUMBNAIL_PX, about_slide
 
 READER = "imported"
 """Stands for a reader where there was no slide to read."""

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-import wsi_mil.train
-from tests.test_train import CLASSES, CPU, quick, splits_of, weights, write_features
+import wsi_mil.train.loop
+import wsi_mil.train.stage
+from tests.train.test_stage import CLASSES, CPU, quick, splits_of, weights, write_features
 from wsi_mil.config import parse_model
 from wsi_mil.train import Fold, train_fold
-from wsi_mil.training_state import FILE
+from wsi_mil.train.resume import FILE
 
 TRANSMIL = {"model": "transmil", "embed_dim": 16, "heads": 2, "landmarks": 4, "attention_dropout": 0.2}
 TRAINED = {
@@ -39,7 +40,7 @@ def test_an_interrupted_training_goes_on_at_its_last_epoch_and_gives_the_same_mo
         train_fold(fold, parse_model(quick(TRANSMIL)), teacher, CPU)
     train_fold(fold, settings, tmp_path / "whole", CPU, base=teacher)
     calls: list[int] = []
-    original = wsi_mil.train._train_epoch
+    original = wsi_mil.train.loop._train_epoch
 
     def killed(*args: object, number: int, **kwargs: object) -> float:
         calls.append(number)
@@ -47,7 +48,7 @@ def test_an_interrupted_training_goes_on_at_its_last_epoch_and_gives_the_same_mo
             raise KeyboardInterrupt
         return original(*args, number=number, **kwargs)
 
-    monkeypatch.setattr(wsi_mil.train, "_train_epoch", killed)
+    monkeypatch.setattr(wsi_mil.train.loop, "_train_epoch", killed)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             train_fold(fold, settings, tmp_path / "cut", CPU, base=teacher)
@@ -69,7 +70,7 @@ def test_what_was_interrupted_under_other_settings_starts_afresh(
     first, second = (parse_model(quick(TRAINED["abmil"], lr=lr)) for lr in (0.005, 0.006))
     train_fold(fold, second, tmp_path / "whole", CPU)
     with monkeypatch.context() as patch:
-        patch.setattr(wsi_mil.train, "write_checkpoint", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(wsi_mil.train.stage, "write_checkpoint", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             train_fold(fold, first, tmp_path / "cut", CPU)
     assert (tmp_path / "cut" / FILE).exists()
@@ -95,7 +96,7 @@ def test_a_file_with_a_byte_that_is_another_starts_afresh(
     write_features(tmp_path / "f", bags)
     fold, settings = Fold(splits_of(bags), 0, tmp_path / "f", CLASSES), parse_model(quick(TRAINED["abmil"]))
     with monkeypatch.context() as patch:
-        patch.setattr(wsi_mil.train, "write_checkpoint", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(wsi_mil.train.stage, "write_checkpoint", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             train_fold(fold, settings, tmp_path / "cut", CPU)
     whole = (tmp_path / "cut" / FILE).read_bytes()

@@ -8,14 +8,14 @@ from PIL import Image
 
 from tests.conftest import tissue_box, tissue_image, write_aperio, write_geojson
 from tests.slides.test_slides import damage_tile
-from tests.test_given import write_classes
+from tests.tile.test_supplied import write_classes
 from wsi_mil.annotations import Frame, read_annotation
 from wsi_mil.config import TileSettings, Tiling, Tissue, Truth
 from wsi_mil.errors import MissingFileError
 from wsi_mil.receipts import read_receipt, store_path
 from wsi_mil.records import SlideRow, Status
 from wsi_mil.store import read_grid, read_thumbnail
-from wsi_mil.tile import CUT_COLOUR, tile_slide
+from wsi_mil.tile.stage import CUT_COLOUR, tile_slide
 
 SMALL = TileSettings(tiling=Tiling(tile_px=32, mpp=0.5), tissue=Tissue(mpp=2.0, min_area_um2=500, max_hole_um2=500))
 

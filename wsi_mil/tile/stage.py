@@ -17,12 +17,12 @@ from wsi_mil.config import TileSettings
 from wsi_mil.errors import DataError
 from wsi_mil.files import write_bytes, write_text
 from wsi_mil.geometry import size_at
-from wsi_mil.given import Beside
-from wsi_mil.laying import extent_um, fault_status, lay_tiles, mpp_guess, tile_warnings
 from wsi_mil.receipts import array_digest, store_path, write_receipt
 from wsi_mil.records import SlideRow, Status, TileGrid
 from wsi_mil.slides import Slide, open_slide, resampled, slide_hash
 from wsi_mil.store import remove_store, write_grid
+from wsi_mil.tile.layout import extent_um, fault_status, layout_tiles, mpp_guess, tile_warnings
+from wsi_mil.tile.supplied import SuppliedFiles
 from wsi_mil.tissue import region_mask
 
 log = logging.getLogger(__name__)
@@ -48,11 +48,11 @@ def tile_slide(row: SlideRow, settings: TileSettings, receipt: Path, *, threads:
     try:
         content = _tile(row, settings, receipt, threads)
     except DataError as error:
-        return refuse_slide(row, settings, receipt, error)
+        return write_failure_receipt(row, settings, receipt, error)
     return _write(row, settings, receipt, content)
 
 
-def refuse_slide(row: SlideRow, settings: TileSettings, receipt: Path, error: DataError) -> Status:
+def write_failure_receipt(row: SlideRow, settings: TileSettings, receipt: Path, error: DataError) -> Status:
     """A receipt that says why a slide has no tiles; what lies beside it is removed."""
     receipt.parent.mkdir(parents=True, exist_ok=True)
     remove_store(store_path(receipt))
@@ -71,7 +71,7 @@ def _write(row: SlideRow, settings: TileSettings, receipt: Path, content: Mappin
 
 def _tile(row: SlideRow, settings: TileSettings, receipt: Path, threads: int) -> dict[str, object]:
     with open_slide(row.path, settings.slide.reader, mpp=row.mpp, guess=mpp_guess(settings.slide)) as slide:
-        laid = lay_tiles(slide, Beside(row.annotation, row.mask), settings, threads=threads)
+        laid = layout_tiles(slide, SuppliedFiles(row.annotation, row.mask), settings, threads=threads)
         thumbnail = _thumbnail(slide, laid.tissue.overview.image, threads)
         content = slide_hash(slide.file)
     mask = laid.tissue.mask

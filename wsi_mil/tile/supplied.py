@@ -19,7 +19,7 @@ SIDE_TOLERANCE = 0.005
 
 
 @dataclass(frozen=True)
-class Beside:
+class SuppliedFiles:
     """Files beside a slide that decide over its tissue or tiles.
 
     Attributes:
@@ -32,7 +32,7 @@ class Beside:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class AnnotatedRegions:
     """Regions of a slide's annotation, level-0 pixels.
 
     Attributes:
@@ -47,7 +47,7 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class GivenMask:
+class SuppliedMask:
     """A mask that another tool made, on the grid that was asked for.
 
     Attributes:
@@ -61,7 +61,7 @@ class GivenMask:
     notes: tuple[str, ...] = ()
 
 
-def read_drawn(slide: Slide, annotation: Path | None, settings: TileSettings) -> Drawn:
+def read_annotated_regions(slide: Slide, annotation: Path | None, settings: TileSettings) -> AnnotatedRegions:
     """What of a slide's annotation plays a part for its tissue and tiles.
 
     Raises:
@@ -73,18 +73,18 @@ def read_drawn(slide: Slide, annotation: Path | None, settings: TileSettings) ->
     cut_out = settings.tissue.exclude_classes or ()
     if annotation is None:
         if not asked_by:
-            return Drawn()
+            return AnnotatedRegions()
         raise SlideError(slide.path, f"has no annotation, but {asked_by} needs one; give it in the sheet's `annotation` column")
     if not asked_by and not cut_out:
-        return Drawn()
+        return AnnotatedRegions()
     _refuse_missing(annotation)
     frame = Frame(slide.dimensions, slide.bounds)
     wanted = settings.tissue.annotation_classes
     inside = read_outlines(annotation, wanted, frame, origin=settings.origin, apart=cut_out) if asked_by else NOTHING
     if not cut_out:
-        return Drawn(inside)
+        return AnnotatedRegions(inside)
     excluded = read_classes(annotation, cut_out, frame, origin=settings.origin)
-    return Drawn(inside, excluded.region, tuple(_misspelt(excluded, cut_out)))
+    return AnnotatedRegions(inside, excluded.region, tuple(_misspelt(excluded, cut_out)))
 
 
 def _asked_by(settings: TileSettings) -> str:
@@ -108,7 +108,7 @@ def _misspelt(found: Outlines, cut_out: tuple[str, ...]) -> Iterator[str]:
             yield f"tissue.exclude_classes names {wanted!r}, but its annotation has the class {near[0]!r}, which is not cut out"
 
 
-def read_mask(slide: Slide, path: Path, settings: TileSettings, shape: tuple[int, int]) -> GivenMask:
+def read_supplied_mask(slide: Slide, path: Path, settings: TileSettings, shape: tuple[int, int]) -> SuppliedMask:
     """The mask of another tool.
 
     Args:
@@ -129,10 +129,10 @@ def read_mask(slide: Slide, path: Path, settings: TileSettings, shape: tuple[int
         raise MaskError(path, "is neither GeoJSON or ASAP XML nor a PNG or TIFF; correct the sheet's `mask` column")
     image = read_label_image(path, settings.tissue.mask_values)
     place = _place(slide, path, image.dimensions, settings)
-    return GivenMask(regridded(image.mask, shape, place), *_said_of(path, image, settings.tissue))
+    return SuppliedMask(regridded(image.mask, shape, place), *_said_of(path, image, settings.tissue))
 
 
-def _by_outlines(slide: Slide, path: Path, settings: TileSettings, shape: tuple[int, int]) -> GivenMask:
+def _by_outlines(slide: Slide, path: Path, settings: TileSettings, shape: tuple[int, int]) -> SuppliedMask:
     classes = settings.tissue.mask_classes
     try:
         found = read_classes(path, classes, Frame(slide.dimensions, slide.bounds), origin=settings.origin)
@@ -141,7 +141,7 @@ def _by_outlines(slide: Slide, path: Path, settings: TileSettings, shape: tuple[
         raise MaskError(path, said) from error
     wanted = f"of tissue.mask_classes ({', '.join(classes)})" if classes else "of any class"
     why = "" if found.counts else f"its mask {path} holds no polygon {wanted}, but {found.in_file}"
-    return GivenMask(region_tissue(found.region, dimensions=slide.dimensions, shape=shape), why)
+    return SuppliedMask(region_tissue(found.region, dimensions=slide.dimensions, shape=shape), why)
 
 
 def _said_of(path: Path, image: LabelImage, settings: Tissue) -> tuple[str, tuple[str, ...]]:

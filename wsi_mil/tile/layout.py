@@ -13,10 +13,10 @@ from wsi_mil.annotations import NOTHING, overlap_fractions
 from wsi_mil.config import SlideFile, TileSettings, Tissue
 from wsi_mil.errors import DataError, MissingMppError, SlideReadError
 from wsi_mil.geometry import Mpp, size_at
-from wsi_mil.given import Beside, Drawn, read_drawn, read_mask
 from wsi_mil.records import Status, TileGrid
 from wsi_mil.slides import MAX_UNREADABLE, MppGuess, Overview, Slide
-from wsi_mil.tiles import chosen, drawn, tile_grid
+from wsi_mil.tile.grid import sample_tiles, select_tiles, tile_grid
+from wsi_mil.tile.supplied import AnnotatedRegions, SuppliedFiles, read_annotated_regions, read_supplied_mask
 from wsi_mil.tissue import (
     OVERVIEW_MPP,
     TissueFinder,
@@ -63,7 +63,7 @@ class SlideTissue:
 
 
 @dataclass(frozen=True)
-class Laid:
+class TileLayout:
     """Tissue and tiles of a slide.
 
     Attributes:
@@ -77,9 +77,9 @@ class Laid:
     why_empty: str
 
 
-def lay_tiles(
-    slide: Slide, beside: Beside, settings: TileSettings, *, threads: int = 1, tissue: SlideTissue | None = None
-) -> Laid:
+def layout_tiles(
+    slide: Slide, beside: SuppliedFiles, settings: TileSettings, *, threads: int = 1, tissue: SlideTissue | None = None
+) -> TileLayout:
     """Find the tissue of an open slide and lay tiles over it.
 
     Args:
@@ -93,11 +93,11 @@ def lay_tiles(
         DataError: it cannot be tiled.
     """
     slide.refuse_coarser(settings.tiling.mpp)
-    drawn_on_it = read_drawn(slide, beside.annotation, settings)
+    drawn_on_it = read_annotated_regions(slide, beside.annotation, settings)
     tissue = tissue or _tissue(slide, beside.mask, settings, drawn_on_it, threads)
     tissue_grid = tile_grid(slide.dimensions, tissue.mask, settings.tiling, slide.mpp)
-    grid = drawn(_inside(tissue_grid, drawn_on_it.inside, settings), settings.tiling)
-    return Laid(tissue, grid, "" if len(grid.coords) else _why_empty(slide, tissue, tissue_grid, beside, settings))
+    grid = sample_tiles(_inside(tissue_grid, drawn_on_it.inside, settings), settings.tiling)
+    return TileLayout(tissue, grid, "" if len(grid.coords) else _why_empty(slide, tissue, tissue_grid, beside, settings))
 
 
 def tile_warnings(slide: Slide, settings: TileSettings, tissue: SlideTissue) -> list[str]:
@@ -164,15 +164,15 @@ def _inside(grid: TileGrid, annotated: BaseGeometry, settings: TileSettings) -> 
     least = settings.tiling.min_annotation
     if least is None:
         return grid
-    return chosen(grid, overlap_fractions(annotated, grid.coords, box=grid.tile_px_level0) >= least - 1e-9)
+    return select_tiles(grid, overlap_fractions(annotated, grid.coords, box=grid.tile_px_level0) >= least - 1e-9)
 
 
-def _tissue(slide: Slide, given: Path | None, settings: TileSettings, annotated: Drawn, threads: int) -> SlideTissue:
+def _tissue(slide: Slide, given: Path | None, settings: TileSettings, annotated: AnnotatedRegions, threads: int) -> SlideTissue:
     """Where the slide's tissue is, at `tissue.mpp`, or at level 0 where that is coarser: its own mask, or a given one."""
     block = settings.tissue
     overview = slide.read_overview(max(block.mpp, OVERVIEW_MPP), threads=threads)
     width, height = size_at(slide.dimensions, slide_mpp=slide.mpp, target_mpp=max(block.mpp, slide.mpp.x, slide.mpp.y))
-    other = None if given is None else read_mask(slide, given, settings, (height, width))
+    other = None if given is None else read_supplied_mask(slide, given, settings, (height, width))
     if other is not None and block.mask_mode == "replace":
         found = SlideTissue(other.mask, overview)
     else:
@@ -241,7 +241,7 @@ def _mpp_of(overview: NDArray[np.uint8], slide: Slide) -> Mpp:
     return Mpp(slide.mpp.x * width / overview.shape[1], slide.mpp.y * height / overview.shape[0])
 
 
-def _why_empty(slide: Slide, tissue: SlideTissue, tissue_grid: TileGrid, beside: Beside, settings: TileSettings) -> str:
+def _why_empty(slide: Slide, tissue: SlideTissue, tissue_grid: TileGrid, beside: SuppliedFiles, settings: TileSettings) -> str:
     tiling = settings.tiling
     if tiling.edge == "drop" and not all(
         side <= whole for side, whole in zip(tissue_grid.tile_px_level0, slide.dimensions, strict=True)

@@ -2,7 +2,7 @@ import numpy as np
 
 from wsi_mil.config import Tiling
 from wsi_mil.geometry import Mpp
-from wsi_mil.tiles import drawn, tile_grid
+from wsi_mil.tile.grid import sample_tiles, tile_grid
 from wsi_mil.tissue import TissueMask
 
 HALF = Mpp(0.5, 0.5)
@@ -49,12 +49,12 @@ def test_tiles_that_reach_beyond_the_slide_are_dropped_or_padded() -> None:
 
 def test_a_cap_draws_tiles_by_its_seed_and_keeps_their_order() -> None:
     grid = tile_grid((6400, 640), ALL, Tiling(tile_px=64, mpp=0.5), HALF)
-    few = drawn(grid, Tiling(max_tiles=100, seed=3))
-    again, other = (drawn(grid, Tiling(max_tiles=100, seed=seed)).coords for seed in (3, 4))
+    few = sample_tiles(grid, Tiling(max_tiles=100, seed=3))
+    again, other = (sample_tiles(grid, Tiling(max_tiles=100, seed=seed)).coords for seed in (3, 4))
     assert few.coords.shape == (100, 2) and np.array_equal(few.coords, again) and not np.array_equal(few.coords, other)
     order = few.coords[:, 1] * 6400 + few.coords[:, 0]
     assert (np.diff(order) > 0).all()
-    assert drawn(grid, Tiling(max_tiles=5000)).coords.shape == grid.coords.shape
+    assert sample_tiles(grid, Tiling(max_tiles=5000)).coords.shape == grid.coords.shape
 
 
 def test_the_last_column_of_a_wide_slide_is_off_by_half_a_pixel_at_most() -> None:

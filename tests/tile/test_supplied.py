@@ -10,8 +10,8 @@ from tests.conftest import tissue_box, tissue_image, write_aperio
 from wsi_mil.config import TileSettings
 from wsi_mil.errors import MaskError
 from wsi_mil.geometry import Window
-from wsi_mil.given import read_drawn, read_mask
 from wsi_mil.slides import open_slide
+from wsi_mil.tile.supplied import read_annotated_regions, read_supplied_mask
 
 WIDTH, HEIGHT = 640, 448
 
@@ -38,7 +38,7 @@ def labels(width: int, height: int, *, inside: int = 1, outside: int = 0) -> np.
 def mask_of(slide: Path, path: Path, **tissue: object) -> tuple[np.ndarray, str, tuple[str, ...]]:
     """Mask of 112 × 160, why it is empty, and notes."""
     with open_slide(slide, "auto") as opened:
-        found = read_mask(opened, path, TileSettings.model_validate({"tissue": tissue}), (112, 160))
+        found = read_supplied_mask(opened, path, TileSettings.model_validate({"tissue": tissue}), (112, 160))
     return found.mask.part(Window(0, 0, 160, 112)), found.why_empty, found.notes
 
 
@@ -116,7 +116,7 @@ def test_pixels_that_are_no_squares_may_be_squared_in_the_mask(tmp_path: Path) -
 
 def drawn_on(slide: Path, annotation: Path | None, **blocks: dict):
     with open_slide(slide, "auto") as opened:
-        return read_drawn(opened, annotation, TileSettings.model_validate(blocks))
+        return read_annotated_regions(opened, annotation, TileSettings.model_validate(blocks))
 
 
 def test_what_is_cut_out_does_not_hold_tiles(slide: Path, tmp_path: Path) -> None:

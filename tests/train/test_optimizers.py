@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from wsi_mil.config import Training
-from wsi_mil.optimizers import RAdamLookahead, create_optimizer, learning_rate
+from wsi_mil.train.optimizers import RAdamLookahead, create_optimizer, learning_rate
 
 
 def descend(optimizer: torch.optim.Optimizer, weight: nn.Parameter, steps: int) -> list[float]:

@@ -35,16 +35,16 @@ def tile_grid(dimensions: tuple[int, int], mask: TissueMask, settings: Tiling, s
     return TileGrid(coords[kept], fraction[kept].astype(np.float32), settings.tile_px, whole_box)
 
 
-def chosen(grid: TileGrid, kept: NDArray[np.bool_]) -> TileGrid:
+def select_tiles(grid: TileGrid, kept: NDArray[np.bool_]) -> TileGrid:
     """The tiles for which `kept` `(n,)` is true, in the same order."""
     return TileGrid(grid.coords[kept], grid.tissue_fraction[kept], grid.tile_px, grid.tile_px_level0)
 
 
-def drawn(grid: TileGrid, settings: Tiling) -> TileGrid:
+def sample_tiles(grid: TileGrid, settings: Tiling) -> TileGrid:
     """At most `settings.max_tiles` of the tiles, each as likely as any other, in the same order."""
     n = len(grid.coords)
     if settings.max_tiles is None or n <= settings.max_tiles:
         return grid
     kept = np.zeros(n, bool)
     kept[np.random.default_rng(settings.seed).choice(n, settings.max_tiles, replace=False)] = True
-    return chosen(grid, kept)
+    return select_tiles(grid, kept)

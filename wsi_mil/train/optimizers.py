@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from wsi_mil.config import Training
-from wsi_mil.epochs import epochs_of
+from wsi_mil.train.epochs import epochs_of
 
 LOOKAHEAD_STEPS, LOOKAHEAD_SHARE = 6, 0.5
 """k and α of Lookahead, as TransMIL's authors and Lookahead's default have them."""

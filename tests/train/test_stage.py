@@ -1,25 +1,28 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-import wsi_mil.train
+import wsi_mil.train.loop
+import wsi_mil.train.stage
 from wsi_mil.bags import BagSet, LabelledBag
 from wsi_mil.checkpoints import read_checkpoint
 from wsi_mil.cohort.splits import Splits, draw_splits
 from wsi_mil.config import BaseModelSettings, Model, Split, Training, parse_base, parse_model
-from wsi_mil.epochs import planned
 from wsi_mil.errors import ConfigError, DivergedError, EmptyBagError, StoreError, StoreMismatchError
 from wsi_mil.metrics import auroc
 from wsi_mil.models import MILModel, create_model
 from wsi_mil.records import Bag, Role, SlideRow
 from wsi_mil.store import FeatureStore
-from wsi_mil.train import Fold, drawn_instances, evaluate, fit, train_fold
-from wsi_mil.training_state import FILE
+from wsi_mil.train import Fold, fit, predict_probabilities, train_fold
+from wsi_mil.train.epochs import planned
+from wsi_mil.train.loop import sample_instances
+from wsi_mil.train.resume import FILE
 
 CPU = torch.device("cpu")
 CLASSES = ("normal", "tumour")
@@ -91,21 +94,21 @@ def splits_of(bags: list[LabelledBag], folds: int = 3, classes: tuple[str, ...] 
 def test_fit_learns_four_bags_by_heart(random_bags: Callable) -> None:
     bags, learned = random_bags(4), model()
     fitted(bags, bags, Training(epochs=100, patience=100, lr=0.01, **PLAIN), learned)
-    assert evaluate(learned, bags)[[0, 1, 2, 3], [0, 1, 0, 1]].min() > 0.9
+    assert predict_probabilities(learned, bags)[[0, 1, 2, 3], [0, 1, 0, 1]].min() > 0.9
 
 
 def test_fit_finds_what_new_bags_share(random_bags: Callable) -> None:
     learned = model()
     fitted(random_bags(24), random_bags(8, seed=1), SETTINGS.train, learned)
     fresh = random_bags(20, seed=2)
-    assert auroc(np.array([b.label for b in fresh]), evaluate(learned, fresh)) > 0.95
+    assert auroc(np.array([b.label for b in fresh]), predict_probabilities(learned, fresh)) > 0.95
 
 
 def test_fit_keeps_the_epoch_with_the_least_validation_loss(random_bags: Callable) -> None:
     learned, val = model(), random_bags(6, seed=1)
     history, best = fitted(random_bags(10), val, Training(epochs=12, patience=12, lr=0.05, min_improvement=0, **PLAIN), learned)
     assert best == int(np.argmin([e.val_loss for e in history]))
-    probs = evaluate(learned, val)
+    probs = predict_probabilities(learned, val)
     assert np.mean([-np.log(probs[i, b.label]) for i, b in enumerate(val)]) == pytest.approx(history[best].val_loss, rel=1e-5)
 
 
@@ -127,7 +130,7 @@ def test_fit_stops_when_patience_is_over(random_bags: Callable) -> None:
 def test_evaluating_changes_neither_weights_nor_mode(random_bags: Callable) -> None:
     watched = model().train()
     before = {k: v.clone() for k, v in watched.state_dict().items()}
-    first, second = (evaluate(watched, random_bags(3)) for _ in range(2))
+    first, second = (predict_probabilities(watched, random_bags(3)) for _ in range(2))
     assert watched.training and np.array_equal(first, second)
     assert all(torch.equal(v, before[k]) for k, v in watched.state_dict().items())
 
@@ -149,7 +152,7 @@ def test_a_checkpoint_rebuilds_the_model(random_bags: Callable, tmp_path: Path) 
     rebuilt, read = read_checkpoint(tmp_path / "m", CPU)
     assert read == card and not rebuilt.training and not any(p.requires_grad for p in rebuilt.parameters())
     val = [b for b in bags if b.bag.slide_id in splits.slides(1, Role.VAL)]
-    assert auroc(np.array([b.label for b in val]), evaluate(rebuilt, val)) == pytest.approx(card.validation["auroc"])
+    assert auroc(np.array([b.label for b in val]), predict_probabilities(rebuilt, val)) == pytest.approx(card.validation["auroc"])
 
 
 @EACH
@@ -161,14 +164,14 @@ def test_nothing_of_the_test_patients_reaches_fitting_stopping_or_the_threshold(
     splits = splits_of(bags)
     seen: set[str] = set()
 
-    def recorded(name: str, ids: Callable[[tuple], list[str]]) -> None:
-        original = getattr(wsi_mil.train, name)
+    def recorded(name: str, ids: Callable[[tuple], list[str]], module: ModuleType = wsi_mil.train.stage) -> None:
+        original = getattr(module, name)
 
         def record(*args: object, **kwargs: object) -> object:
             seen.update(ids(args))
             return original(*args, **kwargs)
 
-        monkeypatch.setattr(wsi_mil.train, name, record)
+        monkeypatch.setattr(module, name, record)
 
     recorded("read_bag_of", lambda args: [path.stem for path in args[1]])
     recorded("read_attributes", lambda args: [args[0].stem])
@@ -176,9 +179,11 @@ def test_nothing_of_the_test_patients_reaches_fitting_stopping_or_the_threshold(
     recorded("feature_dim", lambda args: [args[0].stem])
     recorded("n_tiles", lambda args: [args[0].stem])
     recorded("fit", lambda args: [b.bag.slide_id for part in args[1:3] for b in part])
-    recorded("evaluate", lambda args: [b.bag.slide_id for b in args[1]])
-    recorded("bag_tensor", lambda args: [args[0].slide_id])
-    recorded("finite_logits", lambda args: [args[1].slide_id])
+    loop = wsi_mil.train.loop
+    for module in (wsi_mil.train.stage, loop):
+        recorded("predict_probabilities", lambda args: [b.bag.slide_id for b in args[1]], module)
+    recorded("bag_tensor", lambda args: [args[0].slide_id], loop)
+    recorded("finite_logits", lambda args: [args[1].slide_id], loop)
     for fold in range(3):
         seen.clear()
         train_fold(Fold(splits, fold, tmp_path / "f", CLASSES), settings, tmp_path / f"m{fold}", CPU)
@@ -251,18 +256,18 @@ def test_progress_reaches_one_with_the_last_update(random_bags: Callable, monkey
 @pytest.mark.parametrize("n", [1, 3, 40])
 def test_a_step_sees_no_more_instances_than_asked_for_and_at_least_one(n: int) -> None:
     rng = np.random.default_rng(0)
-    assert drawn_instances(n, Training(instance_dropout=0), rng) is None
+    assert sample_instances(n, Training(instance_dropout=0), rng) is None
     for settings, most in (
         (Training(max_instances=10, instance_dropout=0), 10),
         (Training(instance_dropout=0.5), n - round(n / 2)),
     ):
-        drawn = drawn_instances(n, settings, rng)
+        drawn = sample_instances(n, settings, rng)
         kept = np.arange(n) if drawn is None else drawn.numpy()
         assert len(kept) == max(1, min(n, most)) and np.array_equal(kept, np.unique(kept)) and kept.max() < n
     assert (
         len(
-            set(drawn_instances(40, Training(max_instances=10, instance_dropout=0), rng).tolist())
-            | set(drawn_instances(40, Training(max_instances=10, instance_dropout=0), rng).tolist())
+            set(sample_instances(40, Training(max_instances=10, instance_dropout=0), rng).tolist())
+            | set(sample_instances(40, Training(max_instances=10, instance_dropout=0), rng).tolist())
         )
         > 10
     )
@@ -273,7 +278,7 @@ def test_all_instances_are_seen_in_validation(random_bags: Callable) -> None:
     settings = Training(epochs=1, max_instances=2, **PLAIN)
     learned = model()
     history, _ = fitted(bags, bags, settings, learned)
-    probs = evaluate(learned, bags)
+    probs = predict_probabilities(learned, bags)
     assert np.mean([-np.log(p[b.label]) for p, b in zip(probs, bags, strict=True)]) == pytest.approx(
         history[0].val_loss, rel=1e-5
     )
@@ -325,7 +330,7 @@ def test_the_last_epoch_is_kept_where_nothing_chooses(random_bags: Callable) -> 
     learned, bags = model(), random_bags(16)
     history, best = fitted(bags, bags, Training(epochs=6, patience=1, select="last", lr=0.05, **PLAIN), learned)
     assert best == 5 and len(history) == 6 and history[best].val_loss > min(e.val_loss for e in history)
-    probs = evaluate(learned, bags)
+    probs = predict_probabilities(learned, bags)
     kept = np.mean([-np.log(max(p[b.label], 1e-12)) for p, b in zip(probs, bags, strict=True)])
     assert kept == pytest.approx(history[-1].val_loss, rel=1e-4)
 
@@ -365,7 +370,7 @@ def test_the_largest_training_bag_decides_the_attention_and_the_checkpoint_keeps
     assert card.settings.attention == "auto" and card.architecture.attention == kind
     rebuilt, _ = read_checkpoint(tmp_path / "m", CPU)
     assert all((type(layer).__name__ == "ExactAttention") == (kind == "exact") for layer in rebuilt.layers)
-    assert np.isfinite(evaluate(rebuilt, bags)).all()
+    assert np.isfinite(predict_probabilities(rebuilt, bags)).all()
 
 
 def longer(bag: Bag, n: int) -> Bag:
@@ -396,14 +401,14 @@ def test_a_patients_slides_are_one_bag(random_bags: Callable, tmp_path: Path, mo
     slides = sorted(s for s, p in splits.patients.items() if p == shared)
     fold = next(k for k in range(3) if slides[0] in splits.slides(k, Role.TRAIN))
     sizes: dict[str, int] = {}
-    original = wsi_mil.train.read_bag_of
+    original = wsi_mil.train.stage.read_bag_of
 
     def watched(bag_id: str, receipts: list[Path]) -> Bag:
         bag = original(bag_id, receipts)
         sizes[bag.slide_id] = len(bag.features)
         return bag
 
-    monkeypatch.setattr(wsi_mil.train, "read_bag_of", watched)
+    monkeypatch.setattr(wsi_mil.train.stage, "read_bag_of", watched)
     card = train_fold(Fold(splits, fold, tmp_path / "f", CLASSES, unit="patient"), SETTINGS, tmp_path / "m", CPU)
     of_slide = {b.bag.slide_id: len(b.bag.features) for b in bags}
     seen = {splits.patients[s] for role in (Role.TRAIN, Role.VAL) for s in splits.slides(fold, role)}
@@ -417,12 +422,13 @@ def test_as_published_the_test_part_chooses_and_the_card_says_so(
     bags = random_bags(24)
     write_features(tmp_path / "f", bags)
     splits, chosen_by = splits_of(bags), []
-    original = wsi_mil.train.evaluate
-    monkeypatch.setattr(
-        wsi_mil.train,
-        "evaluate",
-        lambda m, part: chosen_by.append({b.bag.slide_id for b in part}) or original(m, part),
-    )
+    original = wsi_mil.train.loop.predict_probabilities
+    for module in (wsi_mil.train.loop, wsi_mil.train.stage):
+        monkeypatch.setattr(
+            module,
+            "predict_probabilities",
+            lambda m, part: chosen_by.append({b.bag.slide_id for b in part}) or original(m, part),
+        )
     card = train_fold(Fold(splits, 0, tmp_path / "f", CLASSES, protocol="as_published"), SETTINGS, tmp_path / "m", CPU)
     assert card.protocol == "as_published" and read_checkpoint(tmp_path / "m", CPU)[1].protocol == "as_published"
     assert all(ids == set(splits.slides(0, Role.TEST)) for ids in chosen_by)
@@ -459,13 +465,13 @@ def test_a_loss_that_is_no_number_stops_with_epoch_and_bag_and_keeps_the_last_go
     bags = random_bags(24)
     write_features(tmp_path / "f", bags)
     calls: list[str] = []
-    original = wsi_mil.train._loss
+    original = wsi_mil.train.loop._loss
 
     def overflowing(model: MILModel, item: LabelledBag, *args: object) -> torch.Tensor:
         calls.append(item.bag.slide_id)
         return original(model, item, *args) * (torch.inf if len(calls) == 25 else 1)
 
-    monkeypatch.setattr(wsi_mil.train, "_loss", overflowing)
+    monkeypatch.setattr(wsi_mil.train.loop, "_loss", overflowing)
     splits = splits_of(bags)
     fold, n = Fold(splits, 0, tmp_path / "f", CLASSES), len(splits.slides(0, Role.TRAIN))
     with pytest.raises(DivergedError) as caught:
@@ -568,7 +574,7 @@ def test_weights_that_became_no_numbers_are_not_kept(
     bags, splits = random_bags(24), splits_of(random_bags(24))
     write_features(tmp_path / "f", bags)
     calls: list[int] = []
-    original = wsi_mil.train._train_epoch
+    original = wsi_mil.train.loop._train_epoch
 
     def poisoned(model: MILModel, *args: object, **kwargs: object) -> float:
         calls.append(1)
@@ -577,7 +583,7 @@ def test_weights_that_became_no_numbers_are_not_kept(
             next(model.parameters()).data.fill_(torch.nan)
         return loss
 
-    monkeypatch.setattr(wsi_mil.train, "_train_epoch", poisoned)
+    monkeypatch.setattr(wsi_mil.train.loop, "_train_epoch", poisoned)
     with pytest.raises(DivergedError, match=r"in epoch 2 .* The state after epoch 1 is kept"):
         train_fold(Fold(splits, 0, tmp_path / "f", CLASSES), SETTINGS, tmp_path / "m", CPU)
     kept = {name: value for name, value in load_file(tmp_path / "m" / FILE).items() if name.startswith("model/")}
