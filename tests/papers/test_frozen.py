@@ -53,7 +53,7 @@ def test_the_page_tells_how_many_tiles_an_image_has(tmp_path: Path) -> None:
         Picture.new("RGB", size, (180, 120, 160)).save(tmp_path / f"{images}.tif")
         tile_slide(SlideRow(images, tmp_path / f"{images}.tif", mpp=MPP), TILES, tmp_path / f"{images}.json")
         counts[images] = len(read_grid(store_path(tmp_path / f"{images}.json")).coords)
-    assert "{colon} tiles a colon image, {breast} a breast image".format(**counts) in TEXT.read_text(encoding="utf-8")
+    assert "{colon} tiles per colon image, {breast} per breast image".format(**counts) in TEXT.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("images", ["colon", "breast"])
