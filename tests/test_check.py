@@ -5,6 +5,7 @@ import pytest
 from tests.conftest import tissue_image, write_aperio, write_cohort, write_geojson
 from wsi_mil.check import check
 from wsi_mil.errors import ConfigError
+from wsi_mil.tasks import Classes
 
 CLASSES = ["normal", "tumour"]
 
@@ -102,7 +103,7 @@ def test_frozen_splits_must_say_what_the_sheet_says(sheet: Path) -> None:
     from wsi_mil.config import Split
 
     frozen = sheet.parent / "splits.csv"
-    write_splits(frozen, draw_splits(read_sheet(sheet, tuple(CLASSES)).rows, tuple(CLASSES), Split()))
+    write_splits(frozen, draw_splits(read_sheet(sheet, Classes(tuple(CLASSES))).rows, Classes(tuple(CLASSES)), Split()))
     assert check(config(sheet, splits=str(frozen))).n_folds == 5
     sheet.write_text(sheet.read_text().replace("s3,sl ide's ü3.svs,tumour", "s3,sl ide's ü3.svs,normal"))
     (found,) = faults(config(sheet, splits=str(frozen)))

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wsi_mil.bags import BagSet, LabelledBag
+from wsi_mil.bags import BagSet, LabelledBag, finite_logits
 from wsi_mil.config import Encoder, Heatmap, Method, TileSettings, TransMIL, offered, parse_base
 from wsi_mil.devices import create_device, fast_dtype
 from wsi_mil.encoders.encoder import TileEncoder, create_encoder
@@ -29,8 +29,9 @@ from wsi_mil.receipts import read_receipt, read_tiled, store_path
 from wsi_mil.records import Bag, InstanceScores, SlideRow, Status
 from wsi_mil.score_scaling import Meaning
 from wsi_mil.store import read_bag, read_grid, read_thumbnail
+from wsi_mil.tasks import Classes
 from wsi_mil.tile import tile_slide
-from wsi_mil.train import fit, predict_probabilities
+from wsi_mil.train import fit
 
 
 def encoded_slide(
@@ -90,13 +91,14 @@ def fitted_model(
         parsed = parsed.settled(max(len(item.bag.features) for item in train))
     torch.manual_seed(parsed.train.seed)
     model = create_model(parsed, feature_dim=train[0].bag.features.shape[1], n_classes=n_classes)
-    fit(model, BagSet.of(train), BagSet.of(val), parsed.train, n_classes=n_classes)
+    fit(model, BagSet.of(train), BagSet.of(val), parsed.train, task=Classes.numbered(n_classes))
     return model.eval()
 
 
 def class_probs(model: MILModel, bag: Bag) -> tuple[float, ...]:
     """Probability of each class."""
-    return tuple(predict_probabilities(model, [LabelledBag(bag, 0)])[0].tolist())
+    with torch.inference_mode():
+        return tuple(Classes.numbered(2).outputs(finite_logits(model, bag))[0].tolist())
 
 
 def tile_scores(model: MILModel, bag: Bag, method: Method, *, target: int = 1) -> InstanceScores:

@@ -24,7 +24,8 @@ from wsi_mil.explain.registry import PLAIN
 from wsi_mil.explain.sparse_inversion import PIXELS, READ_OFF, Domain, refine, shrunk
 from wsi_mil.models import MILModel
 from wsi_mil.records import Bag
-from wsi_mil.train import predict_probabilities
+from wsi_mil.tasks import Classes
+from wsi_mil.train import predict_outputs
 
 TARGET, DRAWS = 1, 1000
 NEEDS: Mapping[str, tuple[str, ...]] = {"standardised_sum": ("attention_logits", "evidence"), "gradient_input": ()}
@@ -100,7 +101,7 @@ def scored(model: MILModel, bags: Iterable[Known], inversions: Sequence[Inversio
 
 def _scored(model: MILModel, head: MILModel, known: Known, inversions: Sequence[Inversion], domain: Domain) -> Scored:
     name, bag = known.bag.slide_id, bag_tensor(known.bag, model)
-    if predict_probabilities(model, [LabelledBag(known.bag, TARGET)])[0, TARGET] < 0.5:
+    if predict_outputs(model, [LabelledBag(known.bag, TARGET)], Classes.numbered(2))[0, TARGET] < 0.5:
         return Scored(name, known.positive, False, {})
     with torch.no_grad():
         features = model.instances(bag)

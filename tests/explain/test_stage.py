@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.train.test_stage import CLASSES, CPU
+from tests.train.test_stage import CPU, TASK
 from wsi_mil.bags import bag_tensor
 from wsi_mil.cohort.splits import Splits
 from wsi_mil.config import Explain, Method, SparseInversion, offered, parse_base
@@ -22,7 +22,7 @@ from wsi_mil.train import Fold, train_fold
 
 def explained(trained, row: SlideRow, tmp_path: Path, settings: Explain | None = None, splits: Splits | None = None):
     _, ensemble, _ = trained
-    ensemble = Ensemble(ensemble.folder, splits, CLASSES, CPU) if splits else ensemble
+    ensemble = Ensemble(ensemble.folder, splits, TASK, CPU) if splits else ensemble
     receipt = tmp_path / "scores" / f"{row.slide_id}.json"
     features = tmp_path / "f" / f"{row.slide_id}.json"
     explain_slide(row, [features], ensemble, settings or Explain(), receipt)
@@ -130,8 +130,8 @@ def test_every_model_is_explained_by_what_it_offers(trained, tmp_path: Path, kin
     own_settings = {"transmil": {"heads": 2, "landmarks": 4}, "dtfd": {"draws": 2}}.get(kind, {})
     settings = parse_base({"model": kind, "embed_dim": 16, **own_settings, "train": {"epochs": 2, "lr": 0.01}})
     for fold in range(3):
-        train_fold(Fold(splits, fold, tmp_path / "f", CLASSES), settings, tmp_path / kind / f"fold-{fold}", CPU)
-    own = (splits, Ensemble(tmp_path / kind, splits, CLASSES, CPU), rows)
+        train_fold(Fold(splits, fold, tmp_path / "f", TASK), settings, tmp_path / kind / f"fold-{fold}", CPU)
+    own = (splits, Ensemble(tmp_path / kind, splits, TASK, CPU), rows)
     methods = tuple(m for m in get_args(Method) if offered(m, settings.offers))
     found = [explained(own, row, tmp_path, Explain(methods=methods)) for row in rows[:12]]
     receipt, scores = next((r, s) for r, s in found if not r["methods"]["sparse_inversion"]["reason"])

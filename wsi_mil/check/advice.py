@@ -4,10 +4,11 @@ from pathlib import Path
 
 from wsi_mil.check.rows import following, is_tiled
 from wsi_mil.cohort import Sheet
-from wsi_mil.cohort.splits import read_splits, several_classes
+from wsi_mil.cohort.splits import read_splits, several_labels
 from wsi_mil.config import Config, methods_of
 from wsi_mil.encoders import advice
 from wsi_mil.records import NO_PATH
+from wsi_mil.tasks import task_of
 from wsi_mil.wording import named
 
 ONLY_WITHIN_A_SLIDE = ("standardised_sum", "class_activation", "jacobian_map", "gradient_input", "sparse_inversion")
@@ -50,7 +51,7 @@ def warnings_of(config: Config, sheet: Sheet) -> list[str]:
 def _class_warnings(config: Config, sheet: Sheet) -> list[str]:
     """Patients that folds count as another class than some of their slides."""
     is_drawn = config.trained is None and config.splits is None and not any(row.split or row.fold for row in sheet.rows)
-    several = several_classes(sheet.rows, config.classes) if is_drawn else {}
+    several = several_labels(sheet.rows, task_of(config)) if is_drawn else {}
     if not several:
         return []
     names = named([f"{patient} ({', '.join(have)})" for patient, have in several.items()])

@@ -8,6 +8,7 @@ from wsi_mil.config import Config
 from wsi_mil.errors import StoreError
 from wsi_mil.receipts import read_receipt, store_path
 from wsi_mil.records import SlideRow
+from wsi_mil.results import Results
 from wsi_mil.wording import named
 
 
@@ -52,7 +53,8 @@ def _said(receipt: Path) -> dict[str, object]:
 
 def why_not_imported(results: Path, entry: str, slide_id: str) -> str:
     """Why a slide cannot be taken from imported features, or ""."""
-    features, tiles = (results / stage / entry / f"{slide_id}.json" for stage in ("features", "tiles"))
+    layout = Results(results)
+    features, tiles = layout.features_receipt(entry, slide_id), layout.tiles_receipt(entry, slide_id)
     if not features.is_file():
         is_interrupted = store_path(features).exists()
         return "a store without its receipt (the import was interrupted)" if is_interrupted else "no imported features"

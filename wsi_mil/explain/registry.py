@@ -63,6 +63,11 @@ class Question:
         """The models that are asked."""
         return [self.ensemble.folds[fold] for fold in self.prediction.folds]
 
+    @property
+    def is_predicted(self) -> bool:
+        """Whether the bag is predicted as the class that is asked about."""
+        return self.ensemble.task.is_predicted(self.prediction, self.target)
+
 
 def scores_of(question: Question, settings: Explain) -> list[InstanceScores]:
     """Scores by every method of the settings; the control stands behind sparse inversion."""
@@ -86,14 +91,15 @@ def nothing(
 def _inverted(question: Question, settings: SparseInversion) -> list[InstanceScores]:
     """Sparse inversion, mean over the models whose prediction holds; and its control, as far shrunk with η = 0."""
     bag, target = question.bag, question.target
-    if question.prediction.predicted != target:
+    if not question.is_predicted:
         reason = "predicted negative: sparse inversion finds no key instances"
         return [nothing(name, bag, reason, target=target) for name in (INVERSION, CONTROL)]
     logs: dict[str, object] = {}
     refined, controls, reasons = [], [], set()
     for fold, member in zip(question.prediction.folds, question.members, strict=True):
         features = stored_tensor(bag, member.model)
-        result = refine(member.model, features, target, settings, threshold=_threshold(member, target))
+        threshold = question.ensemble.task.threshold_of(member.card.threshold, target)
+        result = refine(member.model, features, target, settings, threshold=threshold)
         logs[str(fold)] = result.log()
         if result.refused:
             reasons.add(result.refused)
@@ -118,16 +124,11 @@ def _read(name: str, what: str, method: InstanceMethod, values: Sequence[Values]
     return InstanceScores(name, scores, f"on {what}: {method.kind}", method.unit, comparable=False, zero=zero)
 
 
-def _threshold(member: FoldModel, target: int) -> float | None:
-    """P(target) from which a model predicts the target; only of two classes, where thresholds are the positive one's."""
-    return member.card.threshold if target == 1 else None
-
-
 @torch.inference_mode()
 def _with_curves(question: Question, scores: list[InstanceScores], points: int) -> list[InstanceScores]:
     """The same, with deletion and insertion curves in the logs where the bag is predicted as the target."""
     bag, target = question.bag, question.target
-    if question.prediction.predicted != target:
+    if not question.is_predicted:
         return scores
 
     def prob(rows: NDArray[np.int64]) -> float:

@@ -10,7 +10,7 @@ from wsi_mil.ensemble import Ensemble
 from wsi_mil.errors import ConfigError
 from wsi_mil.explain.registry import CONTROL, INVERSION, Question, nothing, scores_of
 from wsi_mil.receipts import store_path, write_receipt
-from wsi_mil.records import Bag, InstanceScores, SlidePrediction, SlideRow
+from wsi_mil.records import Bag, InstanceScores, SlideRow
 from wsi_mil.store import read_attributes, remove_store, write_scores
 
 STAGE_VERSION = 3
@@ -47,7 +47,7 @@ def explain_slide(row: SlideRow, bag_receipts: Sequence[Path], ensemble: Ensembl
         scores = [nothing(method, bag, reason) for method in _stored(settings)]
     own = next(path for path in bag_receipts if path.name == f"{row.slide_id}.json")
     content = _write_own_part(own, bag_receipts, bag, scores, store_path(receipt))
-    write_receipt(receipt, {**content, **about, "classes": list(ensemble.classes)})
+    write_receipt(receipt, {**content, **about, **ensemble.task.stamp()})
 
 
 def explain_validation(fold: int, features: Path, ensemble: Ensemble, settings: Explain, receipt: Path) -> None:
@@ -76,7 +76,7 @@ def explain_validation(fold: int, features: Path, ensemble: Ensemble, settings: 
             content[own.stem] = {
                 **_write_own_part(own, bag_receipts, question.bag, scores, store),
                 **_about_question(question),
-                "classes": list(ensemble.classes),
+                **ensemble.task.stamp(),
             }
     about = {"fold": fold, "protocol": ensemble.protocol, "stage_version": STAGE_VERSION}
     write_receipt(receipt, {**about, "slides": content})
@@ -84,7 +84,7 @@ def explain_validation(fold: int, features: Path, ensemble: Ensemble, settings: 
 
 def _asked(ensemble: Ensemble, bag: Bag, folds: tuple[int, ...]) -> Question:
     prediction = ensemble.predict(bag, folds)
-    return Question(ensemble, bag, prediction, _target(prediction, len(ensemble.classes)))
+    return Question(ensemble, bag, prediction, ensemble.task.explained(prediction))
 
 
 def _write_own_part(own: Path, bag_receipts: Sequence[Path], bag: Bag, scores: Iterable[InstanceScores], store: Path) -> Receipt:
@@ -111,18 +111,11 @@ def _refuse_not_offered(settings: Explain, ensemble: Ensemble) -> None:
         raise ConfigError([f"explain.methods: {kind} does not offer {', '.join(missing)}, only {', '.join(offers)}"])
 
 
-def _target(prediction: SlidePrediction, n_classes: int) -> int:
-    """The class whose evidence is shown: of two the positive one, of more the predicted one."""
-    return 1 if n_classes == 2 else prediction.predicted
-
-
 def _about_question(question: Question) -> Receipt:
     prediction = question.prediction
     return {
         "folds": list(prediction.folds),
-        "probs": [round(p, 6) for p in prediction.probs],
-        "threshold": None if prediction.threshold is None else round(prediction.threshold, 6),
-        "predicted": prediction.predicted,
+        **question.ensemble.task.prediction_stamp(prediction),
         "target": question.target,
     }
 

@@ -22,6 +22,7 @@ from wsi_mil.rasterise import painted
 from wsi_mil.receipts import store_path
 from wsi_mil.records import SlideRow
 from wsi_mil.store import read_thumbnail
+from wsi_mil.tasks import task_of_stamp
 
 log = logging.getLogger(__name__)
 
@@ -128,10 +129,7 @@ def title(row: SlideRow, receipt: dict[str, Any], method: str) -> str:
     label = f"label: {row.label}" if row.label else "no label"
     parts = [row.slide_id, method.replace("_", " "), label]
     if "probs" in receipt:
-        target = receipt["target"]
-        parts.append(f"predicted: {receipt['classes'][receipt['predicted']]}")
-        parts.append(f"P({receipt['classes'][target]}) = {receipt['probs'][target]:.3f}")
-        parts += ["threshold {:.3f}".format(receipt["threshold"])] if receipt["threshold"] is not None else []
+        parts += task_of_stamp(receipt).title_parts(receipt)
     if receipt["role"] in ("train", "val"):
         parts.append("TRAINING SLIDE" if receipt["role"] == "train" else "VALIDATION SLIDE")
     if receipt["protocol"] == "as_published":

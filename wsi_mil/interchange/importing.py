@@ -18,6 +18,7 @@ from wsi_mil.interchange.sources import Source
 from wsi_mil.interchange.tile_features import TileFeatures
 from wsi_mil.receipts import array_digest, fingerprint, read_receipt, receipt_text, store_path, write_receipt
 from wsi_mil.records import SlideRow, Status, TileGrid
+from wsi_mil.results import Results
 from wsi_mil.store import FeatureStore, features_digest, read_attributes, remove_store, write_grid
 from wsi_mil.tile.stage import qc_picture, tissue_geojson
 
@@ -222,7 +223,8 @@ def _write(
 ) -> bool:
     """Write stores, then receipts, the one of the features last; nothing where all of it is there. Whether anything was."""
     place, ground, features = made
-    tile_receipt, receipt = (results / stage / entry / f"{slide_id}.json" for stage in ("tiles", "features"))
+    layout = Results(results)
+    tile_receipt, receipt = layout.tiles_receipt(entry, slide_id), layout.features_receipt(entry, slide_id)
     attributes = {key: value for key, value in content.items() if key not in NOT_STORED}
     with FeatureStore(store_path(receipt), coords=place.coords, batch_size=BATCH, attributes=attributes) as store:
         is_there = store.is_complete or not len(features)
