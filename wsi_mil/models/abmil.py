@@ -1,5 +1,7 @@
 """Attention-based MIL."""
 
+from typing import Unpack
+
 import torch
 from torch import Tensor, nn
 
@@ -8,6 +10,7 @@ from wsi_mil.config import Offer
 from wsi_mil.models.base import margin_of
 from wsi_mil.models.embedding import create_embedding
 from wsi_mil.models.encode_classify import Encoding, StagedModel
+from wsi_mil.models.keywords import ABMILKeywords, model_settings
 
 
 class ABMIL(StagedModel):
@@ -30,8 +33,18 @@ class ABMIL(StagedModel):
 
     offers = config.ABMIL.offers
 
-    def __init__(self, settings: config.ABMIL, *, feature_dim: int, n_classes: int, instance_encoder: nn.Module | None = None):
+    def __init__(
+        self,
+        settings: config.ABMIL | None = None,
+        *,
+        feature_dim: int,
+        n_classes: int,
+        instance_encoder: nn.Module | None = None,
+        **keywords: Unpack[ABMILKeywords],
+    ):
         super().__init__(instance_encoder)
+        settings = model_settings(config.ABMIL, settings, keywords, feature_dim=feature_dim, n_classes=n_classes)
+        self.settings = settings
         self.embedding, dim = create_embedding(feature_dim, settings.embed_dim, settings.dropout)
         bias, activation = settings.attention_bias, nn.Tanh() if settings.activation == "tanh" else nn.ReLU()
         self.hidden = nn.Sequential(nn.Linear(dim, settings.attention_dim, bias=bias), activation)

@@ -1,6 +1,7 @@
 """CLAM: attention whose two ends are clustered."""
 
 import math
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from wsi_mil.config import Offer
 from wsi_mil.models.attention import GatedAttention, ends
 from wsi_mil.models.base import MILModel, MILOutput, class_loss, margin_of
 from wsi_mil.models.embedding import create_embedding
+from wsi_mil.models.keywords import CLAMKeywords, model_settings
 
 SURE = math.log(1000)
 """Lead of the first score over the second from which the smooth loss is the hard one to three digits."""
@@ -41,14 +43,23 @@ class CLAM(MILModel):
 
     offers = config.CLAM.offers
 
-    def __init__(self, settings: config.CLAM, *, feature_dim: int, n_classes: int, instance_encoder: nn.Module | None = None):
+    def __init__(
+        self,
+        settings: config.CLAM | None = None,
+        *,
+        feature_dim: int,
+        n_classes: int,
+        instance_encoder: nn.Module | None = None,
+        **keywords: Unpack[CLAMKeywords],
+    ):
         super().__init__(instance_encoder)
+        settings = model_settings(config.CLAM, settings, keywords, feature_dim=feature_dim, n_classes=n_classes)
+        self.settings = settings
         self.embedding, dim = create_embedding(feature_dim, settings.embed_dim, settings.dropout)
         rows = n_classes if settings.branches == "multi" else 1
         self.attention = GatedAttention(dim, settings.attention_dim, rows=rows, dropout=settings.attention_dropout)
         self.classifier = nn.Linear(dim, n_classes)
         self.instance_classifiers = nn.ModuleList(nn.Linear(dim, 2) for _ in range(n_classes))
-        self.settings = settings
 
     def pool(self, embedded: Tensor, bag_mask: Tensor | None = None) -> MILOutput:
         attention_logits = self.attention(embedded, bag_mask)

@@ -1,6 +1,7 @@
 """DSMIL: two streams, instances and bag, that meet in a critical instance."""
 
 import math
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from wsi_mil.config import Offer
 from wsi_mil.models.base import class_logits, class_loss, margin_of, n_outputs
 from wsi_mil.models.embedding import create_embedding
 from wsi_mil.models.encode_classify import Encoding, StagedModel
+from wsi_mil.models.keywords import DSMILKeywords, model_settings
 
 
 class DSMIL(StagedModel):
@@ -33,8 +35,18 @@ class DSMIL(StagedModel):
 
     offers = config.DSMIL.offers
 
-    def __init__(self, settings: config.DSMIL, *, feature_dim: int, n_classes: int, instance_encoder: nn.Module | None = None):
+    def __init__(
+        self,
+        settings: config.DSMIL | None = None,
+        *,
+        feature_dim: int,
+        n_classes: int,
+        instance_encoder: nn.Module | None = None,
+        **keywords: Unpack[DSMILKeywords],
+    ):
         super().__init__(instance_encoder)
+        settings = model_settings(config.DSMIL, settings, keywords, feature_dim=feature_dim, n_classes=n_classes)
+        self.settings = settings
         self.embedding, dim = create_embedding(feature_dim, settings.embed_dim, settings.dropout)
         outputs = n_outputs(n_classes)
         self.instance_classifier = nn.Linear(dim, outputs)

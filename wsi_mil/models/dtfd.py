@@ -1,6 +1,7 @@
 """DTFD-MIL: a bag is cut into pseudo-bags, and what each of them is distilled to makes the bag of a second tier."""
 
 import math
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from wsi_mil.config import Offer
 from wsi_mil.models.attention import GatedAttention, ends
 from wsi_mil.models.base import MILModel, MILOutput, class_loss, margin_of
 from wsi_mil.models.embedding import create_embedding
+from wsi_mil.models.keywords import DTFDKeywords, model_settings
 
 
 class DTFD(MILModel):
@@ -38,11 +40,20 @@ class DTFD(MILModel):
 
     offers = config.DTFD.offers
 
-    def __init__(self, settings: config.DTFD, *, feature_dim: int, n_classes: int, instance_encoder: nn.Module | None = None):
+    def __init__(
+        self,
+        settings: config.DTFD | None = None,
+        *,
+        feature_dim: int,
+        n_classes: int,
+        instance_encoder: nn.Module | None = None,
+        **keywords: Unpack[DTFDKeywords],
+    ):
         super().__init__(instance_encoder)
+        settings = model_settings(config.DTFD, settings, keywords, feature_dim=feature_dim, n_classes=n_classes)
+        self.settings = settings
         self.embedding, dim = create_embedding(feature_dim, settings.embed_dim, settings.dropout, bias=False)
         self.first, self.second = (Tier(dim, settings.attention_dim, n_classes) for _ in range(2))
-        self.settings = settings
 
     def pool(self, embedded: Tensor, bag_mask: Tensor | None = None) -> MILOutput:
         attention_logits = self.first.attention(embedded, bag_mask)

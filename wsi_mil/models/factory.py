@@ -1,6 +1,7 @@
 """Settings → model. To add one: docs/add_an_aggregator.md."""
 
 from collections.abc import Callable
+from typing import Unpack
 
 from torch import nn
 
@@ -11,6 +12,7 @@ from wsi_mil.models.clam import CLAM
 from wsi_mil.models.dsmil import DSMIL
 from wsi_mil.models.dtfd import DTFD
 from wsi_mil.models.encode_classify import StagedModel
+from wsi_mil.models.keywords import MHIMKeywords, model_settings
 from wsi_mil.models.kraus import KrausPool
 from wsi_mil.models.mhim import MHIM
 from wsi_mil.models.pooling import EmbeddingPool, InstancePool
@@ -42,19 +44,24 @@ def create_model(
     return MODELS[settings.model](settings, feature_dim=feature_dim, n_classes=n_classes, instance_encoder=instance_encoder)
 
 
-def create_mhim(settings: config.MHIM, *, base: MILModel, student: MILModel) -> MHIM:
-    """Masked hard instance mining.
+def create_mhim(
+    settings: config.MHIM | None = None, *, base: MILModel, student: MILModel, **keywords: Unpack[MHIMKeywords]
+) -> MHIM:
+    """Return a model for masked hard instance mining: a student, and the trained base as its teacher.
 
     Args:
-        settings: the entry.
+        settings: the entry; None: `keywords`.
         base: trained; becomes the teacher.
         student: fresh, of the same architecture; takes from the base what `student_start` says.
+        keywords: keys of the entry, `random_ratio=0.7`.
 
     Raises:
+        ConfigError: an unknown key, or a value out of range.
         TypeError: a model that MHIM cannot stand on.
     """
     if not (isinstance(base, StagedModel) and isinstance(student, StagedModel)):
         raise TypeError(f"MHIM stands on {', '.join(config.TEACHERS)}, got {type(base).__name__}")
+    settings = model_settings(config.MHIM, settings, keywords)
     if settings.student_start == "base":
         student.load_state_dict(base.state_dict())
     elif settings.student_start == "embedding":

@@ -1,6 +1,7 @@
 """The pools of Kraus et al.: instances are classified, and their probabilities pooled more or less softly."""
 
 from collections.abc import Callable
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from wsi_mil import config
 from wsi_mil.config import Offer
 from wsi_mil.models.base import MILOutput, class_logits, n_outputs
 from wsi_mil.models.embedding import create_embedding
+from wsi_mil.models.keywords import KrausPoolKeywords, model_settings
 from wsi_mil.models.pooling import InstanceClassifier
 from wsi_mil.models.soft_pools import Pooled, generalised_mean, isr, log_sum_exp, noisy_and, noisy_or
 
@@ -45,13 +47,20 @@ class KrausPool(InstanceClassifier):
     offers = config.KrausPool.offers
 
     def __init__(
-        self, settings: config.KrausPool, *, feature_dim: int, n_classes: int, instance_encoder: nn.Module | None = None
+        self,
+        settings: config.KrausPool | None = None,
+        *,
+        feature_dim: int,
+        n_classes: int,
+        instance_encoder: nn.Module | None = None,
+        **keywords: Unpack[KrausPoolKeywords],
     ):
         super().__init__(instance_encoder)
+        settings = model_settings(config.KrausPool, settings, keywords, feature_dim=feature_dim, n_classes=n_classes)
+        self.settings = settings
         self.embedding, dim = create_embedding(feature_dim, settings.embed_dim, settings.dropout)
         outputs = n_outputs(n_classes)
         self.classifier = nn.Linear(dim, outputs)
-        self.settings = settings
         if settings.pool in SHARP:
             nn.init.constant_(self.classifier.bias, LOW)
         if settings.pool == "noisy_and":

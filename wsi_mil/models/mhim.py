@@ -1,6 +1,7 @@
 """MHIM: a student that learns without the easy instances that its teacher points out."""
 
 import math
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from wsi_mil import config
 from wsi_mil.config import Offer, Schedule
 from wsi_mil.models.base import MILModel, MILOutput
 from wsi_mil.models.encode_classify import Encoding, StagedModel
+from wsi_mil.models.keywords import MHIMKeywords, model_settings
 from wsi_mil.models.masking import Masking, kept_instances
 
 
@@ -32,10 +34,17 @@ class MHIM(MILModel):
         The second version's merging of masked instances (IJCV 2025) is not built.
     """
 
-    def __init__(self, settings: config.MHIM, *, student: StagedModel, teacher: StagedModel):
+    def __init__(
+        self,
+        settings: config.MHIM | None = None,
+        *,
+        student: StagedModel,
+        teacher: StagedModel,
+        **keywords: Unpack[MHIMKeywords],
+    ):
         super().__init__()
         self.student, self.teacher = student, teacher
-        self.settings = settings
+        self.settings = model_settings(config.MHIM, settings, keywords)
         self.offers = student.offers
         self.teacher.requires_grad_(False)
         self.register_buffer("progress", torch.zeros(()))

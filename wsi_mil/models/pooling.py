@@ -2,6 +2,7 @@
 
 import math
 from abc import abstractmethod
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from wsi_mil import config
 from wsi_mil.config import Offer
 from wsi_mil.models.base import MILModel, MILOutput, class_logits, margin_of, n_outputs
 from wsi_mil.models.embedding import create_embedding
+from wsi_mil.models.keywords import PoolKeywords, model_settings
 
 
 class InstanceClassifier(MILModel):
@@ -42,9 +44,17 @@ class InstancePool(InstanceClassifier):
     offers = config.InstancePool.offers
 
     def __init__(
-        self, settings: config.InstancePool, *, feature_dim: int, n_classes: int, instance_encoder: nn.Module | None = None
+        self,
+        settings: config.InstancePool | None = None,
+        *,
+        feature_dim: int,
+        n_classes: int,
+        instance_encoder: nn.Module | None = None,
+        **keywords: Unpack[PoolKeywords],
     ):
         super().__init__(instance_encoder)
+        settings = model_settings(config.InstancePool, settings, keywords, feature_dim=feature_dim, n_classes=n_classes)
+        self.settings = settings
         self.embedding, dim = create_embedding(feature_dim, settings.embed_dim, settings.dropout)
         self.classifier = nn.Linear(dim, n_outputs(n_classes))
         self.by = settings.pool
@@ -79,9 +89,17 @@ class EmbeddingPool(MILModel):
     offers = config.EmbeddingPool.offers
 
     def __init__(
-        self, settings: config.EmbeddingPool, *, feature_dim: int, n_classes: int, instance_encoder: nn.Module | None = None
+        self,
+        settings: config.EmbeddingPool | None = None,
+        *,
+        feature_dim: int,
+        n_classes: int,
+        instance_encoder: nn.Module | None = None,
+        **keywords: Unpack[PoolKeywords],
     ):
         super().__init__(instance_encoder)
+        settings = model_settings(config.EmbeddingPool, settings, keywords, feature_dim=feature_dim, n_classes=n_classes)
+        self.settings = settings
         self.embedding, dim = create_embedding(feature_dim, settings.embed_dim, settings.dropout)
         self.classifier = nn.Linear(dim, n_classes)
         self.by = settings.pool

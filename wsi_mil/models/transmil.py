@@ -1,6 +1,7 @@
 """TransMIL: tiles correlate with each other."""
 
 import math
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from wsi_mil import config
 from wsi_mil.config import Offer
 from wsi_mil.models.embedding import Embedding
 from wsi_mil.models.encode_classify import Encoding, StagedModel
+from wsi_mil.models.keywords import TransMILKeywords, model_settings
 from wsi_mil.models.nystrom import NystromAttention
 from wsi_mil.models.self_attention import ExactAttention, SelfAttention
 
@@ -37,8 +39,18 @@ class TransMIL(StagedModel):
 
     offers = config.TransMIL.offers
 
-    def __init__(self, settings: config.TransMIL, *, feature_dim: int, n_classes: int, instance_encoder: nn.Module | None = None):
+    def __init__(
+        self,
+        settings: config.TransMIL | None = None,
+        *,
+        feature_dim: int,
+        n_classes: int,
+        instance_encoder: nn.Module | None = None,
+        **keywords: Unpack[TransMILKeywords],
+    ):
         super().__init__(instance_encoder)
+        settings = model_settings(config.TransMIL, settings, keywords, feature_dim=feature_dim, n_classes=n_classes)
+        self.settings = settings
         dim = settings.embed_dim
         self.embedding = Embedding(feature_dim, dim, settings.dropout)
         self.class_token = nn.Parameter(torch.randn(1, 1, dim))
