@@ -44,8 +44,10 @@ def write_scored(tmp_path: Path) -> tuple[Path, Path]:
     ]
     receipt = tmp_path / "s" / "s.json"
     write_scores(store_path(receipt), COORDS, scores, {})
-    names = ("unit", "kind", "reason", "zero", "comparable", "comparable_weighed")
-    methods = {s.method: {name: getattr(s, name) for name in names} for s in scores}
+    names = ("unit", "kind", "reason", "zero", "comparable")
+    methods = {
+        s.method: {**{name: getattr(s, name) for name in names}, "comparable_weighed": s.comparable_weighted} for s in scores
+    }
     about = {
         "slide_id": "s",
         "tiles": {"coords_digest": "a", "slide_hash": "b"},

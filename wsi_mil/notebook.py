@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from wsi_mil.bags import BagSet, LabelledBag
-from wsi_mil.config import Encoder, Heatmap, Method, TileSettings, TransMIL, offered, parse_base
+from wsi_mil.config import Encoder, Heatmap, Method, TileSettings, TransMIL, parse_base, supports
 from wsi_mil.devices import create_device, fast_dtype
 from wsi_mil.encoders.encoder import TileEncoder, create_encoder
 from wsi_mil.errors import ConfigError, SlideError
-from wsi_mil.explain.registry import PLAIN
+from wsi_mil.explain.registry import METHODS
 from wsi_mil.extract import extract_slide
 from wsi_mil.files import write_bytes
 from wsi_mil.heatmaps.overlay import Picture, draw
@@ -103,15 +103,15 @@ def tile_scores(model: MILModel, bag: Bag, method: Method, *, target: int = 1) -
     """Score every tile for class `target` by a method that is read off the bag as it is: all but sparse inversion.
 
     Raises:
-        ConfigError: no such method, or the model does not offer it; or there is no such class.
+        ConfigError: no such method, or the model does not support it; or there is no such class.
     """
-    known = [name for name in PLAIN if offered(name, model.offers)]
+    known = [name for name in METHODS if supports(model.provides, name)]
     if method not in known:
-        raise ConfigError([f"method {method!r}: this model offers {', '.join(known)}"])
+        raise ConfigError([f"method {method!r}: this model supports {', '.join(known)}"])
     n_classes = len(class_probs(model, bag))
     if not 0 <= target < n_classes:
         raise ConfigError([f"target: expected the index of a class, 0 to {n_classes - 1}, got {target}"])
-    return PLAIN[method].scores([model], bag, target)
+    return METHODS[method].scores([model], bag, target)
 
 
 def draw_scores(
@@ -136,7 +136,7 @@ def draw_scores(
     tiles, target, probs = _tiles_of(bag, folder), scores.target, class_probs(model, bag)
     tiled, thumbnail, predicted = read_tiled(tiles), read_thumbnail(store_path(tiles)), int(np.argmax(probs)) == target
     about = Meaning(
-        scores.unit, scores.zero, scores.comparable_weighed, probs[target], predicted, f"class {target}", len(bag.coords)
+        scores.unit, scores.zero, scores.comparable_weighted, probs[target], predicted, f"class {target}", len(bag.coords)
     )
     shown = shown_scores(scores.values, about, settings.scale)
     (width, height), (box_width, box_height) = tiled["dimensions"], tiled["tile_px_level0"]

@@ -67,11 +67,11 @@ def test_parameters_of_the_mnist_model() -> None:
 
 @every_model
 @classes
-def test_the_record_says_what_the_model_offers(make: Callable, bag: Tensor, name: str, n_classes: int) -> None:
+def test_the_record_says_which_scores_the_model_provides(make: Callable, bag: Tensor, name: str, n_classes: int) -> None:
     model = make(**MODELS[name], n_classes=n_classes)
     output, scores = model(bag), model.instance_scores(bag, n_classes - 1)
     assert output.logits.shape == (1, n_classes)
-    assert tuple(scores) == model.offers == parse_base(MODELS[name]).offers
+    assert tuple(scores) == model.provides == parse_base(MODELS[name]).provides
     assert all(value.shape == (9,) and value.isfinite().all() for value in scores.values())
     if "attention" in scores:
         assert float(scores["attention"].sum()) == pytest.approx(1)

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from wsi_mil.explain.base import InstanceMethod, Values, offered_scores
+from wsi_mil.explain.base import Values, model_scores
 from wsi_mil.models import MILModel
 
 
@@ -13,14 +13,4 @@ def class_activation(model: MILModel, bag: Tensor, target: int) -> Values:
         Zhang et al.: DTFD-MIL, CVPR 2022, section 3.2 (derivation of the instance probability by Grad-CAM): for two classes
         this is n times the log odds of their p_n.
     """
-    return Values(offered_scores(model, bag, target, "class_activation"))
-
-
-CLASS_ACTIVATION = InstanceMethod(
-    "class_activation",
-    "attention × evidence without bias, times the number of instances: log odds of the derived instance probability",
-    "contribution",
-    comparable=False,
-    comparable_weighed=False,
-    of_model=class_activation,
-)
+    return Values(model_scores(model, bag, target, "class_activation"))

@@ -3,7 +3,7 @@
 import numpy as np
 from torch import Tensor
 
-from wsi_mil.explain.base import InstanceMethod, Values
+from wsi_mil.explain.base import Values
 from wsi_mil.explain.gradient import CHUNK, margin_gradient
 from wsi_mil.models import MILModel
 
@@ -19,13 +19,3 @@ def gradient_input(model: MILModel, bag: Tensor, target: int) -> Values:
     found = margin_gradient(model, bag, target, chunk=CHUNK)
     products = [(bag[0, rows].double() * part[0].double()).flatten(1).sum(dim=1) for rows, part in found.parts()]
     return Values(bag.shape[1] * np.concatenate([p.cpu().numpy() for p in products]))
-
-
-GRADIENT_INPUT = InstanceMethod(
-    "gradient_input",
-    "gradient × input, times the number of instances: contribution to the bag's log odds",
-    "contribution",
-    comparable=False,
-    comparable_weighed=False,
-    of_model=gradient_input,
-)

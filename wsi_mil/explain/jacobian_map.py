@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from wsi_mil.explain.base import InstanceMethod, Values
+from wsi_mil.explain.base import Values
 from wsi_mil.explain.gradient import CHUNK, embedded_bag
 from wsi_mil.models import InstanceClassifier, MILModel
 
@@ -82,13 +82,3 @@ def _passed_back(layers: list[nn.Module], instances: Tensor, target: int) -> tup
             (found,) = torch.autograd.grad(layer(variable.clone()), variable, signal)
         signal = torch.relu(found)
     return outputs, signal
-
-
-JACOBIAN_MAP = InstanceMethod(
-    "jacobian_map",
-    "Jacobian map: probabilities of bag and instance × positive sensitivity to the instance's features, in bag means",
-    "sensitivity",
-    comparable=False,
-    comparable_weighed=False,
-    of_model=jacobian_map,
-)

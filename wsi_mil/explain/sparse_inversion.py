@@ -8,22 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from wsi_mil.config import Offer, ReadOff, SparseInversion
-from wsi_mil.explain.attention import ATTENTION
-from wsi_mil.explain.attention_logits import ATTENTION_LOGITS
-from wsi_mil.explain.base import InstanceMethod
-from wsi_mil.explain.evidence import EVIDENCE
+from wsi_mil.config import ReadOff, SparseInversion, supports
 from wsi_mil.explain.gradient import CHUNK, MarginGradient, margin_gradient
-from wsi_mil.explain.standardised_sum import STANDARDISED_SUM
 from wsi_mil.models import MILModel
-
-READ_OFF: dict[ReadOff, InstanceMethod] = {
-    "attention": ATTENTION,
-    "attention_logits": ATTENTION_LOGITS,
-    "evidence": EVIDENCE,
-    "standardised_sum": STANDARDISED_SUM,
-}
-"""What may be read off a refined bag."""
 
 PIXELS = SparseInversion(step=5.0, penalty=0.003, steps=5)
 """Settings for pixels behind an image encoder that was trained along; those of features are the defaults."""
@@ -176,13 +163,12 @@ def shrunk(bag: Tensor, penalty: float, steps: int, domain: Domain | None = None
     return domain.shrunk(bag.float(), steps * penalty * domain.scale_of(bag))
 
 
-def read_off(model: MILModel, score: ReadOff) -> InstanceMethod:
-    """What is read off a refined bag: as set, or what the model offers instead: evidence, or else attention."""
-    offers: dict[ReadOff, tuple[Offer, ...]] = {"standardised_sum": ("attention_logits", "evidence")}
+def read_off(model: MILModel, score: ReadOff) -> ReadOff:
+    """Name of the method that scores a refined bag: `score` where the model supports it, or else evidence, or else attention."""
     for name in (score, "evidence", "attention"):
-        if set(offers.get(name, (name,))) <= set(model.offers):
-            return READ_OFF[name]
-    raise ValueError(f"this model offers neither evidence nor attention, only {', '.join(model.offers)}")
+        if supports(model.provides, name):
+            return name
+    raise ValueError(f"this model provides neither evidence nor attention, only {', '.join(model.provides)}")
 
 
 class _Inversion:

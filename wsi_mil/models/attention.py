@@ -19,7 +19,7 @@ class GatedAttention(nn.Module):
         return logits if bag_mask is None else logits.masked_fill(~bag_mask.unsqueeze(-1), -torch.inf)
 
 
-def ends(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def top_and_bottom(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Indices of the `k` highest and of the `k` lowest of `(n,)` scores, none in both.
 
     Of fewer than 2·k, half go to either end, the middle one of an odd number to the highest.

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wsi_mil.config import Offer
+from wsi_mil.config import InstanceScoreKind
 
 N_DIMS_OF_FEATURES = 3
 
@@ -30,7 +30,7 @@ class MILModel(nn.Module, ABC):
     An instance is a feature vector, or, with a trainable instance encoder in front, whatever that takes (images).
     """
 
-    offers: tuple[Offer, ...]
+    provides: tuple[InstanceScoreKind, ...]
     """Names of what `instance_scores` gives."""
 
     embedding: nn.Module
@@ -60,7 +60,7 @@ class MILModel(nn.Module, ABC):
         """Classify bags of embedded instances, whole ones."""
 
     @abstractmethod
-    def instance_scores(self, bag: Tensor, target: int) -> dict[Offer, Tensor]:
+    def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:
         """What one bag's instances say for class `target`, each float64 `(n_instances,)` in the order of the bag, no gradient.
 
         - attention: share of the pooling weight, sums to 1; attention_logits: the same before softmax.

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wsi_mil import config
-from wsi_mil.config import Offer
-from wsi_mil.models.attention import GatedAttention, ends
+from wsi_mil.config import InstanceScoreKind
+from wsi_mil.models.attention import GatedAttention, top_and_bottom
 from wsi_mil.models.base import MILModel, MILOutput, class_loss, margin_of
 from wsi_mil.models.embedding import create_embedding
 
@@ -39,7 +39,7 @@ class CLAM(MILModel):
         another class.
     """
 
-    offers = config.CLAM.offers
+    provides = config.CLAM.provides
 
     def __init__(self, settings: config.CLAM, *, feature_dim: int, n_classes: int, instance_encoder: nn.Module | None = None):
         super().__init__(instance_encoder)
@@ -74,7 +74,7 @@ class CLAM(MILModel):
             rows: attention by class `(n_classes, n_instances)`, before or after softmax.
             label: the bag's class.
         """
-        highest, lowest = ends(rows[label], self.settings.k)
+        highest, lowest = top_and_bottom(rows[label], self.settings.k)
         chosen = torch.cat([highest, lowest])
         is_in = (torch.arange(len(chosen), device=bag.device) < len(highest)).long()
         loss = self._told(label, bag[chosen], is_in)
@@ -87,7 +87,7 @@ class CLAM(MILModel):
         return loss / len(rows)
 
     @torch.no_grad()
-    def instance_scores(self, bag: Tensor, target: int) -> dict[Offer, Tensor]:
+    def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:
         """Attention is that of the class's own branch where classes have one."""
         embedded = self.embed(bag)
         rows = self.attention(embedded)[0].double()

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from wsi_mil import config
-from wsi_mil.config import Offer
-from wsi_mil.models.attention import GatedAttention, ends
+from wsi_mil.config import InstanceScoreKind
+from wsi_mil.models.attention import GatedAttention, top_and_bottom
 from wsi_mil.models.base import MILModel, MILOutput, class_loss, margin_of
 from wsi_mil.models.embedding import create_embedding
 
@@ -36,7 +36,7 @@ class DTFD(MILModel):
         the size of the bag; of more than two classes by those of the class that tier 1 predicts for the pseudo-bag.
     """
 
-    offers = config.DTFD.offers
+    provides = config.DTFD.provides
 
     def __init__(self, settings: config.DTFD, *, feature_dim: int, n_classes: int, instance_encoder: nn.Module | None = None):
         super().__init__(instance_encoder)
@@ -84,7 +84,7 @@ class DTFD(MILModel):
         return logits, bag[torch.cat(chosen)]
 
     @torch.no_grad()
-    def instance_scores(self, bag: Tensor, target: int) -> dict[Offer, Tensor]:
+    def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:
         """All of tier 1 over the whole bag, since pseudo-bags' scores cannot be compared; evidence is tier 2's.
 
         Class activation is the log odds of the derived p_n, with n·a_n for a_n (which of two classes keeps their order, and
@@ -123,7 +123,7 @@ class DTFD(MILModel):
         k = self.settings.total // self.settings.pseudo_bags
         if self.settings.distil == "maxs":
             return members[odds.topk(min(k, len(members))).indices]
-        return members[torch.cat(ends(odds, k))]
+        return members[torch.cat(top_and_bottom(odds, k))]
 
 
 class Tier(nn.Module):

@@ -8,7 +8,7 @@ from torch import Tensor
 from wsi_mil.models.base import MILModel, MILOutput, class_logits, class_loss
 
 
-class Encoding(NamedTuple):
+class BagEncoding(NamedTuple):
     """A bag on its way to the classifier."""
 
     bag: Tensor
@@ -19,22 +19,22 @@ class Encoding(NamedTuple):
     """`(batch_size, n_instances, n_outputs)`: as in MILOutput, but of two classes only the last one's."""
 
 
-class StagedModel(MILModel):
+class EncodeClassifyModel(MILModel):
     """Can stand under masked hard instance mining."""
 
     @abstractmethod
-    def encode(self, embedded: Tensor, bag_mask: Tensor | None = None) -> Encoding:
+    def encode(self, embedded: Tensor, bag_mask: Tensor | None = None) -> BagEncoding:
         """Pool embedded instances."""
 
     @abstractmethod
-    def encode_scored(self, embedded: Tensor) -> tuple[Encoding, Tensor]:
+    def encode_scored(self, embedded: Tensor) -> tuple[BagEncoding, Tensor]:
         """`encode` of one bag, and how much each instance counts `(n_heads, n_instances)`, by which instances are masked."""
 
     @abstractmethod
-    def classify(self, encoding: Encoding) -> Tensor:
+    def classify(self, encoding: BagEncoding) -> Tensor:
         """Logits `(batch_size, n_classes)` of a bag embedding."""
 
-    def encoding_loss(self, encoding: Encoding, label: Tensor, class_weights: Tensor) -> Tensor:
+    def encoding_loss(self, encoding: BagEncoding, label: Tensor, class_weights: Tensor) -> Tensor:
         """Training loss of encoded bags."""
         return class_loss(self.classify(encoding), label, class_weights)
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wsi_mil import config
-from wsi_mil.config import Offer
+from wsi_mil.config import InstanceScoreKind
 from wsi_mil.models.base import MILOutput, class_logits, n_outputs
 from wsi_mil.models.embedding import create_embedding
 from wsi_mil.models.pooling import InstanceClassifier
@@ -42,7 +42,7 @@ class KrausPool(InstanceClassifier):
         learns large bags (docs/performance.md).
     """
 
-    offers = config.KrausPool.offers
+    provides = config.KrausPool.provides
 
     def __init__(
         self, settings: config.KrausPool, *, feature_dim: int, n_classes: int, instance_encoder: nn.Module | None = None
@@ -81,7 +81,7 @@ class KrausPool(InstanceClassifier):
         return (class_weights[label] * loss).sum()
 
     @torch.no_grad()
-    def instance_scores(self, bag: Tensor, target: int) -> dict[Offer, Tensor]:
+    def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:
         margin = _margin(self.classifier(self.embed(bag))[0].double(), target)
         return {"probability": torch.sigmoid(margin), "evidence": margin}
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from wsi_mil import config
-from wsi_mil.config import Offer, Schedule
+from wsi_mil.config import InstanceScoreKind, Schedule
 from wsi_mil.models.base import MILModel, MILOutput
-from wsi_mil.models.encode_classify import Encoding, StagedModel
+from wsi_mil.models.encode_classify import BagEncoding, EncodeClassifyModel
 from wsi_mil.models.masking import Masking, kept_instances
 
 
@@ -32,11 +32,11 @@ class MHIM(MILModel):
         The second version's merging of masked instances (IJCV 2025) is not built.
     """
 
-    def __init__(self, settings: config.MHIM, *, student: StagedModel, teacher: StagedModel):
+    def __init__(self, settings: config.MHIM, *, student: EncodeClassifyModel, teacher: EncodeClassifyModel):
         super().__init__()
         self.student, self.teacher = student, teacher
         self.settings = settings
-        self.offers = student.offers
+        self.provides = student.provides
         self.teacher.requires_grad_(False)
         self.register_buffer("progress", torch.zeros(()))
 
@@ -47,7 +47,7 @@ class MHIM(MILModel):
         return self.student.pool(embedded, bag_mask)
 
     @torch.no_grad()
-    def instance_scores(self, bag: Tensor, target: int) -> dict[Offer, Tensor]:
+    def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:
         return self.student.instance_scores(bag, target)
 
     def training_loss(self, bags: Tensor, label: Tensor, class_weights: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ class MHIM(MILModel):
         return self
 
     @torch.no_grad()
-    def _teach(self, bags: Tensor) -> tuple[Encoding, Tensor]:
+    def _teach(self, bags: Tensor) -> tuple[BagEncoding, Tensor]:
         return self.teacher.encode_scored(self.teacher.embed(bags))
 
     def _consistency(self, taught: Tensor, learned: Tensor) -> Tensor:
