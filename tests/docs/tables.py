@@ -16,9 +16,10 @@ import yaml
 from tests.docs.pages import ROOT
 from wsi_mil import config
 from wsi_mil.config import EXPLANATIONS, MHIM, MODELS, READERS, ModelSettings, Settings, Training, sentence_of, supports
+from wsi_mil.encoders.listing import markdown_table
 
 _SETTINGS = re.compile(r"(?<=<!-- settings: )(\w+)( -->\n)(?:\|[^\n]*\n)*(?=<!-- end of settings -->)")
-_RECORDS = re.compile(r"(?<=<!-- records: )(\w+)( -->\n)(?:\|[^\n]*\n)*(?=<!-- end of records -->)")
+_RECORDS = re.compile(r"(?<=<!-- records: )(\w+)( -->\n).*?(?=<!-- end of records -->)", re.DOTALL)
 
 WIDTH = 130
 """Columns of `config.yaml`."""
@@ -83,7 +84,12 @@ def _readers() -> str:
     return "\n".join(lines) + "\n"
 
 
-RECORDS: dict[str, Callable[[], str]] = {"models": _models, "explanations": _explanations, "readers": _readers}
+RECORDS: dict[str, Callable[[], str]] = {
+    "models": _models,
+    "explanations": _explanations,
+    "readers": _readers,
+    "encoders": markdown_table,
+}
 
 
 def _names(names: Any) -> str:

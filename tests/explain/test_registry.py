@@ -7,13 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from wsi_mil.config import parse_model
+from wsi_mil.config import ABMIL, parse_model, supports
 from wsi_mil.explain.curves import curves_of, random_curves, shares
 from wsi_mil.explain.registry import METHODS
 from wsi_mil.explain.standardised_sum import standardised
 from wsi_mil.models import MILModel, create_model
 
-OF_ABMIL = ("attention", "attention_logits", "evidence", "standardised_sum", "gradient_input")
+OF_ABMIL = tuple(name for name in METHODS if supports(ABMIL.provides, name))
+"""The methods that score the model of the tests."""
 
 
 @settings(max_examples=20, deadline=None)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from wsi_mil import config
 from wsi_mil.config import parse_base
 from wsi_mil.models import create_mhim, create_model
 from wsi_mil.models.base import class_logits, margin_of, n_outputs
@@ -32,6 +33,11 @@ MODELS: dict[str, dict[str, object]] = {
         "instance_loss": "cross_entropy",
     },
 }
+MODELS |= {
+    name: {"model": name} for name in config.MODELS if name not in {entry["model"] for entry in MODELS.values()} | {"mhim"}
+}
+"""Small variants, and every other model with its defaults; MHIM's own tests have what holds for it."""
+
 UNORDERED = [name for name in MODELS if not name.startswith(("transmil", "dtfd"))]
 """DTFD's pseudo-bags are drawn over the order of instances; its own tests have what holds."""
 

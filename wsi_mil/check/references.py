@@ -18,7 +18,9 @@ def reference_faults(config: Config) -> list[str]:
     if config.trained is not None and config.trained.resolve() == config.results.resolve():
         faults.append("trained: must be another folder than results, or its splits and models would be overwritten")
     if config.heatmap.colormap != Heatmap().colormap:
-        faults += _colormap_faults(config.heatmap.colormap)
+        from wsi_mil.heatmaps.overlay import colormap_faults  # imports matplotlib, which the default does not need
+
+        faults += colormap_faults(config.heatmap.colormap)
     if config.splits is not None and config.trained is not None:
         faults.append("splits: cannot stand beside trained, which brings its own splits")
     return faults
@@ -55,10 +57,3 @@ def _base_faults(config: Config, key: str, base: str) -> list[str]:
         return [f"{key}: no entry {base!r} in models{nearest(base, teachers)}"]
     kind = config.models[base].model
     return [] if kind in TEACHERS else [f"{key}: {base!r} is {kind}, but mhim can be trained over {', '.join(TEACHERS)} only"]
-
-
-def _colormap_faults(name: str) -> list[str]:
-    from wsi_mil.heatmaps.overlay import colormap_names
-
-    known = colormap_names()
-    return [] if name in known else [f"heatmap.colormap: matplotlib has no {name!r}{nearest(name, known)[:60]}"]
