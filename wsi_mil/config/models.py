@@ -93,7 +93,7 @@ class TransMIL(ModelSettings, WithRecipe):
     embed_dim: int = Field(512, ge=8, description="units of a token, a multiple of heads")
     heads: int = Field(8, ge=1, description="attention heads")
     attention: Literal["auto", "exact", "nystrom"] = Field(
-        "auto", description="auto: exact where no training bag has more than exact_up_to tiles; the checkpoint says which"
+        "auto", description="auto: exact where no training bag has more than exact_up_to tiles; the checkpoint records which"
     )
     exact_up_to: int = Field(2048, ge=1, description="tiles of the largest training bag; beyond, auto takes nystrom")
     landmarks: int = Field(256, ge=1, description="of the Nyström attention")
@@ -121,7 +121,7 @@ class TransMIL(ModelSettings, WithRecipe):
         return self
 
     def settled(self, largest_bag: int) -> "TransMIL":
-        """With `attention: auto` decided by the tiles of the largest training bag."""
+        """Return the settings with `attention: auto` decided by the tiles of the largest training bag."""
         if self.attention != "auto":
             return self
         return self.model_copy(update={"attention": "exact" if largest_bag <= self.exact_up_to else "nystrom"})
@@ -164,7 +164,7 @@ class CLAM(ModelSettings):
         False, description="for classes none of which is the absence of the others: top instances of others are negatives"
     )
     instance_loss: Literal["svm", "cross_entropy"] = Field("svm", description="svm: smooth, with margin 1")
-    instance_weight: float = Field(0.3, ge=0, lt=1, description="share of the instance loss in the whole")
+    instance_weight: float = Field(0.3, ge=0, lt=1, description="share of the instance loss in the total loss")
     dropout: Dropout = 0.25
     train: CLAMTraining = CLAMTraining()
 
@@ -242,14 +242,14 @@ class MHIM(ModelSettings, WithRecipe):
     random_ratio: float = Field(0.5, ge=0, lt=1, description="share of instances masked at random")
     low_ratio: float = Field(0.0, ge=0, lt=1, description="share masked that the teacher scores lowest")
     high_ratio: float = Field(0.01, ge=0, lt=1, description="share masked among those that the teacher scores highest")
-    high_share: float = Field(0.5, gt=0, le=1, description="of the candidates for high_ratio, so many are drawn; 1: the highest")
+    high_share: float = Field(0.5, gt=0, le=1, description="share of the candidates for high_ratio that is drawn; 1: the highest")
     high_schedule: Schedule = Field("cosine", description="cosine: high_ratio falls to zero")
     consistency: float = Field(0.1, ge=0, description="weight of the consistency loss")
     teacher_temperature: float = Field(0.1, gt=0, description="of the teacher's bag embedding")
     student_temperature: float = Field(1.0, gt=0, description="of the student's bag embedding")
-    momentum: float = Field(0.9999, ge=0, le=1, description="share of itself that the teacher keeps in each update")
+    momentum: float = Field(0.9999, ge=0, le=1, description="EMA decay of the teacher's weights")
     momentum_schedule: Schedule = Field("constant", description="cosine: momentum rises to one")
-    teacher_dropout: bool = Field(True, description="the teacher scores with its dropout on, as published")
+    teacher_dropout: bool = Field(True, description="the teacher scores with dropout on, as published")
     student_start: Literal["embedding", "random", "base"] = Field(
         "embedding", description="what the student copies from the base"
     )

@@ -176,18 +176,18 @@ class Predict(Settings):
 
 
 class SparseInversion(Settings):
-    """Sparse network inversion: how a bag is refined and what is read off it."""
+    """Sparse network inversion: how a bag is refined, and how the refined bag is scored."""
 
     step: float = Field(1.0, ge=0, description="η, relative to the bag: 1 moves as far as its mean absolute feature")
     penalty: float = Field(0.02, ge=0, description="λ per step, in units of the bag's mean absolute feature")
     steps: int = Field(10, ge=1, description="T, at most")
-    tolerance: float = Field(1e-4, ge=0, description="stop when a step moves the bag by less than this share of it")
-    score: ReadOff = Field("evidence", description="read off the refined bag")
+    tolerance: float = Field(1e-4, ge=0, description="stop when a step changes the bag by less than this share of it")
+    score: ReadOff = Field("evidence", description="method that scores the refined bag")
     chunk: int = Field(512, ge=1, description="instances whose gradients are held at once; the result is the same")
 
 
 class Explain(Settings):
-    """Which scores each instance gets."""
+    """Methods that score the instances, and their settings."""
 
     methods: tuple[Method, ...] = Field(
         ("attention", "sparse_inversion", "standardised_sum"), description="each gets a heatmap; [] for none"
@@ -319,6 +319,6 @@ class Config(Settings):
 
 
 def methods_of(config: Config, entry: str) -> tuple[Method, ...]:
-    """Those of `explain.methods` that the model of an entry supports."""
+    """Return those of `explain.methods` that the model of an entry supports."""
     provides = provided_by(config.models, entry)
     return tuple(method for method in config.explain.methods if supports(provides, method))

@@ -1,4 +1,4 @@
-"""Attention: what the model pooled by."""
+"""Attention: the weights of the model's pooling."""
 
 from torch import Tensor
 

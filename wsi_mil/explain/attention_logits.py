@@ -1,4 +1,4 @@
-"""Attention before the softmax: the same order, but losers can still be told apart."""
+"""Attention before the softmax: the same order, but low values remain distinguishable."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Class activation: what each instance brings to the bag's log odds, attention included."""
+"""Class activation: the contribution of each instance to the bag's log odds, attention included."""
 
 from torch import Tensor
 
@@ -7,7 +7,7 @@ from wsi_mil.models import MILModel
 
 
 def class_activation(model: MILModel, bag: Tensor, target: int) -> Values:
-    """n·a_n·(w·h_n) of tier 1, w of the class against the others: zero where attention or evidence says nothing.
+    """n·a_n·(w·h_n) of tier 1, w of the class against the others: zero where attention or evidence is neutral.
 
     Source:
         Zhang et al.: DTFD-MIL, CVPR 2022, section 3.2 (derivation of the instance probability by Grad-CAM): for two classes

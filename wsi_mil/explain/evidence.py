@@ -1,4 +1,4 @@
-"""Evidence for the class, or class activation: what the classifier says of each instance alone."""
+"""Evidence for the class, or class activation: the output of the classifier for each instance alone."""
 
 from torch import Tensor
 

@@ -1,4 +1,4 @@
-"""Aggregators: a bag of instances → logits, and what the model can say about each instance."""
+"""Aggregators: a bag of instances → logits, and scores of each instance."""
 
 from wsi_mil.models.abmil import ABMIL as ABMIL
 from wsi_mil.models.base import MILModel as MILModel

@@ -1,4 +1,4 @@
-"""What every aggregator offers."""
+"""The interface of aggregators."""
 
 from abc import ABC, abstractmethod
 from typing import NamedTuple
@@ -13,25 +13,25 @@ N_DIMS_OF_FEATURES = 3
 
 
 class MILOutput(NamedTuple):
-    """What a model says about a batch of bags."""
+    """The output of a model for a batch of bags."""
 
     logits: Tensor
     """`(batch_size, n_classes)`."""
     attention_logits: Tensor | None = None
     """`(batch_size, n_instances, n_rows)`, before softmax over instances, -inf where masked. One row for all classes, or
-    one a class; None where the model pools by nothing of the kind, or only says so on request (`instance_scores`)."""
+    one a class; None if the model has no attention, or computes it on request only (`instance_scores`)."""
     instance_logits: Tensor | None = None
     """`(batch_size, n_instances, n_classes)` where the model classifies instances by themselves."""
 
 
 class MILModel(nn.Module, ABC):
-    """A bag classifier that can speak about its instances.
+    """A bag classifier that also scores instances.
 
     An instance is a feature vector, or, with a trainable instance encoder in front, whatever that takes (images).
     """
 
     provides: tuple[InstanceScoreKind, ...]
-    """Names of what `instance_scores` gives."""
+    """Kinds of scores that `instance_scores` returns, in its order."""
 
     embedding: nn.Module
 
@@ -52,7 +52,7 @@ class MILModel(nn.Module, ABC):
         return self.pool(self.embed(bags), bag_mask)
 
     def embed(self, bags: Tensor) -> Tensor:
-        """`(batch_size, n_instances, embed_dim)`, each instance by itself, so that a bag may be embedded part by part."""
+        """Embed each instance by itself, `(batch_size, n_instances, embed_dim)`: a bag may be embedded part by part."""
         return torch.as_tensor(self.embedding(self.instances(bags)))
 
     @abstractmethod
@@ -61,10 +61,10 @@ class MILModel(nn.Module, ABC):
 
     @abstractmethod
     def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:
-        """What one bag's instances say for class `target`, each float64 `(n_instances,)` in the order of the bag, no gradient.
+        """Score the instances of one bag for class `target`, each kind float64 `(n_instances,)` in the order of the bag.
 
         - attention: share of the pooling weight, sums to 1; attention_logits: the same before softmax.
-        - probability: of the class, by the instance alone; only where the model is trained to say so.
+        - probability: of the class, by the instance alone; only where the model is trained to give it.
         - evidence: log odds of the class against the others, as the classifier reads the instance alone.
         - class_activation: the instance's part in the bag's log odds, times the number of instances.
 
@@ -82,7 +82,7 @@ class MILModel(nn.Module, ABC):
 
     @property
     def deployed(self) -> "MILModel":
-        """What is kept after training."""
+        """The model that is kept after training."""
         return self
 
     def instances(self, bags: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ class MILModel(nn.Module, ABC):
 
 
 def class_loss(logits: Tensor, label: Tensor, class_weights: Tensor) -> Tensor:
-    """Cross-entropy, each bag weighed by its class and summed."""
+    """Cross-entropy weighted by class, summed over bags."""
     return functional.cross_entropy(logits.float(), label, weight=class_weights, reduction="sum")
 
 
@@ -109,7 +109,7 @@ def margin_of(logits: Tensor, target: int) -> Tensor:
 
 
 def n_outputs(n_classes: int) -> int:
-    """Outputs of a classifier that has one for two classes, and one a class for more."""
+    """Number of outputs of a classifier: one for two classes, one per class for more."""
     return 1 if n_classes == 2 else n_classes
 
 

@@ -13,7 +13,7 @@ from wsi_mil.models.encode_classify import BagEncoding, EncodeClassifyModel
 
 
 class DSMIL(EncodeClassifyModel):
-    """Instances are classified; each is weighed by its likeness to the most positive one of the class.
+    """Instances are classified; each is weighted by its similarity to the most positive one of the class.
 
     Source:
         Li, Li, Eliceiri: Dual-stream Multiple Instance Learning Network, CVPR 2021, eqs. 3 to 7.

@@ -1,4 +1,4 @@
-"""TransMIL: tiles correlate with each other."""
+"""TransMIL: a transformer over the tiles of a bag."""
 
 import math
 
@@ -30,9 +30,9 @@ class TransMIL(EncodeClassifyModel):
         is a reason to (`position_start: random` is the paper's start).
         The raster is filled in the order of the bag (as in the authors' code), which is not the slide's geometry: the
         order of instances matters, and is never shuffled.
-        Of the last layer only the class token is worked out, since nothing else of it is read: the same number.
+        Only the class token of the last layer is computed, since nothing else of it is used: the result is the same.
         The three convolutions are added up to one 7 × 7 kernel before they are applied: the same sum, one pass.
-        Batches are gone through bag by bag, so padding changes nothing.
+        Batches are processed bag by bag, so padding changes nothing.
     """
 
     provides = config.TransMIL.provides
@@ -81,7 +81,7 @@ class TransMIL(EncodeClassifyModel):
     def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:
         """Attention: head-mean of the first layer's |class-token attention|, scaled to sum to 1; the same for all classes.
 
-        In the last layer tokens are mixed already, and what the class token attends to there says little about the tile
+        In the last layer tokens are mixed already, and the class token's attention there says little about the tile
         that a token came from (docs/decisions.md has the figures).
         """
         strength = self.class_attention(bag).abs().double().mean(dim=0)
