@@ -15,7 +15,19 @@ import yaml
 
 from tests.docs.pages import ROOT
 from wsi_mil import config
-from wsi_mil.config import EXPLANATIONS, MHIM, MODELS, READERS, ModelSettings, Settings, Training, sentence_of, supports
+from wsi_mil.config import (
+    EXPLANATIONS,
+    MHIM,
+    MODELS,
+    READ_OFF,
+    READERS,
+    TEACHERS,
+    ModelSettings,
+    Settings,
+    Training,
+    sentence_of,
+    supports,
+)
 from wsi_mil.encoders.listing import markdown_table
 
 _SETTINGS = re.compile(r"(?<=<!-- settings: )(\w+)( -->\n)(?:\|[^\n]*\n)*(?=<!-- end of settings -->)")
@@ -34,12 +46,24 @@ def with_tables(text: str) -> str:
 
 
 def with_lists(text: str) -> str:
-    """The template `config.yaml` with its readers, other models and explanations as the records are now."""
-    text = re.sub(r"^  reader: .*\n(?: +#.*\n)*", _reader_lines(), text, flags=re.MULTILINE)
+    """The template `config.yaml` with its other models and the lists in its comments as the records are now."""
+    for key, comment in _comments(yaml.safe_load(text)).items():
+        line = re.compile(rf"^({key}: (?:\[.*?\]|\S+)).*\n(?: +#.*\n)*", re.MULTILINE)
+        text = line.sub(lambda match, comment=comment: _commented(match[1], comment, COMMENT), text)
     others = re.compile(r"(?<=\n)(# ---- other models.*\n)(?:#.*\n)*")
-    text = others.sub(lambda match: match[1] + _other_models(text), text)
-    methods = re.compile(r"^  methods: (\[.*?\]).*\n(?: +#.*\n)*", re.MULTILINE)
-    return methods.sub(lambda match: _method_lines(yaml.safe_load(match[1])), text)
+    return others.sub(lambda match: match[1] + _other_models(text), text)
+
+
+def _comments(template: dict[str, Any]) -> dict[str, str]:
+    """By indented key, the comments that list names of records."""
+    others = [name for name in EXPLANATIONS if name not in template["explain"]["methods"]]
+    return {
+        "  reader": f"auto: the fastest that gives OpenSlide's pixels; or {', '.join(READERS)}",
+        "    base": f"an entry of {', '.join(TEACHERS)}",
+        "  methods": "each gets a heatmap, for the models that support it (docs/explanations.md compares them); also "
+        + ", ".join(others),
+        "    score": f"method that scores the refined bag: {', '.join(READ_OFF)}",
+    }
 
 
 def table(settings: type[Settings]) -> str:
@@ -94,20 +118,6 @@ RECORDS: dict[str, Callable[[], str]] = {
 
 def _names(names: Any) -> str:
     return ", ".join(f"`{name}`" for name in names)
-
-
-def _reader_lines() -> str:
-    default = config.SlideFile.model_fields["reader"].default
-    return _commented(
-        f"  reader: {default}", f"auto: the fastest that gives OpenSlide's pixels; or {', '.join(READERS)}", COMMENT
-    )
-
-
-def _method_lines(shown: list[str]) -> str:
-    others = [name for name in EXPLANATIONS if name not in shown]
-    first, text = f"  methods: [{', '.join(shown)}]", "each gets a heatmap, for the models that support it"
-    text += f" (docs/explanations.md compares them); also {', '.join(others)}"
-    return _commented(first, text, COMMENT)
 
 
 def _other_models(text: str) -> str:
