@@ -17,6 +17,9 @@ from wsi_mil.slides.slide import Slide, Source
 from wsi_mil.slides.staging import LocalCopy, local_copy
 from wsi_mil.slides.tiffslide_reader import TiffSlideReader
 
+IMPLEMENTATIONS: dict[str, type[Slide]] = {name: resolve_name(record.implementation) for name, record in READERS.items()}
+"""By name. Imported here and not on first use: where no more files can be opened, an import would fail too."""
+
 EXPECTED = (
     "expected a slide that OpenSlide knows (for MRXS its .mrxs file beside its folder, for DICOM one of its .dcm files),"
     " a TIFF, or a PNG, JPEG or BMP image; correct the sheet's `path` column"
@@ -71,7 +74,7 @@ def _open_file(source: Source, file: Path, reader: str, given: Mpp | None, guess
     for name in found.readers if reader == "auto" else [reader]:
         try:
             with reading():
-                slide: Slide = resolve_name(READERS[name].implementation)(source, given, guess)
+                slide = IMPLEMENTATIONS[name](source, given, guess)
         except SlideFormatError as error:
             _refuse_no_file(file)  # too many open files, say, must not make it another reader's slide
             errors.append(error)
