@@ -48,7 +48,7 @@ def test_a_model_is_fitted_and_says_what_it_offers_only(random_bags: Callable) -
     assert [class_probs(model, b.bag)[1] > 0.5 for b in bags[36:]] == [False, True, False, True]
     scores = tile_scores(model, bags[37].bag, "probability")
     assert set(np.argsort(scores.values)[-2:]) == {0, 1} and scores.unit == "probability"
-    with pytest.raises(ConfigError, match="method 'attention': this model offers evidence, probability"):
+    with pytest.raises(ConfigError, match="method 'attention': this model supports evidence, probability"):
         tile_scores(model, bags[37].bag, "attention")
 
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, get_type_hints
 
 import pytest
@@ -18,12 +19,14 @@ from wsi_mil import config
 from wsi_mil.config import parse_base, parse_model
 from wsi_mil.errors import ConfigError
 from wsi_mil.models import MHIM, MILModel, create_mhim, create_model, keywords
-from wsi_mil.models.factory import MODELS
 
 PACKAGE = Path(wsi_mil.__file__).parent
 PAGE = ROOT / "docs" / "api.md"
 
 every_name = pytest.mark.parametrize("name", wsi_mil.__all__)
+MODELS: dict[str, Callable[..., MILModel]] = {
+    entry: resolve_name(record.implementation) for entry, record in config.MODELS.items() if entry != "mhim"
+}
 every_model = pytest.mark.parametrize("entry", [entry for entry, model in MODELS.items() if model.__name__ in wsi_mil.__all__])
 
 KEYWORDS: dict[str, dict[str, Any]] = {

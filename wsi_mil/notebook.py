@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from wsi_mil.bags import BagSet, LabelledBag
-from wsi_mil.config import Encoder, Heatmap, Method, TileSettings, TransMIL, offered, parse_base
+from wsi_mil.config import Encoder, Heatmap, Method, TileSettings, TransMIL, parse_base, supports
 from wsi_mil.devices import create_device, fast_dtype
 from wsi_mil.encoders.encoder import TileEncoder, create_encoder
 from wsi_mil.errors import ConfigError, SlideError
-from wsi_mil.explain.registry import PLAIN
+from wsi_mil.explain.registry import METHODS
 from wsi_mil.extract import extract_slide
 from wsi_mil.files import write_bytes
 from wsi_mil.heatmaps.overlay import Picture, draw
@@ -113,13 +113,13 @@ def tile_scores(model: MILModel, bag: Bag, method: Method, *, target: int = 1) -
     Raises:
         ConfigError: an unknown method or one that the model does not support, or an unknown class.
     """
-    known = [name for name in PLAIN if offered(name, model.offers)]
+    known = [name for name in METHODS if supports(model.provides, name)]
     if method not in known:
-        raise ConfigError([f"method {method!r}: this model offers {', '.join(known)}"])
+        raise ConfigError([f"method {method!r}: this model supports {', '.join(known)}"])
     n_classes = len(class_probs(model, bag))
     if not 0 <= target < n_classes:
         raise ConfigError([f"target: expected the index of a class, 0 to {n_classes - 1}, got {target}"])
-    return PLAIN[method].scores([model], bag, target)
+    return METHODS[method].scores([model], bag, target)
 
 
 def draw_scores(
@@ -148,7 +148,7 @@ def draw_scores(
     metadata = read_tiled(receipt)
     thumbnail = read_thumbnail(store_path(receipt))
     context = Meaning(
-        scores.unit, scores.zero, scores.comparable_weighed, probs[target], is_predicted, f"class {target}", len(bag.coords)
+        scores.unit, scores.zero, scores.comparable_weighted, probs[target], is_predicted, f"class {target}", len(bag.coords)
     )
     shown = shown_scores(scores.values, context, settings.scale)
     width, height = metadata["dimensions"]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wsi_mil.config import Offer
+from wsi_mil.config import InstanceScoreKind
 
 N_DIMS_OF_FEATURES = 3
 
@@ -33,8 +33,8 @@ class MILModel(nn.Module, ABC):
     them in `settings`: `ABMIL(feature_dim=1024, n_classes=2, gated=False).settings.train` are its training settings.
     """
 
-    offers: tuple[Offer, ...]
-    """Kinds of scores that `instance_scores` returns."""
+    provides: tuple[InstanceScoreKind, ...]
+    """Kinds of scores that `instance_scores` returns, in its order."""
 
     embedding: nn.Module
 
@@ -66,7 +66,7 @@ class MILModel(nn.Module, ABC):
         """Classify bags of embedded instances; each bag must be whole."""
 
     @abstractmethod
-    def instance_scores(self, bag: Tensor, target: int) -> dict[Offer, Tensor]:
+    def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:
         """Score the instances of one bag for the class `target`.
 
         - attention: share of the pooling weight, sums to 1; attention_logits: the same before softmax.
@@ -79,7 +79,7 @@ class MILModel(nn.Module, ABC):
             target: class index.
 
         Returns:
-            For each kind in `offers` float64 `(n_instances,)` in the order of the bag, without gradient.
+            For each kind in `provides` float64 `(n_instances,)` in the order of the bag, without gradient.
         """
 
     def training_loss(self, bags: Tensor, label: Tensor, class_weights: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from wsi_mil import config
-from wsi_mil.config import Offer
+from wsi_mil.config import InstanceScoreKind
 from wsi_mil.models.base import MILModel, MILOutput, class_logits, margin_of, n_outputs
 from wsi_mil.models.embedding import create_embedding
 from wsi_mil.models.keywords import PoolKeywords, model_settings
@@ -41,7 +41,7 @@ class InstancePool(InstanceClassifier):
         More than two classes: the maximum is taken class by class over logits, the mean over softmax probabilities.
     """
 
-    offers = config.InstancePool.offers
+    provides = config.InstancePool.provides
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class InstancePool(InstanceClassifier):
         return MILOutput(pooled, instance_logits=logits)
 
     @torch.no_grad()
-    def instance_scores(self, bag: Tensor, target: int) -> dict[Offer, Tensor]:
+    def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:
         logits = self(bag).instance_logits[0].double()
         return {"probability": torch.softmax(logits, dim=-1)[:, target], "evidence": margin_of(logits, target)}
 
@@ -86,7 +86,7 @@ class EmbeddingPool(MILModel):
         One logit per class and cross-entropy instead of one sigmoid.
     """
 
-    offers = config.EmbeddingPool.offers
+    provides = config.EmbeddingPool.provides
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class EmbeddingPool(MILModel):
         return MILOutput(self.classifier(pooled))
 
     @torch.no_grad()
-    def instance_scores(self, bag: Tensor, target: int) -> dict[Offer, Tensor]:
+    def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:
         logits = self.classifier(self.embed(bag))
         return {"evidence": margin_of(logits[0].double(), target)}
 
