@@ -4,7 +4,7 @@ The names in `__all__` are the public interface (docs/api.md). Each is imported 
 `import wsi_mil` and light commands load neither torch nor numpy.
 """
 
-from typing import TYPE_CHECKING
+TYPE_CHECKING = False  # type checkers take it for true; importing `typing` for it would be nine tenths of `import wsi_mil`
 
 if TYPE_CHECKING:
     from wsi_mil.bags import BagSet as BagSet
