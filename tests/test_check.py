@@ -127,8 +127,8 @@ def test_mhim_stands_on_another_entry_that_can_teach(sheet: Path) -> None:
     models |= {"m": {"model": "abmil"}, "pool": {"model": "instance_pool"}}
     assert faults(config(sheet, models=models)) == [
         "models.a.base: no entry 'mm' in models; did you mean 'm'?",
-        "models.b.base: 'pool' is instance_pool, but mhim stands on abmil, transmil, dsmil",
-        "models.c.base: 'b' is mhim, but mhim stands on abmil, transmil, dsmil",
+        "models.b.base: 'pool' is instance_pool, but mhim can be trained over abmil, transmil, dsmil only",
+        "models.c.base: 'b' is mhim, but mhim can be trained over abmil, transmil, dsmil only",
     ]
 
 
@@ -141,9 +141,9 @@ def test_a_method_is_left_out_for_models_that_do_not_offer_it_and_is_a_fault_whe
         "m": ["attention", "sparse_inversion"],
         "pool": ["sparse_inversion"],
     }
-    assert list(plan.warnings) == ["models.pool: does not offer attention, which is left out for it"]
+    assert list(plan.warnings) == ["models.pool: does not support attention, which is left out for it"]
     (found,) = faults(config(sheet, models={"pool": {"model": "embedding_pool"}}, explain=explain))
-    assert found == "explain.methods: attention is offered by none of the models pool"
+    assert found == "explain.methods: attention is supported by none of the models pool"
     assert check(config(sheet, models={"pool": {"model": "embedding_pool"}})).as_json()["methods"] == {
         "pool": ["sparse_inversion"]
     }

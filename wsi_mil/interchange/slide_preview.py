@@ -10,13 +10,11 @@ from wsi_mil.errors import MissingMppError, SlideError, UnreachableError
 from wsi_mil.geometry import Mpp
 from wsi_mil.interchange.scale import Placed
 from wsi_mil.rasterise import painted
+from wsi_mil.receipts import IMPORTED
 from wsi_mil.records import NO_PATH, SlideRow
 from wsi_mil.slides import Slide, open_slide, slide_hash
 from wsi_mil.tile.layout import extent_um
 from wsi_mil.tile.stage import THUMBNAIL_PX, about_slide
-
-READER = "imported"
-"""Stands for a reader where there was no slide to read."""
 
 GROUND_GREY, TILE_GREY = 246, 216
 """Of the plain ground, and of the tiles on it."""
@@ -91,7 +89,7 @@ def plain_ground(place: Placed, bounds: tuple[int, int, int, int] | None) -> Gro
     tiles = painted(ones, place.coords, box=place.tile_px_level0, dimensions=place.dimensions, shape=(height, width))
     grey = np.where(np.isnan(tiles), GROUND_GREY, TILE_GREY).astype(np.uint8)
     about = {
-        "reader": READER,
+        "reader": IMPORTED,
         "vendor": "",
         "compression": "",
         "level_dimensions": [list(place.dimensions)],

@@ -15,7 +15,7 @@ from wsi_mil.heatmaps.overlay import bar_length_um, colours, rgba
 from wsi_mil.heatmaps.slide_scores import Ranges, Scored, read_scored
 from wsi_mil.heatmaps.stage import ground_of, truth_rings
 from wsi_mil.rasterise import painted
-from wsi_mil.receipts import store_path
+from wsi_mil.receipts import IMPORTED, store_path
 from wsi_mil.records import SlideRow
 from wsi_mil.report.model_page import ModelPage
 from wsi_mil.report.pictures import largest_url, smaller, webp_url
@@ -131,7 +131,7 @@ def _gallery(
         scores = results.scores_receipt(model.encoder, model.model, row.slide_id)
         for method in methods_of(config, model.model):
             scored = read_scored(row, scores, tiles, method, scale=config.heatmap.scale, ranges=ranges)
-            like = (scored.grid.dimensions, scored.tiled["slide_hash"], scored.tiled["reader"] == "imported")
+            like = (scored.grid.dimensions, scored.tiled["slide_hash"], scored.tiled["reader"] == IMPORTED)
             if like not in keys:
                 keys[like] = f"g{number}-{len(keys)}"
                 found.grounds[keys[like]] = _ground(keys[like], row, scored, tiles, config, most[0])

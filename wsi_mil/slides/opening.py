@@ -1,27 +1,24 @@
-"""Choosing the reader."""
+"""Open a slide with the reader for what the file is. To add a reader: docs/add_a_slide_reader.md."""
 
 from pathlib import Path
+from pkgutil import resolve_name
 
 from wsi_mil.addresses import is_url, secret_fault, without_secrets
+from wsi_mil.config import READERS
 from wsi_mil.errors import MissingFileError, SlideFormatError, UnknownFormatError
 from wsi_mil.geometry import Mpp
 from wsi_mil.runtime.crash_guard import reading
 from wsi_mil.slides.companions import with_companions
 from wsi_mil.slides.detection import address_fault, format_of
 from wsi_mil.slides.format import Format
-from wsi_mil.slides.image_reader import ImageReader
-from wsi_mil.slides.jpeg_tiff_reader import JpegTiffReader
 from wsi_mil.slides.mpp import MppGuess
-from wsi_mil.slides.openslide_reader import OpenSlideReader
 from wsi_mil.slides.remote import remote_settings
 from wsi_mil.slides.slide import Slide, Source
 from wsi_mil.slides.staging import LocalCopy, local_copy
 from wsi_mil.slides.tiffslide_reader import TiffSlideReader
 
-READERS: dict[str, type[Slide]] = {
-    reader.reader: reader for reader in (JpegTiffReader, OpenSlideReader, TiffSlideReader, ImageReader)
-}
-"""In the order in which `auto` tries them: the fastest that gives OpenSlide's pixels, then what opens the rest."""
+IMPLEMENTATIONS: dict[str, type[Slide]] = {name: resolve_name(record.implementation) for name, record in READERS.items()}
+"""By name. Imported here and not on first use: where no more files can be opened, an import would fail too."""
 
 EXPECTED = (
     "expected a slide that OpenSlide knows (for MRXS its .mrxs file beside its folder, for DICOM one of its .dcm files),"
@@ -77,7 +74,7 @@ def _open_file(source: Source, file: Path, reader: str, given: Mpp | None, guess
     for name in found.readers if reader == "auto" else [reader]:
         try:
             with reading():
-                slide = READERS[name](source, given, guess)
+                slide = IMPLEMENTATIONS[name](source, given, guess)
         except SlideFormatError as error:
             _refuse_no_file(file)  # too many open files, say, must not make it another reader's slide
             errors.append(error)
