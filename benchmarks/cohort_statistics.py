@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wsi_mil.compute import limit_threads
+from wsi_mil.runtime.threads import limit_threads
 from wsi_mil.store import FeatureStore
 
 MORE = 10
@@ -26,7 +26,7 @@ MIB = 1 << 20
 MEASURED = """
 import json, resource, sys, time
 from pathlib import Path
-from wsi_mil.compute import limit_threads
+from wsi_mil.runtime.threads import limit_threads
 way, folder, slides, threads = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 limit_threads(threads if way == "numpy" else 1)
 import numpy as np

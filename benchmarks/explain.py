@@ -28,7 +28,7 @@ from wsi_mil.heatmaps import draw_heatmap
 from wsi_mil.heatmaps.overlay import draw
 from wsi_mil.heatmaps.raster import ome_tiff
 from wsi_mil.heatmaps.regions import geojson
-from wsi_mil.heatmaps.scored import read_scored
+from wsi_mil.heatmaps.slide_scores import read_scored
 from wsi_mil.heatmaps.stage import picture
 from wsi_mil.models import create_model
 from wsi_mil.receipts import array_digest, store_path, write_receipt

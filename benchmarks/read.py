@@ -33,7 +33,7 @@ from wsi_mil.demo.texture import read_texture, texture_path
 from wsi_mil.geometry import Mpp
 from wsi_mil.records import TileGrid
 from wsi_mil.slides import Slide, open_slide, read_tiles
-from wsi_mil.tiles import tile_grid
+from wsi_mil.tile.grid import tile_grid
 from wsi_mil.tissue import TissueMask
 
 BLOCK, SIDE_BLOCKS, MPP = 256, 80, 0.25

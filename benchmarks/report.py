@@ -25,14 +25,15 @@ from tests.heatmap_files import Made
 from tests.statistics.conftest import write_features
 from tests.test_report import CLASSES, figures_of, write_explanations
 from wsi_mil.annotations import feature_collection
-from wsi_mil.cohort import SlideStatus, write_status, write_table
+from wsi_mil.cohort import SlideStatus, write_status
+from wsi_mil.cohort.splits import Splits, write_splits
 from wsi_mil.config import Config, Statistics, parse_settings
 from wsi_mil.demo.synthesis import synthetic_slide
 from wsi_mil.demo.texture import read_texture, texture_path
+from wsi_mil.files import write_table
 from wsi_mil.receipts import store_path, write_receipt
 from wsi_mil.records import InstanceScores, Role, SlideRow, Status, TileGrid
 from wsi_mil.report import write_report
-from wsi_mil.splits import Splits, write_splits
 from wsi_mil.statistics import write_statistics
 from wsi_mil.store import write_grid, write_scores
 

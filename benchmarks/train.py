@@ -39,9 +39,10 @@ from wsi_mil.bags import BagSet, LabelledBag
 from wsi_mil.config import MHIM, Training, parse_model
 from wsi_mil.metrics import auroc
 from wsi_mil.models import MILModel, create_mhim, create_model
-from wsi_mil.optimizers import create_optimizer
 from wsi_mil.records import Bag
-from wsi_mil.train import evaluate, fit
+from wsi_mil.tasks import Classes
+from wsi_mil.train import fit, predict_outputs
+from wsi_mil.train.optimizers import create_optimizer
 
 SEEDS = (0, 1, 2)
 DIM, LATENT = 256, 8
@@ -145,7 +146,7 @@ def fitted(name: str, bags: list[LabelledBag], seed: int) -> MILModel:
     else:
         model = create_model(settings, feature_dim=DIM, n_classes=2)
     n_train = len(bags) * 3 // 4 // 2 * 2
-    fit(model, BagSet.of(bags[:n_train]), BagSet.of(bags[n_train:]), settings.train, n_classes=2)
+    fit(model, BagSet.of(bags[:n_train]), BagSet.of(bags[n_train:]), settings.train, task=Classes.numbered(2))
     return model.deployed
 
 
@@ -162,7 +163,7 @@ def learned(task: tuple[str, int, float, bool]) -> float:
 
 
 def told_apart(model: MILModel, fresh: list[LabelledBag]) -> float:
-    return auroc(np.array([b.label for b in fresh]), evaluate(model, fresh))
+    return auroc(np.array([b.label for b in fresh]), predict_outputs(model, fresh, Classes.numbered(2)))
 
 
 def learning() -> dict[str, float]:

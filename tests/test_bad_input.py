@@ -13,11 +13,11 @@ from tests.conftest import tissue_image, write_aperio, write_geojson
 from wsi_mil.config import TileSettings, Tiling, Tissue, Truth
 from wsi_mil.doctor import Examined, examined
 from wsi_mil.errors import DataError, MissingFileError, SlideAccessError, UnreachableError
-from wsi_mil.given import Beside
 from wsi_mil.inspection import inspect_slide
 from wsi_mil.receipts import read_receipt
 from wsi_mil.records import SlideRow
 from wsi_mil.tile import tile_slide
+from wsi_mil.tile.supplied import SuppliedFiles
 
 SMALL = TileSettings(tiling=Tiling(tile_px=32), tissue=Tissue(min_area_um2=500))
 INSIDE = SMALL.model_copy(update={"tiling": Tiling(tile_px=32, min_annotation=0.5)})
@@ -114,7 +114,7 @@ def test_tile_says_it_in_a_sentence(bad: Bad, tmp_path: Path) -> None:
 
 def test_inspect_says_it_in_a_sentence(bad: Bad) -> None:
     try:
-        found = inspect_slide(bad.row.path, {"t": bad.settings}, beside=Beside(bad.row.annotation, bad.row.mask))
+        found = inspect_slide(bad.row.path, {"t": bad.settings}, beside=SuppliedFiles(bad.row.annotation, bad.row.mask))
     except (DataError, MissingFileError) as error:
         check_sentence(str(error), bad)
         return

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import tissue_image, write_aperio, write_cohort
-from tests.test_evaluate import Cohort, evidence
+from tests.evaluate.test_stage import Cohort, evidence
 from tests.test_heatmaps import write_scored
 from wsi_mil.cohort import SlideStatus, write_status
 from wsi_mil.records import Status

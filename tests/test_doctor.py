@@ -14,7 +14,7 @@ import tifffile
 from PIL import Image
 
 from tests.conftest import tissue_image, write_aperio, write_cohort, write_geojson
-from tests.test_given import write_classes
+from tests.tile.test_supplied import write_classes
 from wsi_mil.check import Plan, check
 from wsi_mil.cli import main
 from wsi_mil.doctor import DiskNeed, Finding, Verdict, disk_need, examine

@@ -19,7 +19,7 @@ from wsi_mil.records import InstanceScores, SlideRow
 from wsi_mil.slides import open_slide
 from wsi_mil.store import read_grid, write_scores
 from wsi_mil.tile import tile_slide
-from wsi_mil.tiles import tile_grid
+from wsi_mil.tile.grid import tile_grid
 from wsi_mil.tissue import TissueMask
 
 LOPSIDED = np.array([[x, y] for y in range(0, 448, 64) for x in range(0, 640, 64)])

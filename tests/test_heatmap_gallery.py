@@ -10,7 +10,7 @@ from wsi_mil.config import Heatmap
 from wsi_mil.heatmaps import draw_heatmap
 from wsi_mil.heatmaps.gallery import CELL_PX, GAP_PX, TILE_PX, Cell, cells_of, ends_of
 from wsi_mil.heatmaps.overlay import colours
-from wsi_mil.heatmaps.scored import Scored, read_scored
+from wsi_mil.heatmaps.slide_scores import Scored, read_scored
 from wsi_mil.records import SlideRow
 from wsi_mil.slides import slide_hash
 

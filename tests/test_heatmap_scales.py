@@ -12,7 +12,7 @@ from wsi_mil.heatmaps import draw_heatmap, write_cohort_scale
 from wsi_mil.heatmaps.cohort_scale import read_cohort_scale
 from wsi_mil.heatmaps.scale import LEAST_TOP, NOT_PREDICTED, Shown, shown_scores
 from wsi_mil.records import SlideRow
-from wsi_mil.weighing import Meaning
+from wsi_mil.score_scaling import Meaning
 
 SCALES = ("auto", "raw", "minmax", "percentile", "cohort")
 FOUR = np.array([3.0, -1.0, 1.0, 1.0], np.float32)

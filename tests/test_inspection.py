@@ -9,15 +9,15 @@ from typer.testing import CliRunner
 
 from tests.conftest import tissue_image, write_aperio
 from tests.slides.test_slides import damage_tile
-from tests.test_given import write_classes
+from tests.tile.test_supplied import write_classes
 from wsi_mil.cli import app
 from wsi_mil.config import SlideFile, TileSettings, Tiling, Tissue
 from wsi_mil.geometry import Mpp
-from wsi_mil.given import Beside
 from wsi_mil.inspection import Accuracy, inspect_slide
 from wsi_mil.receipts import read_receipt
 from wsi_mil.records import SlideRow, Status
 from wsi_mil.tile import tile_slide
+from wsi_mil.tile.supplied import SuppliedFiles
 
 WHOLE = TileSettings(tiling=Tiling(tile_px=64), tissue=Tissue(method="none"))
 
@@ -136,7 +136,7 @@ def test_a_mask_and_what_is_cut_out_are_inspected_too(slide: Path, tmp_path: Pat
     Image.fromarray(labels).save(tmp_path / "m.png")
     annotation = write_classes(tmp_path / "a.geojson", Fold=(128, 64, 256, 128))
     settings = WHOLE.model_copy(update={"tissue": Tissue(exclude_classes=("Fold",))})
-    beside = Beside(annotation, tmp_path / "m.png")
+    beside = SuppliedFiles(annotation, tmp_path / "m.png")
     found = inspect_slide(slide, {"t": settings}, beside=beside)
     tile_slide(SlideRow("a", slide, annotation=annotation, mask=tmp_path / "m.png"), settings, tmp_path / "t.json")
     about = read_receipt(tmp_path / "t.json")

@@ -48,7 +48,7 @@ def test_a_model_is_fitted_and_says_what_it_offers_only(random_bags: Callable) -
     assert [class_probs(model, b.bag)[1] > 0.5 for b in bags[36:]] == [False, True, False, True]
     scores = tile_scores(model, bags[37].bag, "probability")
     assert set(np.argsort(scores.values)[-2:]) == {0, 1} and scores.unit == "probability"
-    with pytest.raises(ConfigError, match="method 'attention': this model offers evidence, probability"):
+    with pytest.raises(ConfigError, match="method 'attention': this model supports evidence, probability"):
         tile_scores(model, bags[37].bag, "attention")
 
 
@@ -125,5 +125,5 @@ def test_a_bag_that_lacks_tiles_is_drawn_on_the_tiling_that_has_them(drawn: tupl
     for name, px in (("large", 96), ("small", 48)):
         about = TileSettings(tiling=Tiling(tile_px=px), tissue=Tissue(method="none"))
         tile_slide(SlideRow("slide", made.parent / "slide.svs"), about, tmp_path / "tiles" / name / "slide.json")
-    with pytest.raises(ConfigError, match=r"tiles of several sizes in .* lie where the bag's do: large, small"):
+    with pytest.raises(ConfigError, match=r"tilings in .* have the bag's tiles in several sizes: large, small; give"):
         draw_scores(model, part, tile_scores(model, part, "attention"), tmp_path, tmp_path / "b.png")

@@ -6,11 +6,11 @@ import pytest
 
 from tests.statistics.conftest import write_features
 from tests.test_report import CLASSES, PROBS, lines, page, write_model, write_tiled
+from wsi_mil.cohort.splits import Splits, write_splits
 from wsi_mil.config import Config, Statistics, parse_settings
 from wsi_mil.records import Role, SlideRow
 from wsi_mil.report.batch_effects import BatchEffects, batch_effects, write_effects
 from wsi_mil.report.scatter import BOTTOM, LEFT, RIGHT, TOP, Plane
-from wsi_mil.splits import Splits, write_splits
 from wsi_mil.statistics import write_statistics
 
 SCANNERS = ("AT2", "C13210", "C13210", "AT2")
@@ -44,7 +44,7 @@ def effects(
     of = tuple({s: Role.TEST if n % 2 == k else Role.TRAIN for n, s in enumerate(labelled)} for k in range(roles))
     write_splits(folder / "splits.csv", Splits({s: s for s in labelled}, dict.fromkeys(labelled, CLASSES[0]), of))
     content = {"cohort": "c.csv", "classes": CLASSES, "results": folder, "encoders": {"enc": {}}, "trained": trained}
-    (found,) = batch_effects(rows, parse_settings(Config, {**content, "models": {"a": {"model": "abmil"}}}))
+    (found,) = batch_effects(rows, CLASSES, parse_settings(Config, {**content, "models": {"a": {"model": "abmil"}}}))
     return found
 
 

@@ -24,11 +24,12 @@ from tests.conftest import tissue_image, write_aperio, write_geojson
 from tests.dag import Run
 from tests.interchange.files import grid, numbers, write_clam
 from tests.malicious import Malicious
-from tests.test_train import CLASSES, CPU
-from tests.test_train import SETTINGS as MODEL
+from tests.train.test_stage import CLASSES, CPU, TASK
+from tests.train.test_stage import SETTINGS as MODEL
 from wsi_mil.annotations import Frame, read_annotation
 from wsi_mil.check import check
 from wsi_mil.checkpoints import ModelCard, read_checkpoint, write_checkpoint
+from wsi_mil.cohort.splits import read_splits
 from wsi_mil.config import Encoder, Truth
 from wsi_mil.encoders.encoder import create_encoder
 from wsi_mil.errors import AnnotationError, FeatureFileError, StoreError, WsiMilError
@@ -37,9 +38,8 @@ from wsi_mil.models import create_model
 from wsi_mil.receipts import read_receipt, store_path, write_receipt
 from wsi_mil.records import NO_PATH, SlideRow
 from wsi_mil.slides import open_slide
-from wsi_mil.splits import read_splits
 from wsi_mil.store import read_bag, read_thumbnail
-from wsi_mil.training_state import TrainingState
+from wsi_mil.train.resume import TrainingState
 
 
 def pickled(harm: Path) -> bytes:
@@ -95,7 +95,7 @@ def as_sheet(file: Path, folder: Path) -> None:
 
 
 def as_checkpoint(file: Path, folder: Path) -> None:
-    card = ModelCard(MODEL, MODEL, CLASSES, 4, {}, 0, "slide", "held_out", "", "")
+    card = ModelCard(MODEL, MODEL, TASK, 4, {}, 0, "slide", "held_out", "", "")
     write_checkpoint(folder / "m", create_model(MODEL, feature_dim=4, n_classes=2), card)
     file.replace(folder / "m" / "model.safetensors")
     read_checkpoint(folder / "m", CPU)

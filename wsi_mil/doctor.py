@@ -13,14 +13,15 @@ from wsi_mil.cohort import with_overrides
 from wsi_mil.config import Config, TileSettings, Truth, parse_settings
 from wsi_mil.encoders import Weights, feature_dim, find_weights
 from wsi_mil.errors import AnnotationError, DataError, MissingFileError, SlideAccessError, UnreachableError
-from wsi_mil.given import Beside
 from wsi_mil.inspection import ExpectedTiles, Inspection, inspect_slide
-from wsi_mil.isolation import Died, isolated
-from wsi_mil.laying import fault_status
-from wsi_mil.receipts import read_receipt
+from wsi_mil.receipts import read_receipt, store_path
 from wsi_mil.records import NO_PATH, SlideRow, Status
+from wsi_mil.results import Results
+from wsi_mil.runtime.process_pool import WorkerFailure, map_isolated
 from wsi_mil.slides import is_there
 from wsi_mil.store import bytes_on_disk, feature_bytes
+from wsi_mil.tile.layout import fault_status
+from wsi_mil.tile.supplied import SuppliedFiles
 
 PATIENCE_S = 600.0
 """A slide that takes longer hangs: on a disk that does not answer, or in its decoder."""
@@ -119,15 +120,15 @@ def examine(plan: Plan, *, threads: int, advance: Callable[[int], None]) -> list
             advance(1)
         else:
             jobs.append(Examined(row, tile_settings(plan.config, row, tilings), plan.config.truth))
-    for job, answer in isolated(examined, jobs, processes=threads, seconds=PATIENCE_S, preload=PRELOAD):
-        found[job.row.slide_id] = _dead(job.row, answer) if isinstance(answer, Died) else answer
+    for job, answer in map_isolated(examined, jobs, processes=threads, seconds=PATIENCE_S, preload=PRELOAD):
+        found[job.row.slide_id] = _dead(job.row, answer) if isinstance(answer, WorkerFailure) else answer
         advance(1)
     return [found[row.slide_id] for row in plan.rows]
 
 
 def _kept(row: SlideRow, config: Config, tilings: Iterable[str]) -> Finding:
     """What is known of a slide whose file is not there or not needed, by the receipts that are left of it."""
-    receipts = [read_receipt(config.results / "tiles" / name / f"{row.slide_id}.json") for name in tilings]
+    receipts = [read_receipt(Results(config.results).tiles_receipt(name, row.slide_id)) for name in tilings]
     worst = next((about for about in receipts if about["status"] != Status.OK), None)
     verdict = Verdict(worst["status"]) if worst else Verdict.OK
     reason = worst["reason"] if worst else ""
@@ -163,7 +164,7 @@ def examined(job: Examined) -> Finding:
     row, settings = job.row, next(iter(job.tilings.values()))
     finding = partial(Finding, row.slide_id)
     try:
-        slide = inspect_slide(row.path, job.tilings, mpp=row.mpp, beside=Beside(row.annotation, row.mask))
+        slide = inspect_slide(row.path, job.tilings, mpp=row.mpp, beside=SuppliedFiles(row.annotation, row.mask))
     except (MissingFileError, SlideAccessError, UnreachableError) as error:
         return finding(Verdict.MISSING, str(error))
     except DataError as error:
@@ -192,7 +193,7 @@ def disk_need(config: Config, findings: Iterable[Finding]) -> DiskNeed:
         for finding in findings:
             expected = finding.tiles.get(encoder.tiling)
             if expected is not None and expected.status is Status.OK and expected.n_tiles:
-                there = bytes_on_disk(config.results / "features" / entry / f"{finding.slide_id}.zarr")
+                there = bytes_on_disk(store_path(Results(config.results).features_receipt(entry, finding.slide_id)))
                 needed += max(0, feature_bytes(expected.n_tiles, dim, encoder.batch_size) - there)
     return DiskNeed(config.results, needed, shutil.disk_usage(_nearest_folder(config.results)).free, tuple(unknown))
 
@@ -218,7 +219,7 @@ def _truth_warnings(row: SlideRow, truth: Truth, slide: Inspection) -> list[str]
         return [f"its annotation is left out: {error}"]
 
 
-def _dead(row: SlideRow, died: Died) -> Finding:
+def _dead(row: SlideRow, died: WorkerFailure) -> Finding:
     reason = f"{row.path}: {died.reason} while it was read; try another slide.reader, or bring another file in the `path` column"
     return Finding(row.slide_id, Verdict.FAILED, reason)
 

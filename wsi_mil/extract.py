@@ -23,9 +23,9 @@ from wsi_mil.errors import (
     UnreachableError,
 )
 from wsi_mil.geometry import Mpp
-from wsi_mil.progress import ProgressMeter
 from wsi_mil.receipts import fingerprint, read_receipt, store_path, write_receipt
 from wsi_mil.records import SlideRow, Status, TileGrid
+from wsi_mil.runtime.progress import ProgressMeter
 from wsi_mil.slides import TileBatch, is_same_slide, open_slide, read_tiles
 from wsi_mil.store import FeatureStore, read_grid, remove_store
 
@@ -117,7 +117,7 @@ def extract_slide(
     return Status(str(content["status"]))
 
 
-def refuse_slide(tiles_receipt: Path, row: SlideRow, receipt: Path, reason: str) -> None:
+def write_failure_receipt(tiles_receipt: Path, row: SlideRow, receipt: Path, reason: str) -> None:
     """A receipt that says why a slide has no features; what of them lies beside it stays until it is run again."""
     content = {"status": Status.FAILED, "reason": f"{row.path}: {reason}"}
     write_receipt(receipt, {"slide_id": row.slide_id, "warnings": read_receipt(tiles_receipt)["warnings"], **content})

@@ -1,11 +1,15 @@
-"""Files that are never half-written, and one writer at a time."""
+"""Files that are never half-written, tables (CSV) among them, and one writer at a time."""
 
+import csv
+import io
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+from wsi_mil.errors import MissingFileError
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +29,28 @@ def write_bytes(path: Path, content: bytes) -> None:
     except OSError:
         part.unlink(missing_ok=True)
         raise
+
+
+def write_table(path: Path, columns: list[str], rows: Iterable[Iterable[object]]) -> None:
+    """Write a CSV file aside, then rename."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Rows of a CSV file as dictionaries.
+
+    Raises:
+        MissingFileError: there is no such file.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            return list(csv.DictReader(file))
+    except FileNotFoundError as error:
+        raise MissingFileError(path, "no such file; run the stage that writes it again") from error
 
 
 @contextmanager

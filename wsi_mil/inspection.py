@@ -12,10 +12,10 @@ import numpy as np
 from wsi_mil.config import TileSettings, Tissue
 from wsi_mil.errors import DataError, MissingMppError, SlideReadError
 from wsi_mil.geometry import Mpp
-from wsi_mil.given import Beside
-from wsi_mil.laying import SlideTissue, extent_um, fault_status, lay_tiles, mpp_guess, tile_warnings
 from wsi_mil.records import Status, TileGrid
 from wsi_mil.slides import Overview, Slide, objective_power, open_slide
+from wsi_mil.tile.layout import SlideTissue, extent_um, fault_status, layout_tiles, mpp_guess, tile_warnings
+from wsi_mil.tile.supplied import SuppliedFiles
 from wsi_mil.tissue import OVERVIEW_MPP, TissueMask
 
 MAX_OVERVIEW_PX = 500_000_000
@@ -130,7 +130,7 @@ def inspect_slide(
     tilings: Mapping[str, TileSettings],
     *,
     mpp: float | None = None,
-    beside: Beside = Beside(),
+    beside: SuppliedFiles = SuppliedFiles(),
     threads: int = 1,
 ) -> Inspection:
     """Open a slide, and find what `tile` would come to.
@@ -190,7 +190,7 @@ def _level(slide: Slide, number: int, mpp: Mpp | None) -> Level:
 class _Estimate:
     """What `tile` would come to on an open slide; its tissue is looked for once for all tilings."""
 
-    def __init__(self, slide: Slide, tissue: Tissue, beside: Beside, threads: int):
+    def __init__(self, slide: Slide, tissue: Tissue, beside: SuppliedFiles, threads: int):
         self._slide, self._beside, self._threads = slide, beside, threads
         self._tissue = tissue.model_copy(update={"mpp": max(tissue.mpp, OVERVIEW_MPP)})
         by_image = tissue.method not in ("none", "annotation") and (beside.mask is None or tissue.mask_mode == "intersect")
@@ -216,7 +216,7 @@ class _Estimate:
         slide = self._slide
         coarse = settings.model_copy(update={"tissue": self._tissue})
         try:
-            laid = lay_tiles(slide, self._beside, coarse, threads=self._threads, tissue=self._found)
+            laid = layout_tiles(slide, self._beside, coarse, threads=self._threads, tissue=self._found)
             self._found = laid.tissue
             warnings = self._warnings(settings, laid.tissue)
         except DataError as error:

@@ -17,6 +17,10 @@ from wsi_mil.errors import StoreError, StoreMismatchError
 from wsi_mil.files import write_text
 from wsi_mil.geometry import Mpp, footprint
 
+IMPORTED = "imported"
+"""In receipts of imported features: the key that says how their tiles lie, and the value of what is unknown: the reader where
+there was no slide, the encoder, the hash of its weights."""
+
 
 def store_path(receipt: Path) -> Path:
     """Where the store of a receipt lies."""
@@ -62,8 +66,8 @@ def extent_and_stride(tiled: Mapping[str, Any]) -> tuple[tuple[float, float], tu
     """Of a tile and of neighbouring corners, (x, y) level-0 pixels, unrounded, by the receipt of `tile`; imported tiles bring
     their own.
     """
-    if "imported" in tiled:
-        (width, height), (right, down) = tiled["imported"]["extent"], tiled["imported"]["stride"]
+    if IMPORTED in tiled:
+        (width, height), (right, down) = tiled[IMPORTED]["extent"], tiled[IMPORTED]["stride"]
         return (width, height), (right, down)
     mpp, tiling = Mpp(*tiled["mpp"]), tiled["settings"]["tiling"]
     side, step = tiling["tile_px"], tiling["tile_px"] - tiling["overlap"]

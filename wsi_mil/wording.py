@@ -22,3 +22,8 @@ def in_rows(numbers: Sequence[int], what: str = "row") -> str:
 def on_one_line(text: str) -> str:
     """Text without what breaks a line or drives a terminal: such characters stand there as in Python's source."""
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+
+
+def listed(parts: Sequence[str]) -> str:
+    """Return a; a and b; a, b and c."""
+    return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)

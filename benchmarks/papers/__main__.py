@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 
 from benchmarks.papers.jobs import Wanted, begin, do_all
-from wsi_mil.compute import usable_cores
+from wsi_mil.runtime.threads import usable_cores
 
 EXPERIMENTS = {
     "mnist_bags": "mnist",

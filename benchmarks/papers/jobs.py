@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wsi_mil.compute import limit_threads
+from wsi_mil.runtime.threads import limit_threads
 
 if TYPE_CHECKING:
     from benchmarks.papers.runs import Run

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from wsi_mil.models import CLAM
-from wsi_mil.models.attention import ends
+from wsi_mil.models.attention import top_and_bottom
 from wsi_mil.models.clam import smooth_top1_svm
 
 SMALL = {"embed_dim": 8, "attention_dim": 5, "dropout": 0.0, "attention_dropout": 0.0}
@@ -90,9 +90,9 @@ def test_evidence_is_the_log_odds_of_the_bag_that_is_that_instance_alone(make: C
     [(1, 8, [0], []), (2, 8, [1], [0]), (5, 8, [4, 3, 2], [1, 0]), (5, 2, [4, 3], [1, 0]), (6, 3, [5, 4, 3], [2, 1, 0])],
 )
 def test_no_instance_is_at_both_ends(n: int, k: int, highest: list[int], lowest: list[int]) -> None:
-    found = ends(torch.arange(float(n)), k)
+    found = top_and_bottom(torch.arange(float(n)), k)
     assert [part.tolist() for part in found] == [highest, lowest]
-    tied = torch.cat(ends(torch.zeros(n), k)).tolist()
+    tied = torch.cat(top_and_bottom(torch.zeros(n), k)).tolist()
     assert len(set(tied)) == len(tied) == len(highest) + len(lowest)
 
 

@@ -163,5 +163,5 @@ def test_the_teacher_is_never_learned_and_its_dropout_is_a_choice(make: Callable
 
 def test_pools_cannot_teach(make: Callable) -> None:
     pool = make("instance_pool", embed_dim=8)
-    with pytest.raises(TypeError, match="stands on abmil, transmil, dsmil, got InstancePool"):
+    with pytest.raises(TypeError, match="can be trained over abmil, transmil, dsmil, got InstancePool"):
         create_mhim(parse_model({"model": "mhim", "base": "p"}), base=pool, student=pool)

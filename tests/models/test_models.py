@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from wsi_mil import config
 from wsi_mil.config import parse_base
 from wsi_mil.models import create_mhim, create_model
+from wsi_mil.models.base import class_logits, margin_of, n_outputs
 from wsi_mil.models.instance_encoders import Standardise, histology_cnn, lenet
-from wsi_mil.models.output import class_logits, margin_of, n_outputs
 
 MODELS: dict[str, dict[str, object]] = {
     "instance max": {"model": "instance_pool", "pool": "max", "embed_dim": 8},
@@ -32,6 +33,11 @@ MODELS: dict[str, dict[str, object]] = {
         "instance_loss": "cross_entropy",
     },
 }
+MODELS |= {
+    name: {"model": name} for name in config.MODELS if name not in {entry["model"] for entry in MODELS.values()} | {"mhim"}
+}
+"""Small variants, and every other model with its defaults; MHIM's own tests have what holds for it."""
+
 UNORDERED = [name for name in MODELS if not name.startswith(("transmil", "dtfd"))]
 """DTFD's pseudo-bags are drawn over the order of instances; its own tests have what holds."""
 
@@ -67,11 +73,11 @@ def test_parameters_of_the_mnist_model() -> None:
 
 @every_model
 @classes
-def test_the_record_says_what_the_model_offers(make: Callable, bag: Tensor, name: str, n_classes: int) -> None:
+def test_the_record_says_which_scores_the_model_provides(make: Callable, bag: Tensor, name: str, n_classes: int) -> None:
     model = make(**MODELS[name], n_classes=n_classes)
     output, scores = model(bag), model.instance_scores(bag, n_classes - 1)
     assert output.logits.shape == (1, n_classes)
-    assert tuple(scores) == model.offers == parse_base(MODELS[name]).offers
+    assert tuple(scores) == model.provides == parse_base(MODELS[name]).provides
     assert all(value.shape == (9,) and value.isfinite().all() for value in scores.values())
     if "attention" in scores:
         assert float(scores["attention"].sum()) == pytest.approx(1)

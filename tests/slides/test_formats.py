@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.conftest import GLASS, tissue_image, write_aperio
 from tests.heatmap_files import write_scn
-from wsi_mil.config import TileSettings, Tiling, Tissue
+from wsi_mil.config import READERS, TileSettings, Tiling, Tissue
 from wsi_mil.errors import SlideFormatError
 from wsi_mil.geometry import Mpp, is_reduction
 from wsi_mil.receipts import read_receipt
@@ -23,7 +23,6 @@ from wsi_mil.records import SlideRow
 from wsi_mil.slides import open_slide, slide_hash
 from wsi_mil.slides.detection import format_of
 from wsi_mil.slides.dicom import instances
-from wsi_mil.slides.door import READERS
 from wsi_mil.slides.format import Format
 from wsi_mil.slides.jpeg_colours import is_ycbcr
 from wsi_mil.slides.left_out import channel_fault, left_out_notes

@@ -14,7 +14,7 @@ from PIL import Image
 from wsi_mil.config import Tiling
 from wsi_mil.records import TileGrid
 from wsi_mil.slides import open_slide, read_tiles
-from wsi_mil.tiles import tile_grid
+from wsi_mil.tile.grid import tile_grid
 from wsi_mil.tissue import TissueMask
 
 ALL = TissueMask.whole(np.ones((1, 1), bool))

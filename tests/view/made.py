@@ -8,7 +8,8 @@ import numpy as np
 
 from tests.conftest import write_aperio, write_cohort, write_geojson
 from tests.heatmap_files import Made, write_scn
-from wsi_mil.cohort import read_sheet, write_table
+from wsi_mil.cohort import read_sheet
+from wsi_mil.files import write_table
 from wsi_mil.receipts import store_path, write_receipt
 from wsi_mil.records import InstanceScores, TileGrid
 from wsi_mil.slides import slide_hash

@@ -9,7 +9,7 @@ from tests.view.made import CLASSES, MARKER, TILE, Results, grid_coords, hot_at
 from wsi_mil.errors import StoreError, UnknownNameError
 from wsi_mil.heatmaps.overlay import colours
 from wsi_mil.heatmaps.scale import weighed_range
-from wsi_mil.painting import painted
+from wsi_mil.rasterise import painted
 from wsi_mil.view.catalogue import Entry
 from wsi_mil.view.deepzoom import Pyramid, View
 from wsi_mil.view.layer import Layer, Layers

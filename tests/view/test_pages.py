@@ -2,8 +2,8 @@ from dataclasses import replace
 
 from tests.view.made import Results
 from wsi_mil.geometry import Mpp
-from wsi_mil.view.ground import Ground
 from wsi_mil.view.pages import slide_about
+from wsi_mil.view.slide_images import Ground
 
 
 def test_of_pixels_that_are_not_square_it_is_said_along_which_side_the_scale_bar_holds(made: Results) -> None:

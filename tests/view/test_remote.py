@@ -11,7 +11,7 @@ from wsi_mil.records import SlideRow
 from wsi_mil.tile import tile_slide
 from wsi_mil.view.catalogue import Catalogue
 from wsi_mil.view.deepzoom import View
-from wsi_mil.view.ground import THUMBNAIL, Grounds
+from wsi_mil.view.slide_images import THUMBNAIL, Grounds
 
 SETTINGS = TileSettings.model_validate({"tiling": {"tile_px": 64}, "tissue": {"mpp": 4.0, "min_area_um2": 1000}})
 

@@ -67,7 +67,7 @@ class Drawn:
         self.rings.append([_corners(ring) for ring in rings if len(ring)])
 
 
-def read_drawn(path: Path) -> Drawn:
+def read_annotated_regions(path: Path) -> Drawn:
     """Every polygon of a GeoJSON or ASAP XML file, in any encoding of Unicode, and what else is in it.
 
     Raises:

@@ -11,7 +11,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from wsi_mil.annotations.files import Drawn, read_drawn
+from wsi_mil.annotations.files import Drawn, read_annotated_regions
 from wsi_mil.annotations.polygons import clipped, polygons, united, valid_areas, without
 from wsi_mil.config import Origin, Truth
 from wsi_mil.errors import AnnotationError
@@ -177,7 +177,7 @@ def read_classes(
 
 def _read(path: Path) -> _Polygons:
     """Raises AnnotationError."""
-    drawn = read_drawn(path)
+    drawn = read_annotated_regions(path)
     if drawn.others and not drawn.names:
         raise AnnotationError(
             path,

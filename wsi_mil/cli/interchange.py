@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from wsi_mil.cli.options import Threads
-from wsi_mil.compute import limit_threads
 from wsi_mil.errors import ConfigError, FeatureFileError
 from wsi_mil.geometry import SANE_MPP
+from wsi_mil.runtime.threads import limit_threads
 
 if TYPE_CHECKING:
     from wsi_mil.records import SlideRow
@@ -118,9 +118,12 @@ def _rows(sheet: Path | None) -> "tuple[SlideRow, ...] | None":
 
 
 def _features_folder(source: Path, encoder: str) -> Path:
+    from wsi_mil.results import Results
+
+    results = Results(source)
     if encoder:
-        return source / "features" / encoder
-    if (source / "features").is_dir():
-        entries = ", ".join(sorted(p.name for p in (source / "features").iterdir() if p.is_dir()))
+        return results.features(encoder)
+    if results.encoders:
+        entries = ", ".join(results.encoders)
         raise ConfigError([f"{source} is a folder of results: say whose features with --encoder (there are {entries})"])
     return source

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from wsi_mil.cli.options import Device, Threads, config_values, use_remote
-from wsi_mil.compute import limit_threads, usable_cores
 from wsi_mil.errors import WsiMilError
 from wsi_mil.geometry import SANE_MPP
+from wsi_mil.runtime.threads import limit_threads, usable_cores
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,7 +38,7 @@ def inspect(
     mpp: Annotated[
         Optional[float], typer.Option(min=SANE_MPP[0], max=SANE_MPP[1], help="µm per pixel of level 0, over the file's")
     ] = None,
-    reader: Annotated[Optional[str], typer.Option(help="auto, jpeg_tiff, openslide, tiffslide or image")] = None,
+    reader: Annotated[Optional[str], typer.Option(help="as slide.reader: auto, or the name of a reader")] = None,
     annotation: Annotated[Optional[Path], typer.Option(help="its annotation, where tissue or tiles follow it")] = None,
     mask: Annotated[Optional[Path], typer.Option(help="its tissue mask, made by another tool")] = None,
     configfile: Annotated[Optional[Path], typer.Option(help="configuration whose tilings are tried; else the defaults")] = None,
@@ -47,12 +47,12 @@ def inspect(
 ) -> None:
     """Show what a slide file is, and how many tiles to expect."""
     limit_threads(threads)
-    from wsi_mil.given import Beside
     from wsi_mil.inspection import inspect_slide
+    from wsi_mil.tile.supplied import SuppliedFiles
 
     path = slide if "://" in slide else Path(slide)
     tilings = _tilings(configfile, reader)
-    found = inspect_slide(path, tilings, mpp=mpp, beside=Beside(annotation, mask), threads=threads)
+    found = inspect_slide(path, tilings, mpp=mpp, beside=SuppliedFiles(annotation, mask), threads=threads)
     if as_json:
         print(json.dumps(found.as_json()))  # in ASCII, which every terminal and pipe can take
     else:
@@ -72,7 +72,7 @@ def doctor(
     limit_threads(1)
     from wsi_mil.check import check
     from wsi_mil.doctor import FAULTS, disk_need, examine, find_encoders
-    from wsi_mil.progress import ProgressMeter
+    from wsi_mil.runtime.progress import ProgressMeter
 
     values = config_values(configfile)
     use_remote(values)

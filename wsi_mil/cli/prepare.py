@@ -21,16 +21,16 @@ from wsi_mil.cli.options import (
     SettingsJson,
     Sheet,
     Threads,
-    class_names,
     config_values,
+    parse_task,
     refuse_repeated_keys,
     sheet_rows,
     slide_row,
     use_remote,
 )
-from wsi_mil.compute import limit_threads
 from wsi_mil.errors import ConfigError, SlideReadError
-from wsi_mil.supervision import supervised
+from wsi_mil.runtime.crash_guard import run_guarded
+from wsi_mil.runtime.threads import limit_threads
 from wsi_mil.wording import named
 
 if TYPE_CHECKING:
@@ -95,11 +95,11 @@ def tile(
         return about, parse_settings(TileSettings, values, where=f"{about.slide_id}: ")
 
     def give_up(_: int, reason: str) -> None:
-        from wsi_mil.tile import refuse_slide
+        from wsi_mil.tile import write_failure_receipt
 
-        refuse_slide(*parsed(), receipt, SlideReadError(slide, reason))
+        write_failure_receipt(*parsed(), receipt, SlideReadError(slide, reason))
 
-    for _ in supervised(1, give_up, seconds=_patience([slide], read_timeout_s)):
+    for _ in run_guarded(1, give_up, seconds=_patience([slide], read_timeout_s)):
         from wsi_mil.tile import tile_slide
 
         tile_slide(*parsed(), receipt, threads=threads)
@@ -146,12 +146,12 @@ def extract(
     limit_threads(threads)
 
     def give_up(item: int, reason: str) -> None:
-        from wsi_mil.extract import refuse_slide
+        from wsi_mil.extract import write_failure_receipt
 
-        refuse_slide(tiles[item], slide_row(row[item]), receipt[item], reason)
+        write_failure_receipt(tiles[item], slide_row(row[item]), receipt[item], reason)
 
     paths = [str(json.loads(cells).get("path", "")) for cells in row]
-    items = supervised(len(tiles), give_up, seconds=_patience(paths, read_timeout_s))
+    items = run_guarded(len(tiles), give_up, seconds=_patience(paths, read_timeout_s))
     # from here on in a child, which alone imports torch and uses a device
     from wsi_mil.config import Encoder, parse_settings
     from wsi_mil.devices import create_device, fast_dtype, find_device, keep_freed_memory, reading_threads, set_threads
@@ -195,7 +195,7 @@ def cohort(
     """Gather what became of every slide."""
     limit_threads(threads)
     from wsi_mil.cohort import write_status
-    from wsi_mil.gather import cohort_statuses
+    from wsi_mil.cohort.status import cohort_statuses
 
     write_status(status, cohort_statuses([row.slide_id for row in sheet_rows(sheet, classes)], features, json.loads(encoders)))
 
@@ -214,21 +214,21 @@ def split(
     """Part the labelled slides into folds, by patient."""
     limit_threads(threads)
     from wsi_mil.cohort import ok_ids, read_status
+    from wsi_mil.cohort.splits import draw_splits, fold_names, read_splits, split_faults, write_splits
     from wsi_mil.config import Split, parse_protocol, parse_settings
-    from wsi_mil.splits import draw_splits, fold_names, read_splits, split_faults, write_splits
 
-    names, usable = class_names(classes), ok_ids(read_status(status))
+    task, usable = parse_task(classes), ok_ids(read_status(status))
     labelled = [row for row in sheet_rows(sheet, classes) if row.label]
     rows = [row for row in labelled if row.slide_id in usable]
     if frozen is not None:
-        kept = read_splits(frozen).restricted({row.slide_id for row in rows}, names, parse_protocol(protocol))
+        kept = read_splits(frozen).restricted({row.slide_id for row in rows}, task, parse_protocol(protocol))
         write_splits(splits, kept)
         return
     parsed = parse_settings(Split, json.loads(settings))
-    faults = split_faults(rows, names, parsed)
+    faults = split_faults(rows, task, parsed)
     if faults:
         raise ConfigError([f"of the labelled slides {len(rows)} can be used: {fault}" for fault in faults])
     try:
-        write_splits(splits, draw_splits(rows, names, parsed, folds=fold_names(labelled)))
+        write_splits(splits, draw_splits(rows, task, parsed, folds=fold_names(labelled)))
     except ValueError as error:
         raise ConfigError([f"split: {error}"]) from error

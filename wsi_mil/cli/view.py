@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from wsi_mil.cli.options import config_values, use_remote
-from wsi_mil.compute import limit_threads
 from wsi_mil.errors import ConfigError
+from wsi_mil.runtime.threads import limit_threads
 
 if TYPE_CHECKING:
     from wsi_mil.view import Catalogue
@@ -75,8 +75,9 @@ def _catalogue(results: Path, configfile: Path | None) -> "Catalogue":
 def _rows(folder: Path, config: Any) -> tuple[dict[str, Any], list[str]]:
     """The sheet's rows by slide_id, and what is wrong with it: the rest is shown all the same."""
     from wsi_mil.cohort import read_sheet
+    from wsi_mil.tasks import task_of
 
-    sheet = read_sheet(folder / config.cohort, config.classes, needs_path=False)
+    sheet = read_sheet(folder / config.cohort, task_of(config), needs_path=False)
     for fault in sheet.faults:
         log.warning("%s", fault)
     return {row.slide_id: row for row in sheet.rows}, list(sheet.faults)

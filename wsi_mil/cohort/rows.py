@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,6 @@ def row_of(cells: Mapping[str, str], folder: Path) -> SlideRow:
         overrides={name: v for name, v in cells.items() if v and name.partition(".")[0] in OVERRIDES and "." in name},
         **files,
     )
-
-
-def labels_of(rows: Iterable[SlideRow], classes: tuple[str, ...]) -> dict[str, int]:
-    """Class index of every labelled slide, by slide_id."""
-    return {row.slide_id: classes.index(row.label) for row in rows if row.label}
 
 
 def row_json(row: SlideRow) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Where Dask does its work. `wsi_mil.scheduling` reads it from the environment: it changes no result."""
+"""Where Dask does its work. `wsi_mil.runtime.parallel` reads it from the environment: it changes no result."""
 
 from pydantic import Field
 

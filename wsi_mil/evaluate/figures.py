@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_mil.evaluate.slides import ScoredSlide
-from wsi_mil.evaluate.thresholds import Thresholds
-from wsi_mil.localisation import (
+from wsi_mil.evaluate.localisation import (
     FALSE_POSITIVES,
     Detections,
     Floats,
@@ -23,6 +21,8 @@ from wsi_mil.localisation import (
     froc,
     tile_figures,
 )
+from wsi_mil.evaluate.slides import ScoredSlide
+from wsi_mil.evaluate.thresholds import Thresholds
 from wsi_mil.metrics import holm, interval95, paired_difference, patient_weights
 
 AREAS = ("deletion_area", "insertion_area", "random_deletion_area", "random_insertion_area")

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wsi_mil.cohort import write_table
 from wsi_mil.config import Predict
 from wsi_mil.evaluate.figures import AREAS, SlideFigures, curve_gains, differences, gains, method_figures, slide_figures
+from wsi_mil.evaluate.localisation import FALSE_POSITIVES, froc
 from wsi_mil.evaluate.slides import Known, ScoredSlide, Sources, known_truth, read_scored
 from wsi_mil.evaluate.thresholds import Thresholds, chosen_thresholds
-from wsi_mil.localisation import FALSE_POSITIVES, froc
+from wsi_mil.files import write_table
 from wsi_mil.receipts import write_receipt
 from wsi_mil.records import SlideRow
 
@@ -88,7 +88,7 @@ def _content(
     truths = [slide.truth for slide in slides if slide.truth is not None]
     return {
         "stage_version": STAGE_VERSION,
-        "classes": list(sources.classes),
+        **sources.task.stamp(),
         "protocol": slides[0].receipt["protocol"] if slides else "held_out",
         "truth": sources.truth.model_dump(mode="json"),
         "n_slides": len(slides),

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from wsi_mil.evaluate.localisation import best_threshold
 from wsi_mil.evaluate.slides import Known, ScoredSlide, Sources, scored_slide
-from wsi_mil.localisation import best_threshold
 from wsi_mil.receipts import read_receipt
 from wsi_mil.records import SlideRow
 

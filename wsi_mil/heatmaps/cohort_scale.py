@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from wsi_mil.heatmaps.scale import TOP_PERCENTILE, weighed_range
 from wsi_mil.receipts import read_receipt, store_path, write_receipt
 from wsi_mil.records import SlideRow
+from wsi_mil.score_scaling import meaning_of, weighed_scores
 from wsi_mil.store import read_scores
-from wsi_mil.weighing import meaning_of, weighed_scores
 
 
 def write_cohort_scale(rows: Iterable[SlideRow], scores: Path, path: Path) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from wsi_mil import __version__
 from wsi_mil.geometry import gridded, halved
-from wsi_mil.heatmaps.scored import Scored
+from wsi_mil.heatmaps.slide_scores import Scored
 
 LEAST_SIDE = 256
 """Levels are halved until no side is longer."""
@@ -53,10 +53,10 @@ def pyramid(image: NDArray[np.float32]) -> list[NDArray[np.float32]]:
 
 def _halved_in_bands(image: NDArray[np.float32]) -> NDArray[np.float32]:
     """The same, band by band, by whatever does large work."""
-    from wsi_mil.scheduling import each  # Dask is not needed for the rasters of most slides
+    from wsi_mil.runtime.parallel import parallel_map  # Dask is not needed for the rasters of most slides
 
     rows = 2 * max(1, BAND_PX // (2 * image.shape[1]))
-    return np.concatenate(each(halved, [image[top : top + rows] for top in range(0, len(image), rows)], threads=1))
+    return np.concatenate(parallel_map(halved, [image[top : top + rows] for top in range(0, len(image), rows)], threads=1))
 
 
 def _metadata(scored: Scored, raster: NDArray[np.float32]) -> dict[str, object]:

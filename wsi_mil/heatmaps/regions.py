@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from wsi_mil.annotations import HOT_CLASS
 from wsi_mil.config import Heatmap
-from wsi_mil.heatmaps.scored import Grid, Scored
+from wsi_mil.heatmaps.slide_scores import Grid, Scored
 
 HOT_COLOUR = (230, 60, 20)
 

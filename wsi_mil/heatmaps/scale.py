@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from wsi_mil.config import Scale
 from wsi_mil.metrics import mid_ranks
-from wsi_mil.weighing import Meaning, weighed_scores
+from wsi_mil.score_scaling import Meaning, weighed_scores
 
 TOP_PERCENTILE = 99.5
 EVEN_SHARE = 1.0

@@ -11,21 +11,20 @@ from numpy.typing import NDArray
 
 from wsi_mil.errors import FeatureFileError
 from wsi_mil.files import write_bytes, write_text
-from wsi_mil.interchange.ground import Ground, plain_ground, slide_file
 from wsi_mil.interchange.layouts import read_file
 from wsi_mil.interchange.scale import Given, Placed, placed, slide_mpp_of
+from wsi_mil.interchange.slide_preview import Ground, plain_ground, slide_file
 from wsi_mil.interchange.sources import Source
 from wsi_mil.interchange.tile_features import TileFeatures
-from wsi_mil.receipts import array_digest, fingerprint, read_receipt, receipt_text, store_path, write_receipt
+from wsi_mil.receipts import IMPORTED, array_digest, fingerprint, read_receipt, receipt_text, store_path, write_receipt
 from wsi_mil.records import SlideRow, Status, TileGrid
+from wsi_mil.results import Results
 from wsi_mil.store import FeatureStore, features_digest, read_attributes, remove_store, write_grid
-from wsi_mil.tile import qc_picture, tissue_geojson
+from wsi_mil.tile.stage import qc_picture, tissue_geojson
 
 log = logging.getLogger(__name__)
 
 STAGE_VERSION = 1
-UNKNOWN = "imported"
-"""What stands for the hash of weights that nobody knows."""
 
 NOT_STORED = ("status", "reason", "warnings", "n_tiles", "n_corrupt", "dim", "digest")
 """What the receipt says beside the store's attributes."""
@@ -91,7 +90,7 @@ def import_slide(source: Source, results: Path, entry: str, given: Given, layout
 
 def _refuse_own_work(results: Path, entry: str, slide_id: str) -> None:
     """Raise where tiles or features lie that were made here: days of computing may stand in them."""
-    for stage, mark in (("tiles", "imported"), ("features", "layout")):
+    for stage, mark in (("tiles", IMPORTED), ("features", "layout")):
         receipt = results / stage / entry / f"{slide_id}.json"
         store = store_path(receipt)
         if receipt.is_file():
@@ -170,8 +169,8 @@ def _about_features(found: TileFeatures, features: NDArray[np.float16], place: P
         "dimensions": list(place.dimensions),
         "extent": list(place.extent),
         "stride": list(place.stride),
-        "encoder": given.encoder or found.encoder or UNKNOWN,
-        "weights_hash": found.weights_hash or UNKNOWN,
+        "encoder": given.encoder or found.encoder or IMPORTED,
+        "weights_hash": found.weights_hash or IMPORTED,
         "dtype": str(found.features.dtype),
         "batch_size": BATCH,
         "stage_version": STAGE_VERSION,
@@ -204,7 +203,7 @@ def _receipts(
         "coords_digest": deciding["coords_digest"],
         "settings": {"tiling": tiling},
         "stage_version": STAGE_VERSION,
-        "imported": {"layout": deciding["layout"], "extent": list(place.extent), "stride": list(place.stride)},
+        IMPORTED: {"layout": deciding["layout"], "extent": list(place.extent), "stride": list(place.stride)},
     }
     attributes = {"slide_id": row.slide_id, **deciding, "fingerprint": fingerprint(deciding)}
     digest = features_digest(features, np.ones(n, bool), BATCH)
@@ -222,7 +221,8 @@ def _write(
 ) -> bool:
     """Write stores, then receipts, the one of the features last; nothing where all of it is there. Whether anything was."""
     place, ground, features = made
-    tile_receipt, receipt = (results / stage / entry / f"{slide_id}.json" for stage in ("tiles", "features"))
+    layout = Results(results)
+    tile_receipt, receipt = layout.tiles_receipt(entry, slide_id), layout.features_receipt(entry, slide_id)
     attributes = {key: value for key, value in content.items() if key not in NOT_STORED}
     with FeatureStore(store_path(receipt), coords=place.coords, batch_size=BATCH, attributes=attributes) as store:
         is_there = store.is_complete or not len(features)

@@ -1,12 +1,12 @@
 """One door to every slide: `open_slide`."""
 
-from wsi_mil.slides.content import is_same_slide as is_same_slide
-from wsi_mil.slides.content import is_there as is_there
-from wsi_mil.slides.content import slide_hash as slide_hash
-from wsi_mil.slides.door import open_slide as open_slide
+from wsi_mil.slides.hashing import is_same_slide as is_same_slide
+from wsi_mil.slides.hashing import is_there as is_there
+from wsi_mil.slides.hashing import slide_hash as slide_hash
 from wsi_mil.slides.mpp import MppGuess as MppGuess
 from wsi_mil.slides.mpp import objective_power as objective_power
 from wsi_mil.slides.mpp import resolve_mpp as resolve_mpp
+from wsi_mil.slides.opening import open_slide as open_slide
 from wsi_mil.slides.reading import TileBatch as TileBatch
 from wsi_mil.slides.reading import read_tiles as read_tiles
 from wsi_mil.slides.remote import remote_object as remote_object

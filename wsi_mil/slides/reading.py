@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from wsi_mil.errors import SlideReadError
 from wsi_mil.geometry import LevelWindows
 from wsi_mil.records import TileGrid
+from wsi_mil.runtime.crash_guard import reading
 from wsi_mil.slides.resample import EXACT, block_means, resampled
 from wsi_mil.slides.slide import WHITE, BlockGrid, Slide
-from wsi_mil.supervision import reading
 
 log = logging.getLogger(__name__)
 

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from wsi_mil.errors import MissingFileError, SlideReadError
 from wsi_mil.geometry import UPSAMPLING_TOLERANCE, LevelWindows, Mpp, best_level, footprint, is_reduction, level_windows, size_at
+from wsi_mil.runtime.crash_guard import reading
 from wsi_mil.slides.format import no_level_note
 from wsi_mil.slides.mpp import PROPERTY_PREFIXES, MppGuess, Resolution, resolve_mpp
 from wsi_mil.slides.resample import resampled
 from wsi_mil.slides.scanner import scanner_of
 from wsi_mil.slides.staging import LocalCopy, local_copy
-from wsi_mil.supervision import reading
 
 log = logging.getLogger(__name__)
 

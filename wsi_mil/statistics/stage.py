@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_mil.cohort import read_table, write_table
 from wsi_mil.config import Statistics
 from wsi_mil.errors import EmptyBagError, NotFiniteError, StoreMismatchError
+from wsi_mil.files import read_table, write_table
 from wsi_mil.receipts import array_digest, read_receipt, store_path, write_receipt
-from wsi_mil.scheduling import each, last_of
+from wsi_mil.runtime.parallel import parallel_map, run_graph
 from wsi_mil.statistics.components import Components, principal_components
 from wsi_mil.statistics.moments import Moments
 from wsi_mil.store import FeatureRows, feature_dim, write_whole
@@ -153,7 +153,7 @@ def _reduced(receipts: Sequence[Path], threads: int) -> _Part:
         graph["begun", i] = (_ready, ("joined", max(-1, i - ahead)))
         graph["slide", i] = (_slide_part, receipt, ("begun", i))
         graph["joined", i] = (_joined, ("joined", i - 1), ("slide", i))
-    return last_of(graph, ("joined", last), threads=threads)  # type: ignore[no-any-return]
+    return run_graph(graph, ("joined", last), threads=threads)  # type: ignore[no-any-return]
 
 
 def _nothing(dim: int) -> _Part:
@@ -192,7 +192,7 @@ def _sampled(
     receipts: Sequence[Path], components: Components, mean: NDArray[np.float64], draw: tuple[int, int], threads: int
 ) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]]:
     """Coords `(m, 2)` and projections `(m, k)` of some tiles of each slide; `draw` is how many at most, and the seed."""
-    return each(partial(_sample, components, mean, draw), receipts, threads=threads)
+    return parallel_map(partial(_sample, components, mean, draw), receipts, threads=threads)
 
 
 def _sample(

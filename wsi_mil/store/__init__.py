@@ -10,12 +10,12 @@ from wsi_mil.store.features import shard_rows as shard_rows
 from wsi_mil.store.grids import read_grid as read_grid
 from wsi_mil.store.grids import read_thumbnail as read_thumbnail
 from wsi_mil.store.grids import write_grid as write_grid
+from wsi_mil.store.integrity import feature_faults as feature_faults
+from wsi_mil.store.integrity import grid_faults as grid_faults
+from wsi_mil.store.integrity import shards_missing as shards_missing
 from wsi_mil.store.scores import read_scores as read_scores
 from wsi_mil.store.scores import write_scores as write_scores
 from wsi_mil.store.shards import FeatureRows as FeatureRows
-from wsi_mil.store.soundness import feature_faults as feature_faults
-from wsi_mil.store.soundness import grid_faults as grid_faults
-from wsi_mil.store.soundness import shards_missing as shards_missing
 from wsi_mil.store.zarr_files import bytes_on_disk as bytes_on_disk
 from wsi_mil.store.zarr_files import read_attributes as read_attributes
 from wsi_mil.store.zarr_files import remove_store as remove_store

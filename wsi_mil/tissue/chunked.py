@@ -12,7 +12,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from wsi_mil.geometry import Window, windows
-from wsi_mil.scheduling import each
+from wsi_mil.runtime.parallel import parallel_map
 from wsi_mil.tissue.finder import TissueFinder
 from wsi_mil.tissue.masks import MaskPiece, TissueMask
 
@@ -45,7 +45,7 @@ def chunked_mask(
     """
     side, threads = _side_px(finder.halo_px(shape), threads, memory_bytes)
     plan = windows(shape, side)
-    found = each(partial(_found, read, finder, shape), plan, threads=threads)
+    found = parallel_map(partial(_found, read, finder, shape), plan, threads=threads)
     pieces, unread = [piece for piece, _ in found], sum(unread for _, unread in found)
     pieces = _without_small(pieces, finder.least_px(shape), tissue=True, threads=threads)
     if any(piece.n_tissue for piece in pieces):  # a slide without tissue is no hole
@@ -90,9 +90,9 @@ class _Border:
 
 def _without_small(pieces: list[MaskPiece], max_px: int, *, tissue: bool, threads: int) -> list[MaskPiece]:
     """With components of tissue (or of what is none) of at most `max_px` pixels turned over, also across chunks."""
-    borders = each(partial(_border, tissue), pieces, threads=threads)
+    borders = parallel_map(partial(_border, tissue), pieces, threads=threads)
     tasks = list(zip(pieces, borders, _whole_areas(borders), strict=True))
-    return each(partial(_turned_over, tissue, max_px), tasks, threads=threads)
+    return parallel_map(partial(_turned_over, tissue, max_px), tasks, threads=threads)
 
 
 def _components(piece: MaskPiece, tissue: bool) -> NDArray[np.int32]:

@@ -19,9 +19,9 @@ from wsi_mil.errors import StoreError, UnknownNameError
 from wsi_mil.heatmaps.cohort_scale import range_of, read_cohort_scale
 from wsi_mil.heatmaps.gallery import ends_of
 from wsi_mil.heatmaps.overlay import colours, rgba
-from wsi_mil.heatmaps.scored import Scored, read_scored
+from wsi_mil.heatmaps.slide_scores import Scored, read_scored
 from wsi_mil.metrics import mid_ranks
-from wsi_mil.painting import painted_sums
+from wsi_mil.rasterise import painted_sums
 from wsi_mil.view.catalogue import UNREADABLE, Catalogue, Entry, receipt_or_nothing
 from wsi_mil.view.deepzoom import View
 

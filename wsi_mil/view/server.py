@@ -18,14 +18,14 @@ from starlette.staticfiles import StaticFiles
 
 from wsi_mil.config import Scale
 from wsi_mil.errors import StoreError, UnknownNameError
-from wsi_mil.heatmaps.overlay import colormap_names
+from wsi_mil.heatmaps.overlay import colormap_faults
 from wsi_mil.view.catalogue import Catalogue, Entry
 from wsi_mil.view.deepzoom import Pyramid, View
-from wsi_mil.view.ground import Grounds, jpeg
 from wsi_mil.view.hosts import LOCAL_NAMES, KnownHosts
 from wsi_mil.view.layer import Layer, Layers, colour_bar
 from wsi_mil.view.outlines import outlines
 from wsi_mil.view.pages import SCALES, cohort_page, line_about, slide_page
+from wsi_mil.view.slide_images import Grounds, jpeg
 
 STATIC = Path(__file__).parent / "static"
 OPENSEADRAGONS_STYLE = "'sha256-9xTiqzfwFaL2SGb1rmr8gysEwVVjIvqWAgmZgqFqpEE='"
@@ -263,7 +263,7 @@ def _entry(catalogue: Catalogue, request: Request) -> Entry | None:
 
 
 def _colormap(name: str) -> str:
-    if name not in colormap_names():
+    if colormap_faults(name):
         raise UnknownNameError(f"no colour map {name}")
     return name
 

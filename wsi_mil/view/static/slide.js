@@ -3,7 +3,7 @@
 import { listenForKeys } from "./keys.js";
 import { pathOf } from "./marks.js";
 import { Pane, layerAddress, made, number, slideAddress } from "./pane.js";
-import { noScore, showFacts, showScore, showStrip, spaced } from "./said.js";
+import { noScore, showFacts, showScore, showStrip, spaced } from "./readout.js";
 import { entryOf, hasPlace, mended, readState, stateText } from "./state.js";
 
 const AROUND_TILE = 5;

@@ -1,0 +1,125 @@
+"""Crashes and hangs of real processes."""
+
+import json
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from wsi_mil.config import TileSettings, Tiling, Tissue
+from wsi_mil.receipts import read_receipt, store_path
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there is no child on other systems")
+
+PROGRAM = """
+import os, signal, sys, time
+from pathlib import Path
+from wsi_mil.runtime.crash_guard import enable_fork, reading, run_guarded
+
+done = Path(sys.argv[1])
+
+def tell(line):
+    with done.open("a") as file:
+        file.write(line + "\\n")
+
+def times(line):
+    return done.read_text().split("\\n").count(line) if done.exists() else 0
+
+enable_fork()
+
+def give_up(item, reason):
+    tell(f"gave up {item}: {reason}")
+
+for item in run_guarded(3, give_up, seconds=2):
+    tell(f"began {item}")
+    BODY
+    tell(f"did {item}")
+"""
+
+
+def run(tmp_path: Path, body: str) -> tuple[int, list[str]]:
+    """Exit status of a program that works on three items, and what it told."""
+    program = PROGRAM.replace("BODY", textwrap.indent(textwrap.dedent(body), "    ").strip())
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "told")], timeout=600, check=False)
+    return done.returncode, (tmp_path / "told").read_text().split("\n")[:-1]
+
+
+def test_what_works_is_done_once_and_the_exit_status_is_the_childs(tmp_path: Path) -> None:
+    whole = ["began 0", "did 0", "began 1", "did 1", "began 2", "did 2"]
+    assert run(tmp_path, "pass") == (0, whole)
+    (tmp_path / "told").unlink()
+    assert run(tmp_path, "if item == 1: sys.exit(7)") == (7, ["began 0", "did 0", "began 1"])
+
+
+def test_a_crash_while_reading_is_tried_again_and_given_up_the_second_time(tmp_path: Path) -> None:
+    code, told = run(tmp_path, "with reading():\n    if item == 1: os.kill(os.getpid(), signal.SIGSEGV)")
+    twice = ["began 0", "did 0", "began 1"] * 2
+    reason = "gave up 1: the process crashes while it is read (SIGSEGV)"
+    assert code == 0 and told == [*twice, reason, "began 0", "did 0", "began 2", "did 2"]
+
+
+def test_a_crash_that_does_not_come_again_leaves_nothing_behind(tmp_path: Path) -> None:
+    crash = "with reading():\n    if item == 1 and times('began 1') == 1: os.abort()"
+    code, told = run(tmp_path, crash)
+    assert code == 0 and not any(line.startswith("gave up") for line in told) and told[-1] == "did 2"
+
+
+def test_a_read_that_does_not_end_is_given_up_and_slow_work_between_reads_is_not(tmp_path: Path) -> None:
+    hang = "if item == 1: time.sleep(3.5)\nwith reading():\n    if item == 2: time.sleep(6000)"
+    code, told = run(tmp_path, hang)
+    assert code == 0 and told.count("did 1") == 3  # in each of three children
+    assert [line for line in told if line.startswith("gave up")] == ["gave up 2: nothing of it came for 2 s"]
+
+
+@pytest.mark.parametrize(("name", "expected"), [("SIGKILL", 137), ("SIGTERM", 143), ("SIGSEGV", 139)])
+def test_an_end_that_is_not_the_datas_fault_ends_the_command(name: str, expected: int, tmp_path: Path) -> None:
+    """From outside, or a crash while nothing is read."""
+    code, told = run(tmp_path, f"if item == 1: os.kill(os.getpid(), signal.{name})")
+    assert code == expected and told == ["began 0", "did 0", "began 1"]
+
+
+def test_the_child_ends_with_its_parent(tmp_path: Path) -> None:
+    body = "tell(str(os.getpid())); time.sleep(6000)"
+    program = PROGRAM.replace("BODY", body)
+    parent = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "told")])
+    while not (tmp_path / "told").exists() or len((tmp_path / "told").read_text().split()) < 3:
+        assert parent.poll() is None
+        time.sleep(0.02)
+    child = int((tmp_path / "told").read_text().split()[2])
+    parent.kill()
+    parent.wait()
+    for _ in range(3000):
+        if not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text().split()[2]:
+            return
+        time.sleep(0.02)
+    pytest.fail("the child outlived its parent by a minute")
+
+
+def command(stage: str, folder: Path, **options: object) -> subprocess.CompletedProcess[str]:
+    """`wsi-mil tile` or `extract` of the slide a.png."""
+    row = json.dumps({"slide_id": "a", "path": str(folder / "a.png"), "mpp": 0.5})
+    told = [f"--{name.replace('_', '-')}={value}" for name, value in {"row": row, **options}.items()]
+    whole = [sys.executable, "-m", "wsi_mil", stage, *told]
+    return subprocess.run(whole, capture_output=True, text=True, timeout=900, check=False)
+
+
+def test_a_slide_whose_decoder_takes_too_long_has_failed_and_says_so(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (6000, 6000, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png", compress_level=1)
+    settings = TileSettings(tiling=Tiling(max_tiles=2), tissue=Tissue(method="none")).model_dump_json()
+    tiles, features, path = tmp_path / "tiles" / "a.json", tmp_path / "features" / "a.json", tmp_path / "a.png"
+    done = command("tile", tmp_path, slide=path, settings=settings, receipt=tiles)
+    assert done.returncode == 0 and read_receipt(tiles)["status"] == "ok", done.stderr
+    encoder = json.dumps({"encoder": "resnet18", "weights": "random"})
+    done = command("extract", tmp_path, tiles=tiles, settings=encoder, receipt=features, device="cpu", read_timeout_s=0.1)
+    reason = f"{path}: nothing of it came for 0.1 s"
+    assert done.returncode == 0 and "it is tried once more" in done.stderr and "twice: it is given up" in done.stderr
+    assert (read_receipt(features)["status"], read_receipt(features)["reason"]) == ("failed", reason)
+    done = command("tile", tmp_path, slide=path, settings=settings, receipt=tiles, read_timeout_s=0.1)
+    assert done.returncode == 0 and (read_receipt(tiles)["status"], read_receipt(tiles)["reason"]) == ("failed", reason)
+    assert not store_path(tiles).exists()

@@ -1,0 +1,136 @@
+"""The base class of all aggregators, and the output of their forward pass."""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wsi_mil.config import InstanceScoreKind
+
+N_DIMS_OF_FEATURES = 3
+
+
+class MILOutput(NamedTuple):
+    """Output of a model for a batch of bags."""
+
+    logits: Tensor
+    """`(batch_size, n_classes)`."""
+    attention_logits: Tensor | None = None
+    """`(batch_size, n_instances, n_rows)`, before the softmax over instances, -inf where masked. One row for all classes, or
+    one per class; None if the model has no attention, or computes it on request only (`instance_scores`)."""
+    instance_logits: Tensor | None = None
+    """`(batch_size, n_instances, n_classes)` if the model classifies each instance, else None."""
+
+
+class MILModel(nn.Module, ABC):
+    """A bag classifier that can score its instances.
+
+    An instance is a feature vector, or the input of a trainable instance encoder (an image) if the model has one.
+
+    The models of the package are built from the settings of an entry of `models`, or from its keys as keywords, and keep
+    them in `settings`: `ABMIL(feature_dim=1024, n_classes=2, gated=False).settings.train` are its training settings.
+    """
+
+    provides: tuple[InstanceScoreKind, ...]
+    """Kinds of scores that `instance_scores` returns, in its order."""
+
+    embedding: nn.Module
+
+    def __init__(self, instance_encoder: nn.Module | None = None):
+        super().__init__()
+        self.instance_encoder = instance_encoder if instance_encoder is not None else nn.Identity()
+
+    def forward(self, bags: Tensor, bag_mask: Tensor | None = None) -> MILOutput:
+        """Classify bags.
+
+        Args:
+            bags: `(batch_size, n_instances, feature_dim)`; with an instance encoder `(batch_size, n_instances, *instance)`.
+            bag_mask: bool `(batch_size, n_instances)`, True = real instance, False = padding; None: no padding.
+
+        Raises:
+            ValueError: a bag without instances.
+        """
+        return self.pool(self.embed(bags), bag_mask)
+
+    def embed(self, bags: Tensor) -> Tensor:
+        """Return embeddings `(batch_size, n_instances, embed_dim)`.
+
+        Each instance is embedded on its own, so a large bag can be embedded part by part.
+        """
+        return torch.as_tensor(self.embedding(self.instances(bags)))
+
+    @abstractmethod
+    def pool(self, embedded: Tensor, bag_mask: Tensor | None = None) -> MILOutput:
+        """Classify bags of embedded instances; each bag must be whole."""
+
+    @abstractmethod
+    def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:
+        """Score the instances of one bag for the class `target`.
+
+        - attention: share of the pooling weight, sums to 1; attention_logits: the same before softmax.
+        - probability: probability of the class given the instance alone; only if the model is trained to predict it.
+        - evidence: log odds of the class against the others, if the classifier is applied to the instance alone.
+        - class_activation: the instance's contribution to the bag's log odds, times the number of instances.
+
+        Args:
+            bag: `(1, n_instances, …)`.
+            target: class index.
+
+        Returns:
+            For each kind in `provides` float64 `(n_instances,)` in the order of the bag, without gradient.
+        """
+
+    def training_loss(self, bags: Tensor, label: Tensor, class_weights: Tensor) -> Tensor:
+        """Return the loss of a batch of bags, summed over bags.
+
+        Args:
+            bags: as in `forward`.
+            label: int64 `(batch_size,)`, class indices.
+            class_weights: `(n_classes,)`.
+        """
+        return class_loss(self(bags).logits, label, class_weights)
+
+    def after_update(self, progress: float) -> None:
+        """Respond to an update of the weights; `progress` is the share of the planned updates that are done."""
+
+    @property
+    def deployed(self) -> "MILModel":
+        """The model that is kept after training: this one, or a part of it."""
+        return self
+
+    def instances(self, bags: Tensor) -> Tensor:
+        """Return the features `(batch_size, n_instances, feature_dim)` of the instances of bags."""
+        if bags.shape[1] == 0:
+            raise ValueError("a bag without instances cannot be classified")
+        if isinstance(self.instance_encoder, nn.Identity):
+            if bags.ndim != N_DIMS_OF_FEATURES:
+                raise ValueError(f"expected features (batch_size, n_instances, feature_dim), got {tuple(bags.shape)}")
+            return bags
+        encoded: Tensor = self.instance_encoder(bags.flatten(0, 1))
+        return encoded.reshape(*bags.shape[:2], -1)
+
+
+def class_loss(logits: Tensor, label: Tensor, class_weights: Tensor) -> Tensor:
+    """Return the cross-entropy, weighted by class and summed over bags."""
+    return functional.cross_entropy(logits.float(), label, weight=class_weights, reduction="sum")
+
+
+def margin_of(logits: Tensor, target: int) -> Tensor:
+    """Return the log odds of `target` against all other classes, over the last axis."""
+    others = torch.cat([logits[..., :target], logits[..., target + 1 :]], dim=-1)
+    return logits[..., target] - torch.logsumexp(others, dim=-1)
+
+
+def n_outputs(n_classes: int) -> int:
+    """Return the number of a classifier's outputs: one for two classes, else one per class."""
+    return 1 if n_classes == 2 else n_classes
+
+
+def class_logits(outputs: Tensor) -> Tensor:
+    """Return logits `(…, n_classes)` from `n_outputs` outputs; of two classes, the first has logit zero.
+
+    Then the softmax of the logits is the sigmoid of the one output, and cross-entropy is its Bernoulli likelihood.
+    """
+    return torch.cat([torch.zeros_like(outputs), outputs], dim=-1) if outputs.shape[-1] == 1 else outputs

@@ -1,0 +1,164 @@
+"""Stage `tile`: slide → tissue mask → grid → store and receipt."""
+
+import io
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from shapely.geometry.base import BaseGeometry
+
+from wsi_mil.annotations import NOTHING, TISSUE_CLASS, feature_collection, rings
+from wsi_mil.config import TileSettings
+from wsi_mil.errors import DataError
+from wsi_mil.files import write_bytes, write_text
+from wsi_mil.geometry import size_at
+from wsi_mil.receipts import array_digest, store_path, write_receipt
+from wsi_mil.records import SlideRow, Status, TileGrid
+from wsi_mil.slides import Slide, open_slide, resampled, slide_hash
+from wsi_mil.store import remove_store, write_grid
+from wsi_mil.tile.layout import extent_um, fault_status, layout_tiles, mpp_guess, tile_warnings
+from wsi_mil.tile.supplied import SuppliedFiles
+from wsi_mil.tissue import region_mask
+
+log = logging.getLogger(__name__)
+
+STAGE_VERSION = 5
+THUMBNAIL_PX = 1024
+"""Longest side of the thumbnail kept with the tiles."""
+
+QC_COLOURS = 256
+"""Of the QC picture, which is a fifth as large with a palette."""
+
+TISSUE_COLOUR, TILE_COLOUR, CUT_COLOUR = (0, 140, 60), (40, 90, 200), (200, 30, 60)
+HATCH_PX = 8
+"""Pixels of the picture from one slanting line to the next."""
+
+
+def tile_slide(row: SlideRow, settings: TileSettings, receipt: Path, *, threads: int = 1) -> Status:
+    """Tile one slide and write receipt, store, outline (GeoJSON) and QC picture.
+
+    A fault of the data becomes the receipt's status and reason; nothing of an earlier run is left beside it.
+    """
+    receipt.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        content = _tile(row, settings, receipt, threads)
+    except DataError as error:
+        return write_failure_receipt(row, settings, receipt, error)
+    return _write(row, settings, receipt, content)
+
+
+def write_failure_receipt(row: SlideRow, settings: TileSettings, receipt: Path, error: DataError) -> Status:
+    """A receipt that says why a slide has no tiles; what lies beside it is removed."""
+    receipt.parent.mkdir(parents=True, exist_ok=True)
+    remove_store(store_path(receipt))
+    for suffix in (".geojson", ".png"):
+        receipt.with_suffix(suffix).unlink(missing_ok=True)
+    content = {"status": fault_status(error, settings.slide), "reason": str(error), "warnings": []}
+    return _write(row, settings, receipt, content)
+
+
+def _write(row: SlideRow, settings: TileSettings, receipt: Path, content: Mapping[str, object]) -> Status:
+    stamp = {"slide_id": row.slide_id, "settings": settings.model_dump(mode="json"), "stage_version": STAGE_VERSION}
+    write_receipt(receipt, {**content, **stamp})
+    log.info("%s: %s %s", row.slide_id, content["status"], content["reason"])
+    return Status(str(content["status"]))
+
+
+def _tile(row: SlideRow, settings: TileSettings, receipt: Path, threads: int) -> dict[str, object]:
+    with open_slide(row.path, settings.slide.reader, mpp=row.mpp, guess=mpp_guess(settings.slide)) as slide:
+        laid = layout_tiles(slide, SuppliedFiles(row.annotation, row.mask), settings, threads=threads)
+        thumbnail = _thumbnail(slide, laid.tissue.overview.image, threads)
+        content = slide_hash(slide.file)
+    mask = laid.tissue.mask
+    region = mask.outline(slide.dimensions)
+    about = {"slide_id": row.slide_id, "dimensions": list(slide.dimensions)}
+    write_grid(store_path(receipt), laid.grid, thumbnail, about)
+    write_text(receipt.with_suffix(".geojson"), tissue_geojson(region, slide.bounds))
+    write_bytes(receipt.with_suffix(".png"), qc_picture(thumbnail, region, laid.grid, slide.dimensions, laid.tissue.excluded))
+    return {
+        **about_slide(slide),
+        "status": Status.EMPTY if laid.why_empty else Status.OK,
+        "reason": laid.why_empty,
+        "warnings": tile_warnings(slide, settings, laid.tissue),
+        "slide_hash": content,
+        **({"remote": slide.version} if slide.version else {}),
+        "tissue_area_um2": mask.share * math.prod(extent_um(slide)),
+        "tissue_share": mask.share,
+        "cut_area_um2": laid.tissue.cut_share * math.prod(extent_um(slide)),
+        "mask": row.mask.name if row.mask else None,
+        "n_tiles": len(laid.grid.coords),
+        "tile_px_level0": list(laid.grid.tile_px_level0),
+        "coords_digest": array_digest(laid.grid.coords),
+    }
+
+
+def about_slide(slide: Slide) -> dict[str, object]:
+    """What a receipt says of a slide file."""
+    return {
+        "reader": slide.reader,
+        "vendor": slide.vendor,
+        "scanner": slide.scanner,
+        "compression": slide.compression,
+        "dimensions": list(slide.dimensions),
+        "level_dimensions": [list(d) for d in slide.level_dimensions],
+        "level_downsamples": list(slide.level_downsamples),
+        "mpp": [slide.mpp.x, slide.mpp.y],
+        "mpp_source": slide.mpp_source,
+        "bounds": None if slide.bounds is None else list(slide.bounds),
+    }
+
+
+def _thumbnail(slide: Slide, overview: NDArray[np.uint8], threads: int) -> NDArray[np.uint8]:
+    """The whole slide, [height, width, 3] of `THUMBNAIL_PX` at most; from the overview where that is fine enough."""
+    mpp = max(extent_um(slide)) / THUMBNAIL_PX
+    if max(overview.shape) < THUMBNAIL_PX:
+        return slide.read_overview(mpp, threads=threads).image
+    size = size_at(slide.dimensions, slide_mpp=slide.mpp, target_mpp=mpp)
+    return resampled(overview, (0, 0, overview.shape[1], overview.shape[0]), size)
+
+
+def tissue_geojson(region: BaseGeometry, bounds: tuple[int, int, int, int] | None) -> str:
+    """The outline for QuPath, which counts from the corner of the slide's bounds where it has any."""
+    if bounds is not None:
+        region = shapely.transform(region, lambda xy: xy - np.array(bounds[:2]))
+    about: dict[str, object] = {
+        "objectType": "annotation",
+        "classification": {"name": TISSUE_CLASS, "color": list(TISSUE_COLOUR)},
+    }
+    return feature_collection([] if region.is_empty else [region], [] if region.is_empty else [about])
+
+
+def qc_picture(
+    thumbnail: NDArray[np.uint8],
+    region: BaseGeometry,
+    grid: TileGrid,
+    dimensions: tuple[int, int],
+    excluded: BaseGeometry = NOTHING,
+) -> bytes:
+    """PNG of the slide with the tissue's outline and every tile, and what was cut out of the tissue hatched."""
+    image = Image.fromarray(_hatched(thumbnail, excluded, dimensions)).convert("RGB")
+    draw = ImageDraw.Draw(image)
+    scale = np.array([image.width / dimensions[0], image.height / dimensions[1]])
+    for corner in grid.coords:
+        draw.rectangle([*(corner * scale), *((corner + np.array(grid.tile_px_level0)) * scale)], outline=TILE_COLOUR)
+    for rings_of, colour in ((region, TISSUE_COLOUR), (excluded, CUT_COLOUR)):
+        for ring in rings(rings_of):
+            draw.line([(float(x), float(y)) for x, y in ring * scale], fill=colour, width=3)
+    file = io.BytesIO()
+    image.quantize(QC_COLOURS, dither=Image.Dither.NONE).save(file, "PNG")
+    return file.getvalue()
+
+
+def _hatched(thumbnail: NDArray[np.uint8], region: BaseGeometry, dimensions: tuple[int, int]) -> NDArray[np.uint8]:
+    """With slanting lines over a region."""
+    if region.is_empty:
+        return thumbnail
+    rows, columns = np.indices(thumbnail.shape[:2])
+    line = (rows + columns) % HATCH_PX < 2
+    cut = region_mask(region, dimensions=dimensions, shape=(thumbnail.shape[0], thumbnail.shape[1]))
+    return np.where((line & cut)[..., np.newaxis], np.array(CUT_COLOUR, np.uint8), thumbnail)

@@ -1,0 +1,214 @@
+"""Stage `train`: fit one model on one fold's training part; epoch and threshold from its validation part alone."""
+
+import logging
+from bisect import bisect_right
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from wsi_mil import __version__
+from wsi_mil.bags import BagSet, common_encoder, read_bag_of
+from wsi_mil.checkpoints import ModelCard, file_hash, read_card, read_checkpoint, write_checkpoint
+from wsi_mil.cohort.splits import Splits, missing_strata, parts_of
+from wsi_mil.config import MHIM, TEACHERS, BagUnit, BaseModelSettings, Model, Protocol, TransMIL
+from wsi_mil.devices import memory_bytes
+from wsi_mil.errors import ConfigError, StoreMismatchError
+from wsi_mil.files import exclusive, write_table
+from wsi_mil.models import WRITE_MATRICES_OUT, MILModel, create_mhim, create_model, exact_step_bytes
+from wsi_mil.receipts import fingerprint, store_path
+from wsi_mil.records import Bag
+from wsi_mil.store import feature_dim, n_tiles, read_attributes
+from wsi_mil.tasks import Task
+from wsi_mil.train.epochs import Epoch, with_choice
+from wsi_mil.train.loop import fit, n_sampled, predict_outputs
+from wsi_mil.train.resume import TrainingState
+
+log = logging.getLogger(__name__)
+
+STAGE_VERSION = 3
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What one training may see.
+
+    Attributes:
+        splits: roles of the labelled slides.
+        number: which fold.
+        features: folder with the receipts of `extract`.
+        task: what is learned.
+        unit: whether a bag is a slide or a patient.
+        protocol: which part chooses epoch and threshold.
+    """
+
+    splits: Splits
+    number: int
+    features: Path
+    task: Task
+    unit: BagUnit = "slide"
+    protocol: Protocol = "held_out"
+
+
+def train_fold(
+    fold: Fold, settings: Model, folder: Path, device: torch.device, *, base: Path | None = None, keep_bytes: int = 0
+) -> ModelCard:
+    """Train one fold and write its checkpoint and `history.csv` into `folder`; an interrupted training goes on.
+
+    Args:
+        fold: slides, their features and roles.
+        settings: entry of `models`.
+        folder: where the checkpoint goes.
+        device: where to compute.
+        base: for MHIM the checkpoint of its base on the same fold.
+        keep_bytes: features that may be kept in memory; half of it for each part.
+
+    Raises:
+        ConfigError: a part of the fold lacks a stratum, or exact attention takes more memory than there is.
+        StoreMismatchError: features of two encoders, or a base that was trained on something else.
+        EmptyBagError: a bag without instances.
+        DivergedError: the loss is no number any more; the state of the last good epoch is kept.
+    """
+    faults = missing_strata(fold.splits, fold.number, fold.task, fold.protocol)
+    if faults:
+        raise ConfigError(faults)
+    parts = parts_of(fold.protocol)
+    members = [fold.splits.bags(fold.number, roles, fold.unit) for roles in parts]
+    receipts = [fold.features / f"{slide}.json" for part in members for slides in part.values() for slide in slides]
+    card = _blank_card(fold, settings, receipts, base)
+    card = replace(card, architecture=_settled(card, members[0], fold, device))
+    with exclusive(folder):
+        torch.manual_seed(settings.train.seed)
+        model = _create(settings, card, base, device)
+        state = TrainingState(folder, _fingerprint(fold, card, members, base, device))
+        train, val = (_bag_set(part, fold, keep_bytes // 2) for part in members)
+        history, best = fit(model, train, val, settings.train, task=fold.task, state=state)
+        select = with_choice(settings.train, fold.task.rarest(val.labels)).select
+        done = _finished_card(replace(card, select=select), model.deployed, val, history[best])
+        write_table(folder / "history.csv", list(Epoch.__annotations__), [vars(epoch).values() for epoch in history])
+        write_checkpoint(folder, model.deployed, done)
+        state.remove()
+    return done
+
+
+def _blank_card(fold: Fold, settings: Model, receipts: list[Path], base: Path | None) -> ModelCard:
+    """What is known of a model before it is trained.
+
+    Raises:
+        StoreMismatchError: features of two encoders or lengths, or a base trained on something else.
+    """
+    encoder, dims = common_encoder(receipts), [feature_dim(receipt) for receipt in receipts]
+    for receipt, dim in zip(receipts, dims, strict=True):
+        if dim != dims[0]:
+            reason = f"features of length {dim}, but {dims[0]} in {store_path(receipts[0])}; run `extract` again"
+            raise StoreMismatchError(store_path(receipt), reason)
+    card = ModelCard(
+        settings=settings,
+        architecture=_architecture(settings, base),
+        task=fold.task,
+        feature_dim=dims[0],
+        encoder=encoder,
+        fold=fold.number,
+        unit=fold.unit,
+        protocol=fold.protocol,
+        trained_on=fold.splits.fingerprint(fold.number, fold.unit),
+        features=fingerprint({"features": [read_attributes(store_path(receipt))["fingerprint"] for receipt in receipts]}),
+    )
+    if base is not None:
+        read_card(base).refuse_as_base_of(card, base)
+    return card
+
+
+def _architecture(settings: Model, base: Path | None) -> BaseModelSettings:
+    if not isinstance(settings, MHIM):
+        if base is not None:
+            raise ConfigError([f"--base {base}: model {settings.model} stands on no other; only mhim does"])
+        return settings
+    if base is None:
+        raise ConfigError([f"model mhim needs the trained model of its base {settings.base!r}: --base FOLDER"])
+    card = read_card(base)
+    if card.settings.model not in TEACHERS:
+        raise ConfigError([f"--base {base}: is {card.settings.model}, but mhim stands on {', '.join(TEACHERS)}"])
+    return card.architecture
+
+
+def _settled(card: ModelCard, training: dict[str, list[str]], fold: Fold, device: torch.device) -> BaseModelSettings:
+    """With all decided that depends on how large the training bags are."""
+    if not isinstance(card.architecture, TransMIL):
+        return card.architecture
+    largest = max(sum(n_tiles(fold.features / f"{slide}.json") for slide in slides) for slides in training.values())
+    settled = card.architecture.settled(largest)
+    if settled.attention == "exact" and isinstance(card.settings, TransMIL):
+        _refuse_what_does_not_fit(card.settings, largest, device)
+    return settled
+
+
+def _refuse_what_does_not_fit(settings: TransMIL, largest: int, device: torch.device) -> None:
+    """Raise where exact attention to the largest training bag takes more memory than the device has."""
+    there = memory_bytes(device)
+
+    def needed(n: int) -> int:
+        seen = n_sampled(n, settings.train)
+        return exact_step_bytes(seen, dim=settings.embed_dim, heads=settings.heads, device_type=device.type)
+
+    if there is None or needed(largest) <= there:
+        return
+    fitting = max(1, bisect_right(range(largest), there, key=needed) - 1)
+    is_asked_for, is_quadratic = settings.attention == "exact", device.type in WRITE_MATRICES_OUT
+    key = "attention: exact" if is_asked_for else f"exact_up_to: {settings.exact_up_to}"
+    cure = "exact_up_to" if is_quadratic else "train.max_instances"
+    besides = "attention to auto and " if is_asked_for and is_quadratic else ""
+    raise ConfigError(
+        [
+            f"model transmil, {key}: exact attention takes about {needed(largest) / 1e9:,.1f} GB in an update on the largest"
+            f" training bag, of {largest:,} tiles, but there are {there / 1e9:,.1f} GB ({device.type}); set {besides}{cure} to"
+            f" {fitting} or less"
+        ]
+    )
+
+
+def _create(settings: Model, card: ModelCard, base: Path | None, device: torch.device) -> MILModel:
+    """A fresh model; the student of MHIM comes after its teacher, so that both draws are the seed's."""
+    fresh = create_model(card.architecture, feature_dim=card.feature_dim, n_classes=card.task.n_outputs)
+    if not isinstance(settings, MHIM) or base is None:
+        return fresh.to(device)
+    return create_mhim(settings, base=read_checkpoint(base, device)[0], student=fresh).to(device)
+
+
+def _fingerprint(
+    fold: Fold, card: ModelCard, members: list[dict[str, list[str]]], base: Path | None, device: torch.device
+) -> str:
+    """Of everything that decides the weights."""
+    return fingerprint(
+        {
+            "settings": card.settings.model_dump(mode="json"),
+            "members": members,
+            "labels": fold.splits.labels,
+            **fold.task.stamp(),
+            "features": card.features,
+            "base": file_hash(base) if base is not None else None,
+            "versions": [STAGE_VERSION, __version__, torch.__version__],
+            "machine": [device.type, torch.get_num_threads()],
+        }
+    )
+
+
+def _bag_set(members: dict[str, list[str]], fold: Fold, keep_bytes: int) -> BagSet:
+    named = list(members.items())
+    labels = [fold.task.encode(fold.splits.labels[slides[0]]) for _, slides in named]
+
+    def load(number: int) -> Bag:
+        bag_id, slides = named[number]
+        return read_bag_of(bag_id, [fold.features / f"{slide}.json" for slide in slides])
+
+    return BagSet(labels, load, keep_bytes=keep_bytes)
+
+
+def _finished_card(card: ModelCard, model: MILModel, val: BagSet, epoch: Epoch) -> ModelCard:
+    """With threshold and figures of the part that chose the epoch."""
+    task, truth = card.task, np.array(val.labels)
+    outputs = predict_outputs(model, val, task)
+    threshold = task.threshold(outputs, truth)
+    figures = {"loss": epoch.val_loss, "auroc": epoch.val_auroc, **task.validation_figures(outputs, truth, threshold)}
+    return card.finished(threshold=threshold, epoch=epoch.epoch, validation=figures)
