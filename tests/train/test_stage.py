@@ -203,7 +203,9 @@ def test_class_names_whose_order_flips_change_no_figure(random_bags: Callable, t
     write_features(tmp_path / "f", bags)
     renamed = ("z", "a")
     first = train_fold(Fold(splits_of(bags), 0, tmp_path / "f", TASK), settings, tmp_path / "a", CPU)
-    second = train_fold(Fold(splits_of(bags, classes=renamed), 0, tmp_path / "f", renamed), settings, tmp_path / "b", CPU)
+    second = train_fold(
+        Fold(splits_of(bags, classes=renamed), 0, tmp_path / "f", Classes(renamed)), settings, tmp_path / "b", CPU
+    )
     assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
     assert first.threshold == second.threshold and first.validation == second.validation
 
@@ -457,7 +459,7 @@ def test_as_published_the_test_part_chooses_and_the_card_says_so(
         monkeypatch.setattr(
             module,
             "predict_outputs",
-            lambda m, part: chosen_by.append({b.bag.slide_id for b in part}) or original(m, part),
+            lambda m, part, task: chosen_by.append({b.bag.slide_id for b in part}) or original(m, part, task),
         )
     card = train_fold(Fold(splits, 0, tmp_path / "f", TASK, protocol="as_published"), SETTINGS, tmp_path / "m", CPU)
     assert card.protocol == "as_published" and read_checkpoint(tmp_path / "m", CPU)[1].protocol == "as_published"
