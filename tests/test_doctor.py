@@ -169,7 +169,7 @@ def test_what_would_fail_is_listed_and_exit_code_1(
     lines = [line.rstrip() for line in out.splitlines()]
     assert code == 1 and lines[0].split() == ["slide_id", "status", "mpp", "reader", "tiles", "t"]
     assert max(map(len, (line for line in lines if line.startswith("  ")))) <= 80
-    assert "    gone.svs: no such file; correct the sheet's `path` column, or bring the file" in lines
+    assert "    gone.svs: no such file; correct the sheet's `path` column, or copy the file there" in lines
     assert any(line.startswith("9 slides: 4 failed, 2 ok, 1 missing, 1 empty, 1 skipped; tiles: ") for line in lines)
     assert lines[-3].startswith("encoder e: packaged (") and lines[-1] == "device: no GPU: cpu"
 

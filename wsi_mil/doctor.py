@@ -17,7 +17,7 @@ from wsi_mil.inspection import ExpectedTiles, Inspection, inspect_slide
 from wsi_mil.receipts import read_receipt
 from wsi_mil.records import NO_PATH, SlideRow, Status
 from wsi_mil.runtime.process_pool import WorkerFailure, map_isolated
-from wsi_mil.slides import is_there
+from wsi_mil.slides import slide_exists
 from wsi_mil.store import bytes_on_disk, feature_bytes
 from wsi_mil.tile.layout import fault_status
 from wsi_mil.tile.supplied import SuppliedFiles
@@ -138,7 +138,7 @@ def _kept(row: SlideRow, config: Config, tilings: Iterable[str]) -> Finding:
 def _is_gone(path: Path | str) -> bool:
     """Whether there is no such file, or its server does not have it; of one that does not answer nothing is known."""
     try:
-        return not is_there(path)
+        return not slide_exists(path)
     except (MissingFileError, UnreachableError):
         return False
 

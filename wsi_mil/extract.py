@@ -98,8 +98,8 @@ def extract_slide(
     grid, attributes = read_grid(store_path(tiles_receipt)), _attributes(tiled, row, settings, dtype)
     opened = partial(FeatureStore, store_path(receipt), coords=grid.coords, batch_size=settings.batch_size, attributes=attributes)
     with opened() as store:
-        is_there = store.is_complete
-    if not is_there:
+        exists = store.is_complete
+    if not exists:
         _refuse_changed(row, tiled)
         encoder()  # claims a device: were that waited for under the store's lock, the device's owner could wait for the store
     with opened() as store:

@@ -8,13 +8,13 @@ from wsi_mil.cohort import Sheet, read_sheet
 CLASSES = ("normal", "tumour")
 
 
-def sheet_of(folder: Path, *changes: dict[str, str], classes: tuple[str, ...] = CLASSES, is_there: bool = True) -> Sheet:
+def sheet_of(folder: Path, *changes: dict[str, str], classes: tuple[str, ...] = CLASSES, exists: bool = True) -> Sheet:
     """Four slides of two patients, the first of them changed; looked for on disk where they are there."""
     rows = [{"slide_id": f"s{n}", "path": f"{n}.svs", "label": CLASSES[n // 2], "patient_id": f"p{n // 2}"} for n in range(4)]
     rows = [{**row, **change} for row, change in zip(rows, [*changes, *[{}] * 4], strict=False)]
-    for n in range(4 if is_there else 0):
+    for n in range(4 if exists else 0):
         (folder / f"{n}.svs").touch()
-    return read_sheet(write_cohort(folder, rows), classes, needs_file=(lambda _: True) if is_there else None)
+    return read_sheet(write_cohort(folder, rows), classes, needs_file=(lambda _: True) if exists else None)
 
 
 @pytest.mark.parametrize("mark", ["NA", "na", "NaN", "nan", "N/A", "n.a.", "null", "NULL", "None", "-", "—", "#N/A", "<NA>", "?"])

@@ -43,7 +43,7 @@ def test_a_file_is_read_anywhere_as_its_bytes_are_and_no_byte_twice(files: Files
             remote.seek(start)
             assert remote.read(size) == content[start : start + size]
         assert remote.seek(-5, 2) == len(content) - 5 and remote.read() == content[-5:] and remote.read(1) == b""
-        assert remote.received == len(content)
+        assert remote.bytes_received == len(content)
 
 
 @pytest.mark.parametrize(("answer", "kind"), [(404, SlideAccessError), (403, SlideAccessError), (410, SlideAccessError)])

@@ -135,7 +135,7 @@ def test_several_that_want_the_same_slide_fetch_it_once(files: Files, remote: Ca
         copy.close()
 
 
-def test_a_slide_larger_than_the_bound_is_said_to_be(files: Files, remote: Callable) -> None:
+def test_a_slide_larger_than_the_limit_is_named_in_the_message(files: Files, remote: Callable) -> None:
     remote(scratch_gb=0.001)
     with pytest.raises(ConfigError, match=r"remote\.scratch_gb: .*alone has 0\.002 GB"):
         local_copy(serve(files, "a", 2 * MB))

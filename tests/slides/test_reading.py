@@ -80,7 +80,7 @@ def test_with_little_room_blocks_are_decoded_again_and_the_tiles_are_the_same(
     grid = grid_of(640, 448, tile_px=90, mpp=0.5, stride=45)
     with open_slide(slide) as opened:
         expected, _, _ = all_tiles(opened, grid, mpp=0.5, batch_size=5)
-        monkeypatch.setattr("wsi_mil.slides.reading.KEPT_BYTES", 4 * 128 * 128 * 3)
+        monkeypatch.setattr("wsi_mil.slides.reading.CACHED_BYTES", 4 * 128 * 128 * 3)
         monkeypatch.setattr("wsi_mil.slides.reading.BATCHES_AHEAD", 1)
         decoded = counted_blocks(monkeypatch)
         tiles, _, _ = all_tiles(opened, grid, mpp=0.5, batch_size=2, threads=3)

@@ -26,6 +26,6 @@ def test_model_and_serial_number_and_nothing_about_people(properties: dict[str, 
     assert scanner_of({**PRIVATE, **properties}) == scanner
 
 
-def test_a_real_file_says_its_scanner(shared_slides: Path) -> None:
+def test_a_real_file_has_its_scanner(shared_slides: Path) -> None:
     with open_slide(shared_slides / "CMU-1-Small-Region.svs") as slide:
         assert (slide.vendor, slide.scanner) == ("aperio", "CPAPERIOCS")

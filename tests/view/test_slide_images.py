@@ -72,16 +72,16 @@ def test_plain_images_are_held_within_a_bound(tmp_path: Path) -> None:
             return slide
 
     first = opened(0)
-    assert first.held_px == 6000 and opened(0) is first  # it stays open
+    assert first.resident_pixels == 6000 and opened(0) is first  # it stays open
     second = opened(1)
-    assert (first.held_px, second.held_px) == (0, 6000)  # to make room for the second
+    assert (first.resident_pixels, second.resident_pixels) == (0, 6000)  # to make room for the second
     with slides.borrowed(rows[1], "image") as used, slides.borrowed(rows[2], "image") as other:
-        assert (used.held_px, other.held_px) == (6000, 6000)  # what is used stays
+        assert (used.resident_pixels, other.resident_pixels) == (6000, 6000)  # what is used stays
         with slides.borrowed(rows[3], "image"):
             pass
-        assert used.held_px and other.held_px
+        assert used.resident_pixels and other.resident_pixels
     slides.close()
-    assert used.held_px == other.held_px == 0
+    assert used.resident_pixels == other.resident_pixels == 0
 
 
 def test_a_plain_image_too_large_to_be_held_is_shown_by_its_thumbnail(made: Results) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from wsi_mil.encoders.catalogue import RECORDS
 from wsi_mil.encoders.hub import bring, is_offline
-from wsi_mil.encoders.presence import is_there
+from wsi_mil.encoders.presence import has_weights
 from wsi_mil.encoders.record import EncoderRecord
 
 POOLINGS = {"own": "the architecture's own", "cls": "class token", "mean": "mean of places", "cls+mean": "class token, mean"}
@@ -27,7 +27,7 @@ def rows() -> list[dict[str, object]]:
             "repository": record.repository or None,
             "revision": record.hub and (record.revision or "main"),
             "file": record.files[0] if record.hub else None,
-            "on_this_machine": is_there(record),
+            "on_this_machine": has_weights(record),
             "weights": availability(record),
         }
         for record in RECORDS.values()
@@ -36,7 +36,7 @@ def rows() -> list[dict[str, object]]:
 
 def availability(record: EncoderRecord) -> str:
     """Where its weights are, or how they come here, in a few words."""
-    if is_there(record):
+    if has_weights(record):
         return "in the cache" if record.hub else "packaged"
     if record.hub is None:
         return "package not installed"

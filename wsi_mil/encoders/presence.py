@@ -57,7 +57,7 @@ def find_weights(settings: EncoderSettings) -> Weights:
     return _packaged() if record.hub is None else _of_hub(record.hub)
 
 
-def is_there(record: EncoderRecord) -> bool:
+def has_weights(record: EncoderRecord) -> bool:
     """Whether the weights of a record are on this machine; no network is used."""
     return cached_file(record.hub) is not None if record.hub else not _packaged().missing
 

@@ -225,8 +225,8 @@ def _write(
     tile_receipt, receipt = (results / stage / entry / f"{slide_id}.json" for stage in ("tiles", "features"))
     attributes = {key: value for key, value in content.items() if key not in NOT_STORED}
     with FeatureStore(store_path(receipt), coords=place.coords, batch_size=BATCH, attributes=attributes) as store:
-        is_there = store.is_complete or not len(features)
-        if is_there and _says(tile_receipt, tiles) and _says(receipt, content) and store_path(tile_receipt).is_dir():
+        exists = store.is_complete or not len(features)
+        if exists and _says(tile_receipt, tiles) and _says(receipt, content) and store_path(tile_receipt).is_dir():
             return False
         receipt.unlink(missing_ok=True)
         _write_tiles(tile_receipt, tiles, place, ground)

@@ -92,7 +92,7 @@ def layout_tiles(
     Raises:
         DataError: it cannot be tiled.
     """
-    slide.refuse_coarser(settings.tiling.mpp)
+    slide.require_fine_enough(settings.tiling.mpp)
     drawn_on_it = read_annotated_regions(slide, beside.annotation, settings)
     tissue = tissue or _tissue(slide, beside.mask, settings, drawn_on_it, threads)
     tissue_grid = tile_grid(slide.dimensions, tissue.mask, settings.tiling, slide.mpp)
@@ -231,7 +231,7 @@ def _mask_in_chunks(slide: Slide, finder: TissueFinder, shape: tuple[int, int], 
 def _read_part(slide: Slide, pixel: Mpp, corner: tuple[int, int], size: tuple[int, int]) -> tuple[NDArray[np.uint8], float]:
     """A part of a slide, uint8 [height, width, 3], `corner` and `size` in pixels of `pixel`, and how many cannot be read."""
     location = round(corner[0] * (pixel.x / slide.mpp.x)), round(corner[1] * (pixel.y / slide.mpp.y))
-    part = slide.read_what_can_be(location, size, max(pixel.x, pixel.y))
+    part = slide.read_region_or_white(location, size, max(pixel.x, pixel.y))
     return part.image, part.unreadable * size[0] * size[1]
 
 

@@ -79,8 +79,8 @@ class OpenSlides:
 
     def _close_unused(self, most: int, most_px: int) -> None:
         for key, slide in list(self._slides.items()):
-            are_many, held_px = len(self._slides) > most, sum(other.held_px for other in self._slides.values())
-            if (are_many or (slide.held_px and held_px > most_px)) and not self._users.get(id(slide)):
+            are_many, resident_pixels = len(self._slides) > most, sum(other.resident_pixels for other in self._slides.values())
+            if (are_many or (slide.resident_pixels and resident_pixels > most_px)) and not self._users.get(id(slide)):
                 del self._slides[key]
                 self._users.pop(id(slide), None)
                 slide.close()

@@ -15,7 +15,7 @@ from wsi_mil.errors import SlideError, UnknownNameError
 from wsi_mil.geometry import Mpp
 from wsi_mil.heatmaps.gallery import why_no_pixels
 from wsi_mil.records import NO_PATH, SlideRow
-from wsi_mil.slides import is_there, slide_hash
+from wsi_mil.slides import slide_exists, slide_hash
 from wsi_mil.store import read_thumbnail
 from wsi_mil.view.catalogue import UNREADABLE, Catalogue, tiled_or_nothing
 from wsi_mil.view.deepzoom import TILE_PX, Pyramid, View
@@ -159,7 +159,7 @@ class Grounds:
                 with self._slides.borrowed(row, ground.reader) as slide:
                     level = slide.level_for(view.downsample)
                     if max(view.extent) / slide.level_downsamples[level] <= MAX_READ_PX:
-                        return slide.read_what_can_be(view.corner, view.size, float(view.downsample)).image
+                        return slide.read_region_or_white(view.corner, view.size, float(view.downsample)).image
             except (SlideError, OSError) as error:
                 log.warning("%s: %s", slide_id, error)
         return _part_of(self._thumbnail(catalogue, slide_id), ground.dimensions or (1, 1), view)
@@ -186,7 +186,7 @@ def _fault(row: SlideRow, tiled: dict[str, Any]) -> str:
     if "slide_hash" in tiled or row.path == NO_PATH:
         note = why_no_pixels(row, {"reader": "auto", **tiled})
     else:
-        note = "" if is_there(row.path) else f"the slide file is gone ({row.path})"
+        note = "" if slide_exists(row.path) else f"the slide file is gone ({row.path})"
     return note or _why_not_held(row, tiled)
 
 
