@@ -81,7 +81,7 @@ def test_the_rows_mpp_and_overrides_are_heeded(findings: dict[str, Finding]) -> 
 
 def test_an_annotation_that_cannot_be_compared_with_is_worth_a_look(findings: dict[str, Finding]) -> None:
     (warning,) = findings["annotated"].warnings
-    assert warning.startswith("its annotation is left out: ") and "far.geojson: lies outside of the slide" in warning
+    assert warning.startswith("its annotation is left out: ") and "far.geojson: lies outside the slide" in warning
 
 
 def test_disk_is_for_the_slides_that_can_be_used_without_what_is_there(sheet: Path, findings: dict[str, Finding]) -> None:
@@ -220,6 +220,6 @@ def test_masks_classes_cut_out_and_odd_colours_are_examined(
     code, out, _ = run(tmp_path, f"cohort: cohort.csv\n{blocks}", monkeypatch, capsys)
     text = " ".join(out.split())
     assert code == 1 and "8 slides: 7 ok, 1 failed" in text
-    assert "its 448 × 640 pixels do not have the shape of the slide's 640 × 448" in text
-    assert "the background is (243, 128, 128), far from grey" in text
+    assert "must have the aspect ratio of the slide (640 × 448 px), but has 448 × 640 px" in text
+    assert "the background is far from grey (RGB (243, 128, 128))" in text
     assert "tissue.exclude_classes cuts 0.00 mm² out of the tissue of 1 slide" in text

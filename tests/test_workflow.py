@@ -326,7 +326,7 @@ def test_an_edited_annotation_redraws_its_heatmap_and_evaluates_anew(run: Run) -
     assert ["/s3/" in call for call in run.calls if call.startswith("heatmap")] == [True]
     after = json.loads(run.results("explanations/tiny/abmil.json").read_text())
     assert (before["n_with_truth"], after["n_with_truth"]) == (8, 7) and list(after["notes"]) == ["s3"]
-    assert "outside of the slide" in run.results("report/index.html").read_text()
+    assert "outside the slide" in run.results("report/index.html").read_text()
 
 
 def test_tiles_follow_an_annotation_where_it_decides_over_them_and_nowhere_else(run: Run) -> None:

@@ -13,7 +13,7 @@ from wsi_mil.rasterise import painted
 from wsi_mil.records import NO_PATH, SlideRow
 from wsi_mil.slides import Slide, open_slide, slide_hash
 from wsi_mil.tile.layout import extent_um
-from wsi_mil.tile.stage import THUMBNAIL_PX, about_slide
+from wsi_mil.tile.stage import THUMBNAIL_PX, slide_metadata
 
 READER = "imported"
 """Stands for a reader where there was no slide to read."""
@@ -81,7 +81,7 @@ def slide_file(row: SlideRow, mpp: tuple[Mpp | None, str]) -> SlideFile:
 
 def _ground_of(slide: Slide, row: SlideRow) -> Ground:
     picture = slide.read_overview(max(extent_um(slide)) / THUMBNAIL_PX).image
-    return Ground(picture, slide_hash(slide.file), about_slide(slide))
+    return Ground(picture, slide_hash(slide.file), slide_metadata(slide))
 
 
 def plain_ground(place: Placed, bounds: tuple[int, int, int, int] | None) -> Ground:

@@ -95,7 +95,7 @@ def _mask_picture(row: SlideRow, tiling: str, config: Config, side_px: int) -> M
         _draw_outline(image, _tissue_rings(receipt) if about.get("tissue_share") else [])
         url, size = jpeg_url(image, QUALITY), image.size
     except OSError:
-        missing = "no QC picture: run `tile` again"
+        missing = "no QC image: run `tile` again"
     remarks = "; ".join(text for text in (about["reason"] or missing, *about["warnings"]) if text)
     return MaskPicture(
         slide_id=row.slide_id,
@@ -123,7 +123,7 @@ def _tissue_rings(receipt: Path) -> list[NDArray[np.float64]]:
 
 
 def _draw_outline(image: Image.Image, outline: list[NDArray[np.float64]]) -> None:
-    """Draw it anew: that of the QC picture is too thin to be seen in a small one."""
+    """Draw it anew: that of the QC image is too thin to be seen in a small one."""
     draw = ImageDraw.Draw(image)
     for ring in outline:
         draw.line([(float(x), float(y)) for x, y in ring * image.size], fill=OUTLINE_COLOUR, width=OUTLINE_PX)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from wsi_mil.annotations import TISSUE_CLASS, Frame, light_rings, read_annotation
+from wsi_mil.annotations import TISSUE_CLASS, Frame, read_annotation, simplified_rings
 from wsi_mil.config import Truth
 from wsi_mil.errors import AnnotationError, UnknownNameError
 from wsi_mil.view.catalogue import Catalogue, tiled_or_nothing
@@ -42,5 +42,5 @@ def _read(path: Path, truth: Truth, frame: Frame) -> dict[str, Any]:
         found = read_annotation(path, truth, frame)
     except AnnotationError as error:
         return {"rings": [], "note": str(error)}
-    points = [np.rint(ring).astype(int).ravel().tolist() for ring in light_rings(found.region, MAX_POINTS)]
+    points = [np.rint(ring).astype(int).ravel().tolist() for ring in simplified_rings(found.region, MAX_POINTS)]
     return {"rings": points, "note": "; ".join(found.notes)}
