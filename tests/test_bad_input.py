@@ -114,7 +114,7 @@ def test_tile_says_it_in_a_sentence(bad: Bad, tmp_path: Path) -> None:
 
 def test_inspect_says_it_in_a_sentence(bad: Bad) -> None:
     try:
-        found = inspect_slide(bad.row.path, {"t": bad.settings}, beside=SuppliedFiles(bad.row.annotation, bad.row.mask))
+        found = inspect_slide(bad.row.path, {"t": bad.settings}, supplied=SuppliedFiles(bad.row.annotation, bad.row.mask))
     except (DataError, MissingFileError) as error:
         check_sentence(str(error), bad)
         return

@@ -105,7 +105,7 @@ def test_what_is_no_configuration_is_said_in_a_line(folder: Path) -> None:
 def test_a_store_that_is_missing_is_a_line_that_names_it(folder: Path) -> None:
     about = ["--method=attention", "--settings={}", "--image=h.png"]
     done = run("heatmap", "--scores=no.json", "--tiles=no.json", '--row={"slide_id": "s"}', *about, cwd=folder)
-    assert done.returncode == 2 and done.stderr.startswith("error: no.json: not a readable receipt")
+    assert done.returncode == 2 and done.stderr.startswith("error: no.json: is no readable receipt")
 
 
 def test_the_version_is_printed(folder: Path) -> None:

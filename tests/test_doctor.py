@@ -120,7 +120,7 @@ def test_a_reader_that_is_killed_is_a_finding_and_the_others_go_on(tmp_path: Pat
     first, *others = examine(plan, threads=1, advance=lambda _: None)
     killer.join()
     assert first.verdict is Verdict.FAILED and [f.verdict for f in others] == [Verdict.OK] * 7
-    assert "pipe.svs: its process was ended by SIGKILL" in first.reason and "slide.reader" in first.reason
+    assert "pipe.svs: its process was killed by SIGKILL" in first.reason and "slide.reader" in first.reason
 
 
 def test_a_slide_that_is_gone_but_tiled_is_what_its_receipt_says(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_what_would_fail_is_listed_and_exit_code_1(
     lines = [line.rstrip() for line in out.splitlines()]
     assert code == 1 and lines[0].split() == ["slide_id", "status", "mpp", "reader", "tiles", "t"]
     assert max(map(len, (line for line in lines if line.startswith("  ")))) <= 80
-    assert "    gone.svs: no such file; correct the sheet's `path` column, or copy the file there" in lines
+    assert "    gone.svs: no such file; correct the sheet's `path` column, or copy it there" in lines
     assert any(line.startswith("9 slides: 4 failed, 2 ok, 1 missing, 1 empty, 1 skipped; tiles: ") for line in lines)
     assert lines[-3].startswith("encoder e: packaged (") and lines[-1] == "device: no GPU: cpu"
 

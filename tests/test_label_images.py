@@ -108,7 +108,7 @@ def cut_short(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "write", "said"),
     [
-        ("a.png", coloured, "in colours"),
+        ("a.png", coloured, "a colour image"),
         ("a.png", cut_short, "cannot read the PNG"),
         ("a.tif", damaged, "cannot read the TIFF"),
         ("a.tif", lambda path: tifffile.imwrite(path, LABELS.astype(np.float32)), "of type float32"),

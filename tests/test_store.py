@@ -167,14 +167,14 @@ def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
     receipt = write_finished(tmp_path)
     shard = tmp_path / "s.zarr/features/c/1/0"
     shard.write_bytes(shard.read_bytes()[:-1])
-    with pytest.raises(StoreError, match=r"features/c/1/0 is damaged: expected 24576 bytes, got 24575; delete the store"):
+    with pytest.raises(StoreError, match=r"features/c/1/0 is damaged: expected 24576 bytes, found 24575; delete the store"):
         read_bag(receipt)
 
 
 def test_features_of_other_tiles_than_the_coords_are_no_bag(tmp_path: Path) -> None:
     receipt = write_finished(tmp_path)
     zarr.open_array(tmp_path / "s.zarr" / "coords", mode="r+").resize((4999, 2))
-    with pytest.raises(StoreError, match=r"features of 5000 tiles, coords of 4999, valid of 5000"):
+    with pytest.raises(StoreError, match=r"different numbers of tiles \(features 5000, coords 4999, valid 5000\)"):
         read_bag(receipt)
 
 
@@ -185,7 +185,7 @@ def test_the_length_of_features_is_known_before_any_is_written(tmp_path: Path) -
 
 
 def test_a_store_that_is_not_there_or_has_no_features_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="no readable store"):
+    with pytest.raises(StoreError, match="is no readable store"):
         feature_dim(tmp_path / "s.json")
     write_scores(tmp_path / "t.zarr", COORDS[:2], [], {})
     with pytest.raises(StoreError, match="no readable array 'features'"):
@@ -274,7 +274,7 @@ def test_a_receipt_is_the_same_bytes_for_the_same_content_and_holds_no_nan(tmp_p
 
 def test_a_receipt_that_is_cut_short_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"a": ')
-    with pytest.raises(StoreError, match=r"a\.json: not a readable receipt"):
+    with pytest.raises(StoreError, match=r"a\.json: is no readable receipt"):
         read_receipt(tmp_path / "a.json")
 
 

@@ -391,7 +391,7 @@ def test_a_job_that_fails_names_its_log(run: Run) -> None:
     assert counts == {"heatmap": 8}
     assert "logs/heatmap/tiny/abmil/s1/attention.log" in run.output
     log = run.folder / "logs/heatmap/tiny/abmil/s1/attention.log"
-    assert "s1.zarr: no readable store" in log.read_text()
+    assert "s1.zarr: is no readable store" in log.read_text()
 
 
 def test_after_a_killed_snakemake_the_next_run_completes(run: Run) -> None:

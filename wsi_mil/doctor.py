@@ -163,7 +163,7 @@ def examined(job: Examined) -> Finding:
     row, settings = job.row, next(iter(job.tilings.values()))
     finding = partial(Finding, row.slide_id)
     try:
-        slide = inspect_slide(row.path, job.tilings, mpp=row.mpp, beside=SuppliedFiles(row.annotation, row.mask))
+        slide = inspect_slide(row.path, job.tilings, mpp=row.mpp, supplied=SuppliedFiles(row.annotation, row.mask))
     except (MissingFileError, SlideAccessError, UnreachableError) as error:
         return finding(Verdict.MISSING, str(error))
     except DataError as error:

@@ -25,7 +25,7 @@ from wsi_mil.heatmaps.overlay import Picture, draw
 from wsi_mil.heatmaps.scale import shown_scores
 from wsi_mil.models import MILModel, create_model
 from wsi_mil.rasterise import painted
-from wsi_mil.receipts import read_receipt, read_tiled, store_path
+from wsi_mil.receipts import read_receipt, read_tile_receipt, store_path
 from wsi_mil.records import Bag, InstanceScores, SlideRow, Status
 from wsi_mil.score_scaling import Meaning
 from wsi_mil.store import read_bag, read_grid, read_thumbnail
@@ -134,7 +134,7 @@ def draw_scores(
         found = f"{len(scores.values)} of class {scores.target}"
         raise ConfigError([f"{bag.slide_id}: expected scores of {len(bag.coords)} tiles for a class, got {found}"])
     tiles, target, probs = _tiles_of(bag, folder), scores.target, class_probs(model, bag)
-    tiled, thumbnail, predicted = read_tiled(tiles), read_thumbnail(store_path(tiles)), int(np.argmax(probs)) == target
+    tiled, thumbnail, predicted = read_tile_receipt(tiles), read_thumbnail(store_path(tiles)), int(np.argmax(probs)) == target
     about = Meaning(
         scores.unit, scores.zero, scores.comparable_weighed, probs[target], predicted, f"class {target}", len(bag.coords)
     )

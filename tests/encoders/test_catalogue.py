@@ -7,7 +7,7 @@ import torch
 
 from wsi_mil.config import Encoder
 from wsi_mil.encoders import RECORDS, EncoderRecord, feature_dim, name_faults
-from wsi_mil.encoders.networks import build, create_network, pooled
+from wsi_mil.encoders.networks import build, create_network, with_pooling
 
 EVERY = pytest.mark.parametrize("record", RECORDS.values(), ids=RECORDS)
 
@@ -30,7 +30,7 @@ PREFIX_TOKENS |= {"kaiko_vitl14": 5, "hibou_b": 5, "hibou_l": 5, "midnight": 1, 
 def test_a_record_is_built_as_large_as_published_and_gives_vectors_of_the_stated_length(record: EncoderRecord) -> None:
     with torch.device("meta"), torch.inference_mode():
         network = build(record)
-        features = pooled(network, record).eval()(torch.empty(2, 3, record.input_px, record.input_px))
+        features = with_pooling(network, record).eval()(torch.empty(2, 3, record.input_px, record.input_px))
     n = sum(parameter.numel() for parameter in network.parameters())
     assert features.shape == (2, record.dim) == (2, feature_dim(Encoder(encoder=record.name)))
     assert round(n / 1e6) == record.million_parameters
@@ -79,7 +79,7 @@ def test_tokens_are_pooled_as_the_card_says(name: str) -> None:
     network = build(record).eval()
     images = torch.randn(2, 3, 224, 224)
     with torch.inference_mode():
-        tokens, features = network.forward_features(images), pooled(network, record)(images)
+        tokens, features = network.forward_features(images), with_pooling(network, record)(images)
     expected = tokens[:, 0]
     if record.pooling == "cls+mean":
         expected = torch.cat([expected, tokens[:, PREFIX_TOKENS[name] :].mean(1)], dim=1)

@@ -22,7 +22,7 @@ def test_weights_are_said_to_be_where_they_are(hub_cache: Path) -> None:
 
 
 def test_without_a_network_the_list_says_what_to_bring(hub_cache: Path, offline: None) -> None:
-    assert availability(RECORDS["conch_v1_5"]) == "bring pytorch_model_vision.bin"
+    assert availability(RECORDS["conch_v1_5"]) == "download pytorch_model_vision.bin"
     assert [row["encoder"] for row in rows() if row["on_this_machine"]] == ["efficientnet_lite0"]
 
 

@@ -30,7 +30,7 @@ def test_batches_shrink_where_the_device_has_no_room_for_them(caplog: pytest.Log
     tiles = np.random.default_rng(0).integers(0, 255, (10, 8, 8, 3), dtype=np.uint8)
     module.sizes.clear()
     features = encoder.encode(tiles)
-    assert module.sizes == [10, 5, 2, 2, 2, 2, 2] and "out of memory with 5 tiles at once; going on with 2" in caplog.text
+    assert module.sizes == [10, 5, 2, 2, 2, 2, 2] and "out of memory with 5 tiles at once; continuing with 2" in caplog.text
     assert np.array_equal(features, (tiles.astype(np.float32).mean((1, 2)) / 255).astype(np.float16))
     module.sizes.clear()
     encoder.encode(tiles)

@@ -74,10 +74,10 @@ def test_safetensors_are_read_under_another_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["version https://git-lfs.github.com/spec/v1", "<!doctype html><title>Log in</title>"])
 def test_what_was_fetched_in_place_of_the_weights_is_said(tmp_path: Path, text: str) -> None:
     (tmp_path / "w.bin").write_text(text)
-    with pytest.raises(ConfigError, match=f"no weights file, it begins with '{text[:20]}.*; fetch it again"):
+    with pytest.raises(ConfigError, match=f"no weights file, it begins with '{text[:20]}.*; download it again"):
         load(tmp_path / "w.bin")
     (tmp_path / "empty.bin").touch()
-    with pytest.raises(ConfigError, match="the file is empty; fetch it again"):
+    with pytest.raises(ConfigError, match="the file is empty; download it again"):
         load(tmp_path / "empty.bin")
     with pytest.raises(ConfigError, match="cannot be read"):
         load(tmp_path)
@@ -92,7 +92,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
         load(tmp_path / "w.bin")
     assert str(error.value) == (
         f"weights {tmp_path / 'w.bin'} are not of this encoder, two: 1 tensor missing: first.bias; 2 tensors unexpected:"
-        " reg_token, third.bias; 1 tensor of another shape: second.weight (4, 7) where (4, 3) is expected"
+        " reg_token, third.bias; 1 tensor of another shape: second.weight (4, 7), expected (4, 3)"
     )
 
 
@@ -112,7 +112,10 @@ def test_two_sets_of_weights_are_not_chosen_between(tmp_path: Path) -> None:
 
 def test_pickled_code_is_never_run(tmp_path: Path) -> None:
     torch.save(Two(), tmp_path / "w.pth")
-    with pytest.raises(ConfigError, match="holds more than tensors, which is never loaded: save its state dict as safetensors"):
+    with pytest.raises(
+        ConfigError,
+        match="expected a state dict of tensors only, since other objects could run code: save its state dict as safetensors",
+    ):
         load(tmp_path / "w.pth")
 
 
@@ -123,7 +126,7 @@ def test_a_file_cut_short_is_said(tmp_path: Path, name: str) -> None:
     else:
         torch.save(tensors(), tmp_path / name)
     (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-200])
-    with pytest.raises(ConfigError, match=f"{name}: (cannot be read|it is no state dict)"):
+    with pytest.raises(ConfigError, match=f"{name}: (cannot be read|expected a state dict of tensors only)"):
         load(tmp_path / name)
     (tmp_path / name).write_bytes(b"")
     with pytest.raises(ConfigError, match=name):

@@ -32,8 +32,8 @@ def test_there_and_back_by_command(folder: Path) -> None:
     assert done.returncode == 0 and done.stdout == "a: 15 tiles × 6 (trident)\nb: 15 tiles × 6 (trident)\n"
     assert "left out: in/c.h5: no slide of the sheet" in done.stderr
     assert (
-        "warning: b: nobody says the slide's resolution" in done.stderr
-        and "warning: a: nobody says the slide's res" not in done.stderr
+        "warning: b: the slide's resolution is unknown and was derived" in done.stderr
+        and "warning: a: the slide's resolution is" not in done.stderr
     )
     assert read_receipt(folder / "results/tiles/uni/a.json")["mpp"] == [0.26, 0.26]
     assert called("import-features", "in", "--encoder", "uni", cwd=folder).returncode == 0, "without a sheet all of them"

@@ -11,7 +11,7 @@ from tests.test_extract import SETTINGS, MeanColour
 from wsi_mil.config import Encoder
 from wsi_mil.errors import FeatureFileError
 from wsi_mil.extract import extract_slide
-from wsi_mil.interchange import LAYOUTS, Exported, Given, Source, export_features, import_slide, read_file
+from wsi_mil.interchange import LAYOUTS, ExportResult, FeatureSource, ImportOptions, export_features, import_slide, read_file
 from wsi_mil.receipts import read_receipt, store_path, write_receipt
 from wsi_mil.records import NO_PATH, SlideRow
 from wsi_mil.store import read_bag
@@ -28,7 +28,7 @@ def exported(results: Path, layout: str, out: Path, entry: str = "mean") -> Path
 
 
 def brought_back(path: Path, results: Path, entry: str = "back", **given: float) -> dict:
-    import_slide(Source(SlideRow("s", NO_PATH), path), results, entry, Given(**given))
+    import_slide(FeatureSource(SlideRow("s", NO_PATH), path), results, entry, ImportOptions(**given))
     return read_receipt(results / "features" / entry / "s.json")
 
 
@@ -57,7 +57,7 @@ def test_a_round_trip_of_ours_loses_nothing(results: Path, tmp_path: Path, layou
     )
     again = read_file(tmp_path / "again" / FILE[layout])[1]
     first_file = read_file(file)[1]
-    assert np.array_equal(again.features, first_file.features) and again.own_json() == first_file.own_json()
+    assert np.array_equal(again.features, first_file.features) and again.metadata_json() == first_file.metadata_json()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -79,7 +79,7 @@ def test_axes_of_different_scale_are_kept(tmp_path: Path, layout: str) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_our_coords_come_back_whatever_resolution_the_sheet_says(results: Path, tmp_path: Path, layout: str) -> None:
     file = exported(results, layout, tmp_path / "out")
-    import_slide(Source(SlideRow("s", NO_PATH, mpp=0.25), file), results, "back", Given())
+    import_slide(FeatureSource(SlideRow("s", NO_PATH, mpp=0.25), file), results, "back", ImportOptions())
     bags = [read_bag(results / f"features/{entry}/s.json").coords for entry in ("mean", "back")]
     assert np.array_equal(*bags) and read_receipt(results / "tiles/back/s.json")["mpp"] == [0.25, 0.25]
 
@@ -128,7 +128,7 @@ def test_what_other_tools_read_is_there(results: Path, tmp_path: Path) -> None:
     assert np.array_equal(content["features"].numpy(), bag.features) and np.array_equal(content["coords"].numpy(), bag.coords)
 
 
-def outcome(results: Path, out: Path, *slides: str) -> dict[str, Exported]:
+def outcome(results: Path, out: Path, *slides: str) -> dict[str, ExportResult]:
     return {done.slide_id: done for done in export_features(results / "features/mean", "trident", out, slides)}
 
 

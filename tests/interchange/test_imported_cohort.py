@@ -94,7 +94,7 @@ def test_faults_are_found_before_anything_runs(cohort: Cohort) -> None:
     write_trident(cohort.folder / "files/s2.h5", grid(14, 8, 512), bad, **SIZE)
     (cohort.folder / "files/s3.h5").write_text("nothing")
     found = cohort.bring(expected=2)
-    assert "slide s2: features of tile 5 at (0, 2560) are not finite" in found and "s3.h5: no readable HDF5 file" in found
+    assert "slide s2: features of tile 5 at (0, 2560) are not finite" in found and "s3.h5: is no readable HDF5 file" in found
     assert "s4: 112 tiles" in found, "the others are taken over"
     cohort.results("features/uni/s4.json").unlink()
     assert cohort.snakemake(expected=2) == {}

@@ -25,8 +25,8 @@ def test_work_that_dies_takes_nothing_else_along() -> None:
     orders = ["a", "crash", "b", "out of memory", "leave", "raise", "c"]
     found = dict(map_isolated(work, orders, processes=2, seconds=60, preload=PRELOAD))
     assert {order: found[order] for order in "abc"} == {"a": "A", "b": "B", "c": "C"}
-    assert found["crash"] == WorkerFailure("its process was ended by SIGSEGV")
-    assert found["out of memory"] == WorkerFailure("its process was ended by SIGKILL, as the system does where memory runs out")
+    assert found["crash"] == WorkerFailure("its process was killed by SIGSEGV")
+    assert found["out of memory"] == WorkerFailure("its process was killed by SIGKILL (the system does so when memory runs out)")
     assert found["leave"] == WorkerFailure("its process ended with code 3") and found["raise"] == WorkerFailure(
         "ValueError: two lines"
     )

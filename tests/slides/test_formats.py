@@ -170,7 +170,7 @@ REFUSED: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "MRXS, empty folder": ("case1.mrxs", mirax_with_an_empty_folder, "its folder case1 has no Slidedat.ini"),
     "VSI": ("a.vsi", olympus, "only an overview"),
     "NDPIS": ("a.ndpis", lambda path: path.write_text("[NanoZoomer Digital Pathology Image Set]\nNoImages=3"), "fluorescence"),
-    "DZI": ("a.dzi", lambda path: path.write_text("<?xml version='1.0'?><Image/>"), "only describes the pictures"),
+    "DZI": ("a.dzi", lambda path: path.write_text("<?xml version='1.0'?><Image/>"), "only describes the images"),
     "companion.ome": ("a.companion.ome", lambda path: path.write_text("<?xml version='1.0'?><OME/>"), "XML file"),
     "ZIP": ("a.svs", lambda path: path.write_bytes(b"PK\x03\x04" + bytes(200)), "ZIP archive"),
     "preview": (

@@ -81,7 +81,7 @@ def test_a_missing_slide_stops_the_job(tmp_path: Path) -> None:
 def test_a_slide_too_coarse_for_the_tiling_has_failed(tmp_path: Path) -> None:
     path = write_aperio(tmp_path / "c.svs", tissue_image(640, 448), mpp=1.0)
     assert tile_slide(SlideRow("c", path), SMALL, tmp_path / "c.json") is Status.FAILED
-    assert "coarser than the 0.5" in read_receipt(tmp_path / "c.json")["reason"]
+    assert "coarser than the requested 0.5" in read_receipt(tmp_path / "c.json")["reason"]
 
 
 def test_slight_upsampling_is_a_warning(tmp_path: Path) -> None:

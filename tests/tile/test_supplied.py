@@ -55,7 +55,8 @@ def test_a_label_image_of_any_scale_lies_on_its_slide(slide: Path, tmp_path: Pat
 @pytest.mark.parametrize("size", [(448, 640), (640, 440), (160, 117), (300, 224)])
 def test_a_label_image_of_another_shape_is_rejected_with_both_sizes(slide: Path, tmp_path: Path, size: tuple[int, int]) -> None:
     Image.fromarray(labels(*size)).save(tmp_path / "a.png")
-    with pytest.raises(MaskError, match=rf"a.png: its {size[0]} × {size[1]} pixels .* slide's 640 × 448.*`mask` column"):
+    expected = rf"a.png: must have the aspect ratio of the slide .640 × 448 px., but has {size[0]} × {size[1]} px.*`mask` column"
+    with pytest.raises(MaskError, match=expected):
         mask_of(slide, tmp_path / "a.png")
 
 
@@ -63,7 +64,7 @@ def test_values_of_tissue_can_be_named(slide: Path, tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", labels(160, 112, inside=1, outside=7), tile=(64, 64))
     assert (mask_of(slide, tmp_path / "a.tif", mask_values="1|2")[0] == TRUTH).all()
     mask, why, notes = mask_of(slide, tmp_path / "a.tif")
-    assert mask.all() and not why and "the values 1, 7, of which all but 0" in notes[0]
+    assert mask.all() and not why and "the values 1, 7, and all but 0" in notes[0]
     mask, why, notes = mask_of(slide, tmp_path / "a.tif", mask_values=[255])
     assert not mask.any() and "none of tissue.mask_values (255), but 1, 7" in why and not notes
 

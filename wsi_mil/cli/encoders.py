@@ -76,7 +76,7 @@ def _print_all() -> None:
 
 
 def _print_one(record: "EncoderRecord") -> None:
-    from wsi_mil.encoders.listing import POOLINGS, availability, how_to_bring, tiling_text
+    from wsi_mil.encoders.listing import POOLINGS, availability, download_hint, tiling_text
 
     arguments = ", ".join(f"{key}={value}" for key, value in record.arguments.items())
     about = [
@@ -89,7 +89,7 @@ def _print_one(record: "EncoderRecord") -> None:
         ("tiling", tiling_text(record)),
         ("licence", record.licence + (f", to be accepted at {record.hub.page}" if record.gated and record.hub else "")),
         ("weights", f"{record.hub.identity}, {availability(record)}" if record.hub else availability(record)),
-        ("no network", how_to_bring(record)),
+        ("no network", download_hint(record)),
         ("note", record.note),
     ]
     for label, text in about:

@@ -39,11 +39,11 @@ def import_features(
 ) -> None:
     """Take over features that another tool extracted; the same content is not written again."""
     limit_threads(threads)
-    from wsi_mil.interchange import Given, find_sources, import_slide
+    from wsi_mil.interchange import ImportOptions, find_sources, import_slide
 
     _refuse_unknown(layout, encoder)
     found, notes = find_sources(files, _rows(slides), coords, layout)
-    given, faults = Given(tile_px_level0, tile_px, mpp, slide_mpp, name), []
+    given, faults = ImportOptions(tile_px_level0, tile_px, mpp, slide_mpp, name), []
     for source in found:
         try:
             done = import_slide(source, results, encoder, given, layout)

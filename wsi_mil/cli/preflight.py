@@ -52,7 +52,7 @@ def inspect(
 
     path = slide if "://" in slide else Path(slide)
     tilings = _tilings(configfile, reader)
-    found = inspect_slide(path, tilings, mpp=mpp, beside=SuppliedFiles(annotation, mask), threads=threads)
+    found = inspect_slide(path, tilings, mpp=mpp, supplied=SuppliedFiles(annotation, mask), threads=threads)
     if as_json:
         print(json.dumps(found.as_json()))  # in ASCII, which every terminal and pipe can take
     else:

@@ -155,7 +155,7 @@ def extract(
     # from here on in a child, which alone imports torch and uses a device
     from wsi_mil.config import Encoder, parse_settings
     from wsi_mil.devices import create_device, fast_dtype, find_device, keep_freed_memory, reading_threads, set_threads
-    from wsi_mil.extract import FAULTS_OF_A_SLIDE, extract_slide
+    from wsi_mil.extract import RECOVERABLE_FAULTS, extract_slide
 
     @cache
     def encoder() -> Any:
@@ -177,7 +177,7 @@ def extract(
         try:
             about = slide_row(row[item])
             extract_slide(tiles[item], about, parsed, receipt[item], dtype=name, encoder=encoder, threads=readers)
-        except FAULTS_OF_A_SLIDE as error:
+        except RECOVERABLE_FAULTS as error:
             faults.append(str(error))
     if faults:
         raise ConfigError(faults)

@@ -17,6 +17,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from wsi_mil.wording import signal_text
+
 CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}
 """Signals that a process earns by what it does itself; others come from outside, and are no fault of the data."""
 
@@ -157,8 +159,7 @@ def _end_of(status: int, shared: _SharedProgress) -> tuple[str, int]:
     _, begun, ended = shared.look()
     if ended_by in CRASHES and begun > ended:
         return f"the process crashes while it is read ({ended_by.name})", 0
-    hint = ", as the system does where memory runs out" if ended_by == signal.SIGKILL else ""
-    log.error("the process was ended by %s%s", ended_by.name, hint)
+    log.error("the process was killed by %s", signal_text(ended_by))
     return "", 128 + ended_by
 
 

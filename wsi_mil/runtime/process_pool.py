@@ -2,7 +2,6 @@
 
 import logging
 import multiprocessing
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,8 @@ from multiprocessing import connection
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import Generic, TypeVar
+
+from wsi_mil.wording import signal_text
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -119,6 +120,4 @@ def _kill(end: connection.Connection, entry: _Running[Item], seconds: float) -> 
 def _end_of(code: int | None) -> str:
     if code is None or code >= 0:
         return f"its process ended with code {code}"
-    name = signal.Signals(-code).name
-    hint = ", as the system does where memory runs out" if name == "SIGKILL" else ""
-    return f"its process was ended by {name}{hint}"
+    return f"its process was killed by {signal_text(-code)}"

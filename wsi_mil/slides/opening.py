@@ -104,7 +104,7 @@ def _require_file(path: Path) -> None:
     if path.is_dir():
         raise SlideFormatError(path, f"is a folder; {EXPECTED}")
     if not path.is_file():
-        raise MissingFileError(path, "no such file; correct the sheet's `path` column, or copy the file there")
+        raise MissingFileError(path, "no such file; correct the sheet's `path` column, or copy it there")
     with path.open("rb") as file:  # OSError (permissions, too many open files) is no fault of the data
         if not file.read(1):
             raise SlideFormatError(path, f"is empty (0 bytes); {EXPECTED}")

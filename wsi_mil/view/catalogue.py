@@ -12,14 +12,11 @@ from wsi_mil.cohort import SLIDE_ID
 from wsi_mil.config import Heatmap, Truth
 from wsi_mil.errors import StoreError, UnknownNameError, WsiMilError
 from wsi_mil.files import read_table
-from wsi_mil.receipts import read_receipt
+from wsi_mil.receipts import TILE_IDENTITY, read_receipt
 from wsi_mil.records import SlideRow
 
 NOT_RUN = "not run"
 """Status of a slide that no stage has said anything final of."""
-
-SAME_TILES = ("coords_digest", "slide_hash")
-
 
 UNREADABLE = (WsiMilError, OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError)
 """What a store or a receipt that is half-written, or of another version, may raise on reading."""
@@ -164,10 +161,10 @@ class Catalogue:
 
     def tiling_of(self, slide_id: str, scores: dict[str, Any]) -> str | None:
         """The tiling that scores were made on, by what their receipt says; None where it is not there."""
-        wanted = [scores.get("tiles", {}).get(key) for key in SAME_TILES]
+        wanted = [scores.get("tiles", {}).get(key) for key in TILE_IDENTITY]
         for tiling, path in self.tiles_receipts(slide_id).items():
             about = receipt_or_nothing(path)
-            if [about.get(key) for key in SAME_TILES] == wanted:
+            if [about.get(key) for key in TILE_IDENTITY] == wanted:
                 return tiling
         return None
 
