@@ -130,7 +130,7 @@ def test_a_url_is_inspected_in_place(slide: Path) -> None:
     assert (found.path, found.reader, found.tilings["t"].n_tiles) == ("memory://inspected/slide.svs", "tiffslide", 70)
 
 
-def test_a_mask_and_what_is_cut_out_are_inspected_too(slide: Path, tmp_path: Path) -> None:
+def test_a_mask_and_excluded_regions_are_inspected_too(slide: Path, tmp_path: Path) -> None:
     labels = np.zeros((56, 80), np.uint8)
     labels[8:40, 16:48] = 1
     Image.fromarray(labels).save(tmp_path / "m.png")

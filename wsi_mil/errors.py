@@ -152,12 +152,12 @@ class NotFiniteError(WsiMilError):
         what = "the model's logits are" if features_are_finite else "its features are"
         if tile is not None:
             what = f"the features of tile {tile[0]} at ({tile[1]}, {tile[2]}) are"
-        mend = (
+        hint = (
             "train the model again"
             if features_are_finite
             else "run `extract` again for it (stores hold float16, up to 65,504), or remove it from the sheet"
         )
-        super().__init__(f"{bag}: {what} not finite; {mend}")
+        super().__init__(f"{bag}: {what} not finite; {hint}")
 
 
 class DivergedError(WsiMilError):
@@ -166,13 +166,13 @@ class DivergedError(WsiMilError):
     def __init__(self, *, epoch: int, bag: str, features_are_finite: bool):
         self.epoch = epoch
         self.bag = bag
-        mend = (
+        hint = (
             "try a lower `lr`, or precision float32"
             if features_are_finite
             else "its features are not finite: run `extract` again for it"
         )
         kept = f"The state after epoch {epoch - 1} is kept" if epoch > 1 else "Nothing was kept yet"
-        super().__init__(f"the loss is not finite in epoch {epoch} on bag {bag!r}; {mend}. {kept}")
+        super().__init__(f"the loss is not finite in epoch {epoch} on bag {bag!r}; {hint}. {kept}")
 
 
 class UnknownNameError(WsiMilError, LookupError):

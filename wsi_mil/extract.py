@@ -182,7 +182,8 @@ def _require_unchanged(row: SlideRow, tiled: dict[str, Any]) -> None:
 
 
 def _verdict(store: FeatureStore, settings: Encoder) -> dict[str, object]:
-    n, corrupt = len(store.coords), int((~store.valid()).sum())
+    n = len(store.coords)
+    corrupt = int((~store.valid()).sum())
     counts = {"n_tiles": n - corrupt, "n_corrupt": corrupt}
     if corrupt > settings.max_corrupt * n or corrupt == n:
         return {"status": Status.FAILED, "reason": f"{corrupt} of {n} tiles cannot be read", **counts}

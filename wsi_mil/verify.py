@@ -66,7 +66,8 @@ def _receipts(stage: Path) -> set[Path]:
 
 
 def _check_store(receipt: Path) -> StoreCheck:
-    stage, store = receipt.parts[-3], store_path(receipt)
+    stage = receipt.parts[-3]
+    store = store_path(receipt)
     n_bytes = bytes_on_disk(store)
     try:
         missing = shards_missing(store) if stage == "features" and store.exists() else 0

@@ -43,7 +43,7 @@ def test_a_record_is_built_as_large_as_published_and_gives_vectors_of_the_stated
 
 
 @EVERY
-def test_a_record_says_what_a_user_needs(record: EncoderRecord) -> None:
+def test_a_record_has_what_a_user_needs(record: EncoderRecord) -> None:
     assert re.fullmatch(r"[a-z0-9_]+", record.name) and record.licence and record.title
     assert not name_faults("e", record.name, "pretrained")
     assert len(record.mean) == len(record.std) == 3 and all(0 < value < 1 for value in (*record.mean, *record.std))
@@ -73,7 +73,7 @@ def small(record: EncoderRecord, **arguments: int) -> EncoderRecord:
 
 
 @pytest.mark.parametrize("name", PREFIX_TOKENS)
-def test_tokens_are_pooled_as_the_card_says(name: str) -> None:
+def test_tokens_are_pooled_as_in_the_model_card(name: str) -> None:
     record = small(RECORDS[name])
     torch.manual_seed(3)
     network = build(record).eval()
@@ -86,7 +86,7 @@ def test_tokens_are_pooled_as_the_card_says(name: str) -> None:
     assert torch.allclose(features, expected, atol=1e-6)
 
 
-def test_images_are_made_as_the_record_says() -> None:
+def test_images_are_preprocessed_as_in_the_record() -> None:
     network = create_network(Encoder(encoder="kaiko_vits16", weights="random"))
     assert (network.input_px, network.resize_px, network.interpolation) == (224, 224, "bilinear")
     assert network.mean == network.std == (0.5, 0.5, 0.5)

@@ -51,7 +51,7 @@ def test_the_cpu_runs_out_of_memory_in_words_that_are_understood() -> None:
     assert encoder.encode(np.full((3, 8, 8, 3), 255, np.uint8)).tolist() == [[1, 1, 1]] * 3
 
 
-def test_tiles_are_resized_and_the_middle_is_cut_out_where_the_encoder_was_trained_so() -> None:
+def test_tiles_are_resized_and_cropped_as_in_the_encoders_training() -> None:
     """Of 8 px, resized to 16 and cut to 8: what lies within two pixels of the edge plays no part."""
     encoder, whole = (
         TileEncoder(Network(FitsTiles(9), (0, 0, 0), (1, 1, 1), side, 16, "bilinear"), device=CPU, dtype=torch.float32)

@@ -91,7 +91,7 @@ def test_weights_are_fetched_once_and_are_the_same_weights_before_and_after(hub:
     assert weights_file(Encoder(encoder="midnight")) is not None and len(hub.asked) == asked
 
 
-def test_a_repository_without_a_weights_file_is_said(hub: Hub) -> None:
+def test_a_repository_without_a_weights_file_is_named(hub: Hub) -> None:
     with pytest.raises(WsiMilError, match=r"the Hub has none of model.safetensors, pytorch_model.bin in owkin/phikon@057cc02"):
         weights_file(Encoder(encoder="phikon"))
 

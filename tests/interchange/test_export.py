@@ -77,7 +77,7 @@ def test_axes_of_different_scale_are_kept(tmp_path: Path, layout: str) -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_our_coords_come_back_whatever_resolution_the_sheet_says(results: Path, tmp_path: Path, layout: str) -> None:
+def test_our_coords_come_back_with_any_resolution_in_the_sheet(results: Path, tmp_path: Path, layout: str) -> None:
     file = exported(results, layout, tmp_path / "out")
     import_slide(FeatureSource(SlideRow("s", NO_PATH, mpp=0.25), file), results, "back", ImportOptions())
     bags = [read_bag(results / f"features/{entry}/s.json").coords for entry in ("mean", "back")]
@@ -109,7 +109,7 @@ def test_a_round_trip_of_theirs_loses_nothing_that_float16_holds(tmp_path: Path,
             assert attributes[0][key] == attributes[1][key]
 
 
-def test_what_other_tools_read_is_there(results: Path, tmp_path: Path) -> None:
+def test_exported_files_have_what_other_tools_read(results: Path, tmp_path: Path) -> None:
     bag = read_bag(results / "features/mean/s.json")
     with h5py.File(exported(results, "clam", tmp_path / "clam")) as file:
         assert file["features"].dtype == np.float32 and np.array_equal(file["coords"], bag.coords)

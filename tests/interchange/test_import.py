@@ -61,7 +61,7 @@ def test_clam_with_attributes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("n", [12, 5000])
-def test_what_was_imported_is_sound(tmp_path: Path, n: int) -> None:
+def test_imported_stores_are_sound(tmp_path: Path, n: int) -> None:
     coords = grid(n // 4, 4, 512)
     about = {**CLAM, "level_dim": (256 * (n // 4), 1024)}
     imported(write_clam(tmp_path / "s.h5", coords, numbers(n), **about), ImportOptions(mpp=0.5))
@@ -124,14 +124,14 @@ def test_old_stamp_files_name_no_unit(tmp_path: Path, step: int, first: int) -> 
     assert receipts(tmp_path)[0]["tile_px_level0"] == [512, 512]
 
 
-def test_stamp_in_another_unit_is_refused(tmp_path: Path) -> None:
+def test_stamp_coords_in_another_unit_are_rejected(tmp_path: Path) -> None:
     path = write_stamp(tmp_path / "s.h5", COORDS[:3] * 2, FEATURES[:3], unit=None)
     assert "coords must have unit 'um', but have none (in old files tiles are 256 or 224 apart, here 1024)" in refused(
         path, ImportOptions(slide_mpp=0.5)
     )
 
 
-def test_features_of_whole_slides_are_refused(tmp_path: Path) -> None:
+def test_features_of_whole_slides_are_rejected(tmp_path: Path) -> None:
     path = write_stamp(tmp_path / "s.h5", COORDS[:1], FEATURES[:1], feat_type="slide")
     assert "expected features of tiles, found those of a slide" in refused(path)
     assert "features has shape (6,), expected (tiles, numbers)" in refused(write_trident(tmp_path / "t.h5", COORDS, FEATURES[0]))
@@ -145,7 +145,7 @@ def test_a_tensor_alone_needs_coords(tmp_path: Path) -> None:
     assert np.array_equal(read_bag(tmp_path / "results/features/e/s.json").coords, COORDS)
 
 
-def test_a_dictionary_of_tensors_brings_its_coords(tmp_path: Path) -> None:
+def test_coords_are_read_from_a_dictionary_of_tensors(tmp_path: Path) -> None:
     content = {"feats": torch.from_numpy(FEATURES).bfloat16(), "coords": torch.from_numpy(COORDS), "patch_size_level0": 512}
     imported(write_pt(tmp_path / "s.pt", content), ImportOptions(mpp=0.5, tile_px=256))
     expected = torch.from_numpy(FEATURES).bfloat16().float().numpy().astype(np.float16)
@@ -158,13 +158,13 @@ def test_a_tensor_that_was_saved_with_its_gradient_is_one(tmp_path: Path, conten
     assert np.array_equal(read_bag(tmp_path / "results/features/e/s.json").features, FEATURES.astype(np.float16))
 
 
-def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_would_run_code_is_rejected(tmp_path: Path) -> None:
     path = write_pt(tmp_path / "s.pt", {"features": torch.from_numpy(FEATURES), "x": Malicious(tmp_path / "harm")})
     assert "has objects other than tensors and plain values, and loading them could run code" in refused(path)
     assert not (tmp_path / "harm").exists()
 
 
-def test_an_hdf5_file_without_coords_is_refused(tmp_path: Path) -> None:
+def test_an_hdf5_file_without_coords_is_rejected(tmp_path: Path) -> None:
     path = write_clam(tmp_path / "s.h5", COORDS, FEATURES)
     with h5py.File(path, "a") as file:
         del file["coords"]
@@ -182,7 +182,7 @@ def test_a_feature_that_is_no_number_names_slide_and_tile(tmp_path: Path, value:
     assert f"slide s: features of tile 7 at (2048, 1024) are {what}" in found and "and of 1 more tiles" in found
 
 
-def test_what_contradicts_itself_is_refused(tmp_path: Path) -> None:
+def test_contradictory_files_are_rejected(tmp_path: Path) -> None:
     assert "features of 11 tiles, but coords of 12" in refused(write_trident(tmp_path / "a.h5", COORDS, FEATURES[:11]))
     outside = write_trident(tmp_path / "b.h5", COORDS, FEATURES, level0_width=2048, level0_height=9999)
     assert "6 of 12 tiles lie outside the slide (2048 × 9999), the first at (2048, 512)" in refused(outside)
@@ -195,7 +195,7 @@ def test_what_contradicts_itself_is_refused(tmp_path: Path) -> None:
     assert "is of a slide of 5000 × 4000 pixels, but the sheet's slide has 640 × 448" in refused(sized, row=SlideRow("s", slide))
 
 
-def test_what_is_no_feature_file_is_refused(tmp_path: Path) -> None:
+def test_a_file_without_features_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "a.h5").write_text("no HDF5")
     (tmp_path / "a.pt").write_text("no tensor")
     assert "is no readable HDF5 file" in refused(tmp_path / "a.h5")
@@ -243,7 +243,7 @@ def test_a_store_that_lost_its_receipt_is_finished(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lost", [("tiles/e",), ("tiles/e", "features/e/s.json"), ("features/e",)])
-def test_what_was_made_here_is_never_written_over(tmp_path: Path, lost: tuple[str, ...]) -> None:
+def test_results_computed_here_are_never_overwritten(tmp_path: Path, lost: tuple[str, ...]) -> None:
     """By a slip in the entry's name: features, those that are not finished yet, and tiles of a tiling of this name."""
     slide, results = write_aperio(tmp_path / "s.svs", tissue_image(640, 448)), tmp_path / "results"
     tile_slide(SlideRow("s", slide), SETTINGS, results / "tiles/e/s.json")
@@ -257,7 +257,7 @@ def test_what_was_made_here_is_never_written_over(tmp_path: Path, lost: tuple[st
     assert tree(results) == before
 
 
-def test_rounding_to_float16_is_said(tmp_path: Path) -> None:
+def test_rounding_to_float16_is_reported(tmp_path: Path) -> None:
     features = FEATURES.copy()
     features[3, 1] = 1 + 2**-12  # halfway between 1 and its neighbour at 2⁻¹⁰ lies 2⁻¹¹: it becomes 1
     done = imported(write_trident(tmp_path / "s.h5", COORDS, features))

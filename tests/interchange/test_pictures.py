@@ -56,7 +56,7 @@ def test_two_tiles_next_to_one_corner_leave_the_hotter(tmp_path: Path) -> None:
     assert raster[1, 2] == -1
 
 
-def test_a_ground_without_a_slide_says_so(tmp_path: Path) -> None:
+def test_a_preview_without_a_slide_gives_the_reason(tmp_path: Path) -> None:
     from PIL import Image
 
     with Image.open(drawn(tmp_path, COORDS, [3])) as image:

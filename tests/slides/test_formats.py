@@ -195,7 +195,7 @@ def test_no_reader_opens_a_file_of_an_unsuitable_format(case: str, mpp: float | 
 
 
 @pytest.mark.parametrize("case", ["OME, label first", "MRXS without folder", "VSI"])
-def test_a_link_to_a_file_that_is_refused_is_refused(case: str, tmp_path: Path) -> None:
+def test_a_link_to_a_rejected_file_is_rejected(case: str, tmp_path: Path) -> None:
     name, write, reason = REFUSED[case]
     (tmp_path / "data").mkdir()
     write(tmp_path / "data" / name)

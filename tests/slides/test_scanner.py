@@ -22,7 +22,7 @@ PRIVATE = {"aperio.User": "b414003d", "ventana.UserName": "J. Doe", "leica.barco
         ({}, ""),
     ],
 )
-def test_model_and_serial_number_and_nothing_about_people(properties: dict[str, str], scanner: str) -> None:
+def test_the_scanner_is_model_and_serial_number_and_nothing_personal(properties: dict[str, str], scanner: str) -> None:
     assert scanner_of({**PRIVATE, **properties}) == scanner
 
 

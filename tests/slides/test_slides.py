@@ -92,7 +92,7 @@ def test_readers_agree(slide: Path) -> None:
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_threads_read_what_one_reads(slide: Path, reader: str) -> None:
+def test_threads_read_the_same_as_one(slide: Path, reader: str) -> None:
     corners = [(x, y) for x in range(0, 600, 40) for y in range(0, 400, 40)]
     with open_slide(slide, reader) as opened, ThreadPoolExecutor(4) as pool:
         alone = [opened.read_region(c, (40, 40), 0.5) for c in corners]
@@ -287,7 +287,7 @@ def reopened(opened: Slide) -> Slide:
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "P", "L", "RGB"])
-def test_an_untiled_tiff_has_its_colours_whatever_its_samples_mean(tmp_path: Path, mode: str) -> None:
+def test_an_untiled_tiff_has_its_colours_with_any_photometric_interpretation(tmp_path: Path, mode: str) -> None:
     image = Image.new("RGB", (60, 40), (200, 100, 180))
     image.paste((40, 160, 60), (10, 5, 30, 20))
     image.convert(mode).save(tmp_path / "a.tif")
@@ -329,7 +329,7 @@ def test_a_level_of_uneven_size_is_read_at_its_place(tmp_path: Path, reader: str
             assert abs(columns.mean() + 0.5 - (1215 - left) / 4) < 0.6 and abs(rows.mean() + 0.5 - (650 - 600) / 4) < 0.6
 
 
-def test_bounds_are_where_the_scanned_part_lies(tmp_path: Path, slide: Path) -> None:
+def test_bounds_are_those_of_the_scanned_area(tmp_path: Path, slide: Path) -> None:
     path = write_scn(tmp_path / "a.scn", tissue_image(640, 448), corner=(192, 1024), dimensions=(1600, 2080))
     with open_slide(path) as scanned, open_slide(slide) as whole:
         assert scanned.bounds == (192, 1024, 640, 448) and scanned.dimensions == (1600, 2080)

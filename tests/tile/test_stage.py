@@ -61,7 +61,7 @@ def test_bare_glass_is_empty_with_a_reason(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("share", [0.2, 0.6, 0.9])
-def test_a_truncated_slide_has_failed_or_says_so(slide: Path, tmp_path: Path, share: float) -> None:
+def test_a_truncated_slide_fails_or_has_a_warning(slide: Path, tmp_path: Path, share: float) -> None:
     content = slide.read_bytes()
     slide.write_bytes(content[: int(share * len(content))])
     status = tile_slide(SlideRow("t", slide), SMALL, tmp_path / "t.json")
@@ -233,7 +233,7 @@ def test_pale_stain_that_the_method_misses_is_a_warning_that_names_the_other(tmp
     assert found["warnings"] == [] and found["tissue_share"] > 0.6
 
 
-def test_a_slide_smaller_than_a_tile_says_so(slide: Path, tmp_path: Path) -> None:
+def test_a_slide_smaller_than_a_tile_has_the_reason(slide: Path, tmp_path: Path) -> None:
     about = tiled(SlideRow("a", slide), tmp_path / "t", tiling={"tile_px": 512})
     assert about["status"] == "empty" and about["reason"] == "no tile of 512 px at 0.5 µm fits into it"
 

@@ -46,7 +46,7 @@ TRUTH = labels(160, 112) > 0
 
 
 @pytest.mark.parametrize("size", [(640, 448), (320, 224), (161, 112), (160, 113), (80, 56)])
-def test_a_label_image_of_any_scale_lies_on_its_slide(slide: Path, tmp_path: Path, size: tuple[int, int]) -> None:
+def test_a_label_image_of_any_scale_covers_its_slide(slide: Path, tmp_path: Path, size: tuple[int, int]) -> None:
     Image.fromarray(labels(*size) * 255).save(tmp_path / "a.png")
     mask, why, notes = mask_of(slide, tmp_path / "a.png")
     assert (mask & TRUTH).sum() / (mask | TRUTH).sum() > 0.95 and (why, notes) == ("", ())

@@ -42,7 +42,7 @@ NO_AREA |= {"Dot": "point", "PointSet": "point", "Measurement": "line"}
 PACKED = {b"PK\x03\x04": "a ZIP archive", b"\x1f\x8b": "packed by gzip"}
 """Magic bytes of compressed files."""
 
-MEND = "correct the sheet's `annotation` column"
+HINT = "correct the sheet's `annotation` column"
 
 
 @dataclass(frozen=True)
@@ -76,14 +76,14 @@ def parse_annotations(path: Path) -> AnnotationContent:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise AnnotationError(path, f"cannot be read ({error.strerror}); {MEND}") from error
+        raise AnnotationError(path, f"cannot be read ({error.strerror}); {HINT}") from error
     try:
         return _asap(data) if _first_sign(data) == "<" else _geojson(data)
     except UnicodeDecodeError as error:
         where = f"byte {error.object[error.start]:#x} at {error.start}"
-        raise AnnotationError(path, f"is not text in UTF-8 ({where}); save it as UTF-8, or {MEND}") from error
+        raise AnnotationError(path, f"is not text in UTF-8 ({where}); save it as UTF-8, or {HINT}") from error
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, ParseError) as error:
-        raise AnnotationError(path, f"is neither GeoJSON nor ASAP XML with polygons ({_error_text(error)}); {MEND}") from error
+        raise AnnotationError(path, f"is neither GeoJSON nor ASAP XML with polygons ({_error_text(error)}); {HINT}") from error
 
 
 def _error_text(error: Exception) -> str:

@@ -114,7 +114,8 @@ def lesion_hits(lesions: list[BaseGeometry], coords: NDArray[np.int64], *, box: 
         coords: `(n, 2)` top-left corners (x, y), level-0 pixels.
         box: (width, height) of a footprint, level-0 pixels.
     """
-    boxes, areas = _boxes(coords, box), np.array(lesions, object)
+    boxes = _boxes(coords, box)
+    areas = np.array(lesions, object)
     lesion, tile = shapely.STRtree(boxes).query(areas, predicate="intersects")
     overlap = shapely.area(shapely.intersection(boxes[tile], areas[lesion])) > 0
     return np.asarray(np.stack([tile, lesion], axis=1)[overlap], np.int64)
@@ -147,8 +148,8 @@ def simplified_rings(region: BaseGeometry, most: int) -> list[NDArray[np.float64
 
 
 def _boxes(coords: NDArray[np.int64], box: tuple[int, int]) -> NDArray[np.object_]:
-    low, high = coords, coords + np.asarray(box)
-    return np.asarray(shapely.box(low[:, 0], low[:, 1], high[:, 0], high[:, 1]), object)
+    corners = coords + np.asarray(box)
+    return np.asarray(shapely.box(coords[:, 0], coords[:, 1], corners[:, 0], corners[:, 1]), object)
 
 
 def _grouped(keys: NDArray[np.int64], values: NDArray[Any]) -> tuple[list[int], list[NDArray[Any]]]:

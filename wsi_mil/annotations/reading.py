@@ -215,8 +215,8 @@ def _listed(counts: Counter[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def _counted(n: int, total: int, fault: str, mend: str) -> str:
-    return f"{n} of {total} polygons {'was' if n == 1 else 'were'} {fault} and {'was' if n == 1 else 'were'} {mend}"
+def _counted(n: int, total: int, fault: str, hint: str) -> str:
+    return f"{n} of {total} polygons {'was' if n == 1 else 'were'} {fault} and {'was' if n == 1 else 'were'} {hint}"
 
 
 def _is_not_truth(name: str) -> bool:

@@ -79,7 +79,7 @@ class AttentionPooler(nn.Module):
         return torch.as_tensor(self.to_out(attended.transpose(1, 2).flatten(2)))
 
 
-class AttentionPooled(nn.Module):
+class AttentionPooledNetwork(nn.Module):
     """Vision transformer followed by CONCH's pooler; returns the normalised output of the first query."""
 
     def __init__(self, trunk: nn.Module, context_dim: int, dim: int):

@@ -14,7 +14,7 @@ from torch import nn
 
 from wsi_mil.config import Encoder as EncoderSettings
 from wsi_mil.encoders.catalogue import DEFAULT_ENCODER, RECORDS, record_of
-from wsi_mil.encoders.layers import AttentionPooled, ConvStem, PooledTokens
+from wsi_mil.encoders.layers import AttentionPooledNetwork, ConvStem, PooledTokens
 from wsi_mil.encoders.names import default_weights
 from wsi_mil.encoders.presence import weights_file
 from wsi_mil.encoders.record import Argument, EncoderRecord
@@ -93,7 +93,7 @@ def build(record: EncoderRecord) -> nn.Module:
     if record.change == "without_layer4":
         network.layer4 = nn.Identity()
     if record.change == "attention_pooler":
-        return AttentionPooled(network, int(network.num_features), record.dim)  # type: ignore[arg-type]
+        return AttentionPooledNetwork(network, int(network.num_features), record.dim)  # type: ignore[arg-type]
     return network
 
 

@@ -86,7 +86,8 @@ def _with_positions(tensors: Tensors, target: Mapping[str, Tensor]) -> Tensors:
     """Position embeddings on the target's grid; with registers, the class token's position is added to the token."""
     if "pos_embed" not in tensors or "cls_token" not in tensors:
         return tensors
-    positions, own = tensors["pos_embed"], target["pos_embed"]
+    positions = tensors["pos_embed"]
+    own = target["pos_embed"]
     if "reg_token" not in target:
         return {**tensors, "pos_embed": on_grid(positions, own.shape[1] - 1, offset=0.0)}
     places = on_grid(positions, own.shape[1], offset=0.0)[:, 1:]
@@ -101,15 +102,15 @@ def on_grid(positions: Tensor, n_places: int, *, offset: float) -> Tensor:
         n_places: number of cells of the new grid, a square number.
         offset: cells by which the new grid is stretched.
     """
-    there = positions.shape[1] - 1
-    side, wanted = math.isqrt(there), math.isqrt(n_places)
-    if there == n_places or side**2 != there or wanted**2 != n_places:
+    n_cells = positions.shape[1] - 1
+    side, new_side = math.isqrt(n_cells), math.isqrt(n_places)
+    if n_cells == n_places or side**2 != n_cells or new_side**2 != n_places:
         return positions
     grid = positions[:, 1:].float().reshape(1, side, side, -1).permute(0, 3, 1, 2)
     if offset:
-        grid = functional.interpolate(grid, scale_factor=(wanted + offset) / side, mode="bicubic")
+        grid = functional.interpolate(grid, scale_factor=(new_side + offset) / side, mode="bicubic")
     else:
-        grid = functional.interpolate(grid, size=(wanted, wanted), mode="bicubic", align_corners=False)
+        grid = functional.interpolate(grid, size=(new_side, new_side), mode="bicubic", align_corners=False)
     places = grid.permute(0, 2, 3, 1).reshape(1, n_places, -1).to(positions.dtype)
     return torch.cat([positions[:, :1], places], dim=1)
 

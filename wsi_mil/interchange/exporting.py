@@ -54,7 +54,8 @@ def export_features(features: Path, layout: str, out: Path, slides: Iterable[str
 
 
 def _export(receipt: Path, layout: str, out: Path) -> ExportResult:
-    slide_id, store = receipt.stem, store_path(receipt)
+    slide_id = receipt.stem
+    store = store_path(receipt)
     if not receipt.is_file():
         what = "its store has no receipt, so it is not finished" if store.is_dir() else "no features"
         return ExportResult(slide_id, reason=f"{what}; run `extract` for it", is_fault=True)

@@ -68,7 +68,7 @@ class Hdf5:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Hdf5]:
+def open_hdf5(path: Path) -> Iterator[Hdf5]:
     """Open an HDF5 file for reading.
 
     Raises:

@@ -19,7 +19,7 @@ from wsi_mil.interchange.tile_features import TileFeatures
 from wsi_mil.receipts import array_digest, fingerprint, read_receipt, receipt_text, store_path, write_receipt
 from wsi_mil.records import SlideRow, Status, TileGrid
 from wsi_mil.store import FeatureStore, features_digest, read_attributes, remove_store, write_grid
-from wsi_mil.tile.stage import qc_picture, tissue_geojson
+from wsi_mil.tile.stage import qc_image, tissue_geojson
 
 log = logging.getLogger(__name__)
 
@@ -254,7 +254,7 @@ def _write_tiles(receipt: Path, content: dict[str, Any], place: TilePlacement, p
     attributes = {"slide_id": content["slide_id"], "dimensions": content["dimensions"]}
     write_grid(store_path(receipt), grid, preview.thumbnail, attributes)
     write_text(receipt.with_suffix(".geojson"), tissue_geojson(place.outline, content["bounds"]))
-    write_bytes(receipt.with_suffix(".png"), qc_picture(preview.thumbnail, place.outline, grid, place.dimensions))
+    write_bytes(receipt.with_suffix(".png"), qc_image(preview.thumbnail, place.outline, grid, place.dimensions))
     write_receipt(receipt, content)
 
 

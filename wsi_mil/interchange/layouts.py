@@ -6,7 +6,7 @@ from typing import Any
 
 from wsi_mil.errors import FeatureFileError
 from wsi_mil.interchange import clam, pt, stamp, trident
-from wsi_mil.interchange.hdf5 import opened
+from wsi_mil.interchange.hdf5 import open_hdf5
 from wsi_mil.interchange.tile_features import TileFeatures
 
 HDF5: dict[str, Any] = {module.NAME: module for module in (stamp, trident, clam)}
@@ -32,7 +32,7 @@ def read_file(path: Path, layout: str = "auto") -> tuple[str, TileFeatures]:
         raise FeatureFileError(path, "no such file")
     if layout == pt.NAME or (layout == "auto" and path.suffix in PT_SUFFIXES):
         return pt.NAME, _read_checked(path, lambda: pt.read(path))
-    with opened(path) as file:
+    with open_hdf5(path) as file:
         fitting = [name for name, module in HDF5.items() if module.is_layout(file)]
         if not fitting or (layout != "auto" and (layout == stamp.NAME) != (fitting[0] == stamp.NAME)):
             expected = "'feats' (STAMP) or 'features' (CLAM, TRIDENT)"

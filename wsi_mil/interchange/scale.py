@@ -124,7 +124,8 @@ def place_tiles(
     box, tile_px, tile_mpp = _complete(path, scale, slide_mpp, is_um=is_um)
     warnings = []
     if slide_mpp is None:
-        slide_mpp, source = Mpp(tile_mpp * tile_px / box[0], tile_mpp * tile_px / box[1]), "derived from the tiles"
+        slide_mpp = Mpp(tile_mpp * tile_px / box[0], tile_mpp * tile_px / box[1])
+        source = "derived from the tiles"
         warnings.append(f"the slide's resolution is unknown and was derived from its tiles: {slide_mpp.x:.4g} µm per pixel")
     unrounded = footprint((tile_px, tile_px), target_mpp=tile_mpp, slide_mpp=slide_mpp)
     extent = scale.extent or (unrounded if is_um else (float(box[0]), float(box[1])))

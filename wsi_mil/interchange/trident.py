@@ -37,7 +37,8 @@ def read(file: Hdf5) -> TileFeatures:
 
 def _scale(attributes: dict[str, Any]) -> Scale:
     target, level0 = attributes.get("target_magnification"), attributes.get("level0_magnification")
-    tile_px, box = attributes.get("patch_size"), attributes.get("patch_size_level0")
+    tile_px = attributes.get("patch_size")
+    box = attributes.get("patch_size_level0")
     if box is None and tile_px and target and level0:
         box = tile_px * level0 / target
     step = box * (tile_px - attributes["overlap"]) / tile_px if box and tile_px and "overlap" in attributes else None

@@ -59,13 +59,15 @@ class JpegTiffReader(Slide):
         super().__init__(path, mpp_override, guess)
         self._file = -1
         self._other = self._open_other(path)
-        self.properties, self.notes = self._other.properties, self._other.notes
-        self.level_dimensions, self.level_downsamples = self._other.level_dimensions, self._other.level_downsamples
+        self.properties = self._other.properties
+        self.notes = self._other.notes
+        self.level_dimensions = self._other.level_dimensions
+        self.level_downsamples = self._other.level_downsamples
         try:
             self._levels = self._jpeg_levels()
             self._file = os.open(self.file, os.O_RDONLY)
             self._file_size = os.fstat(self._file).st_size
-            self._refuse_other_pixels()
+            self._require_openslide_pixels()
         except BaseException:
             self._close_file()  # keep the copy of a remote slide for the next reader
             raise
@@ -129,7 +131,7 @@ class JpegTiffReader(Slide):
             raise SlideReadError(self.path, f"block {index} of level {level} is {block.shape}, not {(height, width, 3)}")
         return np.asarray(block)
 
-    def _refuse_other_pixels(self) -> None:
+    def _require_openslide_pixels(self) -> None:
         """Raise SlideFormatError if blocks differ from OpenSlide's pixels; a level without comparable blocks is left to it."""
         compared = {level: self._comparable(level) for level in self._levels}
         self._levels = {level: at for level, at in self._levels.items() if len(compared[level])}

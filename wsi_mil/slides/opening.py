@@ -28,7 +28,7 @@ EXPECTED = (
     " a TIFF, or a PNG, JPEG or BMP image; correct the sheet's `path` column"
 )
 
-MEND_IN_PLACE = "set remote.staging to scratch, so that other readers can open a copy, or correct the sheet's `path` column"
+HINT_IN_PLACE = "set remote.staging to scratch, so that other readers can open a copy, or correct the sheet's `path` column"
 
 
 def open_slide(
@@ -86,8 +86,8 @@ def _open_file(source: SlideSource, file: Path, reader: str, mpp_override: Mpp |
             return slide
     specific = [error for error in errors if not isinstance(error, UnknownFormatError)][:1]
     reasons = "; ".join(dict.fromkeys(str(error).removeprefix(f"{path}: ") for error in specific or errors))
-    mend = EXPECTED if reader == "auto" else f"{EXPECTED}, or set slide.reader to auto"
-    raise SlideFormatError(path, f"{reasons}; {mend}".replace(str(file), str(path)))
+    hint = EXPECTED if reader == "auto" else f"{EXPECTED}, or set slide.reader to auto"
+    raise SlideFormatError(path, f"{reasons}; {hint}".replace(str(file), str(path)))
 
 
 def _require_readable_by(path: Path | str, file_format: Format, reader: str) -> None:
@@ -134,7 +134,7 @@ def _open_url(url: str, reader: str, mpp_override: Mpp | None, guess: MppGuess, 
         except SlideFormatError as error:
             if not is_copied:
                 reason = str(error).removeprefix(f"{url}: ")
-                raise SlideFormatError(url, f"cannot be read in place ({reason}); {MEND_IN_PLACE}") from error
+                raise SlideFormatError(url, f"cannot be read in place ({reason}); {HINT_IN_PLACE}") from error
     copy = local_copy(url)
     try:
         return _open_file(copy, copy.path, reader, mpp_override, guess)

@@ -56,8 +56,8 @@ CREDENTIAL_ERRORS = {
 }
 """S3 error codes and client errors that concern the credentials, not one slide."""
 
-MEND = "correct the sheet's `path` column, or upload the slide"
-MEND_LOGIN = "credentials come from the environment (AWS_…) or from fsspec's configuration, see docs/remote.md"
+HINT = "correct the sheet's `path` column, or upload the slide"
+HINT_LOGIN = "credentials come from the environment (AWS_…) or from fsspec's configuration, see docs/remote.md"
 
 
 @dataclass(frozen=True)
@@ -105,10 +105,11 @@ def remote_object(url: str) -> RemoteObject:
             request_with_retries(url, lambda: _file_system(url).cat_file(url, start=0, end=1))  # HEAD has no body with the reason
         raise
     if info.get("size") is None or info.get("type", "file") != "file":
-        raise SlideFormatError(url, f"must be a file whose size the server reports; {MEND}")
+        raise SlideFormatError(url, f"must be a file whose size the server reports; {HINT}")
     tag = str(info.get("ETag") or info.get("Last-Modified") or info.get("LastModified") or info.get("created") or "")
-    version, strong = f"{info['size']} {tag}".replace('"', "").strip(), tag if tag.startswith('"') else ""
-    return RemoteObject(url, int(info["size"]), version, info.get("partial") is not False, strong)
+    version = f"{info['size']} {tag}".replace('"', "").strip()
+    strong_tag = tag if tag.startswith('"') else ""
+    return RemoteObject(url, int(info["size"]), version, info.get("partial") is not False, strong_tag)
 
 
 def request_with_retries(url: str, work: Callable[[], Response]) -> Response:
@@ -118,8 +119,8 @@ def request_with_retries(url: str, work: Callable[[], Response]) -> Response:
         try:
             return work()
         except ImportError as error:
-            mend = f"pip install 'wsi_mil[remote]', or {MEND}"
-            raise MissingFileError(url, f"needs a package ({_line(error)}); {mend}") from error
+            hint = f"pip install 'wsi_mil[remote]', or {HINT}"
+            raise MissingFileError(url, f"needs a package ({_line(error)}); {hint}") from error
         except (WsiMilError, MemoryError):
             raise
         except Exception as error:  # each file system of fsspec has errors of its own
@@ -275,20 +276,20 @@ def _fault(url: str, error: Exception) -> tuple[WsiMilError, bool]:
     codes = {type(e).__name__ for e in chain} | {_s3_code(e) for e in chain}
     words = without_secrets(_line(chain[-1]))
     if codes & CREDENTIAL_ERRORS or status in UNAUTHORISED_STATUS:
-        return SilentServerError(url, f"is not accessible with these credentials ({words}); {MEND_LOGIN}"), False
+        return SilentServerError(url, f"is not accessible with these credentials ({words}); {HINT_LOGIN}"), False
     if status in GONE_STATUS:
-        return SlideAccessError(url, f"cannot be reached: its server does not have it ({status}); {MEND}"), False
+        return SlideAccessError(url, f"cannot be reached: its server does not have it ({status}); {HINT}"), False
     if status in FORBIDDEN_STATUS:
         return SlideAccessError(
-            url, f"cannot be reached: its server denies access ({status}); {MEND}, or change its permissions"
+            url, f"cannot be reached: its server denies access ({status}); {HINT}, or change its permissions"
         ), False
     if status in CHANGED_STATUS or "FileExpired" in codes:
         return UnreachableError(url, "changed while it was read; run again"), False
     if isinstance(chain[-1], ValueError) and "rotocol not known" in words:
-        return MissingFileError(url, f"cannot be reached ({words}); {MEND}"), False
+        return MissingFileError(url, f"cannot be reached ({words}); {HINT}"), False
     what = f"answers {status}" if status else f"does not answer ({words})"
     kind = UnreachableError if status else SilentServerError
-    return kind(url, f"cannot be reached: its server {what}; check it and the network, or {MEND}"), True
+    return kind(url, f"cannot be reached: its server {what}; check it and the network, or {HINT}"), True
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

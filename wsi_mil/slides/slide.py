@@ -35,8 +35,8 @@ MAX_UNREADABLE = 0.05
 """Largest share of an overview that may stay white because its data are damaged."""
 
 
-MEND_COARSE = "correct the sheet's `mpp` column if it is wrong, or raise tilings.….mpp"
-MEND_DAMAGE = "its data are damaged; copy the file again, or name another in the sheet's `path` column"
+HINT_COARSE = "correct the sheet's `mpp` column if it is wrong, or raise tilings.….mpp"
+HINT_DAMAGE = "its data are damaged; copy the file again, or name another in the sheet's `path` column"
 
 
 SlideSource = Path | str | LocalCopy
@@ -276,7 +276,7 @@ class Slide(ABC):
         coarsest = max(self.mpp.x, self.mpp.y)
         if coarsest > mpp * UPSAMPLING_TOLERANCE:
             raise SlideReadError(
-                self.path, f"level 0 has {coarsest:g} µm per pixel, coarser than the requested {mpp:g}; {MEND_COARSE}"
+                self.path, f"level 0 has {coarsest:g} µm per pixel, coarser than the requested {mpp:g}; {HINT_COARSE}"
             )
 
     def read_overview(self, mpp: float, *, threads: int = 1) -> Overview:
@@ -302,7 +302,7 @@ class Slide(ABC):
             missing = sum(pool.map(fill, _pieces((0, 0, width, height), self._overview_block(OVERVIEW_BLOCK_PX, mpp))))
         unreadable = missing / (width * height)
         if unreadable > MAX_UNREADABLE:
-            raise SlideReadError(self.path, f"cannot read {unreadable:.0%} of the slide: {MEND_DAMAGE}")
+            raise SlideReadError(self.path, f"cannot read {unreadable:.0%} of the slide: {HINT_DAMAGE}")
         return Overview(image, unreadable)
 
     def read_region_or_white(self, location: tuple[int, int], size: tuple[int, int], mpp: float) -> Overview:

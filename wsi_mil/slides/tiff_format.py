@@ -31,7 +31,7 @@ COLOUR_SAMPLES = {
 }  # fmt: skip
 """Photometric interpretations whose colours some reader gives correctly, with their samples per pixel."""
 
-MEND = "save it as an RGB image of 8 bits per channel"
+HINT = "save it as an RGB image of 8 bits per channel"
 
 
 @dataclass(frozen=True)
@@ -123,19 +123,20 @@ def _readers(tif: tifffile.TiffFile, pages: _Pages) -> tuple[str, ...]:
 
 def _sample_fault(page: tifffile.TiffPage) -> str:
     """Why the pixels of a page are not 8-bit colours; "" if they are."""
-    bits, kind = int(page.bitspersample), int(page.sampleformat)
+    bits = int(page.bitspersample)
+    kind = int(page.sampleformat)
     if bits > 8 or kind not in (UNSIGNED, VOID):
         how = " of floating point" if kind == FLOATING else " with a sign" if kind not in (UNSIGNED, VOID) else ""
-        return f"must have 8 bits per channel, but has {bits}{how}; {MEND}"
+        return f"must have 8 bits per channel, but has {bits}{how}; {HINT}"
     name = str(tifffile.PHOTOMETRIC(page.photometric).name)
     if name not in COLOUR_SAMPLES:
-        return f"its photometric interpretation {name} is not supported; {MEND}"
+        return f"its photometric interpretation {name} is not supported; {HINT}"
     expected = COLOUR_SAMPLES[name]
     n_channels = page.samplesperpixel
     extra = page.extrasamples
     is_transparent = n_channels == expected + 1 and len(extra) == 1 and int(extra[0]) in TRANSPARENCY
     if n_channels != expected and not is_transparent:
-        return f"has {n_channels} channels, of which {expected} are declared as colours ({name}): fluorescence?; {MEND}"
+        return f"has {n_channels} channels, of which {expected} are declared as colours ({name}): fluorescence?; {HINT}"
     return ""
 
 
@@ -155,7 +156,7 @@ def _other_fault(tif: tifffile.TiffFile, pages: _Pages, ome: Ome | None) -> str:
     if n == 1 and pages.first.samplesperpixel == 1 and ome is None and not tif.is_imagej:
         n += len(_same_size(pages))
     if n > 1 and pages.first.samplesperpixel == 1:
-        return f"holds {n} grey images of the same size: channels of one image?; readers show the first only, so {MEND}"
+        return f"holds {n} grey images of the same size: channels of one image?; readers show the first only, so {HINT}"
     return ""
 
 

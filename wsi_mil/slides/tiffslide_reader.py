@@ -64,7 +64,8 @@ class TiffSlideReader(Slide):
         self._set_levels(dimensions, [float(d) for d in self._handle.level_downsamples])
         self.properties = {k: str(v) for k, v in self._handle.properties.items() if v is not None}
         self.format = tiff_format(self._handle.ts_tifffile)
-        colours, axes = _colours(self._handle.ts_tifffile.pages[0]), self.properties["tiffslide.series-axes"]
+        colours = _colours(self._handle.ts_tifffile.pages[0])
+        axes = self.properties["tiffslide.series-axes"]
         if colours not in COLOURS or axes not in AXES:
             samples = "{} × {} of {} bits in the order {}".format(*colours, axes)
             raise SlideFormatError(

@@ -211,7 +211,8 @@ def read_bag(receipt: Path) -> Bag:
         IncompleteStoreError: the store was never finished.
         StoreError: the store is missing or damaged, or its arrays differ in their number of tiles.
     """
-    path, slide_id = store_path(receipt), receipt.name.removesuffix(".json")
+    path = store_path(receipt)
+    slide_id = receipt.name.removesuffix(".json")
     coords, valid = finished_tiles(path, metadata(path, "features"))
     features = read_array(path, "features")
     return Bag(slide_id, features, coords) if valid.all() else Bag(slide_id, features[valid], coords[valid])

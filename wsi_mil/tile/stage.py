@@ -79,7 +79,7 @@ def _tile(row: SlideRow, settings: TileSettings, receipt: Path, threads: int) ->
     attributes = {"slide_id": row.slide_id, "dimensions": list(slide.dimensions)}
     write_grid(store_path(receipt), layout.grid, thumbnail, attributes)
     write_text(receipt.with_suffix(".geojson"), tissue_geojson(region, slide.bounds))
-    write_bytes(receipt.with_suffix(".png"), qc_picture(thumbnail, region, layout.grid, slide.dimensions, layout.tissue.excluded))
+    write_bytes(receipt.with_suffix(".png"), qc_image(thumbnail, region, layout.grid, slide.dimensions, layout.tissue.excluded))
     return {
         **slide_metadata(slide),
         "status": Status.EMPTY if layout.why_empty else Status.OK,
@@ -133,7 +133,7 @@ def tissue_geojson(region: BaseGeometry, bounds: tuple[int, int, int, int] | Non
     return feature_collection([] if region.is_empty else [region], [] if region.is_empty else [properties])
 
 
-def qc_picture(
+def qc_image(
     thumbnail: NDArray[np.uint8],
     region: BaseGeometry,
     grid: TileGrid,

@@ -97,7 +97,8 @@ def _black(balanced: NDArray[np.float32], density: NDArray[np.float32]) -> _Ink:
 
 
 def _stroke(ink: _Ink, mpp: Mpp) -> NDArray[np.bool_]:
-    core, least = opened(ink.core), int(STROKE_UM2 / mpp.area_um2)
+    core = opened(ink.core)
+    least = int(STROKE_UM2 / mpp.area_um2)
     core = remove_small_objects(core, max_size=least) if core.sum() > least else np.zeros_like(core)
     if not core.any():
         return core
