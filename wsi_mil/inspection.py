@@ -200,11 +200,9 @@ class _Estimate:
         self._accuracy = Accuracy.EXACT if self._tissue == tissue or is_whole else Accuracy.ESTIMATE
         self._slide_tissue: SlideTissue | None = None
         if by_image and self._overview_px(self._tissue.mpp) > MAX_OVERVIEW_PX:
-            everywhere = TissueMask.whole(np.ones((1, 1), bool))
-            self._accuracy, self._slide_tissue = (
-                Accuracy.AT_MOST,
-                SlideTissue(everywhere, Overview(np.zeros((1, 1, 3), np.uint8))),
-            )
+            whole_slide = TissueMask.whole(np.ones((1, 1), bool))
+            self._accuracy = Accuracy.AT_MOST
+            self._slide_tissue = SlideTissue(whole_slide, Overview(np.zeros((1, 1, 3), np.uint8)))
 
     @property
     def tissue_share(self) -> float | None:
