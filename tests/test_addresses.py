@@ -16,7 +16,7 @@ def test_a_plain_address_is_taken(url: str) -> None:
         ("https://host/a.svs?X-Amz-Signature=geheim", "signed"),
         ("s3://bucket/a.svs#geheim", "signed"),
         ("gopher://geheim@old/a.svs", "not gopher://"),
-        ("https://[geheim@host/a.svs?geheim", "no address"),
+        ("https://[geheim@host/a.svs?geheim", "no valid URL"),
     ],
 )
 def test_a_url_with_a_secret_is_rejected_without_repeating_it(url: str, word: str) -> None:

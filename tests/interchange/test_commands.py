@@ -54,7 +54,7 @@ def test_exit_codes_tell(folder: Path) -> None:
     (folder / "results/features/uni/b.json").unlink()
     export = ["export-features", "results/features/uni", "--layout", "clam", "--out", "out"]
     done = called(*export, cwd=folder)
-    assert done.returncode == 1 and "not exported: b: a store without its receipt" in done.stderr and "a: 15 tiles" in done.stdout
+    assert done.returncode == 1 and "not exported: b: its store has no receipt" in done.stderr and "a: 15 tiles" in done.stdout
     assert called(*export, "--slide", "a", cwd=folder).returncode == 0
     assert called("export-features", "results", "--layout", "clam", "--out", "out", cwd=folder).stderr == (
         "error: results is a folder of results: say whose features with --encoder (there are uni)\n"

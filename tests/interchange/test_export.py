@@ -139,7 +139,7 @@ def test_slides_that_are_not_finished_are_left_out_with_the_reason(results: Path
     found = outcome(results, tmp_path / "out")
     assert not found["s"].reason and found["s"].n_tiles > 50
     assert (found["glass"].reason, found["glass"].is_fault) == ("empty: no tissue found", False)
-    assert "a store without its receipt" in found["half"].reason and found["half"].is_fault
+    assert "its store has no receipt, so it is not finished" in found["half"].reason and found["half"].is_fault
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["s.h5"], "nothing half-written"
     assert set(outcome(results, tmp_path / "o", "s", "nobody")) == {"nobody", "s"}
     with pytest.raises(FeatureFileError, match="has no features"):
@@ -153,6 +153,6 @@ def test_a_store_that_is_being_written_again_is_not_exported(results: Path, tmp_
     before = receipt.read_bytes()
     extract_slide(tiles, SlideRow("s", tmp_path / "s.svs"), Encoder(), receipt, dtype="float32", encoder=MeanColour, threads=1)
     receipt.write_bytes(before)
-    assert "store and receipt differ" in outcome(results, tmp_path / "out")["s"].reason
+    assert "its store and receipt differ, so it is not finished" in outcome(results, tmp_path / "out")["s"].reason
     zarr.open_group(store_path(receipt)).attrs["shards_done"] = 0
     assert "not all shards are written" in outcome(results, tmp_path / "out")["s"].reason

@@ -57,7 +57,7 @@ def test_clam_with_attributes(tmp_path: Path) -> None:
     assert tiles["tile_px_level0"] == [512, 512] and tiles["dimensions"] == [4000, 3000]
     assert features["mpp"] == 0.5 and features["tile_px"] == 256 and features["slide_mpp"] == [0.25, 0.25]
     (warning,) = tiles["warnings"]
-    assert "0.25 µm per pixel follows from its tiles" in warning
+    assert "derived from its tiles: 0.25 µm per pixel" in warning
 
 
 @pytest.mark.parametrize("n", [12, 5000])
@@ -274,7 +274,7 @@ def test_many_shards_are_written_whole(tmp_path: Path) -> None:
 def test_an_empty_file_is_an_empty_slide(tmp_path: Path) -> None:
     imported(write_trident(tmp_path / "s.h5", COORDS[:0], FEATURES[:0]))
     assert [r["status"] for r in receipts(tmp_path)] == ["empty", "empty"]
-    assert "holds no tiles" in receipts(tmp_path)[1]["reason"]
+    assert "has no tiles" in receipts(tmp_path)[1]["reason"]
 
 
 def test_the_ground_is_the_slide_where_there_is_one(tmp_path: Path) -> None:
