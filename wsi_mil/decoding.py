@@ -39,9 +39,7 @@ def decoded(data: bytes, *, line: str = "line") -> str:
         raise ValueError(f"{where}: byte {invalid[0][1]} is no UTF-8: save it as UTF-8") from error
     if "\0" in text:
         number = text[: text.index("\0")].replace("\r\n", "\n").replace("\r", "\n").count("\n") + 1
-        raise ValueError(
-            f"{line} {number} holds a zero byte: it is damaged, or UTF-16 without a byte order mark; save it as UTF-8"
-        )
+        raise ValueError(f"{line} {number} holds a zero byte: it is damaged, or UTF-16 without its mark: save it as UTF-8")
     return text
 
 
