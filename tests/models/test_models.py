@@ -123,7 +123,7 @@ def test_a_bag_without_instances_is_refused(make: Callable, name: str) -> None:
 
 
 @every_model
-def test_the_loss_weighs_the_class(make: Callable, bag: Tensor, name: str) -> None:
+def test_the_loss_is_weighted_by_class(make: Callable, bag: Tensor, name: str) -> None:
     model = make(**MODELS[name])
     one, three = (model.training_loss(bag, torch.tensor([1]), ClassLoss(torch.tensor([1.0, w]))) for w in (1.0, 3.0))
     assert_close(three, 3 * one)
