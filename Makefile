@@ -11,7 +11,7 @@
 # make scale    plans a cohort of a thousand slides beside a bare Snakemake DAG; what a job costs beyond its work
 # make papers   does the papers' own experiments that are not done yet, writes docs/papers.md; DATA=folder, FAST=1, JOBS=2, ONLY=mnist_bags
 # make screenshots  makes the pictures of viewer and report in docs/ anew, from the demo; needs Chromium
-# make schema   after a change of settings: the schema for editors and the tables in docs/
+# make schema   after a change of settings or records: the schema for editors, the tables in docs/ and the lists in config.yaml
 # make unlock   after a killed snakemake: lets the next run start
 # make clean    removes the demo, its results and logs
 # The first of them makes .venv; PYTHON=... picks another interpreter.

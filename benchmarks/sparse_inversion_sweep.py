@@ -31,6 +31,7 @@ from wsi_mil.metrics import auprc, auroc
 from wsi_mil.models import MILModel
 from wsi_mil.receipts import store_path
 from wsi_mil.store import read_attributes
+from wsi_mil.tasks import Classes
 
 STEPS, PENALTIES = (0.0, 0.3, 1.0, 3.0, 10.0), (0.0, 0.005, 0.02, 0.05)
 SCORES: tuple[ReadOff, ...] = ("attention", "attention_logits", "evidence", "standardised_sum")
@@ -51,9 +52,9 @@ def cases(plan: Plan, encoder: str, entry: str) -> list[Case]:
     """Every such slide of every fold that its model predicts as positive."""
     config, found = plan.config, []
     splits = read_splits(config.results / "splits.csv")
-    ensemble = Ensemble(config.results / "models" / encoder / entry, splits, config.classes, torch.device("cpu"))
+    ensemble = Ensemble(config.results / "models" / encoder / entry, splits, Classes(config.classes), torch.device("cpu"))
     tiles = config.results / "tiles" / config.encoders[encoder].tiling
-    sources = Sources(config.results / "scores", tiles, None, config.classes, config.truth)
+    sources = Sources(config.results / "scores", tiles, None, Classes(config.classes), config.truth)
     truths = {row.slide_id: known_truth(row, sources).annotation for row in plan.rows if row.label == config.classes[-1]}
     for fold, member in enumerate(ensemble.folds):
         for slide_id, role in splits.roles[fold].items():

@@ -32,6 +32,8 @@ import numpy as np
 import torch
 from scipy import stats
 
+from wsi_mil.models import ClassLoss
+
 sys.path.insert(0, str(Path(__file__).parent))
 import bag_read
 
@@ -40,7 +42,8 @@ from wsi_mil.config import MHIM, Training, parse_model
 from wsi_mil.metrics import auroc
 from wsi_mil.models import MILModel, create_mhim, create_model
 from wsi_mil.records import Bag
-from wsi_mil.train import fit, predict_probabilities
+from wsi_mil.tasks import Classes
+from wsi_mil.train import fit, predict_outputs
 from wsi_mil.train.optimizers import create_optimizer
 
 SEEDS = (0, 1, 2)
@@ -140,7 +143,7 @@ def fitted(name: str, bags: list[LabelledBag], seed: int) -> MILModel:
     else:
         model = create_model(settings, feature_dim=DIM, n_classes=2)
     n_train = len(bags) * 3 // 4 // 2 * 2
-    fit(model, BagSet.of(bags[:n_train]), BagSet.of(bags[n_train:]), settings.train, n_classes=2)
+    fit(model, BagSet.of(bags[:n_train]), BagSet.of(bags[n_train:]), settings.train, task=Classes.numbered(2))
     return model.deployed
 
 
@@ -157,7 +160,7 @@ def learned(task: tuple[str, int, float, bool]) -> float:
 
 
 def told_apart(model: MILModel, fresh: list[LabelledBag]) -> float:
-    return auroc(np.array([b.label for b in fresh]), predict_probabilities(model, fresh))
+    return auroc(np.array([b.label for b in fresh]), predict_outputs(model, fresh, Classes.numbered(2)))
 
 
 def learning() -> dict[str, float]:
@@ -226,7 +229,7 @@ def step_of(name: str, bags: torch.Tensor) -> Callable[[], None]:
     optimizer = create_optimizer(model, training.model_copy(update={"optimizer": "adam"}))
 
     def step() -> None:
-        loss = model.training_loss(bags, torch.tensor([1]), torch.ones(2))
+        loss = model.training_loss(bags, torch.tensor([1]), ClassLoss(torch.ones(2)))
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

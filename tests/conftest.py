@@ -127,14 +127,14 @@ def random_bags() -> Callable[..., list]:
 @pytest.fixture(scope="session")
 def trained_once(tmp_path_factory: pytest.TempPathFactory) -> tuple:
     """A folder with features (`f`) and three folds trained on 24 slides (`m`), to be copied; their splits."""
-    from tests.train.test_stage import CLASSES, CPU, SETTINGS, splits_of, write_features
+    from tests.train.test_stage import CPU, SETTINGS, TASK, splits_of, write_features
     from wsi_mil.train import Fold, train_fold
 
     folder, bags = tmp_path_factory.mktemp("trained"), made_bags(26)
     write_features(folder / "f", bags)
     splits = splits_of(bags[:24])
     for fold in range(3):
-        train_fold(Fold(splits, fold, folder / "f", CLASSES), SETTINGS, folder / "m" / f"fold-{fold}", CPU)
+        train_fold(Fold(splits, fold, folder / "f", TASK), SETTINGS, folder / "m" / f"fold-{fold}", CPU)
     return folder, splits
 
 
@@ -143,7 +143,7 @@ def trained(trained_once: tuple, tmp_path: Path) -> tuple:
     """Splits, ensemble and sheet of three trained folds; a new slide of a known patient and one of a new patient stand in the
     sheet too.
     """
-    from tests.train.test_stage import CLASSES, CPU
+    from tests.train.test_stage import CPU, TASK
     from wsi_mil.ensemble import Ensemble
     from wsi_mil.records import SlideRow
 
@@ -151,7 +151,7 @@ def trained(trained_once: tuple, tmp_path: Path) -> tuple:
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     rows = [SlideRow(s, Path("x"), splits.labels[s], splits.patients[s]) for s in splits.patients]
     rows += [SlideRow("s24", Path("x"), "", splits.patients["s00"]), SlideRow("s25", Path("x"), "", "nobody")]
-    return splits, Ensemble(tmp_path / "m", splits, CLASSES, CPU), rows
+    return splits, Ensemble(tmp_path / "m", splits, TASK, CPU), rows
 
 
 @pytest.fixture(scope="session")

@@ -23,12 +23,14 @@ from wsi_mil.receipts import read_receipt, store_path
 from wsi_mil.records import SlideRow
 from wsi_mil.slides import open_slide
 from wsi_mil.store import read_grid
+from wsi_mil.tasks import Classes
 from wsi_mil.tile import tile_slide
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "camelyon16.md").read_text(encoding="utf-8")
 CONFIG = yaml.safe_load((ROOT / "configs" / "camelyon16.yaml").read_text(encoding="utf-8"))
 CLASSES = ("normal", "tumor")
+TASK = Classes(CLASSES)
 
 SIZE, MPP = (2560, 1792), 0.243
 LESION, HOLE, SECOND = (1200, 300, 1700, 600), (1300, 400, 1400, 450), (2000, 900, 2100, 1100)
@@ -119,7 +121,7 @@ def make_sheet(data: Path) -> subprocess.CompletedProcess:
 
 
 def sheet_rows(data: Path) -> dict[str, SlideRow]:
-    sheet = read_sheet(data / "cohort.csv", CLASSES, needs_file=lambda _: True)
+    sheet = read_sheet(data / "cohort.csv", TASK, needs_file=lambda _: True)
     assert sheet.faults == ()
     return {row.slide_id: row for row in sheet.rows}
 
@@ -160,14 +162,14 @@ def test_labels_parts_and_outlines_are_those_of_the_data(layouts: dict[str, Path
 def test_the_configuration_has_no_fault_and_tests_on_the_test_set(data: Path) -> None:
     plan = check({**CONFIG, "cohort": str(data / "cohort.csv"), "results": str(data / "results")})
     assert plan.n_folds == 1 and len(plan.rows) == 10
-    splits = draw_splits(plan.rows, CLASSES, plan.config.split)
+    splits = draw_splits(plan.rows, TASK, plan.config.split)
     assert {s for s, role in splits.roles[0].items() if role == "test"} == set(TEST)
     assert sum(role == "val" for role in splits.roles[0].values()) == 2
 
 
 def test_lesions_are_read_and_what_is_cut_out_of_them_is_not(data: Path, tmp_path: Path) -> None:
     rows = sheet_rows(data)
-    sources = Sources(tmp_path, tmp_path, None, CLASSES, Truth(**CONFIG["truth"]))
+    sources = Sources(tmp_path, tmp_path, None, TASK, Truth(**CONFIG["truth"]))
     for name in ("tumor_001", "test_001"):
         tile_slide(rows[name], settings(), tmp_path / f"{name}.json")
         known = known_truth(rows[name], sources)

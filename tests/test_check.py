@@ -5,6 +5,7 @@ import pytest
 from tests.conftest import tissue_image, write_aperio, write_cohort, write_geojson
 from wsi_mil.check import check
 from wsi_mil.errors import ConfigError
+from wsi_mil.tasks import Classes
 
 CLASSES = ["normal", "tumour"]
 
@@ -102,7 +103,7 @@ def test_frozen_splits_must_say_what_the_sheet_says(sheet: Path) -> None:
     from wsi_mil.config import Split
 
     frozen = sheet.parent / "splits.csv"
-    write_splits(frozen, draw_splits(read_sheet(sheet, tuple(CLASSES)).rows, tuple(CLASSES), Split()))
+    write_splits(frozen, draw_splits(read_sheet(sheet, Classes(tuple(CLASSES))).rows, Classes(tuple(CLASSES)), Split()))
     assert check(config(sheet, splits=str(frozen))).n_folds == 5
     sheet.write_text(sheet.read_text().replace("s3,sl ide's ü3.svs,tumour", "s3,sl ide's ü3.svs,normal"))
     (found,) = faults(config(sheet, splits=str(frozen)))
@@ -126,8 +127,8 @@ def test_mhim_stands_on_another_entry_that_can_teach(sheet: Path) -> None:
     models |= {"m": {"model": "abmil"}, "pool": {"model": "instance_pool"}}
     assert faults(config(sheet, models=models)) == [
         "models.a.base: no entry 'mm' in models; did you mean 'm'?",
-        "models.b.base: 'pool' is instance_pool, but mhim stands on abmil, transmil, dsmil",
-        "models.c.base: 'b' is mhim, but mhim stands on abmil, transmil, dsmil",
+        "models.b.base: 'pool' is instance_pool, but mhim can be trained over abmil, transmil, dsmil only",
+        "models.c.base: 'b' is mhim, but mhim can be trained over abmil, transmil, dsmil only",
     ]
 
 
@@ -140,9 +141,9 @@ def test_a_method_is_left_out_for_models_that_do_not_offer_it_and_is_a_fault_whe
         "m": ["attention", "sparse_inversion"],
         "pool": ["sparse_inversion"],
     }
-    assert list(plan.warnings) == ["models.pool: does not offer attention, which is left out for it"]
+    assert list(plan.warnings) == ["models.pool: does not support attention, which is left out for it"]
     (found,) = faults(config(sheet, models={"pool": {"model": "embedding_pool"}}, explain=explain))
-    assert found == "explain.methods: attention is offered by none of the models pool"
+    assert found == "explain.methods: attention is supported by none of the models pool"
     assert check(config(sheet, models={"pool": {"model": "embedding_pool"}})).as_json()["methods"] == {
         "pool": ["sparse_inversion"]
     }

@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wsi_mil.figures import FoldPart, cohort_figures, point_figures
+from wsi_mil.figures import cohort_figures
 from wsi_mil.metrics import auroc
 from wsi_mil.receipts import write_receipt
+from wsi_mil.tasks import Classes, Outcomes
 
+TASK = Classes(("normal", "tumour"))
 TRUTH = np.array([0, 0, 0, 0, 1, 0, 1, 1, 0, 1, 0])
 POSITIVE = np.array([0.1, 0.3, 0.55, 0.2, 0.8, 0.4, 0.45, 0.9, 0.05, 0.7, 0.6])
 PATIENTS = ["a", "a", "b", "c", "d", "e", "f", "g", "h", "i", "j"]
@@ -22,12 +24,14 @@ def two(positive: np.ndarray) -> np.ndarray:
     return np.stack([1 - positive, positive], axis=1)
 
 
+def outcomes(positive: np.ndarray) -> Outcomes:
+    return Outcomes(TRUTH, two(positive), (positive >= 0.5).astype(int))
+
+
 def binary(**settings: object) -> dict:
-    probs, predicted = two(POSITIVE), (POSITIVE >= 0.5).astype(int)
-    rows_of = [np.flatnonzero(fold == FOLDS) for fold in range(4)]
-    parts = [FoldPart(fold, TRUTH[rows], probs[rows], predicted[rows]) for fold, rows in enumerate(rows_of)]
-    asked = {"parts": parts, "draws": 300, **settings}
-    return cohort_figures(TRUTH, probs, predicted, PATIENTS, classes=("normal", "tumour"), **asked)
+    whole = outcomes(POSITIVE)
+    parts = {fold: whole.rows(np.flatnonzero(fold == FOLDS)) for fold in range(4)}
+    return cohort_figures(TASK, whole, PATIENTS, **{"parts": parts, "draws": 300, **settings})
 
 
 def test_pooled_figures_by_hand() -> None:
@@ -64,15 +68,14 @@ def test_a_fold_that_lacks_a_class_is_left_out_of_the_figures_that_need_it() -> 
 
 
 def test_one_fold_has_no_deviation() -> None:
-    whole = FoldPart(0, TRUTH, two(POSITIVE), (POSITIVE >= 0.5).astype(int))
-    figures = binary(parts=[whole])
+    figures = binary(parts={0: outcomes(POSITIVE)})
     assert figures["fold_mean"]["auroc"] == figures["auroc"] and math.isnan(figures["fold_sd"]["auroc"])
 
 
 def test_with_repeated_folds_a_slide_counts_once_in_the_pool_and_in_each_of_its_parts() -> None:
-    whole = FoldPart(0, TRUTH, two(POSITIVE), (POSITIVE >= 0.5).astype(int))
-    again = FoldPart(1, TRUTH, two(1 - POSITIVE), (POSITIVE < 0.5).astype(int))
-    figures = binary(parts=[whole, again])
+    whole = outcomes(POSITIVE)
+    again = Outcomes(TRUTH, two(1 - POSITIVE), (POSITIVE < 0.5).astype(int))
+    figures = binary(parts={0: whole, 1: again})
     assert figures["n_bags"] == 11 and figures["fold_mean"]["auroc"] == pytest.approx(0.5)
     assert figures["auroc"] == binary()["auroc"]
 
@@ -80,9 +83,9 @@ def test_with_repeated_folds_a_slide_counts_once_in_the_pool_and_in_each_of_its_
 def test_three_classes_have_figures_over_classes_and_no_sensitivity() -> None:
     truth = np.array([0, 0, 0, 1, 1, 2])
     probs = np.array([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.3, 0.5, 0.2], [0.2, 0.7, 0.1], [0.4, 0.35, 0.25], [0.1, 0.2, 0.7]])
-    predicted = probs.argmax(axis=1)
-    parts = [FoldPart(0, truth[:3], probs[:3], predicted[:3]), FoldPart(1, truth[3:], probs[3:], predicted[3:])]
-    figures = cohort_figures(truth, probs, predicted, list("abcdef"), parts, classes=("a", "b", "c"), draws=200)
+    whole = Outcomes(truth, probs, probs.argmax(axis=1))
+    parts = {0: whole.rows(np.arange(3)), 1: whole.rows(np.arange(3, 6))}
+    figures = cohort_figures(Classes(("a", "b", "c")), whole, list("abcdef"), parts, draws=200)
     assert figures["confusion_matrix"] == [[2, 1, 0], [1, 1, 0], [0, 0, 1]] and "sensitivity" not in figures
     assert figures["balanced_accuracy"] == pytest.approx((2 / 3 + 1 / 2 + 1) / 3)
     assert figures["auroc"] == pytest.approx((8 / 9 + 7 / 8 + 1) / 3)
@@ -91,18 +94,17 @@ def test_three_classes_have_figures_over_classes_and_no_sensitivity() -> None:
 
 
 def test_where_no_draw_can_have_a_figure_it_has_no_interval() -> None:
-    truth, predicted = np.array([0, 1]), np.array([0, 1])
-    figures = cohort_figures(truth, two(np.array([0.1, 0.9])), predicted, ["a", "a"], [], classes=("n", "t"), draws=100)
+    pair = Outcomes(np.array([0, 1]), two(np.array([0.1, 0.9])), np.array([0, 1]))
+    figures = cohort_figures(TASK, pair, ["a", "a"], {}, draws=100)
     assert figures["auroc_ci95"] == [1, 1] and figures["of_fold"] == {} and math.isnan(figures["fold_mean"]["auroc"])
-    alone = cohort_figures(truth[:1], two(np.array([0.1])), predicted[:1], ["a"], [], classes=("n", "t"), draws=100)
+    alone = cohort_figures(TASK, pair.rows(np.array([0])), ["a"], {}, draws=100)
     assert math.isnan(alone["auroc"]) and all(math.isnan(bound) for bound in alone["auroc_ci95"])
 
 
 def test_renaming_and_reordering_change_no_figure() -> None:
     order = np.random.default_rng(0).permutation(11)
-    probs, predicted = two(POSITIVE), (POSITIVE >= 0.5).astype(int)
-    moved = point_figures(TRUTH[order], probs[order], predicted[order])
-    assert moved == pytest.approx(point_figures(TRUTH, probs, predicted)) and list(moved) == NAMES
+    moved = TASK.point_figures(outcomes(POSITIVE).rows(order))
+    assert moved == pytest.approx(TASK.point_figures(outcomes(POSITIVE))) and list(moved) == NAMES
 
 
 def test_the_figures_are_written_as_json(tmp_path: Path) -> None:

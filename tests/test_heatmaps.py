@@ -44,8 +44,10 @@ def write_scored(tmp_path: Path) -> tuple[Path, Path]:
     ]
     receipt = tmp_path / "s" / "s.json"
     write_scores(store_path(receipt), COORDS, scores, {})
-    names = ("unit", "kind", "reason", "zero", "comparable", "comparable_weighed")
-    methods = {s.method: {name: getattr(s, name) for name in names} for s in scores}
+    names = ("unit", "kind", "reason", "zero", "comparable")
+    methods = {
+        s.method: {**{name: getattr(s, name) for name in names}, "comparable_weighed": s.comparable_weighted} for s in scores
+    }
     about = {
         "slide_id": "s",
         "tiles": {"coords_digest": "a", "slide_hash": "b"},
@@ -98,7 +100,7 @@ def test_the_hot_tile_is_where_the_truth_is_and_nowhere_else(scored, tmp_path: P
 def test_another_colour_map_draws_another_picture(scored, tmp_path: Path) -> None:
     first = drawn(scored, tmp_path, colormap="viridis")
     assert (first != drawn(scored, tmp_path, colormap="inferno")).any()
-    with pytest.raises(ConfigError, match=r"heatmap\.colormap: matplotlib has none called 'hott'"):
+    with pytest.raises(ConfigError, match=r"heatmap\.colormap: matplotlib has no 'hott'; did you mean 'hot'"):
         drawn(scored, tmp_path, colormap="hott")
 
 

@@ -48,7 +48,7 @@ def test_a_model_is_fitted_and_says_what_it_offers_only(random_bags: Callable) -
     assert [class_probs(model, b.bag)[1] > 0.5 for b in bags[36:]] == [False, True, False, True]
     scores = tile_scores(model, bags[37].bag, "probability")
     assert set(np.argsort(scores.values)[-2:]) == {0, 1} and scores.unit == "probability"
-    with pytest.raises(ConfigError, match="method 'attention': this model offers evidence, probability"):
+    with pytest.raises(ConfigError, match="method 'attention': this model supports evidence, probability"):
         tile_scores(model, bags[37].bag, "attention")
 
 
@@ -99,7 +99,7 @@ def test_scores_of_no_class_or_another_bag_and_classes_that_are_none_are_refused
 
 
 def test_in_the_results_of_a_run_the_tiling_of_the_bag_is_found(drawn: tuple[Path, Bag, MILModel], tmp_path: Path) -> None:
-    """SuppliedFiles it are one that is coarser, one whose tiles are as many elsewhere, and one in which the slide has none."""
+    """Beside it are one that is coarser, one whose tiles are as many elsewhere, and one in which the slide has none."""
     made, bag, model = drawn
     scores = tile_scores(model, bag, "attention")
     alone = picture(drawn, scores, made)
@@ -125,5 +125,5 @@ def test_a_bag_that_lacks_tiles_is_drawn_on_the_tiling_that_has_them(drawn: tupl
     for name, px in (("large", 96), ("small", 48)):
         about = TileSettings(tiling=Tiling(tile_px=px), tissue=Tissue(method="none"))
         tile_slide(SlideRow("slide", made.parent / "slide.svs"), about, tmp_path / "tiles" / name / "slide.json")
-    with pytest.raises(ConfigError, match=r"tiles of several sizes in .* lie where the bag's do: large, small"):
+    with pytest.raises(ConfigError, match=r"tilings in .* have the bag's tiles in several sizes: large, small; give"):
         draw_scores(model, part, tile_scores(model, part, "attention"), tmp_path, tmp_path / "b.png")

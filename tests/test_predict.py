@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.train.test_stage import CLASSES, CPU, SETTINGS, write_features
+from tests.train.test_stage import CLASSES, CPU, SETTINGS, TASK, write_features
 from wsi_mil.bags import LabelledBag, bag_tensor
 from wsi_mil.cohort.splits import Splits
 from wsi_mil.config import Predict
@@ -17,6 +17,7 @@ from wsi_mil.errors import NotFiniteError, StoreMismatchError
 from wsi_mil.files import read_table
 from wsi_mil.predict import predict_cohort, write_metrics, write_predictions
 from wsi_mil.records import Bag, Role
+from wsi_mil.tasks import Classes
 from wsi_mil.train import Fold, train_fold
 
 
@@ -37,8 +38,8 @@ def test_a_slide_is_predicted_by_the_fold_that_held_it_out(trained, tmp_path: Pa
 def test_tables_and_figures_are_written(trained, tmp_path: Path) -> None:
     _, ensemble, rows = trained
     predicted = predict_cohort(rows, tmp_path / "f", ensemble, include_train=False)
-    write_predictions(tmp_path / "p.csv", predicted, CLASSES, "held_out")
-    write_metrics(tmp_path / "m.json", predicted, CLASSES, Predict(bootstrap=200), {"protocol": "held_out"})
+    write_predictions(tmp_path / "p.csv", predicted, TASK, "held_out")
+    write_metrics(tmp_path / "m.json", predicted, TASK, Predict(bootstrap=200), {"protocol": "held_out"})
     table, figures = read_table(tmp_path / "p.csv"), json.loads((tmp_path / "m.json").read_text())
     assert [r["slide_id"] for r in table] == [r.slide_id for r in rows] and table[-1]["fold"] == "mean"
     assert all(abs(float(r["prob_normal"]) + float(r["prob_tumour"]) - 1) < 1e-5 for r in table)
@@ -53,7 +54,7 @@ def test_folds_whose_epoch_nothing_chose_stand_beside_the_figures(trained, tmp_p
     members = [FoldModel(m.model, replace(m.card, select="last" if m.card.fold == 1 else "loss")) for m in ensemble.folds]
     ensemble.__dict__["folds"] = members
     assert ensemble.about["unchosen_folds"] == [1]
-    write_metrics(tmp_path / "m.json", [], CLASSES, Predict(), ensemble.about)
+    write_metrics(tmp_path / "m.json", [], TASK, Predict(), ensemble.about)
     assert json.loads((tmp_path / "m.json").read_text())["unchosen_folds"] == [1]
 
 
@@ -68,7 +69,7 @@ def test_features_of_another_length_name_both(trained, tmp_path: Path) -> None:
 def test_without_labels_there_are_predictions_and_no_figures(trained, tmp_path: Path) -> None:
     _, ensemble, rows = trained
     predicted = predict_cohort(rows[-2:], tmp_path / "f", ensemble, include_train=False)
-    write_metrics(tmp_path / "m.json", predicted, CLASSES, Predict(), {"protocol": "held_out"})
+    write_metrics(tmp_path / "m.json", predicted, TASK, Predict(), {"protocol": "held_out"})
     assert len(predicted) == 2 and json.loads((tmp_path / "m.json").read_text())["n_slides"] == 0
 
 
@@ -76,7 +77,7 @@ def test_in_a_fixed_split_only_test_slides_count(trained, tmp_path: Path) -> Non
     splits, _, rows = trained
     fixed = Splits(splits.patients, splits.labels, splits.roles[:1])
     tested = set(fixed.slides(0, Role.TEST))
-    ensemble = Ensemble(tmp_path / "m", fixed, CLASSES, CPU)
+    ensemble = Ensemble(tmp_path / "m", fixed, TASK, CPU)
     shown = predict_cohort(rows, tmp_path / "f", ensemble, include_train=False)
     assert {p.row.slide_id for p in shown if p.counts} == tested
     assert not {p.row.slide_id for p in shown} & set(fixed.slides(0, Role.TRAIN))
@@ -87,14 +88,14 @@ def test_in_a_fixed_split_only_test_slides_count(trained, tmp_path: Path) -> Non
 def test_models_of_other_classes_are_refused(trained, tmp_path: Path) -> None:
     splits, ensemble, _ = trained
     with pytest.raises(StoreMismatchError, match="trained on classes"):
-        _ = Ensemble(ensemble.folder, splits, CLASSES[::-1], CPU).folds
+        _ = Ensemble(ensemble.folder, splits, Classes(CLASSES[::-1]), CPU).folds
 
 
 def test_models_of_other_splits_must_not_speak(trained) -> None:
     splits, ensemble, _ = trained
     turned = Splits(splits.patients, splits.labels, (splits.roles[0], splits.roles[2], splits.roles[1]))
     with pytest.raises(StoreMismatchError, match="fold-1: was not trained on fold 1 of these splits"):
-        _ = Ensemble(ensemble.folder, turned, CLASSES, CPU).folds
+        _ = Ensemble(ensemble.folder, turned, TASK, CPU).folds
 
 
 def test_a_slide_whose_features_are_no_numbers_is_not_predicted(trained, random_bags: Callable, tmp_path: Path) -> None:
@@ -116,7 +117,7 @@ def test_features_of_another_encoder_are_refused(trained, random_bags: Callable,
 def test_with_repeated_folds_a_slide_is_the_mean_of_those_that_held_it_out(trained, tmp_path: Path) -> None:
     splits, _, rows = trained
     twice = Splits(splits.patients, splits.labels, (*splits.roles[1:], splits.roles[0], splits.roles[0]))
-    again = Ensemble(tmp_path / "m4", twice, CLASSES, CPU)
+    again = Ensemble(tmp_path / "m4", twice, TASK, CPU)
     for new, old in enumerate((1, 2, 0, 0)):
         shutil.copytree(tmp_path / "m" / f"fold-{old}", again.folder / f"fold-{new}")
     predicted = predict_cohort(rows[:24], tmp_path / "f", again, include_train=False)
@@ -124,8 +125,8 @@ def test_with_repeated_folds_a_slide_is_the_mean_of_those_that_held_it_out(train
     for item in predicted:
         assert item.placement.folds == ((2, 3) if item.row.slide_id in of_first else item.placement.folds[:1])
         assert np.allclose(item.prediction.probs, np.mean(item.prediction.probs_of_fold, axis=0))
-    write_metrics(tmp_path / "m.json", predicted, CLASSES, Predict(bootstrap=100), {"protocol": "held_out"})
-    write_predictions(tmp_path / "p.csv", predicted, CLASSES, "held_out")
+    write_metrics(tmp_path / "m.json", predicted, TASK, Predict(bootstrap=100), {"protocol": "held_out"})
+    write_predictions(tmp_path / "p.csv", predicted, TASK, "held_out")
     figures, table = json.loads((tmp_path / "m.json").read_text()), read_table(tmp_path / "p.csv")
     assert figures["n_slides"] == 24 and list(figures["of_fold"]) == ["0", "1", "2", "3"]
     assert figures["of_fold"]["2"] == figures["of_fold"]["3"]
@@ -135,8 +136,8 @@ def test_with_repeated_folds_a_slide_is_the_mean_of_those_that_held_it_out(train
 def test_a_patients_slides_are_predicted_as_one_bag_and_count_once(trained, tmp_path: Path) -> None:
     splits, _, rows = trained
     for fold in range(3):
-        train_fold(Fold(splits, fold, tmp_path / "f", CLASSES, unit="patient"), SETTINGS, tmp_path / "mp" / f"fold-{fold}", CPU)
-    ensemble = Ensemble(tmp_path / "mp", splits, CLASSES, CPU, unit="patient")
+        train_fold(Fold(splits, fold, tmp_path / "f", TASK, unit="patient"), SETTINGS, tmp_path / "mp" / f"fold-{fold}", CPU)
+    ensemble = Ensemble(tmp_path / "mp", splits, TASK, CPU, unit="patient")
     predicted = {p.row.slide_id: p for p in predict_cohort(rows, tmp_path / "f", ensemble, include_train=False)}
     patient = next(p for p in splits.patients.values() if list(splits.patients.values()).count(p) > 1)
     slides = sorted(s for s, p in splits.patients.items() if p == patient)
@@ -145,7 +146,7 @@ def test_a_patients_slides_are_predicted_as_one_bag_and_count_once(trained, tmp_
     model = ensemble.folds[predicted[slides[0]].placement.folds[0]].model
     alone = torch.softmax(model(bag_tensor(whole, model)).logits[0], 0)
     assert np.allclose(predicted[slides[0]].prediction.probs, alone, atol=1e-6)
-    write_metrics(tmp_path / "m.json", list(predicted.values()), CLASSES, Predict(bootstrap=100), {"protocol": "held_out"})
+    write_metrics(tmp_path / "m.json", list(predicted.values()), TASK, Predict(bootstrap=100), {"protocol": "held_out"})
     figures = json.loads((tmp_path / "m.json").read_text())
     assert figures["n_bags"] == figures["n_patients"] == len(set(splits.patients.values())) < figures["n_slides"] == 24
 
@@ -153,13 +154,13 @@ def test_a_patients_slides_are_predicted_as_one_bag_and_count_once(trained, tmp_
 def test_models_of_other_bags_are_refused(trained) -> None:
     splits, ensemble, _ = trained
     with pytest.raises(StoreMismatchError, match="trained on bags of a slide, asked for bags of a patient"):
-        _ = Ensemble(ensemble.folder, splits, CLASSES, CPU, unit="patient").folds
+        _ = Ensemble(ensemble.folder, splits, TASK, CPU, unit="patient").folds
 
 
 def test_as_published_validation_slides_are_no_longer_shown(trained, tmp_path: Path) -> None:
     splits, _, rows = trained
-    train_fold(Fold(splits, 0, tmp_path / "f", CLASSES, protocol="as_published"), SETTINGS, tmp_path / "ma" / "fold-0", CPU)
+    train_fold(Fold(splits, 0, tmp_path / "f", TASK, protocol="as_published"), SETTINGS, tmp_path / "ma" / "fold-0", CPU)
     fixed = Splits(splits.patients, splits.labels, splits.roles[:1])
-    ensemble = Ensemble(tmp_path / "ma", fixed, CLASSES, CPU)
+    ensemble = Ensemble(tmp_path / "ma", fixed, TASK, CPU)
     shown = predict_cohort(rows[:24], tmp_path / "f", ensemble, include_train=False)
     assert {p.row.slide_id for p in shown} == set(fixed.slides(0, Role.TEST))

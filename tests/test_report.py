@@ -9,18 +9,23 @@ from tests.statistics.conftest import drawn_slides, write_features
 from wsi_mil.cohort import SlideStatus, write_status
 from wsi_mil.cohort.splits import Splits, write_splits
 from wsi_mil.config import Config, Statistics, parse_settings
-from wsi_mil.figures import FoldPart, cohort_figures
+from wsi_mil.figures import cohort_figures
 from wsi_mil.files import write_table
 from wsi_mil.metrics import auroc
 from wsi_mil.receipts import read_receipt, store_path, write_receipt
 from wsi_mil.records import InstanceScores, Role, SlideRow, Status
 from wsi_mil.report import write_report
-from wsi_mil.report.comparison import Row, class_arrays, compared, counted, least_p_holm
+from wsi_mil.report.classes import kind_of
+from wsi_mil.report.comparison import compared, counted, least_p_holm
+from wsi_mil.report.kinds import Row
 from wsi_mil.report.stage import installed_versions
 from wsi_mil.statistics import write_statistics
 from wsi_mil.store import write_scores
+from wsi_mil.tasks import Classes
 
 CLASSES = ("normal", "tumour")
+TASK = Classes(CLASSES)
+KIND = kind_of(TASK)
 TRUTH = [0, 0, 0, 0, 0, 1, 1, 1]
 """Of the slides s0 to s7, each a patient of its own; s8 has no label."""
 COORDS, VALUES = [(0, 0), (512, 0), (3584, 1536)], [0.0, 1.0, 4.0]
@@ -40,11 +45,9 @@ def lines(probs: list[float], *, bags: dict[str, str] | None = None, protocol: s
 
 
 def figures_of(rows: list[Row]) -> dict[str, object]:
-    truth, probs = class_arrays(rows, CLASSES)
-    predicted = np.array([CLASSES.index(row["predicted"]) for row in rows])
-    parts = [FoldPart(k, truth[k::2], probs[k::2], predicted[k::2]) for k in (0, 1)]
-    patients = [row["patient_id"] for row in rows]
-    return cohort_figures(truth, probs, predicted, patients, parts, classes=CLASSES, draws=200)
+    outcomes = TASK.read_outcomes(rows)
+    parts = {k: outcomes.rows(np.arange(k, len(rows), 2)) for k in (0, 1)}
+    return cohort_figures(TASK, outcomes, [row["patient_id"] for row in rows], parts, draws=200)
 
 
 def write_model(results: Path, name: str, table: list[dict[str, str]], *, methods: tuple[str, ...] = ("attention",)) -> None:
@@ -115,7 +118,7 @@ def page(folder: Path, models: list[str], *, methods: tuple[str, ...] = ("attent
 
 
 def test_a_model_does_not_differ_from_its_copy() -> None:
-    (pair,) = compared({"one": lines(PROBS), "copy": lines(PROBS)}, CLASSES, draws=200)
+    (pair,) = compared({"one": lines(PROBS), "copy": lines(PROBS)}, KIND, draws=200)
     assert (pair.difference.value, pair.difference.ci95, pair.difference.p, pair.p_holm) == (0, (0, 0), 1, 1)
     assert pair.n == 8 and not pair.is_significant
 
@@ -123,7 +126,7 @@ def test_a_model_does_not_differ_from_its_copy() -> None:
 def test_models_are_compared_on_the_slides_that_both_predicted() -> None:
     others = [line for line in lines([1 - p for p in PROBS]) if line["slide_id"] not in ("s0", "s7")]
     others[0]["role"] = "train"
-    (pair,) = compared({"one": lines(PROBS), "other": others}, CLASSES, draws=200)
+    (pair,) = compared({"one": lines(PROBS), "other": others}, KIND, draws=200)
     truth, positive = np.array(TRUTH[2:7]), np.array(PROBS[2:7])
     area = auroc(truth, np.stack([1 - positive, positive], axis=1))
     assert pair.n == 5 and pair.difference.value == pytest.approx(area - (1 - area)) and area == pytest.approx(5 / 6)
@@ -132,20 +135,20 @@ def test_models_are_compared_on_the_slides_that_both_predicted() -> None:
 def test_a_bag_of_several_slides_counts_once() -> None:
     bags = {"s5": "p", "s6": "p"}
     table = [line | {"patient_id": "p", "prob_tumour": "0.4"} if line["bag"] == "p" else line for line in lines(PROBS, bags=bags)]
-    (pair,) = compared({"one": table, "other": table}, CLASSES, draws=200)
+    (pair,) = compared({"one": table, "other": table}, KIND, draws=200)
     assert pair.n == len(counted(table)) == 7
-    (mixed,) = compared({"one": table, "slide by slide": lines(PROBS)}, CLASSES, draws=200)
+    (mixed,) = compared({"one": table, "slide by slide": lines(PROBS)}, KIND, draws=200)
     assert mixed.n == 8, "where one model tells the slides apart, each is compared"
 
 
 def test_models_without_a_slide_in_common_have_no_difference() -> None:
-    (pair,) = compared({"one": lines(PROBS)[:4], "other": lines(PROBS)[4:]}, CLASSES, draws=100)
+    (pair,) = compared({"one": lines(PROBS)[:4], "other": lines(PROBS)[4:]}, KIND, draws=100)
     assert pair.n == 0 and np.isnan([pair.difference.value, pair.difference.p, pair.p_holm]).all()
 
 
 def test_many_pairs_ask_for_more_of_each() -> None:
     shifted = {f"m{k}": lines([min(0.99, p + 0.07 * k * (i % 3)) for i, p in enumerate(PROBS)]) for k in range(4)}
-    pairs = compared(shifted, CLASSES, draws=200)
+    pairs = compared(shifted, KIND, draws=200)
     assert [(p.first, p.second) for p in pairs[:3]] == [("m0", "m1"), ("m0", "m2"), ("m0", "m3")] and len(pairs) == 6
     assert all(p.p_holm >= p.difference.p for p in pairs) and min(p.p_holm for p in pairs) >= least_p_holm(6, 200)
     assert least_p_holm(66, 1000) == pytest.approx(0.132, abs=1e-3)

@@ -44,7 +44,7 @@ def effects(
     of = tuple({s: Role.TEST if n % 2 == k else Role.TRAIN for n, s in enumerate(labelled)} for k in range(roles))
     write_splits(folder / "splits.csv", Splits({s: s for s in labelled}, dict.fromkeys(labelled, CLASSES[0]), of))
     content = {"cohort": "c.csv", "classes": CLASSES, "results": folder, "encoders": {"enc": {}}, "trained": trained}
-    (found,) = batch_effects(rows, parse_settings(Config, {**content, "models": {"a": {"model": "abmil"}}}))
+    (found,) = batch_effects(rows, CLASSES, parse_settings(Config, {**content, "models": {"a": {"model": "abmil"}}}))
     return found
 
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_report import CLASSES, PROBS, figures_of, lines, page, write_explanations, write_model, write_tiled
+from tests.test_report import KIND, PROBS, figures_of, lines, page, write_explanations, write_model, write_tiled
 from tests.test_report_contact_sheet import write_failed
 from wsi_mil.records import SlideRow, Status
 from wsi_mil.report.comparison import counted
@@ -17,7 +17,7 @@ def cohort(statuses: str = "ooooooooo", *, bag: str = "slide", trained: bool = F
     labels = [*"nnnnnttt", ""]
     names = {"n": "normal", "t": "tumour", "": ""}
     rows = [SlideRow(f"s{i}", Path("gone.svs"), names[label], f"p{min(i, 7)}") for i, label in enumerate(labels)]
-    return Cohort(rows, {f"s{i}": letters[letter] for i, letter in enumerate(statuses)}, CLASSES, bag, trained)
+    return Cohort(rows, {f"s{i}": letters[letter] for i, letter in enumerate(statuses)}, KIND, bag, trained)
 
 
 def model(probs: list[float], methods: dict[str, dict] | None = None, **changes: object) -> ModelPage:
@@ -84,7 +84,7 @@ def test_wrong_slides_are_named_and_many_are_counted() -> None:
     assert [c.slides for c in found] == [("s4", "s5")] and found[0].text == "enc · a calls 2 slides wrongly:"
     table = {f"s{i}": {"role": "test", "predicted": "tumour"} for i in range(NAMED + 1)}
     rows = [SlideRow(name, Path("x"), "normal", name) for name in table]
-    many = Cohort(rows, dict.fromkeys(table, Status.OK), CLASSES, "slide", False)
+    many = Cohort(rows, dict.fromkeys(table, Status.OK), KIND, "slide", False)
     best = ModelPage("enc", "a", {}, table, {"methods": {}}, "", [])
     first = cautions([best], [], many, 0)[0]
     assert (first.text, first.section) == (f"enc · a calls {NAMED + 1} slides wrongly; they stand in red.", "cohort")
@@ -105,16 +105,16 @@ def test_unused_slides_masks_and_several_models_are_pointed_at() -> None:
 
 
 def test_slides_under_several_names_are_named_with_what_contradicts() -> None:
-    plain = Cohort(cohort().rows, cohort().status, CLASSES, "slide", False, [("s7", "s8")])
+    plain = Cohort(cohort().rows, cohort().status, KIND, "slide", False, [("s7", "s8")])
     (found,) = [c for c in cautions([model(PROBS, auroc_ci95=[0.7, 1.0])], [], plain, 0) if c.slides and "names" in c.text]
     assert (found.text, found.slides) == ("2 slides are one, under several names:", ("s7", "s8"))
-    unlike = Cohort(cohort().rows, cohort().status, CLASSES, "slide", False, [("s7", "s8"), ("s0", "s1"), ("s0", "s2", "s5")])
+    unlike = Cohort(cohort().rows, cohort().status, KIND, "slide", False, [("s7", "s8"), ("s0", "s1"), ("s0", "s2", "s5")])
     first, second, third = [c for c in cautions([model(PROBS)], [], unlike, 0) if "names" in c.text]
     assert first.slides == ("s0", "s2", "s5")
     assert "though their labels are “normal” and “tumour”: one of them is wrong" in first.text
     assert "as 3 patients they may lie on both sides of a split" in first.text
     assert "labels" not in second.text and "as 2 patients" in second.text and third.slides == ("s7", "s8")
-    many = Cohort(cohort().rows, cohort().status, CLASSES, "slide", False, [("s0", f"s{i}") for i in range(1, 9)])
+    many = Cohort(cohort().rows, cohort().status, KIND, "slide", False, [("s0", f"s{i}") for i in range(1, 9)])
     *_, last = [c for c in cautions([model(PROBS)], [], many, 0) if "names" in c.text]
     assert last.text == "3 more slides under several names: cohort_status.csv says which."
 

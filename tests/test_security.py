@@ -24,7 +24,7 @@ from tests.conftest import tissue_image, write_aperio, write_geojson
 from tests.dag import Run
 from tests.interchange.files import grid, numbers, write_clam
 from tests.malicious import Malicious
-from tests.train.test_stage import CLASSES, CPU
+from tests.train.test_stage import CLASSES, CPU, TASK
 from tests.train.test_stage import SETTINGS as MODEL
 from wsi_mil.annotations import Frame, read_annotation
 from wsi_mil.check import check
@@ -95,7 +95,7 @@ def as_sheet(file: Path, folder: Path) -> None:
 
 
 def as_checkpoint(file: Path, folder: Path) -> None:
-    card = ModelCard(MODEL, MODEL, CLASSES, 4, {}, 0, "slide", "held_out", "", "")
+    card = ModelCard(MODEL, MODEL, TASK, 4, {}, 0, "slide", "held_out", "", "")
     write_checkpoint(folder / "m", create_model(MODEL, feature_dim=4, n_classes=2), card)
     file.replace(folder / "m" / "model.safetensors")
     read_checkpoint(folder / "m", CPU)

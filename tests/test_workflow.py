@@ -277,7 +277,7 @@ def test_a_patients_slides_are_one_bag_and_the_protocol_is_stamped(run: Run) -> 
     run.config(bag="patient", protocol="as_published", models=models)
     counts = run.snakemake()
     assert (counts["extract"], counts["split"], counts["train"], counts["explain"]) == (0, 1, 2, 8)
-    assert "models.pool: does not offer attention, which is left out for it" in run.output
+    assert "models.pool: does not support attention, which is left out for it" in run.output
     with run.results("predictions/tiny/abmil.csv").open() as file:
         table = {row["slide_id"]: row for row in csv.DictReader(file)}
     assert {slide: row["bag"] for slide, row in table.items()} == {"s0": "p0", "s4": "p0", "s7": "p7"}, "validation was fitted on"

@@ -13,6 +13,7 @@ from wsi_mil.errors import ConfigError, StoreError, StoreMismatchError
 from wsi_mil.files import write_bytes
 from wsi_mil.models import MILModel, create_model
 from wsi_mil.receipts import read_receipt, write_receipt
+from wsi_mil.tasks import Task, task_of_stamp
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 CARD_VERSION = 2
@@ -27,7 +28,7 @@ class ModelCard:
         settings: the entry of `models`.
         architecture: what is rebuilt: the same with all decided that depends on the training bags (`attention: auto` of
             TransMIL); for MHIM that of its base, whose student this is.
-        classes: class names in the order of the logits.
+        task: what was learned; of classes, their order is the order of the logits.
         feature_dim: length of the features it takes.
         encoder: what made the features: name, weights' hash, mpp, tile_px.
         fold: which fold's training part it saw.
@@ -44,7 +45,7 @@ class ModelCard:
 
     settings: Model
     architecture: BaseModelSettings
-    classes: tuple[str, ...]
+    task: Task
     feature_dim: int
     encoder: dict[str, object]
     fold: int
@@ -64,8 +65,9 @@ class ModelCard:
 
     def refuse_as_base_of(self, other: "ModelCard", path: Path) -> None:
         """Raise StoreMismatchError where a model of `other` must not be taught by this one, which lies at `path`."""
-        names = ("classes", "feature_dim", "encoder", "fold", "unit", "protocol", "trained_on", "features")
-        differing = [
+        names = ("feature_dim", "encoder", "fold", "unit", "protocol", "trained_on", "features")
+        differing = [f"{self.task}, here {other.task}"] if self.task != other.task else []
+        differing += [
             f"{name} {getattr(self, name)!r}, here {getattr(other, name)!r}"
             for name in names
             if getattr(self, name) != getattr(other, name)
@@ -80,7 +82,7 @@ def write_checkpoint(folder: Path, model: MILModel, card: ModelCard) -> None:
     write_bytes(folder / WEIGHTS, weights)
     settings = {name: getattr(card, name).model_dump(mode="json") for name in ("settings", "architecture")}
     stamp = {"version": CARD_VERSION, "weights_hash": hashlib.sha256(weights).hexdigest()}
-    write_receipt(folder / CONFIG, {**asdict(card), **settings, **stamp})
+    write_receipt(folder / CONFIG, {**_without_task(card), **card.task.stamp(), **settings, **stamp})
 
 
 def read_checkpoint(folder: Path, device: torch.device) -> tuple[MILModel, ModelCard]:
@@ -91,7 +93,7 @@ def read_checkpoint(folder: Path, device: torch.device) -> tuple[MILModel, Model
         StoreMismatchError: weights of another model or size.
     """
     card = read_card(folder)
-    model = create_model(card.architecture, feature_dim=card.feature_dim, n_classes=len(card.classes))
+    model = create_model(card.architecture, feature_dim=card.feature_dim, n_classes=card.task.n_outputs)
     try:
         weights = (folder / WEIGHTS).read_bytes()
         model.load_state_dict(load(weights))
@@ -120,9 +122,14 @@ def read_card(folder: Path) -> ModelCard:
     try:
         content["settings"] = parse_model(content["settings"], where=f"{path}: ")
         content["architecture"] = parse_base(content["architecture"], where=f"{path}: ")
-        return ModelCard(**{**content, "classes": tuple(content["classes"])})
+        content["task"] = task_of_stamp(content)
+        return ModelCard(**{name: content[name] for name in content if name not in content["task"].stamp()})
     except (ConfigError, KeyError, TypeError) as error:
         raise StoreError(path, f"not the card of a model of this version ({error}); train it again") from error
+
+
+def _without_task(card: ModelCard) -> dict[str, object]:
+    return {name: value for name, value in asdict(card).items() if name != "task"}
 
 
 def file_hash(folder: Path) -> str:

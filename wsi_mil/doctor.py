@@ -14,8 +14,9 @@ from wsi_mil.config import Config, TileSettings, Truth, parse_settings
 from wsi_mil.encoders import Weights, feature_dim, find_weights
 from wsi_mil.errors import AnnotationError, DataError, MissingFileError, SlideAccessError, UnreachableError
 from wsi_mil.inspection import ExpectedTiles, Inspection, inspect_slide
-from wsi_mil.receipts import read_receipt
+from wsi_mil.receipts import read_receipt, store_path
 from wsi_mil.records import NO_PATH, SlideRow, Status
+from wsi_mil.results import Results
 from wsi_mil.runtime.process_pool import WorkerFailure, map_isolated
 from wsi_mil.slides import slide_exists
 from wsi_mil.store import bytes_on_disk, feature_bytes
@@ -127,7 +128,7 @@ def examine(plan: Plan, *, threads: int, advance: Callable[[int], None]) -> list
 
 def _kept(row: SlideRow, config: Config, tilings: Iterable[str]) -> Finding:
     """What is known of a slide whose file is not there or not needed, by the receipts that are left of it."""
-    receipts = [read_receipt(config.results / "tiles" / name / f"{row.slide_id}.json") for name in tilings]
+    receipts = [read_receipt(Results(config.results).tiles_receipt(name, row.slide_id)) for name in tilings]
     worst = next((about for about in receipts if about["status"] != Status.OK), None)
     verdict = Verdict(worst["status"]) if worst else Verdict.OK
     reason = worst["reason"] if worst else ""
@@ -192,7 +193,7 @@ def disk_need(config: Config, findings: Iterable[Finding]) -> DiskNeed:
         for finding in findings:
             expected = finding.tiles.get(encoder.tiling)
             if expected is not None and expected.status is Status.OK and expected.n_tiles:
-                there = bytes_on_disk(config.results / "features" / entry / f"{finding.slide_id}.zarr")
+                there = bytes_on_disk(store_path(Results(config.results).features_receipt(entry, finding.slide_id)))
                 needed += max(0, feature_bytes(expected.n_tiles, dim, encoder.batch_size) - there)
     return DiskNeed(config.results, needed, shutil.disk_usage(_nearest_folder(config.results)).free, tuple(unknown))
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from wsi_mil.bags import finite_logits, read_bag_of
@@ -13,11 +12,11 @@ from wsi_mil.checkpoints import ModelCard, read_checkpoint, refuse_other_encoder
 from wsi_mil.cohort.splits import Splits
 from wsi_mil.config import BagUnit, Protocol
 from wsi_mil.errors import StoreMismatchError
-from wsi_mil.metrics import predicted_class
 from wsi_mil.models import MILModel
 from wsi_mil.receipts import store_path
 from wsi_mil.records import Bag, SlidePrediction
 from wsi_mil.store import feature_dim, read_attributes
+from wsi_mil.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -36,8 +35,8 @@ class Ensemble:
         unit: whether a bag is a slide or a patient.
     """
 
-    def __init__(self, folder: Path, splits: Splits, classes: tuple[str, ...], device: torch.device, *, unit: BagUnit = "slide"):
-        self.folder, self.splits, self.classes, self.device, self.unit = folder, splits, classes, device, unit
+    def __init__(self, folder: Path, splits: Splits, task: Task, device: torch.device, *, unit: BagUnit = "slide"):
+        self.folder, self.splits, self.task, self.device, self.unit = folder, splits, task, device, unit
 
     @cached_property
     def folds(self) -> list[FoldModel]:
@@ -51,8 +50,8 @@ class Ensemble:
         for fold in range(self.splits.n_folds):
             path = self.folder / f"fold-{fold}"
             model, card = read_checkpoint(path, self.device)
-            if card.classes != self.classes:
-                raise StoreMismatchError(path, f"trained on classes {list(card.classes)}, asked for {list(self.classes)}")
+            if card.task != self.task:
+                raise StoreMismatchError(path, f"trained on {card.task}, asked for {self.task}")
             if card.unit != self.unit:
                 raise StoreMismatchError(path, f"trained on bags of a {card.unit}, asked for bags of a {self.unit}")
             if card.trained_on != self.splits.fingerprint(fold, self.unit):
@@ -90,22 +89,11 @@ class Ensemble:
 
     @torch.inference_mode()
     def predict(self, bag: Bag, folds: tuple[int, ...]) -> SlidePrediction:
-        """What each of `folds` says, their mean of probabilities and thresholds, and the class that follows.
+        """Return what the models of `folds` predict together, and each of them alone.
 
         Raises:
             NotFiniteError: features or logits that are no numbers.
         """
         chosen = [self.folds[fold] for fold in folds]
         logits = torch.cat([finite_logits(member.model, bag) for member in chosen])
-        each = torch.softmax(logits.double(), dim=1).cpu().numpy()
-        probs = each.mean(axis=0)
-        thresholds = [member.card.threshold for member in chosen if member.card.threshold is not None]
-        threshold = float(np.mean(thresholds)) if thresholds else None
-        return SlidePrediction(
-            folds=folds,
-            probs=tuple(float(p) for p in probs),
-            threshold=threshold,
-            predicted=predicted_class(probs, threshold),
-            probs_of_fold=tuple(tuple(float(p) for p in row) for row in each),
-            predicted_of_fold=tuple(predicted_class(row, m.card.threshold) for row, m in zip(each, chosen, strict=True)),
-        )
+        return self.task.prediction(folds, self.task.outputs(logits), [member.card.threshold for member in chosen])

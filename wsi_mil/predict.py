@@ -9,10 +9,11 @@ import numpy as np
 from wsi_mil.cohort.splits import Placement, bag_members
 from wsi_mil.config import Predict, Protocol
 from wsi_mil.ensemble import Ensemble
-from wsi_mil.figures import FoldPart, cohort_figures
+from wsi_mil.figures import cohort_figures
 from wsi_mil.files import write_table
 from wsi_mil.receipts import write_receipt
 from wsi_mil.records import Role, SlidePrediction, SlideRow
+from wsi_mil.tasks import Outcomes, Task
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,9 @@ def predict_cohort(rows: Iterable[SlideRow], features: Path, ensemble: Ensemble,
     return found
 
 
-def write_predictions(path: Path, predicted: list[Predicted], classes: tuple[str, ...], protocol: Protocol) -> None:
+def write_predictions(path: Path, predicted: list[Predicted], task: Task, protocol: Protocol) -> None:
     """Write the table: `fold` is the one that held the slide out (or the ones), or "mean" of all for a new patient."""
-    probs = [f"prob_{name}" for name in classes]
-    columns = ["slide_id", "patient_id", "label", "fold", "role", *probs, "threshold", "predicted", "bag", "protocol"]
+    columns = ["slide_id", "patient_id", "label", "fold", "role", *task.prediction_columns, "bag", "protocol"]
     table = [
         [
             item.row.slide_id,
@@ -57,9 +57,7 @@ def write_predictions(path: Path, predicted: list[Predicted], classes: tuple[str
             item.row.label,
             "mean" if item.placement.role is None else " ".join(map(str, item.placement.folds)),
             item.placement.role or "",
-            *(f"{p:.6f}" for p in item.prediction.probs),
-            "" if item.prediction.threshold is None else f"{item.prediction.threshold:.6f}",
-            classes[item.prediction.predicted],
+            *task.prediction_cells(item.prediction),
             item.bag_id,
             protocol,
         ]
@@ -68,31 +66,27 @@ def write_predictions(path: Path, predicted: list[Predicted], classes: tuple[str
     write_table(path, columns, table)
 
 
-def write_metrics(
-    path: Path, predicted: list[Predicted], classes: tuple[str, ...], settings: Predict, about: Mapping[str, object]
-) -> None:
+def write_metrics(path: Path, predicted: list[Predicted], task: Task, settings: Predict, about: Mapping[str, object]) -> None:
     """Write the figures over labelled bags that the models never saw; null where there is nothing to count.
 
     `about` is written beside them: what the ensemble says of itself.
     """
     slides = [item for item in predicted if item.counts]
     counted = list({item.bag_id: item for item in slides}.values())
-    content: dict[str, object] = {**about, "classes": list(classes), "n_slides": len(slides)}
+    content: dict[str, object] = {**about, **task.stamp(), "n_slides": len(slides)}
     if counted:
-        truth = np.array([classes.index(item.row.label) for item in counted])
-        content |= cohort_figures(
+        truth = np.array([task.encode(item.row.label) for item in counted])
+        outcomes = Outcomes(
             truth,
             np.array([item.prediction.probs for item in counted]),
             np.array([item.prediction.predicted for item in counted]),
-            [item.row.patient_id for item in counted],
-            _parts(counted, truth),
-            classes=classes,
-            draws=settings.bootstrap,
         )
+        patients = [item.row.patient_id for item in counted]
+        content |= cohort_figures(task, outcomes, patients, _parts(counted, truth), draws=settings.bootstrap)
     write_receipt(path, content)
 
 
-def _parts(counted: list[Predicted], truth: np.ndarray) -> list[FoldPart]:
+def _parts(counted: list[Predicted], truth: np.ndarray) -> dict[int, Outcomes]:
     """Each fold's model on the bags that it held out; none for new patients, of whom every fold speaks."""
     held_out = [
         (fold, i, item.prediction.probs_of_fold[k], item.prediction.predicted_of_fold[k])
@@ -100,9 +94,9 @@ def _parts(counted: list[Predicted], truth: np.ndarray) -> list[FoldPart]:
         if item.placement.role is Role.TEST
         for k, fold in enumerate(item.placement.folds)
     ]
-    parts = []
+    parts = {}
     for number in sorted({fold for fold, *_ in held_out}):
         own = [entry for entry in held_out if entry[0] == number]
         rows = [i for _, i, _, _ in own]
-        parts.append(FoldPart(number, truth[rows], np.array([p for *_, p, _ in own]), np.array([c for *_, c in own])))
+        parts[number] = Outcomes(truth[rows], np.array([p for *_, p, _ in own]), np.array([c for *_, c in own]))
     return parts

@@ -20,6 +20,10 @@ from wsi_mil.geometry import Mpp, footprint
 TILE_IDENTITY = ("coords_digest", "slide_hash")
 """Keys of a receipt that identify the tiles of a slide; scores and features carry them to be matched with their tiles."""
 
+IMPORTED = "imported"
+"""Key of imported tiles' extent and stride in receipts, and value of unknown entries there: the reader if there was no slide, the
+encoder, the hash of its weights."""
+
 
 def store_path(receipt: Path) -> Path:
     """Return the path of a receipt's store."""
@@ -66,8 +70,8 @@ def extent_and_stride(tiled: Mapping[str, Any]) -> tuple[tuple[float, float], tu
 
     They follow from the settings in the receipt of `tile`; for imported tiles the receipt holds them.
     """
-    if "imported" in tiled:
-        (width, height), (right, down) = tiled["imported"]["extent"], tiled["imported"]["stride"]
+    if IMPORTED in tiled:
+        (width, height), (right, down) = tiled[IMPORTED]["extent"], tiled[IMPORTED]["stride"]
         return (width, height), (right, down)
     mpp = Mpp(*tiled["mpp"])
     tiling = tiled["settings"]["tiling"]

@@ -98,7 +98,7 @@ class InstanceScores:
             class), "deviation" (standard deviations), "contribution" (to the log odds, times the number of instances) or
             "sensitivity" (of the class to the instance's features, times probabilities, in means of the bag).
         comparable: whether values of different slides may be compared.
-        comparable_weighed: whether they may be once they are weighed by the slide's probability (see `weighing`).
+        comparable_weighted: whether they may be once they are weighted by the slide's probability (see `score_scaling`).
         zero: the value that says nothing either way; of logits that of an even share, of shares 0.
         reason: why there is nothing to show, or "".
         target: index of the class that was asked for: whose evidence the values are, or, where they speak for no class
@@ -111,7 +111,7 @@ class InstanceScores:
     kind: str
     unit: str
     comparable: bool
-    comparable_weighed: bool = False
+    comparable_weighted: bool = False
     zero: float = 0.0
     reason: str = ""
     target: int | None = None

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_mil.tasks import task_of_stamp
+
 LEAST_PROB = 1e-12
 
 
@@ -40,8 +42,8 @@ def meaning_of(receipt: Mapping[str, Any], method: str) -> Meaning:
     unit, zero, comparable = about["unit"], about["zero"], about["comparable_weighed"]
     if target is None:
         return Meaning(unit, zero, comparable, prob=0.0, predicted=False, target="", n=n)
-    prob, predicted = receipt["probs"][target], receipt["predicted"] == target
-    return Meaning(unit, zero, comparable, prob, predicted, receipt["classes"][target], n)
+    prob, predicted, name = task_of_stamp(receipt).explained_in(receipt)
+    return Meaning(unit, zero, comparable, prob, predicted, name, n)
 
 
 def weighed_scores(values: NDArray[np.float32], meaning: Meaning) -> NDArray[np.float32]:

@@ -30,3 +30,8 @@ def signal_text(number: int) -> str:
     """Return the name of a signal that ended a process, with the usual cause of SIGKILL."""
     name = signal.Signals(number).name
     return f"{name} (the system does so when memory runs out)" if name == "SIGKILL" else name
+
+
+def listed(parts: Sequence[str]) -> str:
+    """Return a; a and b; a, b and c."""
+    return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from benchmarks.papers.histology import CLASSES
-from wsi_mil.figures import FoldPart, cohort_figures
+from benchmarks.papers.histology import TASK
+from wsi_mil.figures import cohort_figures
+from wsi_mil.tasks import Outcomes
 
 NOT_RUN = "not yet run"
 DRAWS = 1000
@@ -40,6 +41,11 @@ def truth_and_probs(part: Mapping[str, Mapping[str, float]]) -> tuple[NDArray[np
     return truth, np.stack([1 - positive, positive], axis=1)
 
 
+def at_half(truth: NDArray[np.int64], probs: NDArray[np.float64]) -> Outcomes:
+    """Outcomes of two classes at the cut-off 0.5."""
+    return Outcomes(truth, probs, (probs[:, 1] >= 0.5).astype(np.int64))
+
+
 def repeat_figures(parts: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, Any]:
     """Figures of all images of one cross-validation, each by the fold that held it out.
 
@@ -47,12 +53,9 @@ def repeat_figures(parts: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[s
         parts: of each fold, {image: {"label": index, "prob": of the positive class}}.
     """
     arrays = [truth_and_probs(part) for part in parts]
-    folds = [
-        FoldPart(number, truth, probs, (probs[:, 1] >= 0.5).astype(np.int64)) for number, (truth, probs) in enumerate(arrays)
-    ]
-    truth, probs = (np.concatenate([a[i] for a in arrays]) for i in range(2))
-    names, predicted = [name for part in parts for name in part], (probs[:, 1] >= 0.5).astype(np.int64)
-    found = cohort_figures(truth, probs, predicted, names, folds, classes=CLASSES, draws=DRAWS)
+    folds = {number: at_half(truth, probs) for number, (truth, probs) in enumerate(arrays)}
+    whole = at_half(*(np.concatenate([a[i] for a in arrays]) for i in range(2)))
+    found = cohort_figures(TASK, whole, [name for part in parts for name in part], folds, draws=DRAWS)
     (_, false_positive), (_, hits) = found["confusion_matrix"]
     return {**found, "precision": hits / (hits + false_positive) if hits + false_positive else math.nan}
 

@@ -22,8 +22,9 @@ from wsi_mil.extract import extract_slide
 from wsi_mil.files import exclusive
 from wsi_mil.receipts import fingerprint, read_receipt
 from wsi_mil.records import Role, SlideRow, Status
+from wsi_mil.tasks import Classes
 from wsi_mil.tile import tile_slide
-from wsi_mil.train import Fold, predict_probabilities, train_fold
+from wsi_mil.train import Fold, predict_outputs, train_fold
 
 CPU = torch.device("cpu")
 KEEP_BYTES = 2 * 10**9
@@ -90,7 +91,7 @@ class Trained:
         base = None if self.base is None else self.base.checkpoint(number)
         with exclusive(folder.with_name(f"{folder.name}-is-trained")):
             if not (folder / "config.json").exists():
-                fold = Fold(self.splits, number, self.features, self.classes)
+                fold = Fold(self.splits, number, self.features, Classes(self.classes))
                 train_fold(fold, self.entry, folder, CPU, base=base, keep_bytes=KEEP_BYTES)
         return folder
 
@@ -100,5 +101,5 @@ class Trained:
         slides = self.splits.slides(number, Role.TEST)
         labels = [self.classes.index(self.splits.labels[slide]) for slide in slides]
         bags = BagSet(labels, lambda at: read_bag_of(slides[at], [self.features / f"{slides[at]}.json"]), keep_bytes=0)
-        probs = predict_probabilities(model, bags)[:, 1]
+        probs = predict_outputs(model, bags, Classes.numbered(2))[:, 1]
         return {s: {"label": label, "prob": float(p)} for s, label, p in zip(slides, labels, probs, strict=True)}, card

@@ -8,7 +8,7 @@ from typing import Any
 import benchmarks.papers.runs as kept
 from benchmarks.papers import breast, colon
 from benchmarks.papers.cohorts import Trained, extract_features
-from benchmarks.papers.histology import CLASSES
+from benchmarks.papers.histology import CLASSES, TASK
 from benchmarks.papers.runs import Run
 from wsi_mil.cohort.splits import Splits, draw_splits
 from wsi_mil.config import Encoder, Model, Split, TileSettings, Tiling, Tissue, parse_model
@@ -101,7 +101,7 @@ class FrozenRun:
         """What each fold's model says of the images that it has not seen."""
         rows = read_rows(data, self.images)
         extract_features(rows, TILES, Encoder(), self.folder)
-        splits = draw_splits(rows, CLASSES, self.split)
+        splits = draw_splits(rows, TASK, self.split)
         models = self.trained(splits)
         said = [models.said(number) for number in range(splits.n_folds)]
         return {"folds": [{"epoch_kept": card.epoch, "images": images} for images, card in said]}

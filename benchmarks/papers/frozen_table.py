@@ -28,7 +28,7 @@ have; the best that is known is that of Embedding + mean."""
 def frozen(results: Mapping[str, Result], images: str) -> str:
     """Figures of all held-out images of a draw, mean ± sd over draws; whether accuracy and AUROC are above the best published."""
     published, best_accuracy, best_auroc = BEST[images]
-    rows = [["best published, network trained along", published, "", "", "", ""]]
+    rows = [["best published, network trained end to end", published, "", "", "", ""]]
     for model, title in TITLES.items():
         each = [_of_draw(run) for run in below(results, f"frozen/{images}/{model}")]
         rows.append([title, *_cells(each, FOLDS[images][1], best_accuracy, best_auroc)])

@@ -18,9 +18,11 @@ from wsi_mil.config import BaseModelSettings, Split, parse_base
 from wsi_mil.models import MILModel, create_model
 from wsi_mil.models.instance_encoders import Standardise, histology_cnn
 from wsi_mil.records import Bag, Role, SlideRow
-from wsi_mil.train import fit, predict_probabilities
+from wsi_mil.tasks import Classes
+from wsi_mil.train import fit, predict_outputs
 
 CLASSES = ("negative", "positive")
+TASK = Classes(CLASSES)
 MEAN, STD = (0.8, 0.7, 0.8), (0.15, 0.2, 0.15)
 """About those of H&E images."""
 STAIN_SPREAD = 0.1
@@ -113,7 +115,7 @@ def bag_set(images: Sequence[Image], rng: np.random.Generator | None = None) -> 
 def folds(images: Sequence[Image], split: Split) -> Splits:
     """Roles of the images, each its own patient, in every fold."""
     rows = [SlideRow(image.name, Path(image.name), label=CLASSES[image.label], patient_id=image.name) for image in images]
-    return draw_splits(rows, CLASSES, split)
+    return draw_splits(rows, TASK, split)
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,7 @@ class Fold:
         def train(fresh: MILModel) -> dict[str, Any]:
             rng = np.random.default_rng([1, entry.train.seed])
             parts = bag_set(self.images(images, Role.TRAIN), rng), bag_set(self.images(images, Role.VAL))
-            history, best = fit(fresh, *parts, entry.train, n_classes=2)
+            history, best = fit(fresh, *parts, entry.train, task=Classes.numbered(2))
             curve = {name: [round(getattr(e, name), 5) for e in history] for name in ("train_loss", "val_loss", "val_auroc")}
             return {"epochs": len(history), "epoch_kept": best + 1, "curve": curve}
 
@@ -176,6 +178,6 @@ class Fold:
         images = read()
         model, told = self.trained(images)
         test = self.images(images, Role.TEST)
-        probs = predict_probabilities(model, bag_set(test))[:, 1]
+        probs = predict_outputs(model, bag_set(test), Classes.numbered(2))[:, 1]
         said = {image.name: {"label": image.label, "prob": round(float(p), 6)} for image, p in zip(test, probs, strict=True)}
         return {"images": said, "training": told}

@@ -50,7 +50,7 @@ def key_table(found: Sequence[Result], wanted: int) -> str:
         if "attention" in scores[0] and method != "attention":
             less = difference(*([s[m]["f1"] for s in scores] for m in (method, "attention")))
         rows[method] = [title, *cells, less]
-    head = ["score", *KEY_FIGURES.values(), "F1 less attention's"]
+    head = ["score", *KEY_FIGURES.values(), "F1 minus attention's"]
     first, every = markdown(head, [rows[m] for m in FIRST if m in rows]), markdown(head, rows.values())
     return f"{first}\n\n<details><summary>All {len(rows)} scores</summary>\n\n{every}\n\n</details>"
 
@@ -82,8 +82,8 @@ def key_verdict(results: Mapping[str, Result]) -> str:
         f1 = {m: [r["figures"]["scores"][m]["f1"] for r in found] for pair in pairs for m in pair}
         less = [difference(f1[first], f1[second]) for first, second in pairs]
         rows.append([name, str(len(found)), f"{statistics.fmean(f1['attention']):.3f}", *less])
-    words = ("attention", "control", "evidence", "evidence (features)", "z(e) + z(c) less attention")
-    head = [f"inversion less {w}" for w in words[:4]] + [words[4]]
+    words = ("attention", "control", "evidence", "evidence (features)", "z(e) + z(c) minus attention")
+    head = [f"inversion minus {w}" for w in words[:4]] + [words[4]]
     return markdown(["models", "runs", "F1 of attention", *head], rows or [[NOT_RUN] * 8])
 
 
@@ -110,7 +110,7 @@ def key_differences(found: Sequence[Result]) -> str:
         for result in found
         for d in result["figures"]["differences"]
     ]
-    return markdown(["score", "less", "mean AUROC within a bag"], rows or [[NOT_RUN] * 3])
+    return markdown(["score", "minus", "mean AUROC within a bag"], rows or [[NOT_RUN] * 3])
 
 
 def _key_cell(scores: Sequence[Mapping[str, Any]], method: str, figure: str, wanted: int) -> str:

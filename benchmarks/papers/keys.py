@@ -17,18 +17,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wsi_mil.bags import LabelledBag, bag_tensor
-from wsi_mil.config import SparseInversion
+from wsi_mil.config import READ_OFF, SparseInversion, supports
 from wsi_mil.evaluate.figures import SlideFigures, differences, method_figures
 from wsi_mil.evaluate.localisation import Detections, Floats, best_f1, best_threshold, f1, tile_figures
-from wsi_mil.explain.registry import PLAIN
-from wsi_mil.explain.sparse_inversion import PIXELS, READ_OFF, Domain, refine, shrunk
+from wsi_mil.explain.registry import METHODS
+from wsi_mil.explain.sparse_inversion import PIXELS, Domain, refine, shrunk
 from wsi_mil.models import MILModel
 from wsi_mil.records import Bag
-from wsi_mil.train import predict_probabilities
+from wsi_mil.tasks import Classes
+from wsi_mil.train import predict_outputs
 
 TARGET, DRAWS = 1, 1000
-NEEDS: Mapping[str, tuple[str, ...]] = {"standardised_sum": ("attention_logits", "evidence"), "gradient_input": ()}
-"""What a model must offer for a score, where that is not the score itself."""
 SWEEP = [SparseInversion(step=s, penalty=p, steps=t) for s, p, t in product((1.0, 5.0, 20.0), (0.003, 0.03, 0.1), (5, 15))]
 """Settings on pixels that are tried on validation bags."""
 DEFAULTS = (
@@ -100,7 +99,7 @@ def scored(model: MILModel, bags: Iterable[Known], inversions: Sequence[Inversio
 
 def _scored(model: MILModel, head: MILModel, known: Known, inversions: Sequence[Inversion], domain: Domain) -> Scored:
     name, bag = known.bag.slide_id, bag_tensor(known.bag, model)
-    if predict_probabilities(model, [LabelledBag(known.bag, TARGET)])[0, TARGET] < 0.5:
+    if predict_outputs(model, [LabelledBag(known.bag, TARGET)], Classes.numbered(2))[0, TARGET] < 0.5:
         return Scored(name, known.positive, False, {})
     with torch.no_grad():
         features = model.instances(bag)
@@ -122,9 +121,9 @@ def _scored(model: MILModel, head: MILModel, known: Known, inversions: Sequence[
 
 
 def plain_scores(model: MILModel, bag: Tensor) -> dict[str, Floats]:
-    """Those of the package that the model can give, of the bag as it is."""
-    offered = [name for name in PLAIN if set(NEEDS.get(name, (name,))) <= set(model.offers)]
-    return {name: _read(model, bag, name) for name in offered}
+    """Scores of the bag as it is by the package's methods that the model supports; Jacobian maps are not measured."""
+    supported = [name for name in METHODS if name != "jacobian_map" and supports(model.provides, name)]
+    return {name: _read(model, bag, name) for name in supported}
 
 
 def inverted(model: MILModel, bag: Tensor, settings: SparseInversion, domain: Domain) -> tuple[dict[str, Floats], dict[str, Any]]:
@@ -134,7 +133,7 @@ def inverted(model: MILModel, bag: Tensor, settings: SparseInversion, domain: Do
     control = bag if result.refused else shrunk(bag, settings.penalty, len(result.pull), domain)
     found = {"retained": (refined - domain.background).abs()[0].flatten(1).sum(dim=1).double().numpy()}
     for name in READ_OFF:
-        if set(NEEDS.get(name, (name,))) <= set(model.offers):
+        if supports(model.provides, name):
             found[name] = _read(model, refined, name)
             found[f"{name} (control)"] = _read(model, control, name)
     return found, {"steps": len(result.pull), "refused": result.refused}
@@ -238,7 +237,7 @@ def _swept(bags: Sequence[Scored], prefix: str) -> dict[str, dict[str, float]]:
 
 
 def _read(model: MILModel, bag: Tensor, name: str) -> Floats:
-    return PLAIN[name].of_model(model, bag, TARGET).scores
+    return METHODS[name].of_model(model, bag, TARGET).scores
 
 
 def _methods(bags: Sequence[Scored]) -> list[str]:

@@ -19,8 +19,10 @@ from wsi_mil.files import exclusive
 from wsi_mil.metrics import auroc
 from wsi_mil.receipts import fingerprint
 from wsi_mil.records import SlideRow
+from wsi_mil.tasks import Classes
 
 CLASSES = ("normal", "tumour")
+TASK = Classes(CLASSES)
 SEEDS = (0, 1, 2)
 
 BASE = "baseline"
@@ -116,7 +118,7 @@ def prepare(plan: Plan, data: Path) -> list[SlideRow]:
         ConfigError: a slide without features, with what its receipt says.
     """
     make_slides(plan, data)
-    rows = list(read_sheet(plan.folder / "cohort.csv", CLASSES).rows)
+    rows = list(read_sheet(plan.folder / "cohort.csv", TASK).rows)
     extract_features(rows, TileSettings(), Encoder(), plan.folder)
     return rows
 
@@ -149,7 +151,7 @@ class ArmRun:
 
     def work(self, data: Path) -> dict[str, Any]:
         """What each fold's model says of the slides that it has not seen."""
-        splits = draw_splits(prepare(self.plan, data), CLASSES, split_of(self.plan, self.seed))
+        splits = draw_splits(prepare(self.plan, data), TASK, split_of(self.plan, self.seed))
         models = self.trained(splits)
         folds = [_fold(models, number) for number in range(splits.n_folds)]
         return {"auroc": sum(fold["auroc"] for fold in folds) / len(folds), "folds": folds}

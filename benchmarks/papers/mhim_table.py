@@ -31,7 +31,7 @@ STEPS = {
     ("masking", BASE): ("masking, the student scoring its own bags", "+0.0186", "+0.0097"),
     ("siamese", "masking"): ("a teacher that follows slowly", "-0.0004", "+0.0041"),
     ("r_ham", "siamese"): ("consistency", "+0.0032", "+0.0042 (LR-HAM)"),
-    ("r_ham", "random"): ("hiding high scores, beside random ones", "–", "–"),
+    ("r_ham", "random"): ("hiding high scores, compared with random ones", "–", "–"),
     ("unmasked", BASE): ("training again from the baseline's embedding, nothing else", "–", "–"),
 }
 """What is added to what; the difference in words, and as published on CAMELYON16 and NSCLC."""
@@ -45,7 +45,7 @@ def mhim(results: Mapping[str, Result]) -> str:
         aurocs = [run["figures"]["auroc"] for run in of_arm[arm]]
         less = "–" if arm == BASE else _less(of_arm[arm], of_arm[BASE])
         rows.append([title, _masks(arm), over_seeds(aurocs, len(SEEDS)), less, *_published(arm)])
-    head = ["arm", "random, low, high, share", "AUROC", "less the baseline", "published, CAMELYON16", "published, NSCLC"]
+    head = ["arm", "random, low, high, share", "AUROC", "minus the baseline", "published, CAMELYON16", "published, NSCLC"]
     return markdown(head, rows)
 
 

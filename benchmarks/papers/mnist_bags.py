@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from benchmarks.papers.runs import Run, trained
 from wsi_mil.bags import BagSet
 from wsi_mil.config import parse_base
-from wsi_mil.figures import point_figures
 from wsi_mil.metrics import interval95, patient_draws
 from wsi_mil.models import MILModel, create_model
 from wsi_mil.models.instance_encoders import Standardise, lenet
 from wsi_mil.records import Bag
-from wsi_mil.train import fit, predict_probabilities
+from wsi_mil.tasks import Classes, Outcomes
+from wsi_mil.train import fit, predict_outputs
 
+TASK = Classes.numbered(2)
 TARGET = 9
 MEAN, STD = 0.1307, 0.3081
 """Of the intensities of MNIST."""
@@ -196,7 +197,7 @@ class MnistBags:
         def train(fresh: MILModel) -> dict[str, Any]:
             bags = self.bags("train", setting.mean, setting.n_train, setting.seed)
             chooses = bags if setting.condition == TO_THE_END else self.bags("val", setting.mean, VAL_BAGS, setting.seed)
-            history, best = fit(fresh, bags, chooses, entry.train, n_classes=2)
+            history, best = fit(fresh, bags, chooses, entry.train, task=TASK)
             curve = {name: [round(getattr(e, name), 5) for e in history] for name in ("train_loss", "val_loss", "val_auroc")}
             return {"epochs": len(history), "epoch_kept": best + 1, "curve": curve}
 
@@ -206,14 +207,17 @@ class MnistBags:
         """Figures of a setting's model on the test bags."""
         model, told = self.model(setting)
         test = self.bags("test", setting.mean, TEST_BAGS, TEST_SEED)
-        return {**bag_figures(np.array(test.labels), predict_probabilities(model, test)), "training": told}
+        return {**bag_figures(np.array(test.labels), predict_outputs(model, test, TASK)), "training": told}
 
 
 def bag_figures(truth: NDArray[np.int64], probs: NDArray[np.float64]) -> dict[str, Any]:
     """Figures of bags at the cut-off 0.5, with intervals over bags."""
-    predicted, bags = (probs[:, 1] >= 0.5).astype(np.int64), [f"{number:05d}" for number in range(len(truth))]
-    draws = [point_figures(truth[rows], probs[rows], predicted[rows]) for rows in patient_draws(bags, draws=DRAWS)]
-    points = point_figures(truth, probs, predicted)
+    outcomes, bags = (
+        Outcomes(truth, probs, (probs[:, 1] >= 0.5).astype(np.int64)),
+        [f"{number:05d}" for number in range(len(truth))],
+    )
+    draws = [TASK.point_figures(outcomes.rows(rows)) for rows in patient_draws(bags, draws=DRAWS)]
+    points = TASK.point_figures(outcomes)
     return points | {f"{name}_ci95": interval95(np.array([draw[name] for draw in draws])) for name in ("auroc", "accuracy")}
 
 

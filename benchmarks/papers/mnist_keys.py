@@ -70,7 +70,7 @@ def work(data: MnistBags, look: Look) -> dict[str, Any]:
     setting, mean = look.setting, look.setting.mean
     model, _ = data.model(setting)
     val, test = (positive_bags(data, part, setting, n[mean]) for part, n in (("val", VAL_KEPT), ("test", KEPT_BAGS)))
-    is_attention = "attention" in model.offers
+    is_attention = "attention" in model.provides
     if is_attention:
         sharpen(model, look.sharpened)
     rows = keys.sweep(model, val[: SWEPT_BAGS[mean]], DIGITS_ARE_BRIGHT, keys.SWEEP) if is_attention else []

@@ -19,7 +19,7 @@ from benchmarks.papers.mnist_keys import DIGITS_ARE_BRIGHT, positive_bags
 from benchmarks.papers.tables import PAGE
 from wsi_mil.bags import bag_tensor
 from wsi_mil.evaluate.localisation import Floats
-from wsi_mil.explain.registry import PLAIN
+from wsi_mil.explain.registry import METHODS
 from wsi_mil.explain.sparse_inversion import PIXELS, Domain, refine
 from wsi_mil.models import MILModel
 from wsi_mil.records import Role
@@ -37,9 +37,9 @@ def heat(model: MILModel, known: keys.Known, domain: Domain) -> tuple[torch.Tens
     if result.refused:
         raise ValueError(f"{known.bag.slide_id}: no picture of a bag that is refused: {result.refused}")
     found = {
-        "attention": PLAIN["attention"].of_model(model, bag, keys.TARGET).scores,
-        "refined": PLAIN["attention"].of_model(model, result.bag, keys.TARGET).scores,
-        "evidence": PLAIN["evidence"].of_model(model, result.bag, keys.TARGET).scores,
+        "attention": METHODS["attention"].of_model(model, bag, keys.TARGET).scores,
+        "refined": METHODS["attention"].of_model(model, result.bag, keys.TARGET).scores,
+        "evidence": METHODS["evidence"].of_model(model, result.bag, keys.TARGET).scores,
         "truth": known.positive.astype(np.float64),
     }
     return result.bag, {name: keys.within_bag(scores) for name, scores in found.items()}

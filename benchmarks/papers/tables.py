@@ -70,7 +70,7 @@ def mnist_differences(results: Mapping[str, Result]) -> str:
         for attention in ("attention", "gated"):
             both = sorted(of_model[model].keys() & of_model[attention].keys())
             cells.append(difference([of_model[attention][s] for s in both], [of_model[model][s] for s in both]))
-        rows.append([f"less {title}", *cells])
+        rows.append([f"minus {title}", *cells])
     return markdown(["AUROC, mean 10", "Attention", "Gated attention"], rows)
 
 

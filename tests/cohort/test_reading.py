@@ -5,8 +5,10 @@ import pytest
 from wsi_mil.cohort import read_sheet
 from wsi_mil.cohort.reading import read_cells
 from wsi_mil.records import SlideRow
+from wsi_mil.tasks import Classes
 
 CLASSES = ("normal", "tumour")
+TASK = Classes(CLASSES)
 SHEET = """slide_id,path,label,patient_id,mpp
 a,a b.svs,normal,Müller 1,0.5
 b,"c,d.svs",tumour,p 2,0.25
@@ -15,7 +17,7 @@ b,"c,d.svs",tumour,p 2,0.25
 
 def read(folder: Path, data: bytes | str) -> tuple[tuple[SlideRow, ...], tuple[str, ...]]:
     (folder / "c.csv").write_bytes(data if isinstance(data, bytes) else data.encode())
-    sheet = read_sheet(folder / "c.csv", CLASSES)
+    sheet = read_sheet(folder / "c.csv", TASK)
     return sheet.rows, sheet.faults
 
 

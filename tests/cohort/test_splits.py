@@ -6,20 +6,22 @@ from wsi_mil.cohort.splits import (
     Splits,
     bag_members,
     draw_splits,
-    missing_classes,
+    missing_strata,
     mixed_patients,
     n_folds,
     parts_of,
     read_splits,
-    several_classes,
+    several_labels,
     split_faults,
     write_splits,
 )
 from wsi_mil.config import Split
 from wsi_mil.errors import ConfigError, StoreError
 from wsi_mil.records import Role, SlideRow
+from wsi_mil.tasks import Classes
 
 CLASSES = ("normal", "tumour")
+TASK = Classes(CLASSES)
 SETTINGS = Split(folds=3)
 
 
@@ -33,7 +35,7 @@ def cohort(n: int = 24) -> list[SlideRow]:
 
 
 def test_every_patient_is_tested_once_and_never_in_two_parts() -> None:
-    splits = draw_splits(cohort(), CLASSES, SETTINGS)
+    splits = draw_splits(cohort(), TASK, SETTINGS)
     tested = [slide for fold in range(3) for slide in splits.slides(fold, Role.TEST)]
     assert sorted(tested) == [row.slide_id for row in cohort()]
     for roles in splits.roles:
@@ -43,28 +45,28 @@ def test_every_patient_is_tested_once_and_never_in_two_parts() -> None:
 
 
 def test_every_part_holds_every_class() -> None:
-    splits = draw_splits(cohort(), CLASSES, SETTINGS)
+    splits = draw_splits(cohort(), TASK, SETTINGS)
     for fold in range(3):
         for role in Role:
             assert {splits.labels[s] for s in splits.slides(fold, role)} == set(CLASSES)
 
 
 def test_the_order_of_the_sheet_changes_nothing() -> None:
-    assert draw_splits(cohort()[::-1], CLASSES, SETTINGS).roles == draw_splits(cohort(), CLASSES, SETTINGS).roles
+    assert draw_splits(cohort()[::-1], TASK, SETTINGS).roles == draw_splits(cohort(), TASK, SETTINGS).roles
 
 
 def test_class_names_whose_order_flips_change_nothing() -> None:
     renamed = [SlideRow(**{**vars(r), "label": {"normal": "z", "tumour": "a"}[r.label]}) for r in cohort()]
-    assert draw_splits(renamed, ("z", "a"), SETTINGS).roles == draw_splits(cohort(), CLASSES, SETTINGS).roles
+    assert draw_splits(renamed, Classes(("z", "a")), SETTINGS).roles == draw_splits(cohort(), TASK, SETTINGS).roles
 
 
 def test_another_seed_draws_other_folds() -> None:
-    assert draw_splits(cohort(), CLASSES, Split(folds=3, seed=1)).roles != draw_splits(cohort(), CLASSES, SETTINGS).roles
+    assert draw_splits(cohort(), TASK, Split(folds=3, seed=1)).roles != draw_splits(cohort(), TASK, SETTINGS).roles
 
 
 def test_a_fixed_split_is_kept_and_its_validation_part_drawn_from_training_patients() -> None:
     rows = [SlideRow(**{**vars(r), "split": "test" if int(r.patient_id[1:]) < 8 else "train"}) for r in cohort()]
-    splits = draw_splits(rows, CLASSES, SETTINGS)
+    splits = draw_splits(rows, TASK, SETTINGS)
     assert splits.n_folds == n_folds(rows, SETTINGS) == 1
     assert splits.slides(0, Role.TEST) == [r.slide_id for r in rows if r.split == "test"]
     assert {splits.labels[s] for s in splits.slides(0, Role.VAL)} == set(CLASSES)
@@ -72,26 +74,26 @@ def test_a_fixed_split_is_kept_and_its_validation_part_drawn_from_training_patie
 
 def test_folds_by_hand_are_kept() -> None:
     rows = [SlideRow(**{**vars(r), "fold": "AB"[int(r.patient_id[1:]) % 4 // 2]}) for r in cohort()]
-    splits = draw_splits(rows, CLASSES, SETTINGS)
+    splits = draw_splits(rows, TASK, SETTINGS)
     assert splits.n_folds == 2 and splits.slides(0, Role.TEST) == [r.slide_id for r in rows if r.fold == "A"]
 
 
 def test_a_hand_made_fold_whose_slides_failed_keeps_its_number() -> None:
     rows = [SlideRow(**{**vars(r), "fold": "ABC"[int(r.patient_id[1:]) % 6 // 2]}) for r in cohort()]
-    left = draw_splits([r for r in rows if r.fold != "B"], CLASSES, SETTINGS, folds=["A", "B", "C"])
+    left = draw_splits([r for r in rows if r.fold != "B"], TASK, SETTINGS, folds=["A", "B", "C"])
     assert left.n_folds == 3 and not left.slides(1, Role.TEST) and left.slides(2, Role.TEST)
 
 
 def test_a_rare_class_is_in_every_part() -> None:
     rows = [SlideRow(f"n{i}", Path("x"), label="normal", patient_id=f"n{i}") for i in range(50)]
     rows += [SlideRow(f"t{i}", Path("x"), label="tumour", patient_id=f"t{i}") for i in range(5)]
-    splits = draw_splits(rows, CLASSES, Split(folds=5, validation=0.1))
+    splits = draw_splits(rows, TASK, Split(folds=5, validation=0.1))
     for fold in range(5):
         assert all({splits.labels[s] for s in splits.slides(fold, role)} == set(CLASSES) for role in Role)
 
 
 def test_who_may_speak_for_a_slide() -> None:
-    splits = draw_splits(cohort(), CLASSES, SETTINGS)
+    splits = draw_splits(cohort(), TASK, SETTINGS)
     fold = next(k for k in range(3) if "s00" in splits.slides(k, Role.TEST))
     assert splits.placed("s00", "p00").folds == (fold,)
     assert splits.placed("new", "p00").folds == (fold,)
@@ -100,7 +102,7 @@ def test_who_may_speak_for_a_slide() -> None:
 
 def test_a_training_slide_of_a_fixed_split_is_shown_only_when_asked_for() -> None:
     rows = [SlideRow(**{**vars(r), "split": "test" if int(r.patient_id[1:]) < 8 else "train"}) for r in cohort()]
-    splits = draw_splits(rows, CLASSES, SETTINGS)
+    splits = draw_splits(rows, TASK, SETTINGS)
     training = splits.slides(0, Role.TRAIN)[0]
     placement = splits.placed("new", splits.patients[training])
     assert placement.role is Role.TRAIN and not placement.is_shown(include_train=False) and placement.is_shown(include_train=True)
@@ -112,13 +114,13 @@ def test_too_few_patients_of_a_class_are_named(folds: int) -> None:
     rows = [SlideRow(f"n{i}", Path("x"), label="normal", patient_id=f"n{i}") for i in range(10)]
     rows += [SlideRow(f"t{i}", Path("x"), label="tumour", patient_id=f"t{i}") for i in range(positive)]
     settings = Split(folds=folds)
-    assert not split_faults(rows, CLASSES, settings)
-    assert draw_splits(rows, CLASSES, settings).n_folds == folds
-    assert f"class 'tumour' has {positive - 1} patients" in split_faults(rows[:-1], CLASSES, settings)[0]
+    assert not split_faults(rows, TASK, settings)
+    assert draw_splits(rows, TASK, settings).n_folds == folds
+    assert f"class 'tumour' has {positive - 1} patients" in split_faults(rows[:-1], TASK, settings)[0]
 
 
 def test_splits_written_are_read(tmp_path: Path) -> None:
-    splits = draw_splits(cohort(), CLASSES, SETTINGS)
+    splits = draw_splits(cohort(), TASK, SETTINGS)
     write_splits(tmp_path / "splits.csv", splits)
     assert read_splits(tmp_path / "splits.csv") == splits
 
@@ -136,19 +138,19 @@ def test_a_file_that_holds_no_splits_is_refused(tmp_path: Path) -> None:
 
 
 def test_repeated_folds_are_other_draws_that_each_test_everybody_once() -> None:
-    splits = draw_splits(cohort(), CLASSES, Split(folds=3, repeats=2))
+    splits = draw_splits(cohort(), TASK, Split(folds=3, repeats=2))
     assert splits.n_folds == n_folds(cohort(), Split(folds=3, repeats=2)) == 6
     for repeat in (0, 1):
         tested = [s for k in range(3) for s in splits.slides(3 * repeat + k, Role.TEST)]
         assert sorted(tested) == [row.slide_id for row in cohort()]
     assert {tuple(splits.slides(k, Role.TEST)) for k in range(3)} != {tuple(splits.slides(k, Role.TEST)) for k in range(3, 6)}
-    assert draw_splits(cohort(), CLASSES, Split(folds=3)).roles == splits.roles[:3]
+    assert draw_splits(cohort(), TASK, Split(folds=3)).roles == splits.roles[:3]
     folds = splits.placed("s00", "p00").folds
     assert len(folds) == 2 and folds[0] < 3 <= folds[1]
 
 
 def test_bags_of_patients_hold_all_their_slides() -> None:
-    splits = draw_splits(cohort(), CLASSES, SETTINGS)
+    splits = draw_splits(cohort(), TASK, SETTINGS)
     by_slide, by_patient = (splits.bags(0, (Role.TRAIN, Role.VAL), unit) for unit in ("slide", "patient"))
     assert all(slides == [bag] for bag, slides in by_slide.items())
     assert sorted(s for slides in by_patient.values() for s in slides) == sorted(by_slide)
@@ -177,9 +179,9 @@ def test_a_patient_with_two_labels_is_no_bag() -> None:
 def test_patients_of_several_classes_are_told_and_counted_as_the_last() -> None:
     labels = {"a": ("tumour", "normal"), "b": ("normal", "tumour", ""), "c": ("tumour",), "d": ("normal", ""), "e": ("tumour",)}
     rows = [SlideRow(f"{p}{n}", Path("x"), label, p) for p, of in labels.items() for n, label in enumerate(of)]
-    assert several_classes(rows, CLASSES) == {"a": CLASSES, "b": CLASSES}
-    assert several_classes(rows, CLASSES[::-1]) == {"a": CLASSES[::-1], "b": CLASSES[::-1]}
-    first, second = split_faults([row for row in rows if row.label], CLASSES, Split(folds=5))
+    assert several_labels(rows, TASK) == {"a": CLASSES, "b": CLASSES}
+    assert several_labels(rows, Classes(CLASSES[::-1])) == {"a": CLASSES[::-1], "b": CLASSES[::-1]}
+    first, second = split_faults([row for row in rows if row.label], TASK, Split(folds=5))
     assert first.startswith("class 'normal' has 1 patient, and a, b with slides of it that count as a later class, fewer than")
     assert second.startswith("class 'tumour' has 4 patients, fewer than the 5")
 
@@ -190,39 +192,39 @@ def test_a_fold_that_leaves_one_patient_of_a_class_names_fold_class_and_patient(
     with pytest.raises(
         ValueError, match=r"^fold 'y' \(of column fold\) leaves one patient of class 'tumour', t0: two are needed"
     ):
-        draw_splits(rows, CLASSES, SETTINGS)
+        draw_splits(rows, TASK, SETTINGS)
 
 
 def test_as_published_the_test_part_chooses_and_validation_counts_as_fitted() -> None:
     assert parts_of("held_out") == ((Role.TRAIN,), (Role.VAL,))
     assert parts_of("as_published") == ((Role.TRAIN, Role.VAL), (Role.TEST,))
-    splits = draw_splits(cohort(), CLASSES, SETTINGS)
+    splits = draw_splits(cohort(), TASK, SETTINGS)
     assert splits.seen_under("held_out") is splits
     seen = splits.seen_under("as_published")
     assert seen.slides(0, Role.TEST) == splits.slides(0, Role.TEST) and not seen.slides(0, Role.VAL)
 
 
 def test_a_part_that_lacks_a_class_is_named() -> None:
-    splits = draw_splits(cohort(), CLASSES, SETTINGS)
+    splits = draw_splits(cohort(), TASK, SETTINGS)
     roles = {s: Role.TRAIN if r is Role.VAL and splits.labels[s] == "normal" else r for s, r in splits.roles[1].items()}
     broken = Splits(splits.patients, splits.labels, (splits.roles[0], roles))
-    assert missing_classes(broken, 0, CLASSES, "held_out") == []
-    assert "fold 1 has no val slide of class 'normal'" in missing_classes(broken, 1, CLASSES, "held_out")[0]
-    assert missing_classes(broken, 1, CLASSES, "as_published") == []
+    assert missing_strata(broken, 0, TASK, "held_out") == []
+    assert "fold 1 has no val slide of class 'normal'" in missing_strata(broken, 1, TASK, "held_out")[0]
+    assert missing_strata(broken, 1, TASK, "as_published") == []
 
 
 def test_repeats_beside_folds_by_hand_are_a_fault() -> None:
     rows = [SlideRow(**{**vars(r), "fold": "AB"[int(r.patient_id[1:]) % 4 // 2]}) for r in cohort()]
-    assert "column fold fixes the folds" in split_faults(rows, CLASSES, Split(repeats=2))[0]
+    assert "column fold fixes the folds" in split_faults(rows, TASK, Split(repeats=2))[0]
     fixed = [SlideRow(**{**vars(r), "split": "test" if int(r.patient_id[1:]) < 8 else "train"}) for r in cohort()]
-    assert "column split fixes the split" in split_faults(fixed, CLASSES, Split(repeats=2))[0]
+    assert "column split fixes the split" in split_faults(fixed, TASK, Split(repeats=2))[0]
 
 
 def test_frozen_splits_without_validation_serve_the_published_protocol_only() -> None:
     roles = {row.slide_id: Role.TEST if int(row.patient_id[1:]) < 8 else Role.TRAIN for row in cohort()}
     frozen = Splits({r.slide_id: r.patient_id for r in cohort()}, {r.slide_id: r.label for r in cohort()}, (roles,))
     usable = set(roles) - {"s00"}
-    kept = frozen.restricted(usable, CLASSES, "as_published")
+    kept = frozen.restricted(usable, TASK, "as_published")
     assert set(kept.roles[0]) == usable
     with pytest.raises(ConfigError, match="fold 0 has no val slide of class 'normal', 'tumour'"):
-        frozen.restricted(usable, CLASSES, "held_out")
+        frozen.restricted(usable, TASK, "held_out")

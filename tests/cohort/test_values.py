@@ -4,8 +4,10 @@ import pytest
 
 from tests.conftest import write_cohort
 from wsi_mil.cohort import Sheet, read_sheet
+from wsi_mil.tasks import Classes
 
 CLASSES = ("normal", "tumour")
+TASK = Classes(CLASSES)
 
 
 def sheet_of(folder: Path, *changes: dict[str, str], classes: tuple[str, ...] = CLASSES, exists: bool = True) -> Sheet:
@@ -14,7 +16,7 @@ def sheet_of(folder: Path, *changes: dict[str, str], classes: tuple[str, ...] = 
     rows = [{**row, **change} for row, change in zip(rows, [*changes, *[{}] * 4], strict=False)]
     for n in range(4 if exists else 0):
         (folder / f"{n}.svs").touch()
-    return read_sheet(write_cohort(folder, rows), classes, needs_file=(lambda _: True) if exists else None)
+    return read_sheet(write_cohort(folder, rows), Classes(classes), needs_file=(lambda _: True) if exists else None)
 
 
 @pytest.mark.parametrize("mark", ["NA", "na", "NaN", "nan", "N/A", "n.a.", "null", "NULL", "None", "-", "—", "#N/A", "<NA>", "?"])
@@ -28,7 +30,7 @@ def test_what_stands_for_nothing_is_one_fault_that_names_the_rows(mark: str, col
 
 def test_five_hundred_of_them_are_one_sentence(tmp_path: Path) -> None:
     rows = [{"slide_id": f"s{n}", "path": f"{n}.svs", "label": "normal", "patient_id": "NA"} for n in range(500)]
-    (fault,) = read_sheet(write_cohort(tmp_path, rows), CLASSES).faults
+    (fault,) = read_sheet(write_cohort(tmp_path, rows), TASK).faults
     assert "'NA' in rows 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 490 more" in fault and len(fault) < 400
 
 
@@ -109,6 +111,6 @@ def test_a_name_that_no_disk_takes_is_a_fault_of_its_row(tmp_path: Path) -> None
 
 def test_where_the_column_of_patients_is_in_doubt_no_fault_follows_from_it(tmp_path: Path) -> None:
     rows = [{"slide_id": f"s{n}", "path": "a.svs", "label": "x", "Patient": "p", "fold": str(n)} for n in range(2)]
-    first, *others = read_sheet(write_cohort(tmp_path, rows), CLASSES).faults
+    first, *others = read_sheet(write_cohort(tmp_path, rows), TASK).faults
     assert "column Patient: did you mean patient_id?" in first
     assert [f"row {n}: label 'x'" in fault for n, fault in enumerate(others, start=2)] == [True, True]

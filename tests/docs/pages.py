@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 
-_NAMED = re.compile(r"`([\w./]+\.(?:py|yaml))`(?=.*:$)")
+_NAMED = re.compile(r"`([\w./]+\.(?:py|yaml|md))`(?=.*:$)")
 
 
 def blocks(page: Path, kind: str) -> list[tuple[str, str]]:

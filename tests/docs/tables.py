@@ -1,21 +1,69 @@
-"""The tables of settings in docs/: made from the settings themselves by `python -m tests.docs.tables`, and held to them."""
+"""What is generated from settings and records: the tables in docs/ and lists in `config.yaml`.
+
+`python -m tests.docs.tables` writes it anew, and tests compare it with the files.
+"""
 
 import json
 import re
+import textwrap
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+import yaml
+
 from tests.docs.pages import ROOT
 from wsi_mil import config
-from wsi_mil.config import Settings
+from wsi_mil.config import (
+    EXPLANATIONS,
+    MHIM,
+    MODELS,
+    READ_OFF,
+    READERS,
+    TEACHERS,
+    ModelSettings,
+    Settings,
+    Training,
+    sentence_of,
+    supports,
+)
+from wsi_mil.encoders.listing import markdown_table
 
-_TABLE = re.compile(r"(?<=<!-- settings: )(\w+)( -->\n)(?:\|[^\n]*\n)*(?=<!-- end of settings -->)")
+_SETTINGS = re.compile(r"(?<=<!-- settings: )(\w+)( -->\n)(?:\|[^\n]*\n)*(?=<!-- end of settings -->)")
+_RECORDS = re.compile(r"(?<=<!-- records: )(\w+)( -->\n).*?(?=<!-- end of records -->)", re.DOTALL)
+
+WIDTH = 130
+"""Columns of `config.yaml`."""
+MODEL_COMMENT, COMMENT = 31, 29
+"""Columns at which the comments of the other models and of the other blocks begin."""
 
 
 def with_tables(text: str) -> str:
-    """A page with its tables as the settings are now."""
-    return _TABLE.sub(lambda match: match[1] + match[2] + table(getattr(config, match[1])), text)
+    """A page with its tables as the settings and records are now."""
+    text = _SETTINGS.sub(lambda match: match[1] + match[2] + table(getattr(config, match[1])), text)
+    return _RECORDS.sub(lambda match: match[1] + match[2] + RECORDS[match[1]](), text)
+
+
+def with_lists(text: str) -> str:
+    """The template `config.yaml` with its other models and the lists in its comments as the records are now."""
+    for key, comment in _comments(yaml.safe_load(text)).items():
+        line = re.compile(rf"^({key}: (?:\[.*?\]|\S+)).*\n(?: +#.*\n)*", re.MULTILINE)
+        text = line.sub(lambda match, comment=comment: _commented(match[1], comment, COMMENT), text)
+    others = re.compile(r"(?<=\n)(# ---- other models.*\n)(?:#.*\n)*")
+    return others.sub(lambda match: match[1] + _other_models(text), text)
+
+
+def _comments(template: dict[str, Any]) -> dict[str, str]:
+    """By indented key, the comments that list names of records."""
+    others = [name for name in EXPLANATIONS if name not in template["explain"]["methods"]]
+    return {
+        "  reader": f"auto: the fastest that gives OpenSlide's pixels; or {', '.join(READERS)}",
+        "    base": f"an entry of {', '.join(TEACHERS)}",
+        "  methods": "each gets a heatmap, for the models that support it (docs/explanations.md compares them); also "
+        + ", ".join(others),
+        "    score": f"method that scores the refined bag: {', '.join(READ_OFF)}",
+    }
 
 
 def table(settings: type[Settings]) -> str:
@@ -31,11 +79,90 @@ def table(settings: type[Settings]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _models() -> str:
+    lines = ["| `model:` | what it is | scores of a tile that it provides |", "|---|---|---|"]
+    for name, settings in MODELS.items():
+        provides = "those of its base" if settings is MHIM else _names(settings.provides)
+        lines.append(f"| `{name}` | {sentence_of(settings)} | {provides} |")
+    return "\n".join(lines) + "\n"
+
+
+def _explanations() -> str:
+    lines = ["| method | the number | supported by |", "|---|---|---|"]
+    for name, record in EXPLANATIONS.items():
+        lines.append(f"| `{name}` | {record.sentence} | {_supporters(name)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _supporters(method: str) -> str:
+    """The models that a method can explain, MHIM left out: it supports what its base does."""
+    models = {name: supports(settings.provides, method) for name, settings in MODELS.items() if settings is not MHIM}
+    able, unable = ([name for name in models if models[name] is is_able] for is_able in (True, False))
+    if len(unable) < len(able):
+        return f"all but {_names(unable)}" if unable else "all"
+    return _names(able)
+
+
+def _readers() -> str:
+    lines = ["| reader | reads |", "|---|---|", *(f"| `{name}` | {record.sentence} |" for name, record in READERS.items())]
+    return "\n".join(lines) + "\n"
+
+
+RECORDS: dict[str, Callable[[], str]] = {
+    "models": _models,
+    "explanations": _explanations,
+    "readers": _readers,
+    "encoders": markdown_table,
+}
+
+
+def _names(names: Any) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _other_models(text: str) -> str:
+    """Entries of the models that the template does not use, commented out."""
+    used = {entry["model"] for entry in yaml.safe_load(text)["models"].values()}
+    return "".join(_entry(name, settings) for name, settings in MODELS.items() if name not in used)
+
+
+def _entry(name: str, settings: type[ModelSettings]) -> str:
+    """An entry with every key at its default; of `train`, what differs from the other models'."""
+    lines = f"#   {name.removesuffix('_pool')}:\n" + _commented(f"#     model: {name}", sentence_of(settings), MODEL_COMMENT, "#")
+    for key, field in settings.model_fields.items():
+        if key not in ("model", "train"):
+            meaning, choices = field.description or "", _choices(field.annotation)
+            if any(f"{choice}:" not in meaning for choice in choices):
+                meaning = "; ".join(part for part in (", ".join(choices), meaning) if part)
+            lines += _commented(f"#     {key}: {_yaml(field.default)}", meaning, MODEL_COMMENT, "#")
+    train, default = settings.model_fields["train"].default, Training()
+    changed = [f"{key}:_{_yaml(value)}" for key, value in train if value != getattr(default, key)]
+    if changed:  # rows end between keys
+        rows = textwrap.wrap(f"{{{', '.join(changed)}}}", WIDTH - 8, break_on_hyphens=False)
+        lines += "#     train:\n" + "".join(f"#       {row.replace(':_', ': ')}\n" for row in rows)
+    return lines
+
+
+def _commented(first: str, comment: str, column: int, prefix: str = "") -> str:
+    """A line of YAML with a comment at a column, which goes on below where the line is full."""
+    begin = max(column, len(first) + 2)
+    head, *rest = textwrap.wrap(comment, WIDTH - begin - 2) or [""]
+    if not head:
+        return f"{first}\n"
+    tail = textwrap.wrap(" ".join(rest), WIDTH - column - 2)
+    return f"{first:<{begin}}# {head}\n" + "".join(f"{prefix:<{column}}# {line}\n" for line in tail)
+
+
 def _shown(value: Any) -> str:
-    """As YAML has it on one line."""
+    """A value as YAML has it on one line."""
     if isinstance(value, tuple):
         return f"[{', '.join(map(_shown, value))}]"
     return str(value) if isinstance(value, str | Path) else json.dumps(value)
+
+
+def _yaml(value: Any) -> str:
+    """A value as YAML writes it, so that it is read as the same type."""
+    return str(yaml.safe_dump(value, default_flow_style=True, width=WIDTH)).removesuffix("...\n").strip()
 
 
 def _choices(kind: Any) -> list[str]:
@@ -51,6 +178,12 @@ def _choices(kind: Any) -> list[str]:
     return []
 
 
+def write(file: Path, changed: Callable[[str], str]) -> None:
+    """Write a file anew with what is generated in it."""
+    file.write_text(changed(file.read_text(encoding="utf-8")), encoding="utf-8")
+
+
 if __name__ == "__main__":
     for page in sorted((ROOT / "docs").glob("*.md")):
-        page.write_text(with_tables(page.read_text(encoding="utf-8")), encoding="utf-8")
+        write(page, with_tables)
+    write(ROOT / "config.yaml", with_lists)

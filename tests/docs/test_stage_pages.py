@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.conftest import tissue_image, write_aperio, write_cohort, write_geojson
 from tests.docs.pages import ROOT, blocks
-from tests.docs.tables import with_tables
+from tests.docs.tables import RECORDS, with_lists, with_tables
 from tests.forks import forking_command
 from wsi_mil import config
 from wsi_mil.receipts import read_receipt
@@ -31,16 +31,28 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.stem)
-def test_tables_of_settings_are_those_of_the_settings(page: Path) -> None:
+def test_tables_are_those_of_the_settings_and_records(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert with_tables(text) == text, "write them anew: make schema"
+
+
+def test_the_template_lists_what_the_records_have() -> None:
+    text = (ROOT / "config.yaml").read_text(encoding="utf-8")
+    assert with_lists(text) == text, "write it anew: make schema"
+    for name in (*config.MODELS, *config.EXPLANATIONS, *config.READERS):
+        assert re.search(rf"\b{name}\b", text), name
+
+
+def test_every_kind_of_record_has_its_table() -> None:
+    pages = "".join(page.read_text(encoding="utf-8") for page in DOCS.glob("*.md"))
+    assert set(re.findall(r"<!-- records: (\w+) -->", pages)) == set(RECORDS)
 
 
 def test_every_block_of_the_configuration_has_its_table() -> None:
     shown = {name for page in DOCS.glob("*.md") for name in re.findall(r"<!-- settings: (\w+) -->", page.read_text("utf-8"))}
     of_stages = {name for name in vars(config) if name[0].isupper() and hasattr(getattr(config, name), "model_fields")}
-    models = {"ABMIL", "CLAM", "DSMIL", "DTFD", "MHIM", "EmbeddingPool", "InstancePool", "KrausPool", "TransMIL"}
-    assert shown == of_stages - models - {"Settings", "Config", "TileSettings"}, "models stand in config.yaml"
+    models = {settings.__name__ for settings in config.MODELS.values()}
+    assert shown == of_stages - models - {"Settings", "ModelSettings", "Config", "TileSettings"}, "models are in config.yaml"
 
 
 def rules() -> tuple[set[str], list[re.Pattern[str]]]:

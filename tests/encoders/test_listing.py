@@ -10,8 +10,8 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "encoders.md"
 
 
 def test_the_page_shows_the_records() -> None:
-    table = PAGE.read_text(encoding="utf-8").partition("<!-- records -->\n")[2].partition("<!-- end of records -->")[0]
-    assert table == markdown_table(), "write it anew: python -m wsi_mil encoders --markdown"
+    table = PAGE.read_text(encoding="utf-8").partition("<!-- records: encoders -->\n")[2].partition("<!-- end of records -->")[0]
+    assert table == markdown_table(), "write it anew: make schema"
 
 
 def test_weights_are_said_to_be_where_they_are(hub_cache: Path) -> None:

@@ -12,6 +12,7 @@ from wsi_mil.evaluate import Sources, evaluate_cohort
 from wsi_mil.receipts import write_receipt
 from wsi_mil.records import InstanceScores, SlideRow
 from wsi_mil.store import write_scores
+from wsi_mil.tasks import Classes
 
 CLASSES = ("normal", "tumour")
 BOX = (64, 32)
@@ -76,7 +77,7 @@ class Cohort:
     def evaluate(self, classes: tuple[str, ...] = CLASSES, *, validation: bool = False, draws: int = 200, **truth) -> dict:
         """The figures that are written."""
         folder = self.folder / "validation" if validation else None
-        sources = Sources(self.folder / "scores", self.folder / "tiles", folder, classes, Truth(**truth))
+        sources = Sources(self.folder / "scores", self.folder / "tiles", folder, Classes(classes), Truth(**truth))
         evaluate_cohort(self.rows, sources, Predict(bootstrap=draws), self.folder / "e" / "m.json")
         return json.loads((self.folder / "e" / "m.json").read_text())
 

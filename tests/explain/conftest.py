@@ -6,6 +6,7 @@ from tests.conftest import made_bags
 from wsi_mil.bags import BagSet
 from wsi_mil.config import parse_model
 from wsi_mil.models import MILModel, create_model
+from wsi_mil.tasks import Classes
 from wsi_mil.train import fit
 
 
@@ -36,5 +37,5 @@ def _fitted(entry: dict[str, object], train: dict[str, object]) -> MILModel:
     torch.manual_seed(0)
     model = create_model(settings, feature_dim=12, n_classes=2)
     bags = made_bags(40, seed=1)
-    fit(model, BagSet.of(bags[:30]), BagSet.of(bags[30:]), settings.train, n_classes=2)
+    fit(model, BagSet.of(bags[:30]), BagSet.of(bags[30:]), settings.train, task=Classes.numbered(2))
     return model.eval().requires_grad_(False)

@@ -7,39 +7,39 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from wsi_mil.check.advice import ONLY_WITHIN_A_SLIDE
-from wsi_mil.config import parse_model
+from wsi_mil.config import ABMIL, parse_model, supports
 from wsi_mil.explain.curves import curves_of, random_curves, shares
-from wsi_mil.explain.registry import PLAIN
+from wsi_mil.explain.registry import METHODS
 from wsi_mil.explain.standardised_sum import standardised
 from wsi_mil.models import MILModel, create_model
 
-OF_ABMIL = ("attention", "attention_logits", "evidence", "standardised_sum", "gradient_input")
+OF_ABMIL = tuple(name for name in METHODS if supports(ABMIL.provides, name))
+"""The methods that score the model of the tests."""
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.permutations(range(37)), st.sampled_from(OF_ABMIL))
 def test_scores_follow_a_permutation_of_the_bag(toy_model: MILModel, toy_bag: Tensor, order: list[int], method: str) -> None:
-    found = PLAIN[method].of_model(toy_model, toy_bag, 1)
-    moved = PLAIN[method].of_model(toy_model, toy_bag[:, order], 1)
+    found = METHODS[method].of_model(toy_model, toy_bag, 1)
+    moved = METHODS[method].of_model(toy_model, toy_bag[:, order], 1)
     assert np.allclose(moved.scores, found.scores[order], rtol=1e-4, atol=1e-6)
     assert moved.zero == pytest.approx(found.zero, rel=1e-5, abs=1e-6)
 
 
 @pytest.mark.parametrize("method", OF_ABMIL)
 def test_every_method_points_at_the_two_positive_instances(toy_model: MILModel, toy_bag: Tensor, method: str) -> None:
-    assert set(np.argsort(PLAIN[method].of_model(toy_model, toy_bag, 1).scores)[-2:]) == {5, 30}
+    assert set(np.argsort(METHODS[method].of_model(toy_model, toy_bag, 1).scores)[-2:]) == {5, 30}
 
 
 def test_the_zero_of_attention_logits_is_an_even_share(toy_model: MILModel, toy_bag: Tensor) -> None:
-    logits, zero = PLAIN["attention_logits"].of_model(toy_model, toy_bag, 1)
-    attention = PLAIN["attention"].of_model(toy_model, toy_bag, 1).scores
+    logits, zero = METHODS["attention_logits"].of_model(toy_model, toy_bag, 1)
+    attention = METHODS["attention"].of_model(toy_model, toy_bag, 1).scores
     assert np.allclose(np.exp(logits - zero) / 37, attention, rtol=1e-5)
 
 
-def test_evidence_weighed_by_attention_is_the_bags_log_odds(toy_model: MILModel, toy_bag: Tensor) -> None:
-    attention = PLAIN["attention"].of_model(toy_model, toy_bag, 1).scores
-    evidence = PLAIN["evidence"].of_model(toy_model, toy_bag, 1).scores
+def test_evidence_weighted_by_attention_is_the_bags_log_odds(toy_model: MILModel, toy_bag: Tensor) -> None:
+    attention = METHODS["attention"].of_model(toy_model, toy_bag, 1).scores
+    evidence = METHODS["evidence"].of_model(toy_model, toy_bag, 1).scores
     logits = toy_model(toy_bag).logits[0]
     assert attention @ evidence == pytest.approx(float(logits[1] - logits[0]), rel=1e-4)
 
@@ -50,8 +50,8 @@ def test_gradient_times_input_of_a_linear_model_is_its_evidence_without_the_bias
     model = create_model(settings, feature_dim=12, n_classes=2).eval()
     model.requires_grad_(False)
     bias = float(model.classifier.bias[1] - model.classifier.bias[0])
-    evidence = PLAIN["evidence"].of_model(model, toy_bag, 1).scores
-    assert np.allclose(PLAIN["gradient_input"].of_model(model, toy_bag, 1).scores, evidence - bias, atol=1e-5)
+    evidence = METHODS["evidence"].of_model(model, toy_bag, 1).scores
+    assert np.allclose(METHODS["gradient_input"].of_model(model, toy_bag, 1).scores, evidence - bias, atol=1e-5)
 
 
 @pytest.mark.parametrize("n", [37, 64, 65])
@@ -60,7 +60,7 @@ def test_attention_of_transmil_is_right_to_the_tile(toy_transmil: MILModel, n: i
     features = rng.random((n, 12)).astype(np.float32)
     hot = rng.choice(n, 2, replace=False)
     features[hot, 0] += 4
-    scores = PLAIN["attention"].of_model(toy_transmil, torch.from_numpy(features).unsqueeze(0), 1).scores
+    scores = METHODS["attention"].of_model(toy_transmil, torch.from_numpy(features).unsqueeze(0), 1).scores
     assert len(scores) == n and set(np.argsort(scores)[-2:]) == set(hot)
 
 
@@ -102,8 +102,3 @@ def test_a_single_instance_has_flat_curves() -> None:
     curves = curves_of(np.array([0]), count_of({0}), points=4)
     assert curves.deletion.tolist() == curves.insertion.tolist() == [1.0] * 5
     assert math.isclose(curves.areas[0], 1.0)
-
-
-def test_check_knows_which_methods_have_no_cohort_wide_scale() -> None:
-    within = {m.name for m in PLAIN.values() if not m.comparable_weighed}
-    assert within | {"sparse_inversion"} == set(ONLY_WITHIN_A_SLIDE)

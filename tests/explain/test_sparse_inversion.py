@@ -173,18 +173,18 @@ def test_pixels_stay_in_their_range_and_go_towards_the_background(background: fl
     assert float(refined.moved[-1]) > 0 and not refined.refused
 
 
-def test_what_is_read_falls_back_to_what_the_model_offers(toy_model: MILModel, toy_bag: Tensor) -> None:
+def test_a_refined_bag_is_scored_by_what_the_model_supports(toy_model: MILModel, toy_bag: Tensor) -> None:
     made = {
         kind: create_model(parse_model({"model": kind}), feature_dim=12, n_classes=2) for kind in ("transmil", "instance_pool")
     }
-    assert [read_off(toy_model, score).name for score in ("attention", "attention_logits", "standardised_sum", "evidence")] == [
+    assert [read_off(toy_model, score) for score in ("attention", "attention_logits", "standardised_sum", "evidence")] == [
         "attention",
         "attention_logits",
         "standardised_sum",
         "evidence",
     ]
-    assert read_off(made["transmil"], "standardised_sum").name == "attention"
-    assert read_off(made["instance_pool"], "attention").name == "evidence"
+    assert read_off(made["transmil"], "standardised_sum") == "attention"
+    assert read_off(made["instance_pool"], "attention") == "evidence"
 
 
 def test_refining_raises_the_evidence_of_the_instances_that_carry_the_prediction(toy_model: MILModel, toy_bag: Tensor) -> None:

@@ -9,7 +9,8 @@ from wsi_mil.config import MHIM, parse_model
 from wsi_mil.metrics import auroc
 from wsi_mil.models import MILModel, create_mhim, create_model
 from wsi_mil.records import Bag
-from wsi_mil.train import fit, predict_probabilities
+from wsi_mil.tasks import Classes
+from wsi_mil.train import fit, predict_outputs
 
 SMALL = {
     "transmil": {"model": "transmil", "embed_dim": 16, "heads": 2},
@@ -41,7 +42,13 @@ def learned(name: str, bags: list[LabelledBag], n_classes: int, precision: str) 
         model: MILModel = create_mhim(settings, base=base, student=student)
     else:
         model = create_model(settings, feature_dim=8, n_classes=n_classes)
-    fit(model, BagSet.of(bags[: 12 * n_classes]), BagSet.of(bags[12 * n_classes :]), settings.train, n_classes=n_classes)
+    fit(
+        model,
+        BagSet.of(bags[: 12 * n_classes]),
+        BagSet.of(bags[12 * n_classes :]),
+        settings.train,
+        task=Classes.numbered(n_classes),
+    )
     return model.deployed
 
 
@@ -49,5 +56,7 @@ def learned(name: str, bags: list[LabelledBag], n_classes: int, precision: str) 
 @pytest.mark.parametrize("name", SMALL)
 def test_the_recipe_teaches_in_either_precision_and_with_more_classes(name: str, n_classes: int, precision: str) -> None:
     fresh = bags_of(n_classes, 60, seed=2)
-    probs = predict_probabilities(learned(name, bags_of(n_classes, 14 * n_classes, seed=1), n_classes, precision), fresh)
+    probs = predict_outputs(
+        learned(name, bags_of(n_classes, 14 * n_classes, seed=1), n_classes, precision), fresh, Classes.numbered(n_classes)
+    )
     assert auroc(np.array([b.label for b in fresh]), probs) > 0.95

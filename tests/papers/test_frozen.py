@@ -15,6 +15,7 @@ from wsi_mil.config import Encoder, parse_model
 from wsi_mil.receipts import store_path
 from wsi_mil.records import Role, SlideRow
 from wsi_mil.store import read_grid
+from wsi_mil.tasks import Classes
 from wsi_mil.tile import tile_slide
 
 
@@ -53,7 +54,7 @@ def test_the_page_tells_how_many_tiles_an_image_has(tmp_path: Path) -> None:
         Picture.new("RGB", size, (180, 120, 160)).save(tmp_path / f"{images}.tif")
         tile_slide(SlideRow(images, tmp_path / f"{images}.tif", mpp=MPP), TILES, tmp_path / f"{images}.json")
         counts[images] = len(read_grid(store_path(tmp_path / f"{images}.json")).coords)
-    assert "{colon} tiles a colon image, {breast} a breast image".format(**counts) in TEXT.read_text(encoding="utf-8")
+    assert "{colon} tiles per colon image, {breast} per breast image".format(**counts) in TEXT.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("images", ["colon", "breast"])
@@ -83,7 +84,7 @@ def test_draws_are_other_folds_and_sets_that_are_not_there_are_not_run(tmp_path:
     assert len(names) == 5 * len(MODELS) and all(name.startswith("frozen/colon/") for name in names)
     assert all(name.endswith("seed-0") for name in names[: len(MODELS)])
     rows = read_rows(tmp_path, "colon")
-    tested = [draw_splits(rows, ("negative", "positive"), FrozenRun("colon", "gated", s).split) for s in (0, 1)]
+    tested = [draw_splits(rows, Classes(("negative", "positive")), FrozenRun("colon", "gated", s).split) for s in (0, 1)]
     assert tested[0].n_folds == FOLDS["colon"][0] and tested[0].slides(0, Role.TEST) != tested[1].slides(0, Role.TEST)
 
 

@@ -20,6 +20,7 @@ from wsi_mil.models.masking import Masking, kept_instances
 from wsi_mil.receipts import store_path, write_receipt
 from wsi_mil.records import Role
 from wsi_mil.store import FeatureStore
+from wsi_mil.tasks import Classes
 from wsi_mil.train import Fold, train_fold
 
 SMALL = Plan("mhim", slides=20, folds=2, epochs=5)
@@ -106,13 +107,13 @@ def test_arms_learn_on_the_same_folds_and_go_on_from_what_is_trained(tmp_path: P
 def test_a_student_is_taught_by_the_baseline_of_its_own_fold_and_seed(tmp_path: Path) -> None:
     write_cohort(SMALL)
     rows = prepare(SMALL, tmp_path)
-    of_seed = [draw_splits(rows, mhim.CLASSES, mhim.split_of(SMALL, seed)) for seed in (0, 1)]
+    of_seed = [draw_splits(rows, Classes(mhim.CLASSES), mhim.split_of(SMALL, seed)) for seed in (0, 1)]
     assert of_seed[0].slides(0, Role.TEST) != of_seed[1].slides(0, Role.TEST)
     folder = ArmRun(SMALL, "masking", 1).trained(of_seed[1]).checkpoint(0)
     base = next(path.parent for path in folder.parent.parent.glob("baseline-*/fold-0/config.json"))
     assert read_card(base).trained_on == read_card(folder).trained_on == of_seed[1].fingerprint(0, "slide")
     again = tmp_path / "again"
-    fold = Fold(of_seed[1], 0, SMALL.folder / "features", mhim.CLASSES)
+    fold = Fold(of_seed[1], 0, SMALL.folder / "features", Classes(mhim.CLASSES))
     train_fold(fold, entry(SMALL, "masking", 1), again, CPU, base=base)
     assert (again / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
 

@@ -41,7 +41,7 @@ def test_rows_that_are_not_run_say_so() -> None:
     assert row["Attention"] == ["0.970 ± 0.016", NOT_RUN, NOT_RUN, "0.900 ± 0.000", ".996 ± .008"]
     assert row["Instance + max"][:2] == ["0.960 ± 0.000 (2 of 5)", "–"] and row["Gated attention"][0] == NOT_RUN
     # seeds 1 and 3 of both: 0.96 - 0.96, 0.98 - 0.96; t(1) = 12.706
-    assert row["less Instance + max"] == ["+0.010 (-0.117 to +0.137)", NOT_RUN]
+    assert row["minus Instance + max"] == ["+0.010 (-0.117 to +0.137)", NOT_RUN]
 
 
 def test_figures_of_a_cross_validation_are_of_all_held_out_images() -> None:

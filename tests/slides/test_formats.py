@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.conftest import GLASS, tissue_image, write_aperio
 from tests.heatmap_files import write_scn
-from wsi_mil.config import TileSettings, Tiling, Tissue
+from wsi_mil.config import READERS, TileSettings, Tiling, Tissue
 from wsi_mil.errors import SlideFormatError
 from wsi_mil.geometry import Mpp, is_reduction
 from wsi_mil.receipts import read_receipt
@@ -27,7 +27,6 @@ from wsi_mil.slides.format import Format
 from wsi_mil.slides.hidden_content import channel_fault, unread_notes
 from wsi_mil.slides.jpeg_colours import is_ycbcr
 from wsi_mil.slides.ome import ome_fault, ome_notes, ome_of
-from wsi_mil.slides.opening import READERS
 from wsi_mil.tile import tile_slide
 
 LABEL = np.full((200, 300, 3), (250, 240, 60), np.uint8)

@@ -7,9 +7,9 @@ import openslide
 import pytest
 from PIL import Image
 
+from wsi_mil.config import READERS
 from wsi_mil.errors import SlideError
 from wsi_mil.slides import open_slide
-from wsi_mil.slides.opening import READERS
 from wsi_mil.slides.resample import resampled
 
 SLIDES = {

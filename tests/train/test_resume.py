@@ -7,7 +7,7 @@ import torch
 
 import wsi_mil.train.loop
 import wsi_mil.train.stage
-from tests.train.test_stage import CLASSES, CPU, quick, splits_of, weights, write_features
+from tests.train.test_stage import CPU, TASK, quick, splits_of, weights, write_features
 from wsi_mil.config import parse_model
 from wsi_mil.train import Fold, train_fold
 from wsi_mil.train.resume import FILE
@@ -33,7 +33,7 @@ def test_an_interrupted_training_goes_on_at_its_last_epoch_and_gives_the_same_mo
 ) -> None:
     bags = random_bags(24)
     write_features(tmp_path / "f", bags)
-    fold, teacher = Fold(splits_of(bags), 0, tmp_path / "f", CLASSES), None
+    fold, teacher = Fold(splits_of(bags), 0, tmp_path / "f", TASK), None
     settings = parse_model(quick(TRAINED.get(base, {"model": "mhim", "base": "b", "momentum": 0.9})))
     if base == "mhim":
         teacher = tmp_path / "teacher"
@@ -66,7 +66,7 @@ def test_what_was_interrupted_under_other_settings_starts_afresh(
 ) -> None:
     bags = random_bags(24)
     write_features(tmp_path / "f", bags)
-    fold = Fold(splits_of(bags), 0, tmp_path / "f", CLASSES)
+    fold = Fold(splits_of(bags), 0, tmp_path / "f", TASK)
     first, second = (parse_model(quick(TRAINED["abmil"], lr=lr)) for lr in (0.005, 0.006))
     train_fold(fold, second, tmp_path / "whole", CPU)
     with monkeypatch.context() as patch:
@@ -81,7 +81,7 @@ def test_what_was_interrupted_under_other_settings_starts_afresh(
 def test_a_file_that_is_cut_short_starts_afresh(random_bags: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bags = random_bags(24)
     write_features(tmp_path / "f", bags)
-    fold, settings = Fold(splits_of(bags), 0, tmp_path / "f", CLASSES), parse_model(quick(TRAINED["abmil"]))
+    fold, settings = Fold(splits_of(bags), 0, tmp_path / "f", TASK), parse_model(quick(TRAINED["abmil"]))
     train_fold(fold, settings, tmp_path / "whole", CPU)
     (tmp_path / "cut").mkdir()
     (tmp_path / "cut" / FILE).write_bytes(b"not a safetensors file")
@@ -94,7 +94,7 @@ def test_a_file_with_a_byte_that_is_another_starts_afresh(
 ) -> None:
     bags = random_bags(24)
     write_features(tmp_path / "f", bags)
-    fold, settings = Fold(splits_of(bags), 0, tmp_path / "f", CLASSES), parse_model(quick(TRAINED["abmil"]))
+    fold, settings = Fold(splits_of(bags), 0, tmp_path / "f", TASK), parse_model(quick(TRAINED["abmil"]))
     with monkeypatch.context() as patch:
         patch.setattr(wsi_mil.train.stage, "write_checkpoint", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
@@ -120,7 +120,7 @@ def test_a_full_disk_is_an_error_of_the_system_and_leaves_nothing_half_written(
     bags = random_bags(24)
     write_features(tmp_path / "f", bags)
     fold, settings, folder = (
-        Fold(splits_of(bags), 0, tmp_path / "f", CLASSES),
+        Fold(splits_of(bags), 0, tmp_path / "f", TASK),
         parse_model(quick(TRAINED["abmil"])),
         tmp_path / "m",
     )

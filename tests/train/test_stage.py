@@ -16,16 +16,18 @@ from wsi_mil.cohort.splits import Splits, draw_splits
 from wsi_mil.config import BaseModelSettings, Model, Split, Training, parse_base, parse_model
 from wsi_mil.errors import ConfigError, DivergedError, EmptyBagError, StoreError, StoreMismatchError
 from wsi_mil.metrics import auroc
-from wsi_mil.models import MILModel, create_model
+from wsi_mil.models import ClassLoss, MILModel, create_model
 from wsi_mil.records import Bag, Role, SlideRow
 from wsi_mil.store import FeatureStore
-from wsi_mil.train import Fold, fit, predict_probabilities, train_fold
+from wsi_mil.tasks import Classes
+from wsi_mil.train import Fold, fit, predict_outputs, train_fold
 from wsi_mil.train.epochs import planned
 from wsi_mil.train.loop import sample_instances
 from wsi_mil.train.resume import FILE
 
 CPU = torch.device("cpu")
 CLASSES = ("normal", "tumour")
+TASK = Classes(CLASSES)
 PLAIN = {"schedule": "constant", "instance_dropout": 0.0, "min_epochs": 0, "min_val_bags": 1}
 """Training in which nothing but the gradient moves the weights, and a few validation bags choose."""
 SETTINGS = parse_base(
@@ -68,7 +70,7 @@ def model(settings: BaseModelSettings = SETTINGS) -> MILModel:
 
 def fitted(train: list[LabelledBag], val: list[LabelledBag], settings: Training, watched: MILModel | None = None) -> tuple:
     """History and index of the best epoch."""
-    return fit(watched or model(), BagSet.of(train), BagSet.of(val), settings, n_classes=2)
+    return fit(watched or model(), BagSet.of(train), BagSet.of(val), settings, task=Classes.numbered(2))
 
 
 def write_features(folder: Path, bags: list[LabelledBag], **attributes: object) -> None:
@@ -88,27 +90,27 @@ def splits_of(bags: list[LabelledBag], folds: int = 3, classes: tuple[str, ...] 
         )
         for i, b in enumerate(bags)
     ]
-    return draw_splits(rows, classes, Split(folds=folds))
+    return draw_splits(rows, Classes(classes), Split(folds=folds))
 
 
 def test_fit_learns_four_bags_by_heart(random_bags: Callable) -> None:
     bags, learned = random_bags(4), model()
     fitted(bags, bags, Training(epochs=100, patience=100, lr=0.01, **PLAIN), learned)
-    assert predict_probabilities(learned, bags)[[0, 1, 2, 3], [0, 1, 0, 1]].min() > 0.9
+    assert predict_outputs(learned, bags, Classes.numbered(2))[[0, 1, 2, 3], [0, 1, 0, 1]].min() > 0.9
 
 
 def test_fit_finds_what_new_bags_share(random_bags: Callable) -> None:
     learned = model()
     fitted(random_bags(24), random_bags(8, seed=1), SETTINGS.train, learned)
     fresh = random_bags(20, seed=2)
-    assert auroc(np.array([b.label for b in fresh]), predict_probabilities(learned, fresh)) > 0.95
+    assert auroc(np.array([b.label for b in fresh]), predict_outputs(learned, fresh, Classes.numbered(2))) > 0.95
 
 
 def test_fit_keeps_the_epoch_with_the_least_validation_loss(random_bags: Callable) -> None:
     learned, val = model(), random_bags(6, seed=1)
     history, best = fitted(random_bags(10), val, Training(epochs=12, patience=12, lr=0.05, min_improvement=0, **PLAIN), learned)
     assert best == int(np.argmin([e.val_loss for e in history]))
-    probs = predict_probabilities(learned, val)
+    probs = predict_outputs(learned, val, Classes.numbered(2))
     assert np.mean([-np.log(probs[i, b.label]) for i, b in enumerate(val)]) == pytest.approx(history[best].val_loss, rel=1e-5)
 
 
@@ -130,7 +132,7 @@ def test_fit_stops_when_patience_is_over(random_bags: Callable) -> None:
 def test_evaluating_changes_neither_weights_nor_mode(random_bags: Callable) -> None:
     watched = model().train()
     before = {k: v.clone() for k, v in watched.state_dict().items()}
-    first, second = (predict_probabilities(watched, random_bags(3)) for _ in range(2))
+    first, second = (predict_outputs(watched, random_bags(3), Classes.numbered(2)) for _ in range(2))
     assert watched.training and np.array_equal(first, second)
     assert all(torch.equal(v, before[k]) for k, v in watched.state_dict().items())
 
@@ -139,7 +141,7 @@ def test_the_same_seed_gives_the_same_weights(random_bags: Callable, tmp_path: P
     bags = random_bags(24)
     write_features(tmp_path / "f", bags)
     for name in ("a", "b"):
-        train_fold(Fold(splits_of(bags), 0, tmp_path / "f", CLASSES), SETTINGS, tmp_path / name, CPU)
+        train_fold(Fold(splits_of(bags), 0, tmp_path / "f", TASK), SETTINGS, tmp_path / name, CPU)
     for file in ("model.safetensors", "config.json", "history.csv"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
@@ -148,11 +150,13 @@ def test_a_checkpoint_rebuilds_the_model(random_bags: Callable, tmp_path: Path) 
     bags = random_bags(24)
     write_features(tmp_path / "f", bags)
     splits = splits_of(bags)
-    card = train_fold(Fold(splits, 1, tmp_path / "f", CLASSES), SETTINGS, tmp_path / "m", CPU)
+    card = train_fold(Fold(splits, 1, tmp_path / "f", TASK), SETTINGS, tmp_path / "m", CPU)
     rebuilt, read = read_checkpoint(tmp_path / "m", CPU)
     assert read == card and not rebuilt.training and not any(p.requires_grad for p in rebuilt.parameters())
     val = [b for b in bags if b.bag.slide_id in splits.slides(1, Role.VAL)]
-    assert auroc(np.array([b.label for b in val]), predict_probabilities(rebuilt, val)) == pytest.approx(card.validation["auroc"])
+    assert auroc(np.array([b.label for b in val]), predict_outputs(rebuilt, val, Classes.numbered(2))) == pytest.approx(
+        card.validation["auroc"]
+    )
 
 
 @EACH
@@ -181,12 +185,12 @@ def test_nothing_of_the_test_patients_reaches_fitting_stopping_or_the_threshold(
     recorded("fit", lambda args: [b.bag.slide_id for part in args[1:3] for b in part])
     loop = wsi_mil.train.loop
     for module in (wsi_mil.train.stage, loop):
-        recorded("predict_probabilities", lambda args: [b.bag.slide_id for b in args[1]], module)
+        recorded("predict_outputs", lambda args: [b.bag.slide_id for b in args[1]], module)
     recorded("bag_tensor", lambda args: [args[0].slide_id], loop)
     recorded("finite_logits", lambda args: [args[1].slide_id], loop)
     for fold in range(3):
         seen.clear()
-        train_fold(Fold(splits, fold, tmp_path / "f", CLASSES), settings, tmp_path / f"m{fold}", CPU)
+        train_fold(Fold(splits, fold, tmp_path / "f", TASK), settings, tmp_path / f"m{fold}", CPU)
         tested = {splits.patients[s] for s in splits.slides(fold, Role.TEST)}
         assert seen == set(splits.slides(fold, Role.TRAIN)) | set(splits.slides(fold, Role.VAL))
         assert tested and not tested & {splits.patients[s] for s in seen}
@@ -197,7 +201,7 @@ def test_class_names_whose_order_flips_change_no_figure(random_bags: Callable, t
     bags = random_bags(24)
     write_features(tmp_path / "f", bags)
     renamed = ("z", "a")
-    first = train_fold(Fold(splits_of(bags), 0, tmp_path / "f", CLASSES), settings, tmp_path / "a", CPU)
+    first = train_fold(Fold(splits_of(bags), 0, tmp_path / "f", TASK), settings, tmp_path / "a", CPU)
     second = train_fold(Fold(splits_of(bags, classes=renamed), 0, tmp_path / "f", renamed), settings, tmp_path / "b", CPU)
     assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
     assert first.threshold == second.threshold and first.validation == second.validation
@@ -209,7 +213,7 @@ def test_features_of_two_encoders_are_not_mixed(random_bags: Callable, tmp_path:
     write_features(tmp_path / "f", bags[20:], mpp=0.25)
     with pytest.raises(StoreMismatchError, match=r"'mpp': 0\.25.*'mpp': 0\.5"):
         for fold in range(3):
-            train_fold(Fold(splits_of(bags), fold, tmp_path / "f", CLASSES), SETTINGS, tmp_path / "m", CPU)
+            train_fold(Fold(splits_of(bags), fold, tmp_path / "f", TASK), SETTINGS, tmp_path / "m", CPU)
 
 
 def quick(settings: dict[str, object], **train: object) -> dict[str, object]:
@@ -235,7 +239,7 @@ def test_accumulated_gradients_make_one_update_of_their_mean(random_bags: Callab
     for group in (order[:3], order[3:]):
         losses = [
             expected.training_loss(
-                torch.from_numpy(bags[i].bag.features).float()[None], torch.tensor([bags[i].label]), torch.ones(2)
+                torch.from_numpy(bags[i].bag.features).float()[None], torch.tensor([bags[i].label]), ClassLoss(torch.ones(2))
             )
             for i in group
         ]
@@ -278,7 +282,7 @@ def test_all_instances_are_seen_in_validation(random_bags: Callable) -> None:
     settings = Training(epochs=1, max_instances=2, **PLAIN)
     learned = model()
     history, _ = fitted(bags, bags, settings, learned)
-    probs = predict_probabilities(learned, bags)
+    probs = predict_outputs(learned, bags, Classes.numbered(2))
     assert np.mean([-np.log(p[b.label]) for p, b in zip(probs, bags, strict=True)]) == pytest.approx(
         history[0].val_loss, rel=1e-5
     )
@@ -330,7 +334,7 @@ def test_the_last_epoch_is_kept_where_nothing_chooses(random_bags: Callable) -> 
     learned, bags = model(), random_bags(16)
     history, best = fitted(bags, bags, Training(epochs=6, patience=1, select="last", lr=0.05, **PLAIN), learned)
     assert best == 5 and len(history) == 6 and history[best].val_loss > min(e.val_loss for e in history)
-    probs = predict_probabilities(learned, bags)
+    probs = predict_outputs(learned, bags, Classes.numbered(2))
     kept = np.mean([-np.log(max(p[b.label], 1e-12)) for p, b in zip(probs, bags, strict=True)])
     assert kept == pytest.approx(history[-1].val_loss, rel=1e-4)
 
@@ -346,7 +350,7 @@ def test_too_few_validation_bags_of_a_class_choose_no_epoch_and_log_and_card_say
     least = min(val.count(name) for name in CLASSES) + is_warned
     settings = parse_model(quick({"model": "abmil", "embed_dim": 16}, min_val_bags=least, patience=2, epochs=9, lr=0.05))
     with caplog.at_level("WARNING", logger="wsi_mil"):
-        card = train_fold(Fold(splits, 0, tmp_path / "f", CLASSES), settings, tmp_path / "m", CPU)
+        card = train_fold(Fold(splits, 0, tmp_path / "f", TASK), settings, tmp_path / "m", CPU)
     said = [r.getMessage() for r in caplog.records]
     assert any(f"fewer than {least} of a class" in text and "the last one is kept" in text for text in said) == is_warned
     assert card.select == read_checkpoint(tmp_path / "m", CPU)[1].select == ("last" if is_warned else "loss")
@@ -366,11 +370,11 @@ def test_the_largest_training_bag_decides_the_attention_and_the_checkpoint_keeps
     bags = [b if b.bag is not huge else LabelledBag(longer(huge, largest + 9), b.label) for b in bags]
     write_features(tmp_path / "f", bags)
     settings = parse_model({**SETTLED, "exact_up_to": largest + spare})
-    card = train_fold(Fold(splits, 0, tmp_path / "f", CLASSES), settings, tmp_path / "m", CPU)
+    card = train_fold(Fold(splits, 0, tmp_path / "f", TASK), settings, tmp_path / "m", CPU)
     assert card.settings.attention == "auto" and card.architecture.attention == kind
     rebuilt, _ = read_checkpoint(tmp_path / "m", CPU)
     assert all((type(layer).__name__ == "ExactAttention") == (kind == "exact") for layer in rebuilt.layers)
-    assert np.isfinite(predict_probabilities(rebuilt, bags)).all()
+    assert np.isfinite(predict_outputs(rebuilt, bags, Classes.numbered(2))).all()
 
 
 def longer(bag: Bag, n: int) -> Bag:
@@ -382,7 +386,7 @@ def longer(bag: Bag, n: int) -> Bag:
 def test_a_checkpoint_of_an_earlier_version_says_what_trains_anew(random_bags: Callable, tmp_path: Path) -> None:
     bags = random_bags(24)
     write_features(tmp_path / "f", bags)
-    train_fold(Fold(splits_of(bags), 0, tmp_path / "f", CLASSES), SETTINGS, tmp_path / "m", CPU)
+    train_fold(Fold(splits_of(bags), 0, tmp_path / "f", TASK), SETTINGS, tmp_path / "m", CPU)
     card = tmp_path / "m" / "config.json"
     content = json.loads(card.read_text())
     for version in (None, 1, 99):
@@ -409,7 +413,7 @@ def test_a_patients_slides_are_one_bag(random_bags: Callable, tmp_path: Path, mo
         return bag
 
     monkeypatch.setattr(wsi_mil.train.stage, "read_bag_of", watched)
-    card = train_fold(Fold(splits, fold, tmp_path / "f", CLASSES, unit="patient"), SETTINGS, tmp_path / "m", CPU)
+    card = train_fold(Fold(splits, fold, tmp_path / "f", TASK, unit="patient"), SETTINGS, tmp_path / "m", CPU)
     of_slide = {b.bag.slide_id: len(b.bag.features) for b in bags}
     seen = {splits.patients[s] for role in (Role.TRAIN, Role.VAL) for s in splits.slides(fold, role)}
     assert card.unit == "patient" and set(sizes) == seen
@@ -422,14 +426,14 @@ def test_as_published_the_test_part_chooses_and_the_card_says_so(
     bags = random_bags(24)
     write_features(tmp_path / "f", bags)
     splits, chosen_by = splits_of(bags), []
-    original = wsi_mil.train.loop.predict_probabilities
+    original = wsi_mil.train.loop.predict_outputs
     for module in (wsi_mil.train.loop, wsi_mil.train.stage):
         monkeypatch.setattr(
             module,
-            "predict_probabilities",
+            "predict_outputs",
             lambda m, part: chosen_by.append({b.bag.slide_id for b in part}) or original(m, part),
         )
-    card = train_fold(Fold(splits, 0, tmp_path / "f", CLASSES, protocol="as_published"), SETTINGS, tmp_path / "m", CPU)
+    card = train_fold(Fold(splits, 0, tmp_path / "f", TASK, protocol="as_published"), SETTINGS, tmp_path / "m", CPU)
     assert card.protocol == "as_published" and read_checkpoint(tmp_path / "m", CPU)[1].protocol == "as_published"
     assert all(ids == set(splits.slides(0, Role.TEST)) for ids in chosen_by)
 
@@ -437,7 +441,7 @@ def test_as_published_the_test_part_chooses_and_the_card_says_so(
 def test_mhim_takes_its_bases_architecture_and_is_deployed_as_its_student(random_bags: Callable, tmp_path: Path) -> None:
     bags = random_bags(24)
     write_features(tmp_path / "f", bags)
-    fold = Fold(splits_of(bags), 0, tmp_path / "f", CLASSES)
+    fold = Fold(splits_of(bags), 0, tmp_path / "f", TASK)
     train_fold(fold, SETTINGS, tmp_path / "base", CPU)
     mhim = parse_model(quick({"model": "mhim", "base": "abmil"}))
     card = train_fold(fold, mhim, tmp_path / "m", CPU, base=tmp_path / "base")
@@ -450,8 +454,8 @@ def test_mhim_without_its_base_or_with_one_of_another_fold_is_refused(random_bag
     bags = random_bags(24)
     write_features(tmp_path / "f", bags)
     splits = splits_of(bags)
-    train_fold(Fold(splits, 1, tmp_path / "f", CLASSES), SETTINGS, tmp_path / "base", CPU)
-    mhim, fold = parse_model({"model": "mhim", "base": "abmil"}), Fold(splits, 0, tmp_path / "f", CLASSES)
+    train_fold(Fold(splits, 1, tmp_path / "f", TASK), SETTINGS, tmp_path / "base", CPU)
+    mhim, fold = parse_model({"model": "mhim", "base": "abmil"}), Fold(splits, 0, tmp_path / "f", TASK)
     with pytest.raises(ConfigError, match="needs the trained model of its base 'abmil'"):
         train_fold(fold, mhim, tmp_path / "m", CPU)
     with pytest.raises(StoreMismatchError, match="this base was trained on something else: fold 1, here 0"):
@@ -473,7 +477,7 @@ def test_a_loss_that_is_no_number_stops_with_epoch_and_bag_and_keeps_the_last_go
 
     monkeypatch.setattr(wsi_mil.train.loop, "_loss", overflowing)
     splits = splits_of(bags)
-    fold, n = Fold(splits, 0, tmp_path / "f", CLASSES), len(splits.slides(0, Role.TRAIN))
+    fold, n = Fold(splits, 0, tmp_path / "f", TASK), len(splits.slides(0, Role.TRAIN))
     with pytest.raises(DivergedError) as caught:
         train_fold(fold, SETTINGS, tmp_path / "m", CPU)
     assert caught.value.epoch == (25 - 1) // n + 1 > 1 and caught.value.bag == calls[-1]
@@ -488,7 +492,7 @@ def test_features_that_are_not_finite_are_named(random_bags: Callable, tmp_path:
     splits = splits_of(bags)
     fold = next(k for k in range(3) if "s03" in splits.slides(k, Role.TRAIN))
     with pytest.raises(DivergedError, match="on bag 's03'; its features are not finite"):
-        train_fold(Fold(splits, fold, tmp_path / "f", CLASSES), SETTINGS, tmp_path / "m", CPU)
+        train_fold(Fold(splits, fold, tmp_path / "f", TASK), SETTINGS, tmp_path / "m", CPU)
     assert not (tmp_path / "m").exists()
 
 
@@ -499,7 +503,7 @@ def test_a_part_without_a_class_is_refused(random_bags: Callable, tmp_path: Path
     roles = {s: Role.TEST if r is Role.VAL and splits.labels[s] == "tumour" else r for s, r in splits.roles[0].items()}
     broken = Splits(splits.patients, splits.labels, (roles,))
     with pytest.raises(ConfigError, match="fold 0 has no val slide of class 'tumour'"):
-        train_fold(Fold(broken, 0, tmp_path / "f", CLASSES), SETTINGS, tmp_path / "m", CPU)
+        train_fold(Fold(broken, 0, tmp_path / "f", TASK), SETTINGS, tmp_path / "m", CPU)
     assert not (tmp_path / "m").exists()
 
 
@@ -513,7 +517,7 @@ def test_a_bag_without_instances_is_named(random_bags: Callable, tmp_path: Path)
     splits = splits_of(bags)
     fold = next(k for k in range(3) if "s03" in splits.slides(k, Role.TRAIN))
     with pytest.raises(EmptyBagError, match="s03: a bag without instances"):
-        train_fold(Fold(splits, fold, tmp_path / "f", CLASSES), SETTINGS, tmp_path / "m", CPU)
+        train_fold(Fold(splits, fold, tmp_path / "f", TASK), SETTINGS, tmp_path / "m", CPU)
     assert not (tmp_path / "m").exists()
 
 
@@ -524,14 +528,14 @@ def test_features_of_two_lengths_are_not_mixed(random_bags: Callable, tmp_path: 
     write_features(tmp_path / "f", short)
     with pytest.raises(StoreMismatchError, match=r"features of length (7|12), but (7|12) in"):
         for fold in range(3):
-            train_fold(Fold(splits_of(bags), fold, tmp_path / "f", CLASSES), SETTINGS, tmp_path / "m", CPU)
+            train_fold(Fold(splits_of(bags), fold, tmp_path / "f", TASK), SETTINGS, tmp_path / "m", CPU)
     assert not (tmp_path / "m").exists()
 
 
 def test_weights_of_another_size_are_refused(random_bags: Callable, tmp_path: Path) -> None:
     bags = random_bags(24)
     write_features(tmp_path / "f", bags)
-    fold = Fold(splits_of(bags), 0, tmp_path / "f", CLASSES)
+    fold = Fold(splits_of(bags), 0, tmp_path / "f", TASK)
     for name, settings in (("a", SETTINGS), ("b", parse_model(quick({"model": "abmil", "embed_dim": 17})))):
         train_fold(fold, settings, tmp_path / name, CPU)
     (tmp_path / "a" / "model.safetensors").write_bytes(weights(tmp_path / "b"))
@@ -544,7 +548,7 @@ def test_weights_with_a_byte_that_is_another_are_refused_and_those_without_a_has
 ) -> None:
     bags = random_bags(24)
     write_features(tmp_path / "f", bags)
-    train_fold(Fold(splits_of(bags), 0, tmp_path / "f", CLASSES), SETTINGS, tmp_path / "m", CPU)
+    train_fold(Fold(splits_of(bags), 0, tmp_path / "f", TASK), SETTINGS, tmp_path / "m", CPU)
     file, card = tmp_path / "m" / "model.safetensors", tmp_path / "m" / "config.json"
     damaged = bytearray(file.read_bytes())
     damaged[-20] ^= 0x10
@@ -564,7 +568,7 @@ def test_a_validation_bag_that_is_no_number_stops_and_nothing_is_kept_of_the_epo
     next(b for b in bags if b.bag.slide_id == damaged).bag.features[1, 1] = np.inf
     write_features(tmp_path / "f", bags)
     with pytest.raises(DivergedError, match=rf"in epoch 1 on bag '{damaged}'; its features are not finite.*Nothing was kept"):
-        train_fold(Fold(splits, 1, tmp_path / "f", CLASSES), SETTINGS, tmp_path / "m", CPU)
+        train_fold(Fold(splits, 1, tmp_path / "f", TASK), SETTINGS, tmp_path / "m", CPU)
     assert not (tmp_path / "m").exists()
 
 
@@ -585,7 +589,7 @@ def test_weights_that_became_no_numbers_are_not_kept(
 
     monkeypatch.setattr(wsi_mil.train.loop, "_train_epoch", poisoned)
     with pytest.raises(DivergedError, match=r"in epoch 2 .* The state after epoch 1 is kept"):
-        train_fold(Fold(splits, 0, tmp_path / "f", CLASSES), SETTINGS, tmp_path / "m", CPU)
+        train_fold(Fold(splits, 0, tmp_path / "f", TASK), SETTINGS, tmp_path / "m", CPU)
     kept = {name: value for name, value in load_file(tmp_path / "m" / FILE).items() if name.startswith("model/")}
     assert kept and all(torch.isfinite(value).all() for value in kept.values())
 
@@ -604,8 +608,8 @@ def test_a_base_of_other_features_or_kind_or_for_a_model_that_has_none_is_refuse
     write_features(tmp_path / "f", bags)
     write_features(tmp_path / "g", random_bags(24, seed=5), fingerprint="other")
     splits = splits_of(bags)
-    fold, pool = Fold(splits, 0, tmp_path / "f", CLASSES), parse_model(quick({"model": "instance_pool", "embed_dim": 8}))
-    train_fold(Fold(splits, 0, tmp_path / "g", CLASSES), SETTINGS, tmp_path / "base", CPU)
+    fold, pool = Fold(splits, 0, tmp_path / "f", TASK), parse_model(quick({"model": "instance_pool", "embed_dim": 8}))
+    train_fold(Fold(splits, 0, tmp_path / "g", TASK), SETTINGS, tmp_path / "base", CPU)
     train_fold(fold, pool, tmp_path / "pool", CPU)
     mhim = parse_model({"model": "mhim", "base": "abmil"})
     with pytest.raises(StoreMismatchError, match="this base was trained on something else: features"):

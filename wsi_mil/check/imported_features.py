@@ -6,8 +6,9 @@ from pathlib import Path
 
 from wsi_mil.config import Config
 from wsi_mil.errors import StoreError
-from wsi_mil.receipts import read_receipt, store_path
+from wsi_mil.receipts import IMPORTED, read_receipt, store_path
 from wsi_mil.records import SlideRow
+from wsi_mil.results import Results
 from wsi_mil.wording import named
 
 
@@ -31,7 +32,7 @@ def mistaken_faults(config: Config, rows: Iterable[SlideRow]) -> list[str]:
     made them, and they are newer than what goes into them.
     """
     tilings = {encoder.tiling for encoder in config.extracted.values()}
-    own = [*(("features", entry, "layout") for entry in config.extracted), *(("tiles", t, "imported") for t in sorted(tilings))]
+    own = [*(("features", entry, "layout") for entry in config.extracted), *(("tiles", t, IMPORTED) for t in sorted(tilings))]
     faults = []
     for stage, name, mark in own:
         folder = config.results / stage / name
@@ -52,10 +53,11 @@ def _said(receipt: Path) -> dict[str, object]:
 
 def why_not_imported(results: Path, entry: str, slide_id: str) -> str:
     """Why a slide cannot be taken from imported features, or ""."""
-    features, tiles = (results / stage / entry / f"{slide_id}.json" for stage in ("features", "tiles"))
+    layout = Results(results)
+    features, tiles = layout.features_receipt(entry, slide_id), layout.tiles_receipt(entry, slide_id)
     if not features.is_file():
         is_interrupted = store_path(features).exists()
         return "a store without its receipt (the import was interrupted)" if is_interrupted else "no imported features"
-    if not tiles.is_file() or "imported" not in read_receipt(tiles):
+    if not tiles.is_file() or IMPORTED not in read_receipt(tiles):
         return "features that were not imported, or no tiles beside them"
     return ""

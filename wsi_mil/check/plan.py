@@ -17,6 +17,8 @@ from wsi_mil.encoders import network_identity
 from wsi_mil.errors import ConfigError
 from wsi_mil.receipts import fingerprint
 from wsi_mil.records import SlideRow
+from wsi_mil.results import Results
+from wsi_mil.tasks import task_of
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def check(values: Mapping[str, object], *, needs_slides: bool = True) -> Plan:
 def _sheet(config: Config, *, needs_slides: bool) -> Sheet:
     return read_sheet(
         config.cohort,
-        config.classes,
+        task_of(config),
         needs_path=bool(config.extracted),
         needs_file=lambda slide_id: needs_slides and not is_tiled(slide_id, config),
     )
@@ -110,12 +112,12 @@ def _sheet_of_faulty(values: Mapping[str, object], *, needs_slides: bool) -> She
         return Sheet((), ())
     if {"results", "encoders"} <= known and "classes" in known:
         return _sheet(left, needs_slides=needs_slides)
-    return read_sheet(left.cohort, left.classes if "classes" in known else None, needs_path=False)
+    return read_sheet(left.cohort, task_of(left) if "classes" in known else None, needs_path=False)
 
 
 def _n_folds(config: Config, sheet: Sheet) -> int:
     if config.trained is not None:
-        return read_splits(config.trained / "splits.csv").n_folds
+        return read_splits(Results(config.trained).splits).n_folds
     if config.splits is not None:
         return read_splits(config.splits).n_folds
     return n_folds(sheet.rows, config.split)

@@ -1,11 +1,11 @@
-"""What is wrong within a configuration: names that stand for nothing, choices that exclude each other."""
+"""Faults of a configuration by itself: names that do not exist, choices that exclude each other."""
 
 from wsi_mil.config import MHIM, TEACHERS, Config, Heatmap, methods_of, nearest
 from wsi_mil.encoders import name_faults
 
 
 def reference_faults(config: Config) -> list[str]:
-    """Of the configuration alone."""
+    """Faults of the configuration alone, one sentence each."""
     faults = []
     for entry in config.imported:
         if any(encoder.tiling == entry for encoder in config.extracted.values()):
@@ -18,22 +18,24 @@ def reference_faults(config: Config) -> list[str]:
     if config.trained is not None and config.trained.resolve() == config.results.resolve():
         faults.append("trained: must be another folder than results, or its splits and models would be overwritten")
     if config.heatmap.colormap != Heatmap().colormap:
-        faults += _colormap_faults(config.heatmap.colormap)
+        from wsi_mil.heatmaps.overlay import colormap_faults  # imports matplotlib, which the default does not need
+
+        faults += colormap_faults(config.heatmap.colormap)
     if config.splits is not None and config.trained is not None:
         faults.append("splits: cannot stand beside trained, which brings its own splits")
     return faults
 
 
 def _model_faults(config: Config) -> list[str]:
-    """Bases that are not there or cannot teach, and methods that no model offers."""
+    """Faults of bases that do not exist or cannot be a teacher, and of methods that no model supports."""
     faults = []
     for entry, settings in config.models.items():
         if isinstance(settings, MHIM):
             faults += _base_faults(config, f"models.{entry}.base", settings.base)
     if faults or "methods" not in config.explain.model_fields_set:
-        return faults  # of the default methods each model has those that it offers
+        return faults  # of the default methods each model has those that it supports
     return [
-        f"explain.methods: {method} is offered by none of the models {', '.join(config.models)}"
+        f"explain.methods: {method} is supported by none of the models {', '.join(config.models)}"
         for method in config.explain.methods
         if not any(method in methods_of(config, entry) for entry in config.models)
     ]
@@ -54,11 +56,4 @@ def _base_faults(config: Config, key: str, base: str) -> list[str]:
     if base not in config.models:
         return [f"{key}: no entry {base!r} in models{nearest(base, teachers)}"]
     kind = config.models[base].model
-    return [] if kind in TEACHERS else [f"{key}: {base!r} is {kind}, but mhim stands on {', '.join(TEACHERS)}"]
-
-
-def _colormap_faults(name: str) -> list[str]:
-    from wsi_mil.heatmaps.overlay import colormap_names
-
-    known = colormap_names()
-    return [] if name in known else [f"heatmap.colormap: matplotlib has no {name!r}{nearest(name, known)[:60]}"]
+    return [] if kind in TEACHERS else [f"{key}: {base!r} is {kind}, but mhim can be trained over {', '.join(TEACHERS)} only"]

@@ -10,6 +10,7 @@ from wsi_mil.config import Config
 from wsi_mil.errors import MissingFileError, SilentServerError, SlideError, StoreError, UnreachableError
 from wsi_mil.receipts import read_receipt
 from wsi_mil.records import SlideRow
+from wsi_mil.results import Results
 from wsi_mil.slides import remote_object
 
 AT_ONCE = 16
@@ -70,7 +71,7 @@ def _tiled_version(slide_id: str, config: Config) -> str:
     """Of what was tiled, or ""."""
     for name in sorted(tilings_of_encoders(config)):
         try:
-            return str(read_receipt(config.results / "tiles" / name / f"{slide_id}.json").get("remote", ""))
+            return str(read_receipt(Results(config.results).tiles_receipt(name, slide_id)).get("remote", ""))
         except StoreError:
             continue
     return ""

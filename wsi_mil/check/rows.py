@@ -5,10 +5,12 @@ from pathlib import Path
 
 from wsi_mil.check.trained import trained_faults
 from wsi_mil.cohort import Sheet
-from wsi_mil.cohort.splits import Splits, draw_splits, fold_names, missing_classes, read_splits, split_faults
+from wsi_mil.cohort.splits import Splits, draw_splits, fold_names, missing_strata, read_splits, split_faults
 from wsi_mil.config import Config
 from wsi_mil.errors import StoreError
 from wsi_mil.records import SlideRow
+from wsi_mil.results import Results
+from wsi_mil.tasks import task_of
 from wsi_mil.wording import named
 
 
@@ -36,7 +38,7 @@ def annotation_faults(config: Config, sheet: Sheet) -> list[str]:
 
 def is_tiled(slide_id: str, config: Config) -> bool:
     """Whether a slide has a receipt of every tiling in use already, so that later stages can go on without its file."""
-    return all((config.results / "tiles" / name / f"{slide_id}.json").is_file() for name in tilings_of_encoders(config))
+    return all(Results(config.results).tiles_receipt(name, slide_id).is_file() for name in tilings_of_encoders(config))
 
 
 def tilings_of_encoders(config: Config) -> set[str]:
@@ -51,21 +53,21 @@ def split_faults_of(config: Config, sheet: Sheet) -> list[str]:
     if config.splits is not None:
         return _frozen_faults(config, sheet, config.splits)
     labelled = [row for row in sheet.rows if row.label]
-    faults = split_faults(labelled, config.classes, config.split)
+    faults = split_faults(labelled, task_of(config), config.split)
     if not faults:
         try:
-            splits = draw_splits(labelled, config.classes, config.split)
+            splits = draw_splits(labelled, task_of(config), config.split)
         except ValueError as error:
             return [f"split: these slides cannot be split ({error})"]
-        faults = _class_faults(splits, config, fold_names(labelled))
+        faults = _stratum_faults(splits, config, fold_names(labelled))
     return faults
 
 
-def _class_faults(splits: Splits, config: Config, folds: Sequence[str] = ()) -> list[str]:
+def _stratum_faults(splits: Splits, config: Config, folds: Sequence[str] = ()) -> list[str]:
     return [
         fault
         for fold in range(splits.n_folds)
-        for fault in missing_classes(splits, fold, config.classes, config.protocol, folds=folds)
+        for fault in missing_strata(splits, fold, task_of(config), config.protocol, folds=folds)
     ]
 
 
@@ -81,4 +83,4 @@ def _frozen_faults(config: Config, sheet: Sheet, frozen: Path) -> list[str]:
         for name, have in (("label", splits.labels), ("patient_id", splits.patients))
         if row.slide_id in have and have[row.slide_id] != getattr(row, name)
     ]
-    return faults + _class_faults(splits, config)
+    return faults + _stratum_faults(splits, config)

@@ -8,13 +8,15 @@ from wsi_mil.config import Config, Encoder
 from wsi_mil.encoders import weights_hash
 from wsi_mil.errors import StoreError
 from wsi_mil.receipts import read_receipt
+from wsi_mil.results import Results
+from wsi_mil.tasks import task_of, task_of_stamp
 from wsi_mil.wording import named
 
 
 def trained_faults(config: Config, trained: Path, sheet: Sheet) -> list[str]:
     """Why the models of an earlier run cannot speak for these slides."""
     try:
-        folds = read_splits(trained / "splits.csv").n_folds
+        folds = read_splits(Results(trained).splits).n_folds
     except StoreError as error:
         return [f"trained: {error}"]
     return [
@@ -22,12 +24,12 @@ def trained_faults(config: Config, trained: Path, sheet: Sheet) -> list[str]:
         for entry, encoder in config.encoders.items()
         for model in config.models
         for fold in range(folds)
-        for fault in _card_faults(config, trained / "models" / entry / model / f"fold-{fold}" / "config.json", encoder, model)
+        for fault in _card_faults(config, Results(trained).checkpoint(entry, model, fold) / "config.json", encoder, model)
     ] + [
         fault
         for entry in config.imported
         for model in config.models
-        for fault in _unfit_features(config, trained / "models" / entry / model / "fold-0" / "config.json", entry, sheet)
+        for fault in _unfit_features(config, Results(trained).checkpoint(entry, model, 0) / "config.json", entry, sheet)
     ]
 
 
@@ -37,7 +39,7 @@ def _unfit_features(config: Config, path: Path, entry: str, sheet: Sheet) -> lis
         return []  # is a fault of its own
     card, unfit = read_receipt(path), dict[str, list[str]]()
     for row in sheet.rows:
-        receipt = config.results / "features" / entry / f"{row.slide_id}.json"
+        receipt = Results(config.results).features_receipt(entry, row.slide_id)
         said = read_receipt(receipt) if receipt.is_file() else {"status": "missing"}
         for key, want in {**card["encoder"], "dim": card["feature_dim"]}.items() if said["status"] == "ok" else ():
             if said.get(key) != want:
@@ -71,6 +73,7 @@ def _card_faults(config: Config, path: Path, encoder: Encoder, entry: str) -> li
         faults.append(f"trained: {path} is a model of kind {kind}, here models.{entry} is {config.models[entry].model}")
     if card.get("unit") != config.bag:
         faults.append(f"trained: {path} was trained on bags of a {card.get('unit')}, here bag is {config.bag}")
-    if card["classes"] != list(config.classes):
-        faults.append(f"trained: {path} was trained on classes {card['classes']}, here they are {list(config.classes)}")
+    task = task_of(config)
+    if task_of_stamp(card) != task:
+        faults.append(f"trained: {path} was trained on {task_of_stamp(card)}, but the configuration has {task}")
     return faults

@@ -118,9 +118,12 @@ def _rows(sheet: Path | None) -> "tuple[SlideRow, ...] | None":
 
 
 def _features_folder(source: Path, encoder: str) -> Path:
+    from wsi_mil.results import Results
+
+    results = Results(source)
     if encoder:
-        return source / "features" / encoder
-    if (source / "features").is_dir():
-        entries = ", ".join(sorted(p.name for p in (source / "features").iterdir() if p.is_dir()))
+        return results.features(encoder)
+    if results.encoders:
+        entries = ", ".join(results.encoders)
         raise ConfigError([f"{source} is a folder of results: say whose features with --encoder (there are {entries})"])
     return source

@@ -17,8 +17,8 @@ from wsi_mil.cli.options import (
     Sheet,
     Threads,
     TruthJson,
-    class_names,
     create_ensemble,
+    parse_task,
     sheet_rows,
     slide_row,
 )
@@ -56,7 +56,7 @@ def train(
 
     set_threads(threads)
     make_deterministic()
-    part = Fold(read_splits(splits), fold, features, class_names(classes), unit=parse_bag(bag), protocol=parse_protocol(protocol))
+    part = Fold(read_splits(splits), fold, features, parse_task(classes), unit=parse_bag(bag), protocol=parse_protocol(protocol))
     where = create_device(device)
     train_fold(part, parse_model(json.loads(settings)), model, where, base=base, keep_bytes=round(keep_gb * BYTES_OF_A_GB))
 
@@ -83,12 +83,12 @@ def predict(
     from wsi_mil.config import Predict, parse_settings
     from wsi_mil.predict import predict_cohort, write_metrics, write_predictions
 
-    names, usable = class_names(classes), ok_ids(read_status(status))
+    task, usable = parse_task(classes), ok_ids(read_status(status))
     rows = [row for row in sheet_rows(sheet, classes) if row.slide_id in usable]
-    ensemble = create_ensemble(models, splits, names, bag=bag, threads=threads, device=device)
+    ensemble = create_ensemble(models, splits, task, bag=bag, threads=threads, device=device)
     predicted = predict_cohort(rows, features, ensemble, include_train=include_train)
-    write_predictions(predictions, predicted, names, ensemble.protocol)
-    write_metrics(metrics, predicted, names, parse_settings(Predict, json.loads(settings)), ensemble.about)
+    write_predictions(predictions, predicted, task, ensemble.protocol)
+    write_metrics(metrics, predicted, task, parse_settings(Predict, json.loads(settings)), ensemble.about)
 
 
 @commands.command()
@@ -110,7 +110,7 @@ def explain(
     from wsi_mil.config import Explain, parse_settings
     from wsi_mil.explain import explain_slide
 
-    ensemble = create_ensemble(models, splits, class_names(classes), bag=bag, threads=threads, device=device)
+    ensemble = create_ensemble(models, splits, parse_task(classes), bag=bag, threads=threads, device=device)
     members = [features.with_name(f"{slide}.json") for slide in json.loads(bag_slides)] if bag_slides else [features]
     explain_slide(slide_row(row), members, ensemble, parse_settings(Explain, json.loads(settings)), receipt)
 
@@ -133,7 +133,7 @@ def explain_validation(
     from wsi_mil.config import Explain, parse_settings
     from wsi_mil.explain import explain_validation as explained
 
-    ensemble = create_ensemble(models, splits, class_names(classes), bag=bag, threads=threads, device=device)
+    ensemble = create_ensemble(models, splits, parse_task(classes), bag=bag, threads=threads, device=device)
     explained(fold, features, ensemble, parse_settings(Explain, json.loads(settings)), receipt)
 
 
@@ -158,5 +158,5 @@ def evaluate(
 
     usable = ok_ids(read_status(status))
     rows = [row for row in sheet_rows(sheet, classes) if row.label and row.slide_id in usable]
-    sources = Sources(scores, tiles, validation, class_names(classes), parse_settings(Truth, json.loads(truth)))
+    sources = Sources(scores, tiles, validation, parse_task(classes), parse_settings(Truth, json.loads(truth)))
     evaluate_cohort(rows, sources, parse_settings(Predict, json.loads(settings)), figures)

@@ -15,6 +15,7 @@ from wsi_mil.errors import ConfigError
 if TYPE_CHECKING:
     from wsi_mil.ensemble import Ensemble
     from wsi_mil.records import SlideRow
+    from wsi_mil.tasks import Task
 
 Row = Annotated[str, typer.Option(help='the slide\'s row of the sheet, as JSON: \'{"slide_id": "s1"}\'')]
 SettingsJson = Annotated[str, typer.Option("--settings", help="this stage's settings as in config.yaml, as JSON; '{}': defaults")]
@@ -33,9 +34,11 @@ Protocol = Annotated[
 Bag = Annotated[str, typer.Option(help="slide, or patient: all slides of a patient are one bag")]
 
 
-def class_names(text: str) -> tuple[str, ...]:
-    """Of `--classes`, in order."""
-    return tuple(json.loads(text))
+def parse_task(classes: str) -> "Task":
+    """Return what `--classes` says is learned."""
+    from wsi_mil import tasks
+
+    return tasks.Classes(tuple(json.loads(classes)))
 
 
 def config_values(file: Path | None) -> dict[str, Any]:
@@ -88,7 +91,7 @@ def sheet_rows(sheet: Path, classes: str) -> "tuple[SlideRow, ...]":
     """The whole sheet. Raises ConfigError with all of its faults."""
     from wsi_mil.cohort import read_sheet
 
-    found = read_sheet(sheet, class_names(classes), needs_path=False)  # `check` has asked for those that are needed
+    found = read_sheet(sheet, parse_task(classes), needs_path=False)  # `check` has asked for those that are needed
     if found.faults:
         raise ConfigError(list(found.faults))
     return found.rows
@@ -101,7 +104,7 @@ def slide_row(text: str, *, path: str = "") -> "SlideRow":
     return row_from_json(json.loads(text), path=path)
 
 
-def create_ensemble(models: Path, splits: Path, classes: tuple[str, ...], *, bag: str, threads: int, device: str) -> "Ensemble":
+def create_ensemble(models: Path, splits: Path, task: "Task", *, bag: str, threads: int, device: str) -> "Ensemble":
     """The trained folds that `explain` and `predict` ask, on the device that is chosen."""
     from wsi_mil.cohort.splits import read_splits
     from wsi_mil.config import parse_bag
@@ -109,4 +112,4 @@ def create_ensemble(models: Path, splits: Path, classes: tuple[str, ...], *, bag
     from wsi_mil.ensemble import Ensemble
 
     set_threads(threads)
-    return Ensemble(models, read_splits(splits), classes, create_device(device), unit=parse_bag(bag))
+    return Ensemble(models, read_splits(splits), task, create_device(device), unit=parse_bag(bag))

@@ -38,7 +38,7 @@ def inspect(
     mpp: Annotated[
         Optional[float], typer.Option(min=SANE_MPP[0], max=SANE_MPP[1], help="µm per pixel of level 0, over the file's")
     ] = None,
-    reader: Annotated[Optional[str], typer.Option(help="auto, jpeg_tiff, openslide, tiffslide or image")] = None,
+    reader: Annotated[Optional[str], typer.Option(help="as slide.reader: auto, or the name of a reader")] = None,
     annotation: Annotated[Optional[Path], typer.Option(help="its annotation, where tissue or tiles follow it")] = None,
     mask: Annotated[Optional[Path], typer.Option(help="its tissue mask, made by another tool")] = None,
     configfile: Annotated[Optional[Path], typer.Option(help="configuration whose tilings are tried; else the defaults")] = None,

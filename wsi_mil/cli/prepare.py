@@ -21,8 +21,8 @@ from wsi_mil.cli.options import (
     SettingsJson,
     Sheet,
     Threads,
-    class_names,
     config_values,
+    parse_task,
     refuse_repeated_keys,
     sheet_rows,
     slide_row,
@@ -217,18 +217,18 @@ def split(
     from wsi_mil.cohort.splits import draw_splits, fold_names, read_splits, split_faults, write_splits
     from wsi_mil.config import Split, parse_protocol, parse_settings
 
-    names, usable = class_names(classes), ok_ids(read_status(status))
+    task, usable = parse_task(classes), ok_ids(read_status(status))
     labelled = [row for row in sheet_rows(sheet, classes) if row.label]
     rows = [row for row in labelled if row.slide_id in usable]
     if frozen is not None:
-        kept = read_splits(frozen).restricted({row.slide_id for row in rows}, names, parse_protocol(protocol))
+        kept = read_splits(frozen).restricted({row.slide_id for row in rows}, task, parse_protocol(protocol))
         write_splits(splits, kept)
         return
     parsed = parse_settings(Split, json.loads(settings))
-    faults = split_faults(rows, names, parsed)
+    faults = split_faults(rows, task, parsed)
     if faults:
         raise ConfigError([f"of the labelled slides {len(rows)} can be used: {fault}" for fault in faults])
     try:
-        write_splits(splits, draw_splits(rows, names, parsed, folds=fold_names(labelled)))
+        write_splits(splits, draw_splits(rows, task, parsed, folds=fold_names(labelled)))
     except ValueError as error:
         raise ConfigError([f"split: {error}"]) from error

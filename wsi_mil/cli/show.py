@@ -82,6 +82,7 @@ def report(
     from wsi_mil.cohort import read_sheet
     from wsi_mil.config import Config, parse_settings
     from wsi_mil.report import write_report
+    from wsi_mil.tasks import task_of
 
     parsed = parse_settings(Config, json.loads(config))
-    write_report(read_sheet(parsed.cohort, parsed.classes, needs_path=False).rows, parsed, page)
+    write_report(read_sheet(parsed.cohort, task_of(parsed), needs_path=False).rows, parsed, page)

@@ -75,8 +75,9 @@ def _catalogue(results: Path, configfile: Path | None) -> "Catalogue":
 def _rows(folder: Path, config: Any) -> tuple[dict[str, Any], list[str]]:
     """The sheet's rows by slide_id, and what is wrong with it: the rest is shown all the same."""
     from wsi_mil.cohort import read_sheet
+    from wsi_mil.tasks import task_of
 
-    sheet = read_sheet(folder / config.cohort, config.classes, needs_path=False)
+    sheet = read_sheet(folder / config.cohort, task_of(config), needs_path=False)
     for fault in sheet.faults:
         log.warning("%s", fault)
     return {row.slide_id: row for row in sheet.rows}, list(sheet.faults)

@@ -10,6 +10,7 @@ from wsi_mil.cohort.reading import plain, read_cells
 from wsi_mil.cohort.rows import row_of
 from wsi_mil.cohort.values import FILES, Asked, cell_faults, file_faults, marks
 from wsi_mil.records import SlideRow
+from wsi_mil.tasks import Task
 from wsi_mil.wording import in_rows, named, on_one_line
 
 AS_THEY_ARE = ("path", *FILES)
@@ -43,7 +44,7 @@ class Sheet:
 
 def read_sheet(
     path: Path,
-    classes: tuple[str, ...] | None,
+    task: Task | None,
     *,
     needs_path: bool = True,
     needs_file: Callable[[str], bool] | None = None,
@@ -52,12 +53,12 @@ def read_sheet(
 
     Args:
         path: the sheet; paths in it are relative to its folder.
-        classes: class names; None: labels are not looked at.
+        task: what labels are read for; None: they are not looked at.
         needs_path: whether a slide without a path is a fault; where there are imported features only it is none.
         needs_file: tells by slide_id whether a slide's file must exist; annotations then must too. None: no file is
             looked for.
     """
-    found = _read(path, Asked(path.parent, classes, needs_path, needs_file))
+    found = _read(path, Asked(path.parent, task, needs_path, needs_file))
     shown = [tuple(map(on_one_line, texts)) for texts in (found.faults, found.warnings, found.unread)]
     return Sheet(found.rows, *shown)
 
@@ -91,7 +92,8 @@ def _read_rows(table: Iterable[tuple[int, Mapping[str, str]]], asked: Asked) -> 
     faults: list[str] = []
     seen: dict[str, int] = {}
     marked: dict[str, dict[str, list[int]]] = {}
-    written = {plain(name): name for name in asked.classes or ()}  # as the configuration writes them, letters in parts or not
+    values = asked.task.label_values if asked.task else ()
+    written = {plain(value): value for value in values}  # as the configuration writes them, letters in parts or not
     for number, text in table:
         cells = {name: cell if name in AS_THEY_ARE else plain(cell) for name, cell in text.items()}
         cells["label"] = written.get(cells["label"], cells["label"])

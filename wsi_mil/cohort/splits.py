@@ -11,10 +11,11 @@ from wsi_mil.errors import ConfigError, StoreError
 from wsi_mil.files import read_table, write_table
 from wsi_mil.receipts import fingerprint
 from wsi_mil.records import Role, SlideRow
+from wsi_mil.tasks import Task
 from wsi_mil.wording import named
 
 ROLE_PREFIX = "role_"
-SMALLEST_CLASS_OF_TWO_FOLDS = 4
+SMALLEST_STRATUM_OF_TWO_FOLDS = 4
 """Of three patients one half may hold two out, which leaves one for both training and validation."""
 
 
@@ -24,7 +25,7 @@ class Splits:
 
     Attributes:
         patients: patient of each slide.
-        labels: class name of each slide.
+        labels: label of each slide, as in the sheet.
         roles: for each fold, the role of each slide.
     """
 
@@ -60,16 +61,16 @@ class Splits:
         roles = tuple({slide: fitted[role] for slide, role in of_fold.items()} for of_fold in self.roles)
         return Splits(self.patients, self.labels, roles)
 
-    def restricted(self, slide_ids: set[str], classes: tuple[str, ...], protocol: Protocol) -> "Splits":
+    def restricted(self, slide_ids: set[str], task: Task, protocol: Protocol) -> "Splits":
         """The same without other slides.
 
         Raises:
-            ConfigError: a fold is left without slides of some class to fit on, or to choose epoch and threshold by.
+            ConfigError: a fold is left without slides of some stratum to fit on, or to choose epoch and threshold by.
         """
         patients = {s: p for s, p in self.patients.items() if s in slide_ids}
         labels = {s: self.labels[s] for s in patients}
         kept = Splits(patients, labels, tuple({s: roles[s] for s in patients} for roles in self.roles))
-        faults = [fault for fold in range(kept.n_folds) for fault in missing_classes(kept, fold, classes, protocol)]
+        faults = [fault for fold in range(kept.n_folds) for fault in missing_strata(kept, fold, task, protocol)]
         if faults:
             raise ConfigError([f"of the slides that can be used: {fault}" for fault in faults])
         return kept
@@ -116,28 +117,21 @@ def parts_of(protocol: Protocol) -> tuple[tuple[Role, ...], tuple[Role, ...]]:
     return (Role.TRAIN,), (Role.VAL,)
 
 
-def missing_classes(
-    splits: Splits, fold: int, classes: tuple[str, ...], protocol: Protocol, *, folds: Sequence[str] = ()
-) -> list[str]:
-    """Faults: classes that the fitted or the choosing part of a fold does not have.
+def missing_strata(splits: Splits, fold: int, task: Task, protocol: Protocol, *, folds: Sequence[str] = ()) -> list[str]:
+    """Return faults: strata (classes, say) that the fitted or the choosing part of a fold does not have.
 
     Args:
         splits: roles.
         fold: its number.
-        classes: class names.
+        task: what is learned.
         protocol: what chooses epoch and threshold.
         folds: names of the folds, where a column gives them.
     """
     faults = []
     for roles in parts_of(protocol):
-        have = {splits.labels[s] for role in roles for s in splits.slides(fold, role)}
-        missing = [name for name in classes if name not in have]
+        missing = task.missing({splits.labels[s] for role in roles for s in splits.slides(fold, role)})
         if missing:
-            part = " and ".join(roles)
-            faults.append(
-                f"splits: {_called(fold, folds)} has no {part} slide of class {', '.join(map(repr, missing))};"
-                " every class is needed there"
-            )
+            faults.append(f"splits: {_fold_name(fold, folds)} has no {' and '.join(roles)} {missing}")
     return faults
 
 
@@ -171,31 +165,31 @@ def bag_members(rows: Iterable[SlideRow], unit: BagUnit) -> dict[str, list[Slide
     return found
 
 
-def draw_splits(rows: Iterable[SlideRow], classes: tuple[str, ...], settings: Split, *, folds: Sequence[str] = ()) -> Splits:
+def draw_splits(rows: Iterable[SlideRow], task: Task, settings: Split, *, folds: Sequence[str] = ()) -> Splits:
     """Folds of labelled slides.
 
     With a `split` column there is one fold, with its roles (a validation part is drawn from the training patients
     where the column has none). With a `fold` column each value is held out once. Otherwise the patients are drawn
-    into `settings.folds` parts, stratified by label. The order of rows and the names of classes change nothing.
+    into `settings.folds` parts, stratified by the task. The order of rows and the names of classes change nothing.
 
     Args:
         rows: labelled slides.
-        classes: class names.
+        task: what is learned.
         settings: number of folds, share of validation, seed.
         folds: values of the `fold` column, in order, where `rows` may lack some because their slides failed.
 
     Raises:
-        ValueError: too few patients of a class are left in some fold.
+        ValueError: too few patients of a stratum are left in some fold.
     """
     rows = sorted(rows, key=lambda row: row.slide_id)
-    patient_class, names = _patient_classes(rows, classes), folds or fold_names(rows)
+    strata, names = _patient_strata(rows, task), folds or fold_names(rows)
     if any(row.split for row in rows):
-        roles = [_fixed_roles(rows, patient_class, classes, settings)]
+        roles = [_fixed_roles(rows, strata, task, settings)]
     else:
         roles = []
-        for k, held_out in enumerate(_parts(rows, patient_class, settings, names)):
-            _refuse_lone_patients(patient_class, held_out, classes, f"{_called(k, names)} leaves")
-            roles.append(_roles_of_fold(held_out, patient_class, settings, k))
+        for k, held_out in enumerate(_parts(rows, strata, settings, names)):
+            _require_two_patients(strata, held_out, task, f"{_fold_name(k, names)} leaves")
+            roles.append(_roles_of_fold(held_out, strata, settings, k))
     patients = {row.slide_id: row.patient_id for row in rows}
     by_slide = tuple({slide_id: of_patient[patient] for slide_id, patient in patients.items()} for of_patient in roles)
     return Splits(patients, {row.slide_id: row.label for row in rows}, by_slide)
@@ -207,13 +201,13 @@ def fold_names(rows: Iterable[SlideRow]) -> list[str]:
     return sorted(names, key=lambda name: (len(name), name))
 
 
-def several_classes(rows: Iterable[SlideRow], classes: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    """Patients whose labelled slides differ, with their classes; when folds are drawn such a patient counts as the last."""
+def several_labels(rows: Iterable[SlideRow], task: Task) -> dict[str, tuple[str, ...]]:
+    """Return patients whose slides have several labels; when folds are drawn such a patient counts as the last of them."""
     found: dict[str, set[str]] = {}
     for row in rows:
         if row.label:
             found.setdefault(row.patient_id, set()).add(row.label)
-    return {p: tuple(sorted(have, key=classes.index)) for p, have in sorted(found.items()) if len(have) > 1}
+    return {patient: task.in_order(have) for patient, have in sorted(found.items()) if len(have) > 1}
 
 
 def n_folds(rows: Iterable[SlideRow], settings: Split) -> int:
@@ -222,8 +216,8 @@ def n_folds(rows: Iterable[SlideRow], settings: Split) -> int:
     return 1 if any(row.split for row in rows) else len(fold_names(rows)) or settings.folds * settings.repeats
 
 
-def split_faults(rows: list[SlideRow], classes: tuple[str, ...], settings: Split) -> list[str]:
-    """Why no split can be drawn from these labelled slides, row by row or class by class."""
+def split_faults(rows: list[SlideRow], task: Task, settings: Split) -> list[str]:
+    """Why no split can be drawn from these labelled slides, row by row or stratum by stratum."""
     by_hand = {column: [row for row in rows if getattr(row, column)] for column in ("split", "fold")}
     faults = []
     for column, given in by_hand.items():
@@ -241,7 +235,7 @@ def split_faults(rows: list[SlideRow], classes: tuple[str, ...], settings: Split
     folds = len(fold_names(rows)) or settings.folds
     if folds < 2:
         faults.append("column fold has one value only: two folds are the least")
-    return faults + _too_few_patients(rows, classes, folds)
+    return faults + _too_few_patients(rows, task, folds)
 
 
 def write_splits(path: Path, splits: Splits) -> None:
@@ -283,82 +277,77 @@ def _refuse_leaks(path: Path, splits: Splits) -> None:
                 raise StoreError(path, f"fold {fold}: patient {patient!r} is in both {of_patient[patient]} and {role}")
 
 
-def _patient_classes(rows: list[SlideRow], classes: tuple[str, ...]) -> dict[str, int]:
-    """Class of each patient: the last (the most positive) of its slides', patients sorted."""
-    found: dict[str, int] = {}
+def _patient_strata(rows: list[SlideRow], task: Task) -> dict[str, int]:
+    """Return the stratum of each patient, patients sorted."""
+    labels: dict[str, list[str]] = {}
     for row in sorted(rows, key=lambda row: row.patient_id):
-        found[row.patient_id] = max(found.get(row.patient_id, 0), classes.index(row.label))
-    return found
+        labels.setdefault(row.patient_id, []).append(row.label)
+    return {patient: task.stratum(own) for patient, own in labels.items()}
 
 
-def _called(fold: int, names: Sequence[str]) -> str:
+def _fold_name(fold: int, names: Sequence[str]) -> str:
     """A fold by its name in the column, or its number."""
     return f"fold {names[fold]!r} (of column fold)" if names else f"fold {fold}"
 
 
-def _refuse_lone_patients(patient_class: dict[str, int], left_out: set[str], classes: tuple[str, ...], what: str) -> None:
-    """Raise where one patient of a class is left to train and to validate on."""
-    for index in sorted(set(patient_class.values())):
-        patients = [patient for patient, have in patient_class.items() if have == index and patient not in left_out]
+def _require_two_patients(strata: dict[str, int], left_out: set[str], task: Task, what: str) -> None:
+    """Raise where one patient of a stratum is left to train and to validate on."""
+    for stratum in sorted(set(strata.values())):
+        patients = [patient for patient, own in strata.items() if own == stratum and patient not in left_out]
         if len(patients) == 1:
-            raise ValueError(
-                f"{what} one patient of class {classes[index]!r}, {patients[0]}: two are needed, to train and to validate on"
-            )
+            name = task.stratum_name(stratum)
+            raise ValueError(f"{what} one patient of {name}, {patients[0]}: two are needed, to train and to validate on")
 
 
-def _parts(rows: list[SlideRow], patient_class: dict[str, int], settings: Split, names: Sequence[str]) -> list[set[str]]:
+def _parts(rows: list[SlideRow], strata: dict[str, int], settings: Split, names: Sequence[str]) -> list[set[str]]:
     """Patients held out by each fold; drawn folds come `repeats` times, each from a seed of its own."""
     if names:
         return [{row.patient_id for row in rows if row.fold == name} for name in names]
     from sklearn.model_selection import StratifiedKFold  # half a second that reading splits need not cost
 
-    patients, labels = list(patient_class), list(patient_class.values())
+    patients, labels = list(strata), list(strata.values())
     draws = [StratifiedKFold(settings.folds, shuffle=True, random_state=settings.seed + r) for r in range(settings.repeats)]
     return [{patients[i] for i in held_out} for draw in draws for _, held_out in draw.split(patients, labels)]
 
 
-def _roles_of_fold(held_out: set[str], patient_class: dict[str, int], settings: Split, fold: int) -> dict[str, Role]:
-    others = {patient: label for patient, label in patient_class.items() if patient not in held_out}
+def _roles_of_fold(held_out: set[str], strata: dict[str, int], settings: Split, fold: int) -> dict[str, Role]:
+    others = {patient: stratum for patient, stratum in strata.items() if patient not in held_out}
     validation = _validation_part(others, settings, fold)
-    return {p: Role.TEST if p in held_out else Role.VAL if p in validation else Role.TRAIN for p in patient_class}
+    return {p: Role.TEST if p in held_out else Role.VAL if p in validation else Role.TRAIN for p in strata}
 
 
-def _validation_part(patient_class: dict[str, int], settings: Split, fold: int) -> set[str]:
-    """Patients for early stopping and threshold, stratified, at least one of each class."""
+def _validation_part(strata: dict[str, int], settings: Split, fold: int) -> set[str]:
+    """Patients for early stopping and threshold, stratified, at least one of each stratum."""
     rng = np.random.default_rng([settings.seed, fold])
     drawn: set[str] = set()
-    for label in sorted(set(patient_class.values())):
-        patients = [patient for patient, have in patient_class.items() if have == label]
+    for stratum in sorted(set(strata.values())):
+        patients = [patient for patient, own in strata.items() if own == stratum]
         size = min(max(1, round(settings.validation * len(patients))), len(patients) - 1)
         drawn |= {patients[i] for i in rng.permutation(len(patients))[:size]}
     return drawn
 
 
-def _fixed_roles(
-    rows: list[SlideRow], patient_class: dict[str, int], classes: tuple[str, ...], settings: Split
-) -> dict[str, Role]:
+def _fixed_roles(rows: list[SlideRow], strata: dict[str, int], task: Task, settings: Split) -> dict[str, Role]:
     roles = {row.patient_id: Role(row.split) for row in rows}
     if Role.VAL not in roles.values():
         held_out = {patient for patient, role in roles.items() if role is not Role.TRAIN}
-        _refuse_lone_patients(patient_class, held_out, classes, "column split has no val, and its train has")
-        train = {p: label for p, label in patient_class.items() if roles[p] is Role.TRAIN}
+        _require_two_patients(strata, held_out, task, "column split has no val, and its train has")
+        train = {p: stratum for p, stratum in strata.items() if roles[p] is Role.TRAIN}
         roles.update(dict.fromkeys(_validation_part(train, settings, 0), Role.VAL))
-    return {patient: roles[patient] for patient in patient_class}
+    return {patient: roles[patient] for patient in strata}
 
 
-def _too_few_patients(rows: list[SlideRow], classes: tuple[str, ...], folds: int) -> list[str]:
-    """Every fold needs a patient of each class to test on; the largest part must leave two, to train and validate on."""
-    counts, several = dict.fromkeys(classes, 0), several_classes(rows, classes)
-    for index in _patient_classes(rows, classes).values():
-        counts[classes[index]] += 1
-    least = SMALLEST_CLASS_OF_TWO_FOLDS if folds == 2 else folds
+def _too_few_patients(rows: list[SlideRow], task: Task, folds: int) -> list[str]:
+    """Every fold needs a patient of each stratum to test on; the largest part must leave two, to train and validate on."""
+    of_patient, several = list(_patient_strata(rows, task).values()), several_labels(rows, task)
+    least = SMALLEST_STRATUM_OF_TWO_FOLDS if folds == 2 else folds
     faults = []
-    for name, n in counts.items():
+    for stratum in task.strata:
+        n = of_patient.count(stratum)
         if n < least:
-            elsewhere = [patient for patient, have in several.items() if name in have[:-1]]
+            elsewhere = [patient for patient, own in several.items() if stratum in [task.stratum([o]) for o in own[:-1]]]
             beside = f", and {named(elsewhere)} with slides of it that count as a later class" if elsewhere else ""
             have = f"{n} patient{'' if n == 1 else 's'}{beside}"
-            faults.append(
-                f"class {name!r} has {have}, fewer than the {least} that {folds} folds need (test, train and validation)"
-            )
+            name = task.stratum_name(stratum)
+            faults.append(f"{name} has {have}, fewer than the {least} that {folds} folds need (test, train and validation)")
     return faults

@@ -12,6 +12,7 @@ from wsi_mil.config import nearest, parse_settings
 from wsi_mil.errors import ConfigError
 from wsi_mil.geometry import SANE_MPP
 from wsi_mil.records import Role
+from wsi_mil.tasks import Task
 
 SLIDE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 COPIED = ("label", "patient_id", "scanner", "fold")
@@ -38,14 +39,14 @@ class Asked:
 
     Attributes:
         folder: of the sheet; paths are relative to it.
-        classes: class names; None: labels are not looked at.
+        task: what labels are read for; None: they are not looked at.
         needs_path: whether a slide without a path is a fault.
         needs_file: tells by slide_id whether a slide's file must exist; annotations and masks then must too. None: no file is
             looked for.
     """
 
     folder: Path
-    classes: tuple[str, ...] | None
+    task: Task | None
     needs_path: bool
     needs_file: Callable[[str], bool] | None
 
@@ -58,9 +59,9 @@ def marks(cells: Mapping[str, str], asked: Asked) -> dict[str, str]:
         if not text:
             continue
         is_unknown = text.casefold() in UNKNOWN and name not in CAN_BE_UNKNOWN and name not in ("slide_id", "path", *FILES)
-        is_class = name == "label" and (asked.classes is None or text in asked.classes)
+        is_label = name == "label" and (asked.task is None or not asked.task.label_fault(text))
         is_id = name == "slide_id" and not SLIDE_ID.fullmatch(text)  # is a fault of its own
-        if not is_class and not is_id and (text.casefold() in NOTHING or is_unknown):
+        if not is_label and not is_id and (text.casefold() in NOTHING or is_unknown):
             found[name] = text
     return found
 
@@ -72,8 +73,8 @@ def cell_faults(cells: Mapping[str, str], asked: Asked) -> list[str]:
         faults.append(f"slide_id {slide_id!r} must be letters, digits, '_', '-', '.', and not start with '.' or '-'")
     faults += _path_faults(cells.get("path", ""), asked) + _text_faults(cells)
     label = cells.get("label", "")
-    if label and asked.classes is not None and label not in asked.classes:
-        faults.append(f"label {label!r} is not in classes{nearest(label, list(asked.classes))}")
+    if label and asked.task is not None and (fault := asked.task.label_fault(label)):
+        faults.append(fault)
     if cells.get("mpp") and not _is_sane_mpp(cells["mpp"]):
         faults.append(f"mpp {cells['mpp']!r} is not a number from {SANE_MPP[0]:g} to {SANE_MPP[1]:g} (µm per pixel)")
     if cells.get("split") and cells["split"] not in list(Role):

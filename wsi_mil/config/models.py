@@ -1,7 +1,12 @@
-"""Entries of `models`: architectures and their defaults; `training` has how they are fitted, `recipes` what papers change."""
+"""Aggregators: one record for each, which is at the same time the settings of an entry of `models`.
+
+Configuration, `check`, the factory of `wsi_mil.models`, the schema, the tables of the documentation and the list in
+`config.yaml` follow from these classes. `training` has how models are fitted, `recipes` the constants of the papers. To add
+one: docs/add_an_aggregator.md.
+"""
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -10,20 +15,37 @@ from wsi_mil.config.recipes import Recipe, WithRecipe
 from wsi_mil.config.settings import EntryName, Settings
 from wsi_mil.config.training import CLAMTraining, DTFDTraining, KrausTraining, MHIMTraining, Schedule, Training
 
-Offer = Literal["attention", "attention_logits", "probability", "evidence", "class_activation"]
-"""What a model can say about each instance."""
+InstanceScoreKind = Literal["attention", "attention_logits", "probability", "evidence", "class_activation"]
+"""Kinds of scores that a model may provide for each instance."""
 
 EmbedDim = Annotated[int | None, Field(ge=1, description="units of the instance embedding; null: features as they are")]
 Dropout = Annotated[float, Field(ge=0, lt=1, description="on the instance embedding")]
 MOST_EXACT = 20_000
-"""Tiles up to which exact attention may be asked for: there an update takes a core about a minute."""
+"""Largest `exact_up_to`: with so many tiles an update takes a core about a minute."""
 RecipeKey = Annotated[Recipe, Field(description="published: the constants of the paper, training and all")]
 
 
-class InstancePool(Settings):
-    """One entry of `models`: instances are classified, their classes pooled."""
+class ModelSettings(Settings):
+    """Settings of a model; the class itself is the model's record.
 
-    offers: ClassVar[tuple[Offer, ...]] = ("probability", "evidence")
+    The first line of its docstring says what the model is: documentation and `config.yaml` show it.
+
+    Attributes:
+        implementation: "module:class" of a `wsi_mil.models.MILModel`, imported by the factory only.
+        provides: kinds of scores that the model provides for each instance, in the order of its `instance_scores`.
+        is_teacher: whether MHIM can be trained over it.
+    """
+
+    implementation: ClassVar[str]
+    provides: ClassVar[tuple[InstanceScoreKind, ...]]
+    is_teacher: ClassVar[bool] = False
+
+
+class InstancePool(ModelSettings):
+    """Instances are classified, and their classes are pooled by maximum or mean."""
+
+    implementation = "wsi_mil.models.pooling:InstancePool"
+    provides = ("probability", "evidence")
     model: Literal["instance_pool"]
     pool: Literal["max", "mean"] = Field("max", description="max: the bag is its most positive instance")
     embed_dim: EmbedDim = 256
@@ -31,10 +53,11 @@ class InstancePool(Settings):
     train: Training = Training()
 
 
-class EmbeddingPool(Settings):
-    """One entry of `models`: embeddings are pooled, the pool is classified."""
+class EmbeddingPool(ModelSettings):
+    """Embeddings are pooled by maximum or mean, and the pool is classified."""
 
-    offers: ClassVar[tuple[Offer, ...]] = ("evidence",)
+    implementation = "wsi_mil.models.pooling:EmbeddingPool"
+    provides = ("evidence",)
     model: Literal["embedding_pool"]
     pool: Literal["max", "mean"] = Field("mean", description="element by element")
     embed_dim: EmbedDim = 256
@@ -42,10 +65,12 @@ class EmbeddingPool(Settings):
     train: Training = Training()
 
 
-class ABMIL(Settings):
-    """One entry of `models`: attention-based MIL (Ilse et al. 2018)."""
+class ABMIL(ModelSettings):
+    """Attention-based MIL, gated or plain (Ilse et al. 2018)."""
 
-    offers: ClassVar[tuple[Offer, ...]] = ("attention", "attention_logits", "evidence")
+    implementation = "wsi_mil.models.abmil:ABMIL"
+    provides = ("attention", "attention_logits", "evidence")
+    is_teacher = True
     model: Literal["abmil"]
     gated: bool = Field(True, description="gated attention")
     embed_dim: EmbedDim = 256
@@ -56,17 +81,19 @@ class ABMIL(Settings):
     train: Training = Training()
 
 
-class TransMIL(WithRecipe):
-    """One entry of `models`: TransMIL (Shao et al. 2021)."""
+class TransMIL(ModelSettings, WithRecipe):
+    """Class token over exact or Nyström attention (Shao et al. 2021)."""
 
-    offers: ClassVar[tuple[Offer, ...]] = ("attention",)
+    implementation = "wsi_mil.models.transmil:TransMIL"
+    provides = ("attention",)
+    is_teacher = True
     published = recipes.TRANSMIL
     model: Literal["transmil"]
     recipe: RecipeKey = "default"
     embed_dim: int = Field(512, ge=8, description="units of a token, a multiple of heads")
     heads: int = Field(8, ge=1, description="attention heads")
     attention: Literal["auto", "exact", "nystrom"] = Field(
-        "auto", description="auto: exact where no training bag has more than exact_up_to tiles; the checkpoint says which"
+        "auto", description="auto: exact where no training bag has more than exact_up_to tiles; the checkpoint records which"
     )
     exact_up_to: int = Field(2048, ge=1, description="tiles of the largest training bag; beyond, auto takes nystrom")
     landmarks: int = Field(256, ge=1, description="of the Nyström attention")
@@ -94,16 +121,22 @@ class TransMIL(WithRecipe):
         return self
 
     def settled(self, largest_bag: int) -> "TransMIL":
-        """With `attention: auto` decided by the tiles of the largest training bag."""
+        """Return the settings with `attention: auto` decided by the tiles of the largest training bag."""
         if self.attention != "auto":
             return self
         return self.model_copy(update={"attention": "exact" if largest_bag <= self.exact_up_to else "nystrom"})
 
 
-class DSMIL(WithRecipe):
-    """One entry of `models`: dual-stream MIL (Li et al. 2021)."""
+class DSMIL(ModelSettings, WithRecipe):
+    """Dual-stream MIL: two streams that meet in a critical instance (Li et al. 2021).
 
-    offers: ClassVar[tuple[Offer, ...]] = ("attention", "attention_logits", "probability", "evidence")
+    `recipe: published` takes features as they are, without value layer or average, and the paper's training. Within MHIM's
+    code `embed_dim` is 512.
+    """
+
+    implementation = "wsi_mil.models.dsmil:DSMIL"
+    provides = ("attention", "attention_logits", "probability", "evidence")
+    is_teacher = True
     published = recipes.DSMIL
     model: Literal["dsmil"]
     recipe: RecipeKey = "default"
@@ -116,34 +149,40 @@ class DSMIL(WithRecipe):
     train: Training = Training()
 
 
-class CLAM(Settings):
-    """One entry of `models`: clustering-constrained attention MIL (Lu et al. 2021); CLAM-SB or CLAM-MB by `branches`."""
+class CLAM(ModelSettings):
+    """Clustering-constrained attention MIL: CLAM-SB, or CLAM-MB with a branch per class (Lu et al. 2021)."""
 
-    offers: ClassVar[tuple[Offer, ...]] = ("attention", "attention_logits", "evidence")
+    implementation = "wsi_mil.models.clam:CLAM"
+    provides = ("attention", "attention_logits", "evidence")
     model: Literal["clam"]
     branches: Literal["single", "multi"] = Field("single", description="single: CLAM-SB; multi: CLAM-MB, attention by class")
     embed_dim: EmbedDim = 512
     attention_dim: int = Field(256, ge=1, description="units of the attention network; the authors' big one has 384")
     attention_dropout: Dropout = Field(0.25, description="within the attention network")
     k: int = Field(8, ge=1, description="instances from either end of the attention that the instance loss takes")
-    subtyping: bool = Field(False, description="classes exclude each other: the highest of other classes' attention are out")
+    subtyping: bool = Field(
+        False, description="for classes none of which is the absence of the others: top instances of others are negatives"
+    )
     instance_loss: Literal["svm", "cross_entropy"] = Field("svm", description="svm: smooth, with margin 1")
-    instance_weight: float = Field(0.3, ge=0, lt=1, description="share of the instance loss in the whole")
+    instance_weight: float = Field(0.3, ge=0, lt=1, description="share of the instance loss in the total loss")
     dropout: Dropout = 0.25
     train: CLAMTraining = CLAMTraining()
 
 
-class DTFD(Settings):
-    """One entry of `models`: double-tier feature distillation (Zhang et al. 2022); AFS, MaxS or MaxMinS by `distil`."""
+class DTFD(ModelSettings):
+    """Double-tier feature distillation of pseudo-bags: AFS, MaxS or MaxMinS (Zhang et al. 2022)."""
 
-    offers: ClassVar[tuple[Offer, ...]] = ("attention", "attention_logits", "evidence", "class_activation")
+    implementation = "wsi_mil.models.dtfd:DTFD"
+    provides = ("attention", "attention_logits", "evidence", "class_activation")
     model: Literal["dtfd"]
-    distil: Literal["afs", "maxs", "maxmins"] = Field("afs", description="to the pooled pseudo-bag, or to instances of it")
-    pseudo_bags: int = Field(4, ge=1, description="parts of a bag; the paper has 5 for CAMELYON16, 8 for TCGA")
+    distil: Literal["afs", "maxs", "maxmins"] = Field(
+        "afs", description="a pseudo-bag gives afs: its pooled features; maxs: its highest instances; maxmins: its lowest too"
+    )
+    pseudo_bags: int = Field(4, ge=1, description="parts of a bag, drawn at random; the paper has 5 for CAMELYON16, 8 for TCGA")
     total: int = Field(4, ge=1, description="instances that maxs distils a bag to (maxmins: twice as many), over all pseudo-bags")
     joint: bool = Field(False, description="the loss of tier 2 moves tier 1 too")
-    draws: int = Field(5, ge=1, description="drawings of pseudo-bags that are averaged after training")
-    seed: int = Field(0, ge=0, description="of those drawings")
+    draws: int = Field(5, ge=1, description="random divisions into pseudo-bags that are averaged after training")
+    seed: int = Field(0, ge=0, description="of those divisions")
     embed_dim: EmbedDim = 512
     attention_dim: int = Field(128, ge=1, description="units of either attention network")
     dropout: Dropout = 0.0
@@ -156,13 +195,16 @@ class DTFD(Settings):
         return self
 
 
-class KrausPool(Settings):
-    """One entry of `models`: softer pools of instances' probabilities (Kraus et al. 2016)."""
+class KrausPool(ModelSettings):
+    """Noisy-AND, noisy-OR, ISR, generalised mean or log-sum-exp of instance probabilities (Kraus et al. 2016)."""
 
-    offers: ClassVar[tuple[Offer, ...]] = ("probability", "evidence")
+    implementation = "wsi_mil.models.kraus:KrausPool"
+    provides = ("probability", "evidence")
     model: Literal["kraus_pool"]
     pool: Literal["noisy_and", "noisy_or", "isr", "generalised_mean", "log_sum_exp"] = "noisy_and"
-    slope: float = Field(10.0, gt=0, le=100, description="a of noisy_and: how steeply the bag turns")
+    slope: float = Field(
+        10.0, gt=0, le=100, description="a of noisy_and: how steeply the bag turns as the mean passes a learnt threshold"
+    )
     exponent: float = Field(
         5.0, gt=0, le=50, description="r of generalised_mean and log_sum_exp: larger is nearer to the maximum"
     )
@@ -172,44 +214,60 @@ class KrausPool(Settings):
     train: KrausTraining = KrausTraining()
 
 
-class MHIM(WithRecipe):
-    """One entry of `models`: masked hard instance mining (Tang et al. 2023) over another entry.
+BaseModelSettings = InstancePool | EmbeddingPool | ABMIL | TransMIL | DSMIL | CLAM | DTFD | KrausPool
+"""Models that are trained by themselves."""
 
-    A trained `base` teaches: it tells which instances are easy, and a student of the same architecture learns without
-    them. The masking is that published for ABMIL and DSMIL on CAMELYON16.
+
+def model_name(settings: type[ModelSettings]) -> str:
+    """The value of `model` by which an entry chooses these settings."""
+    return str(get_args(settings.model_fields["model"].annotation)[0])
+
+
+TEACHERS = tuple(model_name(settings) for settings in get_args(BaseModelSettings) if settings.is_teacher)
+"""Names of the models that MHIM can be trained over."""
+
+
+class MHIM(ModelSettings, WithRecipe):
+    """Masked hard instance mining over another entry, the base, which is trained first (Tang et al. 2023).
+
+    The trained base is the teacher: it scores which instances are easy, and a student of the same architecture is trained
+    without them. The default masking is that published for ABMIL and DSMIL on CAMELYON16.
     """
 
+    implementation = "wsi_mil.models.mhim:MHIM"
     published = recipes.MHIM
     model: Literal["mhim"]
     recipe: RecipeKey = "default"
-    base: EntryName = Field(description="entry of `models` (abmil, transmil or dsmil) that is trained first and teaches")
+    base: EntryName = Field(description=f"entry of `models` that is trained first, then teaches: one of {', '.join(TEACHERS)}")
     random_ratio: float = Field(0.5, ge=0, lt=1, description="share of instances masked at random")
     low_ratio: float = Field(0.0, ge=0, lt=1, description="share masked that the teacher scores lowest")
     high_ratio: float = Field(0.01, ge=0, lt=1, description="share masked among those that the teacher scores highest")
-    high_share: float = Field(0.5, gt=0, le=1, description="of the candidates for high_ratio, so many are drawn; 1: the highest")
+    high_share: float = Field(0.5, gt=0, le=1, description="share of the candidates for high_ratio that is drawn; 1: the highest")
     high_schedule: Schedule = Field("cosine", description="cosine: high_ratio falls to zero")
     consistency: float = Field(0.1, ge=0, description="weight of the consistency loss")
     teacher_temperature: float = Field(0.1, gt=0, description="of the teacher's bag embedding")
     student_temperature: float = Field(1.0, gt=0, description="of the student's bag embedding")
-    momentum: float = Field(0.9999, ge=0, le=1, description="share of itself that the teacher keeps in each update")
+    momentum: float = Field(0.9999, ge=0, le=1, description="EMA decay of the teacher's weights")
     momentum_schedule: Schedule = Field("constant", description="cosine: momentum rises to one")
-    teacher_dropout: bool = Field(True, description="the teacher scores with its dropout on, as published")
+    teacher_dropout: bool = Field(True, description="the teacher scores with dropout on, as published")
     student_start: Literal["embedding", "random", "base"] = Field(
         "embedding", description="what the student copies from the base"
     )
     train: MHIMTraining = MHIMTraining()
 
 
-BaseModelSettings = InstancePool | EmbeddingPool | ABMIL | TransMIL | DSMIL | CLAM | DTFD | KrausPool
-"""Models that need no other one."""
-
 Model = Annotated[BaseModelSettings | MHIM, Field(discriminator="model")]
 
-TEACHERS = ("abmil", "transmil", "dsmil")
-"""What MHIM stands on."""
+MODELS: dict[str, type[ModelSettings]] = {model_name(settings): settings for settings in (*get_args(BaseModelSettings), MHIM)}
+"""The record of every model, by name."""
 
 
-def offers_of(models: Mapping[str, Model], entry: str) -> tuple[Offer, ...]:
-    """What an entry of `models` says about its instances; MHIM what its base says."""
+def sentence_of(settings: type[ModelSettings]) -> str:
+    """What a model is, in one sentence."""
+    return (settings.__doc__ or "").partition("\n")[0].removesuffix(".")
+
+
+def provided_by(models: Mapping[str, Model], entry: str) -> tuple[InstanceScoreKind, ...]:
+    """Kinds of scores that the model of an entry provides for each instance; MHIM provides what its base does."""
     settings = models[entry]
-    return offers_of(models, settings.base) if isinstance(settings, MHIM) else settings.offers
+    return provided_by(models, settings.base) if isinstance(settings, MHIM) else settings.provides

@@ -1,4 +1,4 @@
-"""What `recipe: published` restores: the constants of each paper, exactly, and who gives another value is told."""
+"""The constants of each paper that `recipe: published` restores exactly; another value beside it is a fault."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
@@ -59,7 +59,7 @@ DSMIL: dict[str, Any] = {
         "class_weights": False,
     },
 }
-"""Adam with little momentum. The authors choose the epoch by (sum of AUROCs + accuracy) / 2; here it is the validation loss."""
+"""Adam with little momentum. The authors choose the epoch by (sum of AUROCs + accuracy) / 2; here the validation loss does."""
 
 MHIM: dict[str, Any] = {
     "train": {
@@ -82,7 +82,7 @@ MHIM: dict[str, Any] = {
         "class_weights": False,
     },
 }
-"""As for CAMELYON16. Ties of AUROC do not reset the patience, as they do in the authors' code. Masks are keys of their own."""
+"""The constants for CAMELYON16. Ties of AUROC do not reset the patience, unlike in the authors' code. Masks are other keys."""
 
 
 class WithRecipe(Settings):
@@ -107,6 +107,6 @@ class WithRecipe(Settings):
 
 
 def _others(given: Mapping[str, Any], fixed: Mapping[str, Any]) -> list[str]:
-    """Keys that are given another value than the fixed one."""
+    """Keys whose value is not the fixed one."""
     plain = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
     return [f"{key} ({fixed[key]})" for key in given if key in fixed and key != "train" and plain[key] != fixed[key]]

@@ -6,7 +6,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
 from wsi_mil.config.cluster import Dask
-from wsi_mil.config.models import Model, Offer, offers_of
+from wsi_mil.config.explanations import Method, ReadOff, supports
+from wsi_mil.config.models import Model, provided_by
+from wsi_mil.config.readers import Reader
 from wsi_mil.config.remote import Remote
 from wsi_mil.config.settings import EntryName, Settings
 from wsi_mil.geometry import SANE_MPP
@@ -33,9 +35,7 @@ MissingMpp = Annotated[
 class SlideFile(Settings):
     """How slide files are opened."""
 
-    reader: Literal["auto", "jpeg_tiff", "openslide", "tiffslide", "image"] = Field(
-        "auto", description="auto: the fastest that gives OpenSlide's pixels"
-    )
+    reader: Reader = Field("auto", description="auto: the fastest that gives OpenSlide's pixels")
     mpp_from_objective: bool = Field(
         False, description="where a file does not say its mpp: take 10 µm over the magnification of its objective"
     )
@@ -166,20 +166,6 @@ class Split(Settings):
 BagUnit = Literal["slide", "patient"]
 Protocol = Literal["held_out", "as_published"]
 
-ReadOff = Literal["attention", "attention_logits", "evidence", "standardised_sum"]
-"""What can be read off a refined bag."""
-
-Method = Literal[
-    "attention",
-    "attention_logits",
-    "evidence",
-    "standardised_sum",
-    "probability",
-    "class_activation",
-    "jacobian_map",
-    "gradient_input",
-    "sparse_inversion",
-]
 Scale = Literal["auto", "raw", "minmax", "percentile", "cohort"]
 
 
@@ -190,18 +176,18 @@ class Predict(Settings):
 
 
 class SparseInversion(Settings):
-    """Sparse network inversion: how a bag is refined and what is read off it."""
+    """Sparse network inversion: how a bag is refined, and how the refined bag is scored."""
 
     step: float = Field(1.0, ge=0, description="η, relative to the bag: 1 moves as far as its mean absolute feature")
     penalty: float = Field(0.02, ge=0, description="λ per step, in units of the bag's mean absolute feature")
     steps: int = Field(10, ge=1, description="T, at most")
-    tolerance: float = Field(1e-4, ge=0, description="stop when a step moves the bag by less than this share of it")
-    score: ReadOff = Field("evidence", description="read off the refined bag")
+    tolerance: float = Field(1e-4, ge=0, description="stop when a step changes the bag by less than this share of it")
+    score: ReadOff = Field("evidence", description="method that scores the refined bag")
     chunk: int = Field(512, ge=1, description="instances whose gradients are held at once; the result is the same")
 
 
 class Explain(Settings):
-    """Which scores each instance gets."""
+    """Methods that score the instances, and their settings."""
 
     methods: tuple[Method, ...] = Field(
         ("attention", "sparse_inversion", "standardised_sum"), description="each gets a heatmap; [] for none"
@@ -332,20 +318,7 @@ class Config(Settings):
         return self
 
 
-def offered(method: Method, offers: tuple[Offer, ...]) -> bool:
-    """Whether a method can be read off a model that says `offers` about its instances."""
-    if method == "gradient_input":
-        return True
-    if method == "standardised_sum":
-        return "attention_logits" in offers and "evidence" in offers
-    if method == "jacobian_map":  # of models that are nothing but a pool of instances' probabilities
-        return "probability" in offers and "attention" not in offers
-    if method == "sparse_inversion":
-        return "attention" in offers or "evidence" in offers
-    return method in offers
-
-
 def methods_of(config: Config, entry: str) -> tuple[Method, ...]:
-    """Those of `explain.methods` that a model entry offers."""
-    offers = offers_of(config.models, entry)
-    return tuple(method for method in config.explain.methods if offered(method, offers))
+    """Return those of `explain.methods` that the model of an entry supports."""
+    provides = provided_by(config.models, entry)
+    return tuple(method for method in config.explain.methods if supports(provides, method))

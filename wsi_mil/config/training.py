@@ -1,4 +1,4 @@
-"""How models are fitted: one block of settings, and what each paper changes in it."""
+"""The block `train` of a model: how it is fitted, and the defaults that differ by model."""
 
 from typing import Annotated, Any, Literal
 
@@ -7,21 +7,22 @@ from pydantic import Field, model_validator
 from wsi_mil.config.settings import Settings
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
-Updates = Annotated[int | None, Field(ge=1, description="of the weights, rounded up to whole epochs; null where epochs says")]
-Epochs = Annotated[int | None, Field(ge=1, description="passes over the training bags, at most; null: as updates asks for")]
-Patience = Annotated[int, Field(ge=1, description="epochs without a better one before stopping")]
+Updates = Annotated[int | None, Field(ge=1, description="of the weights, rounded up to whole epochs; null where epochs is given")]
+Epochs = Annotated[int | None, Field(ge=1, description="passes over the training bags, at most; null: from updates")]
+Patience = Annotated[int, Field(ge=1, description="epochs without improvement before stopping")]
 MinEpochs = Annotated[int, Field(ge=0, description="no fewer epochs than this, unless epochs is less")]
 Select = Annotated[
-    Literal["loss", "auroc", "last"], Field(description="validation figure that chooses the epoch; last: none does")
+    Literal["loss", "auroc", "last"],
+    Field(description="validation metric that chooses the epoch; last: none"),
 ]
 MinValBags = Annotated[
-    int, Field(ge=1, description="validation bags of each class that it takes to choose; with fewer the last epoch is kept")
+    int, Field(ge=1, description="validation bags of each class needed to choose an epoch; with fewer the last one is kept")
 ]
-MinImprovement = Annotated[float, Field(ge=0, description="by how much that figure must be better to count")]
-Optimizer = Annotated[Literal["adamw", "adam", "radam_lookahead"], Field(description="adam decays through the gradient")]
+MinImprovement = Annotated[float, Field(ge=0, description="least improvement of that metric that counts")]
+Optimizer = Annotated[Literal["adamw", "adam", "radam_lookahead"], Field(description="adam: weight decay through the gradient")]
 LearningRate = Annotated[float, Field(gt=0, description="at the start")]
-Betas = Annotated[tuple[Beta, Beta], Field(description="decay of the optimiser's two averages")]
-WeightDecay = Annotated[float, Field(ge=0, description="pull of the weights towards zero")]
+Betas = Annotated[tuple[Beta, Beta], Field(description="decay rates of the optimiser's two moving averages")]
+WeightDecay = Annotated[float, Field(ge=0, description="strength of the pull of the weights towards zero")]
 Schedule = Annotated[Literal["constant", "cosine"], Field(description="over the epochs")]
 Accumulate = Annotated[int, Field(ge=1, description="bags whose gradients make one update")]
 InstanceDropout = Annotated[float, Field(ge=0, lt=1, description="share of a bag's instances left out in each step")]
@@ -30,7 +31,7 @@ InstanceDropout = Annotated[float, Field(ge=0, lt=1, description="share of a bag
 class Training(Settings):
     """How a model is fitted.
 
-    The length is a number of updates, since that is what an optimiser needs: 16 bags take many epochs for it, 1,600 few.
+    The length is a number of updates, since that is what an optimiser needs: many epochs of 16 bags, few of 1,600.
     """
 
     updates: Updates = 640
@@ -46,12 +47,12 @@ class Training(Settings):
     weight_decay: WeightDecay = 1e-5
     decay_vectors: bool = Field(True, description="weight decay on biases and norms too")
     schedule: Schedule = "cosine"
-    final_lr: float = Field(0.0, ge=0, description="where a cosine schedule ends")
+    final_lr: float = Field(0.0, ge=0, description="learning rate at the end of a cosine schedule")
     accumulate: Accumulate = 1
     precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16: autocast")
     max_instances: int | None = Field(None, ge=1, description="instances drawn from each bag in each epoch; null: all")
     instance_dropout: InstanceDropout = 0.5
-    class_weights: bool = Field(True, description="weigh each class by the inverse of its share")
+    class_weights: bool = Field(True, description="weight each class by the inverse of its share")
     seed: int = Field(0, ge=0, description="of weights, order and dropout")
 
     @model_validator(mode="before")
@@ -77,7 +78,7 @@ class MHIMTraining(Training):
 class CLAMTraining(Training):
     """As the authors' guide has it: Adam 2e-4 for at most 200 epochs, stopped by the validation bags' loss after epoch 50.
 
-    Bags weighed by class stand for their drawing of bags by class.
+    Weighting bags by class replaces the authors' drawing of bags by class.
     """
 
     updates: Updates = None
@@ -91,9 +92,9 @@ class CLAMTraining(Training):
 
 
 class DTFDTraining(Training):
-    """As published: Adam 1e-4 with as much weight decay for 200 epochs, the epoch chosen by AUROC, classes not weighed.
+    """As published: Adam 1e-4 with as much weight decay for 200 epochs, the epoch chosen by AUROC, classes not weighted.
 
-    The authors' step to a fifth of the rate at epoch 100 is a cosine to there; they choose among the last 40 epochs only.
+    The authors' step to a fifth of the rate at epoch 100 is a cosine to that rate here; they choose among the last 40 epochs.
     """
 
     updates: Updates = None

@@ -66,7 +66,10 @@ def create_network(settings: EncoderSettings) -> Network:
 
 
 def create_classifier() -> tuple[nn.Module, dict[str, Any]]:
-    """Create the default encoder's network with its 1,000 ImageNet classes, and timm's data configuration for it."""
+    """Create the default encoder's network with its 1,000 ImageNet classes, and timm's data configuration for it.
+
+    For checks that the packaged weights are those of ImageNet, and for benchmarks; the pipeline uses `create_network`.
+    """
     record = RECORDS[DEFAULT_ENCODER]
     network = timm.create_model(record.architecture, pretrained=False)
     load_weights(network, default_weights(), names=record.tensor_names, encoder=record.name)

@@ -15,6 +15,7 @@ from wsi_mil.receipts import read_receipt, read_tile_receipt, store_path
 from wsi_mil.records import Role, SlideRow
 from wsi_mil.score_scaling import meaning_of, weighed_scores
 from wsi_mil.store import read_scores
+from wsi_mil.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -25,14 +26,14 @@ class Sources:
         scores: folder with the receipts of `explain`.
         tiles: folder with the receipts of `tile`.
         validation: folder with the receipts of `explain-validation`, fold by fold; None where there is none.
-        classes: class names, in order.
+        task: what the models learned.
         truth: how annotations are read.
     """
 
     scores: Path
     tiles: Path
     validation: Path | None
-    classes: tuple[str, ...]
+    task: Task
     truth: Truth
 
 
@@ -87,7 +88,7 @@ def known_truth(row: SlideRow, sources: Sources) -> Known:
     as a slide without a lesion. Of more classes each annotated slide has lesions of its own class, and nothing is
     known of the others, since none of the classes is said to be the healthy one.
     """
-    is_negative = len(sources.classes) == 2 and row.label != sources.classes[-1]
+    is_negative = sources.task.lacks_evidence(row.label)
     otherwise = Annotation(NOTHING) if is_negative else None
     if row.annotation is None:
         return Known(otherwise)
@@ -106,7 +107,7 @@ def known_truth(row: SlideRow, sources: Sources) -> Known:
 
 def scored_slide(row: SlideRow, known: Known, store: Path, receipt: Mapping[str, Any], sources: Sources) -> ScoredSlide:
     """A slide's scores beside its truth; `store` and `receipt` are those of `explain` or `explain-validation`."""
-    is_own = len(sources.classes) == 2 or receipt.get("target") == sources.classes.index(row.label)
+    is_own = sources.task.may_show_evidence(row.label, receipt.get("target"))
     truth = None
     if known.annotation is not None and receipt["methods"]:
         truth = _tile_truth(known.annotation, store, receipt, sources.truth.overlap)

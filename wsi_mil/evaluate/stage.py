@@ -88,7 +88,7 @@ def _content(
     truths = [slide.truth for slide in slides if slide.truth is not None]
     return {
         "stage_version": STAGE_VERSION,
-        "classes": list(sources.classes),
+        **sources.task.stamp(),
         "protocol": slides[0].receipt["protocol"] if slides else "held_out",
         "truth": sources.truth.model_dump(mode="json"),
         "n_slides": len(slides),

@@ -1,8 +1,8 @@
-"""Attention: what the model pooled by."""
+"""Attention: the weights of the model's pooling."""
 
 from torch import Tensor
 
-from wsi_mil.explain.base import InstanceMethod, Values, offered_scores
+from wsi_mil.explain.base import Values, model_scores
 from wsi_mil.models import MILModel
 
 
@@ -11,14 +11,4 @@ def attention(model: MILModel, bag: Tensor, target: int) -> Values:
 
     TransMIL's is its class token's, |·| and mean over heads; DTFD's that of tier 1 over the whole bag.
     """
-    return Values(offered_scores(model, bag, target, "attention"))
-
-
-ATTENTION = InstanceMethod(
-    "attention",
-    "attention: sums to 1 over the bag, also in a negative one",
-    "share",
-    comparable=False,
-    comparable_weighed=True,
-    of_model=attention,
-)
+    return Values(model_scores(model, bag, target, "attention"))

@@ -1,4 +1,4 @@
-"""What every method but sparse inversion is: a function of one frozen model and one bag."""
+"""An explanation as a function of one frozen model and one bag, which every method but sparse inversion is."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wsi_mil.bags import bag_tensor
-from wsi_mil.config import Method, Offer
+from wsi_mil.config import ExplanationRecord, InstanceScoreKind
 from wsi_mil.models import MILModel
 from wsi_mil.records import Bag, InstanceScores
 
 
 class Values(NamedTuple):
-    """Scores float64 `(n_instances,)` in the order of the bag, and the value that says nothing either way."""
+    """Scores float64 `(n_instances,)` in the order of the bag, and their neutral value, neither for nor against the class."""
 
     scores: NDArray[np.float64]
     zero: float = 0.0
@@ -27,44 +27,35 @@ class InstanceMethod:
     """A way to score instances.
 
     Attributes:
-        name: as in `explain.methods`.
-        kind: what the numbers are, in words.
-        unit: as in InstanceScores.
-        comparable: likewise.
-        comparable_weighed: likewise.
+        record: its name, and what its numbers are.
         of_model: scores of a bag `(1, n_instances, …)` by one model, for a class.
     """
 
-    name: Method
-    kind: str
-    unit: str
-    comparable: bool
-    comparable_weighed: bool
+    record: ExplanationRecord
     of_model: Callable[[MILModel, Tensor, int], Values]
 
     def scores(self, models: Sequence[MILModel], bag: Bag, target: int) -> InstanceScores:
-        """Mean over models, float32 in the order of the bag."""
-        found = [self.of_model(model, bag_tensor(bag, model), target) for model in models]
-        values, zero = mean_of(found)
+        """Scores of a bag, mean over models, float32 in the order of the bag."""
+        values, zero = mean_of([self.of_model(model, bag_tensor(bag, model), target) for model in models])
         return InstanceScores(
-            method=self.name,
+            method=self.record.name,
             values=values,
-            kind=self.kind,
-            unit=self.unit,
-            comparable=self.comparable,
-            comparable_weighed=self.comparable_weighed,
+            kind=self.record.kind,
+            unit=self.record.unit,
+            comparable=self.record.comparable,
+            comparable_weighted=self.record.comparable_weighted,
             zero=zero,
             target=target,
         )
 
 
 def mean_of(values: Sequence[Values]) -> tuple[NDArray[np.float32], float]:
-    """Mean scores, and mean of what says nothing."""
+    """Mean scores, and the mean neutral value."""
     scores = np.mean([v.scores for v in values], axis=0)
     return np.asarray(scores, np.float32), float(np.mean([v.zero for v in values]))
 
 
 @torch.no_grad()
-def offered_scores(model: MILModel, bag: Tensor, target: int, name: Offer) -> NDArray[np.float64]:
-    """One of the scores that a model itself offers."""
+def model_scores(model: MILModel, bag: Tensor, target: int, name: InstanceScoreKind) -> NDArray[np.float64]:
+    """Scores of one of the kinds that the model itself provides, float64 in the order of the bag."""
     return model.instance_scores(bag, target)[name].double().cpu().numpy()

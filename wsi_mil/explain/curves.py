@@ -1,4 +1,4 @@
-"""Deletion and insertion curves: what becomes of the prediction as the highest scores go, or come. No annotation needed."""
+"""Deletion and insertion curves: the prediction as instances are removed, or added, by score. No annotation is needed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,14 +37,14 @@ def shares(points: int) -> NDArray[np.float64]:
 
 
 def curves_of(order: NDArray[np.int64], prob: Prob, *, points: int) -> Curves:
-    """Both curves of one order.
+    """Compute both curves of one order.
 
     Source:
         Petsiuk, Das, Saenko: RISE, BMVC 2018, https://arxiv.org/abs/1806.07421, with instances instead of pixels: they
-        are left out, so nothing has to stand in their place.
+        are left out, so no replacement value is needed.
 
     Args:
-        order: `(n,)` instances, those that count most first.
+        order: `(n,)` instances, the most important first.
         prob: the model.
         points: how many parts the curves have.
     """
@@ -56,18 +56,18 @@ def curves_of(order: NDArray[np.int64], prob: Prob, *, points: int) -> Curves:
 
 
 def random_curves(n: int, prob: Prob, *, points: int, seed: int = 0) -> Curves:
-    """Mean over a few random orders of `n` instances: what any order must be held against."""
+    """Mean over a few random orders of `n` instances: the baseline that any order is compared with."""
     rng = np.random.default_rng(seed)
-    found = [curves_of(rng.permutation(n), prob, points=points) for _ in range(RANDOM_ORDERS)]
-    return Curves(np.mean([c.deletion for c in found], axis=0), np.mean([c.insertion for c in found], axis=0))
+    curves = [curves_of(rng.permutation(n), prob, points=points) for _ in range(RANDOM_ORDERS)]
+    return Curves(np.mean([c.deletion for c in curves], axis=0), np.mean([c.insertion for c in curves], axis=0))
 
 
 def curve_log(curves: Curves, random: Curves) -> dict[str, object]:
     """Curves and areas beside those of random orders, for a receipt."""
     content: dict[str, object] = {"shares": _rounded(shares(len(curves.deletion) - 1))}
-    for prefix, found in (("", curves), ("random_", random)):
-        deletion, insertion = found.areas
-        content |= {f"{prefix}deletion": _rounded(found.deletion), f"{prefix}insertion": _rounded(found.insertion)}
+    for prefix, each in (("", curves), ("random_", random)):
+        deletion, insertion = each.areas
+        content |= {f"{prefix}deletion": _rounded(each.deletion), f"{prefix}insertion": _rounded(each.insertion)}
         content |= {f"{prefix}deletion_area": round(deletion, 6), f"{prefix}insertion_area": round(insertion, 6)}
     return content
 

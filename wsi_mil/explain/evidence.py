@@ -1,8 +1,8 @@
-"""Evidence for the class, or class activation: what the classifier says of each instance alone."""
+"""Evidence for the class, or class activation: the output of the classifier for each instance alone."""
 
 from torch import Tensor
 
-from wsi_mil.explain.base import InstanceMethod, Values, offered_scores
+from wsi_mil.explain.base import Values, model_scores
 from wsi_mil.models import MILModel
 
 
@@ -13,14 +13,4 @@ def evidence(model: MILModel, bag: Tensor, target: int) -> Values:
         Class activation mapping (Zhou et al. 2016) at instances instead of pixels: with attention a and classifier w, b the
         bag's log odds are Σ a_n (w·h_n + b), and this is w·h_n + b.
     """
-    return Values(offered_scores(model, bag, target, "evidence"))
-
-
-EVIDENCE = InstanceMethod(
-    "evidence",
-    "each instance's own log odds for the class",
-    "log_odds",
-    comparable=True,
-    comparable_weighed=True,
-    of_model=evidence,
-)
+    return Values(model_scores(model, bag, target, "evidence"))

@@ -1,4 +1,4 @@
-"""The gradient of a bag's log odds over the bag itself, exact however many instances are held at once."""
+"""Gradient of a bag's log odds with respect to the bag, exact for any chunk size."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ class MarginGradient:
     Attributes:
         logits: `(n_classes,)`.
         margin: log odds of the class against the others, a scalar.
-        parts: gives the gradient part by part: rows of the bag, and `(1, n_rows, …)`. May be gone through more than once,
-            and rows that were given may be changed before the next ones.
+        parts: gives the gradient part by part: rows of the bag, and `(1, n_rows, …)`. May be iterated more than once,
+            and rows that were yielded may be changed before the next ones.
     """
 
     logits: Tensor
@@ -65,7 +65,7 @@ def margin_gradient(model: MILModel, bag: Tensor, target: int, *, chunk: int) ->
 
 @torch.no_grad()
 def embedded_bag(model: MILModel, bag: Tensor, slices: list[slice]) -> Tensor:
-    """`(1, n_instances, embed_dim)`, filled in part by part: lists of parts would hold it twice."""
+    """Embedded bag `(1, n_instances, embed_dim)`, filled in part by part: a list of parts would hold it twice."""
     first = model.embed(bag[:, slices[0]])
     embedded = first.new_empty(1, bag.shape[1], first.shape[2])
     embedded[:, slices[0]] = first

@@ -3,7 +3,7 @@
 import numpy as np
 from torch import Tensor
 
-from wsi_mil.explain.base import InstanceMethod, Values
+from wsi_mil.explain.base import Values
 from wsi_mil.explain.gradient import CHUNK, margin_gradient
 from wsi_mil.models import MILModel
 
@@ -11,21 +11,11 @@ from wsi_mil.models import MILModel
 def gradient_input(model: MILModel, bag: Tensor, target: int) -> Values:
     """n·⟨x_n, ∂s/∂x_n⟩, s the log odds of the class.
 
-    The factor n takes back that gradients fall with the size of the bag: the mean over the bag is ⟨X, ∂s/∂X⟩.
+    The factor n compensates that gradients fall with the size of the bag: the mean over the bag is ⟨X, ∂s/∂X⟩.
 
     Source:
         Shrikumar et al. 2016, https://arxiv.org/abs/1605.01713, at instances: summed over their features.
     """
-    found = margin_gradient(model, bag, target, chunk=CHUNK)
-    products = [(bag[0, rows].double() * part[0].double()).flatten(1).sum(dim=1) for rows, part in found.parts()]
+    gradient = margin_gradient(model, bag, target, chunk=CHUNK)
+    products = [(bag[0, rows].double() * part[0].double()).flatten(1).sum(dim=1) for rows, part in gradient.parts()]
     return Values(bag.shape[1] * np.concatenate([p.cpu().numpy() for p in products]))
-
-
-GRADIENT_INPUT = InstanceMethod(
-    "gradient_input",
-    "gradient × input, times the number of instances: contribution to the bag's log odds",
-    "contribution",
-    comparable=False,
-    comparable_weighed=False,
-    of_model=gradient_input,
-)

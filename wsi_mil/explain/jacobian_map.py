@@ -1,22 +1,22 @@
-"""Jacobian maps: what the class keeps of its positive signal on the way back to the features, or pixels, of each instance."""
+"""Jacobian maps: the positive signal of a class passed back to the features, or pixels, of each instance."""
 
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
-from wsi_mil.explain.base import InstanceMethod, Values
+from wsi_mil.explain.base import Values
 from wsi_mil.explain.gradient import CHUNK, embedded_bag
 from wsi_mil.models import InstanceClassifier, MILModel
 
 LEAST_MEAN = 1e-30
-"""Of a bag through which nothing comes back, so that its map is zero."""
+"""Lower bound of the mean that maps are divided by: the map of a bag that passes nothing back is zero."""
 
 
 def jacobian_map(model: MILModel, bag: Tensor, target: int) -> Values:
     """The map summed over each instance, P·p_n·g_n, divided by the mean of g: how much an instance of the bag lets through."""
-    found = [(weight.double(), signal.double().flatten(1).sum(dim=1)) for _, weight, signal in _signals(model, bag, target)]
-    weights, let_through = (torch.cat(part) for part in zip(*found, strict=True))
+    parts = [(weight.double(), signal.double().flatten(1).sum(dim=1)) for _, weight, signal in _signals(model, bag, target)]
+    weights, let_through = (torch.cat(part) for part in zip(*parts, strict=True))
     scores = weights * let_through / let_through.mean().clamp_min(LEAST_MEAN)
     return Values(scores.cpu().numpy())
 
@@ -79,16 +79,6 @@ def _passed_back(layers: list[nn.Module], instances: Tensor, target: int) -> tup
     for layer, below in zip(reversed(layers), reversed(reached), strict=True):
         with torch.enable_grad():
             variable = below.requires_grad_()
-            (found,) = torch.autograd.grad(layer(variable.clone()), variable, signal)
-        signal = torch.relu(found)
+            (gradient,) = torch.autograd.grad(layer(variable.clone()), variable, signal)
+        signal = torch.relu(gradient)
     return outputs, signal
-
-
-JACOBIAN_MAP = InstanceMethod(
-    "jacobian_map",
-    "Jacobian map: probabilities of bag and instance × positive sensitivity to the instance's features, in bag means",
-    "sensitivity",
-    comparable=False,
-    comparable_weighed=False,
-    of_model=jacobian_map,
-)

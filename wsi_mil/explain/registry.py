@@ -1,56 +1,41 @@
-"""Every method by its name, and what they say of one bag. To add one: docs/add_an_explanation.md."""
+"""The methods by name, and the scores of one bag by all that are asked for. To add one: docs/add_an_explanation.md."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pkgutil import resolve_name
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from wsi_mil.bags import stored_tensor
-from wsi_mil.config import Explain, Method, SparseInversion
+from wsi_mil.config import EXPLANATIONS, Explain, Method, SparseInversion
 from wsi_mil.ensemble import Ensemble, FoldModel
-from wsi_mil.explain.attention import ATTENTION
-from wsi_mil.explain.attention_logits import ATTENTION_LOGITS
 from wsi_mil.explain.base import InstanceMethod, Values, mean_of
-from wsi_mil.explain.class_activation import CLASS_ACTIVATION
 from wsi_mil.explain.curves import curve_log, curves_of, random_curves
-from wsi_mil.explain.evidence import EVIDENCE
-from wsi_mil.explain.gradient_input import GRADIENT_INPUT
-from wsi_mil.explain.jacobian_map import JACOBIAN_MAP
-from wsi_mil.explain.probability import PROBABILITY
 from wsi_mil.explain.sparse_inversion import read_off, refine, shrunk
-from wsi_mil.explain.standardised_sum import STANDARDISED_SUM
 from wsi_mil.metrics import mid_ranks
 from wsi_mil.records import Bag, InstanceScores, SlidePrediction
 
-PLAIN: dict[Method, InstanceMethod] = {
-    m.name: m
-    for m in (
-        ATTENTION,
-        ATTENTION_LOGITS,
-        EVIDENCE,
-        STANDARDISED_SUM,
-        PROBABILITY,
-        CLASS_ACTIVATION,
-        JACOBIAN_MAP,
-        GRADIENT_INPUT,
-    )
-}
-"""Methods that are read off the bag as it is."""
-
 INVERSION, CONTROL = "sparse_inversion", "sparse_inversion_control"
+
+METHODS: dict[Method, InstanceMethod] = {
+    name: InstanceMethod(record, resolve_name(record.implementation))
+    for name, record in EXPLANATIONS.items()
+    if name != INVERSION
+}
+"""Methods that score the bag as it is, by name."""
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is asked about a bag.
+class ExplainRequest:
+    """A bag, and the models and the class to explain it by.
 
     Attributes:
-        ensemble: the models.
+        ensemble: the models of all folds.
         bag: the bag.
-        prediction: what the models that may speak for it say; those are asked.
-        target: class whose evidence is looked for.
+        prediction: of the folds that held the bag's patient out; their models explain it.
+        target: index of the class to explain.
     """
 
     ensemble: Ensemble
@@ -60,52 +45,62 @@ class Question:
 
     @property
     def members(self) -> list[FoldModel]:
-        """The models that are asked."""
+        """The models that explain the bag."""
         return [self.ensemble.folds[fold] for fold in self.prediction.folds]
 
+    @property
+    def is_predicted(self) -> bool:
+        """Whether the bag is predicted as the class that is asked about."""
+        return self.ensemble.task.is_predicted(self.prediction, self.target)
 
-def scores_of(question: Question, settings: Explain) -> list[InstanceScores]:
-    """Scores by every method of the settings; the control stands behind sparse inversion."""
-    found: list[InstanceScores] = []
+
+def scores_of(request: ExplainRequest, settings: Explain) -> list[InstanceScores]:
+    """Scores by every method of the settings, the control after sparse inversion."""
+    scores: list[InstanceScores] = []
     for method in settings.methods:
         if method == INVERSION:
-            found += _inverted(question, settings.sparse_inversion)
+            scores += _inverted(request, settings.sparse_inversion)
         else:
-            found.append(PLAIN[method].scores([m.model for m in question.members], question.bag, question.target))
-    return _with_curves(question, found, settings.curve_points) if settings.curve_points else found
+            models = [member.model for member in request.members]
+            scores.append(METHODS[method].scores(models, request.bag, request.target))
+    return _with_curves(request, scores, settings.curve_points) if settings.curve_points else scores
 
 
-def nothing(
+def empty_scores(
     method: str, bag: Bag, reason: str, *, target: int | None = None, log: dict[str, object] | None = None
 ) -> InstanceScores:
-    """The scores of a method that has nothing to show."""
+    """The scores of a method that has nothing to show, all NaN, with the reason."""
     values = np.full(len(bag.coords), np.nan, np.float32)
     return InstanceScores(method, values, kind="", unit="", comparable=False, reason=reason, target=target, log=log or {})
 
 
-def _inverted(question: Question, settings: SparseInversion) -> list[InstanceScores]:
-    """Sparse inversion, mean over the models whose prediction holds; and its control, as far shrunk with η = 0."""
-    bag, target = question.bag, question.target
-    if question.prediction.predicted != target:
+def _inverted(request: ExplainRequest, settings: SparseInversion) -> list[InstanceScores]:
+    """Scores by sparse inversion, mean over the models whose prediction holds, and by its control, shrunk as far with η = 0."""
+    bag, target = request.bag, request.target
+    if not request.is_predicted:
         reason = "predicted negative: sparse inversion finds no key instances"
-        return [nothing(name, bag, reason, target=target) for name in (INVERSION, CONTROL)]
+        return [empty_scores(name, bag, reason, target=target) for name in (INVERSION, CONTROL)]
     logs: dict[str, object] = {}
     refined, controls, reasons = [], [], set()
-    for fold, member in zip(question.prediction.folds, question.members, strict=True):
+    for fold, member in zip(request.prediction.folds, request.members, strict=True):
         features = stored_tensor(bag, member.model)
-        result = refine(member.model, features, target, settings, threshold=_threshold(member, target))
+        threshold = request.ensemble.task.threshold_of(member.card.threshold, target)
+        result = refine(member.model, features, target, settings, threshold=threshold)
         logs[str(fold)] = result.log()
         if result.refused:
             reasons.add(result.refused)
             continue
-        method = read_off(member.model, settings.score)
+        method = METHODS[read_off(member.model, settings.score)]
         refined.append(method.of_model(member.model, result.bag, target))
         control = shrunk(features, settings.penalty, len(result.pull))
         controls.append(method.of_model(member.model, control, target))
     log: dict[str, object] = {"folds": logs}
     if not refined:
         reason = "; ".join(sorted(reasons))
-        return [nothing(INVERSION, bag, reason, target=target, log=log), nothing(CONTROL, bag, reason, target=target)]
+        return [
+            empty_scores(INVERSION, bag, reason, target=target, log=log),
+            empty_scores(CONTROL, bag, reason, target=target),
+        ]
     log["rank_correlation_with_control"] = round(_rank_correlation(mean_of(refined)[0], mean_of(controls)[0]), 6)
     return [
         replace(_read(INVERSION, "the refined bag", method, refined), target=target, log=log),
@@ -115,38 +110,33 @@ def _inverted(question: Question, settings: SparseInversion) -> list[InstanceSco
 
 def _read(name: str, what: str, method: InstanceMethod, values: Sequence[Values]) -> InstanceScores:
     scores, zero = mean_of(values)
-    return InstanceScores(name, scores, f"on {what}: {method.kind}", method.unit, comparable=False, zero=zero)
-
-
-def _threshold(member: FoldModel, target: int) -> float | None:
-    """P(target) from which a model predicts the target; only of two classes, where thresholds are the positive one's."""
-    return member.card.threshold if target == 1 else None
+    return InstanceScores(name, scores, f"on {what}: {method.record.kind}", method.record.unit, comparable=False, zero=zero)
 
 
 @torch.inference_mode()
-def _with_curves(question: Question, scores: list[InstanceScores], points: int) -> list[InstanceScores]:
-    """The same, with deletion and insertion curves in the logs where the bag is predicted as the target."""
-    bag, target = question.bag, question.target
-    if question.prediction.predicted != target:
+def _with_curves(request: ExplainRequest, scores: list[InstanceScores], points: int) -> list[InstanceScores]:
+    """Scores with deletion and insertion curves in their logs, if the bag is predicted as the target."""
+    bag, target = request.bag, request.target
+    if not request.is_predicted:
         return scores
 
     def prob(rows: NDArray[np.int64]) -> float:
         part = Bag(bag.slide_id, bag.features[rows], bag.coords[rows])
-        return question.ensemble.predict(part, question.prediction.folds).probs[target]
+        return request.ensemble.predict(part, request.prediction.folds).probs[target]
 
     random = random_curves(len(bag.coords), prob, points=points)
-    found = []
+    with_curves = []
     for s in scores:
         if s.reason:
-            found.append(s)
+            with_curves.append(s)
             continue
         curves = curves_of(np.argsort(-s.values, kind="stable"), prob, points=points)
-        found.append(replace(s, log={**s.log, "curves": curve_log(curves, random)}))
-    return found
+        with_curves.append(replace(s, log={**s.log, "curves": curve_log(curves, random)}))
+    return with_curves
 
 
 def _rank_correlation(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
-    """Spearman's; NaN where one of them is all equal."""
+    """Spearman's rank correlation; NaN if all values of one of them are equal."""
     ranks = [mid_ranks(values) - 0.5 for values in (first, second)]
     norm = float(np.linalg.norm(ranks[0]) * np.linalg.norm(ranks[1]))
     return float(ranks[0] @ ranks[1]) / norm if norm else float("nan")

@@ -1,4 +1,4 @@
-"""Sparse network inversion: refine the bag itself until only what carries the prediction is left."""
+"""Sparse network inversion: refine the bag until only what supports the prediction is left."""
 
 import math
 from collections.abc import Iterator
@@ -8,41 +8,28 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from wsi_mil.config import Offer, ReadOff, SparseInversion
-from wsi_mil.explain.attention import ATTENTION
-from wsi_mil.explain.attention_logits import ATTENTION_LOGITS
-from wsi_mil.explain.base import InstanceMethod
-from wsi_mil.explain.evidence import EVIDENCE
+from wsi_mil.config import ReadOff, SparseInversion, supports
 from wsi_mil.explain.gradient import CHUNK, MarginGradient, margin_gradient
-from wsi_mil.explain.standardised_sum import STANDARDISED_SUM
 from wsi_mil.models import MILModel
-
-READ_OFF: dict[ReadOff, InstanceMethod] = {
-    "attention": ATTENTION,
-    "attention_logits": ATTENTION_LOGITS,
-    "evidence": EVIDENCE,
-    "standardised_sum": STANDARDISED_SUM,
-}
-"""What may be read off a refined bag."""
 
 PIXELS = SparseInversion(step=5.0, penalty=0.003, steps=5)
 """Settings for pixels behind an image encoder that was trained along; those of features are the defaults."""
 
 LEAST_NONZERO = 0.5
-"""No step is taken any more once less than this share of the values that were not background are left."""
+"""Refinement stops when less than this share of the values that were not background are left."""
 
 MOST_BLANK = 0.2
-"""With more instances than this that lost every feature there are too many ties to read scores off."""
+"""Largest share of instances that may lose every feature: with more there are too many ties to score the bag."""
 
 
 def _parts(bag: Tensor) -> Iterator[Tensor]:
-    """A bag in float32, piece by piece, so that what is worked out of it takes no memory of its size."""
+    """A bag in float32, piece by piece, so that computing on it takes no memory of its size."""
     return (part.float() for part in torch.split(bag, CHUNK, dim=1))
 
 
 @dataclass(frozen=True)
 class Domain:
-    """Where refined values may lie, and what they are shrunk towards.
+    """Bounds of refined values, and the value that they are shrunk towards.
 
     Attributes:
         lower: least value.
@@ -87,7 +74,7 @@ class Domain:
 
 @dataclass(frozen=True)
 class Refinement:
-    """A refined bag, and how it came about.
+    """A refined bag, and the course of its refinement.
 
     Attributes:
         bag: the last iterate, float32 `(1, n_instances, …)`.
@@ -108,7 +95,7 @@ class Refinement:
     refused: str
 
     def log(self) -> dict[str, object]:
-        """Everything but the bag, for a receipt."""
+        """Return all but the bag, for a receipt."""
         curves = {name: [round(v, 6) for v in getattr(self, name)] for name in ("log_prob", "nonzero", "moved", "pull")}
         return {"steps": len(self.pull), "stopped": self.stopped, **curves, "reason": self.refused}
 
@@ -176,17 +163,16 @@ def shrunk(bag: Tensor, penalty: float, steps: int, domain: Domain | None = None
     return domain.shrunk(bag.float(), steps * penalty * domain.scale_of(bag))
 
 
-def read_off(model: MILModel, score: ReadOff) -> InstanceMethod:
-    """What is read off a refined bag: as set, or what the model offers instead: evidence, or else attention."""
-    offers: dict[ReadOff, tuple[Offer, ...]] = {"standardised_sum": ("attention_logits", "evidence")}
+def read_off(model: MILModel, score: ReadOff) -> ReadOff:
+    """Name of the method that scores a refined bag: `score` where the model supports it, or else evidence, or else attention."""
     for name in (score, "evidence", "attention"):
-        if set(offers.get(name, (name,))) <= set(model.offers):
-            return READ_OFF[name]
-    raise ValueError(f"this model offers neither evidence nor attention, only {', '.join(model.offers)}")
+        if supports(model.provides, name):
+            return name
+    raise ValueError(f"this model provides neither evidence nor attention, only {', '.join(model.provides)}")
 
 
 class _Inversion:
-    """A refinement under way."""
+    """A refinement in progress."""
 
     def __init__(
         self, model: MILModel, bag: Tensor, target: int, settings: SparseInversion, threshold: float | None, domain: Domain
@@ -199,7 +185,7 @@ class _Inversion:
         self.nonzero: list[float] = []
         self.moved, self.pull = [0.0], list[float]()
         self.stopped = self.refused = ""
-        self.found = self._look()
+        self.gradient = self._evaluate()
         if not self.length:
             self._refuse("the bag holds nothing but background")
         self.step = self._step_size()
@@ -210,33 +196,33 @@ class _Inversion:
 
     def take_step(self) -> None:
         """X ← S_λ(X + η (1 - P) ∂s/∂X) in place, part by part."""
-        weight, penalty = self.step * float(torch.sigmoid(-self.found.margin)), self.settings.penalty * self.scale
+        weight, penalty = self.step * float(torch.sigmoid(-self.gradient.margin)), self.settings.penalty * self.scale
         pulled = stepped = moved = 0.0
-        for rows, gradient in self.found.parts():
+        for rows, part in self.gradient.parts():
             before = self.current[:, rows]
-            after = self.domain.shrunk(torch.add(before, gradient, alpha=weight), penalty)
-            pulled += weight * float(gradient.abs().sum())
+            after = self.domain.shrunk(torch.add(before, part, alpha=weight), penalty)
+            pulled += weight * float(part.abs().sum())
             stepped += float((after - before).square().sum())
             moved += float((after - self.bag[:, rows]).square().sum())
             self.current[:, rows] = after
         self.pull.append(pulled / self.bag.numel() / penalty if penalty else math.inf)
         self.moved.append(moved**0.5 / self.length)
-        del self.found  # before the next is made: both are as large as the embedded bag
-        self.found = self._look()
+        del self.gradient  # before the next is computed: both are as large as the embedded bag
+        self.gradient = self._evaluate()
         if not self.stopped:
             self._stop_if_done(stepped**0.5)
 
-    def _look(self) -> MarginGradient:
-        """The model at the current bag; stops where it must not go on."""
-        found = margin_gradient(self.model, self.current, self.target, chunk=self.settings.chunk)
-        self.log_prob.append(float(functional.logsigmoid(found.margin)))
+    def _evaluate(self) -> MarginGradient:
+        """Evaluate the model at the current bag, and stop where the refinement must not go on."""
+        gradient = margin_gradient(self.model, self.current, self.target, chunk=self.settings.chunk)
+        self.log_prob.append(float(functional.logsigmoid(gradient.margin)))
         self.nonzero.append(self.domain.nonzero_of(self.current))
-        if not torch.isfinite(found.margin):
+        if not torch.isfinite(gradient.margin):
             self._refuse("the model's log odds are no number")
-        elif not self._holds(found.logits):
+        elif not self._holds(gradient.logits):
             is_start = len(self.log_prob) == 1
             self._refuse("this model predicts otherwise" if is_start else "the prediction flipped while the bag was refined")
-        return found
+        return gradient
 
     def _holds(self, logits: Tensor) -> bool:
         """Whether the bag is still predicted as the target."""
@@ -248,7 +234,7 @@ class _Inversion:
         """η·m/r, where r is the gradient's RMS at the start."""
         if self.stopped or not self.settings.step:
             return 0.0
-        squares = sum(float(part.square().sum()) for _, part in self.found.parts())
+        squares = sum(float(part.square().sum()) for _, part in self.gradient.parts())
         steepness = math.sqrt(squares / self.bag.numel())
         if not steepness > 0:
             self._refuse("the model does not react to this bag")

@@ -4,27 +4,17 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wsi_mil.explain.base import InstanceMethod, Values, offered_scores
+from wsi_mil.explain.base import Values, model_scores
 from wsi_mil.models import MILModel
 
 
 def standardised_sum(model: MILModel, bag: Tensor, target: int) -> Values:
     """z(e) + z(c): e the attention logits, c the evidence, z over the bag. Ours: no paper has it."""
-    logits = offered_scores(model, bag, target, "attention_logits")
-    return Values(standardised(logits) + standardised(offered_scores(model, bag, target, "evidence")))
+    logits = model_scores(model, bag, target, "attention_logits")
+    return Values(standardised(logits) + standardised(model_scores(model, bag, target, "evidence")))
 
 
 def standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """(values - mean) / standard deviation; zeros where all values are equal."""
     spread = values.std()
     return (values - values.mean()) / spread if spread > 0 else np.zeros_like(values)
-
-
-STANDARDISED_SUM = InstanceMethod(
-    "standardised_sum",
-    "attention logit and evidence, each in standard deviations from the bag's mean, added",
-    "deviation",
-    comparable=False,
-    comparable_weighed=False,
-    of_model=standardised_sum,
-)

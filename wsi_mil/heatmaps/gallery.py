@@ -17,6 +17,7 @@ from wsi_mil.errors import MissingFileError, SlideError, SlideReadError, Unreach
 from wsi_mil.geometry import Mpp
 from wsi_mil.heatmaps.overlay import FONT, colours
 from wsi_mil.heatmaps.slide_scores import Scored
+from wsi_mil.receipts import IMPORTED
 from wsi_mil.records import NO_PATH, SlideRow
 from wsi_mil.slides import Slide, is_same_slide, open_slide
 
@@ -117,7 +118,7 @@ def why_no_pixels(row: SlideRow, tiled: Mapping[str, Any]) -> str:
     """
     if row.path == NO_PATH:
         return "there is no slide file, the features were imported"
-    if tiled["reader"] == "imported" and (not isinstance(row.path, Path) or row.path.is_file()):
+    if tiled["reader"] == IMPORTED and (not isinstance(row.path, Path) or row.path.is_file()):
         return f"{row.path} was not there when the features were imported"
     try:
         return "" if is_same_slide(row.path, tiled) else f"{row.path} is not the file that was tiled"

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from wsi_mil.config import Heatmap
+from wsi_mil.config import Heatmap, nearest
 from wsi_mil.errors import ConfigError
 from wsi_mil.heatmaps.scale import Shown
 
@@ -65,7 +65,7 @@ def draw(picture: Picture, settings: Heatmap) -> bytes:
     Raises:
         ConfigError: no such colour map.
     """
-    refuse_unknown_colormap(settings.colormap)
+    require_colormap(settings.colormap)
     height, width = picture.thumbnail.shape[:2]
     figure = Figure(figsize=(2 * PANEL_INCHES + 1, PANEL_INCHES * height / width + 0.9), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
@@ -83,8 +83,14 @@ def draw(picture: Picture, settings: Heatmap) -> bytes:
 
 
 def colormap_names() -> list[str]:
-    """What `heatmap.colormap` may be."""
+    """The names that `heatmap.colormap` may have."""
     return list(matplotlib.colormaps)
+
+
+def colormap_faults(name: str) -> list[str]:
+    """A fault, with the nearest name, where matplotlib has no such colour map."""
+    known = colormap_names()
+    return [] if name in known else [f"heatmap.colormap: matplotlib has no {name!r}{nearest(name, known)[:60]}"]
 
 
 def colours(place: NDArray[np.float64], colormap: str) -> list[tuple[int, int, int]]:
@@ -104,10 +110,11 @@ def rgba(place: NDArray[np.float64], colormap: str) -> NDArray[np.float64]:
     return painted
 
 
-def refuse_unknown_colormap(name: str) -> None:
+def require_colormap(name: str) -> None:
     """Raise ConfigError where matplotlib has no such colour map."""
-    if name not in matplotlib.colormaps:
-        raise ConfigError([f"heatmap.colormap: matplotlib has none called {name!r}"])
+    faults = colormap_faults(name)
+    if faults:
+        raise ConfigError(faults)
 
 
 def bar_length_um(width_um: float) -> float:

@@ -14,14 +14,15 @@ from wsi_mil.errors import AnnotationError, ConfigError, StoreError
 from wsi_mil.files import write_bytes, write_table, write_text
 from wsi_mil.heatmaps.cohort_scale import read_cohort_scale
 from wsi_mil.heatmaps.gallery import gallery
-from wsi_mil.heatmaps.overlay import Picture, draw, refuse_unknown_colormap
+from wsi_mil.heatmaps.overlay import Picture, draw, require_colormap
 from wsi_mil.heatmaps.raster import ome_tiff
 from wsi_mil.heatmaps.regions import geojson, plain_numbers
 from wsi_mil.heatmaps.slide_scores import Scored, read_scored
 from wsi_mil.rasterise import painted
-from wsi_mil.receipts import store_path
+from wsi_mil.receipts import IMPORTED, store_path
 from wsi_mil.records import SlideRow
 from wsi_mil.store import read_thumbnail
+from wsi_mil.tasks import task_of_stamp
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ def draw_heatmap(
         StoreMismatchError: scores of another slide or of other tiles.
         ConfigError: no such colour map, or scale "cohort" without `cohort_scale`.
     """
-    refuse_unknown_colormap(settings.colormap)
+    require_colormap(settings.colormap)
     if settings.scale == "cohort" and cohort_scale is None:
         raise ConfigError(["heatmap.scale: cohort needs the cohort's range; give --cohort-scale, written by heatmap-scale"])
     ranges = read_cohort_scale(cohort_scale) if settings.scale == "cohort" and cohort_scale else {}
@@ -108,7 +109,7 @@ def ground_of(scored: Scored, tiles: Path) -> tuple[NDArray[np.uint8], str]:
         tiles: store of the tiles, which holds the slide's thumbnail; where it is gone the ground is plain.
     """
     try:
-        return read_thumbnail(tiles), "NO SLIDE FILE: TILES IN GREY" if scored.tiled["reader"] == "imported" else ""
+        return read_thumbnail(tiles), "NO SLIDE FILE: TILES IN GREY" if scored.tiled["reader"] == IMPORTED else ""
     except StoreError as error:
         log.warning("drawn on a plain ground: %s", error)
         return _plain_ground(scored.grid.dimensions), "THUMBNAIL MISSING"
@@ -128,10 +129,7 @@ def title(row: SlideRow, receipt: dict[str, Any], method: str) -> str:
     label = f"label: {row.label}" if row.label else "no label"
     parts = [row.slide_id, method.replace("_", " "), label]
     if "probs" in receipt:
-        target = receipt["target"]
-        parts.append(f"predicted: {receipt['classes'][receipt['predicted']]}")
-        parts.append(f"P({receipt['classes'][target]}) = {receipt['probs'][target]:.3f}")
-        parts += ["threshold {:.3f}".format(receipt["threshold"])] if receipt["threshold"] is not None else []
+        parts += task_of_stamp(receipt).title_parts(receipt)
     if receipt["role"] in ("train", "val"):
         parts.append("TRAINING SLIDE" if receipt["role"] == "train" else "VALIDATION SLIDE")
     if receipt["protocol"] == "as_published":

@@ -16,16 +16,15 @@ from wsi_mil.interchange.scale import ImportOptions, TilePlacement, place_tiles,
 from wsi_mil.interchange.slide_preview import SlidePreview, plain_preview, slide_metadata_of
 from wsi_mil.interchange.sources import FeatureSource
 from wsi_mil.interchange.tile_features import TileFeatures
-from wsi_mil.receipts import array_digest, fingerprint, read_receipt, receipt_text, store_path, write_receipt
+from wsi_mil.receipts import IMPORTED, array_digest, fingerprint, read_receipt, receipt_text, store_path, write_receipt
 from wsi_mil.records import SlideRow, Status, TileGrid
+from wsi_mil.results import Results
 from wsi_mil.store import FeatureStore, features_digest, read_attributes, remove_store, write_grid
 from wsi_mil.tile.stage import qc_image, tissue_geojson
 
 log = logging.getLogger(__name__)
 
 STAGE_VERSION = 1
-UNKNOWN = "imported"
-"""Value of unknown entries, such as the hash of the encoder's weights."""
 
 NOT_STORED = ("status", "reason", "warnings", "n_tiles", "n_corrupt", "dim", "digest")
 """Keys of the receipt that are no attributes of the store."""
@@ -91,7 +90,7 @@ def import_slide(source: FeatureSource, results: Path, entry: str, options: Impo
 
 def _require_no_own_results(results: Path, entry: str, slide_id: str) -> None:
     """Raise if tiles or features were computed here: they may have taken days."""
-    for stage, import_key in (("tiles", "imported"), ("features", "layout")):
+    for stage, import_key in (("tiles", IMPORTED), ("features", "layout")):
         receipt = results / stage / entry / f"{slide_id}.json"
         store = store_path(receipt)
         if receipt.is_file():
@@ -176,8 +175,8 @@ def _feature_attributes(
         "dimensions": list(place.dimensions),
         "extent": list(place.extent),
         "stride": list(place.stride),
-        "encoder": options.encoder or original.encoder or UNKNOWN,
-        "weights_hash": original.weights_hash or UNKNOWN,
+        "encoder": options.encoder or original.encoder or IMPORTED,
+        "weights_hash": original.weights_hash or IMPORTED,
         "dtype": str(original.features.dtype),
         "batch_size": BATCH,
         "stage_version": STAGE_VERSION,
@@ -210,7 +209,7 @@ def _receipts(
         "coords_digest": inputs["coords_digest"],
         "settings": {"tiling": tiling},
         "stage_version": STAGE_VERSION,
-        "imported": {"layout": inputs["layout"], "extent": list(place.extent), "stride": list(place.stride)},
+        IMPORTED: {"layout": inputs["layout"], "extent": list(place.extent), "stride": list(place.stride)},
     }
     attributes = {"slide_id": row.slide_id, **inputs, "fingerprint": fingerprint(inputs)}
     digest = features_digest(features, np.ones(n, bool), BATCH)
@@ -228,7 +227,8 @@ def _write(
 ) -> bool:
     """Write stores, then receipts, that of the features last, unless all exists already; return whether anything was written."""
     place, preview, features = data
-    tile_receipt, receipt = (results / stage / entry / f"{slide_id}.json" for stage in ("tiles", "features"))
+    layout = Results(results)
+    tile_receipt, receipt = layout.tiles_receipt(entry, slide_id), layout.features_receipt(entry, slide_id)
     attributes = {key: value for key, value in content.items() if key not in NOT_STORED}
     with FeatureStore(store_path(receipt), coords=place.coords, batch_size=BATCH, attributes=attributes) as store:
         exists = store.is_complete or not len(features)

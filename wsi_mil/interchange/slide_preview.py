@@ -10,13 +10,11 @@ from wsi_mil.errors import MissingMppError, SlideError, UnreachableError
 from wsi_mil.geometry import Mpp
 from wsi_mil.interchange.scale import TilePlacement
 from wsi_mil.rasterise import painted
+from wsi_mil.receipts import IMPORTED
 from wsi_mil.records import NO_PATH, SlideRow
 from wsi_mil.slides import Slide, open_slide, slide_hash
 from wsi_mil.tile.layout import extent_um
 from wsi_mil.tile.stage import THUMBNAIL_PX, slide_metadata
-
-READER = "imported"
-"""Value of `reader` if there was no slide file."""
 
 BACKGROUND_GREY, TILE_GREY = 246, 216
 """Grey values of the plain preview and of the tiles on it."""
@@ -96,7 +94,7 @@ def plain_preview(place: TilePlacement, bounds: tuple[int, int, int, int] | None
     tiles = painted(ones, place.coords, box=place.tile_px_level0, dimensions=place.dimensions, shape=(height, width))
     grey = np.where(np.isnan(tiles), BACKGROUND_GREY, TILE_GREY).astype(np.uint8)
     metadata = {
-        "reader": READER,
+        "reader": IMPORTED,
         "vendor": "",
         "compression": "",
         "level_dimensions": [list(place.dimensions)],

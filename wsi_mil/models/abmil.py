@@ -1,16 +1,19 @@
 """Attention-based MIL."""
 
+from typing import Unpack
+
 import torch
 from torch import Tensor, nn
 
 from wsi_mil import config
-from wsi_mil.config import Offer
+from wsi_mil.config import InstanceScoreKind
 from wsi_mil.models.base import margin_of
 from wsi_mil.models.embedding import create_embedding
-from wsi_mil.models.encode_classify import Encoding, StagedModel
+from wsi_mil.models.encode_classify import BagEncoding, EncodeClassifyModel
+from wsi_mil.models.keywords import ABMILKeywords, model_settings
 
 
-class ABMIL(StagedModel):
+class ABMIL(EncodeClassifyModel):
     """Attention-based deep MIL, plain or gated.
 
     Source:
@@ -28,10 +31,20 @@ class ABMIL(StagedModel):
         `activation: relu` and `attention_bias: false` are the attention of MHIM's code.
     """
 
-    offers = config.ABMIL.offers
+    provides = config.ABMIL.provides
 
-    def __init__(self, settings: config.ABMIL, *, feature_dim: int, n_classes: int, instance_encoder: nn.Module | None = None):
+    def __init__(
+        self,
+        settings: config.ABMIL | None = None,
+        *,
+        feature_dim: int,
+        n_classes: int,
+        instance_encoder: nn.Module | None = None,
+        **keywords: Unpack[ABMILKeywords],
+    ):
         super().__init__(instance_encoder)
+        settings = model_settings(config.ABMIL, settings, keywords, feature_dim=feature_dim, n_classes=n_classes)
+        self.settings = settings
         self.embedding, dim = create_embedding(feature_dim, settings.embed_dim, settings.dropout)
         bias, activation = settings.attention_bias, nn.Tanh() if settings.activation == "tanh" else nn.ReLU()
         self.hidden = nn.Sequential(nn.Linear(dim, settings.attention_dim, bias=bias), activation)
@@ -40,19 +53,19 @@ class ABMIL(StagedModel):
         self.attention = nn.Linear(settings.attention_dim, 1, bias=bias)
         self.classifier = nn.Linear(dim, n_classes)
 
-    def encode(self, embedded: Tensor, bag_mask: Tensor | None = None) -> Encoding:
+    def encode(self, embedded: Tensor, bag_mask: Tensor | None = None) -> BagEncoding:
         attention_logits = self.attention(self.hidden(embedded) * self.gate(embedded))  # (batch_size, n_instances, 1)
         if bag_mask is not None:
             attention_logits = attention_logits.masked_fill(~bag_mask.unsqueeze(-1), -torch.inf)
         attention = torch.softmax(attention_logits.float(), dim=1).to(embedded.dtype)
-        return Encoding(attention.transpose(1, 2) @ embedded, attention_logits)
+        return BagEncoding(attention.transpose(1, 2) @ embedded, attention_logits)
 
-    def encode_scored(self, embedded: Tensor) -> tuple[Encoding, Tensor]:
+    def encode_scored(self, embedded: Tensor) -> tuple[BagEncoding, Tensor]:
         encoding = self.encode(embedded)
         assert encoding.attention_logits is not None
         return encoding, encoding.attention_logits[..., 0]
 
-    def classify(self, encoding: Encoding) -> Tensor:
+    def classify(self, encoding: BagEncoding) -> Tensor:
         return torch.as_tensor(self.classifier(encoding.bag.squeeze(1)))
 
     def class_evidence(self, bags: Tensor) -> Tensor:
@@ -60,7 +73,7 @@ class ABMIL(StagedModel):
         return torch.as_tensor(self.classifier(self.embed(bags)))
 
     @torch.no_grad()
-    def instance_scores(self, bag: Tensor, target: int) -> dict[Offer, Tensor]:
+    def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:
         logits = self.encode_scored(self.embed(bag))[1][0].double()
         evidence = margin_of(self.class_evidence(bag)[0].double(), target)
         return {"attention": torch.softmax(logits, dim=0), "attention_logits": logits, "evidence": evidence}

@@ -14,16 +14,17 @@ class GatedAttention(nn.Module):
         self.row = nn.Linear(attention_dim, rows)
 
     def forward(self, embedded: Tensor, bag_mask: Tensor | None = None) -> Tensor:
-        """Attention logits `(batch_size, n_instances, rows)`, -inf where masked; of one bag without the first axis too."""
+        """Attention logits `(batch_size, n_instances, rows)`, -inf where masked; one bag may lack the first axis."""
         logits = torch.as_tensor(self.row(self.hidden(embedded) * self.gate(embedded)))
         return logits if bag_mask is None else logits.masked_fill(~bag_mask.unsqueeze(-1), -torch.inf)
 
 
-def ends(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Indices of the `k` highest and of the `k` lowest of `(n,)` scores, none in both.
+def top_and_bottom(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the indices of the `k` highest and of the `k` lowest of `(n,)` scores, none in both.
 
-    Of fewer than 2·k, half go to either end, the middle one of an odd number to the highest.
+    With fewer than 2·k scores each gets half of them, and the middle one of an odd number is among the highest.
     """
-    order, n = scores.detach().argsort(descending=True, stable=True), len(scores)
+    order = scores.detach().argsort(descending=True, stable=True)
+    n = len(scores)
     lowest = min(k, n // 2)
     return order[: min(k, (n + 1) // 2)], order[n - lowest :]

@@ -1,37 +1,40 @@
-"""What every aggregator offers."""
+"""The base class of all aggregators, and the output of their forward pass."""
 
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from wsi_mil.config import Offer
+from wsi_mil.config import InstanceScoreKind
+from wsi_mil.models.losses import BagLoss
 
 N_DIMS_OF_FEATURES = 3
 
 
 class MILOutput(NamedTuple):
-    """What a model says about a batch of bags."""
+    """Output of a model for a batch of bags."""
 
     logits: Tensor
     """`(batch_size, n_classes)`."""
     attention_logits: Tensor | None = None
-    """`(batch_size, n_instances, n_rows)`, before softmax over instances, -inf where masked. One row for all classes, or
-    one a class; None where the model pools by nothing of the kind, or only says so on request (`instance_scores`)."""
+    """`(batch_size, n_instances, n_rows)`, before the softmax over instances, -inf where masked. One row for all classes, or
+    one per class; None if the model has no attention, or computes it on request only (`instance_scores`)."""
     instance_logits: Tensor | None = None
-    """`(batch_size, n_instances, n_classes)` where the model classifies instances by themselves."""
+    """`(batch_size, n_instances, n_classes)` if the model classifies each instance, else None."""
 
 
 class MILModel(nn.Module, ABC):
-    """A bag classifier that can speak about its instances.
+    """A bag classifier that can score its instances.
 
-    An instance is a feature vector, or, with a trainable instance encoder in front, whatever that takes (images).
+    An instance is a feature vector, or the input of a trainable instance encoder (an image) if the model has one.
+
+    The models of the package are built from the settings of an entry of `models`, or from its keys as keywords, and keep
+    them in `settings`: `ABMIL(feature_dim=1024, n_classes=2, gated=False).settings.train` are its training settings.
     """
 
-    offers: tuple[Offer, ...]
-    """Names of what `instance_scores` gives."""
+    provides: tuple[InstanceScoreKind, ...]
+    """Kinds of scores that `instance_scores` returns, in its order."""
 
     embedding: nn.Module
 
@@ -44,7 +47,7 @@ class MILModel(nn.Module, ABC):
 
         Args:
             bags: `(batch_size, n_instances, feature_dim)`; with an instance encoder `(batch_size, n_instances, *instance)`.
-            bag_mask: bool `(batch_size, n_instances)`, True = real instance; None: all are.
+            bag_mask: bool `(batch_size, n_instances)`, True = real instance, False = padding; None: no padding.
 
         Raises:
             ValueError: a bag without instances.
@@ -52,41 +55,53 @@ class MILModel(nn.Module, ABC):
         return self.pool(self.embed(bags), bag_mask)
 
     def embed(self, bags: Tensor) -> Tensor:
-        """`(batch_size, n_instances, embed_dim)`, each instance by itself, so that a bag may be embedded part by part."""
+        """Return embeddings `(batch_size, n_instances, embed_dim)`.
+
+        Each instance is embedded on its own, so a large bag can be embedded part by part.
+        """
         return torch.as_tensor(self.embedding(self.instances(bags)))
 
     @abstractmethod
     def pool(self, embedded: Tensor, bag_mask: Tensor | None = None) -> MILOutput:
-        """Classify bags of embedded instances, whole ones."""
+        """Classify bags of embedded instances; each bag must be whole."""
 
     @abstractmethod
-    def instance_scores(self, bag: Tensor, target: int) -> dict[Offer, Tensor]:
-        """What one bag's instances say for class `target`, each float64 `(n_instances,)` in the order of the bag, no gradient.
+    def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:
+        """Score the instances of one bag for the class `target`.
 
         - attention: share of the pooling weight, sums to 1; attention_logits: the same before softmax.
-        - probability: of the class, by the instance alone; only where the model is trained to say so.
-        - evidence: log odds of the class against the others, as the classifier reads the instance alone.
-        - class_activation: the instance's part in the bag's log odds, times the number of instances.
+        - probability: probability of the class given the instance alone; only if the model is trained to predict it.
+        - evidence: log odds of the class against the others, if the classifier is applied to the instance alone.
+        - class_activation: the instance's contribution to the bag's log odds, times the number of instances.
 
         Args:
             bag: `(1, n_instances, …)`.
             target: class index.
+
+        Returns:
+            For each kind in `provides` float64 `(n_instances,)` in the order of the bag, without gradient.
         """
 
-    def training_loss(self, bags: Tensor, label: Tensor, class_weights: Tensor) -> Tensor:
-        """Loss of a batch of bags: `bags` as in `forward`, `label` int64 `(batch_size,)`, weights `(n_classes,)`."""
-        return class_loss(self(bags).logits, label, class_weights)
+    def training_loss(self, bags: Tensor, label: Tensor, loss: BagLoss) -> Tensor:
+        """Return the loss of a batch of bags, summed over bags.
+
+        Args:
+            bags: as in `forward`.
+            label: `(batch_size,)`, encoded by the task; of classes int64 indices.
+            loss: of the outputs; a model may add one of its own.
+        """
+        return loss(self(bags).logits, label)
 
     def after_update(self, progress: float) -> None:
-        """Called after each update of the weights; `progress` is the share of all planned updates that are done."""
+        """Respond to an update of the weights; `progress` is the share of the planned updates that are done."""
 
     @property
     def deployed(self) -> "MILModel":
-        """What is kept after training."""
+        """The model that is kept after training: this one, or a part of it."""
         return self
 
     def instances(self, bags: Tensor) -> Tensor:
-        """Features `(batch_size, n_instances, feature_dim)` of the instances of bags."""
+        """Return the features `(batch_size, n_instances, feature_dim)` of the instances of bags."""
         if bags.shape[1] == 0:
             raise ValueError("a bag without instances cannot be classified")
         if isinstance(self.instance_encoder, nn.Identity):
@@ -97,25 +112,20 @@ class MILModel(nn.Module, ABC):
         return encoded.reshape(*bags.shape[:2], -1)
 
 
-def class_loss(logits: Tensor, label: Tensor, class_weights: Tensor) -> Tensor:
-    """Cross-entropy, each bag weighed by its class and summed."""
-    return functional.cross_entropy(logits.float(), label, weight=class_weights, reduction="sum")
-
-
 def margin_of(logits: Tensor, target: int) -> Tensor:
-    """Log odds of `target` against all other classes, over the last axis."""
+    """Return the log odds of `target` against all other classes, over the last axis."""
     others = torch.cat([logits[..., :target], logits[..., target + 1 :]], dim=-1)
     return logits[..., target] - torch.logsumexp(others, dim=-1)
 
 
 def n_outputs(n_classes: int) -> int:
-    """Outputs of a classifier that has one for two classes, and one a class for more."""
+    """Return the number of a classifier's outputs: one for two classes, else one per class."""
     return 1 if n_classes == 2 else n_classes
 
 
 def class_logits(outputs: Tensor) -> Tensor:
-    """Logits of the classes `(…, n_classes)` from `n_outputs` of them: of two classes the first one's is zero.
+    """Return logits `(…, n_classes)` from `n_outputs` outputs; of two classes, the first has logit zero.
 
-    So softmax of the logits is the sigmoid of the one output, and cross-entropy its Bernoulli likelihood.
+    Then the softmax of the logits is the sigmoid of the one output, and cross-entropy is its Bernoulli likelihood.
     """
     return torch.cat([torch.zeros_like(outputs), outputs], dim=-1) if outputs.shape[-1] == 1 else outputs

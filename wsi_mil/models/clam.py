@@ -1,16 +1,19 @@
 """CLAM: attention whose two ends are clustered."""
 
 import math
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from wsi_mil import config
-from wsi_mil.config import Offer
-from wsi_mil.models.attention import GatedAttention, ends
-from wsi_mil.models.base import MILModel, MILOutput, class_loss, margin_of
+from wsi_mil.config import InstanceScoreKind
+from wsi_mil.models.attention import GatedAttention, top_and_bottom
+from wsi_mil.models.base import MILModel, MILOutput, margin_of
 from wsi_mil.models.embedding import create_embedding
+from wsi_mil.models.keywords import CLAMKeywords, model_settings
+from wsi_mil.models.losses import BagLoss
 
 SURE = math.log(1000)
 """Lead of the first score over the second from which the smooth loss is the hard one to three digits."""
@@ -31,24 +34,33 @@ class CLAM(MILModel):
         divided by the number of classes. Loss = (1 - w) · CE(bag) + w · instance loss, w = `instance_weight`.
 
     Differs:
-        A bag of fewer than 2·k instances gives half to either end, so that none is told to be both in and out, and one of
+        A bag of fewer than 2·k instances gives half to either end, so that none is labelled both in and out, and one of
         fewer than k is no error.
-        The authors recommend drawing bags by the inverse of their class's share; here both parts of the loss are weighed
+        The authors recommend drawing bags by the inverse of their class's share; here both parts of the loss are weighted
         by it. A batch of bags is the sum over bags.
-        What the classifiers of instances say is not offered as a probability: without subtyping they never saw a bag of
+        The output of the instance classifiers is not provided as a probability: without subtyping they never saw a bag of
         another class.
     """
 
-    offers = config.CLAM.offers
+    provides = config.CLAM.provides
 
-    def __init__(self, settings: config.CLAM, *, feature_dim: int, n_classes: int, instance_encoder: nn.Module | None = None):
+    def __init__(
+        self,
+        settings: config.CLAM | None = None,
+        *,
+        feature_dim: int,
+        n_classes: int,
+        instance_encoder: nn.Module | None = None,
+        **keywords: Unpack[CLAMKeywords],
+    ):
         super().__init__(instance_encoder)
+        settings = model_settings(config.CLAM, settings, keywords, feature_dim=feature_dim, n_classes=n_classes)
+        self.settings = settings
         self.embedding, dim = create_embedding(feature_dim, settings.embed_dim, settings.dropout)
         rows = n_classes if settings.branches == "multi" else 1
         self.attention = GatedAttention(dim, settings.attention_dim, rows=rows, dropout=settings.attention_dropout)
         self.classifier = nn.Linear(dim, n_classes)
         self.instance_classifiers = nn.ModuleList(nn.Linear(dim, 2) for _ in range(n_classes))
-        self.settings = settings
 
     def pool(self, embedded: Tensor, bag_mask: Tensor | None = None) -> MILOutput:
         attention_logits = self.attention(embedded, bag_mask)
@@ -57,37 +69,37 @@ class CLAM(MILModel):
         logits = (self.classifier.weight * pooled).sum(dim=-1) + self.classifier.bias
         return MILOutput(logits, attention_logits)
 
-    def training_loss(self, bags: Tensor, label: Tensor, class_weights: Tensor) -> Tensor:
+    def training_loss(self, bags: Tensor, label: Tensor, loss: BagLoss) -> Tensor:
         embedded = self.embed(bags)
         output = self.pool(embedded)
         assert output.attention_logits is not None
         rows, weight = output.attention_logits.mT.expand(-1, len(self.instance_classifiers), -1), self.settings.instance_weight
         of_bags = [self.instance_loss(bag, r, int(y)) for bag, r, y in zip(embedded, rows, label, strict=True)]
-        clustering = (torch.stack(of_bags) * class_weights[label]).sum()
-        return (1 - weight) * class_loss(output.logits, label, class_weights) + weight * clustering
+        clustering = (torch.stack(of_bags) * loss.bag_weights(label)).sum()
+        return (1 - weight) * loss(output.logits, label) + weight * clustering
 
     def instance_loss(self, bag: Tensor, rows: Tensor, label: int) -> Tensor:
-        """How badly the classifiers of instances tell either end of the attention.
+        """Loss of the instance classifiers on the instances with the highest and the lowest attention.
 
         Args:
             bag: `(n_instances, embed_dim)`.
             rows: attention by class `(n_classes, n_instances)`, before or after softmax.
             label: the bag's class.
         """
-        highest, lowest = ends(rows[label], self.settings.k)
-        chosen = torch.cat([highest, lowest])
-        is_in = (torch.arange(len(chosen), device=bag.device) < len(highest)).long()
-        loss = self._told(label, bag[chosen], is_in)
+        highest, lowest = top_and_bottom(rows[label], self.settings.k)
+        both = torch.cat([highest, lowest])
+        is_in = (torch.arange(len(both), device=bag.device) < len(highest)).long()
+        loss = self._classifier_loss(label, bag[both], is_in)
         if not self.settings.subtyping:
             return loss
         for other in range(len(rows)):
             if other != label:
                 highest = rows[other].detach().topk(min(self.settings.k, len(bag))).indices
-                loss = loss + self._told(other, bag[highest], torch.zeros_like(highest))
+                loss = loss + self._classifier_loss(other, bag[highest], torch.zeros_like(highest))
         return loss / len(rows)
 
     @torch.no_grad()
-    def instance_scores(self, bag: Tensor, target: int) -> dict[Offer, Tensor]:
+    def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:
         """Attention is that of the class's own branch where classes have one."""
         embedded = self.embed(bag)
         rows = self.attention(embedded)[0].double()
@@ -95,7 +107,7 @@ class CLAM(MILModel):
         evidence = margin_of(self.classifier(embedded)[0].double(), target)
         return {"attention": torch.softmax(row, dim=0), "attention_logits": row, "evidence": evidence}
 
-    def _told(self, number: int, instances: Tensor, is_in: Tensor) -> Tensor:
+    def _classifier_loss(self, number: int, instances: Tensor, is_in: Tensor) -> Tensor:
         scores = self.instance_classifiers[number](instances).float()
         if self.settings.instance_loss == "svm":
             return smooth_top1_svm(scores, is_in)

@@ -1,19 +1,22 @@
 """DSMIL: two streams, instances and bag, that meet in a critical instance."""
 
 import math
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
 from wsi_mil import config
-from wsi_mil.config import Offer
-from wsi_mil.models.base import class_logits, class_loss, margin_of, n_outputs
+from wsi_mil.config import InstanceScoreKind
+from wsi_mil.models.base import class_logits, margin_of, n_outputs
 from wsi_mil.models.embedding import create_embedding
-from wsi_mil.models.encode_classify import Encoding, StagedModel
+from wsi_mil.models.encode_classify import BagEncoding, EncodeClassifyModel
+from wsi_mil.models.keywords import DSMILKeywords, model_settings
+from wsi_mil.models.losses import BagLoss
 
 
-class DSMIL(StagedModel):
-    """Instances are classified; each is weighed by its likeness to the most positive one of the class.
+class DSMIL(EncodeClassifyModel):
+    """Instances are classified; each is weighted by its similarity to the most positive one of the class.
 
     Source:
         Li, Li, Eliceiri: Dual-stream Multiple Instance Learning Network, CVPR 2021, eqs. 3 to 7.
@@ -31,10 +34,20 @@ class DSMIL(StagedModel):
         MHIM; `recipe: published` takes the features as they are.
     """
 
-    offers = config.DSMIL.offers
+    provides = config.DSMIL.provides
 
-    def __init__(self, settings: config.DSMIL, *, feature_dim: int, n_classes: int, instance_encoder: nn.Module | None = None):
+    def __init__(
+        self,
+        settings: config.DSMIL | None = None,
+        *,
+        feature_dim: int,
+        n_classes: int,
+        instance_encoder: nn.Module | None = None,
+        **keywords: Unpack[DSMILKeywords],
+    ):
         super().__init__(instance_encoder)
+        settings = model_settings(config.DSMIL, settings, keywords, feature_dim=feature_dim, n_classes=n_classes)
+        self.settings = settings
         self.embedding, dim = create_embedding(feature_dim, settings.embed_dim, settings.dropout)
         outputs = n_outputs(n_classes)
         self.instance_classifier = nn.Linear(dim, outputs)
@@ -48,7 +61,7 @@ class DSMIL(StagedModel):
         for own in (self.embedding, self.instance_classifier, self.query, self.value, self.classifier):
             own.apply(_orthogonal)
 
-    def encode(self, embedded: Tensor, bag_mask: Tensor | None = None) -> Encoding:
+    def encode(self, embedded: Tensor, bag_mask: Tensor | None = None) -> BagEncoding:
         scores = self.instance_classifier(embedded)  # (batch_size, n_instances, n_outputs)
         if bag_mask is not None:
             scores = scores.masked_fill(~bag_mask.unsqueeze(-1), -torch.inf)
@@ -59,25 +72,25 @@ class DSMIL(StagedModel):
         if bag_mask is not None:
             attention_logits = attention_logits.masked_fill(~bag_mask.unsqueeze(-1), -torch.inf)
         attention = torch.softmax(attention_logits.float(), dim=1).to(embedded.dtype)
-        return Encoding(attention.mT @ self.value(embedded), attention_logits, scores)
+        return BagEncoding(attention.mT @ self.value(embedded), attention_logits, scores)
 
-    def encode_scored(self, embedded: Tensor) -> tuple[Encoding, Tensor]:
+    def encode_scored(self, embedded: Tensor) -> tuple[BagEncoding, Tensor]:
         encoding = self.encode(embedded)
         return encoding, _outputs(encoding).amax(dim=-1)
 
-    def classify(self, encoding: Encoding) -> Tensor:
+    def classify(self, encoding: BagEncoding) -> Tensor:
         bag = self._bag_logits(encoding)
         if not self.average:
             return bag
         both = torch.stack([bag, _critical_logits(encoding)]).float()
         return torch.logsumexp(torch.log_softmax(both, dim=-1), dim=0) - math.log(2)
 
-    def encoding_loss(self, encoding: Encoding, label: Tensor, class_weights: Tensor) -> Tensor:
-        bag = class_loss(self._bag_logits(encoding), label, class_weights)
-        return 0.5 * bag + 0.5 * class_loss(_critical_logits(encoding), label, class_weights)
+    def encoding_loss(self, encoding: BagEncoding, label: Tensor, loss: BagLoss) -> Tensor:
+        bag = loss(self._bag_logits(encoding), label)
+        return 0.5 * bag + 0.5 * loss(_critical_logits(encoding), label)
 
     @torch.no_grad()
-    def instance_scores(self, bag: Tensor, target: int) -> dict[Offer, Tensor]:
+    def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:
         encoding = self.encode(self.embed(bag))
         assert encoding.attention_logits is not None
         rows = encoding.attention_logits[0].double()
@@ -86,16 +99,16 @@ class DSMIL(StagedModel):
         probability, evidence = torch.softmax(logits, dim=-1)[:, target], margin_of(logits, target)
         return {"attention": torch.softmax(row, 0), "attention_logits": row, "probability": probability, "evidence": evidence}
 
-    def _bag_logits(self, encoding: Encoding) -> Tensor:
+    def _bag_logits(self, encoding: BagEncoding) -> Tensor:
         return class_logits(self.classifier(encoding.bag).squeeze(-1))
 
 
-def _outputs(encoding: Encoding) -> Tensor:
+def _outputs(encoding: BagEncoding) -> Tensor:
     assert encoding.instance_logits is not None
     return encoding.instance_logits
 
 
-def _critical_logits(encoding: Encoding) -> Tensor:
+def _critical_logits(encoding: BagEncoding) -> Tensor:
     """Logits of the most positive instance of each class."""
     return class_logits(_outputs(encoding).amax(dim=1))
 

@@ -1,15 +1,18 @@
-"""DTFD-MIL: a bag is cut into pseudo-bags, and what each of them is distilled to makes the bag of a second tier."""
+"""DTFD-MIL: a bag is divided into pseudo-bags; what each is distilled to forms the bag of a second tier."""
 
 import math
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
 from wsi_mil import config
-from wsi_mil.config import Offer
-from wsi_mil.models.attention import GatedAttention, ends
-from wsi_mil.models.base import MILModel, MILOutput, class_loss, margin_of
+from wsi_mil.config import InstanceScoreKind
+from wsi_mil.models.attention import GatedAttention, top_and_bottom
+from wsi_mil.models.base import MILModel, MILOutput, margin_of
 from wsi_mil.models.embedding import create_embedding
+from wsi_mil.models.keywords import DTFDKeywords, model_settings
+from wsi_mil.models.losses import BagLoss
 
 
 class DTFD(MILModel):
@@ -26,23 +29,32 @@ class DTFD(MILModel):
         classifier of their own over all that is distilled. Loss = mean CE of pseudo-bags + CE of tier 2.
 
     Differs:
-        The authors step tier 1 and tier 2 by an Adam each, and wipe what tier 2's loss says of tier 1. Here what is distilled
-        is detached from that loss, so that one Adam over the sum makes the very same steps; `joint` lets it through. Their
-        clipping of gradients at norm 5 is not built.
+        The authors step tier 1 and tier 2 by an Adam each, and discard the gradient of tier 2's loss in tier 1. Here what is
+        distilled is detached from that loss, so that one Adam over the sum makes the very same steps; `joint` lets it
+        through. Their clipping of gradients at norm 5 is not implemented.
         After training the pseudo-bags are drawn by `seed` and the number of instances alone, and the probabilities of `draws`
-        drawings averaged, so that a bag always gets the same answer.
+        drawings averaged, so that a bag always gets the same prediction.
         A bag of fewer than G instances has a pseudo-bag for each. A pseudo-bag of fewer instances than are chosen gives what it
         has, none of them twice. Instances are ranked by the log odds of p_n, since p_n itself comes near ½ as a_n falls with
         the size of the bag; of more than two classes by those of the class that tier 1 predicts for the pseudo-bag.
     """
 
-    offers = config.DTFD.offers
+    provides = config.DTFD.provides
 
-    def __init__(self, settings: config.DTFD, *, feature_dim: int, n_classes: int, instance_encoder: nn.Module | None = None):
+    def __init__(
+        self,
+        settings: config.DTFD | None = None,
+        *,
+        feature_dim: int,
+        n_classes: int,
+        instance_encoder: nn.Module | None = None,
+        **keywords: Unpack[DTFDKeywords],
+    ):
         super().__init__(instance_encoder)
+        settings = model_settings(config.DTFD, settings, keywords, feature_dim=feature_dim, n_classes=n_classes)
+        self.settings = settings
         self.embedding, dim = create_embedding(feature_dim, settings.embed_dim, settings.dropout, bias=False)
         self.first, self.second = (Tier(dim, settings.attention_dim, n_classes) for _ in range(2))
-        self.settings = settings
 
     def pool(self, embedded: Tensor, bag_mask: Tensor | None = None) -> MILOutput:
         attention_logits = self.first.attention(embedded, bag_mask)
@@ -50,19 +62,19 @@ class DTFD(MILModel):
         rows = zip(embedded, attention_logits[..., 0], masks, strict=True)
         return MILOutput(torch.stack([self._logits(bag[real], row[real]) for bag, row, real in rows]), attention_logits)
 
-    def training_loss(self, bags: Tensor, label: Tensor, class_weights: Tensor) -> Tensor:
+    def training_loss(self, bags: Tensor, label: Tensor, loss: BagLoss) -> Tensor:
         losses = []
         for bag, y in zip(self.embed(bags), label[:, None], strict=True):
             row = self.first.attention(bag)[:, 0]
-            for numbers in self._drawn(len(bag)):
+            for numbers in self._divisions(len(bag)):
                 pseudo, distilled = self.distil(bag, row, numbers)
-                of_first = class_loss(pseudo, y.expand(len(pseudo)), class_weights) / len(pseudo)
-                of_second = class_loss(self.second(distilled if self.settings.joint else distilled.detach()), y, class_weights)
+                of_first = loss(pseudo, y.expand(len(pseudo))) / len(pseudo)
+                of_second = loss(self.second(distilled if self.settings.joint else distilled.detach()), y)
                 losses.append(of_first + of_second)
         return torch.stack(losses).sum() / (len(losses) / len(bags))
 
     def distil(self, bag: Tensor, attention_logits: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
-        """Tier 1 on one drawing of pseudo-bags.
+        """Apply tier 1 to one division into pseudo-bags.
 
         Args:
             bag: embedded `(n_instances, embed_dim)`.
@@ -80,12 +92,12 @@ class DTFD(MILModel):
             return logits, pooled
         with torch.no_grad():
             activations = self.first.activations(bag)
-            chosen = [self._chosen(*part, activations) for part in zip(inside, shares, logits, strict=True)]
-        return logits, bag[torch.cat(chosen)]
+            instances = [self._distilled(*part, activations) for part in zip(inside, shares, logits, strict=True)]
+        return logits, bag[torch.cat(instances)]
 
     @torch.no_grad()
-    def instance_scores(self, bag: Tensor, target: int) -> dict[Offer, Tensor]:
-        """All of tier 1 over the whole bag, since pseudo-bags' scores cannot be compared; evidence is tier 2's.
+    def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:
+        """Score by tier 1 over the whole bag, since scores of different pseudo-bags cannot be compared; evidence is tier 2's.
 
         Class activation is the log odds of the derived p_n, with n·a_n for a_n (which of two classes keeps their order, and
         frees them of the size of the bag), from those of 1 / n_classes.
@@ -102,28 +114,28 @@ class DTFD(MILModel):
         }
 
     def _logits(self, bag: Tensor, attention_logits: Tensor) -> Tensor:
-        """Log mean probability over the drawings, `(n_classes,)`."""
-        drawn = [self.second(self.distil(bag, attention_logits, numbers)[1])[0] for numbers in self._drawn(len(bag))]
-        log_probs = torch.log_softmax(torch.stack(drawn).float(), dim=-1)
-        return torch.logsumexp(log_probs, dim=0) - math.log(len(drawn))
+        """Logarithm of the mean probability over the divisions, `(n_classes,)`."""
+        logits = [self.second(self.distil(bag, attention_logits, numbers)[1])[0] for numbers in self._divisions(len(bag))]
+        log_probs = torch.log_softmax(torch.stack(logits).float(), dim=-1)
+        return torch.logsumexp(log_probs, dim=0) - math.log(len(logits))
 
-    def _drawn(self, n: int) -> list[Tensor]:
-        """One drawing of pseudo-bags in training, always the same ones after it; on the CPU, whose generator is kept."""
+    def _divisions(self, n: int) -> list[Tensor]:
+        """A new division in training, always the same ones afterwards; drawn on the CPU, whose generator state is saved."""
         device = next(self.parameters()).device
         if self.training:
             return [pseudo_bags(n, self.settings.pseudo_bags).to(device)]
         generator = torch.Generator().manual_seed(self.settings.seed)
         return [pseudo_bags(n, self.settings.pseudo_bags, generator).to(device) for _ in range(self.settings.draws)]
 
-    def _chosen(self, inside: Tensor, shares: Tensor, logits: Tensor, activations: Tensor) -> Tensor:
-        """Instances that a pseudo-bag is distilled to."""
+    def _distilled(self, inside: Tensor, shares: Tensor, logits: Tensor, activations: Tensor) -> Tensor:
+        """Indices of the instances that a pseudo-bag is distilled to."""
         target = len(logits) - 1 if len(logits) == 2 else int(logits.argmax())
         members = inside.nonzero().squeeze(1)
         odds = margin_of(shares[members, None].float() * activations[members].float(), target)
         k = self.settings.total // self.settings.pseudo_bags
         if self.settings.distil == "maxs":
             return members[odds.topk(min(k, len(members))).indices]
-        return members[torch.cat(ends(odds, k))]
+        return members[torch.cat(top_and_bottom(odds, k))]
 
 
 class Tier(nn.Module):
@@ -147,6 +159,6 @@ class Tier(nn.Module):
 def pseudo_bags(n: int, groups: int, generator: torch.Generator | None = None) -> Tensor:
     """Number of the pseudo-bag of each of `n` instances `(n,)`: `groups` or, of fewer instances, `n`, of sizes that differ by 1.
 
-    Drawn by the generator, or by torch's own.
+    Drawn with the generator, or with torch's global one.
     """
     return torch.randperm(n, generator=generator) % min(groups, n)

@@ -1,47 +1,48 @@
-"""Models whose forward pass has named stages: embed → encode → classify, so that a part of a bag can be taken between."""
+"""Models whose forward pass is embed → encode → classify, so that instances can be masked in between."""
 
 from abc import abstractmethod
 from typing import NamedTuple
 
 from torch import Tensor
 
-from wsi_mil.models.base import MILModel, MILOutput, class_logits, class_loss
+from wsi_mil.models.base import MILModel, MILOutput, class_logits
+from wsi_mil.models.losses import BagLoss
 
 
-class Encoding(NamedTuple):
-    """A bag on its way to the classifier."""
+class BagEncoding(NamedTuple):
+    """A pooled bag, the input of the classifier."""
 
     bag: Tensor
     """Bag embedding `(batch_size, n_rows, embed_dim)`; more than one row where each class pools by itself."""
     attention_logits: Tensor | None = None
-    """As in MILOutput."""
+    """Attention logits as in MILOutput."""
     instance_logits: Tensor | None = None
-    """`(batch_size, n_instances, n_outputs)`: as in MILOutput, but of two classes only the last one's."""
+    """Instance logits as in MILOutput, but `(batch_size, n_instances, n_outputs)`: of two classes only the last one's."""
 
 
-class StagedModel(MILModel):
-    """Can stand under masked hard instance mining."""
+class EncodeClassifyModel(MILModel):
+    """A model that masked hard instance mining can be trained over."""
 
     @abstractmethod
-    def encode(self, embedded: Tensor, bag_mask: Tensor | None = None) -> Encoding:
+    def encode(self, embedded: Tensor, bag_mask: Tensor | None = None) -> BagEncoding:
         """Pool embedded instances."""
 
     @abstractmethod
-    def encode_scored(self, embedded: Tensor) -> tuple[Encoding, Tensor]:
-        """`encode` of one bag, and how much each instance counts `(n_heads, n_instances)`, by which instances are masked."""
+    def encode_scored(self, embedded: Tensor) -> tuple[BagEncoding, Tensor]:
+        """Encode one bag, and score its instances `(n_heads, n_instances)`: the scores decide which instances are masked."""
 
     @abstractmethod
-    def classify(self, encoding: Encoding) -> Tensor:
+    def classify(self, encoding: BagEncoding) -> Tensor:
         """Logits `(batch_size, n_classes)` of a bag embedding."""
 
-    def encoding_loss(self, encoding: Encoding, label: Tensor, class_weights: Tensor) -> Tensor:
+    def encoding_loss(self, encoding: BagEncoding, label: Tensor, loss: BagLoss) -> Tensor:
         """Training loss of encoded bags."""
-        return class_loss(self.classify(encoding), label, class_weights)
+        return loss(self.classify(encoding), label)
 
     def pool(self, embedded: Tensor, bag_mask: Tensor | None = None) -> MILOutput:
         encoding = self.encode(embedded, bag_mask)
         instance_logits = None if encoding.instance_logits is None else class_logits(encoding.instance_logits)
         return MILOutput(self.classify(encoding), encoding.attention_logits, instance_logits)
 
-    def training_loss(self, bags: Tensor, label: Tensor, class_weights: Tensor) -> Tensor:
-        return self.encoding_loss(self.encode(self.embed(bags)), label, class_weights)
+    def training_loss(self, bags: Tensor, label: Tensor, loss: BagLoss) -> Tensor:
+        return self.encoding_loss(self.encode(self.embed(bags)), label, loss)

@@ -1,4 +1,7 @@
-"""Small convolutional networks to be trained along with an aggregator, for images instead of features."""
+"""Small convolutional networks that are trained along with an aggregator, for bags of images instead of features.
+
+For users of the library (`create_model(…, instance_encoder=…)`) and `benchmarks/papers`; no stage of the pipeline uses them.
+"""
 
 from collections.abc import Sequence
 
@@ -9,7 +12,7 @@ from torch import Tensor, nn
 class Standardise(nn.Module):
     """(intensity - mean) / standard deviation, channel by channel, in front of an encoder.
 
-    So bags hold plain intensities from 0 to 1, which sparse inversion refines where 0 is black and not grey.
+    So bags hold plain intensities from 0 to 1, where 0 is black, and sparse inversion can refine them.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]):

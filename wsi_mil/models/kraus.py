@@ -1,15 +1,18 @@
 """The pools of Kraus et al.: instances are classified, and their probabilities pooled more or less softly."""
 
 from collections.abc import Callable
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from wsi_mil import config
-from wsi_mil.config import Offer
+from wsi_mil.config import InstanceScoreKind
 from wsi_mil.models.base import MILOutput, class_logits, n_outputs
 from wsi_mil.models.embedding import create_embedding
+from wsi_mil.models.keywords import KrausPoolKeywords, model_settings
+from wsi_mil.models.losses import BagLoss
 from wsi_mil.models.pooling import InstanceClassifier
 from wsi_mil.models.soft_pools import Pooled, generalised_mean, isr, log_sum_exp, noisy_and, noisy_or
 
@@ -35,23 +38,30 @@ class KrausPool(InstanceClassifier):
         Instances are features of a frozen encoder (or of an instance encoder) instead of places of a fully convolutional
         network. Maximum and mean, the paper's other pools, are `instance_pool`.
         Of two classes there is one output, the positive one's: p_n, P, y = σ(dense(P)). More classes have an output each, whose
-        P is held against "this class or not", and y is their softmax. Without the dense layer, P scaled to sum 1 is the
+        P is compared with "this class or not", and y is their softmax. Without the dense layer, P scaled to sum 1 is the
         prediction of more than two.
         Noisy-AND's b = σ(β), so that it stays between 0 and 1; β is learnt from 0. The dense layer starts as a multiple of the
         identity, so that y agrees with P. Under noisy-OR and ISR instances start at p = 0.0025 instead of ½: from ½ neither
         learns large bags (docs/performance.md).
     """
 
-    offers = config.KrausPool.offers
+    provides = config.KrausPool.provides
 
     def __init__(
-        self, settings: config.KrausPool, *, feature_dim: int, n_classes: int, instance_encoder: nn.Module | None = None
+        self,
+        settings: config.KrausPool | None = None,
+        *,
+        feature_dim: int,
+        n_classes: int,
+        instance_encoder: nn.Module | None = None,
+        **keywords: Unpack[KrausPoolKeywords],
     ):
         super().__init__(instance_encoder)
+        settings = model_settings(config.KrausPool, settings, keywords, feature_dim=feature_dim, n_classes=n_classes)
+        self.settings = settings
         self.embedding, dim = create_embedding(feature_dim, settings.embed_dim, settings.dropout)
         outputs = n_outputs(n_classes)
         self.classifier = nn.Linear(dim, outputs)
-        self.settings = settings
         if settings.pool in SHARP:
             nn.init.constant_(self.classifier.bias, LOW)
         if settings.pool == "noisy_and":
@@ -65,23 +75,23 @@ class KrausPool(InstanceClassifier):
         return MILOutput(self._logits(self.pooled(embedded, bag_mask)))
 
     def pooled(self, embedded: Tensor, bag_mask: Tensor | None = None) -> Pooled:
-        """Of a batch of bags, `(batch_size, n_outputs)`, bag by bag."""
+        """Pool each bag of a batch, `(batch_size, n_outputs)`."""
         outputs = self.classifier(embedded).float()
         masks = bag_mask if bag_mask is not None else [slice(None)] * len(outputs)
-        found = [self._pool(bag[real]) for bag, real in zip(outputs, masks, strict=True)]
-        return Pooled(*(torch.stack(part) for part in zip(*found, strict=True)))
+        pooled = [self._pool(bag[real]) for bag, real in zip(outputs, masks, strict=True)]
+        return Pooled(*(torch.stack(part) for part in zip(*pooled, strict=True)))
 
-    def training_loss(self, bags: Tensor, label: Tensor, class_weights: Tensor) -> Tensor:
+    def training_loss(self, bags: Tensor, label: Tensor, loss: BagLoss) -> Tensor:
         pooled = self.pooled(self.embed(bags))
         n = pooled.log_p.shape[1]
         is_class = label[:, None].float() if n == 1 else functional.one_hot(label, n).float()
-        loss = -(is_class * pooled.log_p + (1 - is_class) * pooled.log_q).sum(dim=1)
+        losses = -(is_class * pooled.log_p + (1 - is_class) * pooled.log_q).sum(dim=1)
         if self.settings.joint:
-            loss = loss + functional.cross_entropy(self._logits(pooled).float(), label, reduction="none")
-        return (class_weights[label] * loss).sum()
+            losses = losses + functional.cross_entropy(self._logits(pooled).float(), label, reduction="none")
+        return (loss.bag_weights(label) * losses).sum()
 
     @torch.no_grad()
-    def instance_scores(self, bag: Tensor, target: int) -> dict[Offer, Tensor]:
+    def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:
         margin = _margin(self.classifier(self.embed(bag))[0].double(), target)
         return {"probability": torch.sigmoid(margin), "evidence": margin}
 
@@ -89,7 +99,7 @@ class KrausPool(InstanceClassifier):
         return torch.sigmoid(_margin(outputs, target))
 
     def bag_probability(self, embedded: Tensor, target: int) -> Tensor:
-        """P, not y."""
+        """The pooled probability P, not the prediction y of the dense layer."""
         pooled = self.pooled(embedded)
         of_class = pooled.log_p[0] if pooled.log_p.shape[1] > 1 else torch.stack([pooled.log_q[0, 0], pooled.log_p[0, 0]])
         return of_class[target].exp()

@@ -1,4 +1,4 @@
-"""Which instances the student of masked hard instance mining does not see. Pure functions on tensors."""
+"""Choose the instances that are masked in masked hard instance mining. Pure functions on tensors."""
 
 import math
 from dataclasses import dataclass
@@ -25,9 +25,9 @@ class Masking:
 
 
 def kept_instances(scores: Tensor, masking: Masking) -> Tensor:
-    """Indices of the instances that stay, ascending, at least one.
+    """Return the indices of the instances that are kept, ascending, at least one.
 
-    Parts are chosen independently of each other and united; what two parts share is not made up for. Counts are
+    Parts are chosen independently, and their union is masked; their overlap is not compensated for. Counts are
     ⌈n_instances · share⌉. So random .7, low .2, high .02 keep .3 · .78 = 23.4 %.
 
     Source:
@@ -36,7 +36,7 @@ def kept_instances(scores: Tensor, masking: Masking) -> Tensor:
 
     Differs:
         Kept indices ascend, as the teacher and the test see them; the authors' come in interleaved runs, which scrambles
-        TransMIL's raster. Ties among votes go to the higher mean score. A bag that would be masked whole keeps the instance
+        TransMIL's raster. Ties among votes go to the higher mean score. A bag that would be masked as a whole keeps the instance
         that the teacher scores highest.
 
     Args:
@@ -54,7 +54,7 @@ def kept_instances(scores: Tensor, masking: Masking) -> Tensor:
 
 
 def voted(scores: Tensor, k: int, *, largest: bool) -> Tensor:
-    """The `k` instances that most heads have among their own `k` highest (or lowest), ties to the higher (lower) mean score."""
+    """Vote for the `k` instances that most heads rank among their `k` highest (or lowest); ties go to the higher (lower) mean."""
     if k == 0:
         return torch.empty(0, dtype=torch.int64, device=scores.device)
     signed = scores.double() if largest else -scores.double()
@@ -75,7 +75,7 @@ def _high_part(scores: Tensor, masking: Masking) -> Tensor:
 
 
 def _random_part(n: int, share: float) -> Tensor:
-    """Drawn on the CPU, so that one generator state is enough to go on with."""
+    """Drawn on the CPU, so that one generator state is enough to resume from."""
     return torch.randperm(n)[: _count(n, share)]
 
 

@@ -1,14 +1,17 @@
-"""MHIM: a student that learns without the easy instances that its teacher points out."""
+"""MHIM: a student that is trained without the instances that its teacher finds easy."""
 
 import math
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from wsi_mil import config
-from wsi_mil.config import Offer, Schedule
+from wsi_mil.config import InstanceScoreKind, Schedule
 from wsi_mil.models.base import MILModel, MILOutput
-from wsi_mil.models.encode_classify import Encoding, StagedModel
+from wsi_mil.models.encode_classify import BagEncoding, EncodeClassifyModel
+from wsi_mil.models.keywords import MHIMKeywords, model_settings
+from wsi_mil.models.losses import BagLoss
 from wsi_mil.models.masking import Masking, kept_instances
 
 
@@ -29,14 +32,21 @@ class MHIM(MILModel):
         Student and teacher have the architecture and the initialisation of the base entry, not those of the authors' own
         variants. TransMIL squares its raster at its start (theirs squares inside the positional encoding).
         Rows of a bag embedding (DSMIL with more than two classes) are averaged in L_con. Kept instances keep their order.
-        The second version's merging of masked instances (IJCV 2025) is not built.
+        The second version's merging of masked instances (IJCV 2025) is not implemented.
     """
 
-    def __init__(self, settings: config.MHIM, *, student: StagedModel, teacher: StagedModel):
+    def __init__(
+        self,
+        settings: config.MHIM | None = None,
+        *,
+        student: EncodeClassifyModel,
+        teacher: EncodeClassifyModel,
+        **keywords: Unpack[MHIMKeywords],
+    ):
         super().__init__()
         self.student, self.teacher = student, teacher
-        self.settings = settings
-        self.offers = student.offers
+        self.settings = model_settings(config.MHIM, settings, keywords)
+        self.provides = student.provides
         self.teacher.requires_grad_(False)
         self.register_buffer("progress", torch.zeros(()))
 
@@ -47,16 +57,16 @@ class MHIM(MILModel):
         return self.student.pool(embedded, bag_mask)
 
     @torch.no_grad()
-    def instance_scores(self, bag: Tensor, target: int) -> dict[Offer, Tensor]:
+    def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:
         return self.student.instance_scores(bag, target)
 
-    def training_loss(self, bags: Tensor, label: Tensor, class_weights: Tensor) -> Tensor:
-        """Of one bag `(1, n_instances, …)`."""
+    def training_loss(self, bags: Tensor, label: Tensor, loss: BagLoss) -> Tensor:
+        """Loss of one bag `(1, n_instances, …)`."""
         taught, scores = self._teach(bags)
         kept = kept_instances(scores, self.masking())
         encoding = self.student.encode(self.student.embed(bags[:, kept]))
-        loss = self.student.encoding_loss(encoding, label, class_weights)
-        return loss + self.settings.consistency * self._consistency(taught.bag, encoding.bag)
+        of_student = self.student.encoding_loss(encoding, label, loss)
+        return of_student + self.settings.consistency * self._consistency(taught.bag, encoding.bag)
 
     def masking(self) -> Masking:
         """The shares that are masked at this point of training."""
@@ -78,7 +88,7 @@ class MHIM(MILModel):
 
     @property
     def deployed(self) -> MILModel:
-        """The student: the teacher has done its work."""
+        """The student: the teacher is needed in training only."""
         return self.student
 
     def train(self, mode: bool = True) -> "MHIM":
@@ -87,16 +97,16 @@ class MHIM(MILModel):
         return self
 
     @torch.no_grad()
-    def _teach(self, bags: Tensor) -> tuple[Encoding, Tensor]:
+    def _teach(self, bags: Tensor) -> tuple[BagEncoding, Tensor]:
         return self.teacher.encode_scored(self.teacher.embed(bags))
 
     def _consistency(self, taught: Tensor, learned: Tensor) -> Tensor:
         target = torch.softmax(taught.float() / self.settings.teacher_temperature, dim=-1)
-        found = torch.log_softmax(learned.float() / self.settings.student_temperature, dim=-1)
-        return -(target * found).sum(dim=-1).mean()
+        log_student = torch.log_softmax(learned.float() / self.settings.student_temperature, dim=-1)
+        return -(target * log_student).sum(dim=-1).mean()
 
     def _falling(self, schedule: Schedule) -> float:
-        """1 throughout, or a cosine from 1 to 0 over the planned training."""
+        """1 (constant), or a cosine from 1 to 0 over the planned training."""
         if schedule == "constant":
             return 1.0
         return 0.5 * (1 + math.cos(math.pi * float(self.progress)))  # type: ignore[arg-type]

@@ -23,7 +23,7 @@ class NystromAttention(SelfAttention):
         Tokens are padded with zeros on the left to a multiple of the number of landmarks.
 
     Differs:
-        Nothing in the mathematics. F and G are never held: both products are scaled dot-product attentions, from the
+        Nothing in the mathematics. F and G are never held in memory: both products are scaled dot-product attentions, from the
         landmarks to the tokens and back. One bag at a time, because padding and the start of Z depend on the whole tensor.
     """
 
@@ -71,7 +71,7 @@ class NystromAttention(SelfAttention):
         return self._out(self._convolved(v).add_(attended)[:, :, -n_tokens:])
 
     def _first_row_of_matrix(self, padded: Tensor, marks: "_Marks", k: Tensor, n_tokens: int) -> Tensor:
-        """Of the first real token, without its own column and without padding; head by head, to hold little at once."""
+        """Attention of the first real token, without its own column and padding; head by head, to save memory."""
         first = self._projected(padded[:, -n_tokens].unsqueeze(1), "q")
         to_marks = softmax_rows(first, marks.k) @ marks.inverse  # (1, heads, 1, landmarks)
         rows = []

@@ -2,14 +2,16 @@
 
 import math
 from abc import abstractmethod
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
 from wsi_mil import config
-from wsi_mil.config import Offer
+from wsi_mil.config import InstanceScoreKind
 from wsi_mil.models.base import MILModel, MILOutput, class_logits, margin_of, n_outputs
 from wsi_mil.models.embedding import create_embedding
+from wsi_mil.models.keywords import PoolKeywords, model_settings
 
 
 class InstanceClassifier(MILModel):
@@ -39,12 +41,20 @@ class InstancePool(InstanceClassifier):
         More than two classes: the maximum is taken class by class over logits, the mean over softmax probabilities.
     """
 
-    offers = config.InstancePool.offers
+    provides = config.InstancePool.provides
 
     def __init__(
-        self, settings: config.InstancePool, *, feature_dim: int, n_classes: int, instance_encoder: nn.Module | None = None
+        self,
+        settings: config.InstancePool | None = None,
+        *,
+        feature_dim: int,
+        n_classes: int,
+        instance_encoder: nn.Module | None = None,
+        **keywords: Unpack[PoolKeywords],
     ):
         super().__init__(instance_encoder)
+        settings = model_settings(config.InstancePool, settings, keywords, feature_dim=feature_dim, n_classes=n_classes)
+        self.settings = settings
         self.embedding, dim = create_embedding(feature_dim, settings.embed_dim, settings.dropout)
         self.classifier = nn.Linear(dim, n_outputs(n_classes))
         self.by = settings.pool
@@ -55,7 +65,7 @@ class InstancePool(InstanceClassifier):
         return MILOutput(pooled, instance_logits=logits)
 
     @torch.no_grad()
-    def instance_scores(self, bag: Tensor, target: int) -> dict[Offer, Tensor]:
+    def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:
         logits = self(bag).instance_logits[0].double()
         return {"probability": torch.softmax(logits, dim=-1)[:, target], "evidence": margin_of(logits, target)}
 
@@ -76,12 +86,20 @@ class EmbeddingPool(MILModel):
         One logit per class and cross-entropy instead of one sigmoid.
     """
 
-    offers = config.EmbeddingPool.offers
+    provides = config.EmbeddingPool.provides
 
     def __init__(
-        self, settings: config.EmbeddingPool, *, feature_dim: int, n_classes: int, instance_encoder: nn.Module | None = None
+        self,
+        settings: config.EmbeddingPool | None = None,
+        *,
+        feature_dim: int,
+        n_classes: int,
+        instance_encoder: nn.Module | None = None,
+        **keywords: Unpack[PoolKeywords],
     ):
         super().__init__(instance_encoder)
+        settings = model_settings(config.EmbeddingPool, settings, keywords, feature_dim=feature_dim, n_classes=n_classes)
+        self.settings = settings
         self.embedding, dim = create_embedding(feature_dim, settings.embed_dim, settings.dropout)
         self.classifier = nn.Linear(dim, n_classes)
         self.by = settings.pool
@@ -91,7 +109,7 @@ class EmbeddingPool(MILModel):
         return MILOutput(self.classifier(pooled))
 
     @torch.no_grad()
-    def instance_scores(self, bag: Tensor, target: int) -> dict[Offer, Tensor]:
+    def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:
         logits = self.classifier(self.embed(bag))
         return {"evidence": margin_of(logits[0].double(), target)}
 

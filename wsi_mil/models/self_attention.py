@@ -1,4 +1,4 @@
-"""Multi-head self-attention whose values are convolved along the tokens besides: exact, and what Nyström's shares with it."""
+"""Multi-head self-attention with a convolution of the values along the tokens: the exact one, and the base of Nyström's."""
 
 import math
 from abc import ABC, abstractmethod
@@ -23,15 +23,15 @@ class SelfAttention(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, tokens: Tensor) -> Tensor:
-        """`(1, n_tokens, dim)` → the same."""
+        """Mix the tokens: `(1, n_tokens, dim)` → the same shape."""
 
     @abstractmethod
     def first_row(self, tokens: Tensor) -> Tensor:
-        """The first token of what `forward` gives, `(1, 1, dim)`, at a fraction of its cost: the last layer needs no more."""
+        """First token of the result of `forward`, `(1, 1, dim)`, at a fraction of its cost: the last layer needs no more."""
 
     @abstractmethod
     def with_class_attention(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """What `forward` gives, and the first token's attention to all others `(heads, n_tokens - 1)`."""
+        """Result of `forward`, and the first token's attention to all others `(heads, n_tokens - 1)`."""
 
     def _projected(self, tokens: Tensor, part: str) -> Tensor:
         """Queries, keys or values `(1, heads, n_tokens, head_dim)`: a product each, so that gradients are not held together."""
@@ -59,7 +59,7 @@ class SelfAttention(nn.Module, ABC):
 class ExactAttention(SelfAttention):
     """out = softmax(q kᵀ / √head_dim) v + DWConv(v); time grows with the square of the tokens, memory does not.
 
-    The matrix is never held: scaled dot-product attention goes through it in blocks.
+    The matrix is never held in memory: scaled dot-product attention goes through it in blocks.
     """
 
     def forward(self, tokens: Tensor) -> Tensor:

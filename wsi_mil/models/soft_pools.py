@@ -2,7 +2,7 @@
 
 Each pool takes logits z `(n_instances, n_outputs)`, of which the probabilities are p = σ(z), and gives log P and log(1 - P),
 `(n_outputs,)`. In float32 both are right to a few digits (next to zero: to 1e-6) from P = 1e-38 to 1 - P = 1e-38, for any number
-of instances: P itself would be 1 for every large bag under noisy-OR, and a negative bag would teach nothing.
+of instances: P itself would be 1 for every large bag under noisy-OR, and a negative bag would have no gradient.
 
 Source:
     Kraus, Ba, Frey: Classifying and segmenting microscopy images with deep multiple instance learning, Bioinformatics 2016,

@@ -1,22 +1,24 @@
-"""TransMIL: tiles correlate with each other."""
+"""TransMIL: a transformer over the tiles of a bag."""
 
 import math
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from wsi_mil import config
-from wsi_mil.config import Offer
+from wsi_mil.config import InstanceScoreKind
 from wsi_mil.models.embedding import Embedding
-from wsi_mil.models.encode_classify import Encoding, StagedModel
+from wsi_mil.models.encode_classify import BagEncoding, EncodeClassifyModel
+from wsi_mil.models.keywords import TransMILKeywords, model_settings
 from wsi_mil.models.nystrom import NystromAttention
 from wsi_mil.models.self_attention import ExactAttention, SelfAttention
 
 KERNELS = (7, 5, 3)
 
 
-class TransMIL(StagedModel):
+class TransMIL(EncodeClassifyModel):
     """A class token gathers the bag through two attention layers with a positional convolution between.
 
     Source:
@@ -30,15 +32,25 @@ class TransMIL(StagedModel):
         is a reason to (`position_start: random` is the paper's start).
         The raster is filled in the order of the bag (as in the authors' code), which is not the slide's geometry: the
         order of instances matters, and is never shuffled.
-        Of the last layer only the class token is worked out, since nothing else of it is read: the same number.
+        Only the class token of the last layer is computed, since nothing else of it is used: the result is the same.
         The three convolutions are added up to one 7 × 7 kernel before they are applied: the same sum, one pass.
-        Batches are gone through bag by bag, so padding changes nothing.
+        Batches are processed bag by bag, so padding changes nothing.
     """
 
-    offers = config.TransMIL.offers
+    provides = config.TransMIL.provides
 
-    def __init__(self, settings: config.TransMIL, *, feature_dim: int, n_classes: int, instance_encoder: nn.Module | None = None):
+    def __init__(
+        self,
+        settings: config.TransMIL | None = None,
+        *,
+        feature_dim: int,
+        n_classes: int,
+        instance_encoder: nn.Module | None = None,
+        **keywords: Unpack[TransMILKeywords],
+    ):
         super().__init__(instance_encoder)
+        settings = model_settings(config.TransMIL, settings, keywords, feature_dim=feature_dim, n_classes=n_classes)
+        self.settings = settings
         dim = settings.embed_dim
         self.embedding = Embedding(feature_dim, dim, settings.dropout)
         self.class_token = nn.Parameter(torch.randn(1, 1, dim))
@@ -54,16 +66,16 @@ class TransMIL(StagedModel):
             for layer in self.layers:
                 nn.init.zeros_(layer.residual.weight)  # type: ignore[union-attr,arg-type]
 
-    def encode(self, embedded: Tensor, bag_mask: Tensor | None = None) -> Encoding:
+    def encode(self, embedded: Tensor, bag_mask: Tensor | None = None) -> BagEncoding:
         bags = [bag[mask] for bag, mask in zip(embedded, bag_mask, strict=True)] if bag_mask is not None else list(embedded)
-        return Encoding(torch.cat([self._encode(bag.unsqueeze(0)) for bag in bags]))
+        return BagEncoding(torch.cat([self._encode(bag.unsqueeze(0)) for bag in bags]))
 
-    def encode_scored(self, embedded: Tensor) -> tuple[Encoding, Tensor]:
+    def encode_scored(self, embedded: Tensor) -> tuple[BagEncoding, Tensor]:
         tokens, side = self._tokens(embedded)
         mixed, attention = self.layers[0].with_class_attention(self.norms[0](tokens))  # type: ignore[operator]
-        return Encoding(self._last(self.position(tokens + mixed, side))), attention[:, : embedded.shape[1]]
+        return BagEncoding(self._last(self.position(tokens + mixed, side))), attention[:, : embedded.shape[1]]
 
-    def classify(self, encoding: Encoding) -> Tensor:
+    def classify(self, encoding: BagEncoding) -> Tensor:
         return torch.as_tensor(self.classifier(encoding.bag.squeeze(1)))
 
     def class_attention(self, bag: Tensor, *, layer: int = 0) -> Tensor:
@@ -78,10 +90,10 @@ class TransMIL(StagedModel):
         return torch.as_tensor(attention)[:, : bag.shape[1]]
 
     @torch.no_grad()
-    def instance_scores(self, bag: Tensor, target: int) -> dict[Offer, Tensor]:
+    def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:
         """Attention: head-mean of the first layer's |class-token attention|, scaled to sum to 1; the same for all classes.
 
-        In the last layer tokens are mixed already, and what the class token attends to there says little about the tile
+        In the last layer tokens are mixed already, and the class token's attention there says little about the tile
         that a token came from (docs/decisions.md has the figures).
         """
         strength = self.class_attention(bag).abs().double().mean(dim=0)

@@ -15,6 +15,7 @@ from wsi_mil.metrics import holm
 from wsi_mil.receipts import read_receipt
 from wsi_mil.records import Role, SlideRow
 from wsi_mil.report.scatter import Panel, Plane
+from wsi_mil.results import Results
 from wsi_mil.statistics import CohortProjections, Explained, explained, read_projections
 
 LABEL, FOLD, SPLIT, SCANNER = "label", "fold", "split", "scanner"
@@ -101,11 +102,11 @@ class BatchEffects:
         return [text for e, text in pairs if e.name == grouping and (e.is_significant or np.isnan(e.found.share))]
 
 
-def batch_effects(rows: Iterable[SlideRow], config: Config) -> list[BatchEffects]:
-    """Of every encoder entry."""
+def batch_effects(rows: Iterable[SlideRow], labels: tuple[str, ...], config: Config) -> list[BatchEffects]:
+    """Return the batch effects in the features of every encoder entry; `labels` in the order of the legend."""
     by_id = {row.slide_id: row for row in rows}
-    splits = None if config.trained else read_splits(config.results / "splits.csv")
-    return [_of_encoder(encoder, by_id, splits, config) for encoder in config.encoders]
+    splits = None if config.trained else read_splits(Results(config.results).splits)
+    return [_of_encoder(encoder, by_id, splits, labels, config) for encoder in config.encoders]
 
 
 def write_effects(effects: Iterable[BatchEffects], path: Path) -> None:
@@ -113,12 +114,14 @@ def write_effects(effects: Iterable[BatchEffects], path: Path) -> None:
     write_table(path, COLUMNS, [[of.encoder, *_cells(effect)] for of in effects for effect in of.effects])
 
 
-def _of_encoder(encoder: str, rows: Mapping[str, SlideRow], splits: Splits | None, config: Config) -> BatchEffects:
-    found = read_projections(config.results / "statistics" / f"{encoder}.json")
+def _of_encoder(
+    encoder: str, rows: Mapping[str, SlideRow], splits: Splits | None, labels: tuple[str, ...], config: Config
+) -> BatchEffects:
+    found = read_projections(Results(config.results).statistics(encoder))
     shown = [rows[slide_id] for slide_id in found.slide_ids]
-    tiles = config.results / "tiles" / config.encoders[encoder].tiling
+    tiles = Results(config.results).tiles(config.encoders[encoder].tiling)
     scanner = Grouping(SCANNER, _present({row.slide_id: _scanner(row, tiles) for row in shown}))
-    label = Grouping(LABEL, _present({row.slide_id: row.label for row in shown}), config.classes, "no label")
+    label = Grouping(LABEL, _present({row.slide_id: row.label for row in shown}), labels, "no label")
     groupings = [label, _held_out(splits, found.slide_ids), scanner]
     effects = _effects(found, groupings, {row.slide_id: row.patient_id for row in shown}) if found.shares else []
     both = label.n_groups > 1 and scanner.n_groups > 1

@@ -8,16 +8,14 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_mil.metrics import Difference, auroc, holm, paired_difference, patient_draws
+from wsi_mil.metrics import Difference, holm, paired_difference, patient_draws
 from wsi_mil.records import Role
-
-Row = Mapping[str, str]
-"""A line of a predictions table."""
+from wsi_mil.report.kinds import Kind, Row
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """AUROC of one model less that of another.
+    """The main figure of one model less that of another.
 
     Attributes:
         first: name of the model that is subtracted from.
@@ -48,25 +46,25 @@ def counted(predictions: Iterable[Row]) -> list[Row]:
     return list(first_of_bag.values())
 
 
-def compared(predictions: Mapping[str, Iterable[Row]], classes: tuple[str, ...], *, draws: int) -> list[Comparison]:
+def compared(predictions: Mapping[str, Iterable[Row]], kind: Kind, *, draws: int) -> list[Comparison]:
     """Every pair of models, in the order in which they stand.
 
     Args:
         predictions: lines of every model's table, by the model's name.
-        classes: class names, in order.
+        kind: of the task.
         draws: of the bootstrap over patients; both models of a pair get the same ones.
     """
     by_slide = {name: {row["slide_id"]: row for row in rows} for name, rows in predictions.items()}
 
     @cache
-    def aurocs(name: str, slides: tuple[str, ...]) -> tuple[float, NDArray[np.float64]]:
-        return _aurocs([by_slide[name][slide] for slide in slides], classes, draws)
+    def figures(name: str, slides: tuple[str, ...]) -> tuple[float, NDArray[np.float64]]:
+        return _figures([by_slide[name][slide] for slide in slides], kind, draws)
 
     found = []
     for first, second in combinations(by_slide, 2):
         slides = _shared_slides(by_slide[first], by_slide[second])
-        (auroc_first, first_drawn), (auroc_second, second_drawn) = aurocs(first, slides), aurocs(second, slides)
-        difference = paired_difference((auroc_first, auroc_second), first_drawn, second_drawn)
+        (of_first, first_drawn), (of_second, second_drawn) = figures(first, slides), figures(second, slides)
+        difference = paired_difference((of_first, of_second), first_drawn, second_drawn)
         found.append((first, second, len(slides), difference))
     adjusted = holm(np.array([difference.p for *_, difference in found]))
     return [Comparison(*pair, float(p)) for pair, p in zip(found, adjusted, strict=True)]
@@ -75,13 +73,6 @@ def compared(predictions: Mapping[str, Iterable[Row]], classes: tuple[str, ...],
 def least_p_holm(n_pairs: int, draws: int) -> float:
     """The least adjusted p-value that so many draws can give the clearest of so many pairs."""
     return min(1.0, 2 * n_pairs / (draws + 1))
-
-
-def class_arrays(rows: list[Row], classes: tuple[str, ...]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Class indices `(n,)` and probabilities `(n, n_classes)` of labelled lines."""
-    truth = np.array([classes.index(row["label"]) for row in rows], np.int64)
-    probs = np.array([[float(row[f"prob_{name}"]) for name in classes] for row in rows], np.float64)
-    return truth, probs.reshape(len(rows), len(classes))
 
 
 def _counts(row: Row) -> bool:
@@ -97,10 +88,8 @@ def _shared_slides(first: Mapping[str, Row], second: Mapping[str, Row]) -> tuple
     return tuple(of_bags.values())
 
 
-def _aurocs(rows: list[Row], classes: tuple[str, ...], draws: int) -> tuple[float, NDArray[np.float64]]:
-    """AUROC of all lines, and in each draw `(draws,)`."""
-    truth, probs = class_arrays(rows, classes)
+def _figures(rows: list[Row], kind: Kind, draws: int) -> tuple[float, NDArray[np.float64]]:
+    """The main figure of all lines, and in each draw `(draws,)`."""
     if not rows:
         return float("nan"), np.full(draws, np.nan)
-    patients = [row["patient_id"] for row in rows]
-    return auroc(truth, probs), np.array([auroc(truth[r], probs[r]) for r in patient_draws(patients, draws=draws)])
+    return kind.compared_figures(rows, patient_draws([row["patient_id"] for row in rows], draws=draws))

@@ -15,6 +15,7 @@ from wsi_mil.errors import AnnotationError
 from wsi_mil.receipts import read_receipt, read_tile_receipt
 from wsi_mil.records import SlideRow
 from wsi_mil.report.pictures import jpeg_url, read_smaller
+from wsi_mil.results import Results
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ def _place(picture: MaskPicture) -> tuple[bool, bool, float, str]:
 
 
 def _mask_picture(row: SlideRow, tiling: str, config: Config, side_px: int) -> MaskPicture:
-    receipt = config.results / "tiles" / tiling / f"{row.slide_id}.json"
+    receipt = Results(config.results).tiles_receipt(tiling, row.slide_id)
     about = read_receipt(receipt)
     url, size, missing = "", (0, 0), ""
     try:

@@ -15,10 +15,11 @@ from wsi_mil.heatmaps.overlay import bar_length_um, colours, rgba
 from wsi_mil.heatmaps.slide_scores import Ranges, Scored, read_scored
 from wsi_mil.heatmaps.stage import ground_of, truth_rings
 from wsi_mil.rasterise import painted
-from wsi_mil.receipts import store_path
+from wsi_mil.receipts import IMPORTED, store_path
 from wsi_mil.records import SlideRow
 from wsi_mil.report.model_page import ModelPage
 from wsi_mil.report.pictures import largest_url, smaller, webp_url
+from wsi_mil.results import Results
 
 GROUNDS_MB, LAYERS_MB = 12.0, 8.0
 """Of all slides' pictures and of all layers, as text in the page."""
@@ -125,11 +126,12 @@ def _gallery(
     """Models whose tiles lie on the same picture share it."""
     found, keys = SlideGallery(), dict[object, str]()
     for model, ranges in models:
-        tiles = config.results / "tiles" / config.encoders[model.encoder].tiling / f"{row.slide_id}.json"
-        scores = config.results / "scores" / model.encoder / model.model / f"{row.slide_id}.json"
+        results = Results(config.results)
+        tiles = results.tiles_receipt(config.encoders[model.encoder].tiling, row.slide_id)
+        scores = results.scores_receipt(model.encoder, model.model, row.slide_id)
         for method in methods_of(config, model.model):
             scored = read_scored(row, scores, tiles, method, scale=config.heatmap.scale, ranges=ranges)
-            like = (scored.grid.dimensions, scored.tiled["slide_hash"], scored.tiled["reader"] == "imported")
+            like = (scored.grid.dimensions, scored.tiled["slide_hash"], scored.tiled["reader"] == IMPORTED)
             if like not in keys:
                 keys[like] = f"g{number}-{len(keys)}"
                 found.grounds[keys[like]] = _ground(keys[like], row, scored, tiles, config, most[0])
@@ -139,8 +141,8 @@ def _gallery(
 
 
 def _ranges(model: ModelPage, config: Config) -> Ranges:
-    folder = config.results / "heatmaps" / model.encoder / model.model
-    return read_cohort_scale(folder / "cohort_scale.json") if config.heatmap.scale == "cohort" else {}
+    path = Results(config.results).cohort_scale(model.encoder, model.model)
+    return read_cohort_scale(path) if config.heatmap.scale == "cohort" else {}
 
 
 def _ground(key: str, row: SlideRow, scored: Scored, tiles: Path, config: Config, most: int) -> Ground:

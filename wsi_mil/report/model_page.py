@@ -1,5 +1,6 @@
 """One encoder × model as the page shows it, from what predict, evaluate and explain left."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +8,10 @@ from typing import Any
 from wsi_mil.config import Config, methods_of
 from wsi_mil.files import read_table
 from wsi_mil.receipts import read_receipt
-from wsi_mil.report.curves import Dot, reliability_dots, roc_polyline
+from wsi_mil.report.comparison import counted
+from wsi_mil.report.curves import Dot, reliability_dots
+from wsi_mil.report.kinds import Kind
+from wsi_mil.results import Results
 
 AS_PUBLISHED = "as_published"
 """Protocol under which epoch and threshold are chosen on the test fold, to reproduce papers."""
@@ -26,7 +30,7 @@ class ModelPage:
     metrics: dict[str, Any]
     predictions: dict[str, dict[str, str]]
     explanations: dict[str, Any]
-    roc: str
+    curve: str
     reliability: list[Dot]
 
     @property
@@ -55,19 +59,19 @@ class ModelPage:
         return f"{self.encoder} · {self.model}{' † as published' if self.is_as_published else ''}"
 
 
-def in_words(model: ModelPage) -> str:
+def in_words(model: ModelPage, kind: Kind) -> str:
     """The figures of one model in a line."""
-    auroc = model.metrics.get("auroc")
-    if auroc is None:
+    value = model.metrics.get(kind.main_figure)
+    if value is None:
         return "no labelled slide to count"
-    low, high = model.metrics["auroc_ci95"]
+    low, high = model.metrics[f"{kind.main_figure}_ci95"]
     interval = "" if low is None else f" (95 % interval {low:.3f} to {high:.3f})"
     tiles = "".join(
         f"; tile AUROC of {name.replace('_', ' ')} {f['tile_auroc']:.3f} over {slides_in_words(f['n_positive_slides'])}"
         for name, f in model.explanations["methods"].items()
         if f.get("tile_auroc") is not None
     )
-    return f"AUROC {auroc:.3f}{interval} over {_counted(model.metrics)}{tiles}"
+    return f"{kind.main_title} {value:.3f}{interval} over {_counted(model.metrics)}{tiles}"
 
 
 def slides_in_words(n: int) -> str:
@@ -81,18 +85,19 @@ def _counted(metrics: dict[str, Any]) -> str:
     return f"{slides_in_words(metrics['n_slides'])}{bags}"
 
 
-def read_model(config: Config, encoder: str, model: str) -> ModelPage:
+def read_model(config: Config, kind: Kind, encoder: str, model: str) -> ModelPage:
     """What the results folder holds of entries of `encoders` and `models`."""
-    results, name = config.results, f"{encoder}/{model}"
-    predictions = {row["slide_id"]: row for row in read_table(results / "predictions" / f"{name}.csv")}
-    metrics = read_receipt(results / "metrics" / f"{name}.json")
+    results = Results(config.results)
+    predictions = {row["slide_id"]: row for row in read_table(results.predictions(encoder, model))}
+    metrics = read_receipt(results.metrics(encoder, model))
     is_explained = bool(methods_of(config, model))
-    explanations = read_receipt(results / "explanations" / f"{name}.json") if is_explained else NOT_EXPLAINED
-    roc = roc_polyline(predictions.values(), config.classes)
+    explanations = read_receipt(results.explanations(encoder, model)) if is_explained else NOT_EXPLAINED
+    curve = kind.curve(counted(predictions.values()))
     dots = reliability_dots(metrics.get("reliability", []))
-    return ModelPage(encoder, model, metrics, predictions, explanations, roc, dots)
+    return ModelPage(encoder, model, metrics, predictions, explanations, curve, dots)
 
 
-def by_auroc(models: Iterable[ModelPage]) -> list[ModelPage]:
-    """The best first, those without an AUROC last."""
-    return sorted(models, key=lambda m: -1 if m.metrics.get("auroc") is None else m.metrics["auroc"], reverse=True)
+def best_first(models: Iterable[ModelPage], kind: Kind) -> list[ModelPage]:
+    """Models by their main figure, those without one last."""
+    figures = [(model, model.metrics.get(kind.main_figure)) for model in models]
+    return [model for model, _ in sorted(figures, key=lambda pair: -math.inf if pair[1] is None else pair[1], reverse=True)]

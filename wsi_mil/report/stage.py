@@ -16,30 +16,21 @@ from wsi_mil.config import Config
 from wsi_mil.files import write_text
 from wsi_mil.records import SlideRow, Status
 from wsi_mil.report.batch_effects import BatchEffects, batch_effects, write_effects
+from wsi_mil.report.classes import kind_of
 from wsi_mil.report.comparison import Comparison, compared, least_p_holm
 from wsi_mil.report.contact_sheet import MaskPicture, contact_sheet
 from wsi_mil.report.gallery import colour_stops, galleries, models_with_room
-from wsi_mil.report.model_page import ModelPage, by_auroc, in_words, read_model
+from wsi_mil.report.kinds import Kind
+from wsi_mil.report.model_page import ModelPage, best_first, in_words, read_model
 from wsi_mil.report.scatter import BOTTOM, LEFT, RIGHT, TOP
 from wsi_mil.report.words import Cohort, cautions, what_came_out, what_was_done
+from wsi_mil.results import Results
 from wsi_mil.statistics import DRAWS
+from wsi_mil.tasks import task_of
 
 log = logging.getLogger(__name__)
 
 VERSIONS_OF = ("wsi_mil", "torch", "timm", "zarr", "openslide-python", "snakemake")
-
-FIGURES = {
-    "auroc": "AUROC",
-    "auprc": "AUPRC",
-    "balanced_accuracy": "Balanced accuracy",
-    "accuracy": "Accuracy",
-    "f1": "F1",
-    "sensitivity": "Sensitivity",
-    "specificity": "Specificity",
-    "brier": "Brier score",
-    "ece": "Calibration error",
-}
-"""Figures of the table, in order, and what they are called."""
 
 AGAINST_TRUTH = {
     "tile_auroc": "Tile AUROC",
@@ -56,15 +47,16 @@ AGAINST_MODEL = {"deletion_gain": "Deletion gain", "insertion_gain": "Insertion 
 def write_report(rows: Iterable[SlideRow], config: Config, page: Path) -> None:
     """Write `index.html`, and beside it a table of batch effects."""
     rows = list(rows)
-    statuses = {s.slide_id: s for s in read_status(config.results / "cohort_status.csv")}
-    models = by_auroc(read_model(config, encoder, model) for encoder in config.encoders for model in config.models)
-    comparisons = _comparisons(models, config)
-    effects, masks = batch_effects(rows, config), contact_sheet(rows, config)
+    statuses = {s.slide_id: s for s in read_status(Results(config.results).cohort_status)}
+    kind = kind_of(task_of(config))
+    models = best_first([read_model(config, kind, e, m) for e in config.encoders for m in config.models], kind)
+    comparisons = _comparisons(models, kind, config)
+    effects, masks = batch_effects(rows, kind.label_order, config), contact_sheet(rows, config)
     usable = [row for row in rows if statuses[row.slide_id].status is Status.OK]
     shown = models_with_room(models, len(usable), config)
     html = _template().render(
         config=config,
-        positive=config.classes[-1],
+        kind=kind,
         rows=rows,
         unused=[row for row in rows if row not in usable],
         statuses=statuses,
@@ -73,7 +65,7 @@ def write_report(rows: Iterable[SlideRow], config: Config, page: Path) -> None:
         not_shown=models[len(shown) :],
         galleries=galleries(usable, shown, config),
         colour_stops=colour_stops(config.heatmap.colormap),
-        figures={name: title for name, title in FIGURES.items() if any(name in m.metrics for m in models)},
+        figures={name: title for name, title in kind.figures.items() if any(name in m.metrics for m in models)},
         comparisons=comparisons,
         least_p_holm=least_p_holm(len(comparisons), config.predict.bootstrap),
         masks=masks,
@@ -85,12 +77,12 @@ def write_report(rows: Iterable[SlideRow], config: Config, page: Path) -> None:
         has_seen_slides=any(p["role"] in ("train", "val") for m in models for p in m.predictions.values()),
         settings=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
         versions=installed_versions(VERSIONS_OF),
-        **_in_words(rows, statuses, models, effects, masks, config),
+        **_in_words(rows, statuses, models, effects, masks, kind, config),
     )
     write_effects(effects, page.with_name("batch_effects.csv"))
     write_text(page, html)
     for model in models:
-        log.info("%s: %s", model.name, in_words(model))
+        log.info("%s: %s", model.name, in_words(model, kind))
 
 
 def figure(value: float | None) -> str:
@@ -120,12 +112,13 @@ def _in_words(
     models: list[ModelPage],
     effects: list[BatchEffects],
     masks: list[MaskPicture],
+    kind: Kind,
     config: Config,
 ) -> dict[str, Any]:
     """The summary."""
     status = {slide_id: found.status for slide_id, found in statuses.items()}
     same = same_slides([row.slide_id for row in rows], config.results / "features", list(config.encoders))
-    cohort = Cohort(rows, status, config.classes, config.bag, config.trained is not None, same)
+    cohort = Cohort(rows, status, kind, config.bag, config.trained is not None, same)
     n_suspicious = sum(mask.is_suspicious for mask in masks if status[mask.slide_id] is Status.OK)
     return {
         "done": what_was_done(cohort),
@@ -149,9 +142,9 @@ def _notes(models: list[ModelPage]) -> dict[str, str]:
     return {slide_id: "; ".join(dict.fromkeys(notes)) for slide_id, notes in found.items()}
 
 
-def _comparisons(models: list[ModelPage], config: Config) -> list[Comparison]:
+def _comparisons(models: list[ModelPage], kind: Kind, config: Config) -> list[Comparison]:
     """Every pair of models with a slide that counts in both."""
-    pairs = compared({m.name: m.predictions.values() for m in models}, config.classes, draws=config.predict.bootstrap)
+    pairs = compared({m.name: m.predictions.values() for m in models}, kind, draws=config.predict.bootstrap)
     return [pair for pair in pairs if pair.n]
 
 

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 from wsi_mil.records import SlideRow, Status
 from wsi_mil.report.batch_effects import SCANNER, BatchEffects
+from wsi_mil.report.kinds import Kind
 from wsi_mil.report.model_page import ModelPage
+from wsi_mil.wording import listed
 
 NAMED = 12
 """Wrongly called slides that are named one by one; of more only the number is given."""
@@ -30,7 +32,7 @@ class Cohort:
     Attributes:
         rows: the whole sheet.
         status: of each slide, by slide_id.
-        classes: of two, the last is the positive one.
+        kind: what is learned, in the report's words.
         bag: `slide` or `patient`: what one prediction is made for.
         is_trained_elsewhere: whether the models come from an earlier run.
         same: slides that hold the same bytes, each group of them.
@@ -38,7 +40,7 @@ class Cohort:
 
     rows: Sequence[SlideRow]
     status: Mapping[str, Status]
-    classes: tuple[str, ...]
+    kind: Kind
     bag: str
     is_trained_elsewhere: bool
     same: Sequence[Sequence[str]] = ()
@@ -51,20 +53,19 @@ class Cohort:
 def what_was_done(cohort: Cohort) -> list[str]:
     """What went in, and what was made of it."""
     n_patients = len({row.patient_id for row in cohort.rows})
-    labels = [(name, sum(row.label == name for row in cohort.rows)) for name in cohort.classes]
-    counts = _listed([f"{n} labelled “{name}”" for name, n in labels])
+    counts = listed(cohort.kind.label_counts([row.label for row in cohort.rows]))
     unlabelled = sum(not row.label for row in cohort.rows)
     rest = f", and {unlabelled} without a label, which {'is' if unlabelled == 1 else 'are'} only predicted" if unlabelled else ""
     lines = [f"{_number(len(cohort.rows), 'slide')} of {_number(n_patients, 'patient')}: {counts}{rest}."]
     unused = [(status, cohort.n_of(status)) for status in (Status.FAILED, Status.EMPTY, Status.SKIPPED)]
     why = {Status.FAILED: "failed", Status.EMPTY: "without tissue", Status.SKIPPED: "skipped for want of a resolution"}
     parts = [f"{n} {why[status]}" for status, n in unused if n]
-    lines.append(f"{cohort.n_of(Status.OK)} of them could be used ({_listed(parts)})." if parts else "All could be used.")
+    lines.append(f"{cohort.n_of(Status.OK)} of them could be used ({listed(parts)})." if parts else "All could be used.")
     if cohort.is_trained_elsewhere:
         lines.append("The models were trained in an earlier run and are applied here as they are.")
     else:
         lines.append(
-            "From the labels alone, one for a whole slide, models learned to tell the classes apart by small squares of tissue"
+            f"From the labels alone, one for a whole slide, models learned to {cohort.kind.goal} by small squares of tissue"
             " (tiles). Nobody showed them where in a slide the evidence lies; a heatmap is a model's own opinion of that."
         )
     return lines
@@ -75,18 +76,16 @@ def what_came_out(best: ModelPage, n_models: int, cohort: Cohort) -> list[str]:
     metrics = best.metrics
     if not metrics.get("n_slides"):
         return ["No slide has a label that a prediction could be held against: there are predictions only."]
-    matrix, unit = metrics["confusion_matrix"], "patient" if cohort.bag == "patient" else "slide"
-    n, right = metrics["n_bags"], sum(row[i] for i, row in enumerate(matrix))
+    unit, n = "patient" if cohort.bag == "patient" else "slide", metrics["n_bags"]
     which = f"the best of {n_models} models, {best.name}," if n_models > 1 else f"the model {best.name}"
-    found = [f"{matrix[i][i]} of {sum(matrix[i])} “{name}”" for i, name in enumerate(cohort.classes) if sum(matrix[i])]
     seen = "whose labels chose its epoch and threshold" if best.is_as_published else "that it had not learned from"
-    lines = [f"Of {_number(n, f'labelled {unit}')} {seen}, {which} called {right} rightly: {_listed(found)}."]
-    return lines + _discrimination(best, cohort, unit) + _localisation(best)
+    lines = [f"Of {_number(n, f'labelled {unit}')} {seen}, {which} {cohort.kind.outcome(metrics)}."]
+    return lines + cohort.kind.discrimination(metrics, unit) + _localisation(best)
 
 
 def cautions(models: Sequence[ModelPage], effects: Iterable[BatchEffects], cohort: Cohort, n_suspicious: int) -> list[Caution]:
     """What to know before relying on a figure or a heatmap of the page."""
-    found = _guesses(models) + _blind(models) + _twice(cohort) + _wrong(models[0], cohort) + _unchosen(models)
+    found = _guesses(models, cohort.kind) + _blind(models) + _twice(cohort) + _wrong(models[0], cohort) + _unchosen(models)
     unused = len(cohort.rows) - cohort.n_of(Status.OK)
     if unused:
         found.append(Caution(f"{_number(unused, 'slide')} could not be used.", "not-used"))
@@ -100,50 +99,27 @@ def cautions(models: Sequence[ModelPage], effects: Iterable[BatchEffects], cohor
     return [*found, Caution("Made for research. No diagnosis may rest on it.")]
 
 
-def _discrimination(best: ModelPage, cohort: Cohort, unit: str) -> list[str]:
-    auroc = best.metrics.get("auroc")
-    if auroc is None:
-        return []
-    interval = _interval(best.metrics["auroc_ci95"], unit)
-    if len(cohort.classes) > 2:
-        return [f"Its AUROC, the mean over classes, is {auroc:.3f} (0.5 is guessing, 1 is perfect{interval})."]
-    negative, positive = cohort.classes
-    return [
-        f"Given one “{positive}” {unit} and one “{negative}” {unit} at random, it ranks the “{positive}” one higher in"
-        f" {100 * auroc:.1f} % of cases (AUROC {auroc:.3f}; 0.5 is guessing{interval})."
-    ]
-
-
-def _interval(ends: Sequence[float | None], unit: str) -> str:
-    """What the interval of an AUROC says. Where every draw gives the same, it knows nothing of new slides."""
-    low, high = ends
-    if low is None or high is None:
-        return ""
-    if low == high:
-        return f"; how much lower it may lie on new {unit}s, so few cannot show"
-    return f"; from as many {unit}s as these, anything from {low:.3f} to {high:.3f} is plausible"
-
-
 def _localisation(best: ModelPage) -> list[str]:
     measured = {name: f for name, f in best.explanations["methods"].items() if f.get("tile_auroc") is not None}
     if not measured:
         return ["No outline was at hand to hold the heatmaps against: whether they point at the right place was not measured."]
     n = max(figures["n_positive_slides"] for figures in measured.values())
-    shares = _listed([f"{100 * f['tile_auroc']:.1f} % ({name.replace('_', ' ')})" for name, f in measured.items()])
+    shares = listed([f"{100 * f['tile_auroc']:.1f} % ({name.replace('_', ' ')})" for name, f in measured.items()])
     return [
         f"Held against the outlines of {_number(n, 'slide')}, which no model was shown: a tile inside an outline is ranked higher"
         f" than one outside in {shares} of cases."
     ]
 
 
-def _guesses(models: Iterable[ModelPage]) -> list[Caution]:
-    """Models that have 0.5 in the interval of their AUROC, or no interval."""
-    names = [m.name for m in models if m.metrics.get("n_slides") and (m.metrics.get("auroc_ci95", [None])[0] or 0) <= 0.5]
+def _guesses(models: Iterable[ModelPage], kind: Kind) -> list[Caution]:
+    """Models that have chance in the interval of their main figure, or no interval."""
+    interval = f"{kind.main_figure}_ci95"
+    names = [m.name for m in models if m.metrics.get("n_slides") and _reaches(m.metrics.get(interval, [None])[0], kind.chance)]
     if not names:
         return []
     heatmaps = "Its heatmaps show" if len(names) == 1 else "Their heatmaps show"
-    why = "the 95 % interval of AUROC holds 0.5, or there is none"
-    text = f"{_listed(names)} cannot be told from guessing ({why}). {heatmaps} nothing that may be believed."
+    why = f"the 95 % interval of {kind.main_title} holds {kind.chance:g}, or there is none"
+    text = f"{listed(names)} cannot be told from guessing ({why}). {heatmaps} nothing that may be believed."
     return [Caution(text, "figures")]
 
 
@@ -157,7 +133,7 @@ def _blind(models: Iterable[ModelPage]) -> list[Caution]:
     ]
     if not blind:
         return []
-    text = f"Heatmaps that find the outlined places no better than chance (tile AUROC interval reaches 0.5): {_listed(blind)}."
+    text = f"Heatmaps that find the outlined places no better than chance (tile AUROC interval reaches 0.5): {listed(blind)}."
     return [Caution(text, "explanations")]
 
 
@@ -170,7 +146,7 @@ def _twice(cohort: Cohort) -> list[Caution]:
         patients = {rows[s].patient_id for s in same}
         text = f"{_number(len(same), 'slide')} are one, under several names"
         if len(labels) > 1:
-            text += f", though their labels are {_listed([f'“{label}”' for label in labels])}: one of them is wrong"
+            text += f", though their labels are {listed([f'“{label}”' for label in labels])}: one of them is wrong"
         if len(patients) > 1:
             text += f"; as {len(patients)} patients they may lie on both sides of a split, which flatters every figure"
         found.append((len(labels) < 2, len(patients) < 2, Caution(f"{text}:", slides=tuple(same))))
@@ -182,12 +158,14 @@ def _twice(cohort: Cohort) -> list[Caution]:
     return [*first[:MOST_TWICE], Caution(text)]
 
 
+def _reaches(low: float | None, chance: float) -> bool:
+    return low is None or low <= chance
+
+
 def _wrong(best: ModelPage, cohort: Cohort) -> list[Caution]:
     """Slides that the best model calls wrongly."""
     labels = {row.slide_id: row.label for row in cohort.rows}
-    wrong = tuple(
-        s for s, p in best.predictions.items() if p["role"] in ("test", "") and labels[s] and p["predicted"] != labels[s]
-    )
+    wrong = tuple(s for s, p in best.predictions.items() if p["role"] in ("test", "") and cohort.kind.is_wrong(p, labels[s]))
     if not wrong:
         return []
     text = f"{best.name} calls {_number(len(wrong), 'slide')} wrongly"
@@ -203,14 +181,9 @@ def _unchosen(models: Iterable[ModelPage]) -> list[Caution]:
     ]
     if not parts:
         return []
-    text = f"Too few validation slides to choose an epoch by; the last one was kept: {_listed(parts)}."
+    text = f"Too few validation slides to choose an epoch by; the last one was kept: {listed(parts)}."
     return [Caution(f"{text} Their thresholds stand on those few slides.", "figures")]
 
 
 def _number(n: int, noun: str) -> str:
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
-
-
-def _listed(parts: Sequence[str]) -> str:
-    """a; a and b; a, b and c."""
-    return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import tifffile
 
+from wsi_mil.config.readers import IMAGE, OPENSLIDE
 from wsi_mil.slides.companions import HAMAMATSU_INI, MIRAX
 from wsi_mil.slides.dicom import is_dicom
-from wsi_mil.slides.format import IMAGE, OPENSLIDE, Format
+from wsi_mil.slides.format import Format
 from wsi_mil.slides.tiff_format import tiff_format
 
 HEAD_BYTES = 132

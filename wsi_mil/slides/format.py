@@ -2,9 +2,6 @@
 
 from dataclasses import dataclass
 
-JPEG_TIFF, OPENSLIDE, TIFFSLIDE, IMAGE = "jpeg_tiff", "openslide", "tiffslide", "image"
-"""Names of the readers, in the order that `auto` tries them."""
-
 
 @dataclass(frozen=True)
 class Format:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from wsi_mil.config.readers import IMAGE
 from wsi_mil.errors import SlideFormatError, UnknownFormatError
 from wsi_mil.geometry import Mpp
 from wsi_mil.slides.format import counted, orientation_note
@@ -28,7 +29,7 @@ RESOLUTION_TAGS = {270: "tiff.ImageDescription", 282: "tiff.XResolution", 283: "
 class ImageReader(Slide):
     """Reader of a plain image: a slide of one level, held in memory."""
 
-    reader = "image"
+    reader = IMAGE
 
     def __init__(self, path: SlideSource, mpp_override: Mpp | None = None, guess: MppGuess = MppGuess()):
         super().__init__(path, mpp_override, guess)

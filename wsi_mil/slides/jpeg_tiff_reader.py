@@ -14,6 +14,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from wsi_mil.config.readers import JPEG_TIFF
 from wsi_mil.errors import SlideFormatError, SlideReadError
 from wsi_mil.geometry import Mpp
 from wsi_mil.slides.mpp import MppGuess
@@ -53,7 +54,7 @@ class JpegTiffReader(Slide):
     OpenSlide does not read.
     """
 
-    reader = "jpeg_tiff"
+    reader = JPEG_TIFF
 
     def __init__(self, path: SlideSource, mpp_override: Mpp | None = None, guess: MppGuess = MppGuess()):
         super().__init__(path, mpp_override, guess)

@@ -1,27 +1,24 @@
-"""Open a slide with the first reader that reads its format correctly."""
+"""Open a slide with the first reader that reads its format correctly. To add a reader: docs/add_a_slide_reader.md."""
 
 from pathlib import Path
+from pkgutil import resolve_name
 
 from wsi_mil.addresses import is_url, secret_fault, without_secrets
+from wsi_mil.config import READERS
 from wsi_mil.errors import MissingFileError, SlideFormatError, UnknownFormatError
 from wsi_mil.geometry import Mpp
 from wsi_mil.runtime.crash_guard import reading
 from wsi_mil.slides.companions import with_companions
 from wsi_mil.slides.detection import address_fault, format_of
 from wsi_mil.slides.format import Format
-from wsi_mil.slides.image_reader import ImageReader
-from wsi_mil.slides.jpeg_tiff_reader import JpegTiffReader
 from wsi_mil.slides.mpp import MppGuess
-from wsi_mil.slides.openslide_reader import OpenSlideReader
 from wsi_mil.slides.remote import remote_settings
 from wsi_mil.slides.slide import Slide, SlideSource
 from wsi_mil.slides.staging import LocalCopy, local_copy
 from wsi_mil.slides.tiffslide_reader import TiffSlideReader
 
-READERS: dict[str, type[Slide]] = {
-    reader.reader: reader for reader in (JpegTiffReader, OpenSlideReader, TiffSlideReader, ImageReader)
-}
-"""Readers in the order that `auto` tries them: the fastest with OpenSlide's pixels first."""
+IMPLEMENTATIONS: dict[str, type[Slide]] = {name: resolve_name(record.implementation) for name, record in READERS.items()}
+"""Reader classes by name, imported here: on first use the import could fail because too many files are open."""
 
 EXPECTED = (
     "expected a slide that OpenSlide supports (for MRXS the .mrxs file beside its folder, for DICOM one of its .dcm files),"
@@ -77,7 +74,7 @@ def _open_file(source: SlideSource, file: Path, reader: str, mpp_override: Mpp |
     for name in file_format.readers if reader == "auto" else [reader]:
         try:
             with reading():
-                slide = READERS[name](source, mpp_override, guess)
+                slide = IMPLEMENTATIONS[name](source, mpp_override, guess)
         except SlideFormatError as error:
             _require_file(file)  # a fault of the machine, such as too many open files, must not hand the slide to another reader
             errors.append(error)

@@ -8,6 +8,7 @@ import openslide
 from numpy.typing import NDArray
 from PIL import Image
 
+from wsi_mil.config.readers import OPENSLIDE
 from wsi_mil.errors import SlideFormatError, SlideReadError, UnknownFormatError
 from wsi_mil.geometry import Mpp
 from wsi_mil.slides.compression import tiff_compression
@@ -25,7 +26,7 @@ _FAULTS = (openslide.OpenSlideError, OSError)
 class OpenSlideReader(Slide):
     """Reader based on OpenSlide."""
 
-    reader = "openslide"
+    reader = OPENSLIDE
 
     def __init__(self, path: SlideSource, mpp_override: Mpp | None = None, guess: MppGuess = MppGuess()):
         super().__init__(path, mpp_override, guess)

@@ -8,8 +8,9 @@ from typing import Any
 
 import tifffile
 
+from wsi_mil.config.readers import IMAGE, JPEG_TIFF, OPENSLIDE, TIFFSLIDE
 from wsi_mil.geometry import is_reduction
-from wsi_mil.slides.format import IMAGE, JPEG_TIFF, OPENSLIDE, TIFFSLIDE, Format, counted, no_level_note, orientation_note
+from wsi_mil.slides.format import Format, counted, no_level_note, orientation_note
 from wsi_mil.slides.jpeg_colours import HEAD_BYTES, is_ycbcr
 from wsi_mil.slides.ome import Ome, ome_fault, ome_notes, ome_of
 

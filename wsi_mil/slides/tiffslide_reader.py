@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_mil.config.readers import TIFFSLIDE
 from wsi_mil.errors import SlideFormatError, SlideReadError
 from wsi_mil.geometry import Mpp
 from wsi_mil.slides.compression import tiff_compression
@@ -30,7 +31,7 @@ class TiffSlideReader(Slide):
         format: format of the file.
     """
 
-    reader = "tiffslide"
+    reader = TIFFSLIDE
 
     def __init__(self, path: SlideSource, mpp_override: Mpp | None = None, guess: MppGuess = MppGuess()):
         super().__init__(path, mpp_override, guess)

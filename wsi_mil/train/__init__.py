@@ -1,6 +1,6 @@
 """Stage `train`: fit one model on one fold."""
 
 from wsi_mil.train.loop import fit as fit
-from wsi_mil.train.loop import predict_probabilities as predict_probabilities
+from wsi_mil.train.loop import predict_outputs as predict_outputs
 from wsi_mil.train.stage import Fold as Fold
 from wsi_mil.train.stage import train_fold as train_fold

@@ -32,9 +32,13 @@ def epochs_of(settings: Training) -> int:
     return settings.epochs
 
 
-def with_choice(settings: Training, val_labels: Sequence[int], n_classes: int) -> Training:
-    """The same, but `select: last` where the validation bags of a class are fewer than it takes to choose an epoch by them."""
-    fewest = min(val_labels.count(index) for index in range(n_classes))
+def with_choice(settings: Training, fewest: int) -> Training:
+    """The same, but `select: last` where the validation bags are too few to choose an epoch by them.
+
+    Args:
+        settings: of the training.
+        fewest: validation bags of the rarest stratum.
+    """
     return settings if fewest >= settings.min_val_bags else settings.model_copy(update={"select": "last"})
 
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from wsi_mil.bags import BagSet, LabelledBag, bag_tensor, finite_logits
 from wsi_mil.config import Training
 from wsi_mil.errors import DivergedError, NotFiniteError
-from wsi_mil.metrics import auroc
-from wsi_mil.models import MILModel
+from wsi_mil.models import BagLoss, MILModel, create_loss
 from wsi_mil.runtime.progress import ProgressMeter
+from wsi_mil.tasks import Task
 from wsi_mil.train.epochs import Epoch, epochs_of, is_better, is_over, planned, with_choice
 from wsi_mil.train.optimizers import create_optimizer, learning_rate
 from wsi_mil.train.resume import Snapshot, TrainingState, generator_from
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def fit(
-    model: MILModel, train: BagSet, val: BagSet, settings: Training, *, n_classes: int, state: TrainingState | None = None
+    model: MILModel, train: BagSet, val: BagSet, settings: Training, *, task: Task, state: TrainingState | None = None
 ) -> tuple[list[Epoch], int]:
     """Train in place, a bag a step, and leave the weights of the best epoch by the validation part, or of the last.
 
@@ -39,8 +39,9 @@ def fit(
         DivergedError: a loss that is no finite number; names epoch and bag.
     """
     device = next(model.parameters()).device
-    settings = _planned(settings, train, val, n_classes)
-    weights = class_weights(train.labels, n_classes, balanced=settings.class_weights).to(device)
+    settings = _planned(settings, train, val, task)
+    weights = torch.from_numpy(task.loss_weights(train.labels, balanced=settings.class_weights)).to(device)
+    loss = create_loss(task, weights)
     optimizer, state = create_optimizer(model, settings), state or TrainingState(None)
     resumed = state.load(model, optimizer)
     history = [Epoch(**line) for line in resumed.history] if resumed else []
@@ -51,8 +52,8 @@ def fit(
     with ProgressMeter("train", total=epochs_of(settings), unit="epochs", already=len(history)) as meter:
         while not is_over(history, best, settings):
             number, lr = len(history), learning_rate(settings, len(history))
-            train_loss = _train_epoch(model, train, optimizer, settings, weights, number=number, rng=rng)
-            history.append(Epoch(number + 1, train_loss, *_validate(model, val, weights, number), lr))
+            train_loss = _train_epoch(model, train, optimizer, settings, loss, number=number, rng=rng)
+            history.append(Epoch(number + 1, train_loss, *_validate(model, val, task, weights, number), lr))
             log.info("epoch %d: training loss %.4f, validation loss %.4f, AUROC %.3f", *list(vars(history[-1]).values())[:4])
             if number == 0 or is_better(history[-1], history[best], settings):
                 best, best_weights = number, _weights(model)
@@ -63,9 +64,9 @@ def fit(
     return history, best
 
 
-def _planned(settings: Training, train: BagSet, val: BagSet, n_classes: int) -> Training:
+def _planned(settings: Training, train: BagSet, val: BagSet, task: Task) -> Training:
     """With its number of epochs, and `select` as these validation bags allow."""
-    chosen = with_choice(planned(settings, len(train)), val.labels, n_classes)
+    chosen = with_choice(planned(settings, len(train)), task.rarest(val.labels))
     if chosen.select != settings.select:
         log.warning(
             "%d validation bags, fewer than %d of a class: they are too few to choose an epoch by, the last one is kept",
@@ -80,7 +81,7 @@ def _train_epoch(
     bags: BagSet,
     optimizer: torch.optim.Optimizer,
     settings: Training,
-    weights: Tensor,
+    loss: BagLoss,
     *,
     number: int,
     rng: np.random.Generator,
@@ -94,14 +95,14 @@ def _train_epoch(
     optimizer.zero_grad()
     for position, item in enumerate(bags.read(order)):
         chosen = sample_instances(len(item.bag.features), settings, rng)
-        loss = _loss(model, item, chosen, settings, weights)
-        if not torch.isfinite(loss):
+        bag_loss = _loss(model, item, chosen, settings, loss)
+        if not torch.isfinite(bag_loss):
             raise DivergedError(
                 epoch=number + 1, bag=item.bag.slide_id, features_are_finite=bool(np.isfinite(item.bag.features).all())
             )
-        total += float(loss.detach())
+        total += float(bag_loss.detach())
         group_size = min(settings.accumulate, len(bags) - position // settings.accumulate * settings.accumulate)
-        (loss / group_size).backward()  # type: ignore[no-untyped-call]
+        (bag_loss / group_size).backward()  # type: ignore[no-untyped-call]
         if (position + 1) % settings.accumulate == 0 or position + 1 == len(bags):
             optimizer.step()
             optimizer.zero_grad()
@@ -109,13 +110,13 @@ def _train_epoch(
     return total / len(bags)
 
 
-def _loss(model: MILModel, item: LabelledBag, chosen: Tensor | None, settings: Training, weights: Tensor) -> Tensor:
+def _loss(model: MILModel, item: LabelledBag, chosen: Tensor | None, settings: Training, loss: BagLoss) -> Tensor:
     features = bag_tensor(item.bag, model)
     if chosen is not None:
         features = features[:, chosen.to(features.device)]
-    label = torch.tensor([item.label], device=weights.device)
+    label = torch.tensor([item.label], device=features.device)
     with torch.autocast(features.device.type, dtype=torch.bfloat16, enabled=settings.precision == "bfloat16"):
-        return model.training_loss(features, label, weights)
+        return model.training_loss(features, label, loss)
 
 
 def sample_instances(n: int, settings: Training, rng: np.random.Generator) -> Tensor | None:
@@ -125,19 +126,18 @@ def sample_instances(n: int, settings: Training, rng: np.random.Generator) -> Te
     return None if kept == n else torch.from_numpy(np.sort(rng.permutation(n)[:kept]))
 
 
-def _validate(model: MILModel, bags: BagSet, weights: Tensor, number: int) -> tuple[float, float]:
-    """Mean class-weighted log loss, and AUROC; nothing is kept of an epoch whose weights are no numbers."""
+def _validate(model: MILModel, bags: BagSet, task: Task, weights: Tensor, number: int) -> tuple[float, float]:
+    """Mean weighted loss, and the figure that can choose the epoch; nothing is kept of an epoch whose weights are no numbers."""
     try:
-        probs, truth = predict_probabilities(model, bags), np.array(bags.labels)
+        outputs, truth = predict_outputs(model, bags, task), np.array(bags.labels)
     except NotFiniteError as error:
         raise DivergedError(epoch=number + 1, bag=error.bag, features_are_finite=error.features_are_finite) from error
-    of_truth = np.clip(probs[np.arange(len(truth)), truth], 1e-12, 1)
-    return float((-np.log(of_truth) * weights.cpu().numpy()[truth]).mean()), auroc(truth, probs)
+    return task.validation_loss(outputs, truth, weights.cpu().numpy()), task.selection_figure(outputs, truth)
 
 
 @torch.inference_mode()
-def predict_probabilities(model: MILModel, bags: Iterable[LabelledBag]) -> NDArray[np.float64]:
-    """Class probabilities `(n_bags, n_classes)`; leaves the model's mode as it was.
+def predict_outputs(model: MILModel, bags: Iterable[LabelledBag], task: Task) -> NDArray[np.float64]:
+    """Return what a model predicts for bags, `(n_bags, n_outputs)`, of classes probabilities; its mode stays as it was.
 
     Raises:
         NotFiniteError: features or logits of a bag that are no numbers.
@@ -148,15 +148,7 @@ def predict_probabilities(model: MILModel, bags: Iterable[LabelledBag]) -> NDArr
         logits = torch.cat([finite_logits(model, b.bag) for b in bags])
     finally:
         model.train(was_training)
-    return torch.softmax(logits.double(), dim=1).cpu().numpy()
-
-
-def class_weights(labels: list[int], n_classes: int, *, balanced: bool) -> Tensor:
-    """`n / (n_classes · n_c)`, so that every class weighs the same and the mean over bags is 1."""
-    counts = np.bincount(labels, minlength=n_classes)
-    if not balanced:
-        return torch.ones(n_classes)
-    return torch.tensor(len(labels) / (n_classes * np.maximum(counts, 1)), dtype=torch.float32)
+    return task.outputs(logits)
 
 
 def _weights(model: MILModel) -> dict[str, Tensor]:

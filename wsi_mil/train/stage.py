@@ -10,17 +10,17 @@ import torch
 from wsi_mil import __version__
 from wsi_mil.bags import BagSet, common_encoder, read_bag_of
 from wsi_mil.checkpoints import ModelCard, file_hash, read_card, read_checkpoint, write_checkpoint
-from wsi_mil.cohort.splits import Splits, missing_classes, parts_of
+from wsi_mil.cohort.splits import Splits, missing_strata, parts_of
 from wsi_mil.config import MHIM, TEACHERS, BagUnit, BaseModelSettings, Model, Protocol, TransMIL
 from wsi_mil.errors import ConfigError, StoreMismatchError
 from wsi_mil.files import exclusive, write_table
-from wsi_mil.metrics import accuracies, predicted_class, youden_threshold
 from wsi_mil.models import MILModel, create_mhim, create_model
 from wsi_mil.receipts import fingerprint, store_path
 from wsi_mil.records import Bag
 from wsi_mil.store import feature_dim, n_tiles, read_attributes
+from wsi_mil.tasks import Task
 from wsi_mil.train.epochs import Epoch, with_choice
-from wsi_mil.train.loop import fit, predict_probabilities
+from wsi_mil.train.loop import fit, predict_outputs
 from wsi_mil.train.resume import TrainingState
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Fold:
         splits: roles of the labelled slides.
         number: which fold.
         features: folder with the receipts of `extract`.
-        classes: class names; their order is the order of the logits.
+        task: what is learned.
         unit: whether a bag is a slide or a patient.
         protocol: which part chooses epoch and threshold.
     """
@@ -44,7 +44,7 @@ class Fold:
     splits: Splits
     number: int
     features: Path
-    classes: tuple[str, ...]
+    task: Task
     unit: BagUnit = "slide"
     protocol: Protocol = "held_out"
 
@@ -63,12 +63,12 @@ def train_fold(
         keep_bytes: features that may be kept in memory; half of it for each part.
 
     Raises:
-        ConfigError: a part of the fold lacks a class.
+        ConfigError: a part of the fold lacks a stratum.
         StoreMismatchError: features of two encoders, or a base that was trained on something else.
         EmptyBagError: a bag without instances.
         DivergedError: the loss is no number any more; the state of the last good epoch is kept.
     """
-    faults = missing_classes(fold.splits, fold.number, fold.classes, fold.protocol)
+    faults = missing_strata(fold.splits, fold.number, fold.task, fold.protocol)
     if faults:
         raise ConfigError(faults)
     parts = parts_of(fold.protocol)
@@ -81,8 +81,8 @@ def train_fold(
         model = _create(settings, card, base, device)
         state = TrainingState(folder, _fingerprint(fold, card, members, base, device))
         train, val = (_bag_set(part, fold, keep_bytes // 2) for part in members)
-        history, best = fit(model, train, val, settings.train, n_classes=len(fold.classes), state=state)
-        select = with_choice(settings.train, val.labels, len(fold.classes)).select
+        history, best = fit(model, train, val, settings.train, task=fold.task, state=state)
+        select = with_choice(settings.train, fold.task.rarest(val.labels)).select
         done = _finished_card(replace(card, select=select), model.deployed, val, history[best])
         write_table(folder / "history.csv", list(Epoch.__annotations__), [vars(epoch).values() for epoch in history])
         write_checkpoint(folder, model.deployed, done)
@@ -104,7 +104,7 @@ def _blank_card(fold: Fold, settings: Model, receipts: list[Path], base: Path | 
     card = ModelCard(
         settings=settings,
         architecture=_architecture(settings, base),
-        classes=fold.classes,
+        task=fold.task,
         feature_dim=dims[0],
         encoder=encoder,
         fold=fold.number,
@@ -141,7 +141,7 @@ def _settled(architecture: BaseModelSettings, training: dict[str, list[str]], fo
 
 def _create(settings: Model, card: ModelCard, base: Path | None, device: torch.device) -> MILModel:
     """A fresh model; the student of MHIM comes after its teacher, so that both draws are the seed's."""
-    fresh = create_model(card.architecture, feature_dim=card.feature_dim, n_classes=len(card.classes))
+    fresh = create_model(card.architecture, feature_dim=card.feature_dim, n_classes=card.task.n_outputs)
     if not isinstance(settings, MHIM) or base is None:
         return fresh.to(device)
     return create_mhim(settings, base=read_checkpoint(base, device)[0], student=fresh).to(device)
@@ -156,7 +156,7 @@ def _fingerprint(
             "settings": card.settings.model_dump(mode="json"),
             "members": members,
             "labels": fold.splits.labels,
-            "classes": list(fold.classes),
+            **fold.task.stamp(),
             "features": card.features,
             "base": file_hash(base) if base is not None else None,
             "versions": [STAGE_VERSION, __version__, torch.__version__],
@@ -167,7 +167,7 @@ def _fingerprint(
 
 def _bag_set(members: dict[str, list[str]], fold: Fold, keep_bytes: int) -> BagSet:
     named = list(members.items())
-    labels = [fold.classes.index(fold.splits.labels[slides[0]]) for _, slides in named]
+    labels = [fold.task.encode(fold.splits.labels[slides[0]]) for _, slides in named]
 
     def load(number: int) -> Bag:
         bag_id, slides = named[number]
@@ -178,8 +178,8 @@ def _bag_set(members: dict[str, list[str]], fold: Fold, keep_bytes: int) -> BagS
 
 def _finished_card(card: ModelCard, model: MILModel, val: BagSet, epoch: Epoch) -> ModelCard:
     """With threshold and figures of the part that chose the epoch."""
-    probs, truth, n_classes = predict_probabilities(model, val), np.array(val.labels), len(card.classes)
-    threshold = youden_threshold(truth == 1, probs[:, 1]) if n_classes == 2 else None
-    predicted = np.array([predicted_class(p, threshold) for p in probs])
-    figures = {"loss": epoch.val_loss, "auroc": epoch.val_auroc, **accuracies(truth, predicted, n_classes)}
+    task, truth = card.task, np.array(val.labels)
+    outputs = predict_outputs(model, val, task)
+    threshold = task.threshold(outputs, truth)
+    figures = {"loss": epoch.val_loss, "auroc": epoch.val_auroc, **task.validation_figures(outputs, truth, threshold)}
     return card.finished(threshold=threshold, epoch=epoch.epoch, validation=figures)

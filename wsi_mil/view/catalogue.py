@@ -14,6 +14,7 @@ from wsi_mil.errors import StoreError, UnknownNameError, WsiMilError
 from wsi_mil.files import read_table
 from wsi_mil.receipts import TILE_IDENTITY, read_receipt
 from wsi_mil.records import SlideRow
+from wsi_mil.results import Results
 
 NOT_RUN = "not run"
 """Status of a slide that no stage has said anything final of."""
@@ -88,36 +89,38 @@ class Catalogue:
     heatmap: Heatmap = field(default_factory=Heatmap)
     notes: tuple[str, ...] = ()
 
+    @property
+    def layout(self) -> Results:
+        """Where the files of the folder are."""
+        return Results(self.results)
+
     @cached_property
     def statuses(self) -> dict[str, dict[str, str]]:
         """Rows of `cohort_status.csv` by slide_id; {} where it is not there yet."""
-        return {row["slide_id"]: row for row in _table(self.results / "cohort_status.csv")}
+        return {row["slide_id"]: row for row in _table(self.layout.cohort_status)}
 
     @cached_property
     def splits(self) -> dict[str, dict[str, str]]:
         """Rows of `splits.csv` by slide_id; {} where it is not there yet."""
-        return {row["slide_id"]: row for row in _table(self.results / "splits.csv")}
+        return {row["slide_id"]: row for row in _table(self.layout.splits)}
 
     @cached_property
     def tilings(self) -> list[str]:
         """Folders with receipts of `tile`."""
-        return _folders(self.results / "tiles")
+        return self.layout.tilings
 
     @cached_property
     def entries(self) -> list[Entry]:
         """Every encoder × model that has predicted or explained anything."""
-        found = {Entry(e, m) for e in _folders(self.results / "scores") for m in _folders(self.results / "scores" / e)}
-        for file in sorted((self.results / "predictions").glob("*/*.csv")):
-            found.add(Entry(file.parent.name, file.stem))
-        return sorted(found, key=lambda entry: (entry.encoder, entry.model))
+        return [Entry(encoder, model) for encoder, model in self.layout.entries]
 
     @cached_property
     def slide_ids(self) -> list[str]:
         """Every slide that sheet, statuses or receipts name, in that order."""
         names = [*self.rows, *self.statuses]
-        for stage in ("tiles", "features"):
-            for folder in _folders(self.results / stage):
-                names += sorted(file.stem for file in (self.results / stage / folder).glob("[!.]*.json"))
+        folders = [self.layout.tiles(tiling) for tiling in self.tilings]
+        for folder in (*folders, *(self.layout.features(encoder) for encoder in self.layout.encoders)):
+            names += sorted(file.stem for file in folder.glob("[!.]*.json"))
         return list(dict.fromkeys(names))
 
     @cached_property
@@ -144,13 +147,13 @@ class Catalogue:
     def tiles_receipts(self, slide_id: str) -> dict[str, Path]:
         """Receipts of `tile` of a slide, by tiling."""
         name = self.row(slide_id).slide_id
-        found = {tiling: self.results / "tiles" / tiling / f"{name}.json" for tiling in self.tilings}
+        found = {tiling: self.layout.tiles_receipt(tiling, name) for tiling in self.tilings}
         return {tiling: path for tiling, path in found.items() if path.is_file()}
 
     def scores_receipt(self, slide_id: str, entry: Entry) -> Path:
         """Receipt of `explain`, which may not be there."""
         found = self.entry(entry.encoder, entry.model)
-        return self.results / "scores" / found.encoder / found.model / f"{self.row(slide_id).slide_id}.json"
+        return self.layout.scores_receipt(found.encoder, found.model, self.row(slide_id).slide_id)
 
     def scores(self, slide_id: str, entry: Entry) -> dict[str, Any]:
         """What the receipt of `explain` says; {} where there is none, or none that could be read."""
@@ -170,7 +173,7 @@ class Catalogue:
 
     def cohort_scale(self, entry: Entry) -> Path:
         """What `heatmap-scale` wrote, which may not be there."""
-        return self.results / "heatmaps" / entry.encoder / entry.model / "cohort_scale.json"
+        return self.layout.cohort_scale(entry.encoder, entry.model)
 
     def labelled_scores(self, entry: Entry) -> list[Path]:
         """Receipts of `explain` of all labelled slides that have one."""
@@ -183,8 +186,7 @@ class Catalogue:
 
     def predictions(self, entry: Entry) -> dict[str, dict[str, str]]:
         """Rows of an entry's predictions by slide_id; {} where they are not there yet."""
-        path = self.results / "predictions" / entry.encoder / f"{entry.model}.csv"
-        return {row["slide_id"]: row for row in _table(path)}
+        return {row["slide_id"]: row for row in _table(self.layout.predictions(entry.encoder, entry.model))}
 
     def lines(self, entry: Entry | None) -> list[Line]:
         """Every slide, with what an entry predicts of it."""
@@ -236,7 +238,7 @@ class Catalogue:
 
     def _features_receipts(self, slide_id: str) -> list[Path]:
         """Receipts of `extract` of a slide, of every encoder entry that has one; its name is known."""
-        found = [self.results / "features" / encoder / f"{slide_id}.json" for encoder in _folders(self.results / "features")]
+        found = [self.layout.features_receipt(encoder, slide_id) for encoder in self.layout.encoders]
         return [path for path in found if path.is_file()]
 
 
@@ -272,7 +274,3 @@ def _table(path: Path) -> list[dict[str, str]]:
         return []
     plain = [{key: value or "" for key, value in row.items() if key is not None} for row in rows]
     return [row for row in plain if row.get("slide_id")]
-
-
-def _folders(path: Path) -> list[str]:
-    return sorted(folder.name for folder in path.iterdir() if folder.is_dir() and folder.name[0] != ".") if path.is_dir() else []

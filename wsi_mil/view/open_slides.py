@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from wsi_mil.config.readers import IMAGE
 from wsi_mil.records import SlideRow
 from wsi_mil.slides import Slide, open_slide
 
@@ -14,7 +15,7 @@ MAX_HELD_PX = 100_000_000
 """Of plain images (PNG, JPEG, …), which stay in memory whole while open: 300 MB, and 400 more while one is opened. Larger ones
 are shown by their thumbnail."""
 
-PLAIN = "image"
+PLAIN = IMAGE
 """The reader of plain images."""
 
 Stamp = tuple[int, ...]

@@ -11,6 +11,7 @@ import jinja2
 from wsi_mil.config import Scale
 from wsi_mil.geometry import Mpp
 from wsi_mil.heatmaps.overlay import colormap_names
+from wsi_mil.tasks import read_shown_prediction
 from wsi_mil.view.catalogue import NOT_RUN, Catalogue, Entry, Line
 from wsi_mil.view.deepzoom import TILE_PX, Pyramid
 from wsi_mil.view.slide_images import Ground
@@ -166,27 +167,14 @@ def _entry_about(catalogue: Catalogue, slide_id: str, entry: Entry) -> dict[str,
 
 def _shown(prediction: dict[str, str]) -> dict[str, Any]:
     """The probability that is shown of a slide, of which class, and the threshold on it: of two classes that of the last."""
-    probs = {name.removeprefix("prob_"): value for name, value in prediction.items() if name.startswith("prob_") and value}
-    if not probs:
-        return {"prob": None, "prob_of": "", "threshold": None}
-    of = list(probs)[-1] if len(probs) == 2 else prediction.get("predicted", "")
-    threshold = prediction.get("threshold", "")
-    return {"prob": _float(probs.get(of, "")), "prob_of": of, "threshold": _float(threshold)}
+    shown = read_shown_prediction(prediction)
+    return {"prob": shown.value, "prob_of": shown.of, "threshold": shown.threshold}
 
 
 def _positive(lines: list[Line]) -> str:
     """Of which class the column of probabilities is; "" where it differs from slide to slide."""
     found = {_shown(line.prediction)["prob_of"] for line in lines if line.prediction}
     return found.pop() if len(found) == 1 else ""
-
-
-def _float(text: str) -> float | None:
-    """A number that JSON knows; None where there is none."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
 
 
 def _names(values: Any) -> list[str]:

@@ -14,6 +14,7 @@ from PIL import Image
 from wsi_mil.errors import SlideError, UnknownNameError
 from wsi_mil.geometry import Mpp
 from wsi_mil.heatmaps.gallery import why_no_pixels
+from wsi_mil.receipts import IMPORTED
 from wsi_mil.records import NO_PATH, SlideRow
 from wsi_mil.slides import slide_exists, slide_hash
 from wsi_mil.store import read_thumbnail
@@ -130,7 +131,7 @@ class Grounds:
         if dimensions is None:
             return Ground(None, THUMBNAIL, 0, mpp, note)
         pyramid = Pyramid(dimensions)
-        kept = "tiles are drawn in grey" if tiled.get("reader") == "imported" else "the picture kept by `tile` is shown"
+        kept = "tiles are drawn in grey" if tiled.get("reader") == IMPORTED else "the picture kept by `tile` is shown"
         note = f"{kept} instead of the slide: {note}"
         return Ground(dimensions, THUMBNAIL, pyramid.level_of(max(dimensions) / 1024), mpp, note)
 

@@ -1,0 +1,151 @@
+"""Explanations: one record for each way to score the instances of a bag.
+
+`explain.methods`, `check`, the registry of `wsi_mil.explain`, the schema and the tables of the documentation follow from these
+records. To add one: docs/add_an_explanation.md.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from wsi_mil.config.models import InstanceScoreKind
+
+
+@dataclass(frozen=True)
+class ExplanationRecord:
+    """A way to score the instances of a bag. What it says of its numbers decides how they are drawn.
+
+    Attributes:
+        name: as in `explain.methods`.
+        sentence: what the number of an instance is.
+        implementation: "module:function" of `(model, bag, target)` → `explain.base.Values`; of sparse inversion, which scores a
+            refined bag by one of the others, the function that refines.
+        kind: what the numbers are, as receipts have it; "" of sparse inversion.
+        unit: as in `InstanceScores`; "" of sparse inversion.
+        comparable: whether scores of different slides may be compared.
+        comparable_weighted: whether they may be once they are weighted by the slide's probability.
+        requires: what a model must provide, all of it.
+        requires_one_of: of which a model must provide one at least; () for nothing.
+        excludes: what a model must not provide.
+        scores_refined_bags: whether sparse inversion may score its refined bag by it.
+    """
+
+    name: str
+    sentence: str
+    implementation: str
+    kind: str = ""
+    unit: str = ""
+    comparable: bool = False
+    comparable_weighted: bool = False
+    requires: tuple[InstanceScoreKind, ...] = ()
+    requires_one_of: tuple[InstanceScoreKind, ...] = ()
+    excludes: tuple[InstanceScoreKind, ...] = ()
+    scores_refined_bags: bool = False
+
+
+EXPLANATIONS: dict[str, ExplanationRecord] = {
+    record.name: record
+    for record in (
+        ExplanationRecord(
+            name="attention",
+            sentence="share of the pooling weight; of TransMIL the class token's in its first layer, of DTFD tier 1's over the"
+            " whole slide",
+            implementation="wsi_mil.explain.attention:attention",
+            kind="attention: sums to 1 over the bag, also in a negative one",
+            unit="share",
+            comparable_weighted=True,
+            requires=("attention",),
+            scores_refined_bags=True,
+        ),
+        ExplanationRecord(
+            name="attention_logits",
+            sentence="attention before the softmax",
+            implementation="wsi_mil.explain.attention_logits:attention_logits",
+            kind="attention before the softmax; zero is the logit of an even share",
+            unit="logit",
+            comparable_weighted=True,
+            requires=("attention_logits",),
+            scores_refined_bags=True,
+        ),
+        ExplanationRecord(
+            name="evidence",
+            sentence="log odds of the class for the tile alone",
+            implementation="wsi_mil.explain.evidence:evidence",
+            kind="each instance's own log odds for the class",
+            unit="log_odds",
+            comparable=True,
+            comparable_weighted=True,
+            requires=("evidence",),
+            scores_refined_bags=True,
+        ),
+        ExplanationRecord(
+            name="standardised_sum",
+            sentence="attention logit and evidence, each in standard deviations, added",
+            implementation="wsi_mil.explain.standardised_sum:standardised_sum",
+            kind="attention logit and evidence, each in standard deviations from the bag's mean, added",
+            unit="deviation",
+            requires=("attention_logits", "evidence"),
+            scores_refined_bags=True,
+        ),
+        ExplanationRecord(
+            name="probability",
+            sentence="the tile's own probability of the class",
+            implementation="wsi_mil.explain.probability:probability",
+            kind="each instance's own probability of the class",
+            unit="probability",
+            comparable=True,
+            comparable_weighted=True,
+            requires=("probability",),
+        ),
+        ExplanationRecord(
+            name="class_activation",
+            sentence="attention × evidence: the log odds of DTFD's derived instance probability, independent of the bag's size",
+            implementation="wsi_mil.explain.class_activation:class_activation",
+            kind="attention × evidence without bias, times the number of instances: log odds of the derived instance probability",
+            unit="contribution",
+            requires=("class_activation",),
+        ),
+        ExplanationRecord(
+            name="jacobian_map",
+            sentence="the class's positive signal passed back to the tile's features (Kraus et al. 2016)",
+            implementation="wsi_mil.explain.jacobian_map:jacobian_map",
+            kind="Jacobian map: probabilities of bag and instance × positive sensitivity to the instance's features, in bag"
+            " means",
+            unit="sensitivity",
+            requires=("probability",),
+            excludes=("attention",),  # of models that are nothing but a pool of instances' probabilities
+        ),
+        ExplanationRecord(
+            name="gradient_input",
+            sentence="gradient × input",
+            implementation="wsi_mil.explain.gradient_input:gradient_input",
+            kind="gradient × input, times the number of instances: contribution to the bag's log odds",
+            unit="contribution",
+        ),
+        ExplanationRecord(
+            name="sparse_inversion",
+            sentence="the bag is refined until what does not carry the prediction fades (Shin et al.), then scored by"
+            " `sparse_inversion.score`; nothing on slides predicted negative",
+            implementation="wsi_mil.explain.sparse_inversion:refine",
+            requires_one_of=("attention", "evidence"),
+        ),
+    )
+}
+"""By name, in the order in which choices are listed."""
+
+READ_OFF = tuple(name for name, record in EXPLANATIONS.items() if record.scores_refined_bags)
+"""Names of the explanations that may score a refined bag."""
+
+if TYPE_CHECKING:  # names stand in the records alone; settings are validated against them when they are read
+    Method = str
+    ReadOff = str
+else:
+    Method = Literal[tuple(EXPLANATIONS)]
+    ReadOff = Literal[READ_OFF]
+
+
+def supports(provides: Collection[InstanceScoreKind], method: Method) -> bool:
+    """Whether a model that provides these scores can be explained by a method."""
+    record = EXPLANATIONS[method]
+    is_enough = set(record.requires) <= set(provides) and set(record.excludes).isdisjoint(provides)
+    return is_enough and (not record.requires_one_of or not set(record.requires_one_of).isdisjoint(provides))

@@ -1,0 +1,145 @@
+"""Classes in the report."""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from wsi_mil.metrics import auroc, roc_points
+from wsi_mil.report.kinds import Kind, Metrics, Row
+from wsi_mil.tasks import Classes, Outcomes, Task
+from wsi_mil.wording import listed
+
+
+class ClassesKind(Kind):
+    """Words, figures and plots of classification."""
+
+    figures: ClassVar[Mapping[str, str]] = {
+        "auroc": "AUROC",
+        "auprc": "AUPRC",
+        "balanced_accuracy": "Balanced accuracy",
+        "accuracy": "Accuracy",
+        "f1": "F1",
+        "sensitivity": "Sensitivity",
+        "specificity": "Specificity",
+        "brier": "Brier score",
+        "ece": "Calibration error",
+    }
+    chance: ClassVar[float] = 0.5
+    cards: ClassVar[str] = "classes_cards.html"
+
+    def __init__(self, task: Classes) -> None:
+        self.task = task
+        self.names = task.names
+
+    def of_outcomes(self, outcomes: Outcomes) -> float:
+        return auroc(outcomes.truth, outcomes.outputs)
+
+    @property
+    def label_order(self) -> tuple[str, ...]:
+        return self.names
+
+    @property
+    def _is_binary(self) -> bool:
+        return len(self.names) == 2
+
+    @property
+    def evidence_of(self) -> str:
+        return self.names[-1] if self._is_binary else "truth"
+
+    @property
+    def headline(self) -> str:
+        positive = f" (positive: {self.names[-1]})" if self._is_binary else ""
+        return f"classes {', '.join(self.names)}{positive}"
+
+    @property
+    def goal(self) -> str:
+        return "tell the classes apart"
+
+    def label_counts(self, labels: Sequence[str]) -> list[str]:
+        return [f"{labels.count(name)} labelled “{name}”" for name in self.names]
+
+    def outcome(self, metrics: Metrics) -> str:
+        matrix = metrics["confusion_matrix"]
+        parts = [f"{matrix[i][i]} of {sum(matrix[i])} “{name}”" for i, name in enumerate(self.names) if sum(matrix[i])]
+        return f"called {sum(row[i] for i, row in enumerate(matrix))} rightly: {listed(parts)}"
+
+    def discrimination(self, metrics: Metrics, unit: str) -> list[str]:
+        value = metrics.get("auroc")
+        if value is None:
+            return []
+        interval = _interval(metrics["auroc_ci95"], unit)
+        if not self._is_binary:
+            return [f"Its AUROC, the mean over classes, is {value:.3f} (0.5 is guessing, 1 is perfect{interval})."]
+        negative, positive = self.names
+        return [
+            f"Given one “{positive}” {unit} and one “{negative}” {unit} at random, it ranks the “{positive}” one higher in"
+            f" {100 * value:.1f} % of cases (AUROC {value:.3f}; 0.5 is guessing{interval})."
+        ]
+
+    def is_wrong(self, prediction: Row, label: str) -> bool:
+        return bool(label) and prediction["predicted"] != label
+
+    def short(self, prediction: Row) -> tuple[str, str]:
+        name = prediction["predicted"]
+        return name, f"{float(prediction[f'prob_{name}']):.2f}"
+
+    def numbers(self, prediction: Row) -> str:
+        probs = ", ".join(f"P({name}) = {float(prediction[f'prob_{name}']):.3f}" for name in self.names)
+        return probs + (f"; threshold {float(prediction['threshold']):.3f}" if prediction["threshold"] else "")
+
+    def curve(self, rows: Sequence[Row]) -> str:
+        """Return the ROC curve; only of two classes that both have a slide."""
+        outcomes = self.task.read_outcomes(rows)
+        if not self._is_binary or len(np.unique(outcomes.truth)) < 2:
+            return ""
+        points = zip(*roc_points(outcomes.truth, outcomes.outputs[:, 1]), strict=True)
+        return " ".join(f"{x:.4f},{1 - y:.4f}" for x, y in points)
+
+    def figures_note(self, optimistic: str) -> str:
+        if self._is_binary:
+            thresholds = f"Thresholds come from each fold's inner validation part{optimistic}."
+        else:
+            thresholds = (
+                "AUROC and AUPRC are means over classes, each against the rest; F1 and balanced accuracy are means over classes."
+            )
+        return (
+            f"{thresholds} Brier score and calibration error (ECE) are best at 0; the latter is above 0 in every small sample,"
+            " and its interval lies high."
+        )
+
+    @property
+    def curves_note(self) -> str:
+        what = (
+            f"probability of {self.names[-1]} beside its share among the slides"
+            if self._is_binary
+            else "probability of the most probable class beside how often it is the true one"
+        )
+        return f"Reliability: {what}, in ten equal bins; the larger a dot, the more slides."
+
+    @property
+    def annotations_note(self) -> str:
+        if not self._is_binary:
+            return "Slides with an annotation; where another class than the slide's is shown, its lesions count as missed."
+        negative, positive = self.names
+        return (
+            f"Slides labelled {positive} with an annotation, and for pooled figures and false positives those labelled"
+            f" {negative}, where every tile is negative."
+        )
+
+
+def _interval(ends: Sequence[float | None], unit: str) -> str:
+    """What the interval of an AUROC says. Where every draw gives the same, it knows nothing of new slides."""
+    low, high = ends
+    if low is None or high is None:
+        return ""
+    if low == high:
+        return f"; how much lower it may lie on new {unit}s, so few cannot show"
+    return f"; from as many {unit}s as these, anything from {low:.3f} to {high:.3f} is plausible"
+
+
+def kind_of(task: Task) -> Kind:
+    """Return how the report speaks about a task."""
+    if isinstance(task, Classes):
+        return ClassesKind(task)
+    raise TypeError(f"no report for tasks of kind {task.kind}")

@@ -1,0 +1,112 @@
+"""The layout of a results folder: where each stage writes, spelled once. The rules of the workflow say the same."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Results:
+    """The files of a results folder. Stores (Zarr) stand beside their receipts, see `receipts.store_path`.
+
+    Attributes:
+        folder: the results folder.
+    """
+
+    folder: Path
+
+    @property
+    def cohort_status(self) -> Path:
+        """Table of the status of every slide."""
+        return self.folder / "cohort_status.csv"
+
+    @property
+    def splits(self) -> Path:
+        """Table of folds and roles."""
+        return self.folder / "splits.csv"
+
+    @property
+    def report(self) -> Path:
+        """The page of the cohort."""
+        return self.folder / "report" / "index.html"
+
+    @property
+    def tilings(self) -> list[str]:
+        """Tilings of which there is anything, sorted."""
+        return _folders(self.folder / "tiles")
+
+    @property
+    def encoders(self) -> list[str]:
+        """Encoder entries of which there are features, sorted."""
+        return _folders(self.folder / "features")
+
+    @property
+    def entries(self) -> list[tuple[str, str]]:
+        """Encoder and model entries of which there are scores or predictions, sorted."""
+        scores = self.folder / "scores"
+        found = {(encoder, model) for encoder in _folders(scores) for model in _folders(scores / encoder)}
+        found |= {(file.parent.name, file.stem) for file in (self.folder / "predictions").glob("*/*.csv")}
+        return sorted(found)
+
+    def tiles(self, tiling: str) -> Path:
+        """Folder with the receipts of `tile`."""
+        return self.folder / "tiles" / tiling
+
+    def tiles_receipt(self, tiling: str, slide_id: str) -> Path:
+        """Receipt of `tile`."""
+        return self.tiles(tiling) / f"{slide_id}.json"
+
+    def features(self, encoder: str) -> Path:
+        """Folder with the receipts of `extract`."""
+        return self.folder / "features" / encoder
+
+    def features_receipt(self, encoder: str, slide_id: str) -> Path:
+        """Receipt of `extract`."""
+        return self.features(encoder) / f"{slide_id}.json"
+
+    def statistics(self, encoder: str) -> Path:
+        """Receipt of `statistics`."""
+        return self.folder / "statistics" / f"{encoder}.json"
+
+    def model(self, encoder: str, model: str) -> Path:
+        """Folder with a folder for each fold."""
+        return self.folder / "models" / encoder / model
+
+    def checkpoint(self, encoder: str, model: str, fold: int) -> Path:
+        """Folder of a trained fold."""
+        return self.model(encoder, model) / f"fold-{fold}"
+
+    def predictions(self, encoder: str, model: str) -> Path:
+        """Table of predictions."""
+        return self.folder / "predictions" / encoder / f"{model}.csv"
+
+    def metrics(self, encoder: str, model: str) -> Path:
+        """Figures of predictions."""
+        return self.folder / "metrics" / encoder / f"{model}.json"
+
+    def scores(self, encoder: str, model: str) -> Path:
+        """Folder with the receipts of `explain`."""
+        return self.folder / "scores" / encoder / model
+
+    def scores_receipt(self, encoder: str, model: str, slide_id: str) -> Path:
+        """Receipt of `explain`."""
+        return self.scores(encoder, model) / f"{slide_id}.json"
+
+    def validation_scores(self, encoder: str, model: str, fold: int) -> Path:
+        """Receipt of `explain-validation`."""
+        return self.scores(encoder, model) / "validation" / f"fold-{fold}.json"
+
+    def explanations(self, encoder: str, model: str) -> Path:
+        """Figures of explanation methods."""
+        return self.folder / "explanations" / encoder / f"{model}.json"
+
+    def cohort_scale(self, encoder: str, model: str) -> Path:
+        """Colour ranges of the whole cohort, for `heatmap.scale: cohort`."""
+        return self.folder / "heatmaps" / encoder / model / "cohort_scale.json"
+
+    def heatmap(self, encoder: str, model: str, slide_id: str, method: str) -> Path:
+        """Picture of one method on one slide."""
+        return self.folder / "heatmaps" / encoder / model / slide_id / f"{method}.png"
+
+
+def _folders(path: Path) -> list[str]:
+    return sorted(entry.name for entry in path.iterdir() if entry.is_dir() and entry.name[0] != ".") if path.is_dir() else []
