@@ -1,32 +1,32 @@
-// From slide to slide: in the order of the sheet, or of the list on the cohort page that one comes from, which the address names.
+// Previous and next slide: in the order of the sheet, or of the filtered list that the address names.
 
-import { choiceText, listed, readChoice } from "./listing.js";
+import { filterQuery, filterAndSort, readFilters } from "./listing.js";
 
 const by = (id) => document.getElementById(id);
 
-async function places(about, choice) {
-  if (choiceText(choice)) {
-    const answer = await fetch(choice.entry ? `/lines.json?entry=${encodeURIComponent(choice.entry)}` : "/lines.json");
+async function neighbours(slide, filters) {
+  if (filterQuery(filters)) {
+    const answer = await fetch(filters.entry ? `/cohort.json?entry=${encodeURIComponent(filters.entry)}` : "/cohort.json");
     if (answer.ok) {
-      const names = listed(await answer.json(), choice).flatMap((line) => (line.page ? [line.slide] : []));
-      const at = names.indexOf(about.slide_id);
-      const text = `${at < 0 ? "–" : at + 1} of ${names.length} listed`;
-      return { previous: names[at - 1], next: names[at + 1], text };
+      const names = filterAndSort(await answer.json(), filters).flatMap((row) => (row.page ? [row.slide] : []));
+      const index = names.indexOf(slide.slide_id);
+      const text = `${index < 0 ? "–" : index + 1} of ${names.length} listed`;
+      return { previous: names[index - 1], next: names[index + 1], text };
     }
   }
-  return { previous: about.previous, next: about.next, text: about.place.join(" of ") };
+  return { previous: slide.previous, next: slide.next, text: slide.position.join(" of ") };
 }
 
-// Set both links and say the place. The links carry the list on; `kept` gives what else they carry, behind the #.
-export async function walk(about, kept) {
-  const choice = readChoice(location.search);
-  document.querySelector("a.back").search = choiceText(choice);
-  const found = await places(about, choice);
-  by("place").textContent = found.text;
+// Set both links and the text "3 of 24". The links keep the filters; `hash` returns the state that they keep after the #.
+export async function linkNeighbours(slide, hash) {
+  const filters = readFilters(location.search);
+  document.querySelector("a.back").search = filterQuery(filters);
+  const found = await neighbours(slide, filters);
+  by("position").textContent = found.text;
   for (const id of ["previous", "next"]) {
     if (!found[id]) continue;
     const link = by(id);
-    link.href = `/slides/${encodeURIComponent(found[id])}${choiceText(choice)}`;
-    link.addEventListener("click", () => (link.hash = kept()));
+    link.href = `/slides/${encodeURIComponent(found[id])}${filterQuery(filters)}`;
+    link.addEventListener("click", () => (link.hash = hash()));
   }
 }
