@@ -162,7 +162,8 @@ def tile_settings(config: Config, row: SlideRow, tilings: Iterable[str]) -> dict
 
 def examine_slide(job: SlideJob) -> Finding:
     """Check a slide in this process."""
-    row, settings = job.row, next(iter(job.tilings.values()))
+    row = job.row
+    settings = next(iter(job.tilings.values()))
     finding = partial(Finding, row.slide_id)
     try:
         slide = inspect_slide(row.path, job.tilings, mpp=row.mpp, beside=SuppliedFiles(row.annotation, row.mask))

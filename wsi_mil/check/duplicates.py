@@ -27,7 +27,8 @@ def duplicates(rows: Iterable[SlideRow], config: Config) -> Duplicates:
     for row in rows:
         if row.path != NO_PATH:
             by_file.setdefault(_identity(row.path), []).append(row)
-    faults, warnings = [], []
+    faults = []
+    warnings = []
     for duplicate_rows in (rows_of_file for rows_of_file in by_file.values() if len(rows_of_file) > 1):
         slides = f"path: slides {named([row.slide_id for row in duplicate_rows])} are one file, {duplicate_rows[0].path}"
         by_part: dict[object, list[SlideRow]] = {}

@@ -43,7 +43,8 @@ def import_features(
 
     _require_known(layout, encoder)
     sources, notes = find_sources(files, _rows(slides), coords, layout)
-    given, faults = Given(tile_px_level0, tile_px, mpp, slide_mpp, name), []
+    given = Given(tile_px_level0, tile_px, mpp, slide_mpp, name)
+    faults = []
     for source in sources:
         try:
             done = import_slide(source, results, encoder, given, layout)

@@ -83,7 +83,8 @@ def predict(
     from wsi_mil.config import Predict, parse_settings
     from wsi_mil.predict import predict_cohort, write_metrics, write_predictions
 
-    names, usable = class_names(classes), ok_ids(read_status(status))
+    names = class_names(classes)
+    usable = ok_ids(read_status(status))
     rows = [row for row in sheet_rows(sheet, classes) if row.slide_id in usable]
     ensemble = create_ensemble(models, splits, names, bag=bag, threads=threads, device=device)
     predicted = predict_cohort(rows, features, ensemble, include_train=include_train)

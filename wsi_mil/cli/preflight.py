@@ -82,10 +82,12 @@ def doctor(
     with ProgressMeter("doctor", total=len(plan.rows), unit="slides") as meter:
         findings = examine(plan, threads=threads or usable_cores(), advance=meter.advance)
     _print_slides(plan, findings, every=every)
-    weights, disk, (where, has_device) = find_encoders(plan.config), disk_need(plan.config, findings), _device(device)
+    weights = find_encoders(plan.config)
+    disk = disk_need(plan.config, findings)
+    device_text, has_device = _device(device)
     for entry in plan.config.imported:
         _console().print(f"encoder {entry}: imported features", soft_wrap=True)
-    _print_rest(weights, disk, where)
+    _print_rest(weights, disk, device_text)
     would_fail = any(source.missing for source in weights.values()) or not disk.is_enough or not has_device
     if would_fail or any(finding.verdict in FAULTS for finding in findings):
         raise typer.Exit(WOULD_FAIL)
@@ -228,7 +230,8 @@ def _by(pair: tuple[int, int]) -> str:
 
 def _print_slides(plan: "Plan", findings: "list[Finding]", *, every: bool) -> None:
     """Print a table of the slides with problems (or all), the problems below each slide, and a summary line."""
-    console, tilings = _console(), list(dict.fromkeys(name for finding in findings for name in finding.tiles))
+    console = _console()
+    tilings = list(dict.fromkeys(name for finding in findings for name in finding.tiles))
     shown = [(row.path, f) for row, f in zip(plan.rows, findings, strict=True) if every or f.has_problems]
     table = _plain_table("slide_id", "status", "mpp", "reader", *(f"tiles {name}" for name in tilings))
     for _, finding in shown:

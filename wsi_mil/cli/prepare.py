@@ -220,7 +220,8 @@ def split(
     from wsi_mil.cohort.splits import draw_splits, fold_names, read_splits, split_faults, write_splits
     from wsi_mil.config import Split, parse_protocol, parse_settings
 
-    names, usable = class_names(classes), ok_ids(read_status(status))
+    names = class_names(classes)
+    usable = ok_ids(read_status(status))
     labelled = [row for row in sheet_rows(sheet, classes) if row.label]
     rows = [row for row in labelled if row.slide_id in usable]
     if frozen is not None:

@@ -79,7 +79,8 @@ def check_columns(names: Sequence[str], *, needs_path: bool) -> Columns:
     twice = sorted({name for name in names if name in READ and names.count(name) > 1})
     faults = [f"column {name} is missing{_hint(name, names)}" for name in missing]
     faults += [f"column {name} occurs twice" for name in twice]
-    warnings, unread = [], []
+    warnings = []
+    unread = []
     for name in dict.fromkeys(names):
         if name in READ:
             continue

@@ -52,7 +52,7 @@ class SheetRules:
 
 def missing_marks(cells: Mapping[str, str], rules: SheetRules) -> dict[str, str]:
     """Return the cells of a row, by column, that mark a missing value with text instead of being empty."""
-    found = {}
+    marks = {}
     for name in MARKABLE:
         text = cells.get(name, "")
         if not text:
@@ -61,13 +61,14 @@ def missing_marks(cells: Mapping[str, str], rules: SheetRules) -> dict[str, str]
         is_class = name == "label" and (rules.classes is None or text in rules.classes)
         is_id = name == "slide_id" and not SLIDE_ID.fullmatch(text)  # has another fault
         if not is_class and not is_id and (text.casefold() in MISSING_MARKS or is_unknown):
-            found[name] = text
-    return found
+            marks[name] = text
+    return marks
 
 
 def cell_faults(cells: Mapping[str, str], rules: SheetRules) -> list[str]:
     """Return the faults of the cells of a row that do not depend on other rows."""
-    slide_id, faults = cells.get("slide_id", ""), []
+    slide_id = cells.get("slide_id", "")
+    faults = []
     if not SLIDE_ID.fullmatch(slide_id):
         faults.append(f"slide_id {slide_id!r} must be letters, digits, '_', '-', '.', and not start with '.' or '-'")
     faults += _path_faults(cells.get("path", ""), rules) + _text_faults(cells)
@@ -83,7 +84,8 @@ def cell_faults(cells: Mapping[str, str], rules: SheetRules) -> list[str]:
 
 def file_faults(cells: Mapping[str, str], rules: SheetRules) -> list[str]:
     """Return the faults of files of a row that do not exist."""
-    faults, slide = [], cells.get("path", "")
+    slide = cells.get("path", "")
+    faults: list[str] = []
     if rules.needs_file is None:
         return []
     if slide and not is_url(slide) and rules.needs_file(cells.get("slide_id", "")):  # slides on servers are checked elsewhere

@@ -125,7 +125,8 @@ def _fault(kind: Any, error: dict[str, Any]) -> str:
 
 def _walk(kind: Any, loc: list[str]) -> tuple[list[str], Any]:
     """Key of a pydantic location, without the names pydantic adds for members of a union, and the model that contains it."""
-    key, inside = [], kind
+    key = []
+    inside = kind
     for part in loc:
         members = _members(kind)
         if len(members) > 1:

@@ -31,7 +31,7 @@ MissingMpp = Annotated[
 
 
 class SlideFile(Settings):
-    """How slide files are opened."""
+    """Opening of slide files."""
 
     reader: Literal["auto", "jpeg_tiff", "openslide", "tiffslide", "image"] = Field(
         "auto", description="auto: the fastest reader that gives the same pixels as OpenSlide"

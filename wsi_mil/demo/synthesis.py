@@ -45,7 +45,7 @@ class Texture:
     """A real H&E image, and the windows to cut from it.
 
     Attributes:
-        image: [height, width, 3], glass about `GLASS`.
+        image: [height, width, 3], glass near `GLASS`.
         windows: int64 (n_windows, 2), (x, y) of the top left corners of squares of `PIECE_PX` that are all
             tissue, sorted from dark (epithelium) to pale (stroma).
     """

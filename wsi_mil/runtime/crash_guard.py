@@ -34,7 +34,8 @@ class _SharedProgress:
     """Progress of the child, in memory that it shares with its parent."""
 
     def __init__(self) -> None:
-        self._memory, self._lock = mmap.mmap(-1, _LAYOUT.size), threading.Lock()
+        self._memory = mmap.mmap(-1, _LAYOUT.size)
+        self._lock = threading.Lock()
         self._begun = self._ended = self._item = 0
 
     def read(self) -> tuple[int, int, int]:
@@ -65,7 +66,7 @@ def enable_fork() -> None:
 
 @contextmanager
 def reading() -> Iterator[None]:
-    """Report a read to the parent, if there is one; to be held around every call of a decoder."""
+    """Report a read to the parent, if there is one; wraps every call of a decoder."""
     shared = _shared
     if shared is None:
         yield

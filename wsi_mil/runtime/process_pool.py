@@ -54,7 +54,8 @@ def map_isolated(
         Each item with its result, in the order in which they finish.
     """
     context = _context(preload)
-    waiting, running = list(reversed(items)), dict[connection.Connection, _Running[Item]]()
+    waiting = list(reversed(items))
+    running = dict[connection.Connection, _Running[Item]]()
     try:
         while waiting or running:
             while waiting and len(running) < processes:

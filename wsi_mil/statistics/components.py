@@ -29,7 +29,8 @@ class Components:
 
 def principal_components(covariance: NDArray[np.float64], k: int) -> Components:
     """Return at most `k` principal components of a covariance `(d, d)`, without those that may be rounding errors."""
-    dim, total = len(covariance), float(np.trace(covariance))
+    dim = len(covariance)
+    total = float(np.trace(covariance))
     if not total:
         return Components(np.empty((0, dim)), np.empty(0))
     variances, vectors = eigh(covariance, subset_by_index=(max(0, dim - k), dim - 1))

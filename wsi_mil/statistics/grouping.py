@@ -163,7 +163,8 @@ def _explained_shares(
     indicator -= _group_means(indicator, strata)[strata]
     left, singular, _ = np.linalg.svd(indicator, full_matrices=False)
     basis = left[:, singular > ROUNDING * len(groups)]
-    squares, n_free = (centred**2).sum(axis=0), len(groups) - (strata.max() + 1)
+    squares = (centred**2).sum(axis=0)
+    n_free = len(groups) - (strata.max() + 1)
     if not basis.shape[1] or not squares.any() or basis.shape[1] >= n_free:
         return np.full(1 + len(squares), np.nan), np.full((PERMUTATIONS, 1 + len(squares)), np.nan)
     totals = np.append(squares.sum(), np.where(squares > 0, squares, np.inf))

@@ -197,7 +197,8 @@ class Catalogue:
     def cohort_row(self, slide_id: str, prediction: dict[str, str]) -> CohortRow:
         """Return the row of a slide."""
         status, reason, n_tiles = self._status(slide_id)
-        split, row = self.splits.get(slide_id, {}), self.rows.get(slide_id)
+        split = self.splits.get(slide_id, {})
+        row = self.rows.get(slide_id)
         return CohortRow(
             slide_id=slide_id,
             status=status,

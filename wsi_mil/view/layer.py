@@ -157,7 +157,8 @@ class LayerCache:
             raise UnknownNameError(f"no method {method}")
         version = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
         try:
-            row, tiles = catalogue.row(slide_id), self._tiles(catalogue, slide_id, entry)
+            row = catalogue.row(slide_id)
+            tiles = self._tiles(catalogue, slide_id, entry)
             layer = Layer(read_scored(row, path, tiles, method, scale=scale, ranges=cohort.by_method), version, cohort.note)
         except StoreError:
             raise

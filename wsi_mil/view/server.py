@@ -130,7 +130,9 @@ class Viewer:
     def layer(self, request: Request) -> Response:
         """Return the description of a layer as JSON: its colour bar, its meaning, its highest scoring tiles."""
         layer = self._layer(request)
-        scored, shown, colormap = layer.scored, layer.scored.shown, _colormap(request.query_params.get("map", "viridis"))
+        scored = layer.scored
+        shown = scored.shown
+        colormap = _colormap(request.query_params.get("map", "viridis"))
         return JSONResponse(
             {
                 "version": layer.version,

@@ -21,12 +21,12 @@ async function neighbours(slide, filters) {
 export async function linkNeighbours(slide, hash) {
   const filters = readFilters(location.search);
   document.querySelector("a.back").search = filterQuery(filters);
-  const found = await neighbours(slide, filters);
-  by("position").textContent = found.text;
+  const targets = await neighbours(slide, filters);
+  by("position").textContent = targets.text;
   for (const id of ["previous", "next"]) {
-    if (!found[id]) continue;
+    if (!targets[id]) continue;
     const link = by(id);
-    link.href = `/slides/${encodeURIComponent(found[id])}${filterQuery(filters)}`;
+    link.href = `/slides/${encodeURIComponent(targets[id])}${filterQuery(filters)}`;
     link.addEventListener("click", () => (link.hash = hash()));
   }
 }

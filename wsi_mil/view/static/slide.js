@@ -111,9 +111,9 @@ async function outline(kind) {
   if (!outlines[kind].has(tiling)) {
     outlines[kind].set(tiling, await fetchOutline(`${slideUrl(slide)}/outlines/${kind}/${encodeURIComponent(tiling)}.json`));
   }
-  const found = outlines[kind].get(tiling);
-  found.path ??= pathOf(found.rings);
-  return found;
+  const answer = outlines[kind].get(tiling);
+  answer.path ??= pathOf(answer.rings);
+  return answer;
 }
 
 async function fetchOutline(address) {
