@@ -70,7 +70,7 @@ def figure(said: str) -> float:
 
 LAWS = {
     "aggregator": ("try_topk.py", "models/test_models.py", "top"),
-    "explanation": ("try_contrast.py", "explain/test_methods.py", "permutation or points or scale"),
+    "explanation": ("try_contrast.py", "explain/test_registry.py", "permutation or points or scale"),
 }
 """Of a guide: what it ends with, and the tests that hold for every entry of its table, those of the new one."""
 
