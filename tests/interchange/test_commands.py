@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
 def test_there_and_back_by_command(folder: Path) -> None:
     done = called("import-features", "in", "--encoder", "uni", "--slides", "cohort.csv", cwd=folder)
     assert done.returncode == 0 and done.stdout == "a: 15 tiles × 6 (trident)\nb: 15 tiles × 6 (trident)\n"
-    assert "left out: in/c.h5: no slide of the sheet" in done.stderr
+    assert "skipped: in/c.h5: no slide of the sheet" in done.stderr
     assert (
         "warning: b: the slide's resolution is unknown and was derived" in done.stderr
         and "warning: a: the slide's resolution is" not in done.stderr
@@ -57,10 +57,12 @@ def test_exit_codes_tell(folder: Path) -> None:
     assert done.returncode == 1 and "not exported: b: its store has no receipt" in done.stderr and "a: 15 tiles" in done.stdout
     assert called(*export, "--slide", "a", cwd=folder).returncode == 0
     assert called("export-features", "results", "--layout", "clam", "--out", "out", cwd=folder).stderr == (
-        "error: results is a folder of results: say whose features with --encoder (there are uni)\n"
+        "error: results is a results folder: choose the encoder entry with --encoder (there are uni)\n"
     )
     done = called("import-features", "in", "--encoder", "Uni 1", "--layout", "tridant", cwd=folder)
-    assert done.returncode == 2 and "did you mean 'trident'?" in done.stderr and "'Uni 1' must be small letters" in done.stderr
+    assert (
+        done.returncode == 2 and "did you mean 'trident'?" in done.stderr and "'Uni 1' must be lower-case letters" in done.stderr
+    )
     (folder / "cohort.csv").write_text("slide_id,label\nnobody,\n")
     done = called("import-features", "in", "--encoder", "uni", "--slides", "cohort.csv", cwd=folder)
     assert done.returncode == 2 and "no slide of the sheet has a file" in done.stderr
