@@ -32,6 +32,8 @@ import numpy as np
 import torch
 from scipy import stats
 
+from wsi_mil.models import ClassLoss
+
 sys.path.insert(0, str(Path(__file__).parent))
 import bag_read
 
@@ -232,7 +234,7 @@ def step_of(name: str, bags: torch.Tensor) -> Callable[[], None]:
     optimizer = create_optimizer(model, training.model_copy(update={"optimizer": "adam"}))
 
     def step() -> None:
-        loss = model.training_loss(bags, torch.tensor([1]), torch.ones(2))
+        loss = model.training_loss(bags, torch.tensor([1]), ClassLoss(torch.ones(2)))
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

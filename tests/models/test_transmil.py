@@ -8,6 +8,7 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from wsi_mil.config import TransMIL
+from wsi_mil.models import ClassLoss
 from wsi_mil.models.nystrom import NystromAttention, pseudo_inverse
 from wsi_mil.models.self_attention import ExactAttention, SelfAttention, exact_step_bytes
 from wsi_mil.models.transmil import PPEG, square_of
@@ -108,7 +109,7 @@ def test_at_the_start_positions_and_neighbours_change_nothing(make: Callable, ba
 @both
 def test_what_starts_from_zero_learns_from_the_first_step(make: Callable, bag: Tensor, attention: str) -> None:
     model = make("transmil", **SMALL, attention=attention).train()
-    model.training_loss(bag, torch.tensor([1]), torch.ones(2)).backward()
+    model.training_loss(bag, torch.tensor([1]), ClassLoss(torch.ones(2))).backward()
     started = [*model.position.parameters(), *(layer.residual.weight for layer in model.layers)]
     assert len(started) == 8 and all(p.grad is not None and p.grad.abs().max() > 0 for p in started)
 
@@ -241,7 +242,7 @@ def test_no_matrix_of_tiles_by_tiles_is_ever_held(make: Callable, attention: str
     model, n = make("transmil", embed_dim=16, heads=2, landmarks=8, attention=attention).train(), 3000
     bags = torch.rand(1, n, 6)
     with Largest() as largest:
-        model.training_loss(bags, torch.tensor([1]), torch.ones(2)).backward()
+        model.training_loss(bags, torch.tensor([1]), ClassLoss(torch.ones(2))).backward()
         model.instance_scores(bags, 1)
     assert 16 * n <= largest.numel < 2 * 16 * (n + 200) < n * n / 10
 

@@ -17,7 +17,7 @@ from wsi_mil.config import BaseModelSettings, Model, Split, Training, parse_base
 from wsi_mil.devices import memory_bytes
 from wsi_mil.errors import ConfigError, DivergedError, EmptyBagError, StoreError, StoreMismatchError
 from wsi_mil.metrics import auroc
-from wsi_mil.models import MILModel, create_model
+from wsi_mil.models import ClassLoss, MILModel, create_model
 from wsi_mil.records import Bag, Role, SlideRow
 from wsi_mil.store import FeatureStore
 from wsi_mil.tasks import Classes
@@ -242,7 +242,7 @@ def test_accumulated_gradients_make_one_update_of_their_mean(random_bags: Callab
     for group in (order[:3], order[3:]):
         losses = [
             expected.training_loss(
-                torch.from_numpy(bags[i].bag.features).float()[None], torch.tensor([bags[i].label]), torch.ones(2)
+                torch.from_numpy(bags[i].bag.features).float()[None], torch.tensor([bags[i].label]), ClassLoss(torch.ones(2))
             )
             for i in group
         ]

@@ -11,7 +11,7 @@ from wsi_mil.annotations import NOTHING, Annotation, Frame, lesion_hits, overlap
 from wsi_mil.config import Truth
 from wsi_mil.errors import AnnotationError
 from wsi_mil.evaluate.localisation import Floats, TileTruth, neighbours, never_hot
-from wsi_mil.receipts import read_receipt, read_tiled, store_path
+from wsi_mil.receipts import read_receipt, read_tile_receipt, store_path
 from wsi_mil.records import Role, SlideRow
 from wsi_mil.score_scaling import meaning_of, weighed_scores
 from wsi_mil.store import read_scores
@@ -93,7 +93,7 @@ def known_truth(row: SlideRow, sources: Sources) -> Known:
     if row.annotation is None:
         return Known(otherwise)
     try:
-        frame = Frame.of(read_tiled(sources.tiles / f"{row.slide_id}.json"))
+        frame = Frame.of(read_tile_receipt(sources.tiles / f"{row.slide_id}.json"))
         found = read_annotation(row.annotation, sources.truth, frame)
     except AnnotationError as error:
         return Known(otherwise, (str(error),))

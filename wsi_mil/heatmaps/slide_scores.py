@@ -13,12 +13,11 @@ from wsi_mil.config import Scale
 from wsi_mil.errors import StoreError, StoreMismatchError
 from wsi_mil.geometry import Mpp, grid_cells
 from wsi_mil.heatmaps.scale import Shown, shown_scores
-from wsi_mil.receipts import extent_and_stride, read_receipt, read_tiled, store_path
+from wsi_mil.receipts import TILE_IDENTITY, extent_and_stride, read_receipt, read_tile_receipt, store_path
 from wsi_mil.records import SlideRow
 from wsi_mil.score_scaling import meaning_of
 from wsi_mil.store import read_scores
 
-FINGERPRINTS = ("coords_digest", "slide_hash")
 MEND = "run `extract` and `explain` again on these tiles, or give the tiles that the scores were made on"
 
 
@@ -108,7 +107,7 @@ def read_scored(
         StoreMismatchError: scores of another slide or of other tiles, or tiles of an earlier version.
         StoreError: no scores of that method.
     """
-    receipt, tiled = read_receipt(scores_receipt), read_tiled(tiles_receipt)
+    receipt, tiled = read_receipt(scores_receipt), read_tile_receipt(tiles_receipt)
     _refuse_others(row, (scores_receipt, receipt), (tiles_receipt, tiled))
     if method not in receipt["methods"]:
         found = ", ".join(receipt["methods"]) or "none"
@@ -143,7 +142,7 @@ def _refuse_others(row: SlideRow, scored: tuple[Path, dict[str, Any]], tiled: tu
     if "tiles" not in scores:
         reason = "does not say which tiles it scored (written by an earlier version); run `explain` again"
         raise StoreMismatchError(scores_path, reason)
-    for name in FINGERPRINTS:
+    for name in TILE_IDENTITY:
         expected, found = scores["tiles"].get(name), tiles.get(name)
         if expected is None or expected != found:
             reason = f"scores of tiles with {name} {expected}, but {tiles_path} has {found}"

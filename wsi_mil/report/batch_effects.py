@@ -16,7 +16,7 @@ from wsi_mil.receipts import read_receipt
 from wsi_mil.records import Role, SlideRow
 from wsi_mil.report.scatter import Panel, Plane
 from wsi_mil.results import Results
-from wsi_mil.statistics import CohortProjections, Explained, explained, read_projections
+from wsi_mil.statistics import CohortProjections, GroupEffect, group_effect, read_projections
 
 LABEL, FOLD, SPLIT, SCANNER = "label", "fold", "split", "scanner"
 SIGNIFICANT = 0.05
@@ -61,7 +61,7 @@ class Effect:
 
     name: str
     beside: str
-    found: Explained
+    found: GroupEffect
     p_all: float
     p_component_all: float
     can_be_shown: bool
@@ -127,7 +127,7 @@ def _of_encoder(
     both = label.n_groups > 1 and scanner.n_groups > 1
     return BatchEffects(
         encoder=encoder,
-        about=found.about,
+        about=found.receipt,
         shares=found.shares,
         panels=tuple(_panels(found, groupings, effects)),
         left_out=tuple(_why_left_out(g, found, trained=splits is None) for g in groupings if g.n_groups < 2),
@@ -189,11 +189,11 @@ def _effects(found: CohortProjections, groupings: Sequence[Grouping], patients: 
     ]
 
 
-def _explained(found: CohortProjections, patients: Mapping[str, str], grouping: Grouping, beside: Grouping | None) -> Explained:
+def _explained(found: CohortProjections, patients: Mapping[str, str], grouping: Grouping, beside: Grouping | None) -> GroupEffect:
     kept = [i for i, s in enumerate(found.slide_ids) if s in grouping.of and (beside is None or s in beside.of)]
     ids = [found.slide_ids[i] for i in kept]
     strata = [beside.of[s] for s in ids] if beside else None
-    return explained(found.slides[kept], [grouping.of[s] for s in ids], [patients[s] for s in ids], strata=strata)
+    return group_effect(found.slides[kept], [grouping.of[s] for s in ids], [patients[s] for s in ids], strata=strata)
 
 
 def _sentences(effects: Iterable[Effect], k: int) -> list[str]:
