@@ -147,7 +147,7 @@ def test_exact_attention_keeps_no_matrix_for_its_backward_pass(make: Callable) -
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        model.training_loss(torch.rand(1, n, 6), torch.tensor([1]), torch.ones(2))
+        model.training_loss(torch.rand(1, n, 6), torch.tensor([1]), ClassLoss(torch.ones(2)))
     one_matrix, whole = 4 * SMALL["heads"] * n**2, exact_step_bytes(n, dim=16, heads=2, device_type="cpu")
     assert 0.2 * whole < sum(kept.values()) < whole < one_matrix
 
