@@ -18,4 +18,6 @@ from wsi_mil.models.mhim import MHIM as MHIM
 from wsi_mil.models.pooling import EmbeddingPool as EmbeddingPool
 from wsi_mil.models.pooling import InstanceClassifier as InstanceClassifier
 from wsi_mil.models.pooling import InstancePool as InstancePool
+from wsi_mil.models.self_attention import WRITE_MATRICES_OUT as WRITE_MATRICES_OUT
+from wsi_mil.models.self_attention import exact_step_bytes as exact_step_bytes
 from wsi_mil.models.transmil import TransMIL as TransMIL

@@ -119,10 +119,15 @@ def _loss(model: MILModel, item: LabelledBag, chosen: Tensor | None, settings: T
         return model.training_loss(features, label, loss)
 
 
-def sample_instances(n: int, settings: Training, rng: np.random.Generator) -> Tensor | None:
-    """Which instances a step sees, ascending, at least one; None: all of them."""
+def n_sampled(n: int, settings: Training) -> int:
+    """How many of a bag's `n` instances a step sees, at least one."""
     kept = min(n, settings.max_instances or n)
-    kept = max(1, kept - round(settings.instance_dropout * kept))
+    return max(1, kept - round(settings.instance_dropout * kept))
+
+
+def sample_instances(n: int, settings: Training, rng: np.random.Generator) -> Tensor | None:
+    """Which instances a step sees, ascending; None: all of them."""
+    kept = n_sampled(n, settings)
     return None if kept == n else torch.from_numpy(np.sort(rng.permutation(n)[:kept]))
 
 
