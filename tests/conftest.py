@@ -127,7 +127,7 @@ def random_bags() -> Callable[..., list]:
 @pytest.fixture(scope="session")
 def trained_once(tmp_path_factory: pytest.TempPathFactory) -> tuple:
     """A folder with features (`f`) and three folds trained on 24 slides (`m`), to be copied; their splits."""
-    from tests.train.test_stage import CPU, SETTINGS, TASK, splits_of, write_features
+    from tests.train.cohort import CPU, SETTINGS, TASK, splits_of, write_features
     from wsi_mil.train import Fold, train_fold
 
     folder, bags = tmp_path_factory.mktemp("trained"), made_bags(26)
@@ -143,7 +143,7 @@ def trained(trained_once: tuple, tmp_path: Path) -> tuple:
     """Splits, ensemble and sheet of three trained folds; a new slide of a known patient and one of a new patient stand in the
     sheet too.
     """
-    from tests.train.test_stage import CPU, TASK
+    from tests.train.cohort import CPU, TASK
     from wsi_mil.ensemble import Ensemble
     from wsi_mil.records import SlideRow
 

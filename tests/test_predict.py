@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.train.test_stage import CLASSES, CPU, SETTINGS, TASK, write_features
+from tests.train.cohort import CLASSES, CPU, SETTINGS, TASK, write_features
 from wsi_mil.bags import LabelledBag, bag_tensor
 from wsi_mil.cohort.splits import Splits
 from wsi_mil.config import Predict

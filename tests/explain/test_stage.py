@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.train.test_stage import CPU, TASK
+from tests.train.cohort import CPU, TASK
 from wsi_mil.bags import bag_tensor
 from wsi_mil.cohort.splits import Splits
 from wsi_mil.config import EXPLANATIONS, MODELS, Explain, SparseInversion, parse_base, supports

@@ -7,7 +7,7 @@ import torch
 
 import wsi_mil.train.loop
 import wsi_mil.train.stage
-from tests.train.test_stage import CPU, TASK, quick, splits_of, weights, write_features
+from tests.train.cohort import CPU, TASK, quick, splits_of, weights, write_features
 from wsi_mil.config import parse_model
 from wsi_mil.train import Fold, train_fold
 from wsi_mil.train.resume import FILE
