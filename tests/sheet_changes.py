@@ -209,7 +209,7 @@ def _file_under_another_name(rng: np.random.Generator, table: Table) -> Outcome:
     own = table.rows[row][2]
     other = CLASSES[1 - CLASSES.index(own)]
     table.put(-1, "label", other)
-    lost: list[tuple[Needle, ...]] = [("class 'normal' has 3 patients, and Zoë",)] if own == "normal" else []
+    lost: list[tuple[Needle, ...]] = [("class 'normal' has 3 patients (not counting Zoë",)] if own == "normal" else []
     return Outcome(None, [(slides, f"label {own!r}, {other!r}"), *lost])
 
 

@@ -38,7 +38,7 @@ def test_a_checkpoint_of_an_earlier_version_says_what_trains_anew(random_bags: C
         card.write_text(
             json.dumps({**content, "version": version} if version else {k: content[k] for k in content if k != "version"})
         )
-        with pytest.raises(StoreError, match=r"config\.json: a model of another version.*`snakemake models`, or `wsi-mil train`"):
+        with pytest.raises(StoreError, match=r"config\.json: a model of another version.*`snakemake models`, or with `wsi-mil train`"):
             read_checkpoint(tmp_path / "m", CPU)
 
 
@@ -49,7 +49,7 @@ def test_weights_of_another_size_are_refused(random_bags: Callable, tmp_path: Pa
     for name, settings in (("a", SETTINGS), ("b", parse_model(quick({"model": "abmil", "embed_dim": 17})))):
         train_fold(fold, settings, tmp_path / name, CPU)
     (tmp_path / "a" / "model.safetensors").write_bytes(weights(tmp_path / "b"))
-    with pytest.raises(StoreMismatchError, match=r"weights of another model or size .* size mismatch"):
+    with pytest.raises(StoreMismatchError, match=r"the weights do not match the model described in .*\.json .*size mismatch"):
         read_checkpoint(tmp_path / "a", CPU)
 
 

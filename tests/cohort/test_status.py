@@ -4,7 +4,7 @@ import pytest
 
 from tests.test_extract import MeanColour
 from tests.tile.test_stage import tiled, without_mpp
-from wsi_mil.cohort.status import cohort_statuses, same_slides, slide_status
+from wsi_mil.cohort.status import cohort_statuses, duplicate_slides, slide_status
 from wsi_mil.config import Encoder
 from wsi_mil.extract import extract_slide
 from wsi_mil.receipts import write_receipt
@@ -41,7 +41,7 @@ def receipt(folder: Path, entry: str, slide_id: str, content: str, status: str =
 def test_slides_with_the_same_bytes_warn_of_each_other_the_same_way_every_time(tmp_path: Path) -> None:
     for slide_id, content in zip("cabde", ("1-x", "2-y", "1-x", "3-z", "1-x"), strict=True):
         receipt(tmp_path, "e", slide_id, content)
-    assert same_slides("cabde", tmp_path, ["e"]) == [("c", "b", "e")]
+    assert duplicate_slides("cabde", tmp_path, ["e"]) == [("c", "b", "e")]
     first = cohort_statuses(list("cabde"), tmp_path, ["e"])
     said = {status.slide_id: status.warnings for status in first}
     assert said == {
@@ -59,12 +59,12 @@ def test_slides_that_are_not_used_and_receipts_without_a_hash_are_no_duplicates(
     receipt(tmp_path, "e", "b", "1-x", status="failed")
     receipt(tmp_path, "e", "c", "")
     receipt(tmp_path, "e", "d", "")
-    assert same_slides("abcdx", tmp_path, ["e"]) == []
+    assert duplicate_slides("abcdx", tmp_path, ["e"]) == []
 
 
 def test_the_same_pair_of_two_encoders_is_one(tmp_path: Path) -> None:
     for entry, content in (("e", "1-x"), ("f", "features-y")):
         for slide_id in "ab":
             receipt(tmp_path, entry, slide_id, content)
-    assert same_slides("ab", tmp_path, ["e", "f"]) == [("a", "b")]
+    assert duplicate_slides("ab", tmp_path, ["e", "f"]) == [("a", "b")]
     assert cohort_statuses(["a", "b"], tmp_path, ["e", "f"])[0].warnings == "the same bytes as slide b"

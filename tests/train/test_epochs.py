@@ -8,7 +8,7 @@ from wsi_mil.bags import LabelledBag
 from wsi_mil.config import Training
 from wsi_mil.tasks import Classes
 from wsi_mil.train import predict_outputs
-from wsi_mil.train.epochs import planned
+from wsi_mil.train.epochs import with_epochs
 
 
 def test_fit_keeps_the_epoch_with_the_least_validation_loss(random_bags: Callable) -> None:
@@ -55,9 +55,9 @@ def test_no_stopping_before_min_epochs(random_bags: Callable) -> None:
 def test_updates_are_rounded_up_to_whole_epochs_and_no_fewer_than_the_least(
     n_bags: int, accumulate: int, min_epochs: int, epochs: int
 ) -> None:
-    settings = planned(Training(updates=640, accumulate=accumulate, min_epochs=min_epochs), n_bags)
-    assert settings.epochs == epochs and planned(settings, 7) == settings
-    assert planned(Training(epochs=3, min_epochs=20), n_bags).epochs == 3
+    settings = with_epochs(Training(updates=640, accumulate=accumulate, min_epochs=min_epochs), n_bags)
+    assert settings.epochs == epochs and with_epochs(settings, 7) == settings
+    assert with_epochs(Training(epochs=3, min_epochs=20), n_bags).epochs == 3
 
 
 def test_fit_makes_as_many_updates_as_it_is_told(random_bags: Callable, monkeypatch: pytest.MonkeyPatch) -> None:

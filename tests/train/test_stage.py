@@ -20,7 +20,7 @@ from wsi_mil.records import Bag, Role
 from wsi_mil.store import FeatureStore
 from wsi_mil.tasks import Classes
 from wsi_mil.train import Fold, predict_outputs, train_fold
-from wsi_mil.train.resume import FILE
+from wsi_mil.train.resume import STATE_FILE
 
 AUTO_TRANSMIL = {"model": "transmil", "embed_dim": 16, "heads": 2, "landmarks": 4, "exact_up_to": 30, "train": {"epochs": 3}}
 """TransMIL whose kind of attention depends on the largest training bag."""
@@ -117,7 +117,7 @@ def test_too_few_validation_bags_of_a_class_choose_no_epoch_and_log_and_card_say
     with caplog.at_level("WARNING", logger="wsi_mil"):
         card = train_fold(Fold(splits, 0, tmp_path / "f", TASK), settings, tmp_path / "m", CPU)
     messages = [r.getMessage() for r in caplog.records]
-    assert any(f"fewer than {least} of a class" in text and "the last one is kept" in text for text in messages) == is_warned
+    assert any(f"fewer than {least} of a class" in text and "the last epoch is kept" in text for text in messages) == is_warned
     assert card.select == read_checkpoint(tmp_path / "m", CPU)[1].select == ("last" if is_warned else "loss")
     assert (card.epoch == 9) == is_warned
 
@@ -210,7 +210,7 @@ def test_mhim_without_its_base_or_with_one_of_another_fold_is_refused(random_bag
     mhim, fold = parse_model({"model": "mhim", "base": "abmil"}), Fold(splits, 0, tmp_path / "f", TASK)
     with pytest.raises(ConfigError, match="needs the trained model of its base 'abmil'"):
         train_fold(fold, mhim, tmp_path / "m", CPU)
-    with pytest.raises(StoreMismatchError, match="this base was trained on something else: fold 1, here 0"):
+    with pytest.raises(StoreMismatchError, match="the base model was trained on other data: fold 1, expected 0"):
         train_fold(fold, mhim, tmp_path / "m", CPU, base=tmp_path / "base")
     assert not (tmp_path / "m").exists()
 
@@ -234,7 +234,7 @@ def test_a_loss_that_is_no_number_stops_with_epoch_and_bag_and_keeps_the_last_go
         train_fold(fold, SETTINGS, tmp_path / "m", CPU)
     assert caught.value.epoch == (25 - 1) // n + 1 > 1 and caught.value.bag == calls[-1]
     assert f"epoch {caught.value.epoch} on bag '{calls[-1]}'" in str(caught.value) and "lower `lr`" in str(caught.value)
-    assert [p.name for p in (tmp_path / "m").iterdir()] == [FILE]
+    assert [p.name for p in (tmp_path / "m").iterdir()] == [STATE_FILE]
 
 
 def test_features_that_are_not_finite_are_named(random_bags: Callable, tmp_path: Path) -> None:
@@ -314,7 +314,7 @@ def test_weights_that_became_no_numbers_are_not_kept(
     monkeypatch.setattr(wsi_mil.train.loop, "_train_epoch", poisoned)
     with pytest.raises(DivergedError, match=r"in epoch 2 .* The state after epoch 1 is kept"):
         train_fold(Fold(splits, 0, tmp_path / "f", TASK), SETTINGS, tmp_path / "m", CPU)
-    kept = {name: value for name, value in load_file(tmp_path / "m" / FILE).items() if name.startswith("model/")}
+    kept = {name: value for name, value in load_file(tmp_path / "m" / STATE_FILE).items() if name.startswith("model/")}
     assert kept and all(torch.isfinite(value).all() for value in kept.values())
 
 
@@ -327,9 +327,9 @@ def test_a_base_of_other_features_or_kind_or_for_a_model_that_has_none_is_refuse
     train_fold(Fold(splits, 0, tmp_path / "g", TASK), SETTINGS, tmp_path / "base", CPU)
     train_fold(fold, pool, tmp_path / "pool", CPU)
     mhim = parse_model({"model": "mhim", "base": "abmil"})
-    with pytest.raises(StoreMismatchError, match="this base was trained on something else: features"):
+    with pytest.raises(StoreMismatchError, match="the base model was trained on other data: features"):
         train_fold(fold, mhim, tmp_path / "m", CPU, base=tmp_path / "base")
-    with pytest.raises(ConfigError, match="is instance_pool, but mhim stands on abmil, transmil, dsmil"):
+    with pytest.raises(ConfigError, match="expected the base of mhim to be one of abmil, transmil, dsmil, found instance_pool"):
         train_fold(fold, mhim, tmp_path / "m", CPU, base=tmp_path / "pool")
-    with pytest.raises(ConfigError, match="model abmil stands on no other; only mhim does"):
+    with pytest.raises(ConfigError, match="model abmil has no base model; leave --base out"):
         train_fold(fold, SETTINGS, tmp_path / "m", CPU, base=tmp_path / "base")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from wsi_mil.check.rows import following, is_tiled
 from wsi_mil.cohort import Sheet
-from wsi_mil.cohort.splits import read_splits, several_labels
+from wsi_mil.cohort.splits import patients_with_several_labels, read_splits
 from wsi_mil.config import EXPLANATIONS, Config, methods_of
 from wsi_mil.encoders import advice
 from wsi_mil.records import NO_PATH
@@ -48,7 +48,7 @@ def warnings_of(config: Config, sheet: Sheet) -> list[str]:
 def _class_warnings(config: Config, sheet: Sheet) -> list[str]:
     """Warn of patients whose slides have several classes: folds are stratified by one of them."""
     is_drawn = config.trained is None and config.splits is None and not any(row.split or row.fold for row in sheet.rows)
-    several = several_labels(sheet.rows, task_of(config)) if is_drawn else {}
+    several = patients_with_several_labels(sheet.rows, task_of(config)) if is_drawn else {}
     if not several:
         return []
     names = named([f"{patient} ({', '.join(have)})" for patient, have in several.items()])
