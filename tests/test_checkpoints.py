@@ -38,7 +38,9 @@ def test_a_checkpoint_of_an_earlier_version_says_what_trains_anew(random_bags: C
         card.write_text(
             json.dumps({**content, "version": version} if version else {k: content[k] for k in content if k != "version"})
         )
-        with pytest.raises(StoreError, match=r"config\.json: a model of another version.*`snakemake models`, or with `wsi-mil train`"):
+        with pytest.raises(
+            StoreError, match=r"config\.json: a model of another version.*`snakemake models`, or with `wsi-mil train`"
+        ):
             read_checkpoint(tmp_path / "m", CPU)
 
 

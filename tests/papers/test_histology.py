@@ -6,7 +6,7 @@ from PIL import Image as Picture
 from scipy.io import savemat
 
 from benchmarks.papers import breast, colon, colon_keys, histology
-from benchmarks.papers.histology import Fold, Image, folds, stained, turned
+from benchmarks.papers.histology import Fold, Image, folds, rotate_and_flip, vary_stains
 from tests.papers.conftest import shared
 from wsi_mil.config import SparseInversion, Split
 from wsi_mil.records import Role
@@ -97,15 +97,15 @@ def test_an_image_of_another_size_is_refused_by_name(tmp_path: Path) -> None:
 def test_stain_factors_of_one_change_nothing_and_glass_stays_white(monkeypatch: pytest.MonkeyPatch) -> None:
     images = RNG(0).uniform(0.2, 0.9, (4, 5, 7, 3)).astype(np.float32)
     images[0] = 1.0
-    altered = stained(images, RNG(1))
+    altered = vary_stains(images, RNG(1))
     assert np.allclose(altered[0], 1.0) and np.abs(altered[1:] - images[1:]).max() > 0.01
     monkeypatch.setattr(histology, "STAIN_SPREAD", 0.0)
-    assert np.allclose(stained(images, RNG(1)), images, atol=1e-5)
+    assert np.allclose(vary_stains(images, RNG(1)), images, atol=1e-5)
 
 
 def test_patches_are_turned_each_by_itself() -> None:
     one = np.arange(3 * 3, dtype=np.float32).reshape(1, 3, 3, 1).repeat(3, axis=3)
-    found = {tuple(patch[:, :, 0].ravel()) for patch in turned(one.repeat(200, axis=0), RNG(0))}
+    found = {tuple(patch[:, :, 0].ravel()) for patch in rotate_and_flip(one.repeat(200, axis=0), RNG(0))}
     square = one[0, :, :, 0]
     all_eight = {tuple(np.rot90(m, k).ravel()) for m in (square, square[:, ::-1]) for k in range(4)}
     assert found == all_eight
@@ -133,7 +133,7 @@ def test_a_further_draw_of_the_folds_leaves_the_first_as_it_is(tmp_path: Path) -
     )
     assert set.union(*first) == set.union(*second) == {image.name for image in images} and first != second
     assert folds(images, colon.SPLIT).slides(3, Role.TEST) == folds(images, colon.fold_of("gated", 13).split).slides(3, Role.TEST)
-    assert colon.fold_of("attention", 9).plain()["split"]["repeats"] == 1
+    assert colon.fold_of("attention", 9).as_json()["split"]["repeats"] == 1
 
 
 def test_a_fold_learns_and_says_what_it_thinks_of_the_images_it_held_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
