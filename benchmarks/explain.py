@@ -100,7 +100,7 @@ def drawing() -> dict[str, float]:
     """Measure time and memory of the files that `heatmap` writes for a slide; memory in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         row, scores, tiles = scored_slide(Path(folder))
-        found = read_scored(row, scores, tiles, METHOD, scale="auto", ranges={})
+        slide_scores = read_scored(row, scores, tiles, METHOD, scale="auto", ranges={})
         image = Path(folder) / f"{METHOD}.png"
 
         def pictures() -> None:
@@ -108,7 +108,7 @@ def drawing() -> dict[str, float]:
             write_bytes(image, draw(picture(again, row, store_path(tiles), Truth()), Heatmap()))
             write_bytes(image.with_suffix(".ome.tif"), ome_tiff(again))
 
-        figures = {"heatmap_s": seconds(pictures), "geojson_s": seconds(lambda: geojson(found, Heatmap()))}
+        figures = {"heatmap_s": seconds(pictures), "geojson_s": seconds(lambda: geojson(slide_scores, Heatmap()))}
         whole = seconds(lambda: draw_heatmap(row, scores, tiles, METHOD, Heatmap(), image))
     figures["heatmap_gb"] = in_child("drawing_memory")
     print(

@@ -28,7 +28,7 @@ def test_a_checkpoint_rebuilds_the_model(random_bags: Callable, tmp_path: Path) 
     )
 
 
-def test_a_checkpoint_of_an_earlier_version_says_what_trains_anew(random_bags: Callable, tmp_path: Path) -> None:
+def test_a_checkpoint_of_an_earlier_version_names_the_commands_that_train_again(random_bags: Callable, tmp_path: Path) -> None:
     bags = random_bags(24)
     write_features(tmp_path / "f", bags)
     train_fold(Fold(splits_of(bags), 0, tmp_path / "f", TASK), SETTINGS, tmp_path / "m", CPU)
@@ -55,9 +55,7 @@ def test_weights_of_another_size_are_refused(random_bags: Callable, tmp_path: Pa
         read_checkpoint(tmp_path / "a", CPU)
 
 
-def test_weights_with_a_byte_that_is_another_are_refused_and_those_without_a_hash_are_read(
-    random_bags: Callable, tmp_path: Path
-) -> None:
+def test_weights_with_a_changed_byte_are_refused_and_those_without_a_hash_are_read(random_bags: Callable, tmp_path: Path) -> None:
     bags = random_bags(24)
     write_features(tmp_path / "f", bags)
     train_fold(Fold(splits_of(bags), 0, tmp_path / "f", TASK), SETTINGS, tmp_path / "m", CPU)

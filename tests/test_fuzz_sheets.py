@@ -15,7 +15,7 @@ def test_sheets_with_bytes_at_random_give_a_plan_or_faults_of_one_line(tmp_path:
     assert damaged(tmp_path / "sheets", n=200, seed=0) == []
 
 
-def test_what_must_not_come_of_a_sheet_is_noticed(tmp_path: Path) -> None:
+def test_deviations_from_the_expected_outcome_are_noticed(tmp_path: Path) -> None:
     write_files(tmp_path / "x")
     sheet, numbers = tmp_path / "x" / "cohort.csv", list(range(2, 14))
     sheet.write_bytes(encode(good_table(), Form())[0])

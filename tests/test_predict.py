@@ -48,7 +48,7 @@ def test_tables_and_figures_are_written(trained, tmp_path: Path) -> None:
     assert figures["auroc_ci95"][0] <= figures["auroc"] <= figures["auroc_ci95"][1]
 
 
-def test_folds_whose_epoch_nothing_chose_stand_beside_the_figures(trained, tmp_path: Path) -> None:
+def test_folds_without_selected_epoch_are_written_beside_the_figures(trained, tmp_path: Path) -> None:
     _, ensemble, _ = trained
     assert ensemble.metadata == {"protocol": "held_out", "n_folds": 3, "unchosen_folds": []}
     members = [FoldModel(m.model, replace(m.card, select="last" if m.card.fold == 1 else "loss")) for m in ensemble.folds]
@@ -91,14 +91,14 @@ def test_models_of_other_classes_are_refused(trained, tmp_path: Path) -> None:
         _ = Ensemble(ensemble.folder, splits, Classes(CLASSES[::-1]), CPU).folds
 
 
-def test_models_of_other_splits_must_not_speak(trained) -> None:
+def test_models_of_other_splits_are_refused(trained) -> None:
     splits, ensemble, _ = trained
     turned = Splits(splits.patients, splits.labels, (splits.roles[0], splits.roles[2], splits.roles[1]))
     with pytest.raises(StoreMismatchError, match="fold-1: was not trained on fold 1 of these splits"):
         _ = Ensemble(ensemble.folder, turned, TASK, CPU).folds
 
 
-def test_a_slide_whose_features_are_no_numbers_is_not_predicted(trained, random_bags: Callable, tmp_path: Path) -> None:
+def test_a_slide_with_features_that_are_not_finite_is_not_predicted(trained, random_bags: Callable, tmp_path: Path) -> None:
     _, ensemble, rows = trained
     damaged = random_bags(4)[3:]
     damaged[0].bag.features[2, 5] = np.inf

@@ -115,8 +115,8 @@ def read_card(folder: Path) -> ModelCard:
     path = folder / CONFIG
     content = read_receipt(path)
     if content.pop("version", 1) != CARD_VERSION:
-        mend = "train it again with `snakemake models`, or with `wsi-mil train` into this folder"
-        raise StoreError(path, f"a model of another version of wsi_mil; {mend}")
+        remedy = "train it again with `snakemake models`, or with `wsi-mil train` into this folder"
+        raise StoreError(path, f"a model of another version of wsi_mil; {remedy}")
     try:
         content["settings"] = parse_model(content["settings"], where=f"{path}: ")
         content["architecture"] = parse_base(content["architecture"], where=f"{path}: ")
@@ -155,5 +155,5 @@ def require_same_encoder(card: ModelCard, attributes: dict[str, object], path: P
         if attributes.get(key) != expected
     ]
     if differences:
-        mend = "extract features the same way, or train again"
-        raise StoreMismatchError(path, f"features do not match the model: {'; '.join(differences)}; {mend}")
+        remedy = "extract features the same way, or train again"
+        raise StoreMismatchError(path, f"features do not match the model: {'; '.join(differences)}; {remedy}")

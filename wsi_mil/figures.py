@@ -15,7 +15,7 @@ def cohort_figures(
 ) -> dict[str, object]:
     """Return every figure of a task, with its 95 % bootstrap interval by patient, and its values over folds.
 
-    A bootstrap draw or a fold in which a figure is undefined (for want of a class, for example) is left out. A figure that
+    A bootstrap draw or a fold in which a figure is undefined (for lack of a class, for example) is left out. A figure that
     is undefined throughout is NaN, and so is the standard deviation of fewer than two folds.
 
     Args:

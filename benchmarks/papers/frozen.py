@@ -112,7 +112,7 @@ def runs(data: Path, *, fast: bool) -> list[Run]:
     """Return a run for each model and repeat, repeat by repeat, of the data sets that are available."""
     available = [images for images in FOLDS if (data / images).is_dir()]
     if fast:
-        chosen = [FrozenRun("colon", model, 0) for model in ("gated", "noisy_and") if "colon" in available]
+        selected = [FrozenRun("colon", model, 0) for model in ("gated", "noisy_and") if "colon" in available]
     else:
-        chosen = [FrozenRun(i, model, seed) for i in available for seed in range(FOLDS[i][1]) for model in MODELS]
-    return [Run(f"frozen/{r.images}/{r.model}/seed-{r.seed}", r.as_json(), r.seed, lambda r=r: r.work(data)) for r in chosen]
+        selected = [FrozenRun(i, model, seed) for i in available for seed in range(FOLDS[i][1]) for model in MODELS]
+    return [Run(f"frozen/{r.images}/{r.model}/seed-{r.seed}", r.as_json(), r.seed, lambda r=r: r.work(data)) for r in selected]

@@ -180,7 +180,7 @@ def score_differences(
 ) -> list[dict[str, Any]]:
     """Return the difference of mean AUROC within bags for each pair of scores, with its interval."""
     shown = [(s, t) for s, t in test if s.is_shown]
-    return [found for pair in pairs for found in differences({m: _slides(shown, m) for m in pair}, draws=DRAWS)]
+    return [row for pair in pairs for row in differences({m: _slides(shown, m) for m in pair}, draws=DRAWS)]
 
 
 def pairs_of(inversions: Iterable[Inversion], scores: Sequence[str]) -> list[tuple[str, str]]:

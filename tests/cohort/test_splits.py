@@ -92,7 +92,7 @@ def test_a_rare_class_is_in_every_part() -> None:
         assert all({splits.labels[s] for s in splits.slides(fold, role)} == set(CLASSES) for role in Role)
 
 
-def test_who_may_speak_for_a_slide() -> None:
+def test_a_slide_is_predicted_by_the_folds_that_hold_its_patient_out_and_a_new_one_by_all() -> None:
     splits = draw_splits(cohort(), TASK, SETTINGS)
     fold = next(k for k in range(3) if "s00" in splits.slides(k, Role.TEST))
     assert splits.placement("s00", "p00").folds == (fold,)
@@ -177,7 +177,7 @@ def test_a_patient_with_two_labels_is_no_bag() -> None:
     assert mixed_label_faults(rows[1:]) == []
 
 
-def test_patients_of_several_classes_are_told_and_counted_as_the_last() -> None:
+def test_patients_of_several_classes_are_reported_and_counted_as_the_last() -> None:
     labels = {"a": ("tumour", "normal"), "b": ("normal", "tumour", ""), "c": ("tumour",), "d": ("normal", ""), "e": ("tumour",)}
     rows = [SlideRow(f"{p}{n}", Path("x"), label, p) for p, of in labels.items() for n, label in enumerate(of)]
     assert patients_with_several_labels(rows, TASK) == {"a": CLASSES, "b": CLASSES}
@@ -196,7 +196,7 @@ def test_a_fold_that_leaves_one_patient_of_a_class_names_fold_class_and_patient(
         draw_splits(rows, TASK, SETTINGS)
 
 
-def test_as_published_the_test_part_chooses_and_validation_counts_as_fitted() -> None:
+def test_as_published_the_test_part_selects_and_validation_counts_as_fitted() -> None:
     assert protocol_roles("held_out") == ((Role.TRAIN,), (Role.VAL,))
     assert protocol_roles("as_published") == ((Role.TRAIN, Role.VAL), (Role.TEST,))
     splits = draw_splits(cohort(), TASK, SETTINGS)

@@ -17,25 +17,25 @@ from wsi_mil.records import SlideRow, Status
 )
 def test_a_slide_is_as_bad_as_its_worst_entry(tmp_path: Path, first: str, second: str, whole: str) -> None:
     for entry, status in (("a", first), ("b", second)):
-        about = {"status": status, "reason": "" if status == "ok" else f"it is {status}", "warnings": ["look"], "n_tiles": 7}
-        write_receipt(tmp_path / entry / "s.json", about)
-    found = slide_status("s", tmp_path, ["a", "b"])
-    assert found.status == whole and found.warnings == "look" and found.n_tiles == {"a": 7, "b": 7}
-    assert (f"it is {whole}" in found.reason) == (whole != "ok")
+        fields = {"status": status, "reason": "" if status == "ok" else f"it is {status}", "warnings": ["look"], "n_tiles": 7}
+        write_receipt(tmp_path / entry / "s.json", fields)
+    result = slide_status("s", tmp_path, ["a", "b"])
+    assert result.status == whole and result.warnings == "look" and result.n_tiles == {"a": 7, "b": 7}
+    assert (f"it is {whole}" in result.reason) == (whole != "ok")
 
 
-def test_a_skipped_slide_goes_its_way_to_the_cohorts_table(tmp_path: Path) -> None:
+def test_a_skipped_slide_is_skipped_in_cohort_status(tmp_path: Path) -> None:
     row = SlideRow("a", without_mpp(tmp_path))
     tiled(row, tmp_path / "t", slide={"on_missing_mpp": "skip"})
     receipt = tmp_path / "f" / "e" / "a.json"
     extract_slide(tmp_path / "t" / "a.json", row, Encoder(), receipt, dtype="float32", encoder=MeanColour, threads=1)
-    found = slide_status("a", tmp_path / "f", ["e"])
-    assert found.status is Status.SKIPPED and "no usable resolution" in found.reason and found.n_tiles == {"e": 0}
+    result = slide_status("a", tmp_path / "f", ["e"])
+    assert result.status is Status.SKIPPED and "no usable resolution" in result.reason and result.n_tiles == {"e": 0}
 
 
 def receipt(folder: Path, entry: str, slide_id: str, content: str, status: str = "ok") -> None:
-    about = {"status": status, "reason": "", "warnings": ["pale"] if slide_id == "b" else [], "slide_hash": content}
-    write_receipt(folder / entry / f"{slide_id}.json", about)
+    fields = {"status": status, "reason": "", "warnings": ["pale"] if slide_id == "b" else [], "slide_hash": content}
+    write_receipt(folder / entry / f"{slide_id}.json", fields)
 
 
 def test_slides_with_the_same_bytes_warn_of_each_other_the_same_way_every_time(tmp_path: Path) -> None:
@@ -43,8 +43,8 @@ def test_slides_with_the_same_bytes_warn_of_each_other_the_same_way_every_time(t
         receipt(tmp_path, "e", slide_id, content)
     assert duplicate_slides("cabde", tmp_path, ["e"]) == [("c", "b", "e")]
     first = cohort_statuses(list("cabde"), tmp_path, ["e"])
-    said = {status.slide_id: status.warnings for status in first}
-    assert said == {
+    warnings = {status.slide_id: status.warnings for status in first}
+    assert warnings == {
         "c": "the same bytes as slides b, e",
         "a": "",
         "b": "pale; the same bytes as slides c, e",

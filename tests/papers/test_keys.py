@@ -89,21 +89,21 @@ def annotated() -> keys.AnnotatedBag:
 
 def test_every_score_finds_bright_images_where_brightness_is_the_class(annotated: keys.AnnotatedBag) -> None:
     inversions = [keys.Inversion(*default) for default in keys.DEFAULTS]
-    (found,) = keys.score_bags(trained_like(0.3), [annotated], inversions, DIGITS)
-    assert found.is_shown and found.log["pixels"]["steps"] > 0 and 1 < found.log["attended"] < 5
-    assert {"attention", "evidence", "standardised_sum", "attention × norm", "pixels → attention (control)"} <= set(found.scores)
-    figures = keys.figures([(found, keys.thresholds([found]))])
+    (scored,) = keys.score_bags(trained_like(0.3), [annotated], inversions, DIGITS)
+    assert scored.is_shown and scored.log["pixels"]["steps"] > 0 and 1 < scored.log["attended"] < 5
+    assert {"attention", "evidence", "standardised_sum", "attention × norm", "pixels → attention (control)"} <= set(scored.scores)
+    figures = keys.figures([(scored, keys.thresholds([scored]))])
     assert all(of["tile_auroc"] == 1.0 for of in figures.values())
-    assert keys.summary([found])["inversions"]["pixels"]["refused"] == 0
+    assert keys.summary([scored])["inversions"]["pixels"]["refused"] == 0
 
 
 def test_a_bag_taken_for_negative_has_no_scores(annotated: keys.AnnotatedBag) -> None:
-    (found,) = keys.score_bags(trained_like(0.95), [annotated], [], DIGITS)
-    assert not found.is_shown and not found.scores and keys.summary([found])["bags_missed"] == 1
+    (scored,) = keys.score_bags(trained_like(0.95), [annotated], [], DIGITS)
+    assert not scored.is_shown and not scored.scores and keys.summary([scored])["bags_missed"] == 1
 
 
 def test_without_penalty_the_control_is_the_plain_score(annotated: keys.AnnotatedBag) -> None:
     inversion = keys.Inversion("free", "pixels", SparseInversion(step=5.0, penalty=0.0, steps=3))
-    (found,) = keys.score_bags(trained_like(0.3), [annotated], [inversion], DIGITS)
-    assert np.allclose(found.scores["free → attention (control)"], found.scores["attention"])
-    assert not np.allclose(found.scores["free → attention"], found.scores["attention"], atol=1e-6)
+    (scored,) = keys.score_bags(trained_like(0.3), [annotated], [inversion], DIGITS)
+    assert np.allclose(scored.scores["free → attention (control)"], scored.scores["attention"])
+    assert not np.allclose(scored.scores["free → attention"], scored.scores["attention"], atol=1e-6)

@@ -36,9 +36,9 @@ def write_cohort(plan: Plan, *, failed: str = "") -> None:
         features[:2, 3] += 12 * tumour
         lines.append(f"{name},slides/{name}.svs,p{number},{mhim.CLASSES[tumour]}")
         receipt = plan.folder / "features" / f"{name}.json"
-        about = {"fingerprint": name, "slide_id": name, "encoder": "made", "weights_hash": "", "mpp": 0.5, "tile_px": 224}
+        attributes = {"fingerprint": name, "slide_id": name, "encoder": "made", "weights_hash": "", "mpp": 0.5, "tile_px": 224}
         coords = np.arange(18).reshape(9, 2)
-        with FeatureStore(store_path(receipt), coords=coords, batch_size=9, attributes=about) as store:
+        with FeatureStore(store_path(receipt), coords=coords, batch_size=9, attributes=attributes) as store:
             store.begin(DIM)
             store.append_shard(features, np.ones(9, bool))
         status = {"status": "failed", "reason": "too dark"} if name == failed else {"status": "ok", "reason": ""}
@@ -58,9 +58,9 @@ def masked(settings: MHIM, n: int) -> int:
 
 
 def test_each_arm_hides_what_its_name_says() -> None:
-    found = {arm: model for arm in ARMS if isinstance(model := entry(FULL, arm, 1), MHIM)}
-    assert len(found) == len(ARMS) and all(model.base == BASE and model.train.seed == 1 for model in found.values())
-    counts = {arm: masked(model, 1000) for arm, model in found.items()}
+    entries = {arm: model for arm in ARMS if isinstance(model := entry(FULL, arm, 1), MHIM)}
+    assert len(entries) == len(ARMS) and all(model.base == BASE and model.train.seed == 1 for model in entries.values())
+    counts = {arm: masked(model, 1000) for arm, model in entries.items()}
     assert counts["ham"] == 10 and counts["l_ham"] == 810 and counts["random"] == 500 and counts["unmasked"] == 0
     assert all(500 <= counts[arm] <= 510 for arm in ("r_ham", "masking", "siamese")) and 550 < counts["lr_ham"] < 650
 
@@ -86,7 +86,7 @@ def test_other_slides_lie_in_another_folder_and_other_epochs_in_the_same() -> No
     assert replace(FULL, tumour=(0.001, 0.004)).folder != FULL.folder == replace(FULL, epochs=7).folder
 
 
-def test_arms_learn_on_the_same_folds_and_go_on_from_what_is_trained(tmp_path: Path, cache: Path) -> None:
+def test_arms_train_on_the_same_folds_and_reuse_trained_models(tmp_path: Path, cache: Path) -> None:
     write_cohort(SMALL)
     jobs = [run_of("r_ham", 0), run_of(BASE, 0)]
     assert execute(jobs, tmp_path) == 2 and execute(jobs, tmp_path) == 0
@@ -118,14 +118,14 @@ def test_a_student_is_taught_by_the_baseline_of_its_own_fold_and_seed(tmp_path: 
     assert (again / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
 
 
-def test_what_keeps_the_cohort_from_being_made_is_said(tmp_path: Path) -> None:
+def test_a_cohort_that_cannot_be_created_names_the_reason(tmp_path: Path) -> None:
     with pytest.raises(
         FileNotFoundError, match=r"bench/lung_cohort\.py: expected the script that creates slides .* found no file"
     ):
         prepare(SMALL, tmp_path / "data")
     plan = replace(SMALL, slides=4)
     write_cohort(plan, failed="s02")
-    with pytest.raises(ConfigError, match=r"s02\.json: failed, expected ok: too dark"):
+    with pytest.raises(ConfigError, match=r"s02\.json: status failed, expected ok: too dark"):
         prepare(plan, tmp_path)
 
 

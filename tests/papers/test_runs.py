@@ -16,13 +16,13 @@ def run(calls: list[str], name: str = "a/b", seed: int = 0, **settings: object) 
 
 def test_a_run_writes_its_settings_figures_and_machine(tmp_path: Path) -> None:
     assert execute([run([], size=(3, 4))], tmp_path) == 1
-    found = json.loads((tmp_path / "a" / "b.json").read_text())
-    assert found["settings"] == {"size": [3, 4]} and found["seed"] == 0 and found["run"] == "a/b"
-    assert found["figures"] == {"auroc": 0.5, "unknown": None}
-    assert found["versions"]["torch"] == torch.__version__ and found["hardware"]["threads"] >= 1 and found["seconds"] >= 0
+    content = json.loads((tmp_path / "a" / "b.json").read_text())
+    assert content["settings"] == {"size": [3, 4]} and content["seed"] == 0 and content["run"] == "a/b"
+    assert content["figures"] == {"auroc": 0.5, "unknown": None}
+    assert content["versions"]["torch"] == torch.__version__ and content["hardware"]["threads"] >= 1 and content["seconds"] >= 0
 
 
-def test_what_is_done_is_skipped_and_the_rest_goes_on(tmp_path: Path) -> None:
+def test_completed_runs_are_skipped_and_the_others_executed(tmp_path: Path) -> None:
     calls: list[str] = []
 
     def broken() -> Mapping[str, object]:

@@ -11,7 +11,7 @@ from wsi_mil.train import predict_outputs
 from wsi_mil.train.epochs import with_epochs
 
 
-def test_fit_keeps_the_epoch_with_the_least_validation_loss(random_bags: Callable) -> None:
+def test_fit_keeps_the_epoch_with_the_lowest_validation_loss(random_bags: Callable) -> None:
     network, val = create_network(), random_bags(6, seed=1)
     settings = Training(epochs=12, patience=12, lr=0.05, min_improvement=0, **UNREGULARISED)
     history, best = fit_bags(random_bags(10), val, settings, network)
@@ -20,7 +20,7 @@ def test_fit_keeps_the_epoch_with_the_least_validation_loss(random_bags: Callabl
     assert np.mean([-np.log(probs[i, b.label]) for i, b in enumerate(val)]) == pytest.approx(history[best].val_loss, rel=1e-5)
 
 
-def test_an_epoch_that_is_hardly_better_is_not_kept(random_bags: Callable) -> None:
+def test_an_epoch_that_is_better_by_less_than_min_improvement_is_not_kept(random_bags: Callable) -> None:
     train, val = random_bags(24), random_bags(8, seed=1)
     settings = Training(epochs=60, patience=60, lr=0.01, min_improvement=0.05, **UNREGULARISED)
     history, best = fit_bags(train, val, settings)
@@ -29,13 +29,13 @@ def test_an_epoch_that_is_hardly_better_is_not_kept(random_bags: Callable) -> No
     assert all(loss > losses[best] + 0.05 for loss in losses[:best][-1:]) or best == 0
 
 
-def test_fit_stops_when_patience_is_over(random_bags: Callable) -> None:
+def test_fit_stops_when_patience_runs_out(random_bags: Callable) -> None:
     flipped = [LabelledBag(b.bag, 1 - b.label) for b in random_bags(6, seed=1)]
     history, best = fit_bags(random_bags(12), flipped, Training(epochs=40, patience=3, lr=0.01, **UNREGULARISED))
     assert len(history) == best + 1 + 3 < 40
 
 
-def test_the_epoch_can_be_chosen_by_auroc_and_ties_by_loss(random_bags: Callable) -> None:
+def test_the_epoch_can_be_selected_by_auroc_and_ties_by_loss(random_bags: Callable) -> None:
     settings = Training(epochs=12, patience=12, lr=0.02, min_improvement=0, select="auroc", **UNREGULARISED)
     history, best = fit_bags(random_bags(10), random_bags(10, seed=1), settings)
     assert best == max(range(12), key=lambda i: (history[i].val_auroc, -history[i].val_loss))
@@ -60,7 +60,7 @@ def test_updates_are_rounded_up_to_whole_epochs_and_no_fewer_than_the_least(
     assert with_epochs(Training(epochs=3, min_epochs=20), n_bags).epochs == 3
 
 
-def test_fit_makes_as_many_updates_as_it_is_told(random_bags: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fit_does_the_number_of_updates_in_the_settings(random_bags: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     bags, network, seen = random_bags(5), create_network(), []
     monkeypatch.setattr(network, "after_update", seen.append)
     history, _ = fit_bags(bags, bags, Training(updates=12, min_epochs=0), network)
@@ -68,7 +68,7 @@ def test_fit_makes_as_many_updates_as_it_is_told(random_bags: Callable, monkeypa
     assert [e.lr for e in history] == pytest.approx([2e-4, 1.5e-4, 0.5e-4])
 
 
-def test_the_last_epoch_is_kept_where_nothing_chooses(random_bags: Callable) -> None:
+def test_the_last_epoch_is_kept_with_select_last(random_bags: Callable) -> None:
     network, bags = create_network(), random_bags(16)
     history, best = fit_bags(bags, bags, Training(epochs=6, patience=1, select="last", lr=0.05, **UNREGULARISED), network)
     assert best == 5 and len(history) == 6 and history[best].val_loss > min(e.val_loss for e in history)
@@ -77,7 +77,7 @@ def test_the_last_epoch_is_kept_where_nothing_chooses(random_bags: Callable) -> 
     assert kept == pytest.approx(history[-1].val_loss, rel=1e-4)
 
 
-def test_a_tie_of_aurocs_is_no_gain_to_wait_for(random_bags: Callable) -> None:
+def test_a_tie_of_aurocs_does_not_restart_patience(random_bags: Callable) -> None:
     settings = Training(epochs=60, patience=4, lr=0.01, min_improvement=0, select="auroc", **UNREGULARISED)
     history, best = fit_bags(random_bags(24), random_bags(8, seed=1), settings)
     gained = max(e.val_auroc for e in history)

@@ -12,20 +12,20 @@ from wsi_mil.train import predict_outputs
 from wsi_mil.train.loop import sample_instances
 
 
-def test_fit_learns_four_bags_by_heart(random_bags: Callable) -> None:
+def test_fit_memorises_four_bags(random_bags: Callable) -> None:
     bags, network = random_bags(4), create_network()
     fit_bags(bags, bags, Training(epochs=100, patience=100, lr=0.01, **UNREGULARISED), network)
     assert predict_outputs(network, bags, Classes.numbered(2))[[0, 1, 2, 3], [0, 1, 0, 1]].min() > 0.9
 
 
-def test_fit_finds_what_new_bags_share(random_bags: Callable) -> None:
+def test_fit_generalises_to_new_bags(random_bags: Callable) -> None:
     network = create_network()
     fit_bags(random_bags(24), random_bags(8, seed=1), SETTINGS.train, network)
     fresh = random_bags(20, seed=2)
     assert auroc(np.array([b.label for b in fresh]), predict_outputs(network, fresh, Classes.numbered(2))) > 0.95
 
 
-def test_evaluating_changes_neither_weights_nor_mode(random_bags: Callable) -> None:
+def test_prediction_changes_neither_weights_nor_mode(random_bags: Callable) -> None:
     network = create_network().train()
     before = {k: v.clone() for k, v in network.state_dict().items()}
     first, second = (predict_outputs(network, random_bags(3), Classes.numbered(2)) for _ in range(2))
@@ -64,15 +64,15 @@ def test_progress_reaches_one_with_the_last_update(random_bags: Callable, monkey
 
 
 @pytest.mark.parametrize("n", [1, 3, 40])
-def test_a_step_sees_no_more_instances_than_asked_for_and_at_least_one(n: int) -> None:
+def test_a_step_uses_at_most_max_instances_and_at_least_one(n: int) -> None:
     rng = np.random.default_rng(0)
     assert sample_instances(n, Training(instance_dropout=0), rng) is None
     for settings, most in (
         (Training(max_instances=10, instance_dropout=0), 10),
         (Training(instance_dropout=0.5), n - round(n / 2)),
     ):
-        drawn = sample_instances(n, settings, rng)
-        kept = np.arange(n) if drawn is None else drawn.numpy()
+        sampled = sample_instances(n, settings, rng)
+        kept = np.arange(n) if sampled is None else sampled.numpy()
         assert len(kept) == max(1, min(n, most)) and np.array_equal(kept, np.unique(kept)) and kept.max() < n
     assert (
         len(
@@ -83,7 +83,7 @@ def test_a_step_sees_no_more_instances_than_asked_for_and_at_least_one(n: int) -
     )
 
 
-def test_all_instances_are_seen_in_validation(random_bags: Callable) -> None:
+def test_validation_uses_all_instances(random_bags: Callable) -> None:
     bags = random_bags(6)
     settings = Training(epochs=1, max_instances=2, **UNREGULARISED)
     network = create_network()

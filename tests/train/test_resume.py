@@ -28,7 +28,7 @@ TRAINED = {
 
 
 @pytest.mark.parametrize("base", [*TRAINED, "mhim"])
-def test_an_interrupted_training_goes_on_at_its_last_epoch_and_gives_the_same_model(
+def test_an_interrupted_training_resumes_after_its_last_epoch_and_gives_the_same_model(
     random_bags: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str
 ) -> None:
     bags = random_bags(24)
@@ -61,7 +61,7 @@ def test_an_interrupted_training_goes_on_at_its_last_epoch_and_gives_the_same_mo
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-def test_what_was_interrupted_under_other_settings_starts_afresh(
+def test_a_training_interrupted_under_other_settings_restarts(
     random_bags: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bags = random_bags(24)
@@ -78,7 +78,9 @@ def test_what_was_interrupted_under_other_settings_starts_afresh(
     assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
 
 
-def test_a_file_that_is_cut_short_starts_afresh(random_bags: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_restarts_if_the_file_is_truncated(
+    random_bags: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bags = random_bags(24)
     write_features(tmp_path / "f", bags)
     fold, settings = Fold(splits_of(bags), 0, tmp_path / "f", TASK), parse_model(quick(TRAINED["abmil"]))
@@ -89,7 +91,7 @@ def test_a_file_that_is_cut_short_starts_afresh(random_bags: Callable, tmp_path:
     assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
 
 
-def test_a_file_with_a_byte_that_is_another_starts_afresh(
+def test_training_restarts_if_a_byte_of_the_file_is_changed(
     random_bags: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bags = random_bags(24)

@@ -105,7 +105,7 @@ def test_features_of_two_encoders_are_not_mixed(random_bags: Callable, tmp_path:
 
 
 @pytest.mark.parametrize("is_warned", [False, True])
-def test_too_few_validation_bags_of_a_class_choose_no_epoch_and_log_and_card_say_so(
+def test_with_too_few_validation_bags_the_last_epoch_is_kept_with_a_warning_and_noted_in_the_card(
     random_bags: Callable, tmp_path: Path, caplog: pytest.LogCaptureFixture, is_warned: bool
 ) -> None:
     bags = random_bags(24)
@@ -123,7 +123,7 @@ def test_too_few_validation_bags_of_a_class_choose_no_epoch_and_log_and_card_say
 
 
 @pytest.mark.parametrize(("spare", "kind"), [(0, "exact"), (-1, "nystrom")])
-def test_the_largest_training_bag_decides_the_attention_and_the_checkpoint_keeps_it(
+def test_the_largest_training_bag_determines_the_attention_stored_in_the_checkpoint(
     random_bags: Callable, tmp_path: Path, spare: int, kind: str
 ) -> None:
     bags = random_bags(24)
@@ -171,7 +171,7 @@ def test_a_patients_slides_are_one_bag(random_bags: Callable, tmp_path: Path, mo
     assert sizes[shared] == sum(of_slide[s] for s in slides) and len(slides) > 1
 
 
-def test_as_published_the_test_part_chooses_and_the_card_says_so(
+def test_as_published_the_test_part_selects_and_the_card_has_the_protocol(
     random_bags: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bags = random_bags(24)
@@ -215,7 +215,7 @@ def test_mhim_without_its_base_or_with_one_of_another_fold_is_refused(random_bag
     assert not (tmp_path / "m").exists()
 
 
-def test_a_loss_that_is_no_number_stops_with_epoch_and_bag_and_keeps_the_last_good_state(
+def test_a_loss_that_is_not_finite_stops_with_epoch_and_bag_and_keeps_the_last_finite_state(
     random_bags: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bags = random_bags(24)
@@ -285,7 +285,7 @@ def test_features_of_two_lengths_are_not_mixed(random_bags: Callable, tmp_path: 
     assert not (tmp_path / "m").exists()
 
 
-def test_a_validation_bag_that_is_no_number_stops_and_nothing_is_kept_of_the_epoch(random_bags: Callable, tmp_path: Path) -> None:
+def test_a_validation_bag_that_is_not_finite_stops_and_the_epoch_is_not_kept(random_bags: Callable, tmp_path: Path) -> None:
     bags = random_bags(24)
     splits = splits_of(bags)
     damaged = splits.slides(1, Role.VAL)[0]
@@ -296,9 +296,7 @@ def test_a_validation_bag_that_is_no_number_stops_and_nothing_is_kept_of_the_epo
     assert not (tmp_path / "m").exists()
 
 
-def test_weights_that_became_no_numbers_are_not_kept(
-    random_bags: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_weights_that_became_nan_are_not_kept(random_bags: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bags, splits = random_bags(24), splits_of(random_bags(24))
     write_features(tmp_path / "f", bags)
     calls: list[int] = []
