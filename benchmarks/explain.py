@@ -28,7 +28,7 @@ from wsi_mil.heatmaps import draw_heatmap
 from wsi_mil.heatmaps.overlay import draw
 from wsi_mil.heatmaps.raster import ome_tiff
 from wsi_mil.heatmaps.regions import geojson
-from wsi_mil.heatmaps.slide_scores import read_scored
+from wsi_mil.heatmaps.slide_scores import read_slide_scores
 from wsi_mil.heatmaps.stage import picture
 from wsi_mil.models import create_model
 from wsi_mil.receipts import array_digest, store_path, write_receipt
@@ -97,11 +97,11 @@ def drawing() -> dict[str, float]:
     """Time and memory of what `heatmap` writes of a slide of 20,000 tiles; a process of its own for memory."""
     with tempfile.TemporaryDirectory() as folder:
         row, scores, tiles = scored_slide(Path(folder))
-        found = read_scored(row, scores, tiles, METHOD, scale="auto", ranges={})
+        found = read_slide_scores(row, scores, tiles, METHOD, scale="auto", ranges={})
         image = Path(folder) / f"{METHOD}.png"
 
         def pictures() -> None:
-            again = read_scored(row, scores, tiles, METHOD, scale="auto", ranges={})
+            again = read_slide_scores(row, scores, tiles, METHOD, scale="auto", ranges={})
             write_bytes(image, draw(picture(again, row, store_path(tiles), Truth()), Heatmap()))
             write_bytes(image.with_suffix(".ome.tif"), ome_tiff(again))
 

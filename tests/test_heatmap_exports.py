@@ -222,7 +222,7 @@ def test_drawing_again_gives_the_same_bytes_and_leaves_nothing_of_an_earlier_run
 def test_scores_of_other_tiles_are_refused_with_both_named(tmp_path: Path, name: str) -> None:
     slide = made(tiles={name: "other"})
     with pytest.raises(
-        StoreMismatchError, match=rf"s\.json: scores of tiles with {name} \w, but .*s\.json has other; run `extract`"
+        StoreMismatchError, match=rf"s\.json: has scores of tiles with {name} \w, but .*s\.json has other; run `extract`"
     ):
         exported(slide, tmp_path)
     assert not (tmp_path / "h").exists()

@@ -9,8 +9,10 @@ from PIL import Image
 from tests.conftest import write_geojson
 from wsi_mil.config import Heatmap
 from wsi_mil.errors import ConfigError
+from wsi_mil.geometry import Mpp
 from wsi_mil.heatmaps import draw_heatmap
-from wsi_mil.heatmaps.overlay import OUTLINE_COLOUR, bar_length_um
+from wsi_mil.heatmaps.overlay import OUTLINE_COLOUR
+from wsi_mil.heatmaps.scale_bar import ScaleBar, bar_length_um, scale_bar
 from wsi_mil.heatmaps.stage import title
 from wsi_mil.receipts import store_path, write_receipt
 from wsi_mil.records import InstanceScores, SlideRow, TileGrid
@@ -134,7 +136,13 @@ def test_scale_bars_are_round_and_fit(width_um: float, bar: float) -> None:
     assert bar_length_um(width_um) == bar
 
 
-def test_without_the_store_of_tiles_the_ground_is_plain_and_the_title_says_so(scored, tmp_path: Path) -> None:
+def test_the_scale_bar_counts_um_along_the_width_of_the_slide() -> None:
+    """40,000 × 0.25 µm are 10 mm, whatever the height and the mpp along it."""
+    assert scale_bar((40_000, 600), Mpp(0.25, 0.5)) == ScaleBar(0.2, "2 mm")
+    assert scale_bar((640, 448), Mpp(0.5, 0.5)) == ScaleBar(50 / 320, "50 µm")
+
+
+def test_without_the_store_of_tiles_the_image_is_plain_and_the_title_says_so(scored, tmp_path: Path) -> None:
     with_thumbnail = drawn(scored, tmp_path)
     shutil.rmtree(store_path(scored[1]))
     without = drawn(scored, tmp_path, colormap="inferno", opacity=1.0)
@@ -144,7 +152,7 @@ def test_without_the_store_of_tiles_the_ground_is_plain_and_the_title_says_so(sc
     assert (without[line].min(axis=2) < 128).sum() > 1.1 * (with_thumbnail[line].min(axis=2) < 128).sum(), "a longer title"
 
 
-def test_the_title_tells_a_probability_just_above_its_threshold_from_one_at_it() -> None:
+def test_the_title_shows_a_probability_just_above_its_threshold_with_enough_digits() -> None:
     receipt = {"classes": ["normal", "tumour"], "target": 1, "predicted": 1, "probs": [0.4986, 0.5014], "threshold": 0.4991}
-    said = title(SlideRow("s1", Path("s1.svs"), label="tumour"), {**receipt, "role": "test", "protocol": "held_out"}, "attention")
-    assert said == "s1 · attention · label: tumour · predicted: tumour · P(tumour) = 0.501 · threshold 0.499"
+    text = title(SlideRow("s1", Path("s1.svs"), label="tumour"), {**receipt, "role": "test", "protocol": "held_out"}, "attention")
+    assert text == "s1 · attention · label: tumour · predicted: tumour · P(tumour) = 0.501 · threshold 0.499"

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from wsi_mil.errors import MissingMppError, SlideError, UnreachableError
 from wsi_mil.geometry import Mpp
 from wsi_mil.interchange.scale import Placed
-from wsi_mil.rasterise import painted
+from wsi_mil.rasterise import tile_raster
 from wsi_mil.receipts import IMPORTED
 from wsi_mil.records import NO_PATH, SlideRow
 from wsi_mil.slides import Slide, open_slide, slide_hash
@@ -86,7 +86,7 @@ def plain_ground(place: Placed, bounds: tuple[int, int, int, int] | None) -> Gro
     """Light grey in the proportions of the slide, its tiles a little darker."""
     width, height = (max(1, round(THUMBNAIL_PX * side / max(place.dimensions))) for side in place.dimensions)
     ones = np.ones(len(place.coords), np.float32)
-    tiles = painted(ones, place.coords, box=place.tile_px_level0, dimensions=place.dimensions, shape=(height, width))
+    tiles = tile_raster(ones, place.coords, box=place.tile_px_level0, dimensions=place.dimensions, shape=(height, width))
     grey = np.where(np.isnan(tiles), GROUND_GREY, TILE_GREY).astype(np.uint8)
     about = {
         "reader": IMPORTED,

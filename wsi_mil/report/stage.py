@@ -19,7 +19,7 @@ from wsi_mil.report.batch_effects import BatchEffects, batch_effects, write_effe
 from wsi_mil.report.classes import kind_of
 from wsi_mil.report.comparison import Comparison, compared, least_p_holm
 from wsi_mil.report.contact_sheet import MaskPicture, contact_sheet
-from wsi_mil.report.gallery import colour_stops, galleries, models_with_room
+from wsi_mil.report.gallery import colour_stops, galleries, models_that_fit
 from wsi_mil.report.kinds import Kind
 from wsi_mil.report.model_page import ModelPage, best_first, in_words, read_model
 from wsi_mil.report.scatter import BOTTOM, LEFT, RIGHT, TOP
@@ -53,7 +53,7 @@ def write_report(rows: Iterable[SlideRow], config: Config, page: Path) -> None:
     comparisons = _comparisons(models, kind, config)
     effects, masks = batch_effects(rows, kind.label_order, config), contact_sheet(rows, config)
     usable = [row for row in rows if statuses[row.slide_id].status is Status.OK]
-    shown = models_with_room(models, len(usable), config)
+    shown = models_that_fit(models, len(usable), config)
     html = _template().render(
         config=config,
         kind=kind,

@@ -127,7 +127,7 @@ class Viewer:
     def layer(self, request: Request) -> Response:
         """What there is to know of a layer: its colour bar, its meaning, its best tiles."""
         layer = self._layer(request)
-        scored, shown, colormap = layer.scored, layer.scored.shown, _colormap(request.query_params.get("map", "viridis"))
+        scored, shown, colormap = layer.scored, layer.scored.display, _colormap(request.query_params.get("map", "viridis"))
         return JSONResponse(
             {
                 "version": layer.version,
@@ -137,9 +137,9 @@ class Viewer:
                 "high": shown.high,
                 "is_log": shown.is_log,
                 "ceiling": shown.ceiling,
-                "kind": scored.about.get("kind", ""),
-                "unit": scored.about["unit"],
-                "reason": scored.about.get("reason", ""),
+                "kind": scored.metadata.get("kind", ""),
+                "unit": scored.metadata["unit"],
+                "reason": scored.metadata.get("reason", ""),
                 "n": len(layer.tiles),
                 "top": layer.top(TOP_TILES, colormap),
             }

@@ -13,7 +13,7 @@ from PIL import Image
 
 from wsi_mil.errors import SlideError, UnknownNameError
 from wsi_mil.geometry import Mpp
-from wsi_mil.heatmaps.gallery import why_no_pixels
+from wsi_mil.heatmaps.gallery import unreadable_reason
 from wsi_mil.receipts import IMPORTED
 from wsi_mil.records import NO_PATH, SlideRow
 from wsi_mil.slides import is_there, slide_hash
@@ -185,7 +185,7 @@ def jpeg(image: NDArray[np.uint8]) -> bytes:
 def _fault(row: SlideRow, tiled: dict[str, Any]) -> str:
     """Why the slide is not shown, or ""; one that was never tiled is shown if only it opens."""
     if "slide_hash" in tiled or row.path == NO_PATH:
-        note = why_no_pixels(row, {"reader": "auto", **tiled})
+        note = unreadable_reason(row, {"reader": "auto", **tiled})
     else:
         note = "" if is_there(row.path) else f"the slide file is gone ({row.path})"
     return note or _why_not_held(row, tiled)
