@@ -1,4 +1,4 @@
-"""Receipts and stores of scores and tiles as `explain` and `tile` leave them, and what other libraries read in the exports."""
+"""Receipts and stores as written by `explain` and `tile`, and exports as read by other libraries."""
 
 import csv
 import json
@@ -20,7 +20,7 @@ OME = "{http://www.openmicroscopy.org/Schemas/OME/2016-06}"
 
 @dataclass
 class Made:
-    """A slide with scores of one method. `coords` and `values` are those of its tiles."""
+    """A slide with scores of one method; `coords` and `values` are those of its tiles."""
 
     coords: np.ndarray
     values: np.ndarray
@@ -98,7 +98,7 @@ def geojson_hottest(image: Path, method: str = "evidence") -> tuple[float, float
 
 
 def ome_hottest(image: Path, mpp: tuple[float, float]) -> tuple[int, int]:
-    """Corner (x, y) of the brightest pixel, by the exact stride; the physical size must say the same."""
+    """Corner (x, y) of the brightest pixel, by the exact stride; the physical size must agree."""
     with tifffile.TiffFile(image.with_suffix(".ome.tif")) as tif:
         assert tif.is_ome
         raster, xml = tif.series[0].levels[0].asarray(), tif.ome_metadata
@@ -135,7 +135,7 @@ HALF_MICRON = {"resolution": (20_000, 20_000), "resolutionunit": "CENTIMETER"}
 
 
 def write_scn(path: Path, image: np.ndarray, *, corner: tuple[int, int], dimensions: tuple[int, int]) -> Path:
-    """A Leica SCN at 0.5 µm: `image` lies with its `corner` (x, y) on a level 0 of `dimensions`, which are its bounds."""
+    """A Leica SCN at 0.5 µm; `image` is the scanned area of a level 0 of `dimensions`, at `corner` (x, y)."""
     height, width = image.shape[:2]
     sizes, nm, at = (tuple(500 * n for n in pair) for pair in (dimensions, (width, height), corner))
     macro = np.full((dimensions[1] // 16, dimensions[0] // 16, 3), 243, np.uint8)

@@ -41,7 +41,7 @@ def seen(scores: SlideScores, path: Path, n: int) -> tuple[str, list[GalleryTile
     return gallery_tiles(scores, SlideRow("s", path), np.concatenate([top, bottom]), "viridis")
 
 
-def test_ends_are_the_best_and_the_worst_and_equal_scores_stand_by_their_place(tmp_path: Path) -> None:
+def test_top_and_bottom_are_sorted_by_score_then_position(tmp_path: Path) -> None:
     values = np.zeros(70, np.float32)
     values[[40, 5, 9]] = 7, 2, 2
     values[[60, 33]] = -1
@@ -53,12 +53,12 @@ def test_ends_are_the_best_and_the_worst_and_equal_scores_stand_by_their_place(t
 
 
 @pytest.mark.parametrize(("n_tiles", "top", "bottom"), [(1, [0], []), (2, [0], [1]), (5, [0, 1, 2], [4, 3]), (0, [], [])])
-def test_no_tile_stands_at_both_ends(tmp_path: Path, n_tiles: int, top: list, bottom: list) -> None:
+def test_no_tile_is_in_both_top_and_bottom(tmp_path: Path, n_tiles: int, top: list, bottom: list) -> None:
     slide = scored(Made(LOPSIDED[:n_tiles], -np.arange(n_tiles, dtype=np.float32)), tmp_path)
     assert [end.tolist() for end in top_and_bottom(slide, 8)] == [top, bottom]
 
 
-def test_the_first_tile_is_the_hottest_with_its_pixels_score_and_place(tmp_path: Path) -> None:
+def test_the_first_tile_is_the_hottest_with_its_pixels_score_and_position(tmp_path: Path) -> None:
     values = np.linspace(-1, 1, 70).astype(np.float32)
     values[17] = 3
     slide, path = on_a_slide(tmp_path, values)
@@ -85,7 +85,7 @@ def test_tiles_are_read_at_the_receipts_resolution_not_the_files(tmp_path: Path)
 
 
 @pytest.mark.parametrize("fault", ["gone", "another", "unreadable"])
-def test_where_the_slide_cannot_be_shown_words_say_so(tmp_path: Path, fault: str) -> None:
+def test_a_slide_that_cannot_be_read_is_reported(tmp_path: Path, fault: str) -> None:
     slide, path = on_a_slide(tmp_path, np.arange(70, dtype=np.float32))
     whole = gallery_of(slide, path, tmp_path).read_bytes()
     if fault == "gone":
@@ -117,13 +117,13 @@ def test_a_tile_that_cannot_be_read_leaves_the_others(tmp_path: Path) -> None:
     assert 0 < missing < 70 and note.startswith(f"{missing} of these tiles cannot be read")
 
 
-def test_where_nothing_is_shown_the_reason_stands_alone(tmp_path: Path) -> None:
+def test_if_nothing_is_shown_only_the_reason_is_drawn(tmp_path: Path) -> None:
     slide, path = on_a_slide(tmp_path, np.full(70, np.nan))
     slide.unit, slide.reason = "", "predicted negative"
     with Image.open(gallery_of(slide, path, tmp_path)) as image:
         assert image.height < TILE_PX and np.ptp(np.asarray(image)) > 100
 
 
-def test_no_gallery_is_written_where_none_is_wanted(tmp_path: Path) -> None:
+def test_no_gallery_is_written_if_it_is_turned_off(tmp_path: Path) -> None:
     slide, path = on_a_slide(tmp_path, np.arange(70, dtype=np.float32))
     assert gallery_of(slide, path, tmp_path).exists() and not gallery_of(slide, path, tmp_path, gallery=0).exists()

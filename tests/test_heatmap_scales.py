@@ -20,12 +20,12 @@ EVIDENCE = ScoreContext("log_odds", 0.0, True, 0.5, True, "tumour", 4)
 
 
 def positive(unit: str) -> tuple[np.ndarray, ScoreContext]:
-    """6,000 tiles of which 300 stand out, of a slide predicted positive."""
+    """6,000 tiles of a slide predicted positive, 300 of which stand out."""
     return scores_of(unit, n=6000, n_hot=300, prob=0.97)
 
 
 def negative(unit: str) -> tuple[np.ndarray, ScoreContext]:
-    """60 tiles of which one takes most of the attention, as some tile always does, of a slide predicted negative."""
+    """60 tiles of a slide predicted negative, one of which gets most of the attention, as some tile always does."""
     return scores_of(unit, n=60, n_hot=1, prob=0.03)
 
 
@@ -66,7 +66,7 @@ def test_a_negative_slide_stays_cold_however_peaked_its_attention() -> None:
         ("cohort", [1.5, -1.0, 0.5, 0.5], 0.0, 2.0, [0.75, 0.0, 0.25, 0.25]),
     ],
 )
-def test_what_each_scale_shows(scale: str, values: list, low: float, high: float, place: list) -> None:
+def test_each_scale_shows_its_numbers(scale: str, values: list, low: float, high: float, place: list) -> None:
     shown = score_display(FOUR, EVIDENCE, scale, cohort_range=(0.0, 2.0))
     assert np.allclose(shown.values, values) and (shown.low, shown.high) == pytest.approx((low, high))
     assert np.allclose(shown.positions(shown.values), place, atol=1e-6)
@@ -79,7 +79,7 @@ def test_tiles_without_a_score_have_none_on_any_scale() -> None:
         assert np.isnan(shown.values[-1]) and np.allclose(shown.values[:-1], alone.values) and shown.high == alone.high
 
 
-def test_labels_name_the_scale_and_warn_of_those_that_are_hot_everywhere() -> None:
+def test_labels_name_the_scale_and_warn_of_scales_that_are_hot_everywhere() -> None:
     labels = {scale: score_display(FOUR, EVIDENCE, scale).label for scale in SCALES}
     for scale, name in {"minmax": "min–max"}.items() | {s: s for s in SCALES if s != "minmax"}.items():
         assert f"scale {name}" in labels[scale], scale
@@ -95,14 +95,14 @@ def test_equal_scores_are_a_cold_picture_that_says_so(value: float, n: int) -> N
         assert shown.low < shown.high and hottest(shown) == 0 and "all tiles have the same score" in shown.label, scale
 
 
-def test_the_rounding_of_float32_is_no_difference() -> None:
+def test_rounding_of_float32_does_not_count_as_a_difference() -> None:
     even = np.full(70, 1 / 70, np.float32)
     even[::2] = np.nextafter(even[0], np.float32(1))
     shown = score_display(even, ScoreContext("share", 0, True, 0.9, True, "tumour", 70), "minmax")
     assert hottest(shown) == 0 and "same score" in shown.label
 
 
-def test_equal_scores_keep_their_place_on_the_cohorts_scale() -> None:
+def test_equal_scores_keep_their_position_on_the_cohorts_scale() -> None:
     shown = score_display(np.full(3, 2.0, np.float32), EVIDENCE, "cohort", cohort_range=(0.0, 4.0))
     assert hottest(shown) == 0.25 and "all tiles have the same score" in shown.label
 
@@ -120,14 +120,14 @@ def test_a_small_negative_slide_is_not_hotter_than_a_large_positive_one_on_the_c
 
 
 @pytest.mark.parametrize("unit", ["deviation", "contribution"])
-def test_what_is_not_comparable_keeps_its_own_scale_and_says_so(unit: str) -> None:
+def test_methods_that_are_not_comparable_use_the_range_of_the_slide_and_say_so(unit: str) -> None:
     context = ScoreContext(unit, 0.0, False, 0.9, True, "tumour", 4)
     shown, own = (score_display(FOUR * 9, context, scale, cohort_range=(0.0, 900.0)) for scale in ("cohort", "auto"))
     assert "not comparable across slides: range of this slide" in shown.label
     assert (shown.low, shown.high) == (own.low, own.high) and (shown.values == own.values).all()
 
 
-def test_where_nothing_is_shown_every_scale_shows_nothing() -> None:
+def test_if_there_is_nothing_to_show_every_scale_shows_nothing() -> None:
     for scale in SCALES:
         shown = score_display(np.full(3, np.nan, np.float32), ScoreContext("", 0, False, 0.1, False, "tumour", 3), scale)
         assert np.isnan(shown.values).all() and shown.low < shown.high

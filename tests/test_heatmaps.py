@@ -30,7 +30,7 @@ def scored(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def write_scored(tmp_path: Path) -> tuple[Path, Path]:
-    """Receipts of scores and tiles of a white slide with one hot tile by attention, and refused sparse inversion."""
+    """Receipts of scores and tiles of a white slide with one hot tile by attention; sparse inversion shows nothing."""
     grid = TileGrid(COORDS, np.ones(70, np.float32), 64, (64, 64))
     thumbnail = np.full((224, 320, 3), 255, np.uint8)
     write_grid(tmp_path / "t" / "s.zarr", grid, thumbnail, {"dimensions": list(DIMENSIONS)})
@@ -79,7 +79,7 @@ def drawn(scored: tuple[Path, Path], tmp_path: Path, method: str = "attention", 
 
 
 def panels(picture: np.ndarray) -> tuple[float, float, float]:
-    """Left edge of the right panel, its top, and its scale, from the outline, which stands at a known place in both."""
+    """Left edge of the right panel, its top, and its scale, from the annotation outline, whose position is known."""
     colour = np.array([int(OUTLINE_COLOUR[i : i + 2], 16) for i in (1, 3, 5)])
     rows, columns = np.nonzero(np.abs(picture - colour).sum(axis=2) < 30)
     right = columns[columns > picture.shape[1] * 0.45]
@@ -113,7 +113,7 @@ def test_drawing_twice_gives_the_same_bytes(scored, tmp_path: Path) -> None:
     assert (tmp_path / "attention.png").read_bytes() == first
 
 
-def test_where_there_is_nothing_to_show_a_picture_is_written_all_the_same(scored, tmp_path: Path) -> None:
+def test_a_picture_is_written_even_if_there_is_nothing_to_show(scored, tmp_path: Path) -> None:
     picture = drawn(scored, tmp_path, "sparse_inversion")
     with_scores = drawn(scored, tmp_path)
     saturation = np.ptp(picture, axis=2)
@@ -121,7 +121,7 @@ def test_where_there_is_nothing_to_show_a_picture_is_written_all_the_same(scored
     assert json.loads((tmp_path / "sparse_inversion.geojson").read_text())["features"] == []
 
 
-def test_the_tiles_for_qupath_stand_at_level_0(scored, tmp_path: Path) -> None:
+def test_tiles_for_qupath_are_in_level_0_pixels(scored, tmp_path: Path) -> None:
     drawn(scored, tmp_path)
     content = json.loads((tmp_path / "attention.geojson").read_text())["features"]
     features = [f for f in content if f["properties"]["objectType"] == "tile"]

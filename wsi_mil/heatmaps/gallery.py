@@ -120,7 +120,7 @@ def unreadable_reason(row: SlideRow, tile_receipt: Mapping[str, Any]) -> str:
         OSError: the file cannot be read, or its server does not answer.
     """
     if row.path == NO_PATH:
-        return "there is no slide file; the features were imported"
+        return "there is no slide file, the features were imported"
     if tile_receipt["reader"] == IMPORTED and (not isinstance(row.path, Path) or row.path.is_file()):
         return f"{row.path} did not exist when the features were imported"
     try:

@@ -171,7 +171,7 @@ def _panel(name: str, scores: SlideScores, image: BaseImage, colormap: str, max_
         return HeatmapPanel(image.key, name, method, "", ("", ""), "", reason)
     url = largest_url(lambda side: _layer(scores, image.size, side, colormap), SIDES_PX, max_bytes)
     display = scores.display
-    label = f"{display.label}, logarithmic" if display.is_log else display.label
+    label = f"{display.label}\nlogarithmic colour bar" if display.is_log else display.label
     return HeatmapPanel(image.key, name, method, url, (f"{display.low:.3g}", f"{display.high:.3g}"), label, "")
 
 

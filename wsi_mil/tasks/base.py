@@ -3,7 +3,7 @@
 What depends on the kind is asked of a `Task`: how a label of the sheet is read, what folds are stratified by, how many
 outputs a model has and what they mean, which epoch is kept, what a prediction says, how good it is, and which number is
 explained. All other modules work on the texts and numbers that come back. What a kind looks like in the report is its
-counterpart there, `wsi_mil.report.kinds`.
+counterpart there, `wsi_mil.report.task_report`.
 """
 
 from abc import ABC, abstractmethod
