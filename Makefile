@@ -1,26 +1,26 @@
-# make install  makes .venv and nothing else
-# make demo     builds a small cohort with known lesions, runs the whole pipeline on it, says where the report is
-# make view     shows the demo's slides, heatmaps and cohort in a browser
-# make test     runs the tests
-# make test-system  runs those that take the whole system: slides on servers, a cluster, a wheel, the guides followed
-# make lint     ruff, mypy, snakefmt, snakemake --lint
-# make fuzz     tiles and reads a real slide damaged in 250 ways; reads 500 sheets as people and programs write them
-# make faults   kills every stage, Snakemake and a SLURM node, fills disks, damages files; takes an hour; kills a node of a cluster
-# make audit    holds the pinned versions against known advisories; needs PyPI
-# make bench    runs the benchmarks, a JSON line each at the end of their tables
-# make scale    plans a cohort of a thousand slides beside a bare Snakemake DAG; what a job costs beyond its work
-# make papers   does the papers' own experiments that are not done yet, writes docs/papers.md; DATA=folder, FAST=1, JOBS=2, ONLY=mnist_bags
-# make screenshots  makes the pictures of viewer and report in docs/ anew, from the demo; needs Chromium
-# make schema   after a change of settings or records: the schema for editors, the tables in docs/ and the lists in config.yaml
-# make unlock   after a killed snakemake: lets the next run start
-# make clean    removes the demo, its results and logs
-# The first of them makes .venv; PYTHON=... picks another interpreter.
+# make install      create .venv
+# make demo         create a small cohort with known lesions, run the whole pipeline on it, print the path of the report
+# make view         show the demo's slides, heatmaps and cohort in a browser
+# make test         run the tests
+# make test-system  run the tests that need more: slides on servers, a cluster, a wheel, the guides of docs/
+# make lint         run ruff, mypy, snakefmt, snakemake --lint
+# make fuzz         tile and read a real slide damaged in 250 ways; read 500 sheets as written by people and programs
+# make faults       kill every stage, Snakemake and a cluster node, fill disks, damage files; takes an hour
+# make audit        check the pinned versions for known vulnerabilities; needs PyPI
+# make bench        run the benchmarks; each prints a table and a line of JSON
+# make scale        plan a cohort of a thousand slides, compared with a bare Snakemake DAG; measure the overhead of a job
+# make papers       run the papers' experiments that are not done yet, write docs/papers.md; DATA=folder, FAST=1, JOBS=2, ONLY=mnist_bags
+# make screenshots  renew the images of viewer and report in docs/ from the demo; needs Chromium
+# make schema       renew the JSON schema, the tables in docs/ and the lists in config.yaml after a change of settings or records
+# make unlock       unlock the folder after snakemake was killed
+# make clean        delete the demo, its results and logs
+# Every target creates .venv if it is missing; PYTHON=... chooses the interpreter.
 
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 CORES ?= all
-BENCHMARKS := demo read annotations remote extract bag_read train explain cohort_statistics view  # the others compare results that are there; they say what they need
+BENCHMARKS := demo read annotations remote extract bag_read train explain cohort_statistics view  # the other benchmarks need existing results
 TESTED := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 pytest -n 2 --dist worksteal
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
@@ -82,7 +82,7 @@ scale: $(READY)
 	python benchmarks/jobs.py --slurm
 
 papers: $(READY)
-	@test -d "$(DATA)" || { echo "DATA is to be a folder with mnist/, colon/, lung/ or breast/: make papers DATA=../shared/data"; exit 1; }
+	@test -d "$(DATA)" || { echo "DATA must be a folder with mnist/, colon/, lung/ or breast/: make papers DATA=../shared/data"; exit 1; }
 	python -m benchmarks.papers --data "$(DATA)" $(if $(FAST),--fast) $(if $(JOBS),--jobs $(JOBS)) $(if $(ONLY),--only $(ONLY))
 	python -m benchmarks.papers.tables
 
@@ -97,14 +97,14 @@ schema: $(READY)
 	python -m tests.docs.tables
 
 constraints: $(READY)
-	pip freeze --all --exclude pip --exclude-editable | sed '1i # Exact versions that `make` installs, and that everything was tested with. Made by `make constraints`.' > envs/constraints.txt
+	pip freeze --all --exclude pip --exclude-editable | sed '1i # Exact versions that `make` installs and that were tested. Written by `make constraints`.' > envs/constraints.txt
 
 $(READY): pyproject.toml envs/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	  { echo "set-up: Python 3.11 or newer is missing ($(PYTHON) is not); try make PYTHON=python3.12"; exit 1; }
-	@echo "set-up, once: making $(VENV) with $$($(PYTHON) --version) and installing what envs/constraints.txt pins (about 5 GB with CUDA libraries)"
+	@echo "set-up, once: creating $(VENV) with $$($(PYTHON) --version) and installing the versions in envs/constraints.txt (about 5 GB with CUDA libraries)"
 	@$(PYTHON) -m venv $(VENV) || { echo "set-up: Python's venv module is missing; on Debian: apt-get install python3-venv"; exit 1; }
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c envs/constraints.txt -e '.[dev]' || \
-	  { echo "set-up: a package is missing, see pip's message above; is a Python package index reachable?"; exit 1; }
+	  { echo "set-up: installation failed, see pip's message above; is a Python package index reachable?"; exit 1; }
 	@touch $@
 	@echo "set-up: done"

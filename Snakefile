@@ -2,7 +2,7 @@ from snakemake.utils import min_version
 
 min_version("9.20")
 
-# Snakemake merges configuration files: the demo's must not stand behind one's own.
+# Snakemake merges configuration files: the demo's must not be merged into the user's.
 if not workflow.overwrite_configfiles:
 
     configfile: "config.yaml"

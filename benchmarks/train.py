@@ -32,6 +32,8 @@ import numpy as np
 import torch
 from scipy import stats
 
+from wsi_mil.models import ClassLoss
+
 sys.path.insert(0, str(Path(__file__).parent))
 import bag_read
 
@@ -56,6 +58,8 @@ TRAINING = {
     **{"accumulate": 1, "instance_dropout": 0.0, "min_val_bags": 1},
 }
 C16_TRANSMIL = {"random_ratio": 0.0, "low_ratio": 0.8, "high_ratio": 0.03, "momentum_schedule": "cosine"}
+HALF_AT_RANDOM = {"random_ratio": 0.5, "high_ratio": 0.0}
+"""Masked without a look at the teacher's scores; the default masking takes some of the highest besides."""
 LEARNERS: dict[str, dict[str, object]] = {
     "instance_max": {"model": "instance_pool", "pool": "max", "dropout": 0.75},
     "instance_mean": {"model": "instance_pool", "pool": "mean"},
@@ -79,6 +83,9 @@ LEARNERS: dict[str, dict[str, object]] = {
     "mhim_dsmil": {"model": "mhim", "base": "dsmil"},
     "mhim_transmil": {"model": "mhim", "base": "transmil"},
     "mhim_transmil_c16": {"model": "mhim", "base": "transmil", **C16_TRANSMIL},
+    "mhim_gated_abmil_half": {"model": "mhim", "base": "gated_abmil", **HALF_AT_RANDOM},
+    "mhim_dsmil_half": {"model": "mhim", "base": "dsmil", **HALF_AT_RANDOM},
+    "mhim_transmil_half": {"model": "mhim", "base": "transmil", **HALF_AT_RANDOM},
 }
 ASKED_FOR = ("gated_abmil", "dsmil", "transmil", "mhim_gated_abmil", "mhim_transmil", "mhim_transmil_c16")
 """Promised to learn at both distances, and nothing from permuted labels."""
@@ -227,7 +234,7 @@ def step_of(name: str, bags: torch.Tensor) -> Callable[[], None]:
     optimizer = create_optimizer(model, training.model_copy(update={"optimizer": "adam"}))
 
     def step() -> None:
-        loss = model.training_loss(bags, torch.tensor([1]), torch.ones(2))
+        loss = model.training_loss(bags, torch.tensor([1]), ClassLoss(torch.ones(2)))
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -5,7 +5,7 @@ python benchmarks/view.py [--slide LARGE_SLIDE] [--slides 200] [--in-flight 8] [
 
 Without --slide a slide of 400 megapixels is made from the demo's texture. The first view of the cohort page and of the large
 slide's page is timed in Chromium from the click to the last tile: the median of five, each in a new tab with nothing cached,
-after another page has started the browser. Tiles are asked for at random places of random levels, ground and heatmap in turn,
+after another page has started the browser. Tiles are asked for at random places of random levels, slide and heatmap in turn,
 by as many connections at once as --in-flight says, after the slide was opened once. Memory is the most that the server, a
 process of its own, has held.
 """
@@ -117,14 +117,14 @@ def get(connection: HTTPConnection, path: str) -> float:
 
 
 def tile_paths(version: str, dimensions: tuple[int, int], n: int) -> list[str]:
-    """Random tiles of the six finest levels, ground and heatmap in turn."""
+    """Random tiles of the six finest levels, slide and heatmap in turn."""
     pyramid, rng = Pyramid(dimensions), random.Random(0)
     paths = []
     for i in range(n):
         level = rng.randint(max(0, pyramid.max_level - 5), pyramid.max_level)
         column, row = (rng.randrange(-(-side // TILE_PX)) for side in pyramid.size(level))
-        ground, heat = f"/slides/{LARGE}/ground/{version}/{level}/{column}_{row}.jpg", f"{level}/{column}_{row}.png"
-        paths.append(f"{LAYER}/viridis/0/{heat}" if i % 2 else ground)
+        slide_tile, heat = f"/slides/{LARGE}/image/{version}/{level}/{column}_{row}.jpg", f"{level}/{column}_{row}.png"
+        paths.append(f"{LAYER}/viridis/0/{heat}" if i % 2 else slide_tile)
     return paths
 
 
@@ -134,8 +134,8 @@ def tile_figures(address: str, *, n: int, in_flight: int) -> dict[str, float]:
     connection = HTTPConnection(host, timeout=30)
     connection.request("GET", f"/slides/{LARGE}")
     page = connection.getresponse().read().decode()
-    ground = json.loads(re.search(r'id="about">(.*?)</script>', page, re.DOTALL)[1])["ground"]
-    paths = tile_paths(ground["version"], tuple(ground["dimensions"]), n)
+    image = json.loads(re.search(r'id="slide-data">(.*?)</script>', page, re.DOTALL)[1])["image"]
+    paths = tile_paths(image["version"], tuple(image["dimensions"]), n)
     for path in paths[:2]:
         get(connection, path)
 

@@ -131,7 +131,7 @@ def _required_column_misspelt(rng: np.random.Generator, table: Table) -> Outcome
 def _patients_under_another_name(rng: np.random.Generator, table: Table) -> Outcome:
     name = ["case_id", "Case", "subject", "Participant ID", "donor"][rng.integers(5)]
     table.columns[table.at("patient_id")] = name
-    return Outcome(table, warnings=[(f"column {name} is not read", "patient_id")])
+    return Outcome(table, warnings=[(f"column {name} is not used", "patient_id")])
 
 
 def _setting_misspelt(rng: np.random.Generator, table: Table) -> Outcome:
@@ -162,13 +162,13 @@ def _column_doubled(rng: np.random.Generator, table: Table) -> Outcome:
     at = table.at(column)
     means = deepcopy(table)
     table.add(int(rng.integers(len(table.columns))), column, [row[at] for row in table.rows])
-    return Outcome(means) if column in UNREAD else Outcome(None, [(f"column {column} stands there twice",)])
+    return Outcome(means) if column in UNREAD else Outcome(None, [(f"column {column} occurs twice",)])
 
 
 def _column_beside_its_like(rng: np.random.Generator, table: Table) -> Outcome:
     column = OPTIONAL[rng.integers(len(OPTIONAL))]
     table.add(0, column.upper(), [""] * len(table.rows))
-    return Outcome(None, [(f"column {column.upper()} stands beside {column}",)])
+    return Outcome(None, [(f"columns {column.upper()} and {column} have the same meaning",)])
 
 
 def _column_without_a_name(rng: np.random.Generator, table: Table) -> Outcome:
@@ -193,7 +193,7 @@ def _names_swapped(rng: np.random.Generator, table: Table) -> Outcome:
 def _row_doubled(rng: np.random.Generator, table: Table) -> Outcome:
     row = int(rng.integers(len(table.rows)))
     table.rows.append(list(table.rows[row]))
-    return Outcome(None, [(len(table.rows) - 1, f"slide_id {table.rows[row][0]!r} stands in", row)])
+    return Outcome(None, [(len(table.rows) - 1, f"slide_id {table.rows[row][0]!r} occurs in", row)])
 
 
 def _file_under_another_name(rng: np.random.Generator, table: Table) -> Outcome:

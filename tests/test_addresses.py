@@ -16,10 +16,10 @@ def test_a_plain_address_is_taken(url: str) -> None:
         ("https://host/a.svs?X-Amz-Signature=geheim", "signed"),
         ("s3://bucket/a.svs#geheim", "signed"),
         ("gopher://geheim@old/a.svs", "not gopher://"),
-        ("https://[geheim@host/a.svs?geheim", "no address"),
+        ("https://[geheim@host/a.svs?geheim", "no valid URL"),
     ],
 )
-def test_an_address_with_a_secret_is_refused_in_words_without_it(url: str, word: str) -> None:
+def test_a_url_with_a_secret_is_rejected_without_repeating_it(url: str, word: str) -> None:
     fault = url_fault(url)
     assert word in fault and "geheim" not in fault and "path " in fault
 
@@ -34,7 +34,7 @@ def test_an_address_with_a_secret_is_refused_in_words_without_it(url: str, word:
         ("https://host/series/1.dcm", "several files"),
     ],
 )
-def test_what_cannot_be_read_from_an_address_is_said(url: str, word: str) -> None:
+def test_what_cannot_be_read_from_a_url_is_named(url: str, word: str) -> None:
     assert word in url_fault(url)
 
 

@@ -56,8 +56,8 @@ def test_objects_that_are_no_annotations_do_not_count_in_any_version_of_qupath(
     other = feature(ring(100, 100, 200, 130), about, **more)
     found = read(write(tmp_path / "a.geojson", feature(ring(*SQUARE)), other))
     assert found.region.bounds == SQUARE
-    assert found.notes == (f"1 {kind} does not count: only annotations that enclose an area do",)
-    with pytest.raises(AnnotationError, match=f"b.geojson: holds nothing that counts, only 2 {kind}s: draw"):
+    assert found.notes == (f"1 {kind} does not count: only annotations with an area do",)
+    with pytest.raises(AnnotationError, match=f"b.geojson: has no annotation with an area, only 2 {kind}s: redraw"):
         read(write(tmp_path / "b.geojson", other, other))
 
 
@@ -83,7 +83,7 @@ def test_annotations_inside_of_other_objects_count(tmp_path: Path) -> None:
     core = feature(ring(0, 0, 400, 400), {"objectType": "tmaCore", "childObjects": [inner, cell]})
     found = read(write(tmp_path / "a.geojson", core), include=("Tumor",))
     assert found.region.bounds == SQUARE
-    assert found.notes == ("1 TMA core and 1 cell do not count: only annotations that enclose an area do",)
+    assert found.notes == ("1 TMA core and 1 cell do not count: only annotations with an area do",)
 
 
 def test_points_and_lines_are_named_and_do_not_count(tmp_path: Path) -> None:
@@ -93,10 +93,10 @@ def test_points_and_lines_are_named_and_do_not_count(tmp_path: Path) -> None:
     found = read(write(tmp_path / "a.geojson", *shapes, feature(corners), empty))
     assert found.region.area == 150
     named = "1 line, 2 points and 1 shapeless object"
-    assert found.notes == (f"{named} do not count: only annotations that enclose an area do",)
-    with pytest.raises(AnnotationError, match="holds nothing that counts, only 1 line and 2 points"):
+    assert found.notes == (f"{named} do not count: only annotations with an area do",)
+    with pytest.raises(AnnotationError, match="has no annotation with an area, only 1 line and 2 points"):
         read(write(tmp_path / "b.geojson", *shapes))
-    with pytest.raises(AnnotationError, match="holds nothing that counts, only 1 line and 2 points"):
+    with pytest.raises(AnnotationError, match="has no annotation with an area, only 1 line and 2 points"):
         read_outlines(tmp_path / "b.geojson", None, Frame((640, 448)), origin="bounds")
 
 
@@ -107,7 +107,7 @@ def test_dots_and_measurements_of_asap_are_named_and_do_not_count(tmp_path: Path
     path.write_text(path.read_text().replace("</Annotations>", "".join(kinds) + "</Annotations>"))
     found = read(path)
     assert found.region.area == 150
-    assert found.notes == ("1 line and 2 points do not count: only annotations that enclose an area do",)
+    assert found.notes == ("1 line and 2 points do not count: only annotations with an area do",)
     (tmp_path / "b.xml").write_text(f"<ASAP_Annotations><Annotations>{''.join(kinds)}</Annotations></ASAP_Annotations>")
     with pytest.raises(AnnotationError, match="only 1 line and 2 points"):
         read(tmp_path / "b.xml")
@@ -128,7 +128,7 @@ def test_asap_is_read_in_the_encoding_that_it_names_or_marks(tmp_path: Path, enc
     assert read(tmp_path / "a.xml", include=("entzündet",)).region.area == 150
 
 
-def test_what_is_no_unicode_is_one_sentence(tmp_path: Path) -> None:
+def test_a_file_that_is_no_unicode_gives_one_sentence(tmp_path: Path) -> None:
     text = json.dumps([feature(ring(*SQUARE), {"classification": "entzündet"})], ensure_ascii=False)
     (tmp_path / "a.geojson").write_bytes(text.encode("latin-1"))
     with pytest.raises(AnnotationError, match=r"a\.geojson: is not text in UTF-8 \(byte 0xfc at \d+\); save it as UTF-8"):
@@ -136,11 +136,11 @@ def test_what_is_no_unicode_is_one_sentence(tmp_path: Path) -> None:
     xml = write_asap(tmp_path / "a.xml", (ring(*SQUARE), "entzündet")).read_text()
     for head in ("", '<?xml version="1.0" encoding="klingon"?>', '<?xml version="1.0" encoding="shift_jis"?>'):
         (tmp_path / "a.xml").write_bytes((head + xml).encode("latin-1"))
-        with pytest.raises(AnnotationError, match=r"a\.xml: neither GeoJSON nor ASAP XML"):
+        with pytest.raises(AnnotationError, match=r"a\.xml: is neither GeoJSON nor ASAP XML"):
             read(tmp_path / "a.xml")
 
 
-def test_the_content_says_what_a_file_is_and_not_its_name(tmp_path: Path) -> None:
+def test_the_content_decides_the_format_and_not_the_name(tmp_path: Path) -> None:
     """ASAP counts from the slide's own corner, whatever the file is called."""
     frame = Frame((640, 448), (100, 50, 300, 200))
     asap = write_asap(tmp_path / "a.geojson", (ring(*SQUARE), "Tumor"))
@@ -152,28 +152,28 @@ def test_the_content_says_what_a_file_is_and_not_its_name(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (HALO, "it is XML of HALO, which is not read: convert it to GeoJSON"),
-        (IMAGESCOPE, "it is XML of Aperio ImageScope, which is not read: convert it to GeoJSON"),
-        (NDP_VIEW, "it is XML of NDP.view, which is not read: convert it to GeoJSON"),
-        ("PK\x03\x04 zipped", "it is a ZIP archive: unpack it"),
+        (HALO, "it is XML of HALO, which is not supported: convert it to GeoJSON"),
+        (IMAGESCOPE, "it is XML of Aperio ImageScope, which is not supported: convert it to GeoJSON"),
+        (NDP_VIEW, "it is XML of NDP.view, which is not supported: convert it to GeoJSON"),
+        ("PK\x03\x04 zipped", "it is a ZIP archive: decompress it"),
         ('{"images": [], "annotations": []}', "without 'type'"),
         ('{"type": "FeatureCollection"}', "without 'features'"),
-        ('{"type": "FeatureCollection", "features": null}', "None where a list of features was expected"),
-        ('{"type": "Polygon", "coordinates": [[[[0, 0], [9, 0], [9, 4]]]]}', "a ring that is no list of corners"),
-        ('{"type": "Polygon", "coordinates": [[[0, 0], [1e999, 0], [9, 4]]]}', "a corner that is no number"),
+        ('{"type": "FeatureCollection", "features": null}', "expected a list of features, found None"),
+        ('{"type": "Polygon", "coordinates": [[[[0, 0], [9, 0], [9, 4]]]]}', "a ring must be a list of corners"),
+        ('{"type": "Polygon", "coordinates": [[[0, 0], [1e999, 0], [9, 4]]]}', "a corner is not a finite number"),
         (f'{{"type": "Polygon", "coordinates": [[[0, 0], [1{"0" * 400}, 0], [9, 4]]]}}', "too large"),
         ("[" * 100_000, "recursion"),
         ("", "line 1 column 1"),
     ],
 )
-def test_what_another_program_wrote_is_named_in_one_sentence(tmp_path: Path, content: str, said: str) -> None:
+def test_a_format_of_another_program_is_named_in_one_sentence(tmp_path: Path, content: str, said: str) -> None:
     (tmp_path / "a.geojson").write_bytes(content.encode("latin-1"))
-    with pytest.raises(AnnotationError, match="neither GeoJSON nor ASAP XML with polygons") as caught:
+    with pytest.raises(AnnotationError, match="is neither GeoJSON nor ASAP XML with polygons") as caught:
         read(tmp_path / "a.geojson")
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_file_that_is_not_there_or_is_a_folder_is_said_to_be(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_folder_are_named_in_the_message(tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match=r"gone\.xml: cannot be read \(No such file or directory\)"):
         read(tmp_path / "gone.xml")
     with pytest.raises(AnnotationError, match=r"cannot be read \(Is a directory\)"):

@@ -82,14 +82,14 @@ def test_asap_is_read_in_the_order_of_its_corners(tmp_path: Path) -> None:
         ("a.xml", "<a"),
     ],
 )
-def test_what_is_no_annotation_is_named(tmp_path: Path, name: str, text: str) -> None:
+def test_a_file_that_is_no_annotation_is_named(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)
-    with pytest.raises(AnnotationError, match=f"{name}: neither GeoJSON nor ASAP XML"):
+    with pytest.raises(AnnotationError, match=f"{name}: is neither GeoJSON nor ASAP XML"):
         read(tmp_path / name)
 
 
 @pytest.mark.parametrize("text", ['{"type": "FeatureCollection", "features": []}', "[]"])
-def test_what_holds_nothing_is_no_area(tmp_path: Path, text: str) -> None:
+def test_an_empty_file_has_no_area(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.geojson").write_text(text)
     assert read(tmp_path / "a.geojson", include=("Tumor",)).region.is_empty
 
@@ -110,13 +110,13 @@ def test_a_class_is_found_wherever_qupath_writes_it(tmp_path: Path, name: object
     assert read(path, include=("Tumor",)).region.area == 32
 
 
-def test_every_class_counts_and_what_has_none_unless_some_are_named(tmp_path: Path) -> None:
+def test_every_class_and_unclassified_polygons_count_unless_classes_are_named(tmp_path: Path) -> None:
     path = write_features(tmp_path / "a.geojson", (ring(0, 0, 8, 4), "Tumor"), (ring(20, 0, 30, 4), None))
     assert read(path).region.area == 72
     assert read(path, include=("Tumor",)).region.area == 32
 
 
-def test_camelyon16_groups_0_and_1_are_tumour_and_2_is_cut_out(tmp_path: Path) -> None:
+def test_camelyon16_groups_0_and_1_are_tumour_and_2_is_excluded(tmp_path: Path) -> None:
     groups = [(ring(0, 0, 8, 4), "_0"), (ring(20, 0, 30, 4), "_1"), (ring(2, 1, 4, 2), "_2")]
     found = read(write_asap(tmp_path / "a.xml", *groups))
     assert found.region.area == 32 + 40 - 2 and len(found.lesions) == 2
@@ -127,17 +127,19 @@ def test_none_of_the_classes_known_is_an_error_that_names_both(tmp_path: Path) -
     path = write_features(
         tmp_path / "a.geojson", (ring(*SQUARE), "Stroma"), (ring(0, 0, 8, 4), None), (ring(0, 0, 8, 4), "Stroma")
     )
-    with pytest.raises(AnnotationError, match=r"truth\.include \('Tumor'\) is in it, only no class \(1\), 'Stroma' \(2\)"):
+    with pytest.raises(
+        AnnotationError, match=r"none of the classes in truth\.include \('Tumor'\), only no class \(1\), 'Stroma' \(2\)"
+    ):
         read(path, include=("Tumor",))
 
 
-def test_an_invalid_polygon_is_repaired_and_that_is_said(tmp_path: Path) -> None:
+def test_an_invalid_polygon_is_repaired_with_a_note(tmp_path: Path) -> None:
     found = read(write_features(tmp_path / "a.geojson", (BOW_TIE, "Tumor"), (ring(20, 0, 30, 4), "Tumor")))
     assert found.region.is_valid and found.region.area == 16 + 40
     assert found.notes == ("1 of 2 polygons was invalid and was repaired",)
 
 
-def test_polygons_without_area_are_left_out_and_that_is_said(tmp_path: Path) -> None:
+def test_polygons_without_area_are_left_out_with_a_note(tmp_path: Path) -> None:
     line, point = [[0, 0], [9, 9], [0, 0]], [[3, 3]]
     flat = [[0, 0], [9, 0], [4, 0], [0, 0]]
     path = write_features(tmp_path / "a.geojson", (line, "a"), (point, "a"), (flat, "a"), (ring(*SQUARE), "a"))
@@ -149,14 +151,14 @@ def test_an_annotation_of_another_slide_is_an_error_that_names_both_places(tmp_p
     path = write_geojson(tmp_path / "a.geojson", (700, 20, 740, 25))
     with pytest.raises(AnnotationError, match=r"x 700 to 740 and y 20 to 25 on a slide of 640 × 448 .*truth\.origin"):
         read(path)
-    with pytest.raises(AnnotationError, match="outside of the slide"):
+    with pytest.raises(AnnotationError, match="outside the slide"):
         read(write_geojson(tmp_path / "b.geojson", (20, 448, 60, 470)))  # touches the lower edge
 
 
-def test_what_lies_partly_outside_is_cut_off_and_that_is_said(tmp_path: Path) -> None:
+def test_a_region_partly_outside_the_slide_is_clipped_with_a_note(tmp_path: Path) -> None:
     found = read(write_geojson(tmp_path / "a.geojson", (600, 440, 700, 460)))
     assert found.region.bounds == (600, 440, 640, 448)
-    assert found.notes == ("84.0% of the annotated area lies outside of the slide and was cut off",)
+    assert found.notes == ("84.0% of the annotated area lies outside the slide and was clipped",)
 
 
 def test_geojson_counts_from_the_bounds_and_asap_from_the_slide(tmp_path: Path) -> None:
@@ -189,7 +191,7 @@ def test_a_region_written_is_read_with_its_hole(tmp_path: Path) -> None:
     assert found.region.equals(region) and len(rings(found.region)) == 2
 
 
-def test_what_we_wrote_ourselves_is_no_truth_when_qupath_gives_it_back(tmp_path: Path) -> None:
+def test_our_own_exports_are_no_ground_truth_when_qupath_returns_them(tmp_path: Path) -> None:
     classes = [{"name": "Tissue"}, {"name": "hot: attention"}, {"name": "Ignore*"}, {"name": "tumour"}]
     boxes = [ring(0, 0, 600, 400), ring(50, 50, 90, 80), ring(0, 0, 9, 9), ring(*SQUARE)]
     found = read(write_features(tmp_path / "a.geojson", *zip(boxes, classes, strict=True)))
@@ -198,7 +200,7 @@ def test_what_we_wrote_ourselves_is_no_truth_when_qupath_gives_it_back(tmp_path:
     assert read(tmp_path / "a.geojson", include=("Tissue",)).region.bounds == (0, 0, 600, 400)
 
 
-def test_a_hole_is_cut_out_of_its_own_polygon_only(tmp_path: Path) -> None:
+def test_a_hole_is_subtracted_from_its_own_polygon_only(tmp_path: Path) -> None:
     """Holes of fewer than three different corners are none, and a polygon whose outer ring is none has no holes."""
     bare = [[5, 5], [9, 5], [5, 5]]
     polygons = [
@@ -213,7 +215,7 @@ def test_a_hole_is_cut_out_of_its_own_polygon_only(tmp_path: Path) -> None:
     assert found.notes == ("1 of 4 polygons was without area and was left out",)
 
 
-def test_what_is_cut_out_is_cut_out_of_every_polygon_that_it_meets(tmp_path: Path) -> None:
+def test_an_excluded_region_is_subtracted_from_every_polygon_that_it_overlaps(tmp_path: Path) -> None:
     boxes = [ring(0, 0, 10, 6), ring(20, 0, 30, 6), ring(40, 0, 50, 6), ring(60, 0, 64, 2)]
     cuts = [ring(8, 0, 22, 3), ring(9, 4, 12, 5), ring(59, 0, 70, 9)]
     path = write_features(tmp_path / "a.geojson", *((b, "Tumor") for b in boxes), *((c, "_2") for c in cuts))

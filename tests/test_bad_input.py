@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.conftest import tissue_image, write_aperio, write_geojson
 from wsi_mil.config import TileSettings, Tiling, Tissue, Truth
-from wsi_mil.doctor import Examined, examined
+from wsi_mil.doctor import SlideJob, examine_slide
 from wsi_mil.errors import DataError, MissingFileError, SlideAccessError, UnreachableError
 from wsi_mil.inspection import inspect_slide
 from wsi_mil.receipts import read_receipt
@@ -114,7 +114,7 @@ def test_tile_says_it_in_a_sentence(bad: Bad, tmp_path: Path) -> None:
 
 def test_inspect_says_it_in_a_sentence(bad: Bad) -> None:
     try:
-        found = inspect_slide(bad.row.path, {"t": bad.settings}, beside=SuppliedFiles(bad.row.annotation, bad.row.mask))
+        found = inspect_slide(bad.row.path, {"t": bad.settings}, supplied=SuppliedFiles(bad.row.annotation, bad.row.mask))
     except (DataError, MissingFileError) as error:
         check_sentence(str(error), bad)
         return
@@ -122,7 +122,7 @@ def test_inspect_says_it_in_a_sentence(bad: Bad) -> None:
 
 
 def test_doctor_says_it_in_a_sentence(bad: Bad) -> None:
-    finding = examined(Examined(bad.row, {"t": bad.settings}, Truth()))
+    finding = examine_slide(SlideJob(bad.row, {"t": bad.settings}, Truth()))
     assert finding.verdict in ("failed", "empty", "missing")
     check_sentence(finding.reason, bad)
 

@@ -35,14 +35,14 @@ def faults(values: dict[str, object]) -> list[str]:
     return caught.value.faults
 
 
-def test_a_plan_holds_defaults_rows_and_folds(sheet: Path) -> None:
+def test_a_plan_has_defaults_rows_and_folds(sheet: Path) -> None:
     plan = check(config(sheet)).as_json()
     assert plan["n_folds"] == 5 and len(plan["slides"]) == 10
     assert plan["config"]["tilings"]["default"]["tile_px"] == 224
     assert plan["slides"][0]["path"] == str(sheet.parent / "sl ide's ü0.svs")
 
 
-def test_faults_of_configuration_and_sheet_come_together(sheet: Path) -> None:
+def test_faults_of_configuration_and_sheet_are_reported_together(sheet: Path) -> None:
     sheet.write_text(sheet.read_text().replace("s3,", "s 3,").replace("s5,sl ide's ü5.svs", "s5,gone.svs"))
     found = faults(config(sheet, heatmap={"colourmap": "x"}, encoders={"e": {"tiling": "defualt", "encoder": "resnet5000"}}))
     assert len(found) == 3
@@ -50,7 +50,7 @@ def test_faults_of_configuration_and_sheet_come_together(sheet: Path) -> None:
     assert "row 5: slide_id 's 3'" in found[1] and "row 7: path" in found[2] and "does not exist" in found[2]
 
 
-def test_entries_that_name_nothing_come_with_the_nearest(sheet: Path) -> None:
+def test_references_to_unknown_entries_suggest_the_nearest(sheet: Path) -> None:
     found = faults(config(sheet, encoders={"e": {"tiling": "defualt", "encoder": "resnet5O"}}))
     assert "encoders.e.tiling: no tiling 'defualt'; did you mean 'default'?" in found
     assert any("timm has no model 'resnet5O'; did you mean 'resnet5" in fault for fault in found)
@@ -61,7 +61,7 @@ def test_fewer_patients_than_folds_are_a_fault(sheet: Path) -> None:
     assert "class 'normal' has 5 patients, fewer than the 6 that 6 folds need" in found
 
 
-def test_a_slide_that_is_gone_is_a_warning_once_it_was_tiled(sheet: Path) -> None:
+def test_a_missing_slide_is_only_a_warning_if_it_was_tiled(sheet: Path) -> None:
     for i in range(10):
         (sheet.parent / f"sl ide's ü{i}.svs").unlink()
     assert len(faults(config(sheet))) == 10
@@ -72,29 +72,29 @@ def test_a_slide_that_is_gone_is_a_warning_once_it_was_tiled(sheet: Path) -> Non
     assert len(check(config(sheet)).warnings) == 10
 
 
-def test_a_sheet_that_is_not_there_is_one_fault(sheet: Path) -> None:
+def test_a_missing_sheet_is_one_fault(sheet: Path) -> None:
     (found,) = faults(config(sheet.with_name("no.csv")))
     assert found.startswith("cohort: cannot read")
 
 
-def test_trained_models_must_be_there(sheet: Path) -> None:
+def test_trained_models_must_exist(sheet: Path) -> None:
     (found,) = faults(config(sheet, trained=str(sheet.parent / "old")))
     assert found.startswith("trained: ") and "splits.csv" in found
 
 
-def test_models_are_not_taken_from_the_folder_that_is_written_to(sheet: Path) -> None:
+def test_trained_must_differ_from_results(sheet: Path) -> None:
     assert any("must be another folder than results" in f for f in faults(config(sheet, trained=str(sheet.parent / "results"))))
 
 
-def test_braces_which_are_snakemakes_wildcards_are_a_fault_of_each_path(sheet: Path) -> None:
+def test_braces_are_a_fault_of_each_path(sheet: Path) -> None:
     named = sheet.rename(sheet.with_name("co{h}ort.csv"))
     found = faults(config(named, results="re{x}sults", splits=str(sheet.parent / "{s}.csv")))
-    assert [fault.partition(":")[0] for fault in found if "takes for a wildcard" in fault] == ["cohort", "results", "splits"]
+    assert [fault.partition(":")[0] for fault in found if "reads as a wildcard" in fault] == ["cohort", "results", "splits"]
 
 
-def test_a_colour_map_that_does_not_exist_comes_with_the_nearest(sheet: Path) -> None:
+def test_an_unknown_colour_map_suggests_the_nearest(sheet: Path) -> None:
     (found,) = faults(config(sheet, heatmap={"colormap": "virids"}))
-    assert found == "heatmap.colormap: matplotlib has no 'virids'; did you mean 'viridis'?"
+    assert found == "heatmap.colormap: matplotlib has no colour map 'virids'; did you mean 'viridis'?"
 
 
 def test_frozen_splits_must_say_what_the_sheet_says(sheet: Path) -> None:
@@ -107,7 +107,7 @@ def test_frozen_splits_must_say_what_the_sheet_says(sheet: Path) -> None:
     assert check(config(sheet, splits=str(frozen))).n_folds == 5
     sheet.write_text(sheet.read_text().replace("s3,sl ide's ü3.svs,tumour", "s3,sl ide's ü3.svs,normal"))
     (found,) = faults(config(sheet, splits=str(frozen)))
-    assert found.endswith("has label 'tumour' for slide s3, the sheet 'normal'")
+    assert found.endswith("has label 'tumour' for slide s3, but the sheet has 'normal'")
 
 
 def test_a_fixed_split_needs_training_and_test_slides(tmp_path: Path) -> None:
@@ -122,17 +122,17 @@ def test_a_fixed_split_needs_training_and_test_slides(tmp_path: Path) -> None:
 MHIM = {"model": "mhim", "base": "m"}
 
 
-def test_mhim_stands_on_another_entry_that_can_teach(sheet: Path) -> None:
+def test_the_base_of_mhim_must_be_a_suitable_entry(sheet: Path) -> None:
     models = {"a": {**MHIM, "base": "mm"}, "b": {**MHIM, "base": "pool"}, "c": {**MHIM, "base": "b"}}
     models |= {"m": {"model": "abmil"}, "pool": {"model": "instance_pool"}}
     assert faults(config(sheet, models=models)) == [
         "models.a.base: no entry 'mm' in models; did you mean 'm'?",
-        "models.b.base: 'pool' is instance_pool, but mhim can be trained over abmil, transmil, dsmil only",
-        "models.c.base: 'b' is mhim, but mhim can be trained over abmil, transmil, dsmil only",
+        "models.b.base: 'pool' is instance_pool, but the base of mhim must be one of abmil, transmil, dsmil",
+        "models.c.base: 'b' is mhim, but the base of mhim must be one of abmil, transmil, dsmil",
     ]
 
 
-def test_a_method_is_left_out_for_models_that_do_not_offer_it_and_is_a_fault_where_none_does(sheet: Path) -> None:
+def test_an_unsupported_method_is_skipped_and_is_a_fault_if_no_model_supports_it(sheet: Path) -> None:
     models = {"h": MHIM, "m": {"model": "transmil"}, "pool": {"model": "embedding_pool"}}
     explain = {"methods": ["attention", "sparse_inversion"]}
     plan = check(config(sheet, models=models, explain=explain))
@@ -141,15 +141,15 @@ def test_a_method_is_left_out_for_models_that_do_not_offer_it_and_is_a_fault_whe
         "m": ["attention", "sparse_inversion"],
         "pool": ["sparse_inversion"],
     }
-    assert list(plan.warnings) == ["models.pool: does not support attention, which is left out for it"]
+    assert list(plan.warnings) == ["models.pool: does not support attention, which is skipped for it"]
     (found,) = faults(config(sheet, models={"pool": {"model": "embedding_pool"}}, explain=explain))
-    assert found == "explain.methods: attention is supported by none of the models pool"
+    assert found == "explain.methods: attention is not supported by any of the models pool"
     assert check(config(sheet, models={"pool": {"model": "embedding_pool"}})).as_json()["methods"] == {
         "pool": ["sparse_inversion"]
     }
 
 
-def test_what_has_no_cohort_wide_scale_is_said(sheet: Path) -> None:
+def test_methods_without_a_cohort_wide_scale_are_warned_of(sheet: Path) -> None:
     explain = {"methods": ["attention", "evidence", "sparse_inversion"]}
     (warning,) = check(config(sheet, heatmap={"scale": "cohort"}, explain=explain)).warnings
     assert warning.startswith("heatmap.scale: sparse_inversion cannot be compared across slides")
@@ -162,7 +162,7 @@ def test_bags_of_patients_need_one_label_each(sheet: Path) -> None:
     assert found[0] == "bag: patient needs one label a patient, but patient p0 has 'normal' (slide s0), 'tumour' (slide s1)"
 
 
-def test_figures_made_on_the_test_fold_are_warned_of(sheet: Path) -> None:
+def test_metrics_tuned_on_the_test_fold_are_warned_of(sheet: Path) -> None:
     (warning,) = check(config(sheet, protocol="as_published")).warnings
     assert "chosen on the test fold" in warning
 

@@ -30,7 +30,7 @@ SAME = {"path": "0.svs", "label": "normal", "patient_id": "p0"}
 
 def test_one_file_under_two_rows_is_a_warning(tmp_path: Path) -> None:
     (warning,) = check(config(sheet_of(tmp_path, {}, SAME), **FOUR)).warnings
-    assert warning == f"path: slides s0, s1 are one file, {tmp_path}/0.svs, which counts so many times"
+    assert warning == f"path: slides s0, s1 are one file, {tmp_path}/0.svs, which is counted several times"
 
 
 @pytest.mark.parametrize("path", ["0.svs", "./0.svs", "link.svs", "linked/0.svs"])
@@ -48,12 +48,12 @@ def test_a_slide_without_a_label_beside_one_with_it_is_a_warning(tmp_path: Path)
     assert "s0, s1 are one file" in warning
 
 
-def test_parts_of_a_slide_that_masks_tell_apart_may_be_of_two_patients(tmp_path: Path) -> None:
+def test_parts_of_a_slide_with_different_masks_may_be_of_two_patients(tmp_path: Path) -> None:
     for name in ("left.geojson", "right.geojson"):
         (tmp_path / name).write_text('{"type": "FeatureCollection", "features": []}')
     parts = [{"mask": "left.geojson"}, {"path": "0.svs", "mask": "right.geojson"}]
     (warning,) = check(config(sheet_of(tmp_path, *parts))).warnings
-    assert "s0, s1 are one file" in warning and "told apart by mask or annotation" in warning
+    assert "s0, s1 are one file" in warning and "with different masks or annotations" in warning
     (fault,) = faults(config(sheet_of(tmp_path, parts[0], {**parts[1], "mask": "left.geojson"})))
     assert "patient_id 'p0', 'p1'" in fault
     outlined = [{"annotation": name["mask"], "mask": "", **({"path": "0.svs"} if n else {})} for n, name in enumerate(parts)]
@@ -61,7 +61,7 @@ def test_parts_of_a_slide_that_masks_tell_apart_may_be_of_two_patients(tmp_path:
     assert "patient_id 'p0', 'p1'" in fault, "annotations that only figures are held against are no parts"
 
 
-def test_an_address_that_stands_twice_is_one_slide(tmp_path: Path) -> None:
+def test_a_repeated_url_is_one_slide(tmp_path: Path) -> None:
     rows = rows_of(tmp_path, {"path": "s3://b/a.svs"}, {"path": "s3://b/a.svs"})
     with pytest.raises(ValueError, match=r"slides s0, s1 are one file, s3://b/a.svs, but have patient_id 'p0', 'p1'"):
         check(config(write_cohort(tmp_path, rows)), needs_slides=False)
@@ -102,17 +102,17 @@ def test_a_fixed_split_with_one_training_patient_of_a_class_names_it(tmp_path: P
     assert "column split has no val, and its train has one patient of class 'tumour', p9" in fault
 
 
-def test_columns_that_nothing_reads_are_told(tmp_path: Path) -> None:
+def test_unused_columns_are_reported(tmp_path: Path) -> None:
     plan = check(config(sheet_of(tmp_path, {"age": "61", "stain": "HE"})))
     assert plan.unread == ("age", "stain") and not plan.warnings
     plan = check(config(sheet_of(tmp_path, {"patient_id": "", "case_id": "c"})))
     assert not plan.warnings, "where there is a column of patients, even an empty one"
 
 
-def test_a_sheet_whose_patients_may_stand_in_another_column_is_a_warning(tmp_path: Path) -> None:
+def test_a_column_that_may_contain_patients_is_a_warning(tmp_path: Path) -> None:
     rows = [{"case_id": row.pop("patient_id"), **row} for row in rows_of(tmp_path)]
     (warning,) = check(config(write_cohort(tmp_path, rows))).warnings
-    assert "cohort.csv: column case_id is not read" in warning and "every slide then counts as its own patient" in warning
+    assert "cohort.csv: column case_id is not used" in warning and "every slide then counts as a patient of its own" in warning
 
 
 IMPORTED = {"encoders": {"e": {"features": "imported"}}}
@@ -144,7 +144,7 @@ def test_a_fault_of_the_configuration_makes_none_in_the_sheet(changes: dict[str,
     assert "cohort.csv, row 2: label 'x'" in fault, "what is wrong all the same is said"
 
 
-def test_slides_that_are_tiled_already_are_not_missed_for_a_fault_elsewhere(tmp_path: Path) -> None:
+def test_tiled_slides_are_not_reported_missing_because_of_other_faults(tmp_path: Path) -> None:
     sheet, receipts = sheet_of(tmp_path), tmp_path / "results" / "tiles" / "default"
     for n in range(10):
         (tmp_path / f"{n}.svs").unlink()
@@ -155,13 +155,13 @@ def test_slides_that_are_tiled_already_are_not_missed_for_a_fault_elsewhere(tmp_
     assert fault.startswith("results")
 
 
-def test_labels_are_not_held_against_classes_that_are_wrong_themselves(tmp_path: Path) -> None:
+def test_labels_are_not_compared_with_invalid_classes(tmp_path: Path) -> None:
     sheet = sheet_of(tmp_path, {"label": "x"}, {"mpp": "20x"})
     found = faults(config(sheet, classes=["normal"]))
     assert len(found) == 2 and found[0].startswith("classes: ") and "row 3: mpp '20x'" in found[1]
 
 
-def test_a_misspelt_block_is_not_said_to_be_missing_too(tmp_path: Path) -> None:
+def test_a_misspelt_block_is_not_also_reported_missing(tmp_path: Path) -> None:
     values = config(sheet_of(tmp_path))
     values["modles"] = values.pop("models")
     assert faults(values) == ["modles: unknown key; did you mean 'models'?"]
@@ -169,7 +169,7 @@ def test_a_misspelt_block_is_not_said_to_be_missing_too(tmp_path: Path) -> None:
     assert faults(values) == ["models: missing"]
 
 
-def test_the_command_that_mends_an_import_can_be_pasted(tmp_path: Path) -> None:
+def test_the_suggested_import_command_can_be_pasted(tmp_path: Path) -> None:
     folder = tmp_path / "it's mine"
     folder.mkdir()
     (fault,) = faults(config(without_paths(folder), **IMPORTED))

@@ -60,7 +60,7 @@ def test_the_schema_for_editors_is_that_of_the_settings() -> None:
     assert json.loads((ROOT / "workflow/schemas/config.schema.json").read_text()) == Config.model_json_schema()
 
 
-def test_unknown_keys_come_with_the_nearest_known_one() -> None:
+def test_unknown_keys_suggest_the_nearest_known_one() -> None:
     assert faults(clases=["a", "b"]) == ["clases: unknown key; did you mean 'classes'?"]
     assert faults(encoders={"e": {"batchsize": 3}}) == ["encoders.e.batchsize: unknown key; did you mean 'batch_size'?"]
     assert faults(models={"m": {"model": "abmil", "train": {"epoch": 3}}}) == [
@@ -68,19 +68,19 @@ def test_unknown_keys_come_with_the_nearest_known_one() -> None:
     ]
 
 
-def test_all_faults_come_at_once() -> None:
+def test_all_faults_are_reported_together() -> None:
     found = faults(cohort=None, tissue={"method": "otsu"}, explain={"methods": ["atention"]}, models={"M": {"model": "abmil"}})
     assert len(found) == 4
     assert any("tissue.method" in f and "known: saturation_otsu, glass_distance" in f for f in found)
     assert any("explain.methods.0" in f and "did you mean 'attention'?" in f for f in found)
 
 
-def test_a_model_that_does_not_exist_comes_with_the_ones_that_do() -> None:
+def test_an_unknown_model_is_reported_with_the_known_ones() -> None:
     assert "did you mean 'abmil'?" in faults(models={"m": {"model": "abmill"}})[0]
 
 
 def test_yaml_truth_values_are_no_class_names() -> None:
-    assert "put class names in quotes" in faults(classes=yaml.safe_load("[no, yes]"))[0]
+    assert "put class names like these in quotes" in faults(classes=yaml.safe_load("[no, yes]"))[0]
 
 
 def test_numbers_may_name_classes_but_must_differ() -> None:
@@ -88,27 +88,27 @@ def test_numbers_may_name_classes_but_must_differ() -> None:
     assert "classes must differ" in faults(classes=["a", "a"])[0]
 
 
-def test_tiles_must_step() -> None:
+def test_overlap_must_be_smaller_than_a_tile() -> None:
     assert "overlap must be smaller" in faults(tilings={"default": {"overlap": 224}})[0]
 
 
-def test_what_contradicts_itself_is_a_fault() -> None:
+def test_contradictory_settings_are_a_fault() -> None:
     assert "methods must differ" in faults(explain={"methods": ["attention", "attention"]})[0]
-    assert "_2 cannot stand in both include and exclude" in faults(truth={"include": ["_2"]})[0]
+    assert "_2 cannot be in both include and exclude" in faults(truth={"include": ["_2"]})[0]
 
 
-def test_an_imported_entry_says_nothing_more() -> None:
+def test_an_imported_entry_has_no_other_keys() -> None:
     config = parse_settings(Config, {**LEAST, "encoders": {"uni": {"features": "imported"}, "own": {}}})
     assert config.imported == ("uni",) and list(config.extracted) == ["own"]
     assert config.encoders["uni"].tiling == "uni" and config.encoders["own"].tiling == "default"
     assert parse_settings(Config, config.model_dump(mode="json")) == config
     (found,) = faults(encoders={"uni": {"features": "imported", "weights": "random", "batch_size": 3}})
-    assert found.startswith("encoders.uni: features: imported leaves nothing to say about weights, batch_size")
+    assert found.startswith("encoders.uni: an entry with features: imported takes no other key; remove weights, batch_size")
     (found,) = faults(encoders={"uni": {"features": "imported", "tiling": "far"}}, tilings={"far": {}})
-    assert "nothing to say about tiling (entry uni)" in found
+    assert "takes no other key; remove tiling (entry uni)" in found
 
 
-def test_what_is_cut_out_of_the_tissue_is_cut_out_of_the_truth() -> None:
+def test_classes_cut_out_of_the_tissue_are_excluded_from_the_truth() -> None:
     config = parse_settings(Config, {**LEAST, "tissue": {"exclude_classes": ["Fold", "_2"]}})
     assert config.truth.exclude == ("_2", "Fold")
     again = parse_settings(Config, config.model_dump(mode="json"))
@@ -116,9 +116,9 @@ def test_what_is_cut_out_of_the_tissue_is_cut_out_of_the_truth() -> None:
     assert "tissue.exclude_classes" in faults(tissue={"exclude_classes": ["Fold"]}, truth={"include": ["Fold"]})[0]
 
 
-def test_a_class_cannot_hold_tissue_and_be_cut_out_of_it() -> None:
+def test_a_class_cannot_be_tissue_and_excluded_from_it() -> None:
     said = faults(tissue={"exclude_classes": ["Fold"], "annotation_classes": ["Tumour", "Fold"]})[0]
-    assert "Fold cannot stand in both annotation_classes and exclude_classes" in said
+    assert "Fold cannot be in both annotation_classes and exclude_classes" in said
 
 
 @pytest.mark.parametrize(("given", "read"), [("1|2", (1, 2)), (1, (1,)), ([1, 255], (1, 255)), (None, None)])

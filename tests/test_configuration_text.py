@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import write_cohort
-from wsi_mil.cli.options import config_values, refuse_repeated_keys
+from wsi_mil.cli.options import config_values, require_unique_keys
 from wsi_mil.cli.yaml_text import repeated_keys
 from wsi_mil.errors import ConfigError
 
@@ -23,17 +23,17 @@ def faults(folder: Path, text: str | bytes) -> list[str]:
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
-def test_a_configuration_says_the_same_however_it_is_saved(encoding: str, newline: str, tmp_path: Path) -> None:
+def test_a_configuration_is_read_the_same_in_every_encoding(encoding: str, newline: str, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_bytes(TEXT.replace("\n", newline).encode(encoding))
     assert config_values(tmp_path / "c.yaml") == {"cohort": "ü.csv", "classes": ["n", "p"], "models": {"m": {"model": "abmil"}}}
 
 
-def test_a_key_that_stands_twice_is_named_with_its_lines_wherever_it_stands(tmp_path: Path) -> None:
+def test_a_repeated_key_is_reported_with_its_lines(tmp_path: Path) -> None:
     text = TEXT + "models:\n  k: {model: clam}\ntilings:\n  a:\n    mpp: 1\n    'mpp': 2\n  b: {mpp: 1}\nlist: [{x: 1, x: 2}]\n"
     assert faults(tmp_path, text) == [
-        f"{tmp_path}/c.yaml: tilings.a.mpp stands there 2 times, in lines 9, 10: keep one of them, or join them",
-        f"{tmp_path}/c.yaml: list.0.x stands there 2 times, in line 12: keep one of them, or join them",
-        f"{tmp_path}/c.yaml: models stands there 2 times, in lines 3, 5: keep one of them, or join them",
+        f"{tmp_path}/c.yaml: tilings.a.mpp is set 2 times, in lines 9, 10: keep one of them, or merge them",
+        f"{tmp_path}/c.yaml: list.0.x is set 2 times, in line 12: keep one of them, or merge them",
+        f"{tmp_path}/c.yaml: models is set 2 times, in lines 3, 5: keep one of them, or merge them",
     ]
 
 
@@ -43,7 +43,7 @@ def test_anchors_and_merges_are_no_repetition(tmp_path: Path) -> None:
     models = config_values(tmp_path / "c.yaml")["models"]
     assert models["c"] == {"model": "abmil", "gated": False} and models["e"] == models["a"]
     assert models["d"] == models["f"] == {"model": "abmil", "gated": True, "seed": 1}
-    assert repeated_keys("a: &x {b: 1, b: 2}\nc: *x\n") == ["a.b stands there 2 times, in line 1: keep one of them, or join them"]
+    assert repeated_keys("a: &x {b: 1, b: 2}\nc: *x\n") == ["a.b is set 2 times, in line 1: keep one of them, or merge them"]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_anchors_and_merges_are_no_repetition(tmp_path: Path) -> None:
         ("", "expected keys and values"),
     ],
 )
-def test_what_is_no_configuration_is_one_line(text: str | bytes, said: str, tmp_path: Path) -> None:
+def test_an_invalid_configuration_is_one_fault(text: str | bytes, said: str, tmp_path: Path) -> None:
     (fault,) = faults(tmp_path, text)
     assert "c.yaml: " in fault and said in fault and "\n" not in fault
 
@@ -73,9 +73,9 @@ def test_files_that_snakemake_merged_are_read_for_repeated_keys_alone(tmp_path: 
     (tmp_path / "b.yaml").write_text("?{x}: [\n")
     (tmp_path / "c.yaml").write_text("a: 1\n")
     names = [tmp_path / f"{name}.yaml" for name in "abcd"]
-    with pytest.raises(ConfigError, match=r"^\S+a\.yaml: models stands there 2 times, in lines 1, 2: \D+$"):
-        refuse_repeated_keys(names)
-    refuse_repeated_keys(names[1:])
+    with pytest.raises(ConfigError, match=r"^\S+a\.yaml: models is set 2 times, in lines 1, 2: \D+$"):
+        require_unique_keys(names)
+    require_unique_keys(names[1:])
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])

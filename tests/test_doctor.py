@@ -73,18 +73,18 @@ def test_every_slide_has_its_verdict_in_the_order_of_the_sheet(findings: dict[st
     ]  # fmt: skip
 
 
-def test_the_rows_mpp_and_overrides_are_heeded(findings: dict[str, Finding]) -> None:
+def test_the_rows_mpp_and_overrides_are_applied(findings: dict[str, Finding]) -> None:
     slide = findings["good"].slide  # at half the mpp a tile is 128 px, and the mask so coarse that all is tissue
     assert slide is not None and slide.mpp_source == "sheet" and slide.tilings["t"].n_tiles == 5 * 3
     assert "0.25 × 0.25 µm (sheet) is used" in findings["good"].warnings[0]
 
 
-def test_an_annotation_that_cannot_be_compared_with_is_worth_a_look(findings: dict[str, Finding]) -> None:
+def test_an_unusable_annotation_is_a_warning(findings: dict[str, Finding]) -> None:
     (warning,) = findings["annotated"].warnings
-    assert warning.startswith("its annotation is left out: ") and "far.geojson: lies outside of the slide" in warning
+    assert warning.startswith("its annotation is ignored: ") and "far.geojson: lies outside of the slide" in warning
 
 
-def test_disk_is_for_the_slides_that_can_be_used_without_what_is_there(sheet: Path, findings: dict[str, Finding]) -> None:
+def test_disk_need_counts_usable_slides_without_existing_stores(sheet: Path, findings: dict[str, Finding]) -> None:
     config = plan_of(sheet).config
     counts = [findings[name].tiles["t"].n_tiles or 0 for name in ("good", "annotated")]
     need = disk_need(config, findings.values())
@@ -102,7 +102,7 @@ def test_too_small_a_disk_is_not_enough() -> None:
     assert not DiskNeed(Path("results"), needed=2, free=1, unknown=()).is_enough
 
 
-def test_a_reader_that_is_killed_is_a_finding_and_the_others_go_on(tmp_path: Path) -> None:
+def test_a_killed_reader_is_a_finding_and_the_others_go_on(tmp_path: Path) -> None:
     """The first one hangs until then: in a pipe that nothing comes through."""
     os.mkfifo(tmp_path / "pipe.svs")
     rows = [{"slide_id": f"s{i}", "path": f"good{i}.svs" if i else "pipe.svs", "label": "np"[i % 2]} for i in range(8)]
@@ -120,10 +120,10 @@ def test_a_reader_that_is_killed_is_a_finding_and_the_others_go_on(tmp_path: Pat
     first, *others = examine(plan, threads=1, advance=lambda _: None)
     killer.join()
     assert first.verdict is Verdict.FAILED and [f.verdict for f in others] == [Verdict.OK] * 7
-    assert "pipe.svs: its process was ended by SIGKILL" in first.reason and "slide.reader" in first.reason
+    assert "pipe.svs: its process was killed by SIGKILL" in first.reason and "slide.reader" in first.reason
 
 
-def test_a_slide_that_is_gone_but_tiled_is_what_its_receipt_says(tmp_path: Path) -> None:
+def test_a_missing_but_tiled_slide_has_the_status_of_its_receipt(tmp_path: Path) -> None:
     rows = [{"slide_id": f"s{i}", "path": f"gone{i}.svs", "label": "np"[i % 2]} for i in range(8)]
     plan = plan_of(write_cohort(tmp_path, rows))
     receipts = tmp_path / "results" / "tiles" / "t"
@@ -162,14 +162,14 @@ def run(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest
 BLOCKS = f"tilings: {json.dumps(SMALL['tilings'])}\ntissue: {json.dumps(SMALL['tissue'])}\nencoders: {json.dumps(ENCODERS)}\n"
 
 
-def test_what_would_fail_is_listed_and_exit_code_1(
+def test_failures_are_listed_with_exit_code_1(
     sheet: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     code, out, _ = run(sheet.parent, f"cohort: cohort.csv\n{BLOCKS}", monkeypatch, capsys)
     lines = [line.rstrip() for line in out.splitlines()]
     assert code == 1 and lines[0].split() == ["slide_id", "status", "mpp", "reader", "tiles", "t"]
     assert max(map(len, (line for line in lines if line.startswith("  ")))) <= 80
-    assert "    gone.svs: no such file; correct the sheet's `path` column, or bring the file" in lines
+    assert "    gone.svs: no such file; correct the sheet's `path` column, or copy it there" in lines
     assert any(line.startswith("9 slides: 4 failed, 2 ok, 1 missing, 1 empty, 1 skipped; tiles: ") for line in lines)
     assert lines[-3].startswith("encoder e: packaged (") and lines[-1] == "device: no GPU: cpu"
 
@@ -182,7 +182,7 @@ def test_empty_slides_and_warnings_alone_are_exit_code_0(
     assert code == 0 and "9 slides: 8 ok, 1 empty" in out
 
 
-def test_faults_of_form_come_at_once_and_are_exit_code_2(
+def test_all_configuration_faults_are_reported_with_exit_code_2(
     sheet: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     code, out, err = run(sheet.parent, "cohort: cohort.csv\nbatch: 3\nheatmap: {colourmap: x}\n", monkeypatch, capsys)
@@ -190,9 +190,7 @@ def test_faults_of_form_come_at_once_and_are_exit_code_2(
     assert [line.partition(":")[0] for line in err.splitlines()] == ["error", "error"]
 
 
-def test_weights_that_are_absent_are_exit_code_1(
-    sheet: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
+def test_missing_weights_are_exit_code_1(sheet: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(sheet.parent / "cache"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     encoders = "encoders: {e: {encoder: 'hf-hub:some/encoder', tiling: t}}\n"
@@ -203,7 +201,7 @@ def test_weights_that_are_absent_are_exit_code_1(
     assert "(unknown for e)" in out
 
 
-def test_masks_classes_cut_out_and_odd_colours_are_examined(
+def test_masks_excluded_classes_and_odd_colours_are_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     swapped = np.asarray(Image.fromarray(tissue_image(640, 448)).convert("YCbCr"))
@@ -220,6 +218,6 @@ def test_masks_classes_cut_out_and_odd_colours_are_examined(
     code, out, _ = run(tmp_path, f"cohort: cohort.csv\n{blocks}", monkeypatch, capsys)
     text = " ".join(out.split())
     assert code == 1 and "8 slides: 7 ok, 1 failed" in text
-    assert "its 448 × 640 pixels do not have the shape of the slide's 640 × 448" in text
-    assert "the background is (243, 128, 128), far from grey" in text
+    assert "must have the aspect ratio of the slide (640 × 448 px), but has 448 × 640 px" in text
+    assert "the background is far from grey (RGB (243, 128, 128))" in text
     assert "tissue.exclude_classes cuts 0.00 mm² out of the tissue of 1 slide" in text

@@ -126,7 +126,9 @@ def nothing(slide: Path, tiles: Path) -> None:
         ({}, other_file),
     ],
 )
-def test_what_decides_the_features_encodes_anew(extract, slide, tiles, tmp_path: Path, how: dict, change: Callable) -> None:
+def test_a_change_of_what_determines_the_features_encodes_again(
+    extract, slide, tiles, tmp_path: Path, how: dict, change: Callable
+) -> None:
     extract()
     first = read_receipt(tmp_path / "features" / "s.json")
     change(slide, tiles)
@@ -135,13 +137,13 @@ def test_what_decides_the_features_encodes_anew(extract, slide, tiles, tmp_path:
     assert second["fingerprint"] != first["fingerprint"]
 
 
-def test_another_batch_size_encodes_nothing_anew(extract, tmp_path: Path) -> None:
+def test_another_batch_size_encodes_nothing_again(extract, tmp_path: Path) -> None:
     extract()
     before = tree(tmp_path / "features")
     assert extract(settings=Encoder(batch_size=7)) == (Status.OK, 0) and tree(tmp_path / "features") == before
 
 
-def test_features_that_are_no_numbers_are_refused_with_slide_and_tile(slide: Path, tiles: Path, tmp_path: Path) -> None:
+def test_features_that_are_not_finite_are_an_error_with_slide_and_tile(slide: Path, tiles: Path, tmp_path: Path) -> None:
     class Overflows(MeanColour):
         def encode(self, tiles: np.ndarray) -> np.ndarray:
             features = super().encode(tiles)
@@ -162,7 +164,7 @@ def test_features_that_are_no_numbers_are_refused_with_slide_and_tile(slide: Pat
     assert not (tmp_path / "f" / "s.json").exists()
 
 
-def test_the_progress_says_how_long_the_encoder_waited(extract, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_progress_shows_how_long_the_encoder_waited(extract, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     extract()
     (line,) = [r.getMessage() for r in caplog.records if "extract s:" in r.getMessage()]
@@ -178,13 +180,13 @@ def test_threads_change_nothing(extract, tmp_path: Path) -> None:
     assert tree(tmp_path / "features") == one
 
 
-def test_a_slide_that_changed_after_tiling_is_refused(extract, slide: Path) -> None:
+def test_a_slide_that_changed_after_tiling_is_an_error(extract, slide: Path) -> None:
     write_aperio(slide, tissue_image(640, 448, seed=5))
     with pytest.raises(StoreMismatchError, match="changed since it was tiled"):
         extract()
 
 
-def test_a_slide_that_is_gone_is_needed_only_while_something_is_left_to_encode(extract, slide: Path) -> None:
+def test_a_missing_slide_matters_only_while_tiles_are_left_to_encode(extract, slide: Path) -> None:
     extract()
     slide.unlink()
     assert extract() == (Status.OK, 0)
@@ -228,7 +230,7 @@ def test_a_slide_without_tissue_keeps_its_status(tmp_path: Path) -> None:
     assert read_receipt(receipt)["status"] == "empty" and read_receipt(receipt)["reason"] == "no tissue found"
 
 
-def test_reading_ends_before_the_slide_is_closed_whatever_happens(slide: Path, tiles: Path, tmp_path: Path) -> None:
+def test_reading_always_ends_before_the_slide_is_closed(slide: Path, tiles: Path, tmp_path: Path) -> None:
     class FullDisk(MeanColour):
         def begin(self, tiles: np.ndarray) -> Done:
             raise OSError("no room")
@@ -247,7 +249,7 @@ def test_reading_ends_before_the_slide_is_closed_whatever_happens(slide: Path, t
     assert caught.tb and not [t.name for t in set(threading.enumerate()) - before if t.name.startswith("ThreadPool")]
 
 
-def test_a_store_that_is_written_anew_has_no_receipt_of_what_it_held(extract, slide: Path, tiles: Path, tmp_path: Path) -> None:
+def test_a_replaced_store_keeps_no_old_receipt(extract, slide: Path, tiles: Path, tmp_path: Path) -> None:
     class Killed(MeanColour):
         def begin(self, tiles: np.ndarray) -> Done:
             raise KeyboardInterrupt
@@ -279,7 +281,7 @@ def test_a_device_is_never_waited_for_with_the_lock_of_a_store_in_hand(slide: Pa
 
 
 @pytest.mark.parametrize("part", ["features/c/0/0", "features/zarr.json", "features", "valid/c", "coords/c/0/0"])
-def test_a_store_that_lost_files_is_begun_afresh(extract, tmp_path: Path, part: str) -> None:
+def test_a_store_that_lost_files_is_written_anew(extract, tmp_path: Path, part: str) -> None:
     """A copy that was broken off, say; its attributes, which say that it is whole, are there."""
     n = extract()[1]
     whole = tree(tmp_path / "features")
@@ -289,9 +291,7 @@ def test_a_store_that_lost_files_is_begun_afresh(extract, tmp_path: Path, part: 
     assert extract() == (Status.OK, n) and tree(tmp_path / "features") == whole
 
 
-def test_of_several_slides_one_with_a_fault_of_its_own_leaves_the_others_their_features(
-    slide: Path, tiles: Path, tmp_path: Path
-) -> None:
+def test_a_fault_of_one_slide_leaves_the_others_their_features(slide: Path, tiles: Path, tmp_path: Path) -> None:
     options = []
     for name, path in (("gone", tmp_path / "gone.svs"), ("s", slide), ("lost", slide)):
         receipt = tmp_path / "tiles" / f"{'s' if name == 'gone' else name}.json"

@@ -64,7 +64,7 @@ def test_box_means_of_whole_pixels_are_those_of_slices(height: int, width: int, 
     assert np.allclose(means, image.ravel(), atol=1e-5)
 
 
-def test_halving_leaves_out_what_is_missing() -> None:
+def test_halving_ignores_missing_values() -> None:
     image = np.array([[1, np.nan, 5], [3, np.nan, np.nan], [np.nan, np.nan, 7]], np.float32)
     assert np.array_equal(halved(image), np.array([[2, 5], [np.nan, 7]], np.float32), equal_nan=True)
 

@@ -134,7 +134,7 @@ def test_bounds_that_start_at_0_change_nothing_and_a_receipt_without_them_is_ref
     receipts = slide.write(tmp_path / "old")
     write_receipt(receipts[1], {key: value for key, value in slide.tile_receipt().items() if key != "bounds"})
     assert files[0] == files[1]
-    with pytest.raises(StoreMismatchError, match=r"does not say the slide's bounds .* run `tile` again"):
+    with pytest.raises(StoreMismatchError, match=r"lacks the slide's bounds .* run `tile` again"):
         draw_heatmap(SlideRow("s", Path("gone.svs")), *receipts, "evidence", Heatmap(), tmp_path / "old" / "evidence.png")
 
 

@@ -85,7 +85,7 @@ def test_tiles_that_cannot_be_read_are_a_warning(tmp_path: Path) -> None:
     damage_tile(path, 0)
     expected = inspect_slide(path, {"t": WHOLE.model_copy(update={"tiling": Tiling(tile_px=640)})}).tilings["t"]
     assert (expected.status, expected.n_tiles) == (Status.OK, 8)
-    assert expected.warnings[-1] == "1 of 5 tiles tried cannot be read"
+    assert expected.warnings[-1] == "1 of 5 sampled tiles cannot be read"
 
 
 @pytest.mark.parametrize(("policy", "status"), [("fail", Status.FAILED), ("skip", Status.SKIPPED)])
@@ -130,14 +130,14 @@ def test_a_url_is_inspected_in_place(slide: Path) -> None:
     assert (found.path, found.reader, found.tilings["t"].n_tiles) == ("memory://inspected/slide.svs", "tiffslide", 70)
 
 
-def test_a_mask_and_what_is_cut_out_are_inspected_too(slide: Path, tmp_path: Path) -> None:
+def test_a_mask_and_excluded_regions_are_inspected_too(slide: Path, tmp_path: Path) -> None:
     labels = np.zeros((56, 80), np.uint8)
     labels[8:40, 16:48] = 1
     Image.fromarray(labels).save(tmp_path / "m.png")
     annotation = write_classes(tmp_path / "a.geojson", Fold=(128, 64, 256, 128))
     settings = WHOLE.model_copy(update={"tissue": Tissue(exclude_classes=("Fold",))})
     beside = SuppliedFiles(annotation, tmp_path / "m.png")
-    found = inspect_slide(slide, {"t": settings}, beside=beside)
+    found = inspect_slide(slide, {"t": settings}, supplied=beside)
     tile_slide(SlideRow("a", slide, annotation=annotation, mask=tmp_path / "m.png"), settings, tmp_path / "t.json")
     about = read_receipt(tmp_path / "t.json")
     assert found.cut_area_um2 == about["cut_area_um2"] == pytest.approx(128 * 64 / 4)

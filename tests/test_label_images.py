@@ -61,7 +61,7 @@ def test_values_of_any_label_image_are_tissue(
 
 
 @pytest.mark.parametrize("name", ["deep.png", "deep.tif"])
-def test_labels_of_sixteen_bits_are_not_cut_off(name: str, tmp_path: Path) -> None:
+def test_labels_of_sixteen_bits_are_not_clipped(name: str, tmp_path: Path) -> None:
     labels = LABELS.astype(np.uint16) * 300
     if name.endswith("png"):
         Image.fromarray(labels).save(tmp_path / name)
@@ -108,26 +108,26 @@ def cut_short(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "write", "said"),
     [
-        ("a.png", coloured, "in colours"),
+        ("a.png", coloured, "a colour image"),
         ("a.png", cut_short, "cannot read the PNG"),
         ("a.tif", damaged, "cannot read the TIFF"),
         ("a.tif", lambda path: tifffile.imwrite(path, LABELS.astype(np.float32)), "of type float32"),
         ("a.tif", lambda path: tifffile.imwrite(path, np.stack([LABELS] * 3), photometric="minisblack"), "3 images of one size"),
     ],
 )
-def test_what_is_no_label_image_is_refused(name: str, write: Callable[[Path], None], said: str, tmp_path: Path) -> None:
+def test_an_unsuitable_image_is_rejected(name: str, write: Callable[[Path], None], said: str, tmp_path: Path) -> None:
     write(tmp_path / name)
     with pytest.raises(MaskError, match=said) as error:
         read_label_image(tmp_path / name, None)
     assert str(error.value).startswith(str(tmp_path / name))
 
 
-def test_blocks_too_large_to_decode_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_too_large_to_decode_are_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wsi_mil.label_images.MOST_BLOCK_PX", 500 * 100)
     tifffile.imwrite(tmp_path / "tiles.tif", LABELS, tile=(64, 64))
     tifffile.imwrite(tmp_path / "strip.tif", LABELS, rowsperstrip=300)
     assert read_label_image(tmp_path / "tiles.tif", None).mask.share > 0
-    with pytest.raises(MaskError, match="500 × 300 pixels, too large at once; write it as a tiled TIFF"):
+    with pytest.raises(MaskError, match="500 × 300 pixels, too large to decode at once; save it as a tiled TIFF"):
         read_label_image(tmp_path / "strip.tif", None)
 
 

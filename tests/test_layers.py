@@ -146,3 +146,32 @@ def _run_imports(tree: ast.AST) -> set[str]:
 
 def test_snakemake_is_never_imported() -> None:
     assert "snakemake" not in {package for _, package, _ in IMPORTS}
+
+
+KNOWS_CLASSES = {
+    "__init__.py",
+    "cli/learn.py",
+    "cli/options.py",
+    "cli/prepare.py",
+    "cli/show.py",
+    "models/__init__.py",
+    "models/losses.py",
+    "notebook.py",
+    "report/classes.py",
+    "tasks/__init__.py",
+    "tasks/registry.py",
+}
+"""Modules that use `Classes`, its loss, or the classes of a configuration (docs/architecture.md); all others ask a `Task`."""
+
+
+def _knows_classes(tree: ast.AST) -> bool:
+    nodes = list(ast.walk(tree))
+    imported = {alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
+    names = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    of_config = {ast.unparse(n) for n in nodes if isinstance(n, ast.Attribute) and n.attr == "classes"} - {"self.classes"}
+    return bool(imported & {"Classes", "ClassLoss"} or names & {"Classes", "ClassLoss"} or of_config)
+
+
+def test_few_modules_know_that_classes_are_learned() -> None:
+    files = {file.relative_to(ROOT).as_posix(): ast.parse(file.read_text(encoding="utf-8")) for file in ROOT.rglob("*.py")}
+    assert {name for name, tree in files.items() if _knows_classes(tree)} == KNOWS_CLASSES

@@ -55,7 +55,7 @@ def test_a_model_is_fitted_and_says_what_it_offers_only(random_bags: Callable) -
 def test_no_bags_and_a_model_that_needs_another_are_refused(random_bags: Callable) -> None:
     with pytest.raises(ConfigError, match="got 2 and 0"):
         fitted_model(random_bags(2), [], {"model": "abmil"})
-    with pytest.raises(ConfigError, match="needs no other one, got 'mhim'"):
+    with pytest.raises(ConfigError, match="without a base model, got 'mhim'"):
         fitted_model(random_bags(2), random_bags(2), {"model": "mhim", "base": "abmil"})
 
 

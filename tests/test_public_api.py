@@ -169,9 +169,9 @@ FAULTS: list[tuple[Callable[..., MILModel], dict[str, Any], list[str]]] = [
         ],
     ),
     (wsi_mil.DSMIL, {"train": {"lrr": 1}}, ["DSMIL: train.lrr: unknown key; did you mean 'lr'?"]),
-    (wsi_mil.DTFD, {"total": 2}, ["DTFD: configuration: total must be pseudo_bags or more, got 2 and 4"]),
+    (wsi_mil.DTFD, {"total": 2}, ["DTFD: total must be pseudo_bags or more, got 2 and 4"]),
     (wsi_mil.KrausPool, {"slope": 0.0}, ["KrausPool: slope: Input should be greater than 0, got 0.0"]),
-    (wsi_mil.TransMIL, {"n_classes": 1, "heads": 0}, ["TransMIL: n_classes: expected 2 or more, got 1", "heads"]),
+    (wsi_mil.TransMIL, {"n_classes": 1, "heads": 0}, ["TransMIL: n_classes: expected 2 or more, got 1", "TransMIL: heads: "]),
     (wsi_mil.InstancePool, {"feature_dim": 0}, ["InstancePool: feature_dim: expected 1 or more, got 0"]),
     (
         wsi_mil.ABMIL,
@@ -192,7 +192,7 @@ def test_faults_of_keywords_are_refused_all_at_once_by_their_names(model: Callab
     with pytest.raises(ConfigError) as error:
         model(**{"feature_dim": 6, "n_classes": 2, **given})
     assert len(error.value.faults) == len(faults)
-    assert all(expected in found for expected, found in zip(faults, error.value.faults, strict=True))
+    assert all(found.startswith(expected) for expected, found in zip(faults, error.value.faults, strict=True))
 
 
 def test_faults_of_mhims_keywords_are_refused_before_the_base_becomes_a_teacher() -> None:

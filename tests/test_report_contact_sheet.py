@@ -17,7 +17,7 @@ from wsi_mil.receipts import write_receipt
 from wsi_mil.records import SlideRow
 from wsi_mil.report.contact_sheet import MaskPicture, contact_sheet, percent
 
-LITTLE = "tissue covers 0.04% of the slide: look at its QC picture"
+LITTLE = "tissue covers 0.04% of the slide: check its QC image"
 
 
 def write_pictured(results: Path, slide_id: str, **about: object) -> Path:
@@ -102,7 +102,7 @@ def test_a_picture_that_is_gone_or_broken_is_said_to_be(tmp_path: Path) -> None:
     write_tiled(tmp_path, "gone")
     write_tiled(tmp_path, "broken").with_suffix(".png").write_bytes(b"no picture")
     found = sheet(tmp_path, "gone", "broken")
-    assert [(m.url, m.remarks) for m in found] == [("", "no QC picture: run `tile` again")] * 2
+    assert [(m.url, m.remarks) for m in found] == [("", "no QC image: run `tile` again")] * 2
 
 
 def test_a_slide_that_was_never_tiled_stops_the_report(tmp_path: Path) -> None:

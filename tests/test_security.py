@@ -33,7 +33,7 @@ from wsi_mil.cohort.splits import read_splits
 from wsi_mil.config import Encoder, Truth
 from wsi_mil.encoders.encoder import create_encoder
 from wsi_mil.errors import AnnotationError, FeatureFileError, StoreError, WsiMilError
-from wsi_mil.interchange import Given, Source, import_slide
+from wsi_mil.interchange import FeatureSource, ImportOptions, import_slide
 from wsi_mil.models import create_model
 from wsi_mil.receipts import read_receipt, store_path, write_receipt
 from wsi_mil.records import NO_PATH, SlideRow
@@ -79,7 +79,7 @@ def as_encoder_weights(file: Path, folder: Path) -> None:
 
 
 def as_features(file: Path, folder: Path) -> None:
-    import_slide(Source(SlideRow("s", NO_PATH), file, None), folder / "results", "e", Given(mpp=0.5, tile_px=256))
+    import_slide(FeatureSource(SlideRow("s", NO_PATH), file, None), folder / "results", "e", ImportOptions(mpp=0.5, tile_px=256))
 
 
 def as_slide(file: Path, folder: Path) -> None:
@@ -155,7 +155,7 @@ def test_a_store_of_an_older_zarr_whose_filter_is_pickle_is_not_opened(tmp_path:
         values[...]
     assert (tmp_path / "harm").exists()  # so zarr itself would run it
     (tmp_path / "harm").unlink()
-    with pytest.raises(StoreError, match="no readable store"):
+    with pytest.raises(StoreError, match="is no readable store"):
         read_bag(receipt)
     assert not (tmp_path / "harm").exists()
 
@@ -204,8 +204,8 @@ def test_a_feature_file_brings_nothing_of_another_file_along(put: Callable[[h5py
     path = write_clam(tmp_path / "s.h5", grid(4, 3, 512), None, patch_size=256, patch_level=0)
     with h5py.File(path, "a") as file:
         put(file, other)
-    with pytest.raises(FeatureFileError, match="lies in another file, which is not opened"):
-        import_slide(Source(SlideRow("s", NO_PATH), path, None), tmp_path / "results", "e", Given(mpp=0.5))
+    with pytest.raises(FeatureFileError, match="is in another file, which is not opened"):
+        import_slide(FeatureSource(SlideRow("s", NO_PATH), path, None), tmp_path / "results", "e", ImportOptions(mpp=0.5))
     assert not (tmp_path / "results").exists()
 
 

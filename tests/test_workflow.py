@@ -32,7 +32,7 @@ def test_a_second_run_does_nothing(run: Run) -> None:
     assert run.snakemake() == {}
 
 
-def test_each_job_leaves_its_memory_and_time_and_without_those_nothing_is_done_again(run: Run) -> None:
+def test_each_job_records_its_memory_and_time_and_deleting_the_records_reruns_nothing(run: Run) -> None:
     benchmarks = run.results("benchmarks")
     counts = Counter(path.relative_to(benchmarks).parts[0] for path in benchmarks.rglob("*.tsv"))
     assert counts == {"tile": 10, "extract": 10, "cohort": 1, "split": 1, "train": 2, "predict": 1, "explain": 8} | {
@@ -42,7 +42,7 @@ def test_each_job_leaves_its_memory_and_time_and_without_those_nothing_is_done_a
     assert run.snakemake() == {}
 
 
-def test_jobs_ask_for_more_where_they_read_more_and_at_the_next_attempt(run: Run) -> None:
+def test_jobs_request_more_for_larger_input_and_at_each_attempt(run: Run) -> None:
     def asked(rule: str, slide_id: str, *args: str) -> tuple[int, int]:
         run.planned("--forcerun", "tile", "extract", "explain", *args)
         lines = rf"rule {rule}:\n(?:    .*\n)*?    wildcards: .*slide_id={slide_id}\n(?:    .*\n)*?    resources: (.*)"
@@ -57,7 +57,7 @@ def test_jobs_ask_for_more_where_they_read_more_and_at_the_next_attempt(run: Run
     assert asked("extract", "s2", "--attempt", "2") == (2 * 6000, 2 * (15 + n_tiles // 1000))
 
 
-def test_the_default_profile_takes_the_gpus_and_the_memory_of_the_machine(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_profile_uses_the_gpus_and_memory_of_the_machine(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     (run.folder / "bin").mkdir(exist_ok=True)
     (run.folder / "bin" / "nvidia-smi").write_text("#!/bin/sh\necho 'GPU 0: one'\necho 'GPU 1: two'\necho 'GPU 2: three'\n")
     (run.folder / "bin" / "nvidia-smi").chmod(0o755)
@@ -75,7 +75,7 @@ def test_the_default_profile_takes_the_gpus_and_the_memory_of_the_machine(run: R
     assert provided()[0] == 2
 
 
-def test_snakemakes_own_report_holds_the_page_and_the_status(run: Run) -> None:
+def test_snakemakes_own_report_contains_the_page_and_the_status(run: Run) -> None:
     assert run.snakemake("--report", "run.zip") == {}
     with ZipFile(run.folder / "run.zip") as archive:
         held = {Path(name).name: archive.read(name) for name in archive.namelist()}
@@ -83,7 +83,7 @@ def test_snakemakes_own_report_holds_the_page_and_the_status(run: Run) -> None:
     assert held["cohort_status.csv"] == run.results("cohort_status.csv").read_bytes()
 
 
-def test_the_drawing_of_the_documentation_is_snakemakes_graph(run: Run) -> None:
+def test_the_diagram_in_the_documentation_matches_snakemakes_graph(run: Run) -> None:
     """Every rule stands in it, and what waits for what is the same; a drawing leaves out arrows that follow from others."""
     assert run.snakemake("--rulegraph") == {}
     names = dict(re.findall(r"(\d+)\[label = \"(\w+)\"", run.output))
@@ -122,7 +122,7 @@ def test_another_colour_map_redraws_only(run: Run) -> None:
 
 
 @pytest.mark.system
-def test_one_scale_for_the_cohort_is_made_of_labelled_slides_and_scores_nothing_anew(run: Run) -> None:
+def test_a_cohort_scale_uses_labelled_slides_and_rescores_nothing(run: Run) -> None:
     run.config(heatmap={"scale": "cohort"})
     assert run.snakemake() == {"heatmap-scale": 1, "heatmap": 8, "report": 1}
     assert read_receipt(run.results("heatmaps/tiny/abmil/cohort_scale.json"))["n_labelled"] == 8
@@ -133,7 +133,7 @@ def test_one_scale_for_the_cohort_is_made_of_labelled_slides_and_scores_nothing_
     assert run.snakemake() == {"heatmap": 9, "report": 1}
 
 
-def test_a_vanished_slide_does_not_stop_later_stages(run: Run) -> None:
+def test_a_deleted_slide_does_not_stop_later_stages(run: Run) -> None:
     (run.folder / "co hort" / "s2.svs").unlink()
     run.config(heatmap={"colormap": "magma"})
     assert run.snakemake() == {"heatmap": 8, "report": 1}
@@ -157,17 +157,17 @@ def test_an_unlabelled_new_slide_trains_nothing(run: Run) -> None:
     assert folds["new"] == folds["s3"] != "mean"
 
 
-def test_a_copy_of_a_slide_under_another_name_is_said_everywhere_and_trains_nothing(run: Run) -> None:
+def test_a_copy_of_a_slide_is_reported_everywhere_and_retrains_nothing(run: Run) -> None:
     run.add("copy", "", patient_id="p9")
     shutil.copy(run.sheet.parent / "s3.svs", run.sheet.parent / "copy.svs")
     counts = run.snakemake()
     assert counts == dict.fromkeys(("tile", "extract", "cohort", "predict", "explain", "heatmap", "statistics", "report"), 1)
     warnings = {status.slide_id: status.warnings for status in read_status(run.results("cohort_status.csv"))}
     said = {slide_id: text for slide_id, text in warnings.items() if "the same bytes" in text}
-    assert said == {"s3": "the same bytes as slide copy", "copy": "the same bytes as slide s3"}
+    assert said == {"s3": "same content as slide copy", "copy": "same content as slide s3"}
     page = run.results("report/index.html").read_text(encoding="utf-8")
     assert "2 slides are one, under several names; as 2 patients they may lie on both sides of a split" in page
-    assert "slides s3, copy have the same bytes" in (run.folder / "logs" / "cohort.log").read_text()
+    assert "slides s3, copy have identical content" in (run.folder / "logs" / "cohort.log").read_text()
     assert run.snakemake() == {}
 
 
@@ -194,7 +194,7 @@ def test_a_job_of_several_slides_encodes_only_the_new_one(run: Run) -> None:
     assert before.items() <= {path.name: path.read_bytes() for path in run.results("features/tiny").glob("*.json")}.items()
 
 
-def test_another_mask_with_the_same_tiles_stands_in_the_report_and_encodes_nothing(run: Run) -> None:
+def test_another_mask_with_the_same_tiles_changes_the_report_and_encodes_nothing(run: Run) -> None:
     run.config(tissue={**CONFIG["tissue"], "max_hole_um2": 19_000})
     assert run.snakemake() == {"tile": 10, "extract": 10, "cohort": 1, "report": 1}
     assert "encoded already" in (run.folder / "logs/extract/tiny/s0.log").read_text()
@@ -210,7 +210,7 @@ def test_a_touched_slide_encodes_and_trains_nothing(run: Run) -> None:
     assert "encoded already" in (run.folder / "logs/extract/tiny/s0.log").read_text()
 
 
-def test_a_slide_whose_bytes_changed_is_encoded_and_trained_on_anew(run: Run) -> None:
+def test_a_slide_whose_content_changed_is_encoded_and_trained_on_again(run: Run) -> None:
     first = read_receipt(run.results("features/tiny/s0.json"))["fingerprint"]
     write_aperio(run.folder / "co hort" / "s0.svs", tissue_image(2400, 1800, seed=99))
     counts = run.snakemake()
@@ -230,7 +230,7 @@ def test_a_changed_label_splits_and_trains_but_tiles_and_extracts_nothing(run: R
     assert (counts["statistics"], counts["report"]) == (0, 1)
 
 
-def test_a_scanner_in_the_sheet_recolours_the_report_and_nothing_else_is_made_anew(run: Run) -> None:
+def test_a_scanner_in_the_sheet_changes_only_the_report(run: Run) -> None:
     page = run.results("report/index.html").read_text()
     assert "Not shown by scanner: there is one only (aperio)." in page and "Slides grouped by" in page
     run.write_rows([{**row, "scanner": ("left", "right & wrong")[n % 4 < 2]} for n, row in enumerate(run.rows())])
@@ -277,7 +277,7 @@ def test_a_patients_slides_are_one_bag_and_the_protocol_is_stamped(run: Run) -> 
     run.config(bag="patient", protocol="as_published", models=models)
     counts = run.snakemake()
     assert (counts["extract"], counts["split"], counts["train"], counts["explain"]) == (0, 1, 2, 8)
-    assert "models.pool: does not support attention, which is left out for it" in run.output
+    assert "models.pool: does not support attention, which is skipped for it" in run.output
     with run.results("predictions/tiny/abmil.csv").open() as file:
         table = {row["slide_id"]: row for row in csv.DictReader(file)}
     assert {slide: row["bag"] for slide, row in table.items()} == {"s0": "p0", "s4": "p0", "s7": "p7"}, "validation was fitted on"
@@ -292,7 +292,7 @@ def test_a_patients_slides_are_one_bag_and_the_protocol_is_stamped(run: Run) -> 
     assert run.snakemake() == {}
 
 
-def test_trained_models_speak_for_other_slides(run: Run) -> None:
+def test_trained_models_predict_other_slides(run: Run) -> None:
     other = Run(run.folder / "other", run.command)
     (other.folder / "co hort").mkdir(parents=True)
     for name in ("a", "b", "c"):
@@ -319,17 +319,17 @@ def test_a_fixed_split_shows_its_test_slides(run: Run) -> None:
     assert "training slide" in about["methods"]["attention"]["reason"]
 
 
-def test_an_edited_annotation_redraws_its_heatmap_and_evaluates_anew(run: Run) -> None:
+def test_an_edited_annotation_redraws_its_heatmap_and_reruns_the_evaluation(run: Run) -> None:
     before = json.loads(run.results("explanations/tiny/abmil.json").read_text())
     write_geojson(run.sheet.parent / "truth" / "s3.geojson", (900, 110, 990, 240))
     assert run.snakemake() == {"heatmap": 1, "evaluate": 1, "report": 1}
     assert ["/s3/" in call for call in run.calls if call.startswith("heatmap")] == [True]
     after = json.loads(run.results("explanations/tiny/abmil.json").read_text())
     assert (before["n_with_truth"], after["n_with_truth"]) == (8, 7) and list(after["notes"]) == ["s3"]
-    assert "outside of the slide" in run.results("report/index.html").read_text()
+    assert "outside the slide" in run.results("report/index.html").read_text()
 
 
-def test_tiles_follow_an_annotation_where_it_decides_over_them_and_nowhere_else(run: Run) -> None:
+def test_only_tiles_that_depend_on_an_annotation_follow_it(run: Run) -> None:
     run.write_rows([{**row, "tissue.method": "annotation" if row["slide_id"] == "s3" else ""} for row in run.rows()])
     assert run.snakemake("tiles") == {"tile": 1}
     assert run.planned("tiles")["tile"] == 0
@@ -338,7 +338,7 @@ def test_tiles_follow_an_annotation_where_it_decides_over_them_and_nowhere_else(
     assert run.planned("tiles")["tile"] == 1
 
 
-def test_tiles_follow_a_mask_and_what_is_cut_out_and_nothing_else(run: Run) -> None:
+def test_tiles_follow_the_mask_and_excluded_classes_only(run: Run) -> None:
     mask, rows = run.sheet.parent / "s1.png", run.rows()
     labels = np.zeros((180, 240), np.uint8)
     labels[20:160, 30:220] = 1
@@ -356,7 +356,7 @@ def test_tiles_follow_a_mask_and_what_is_cut_out_and_nothing_else(run: Run) -> N
     assert run.planned("tiles")["tile"] == 1
 
 
-def test_the_first_annotation_of_a_cohort_explains_validation_slides_and_nothing_else_anew(run: Run) -> None:
+def test_the_first_annotation_of_a_cohort_explains_only_validation_slides(run: Run) -> None:
     rows = run.rows()
     run.write_rows([{**row, "annotation": ""} for row in rows])
     assert run.snakemake() == {"heatmap": 4, "evaluate": 1, "report": 1}
@@ -367,21 +367,21 @@ def test_the_first_annotation_of_a_cohort_explains_validation_slides_and_nothing
     assert run.snakemake() == {"explain-validation": 2, "heatmap": 1, "evaluate": 1, "report": 1}
 
 
-def test_faults_of_the_user_stop_before_any_job(run: Run) -> None:
+def test_errors_of_the_user_stop_the_run_before_any_job(run: Run) -> None:
     rows = run.rows()
     rows[0]["label"], rows[1]["path"] = "tumor", "{x}.svs"
     run.write_rows(rows)
     run.config(modles={})
     assert run.snakemake(expected=2) == {}
-    for fault in ("modles: unknown key; did you mean 'models'?", "did you mean 'tumour'?", "takes for a wildcard"):
+    for fault in ("modles: unknown key; did you mean 'models'?", "did you mean 'tumour'?", "reads as a wildcard"):
         assert fault in run.output
 
 
-def test_keys_that_stand_twice_in_a_file_that_snakemake_merges_stop_it(run: Run) -> None:
+def test_repeated_keys_in_a_merged_file_stop_the_run(run: Run) -> None:
     text = (run.folder / "c.yaml").read_text()
     (run.folder / "c.yaml").write_text(text + "\nsplit: {folds: 2}\n")
     assert run.snakemake(expected=2) == {}
-    assert "c.yaml: split stands there 2 times, in lines" in run.output and "Traceback" not in run.output
+    assert "c.yaml: split is set 2 times, in lines" in run.output and "Traceback" not in run.output
 
 
 def test_a_job_that_fails_names_its_log(run: Run) -> None:
@@ -391,7 +391,7 @@ def test_a_job_that_fails_names_its_log(run: Run) -> None:
     assert counts == {"heatmap": 8}
     assert "logs/heatmap/tiny/abmil/s1/attention.log" in run.output
     log = run.folder / "logs/heatmap/tiny/abmil/s1/attention.log"
-    assert "s1.zarr: no readable store" in log.read_text()
+    assert "s1.zarr: is no readable store" in log.read_text()
 
 
 def test_after_a_killed_snakemake_the_next_run_completes(run: Run) -> None:

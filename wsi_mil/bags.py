@@ -1,4 +1,4 @@
-"""Bags as models take them: one slide, or all slides of a patient."""
+"""Bags of features: one slide, or all slides of a patient."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,19 +17,19 @@ from wsi_mil.records import Bag
 from wsi_mil.store import read_attributes, read_bag
 
 ENCODER_KEYS = ("encoder", "weights_hash", "mpp", "tile_px")
-"""Attributes of a feature store that must be the same for every bag that a model sees."""
+"""Attributes of a feature store that must be equal for all bags of a model."""
 
 
 @dataclass(frozen=True)
 class LabelledBag:
-    """A bag in memory with its class index."""
+    """Bag in memory with its class index."""
 
     bag: Bag
     label: int
 
 
 class BagSet:
-    """Labelled bags that are read when they are needed, one ahead, and kept in memory up to a bound.
+    """Labelled bags that are read on demand, one ahead, and cached in memory up to a limit.
 
     Attributes:
         labels: class index of each bag.
@@ -37,22 +37,23 @@ class BagSet:
 
     def __init__(self, labels: Sequence[int], load: Callable[[int], Bag], *, keep_bytes: int):
         self.labels = list(labels)
-        self._load, self._free = load, keep_bytes
-        self._kept: dict[int, Bag] = {}
+        self._load = load
+        self._free = keep_bytes
+        self._cached: dict[int, Bag] = {}
 
     @classmethod
     def of(cls, bags: Sequence[LabelledBag]) -> Self:
-        """Of bags that are in memory."""
+        """Create from bags in memory."""
         return cls([b.label for b in bags], lambda i: bags[i].bag, keep_bytes=0)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def read(self, order: Iterable[int]) -> Iterator[LabelledBag]:
-        """The bags of these numbers, in this order; the next is read while one is worked on.
+        """Yield the bags with these indices, in this order; the next is read while one is processed.
 
         Raises:
-            EmptyBagError: a bag without instances.
+            EmptyBagError: a bag has no instances.
         """
         numbers = list(order)
         with ThreadPoolExecutor(1) as reader:
@@ -68,22 +69,22 @@ class BagSet:
         return self.read(range(len(self)))
 
     def _bag(self, number: int) -> Bag:
-        if number in self._kept:
-            return self._kept[number]
+        if number in self._cached:
+            return self._cached[number]
         bag = self._load(number)
         if not len(bag.features):
             raise EmptyBagError(bag.slide_id)
         if bag.features.nbytes <= self._free:
             self._free -= bag.features.nbytes
-            self._kept[number] = bag
+            self._cached[number] = bag
         return bag
 
 
 def read_bag_of(bag_id: str, receipts: Sequence[Path]) -> Bag:
-    """The bag of one or more slides, one after the other.
+    """Read the bag of one or more slides, concatenated in order.
 
     Raises:
-        EmptyBagError: not one valid tile.
+        EmptyBagError: no slide has a valid tile.
     """
     parts = [read_bag(receipt) for receipt in receipts]
     if not any(len(part.features) for part in parts):
@@ -94,28 +95,28 @@ def read_bag_of(bag_id: str, receipts: Sequence[Path]) -> Bag:
 
 
 def rows_of(own: Path, receipts: Sequence[Path]) -> slice:
-    """Where the instances of one slide stand in the bag of all of `receipts`."""
+    """Return the rows of one slide's instances in the bag of all `receipts`."""
     start = sum(len(read_bag(receipt).coords) for receipt in receipts[: receipts.index(own)])
     return slice(start, start + len(read_bag(own).coords))
 
 
 def bag_tensor(bag: Bag, model: nn.Module) -> Tensor:
-    """A bag as float32 `(1, n_instances, …)` on the model's device."""
+    """Return a bag as float32 `(1, n_instances, …)` on the model's device."""
     return stored_tensor(bag, model).float()
 
 
 def stored_tensor(bag: Bag, model: nn.Module) -> Tensor:
-    """The same as it is stored, float16; on the CPU it is the bag's own memory."""
+    """Return a bag as stored, float16 `(1, n_instances, …)`, on the model's device; on the CPU it shares the bag's memory."""
     device = next(model.parameters()).device
     return torch.from_numpy(bag.features).to(device).unsqueeze(0)
 
 
 @torch.inference_mode()
 def finite_logits(model: MILModel, bag: Bag) -> Tensor:
-    """What a model says of a bag, `(1, n_classes)`.
+    """Return a model's logits for a bag, `(1, n_classes)`.
 
     Raises:
-        NotFiniteError: its features, or the logits, are no numbers: neither a class nor a figure must come of them.
+        NotFiniteError: the features or the logits are not finite, so that no class may follow from them.
     """
     logits = model(bag_tensor(bag, model)).logits
     if not torch.isfinite(logits).all():
@@ -124,18 +125,18 @@ def finite_logits(model: MILModel, bag: Bag) -> Tensor:
 
 
 def common_encoder(receipts: Iterable[Path]) -> dict[str, object]:
-    """The encoder and scale of all stores.
+    """Return the encoder and scale that all stores have in common.
 
     Raises:
-        StoreMismatchError: not the same for all.
+        StoreMismatchError: they differ.
     """
     stores = [store_path(receipt) for receipt in receipts]
-    found = [_about_encoder(read_attributes(path)) for path in stores]
-    for path, have in zip(stores, found, strict=True):
-        if have != found[0]:
-            raise StoreMismatchError(path, f"made with {have}, but {stores[0]} with {found[0]}; run `extract` again")
-    return dict(found[0])
+    encoders = [_encoder_attributes(read_attributes(path)) for path in stores]
+    for path, encoder in zip(stores, encoders, strict=True):
+        if encoder != encoders[0]:
+            raise StoreMismatchError(path, f"was made with {encoder}, but {stores[0]} with {encoders[0]}; run `extract` again")
+    return dict(encoders[0])
 
 
-def _about_encoder(attributes: Mapping[str, object]) -> dict[str, object]:
+def _encoder_attributes(attributes: Mapping[str, object]) -> dict[str, object]:
     return {key: attributes[key] for key in ENCODER_KEYS}

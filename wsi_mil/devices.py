@@ -103,6 +103,15 @@ def describe(device: torch.device) -> str:
     return f"no GPU: {device.type}" if device.type == "cpu" else device.type
 
 
+def memory_bytes(device: torch.device) -> int | None:
+    """The memory of a device, of the machine for a CPU; None where the system does not say."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory()
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
+
+
 def fast_dtype(name: str, device: torch.device) -> torch.dtype:
     """The dtype of a name; "auto" is bfloat16 where the device (each that may be taken) has instructions for it, else float32."""
     if name != "auto":

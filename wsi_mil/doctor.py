@@ -1,4 +1,4 @@
-"""What a run would come to: every slide, the encoders' weights, the disk. Nothing is written."""
+"""Dry run: check every slide, encoder weights and disk space. Nothing is written."""
 
 import shutil
 from collections.abc import Callable, Iterable
@@ -18,19 +18,19 @@ from wsi_mil.receipts import read_receipt, store_path
 from wsi_mil.records import NO_PATH, SlideRow, Status
 from wsi_mil.results import Results
 from wsi_mil.runtime.process_pool import WorkerFailure, map_isolated
-from wsi_mil.slides import is_there
+from wsi_mil.slides import slide_exists
 from wsi_mil.store import bytes_on_disk, feature_bytes
 from wsi_mil.tile.layout import fault_status
 from wsi_mil.tile.supplied import SuppliedFiles
 
-PATIENCE_S = 600.0
-"""A slide that takes longer hangs: on a disk that does not answer, or in its decoder."""
+SLIDE_TIMEOUT_S = 600.0
+"""A slide that takes longer is assumed to hang, on a disk that does not answer or in its decoder."""
 
 PRELOAD = ("wsi_mil.doctor", "wsi_mil.tissue.chunked")
 
 
 class Verdict(StrEnum):
-    """What would become of a slide; the names of `Status`, and `missing`."""
+    """Expected status of a slide: those of `Status`, and `missing`."""
 
     OK = "ok"
     EMPTY = "empty"
@@ -40,19 +40,19 @@ class Verdict(StrEnum):
 
 
 FAULTS = (Verdict.FAILED, Verdict.MISSING)
-"""What keeps a slide out of a run though it was meant to be in it."""
+"""Verdicts of slides that should be in the run but cannot be used."""
 
 WORST_FIRST = (Status.FAILED, Status.SKIPPED, Status.EMPTY, Status.OK)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What would become of a slide.
+    """Result of the check of a slide.
 
     Attributes:
-        reason: why not `ok`, in one line.
-        warnings: what is worth a look.
-        slide: what the file is; None where it cannot be opened.
+        reason: why the verdict is not `ok`, in one line.
+        warnings: problems that do not prevent its use.
+        slide: properties of the file; None if it cannot be opened.
     """
 
     slide_id: str
@@ -63,24 +63,24 @@ class Finding:
 
     @property
     def tiles(self) -> dict[str, ExpectedTiles]:
-        """By tiling."""
+        """Expected tiles by tiling."""
         return self.slide.tilings if self.slide else {}
 
     @property
-    def needs_a_look(self) -> bool:
-        """Whether there is anything to say."""
+    def has_problems(self) -> bool:
+        """Whether there is a reason or a warning to report."""
         return self.verdict is not Verdict.OK or bool(self.warnings)
 
 
 @dataclass(frozen=True)
 class DiskNeed:
-    """What the feature stores still need.
+    """Disk space needed by the feature stores.
 
     Attributes:
-        folder: results.
-        needed: bytes, without what is there already.
-        free: bytes on its disk.
-        unknown: encoder entries whose feature length is not known, so that they are not in `needed`.
+        folder: the results folder.
+        needed: bytes still needed, without existing stores.
+        free: bytes free on the disk of the folder.
+        unknown: encoder entries of unknown feature length, which are not included in `needed`.
     """
 
     folder: Path
@@ -90,13 +90,13 @@ class DiskNeed:
 
     @property
     def is_enough(self) -> bool:
-        """Whether there is room."""
+        """Whether the free space is sufficient."""
         return self.needed <= self.free
 
 
 @dataclass(frozen=True)
-class Examined:
-    """What a slide is examined by, in a process of its own."""
+class SlideJob:
+    """Arguments of the check of a slide, which runs in a process of its own."""
 
     row: SlideRow
     tilings: dict[str, TileSettings]
@@ -104,54 +104,56 @@ class Examined:
 
 
 def examine(plan: Plan, *, threads: int, advance: Callable[[int], None]) -> list[Finding]:
-    """Find what would become of every slide of a sheet, in the order of its rows.
+    """Check every slide of a sheet, in the order of its rows.
 
     Args:
         plan: the configuration and its sheet.
-        threads: slides examined at once, each in a process of its own: one that crashes its reader is a finding.
-        advance: told of each slide that is done.
+        threads: slides checked in parallel, each in a process of its own, so that a crash of its reader is a finding.
+        advance: called with 1 for each finished slide.
     """
     tilings = used_tilings(plan.config)
-    found: dict[str, Finding] = {}
+    findings: dict[str, Finding] = {}
     jobs = []
     for row in plan.rows:
         if not tilings or (_is_gone(row.path) and is_tiled(row.slide_id, plan.config)):
-            found[row.slide_id] = _kept(row, plan.config, tilings or plan.config.imported)
+            findings[row.slide_id] = _finding_from_receipts(row, plan.config, tilings or plan.config.imported)
             advance(1)
         else:
-            jobs.append(Examined(row, tile_settings(plan.config, row, tilings), plan.config.truth))
-    for job, answer in map_isolated(examined, jobs, processes=threads, seconds=PATIENCE_S, preload=PRELOAD):
-        found[job.row.slide_id] = _dead(job.row, answer) if isinstance(answer, WorkerFailure) else answer
+            jobs.append(SlideJob(row, tile_settings(plan.config, row, tilings), plan.config.truth))
+    for job, result in map_isolated(examine_slide, jobs, processes=threads, seconds=SLIDE_TIMEOUT_S, preload=PRELOAD):
+        findings[job.row.slide_id] = _crash_finding(job.row, result) if isinstance(result, WorkerFailure) else result
         advance(1)
-    return [found[row.slide_id] for row in plan.rows]
+    return [findings[row.slide_id] for row in plan.rows]
 
 
-def _kept(row: SlideRow, config: Config, tilings: Iterable[str]) -> Finding:
-    """What is known of a slide whose file is not there or not needed, by the receipts that are left of it."""
+def _finding_from_receipts(row: SlideRow, config: Config, tilings: Iterable[str]) -> Finding:
+    """Finding about a slide whose file is gone or not needed, from the receipts of its tiles."""
     receipts = [read_receipt(Results(config.results).tiles_receipt(name, row.slide_id)) for name in tilings]
-    worst = next((about for about in receipts if about["status"] != Status.OK), None)
+    worst = next((receipt for receipt in receipts if receipt["status"] != Status.OK), None)
     verdict = Verdict(worst["status"]) if worst else Verdict.OK
     reason = worst["reason"] if worst else ""
-    gone = row.path != NO_PATH and _is_gone(row.path)
-    return Finding(row.slide_id, verdict, reason, warnings=("its file is gone; what was made of it is used",) if gone else ())
+    is_gone = row.path != NO_PATH and _is_gone(row.path)
+    return Finding(
+        row.slide_id, verdict, reason, warnings=("its file is gone; its existing results are used",) if is_gone else ()
+    )
 
 
 def _is_gone(path: Path | str) -> bool:
-    """Whether there is no such file, or its server does not have it; of one that does not answer nothing is known."""
+    """Whether the file does not exist or its server does not have it; False if the server does not answer."""
     try:
-        return not is_there(path)
+        return not slide_exists(path)
     except (MissingFileError, UnreachableError):
         return False
 
 
 def used_tilings(config: Config) -> list[str]:
-    """Names of the tilings that an encoder entry uses, in the order of the configuration."""
+    """Return the names of the tilings in use, in the order of the configuration."""
     used = {encoder.tiling for encoder in config.extracted.values()}
     return [name for name in config.tilings if name in used]
 
 
 def tile_settings(config: Config, row: SlideRow, tilings: Iterable[str]) -> dict[str, TileSettings]:
-    """What `tile` reads for a slide, by tiling."""
+    """Return the settings of `tile` for a slide, by tiling."""
     blocks = {"slide": config.slide.model_dump(), "tissue": config.tissue.model_dump(), "origin": config.truth.origin}
     return {
         name: parse_settings(TileSettings, with_overrides({**blocks, "tiling": config.tilings[name].model_dump()}, row))
@@ -159,12 +161,13 @@ def tile_settings(config: Config, row: SlideRow, tilings: Iterable[str]) -> dict
     }
 
 
-def examined(job: Examined) -> Finding:
-    """Examine a slide in this process."""
-    row, settings = job.row, next(iter(job.tilings.values()))
+def examine_slide(job: SlideJob) -> Finding:
+    """Check a slide in this process."""
+    row = job.row
+    settings = next(iter(job.tilings.values()))
     finding = partial(Finding, row.slide_id)
     try:
-        slide = inspect_slide(row.path, job.tilings, mpp=row.mpp, beside=SuppliedFiles(row.annotation, row.mask))
+        slide = inspect_slide(row.path, job.tilings, mpp=row.mpp, supplied=SuppliedFiles(row.annotation, row.mask))
     except (MissingFileError, SlideAccessError, UnreachableError) as error:
         return finding(Verdict.MISSING, str(error))
     except DataError as error:
@@ -178,13 +181,15 @@ def examined(job: Examined) -> Finding:
 
 
 def find_encoders(config: Config) -> dict[str, Weights]:
-    """By encoder entry that extracts, where its weights are."""
+    """Locate the weights of every encoder entry that extracts."""
     return {entry: find_weights(settings) for entry, settings in config.extracted.items()}
 
 
 def disk_need(config: Config, findings: Iterable[Finding]) -> DiskNeed:
-    """What the feature stores of the slides that can be used need beside what is there."""
-    findings, needed, unknown = list(findings), 0, []
+    """Compute the disk space that the feature stores of usable slides need in addition to existing stores."""
+    findings = list(findings)
+    needed = 0
+    unknown = []
     for entry, encoder in config.extracted.items():
         dim = feature_dim(encoder)
         if dim is None:
@@ -193,13 +198,13 @@ def disk_need(config: Config, findings: Iterable[Finding]) -> DiskNeed:
         for finding in findings:
             expected = finding.tiles.get(encoder.tiling)
             if expected is not None and expected.status is Status.OK and expected.n_tiles:
-                there = bytes_on_disk(store_path(Results(config.results).features_receipt(entry, finding.slide_id)))
-                needed += max(0, feature_bytes(expected.n_tiles, dim, encoder.batch_size) - there)
+                existing = bytes_on_disk(store_path(Results(config.results).features_receipt(entry, finding.slide_id)))
+                needed += max(0, feature_bytes(expected.n_tiles, dim, encoder.batch_size) - existing)
     return DiskNeed(config.results, needed, shutil.disk_usage(_nearest_folder(config.results)).free, tuple(unknown))
 
 
 def _reason(slide: Inspection) -> str:
-    """Why a slide is not ok under every tiling, each reason once, with the tilings where they differ."""
+    """Why a slide is not ok under every tiling; reasons that differ are listed with their tilings."""
     by_reason: dict[str, list[str]] = {}
     for name, expected in slide.tilings.items():
         by_reason.setdefault(expected.reason, []).append(name)
@@ -209,22 +214,22 @@ def _reason(slide: Inspection) -> str:
 
 
 def _truth_warnings(row: SlideRow, truth: Truth, slide: Inspection) -> list[str]:
-    """What is to be said of the annotation that heatmaps are compared with."""
+    """Warnings about the annotation that heatmaps are compared with."""
     if row.annotation is None:
         return []
     try:
         notes = read_annotation(row.annotation, truth, Frame(slide.dimensions, slide.bounds)).notes
         return [f"its annotation: {note}" for note in notes]
     except AnnotationError as error:
-        return [f"its annotation is left out: {error}"]
+        return [f"its annotation is ignored: {error}"]
 
 
-def _dead(row: SlideRow, died: WorkerFailure) -> Finding:
-    reason = f"{row.path}: {died.reason} while it was read; try another slide.reader, or bring another file in the `path` column"
+def _crash_finding(row: SlideRow, failure: WorkerFailure) -> Finding:
+    reason = f"{row.path}: {failure.reason} while reading it; try another slide.reader, or give another file in the `path` column"
     return Finding(row.slide_id, Verdict.FAILED, reason)
 
 
 def _nearest_folder(path: Path) -> Path:
-    """The folder itself, or the first above it that there is."""
+    """The folder itself, or its nearest existing parent."""
     path = path.resolve()
     return next(folder for folder in (path, *path.parents) if folder.is_dir())

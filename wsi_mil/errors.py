@@ -1,28 +1,28 @@
-"""Everything that wsi_mil raises on purpose.
+"""Exceptions of wsi_mil.
 
 WsiMilError
-├─ ConfigError            the user's configuration or sheet; carries every fault found
-├─ DataError              the data cannot be used; becomes a status in a receipt
+├─ ConfigError            the user's configuration or sheet; carries all faults
+├─ DataError              unusable data; becomes a status in a receipt
 │  ├─ SlideError          .path
-│  │  ├─ SlideFormatError cannot be opened, or is not the slide it was
-│  │  │  └─ UnknownFormatError the reader does not know such files
-│  │  ├─ SlideReadError   opened, but these pixels cannot be read
-│  │  ├─ SlideAccessError a server does not have it, or does not give it
-│  │  └─ MissingMppError  no resolution; names the column that supplies it
+│  │  ├─ SlideFormatError cannot be opened, or has changed
+│  │  │  └─ UnknownFormatError a format that the reader does not know
+│  │  ├─ SlideReadError   opened, but pixels cannot be read
+│  │  ├─ SlideAccessError a server does not have it, or denies access
+│  │  └─ MissingMppError  no resolution; names the column for it
 │  ├─ AnnotationError     .path; not GeoJSON or ASAP XML with polygons
 │  └─ MaskError           .path; not a tissue mask of this slide
 ├─ EmptyBagError          .slide_id; a bag without instances
-├─ NotFiniteError         .bag; features or logits of a bag that are no numbers
-├─ DivergedError          .epoch, .bag; training ran into a loss or weights that are no numbers
-├─ ClusterError           a Dask cluster that does not answer, or whose workers die
-├─ DeviceMemoryError      a device on which not even one tile can be encoded
-├─ MissingFileError       .path; a fault of the machine or the sheet, so not a status
-├─ UnreachableError       .path; a server that does not answer, so not a status
-├─ UnknownNameError       a slide, method, … that the results do not have, asked for by a browser
-├─ FeatureFileError       .path; another tool's features that cannot be taken over
+├─ NotFiniteError         .bag; features or logits of a bag that are not finite
+├─ DivergedError          .epoch, .bag; training reached a loss or weights that are not finite
+├─ ClusterError           a Dask cluster that does not answer, or whose workers died
+├─ DeviceMemoryError      a device that cannot encode even one tile
+├─ MissingFileError       .path; a fault of the machine or the sheet, so no status
+├─ UnreachableError       .path; a server that does not answer, so no status
+├─ UnknownNameError       a slide, method, … requested by a browser that the results do not have
+├─ FeatureFileError       .path; another tool's features that cannot be imported
 └─ StoreError             .path
    ├─ IncompleteStoreError not all of its shards are on disk
-   └─ StoreMismatchError  made from something else than what is asked for
+   └─ StoreMismatchError  made with other settings, or from another slide
 """
 
 from pathlib import Path
@@ -30,21 +30,21 @@ from typing import Any
 
 
 class WsiMilError(Exception):
-    """Base of all errors below. They travel from one process to another, whatever they were made from."""
+    """Base of all exceptions of wsi_mil. They can be pickled, whatever the arguments of their constructor."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _as_it_was, (type(self), self.args, self.__dict__)
+        return _restore, (type(self), self.args, self.__dict__)
 
 
-def _as_it_was(kind: type[WsiMilError], args: tuple[Any, ...], about: dict[str, Any]) -> WsiMilError:
+def _restore(kind: type[WsiMilError], args: tuple[Any, ...], attributes: dict[str, Any]) -> WsiMilError:
     error = kind.__new__(kind, *args)
     error.args = args
-    error.__dict__.update(about)
+    error.__dict__.update(attributes)
     return error
 
 
 class ConfigError(WsiMilError, ValueError):
-    """Faults of the user, all at once."""
+    """All faults of the user's configuration or sheet."""
 
     def __init__(self, faults: list[str]):
         self.faults = faults
@@ -52,7 +52,7 @@ class ConfigError(WsiMilError, ValueError):
 
 
 class DataError(WsiMilError):
-    """A fault of the data: the run goes on without it, with its reason in a receipt."""
+    """Unusable data: the run continues without them, and a receipt has the reason."""
 
 
 class _PathError(WsiMilError):
@@ -70,7 +70,7 @@ class SlideFormatError(SlideError):
 
 
 class UnknownFormatError(SlideFormatError):
-    """A file of a kind that a reader does not know, so that another one's reason says more."""
+    """A file of a format that the reader does not know, so that another reader's reason is more specific."""
 
 
 class SlideReadError(SlideError, OSError):
@@ -78,16 +78,16 @@ class SlideReadError(SlideError, OSError):
 
 
 class SlideAccessError(SlideError):
-    """A slide that its server does not have (404), or does not give to anybody with these credentials (403)."""
+    """A slide that its server does not have (404), or to which it denies access (403)."""
 
 
 class MissingMppError(SlideError):
-    """A slide that does not say its resolution."""
+    """A slide without a usable resolution."""
 
-    def __init__(self, path: Path | str, found: str):
+    def __init__(self, path: Path | str, values: str):
         super().__init__(
             path,
-            f"no usable resolution ({found or 'the file says none'}); give its µm per pixel in the sheet's `mpp` column, or one"
+            f"no usable resolution ({values or 'the file has none'}); give its µm per pixel in the sheet's `mpp` column, or one"
             " for all such slides in slide.on_missing_mpp",
         )
 
@@ -101,33 +101,33 @@ class MaskError(_PathError, DataError):
 
 
 class MissingFileError(_PathError, FileNotFoundError):
-    """A slide file that is not there: perhaps its disk is not, so it must not become a lasting status."""
+    """A missing slide file: its disk may be unmounted, so it must not become a lasting status."""
 
 
 class UnreachableError(_PathError, ConnectionError):
-    """A server that does not answer, or not as it should: the network's fault or the credentials', and worth another try."""
+    """A server that does not answer, or with an error: a fault of network or credentials, worth a retry."""
 
 
 class SilentServerError(UnreachableError):
-    """A server that answers nothing, or nothing to these credentials: what else lies there is out of reach too."""
+    """A server that does not answer at all, or not to these credentials: all its slides are unreachable."""
 
 
 class FeatureFileError(_PathError):
-    """A file of features that cannot be taken over, or whose scale nothing says."""
+    """A file of features that cannot be imported, or whose scale is unknown."""
 
 
 class ClusterError(WsiMilError):
-    """A Dask cluster that cannot be worked with."""
+    """A Dask cluster that cannot be used."""
 
 
 class DeviceMemoryError(WsiMilError):
-    """A device whose memory is too small, or taken."""
+    """A device with too little free memory."""
 
     def __init__(self, device: str, reason: str):
-        said = next(iter(reason.splitlines()), "")
+        first_line = next(iter(reason.splitlines()), "")
         super().__init__(
-            f"{device}: not even one tile at a time fits into its memory; free it (does another job compute there?), or take"
-            f" another device or a smaller encoder ({said})"
+            f"{device}: not even one tile at a time fits into its memory; free memory (does another job use it?), or use"
+            f" another device or a smaller encoder ({first_line})"
         )
 
 
@@ -137,7 +137,7 @@ class EmptyBagError(WsiMilError):
     def __init__(self, slide_id: str):
         self.slide_id = slide_id
         super().__init__(
-            f"{slide_id}: a bag without instances (no tile could be read); take it out of the sheet or extract again"
+            f"{slide_id}: a bag without instances (no tile could be read); remove it from the sheet, or run `extract` again"
         )
 
 
@@ -145,35 +145,38 @@ class NotFiniteError(WsiMilError):
     """A bag whose features or logits are not finite."""
 
     def __init__(self, bag: str, *, features_are_finite: bool, tile: tuple[int, int, int] | None = None):
-        """`tile`: row in the store, and level-0 x and y, of the first whose features are not finite."""
-        self.bag, self.features_are_finite, self.tile = bag, features_are_finite, tile
-        what = "what the model says of it is" if features_are_finite else "its features are"
+        """Create the error; `tile` is the row in the store and the level-0 (x, y) of the first tile that is not finite."""
+        self.bag = bag
+        self.features_are_finite = features_are_finite
+        self.tile = tile
+        what = "the model's logits are" if features_are_finite else "its features are"
         if tile is not None:
             what = f"the features of tile {tile[0]} at ({tile[1]}, {tile[2]}) are"
-        mend = (
+        hint = (
             "train the model again"
             if features_are_finite
-            else "run `extract` again for it (stores hold float16, up to 65,504), or take it out of the sheet"
+            else "run `extract` again for it (stores hold float16, up to 65,504), or remove it from the sheet"
         )
-        super().__init__(f"{bag}: {what} not finite; {mend}")
+        super().__init__(f"{bag}: {what} not finite; {hint}")
 
 
 class DivergedError(WsiMilError):
-    """Training whose loss is not finite."""
+    """Training with a loss that is not finite."""
 
     def __init__(self, *, epoch: int, bag: str, features_are_finite: bool):
-        self.epoch, self.bag = epoch, bag
-        mend = (
-            "a lower `lr`, or precision float32, may mend it"
+        self.epoch = epoch
+        self.bag = bag
+        hint = (
+            "try a lower `lr`, or precision float32"
             if features_are_finite
             else "its features are not finite: run `extract` again for it"
         )
         kept = f"The state after epoch {epoch - 1} is kept" if epoch > 1 else "Nothing was kept yet"
-        super().__init__(f"the loss is not finite in epoch {epoch} on bag {bag!r}; {mend}. {kept}")
+        super().__init__(f"the loss is not finite in epoch {epoch} on bag {bag!r}; {hint}. {kept}")
 
 
 class UnknownNameError(WsiMilError, LookupError):
-    """A name that nothing in a results folder has."""
+    """A name that does not exist in a results folder."""
 
 
 class StoreError(_PathError):

@@ -1,4 +1,4 @@
-"""Stage `extract`: slide + tiles + encoder → features, shard by shard, going on where a killed run stopped."""
+"""Run stage `extract` on one slide: encode its tiles to features, shard by shard; a killed run is resumed."""
 
 import logging
 from collections import deque
@@ -33,36 +33,36 @@ log = logging.getLogger(__name__)
 
 STAGE_VERSION = 4
 
-FAULTS_OF_A_SLIDE = (MissingFileError, UnreachableError, NotFiniteError, StoreError)
-"""That are no status, since they can be mended; the next slide may have none."""
+RECOVERABLE_FAULTS = (MissingFileError, UnreachableError, NotFiniteError, StoreError)
+"""Recoverable faults: reported at the end instead of recorded as a slide status; remaining slides are still processed."""
 
 BATCHES_IN_FLIGHT = 2
-"""Batches that a device has to work on while the next is read and the last is written."""
+"""Number of batches queued on the device while the next is read and the last is written."""
 
 
-class Encoding(Protocol):
+class PendingFeatures(Protocol):
     """Features of a batch that a device is computing."""
 
     def result(self) -> NDArray[np.float16]:
-        """Features `(n, dim)`; waits until they are there."""
+        """Wait for the features and return them, `(n, dim)`."""
         ...
 
     def seconds(self) -> float:
-        """How long the device worked on them, after `result`."""
+        """Return the computing time on the device; valid after `result`."""
         ...
 
 
-class Encodes(Protocol):
-    """What is needed of an encoder."""
+class BatchEncoder(Protocol):
+    """Encoder of batches of tiles."""
 
     dim: int
 
     def empty(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        """An array to put tiles in."""
+        """Allocate an array for tiles."""
         ...
 
-    def begin(self, tiles: NDArray[np.uint8]) -> Encoding:
-        """Set the device to work on tiles `(n, height, width, 3)`."""
+    def begin(self, tiles: NDArray[np.uint8]) -> PendingFeatures:
+        """Start encoding tiles `(n, height, width, 3)`."""
         ...
 
 
@@ -73,43 +73,46 @@ def extract_slide(
     receipt: Path,
     *,
     dtype: str,
-    encoder: Callable[[], Encodes],
+    encoder: Callable[[], BatchEncoder],
     threads: int,
 ) -> Status:
     """Encode the tiles of one slide.
 
-    A slide that `tile` could not use keeps its status. A fault of the data becomes a status too.
+    A slide that `tile` could not use keeps its status. A data error becomes a status too.
 
     Args:
         tiles_receipt: receipt of `tile`, beside its store.
-        row: the slide; mpp, reader and hash are those of the receipt.
+        row: the slide; mpp, reader and hash are taken from the receipt.
         settings: entry of `encoders`.
-        receipt: to write, last.
-        dtype: number format that the encoder computes in; part of the fingerprint.
-        encoder: makes the encoder, or gives the one that is made; not called where there is nothing left to encode.
-        threads: tiles read at once.
+        receipt: path of the receipt, which is written last.
+        dtype: number format of the encoder; part of the fingerprint.
+        encoder: creates the encoder or returns the existing one; not called if nothing is left to encode.
+        threads: number of tiles read at once.
     """
     tiled = read_receipt(tiles_receipt)
     if tiled["status"] != Status.OK:
-        about = {key: tiled[key] for key in ("status", "reason", "warnings")}
+        outcome = {key: tiled[key] for key in ("status", "reason", "warnings")}
         remove_store(store_path(receipt))
-        write_receipt(receipt, {"slide_id": row.slide_id, **about})
+        write_receipt(receipt, {"slide_id": row.slide_id, **outcome})
         return Status(tiled["status"])
-    grid, attributes = read_grid(store_path(tiles_receipt)), _attributes(tiled, row, settings, dtype)
-    opened = partial(FeatureStore, store_path(receipt), coords=grid.coords, batch_size=settings.batch_size, attributes=attributes)
-    with opened() as store:
-        is_there = store.is_complete
-    if not is_there:
-        _refuse_changed(row, tiled)
-        encoder()  # claims a device: were that waited for under the store's lock, the device's owner could wait for the store
-    with opened() as store:
+    grid = read_grid(store_path(tiles_receipt))
+    attributes = _attributes(tiled, row, settings, dtype)
+    open_store = partial(
+        FeatureStore, store_path(receipt), coords=grid.coords, batch_size=settings.batch_size, attributes=attributes
+    )
+    with open_store() as store:
+        exists = store.is_complete
+    if not exists:
+        _require_unchanged(row, tiled)
+        encoder()  # claim the device before taking the store lock; the reverse order can deadlock
+    with open_store() as store:
         if not store.is_complete:
-            receipt.unlink(missing_ok=True)  # of what the store held before
+            receipt.unlink(missing_ok=True)  # it describes an earlier content of the store
         try:
             _encode_rest(tiled, grid, row, store, encoder, threads)
             content = {**_verdict(store, settings), **attributes, "dim": store.dim, "digest": store.digest()}
         except SlideAccessError as error:
-            raise MissingFileError(row.path, f"is gone since it was tiled ({error})") from error
+            raise MissingFileError(row.path, f"is missing since it was tiled ({error})") from error
         except DataError as error:
             content = {"status": Status.FAILED, "reason": str(error)}
         write_receipt(receipt, {"slide_id": row.slide_id, "warnings": tiled["warnings"], **content})
@@ -118,21 +121,22 @@ def extract_slide(
 
 
 def write_failure_receipt(tiles_receipt: Path, row: SlideRow, receipt: Path, reason: str) -> None:
-    """A receipt that says why a slide has no features; what of them lies beside it stays until it is run again."""
+    """Write a receipt with the reason why a slide has no features; a partial store stays for the next run."""
     content = {"status": Status.FAILED, "reason": f"{row.path}: {reason}"}
     write_receipt(receipt, {"slide_id": row.slide_id, "warnings": read_receipt(tiles_receipt)["warnings"], **content})
 
 
 def _encode_rest(
-    tiled: dict[str, Any], grid: TileGrid, row: SlideRow, store: FeatureStore, encoder: Callable[[], Encodes], threads: int
+    tiled: dict[str, Any], grid: TileGrid, row: SlideRow, store: FeatureStore, encoder: Callable[[], BatchEncoder], threads: int
 ) -> None:
-    """Encode what is not yet on disk."""
+    """Encode the tiles whose features are not yet on disk."""
     if store.is_complete:
         log.info("%s: all %d tiles are encoded already", row.slide_id, len(grid.coords))
         return
-    made, busy = encoder(), 0.0
-    store.begin(made.dim)
-    shards = _Shards(store, lambda: _refuse_changed(row, tiled))
+    batch_encoder = encoder()
+    busy_s = 0.0
+    store.begin(batch_encoder.dim)
+    shards = _Shards(store, lambda: _require_unchanged(row, tiled))
     with (
         open_slide(row.path, tiled["reader"], mpp=Mpp(*tiled["mpp"])) as slide,
         ProgressMeter(f"extract {row.slide_id}", total=len(grid.coords), unit="tiles", already=store.rows_done) as meter,
@@ -144,20 +148,20 @@ def _encode_rest(
                 batch_size=store.batch_size,
                 threads=threads,
                 start=store.rows_done,
-                empty=made.empty,
+                empty=batch_encoder.empty,
             )
-        ) as batches,  # whatever happens, its threads end before the slide is closed under them
+        ) as batches,  # ends its threads before the slide is closed
     ):
-        for batch, encoding in _in_flight(batches, made):
-            shards.add(batch, encoding.result())
-            busy += encoding.seconds()
-            meter.advance(len(batch.tiles), f"the encoder waited {max(0.0, 1 - busy / meter.seconds()):.0%} of the time")
+        for batch, pending in _in_flight(batches, batch_encoder):
+            shards.add(batch, pending.result())
+            busy_s += pending.seconds()
+            meter.advance(len(batch.tiles), f"the encoder waited {max(0.0, 1 - busy_s / meter.seconds()):.0%} of the time")
 
 
 def _attributes(tiled: dict[str, Any], row: SlideRow, settings: Encoder, dtype: str) -> dict[str, object]:
-    """What goes into the store's attributes: all that decides its content, and the fingerprint over it."""
-    tiling, network = tiled["settings"]["tiling"], network_identity(settings)
-    deciding = {
+    """Attributes of the store: all that determines its content, and the fingerprint of it."""
+    tiling = tiled["settings"]["tiling"]
+    inputs = {
         "slide_hash": tiled["slide_hash"],
         "reader": tiled["reader"],
         "slide_mpp": tiled["mpp"],
@@ -165,63 +169,67 @@ def _attributes(tiled: dict[str, Any], row: SlideRow, settings: Encoder, dtype: 
         "tile_px": tiling["tile_px"],
         "tile_px_level0": tiled["tile_px_level0"],
         "coords_digest": tiled["coords_digest"],
-        **network,
+        **network_identity(settings),
         "dtype": dtype,
         "stage_version": STAGE_VERSION,
     }
-    return {"slide_id": row.slide_id, **deciding, "fingerprint": fingerprint(deciding)}
+    return {"slide_id": row.slide_id, **inputs, "fingerprint": fingerprint(inputs)}
 
 
-def _refuse_changed(row: SlideRow, tiled: dict[str, Any]) -> None:
+def _require_unchanged(row: SlideRow, tiled: dict[str, Any]) -> None:
     if not is_same_slide(row.path, tiled):
         raise StoreMismatchError(row.path, "its bytes changed since it was tiled; run `tile` again, then `extract`")
 
 
 def _verdict(store: FeatureStore, settings: Encoder) -> dict[str, object]:
-    n, corrupt = len(store.coords), int((~store.valid()).sum())
+    n = len(store.coords)
+    corrupt = int((~store.valid()).sum())
     counts = {"n_tiles": n - corrupt, "n_corrupt": corrupt}
     if corrupt > settings.max_corrupt * n or corrupt == n:
         return {"status": Status.FAILED, "reason": f"{corrupt} of {n} tiles cannot be read", **counts}
     return {"status": Status.OK, "reason": "", **counts}
 
 
-def _in_flight(batches: Iterable[TileBatch], encoder: Encodes) -> Iterator[tuple[TileBatch, Encoding]]:
-    """Batches with their features, in order: while a device works on some, the next are read."""
-    begun = deque[tuple[TileBatch, Encoding]]()
+def _in_flight(batches: Iterable[TileBatch], encoder: BatchEncoder) -> Iterator[tuple[TileBatch, PendingFeatures]]:
+    """Batches with their pending features, in order; the next are read while the device works."""
+    queue = deque[tuple[TileBatch, PendingFeatures]]()
     for batch in batches:
-        begun.append((batch, encoder.begin(batch.tiles)))
-        if len(begun) > BATCHES_IN_FLIGHT:
-            yield begun.popleft()
-    yield from begun
+        queue.append((batch, encoder.begin(batch.tiles)))
+        if len(queue) > BATCHES_IN_FLIGHT:
+            yield queue.popleft()
+    yield from queue
 
 
 class _Shards:
-    """Gathers the features of batches, and writes each shard when it is full."""
+    """Collects the features of batches, and writes each shard when it is full."""
 
-    def __init__(self, store: FeatureStore, still_there: Callable[[], None]):
-        """`still_there` raises where the slide is not what it was."""
-        self.store, self.still_there = store, still_there
-        self._blank()
+    def __init__(self, store: FeatureStore, require_unchanged: Callable[[], None]):
+        """`require_unchanged` raises if the slide has changed or is missing."""
+        self.store = store
+        self.require_unchanged = require_unchanged
+        self._start_shard()
 
-    def _blank(self) -> None:
+    def _start_shard(self) -> None:
         rows = min(self.store.shard_rows, len(self.store.coords) - self.store.rows_done)
-        self.features, self.valid = np.zeros((rows, self.store.dim), np.float16), np.zeros(rows, bool)
+        self.features = np.zeros((rows, self.store.dim), np.float16)
+        self.valid = np.zeros(rows, bool)
 
     def add(self, batch: TileBatch, features: NDArray[np.float16]) -> None:
-        """Take the next batch; none reaches beyond the end of a shard."""
-        _refuse_not_finite(self.store, batch, features)
+        """Add the next batch, which never crosses the end of a shard."""
+        _require_finite(self.store, batch, features)
         at = batch.start - self.store.rows_done
         part = slice(at, at + len(features))
-        self.features[part], self.valid[part] = np.where(batch.readable[:, None], features, 0), batch.readable
+        self.features[part] = np.where(batch.readable[:, None], features, 0)
+        self.valid[part] = batch.readable
         if part.stop == len(self.features):
             if not self.valid.all():
-                self.still_there()  # or a disk that dropped out would leave holes for ever
+                self.require_unchanged()  # else a disk that dropped out would leave lasting holes
             self.store.append_shard(self.features, self.valid)
-            self._blank()
+            self._start_shard()
 
 
-def _refuse_not_finite(store: FeatureStore, batch: TileBatch, features: NDArray[np.float16]) -> None:
-    bad = np.flatnonzero(batch.readable & ~np.isfinite(features).all(axis=1))
-    if len(bad):
-        tile = batch.start + int(bad[0])
+def _require_finite(store: FeatureStore, batch: TileBatch, features: NDArray[np.float16]) -> None:
+    not_finite = np.flatnonzero(batch.readable & ~np.isfinite(features).all(axis=1))
+    if len(not_finite):
+        tile = batch.start + int(not_finite[0])
         raise NotFiniteError(store.path.stem, features_are_finite=False, tile=(tile, *store.coords[tile].tolist()))

@@ -1,4 +1,4 @@
-"""Files that are never half-written, tables (CSV) among them, and one writer at a time."""
+"""Write files and CSV tables atomically, and lock them for one writer at a time."""
 
 import csv
 import io
@@ -15,12 +15,12 @@ log = logging.getLogger(__name__)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file aside, then rename."""
+    """Write a text file atomically: to a temporary file, which is then renamed."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file aside, then rename."""
+    """Write a file atomically: to a temporary file, which is then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     try:
@@ -32,7 +32,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_table(path: Path, columns: list[str], rows: Iterable[Iterable[object]]) -> None:
-    """Write a CSV file aside, then rename."""
+    """Write a CSV file atomically."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
@@ -41,10 +41,10 @@ def write_table(path: Path, columns: list[str], rows: Iterable[Iterable[object]]
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """Rows of a CSV file as dictionaries.
+    """Read the rows of a CSV file as dictionaries.
 
     Raises:
-        MissingFileError: there is no such file.
+        MissingFileError: the file does not exist.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -55,13 +55,13 @@ def read_table(path: Path) -> list[dict[str, str]]:
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Hold the lock of what is written at `path`, and wait for a writer that is still alive."""
+    """Hold the lock of the file or store at `path`, waiting for a writer that is still alive."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_name(f".{path.stem}.lock"))
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        log.warning("%s: another process is writing it (perhaps of a killed run); waiting", path)
+        log.warning("%s: another process, perhaps of a killed run, is writing it; waiting", path)
         lock.acquire()
     try:
         yield

@@ -1,7 +1,7 @@
-"""Level, mpp and box arithmetic: the only place where (x, y) and [row, column] meet.
+"""Arithmetic of levels, mpp and boxes; the only place that converts between (x, y) and [row, column].
 
-Frames used everywhere: *level 0* means pixels of the slide's finest level, (x, y) from its top-left corner.
-*mpp* is µm per pixel.
+Coordinates are in *level-0* pixels, the pixels of the slide's finest level, (x, y) from its top-left corner. *mpp* is µm per
+pixel.
 """
 
 import math
@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 SANE_MPP = (0.05, 10.0)
-"""Outside of this a tag is nonsense (generic TIFFs often carry a printer's resolution) and counts as missing."""
+"""Plausible µm per pixel; other values (generic TIFFs often have a printer's resolution) count as missing."""
 
 UPSAMPLING_TOLERANCE = 1.1
-"""A slide may be this much coarser than what is asked for: scanners write 0.5021 where 0.5 is meant."""
+"""Factor by which a slide may be coarser than requested, since scanners write 0.5021 for 0.5."""
 
 LEVEL_TOLERANCE = 1.01
-"""A level this little coarser than the target is still read instead of the next finer one."""
+"""Factor by which a level may be coarser than the target and is still used instead of the next finer one."""
 
 
 @dataclass(frozen=True)
@@ -29,18 +29,18 @@ class Mpp:
     y: float
 
     def scaled(self, factor: float) -> "Mpp":
-        """Mpp of pixels `factor` times as wide and high."""
+        """Return the mpp of pixels `factor` times as wide and high."""
         return Mpp(self.x * factor, self.y * factor)
 
     @property
     def area_um2(self) -> float:
-        """µm² that a pixel covers."""
+        """Return the area of a pixel in µm²."""
         return self.x * self.y
 
 
 @dataclass(frozen=True)
 class Window:
-    """A part of an image: (x, y) of its top-left corner, width and height, pixels of the image."""
+    """Part of an image: (x, y) of its top-left corner, width and height, in pixels of the image."""
 
     left: int
     top: int
@@ -49,28 +49,28 @@ class Window:
 
     @property
     def right(self) -> int:
-        """First column to its right."""
+        """Return the first column to its right."""
         return self.left + self.width
 
     @property
     def bottom(self) -> int:
-        """First row below."""
+        """Return the first row below it."""
         return self.top + self.height
 
     def grown(self, margin: int, shape: tuple[int, int]) -> "Window":
-        """With `margin` more pixels on every side, as far as an image of `shape` [height, width] goes."""
+        """Return the window grown by `margin` pixels on every side, clipped to an image of `shape` [height, width]."""
         left, top = max(0, self.left - margin), max(0, self.top - margin)
         right, bottom = min(shape[1], self.right + margin), min(shape[0], self.bottom + margin)
         return Window(left, top, right - left, bottom - top)
 
     def within(self, outer: "Window") -> tuple[slice, slice]:
-        """[rows, columns] that it has in an array of `outer`, which holds it."""
+        """Return its slices [rows, columns] in an array of `outer`, which contains it."""
         top, left = self.top - outer.top, self.left - outer.left
         return slice(top, top + self.height), slice(left, left + self.width)
 
 
 def windows(shape: tuple[int, int], side: int) -> list[Window]:
-    """Windows of `side` pixels (the last of a row or column smaller) that cover `shape` [height, width], row by row."""
+    """Tile `shape` [height, width] with windows of `side` pixels (the last of a row or column is smaller), row by row."""
     height, width = shape
     return [
         Window(left, top, min(side, width - left), min(side, height - top))
@@ -80,26 +80,26 @@ def windows(shape: tuple[int, int], side: int) -> list[Window]:
 
 
 def footprint(size: tuple[int, int], *, target_mpp: float, slide_mpp: Mpp) -> tuple[float, float]:
-    """(width, height) in level-0 pixels, unrounded, of `size` = (width, height) pixels at `target_mpp`."""
+    """Return (width, height) in level-0 pixels, unrounded, of `size` = (width, height) pixels at `target_mpp`."""
     return size[0] * target_mpp / slide_mpp.x, size[1] * target_mpp / slide_mpp.y
 
 
 def rounded(size: tuple[float, float]) -> tuple[int, int]:
-    """(width, height) in whole pixels, at least one each."""
+    """Round (width, height) to whole pixels, at least one each."""
     return max(1, round(size[0])), max(1, round(size[1]))
 
 
 def size_at(dimensions: tuple[int, int], *, slide_mpp: Mpp, target_mpp: float) -> tuple[int, int]:
-    """(width, height) that a slide of `dimensions` level-0 pixels has at `target_mpp`, at least (1, 1)."""
+    """Return (width, height) at `target_mpp` of a slide of `dimensions` level-0 pixels, at least (1, 1)."""
     return rounded((dimensions[0] * slide_mpp.x / target_mpp, dimensions[1] * slide_mpp.y / target_mpp))
 
 
 def is_reduction(dimensions: tuple[int, int], level_dimensions: tuple[int, int]) -> bool:
-    """Whether an image can be a smaller copy of another one: both sides shrunk by one factor, up to a pixel of rounding.
+    """Return whether an image may be a smaller copy of another: both sides reduced by one factor, up to rounding.
 
     Args:
-        dimensions: (width, height) of the other, pixels.
-        level_dimensions: (width, height) of the image, its own pixels.
+        dimensions: (width, height) of the larger image in its pixels.
+        level_dimensions: (width, height) of the smaller image in its pixels.
     """
     pairs = list(zip(dimensions, level_dimensions, strict=True))
     if any(level < 1 or level > full for full, level in pairs):
@@ -109,19 +109,19 @@ def is_reduction(dimensions: tuple[int, int], level_dimensions: tuple[int, int])
 
 
 def best_level(level_downsamples: Sequence[float], downsample: float) -> int:
-    """Index of the coarsest level that is at least as fine as `downsample` asks for.
+    """Return the index of the coarsest level that is at least as fine as `downsample`.
 
     Args:
         level_downsamples: level-0 pixels per pixel of each level, ascending from 1.
-        downsample: level-0 pixels per pixel wanted; below 1 the answer is level 0.
+        downsample: requested level-0 pixels per pixel; below 1 the result is level 0.
     """
-    fine_enough = [i for i, have in enumerate(level_downsamples) if have <= downsample * LEVEL_TOLERANCE]
+    fine_enough = [i for i, level in enumerate(level_downsamples) if level <= downsample * LEVEL_TOLERANCE]
     return max(fine_enough, key=lambda i: level_downsamples[i], default=0)
 
 
 @dataclass(frozen=True)
 class LevelWindows:
-    """Boxes in one level of a slide that regions are made from.
+    """Windows in one level of a slide from which regions are resampled.
 
     Attributes:
         corners: int64 `(n, 2)`, (x, y) of the top-left corner, level pixels; may lie outside the level.
@@ -134,7 +134,7 @@ class LevelWindows:
     boxes: NDArray[np.float64]
 
     def box(self, i: int) -> tuple[float, float, float, float]:
-        """(left, top, right, bottom) of one region within its window."""
+        """Return (left, top, right, bottom) of one region within its window."""
         left, top, right, bottom = self.boxes[i].tolist()
         return left, top, right, bottom
 
@@ -146,13 +146,13 @@ def level_windows(
     dimensions: tuple[int, int],
     level_dimensions: tuple[int, int],
 ) -> LevelWindows:
-    """The whole pixels of a level that cover regions.
+    """Return the windows of whole level pixels that cover regions.
 
     Args:
         locations: `(n, 2)` top-left corners (x, y), level-0 pixels.
         extent: (width, height) of every region, level-0 pixels, unrounded.
         dimensions: (width, height) of level 0.
-        level_dimensions: (width, height) of the level; x and y may be shrunk by different factors.
+        level_dimensions: (width, height) of the level; x and y may be reduced by different factors.
     """
     to_level = np.array(level_dimensions) / np.array(dimensions)
     low = locations * to_level
@@ -163,8 +163,7 @@ def level_windows(
 
 
 def axis_positions(length: int, *, tile: float, stride: float, pad: bool = False) -> NDArray[np.int64]:
-    """Left (or top) edges, level-0 pixels, of every tile that lies wholly inside `length`; with `pad`, of every tile that
-    has a part in it.
+    """Return the left (or top) edges, level-0 pixels, of all tiles inside `length`; with `pad`, of all that overlap it.
 
     Position i is round(i·stride), never accumulated, so there is no drift.
     """
@@ -177,7 +176,7 @@ def axis_positions(length: int, *, tile: float, stride: float, pad: bool = False
 
 
 def crossing(*axes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(x, y) of every pair of an x and a y position, row by row: int64 `(len(xs)·len(ys), 2)`."""
+    """Return (x, y) of all pairs of x and y positions, row by row: int64 `(len(xs)·len(ys), 2)`."""
     xs, ys = axes
     grid_y, grid_x = np.meshgrid(ys, xs, indexing="ij")
     return np.stack([grid_x.ravel(), grid_y.ravel()], axis=1)
@@ -190,10 +189,9 @@ def box_means(
     box: tuple[float, float],
     dimensions: tuple[int, int],
 ) -> NDArray[np.float64]:
-    """Mean of `image` under each box, exact also where a box cuts through pixels.
+    """Return the mean of `image` under each box, exact also if boxes cut through pixels.
 
-    An integral image, read between its corners by bilinear interpolation, is exact for an image that is constant
-    within each pixel.
+    Bilinear interpolation of the integral image is exact for an image that is constant within each pixel.
 
     Args:
         image: [height, width] map of the whole slide.
@@ -211,20 +209,20 @@ def box_means(
 def boxes_on_map(
     coords: NDArray[np.int64], *, box: tuple[float, float], dimensions: tuple[int, int], shape: tuple[int, ...]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Top-left and bottom-right corners (x, y) `(n, 2)` of boxes in pixels of a map of the whole slide of `shape`."""
+    """Return top-left and bottom-right corners (x, y) `(n, 2)` of boxes in pixels of a map of the whole slide of `shape`."""
     to_map = np.array([shape[1] / dimensions[0], shape[0] / dimensions[1]])
     return coords * to_map, (coords + np.asarray(box)) * to_map
 
 
 def map_area(box: tuple[float, float], *, dimensions: tuple[int, int], shape: tuple[int, ...]) -> float:
-    """Pixels, unrounded, that a box of level-0 pixels covers on a map of the whole slide of `shape`."""
+    """Return the area in pixels, unrounded, of a box of level-0 pixels on a map of the whole slide of `shape`."""
     return box[0] * shape[1] / dimensions[0] * (box[1] * shape[0] / dimensions[1])
 
 
 def box_sums(
     image: NDArray[np.bool_] | NDArray[np.float32], low: NDArray[np.float64], high: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Sum of `image` under each box, by the shares of the pixels that it cuts; nothing lies outside of the image.
+    """Return the sum of `image` under each box, weighting cut pixels by their share; outside the image it is 0.
 
     Args:
         image: [height, width].
@@ -256,23 +254,23 @@ def _bilinear(image: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.
 
 
 def grid_cells(coords: NDArray[np.int64], stride: tuple[float, float]) -> NDArray[np.int64]:
-    """(column, row) `(n, 2)` of tiles whose corners are multiples of `stride`, rounded; both level-0 pixels, (x, y)."""
+    """Return (column, row) `(n, 2)` of tiles whose corners are multiples of `stride`, rounded; both level-0 pixels, (x, y)."""
     return np.asarray(np.rint(coords / np.asarray(stride)), np.int64)
 
 
 def gridded(
     values: NDArray[np.float32], coords: NDArray[np.int64], *, stride: tuple[float, float], dimensions: tuple[int, int]
 ) -> NDArray[np.float32]:
-    """One pixel for each cell of the grid, never averaged: the value of the tile whose corner it is, elsewhere NaN.
+    """Rasterise tiles to one pixel per grid cell, without averaging; cells without a tile are NaN.
 
-    Of tiles that are not on the grid, each goes to the cell next to its corner, and the highest value stays.
+    Tiles off the grid go to the cell nearest to their corner; of several in a cell the highest value is kept.
 
     Args:
         values: `(n,)`.
         coords: `(n, 2)` top-left corners (x, y), level-0 pixels.
         stride: distance of tiles along x and y, level-0 pixels, unrounded. The corner of [row, column] is
             (round(column·stride x), round(row·stride y)).
-        dimensions: (width, height) of the slide, level-0 pixels, all of which the raster covers.
+        dimensions: (width, height) of the slide, level-0 pixels; the raster covers the whole slide.
 
     Returns:
         float32 [rows, columns].
@@ -285,7 +283,7 @@ def gridded(
 
 
 def halved(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Half the size, rounded up: each pixel the mean of those of 2 × 2 that are not NaN, NaN where none is."""
+    """Halve an image, rounded up: each pixel is the mean of the finite ones of 2 × 2, or NaN if there is none."""
     height, width = image.shape
     even = np.pad(image, ((0, height % 2), (0, width % 2)), constant_values=np.nan)
     blocks = even.reshape(even.shape[0] // 2, 2, even.shape[1] // 2, 2)

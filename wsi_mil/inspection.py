@@ -1,4 +1,4 @@
-"""What a slide file is, and what `tile` would come to on it, found in seconds."""
+"""Dry run of `tile` on one slide: its metadata and the expected tiles, in seconds."""
 
 import math
 from collections.abc import Mapping
@@ -19,14 +19,14 @@ from wsi_mil.tile.supplied import SuppliedFiles
 from wsi_mil.tissue import OVERVIEW_MPP, TissueMask
 
 MAX_OVERVIEW_PX = 500_000_000
-"""A level of more pixels (a slide without a pyramid) is not read for an estimate: that would take minutes."""
+"""Largest level in pixels that is read for an estimate; a larger one (a slide without a pyramid) would take minutes."""
 
 N_TRIED = 5
-"""Tiles that are read, to see whether the finest level can be decoded."""
+"""Number of tiles read to test whether the finest level can be decoded."""
 
 
 class Accuracy(StrEnum):
-    """What an expected number of tiles is worth."""
+    """Accuracy of an expected number of tiles."""
 
     EXACT = "exact"
     ESTIMATE = "estimate"
@@ -35,12 +35,12 @@ class Accuracy(StrEnum):
 
 @dataclass(frozen=True)
 class Level:
-    """A level of a slide.
+    """Level of a slide.
 
     Attributes:
         dimensions: (width, height), pixels of the level.
-        downsample: level-0 pixels per pixel, as the reader says.
-        mpp: µm per pixel; None where the slide does not say its resolution.
+        downsample: level-0 pixels per pixel by the reader.
+        mpp: µm per pixel; None if the slide has no resolution.
     """
 
     dimensions: tuple[int, int]
@@ -50,15 +50,15 @@ class Level:
 
 @dataclass(frozen=True)
 class ExpectedTiles:
-    """What `tile` would come to.
+    """Expected outcome of `tile` on one slide with one tiling.
 
     Attributes:
-        status: of the slide under a tiling.
-        n_tiles: how many; None where the slide would not get as far.
-        accuracy: `exact` where the mask is as coarse as the overview that is read, `estimate` where it is finer, `at most`
-            where the tissue was not looked for.
-        reason: why not `ok`.
-        warnings: what is worth a look.
+        status: expected status of the slide.
+        n_tiles: expected number of tiles; None if the slide cannot be tiled.
+        accuracy: `exact` if the mask is as coarse as the overview that is read, `estimate` if it is finer, `at most` if the
+            tissue was not segmented.
+        reason: why the status is not `ok`.
+        warnings: warnings, one sentence each.
     """
 
     status: Status
@@ -70,17 +70,17 @@ class ExpectedTiles:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a slide file is. Holds no label, no macro image and no free text of the file.
+    """Metadata of a slide file and expected tiles, without label, macro image and free text of the file.
 
     Attributes:
         dimensions: (width, height) of level 0.
         mpp: µm per pixel of level 0, or None.
-        mpp_source: who says so.
-        reason: why it has no mpp, and what mends it; or "".
-        bounds: (x, y, width, height) of what was scanned, level-0 pixels, or None.
-        tissue_share: share of the slide that is tissue; None where it was not looked for.
-        cut_area_um2: area that was cut out of the tissue by `tissue.exclude_classes`; None where it was not looked for.
-        tilings: by name, what `tile` would come to.
+        mpp_source: source of `mpp`.
+        reason: why the slide has no mpp and how to supply it, or "".
+        bounds: (x, y, width, height) of the scanned area, level-0 pixels, or None.
+        tissue_share: share of the slide that is tissue; None if it was not segmented.
+        cut_area_um2: tissue area removed by `tissue.exclude_classes`; None if the tissue was not segmented.
+        tilings: expected outcome of `tile` by name of the tiling.
     """
 
     path: str
@@ -101,13 +101,13 @@ class Inspection:
 
     @property
     def size_mm(self) -> tuple[float, float] | None:
-        """(width, height), mm."""
+        """Return (width, height) in mm; None without mpp."""
         if self.mpp is None:
             return None
         return self.dimensions[0] * self.mpp.x / 1000, self.dimensions[1] * self.mpp.y / 1000
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values; the keys are always the same."""
+        """Return JSON-serialisable values, always with the same keys."""
         levels = [{"dimensions": list(x.dimensions), "downsample": x.downsample, "mpp": _pair(x.mpp)} for x in self.levels]
         tilings = {
             name: {**vars(e), "status": str(e.status), "accuracy": str(e.accuracy), "warnings": list(e.warnings)}
@@ -130,38 +130,38 @@ def inspect_slide(
     tilings: Mapping[str, TileSettings],
     *,
     mpp: float | None = None,
-    beside: SuppliedFiles = SuppliedFiles(),
+    supplied: SuppliedFiles = SuppliedFiles(),
     threads: int = 1,
 ) -> Inspection:
-    """Open a slide, and find what `tile` would come to.
+    """Open a slide and estimate the outcome of `tile`.
 
     Args:
         path: a file, or a URL.
-        tilings: by name, at least one; they differ in `tiling` alone.
-        mpp: µm per pixel of level 0 that overrides the file's own.
-        beside: the slide's annotation and mask.
-        threads: that read.
+        tilings: settings by name of the tiling, at least one; they differ in `tiling` alone.
+        mpp: µm per pixel of level 0; overrides the file's.
+        supplied: annotation and mask of the slide.
+        threads: number of threads that read.
 
     Raises:
-        SlideFormatError: no reader opens it.
-        MissingFileError: there is no such file.
-        OSError: the machine cannot open it.
+        SlideFormatError: no reader opens the file.
+        MissingFileError: the file does not exist.
+        OSError: the operating system cannot open the file.
     """
     settings = next(iter(tilings.values()))
     with open_slide(path, settings.slide.reader, mpp=mpp, guess=mpp_guess(settings.slide), in_place=True) as slide:
         try:
-            found = _described(slide, slide.mpp, "")
+            inspection = _without_tiles(slide, slide.mpp, "")
         except MissingMppError as error:
             failed = ExpectedTiles(fault_status(error, settings.slide), None, Accuracy.EXACT, str(error))
-            return replace(_described(slide, None, str(error)), tilings=dict.fromkeys(tilings, failed))
-        estimate = _Estimate(slide, settings.tissue, beside, threads)
-        expected = {name: estimate.of(tiling) for name, tiling in tilings.items()}
+            return replace(_without_tiles(slide, None, str(error)), tilings=dict.fromkeys(tilings, failed))
+        estimate = _Estimate(slide, settings.tissue, supplied, threads)
+        expected = {name: estimate.expected_tiles(tiling) for name, tiling in tilings.items()}
         cut = estimate.cut_share
-        found = replace(found, cut_area_um2=None if cut is None else cut * math.prod(extent_um(slide)))
-    return replace(found, tissue_share=estimate.tissue_share, tilings=expected)
+        inspection = replace(inspection, cut_area_um2=None if cut is None else cut * math.prod(extent_um(slide)))
+    return replace(inspection, tissue_share=estimate.tissue_share, tilings=expected)
 
 
-def _described(slide: Slide, mpp: Mpp | None, reason: str) -> Inspection:
+def _without_tiles(slide: Slide, mpp: Mpp | None, reason: str) -> Inspection:
     return Inspection(
         path=str(slide.path),
         reader=slide.reader,
@@ -188,72 +188,75 @@ def _level(slide: Slide, number: int, mpp: Mpp | None) -> Level:
 
 
 class _Estimate:
-    """What `tile` would come to on an open slide; its tissue is looked for once for all tilings."""
+    """Estimates the outcome of `tile` on an open slide; the tissue is segmented once for all tilings."""
 
-    def __init__(self, slide: Slide, tissue: Tissue, beside: SuppliedFiles, threads: int):
-        self._slide, self._beside, self._threads = slide, beside, threads
+    def __init__(self, slide: Slide, tissue: Tissue, supplied: SuppliedFiles, threads: int):
+        self._slide = slide
+        self._supplied = supplied
+        self._threads = threads
         self._tissue = tissue.model_copy(update={"mpp": max(tissue.mpp, OVERVIEW_MPP)})
-        by_image = tissue.method not in ("none", "annotation") and (beside.mask is None or tissue.mask_mode == "intersect")
-        is_whole = tissue.method == "none" and beside.mask is None and not tissue.exclude_classes
+        by_image = tissue.method not in ("none", "annotation") and (supplied.mask is None or tissue.mask_mode == "intersect")
+        is_whole = tissue.method == "none" and supplied.mask is None and not tissue.exclude_classes
         self._accuracy = Accuracy.EXACT if self._tissue == tissue or is_whole else Accuracy.ESTIMATE
-        self._found: SlideTissue | None = None
+        self._slide_tissue: SlideTissue | None = None
         if by_image and self._overview_px(self._tissue.mpp) > MAX_OVERVIEW_PX:
-            everywhere = TissueMask.whole(np.ones((1, 1), bool))
-            self._accuracy, self._found = Accuracy.AT_MOST, SlideTissue(everywhere, Overview(np.zeros((1, 1, 3), np.uint8)))
+            whole_slide = TissueMask.whole(np.ones((1, 1), bool))
+            self._accuracy = Accuracy.AT_MOST
+            self._slide_tissue = SlideTissue(whole_slide, Overview(np.zeros((1, 1, 3), np.uint8)))
 
     @property
     def tissue_share(self) -> float | None:
-        """Share of the slide that is tissue; None where it was not looked for."""
-        return self._found.mask.share if self._found and self._accuracy is not Accuracy.AT_MOST else None
+        """Return the share of the slide that is tissue; None if it was not segmented."""
+        return self._slide_tissue.mask.share if self._slide_tissue and self._accuracy is not Accuracy.AT_MOST else None
 
     @property
     def cut_share(self) -> float | None:
-        """Share of the slide that was cut out of the tissue; None where that was not looked for."""
-        return self._found.cut_share if self._found and self._accuracy is not Accuracy.AT_MOST else None
+        """Return the share of the slide that is excluded tissue; None if the tissue was not segmented."""
+        return self._slide_tissue.cut_share if self._slide_tissue and self._accuracy is not Accuracy.AT_MOST else None
 
-    def of(self, settings: TileSettings) -> ExpectedTiles:
-        """Under a tiling."""
+    def expected_tiles(self, settings: TileSettings) -> ExpectedTiles:
+        """Return the expected outcome with one tiling."""
         slide = self._slide
         coarse = settings.model_copy(update={"tissue": self._tissue})
         try:
-            laid = layout_tiles(slide, self._beside, coarse, threads=self._threads, tissue=self._found)
-            self._found = laid.tissue
-            warnings = self._warnings(settings, laid.tissue)
+            layout = layout_tiles(slide, self._supplied, coarse, threads=self._threads, tissue=self._slide_tissue)
+            self._slide_tissue = layout.tissue
+            warnings = self._warnings(settings, layout.tissue)
         except DataError as error:
             return ExpectedTiles(fault_status(error, settings.slide), None, self._accuracy, str(error))
-        n = len(laid.grid.coords)
+        n = len(layout.grid.coords)
         if n == 0:
-            return ExpectedTiles(Status.EMPTY, 0, self._accuracy, laid.why_empty, tuple(warnings))
-        unread, n_tried = _unread(slide, laid.grid, settings.tiling.mpp)
+            return ExpectedTiles(Status.EMPTY, 0, self._accuracy, layout.why_empty, tuple(warnings))
+        unread, n_tried = _unread(slide, layout.grid, settings.tiling.mpp)
         if len(unread) == n_tried:
-            return ExpectedTiles(Status.FAILED, n, self._accuracy, f"none of {n_tried} tiles tried can be read: {unread[0]}")
+            return ExpectedTiles(Status.FAILED, n, self._accuracy, f"none of {n_tried} sampled tiles can be read: {unread[0]}")
         if unread:
-            warnings.append(f"{len(unread)} of {n_tried} tiles tried cannot be read")
+            warnings.append(f"{len(unread)} of {n_tried} sampled tiles cannot be read")
         return ExpectedTiles(Status.OK, n, self._accuracy, "", tuple(warnings))
 
     def _overview_px(self, mpp: float) -> int:
-        """Pixels of the level that an overview is made from."""
+        """Return the number of pixels of the level from which an overview is made."""
         level = self._slide.level_for(max(mpp, self._slide.mpp.x, self._slide.mpp.y))
         return math.prod(self._slide.level_dimensions[level])
 
     def _warnings(self, settings: TileSettings, tissue: SlideTissue) -> list[str]:
         if self._accuracy is Accuracy.AT_MOST:
             gigapixels = self._overview_px(self._tissue.mpp) / 1e9
-            slow = f"has no coarse level, so that {gigapixels:.1f} gigapixels are read to find its tissue: that takes a while"
+            slow = f"has no coarse level: {gigapixels:.1f} gigapixels must be read to segment its tissue, which takes minutes"
             return [*self._slide.notes, *self._slide.resolution.notes, slow]
         return tile_warnings(self._slide, settings, tissue)
 
 
 def _unread(slide: Slide, grid: TileGrid, mpp: float) -> tuple[list[str], int]:
-    """Why some of a few tiles of a grid cannot be read, and how many were tried."""
-    tried = grid.coords[np.unique(np.linspace(0, len(grid.coords) - 1, N_TRIED).astype(np.int64))]
+    """Reasons why some of a few sampled tiles cannot be read, and the number of sampled tiles."""
+    sampled = grid.coords[np.unique(np.linspace(0, len(grid.coords) - 1, N_TRIED).astype(np.int64))]
     reasons = []
-    for x, y in tried.tolist():
+    for x, y in sampled.tolist():
         try:
             slide.read_region((x, y), (grid.tile_px, grid.tile_px), mpp)
         except SlideReadError as error:
             reasons.append(str(error))
-    return reasons, len(tried)
+    return reasons, len(sampled)
 
 
 def _pair(mpp: Mpp | None) -> list[float] | None:

@@ -1,4 +1,4 @@
-"""Label images that other tools write as tissue masks: PNG, and TIFF of any size, block by block."""
+"""Read tissue masks of other tools from label images: PNG, and TIFF of any size, block by block."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,33 +16,33 @@ from wsi_mil.geometry import Window, windows
 from wsi_mil.tissue import MaskPiece, TissueMask
 
 PNG, TIFFS = b"\x89PNG\r\n\x1a\n", (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
-"""How files begin; the second two are BigTIFFs."""
+"""Magic bytes of PNG, TIFF and BigTIFF."""
 
 GREY_MODES = ("1", "L", "P", "LA", "PA", "I", "I;16", "I;16B", "I;16L")
 COLOUR_MODES = ("RGB", "RGBA")
-"""Of Pillow's: taken where they are grey."""
+"""Pillow modes that are accepted if the pixels are grey."""
 
 BLOCK_PX = 2048
 MOST_BLOCK_PX = 1 << 28
-"""Pixels that may have to be decoded at once: a PNG, or a strip or tile of a TIFF."""
+"""Largest number of pixels decoded at once: a PNG, or a strip or tile of a TIFF."""
 
 MANY = 12
-"""Values of an image that are named."""
+"""Number of an image's values that messages list."""
 
-WRITE_TILED = "write it as a tiled TIFF, or smaller"
+WRITE_TILED = "save it as a tiled TIFF, or at a lower resolution"
 ONE_CHANNEL = "expected one channel whose values are labels; export it so, or correct the sheet's `mask` column"
 
 Block = tuple[Window, NDArray[Any]]
-"""Where a block lies in the image, and its labels [height, width]."""
+"""Window of a block in the image, and its labels [height, width]."""
 
 
 @dataclass(frozen=True)
 class LabelImage:
-    """A tissue mask read from a label image.
+    """Tissue mask read from a label image.
 
     Attributes:
-        mask: at the image's own resolution.
-        values: those in the image, ascending.
+        mask: mask at the image's own resolution.
+        values: values of the image, ascending.
     """
 
     mask: TissueMask
@@ -50,50 +50,50 @@ class LabelImage:
 
     @property
     def dimensions(self) -> tuple[int, int]:
-        """(width, height)."""
+        """Return (width, height)."""
         return self.mask.shape[1], self.mask.shape[0]
 
     @property
     def values_in_words(self) -> str:
-        """All values, or the first few."""
+        """Return the values as text, or the first few of many."""
         named = ", ".join(str(value) for value in self.values[:MANY])
         return named if len(self.values) <= MANY else f"{named} and {len(self.values) - MANY} more"
 
 
 def is_label_image(path: Path) -> bool:
-    """Whether a file is a PNG or TIFF, by how it begins."""
+    """Return whether a file is a PNG or TIFF by its magic bytes."""
     with path.open("rb") as file:
         start = file.read(len(PNG))
     return start == PNG or start[:4] in TIFFS
 
 
 def read_label_image(path: Path, values: tuple[int, ...] | None) -> LabelImage:
-    """A label image as tissue mask.
+    """Read a label image as tissue mask.
 
     Args:
-        path: PNG or TIFF of one channel (or grey in colours), of whole numbers. Of a palette the indices are the labels, of
-            a pyramid the finest level is read, tile by tile.
-        values: of tissue; None: all but 0.
+        path: PNG or TIFF with one channel (or grey RGB) of integers. The labels of a palette image are its indices; of a
+            pyramid the finest level is read, tile by tile.
+        values: values of tissue; None: all but 0.
 
     Raises:
-        MaskError: it is no such image, or damaged.
-        OSError: the machine cannot open it.
+        MaskError: the file is no such image, or is damaged.
+        OSError: the operating system cannot open the file.
     """
     with path.open("rb") as file:
         is_png = file.read(len(PNG)) == PNG
-    found: set[int] = set()
+    all_values: set[int] = set()
     pieces: list[MaskPiece] = []
     shape = (0, 0)
     for window, labels in (_png_blocks if is_png else _tiff_blocks)(path):
-        found.update(np.unique(labels).tolist())
+        all_values.update(np.unique(labels).tolist())
         is_tissue = labels != 0 if values is None else np.isin(labels, values)
         pieces.append(MaskPiece.of(window, is_tissue))
         shape = max(shape[0], window.bottom), max(shape[1], window.right)
-    return LabelImage(TissueMask.of(pieces, shape), tuple(sorted(int(value) for value in found)))
+    return LabelImage(TissueMask.of(pieces, shape), tuple(sorted(int(value) for value in all_values)))
 
 
 def _png_blocks(path: Path) -> Iterator[Block]:
-    """Decoded as a whole."""
+    """Blocks of a PNG, which is decoded as a whole."""
     labels = _png_labels(path)
     for window in windows(labels.shape[:2], BLOCK_PX):
         part = labels[window.top : window.bottom, window.left : window.right]
@@ -107,29 +107,29 @@ def _png_labels(path: Path) -> NDArray[Any]:
             Image.open(path, formats=("PNG",)) as image,
         ):
             if image.mode not in GREY_MODES + COLOUR_MODES:
-                raise MaskError(path, f"a PNG of mode {image.mode}; {ONE_CHANNEL}")
+                raise MaskError(path, f"is a PNG of mode {image.mode}; {ONE_CHANNEL}")
             labels = np.asarray(image)
     except Image.DecompressionBombError as error:
         raise MaskError(path, f"too large for a PNG ({error}); {WRITE_TILED}") from error
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # the machine's fault, not the file's
-        raise MaskError(path, f"cannot read the PNG ({error}); bring it anew") from error
+            raise  # a fault of the machine, not of the file
+        raise MaskError(path, f"cannot read the PNG ({error}); export it again") from error
     return labels[..., :1] if image.mode in ("LA", "PA") else labels
 
 
 def _one_channel(path: Path, part: NDArray[Any]) -> NDArray[Any]:
-    """[height, width] of what may have several channels, of which the fourth, where there is one, is opacity."""
+    """Labels [height, width] of an image that may have several equal channels and an alpha channel."""
     if part.ndim == 2:
         return part
     colours = part[..., :3] if part.shape[-1] > 2 else part[..., :1]
     if (colours != colours[..., :1]).any():
-        raise MaskError(path, f"a picture in colours; {ONE_CHANNEL}")
+        raise MaskError(path, f"is a colour image; {ONE_CHANNEL}")
     return colours[..., 0]
 
 
 def _tiff_blocks(path: Path) -> Iterator[Block]:
-    """Tile by tile, or strip by strip."""
+    """Blocks of a TIFF: its tiles or strips."""
     blocks = _decoded(path)
     while True:
         try:
@@ -141,7 +141,7 @@ def _tiff_blocks(path: Path) -> Iterator[Block]:
         except Exception as error:  # tifffile raises anything from KeyError to struct.error on damaged files
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            raise MaskError(path, f"cannot read the TIFF ({error}); bring it anew") from error
+            raise MaskError(path, f"cannot read the TIFF ({error}); export it again") from error
 
 
 def _decoded(path: Path) -> Iterator[Block]:
@@ -150,29 +150,29 @@ def _decoded(path: Path) -> Iterator[Block]:
         size = page.imagelength, page.imagewidth
         height, width = (page.tilelength, page.tilewidth) if page.is_tiled else (min(page.rowsperstrip, size[0]), size[1])
         if height * width > MOST_BLOCK_PX:
-            raise MaskError(path, f"is stored in blocks of {width} × {height} pixels, too large at once; {WRITE_TILED}")
-        turned = _turned(page)
+            raise MaskError(path, f"is stored in blocks of {width} × {height} pixels, too large to decode at once; {WRITE_TILED}")
+        as_shown = _shown_values(page)
         for decoded, (_, _, top, left, _), _ in page.segments(maxworkers=1):
             window = Window(left, top, min(width, size[1] - left), min(height, size[0] - top))
-            if decoded is None:  # a block that was never written
+            if decoded is None:  # a block without data in the file
                 yield window, np.zeros((window.height, window.width), page.dtype)
             else:
-                yield window, turned(_one_channel(path, decoded[0, : window.height, : window.width]))
+                yield window, as_shown(_one_channel(path, decoded[0, : window.height, : window.width]))
 
 
 def _only_page(path: Path, tif: tifffile.TiffFile) -> tifffile.TiffPage:
-    """The finest level of the one image that it holds.
+    """Finest level of the only image in the file.
 
     Raises:
-        MaskError: there are others as large, or its pixels are no labels.
+        MaskError: other images are as large, or the pixels are no labels.
     """
     first, *others = tif.series
     page = _first_page(first.levels[0])
     n_pages = len(first.levels[0].pages) + sum(len(s.pages) for s in others if _area(_first_page(s)) >= _area(page))
     if n_pages > 1:
-        raise MaskError(path, f"holds {n_pages} images of one size; expected one, of which smaller levels may follow")
+        raise MaskError(path, f"holds {n_pages} images of one size; expected one image, with or without smaller levels")
     if page.dtype is None or page.dtype.kind not in "bui":
-        raise MaskError(path, f"its pixels are of type {page.dtype}; expected whole numbers, which are labels")
+        raise MaskError(path, f"has pixels of type {page.dtype}; expected integer labels")
     if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and page.samplesperpixel > 1:
         raise MaskError(path, f"has {page.samplesperpixel} channels; {ONE_CHANNEL}")
     return page
@@ -189,8 +189,8 @@ def _area(page: tifffile.TiffPage) -> int:
     return int(page.imagewidth * page.imagelength)
 
 
-def _turned(page: tifffile.TiffPage) -> Callable[[NDArray[Any]], NDArray[Any]]:
-    """Values as they are shown: in some TIFFs 0 is white."""
+def _shown_values(page: tifffile.TiffPage) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    """Function from stored to displayed values: in some TIFFs 0 is white."""
     if page.photometric != tifffile.PHOTOMETRIC.MINISWHITE:
         return lambda labels: labels
     return lambda labels: np.asarray((1 << page.bitspersample) - 1 - labels.astype(np.int64))

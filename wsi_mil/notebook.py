@@ -27,7 +27,7 @@ from wsi_mil.heatmaps.scale import score_display
 from wsi_mil.heatmaps.scale_bar import scale_bar
 from wsi_mil.models import MILModel, create_model
 from wsi_mil.rasterise import tile_raster
-from wsi_mil.receipts import read_receipt, read_tiled, store_path
+from wsi_mil.receipts import read_receipt, read_tile_receipt, store_path
 from wsi_mil.records import Bag, InstanceScores, SlideRow, Status
 from wsi_mil.score_scaling import ScoreContext
 from wsi_mil.store import read_bag, read_grid, read_thumbnail
@@ -149,7 +149,7 @@ def draw_scores(
     probs = class_probs(model, bag)
     is_predicted = int(np.argmax(probs)) == target
     receipt = _tiles_of(bag, folder)
-    metadata = read_tiled(receipt)
+    metadata = read_tile_receipt(receipt)
     thumbnail = read_thumbnail(store_path(receipt))
     context = ScoreContext(
         scores.unit, scores.zero, scores.comparable_weighted, probs[target], is_predicted, f"class {target}", len(bag.coords)

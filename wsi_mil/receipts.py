@@ -1,6 +1,6 @@
-"""What a stage says of its work: a JSON receipt, written last, beside the store that it is about.
+"""Receipts: JSON files in which a stage records its work, written last, `{slide_id}.json` beside the store `{slide_id}.zarr`.
 
-`{slide_id}.json` beside `{slide_id}.zarr`. The same content gives the same bytes, so that later stages see what is unchanged.
+The same content gives the same bytes, so that later stages recognise unchanged inputs.
 """
 
 import hashlib
@@ -17,60 +17,66 @@ from wsi_mil.errors import StoreError, StoreMismatchError
 from wsi_mil.files import write_text
 from wsi_mil.geometry import Mpp, footprint
 
+TILE_IDENTITY = ("coords_digest", "slide_hash")
+"""Keys of a receipt that identify the tiles of a slide; scores and features carry them to be matched with their tiles."""
+
 IMPORTED = "imported"
-"""In receipts of imported features: the key that says how their tiles lie, and the value of what is unknown: the reader where
-there was no slide, the encoder, the hash of its weights."""
+"""Key of imported tiles' extent and stride in receipts, and value of unknown entries there: the reader if there was no slide, the
+encoder, the hash of its weights."""
 
 
 def store_path(receipt: Path) -> Path:
-    """Where the store of a receipt lies."""
+    """Return the path of a receipt's store."""
     return receipt.with_suffix(".zarr")
 
 
 def write_receipt(path: Path, content: Mapping[str, object]) -> None:
-    """Write JSON aside, then rename: the same content gives the same bytes; NaN becomes null."""
+    """Write a receipt atomically. The same content gives the same bytes; NaN becomes null."""
     write_text(path, receipt_text(content))
 
 
 def receipt_text(content: Mapping[str, object]) -> str:
-    """What `write_receipt` writes."""
+    """Return the text that `write_receipt` writes."""
     return json.dumps(_plain(content), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_receipt(path: Path) -> dict[str, Any]:
-    """What a receipt says.
+    """Read a receipt.
 
     Raises:
-        StoreError: no such receipt, or not JSON.
+        StoreError: the receipt does not exist, or is not JSON.
     """
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:  # null and numbers are JSON too
-        raise StoreError(path, f"not a readable receipt ({error}); run its stage again") from error
+        raise StoreError(path, f"is no readable receipt ({error}); run its stage again") from error
 
 
-def read_tiled(path: Path) -> dict[str, Any]:
-    """What the receipt of `tile` says of a slide that has tiles.
+def read_tile_receipt(path: Path) -> dict[str, Any]:
+    """Read the receipt of `tile` of a slide with tiles.
 
     Raises:
-        StoreError: no such receipt, or not JSON.
-        StoreMismatchError: of an earlier version, which did not say where the slide's bounds lie.
+        StoreError: the receipt does not exist, or is not JSON.
+        StoreMismatchError: the receipt was written by an earlier version, without the slide's bounds.
     """
     content = read_receipt(path)
     if "bounds" not in content:
-        raise StoreMismatchError(path, "does not say the slide's bounds (written by an earlier version); run `tile` again")
+        raise StoreMismatchError(path, "lacks the slide's bounds (written by an earlier version); run `tile` again")
     return content
 
 
 def extent_and_stride(tiled: Mapping[str, Any]) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Of a tile and of neighbouring corners, (x, y) level-0 pixels, unrounded, by the receipt of `tile`; imported tiles bring
-    their own.
+    """Return the extent of a tile and the stride of neighbouring tiles, both (x, y) level-0 pixels, unrounded.
+
+    They follow from the settings in the receipt of `tile`; for imported tiles the receipt holds them.
     """
     if IMPORTED in tiled:
         (width, height), (right, down) = tiled[IMPORTED]["extent"], tiled[IMPORTED]["stride"]
         return (width, height), (right, down)
-    mpp, tiling = Mpp(*tiled["mpp"]), tiled["settings"]["tiling"]
-    side, step = tiling["tile_px"], tiling["tile_px"] - tiling["overlap"]
+    mpp = Mpp(*tiled["mpp"])
+    tiling = tiled["settings"]["tiling"]
+    side = tiling["tile_px"]
+    step = side - tiling["overlap"]
     return (
         footprint((side, side), target_mpp=tiling["mpp"], slide_mpp=mpp),
         footprint((step, step), target_mpp=tiling["mpp"], slide_mpp=mpp),
@@ -78,12 +84,12 @@ def extent_and_stride(tiled: Mapping[str, Any]) -> tuple[tuple[float, float], tu
 
 
 def fingerprint(content: Mapping[str, object]) -> str:
-    """sha256 over canonical JSON of everything that decides a store's content."""
+    """Return the sha256 of the canonical JSON of all that determines a store's content."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def array_digest(array: NDArray[Any]) -> str:
-    """sha256 over an array's bytes."""
+    """Return the sha256 of an array's bytes."""
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Every store of a results folder held against its receipt."""
+"""Check every store of a results folder against its receipt."""
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,20 +14,20 @@ from wsi_mil.store import bytes_on_disk, feature_faults, grid_faults, remove_sto
 Verdict = Literal["sound", "unfinished", "damaged"]
 
 HAS_STORE = {"tiles": (Status.OK, Status.EMPTY), "features": (Status.OK,)}
-"""Of which statuses a stage keeps a store; a slide that failed may have one."""
+"""Statuses with which a stage keeps a store; a failed slide may have one."""
 
 FAULTS: dict[str, Callable[[Path, Mapping[str, Any]], list[str]]] = {"tiles": grid_faults, "features": feature_faults}
 
 
 @dataclass(frozen=True)
-class Verified:
-    """What was found of one slide in one stage.
+class StoreCheck:
+    """Result of the check of one store.
 
     Attributes:
-        receipt: path of it, whether it is there or not.
-        verdict: an unfinished store is one that the next run goes on with.
-        faults: in words; of an unfinished store, what is missing.
-        n_bytes: of the store.
+        receipt: path of the receipt, which may not exist.
+        verdict: result; an unfinished store is resumed by the next run.
+        faults: faults as text; of an unfinished store, what is missing.
+        n_bytes: bytes of the store.
     """
 
     receipt: Path
@@ -36,51 +36,52 @@ class Verified:
     n_bytes: int = 0
 
 
-def verify(results: Path, *, threads: int = 1) -> Iterator[Verified]:
-    """Read every store of tiles and features below a results folder, in the order of their paths.
+def verify(results: Path, *, threads: int = 1) -> Iterator[StoreCheck]:
+    """Check every store of tiles and features in a results folder, in the order of their paths.
 
     Args:
-        results: of a run, finished or not.
-        threads: stores read at once.
+        results: results folder of a run, finished or not.
+        threads: number of stores read at once.
 
     Raises:
-        MissingFileError: there are no receipts or stores of tiles or features.
+        MissingFileError: the folder has no receipts or stores of tiles or features.
     """
     receipts = sorted({path for stage in FAULTS for path in _receipts(results / stage)})
     if not receipts:
-        raise MissingFileError(results, "neither tiles/*/*.json nor features/*/*.json here; expected a results folder")
+        raise MissingFileError(results, "expected a results folder, but it has neither tiles/*/*.json nor features/*/*.json")
     with ThreadPoolExecutor(threads) as pool:
-        yield from pool.map(_verified, receipts)
+        yield from pool.map(_check_store, receipts)
 
 
-def discard(found: Verified) -> None:
-    """Take away a damaged store with its receipt, so that the next run makes them anew."""
-    found.receipt.unlink(missing_ok=True)
-    remove_store(store_path(found.receipt))
+def discard(check: StoreCheck) -> None:
+    """Remove a damaged store with its receipt, so that the next run computes them again."""
+    check.receipt.unlink(missing_ok=True)
+    remove_store(store_path(check.receipt))
 
 
 def _receipts(stage: Path) -> set[Path]:
-    """Of every slide that has a receipt or a store."""
+    """Receipt paths of all slides with a receipt or a store."""
     stores = {path.with_suffix(".json") for path in stage.glob("*/*.zarr") if not path.name.startswith(".")}
     return stores | {path for path in stage.glob("*/*.json") if not path.name.startswith(".")}
 
 
-def _verified(receipt: Path) -> Verified:
-    stage, store = receipt.parts[-3], store_path(receipt)
+def _check_store(receipt: Path) -> StoreCheck:
+    stage = receipt.parts[-3]
+    store = store_path(receipt)
     n_bytes = bytes_on_disk(store)
     try:
         missing = shards_missing(store) if stage == "features" and store.exists() else 0
         if not receipt.exists():
-            what = f"{missing} shards are" if missing else "the store is whole, its receipt is"
-            return Verified(receipt, "unfinished", (f"{what} still to be written",), n_bytes)
-        about = read_receipt(receipt)
-        has_store = about.get("status") in HAS_STORE[stage]
+            what = f"{missing} shards are" if missing else "the store is complete, but its receipt is"
+            return StoreCheck(receipt, "unfinished", (f"{what} not yet written",), n_bytes)
+        content = read_receipt(receipt)
+        has_store = content.get("status") in HAS_STORE[stage]
         if not store.exists():
             faults = ["its store is missing"] if has_store else []
-        elif missing:  # of a slide that failed, what was written before it did
-            faults = [f"{missing} shards were never written, which the receipt does not say"] if has_store else []
+        elif missing:  # a failed slide may leave a partial store
+            faults = [f"{missing} shards are missing, although the receipt says that all are written"] if has_store else []
         else:
-            faults = FAULTS[stage](store, about)
+            faults = FAULTS[stage](store, content)
     except (StoreError, KeyError) as error:
-        faults = [f"no {error}" if isinstance(error, KeyError) else str(error)]
-    return Verified(receipt, "damaged" if faults else "sound", tuple(faults), n_bytes)
+        faults = [f"key {error} is missing" if isinstance(error, KeyError) else str(error)]
+    return StoreCheck(receipt, "damaged" if faults else "sound", tuple(faults), n_bytes)

@@ -1,27 +1,35 @@
-"""Things in a row, as messages name them."""
+"""Phrases of messages: lists of names and rows, safe text, signals."""
 
+import signal
 from collections.abc import Sequence
 
-MOST_NAMED = 5
-"""Slides that a message names."""
-MOST_ROWS = 10
+MAX_NAMED = 5
+"""Largest number of slides that a message names."""
+MAX_ROWS = 10
+"""Largest number of rows that a message names."""
 
 
-def named(slides: Sequence[str], *, most: int = MOST_NAMED) -> str:
-    """The first of some slides, and how many more there are."""
+def named(slides: Sequence[str], *, most: int = MAX_NAMED) -> str:
+    """Return the first of some names, and the number of the others."""
     more = f" and {len(slides) - most} more" if len(slides) > most else ""
     return ", ".join(slides[:most]) + more
 
 
 def in_rows(numbers: Sequence[int], what: str = "row") -> str:
-    """'row 3' or 'rows 3, 5 and 400 more'; one that comes twice is named once."""
+    """Return 'row 3' or 'rows 3, 5 and 400 more', each row once."""
     distinct = [str(number) for number in dict.fromkeys(numbers)]
-    return f"{what}{'s' if len(distinct) > 1 else ''} {named(distinct, most=MOST_ROWS)}"
+    return f"{what}{'s' if len(distinct) > 1 else ''} {named(distinct, most=MAX_ROWS)}"
 
 
 def on_one_line(text: str) -> str:
-    """Text without what breaks a line or drives a terminal: such characters stand there as in Python's source."""
-    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+    """Return text with line breaks and control characters escaped as in Python's source."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+
+
+def signal_text(number: int) -> str:
+    """Return the name of a signal that ended a process, with the usual cause of SIGKILL."""
+    name = signal.Signals(number).name
+    return f"{name} (the system does so when memory runs out)" if name == "SIGKILL" else name
 
 
 def listed(parts: Sequence[str]) -> str:

@@ -1,11 +1,11 @@
 import pytest
 
-from wsi_mil.cohort.columns import OPTIONAL, REQUIRED, SETTINGS, Columns, about_columns
+from wsi_mil.cohort.columns import OPTIONAL, REQUIRED, SETTINGS, Columns, check_columns
 
 
 def about(*names: str) -> Columns:
     """Of a sheet that has these columns beside the required ones."""
-    return about_columns([*REQUIRED, *names], needs_path=True)
+    return check_columns([*REQUIRED, *names], needs_path=True)
 
 
 @pytest.mark.parametrize(
@@ -19,17 +19,17 @@ def about(*names: str) -> Columns:
         *(("tissue_method", "tissue.method"), ("TISSUE.REMOVE PEN", "tissue.remove_pen")),
     ],
 )
-def test_a_name_that_is_almost_right_is_a_fault_that_says_which_is_meant(name: str, meant: str) -> None:
+def test_a_misspelt_column_is_a_fault_that_suggests_the_right_name(name: str, meant: str) -> None:
     found = about(name)
     assert found.faults == (f"column {name}: did you mean {meant}?",)
     assert found.are_enough and not found.warnings and not found.unread
 
 
 @pytest.mark.parametrize("name", ["case_id", "case", "Subject", "subject_id", "participant", "bcr_patient_barcode", "Donor ID"])
-def test_a_name_that_may_stand_for_patients_is_a_warning(name: str) -> None:
+def test_a_name_that_may_mean_patients_is_a_warning(name: str) -> None:
     found = about(name)
     (warning,) = found.warnings
-    assert f"column {name} is not read" in warning and "every slide then counts as its own patient" in warning
+    assert f"column {name} is not used" in warning and "every slide then counts as a patient of its own" in warning
     assert not found.faults and found.unread == (name,)
     assert not about("patient_id", name).warnings
 
@@ -42,9 +42,9 @@ def test_a_name_that_may_stand_for_patients_is_a_warning(name: str) -> None:
         *(("subset", "split"), ("pixel_size_um", "mpp")),
     ],
 )
-def test_a_name_with_a_word_more_is_a_warning_where_the_column_is_missing(name: str, column: str) -> None:
+def test_a_column_name_with_an_extra_word_is_a_warning_if_the_column_is_missing(name: str, column: str) -> None:
     (warning,) = about(name).warnings
-    assert warning.startswith(f"column {name} is not read, and there is no column {column}")
+    assert warning.startswith(f"column {name} is not used, and there is no column {column}")
     assert not about(name, column).warnings and not about(name, column).faults
 
 
@@ -64,18 +64,20 @@ INNOCENT += [
 
 
 @pytest.mark.parametrize("name", INNOCENT)
-def test_other_columns_are_left_alone(name: str) -> None:
+def test_other_columns_are_ignored(name: str) -> None:
     found = about(name)
     assert not found.faults and not found.warnings and found.unread == (name,)
 
 
 @pytest.mark.parametrize("column", [*OPTIONAL, *SETTINGS])
-def test_a_column_beside_its_own_name_in_capitals_is_ambiguous(column: str) -> None:
-    assert about(column, column.upper()).faults == (f"column {column.upper()} stands beside {column}: take one of them away",)
+def test_a_column_and_its_name_in_capitals_are_ambiguous(column: str) -> None:
+    assert about(column, column.upper()).faults == (
+        f"columns {column.upper()} and {column} have the same meaning: remove one of them",
+    )
     assert not about(column).faults and not about(column).unread
 
 
-def test_a_slip_of_the_pen_beside_the_right_name_is_another_column() -> None:
+def test_a_similar_name_besides_the_right_one_is_another_column() -> None:
     found = about("patient_id", "patient", "fold", "folds")
     assert not found.faults and not found.warnings and found.unread == ("patient", "folds")
 
@@ -88,23 +90,23 @@ def test_a_slip_of_the_pen_beside_the_right_name_is_another_column() -> None:
         (["labels", "slideid", "paths"], ["'slideid'", "'paths'", "'labels'"]),
     ],
 )
-def test_a_required_column_is_missed_with_the_name_that_stands_for_it(names: list[str], hints: list[str]) -> None:
-    found = about_columns(names, needs_path=True)
+def test_a_missing_required_column_is_reported_with_the_similar_name(names: list[str], hints: list[str]) -> None:
+    found = check_columns(names, needs_path=True)
     expected = zip(REQUIRED, hints, strict=True)
     assert found.faults == tuple(f"column {name} is missing; did you mean {hint}?" for name, hint in expected)
     assert not found.are_enough
 
 
-def test_without_a_hint_the_columns_there_are_are_listed() -> None:
-    (fault, *_) = about_columns(["a|b|c"], needs_path=True).faults
+def test_without_a_similar_name_the_columns_are_listed() -> None:
+    (fault, *_) = check_columns(["a|b|c"], needs_path=True).faults
     assert fault == "column slide_id is missing; its columns are a|b|c"
 
 
-def test_where_no_path_is_needed_one_in_capitals_is_a_fault_all_the_same() -> None:
-    assert about_columns(["slide_id", "label", "Path"], needs_path=False).faults == ("column Path: did you mean path?",)
-    assert not about_columns(["slide_id", "label"], needs_path=False).faults
+def test_a_path_in_capitals_is_a_fault_even_if_no_path_is_needed() -> None:
+    assert check_columns(["slide_id", "label", "Path"], needs_path=False).faults == ("column Path: did you mean path?",)
+    assert not check_columns(["slide_id", "label"], needs_path=False).faults
 
 
-def test_a_column_that_is_read_must_not_stand_twice_and_others_may() -> None:
-    assert about("mpp", "mpp").faults == ("column mpp stands there twice",) and not about("mpp", "mpp").are_enough
+def test_known_columns_must_not_be_repeated_and_others_may() -> None:
+    assert about("mpp", "mpp").faults == ("column mpp occurs twice",) and not about("mpp", "mpp").are_enough
     assert about("note", "note").unread == ("note",) and not about("note", "note").faults

@@ -60,7 +60,7 @@ HARMLESS: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("data", HARMLESS.values(), ids=HARMLESS)
-def test_a_sheet_says_the_same_however_it_is_saved(data: bytes, tmp_path: Path) -> None:
+def test_a_sheet_is_read_the_same_in_every_variant_of_csv(data: bytes, tmp_path: Path) -> None:
     rows, faults = read(tmp_path, data)
     assert not faults and [(r.slide_id, r.label, r.patient_id, r.mpp) for r in rows] == [
         ("a", "normal", "Müller 1", 0.5),
@@ -75,28 +75,28 @@ def test_a_sheet_says_the_same_however_it_is_saved(data: bytes, tmp_path: Path) 
         (SHEET.encode("latin-1"), "(row 2: byte 0xFC is no UTF-8: save it as UTF-8)"),
         (SHEET.replace("p 2", "ß").encode("cp1252"), "(rows 2, 3: byte 0xFC is no UTF-8"),
         (SHEET.replace("p 2", "p\0").encode(), "(row 3 holds a zero byte"),
-        (SHEET.replace("p 2", '"p 2').encode(), "(row 3: a quote opens there that nothing closes)"),
-        (SHEET.replace("p 2", '"p" 2').encode(), "(row 3: something stands behind a closing quote"),
-        (SHEET.replace("p 2", '"p 2').replace("0.25\n", '0.25\nc,c.svs,normal,p 3",\n').encode(), ", row 3: a cell in quotes"),
-        (SHEET.replace("p 2", "p,2").encode(), ", row 3: 6 cells, but the header has 5: quote what holds a ','"),
+        (SHEET.replace("p 2", '"p 2').encode(), "(row 3: a quoted cell begins in this row and is never closed)"),
+        (SHEET.replace("p 2", '"p" 2').encode(), "(row 3: text follows a closing quote"),
+        (SHEET.replace("p 2", '"p 2').replace("0.25\n", '0.25\nc,c.svs,normal,p 3",\n').encode(), ", row 3: a quoted cell"),
+        (SHEET.replace("p 2", "p,2").encode(), ", row 3: 6 cells, but the header has 5: quote cells that contain ','"),
         (SHEET.replace("0.5", "0,5").encode(), ", row 2: 6 cells, but the header has 5"),
-        (SHEET.replace("patient_id", "").encode(), ", column 4 has no name, but cells in rows 2, 3: give it one, or empty it"),
-        (SHEET.replace("mpp", "").encode(), ", column 5 has no name, but cells in rows 2, 3"),
-        (b"\xd0\xcf\x11\xe0" + bytes(50), "a workbook of a spreadsheet program"),
-        (b"\x1f\x8b" + bytes(50), "(it is compressed: unpack it)"),
+        (SHEET.replace("patient_id", "").encode(), ", column 4 has no name, but has cells in rows 2, 3: name it, or empty it"),
+        (SHEET.replace("mpp", "").encode(), ", column 5 has no name, but has cells in rows 2, 3"),
+        (b"\xd0\xcf\x11\xe0" + bytes(50), "a spreadsheet workbook"),
+        (b"\x1f\x8b" + bytes(50), "(it is compressed: decompress it)"),
     ],
 )
-def test_what_cannot_be_read_without_a_guess_is_one_sentence_that_names_the_row(data: bytes, said: str, tmp_path: Path) -> None:
+def test_ambiguous_text_is_one_fault_that_names_the_row(data: bytes, said: str, tmp_path: Path) -> None:
     _, faults = read(tmp_path, data)
     assert len(faults) == 1 and said in faults[0] and "c.csv" in faults[0]
 
 
-def test_a_row_that_is_too_long_is_looked_at_no_further(tmp_path: Path) -> None:
+def test_a_row_that_is_too_long_is_not_checked_further(tmp_path: Path) -> None:
     rows, faults = read(tmp_path, SHEET.replace("a,a b.svs,normal", "a,a b.svs,normal,tumour"))
     assert [row.slide_id for row in rows] == ["b"] and len(faults) == 1
 
 
-def test_under_a_header_that_is_none_rows_are_not_said_to_be_too_long(tmp_path: Path) -> None:
+def test_under_an_invalid_header_rows_are_not_reported_as_too_long(tmp_path: Path) -> None:
     _, faults = read(tmp_path, "# slides of 2024\n" + SHEET)
     assert [fault.partition("column ")[2].partition(" is missing")[0] for fault in faults] == ["slide_id", "path", "label"]
 
@@ -109,14 +109,14 @@ def test_rows_are_counted_as_a_spreadsheet_program_counts_them(tmp_path: Path) -
     assert "row 3: mpp '20x'" in fault, "Excel hides the line that tells it the separator"
 
 
-def test_a_cell_of_several_lines_in_a_column_that_nothing_reads_is_no_fault(tmp_path: Path) -> None:
+def test_a_cell_of_several_lines_in_an_unused_column_is_no_fault(tmp_path: Path) -> None:
     lines = SHEET.splitlines()
     text = "\n".join([lines[0] + ",note", lines[1] + ',"good;\nbut pale, at the rim"', lines[2] + ","])
     rows, faults = read(tmp_path, text)
     assert len(rows) == 2 and not faults
 
 
-def test_cells_are_named_by_their_columns_and_short_rows_filled_up(tmp_path: Path) -> None:
+def test_cells_are_named_by_their_columns_and_short_rows_are_filled(tmp_path: Path) -> None:
     (tmp_path / "c.csv").write_text("slide_id;;note\na;;\n;;\nb\n")
     cells = read_cells(tmp_path / "c.csv")
     assert cells.columns == ("slide_id", "note")
@@ -132,6 +132,6 @@ d,d.svs,good,normal
 
 
 @pytest.mark.parametrize("between", ["", "x,x.svs,good,normal\ny,y.svs,good,tumour\n"])
-def test_rows_that_two_open_quotes_swallow_do_not_vanish(between: str, tmp_path: Path) -> None:
+def test_rows_swallowed_by_two_open_quotes_are_reported(between: str, tmp_path: Path) -> None:
     rows, (fault,) = read(tmp_path, NOTED.replace("c,c.svs", f"{between}c,c.svs"))
-    assert "row 3: a cell in quotes goes on over what look like rows" in fault and [row.slide_id for row in rows] == ["a", "d"]
+    assert "row 3: a quoted cell seems to contain the rows below" in fault and [row.slide_id for row in rows] == ["a", "d"]

@@ -4,7 +4,7 @@ import pytest
 
 from tests.test_extract import MeanColour
 from tests.tile.test_stage import tiled, without_mpp
-from wsi_mil.cohort.status import cohort_statuses, same_slides, slide_status
+from wsi_mil.cohort.status import cohort_statuses, identical_slides, slide_status
 from wsi_mil.config import Encoder
 from wsi_mil.extract import extract_slide
 from wsi_mil.receipts import write_receipt
@@ -15,7 +15,7 @@ from wsi_mil.records import SlideRow, Status
     ("first", "second", "whole"),
     [("ok", "ok", "ok"), ("ok", "empty", "empty"), ("skipped", "empty", "skipped"), ("failed", "skipped", "failed")],
 )
-def test_a_slide_is_as_bad_as_its_worst_entry(tmp_path: Path, first: str, second: str, whole: str) -> None:
+def test_the_status_of_a_slide_is_that_of_its_worst_entry(tmp_path: Path, first: str, second: str, whole: str) -> None:
     for entry, status in (("a", first), ("b", second)):
         about = {"status": status, "reason": "" if status == "ok" else f"it is {status}", "warnings": ["look"], "n_tiles": 7}
         write_receipt(tmp_path / entry / "s.json", about)
@@ -24,7 +24,7 @@ def test_a_slide_is_as_bad_as_its_worst_entry(tmp_path: Path, first: str, second
     assert (f"it is {whole}" in found.reason) == (whole != "ok")
 
 
-def test_a_skipped_slide_goes_its_way_to_the_cohorts_table(tmp_path: Path) -> None:
+def test_a_skipped_slide_is_in_the_status_table(tmp_path: Path) -> None:
     row = SlideRow("a", without_mpp(tmp_path))
     tiled(row, tmp_path / "t", slide={"on_missing_mpp": "skip"})
     receipt = tmp_path / "f" / "e" / "a.json"
@@ -38,33 +38,33 @@ def receipt(folder: Path, entry: str, slide_id: str, content: str, status: str =
     write_receipt(folder / entry / f"{slide_id}.json", about)
 
 
-def test_slides_with_the_same_bytes_warn_of_each_other_the_same_way_every_time(tmp_path: Path) -> None:
+def test_slides_with_identical_content_have_deterministic_warnings(tmp_path: Path) -> None:
     for slide_id, content in zip("cabde", ("1-x", "2-y", "1-x", "3-z", "1-x"), strict=True):
         receipt(tmp_path, "e", slide_id, content)
-    assert same_slides("cabde", tmp_path, ["e"]) == [("c", "b", "e")]
+    assert identical_slides("cabde", tmp_path, ["e"]) == [("c", "b", "e")]
     first = cohort_statuses(list("cabde"), tmp_path, ["e"])
     said = {status.slide_id: status.warnings for status in first}
     assert said == {
-        "c": "the same bytes as slides b, e",
+        "c": "same content as slides b, e",
         "a": "",
-        "b": "pale; the same bytes as slides c, e",
+        "b": "pale; same content as slides c, e",
         "d": "",
-        "e": "the same bytes as slides c, b",
+        "e": "same content as slides c, b",
     }
     assert cohort_statuses(list("cabde"), tmp_path, ["e"]) == first and {status.status for status in first} == {Status.OK}
 
 
-def test_slides_that_are_not_used_and_receipts_without_a_hash_are_no_duplicates(tmp_path: Path) -> None:
+def test_unused_slides_and_receipts_without_a_hash_are_no_duplicates(tmp_path: Path) -> None:
     receipt(tmp_path, "e", "a", "1-x")
     receipt(tmp_path, "e", "b", "1-x", status="failed")
     receipt(tmp_path, "e", "c", "")
     receipt(tmp_path, "e", "d", "")
-    assert same_slides("abcdx", tmp_path, ["e"]) == []
+    assert identical_slides("abcdx", tmp_path, ["e"]) == []
 
 
-def test_the_same_pair_of_two_encoders_is_one(tmp_path: Path) -> None:
+def test_a_pair_found_by_two_encoders_is_reported_once(tmp_path: Path) -> None:
     for entry, content in (("e", "1-x"), ("f", "features-y")):
         for slide_id in "ab":
             receipt(tmp_path, entry, slide_id, content)
-    assert same_slides("ab", tmp_path, ["e", "f"]) == [("a", "b")]
-    assert cohort_statuses(["a", "b"], tmp_path, ["e", "f"])[0].warnings == "the same bytes as slide b"
+    assert identical_slides("ab", tmp_path, ["e", "f"]) == [("a", "b")]
+    assert cohort_statuses(["a", "b"], tmp_path, ["e", "f"])[0].warnings == "same content as slide b"

@@ -10,37 +10,37 @@ CLASSES = ("normal", "tumour")
 TASK = Classes(CLASSES)
 
 
-def sheet_of(folder: Path, *changes: dict[str, str], classes: tuple[str, ...] = CLASSES, is_there: bool = True) -> Sheet:
+def sheet_of(folder: Path, *changes: dict[str, str], classes: tuple[str, ...] = CLASSES, exists: bool = True) -> Sheet:
     """Four slides of two patients, the first of them changed; looked for on disk where they are there."""
     rows = [{"slide_id": f"s{n}", "path": f"{n}.svs", "label": CLASSES[n // 2], "patient_id": f"p{n // 2}"} for n in range(4)]
     rows = [{**row, **change} for row, change in zip(rows, [*changes, *[{}] * 4], strict=False)]
-    for n in range(4 if is_there else 0):
+    for n in range(4 if exists else 0):
         (folder / f"{n}.svs").touch()
-    return read_sheet(write_cohort(folder, rows), Classes(classes), needs_file=(lambda _: True) if is_there else None)
+    return read_sheet(write_cohort(folder, rows), Classes(classes), needs_file=(lambda _: True) if exists else None)
 
 
 @pytest.mark.parametrize("mark", ["NA", "na", "NaN", "nan", "N/A", "n.a.", "null", "NULL", "None", "-", "—", "#N/A", "<NA>", "?"])
 @pytest.mark.parametrize("column", ["patient_id", "fold", "split", "label", "mpp", "scanner", "annotation", "mask", "path"])
-def test_what_stands_for_nothing_is_one_fault_that_names_the_rows(mark: str, column: str, tmp_path: Path) -> None:
+def test_marks_of_missing_values_are_one_fault_that_names_the_rows(mark: str, column: str, tmp_path: Path) -> None:
     sheet = sheet_of(tmp_path, {column: mark}, {}, {column: mark})
     (fault,) = sheet.faults
-    assert f"c.csv, column {column}: {mark!r} in rows 2, 4 would be taken for a value" in fault.replace("cohort.csv", "c.csv")
+    assert f"c.csv, column {column}: {mark!r} in rows 2, 4 would be read as a value" in fault.replace("cohort.csv", "c.csv")
     assert [row.slide_id for row in sheet.rows] == ["s1", "s3"]
 
 
-def test_five_hundred_of_them_are_one_sentence(tmp_path: Path) -> None:
+def test_five_hundred_marks_are_one_sentence(tmp_path: Path) -> None:
     rows = [{"slide_id": f"s{n}", "path": f"{n}.svs", "label": "normal", "patient_id": "NA"} for n in range(500)]
     (fault,) = read_sheet(write_cohort(tmp_path, rows), TASK).faults
     assert "'NA' in rows 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 490 more" in fault and len(fault) < 400
 
 
-def test_different_marks_of_a_column_come_together_beside_other_faults(tmp_path: Path) -> None:
+def test_different_marks_of_a_column_are_reported_together(tmp_path: Path) -> None:
     sheet = sheet_of(tmp_path, {"patient_id": "NA"}, {"patient_id": "unknown"}, {"patient_id": "NA", "label": "x"})
     first, second = sheet.faults
     assert "row 4: label 'x'" in first and "'NA' in rows 2, 4 and 'unknown' in row 3" in second
 
 
-def test_a_class_that_is_called_none_is_one(tmp_path: Path) -> None:
+def test_a_class_may_be_called_none(tmp_path: Path) -> None:
     assert not sheet_of(tmp_path, {"label": "none"}, classes=("none", *CLASSES)).faults
     (fault,) = sheet_of(tmp_path, {"label": "None"}, classes=("none", *CLASSES)).faults
     assert "column label: 'None' in row 2" in fault
@@ -49,7 +49,7 @@ def test_a_class_that_is_called_none_is_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["Krebs f\u00fcr", "Krebs fu\u0308r", "Krebs\xa0f\u00fcr"])
 @pytest.mark.parametrize("label", ["Krebs f\u00fcr", "Krebs fu\u0308r", "Krebs\xa0f\u00fcr"])
-def test_a_label_is_the_class_that_it_looks_like(name: str, label: str, tmp_path: Path) -> None:
+def test_a_label_matches_the_class_that_looks_the_same(name: str, label: str, tmp_path: Path) -> None:
     sheet = sheet_of(tmp_path, {"label": label}, classes=(name, *CLASSES))
     assert not sheet.faults and sheet.rows[0].label == name
 
@@ -59,13 +59,13 @@ def test_settings_may_be_called_none_and_scanners_unknown(tmp_path: Path) -> Non
     assert row.overrides == {"tissue.method": "none"} and row.scanner == "unknown"
 
 
-def test_a_long_number_that_a_spreadsheet_program_shortened_is_no_patient(tmp_path: Path) -> None:
+def test_a_long_number_changed_by_a_spreadsheet_program_is_a_fault(tmp_path: Path) -> None:
     (fault,) = sheet_of(tmp_path, {"patient_id": "1.23457E+11"}).faults
-    assert "row 2: patient_id '1.23457E+11' is a long number, shortened" in fault
+    assert "row 2: patient_id '1.23457E+11' is a long number, changed" in fault
 
 
 @pytest.mark.parametrize(("one", "other"), [("P1", "p1"), ("p 1", "P1"), ("007", "7"), ("12.0", "12")])
-def test_patients_whose_names_look_alike_are_a_warning(one: str, other: str, tmp_path: Path) -> None:
+def test_patients_with_similar_names_are_a_warning(one: str, other: str, tmp_path: Path) -> None:
     sheet = sheet_of(tmp_path, {"patient_id": one}, {"patient_id": other})
     (warning,) = (w for w in sheet.warnings if repr(one) in w)
     assert (repr(other) in warning and "count as 2" in warning) or "count as 3" in warning
@@ -78,12 +78,12 @@ def test_resolutions_may_have_a_decimal_comma(text: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("text", ["0,5,1", "1.000,5", "0;5", "nan", "inf", "0.5 µm", "1_0"])
-def test_what_is_no_resolution_is_a_fault(text: str, tmp_path: Path) -> None:
+def test_an_invalid_resolution_is_a_fault(text: str, tmp_path: Path) -> None:
     (fault,) = sheet_of(tmp_path, {"mpp": text}).faults
     assert "mpp" in fault and repr(text) in fault and "row 2" in fault
 
 
-def test_backslashes_stand_between_folders(tmp_path: Path) -> None:
+def test_backslashes_separate_folders(tmp_path: Path) -> None:
     (tmp_path / "in" / "deep").mkdir(parents=True)
     (tmp_path / "in" / "deep" / "a.svs").touch()
     (tmp_path / "in" / "a.geojson").touch()
@@ -93,23 +93,23 @@ def test_backslashes_stand_between_folders(tmp_path: Path) -> None:
     assert f"row 2: path {tmp_path}/in/gone.svs does not exist" in fault
 
 
-def test_a_file_with_a_backslash_in_its_name_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_a_file_with_a_backslash_in_its_name_is_found(tmp_path: Path) -> None:
     (tmp_path / r"a\b.svs").touch()
     assert sheet_of(tmp_path, {"path": r"a\b.svs"}).rows[0].path == tmp_path / r"a\b.svs"
 
 
 @pytest.mark.parametrize("path", [r"C:\slides\a.svs", "d:/slides/a.svs", r"\\server\share\a.svs"])
-def test_a_path_of_windows_is_said_to_be_one(path: str, tmp_path: Path) -> None:
+def test_a_windows_path_is_reported(path: str, tmp_path: Path) -> None:
     (fault,) = sheet_of(tmp_path, {"path": path}).faults
-    assert f"row 2: path {path!r} is a path of Windows" in fault and "'/'" in fault
+    assert f"row 2: path {path!r} is a Windows path" in fault and "'/'" in fault
 
 
-def test_a_name_that_no_disk_takes_is_a_fault_of_its_row(tmp_path: Path) -> None:
+def test_an_impossible_file_name_is_a_fault_of_its_row(tmp_path: Path) -> None:
     (fault,) = sheet_of(tmp_path, {"path": "x" * 5000 + ".svs"}).faults
     assert "row 2: path 'xxx" in fault and "too long" in fault and len(fault) < 400
 
 
-def test_where_the_column_of_patients_is_in_doubt_no_fault_follows_from_it(tmp_path: Path) -> None:
+def test_if_the_patient_column_is_misspelt_no_patient_faults_are_reported(tmp_path: Path) -> None:
     rows = [{"slide_id": f"s{n}", "path": "a.svs", "label": "x", "Patient": "p", "fold": str(n)} for n in range(2)]
     first, *others = read_sheet(write_cohort(tmp_path, rows), TASK).faults
     assert "column Patient: did you mean patient_id?" in first

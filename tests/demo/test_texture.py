@@ -41,11 +41,11 @@ def test_an_image_smaller_than_a_piece_has_no_window() -> None:
     assert tissue_windows(np.zeros((PIECE_PX - 1, 900, 3), np.uint8)).shape == (0, 2)
 
 
-def test_the_given_texture_is_taken(tmp_path: Path) -> None:
+def test_the_given_texture_is_used(tmp_path: Path) -> None:
     assert texture_path(tmp_path / "mine.svs") == tmp_path / "mine.svs"
 
 
-def test_the_fetched_slide_is_the_cmu_slide(texture_slide: Path) -> None:
+def test_the_downloaded_slide_is_the_cmu_slide(texture_slide: Path) -> None:
     assert is_cmu_slide(texture_slide)
     assert texture_slide.stat().st_size == 1_938_955
 
@@ -58,7 +58,7 @@ def test_another_file_in_the_cache_is_refused(tmp_path: Path, monkeypatch: pytes
         texture_path(None)
 
 
-def test_without_a_package_index_one_line_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_package_index_the_error_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (
         ("XDG_CACHE_HOME", tmp_path),
         ("PIP_CONFIG_FILE", "/dev/null"),

@@ -1,5 +1,6 @@
 """Words of a private dialect that once filled the documentation, and what to write instead."""
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,19 +9,14 @@ import pytest
 
 from tests.docs.pages import PAGES, ROOT
 
-LATER = [ROOT / "docs" / "architecture.md", *(ROOT / "docs").glob("add_an_*.md")]
-"""Pages that have not been reworded yet."""
-
-PACKAGE = ROOT / "wsi_mil"
-MODULES = [
-    *(path for folder in ("report", "heatmaps", "evaluate") for path in sorted((PACKAGE / folder).rglob("*.py"))),
-    *sorted((PACKAGE / "report" / "templates").glob("*.html")),
-    *(PACKAGE / name for name in ("score_scaling.py", "rasterise.py")),
+REWORDED = [
+    *(file for folder in ("report", "heatmaps", "evaluate") for file in sorted((ROOT / "wsi_mil" / folder).rglob("*.py"))),
+    *sorted((ROOT / "wsi_mil" / "report" / "templates").glob("*.html")),
 ]
-"""Modules and templates of the package; of these too every line is read."""
+"""What the report says and what it is made of: here none of the words may occur, not only those of `IN_THE_PACKAGE`."""
 
-FILES = [page for page in PAGES if page not in LATER] + MODULES
-"""To cover more text (config.yaml, other modules), add files here: Markdown or not, every line is read."""
+FILES = [*PAGES, ROOT / "config.yaml", ROOT / "Makefile", *REWORDED]
+"""Every line is read, of Markdown all but blocks of code and generated tables."""
 
 INSTEAD = {
     r"h(?:old(?:s|ing)?|eld)(?: [\w`]+){0,3} against": "compared with, checked against",
@@ -77,3 +73,69 @@ def test_dialect_is_found_with_its_line_but_not_in_code_or_generated_tables() ->
     text = f"A slide bears a warning.\n```\nfor want of\n```\n{generated}Held it against\n"
     assert [(line, words) for line, words, _ in dialect(text)] == [(1, "bears a warning"), (8, "Held it against")]
     assert not list(dialect("weights are weighted; weak supervision; recommended; mainland\n"))
+
+
+PACKAGE = [
+    *sorted((ROOT / "wsi_mil").rglob("*.py")),
+    *sorted((ROOT / "wsi_mil").glob("*/templates/*.html")),
+    *sorted((ROOT / "wsi_mil" / "view" / "static").glob("*.js")),
+    *sorted((ROOT / "workflow").rglob("*.smk")),
+]
+IN_THE_PACKAGE = (
+    r"h(?:old(?:s|ing)?|eld)(?: [\w`]+){0,3} against",
+    r"weigh(?:s|ed|ing)?",
+    r"go(?:es)? before (?:it|them|the|what)",
+    r"for want of",
+    r"bears? (?:a|an|no) \w+",
+    r"may be believed",
+    r"at hand",
+    r"(?<!weak )supervision",
+    r"(?:may |must not )speaks? for",
+    r"by heart",
+    r"to be had",
+)
+"""Of the words above, those that must not be in docstrings, comments and messages either."""
+
+NO_NAMES = re.compile(
+    r"(?:^|_)(?:weigh(?!t)|laying|laid|supervis|doors?(?:_|$)|grounds?(?:_(?!truth)|$)|said(?:_|$))", re.IGNORECASE
+)
+
+
+@pytest.mark.parametrize("file", PACKAGE, ids=lambda file: file.relative_to(ROOT).as_posix())
+def test_the_package_says_it_in_plain_english(file: Path) -> None:
+    name, text = file.relative_to(ROOT), file.read_text(encoding="utf-8")
+    found = [
+        f"{name}:{number}: '{match[0]}'; write: {INSTEAD[words]}"
+        for number, line in enumerate(text.splitlines(), start=1)
+        for words in IN_THE_PACKAGE
+        for match in re.finditer(rf"\b(?:{words})\b", line, re.IGNORECASE)
+    ]
+    assert not found, "\n".join(found)
+
+
+def names(tree: ast.AST) -> Iterator[str]:
+    """What code gives a name to: functions, classes, parameters, variables, attributes."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr
+
+
+@pytest.mark.parametrize("file", PACKAGE, ids=lambda file: file.relative_to(ROOT).as_posix())
+def test_names_are_terms_of_the_field(file: Path) -> None:
+    if file.suffix == ".py":
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        assert not sorted({name for name in names(tree) if NO_NAMES.search(name)})
+    assert not NO_NAMES.search(file.stem)
+
+
+def test_names_with_such_words_are_found() -> None:
+    tree = ast.parse(
+        "class Ground: ...\nlaid_tiles = weighed = 1\ndef said(ground_truth, background, weight, layout, layer): ..."
+    )
+    assert sorted(name for name in names(tree) if NO_NAMES.search(name)) == ["Ground", "laid_tiles", "said", "weighed"]

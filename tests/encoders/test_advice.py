@@ -13,29 +13,30 @@ FITTING += [("gigapath", 0.5, 224), ("conch_v1_5", 0.5, 512), ("efficientnet_lit
 
 
 @pytest.mark.parametrize(("encoder", "mpp", "tile_px"), FITTING)
-def test_tiles_at_about_the_scale_of_the_training_are_fine(encoder: str, mpp: float, tile_px: int) -> None:
+def test_tiles_near_a_training_resolution_give_no_warning(encoder: str, mpp: float, tile_px: int) -> None:
     assert not warnings(encoder, mpp, tile_px)
 
 
-def test_tiles_at_a_foreign_scale_are_warned_of() -> None:
+def test_tiles_far_from_every_training_resolution_give_a_warning() -> None:
     (text,) = warnings("uni", 0.25, 224)
     assert text == (
-        "encoders.e: uni would see tissue at 0.25 µm per pixel (224 px at 0.25 µm become 224 px), and was made for 0.5:"
-        " tile with mpp 0.5 and tile_px 224"
+        "encoders.e: uni was trained at 0.5 µm per pixel, but would see 0.25 (224 px at 0.25 µm, resized to 224 px):"
+        " set mpp 0.5 and tile_px 224 in its tiling"
     )
-    assert "at 1.1 µm per pixel (512 px at 0.5 µm become 224 px)" in warnings("h_optimus_0", 0.5, 512)[0]
-    assert "made for 0.57: tile with mpp 0.5 and tile_px 512" in warnings("conch_v1_5", 0.5, 224)[0]
-    assert "made for 0.5, 0.25, 1, 2" in warnings("midnight", 4.0, 224)[0]
+    assert "would see 1.1 (512 px at 0.5 µm, resized to 224 px)" in warnings("h_optimus_0", 0.5, 512)[0]
+    (conch,) = warnings("conch_v1_5", 0.5, 224)
+    assert "trained at 0.57 µm per pixel" in conch and "set mpp 0.5 and tile_px 512" in conch
+    assert "trained at 0.5, 0.25, 1, 2 µm per pixel" in warnings("midnight", 4.0, 224)[0]
 
 
-def test_names_of_the_hub_that_have_a_record_are_pointed_to_it() -> None:
+def test_a_hub_name_of_a_built_in_encoder_gives_a_warning() -> None:
     (text,) = warnings("hf-hub:paige-ai/Virchow2", 0.5, 224)
-    assert "`encoder: virchow2` sets its arguments, pooling and scale" in text
+    assert "`encoder: virchow2` uses its authors' arguments, pooling and scale" in text
     assert warnings("hf_hub:MahmoodLab/UNI@main", 0.5, 224)
 
 
-def test_names_of_the_hub_without_a_commit_are_warned_of() -> None:
+def test_a_hub_name_without_a_commit_gives_a_warning() -> None:
     (text,) = warnings("hf-hub:a/b", 0.5, 224)
-    assert "its weights may change under it: write hf-hub:a/b@COMMIT" in text
+    assert "its weights may change: write hf-hub:a/b@COMMIT" in text
     assert not warnings("hf-hub:a/b@0123abc", 0.5, 224) and not warnings("resnet50", 0.5, 224)
     assert not warnings("hf-hub:a/b", 0.5, 224, weights="random")

@@ -7,7 +7,7 @@ import torch
 
 from wsi_mil.config import Encoder
 from wsi_mil.encoders import RECORDS, EncoderRecord, feature_dim, name_faults
-from wsi_mil.encoders.networks import build, create_network, pooled
+from wsi_mil.encoders.networks import build, create_network, with_pooling
 
 EVERY = pytest.mark.parametrize("record", RECORDS.values(), ids=RECORDS)
 
@@ -30,7 +30,7 @@ PREFIX_TOKENS |= {"kaiko_vitl14": 5, "hibou_b": 5, "hibou_l": 5, "midnight": 1, 
 def test_a_record_is_built_as_large_as_published_and_gives_vectors_of_the_stated_length(record: EncoderRecord) -> None:
     with torch.device("meta"), torch.inference_mode():
         network = build(record)
-        features = pooled(network, record).eval()(torch.empty(2, 3, record.input_px, record.input_px))
+        features = with_pooling(network, record).eval()(torch.empty(2, 3, record.input_px, record.input_px))
     n = sum(parameter.numel() for parameter in network.parameters())
     assert features.shape == (2, record.dim) == (2, feature_dim(Encoder(encoder=record.name)))
     assert round(n / 1e6) == record.million_parameters
@@ -43,7 +43,7 @@ def test_a_record_is_built_as_large_as_published_and_gives_vectors_of_the_stated
 
 
 @EVERY
-def test_a_record_says_what_a_user_needs(record: EncoderRecord) -> None:
+def test_a_record_has_what_a_user_needs(record: EncoderRecord) -> None:
     assert re.fullmatch(r"[a-z0-9_]+", record.name) and record.licence and record.title
     assert not name_faults("e", record.name, "pretrained")
     assert len(record.mean) == len(record.std) == 3 and all(0 < value < 1 for value in (*record.mean, *record.std))
@@ -73,20 +73,20 @@ def small(record: EncoderRecord, **arguments: int) -> EncoderRecord:
 
 
 @pytest.mark.parametrize("name", PREFIX_TOKENS)
-def test_tokens_are_pooled_as_the_card_says(name: str) -> None:
+def test_tokens_are_pooled_as_in_the_model_card(name: str) -> None:
     record = small(RECORDS[name])
     torch.manual_seed(3)
     network = build(record).eval()
     images = torch.randn(2, 3, 224, 224)
     with torch.inference_mode():
-        tokens, features = network.forward_features(images), pooled(network, record)(images)
+        tokens, features = network.forward_features(images), with_pooling(network, record)(images)
     expected = tokens[:, 0]
     if record.pooling == "cls+mean":
         expected = torch.cat([expected, tokens[:, PREFIX_TOKENS[name] :].mean(1)], dim=1)
     assert torch.allclose(features, expected, atol=1e-6)
 
 
-def test_images_are_made_as_the_record_says() -> None:
+def test_images_are_preprocessed_as_in_the_record() -> None:
     network = create_network(Encoder(encoder="kaiko_vits16", weights="random"))
     assert (network.input_px, network.resize_px, network.interpolation) == (224, 224, "bilinear")
     assert network.mean == network.std == (0.5, 0.5, 0.5)

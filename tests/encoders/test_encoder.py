@@ -64,7 +64,7 @@ def test_any_timm_model_encodes_and_resizes_tiles() -> None:
 
 
 @pytest.mark.parametrize("name", ["mobilenetv3_small_050", "ghostnet_050"])
-def test_the_length_of_features_is_that_of_what_comes_out(name: str) -> None:
+def test_the_feature_length_is_that_of_the_output(name: str) -> None:
     encoder = create_encoder(Encoder(encoder=name, weights="random"), device=CPU, dtype=torch.float32)
     assert encoder.encode(np.zeros((2, 64, 64, 3), np.uint8)).shape == (2, encoder.dim)
     assert feature_dim(Encoder(encoder=name)) == encoder.dim
@@ -91,7 +91,7 @@ def test_weights_from_a_file(tmp_path, photographs: np.ndarray) -> None:
     assert np.array_equal(loaded, create_encoder(Encoder(), device=CPU, dtype=torch.float32).encode(photographs))
 
 
-def test_weights_of_another_model_are_refused(tmp_path) -> None:
+def test_weights_of_another_model_are_rejected(tmp_path) -> None:
     from safetensors.torch import save_file
 
     save_file({"conv": torch.zeros(1)}, tmp_path / "w.safetensors")

@@ -34,7 +34,7 @@ def outputs(module: nn.Module) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", ["resnet18", "test_efficientnet", "mobilenetv3_small_050", "regnetx_002", "ghostnet_050"])
-def test_a_network_says_the_same_without_its_batch_norms(name: str) -> None:
+def test_folding_batch_norms_keeps_the_output(name: str) -> None:
     torch.manual_seed(0)
     module = trained(timm.create_model(name, num_classes=0))
     before = outputs(module)
@@ -60,7 +60,7 @@ class NormFirst(nn.Module):
         return self.conv(self.norm(images)).mean((2, 3))
 
 
-def test_where_the_norm_does_not_follow_the_convolution_nothing_changes() -> None:
+def test_a_norm_that_does_not_follow_the_convolution_is_kept() -> None:
     module = trained(NormFirst())
     assert fused(module, PX) is module
 

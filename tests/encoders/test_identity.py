@@ -25,7 +25,7 @@ def test_every_network_differs_from_every_other() -> None:
     assert all(json.loads(json.dumps(each)) == each for each in found)
 
 
-def test_what_decides_the_vector_is_in_the_identity() -> None:
+def test_the_identity_contains_all_that_determines_the_features() -> None:
     both, one = (network_identity(Encoder(encoder=name)) for name in ("virchow2", "virchow2_cls"))
     assert {key for key in both if both[key] != one[key]} == {"encoder", "network"}
     assert {key for key in both["network"] if both["network"][key] != one["network"][key]} == {"pooling"}

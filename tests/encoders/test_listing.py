@@ -22,7 +22,7 @@ def test_weights_are_said_to_be_where_they_are(hub_cache: Path) -> None:
 
 
 def test_without_a_network_the_list_says_what_to_bring(hub_cache: Path, offline: None) -> None:
-    assert availability(RECORDS["conch_v1_5"]) == "bring pytorch_model_vision.bin"
+    assert availability(RECORDS["conch_v1_5"]) == "download pytorch_model_vision.bin"
     assert [row["encoder"] for row in rows() if row["on_this_machine"]] == ["efficientnet_lite0"]
 
 
@@ -40,9 +40,12 @@ def test_the_command_prints_json_and_one_record(tmp_path: Path) -> None:
     one = json.loads(run("encoders", "h0_mini", "--json", cwd=tmp_path).stdout)
     assert one["features"] == 768 and one["gated"] and one["repository"] == "bioptimus/H0-mini"
     text = run("encoders", "gigapath", cwd=tmp_path).stdout
-    assert "images      224 px of 256" in text and "to be accepted at https://huggingface.co/prov-gigapath/prov-gigapath" in text
+    assert (
+        "images      224 px, cropped from 256 px" in text
+        and "accept it at https://huggingface.co/prov-gigapath/prov-gigapath" in text
+    )
 
 
 def test_an_encoder_without_a_record_comes_with_the_nearest(tmp_path: Path) -> None:
     done = run("encoders", "uni2-h", cwd=tmp_path)
-    assert done.returncode == 2 and done.stderr == "error: no encoder 'uni2-h' has a record; did you mean 'uni2_h'?\n"
+    assert done.returncode == 2 and done.stderr == "error: no known encoder 'uni2-h'; did you mean 'uni2_h'?\n"

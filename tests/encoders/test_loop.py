@@ -30,7 +30,7 @@ def test_batches_shrink_where_the_device_has_no_room_for_them(caplog: pytest.Log
     tiles = np.random.default_rng(0).integers(0, 255, (10, 8, 8, 3), dtype=np.uint8)
     module.sizes.clear()
     features = encoder.encode(tiles)
-    assert module.sizes == [10, 5, 2, 2, 2, 2, 2] and "out of memory with 5 tiles at once; going on with 2" in caplog.text
+    assert module.sizes == [10, 5, 2, 2, 2, 2, 2] and "out of memory with 5 tiles at once; continuing with 2" in caplog.text
     assert np.array_equal(features, (tiles.astype(np.float32).mean((1, 2)) / 255).astype(np.float16))
     module.sizes.clear()
     encoder.encode(tiles)
@@ -51,7 +51,7 @@ def test_the_cpu_runs_out_of_memory_in_words_that_are_understood() -> None:
     assert encoder.encode(np.full((3, 8, 8, 3), 255, np.uint8)).tolist() == [[1, 1, 1]] * 3
 
 
-def test_tiles_are_resized_and_the_middle_is_cut_out_where_the_encoder_was_trained_so() -> None:
+def test_tiles_are_resized_and_cropped_as_in_the_encoders_training() -> None:
     """Of 8 px, resized to 16 and cut to 8: what lies within two pixels of the edge plays no part."""
     encoder, whole = (
         TileEncoder(Network(FitsTiles(9), (0, 0, 0), (1, 1, 1), side, 16, "bilinear"), device=CPU, dtype=torch.float32)

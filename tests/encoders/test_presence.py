@@ -63,11 +63,11 @@ def test_a_record_is_looked_for_at_its_commit(hub_cache: Path, offline: None) ->
     assert found is not None and found.is_file() and found.parent.name == UNI.revision
 
 
-def test_without_a_network_the_file_to_bring_is_named(hub_cache: Path, offline: None) -> None:
-    with pytest.raises(WsiMilError, match="encoder uni2_h: no weights; HF_HUB_OFFLINE forbids to fetch them; fetch") as error:
+def test_without_a_network_the_message_names_the_file_to_download(hub_cache: Path, offline: None) -> None:
+    with pytest.raises(WsiMilError, match="encoder uni2_h: no weights; HF_HUB_OFFLINE forbids downloads; download") as error:
         weights_file(Encoder(encoder="uni2_h"))
     url = f"https://huggingface.co/MahmoodLab/UNI2-h/resolve/{RECORDS['uni2_h'].revision}/pytorch_model.bin"
-    assert str(error.value).endswith(f"fetch {url} elsewhere and set `weights: /path/to/pytorch_model.bin`")
+    assert str(error.value).endswith(f"download {url} elsewhere and set `weights: /path/to/pytorch_model.bin`")
 
 
 def test_gated_weights_say_where_the_licence_is_accepted(hub: Hub, hub_cache: Path) -> None:
@@ -75,9 +75,9 @@ def test_gated_weights_say_where_the_licence_is_accepted(hub: Hub, hub_cache: Pa
     with pytest.raises(WsiMilError) as error:
         weights_file(Encoder(encoder="uni"))
     text = str(error.value)
-    assert "accepted the licence (CC-BY-NC-ND-4.0) at https://huggingface.co/MahmoodLab/uni: accept it and log in" in text
+    assert "accept the licence (CC-BY-NC-ND-4.0) at https://huggingface.co/MahmoodLab/uni: accept it and log in" in text
     assert "set `weights: /path/to/pytorch_model.bin`" in text and "\n" not in text
-    assert "accepted the licence at https://huggingface.co/MahmoodLab/uni" in find_weights(Encoder(encoder="uni")).missing
+    assert "accept the licence at https://huggingface.co/MahmoodLab/uni" in find_weights(Encoder(encoder="uni")).missing
 
 
 def test_weights_are_fetched_once_and_are_the_same_weights_before_and_after(hub: Hub, hub_cache: Path) -> None:
@@ -91,7 +91,7 @@ def test_weights_are_fetched_once_and_are_the_same_weights_before_and_after(hub:
     assert weights_file(Encoder(encoder="midnight")) is not None and len(hub.asked) == asked
 
 
-def test_a_repository_without_a_weights_file_is_said(hub: Hub) -> None:
+def test_a_repository_without_a_weights_file_is_named(hub: Hub) -> None:
     with pytest.raises(WsiMilError, match=r"the Hub has none of model.safetensors, pytorch_model.bin in owkin/phikon@057cc02"):
         weights_file(Encoder(encoder="phikon"))
 
@@ -103,12 +103,12 @@ def test_a_file_and_random_weights_need_no_hub(tmp_path: Path, hub: Hub) -> None
 
 
 @pytest.mark.usefixtures("offline")
-def test_tokens_that_a_configuration_leaves_unpooled_are_refused(hub_cache: Path) -> None:
+def test_a_configuration_that_leaves_tokens_unpooled_is_rejected(hub_cache: Path) -> None:
     """As that of Virchow does; the features would be one row for each token."""
     about = {"architecture": "test_vit", "num_classes": 0, "pretrained_cfg": {"input_size": [3, 160, 160]}}
     for name, arguments in {"pooled": {}, "unpooled": {"global_pool": "", "class_token": True}}.items():
         content = json.dumps({**about, "model_args": arguments}).encode()
         put_in_cache(hub_cache, f"a/{name}", "config.json", content)
     assert create_network(Encoder(encoder="hf-hub:a/pooled", weights="random")).input_px == 160
-    with pytest.raises(ConfigError, match="'hf-hub:a/unpooled': its configuration leaves its tokens unpooled, expected one vec"):
+    with pytest.raises(ConfigError, match="'hf-hub:a/unpooled': its configuration leaves its tokens unpooled, but one vec"):
         create_network(Encoder(encoder="hf-hub:a/unpooled", weights="random"))

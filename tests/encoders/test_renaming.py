@@ -148,7 +148,7 @@ def test_merging_of_patches_moves_to_the_stage_that_it_begins() -> None:
     assert set(found) == set(own) and all(found[name] is own[name] for name in own)
 
 
-def test_conchs_positions_are_brought_to_448_pixels() -> None:
+def test_conchs_positions_are_resampled_to_448_pixels() -> None:
     with torch.device("meta"):
         own = build(RECORDS["conch_v1_5"]).state_dict()
     small = {**own, "trunk.pos_embed": torch.randn(1, 197, 1024)}

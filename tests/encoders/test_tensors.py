@@ -72,18 +72,18 @@ def test_safetensors_are_read_under_another_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["version https://git-lfs.github.com/spec/v1", "<!doctype html><title>Log in</title>"])
-def test_what_was_fetched_in_place_of_the_weights_is_said(tmp_path: Path, text: str) -> None:
+def test_a_download_that_is_no_weights_file_is_described(tmp_path: Path, text: str) -> None:
     (tmp_path / "w.bin").write_text(text)
-    with pytest.raises(ConfigError, match=f"no weights file, it begins with '{text[:20]}.*; fetch it again"):
+    with pytest.raises(ConfigError, match=f"no weights file, it begins with '{text[:20]}.*; download it again"):
         load(tmp_path / "w.bin")
     (tmp_path / "empty.bin").touch()
-    with pytest.raises(ConfigError, match="the file is empty; fetch it again"):
+    with pytest.raises(ConfigError, match="the file is empty; download it again"):
         load(tmp_path / "empty.bin")
     with pytest.raises(ConfigError, match="cannot be read"):
         load(tmp_path)
 
 
-def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
+def test_tensors_that_do_not_fit_are_named(tmp_path: Path) -> None:
     bad = tensors()
     del bad["first.bias"]
     bad |= {"second.weight": torch.ones(4, 7), "reg_token": torch.ones(1), "third.bias": torch.ones(1)}
@@ -92,7 +92,7 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
         load(tmp_path / "w.bin")
     assert str(error.value) == (
         f"weights {tmp_path / 'w.bin'} are not of this encoder, two: 1 tensor missing: first.bias; 2 tensors unexpected:"
-        " reg_token, third.bias; 1 tensor of another shape: second.weight (4, 7) where (4, 3) is expected"
+        " reg_token, third.bias; 1 tensor of another shape: second.weight (4, 7), expected (4, 3)"
     )
 
 
@@ -112,18 +112,21 @@ def test_two_sets_of_weights_are_not_chosen_between(tmp_path: Path) -> None:
 
 def test_pickled_code_is_never_run(tmp_path: Path) -> None:
     torch.save(Two(), tmp_path / "w.pth")
-    with pytest.raises(ConfigError, match="holds more than tensors, which is never loaded: save its state dict as safetensors"):
+    with pytest.raises(
+        ConfigError,
+        match="expected a state dict of tensors only, since other objects could run code: save its state dict as safetensors",
+    ):
         load(tmp_path / "w.pth")
 
 
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])
-def test_a_file_cut_short_is_said(tmp_path: Path, name: str) -> None:
+def test_a_truncated_file_is_an_error(tmp_path: Path, name: str) -> None:
     if name.endswith("safetensors"):
         save_file(tensors(), tmp_path / name)
     else:
         torch.save(tensors(), tmp_path / name)
     (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-200])
-    with pytest.raises(ConfigError, match=f"{name}: (cannot be read|it is no state dict)"):
+    with pytest.raises(ConfigError, match=f"{name}: (cannot be read|expected a state dict of tensors only)"):
         load(tmp_path / name)
     (tmp_path / name).write_bytes(b"")
     with pytest.raises(ConfigError, match=name):
@@ -179,7 +182,7 @@ def test_the_packaged_file_can_be_given_as_a_file() -> None:
     assert all(torch.equal(value, state[name]) for name, value in packaged.state_dict().items())
 
 
-def test_random_networks_of_a_billion_are_not_drawn_before_their_weights_are_loaded(tmp_path: Path) -> None:
+def test_large_networks_are_not_initialised_randomly_before_their_weights_are_loaded(tmp_path: Path) -> None:
     record = small(RECORDS["h_optimus_0"])
     save_file(dict(build(record).state_dict()), tmp_path / "w.safetensors")
     module = record_module(record, Encoder(encoder=record.name, weights=str(tmp_path / "w.safetensors")))

@@ -135,7 +135,7 @@ def test_a_slide_of_unknown_truth_does_not_count_as_one_without_lesions(cohort: 
     cohort.add("slipped", "tumour", (0, 0, 0, 64), evidence=evidence(t0=9))
     found = cohort.evaluate()
     assert found["methods"] == alone["methods"] and (found["n_slides"], found["n_with_truth"]) == (4, 1)
-    assert "outside of the slide" in found["notes"]["elsewhere"][0]
+    assert "outside the slide" in found["notes"]["elsewhere"][0]
     assert found["notes"]["slipped"][1] == "annotation: contains no region to count, so the position of tumour is unknown"
 
 

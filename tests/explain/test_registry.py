@@ -37,7 +37,7 @@ def test_the_zero_of_attention_logits_is_an_even_share(toy_model: MILModel, toy_
     assert np.allclose(np.exp(logits - zero) / 37, attention, rtol=1e-5)
 
 
-def test_evidence_weighed_by_attention_is_the_bags_log_odds(toy_model: MILModel, toy_bag: Tensor) -> None:
+def test_evidence_weighted_by_attention_is_the_bags_log_odds(toy_model: MILModel, toy_bag: Tensor) -> None:
     attention = METHODS["attention"].of_model(toy_model, toy_bag, 1).scores
     evidence = METHODS["evidence"].of_model(toy_model, toy_bag, 1).scores
     logits = toy_model(toy_bag).logits[0]

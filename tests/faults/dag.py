@@ -178,7 +178,7 @@ def fill_disk(run: Disturbed, stage: str, expected: dict[str, bytes]) -> str:
         again = ("--forcerun", stage)  # of what lies in between, Snakemake misses nothing by itself
         run.snakemake("--retries", "0", *again, expected=1)
         texts = [log.read_text() for log in (run.folder / "logs").rglob("*.log")]
-        said = [text for text in texts if "no room is left" in text]
+        said = [text for text in texts if "the disk is full" in text]
         assert said and not any("Traceback" in text for text in texts), texts
         (disk / "filler").unlink()
         run.snakemake(*again)

@@ -130,7 +130,7 @@ def fill_disk(extraction: Extraction, whole: Path, folder: Path, n_bytes: int) -
         done = shards_done(store_path(receipt))
         print(f"disk of {n_bytes} bytes: exit {process.returncode}, {done} shards whole; {said.splitlines()[-1]}", flush=True)
         assert process.returncode not in (0, 2) and "Traceback" not in said, said
-        assert "no room is left" in said.splitlines()[-1], said
+        assert "the disk is full" in said.splitlines()[-1], said
         subprocess.run(["mount", "-o", f"remount,size={10 * bytes_on_disk(store_path(whole))}", str(disk)], check=True)
         extraction.finish_after(receipt)
         assert tree(disk) == tree(whole.parent)

@@ -70,7 +70,7 @@ def test_damaged_stores_are_found_and_made_anew(
     damage(run.folder / "results" / name)
     verify = ["wsi-mil", "verify", "results", "--discard"]
     done = subprocess.run(verify, cwd=run.folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and "s3" in done.stdout and "taken away" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 1 and "s3" in done.stdout and "deleted" in done.stdout, done.stdout + done.stderr
     run.snakemake(*EVERYTHING)
     compare(run.whole(), expected)
 

@@ -66,7 +66,7 @@ def test_a_second_process_on_the_same_slide_waits_for_the_first(extraction: Extr
         os.kill(pid, signal.SIGSTOP)
     second, said = extraction.start(tmp_path / "f" / "big.json"), ""
     try:
-        while "another process is writing it" not in said:
+        while "is writing it; waiting" not in said:
             line = second.stderr.readline()
             assert line, said
             said += line

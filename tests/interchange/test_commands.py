@@ -30,10 +30,10 @@ def folder(tmp_path: Path) -> Path:
 def test_there_and_back_by_command(folder: Path) -> None:
     done = called("import-features", "in", "--encoder", "uni", "--slides", "cohort.csv", cwd=folder)
     assert done.returncode == 0 and done.stdout == "a: 15 tiles × 6 (trident)\nb: 15 tiles × 6 (trident)\n"
-    assert "left out: in/c.h5: no slide of the sheet" in done.stderr
+    assert "skipped: in/c.h5: no slide of the sheet" in done.stderr
     assert (
-        "warning: b: nobody says the slide's resolution" in done.stderr
-        and "warning: a: nobody says the slide's res" not in done.stderr
+        "warning: b: the slide's resolution is unknown and was derived" in done.stderr
+        and "warning: a: the slide's resolution is" not in done.stderr
     )
     assert read_receipt(folder / "results/tiles/uni/a.json")["mpp"] == [0.26, 0.26]
     assert called("import-features", "in", "--encoder", "uni", cwd=folder).returncode == 0, "without a sheet all of them"
@@ -54,13 +54,15 @@ def test_exit_codes_tell(folder: Path) -> None:
     (folder / "results/features/uni/b.json").unlink()
     export = ["export-features", "results/features/uni", "--layout", "clam", "--out", "out"]
     done = called(*export, cwd=folder)
-    assert done.returncode == 1 and "not exported: b: a store without its receipt" in done.stderr and "a: 15 tiles" in done.stdout
+    assert done.returncode == 1 and "not exported: b: its store has no receipt" in done.stderr and "a: 15 tiles" in done.stdout
     assert called(*export, "--slide", "a", cwd=folder).returncode == 0
     assert called("export-features", "results", "--layout", "clam", "--out", "out", cwd=folder).stderr == (
-        "error: results is a folder of results: say whose features with --encoder (there are uni)\n"
+        "error: results is a results folder: choose the encoder entry with --encoder (there are uni)\n"
     )
     done = called("import-features", "in", "--encoder", "Uni 1", "--layout", "tridant", cwd=folder)
-    assert done.returncode == 2 and "did you mean 'trident'?" in done.stderr and "'Uni 1' must be small letters" in done.stderr
+    assert (
+        done.returncode == 2 and "did you mean 'trident'?" in done.stderr and "'Uni 1' must be lower-case letters" in done.stderr
+    )
     (folder / "cohort.csv").write_text("slide_id,label\nnobody,\n")
     done = called("import-features", "in", "--encoder", "uni", "--slides", "cohort.csv", cwd=folder)
     assert done.returncode == 2 and "no slide of the sheet has a file" in done.stderr

@@ -11,7 +11,7 @@ from tests.test_extract import SETTINGS, MeanColour
 from wsi_mil.config import Encoder
 from wsi_mil.errors import FeatureFileError
 from wsi_mil.extract import extract_slide
-from wsi_mil.interchange import LAYOUTS, Exported, Given, Source, export_features, import_slide, read_file
+from wsi_mil.interchange import LAYOUTS, ExportResult, FeatureSource, ImportOptions, export_features, import_slide, read_file
 from wsi_mil.receipts import read_receipt, store_path, write_receipt
 from wsi_mil.records import NO_PATH, SlideRow
 from wsi_mil.store import read_bag
@@ -28,7 +28,7 @@ def exported(results: Path, layout: str, out: Path, entry: str = "mean") -> Path
 
 
 def brought_back(path: Path, results: Path, entry: str = "back", **given: float) -> dict:
-    import_slide(Source(SlideRow("s", NO_PATH), path), results, entry, Given(**given))
+    import_slide(FeatureSource(SlideRow("s", NO_PATH), path), results, entry, ImportOptions(**given))
     return read_receipt(results / "features" / entry / "s.json")
 
 
@@ -57,7 +57,7 @@ def test_a_round_trip_of_ours_loses_nothing(results: Path, tmp_path: Path, layou
     )
     again = read_file(tmp_path / "again" / FILE[layout])[1]
     first_file = read_file(file)[1]
-    assert np.array_equal(again.features, first_file.features) and again.own_json() == first_file.own_json()
+    assert np.array_equal(again.features, first_file.features) and again.metadata_json() == first_file.metadata_json()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -77,9 +77,9 @@ def test_axes_of_different_scale_are_kept(tmp_path: Path, layout: str) -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_our_coords_come_back_whatever_resolution_the_sheet_says(results: Path, tmp_path: Path, layout: str) -> None:
+def test_our_coords_come_back_with_any_resolution_in_the_sheet(results: Path, tmp_path: Path, layout: str) -> None:
     file = exported(results, layout, tmp_path / "out")
-    import_slide(Source(SlideRow("s", NO_PATH, mpp=0.25), file), results, "back", Given())
+    import_slide(FeatureSource(SlideRow("s", NO_PATH, mpp=0.25), file), results, "back", ImportOptions())
     bags = [read_bag(results / f"features/{entry}/s.json").coords for entry in ("mean", "back")]
     assert np.array_equal(*bags) and read_receipt(results / "tiles/back/s.json")["mpp"] == [0.25, 0.25]
 
@@ -109,7 +109,7 @@ def test_a_round_trip_of_theirs_loses_nothing_that_float16_holds(tmp_path: Path,
             assert attributes[0][key] == attributes[1][key]
 
 
-def test_what_other_tools_read_is_there(results: Path, tmp_path: Path) -> None:
+def test_exported_files_have_what_other_tools_read(results: Path, tmp_path: Path) -> None:
     bag = read_bag(results / "features/mean/s.json")
     with h5py.File(exported(results, "clam", tmp_path / "clam")) as file:
         assert file["features"].dtype == np.float32 and np.array_equal(file["coords"], bag.coords)
@@ -128,7 +128,7 @@ def test_what_other_tools_read_is_there(results: Path, tmp_path: Path) -> None:
     assert np.array_equal(content["features"].numpy(), bag.features) and np.array_equal(content["coords"].numpy(), bag.coords)
 
 
-def outcome(results: Path, out: Path, *slides: str) -> dict[str, Exported]:
+def outcome(results: Path, out: Path, *slides: str) -> dict[str, ExportResult]:
     return {done.slide_id: done for done in export_features(results / "features/mean", "trident", out, slides)}
 
 
@@ -139,7 +139,7 @@ def test_slides_that_are_not_finished_are_left_out_with_the_reason(results: Path
     found = outcome(results, tmp_path / "out")
     assert not found["s"].reason and found["s"].n_tiles > 50
     assert (found["glass"].reason, found["glass"].is_fault) == ("empty: no tissue found", False)
-    assert "a store without its receipt" in found["half"].reason and found["half"].is_fault
+    assert "its store has no receipt, so it is not finished" in found["half"].reason and found["half"].is_fault
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["s.h5"], "nothing half-written"
     assert set(outcome(results, tmp_path / "o", "s", "nobody")) == {"nobody", "s"}
     with pytest.raises(FeatureFileError, match="has no features"):
@@ -153,6 +153,6 @@ def test_a_store_that_is_being_written_again_is_not_exported(results: Path, tmp_
     before = receipt.read_bytes()
     extract_slide(tiles, SlideRow("s", tmp_path / "s.svs"), Encoder(), receipt, dtype="float32", encoder=MeanColour, threads=1)
     receipt.write_bytes(before)
-    assert "store and receipt differ" in outcome(results, tmp_path / "out")["s"].reason
+    assert "its store and receipt differ, so it is not finished" in outcome(results, tmp_path / "out")["s"].reason
     zarr.open_group(store_path(receipt)).attrs["shards_done"] = 0
     assert "not all shards are written" in outcome(results, tmp_path / "out")["s"].reason

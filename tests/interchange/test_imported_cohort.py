@@ -74,12 +74,12 @@ def test_a_cohort_of_imported_features_runs_to_the_report(cohort: Cohort) -> Non
     assert gallery.is_file()
     assert all(text in cohort.call("doctor", "--configfile", "c.yaml") for text in ("8 ok", "encoder uni: imported features"))
 
-    assert "the same as before" in cohort.bring() and cohort.snakemake() == {}, "the same features again"
+    assert "unchanged" in cohort.bring() and cohort.snakemake() == {}, "the same features again"
     write_slide(cohort.folder / "files/s1.h5", 1, is_positive=True)
     cohort.bring()
     assert cohort.snakemake() == {}, "another file with the same content"
     write_slide(cohort.folder / "files/s1.h5", 99, is_positive=True)
-    assert cohort.bring().count("the same as before") == 7
+    assert cohort.bring().count("unchanged") == 7
     assert cohort.snakemake() == {
         "cohort": 1,
         **{k: n for k, n in expected.items() if k not in ("cohort", "split")},
@@ -94,14 +94,16 @@ def test_faults_are_found_before_anything_runs(cohort: Cohort) -> None:
     write_trident(cohort.folder / "files/s2.h5", grid(14, 8, 512), bad, **SIZE)
     (cohort.folder / "files/s3.h5").write_text("nothing")
     found = cohort.bring(expected=2)
-    assert "slide s2: features of tile 5 at (0, 2560) are not finite" in found and "s3.h5: no readable HDF5 file" in found
+    assert "slide s2: features of tile 5 at (0, 2560) are not finite" in found and "s3.h5: is no readable HDF5 file" in found
     assert "s4: 112 tiles" in found, "the others are taken over"
     cohort.results("features/uni/s4.json").unlink()
     assert cohort.snakemake(expected=2) == {}
     assert "no imported features for s2, s3" in cohort.output
     assert "a store without its receipt (the import was interrupted) for s4; run `wsi-mil" in cohort.output
     cohort.config(encoders={"uni": {"features": "imported", "dtype": "float32", "tiling": "x"}})
-    assert "encoders.uni: features: imported leaves nothing to say about dtype" in cohort.call("check", "c.yaml", expected=2)
+    assert "encoders.uni: an entry with features: imported takes no other key; remove dtype" in cohort.call(
+        "check", "c.yaml", expected=2
+    )
 
 
 def test_features_of_another_size_are_refused_by_name(cohort: Cohort) -> None:
@@ -145,8 +147,11 @@ def test_beside_an_extracted_entry_only_that_one_is_tiled_and_extracted(cohort: 
     cohort.config(encoders={"uni": tiny, "tiny": {**tiny, "tiling": "uni"}}, tilings={"default": {}, "uni": {}})
     found = cohort.call("check", "c.yaml", expected=2)
     for stage in ("features", "tiles"):
-        assert f"results/{stage}/uni: imported {stage} of s0, s1, s2, s3, s4 and 3 more, which the run would take for" in found
+        assert (
+            f"results/{stage}/uni: imported {stage} of s0, s1, s2, s3, s4 and 3 more, which would be used as results of this run"
+            in found
+        )
     cohort.config(encoders={**ENCODERS, "tiny": {**tiny, "tiling": "uni"}}, tilings={"uni": {}})
-    assert "encoders.uni: its imported tiles would lie where those of the tiling of this name lie" in cohort.call(
+    assert "encoders.uni: its imported tiles would share a folder with the tiling 'uni'" in cohort.call(
         "check", "c.yaml", expected=2
     )

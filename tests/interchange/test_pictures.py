@@ -11,7 +11,7 @@ from tests.heatmap_files import Made, csv_hottest, features, geojson_hottest
 from tests.interchange.files import grid, numbers, write_clam
 from wsi_mil.config import Heatmap
 from wsi_mil.heatmaps import draw_heatmap
-from wsi_mil.interchange import Given, Source, import_slide
+from wsi_mil.interchange import FeatureSource, ImportOptions, import_slide
 from wsi_mil.interchange.scale import measured_stride
 from wsi_mil.receipts import read_receipt, store_path, write_receipt
 from wsi_mil.records import NO_PATH, InstanceScores, SlideRow
@@ -25,7 +25,7 @@ COORDS = np.concatenate([grid(5, 4, 256, left=137, top=91), grid(3, 2, 256, left
 def drawn(folder: Path, coords: np.ndarray, hot: list[int], **attributes: object) -> Path:
     """The picture of imported tiles, of which some have evidence 3 and the others -1."""
     path = write_clam(folder / "s.h5", coords, numbers(len(coords)), patch_size=256, patch_level=0, **attributes)
-    import_slide(Source(ROW, path), folder / "results", "e", Given(mpp=0.5))
+    import_slide(FeatureSource(ROW, path), folder / "results", "e", ImportOptions(mpp=0.5))
     values = np.full(len(coords), -1, np.float32)
     values[hot] = 3
     tiles, scores, picture = folder / "results/tiles/e/s.json", folder / "scores/s.json", folder / "h/evidence.png"
@@ -56,7 +56,7 @@ def test_two_tiles_next_to_one_corner_leave_the_hotter(tmp_path: Path) -> None:
     assert raster[1, 2] == -1
 
 
-def test_a_ground_without_a_slide_says_so(tmp_path: Path) -> None:
+def test_a_preview_without_a_slide_gives_the_reason(tmp_path: Path) -> None:
     from PIL import Image
 
     with Image.open(drawn(tmp_path, COORDS, [3])) as image:

@@ -14,7 +14,7 @@ def touched(folder: Path, *names: str) -> Path:
     return folder
 
 
-def test_an_hdf5_file_goes_before_the_tensor_beside_it(tmp_path: Path) -> None:
+def test_an_hdf5_file_is_preferred_to_the_tensor_beside_it(tmp_path: Path) -> None:
     folder = touched(tmp_path, "h5_files/a.h5", "pt_files/a.pt", "pt_files/b.pt", "pt_files/.c.pt.part", "notes.txt")
     found, notes = find_sources([folder], None, None, "auto")
     assert [(s.row.slide_id, s.path.name) for s in found] == [("a", "a.h5"), ("b", "b.pt")] and not notes
@@ -37,12 +37,12 @@ def test_coords_lie_in_one_file_or_in_one_for_each_slide(tmp_path: Path) -> None
     assert find_sources([folder / "f"], None, folder / "p", "auto")[0][1].coords == folder / "p/b.h5", "which does not exist"
 
 
-def test_two_files_of_a_slide_and_none_at_all_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(FeatureFileError, match="of the same slide as"):
+def test_two_files_of_a_slide_and_no_file_are_rejected(tmp_path: Path) -> None:
+    with pytest.raises(FeatureFileError, match="is of the same slide as"):
         find_sources([touched(tmp_path, "x/a.h5", "y/a.h5")], None, None, "auto")
-    with pytest.raises(FeatureFileError, match=r"no files that end in \.h5, \.hdf5, \.pt, \.pth"):
+    with pytest.raises(FeatureFileError, match=r"has no files that end in \.h5, \.hdf5, \.pt, \.pth"):
         find_sources([touched(tmp_path / "z", "a.txt")], None, None, "auto")
-    with pytest.raises(FeatureFileError, match=r"a b\.h5: its name cannot be a slide_id; give the sheet"):
+    with pytest.raises(FeatureFileError, match=r"a b\.h5: its name is no valid slide_id; give the sheet"):
         find_sources([touched(tmp_path / "o", "a b.h5")], None, None, "auto")
 
 
@@ -53,8 +53,8 @@ def test_two_files_of_a_slide_and_none_at_all_are_refused(tmp_path: Path) -> Non
         [SlideRow("HE", Path("p1/x.svs")), SlideRow("p2", Path("p2/HE.svs"))],
     ],
 )
-def test_a_file_that_fits_two_slides_is_refused(tmp_path: Path, rows: list[SlideRow]) -> None:
+def test_a_file_that_matches_two_slides_is_rejected(tmp_path: Path, rows: list[SlideRow]) -> None:
     """Slide files of one name in the folders of several patients: the features of one would stand for both."""
     first, second = (row.slide_id for row in rows)
-    with pytest.raises(FeatureFileError, match=rf"HE\.h5: its name fits two slides of the sheet, {first} and {second}; "):
+    with pytest.raises(FeatureFileError, match=rf"HE\.h5: its name matches two slides of the sheet, {first} and {second}; "):
         find_sources([touched(tmp_path, "HE.h5")], rows, None, "auto")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from wsi_mil.models import CLAM
+from wsi_mil.models import CLAM, ClassLoss
 from wsi_mil.models.attention import top_and_bottom
 from wsi_mil.models.clam import smooth_top1_svm
 
@@ -75,7 +75,7 @@ def test_the_loss_is_seven_parts_bag_and_three_parts_instances(
     h, a, logits = by_hand(w, bag[0].double().numpy())
     bag_loss = np.log(np.exp(logits).sum()) - logits[2]
     instances = instance_loss_by_hand(w, h, a, 2, k=3, subtyping=subtyping, svm=loss == "svm")
-    found = model.training_loss(bag, torch.tensor([2]), torch.tensor([9.0, 9, 5])).item()
+    found = model.training_loss(bag, torch.tensor([2]), ClassLoss(torch.tensor([9.0, 9, 5]))).item()
     assert found == pytest.approx(5 * (0.7 * bag_loss + 0.3 * instances), rel=1e-5)
 
 
@@ -101,14 +101,14 @@ def test_no_instance_is_at_both_ends(n: int, k: int, highest: list[int], lowest:
 def test_bags_smaller_than_both_ends_are_learnt_from(make: Callable, branch: str, n: int) -> None:
     model = make("clam", branches=branch, subtyping=True, **SMALL)
     bags = torch.rand(1, n, 6, generator=torch.Generator().manual_seed(n))
-    model.training_loss(bags, torch.tensor([1]), torch.ones(2)).backward()
+    model.training_loss(bags, torch.tensor([1]), ClassLoss(torch.ones(2))).backward()
     grads = [p.grad for p in model.instance_classifiers.parameters()]
     assert all(g is not None and g.isfinite().all() and g.abs().sum() > 0 for g in grads)
 
 
 def test_without_subtyping_other_classes_classifiers_rest(make: Callable, bag: Tensor) -> None:
     model = make("clam", n_classes=3, **SMALL)
-    model.training_loss(bag, torch.tensor([1]), torch.ones(3)).backward()
+    model.training_loss(bag, torch.tensor([1]), ClassLoss(torch.ones(3))).backward()
     assert [c.weight.grad is not None for c in model.instance_classifiers] == [False, True, False]
 
 

@@ -8,7 +8,7 @@ from torch.nn import functional
 from torch.testing import assert_close
 
 from wsi_mil.config import parse_base
-from wsi_mil.models import create_model
+from wsi_mil.models import ClassLoss, create_model
 from wsi_mil.models.instance_encoders import lenet
 
 
@@ -43,7 +43,7 @@ def test_dsmil_is_the_papers_formula(make: Callable, bag: Tensor, n_classes: int
         bag_loss, critical = (functional.binary_cross_entropy_with_logits(s, torch.ones(1)) for s in (out, c.max(0).values))
     else:
         bag_loss, critical = (functional.cross_entropy(s[None], torch.tensor([1])) for s in (out, c.max(0).values))
-    assert_close(model.training_loss(bag, torch.tensor([1]), torch.ones(n_classes)), 0.5 * bag_loss + 0.5 * critical)
+    assert_close(model.training_loss(bag, torch.tensor([1]), ClassLoss(torch.ones(n_classes))), 0.5 * bag_loss + 0.5 * critical)
 
 
 def test_the_critical_instance_is_never_padding(make: Callable, bag: Tensor) -> None:

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from wsi_mil.config import parse_model
 from wsi_mil.errors import ConfigError
-from wsi_mil.models import DTFD
+from wsi_mil.models import DTFD, ClassLoss
 from wsi_mil.models.dtfd import pseudo_bags
 
 SMALL = {"embed_dim": 8, "attention_dim": 5, "pseudo_bags": 3, "total": 7}
@@ -98,7 +98,7 @@ def test_the_loss_is_that_of_the_pseudo_bags_and_of_tier_two(make: Callable, bag
     numbers = pseudo_bags(9, 3, torch.Generator().manual_seed(0)).numpy()
     logits, _, second = hand.tiers(hand.embedded(bag[0]), numbers, distil, k=2)
     expected = -np.log(softmax(logits)[:, 2]).mean() - np.log(softmax(second)[2])
-    found = model.training_loss(bag, torch.tensor([2]), torch.tensor([9.0, 9, 4]))
+    found = model.training_loss(bag, torch.tensor([2]), ClassLoss(torch.tensor([9.0, 9, 4])))
     assert found.item() == pytest.approx(4 * expected, rel=1e-5)
 
 
@@ -110,7 +110,7 @@ def test_tier_two_does_not_move_tier_one_unless_joint(make: Callable, bag: Tenso
         with torch.no_grad():
             for p in model.first.classifier.parameters():
                 p.zero_()  # no gradient of tier 1's own reaches the embedding
-        model.training_loss(bag, torch.tensor([1]), torch.ones(2)).backward()
+        model.training_loss(bag, torch.tensor([1]), ClassLoss(torch.ones(2))).backward()
         grads[joint] = float(model.embedding[0].weight.grad.abs().sum())
         assert model.second.classifier.weight.grad.abs().sum() > 0 and model.first.classifier.bias.grad.abs().sum() > 0
     assert grads[False] == 0 and grads[True] > 0
@@ -125,7 +125,7 @@ def test_one_adam_over_the_detached_sum_steps_as_the_authors_two(make: Callable,
     y, weights = torch.tensor([1]), torch.ones(2)
     for _ in range(3):
         single.zero_grad()
-        one.training_loss(bag, y, weights).backward()
+        one.training_loss(bag, y, ClassLoss(weights)).backward()
         single.step()
         h = two.embed(bag)[0]
         pseudo, distilled = two.distil(h, two.first.attention(h)[:, 0], numbers)
@@ -157,7 +157,7 @@ def test_pseudo_bags_are_of_one_size_and_none_is_empty(n: int, groups: int, size
 def test_bags_of_fewer_instances_than_pseudo_bags_are_learnt_from(make: Callable, distil: str, n: int) -> None:
     model = make("dtfd", distil=distil, embed_dim=8, pseudo_bags=5, total=20).train()
     bags = torch.rand(1, n, 6, generator=torch.Generator().manual_seed(n))
-    model.training_loss(bags, torch.tensor([1]), torch.ones(2)).backward()
+    model.training_loss(bags, torch.tensor([1]), ClassLoss(torch.ones(2))).backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
     assert model.eval()(bags).logits.isfinite().all()
 
@@ -167,10 +167,10 @@ def test_training_draws_anew_and_asking_does_not(make: Callable, bag: Tensor) ->
     state = torch.random.get_rng_state()
     assert torch.equal(model(bag).logits, model(bag).logits)
     assert torch.equal(torch.random.get_rng_state(), state), "asking leaves the generator of training alone"
-    losses = [model.train().training_loss(bag, torch.tensor([1]), torch.ones(2)).item() for _ in range(4)]
+    losses = [model.train().training_loss(bag, torch.tensor([1]), ClassLoss(torch.ones(2))).item() for _ in range(4)]
     assert len(set(losses)) > 1
     torch.random.set_rng_state(state)
-    assert model.training_loss(bag, torch.tensor([1]), torch.ones(2)).item() == losses[0]
+    assert model.training_loss(bag, torch.tensor([1]), ClassLoss(torch.ones(2))).item() == losses[0]
 
 
 @every_distil

@@ -5,6 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from wsi_mil.models import ClassLoss
+
 SMALL = {"embed_dim": 8, "dropout": 0.0}
 
 
@@ -37,7 +39,7 @@ def test_of_two_classes_the_pool_is_the_positive_ones_probability(make: Callable
     assert float(model.bag_probability(model.embed(bag), 0).detach()) == pytest.approx(1 - expected, rel=1e-5)
     assert np.allclose(model.instance_scores(bag, 1)["probability"].numpy(), p[:, 0], atol=1e-6)
     assert np.allclose(model.instance_scores(bag, 0)["probability"].numpy(), 1 - p[:, 0], atol=1e-6)
-    loss = model.training_loss(bag, torch.tensor([0]), torch.tensor([2.0, 7.0])).item()
+    loss = model.training_loss(bag, torch.tensor([0]), ClassLoss(torch.tensor([2.0, 7.0]))).item()
     assert loss == pytest.approx(-2 * np.log(1 - expected), rel=1e-5)
 
 
@@ -48,7 +50,7 @@ def test_the_joint_loss_is_that_of_pool_and_dense_layer(make: Callable, bag: Ten
     y = np.exp(dense) / np.exp(dense).sum()
     assert np.allclose(torch.softmax(model(bag).logits[0], 0).detach().numpy(), y, atol=1e-6)
     of_pool = -np.log(1 - p[0]) - np.log(1 - p[1]) - np.log(p[2])
-    found = model.training_loss(bag, torch.tensor([2]), torch.tensor([9.0, 9, 3])).item()
+    found = model.training_loss(bag, torch.tensor([2]), ClassLoss(torch.tensor([9.0, 9, 3]))).item()
     assert found == pytest.approx(3 * (of_pool - np.log(y[2])), rel=1e-5)
 
 
@@ -82,7 +84,7 @@ def test_a_bag_whose_even_tiles_make_it_positive_still_teaches(make: Callable, p
         model.classifier.bias.zero_()
     bags = torch.rand(1, 50_000, 6, generator=torch.Generator().manual_seed(0))
     assert torch.softmax(model(bags).logits[0], 0)[1].item() > 0.8
-    model.training_loss(bags, torch.tensor([0]), torch.ones(2)).backward()
+    model.training_loss(bags, torch.tensor([0]), ClassLoss(torch.ones(2))).backward()
     assert model.classifier.bias.grad.item() > 0.5
 
 

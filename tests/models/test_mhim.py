@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from wsi_mil import config
 from wsi_mil.config import parse_model
-from wsi_mil.models import MHIM, create_mhim
+from wsi_mil.models import MHIM, ClassLoss, create_mhim
 from wsi_mil.models.masking import Masking, kept_instances, voted
 
 BASES = {
@@ -98,7 +98,7 @@ def test_without_masks_and_consistency_the_student_learns_as_its_base(
 ) -> None:
     model = mhim(make, base, n_classes, random_ratio=0, high_ratio=0, consistency=0)
     label, weights = torch.tensor([1]), torch.ones(n_classes)
-    assert_close(model.training_loss(bag, label, weights), model.student.training_loss(bag, label, weights))
+    assert_close(model.training_loss(bag, label, ClassLoss(weights)), model.student.training_loss(bag, label, ClassLoss(weights)))
 
 
 @every_base
@@ -108,8 +108,8 @@ def test_the_consistency_loss_is_the_cross_entropy_of_embedding_channels(make: C
     target = torch.exp(taught / 0.1) / torch.exp(taught / 0.1).sum()
     expected = -(target * torch.log(torch.exp(learned) / torch.exp(learned).sum())).sum()
     label, weights = torch.tensor([1]), torch.ones(2)
-    plain = model.student.training_loss(bag, label, weights)
-    assert_close(model.training_loss(bag, label, weights), plain + 0.7 * expected, rtol=1e-4, atol=1e-5)
+    plain = model.student.training_loss(bag, label, ClassLoss(weights))
+    assert_close(model.training_loss(bag, label, ClassLoss(weights)), plain + 0.7 * expected, rtol=1e-4, atol=1e-5)
 
 
 @every_base
@@ -117,8 +117,8 @@ def test_the_student_does_not_see_what_is_masked(make: Callable, bag: Tensor, ba
     model = mhim(make, base, random_ratio=0, low_ratio=0.5, high_ratio=0, consistency=0)
     kept = kept_instances(model.teacher.encode_scored(model.teacher.embed(bag))[1], model.masking())
     assert len(kept) == 4
-    expected = model.student.training_loss(bag[:, kept], torch.tensor([1]), torch.ones(2))
-    assert_close(model.training_loss(bag, torch.tensor([1]), torch.ones(2)), expected)
+    expected = model.student.training_loss(bag[:, kept], torch.tensor([1]), ClassLoss(torch.ones(2)))
+    assert_close(model.training_loss(bag, torch.tensor([1]), ClassLoss(torch.ones(2))), expected)
 
 
 @pytest.mark.parametrize(("momentum", "share"), [(0.0, 1.0), (1.0, 0.0), (0.75, 0.25)])

@@ -1,5 +1,6 @@
 """What holds for every aggregator."""
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -9,9 +10,10 @@ from torch.testing import assert_close
 
 from wsi_mil import config
 from wsi_mil.config import parse_base
-from wsi_mil.models import create_mhim, create_model
+from wsi_mil.models import ClassLoss, create_loss, create_mhim, create_model
 from wsi_mil.models.base import class_logits, margin_of, n_outputs
 from wsi_mil.models.instance_encoders import Standardise, histology_cnn, lenet
+from wsi_mil.tasks import Classes
 
 MODELS: dict[str, dict[str, object]] = {
     "instance max": {"model": "instance_pool", "pool": "max", "embed_dim": 8},
@@ -121,9 +123,9 @@ def test_a_bag_without_instances_is_refused(make: Callable, name: str) -> None:
 
 
 @every_model
-def test_the_loss_weighs_the_class(make: Callable, bag: Tensor, name: str) -> None:
+def test_the_loss_is_weighted_by_class(make: Callable, bag: Tensor, name: str) -> None:
     model = make(**MODELS[name])
-    one, three = (model.training_loss(bag, torch.tensor([1]), torch.tensor([1.0, w])) for w in (1.0, 3.0))
+    one, three = (model.training_loss(bag, torch.tensor([1]), ClassLoss(torch.tensor([1.0, w]))) for w in (1.0, 3.0))
     assert_close(three, 3 * one)
 
 
@@ -133,7 +135,9 @@ def test_every_weight_learns(make: Callable, name: str, n_classes: int) -> None:
     model = make(**MODELS[name], n_classes=n_classes).train()
     bags = torch.rand(6, 9, 6, generator=torch.Generator().manual_seed(4))
     labels = torch.arange(6) % n_classes
-    sum(model.training_loss(b[None], y[None], torch.ones(n_classes)) for b, y in zip(bags, labels, strict=True)).backward()
+    sum(
+        model.training_loss(b[None], y[None], ClassLoss(torch.ones(n_classes))) for b, y in zip(bags, labels, strict=True)
+    ).backward()
     still = {n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
     # softmax takes out what all instances share
     assert {n.removeprefix("first.").removeprefix("second.") for n in still} <= {"attention.bias", "attention.row.bias"}
@@ -145,7 +149,7 @@ def test_an_image_encoder_is_trained_along(name: str) -> None:
     encoder, dim = histology_cnn(27)
     model = create_model(parse_base(MODELS[name]), feature_dim=dim, n_classes=2, instance_encoder=encoder)
     images = torch.rand(1, 5, 3, 27, 27)
-    model.training_loss(images, torch.tensor([1]), torch.ones(2)).backward()
+    model.training_loss(images, torch.tensor([1]), ClassLoss(torch.ones(2))).backward()
     assert all(p.grad is not None for p in encoder.parameters())
     model.eval()
     features = model.instance_encoder(images[0])[None]
@@ -163,7 +167,7 @@ def test_an_image_encoder_is_trained_along_under_mhim(base: str) -> None:
         encoder, dim = lenet()
         pair.append(create_model(parse_base(MODELS[base]), feature_dim=dim, n_classes=3, instance_encoder=encoder))
     model = create_mhim(parse_model({"model": "mhim", "base": "b"}), base=pair[0], student=pair[1])
-    model.training_loss(torch.rand(1, 8, 1, 28, 28), torch.tensor([2]), torch.ones(3)).backward()
+    model.training_loss(torch.rand(1, 8, 1, 28, 28), torch.tensor([2]), ClassLoss(torch.ones(3))).backward()
     assert all(p.grad is not None for p in model.student.instance_encoder.parameters())
     assert all(p.grad is None for p in model.teacher.parameters())
 
@@ -209,3 +213,11 @@ def test_image_encoders_give_what_relu_before_pooling_gives(make: Callable, size
         values.square().sum().backward()
         found.append([values.detach(), *(p.grad.clone() for p in network.parameters())])
     assert all(torch.equal(ours, published) for ours, published in zip(*found, strict=True))
+
+
+def test_the_loss_of_classes_is_the_weighted_log_loss_summed_over_bags() -> None:
+    outputs, label = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0])
+    loss = create_loss(Classes(("a", "b")), torch.tensor([3.0, 9.0]))
+    by_hand = 3 * (math.log(1 + math.exp(-2)) + math.log(1 + math.e))
+    assert float(loss(outputs, label)) == pytest.approx(by_hand)
+    assert loss.bag_weights(torch.tensor([1, 0])).tolist() == [9, 3]

@@ -8,8 +8,9 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from wsi_mil.config import TransMIL
+from wsi_mil.models import ClassLoss
 from wsi_mil.models.nystrom import NystromAttention, pseudo_inverse
-from wsi_mil.models.self_attention import ExactAttention, SelfAttention
+from wsi_mil.models.self_attention import ExactAttention, SelfAttention, exact_step_bytes
 from wsi_mil.models.transmil import PPEG, square_of
 
 SMALL = {"embed_dim": 16, "heads": 2, "landmarks": 4}
@@ -108,7 +109,7 @@ def test_at_the_start_positions_and_neighbours_change_nothing(make: Callable, ba
 @both
 def test_what_starts_from_zero_learns_from_the_first_step(make: Callable, bag: Tensor, attention: str) -> None:
     model = make("transmil", **SMALL, attention=attention).train()
-    model.training_loss(bag, torch.tensor([1]), torch.ones(2)).backward()
+    model.training_loss(bag, torch.tensor([1]), ClassLoss(torch.ones(2))).backward()
     started = [*model.position.parameters(), *(layer.residual.weight for layer in model.layers)]
     assert len(started) == 8 and all(p.grad is not None and p.grad.abs().max() > 0 for p in started)
 
@@ -129,6 +130,26 @@ def test_a_settled_model_is_of_one_kind_for_bags_of_every_size(make: Callable) -
             x = torch.randn(1, n, 16)
             by_hand = exact_by_hand if kind == "exact" else nystrom_by_hand
             assert_close(model.layers[0](x)[0], by_hand(model.layers[0], x[0])[0], rtol=1e-4, atol=1e-5)
+
+
+def test_an_update_with_exact_attention_takes_memory_by_the_token_and_by_the_pair_where_matrices_are_written_out() -> None:
+    size = {"dim": 512, "heads": 8}
+    assert exact_step_bytes(1000, **size, device_type="cpu") == exact_step_bytes(1000, **size, device_type="cuda") == 61_440_000
+    assert exact_step_bytes(1000, **size, device_type="mps") == 61_440_000 + 96_000_000
+    assert exact_step_bytes(2000, **size, device_type="mps") == 2 * 61_440_000 + 4 * 96_000_000
+
+
+def test_exact_attention_keeps_no_matrix_for_its_backward_pass(make: Callable) -> None:
+    model, n, kept = make("transmil", **SMALL, attention="exact").train(), 900, {}
+
+    def note(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        model.training_loss(torch.rand(1, n, 6), torch.tensor([1]), ClassLoss(torch.ones(2)))
+    one_matrix, whole = 4 * SMALL["heads"] * n**2, exact_step_bytes(n, dim=16, heads=2, device_type="cpu")
+    assert 0.2 * whole < sum(kept.values()) < whole < one_matrix
 
 
 def test_the_iteration_inverts() -> None:
@@ -221,7 +242,7 @@ def test_no_matrix_of_tiles_by_tiles_is_ever_held(make: Callable, attention: str
     model, n = make("transmil", embed_dim=16, heads=2, landmarks=8, attention=attention).train(), 3000
     bags = torch.rand(1, n, 6)
     with Largest() as largest:
-        model.training_loss(bags, torch.tensor([1]), torch.ones(2)).backward()
+        model.training_loss(bags, torch.tensor([1]), ClassLoss(torch.ones(2))).backward()
         model.instance_scores(bags, 1)
     assert 16 * n <= largest.numel < 2 * 16 * (n + 200) < n * n / 10
 

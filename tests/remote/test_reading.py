@@ -43,11 +43,11 @@ def test_a_file_is_read_anywhere_as_its_bytes_are_and_no_byte_twice(files: Files
             remote.seek(start)
             assert remote.read(size) == content[start : start + size]
         assert remote.seek(-5, 2) == len(content) - 5 and remote.read() == content[-5:] and remote.read(1) == b""
-        assert remote.received == len(content)
+        assert remote.bytes_received == len(content)
 
 
 @pytest.mark.parametrize(("answer", "kind"), [(404, SlideAccessError), (403, SlideAccessError), (410, SlideAccessError)])
-def test_what_a_server_does_not_have_or_give_is_a_fault_of_the_data_at_once(
+def test_missing_and_forbidden_files_are_faults_of_the_data_at_once(
     files: Files, served_slide: Path, answer: int, kind: type[Exception]
 ) -> None:
     files.answers["slide.svs"] = [answer]
@@ -112,7 +112,7 @@ def test_an_object_of_s3_that_changes_while_it_is_read_is_noticed(bucket: Callab
             remote.read(10)
 
 
-def test_of_s3_what_is_not_there_is_a_fault_of_the_data_and_no_answer_one_of_the_network(
+def test_a_missing_s3_object_is_a_fault_of_the_data_and_no_answer_one_of_the_network(
     bucket: Callable[[str, bytes], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = bucket("a.svs", b"x")
@@ -127,7 +127,7 @@ def test_of_s3_what_is_not_there_is_a_fault_of_the_data_and_no_answer_one_of_the
         remote_object(url)
 
 
-def test_of_s3_credentials_that_are_refused_are_no_fault_of_the_slide(
+def test_rejected_s3_credentials_are_no_fault_of_the_slide(
     moto: str, bucket: Callable[[str, bytes], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import s3fs

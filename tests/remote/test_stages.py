@@ -13,7 +13,7 @@ from tests.servers import Files, free_port
 from wsi_mil.check import check
 from wsi_mil.cli import app
 from wsi_mil.config import TileSettings, Truth
-from wsi_mil.doctor import Examined, examine, examined
+from wsi_mil.doctor import SlideJob, examine, examine_slide
 from wsi_mil.errors import UnreachableError
 from wsi_mil.heatmaps.gallery import unreadable_reason
 from wsi_mil.inspection import inspect_slide
@@ -79,10 +79,10 @@ def test_inspect_and_doctor_read_in_place_and_say_what_is_wrong(
     url = f"{files.url}/slide.svs"
     found = inspect_slide(url, {"t": SETTINGS})
     assert (found.path, found.reader) == (url, "tiffslide") and not list((tmp_path / "scratch").rglob("*slide.svs"))
-    finding = examined(Examined(SlideRow("s", url), {"t": SETTINGS}, Truth()))
+    finding = examine_slide(SlideJob(SlideRow("s", url), {"t": SETTINGS}, Truth()))
     assert finding.verdict == "ok" and finding.tiles["t"].n_tiles == found.tilings["t"].n_tiles
     for name, word in ((f"{files.url}/gone.svs", "404"), (f"http://127.0.0.1:{free_port()}/a.svs", "does not answer")):
-        finding = examined(Examined(SlideRow("s", name), {"t": SETTINGS}, Truth()))
+        finding = examine_slide(SlideJob(SlideRow("s", name), {"t": SETTINGS}, Truth()))
         assert finding.verdict == "missing" and word in finding.reason
 
 
@@ -121,7 +121,7 @@ def test_check_asks_for_the_version_of_each_slide_and_warns_of_those_that_are_no
     assert all("remote_version" not in slides[f"s{n}"] for n in range(6, 47))
     warnings = "\n".join(plan.warnings)
     assert "slide s6: " in warnings and "(404)" in warnings and "does not answer" in warnings
-    assert "more slides on servers that do not answer were not asked for" in warnings
+    assert "more slides on servers that do not answer were not checked" in warnings
     assert files.requests["0.svs", "HEAD"] == 1 and files.sent.total() == 0
 
 
@@ -136,7 +136,7 @@ def test_a_slide_out_of_reach_keeps_the_version_that_was_tiled(files: Files, tmp
     after = check(values)
     kept = {name: version for name, version in before.versions.items() if name != "s2"}
     assert len(kept) == 39 and after.versions == kept, "of s2 nothing was made; one that is out of reach is not the whole server"
-    assert "what was made from it is used" in next(w for w in after.warnings if "slide s0" in w)
+    assert "its existing results are used" in next(w for w in after.warnings if "slide s0" in w)
 
 
 def test_no_secret_reaches_plan_receipts_logs_or_what_is_printed(

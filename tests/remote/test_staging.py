@@ -135,13 +135,13 @@ def test_several_that_want_the_same_slide_fetch_it_once(files: Files, remote: Ca
         copy.close()
 
 
-def test_a_slide_larger_than_the_bound_is_said_to_be(files: Files, remote: Callable) -> None:
+def test_a_slide_larger_than_the_limit_is_named_in_the_message(files: Files, remote: Callable) -> None:
     remote(scratch_gb=0.001)
     with pytest.raises(ConfigError, match=r"remote\.scratch_gb: .*alone has 0\.002 GB"):
         local_copy(serve(files, "a", 2 * MB))
 
 
-def test_a_changed_object_is_copied_anew(files: Files, remote: Callable) -> None:
+def test_a_changed_object_is_copied_again(files: Files, remote: Callable) -> None:
     url = serve(files, "a", MB)
     local_copy(url).close()
     (files.folder / "a").write_bytes(b"other")
@@ -153,7 +153,7 @@ def copying(url: str, first: str = "") -> list[str]:
     return [sys.executable, "-c", f"{first}\nfrom wsi_mil.slides.staging import local_copy\nlocal_copy({url!r})"]
 
 
-def test_what_a_killed_job_left_is_no_copy_and_takes_no_room(files: Files, remote: Callable) -> None:
+def test_a_partial_file_of_a_killed_job_is_no_copy_and_takes_no_space(files: Files, remote: Callable) -> None:
     remote(scratch_gb=0.0025, timeout_s=600)
     files.silence_s = 600.0  # the job waits for as long as this test may take
     url = serve(files, "a", 2 * MB)

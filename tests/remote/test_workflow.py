@@ -67,7 +67,7 @@ def test_the_version_on_the_server_decides_what_runs_again(run: Run, served: Fil
     assert run.snakemake("features") == {"tile": 1, "extract": 1}
     assert all("s2" in call for call in run.calls)
     served.answers["s3.svs"] = [404]
-    assert run.snakemake("features") == {} and "what was made from it is used" in run.output
+    assert run.snakemake("features") == {} and "its existing results are used" in run.output
     served.answers["s3.svs"] = [500]
     run.config(remote={"attempts": 1})
     assert run.snakemake("features") == {} and "answers 500" in run.output

@@ -43,54 +43,54 @@ for item in run_guarded(3, give_up, seconds=2):
 
 
 def run(tmp_path: Path, body: str) -> tuple[int, list[str]]:
-    """Exit status of a program that works on three items, and what it told."""
+    """Exit status of a program that works on three items, and the lines of its log."""
     program = PROGRAM.replace("BODY", textwrap.indent(textwrap.dedent(body), "    ").strip())
-    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "told")], timeout=600, check=False)
-    return done.returncode, (tmp_path / "told").read_text().split("\n")[:-1]
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "log")], timeout=600, check=False)
+    return done.returncode, (tmp_path / "log").read_text().split("\n")[:-1]
 
 
-def test_what_works_is_done_once_and_the_exit_status_is_the_childs(tmp_path: Path) -> None:
+def test_items_that_work_are_done_once_and_the_childs_exit_code_is_passed_on(tmp_path: Path) -> None:
     whole = ["began 0", "did 0", "began 1", "did 1", "began 2", "did 2"]
     assert run(tmp_path, "pass") == (0, whole)
-    (tmp_path / "told").unlink()
+    (tmp_path / "log").unlink()
     assert run(tmp_path, "if item == 1: sys.exit(7)") == (7, ["began 0", "did 0", "began 1"])
 
 
-def test_a_crash_while_reading_is_tried_again_and_given_up_the_second_time(tmp_path: Path) -> None:
-    code, told = run(tmp_path, "with reading():\n    if item == 1: os.kill(os.getpid(), signal.SIGSEGV)")
+def test_an_item_whose_read_crashes_is_retried_once_and_then_given_up(tmp_path: Path) -> None:
+    code, log = run(tmp_path, "with reading():\n    if item == 1: os.kill(os.getpid(), signal.SIGSEGV)")
     twice = ["began 0", "did 0", "began 1"] * 2
-    reason = "gave up 1: the process crashes while it is read (SIGSEGV)"
-    assert code == 0 and told == [*twice, reason, "began 0", "did 0", "began 2", "did 2"]
+    reason = "gave up 1: the process crashes while reading it (SIGSEGV)"
+    assert code == 0 and log == [*twice, reason, "began 0", "did 0", "began 2", "did 2"]
 
 
-def test_a_crash_that_does_not_come_again_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_crash_that_does_not_recur_leaves_no_trace(tmp_path: Path) -> None:
     crash = "with reading():\n    if item == 1 and times('began 1') == 1: os.abort()"
-    code, told = run(tmp_path, crash)
-    assert code == 0 and not any(line.startswith("gave up") for line in told) and told[-1] == "did 2"
+    code, log = run(tmp_path, crash)
+    assert code == 0 and not any(line.startswith("gave up") for line in log) and log[-1] == "did 2"
 
 
-def test_a_read_that_does_not_end_is_given_up_and_slow_work_between_reads_is_not(tmp_path: Path) -> None:
+def test_a_hanging_read_is_given_up_but_slow_work_between_reads_is_not(tmp_path: Path) -> None:
     hang = "if item == 1: time.sleep(3.5)\nwith reading():\n    if item == 2: time.sleep(6000)"
-    code, told = run(tmp_path, hang)
-    assert code == 0 and told.count("did 1") == 3  # in each of three children
-    assert [line for line in told if line.startswith("gave up")] == ["gave up 2: nothing of it came for 2 s"]
+    code, log = run(tmp_path, hang)
+    assert code == 0 and log.count("did 1") == 3  # in each of three children
+    assert [line for line in log if line.startswith("gave up")] == ["gave up 2: no data came from it for 2 s"]
 
 
 @pytest.mark.parametrize(("name", "expected"), [("SIGKILL", 137), ("SIGTERM", 143), ("SIGSEGV", 139)])
-def test_an_end_that_is_not_the_datas_fault_ends_the_command(name: str, expected: int, tmp_path: Path) -> None:
+def test_a_signal_from_outside_ends_the_command(name: str, expected: int, tmp_path: Path) -> None:
     """From outside, or a crash while nothing is read."""
-    code, told = run(tmp_path, f"if item == 1: os.kill(os.getpid(), signal.{name})")
-    assert code == expected and told == ["began 0", "did 0", "began 1"]
+    code, log = run(tmp_path, f"if item == 1: os.kill(os.getpid(), signal.{name})")
+    assert code == expected and log == ["began 0", "did 0", "began 1"]
 
 
 def test_the_child_ends_with_its_parent(tmp_path: Path) -> None:
     body = "tell(str(os.getpid())); time.sleep(6000)"
     program = PROGRAM.replace("BODY", body)
-    parent = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "told")])
-    while not (tmp_path / "told").exists() or len((tmp_path / "told").read_text().split()) < 3:
+    parent = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "log")])
+    while not (tmp_path / "log").exists() or len((tmp_path / "log").read_text().split()) < 3:
         assert parent.poll() is None
         time.sleep(0.02)
-    child = int((tmp_path / "told").read_text().split()[2])
+    child = int((tmp_path / "log").read_text().split()[2])
     parent.kill()
     parent.wait()
     for _ in range(3000):
@@ -103,12 +103,12 @@ def test_the_child_ends_with_its_parent(tmp_path: Path) -> None:
 def command(stage: str, folder: Path, **options: object) -> subprocess.CompletedProcess[str]:
     """`wsi-mil tile` or `extract` of the slide a.png."""
     row = json.dumps({"slide_id": "a", "path": str(folder / "a.png"), "mpp": 0.5})
-    told = [f"--{name.replace('_', '-')}={value}" for name, value in {"row": row, **options}.items()]
-    whole = [sys.executable, "-m", "wsi_mil", stage, *told]
+    log = [f"--{name.replace('_', '-')}={value}" for name, value in {"row": row, **options}.items()]
+    whole = [sys.executable, "-m", "wsi_mil", stage, *log]
     return subprocess.run(whole, capture_output=True, text=True, timeout=900, check=False)
 
 
-def test_a_slide_whose_decoder_takes_too_long_has_failed_and_says_so(tmp_path: Path) -> None:
+def test_a_slide_whose_decoder_hangs_is_recorded_as_failed(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (6000, 6000, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "a.png", compress_level=1)
     settings = TileSettings(tiling=Tiling(max_tiles=2), tissue=Tissue(method="none")).model_dump_json()
@@ -117,8 +117,8 @@ def test_a_slide_whose_decoder_takes_too_long_has_failed_and_says_so(tmp_path: P
     assert done.returncode == 0 and read_receipt(tiles)["status"] == "ok", done.stderr
     encoder = json.dumps({"encoder": "resnet18", "weights": "random"})
     done = command("extract", tmp_path, tiles=tiles, settings=encoder, receipt=features, device="cpu", read_timeout_s=0.1)
-    reason = f"{path}: nothing of it came for 0.1 s"
-    assert done.returncode == 0 and "it is tried once more" in done.stderr and "twice: it is given up" in done.stderr
+    reason = f"{path}: no data came from it for 0.1 s"
+    assert done.returncode == 0 and "it is retried once" in done.stderr and "for the second time: it is given up" in done.stderr
     assert (read_receipt(features)["status"], read_receipt(features)["reason"]) == ("failed", reason)
     done = command("tile", tmp_path, slide=path, settings=settings, receipt=tiles, read_timeout_s=0.1)
     assert done.returncode == 0 and (read_receipt(tiles)["status"], read_receipt(tiles)["reason"]) == ("failed", reason)

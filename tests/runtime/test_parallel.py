@@ -113,7 +113,7 @@ def slow(seconds: float, item: int) -> int:
     return item * item
 
 
-def test_statistics_are_the_same_to_the_byte_though_a_worker_is_killed(
+def test_statistics_are_byte_identical_after_a_worker_was_killed(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slides = drawn_slides(24, dim=160, largest=3000)
@@ -132,7 +132,7 @@ def test_statistics_are_the_same_to_the_byte_though_a_worker_is_killed(
     assert len(expected) > 5 and files_of(tmp_path / killed) == files_of(tmp_path / "undisturbed") == expected
 
 
-def test_a_fine_mask_is_the_same_to_the_byte_though_a_worker_is_killed(
+def test_a_fine_mask_is_byte_identical_after_a_worker_was_killed(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_aperio(tmp_path / "slide.svs", tissue_image(2600, 1900), levels=(1, 4))
@@ -150,7 +150,7 @@ def test_a_fine_mask_is_the_same_to_the_byte_though_a_worker_is_killed(
     assert len(expected) > 5 and files_of(tmp_path / killed) == expected
 
 
-def test_a_pyramid_is_the_same_band_by_band(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pyramid_built_in_bands_on_a_cluster_is_identical(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     image = np.random.default_rng(0).random((601, 1003), np.float32)
     image[100:300, 50:700] = np.nan
     whole = raster.pyramid(image)
@@ -160,7 +160,7 @@ def test_a_pyramid_is_the_same_band_by_band(cluster: Cluster, monkeypatch: pytes
     assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(raster.pyramid(image), whole, strict=True))
 
 
-def test_results_come_in_the_order_of_the_items_and_two_jobs_do_not_meet(cluster: Cluster) -> None:
+def test_results_come_in_input_order_and_two_jobs_do_not_interfere(cluster: Cluster) -> None:
     assert parallel.parallel_map(partial(slow, 0.0), [3, 1, 2], threads=1) == [9, 1, 4]
     for start in (2, 5):
         steps = {("a", 0): (slow, 0.0, start), ("a", 1): (slow, 0.0, ("a", 0))}
@@ -172,7 +172,7 @@ def broken(number: int) -> int:
     raise kinds[number]
 
 
-def test_an_error_of_a_worker_is_the_error_here(cluster: Cluster) -> None:
+def test_an_error_raised_by_a_worker_is_raised_here(cluster: Cluster) -> None:
     for number, kind in enumerate((SlideReadError, UnreachableError)):
         with pytest.raises(kind, match=r"a\.svs: is") as caught:
             parallel.parallel_map(broken, [number], threads=1)
@@ -184,7 +184,7 @@ def die(number: int) -> int:
     return number
 
 
-def test_work_that_kills_every_worker_is_a_fault_of_the_machine_and_hangs_nobody(
+def test_work_that_kills_every_worker_raises_a_cluster_error_and_does_not_hang(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(3):
@@ -194,16 +194,16 @@ def test_work_that_kills_every_worker_is_a_fault_of_the_machine_and_hangs_nobody
 
 
 @pytest.mark.parametrize(
-    ("scheduler", "word"), [("nowhere.json", "found no nowhere.json"), ("tcp://127.0.0.1:9", "no cluster answers")]
+    ("scheduler", "word"), [("nowhere.json", "no file nowhere.json"), ("tcp://127.0.0.1:9", "no cluster answers")]
 )
-def test_a_cluster_that_is_not_there_is_said_to_be(scheduler: str, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_cluster_is_reported(scheduler: str, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "CONNECT_S", 1)
     monkeypatch.setenv(parallel.SCHEDULER_VARIABLE, scheduler)
     with pytest.raises(ClusterError, match=word):
         parallel.parallel_map(partial(slow, 0.0), [1], threads=1)
 
 
-def test_local_is_processes_of_the_job(tmp_path: Path) -> None:
+def test_the_local_scheduler_uses_processes_of_the_job(tmp_path: Path) -> None:
     (tmp_path / "job.py").write_text(
         "import json, os\nfrom wsi_mil.runtime.parallel import parallel_map\n"
         "def who(_):\n    return os.getpid()\n"
@@ -215,7 +215,7 @@ def test_local_is_processes_of_the_job(tmp_path: Path) -> None:
     assert own not in others and 1 <= len(set(others)) <= 2
 
 
-def test_errors_travel_as_they_were() -> None:
+def test_errors_survive_pickling() -> None:
     import pickle
 
     for error in (MissingFileError(Path("a"), "is gone"), UnreachableError("s3://b/c", "is away")):

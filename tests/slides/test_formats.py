@@ -24,8 +24,8 @@ from wsi_mil.slides import open_slide, slide_hash
 from wsi_mil.slides.detection import format_of
 from wsi_mil.slides.dicom import instances
 from wsi_mil.slides.format import Format
+from wsi_mil.slides.hidden_content import channel_fault, unread_notes
 from wsi_mil.slides.jpeg_colours import is_ycbcr
-from wsi_mil.slides.left_out import channel_fault, left_out_notes
 from wsi_mil.slides.ome import ome_fault, ome_notes, ome_of
 from wsi_mil.tile import tile_slide
 
@@ -160,22 +160,22 @@ REFUSED: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "OME, set of files": ("a.ome.tif", ome_of_another_file, "lies in another file of its set"),
     "TIFF, grey pages": ("a.tif", grey_pages, "3 grey images of the same size"),
     "ImageJ, channels": ("a.tif", imagej_channels, "3 grey images"),
-    "TIFF, five samples": ("a.tif", five_samples, r"5 channels of which 3 are declared to be colours \(RGB\)"),
-    "TIFF, fourth sample": ("a.tif", fourth_sample, "4 channels of which 3"),
-    "TIFF, samples without a meaning": ("a.tif", samples_without_a_meaning, "3 channels of which 1 are declared"),
-    "TIFF, floats": ("a.tif", floats, "8 bits per channel are read, this one has 32 of floating point"),
-    "TIFF, 16 bits": ("a.tif", deep, "8 bits per channel are read, this one has 16"),
+    "TIFF, five samples": ("a.tif", five_samples, r"5 channels, of which 3 are declared as colours \(RGB\)"),
+    "TIFF, fourth sample": ("a.tif", fourth_sample, "4 channels, of which 3"),
+    "TIFF, samples without a meaning": ("a.tif", samples_without_a_meaning, "3 channels, of which 1 are declared"),
+    "TIFF, floats": ("a.tif", floats, "must have 8 bits per channel, but has 32 of floating point"),
+    "TIFF, 16 bits": ("a.tif", deep, "must have 8 bits per channel, but has 16"),
     "MRXS without folder": ("case1.mrxs", mirax, "the folder case1 with its data is missing"),
     "MRXS, empty folder": ("case1.mrxs", mirax_with_an_empty_folder, "its folder case1 has no Slidedat.ini"),
     "VSI": ("a.vsi", olympus, "only an overview"),
     "NDPIS": ("a.ndpis", lambda path: path.write_text("[NanoZoomer Digital Pathology Image Set]\nNoImages=3"), "fluorescence"),
-    "DZI": ("a.dzi", lambda path: path.write_text("<?xml version='1.0'?><Image/>"), "only describes the pictures"),
-    "companion.ome": ("a.companion.ome", lambda path: path.write_text("<?xml version='1.0'?><OME/>"), "XML text"),
+    "DZI": ("a.dzi", lambda path: path.write_text("<?xml version='1.0'?><Image/>"), "only describes the images"),
+    "companion.ome": ("a.companion.ome", lambda path: path.write_text("<?xml version='1.0'?><OME/>"), "XML file"),
     "ZIP": ("a.svs", lambda path: path.write_bytes(b"PK\x03\x04" + bytes(200)), "ZIP archive"),
     "preview": (
         "a.svs",
         lambda path: Image.fromarray(LABEL).save(path, "JPEG"),
-        "is a JPEG image under the name of a .svs slide",
+        "is a JPEG image with the ending of a .svs slide",
     ),
     "web page": ("a.svs", lambda path: path.write_text("<!DOCTYPE html><p>404</p>" * 9), "a web page"),
     "Git LFS": ("a.svs", lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\n"), "Git LFS pointer"),
@@ -185,7 +185,7 @@ REFUSED: dict[str, tuple[str, Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize("mpp", [None, 0.5])
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_a_file_is_keeps_every_reader_from_it(case: str, mpp: float | None, tmp_path: Path) -> None:
+def test_no_reader_opens_a_file_of_an_unsuitable_format(case: str, mpp: float | None, tmp_path: Path) -> None:
     name, write, reason = REFUSED[case]
     write(tmp_path / name)
     said = refused(tmp_path / name, mpp=mpp)
@@ -194,7 +194,7 @@ def test_what_a_file_is_keeps_every_reader_from_it(case: str, mpp: float | None,
 
 
 @pytest.mark.parametrize("case", ["OME, label first", "MRXS without folder", "VSI"])
-def test_a_link_to_a_file_that_is_refused_is_refused(case: str, tmp_path: Path) -> None:
+def test_a_link_to_a_rejected_file_is_rejected(case: str, tmp_path: Path) -> None:
     name, write, reason = REFUSED[case]
     (tmp_path / "data").mkdir()
     write(tmp_path / "data" / name)
@@ -212,7 +212,7 @@ def test_the_reason_of_the_first_reader_that_knows_the_format_is_shown(tmp_path:
         open_slide(tmp_path / "a.bif", mpp=0.5)
     assert "tiffslide" not in str(caught.value)
     with pytest.raises(
-        SlideFormatError, match=r"a Ventana slide is read truly by openslide, not by tiffslide; set slide\.reader"
+        SlideFormatError, match=r"a Ventana slide is read correctly by openslide, not by tiffslide; set slide\.reader"
     ):
         open_slide(tmp_path / "a.bif", "tiffslide", mpp=0.5)
 
@@ -239,7 +239,7 @@ def notes_of(path: Path, **how: Any) -> tuple[str, ...]:
         (ome_xml(image_xml(640, 448, planes=2, times=3)), 6, ("1 further focal plane", "2 further time points")),
     ],
 )
-def test_what_an_ome_tiff_holds_beside_its_slide_is_said(text: str, n_pages: int, notes: tuple[str, ...], tmp_path: Path) -> None:
+def test_notes_list_the_unread_images_of_an_ome_tiff(text: str, n_pages: int, notes: tuple[str, ...], tmp_path: Path) -> None:
     path = write_ome(tmp_path / "a.ome.tif", text, *[wide()] * n_pages)
     assert notes_of(path) == tuple(f"{note} in the file not read" for note in notes)
     assert tile_slide(SlideRow("s", path), SMALL, tmp_path / "s.json") == "ok"
@@ -259,7 +259,7 @@ def test_an_rgb_image_of_ome_is_one_channel_and_more_samples_than_a_page_has_are
     assert list(ome_notes(ome)) == []
 
 
-def test_further_pages_of_a_plain_tiff_are_said(tmp_path: Path) -> None:
+def test_notes_list_further_pages_of_a_plain_tiff(tmp_path: Path) -> None:
     assert notes_of(write_tiff(tmp_path / "a.tif", wide(), wide(), wide()), mpp=0.5) == (
         "2 further images of the same size in the file not read",
     )
@@ -269,7 +269,7 @@ def test_further_pages_of_a_plain_tiff_are_said(tmp_path: Path) -> None:
     assert notes_of(write_aperio(tmp_path / "c.svs", wide())) == ()
 
 
-def test_planes_of_an_imagej_stack_are_said(tmp_path: Path) -> None:
+def test_notes_list_planes_of_an_imagej_stack(tmp_path: Path) -> None:
     stack = np.broadcast_to(wide(), (4, 2, *wide().shape))
     tifffile.imwrite(tmp_path / "a.tif", stack, imagej=True, metadata={"axes": "TZYXS", "unit": "um"}, resolution=(2, 2))
     assert notes_of(tmp_path / "a.tif") == (
@@ -278,7 +278,7 @@ def test_planes_of_an_imagej_stack_are_said(tmp_path: Path) -> None:
     )
 
 
-def test_frames_of_a_plain_image_are_said(tmp_path: Path) -> None:
+def test_notes_list_frames_of_a_plain_image(tmp_path: Path) -> None:
     first, second = Image.fromarray(wide()), Image.fromarray(wide()[::-1])
     first.save(tmp_path / "a.png", save_all=True, append_images=[second])
     assert notes_of(tmp_path / "a.png", mpp=0.5) == ("1 further image in the file not read",)
@@ -299,7 +299,7 @@ def write_ndpi(path: Path, *offsets: int, lenses: tuple[float, ...] = ()) -> Pat
     return path
 
 
-def test_focal_planes_of_an_ndpi_are_said(tmp_path: Path) -> None:
+def test_notes_list_focal_planes_of_an_ndpi(tmp_path: Path) -> None:
     found = format_of(write_ndpi(tmp_path / "a.ndpi", 0, -2000, 2000))
     assert found.readers == ("openslide",) and found.notes == ("2 further focal planes in the file not read",)
     macro = write_ndpi(tmp_path / "c.ndpi", -300, 0, lenses=(20.0, -1.0))
@@ -328,9 +328,11 @@ MIRAX = "mirax.HIERARCHICAL.HIER_1_"
         ({"zeiss.Information.Image.SizeC": "1", "hamamatsu.NoLayers": "1"}, 1, []),
     ],
 )
-def test_vendors_say_what_is_left_out_in_their_own_ways(properties: dict[str, str], n_channels: int, notes: list[str]) -> None:
+def test_unread_content_is_noted_by_each_vendors_properties(
+    properties: dict[str, str], n_channels: int, notes: list[str]
+) -> None:
     assert (f"holds {n_channels} channels" in channel_fault(properties)) == (n_channels > 1)
-    assert list(left_out_notes(properties)) == [f"{note} in the file not read" for note in notes]
+    assert list(unread_notes(properties)) == [f"{note} in the file not read" for note in notes]
 
 
 @pytest.mark.parametrize(
@@ -462,7 +464,7 @@ def mislabelled_tiff(path: Path, *, stored: str, steps: tuple[int, ...] = (1, 4)
 
 
 @pytest.mark.parametrize("stored", ["ycbcr", "rgb"])
-def test_jpegs_that_say_ycbcr_under_the_tag_of_rgb_have_their_true_colours(tmp_path: Path, stored: str) -> None:
+def test_ycbcr_jpegs_tagged_as_rgb_have_their_true_colours(tmp_path: Path, stored: str) -> None:
     image = mislabelled_tiff(tmp_path / "a.tif", stored=stored)
     with open_slide(tmp_path / "a.tif", mpp=0.5) as opened:
         assert opened.reader == "openslide" and any("read as YCbCr" in note for note in opened.notes) == (stored == "ycbcr")
@@ -494,11 +496,11 @@ def frame(*sampling: int) -> bytes:
         (JFIF[:9], None),
     ],
 )
-def test_a_jpeg_stream_says_its_colours_or_nothing(stream: bytes, expected: bool | None) -> None:
+def test_the_colour_space_of_a_jpeg_stream_follows_from_its_markers_or_is_unknown(stream: bytes, expected: bool | None) -> None:
     assert is_ycbcr(stream) is expected
 
 
-def test_a_dicom_file_says_its_colours_and_those_of_its_frames(tmp_path: Path) -> None:
+def test_a_dicom_file_has_a_declared_colour_space_and_that_of_its_frames(tmp_path: Path) -> None:
     def tag(group: int, element: int, kind: bytes, value: bytes) -> bytes:
         return struct.pack("<HH", group, element) + kind + struct.pack("<H", len(value)) + value
 
@@ -519,22 +521,22 @@ def test_a_dicom_file_says_its_colours_and_those_of_its_frames(tmp_path: Path) -
     assert format_of(path).readers == ("openslide",)
 
 
-def test_a_dicom_slide_without_its_finest_file_is_told() -> None:
-    assert "full resolution is missing" in next(iter(left_out_notes({"dicom.ImageType[3]": "RESAMPLED"})))
-    assert list(left_out_notes({"dicom.ImageType[3]": "NONE"})) == []
+def test_a_dicom_slide_without_its_finest_file_has_a_note() -> None:
+    assert "full resolution is missing" in next(iter(unread_notes({"dicom.ImageType[3]": "RESAMPLED"})))
+    assert list(unread_notes({"dicom.ImageType[3]": "NONE"})) == []
 
 
 @pytest.mark.parametrize(
     ("name", "reason"),
     [("a.vsi", "only an overview"), ("a.mrxs", "several files"), ("a.VMS", "several files"), ("a.dzi", "a .dzi")],
 )
-def test_one_file_from_an_address_is_no_slide_of_several(name: str, reason: str, tmp_path: Path) -> None:
+def test_a_slide_of_several_files_cannot_be_read_from_a_url(name: str, reason: str, tmp_path: Path) -> None:
     fsspec.filesystem("memory").pipe(f"/deep/{name}", write_tiff(tmp_path / "a.tif", wide()).read_bytes())
     with pytest.raises(SlideFormatError, match=reason):
         open_slide(f"memory://deep/{name}", mpp=0.5)
 
 
-def test_what_is_no_slide_is_refused_at_an_address_too(tmp_path: Path) -> None:
+def test_a_format_that_is_no_slide_is_rejected_at_a_url_too(tmp_path: Path) -> None:
     label_first(tmp_path / "a.ome.tif")
     fsspec.filesystem("memory").pipe("/deep/a.ome.tif", (tmp_path / "a.ome.tif").read_bytes())
     with pytest.raises(SlideFormatError, match="first image is not its largest"):
@@ -579,8 +581,11 @@ def test_imagejs_unit_may_be_latin(tmp_path: Path, reader: str) -> None:
         assert opened.mpp == Mpp(0.5, 0.25)
 
 
-def test_a_unit_that_is_no_length_is_named(tmp_path: Path) -> None:
+def test_a_unit_that_is_no_length_is_named_in_the_message(tmp_path: Path) -> None:
     how = {"photometric": "rgb", "metadata": None, "resolution": (2, 2), "resolutionunit": "none"}
     tifffile.imwrite(tmp_path / "a.tif", wide(), tile=(64, 64), description="ImageJ=1.53t\nunit=pixel\n", **how)
     assert tile_slide(SlideRow("s", tmp_path / "a.tif"), SMALL, tmp_path / "s.json") == "failed"
-    assert "unit=pixel in ImageJ's description, no length" in json.loads((tmp_path / "s.json").read_text())["reason"]
+    assert (
+        "unit=pixel in ImageJ's description, which is no known unit of length"
+        in json.loads((tmp_path / "s.json").read_text())["reason"]
+    )

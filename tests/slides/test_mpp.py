@@ -15,7 +15,7 @@ GUESS = MppGuess(from_objective=True, default=0.7)
 
 
 @pytest.mark.parametrize(
-    ("properties", "given", "guess", "mpp", "source"),
+    ("properties", "mpp_override", "guess", "mpp", "source"),
     [
         ({**READER, **VENDOR, **TAGS, **LENS}, Mpp(0.3, 0.3), GUESS, Mpp(0.3, 0.3), "sheet"),
         ({**READER, **VENDOR, **TAGS, **LENS}, None, GUESS, Mpp(0.25, 0.26), "openslide.mpp-x, openslide.mpp-y"),
@@ -25,14 +25,14 @@ GUESS = MppGuess(from_objective=True, default=0.7)
         ({}, None, GUESS, Mpp(0.7, 0.7), "slide.on_missing_mpp"),
     ],
 )
-def test_the_first_source_that_says_it_is_believed(
-    properties: dict[str, str], given: Mpp | None, guess: MppGuess, mpp: Mpp, source: str
+def test_the_first_source_with_a_resolution_is_used(
+    properties: dict[str, str], mpp_override: Mpp | None, guess: MppGuess, mpp: Mpp, source: str
 ) -> None:
-    found = resolve_mpp(properties, SLIDE, given=given, guess=guess)
+    found = resolve_mpp(properties, SLIDE, mpp_override=mpp_override, guess=guess)
     assert (found.mpp.x, found.mpp.y) == pytest.approx((mpp.x, mpp.y)) and found.source == source
 
 
-def test_the_objective_is_asked_only_where_it_may_be() -> None:
+def test_the_objective_is_used_only_if_allowed() -> None:
     with pytest.raises(MissingMppError, match=r"`mpp` column.*slide\.on_missing_mpp"):
         resolve_mpp(LENS, SLIDE)
 
@@ -65,11 +65,11 @@ def test_nonsense_along_one_axis_is_nonsense() -> None:
          (0.3, 0.25)),
     ],
 )  # fmt: skip
-def test_every_vendor_says_it_in_its_own_way(properties: dict[str, str], mpp: tuple[float, float]) -> None:
+def test_every_vendors_property_is_read(properties: dict[str, str], mpp: tuple[float, float]) -> None:
     found = resolve_mpp(properties, SLIDE).mpp
     assert (found.x, found.y) == pytest.approx(mpp, rel=1e-5)
 
 
-def test_sources_that_differ_are_told() -> None:
-    notes = resolve_mpp({**READER, **VENDOR}, SLIDE, given=Mpp(0.27, 0.27)).notes
+def test_disagreeing_sources_are_noted() -> None:
+    notes = resolve_mpp({**READER, **VENDOR}, SLIDE, mpp_override=Mpp(0.27, 0.27)).notes
     assert len(notes) == 1 and "0.27 × 0.27 µm (sheet)" in notes[0] and "0.4 × 0.4 µm (aperio.MPP)" in notes[0]

@@ -44,7 +44,7 @@ def counted_blocks(monkeypatch: pytest.MonkeyPatch) -> Counter:
     [(128, 0.5, 128, (0, 0)), (48, 0.5, 40, (-13, 7)), (64, 1.0, 128, (0, 0)), (50, 1.0, 97, (31, -9)), (37, 1.31, 93, (5, 3)),
      (20, 2.3, 101, (-7, 11))],
 )  # fmt: skip
-def test_many_tiles_are_what_one_by_one_gives(
+def test_tiles_in_batches_equal_those_read_one_by_one(
     slide: Path, reader: str, tile_px: int, mpp: float, stride: int, offset: tuple[int, int]
 ) -> None:
     grid = grid_of(640, 448, tile_px=tile_px, mpp=mpp, stride=stride, offset=offset)
@@ -55,7 +55,7 @@ def test_many_tiles_are_what_one_by_one_gives(
     assert [b.start for b in batches] == list(range(0, len(grid.coords), 7))
 
 
-def test_reading_goes_on_in_the_middle(slide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_can_start_in_the_middle(slide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     grid = grid_of(640, 448, tile_px=48, mpp=0.5, stride=40)
     with open_slide(slide) as opened:
         tiles, _, _ = all_tiles(opened, grid, mpp=0.5, batch_size=7)
@@ -80,7 +80,7 @@ def test_with_little_room_blocks_are_decoded_again_and_the_tiles_are_the_same(
     grid = grid_of(640, 448, tile_px=90, mpp=0.5, stride=45)
     with open_slide(slide) as opened:
         expected, _, _ = all_tiles(opened, grid, mpp=0.5, batch_size=5)
-        monkeypatch.setattr("wsi_mil.slides.reading.KEPT_BYTES", 4 * 128 * 128 * 3)
+        monkeypatch.setattr("wsi_mil.slides.reading.CACHED_BYTES", 4 * 128 * 128 * 3)
         monkeypatch.setattr("wsi_mil.slides.reading.BATCHES_AHEAD", 1)
         decoded = counted_blocks(monkeypatch)
         tiles, _, _ = all_tiles(opened, grid, mpp=0.5, batch_size=2, threads=3)

@@ -22,10 +22,10 @@ PRIVATE = {"aperio.User": "b414003d", "ventana.UserName": "J. Doe", "leica.barco
         ({}, ""),
     ],
 )
-def test_model_and_serial_number_and_nothing_about_people(properties: dict[str, str], scanner: str) -> None:
+def test_the_scanner_is_model_and_serial_number_and_nothing_personal(properties: dict[str, str], scanner: str) -> None:
     assert scanner_of({**PRIVATE, **properties}) == scanner
 
 
-def test_a_real_file_says_its_scanner(shared_slides: Path) -> None:
+def test_a_real_file_has_its_scanner(shared_slides: Path) -> None:
     with open_slide(shared_slides / "CMU-1-Small-Region.svs") as slide:
         assert (slide.vendor, slide.scanner) == ("aperio", "CPAPERIOCS")

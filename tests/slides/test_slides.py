@@ -20,7 +20,7 @@ READERS = ["jpeg_tiff", "openslide", "tiffslide"]
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_a_slide_says_its_dimensions_levels_and_mpp(slide: Path, reader: str) -> None:
+def test_a_slide_has_its_dimensions_levels_and_mpp(slide: Path, reader: str) -> None:
     with open_slide(slide, reader) as opened:
         assert opened.reader == reader
         assert opened.dimensions == (640, 448)
@@ -57,15 +57,18 @@ def test_a_halved_region_is_the_mean_of_two_by_two(slide: Path, reader: str) -> 
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_what_lies_outside_is_white(slide: Path, reader: str) -> None:
+def test_pixels_outside_the_slide_are_white(slide: Path, reader: str) -> None:
     with open_slide(slide, reader) as opened:
         region = opened.read_region((630, -5), (20, 10), 0.5)
     assert (region[:5] == 255).all() and (region[:, 10:] == 255).all() and (region[5:, :10] < 255).any()
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_nothing_is_enlarged_silently(slide: Path, reader: str) -> None:
-    with open_slide(slide, reader) as opened, pytest.raises(SlideReadError, match=r"0\.5 µm per pixel, coarser than the 0\.25"):
+def test_a_slide_is_never_upsampled_silently(slide: Path, reader: str) -> None:
+    with (
+        open_slide(slide, reader) as opened,
+        pytest.raises(SlideReadError, match=r"0\.5 µm per pixel, coarser than the requested 0\.25"),
+    ):
         opened.read_region((0, 0), (8, 8), 0.25)
 
 
@@ -89,7 +92,7 @@ def test_readers_agree(slide: Path) -> None:
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_threads_read_what_one_reads(slide: Path, reader: str) -> None:
+def test_threads_read_the_same_as_one(slide: Path, reader: str) -> None:
     corners = [(x, y) for x in range(0, 600, 40) for y in range(0, 400, 40)]
     with open_slide(slide, reader) as opened, ThreadPoolExecutor(4) as pool:
         alone = [opened.read_region(c, (40, 40), 0.5) for c in corners]
@@ -97,14 +100,14 @@ def test_threads_read_what_one_reads(slide: Path, reader: str) -> None:
     assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
 
 
-def test_a_text_file_named_svs_is_refused_with_a_reason_and_what_is_expected(tmp_path: Path) -> None:
+def test_a_text_file_named_svs_is_rejected_with_the_reason_and_the_expected_formats(tmp_path: Path) -> None:
     path = tmp_path / "no.svs"
     path.write_text("this is no slide")
     with pytest.raises(SlideFormatError, match=r"no\.svs: OpenSlide cannot open it.*; expected a slide.*`path` column"):
         open_slide(path)
 
 
-def test_an_empty_file_and_a_folder_are_called_so(tmp_path: Path) -> None:
+def test_an_empty_file_and_a_folder_are_named_in_the_message(tmp_path: Path) -> None:
     (tmp_path / "empty.svs").touch()
     with pytest.raises(SlideFormatError, match=r"empty\.svs: is empty \(0 bytes\); expected a slide"):
         open_slide(tmp_path / "empty.svs")
@@ -112,7 +115,7 @@ def test_an_empty_file_and_a_folder_are_called_so(tmp_path: Path) -> None:
         open_slide(tmp_path)
 
 
-def test_a_file_that_is_not_there_is_no_lasting_fault_of_the_data(tmp_path: Path) -> None:
+def test_a_missing_file_is_not_recorded_as_damaged_data(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match="no such file; correct the sheet's `path` column"):
         open_slide(tmp_path / "gone.svs")
 
@@ -197,13 +200,13 @@ def test_a_plain_image_is_a_slide_of_one_level(tmp_path: Path, name: str, mode: 
         assert np.abs(region.astype(int) - expected).max() <= (12 if name.endswith("jpg") else 0)
 
 
-def test_a_plain_image_says_no_mpp_that_is_believed(tmp_path: Path) -> None:
+def test_the_mpp_of_a_plain_image_is_not_used(tmp_path: Path) -> None:
     Image.fromarray(tissue_image(320, 200)).save(tmp_path / "a.jpg", dpi=(300, 300))
     with open_slide(tmp_path / "a.jpg") as opened, pytest.raises(MissingMppError, match=r"a\.jpg.*`mpp` column"):
         _ = opened.mpp
 
 
-def test_sixteen_bits_are_not_cut_off_silently(tmp_path: Path) -> None:
+def test_sixteen_bits_are_not_clipped_silently(tmp_path: Path) -> None:
     Image.fromarray(np.full((20, 30), 40_000, np.uint16)).save(tmp_path / "deep.png")
     with pytest.raises(SlideFormatError, match="8 bits per channel"):
         open_slide(tmp_path / "deep.png")
@@ -284,7 +287,7 @@ def reopened(opened: Slide) -> Slide:
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "P", "L", "RGB"])
-def test_an_untiled_tiff_has_its_colours_whatever_its_samples_mean(tmp_path: Path, mode: str) -> None:
+def test_an_untiled_tiff_has_its_colours_with_any_photometric_interpretation(tmp_path: Path, mode: str) -> None:
     image = Image.new("RGB", (60, 40), (200, 100, 180))
     image.paste((40, 160, 60), (10, 5, 30, 20))
     image.convert(mode).save(tmp_path / "a.tif")
@@ -326,7 +329,7 @@ def test_a_level_of_uneven_size_is_read_at_its_place(tmp_path: Path, reader: str
             assert abs(columns.mean() + 0.5 - (1215 - left) / 4) < 0.6 and abs(rows.mean() + 0.5 - (650 - 600) / 4) < 0.6
 
 
-def test_bounds_are_where_the_scanned_part_lies(tmp_path: Path, slide: Path) -> None:
+def test_bounds_are_those_of_the_scanned_area(tmp_path: Path, slide: Path) -> None:
     path = write_scn(tmp_path / "a.scn", tissue_image(640, 448), corner=(192, 1024), dimensions=(1600, 2080))
     with open_slide(path) as scanned, open_slide(slide) as whole:
         assert scanned.bounds == (192, 1024, 640, 448) and scanned.dimensions == (1600, 2080)

@@ -10,7 +10,7 @@ def rows(n: int, dim: int = 5, *, seed: int = 0) -> np.ndarray:
 
 
 def of(*blocks: np.ndarray) -> Moments:
-    found = Moments.nothing(blocks[0].shape[1])
+    found = Moments.empty(blocks[0].shape[1])
     for block in blocks:
         found.add_block(block)
     return found
@@ -30,7 +30,7 @@ def test_blocks_give_what_numpy_gives_for_all_rows_at_once() -> None:
     assert np.allclose(found.covariance, np.cov(exact, rowvar=False, bias=True), rtol=0, atol=2e-6 * exact.var(axis=0).max())
 
 
-def test_the_order_of_blocks_plays_no_part_but_for_rounding() -> None:
+def test_the_order_of_blocks_changes_rounding_only() -> None:
     blocks = [rows(n, seed=n) for n in (3, 500, 41, 1)]
     forwards, backwards = of(*blocks), of(*blocks[::-1])
     in_pairs = of(*blocks[:2]).add(of(*blocks[2:]))
@@ -47,14 +47,14 @@ def test_products_in_float32_are_nearly_those_of_float64_even_far_from_zero() ->
     assert (np.abs(found.covariance - exact) / scale).max() < 4e-6
 
 
-def test_slides_of_one_weight_count_alike_whatever_their_size() -> None:
+def test_slides_of_equal_weight_count_equally_whatever_their_size() -> None:
     small, large = np.array([[0.0], [2.0]], np.float16), np.full((998, 1), 11.0, np.float16)
-    both = of(small).weigh_as_one().add(of(large).weigh_as_one())
+    both = of(small).normalise_weight().add(of(large).normalise_weight())
     assert both.weight == 2 and both.mean.tolist() == [6]
     assert both.covariance.tolist() == [[pytest.approx(((0 - 6) ** 2 + (2 - 6) ** 2) / 4 + (11 - 6) ** 2 / 2)]]
 
 
 def test_nothing_added_changes_nothing() -> None:
     found, before = of(rows(9)), of(rows(9))
-    found.add_block(rows(0)).add(Moments.nothing(5))
+    found.add_block(rows(0)).add(Moments.empty(5))
     assert np.array_equal(found.scatter, before.scatter) and np.array_equal(found.mean, before.mean) and found.weight == 9

@@ -33,7 +33,7 @@ def files(receipt: Path) -> dict[str, bytes]:
     return {str(p.relative_to(receipt.parent)): p.read_bytes() for p in sorted(receipt.parent.rglob("*")) if p.is_file()}
 
 
-def test_figures_are_those_of_numpy_on_all_tiles_together_each_slide_weighing_the_same(tmp_path: Path) -> None:
+def test_statistics_match_numpy_with_slides_weighted_equally(tmp_path: Path) -> None:
     slides = drawn_slides(7)
     receipt = written(tmp_path, slides, corrupt=3)
     tiles = np.concatenate(list(slides.values())).astype(np.float64)
@@ -48,7 +48,7 @@ def test_figures_are_those_of_numpy_on_all_tiles_together_each_slide_weighing_th
     assert about["n_slides"] == 7 and about["n_tiles"] == len(tiles), "corrupt tiles are none"
 
 
-def test_slides_and_sampled_tiles_lie_where_the_components_put_them(tmp_path: Path) -> None:
+def test_slides_and_sampled_tiles_are_projected_on_the_components(tmp_path: Path) -> None:
     slides = drawn_slides(5)
     receipt = written(tmp_path, slides, corrupt=3)
     found, at = stored(receipt), read_projections(receipt)
@@ -67,14 +67,14 @@ def test_slides_and_sampled_tiles_lie_where_the_components_put_them(tmp_path: Pa
         assert np.allclose([float(row[f"pc{k}"]) for k in (1, 2, 3, 4)], place, atol=1e-3)
 
 
-def test_threads_and_the_order_of_slides_change_not_one_byte(tmp_path: Path) -> None:
+def test_output_is_identical_for_any_threads_and_order_of_slides(tmp_path: Path) -> None:
     slides = drawn_slides(9)
     once = written(tmp_path / "once", slides)
     again = written(tmp_path / "again", dict(reversed(slides.items())), threads=4)
     assert files(once) == files(again)
 
 
-def test_another_slide_leaves_the_tiles_drawn_from_the_others(tmp_path: Path) -> None:
+def test_another_slide_does_not_change_the_tiles_sampled_from_others(tmp_path: Path) -> None:
     def drawn(receipt: Path) -> set[tuple[str, str]]:
         with receipt.with_suffix(".tiles.csv").open() as file:
             return {(row["slide_id"], row["x"]) for row in csv.DictReader(file)}
@@ -108,7 +108,7 @@ def test_a_compressed_store_of_an_earlier_version_is_read_too(tmp_path: Path) ->
     assert np.array_equal(np.concatenate(list(found.blocks())), rows) and np.array_equal(found.at(np.array([2, 7])), rows[[2, 7]])
 
 
-def test_features_that_are_no_numbers_name_their_slide_and_tile(tmp_path: Path) -> None:
+def test_non_finite_features_are_reported_with_slide_and_tile(tmp_path: Path) -> None:
     """Valid tile 2300 stands behind a block of others and behind five corrupt ones."""
     slides = {"s0": drawn_slides(1)["s0"], "s1": np.ones((2500, 12), np.float16)}
     slides["s1"][2300:, 5] = np.nan
@@ -119,7 +119,7 @@ def test_features_that_are_no_numbers_name_their_slide_and_tile(tmp_path: Path) 
 
 
 def test_features_of_other_lengths_and_slides_without_tiles_are_named(tmp_path: Path) -> None:
-    with pytest.raises(StoreMismatchError, match=r"odd\.zarr: has features of 5 numbers, .*a\.zarr of 12"):
+    with pytest.raises(StoreMismatchError, match=r"odd\.zarr: has features of length 5, .*a\.zarr of 12"):
         written(tmp_path / "odd", {"a": np.ones((3, 12), np.float16), "odd": np.ones((3, 5), np.float16)})
     features = write_features(tmp_path / "none", {"a": np.ones((3, 5), np.float16)})
     zarr.open_group(features / "a.zarr", mode="r+")["valid"][...] = False
@@ -127,14 +127,14 @@ def test_features_of_other_lengths_and_slides_without_tiles_are_named(tmp_path: 
         write_statistics(["a"], features, SETTINGS, tmp_path / "st.json", threads=1)
 
 
-def test_a_shard_that_is_gone_is_named(tmp_path: Path) -> None:
+def test_a_missing_shard_is_reported(tmp_path: Path) -> None:
     features = write_features(tmp_path, drawn_slides(2))
     (features / "s1.zarr/features/c/0/0").unlink()
     with pytest.raises(StoreError, match=r"s1\.zarr: features/c/0/0 is missing"):
         write_statistics(["s0", "s1"], features, SETTINGS, tmp_path / "st.json", threads=1)
 
 
-def test_a_table_that_is_gone_is_named(tmp_path: Path) -> None:
+def test_a_missing_table_is_reported(tmp_path: Path) -> None:
     receipt = written(tmp_path, drawn_slides(3))
     receipt.with_suffix(".tiles.csv").unlink()
     with pytest.raises(MissingFileError, match=r"enc\.tiles\.csv: no such file; run the stage that writes it again"):
@@ -143,7 +143,7 @@ def test_a_table_that_is_gone_is_named(tmp_path: Path) -> None:
 
 def test_one_tile_has_no_variance_and_no_components(tmp_path: Path) -> None:
     at = read_projections(written(tmp_path, {"s": np.array([[3.0, 4.0]], np.float16)}))
-    assert at.shares == () and at.slides.shape == (1, 0) and at.about["between_slides"] is None
+    assert at.shares == () and at.slides.shape == (1, 0) and at.receipt["between_slides"] is None
 
 
 def test_the_share_between_slides_by_hand(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def test_a_tile_of_an_uneven_slide_has_an_uneven_footprint() -> None:
     assert grid.coords.tolist() == [[0, 0], [256, 0], [0, 128], [256, 128], [0, 256], [256, 256]]
 
 
-def test_overlapping_tiles_step_by_what_is_left() -> None:
+def test_overlapping_tiles_step_by_the_rest_of_a_tile() -> None:
     grid = tile_grid((200, 64), ALL, Tiling(tile_px=64, overlap=16, mpp=0.5), HALF)
     assert grid.coords[:, 0].tolist() == [0, 48, 96]
 

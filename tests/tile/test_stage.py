@@ -53,15 +53,15 @@ def test_a_fault_becomes_a_status_and_nothing_old_is_left(slide: Path, tmp_path:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "slide.svs"]
 
 
-def test_glass_is_empty_with_a_reason(tmp_path: Path) -> None:
+def test_bare_glass_is_empty_with_a_reason(tmp_path: Path) -> None:
     path = write_aperio(tmp_path / "glass.svs", np.full((448, 640, 3), 243, np.uint8))
     assert tile_slide(SlideRow("g", path), SMALL, tmp_path / "g.json") is Status.EMPTY
     about = read_receipt(tmp_path / "g.json")
-    assert about["reason"] == "no tissue found" and "look at its QC picture" in about["warnings"][0]
+    assert about["reason"] == "no tissue found" and "check its QC image" in about["warnings"][0]
 
 
 @pytest.mark.parametrize("share", [0.2, 0.6, 0.9])
-def test_a_truncated_slide_has_failed_or_says_so(slide: Path, tmp_path: Path, share: float) -> None:
+def test_a_truncated_slide_fails_or_has_a_warning(slide: Path, tmp_path: Path, share: float) -> None:
     content = slide.read_bytes()
     slide.write_bytes(content[: int(share * len(content))])
     status = tile_slide(SlideRow("t", slide), SMALL, tmp_path / "t.json")
@@ -72,7 +72,7 @@ def test_a_truncated_slide_has_failed_or_says_so(slide: Path, tmp_path: Path, sh
         assert status is Status.FAILED and about["reason"]
 
 
-def test_a_slide_that_is_gone_stops_the_job(tmp_path: Path) -> None:
+def test_a_missing_slide_stops_the_job(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError):
         tile_slide(SlideRow("a", tmp_path / "gone.svs"), SMALL, tmp_path / "a.json")
     assert not (tmp_path / "a.json").exists()
@@ -81,13 +81,13 @@ def test_a_slide_that_is_gone_stops_the_job(tmp_path: Path) -> None:
 def test_a_slide_too_coarse_for_the_tiling_has_failed(tmp_path: Path) -> None:
     path = write_aperio(tmp_path / "c.svs", tissue_image(640, 448), mpp=1.0)
     assert tile_slide(SlideRow("c", path), SMALL, tmp_path / "c.json") is Status.FAILED
-    assert "coarser than the 0.5" in read_receipt(tmp_path / "c.json")["reason"]
+    assert "coarser than the requested 0.5" in read_receipt(tmp_path / "c.json")["reason"]
 
 
-def test_a_little_enlarging_is_a_warning(tmp_path: Path) -> None:
+def test_slight_upsampling_is_a_warning(tmp_path: Path) -> None:
     path = write_aperio(tmp_path / "c.svs", tissue_image(640, 448), mpp=0.51)
     assert tile_slide(SlideRow("c", path), SMALL, tmp_path / "c.json") is Status.OK
-    assert "enlarged a little" in read_receipt(tmp_path / "c.json")["warnings"][0]
+    assert "slightly upsampled" in read_receipt(tmp_path / "c.json")["warnings"][0]
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_a_little_enlarging_is_a_warning(tmp_path: Path) -> None:
         ("openslide-fixtures/unopenable.tiff", 0.5, "failed", "cannot read"),
     ],
 )
-def test_real_slides_come_to_the_right_end(
+def test_real_slides_get_the_expected_status(
     shared_slides: Path, tmp_path: Path, name: str, mpp: float | None, status: str, reason: str
 ) -> None:
     receipt = tmp_path / "real.json"
@@ -137,7 +137,7 @@ def annotated(slide: Path, box: tuple[int, int, int, int]) -> SlideRow:
     return SlideRow("a", slide, annotation=write_geojson(slide.with_suffix(".geojson"), box))
 
 
-def test_an_annotation_can_say_where_the_tissue_is(slide: Path, tmp_path: Path) -> None:
+def test_tissue_can_be_taken_from_an_annotation(slide: Path, tmp_path: Path) -> None:
     about = tiled(annotated(slide, (64, 32, 160, 224)), tmp_path / "t", tissue={"method": "annotation", "mpp": 1.0})
     assert about["coords"].tolist() == [[x, y] for y in range(32, 224, 32) for x in range(64, 160, 32)]
     assert about["tissue_area_um2"] == pytest.approx(96 * 192 * 0.25)
@@ -194,14 +194,14 @@ def test_threads_change_nothing(slide: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mpp", [8.0, 2.0])
-def test_one_damaged_block_is_a_warning_whatever_the_masks_resolution(tmp_path: Path, mpp: float) -> None:
+def test_one_damaged_block_is_a_warning_at_any_resolution_of_the_mask(tmp_path: Path, mpp: float) -> None:
     path = write_aperio(tmp_path / "a.svs", tissue_image(1600, 1280), levels=(1,))
     damage_tile(path, 46)  # thirteen to a row: x 896 to 1024, y 384 to 512, amid tissue
     about = tiled(SlideRow("a", path), tmp_path / "t", tissue={"mpp": mpp})
     assert about["status"] == "ok" and "of the slide cannot be read" in " ".join(about["warnings"])
 
 
-def test_an_annotation_that_is_gone_stops_the_job(slide: Path, tmp_path: Path) -> None:
+def test_a_missing_annotation_stops_the_job(slide: Path, tmp_path: Path) -> None:
     row = SlideRow("a", slide, annotation=tmp_path / "gone.geojson")
     with pytest.raises(FileNotFoundError):
         tiled(row, tmp_path / "t", tissue={"method": "annotation"})
@@ -218,7 +218,7 @@ def test_colours_that_cannot_be_right_are_a_warning(tmp_path: Path) -> None:
     tifffile.imwrite(path, as_ycbcr(tissue_image(1600, 1000)), tile=(128, 128), photometric="rgb")
     for method in ("saturation_otsu", "none"):
         warnings = tiled(SlideRow("a", path, mpp=0.5), tmp_path / "t", tissue={"method": method})["warnings"]
-        assert "the background is (243, 128, 128), far from grey" in warnings[0] and "are the colours" in warnings[0]
+        assert "the background is far from grey (RGB (243, 128, 128))" in warnings[0] and "are the colours" in warnings[0]
     about = tiled(SlideRow("b", write_aperio(tmp_path / "b.svs", tissue_image(1600, 1000))), tmp_path / "t")
     assert about["warnings"] == []
 
@@ -233,7 +233,7 @@ def test_pale_stain_that_the_method_misses_is_a_warning_that_names_the_other(tmp
     assert found["warnings"] == [] and found["tissue_share"] > 0.6
 
 
-def test_a_slide_smaller_than_a_tile_says_so(slide: Path, tmp_path: Path) -> None:
+def test_a_slide_smaller_than_a_tile_has_the_reason(slide: Path, tmp_path: Path) -> None:
     about = tiled(SlideRow("a", slide), tmp_path / "t", tiling={"tile_px": 512})
     assert about["status"] == "empty" and about["reason"] == "no tile of 512 px at 0.5 µm fits into it"
 
@@ -250,7 +250,7 @@ FOLD = {"exclude_classes": ["Fold"]}
         ({"method": "none", "mpp": 1.0}, 13_312),
     ],
 )
-def test_classes_are_cut_out_whatever_the_method_and_the_resolution(tissue: dict, area: float, tmp_path: Path) -> None:
+def test_excluded_classes_are_removed_with_every_method_and_resolution(tissue: dict, area: float, tmp_path: Path) -> None:
     path = write_aperio(tmp_path / "s.svs", tissue_image(1600, 1120))  # tissue from x 640 and y 112
     annotation = write_classes(tmp_path / "a.geojson", Fold=(576, 320, 832, 528), Tumour=(900, 200, 1000, 300))
     row = SlideRow("a", path, annotation=annotation)
@@ -263,13 +263,13 @@ def test_classes_are_cut_out_whatever_the_method_and_the_resolution(tissue: dict
     assert before["cut_area_um2"] == 0
 
 
-def test_all_tissue_cut_out_is_empty_with_the_reason(slide: Path, tmp_path: Path) -> None:
+def test_a_slide_whose_tissue_is_all_excluded_is_empty_with_the_reason(slide: Path, tmp_path: Path) -> None:
     annotation = write_classes(tmp_path / "a.geojson", Fold=(0, 0, 640, 448))
     about = tiled(SlideRow("a", slide, annotation=annotation), tmp_path / "t", tissue=FOLD)
     assert about["status"] == "empty" and "polygons of tissue.exclude_classes (Fold)" in about["reason"]
 
 
-def test_what_was_cut_out_is_hatched_in_the_picture(slide: Path, tmp_path: Path) -> None:
+def test_excluded_regions_are_hatched_in_the_qc_image(slide: Path, tmp_path: Path) -> None:
     annotation = write_classes(tmp_path / "a.geojson", Fold=(320, 64, 560, 224))
     pictures = []
     for name, row in (("with", SlideRow("with", slide, annotation=annotation)), ("without", SlideRow("without", slide))):
@@ -286,7 +286,7 @@ def test_what_was_cut_out_is_hatched_in_the_picture(slide: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("mpp", [8.0, 1.0])
 @pytest.mark.parametrize("mode", ["replace", "intersect"])
-def test_a_mask_stands_in_place_of_our_own_or_is_cut_with_it(mode: str, mpp: float, tmp_path: Path) -> None:
+def test_a_supplied_mask_replaces_the_segmented_one_or_is_intersected_with_it(mode: str, mpp: float, tmp_path: Path) -> None:
     path = write_aperio(tmp_path / "s.svs", tissue_image(1600, 1120))  # x 640 to 1520, y 112 to 896
     labels = np.zeros((140, 200), np.uint8)
     labels[30:130, 50:150] = 255  # x 400 to 1200, y 240 to 1040

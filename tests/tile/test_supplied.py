@@ -46,16 +46,17 @@ TRUTH = labels(160, 112) > 0
 
 
 @pytest.mark.parametrize("size", [(640, 448), (320, 224), (161, 112), (160, 113), (80, 56)])
-def test_a_label_image_of_any_scale_lies_on_its_slide(slide: Path, tmp_path: Path, size: tuple[int, int]) -> None:
+def test_a_label_image_of_any_scale_covers_its_slide(slide: Path, tmp_path: Path, size: tuple[int, int]) -> None:
     Image.fromarray(labels(*size) * 255).save(tmp_path / "a.png")
     mask, why, notes = mask_of(slide, tmp_path / "a.png")
     assert (mask & TRUTH).sum() / (mask | TRUTH).sum() > 0.95 and (why, notes) == ("", ())
 
 
 @pytest.mark.parametrize("size", [(448, 640), (640, 440), (160, 117), (300, 224)])
-def test_a_label_image_of_another_shape_is_refused_with_both_sizes(slide: Path, tmp_path: Path, size: tuple[int, int]) -> None:
+def test_a_label_image_of_another_shape_is_rejected_with_both_sizes(slide: Path, tmp_path: Path, size: tuple[int, int]) -> None:
     Image.fromarray(labels(*size)).save(tmp_path / "a.png")
-    with pytest.raises(MaskError, match=rf"a.png: its {size[0]} × {size[1]} pixels .* slide's 640 × 448.*`mask` column"):
+    expected = rf"a.png: must have the aspect ratio of the slide .640 × 448 px., but has {size[0]} × {size[1]} px.*`mask` column"
+    with pytest.raises(MaskError, match=expected):
         mask_of(slide, tmp_path / "a.png")
 
 
@@ -63,7 +64,7 @@ def test_values_of_tissue_can_be_named(slide: Path, tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", labels(160, 112, inside=1, outside=7), tile=(64, 64))
     assert (mask_of(slide, tmp_path / "a.tif", mask_values="1|2")[0] == TRUTH).all()
     mask, why, notes = mask_of(slide, tmp_path / "a.tif")
-    assert mask.all() and not why and "the values 1, 7, of which all but 0" in notes[0]
+    assert mask.all() and not why and "the values 1, 7, and all but 0" in notes[0]
     mask, why, notes = mask_of(slide, tmp_path / "a.tif", mask_values=[255])
     assert not mask.any() and "none of tissue.mask_values (255), but 1, 7" in why and not notes
 
@@ -84,24 +85,24 @@ def test_outlines_of_the_named_classes_are_a_mask(slide: Path, tmp_path: Path) -
 
 def test_a_file_without_polygons_is_an_empty_mask(slide: Path, tmp_path: Path) -> None:
     mask, why, _ = mask_of(slide, write_classes(tmp_path / "a.geojson"))
-    assert not mask.any() and "holds no polygon of any class" in why
+    assert not mask.any() and "has no polygon of any class" in why
 
 
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.parquet", b"PAR1", "neither GeoJSON or ASAP XML nor a PNG or TIFF"),
+        ("a.parquet", b"PAR1", "is neither GeoJSON or ASAP XML nor a PNG or TIFF"),
         ("a.geojson", b"{", "correct the sheet's `mask` column"),
         ("a.png", b"\x89PNG\r\n\x1a\n", "cannot read the PNG"),
     ],
 )
-def test_other_files_are_refused(slide: Path, tmp_path: Path, name: str, content: bytes, said: str) -> None:
+def test_other_formats_are_rejected(slide: Path, tmp_path: Path, name: str, content: bytes, said: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(MaskError, match=said):
         mask_of(slide, tmp_path / name)
 
 
-def test_a_mask_that_is_gone_is_no_fault_of_the_data(slide: Path, tmp_path: Path) -> None:
+def test_a_missing_mask_is_not_recorded_as_damaged_data(slide: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         mask_of(slide, tmp_path / "gone.png")
 
@@ -119,21 +120,21 @@ def drawn_on(slide: Path, annotation: Path | None, **blocks: dict):
         return read_annotated_regions(opened, annotation, TileSettings.model_validate(blocks))
 
 
-def test_what_is_cut_out_does_not_hold_tiles(slide: Path, tmp_path: Path) -> None:
+def test_excluded_regions_have_no_tiles(slide: Path, tmp_path: Path) -> None:
     path = write_classes(tmp_path / "a.geojson", Tumour=(200, 40, 400, 240), Fold=(300, 40, 500, 100))
     found = drawn_on(slide, path, tissue={"exclude_classes": "Fold"}, tiling={"min_annotation": 0.5})
     assert found.inside.area == 200 * 200 and found.excluded.bounds == (300, 40, 500, 100)
     assert drawn_on(slide, path, tiling={"min_annotation": 0.5}).inside.area == 200 * 200 + 100 * 60
 
 
-def test_a_slide_without_an_annotation_has_nothing_to_cut_out(slide: Path, tmp_path: Path) -> None:
+def test_a_slide_without_an_annotation_has_no_excluded_regions(slide: Path, tmp_path: Path) -> None:
     assert drawn_on(slide, None, tissue={"exclude_classes": ["Fold"]}).excluded.is_empty
     other = write_classes(tmp_path / "a.geojson", Tumour=(200, 40, 400, 240))
     found = drawn_on(slide, other, tissue={"exclude_classes": ["Fold"]})
     assert found.excluded.is_empty and found.inside.is_empty and not found.notes
 
 
-def test_a_class_in_other_letters_is_worth_a_look(slide: Path, tmp_path: Path) -> None:
+def test_a_class_with_other_capital_letters_is_a_warning(slide: Path, tmp_path: Path) -> None:
     path = write_classes(tmp_path / "a.geojson", fold=(200, 40, 400, 240))
     found = drawn_on(slide, path, tissue={"exclude_classes": ["Fold"]})
     assert found.excluded.is_empty and "'Fold'" in found.notes[0] and "'fold'" in found.notes[0]

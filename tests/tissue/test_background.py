@@ -64,7 +64,7 @@ def test_flat_eosin_beside_glass_is_a_stain() -> None:
     assert kind_of(scanned(image)) is None
 
 
-def test_the_dark_background_of_fluorescence_is_told() -> None:
+def test_the_dark_background_of_fluorescence_is_detected() -> None:
     rng = np.random.default_rng(0)
     nuclei = np.clip(gaussian(rng.normal(size=(HEIGHT, WIDTH)), 3) * 900 - 40, 0, 200)
     odd = odd_background(np.stack([0.2 * nuclei, 0.3 * nuclei, nuclei], axis=2).astype(np.uint8))

@@ -29,7 +29,7 @@ def image() -> np.ndarray:
 def finder_of(image: np.ndarray, settings: Tissue) -> TissueFinder:
     overview = overview_of(image, MPP)
     scale = WIDTH / overview.shape[1], HEIGHT / overview.shape[0]
-    return TissueFinder.measured(overview, settings, Mpp(MPP.x * scale[0], MPP.y * scale[1]))
+    return TissueFinder.from_overview(overview, settings, Mpp(MPP.x * scale[0], MPP.y * scale[1]))
 
 
 def unpacked(tissue: TissueMask) -> np.ndarray:
@@ -71,7 +71,7 @@ def test_a_spiral_through_many_chunks_is_one_piece(monkeypatch: pytest.MonkeyPat
         image[margin + 10 : 190 - margin, margin + 10 : 300 - margin] = 243
         image[margin + 10 : margin + 20, 150:160] = (205, 140, 180)  # to the next ring in
     settings = Tissue(min_area_um2=1.2e6, max_hole_um2=0)  # the three rings have 24,000 px of 64 µm² together, 10,000 the largest
-    finder = TissueFinder.measured(image, settings, Mpp(8.0, 8.0))
+    finder = TissueFinder.from_overview(image, settings, Mpp(8.0, 8.0))
     memory = chunked.BYTES_PER_PX * (40 + 2 * finder.halo_px((200, 310)) + 1) ** 2
 
     def read(location: tuple[int, int], size: tuple[int, int]) -> tuple[np.ndarray, float]:
@@ -85,7 +85,7 @@ def test_bare_glass_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     image = np.full((400, 700, 3), 243, np.uint8)
     image[60:160, 450:650] = (205, 140, 180)
     monkeypatch.setattr(chunked, "LEAST_SIDE_PX", 100)
-    finder = TissueFinder.measured(image, Tissue(), Mpp(8.0, 8.0))
+    finder = TissueFinder.from_overview(image, Tissue(), Mpp(8.0, 8.0))
     memory = chunked.BYTES_PER_PX * (100 + 2 * finder.halo_px((400, 700)) + 1) ** 2
     corners = []
 
@@ -97,14 +97,14 @@ def test_bare_glass_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert corners and min(x for x, _ in corners) > 300 and max(y for _, y in corners) < 200
 
 
-def test_too_little_memory_is_refused_with_what_is_needed() -> None:
-    finder = TissueFinder.measured(np.full((20, 30, 3), 243, np.uint8), Tissue(), Mpp(8.0, 8.0))
+def test_too_little_memory_is_an_error_that_names_the_need() -> None:
+    finder = TissueFinder.from_overview(np.full((20, 30, 3), 243, np.uint8), Tissue(), Mpp(8.0, 8.0))
     with pytest.raises(ValueError, match=r"needs \d+ bytes, got 1000"):
         chunked.chunked_mask(lambda location, size: (np.empty(0), 0.0), (600, 900), finder, threads=4, memory_bytes=1000)
 
 
 def test_more_threads_than_the_memory_has_room_for_are_not_used() -> None:
-    finder = TissueFinder.measured(np.full((20, 30, 3), 243, np.uint8), Tissue(), Mpp(8.0, 8.0))
+    finder = TissueFinder.from_overview(np.full((20, 30, 3), 243, np.uint8), Tissue(), Mpp(8.0, 8.0))
     at_work: list[int] = []
 
     def read(location: tuple[int, int], size: tuple[int, int]) -> tuple[np.ndarray, float]:

@@ -105,6 +105,6 @@ def test_a_small_field_of_glass_is_no_hole_in_tissue() -> None:
 def test_the_share_away_from_glass_tells_of_pale_stain_that_saturation_misses() -> None:
     image = np.full((100, 150, 3), 243, np.uint8)
     image[10:90, 20:50], image[10:90, 50:140] = (200, 130, 180), (236, 226, 233)
-    finder = TissueFinder.measured(image, Tissue(), MPP)
-    assert finder.stained.mean() < 0.2 and finder.away_share == pytest.approx(0.64, abs=0.03)
-    assert TissueFinder.measured(image, Tissue(method="glass_distance"), MPP).away_share is None
+    finder = TissueFinder.from_overview(image, Tissue(), MPP)
+    assert finder.stained.mean() < 0.2 and finder.non_glass_share == pytest.approx(0.64, abs=0.03)
+    assert TissueFinder.from_overview(image, Tissue(method="glass_distance"), MPP).non_glass_share is None

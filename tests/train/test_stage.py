@@ -14,15 +14,16 @@ from wsi_mil.bags import BagSet, LabelledBag
 from wsi_mil.checkpoints import read_checkpoint
 from wsi_mil.cohort.splits import Splits, draw_splits
 from wsi_mil.config import BaseModelSettings, Model, Split, Training, parse_base, parse_model
+from wsi_mil.devices import memory_bytes
 from wsi_mil.errors import ConfigError, DivergedError, EmptyBagError, StoreError, StoreMismatchError
 from wsi_mil.metrics import auroc
-from wsi_mil.models import MILModel, create_model
+from wsi_mil.models import ClassLoss, MILModel, create_model
 from wsi_mil.records import Bag, Role, SlideRow
 from wsi_mil.store import FeatureStore
 from wsi_mil.tasks import Classes
 from wsi_mil.train import Fold, fit, predict_outputs, train_fold
 from wsi_mil.train.epochs import planned
-from wsi_mil.train.loop import sample_instances
+from wsi_mil.train.loop import n_sampled, sample_instances
 from wsi_mil.train.resume import FILE
 
 CPU = torch.device("cpu")
@@ -202,7 +203,9 @@ def test_class_names_whose_order_flips_change_no_figure(random_bags: Callable, t
     write_features(tmp_path / "f", bags)
     renamed = ("z", "a")
     first = train_fold(Fold(splits_of(bags), 0, tmp_path / "f", TASK), settings, tmp_path / "a", CPU)
-    second = train_fold(Fold(splits_of(bags, classes=renamed), 0, tmp_path / "f", renamed), settings, tmp_path / "b", CPU)
+    second = train_fold(
+        Fold(splits_of(bags, classes=renamed), 0, tmp_path / "f", Classes(renamed)), settings, tmp_path / "b", CPU
+    )
     assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
     assert first.threshold == second.threshold and first.validation == second.validation
 
@@ -239,7 +242,7 @@ def test_accumulated_gradients_make_one_update_of_their_mean(random_bags: Callab
     for group in (order[:3], order[3:]):
         losses = [
             expected.training_loss(
-                torch.from_numpy(bags[i].bag.features).float()[None], torch.tensor([bags[i].label]), torch.ones(2)
+                torch.from_numpy(bags[i].bag.features).float()[None], torch.tensor([bags[i].label]), ClassLoss(torch.ones(2))
             )
             for i in group
         ]
@@ -377,6 +380,31 @@ def test_the_largest_training_bag_decides_the_attention_and_the_checkpoint_keeps
     assert np.isfinite(predict_outputs(rebuilt, bags, Classes.numbered(2))).all()
 
 
+@pytest.mark.parametrize(("key", "value"), [("exact_up_to", 300), ("attention", "exact")])
+def test_exact_attention_that_no_memory_holds_says_what_it_takes_what_there_is_and_what_fits(
+    random_bags: Callable, tmp_path: Path, key: str, value: object
+) -> None:
+    bags = random_bags(24)
+    splits = splits_of(bags)
+    of_slide = {b.bag.slide_id: b for b in bags}
+    large = of_slide[splits.slides(0, Role.TRAIN)[0]]
+    bags = [LabelledBag(longer(b.bag, 50), b.label) if b is large else b for b in bags]
+    write_features(tmp_path / "f", bags)
+    there = memory_bytes(CPU)
+    assert there is not None
+    units = there // (4 * 30 * 20)  # 20 instances, half of a bag of 40 or 41, just fit; the bag of 50 shows 25 of its own
+    units += -units % 8 - 8
+    settings = parse_model({"model": "transmil", "embed_dim": units, "heads": 8, key: value})
+    with pytest.raises(ConfigError) as caught:
+        train_fold(Fold(splits, 0, tmp_path / "f", TASK), settings, tmp_path / "m", CPU)
+    (fault,) = caught.value.faults
+    needs = f"about {25 * 4 * 30 * units / 1e9:,.1f} GB in an update on the largest training bag, of 50 tiles"
+    assert f"model transmil, {key}: {value}: exact attention takes {needs}, but there are {there / 1e9:,.1f} GB (cpu)" in fault
+    fitting = max(n for n in range(50) if n_sampled(n, settings.train) <= 20)
+    assert fault.endswith(f"; set train.max_instances to {fitting} or less") and fitting == 40
+    assert n_sampled(50, settings.train.model_copy(update={"max_instances": fitting})) == 20
+
+
 def longer(bag: Bag, n: int) -> Bag:
     """Its instances over and over."""
     rows = np.arange(n) % len(bag.features)
@@ -431,7 +459,7 @@ def test_as_published_the_test_part_chooses_and_the_card_says_so(
         monkeypatch.setattr(
             module,
             "predict_outputs",
-            lambda m, part: chosen_by.append({b.bag.slide_id for b in part}) or original(m, part),
+            lambda m, part, task: chosen_by.append({b.bag.slide_id for b in part}) or original(m, part, task),
         )
     card = train_fold(Fold(splits, 0, tmp_path / "f", TASK, protocol="as_published"), SETTINGS, tmp_path / "m", CPU)
     assert card.protocol == "as_published" and read_checkpoint(tmp_path / "m", CPU)[1].protocol == "as_published"

@@ -32,17 +32,17 @@ def test_a_link_to_the_page_that_is_open_leads_to_its_place_even_if_it_splits_th
 
 
 @pytest.mark.parametrize("place", ["x=foo&y=2&w=300", "w=300", "x=5&y=NaN&w=300", "x=5&y=5&w=-1", ""])
-def test_a_link_without_a_place_leaves_the_view_where_it_is(tab: Tab, place: str) -> None:
+def test_a_link_without_a_position_does_not_move_the_view(tab: Tab, place: str) -> None:
     page = tab.open("/slides/s1#x=800&y=500&w=400")
     assert follow(tab, f"method=evidence&{place}") == pytest.approx({"x": 800, "y": 500, "w": 400}, abs=1)
     assert page.locator("#pane-0 .legend h3").inner_text() == "evidence"
     assert page.locator(".scale-bar").first.inner_text() == "20 µm"
 
 
-def test_a_score_beyond_the_colour_bar_is_said_to_be(tab: Tab) -> None:
+def test_a_score_outside_the_colour_bar_is_reported(tab: Tab) -> None:
     """5.0 in a slide of probability 0.9 is shown as 4.5; the bar ends at 1, since one tile of 425 is above 0."""
     page = tab.open(f"/slides/s1#x={MARKER[0] + 32}&y={MARKER[1] + 32}&w=400&scale=auto")
-    page.get_by_text("on the colour bar: 4.5, beyond its upper end 1 (100 %)").wait_for()
+    page.get_by_text("on the colour bar: 4.5, above its maximum 1 (100 %)").wait_for()
     follow(tab, f"x={MARKER[0] + 96}&y={MARKER[1] + 32}&w=400&scale=auto")
     page.get_by_text("on the colour bar: 0 (0 %)").wait_for()
     follow(tab, f"x={MARKER[0] + 32}&y={MARKER[1] + 32}&w=400&scale=raw")

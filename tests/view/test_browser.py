@@ -129,7 +129,7 @@ def test_the_cohort_is_filtered_searched_and_sorted_and_the_address_keeps_it(tab
     page.get_by_role("button", name="P(tumour)").click()
     assert rows_shown(page) == ["s2", "s10", "s1", "bad"]
     page.get_by_label("Search").fill("zebra")
-    assert rows_shown(page) == [] and page.get_by_text("No slide fits").is_visible()
+    assert rows_shown(page) == [] and page.get_by_text("No slide matches").is_visible()
 
 
 def test_html_of_the_data_is_shown_as_text(tab: Tab) -> None:
@@ -138,7 +138,7 @@ def test_html_of_the_data_is_shown_as_text(tab: Tab) -> None:
     assert page.locator("#slides img").count() == 3  # thumbnails
 
 
-def test_the_way_back_leads_to_the_cohort_as_it_was_filtered(tab: Tab) -> None:
+def test_the_back_link_keeps_the_filters_of_the_cohort_page(tab: Tab) -> None:
     page = tab.open("/?q=s1&sort=slide&down=1")
     page.locator("tr[data-slide=s1] a").click()
     tab.settle()
@@ -148,17 +148,17 @@ def test_the_way_back_leads_to_the_cohort_as_it_was_filtered(tab: Tab) -> None:
     assert rows_shown(page) == ["s10", "s1"]
 
 
-def test_next_and_previous_follow_the_list_that_one_comes_from(tab: Tab) -> None:
+def test_next_and_previous_follow_the_filtered_list(tab: Tab) -> None:
     """Label tumour, by probability: s2 0.7, s1 0.9; by the sheet s1 stands first, and s10 follows s2."""
     page = tab.open("/?label=tumour&sort=prob")
     page.locator("tr[data-slide=s2] a").click()
     tab.settle()
-    assert "/slides/s2?label=tumour&sort=prob#" in page.url and page.locator("#place").inner_text() == "1 of 2 listed"
+    assert "/slides/s2?label=tumour&sort=prob#" in page.url and page.locator("#position").inner_text() == "1 of 2 listed"
     assert page.locator("#previous").get_attribute("href") is None
     page.locator("body").press("n")
     page.wait_for_url("**/slides/s1?label=tumour&sort=prob#*")
     tab.settle()
-    assert page.locator("#place").inner_text() == "2 of 2 listed"
+    assert page.locator("#position").inner_text() == "2 of 2 listed"
     page.locator("body").press("n")  # there is none
     tab.settle()
     assert "/slides/s1?" in page.url
@@ -169,17 +169,17 @@ def test_next_and_previous_follow_the_list_that_one_comes_from(tab: Tab) -> None
     assert rows_shown(page) == ["s2", "s1"]
 
 
-def test_a_shared_link_brings_its_list_with_it(tab: Tab) -> None:
+def test_a_shared_link_keeps_its_filtered_list(tab: Tab) -> None:
     page = tab.open("/slides/s10?wrong=1&entry=enc/abmil")
-    assert page.locator("#place").inner_text() == "1 of 1 listed"
+    assert page.locator("#position").inner_text() == "1 of 1 listed"
     page = tab.open("/slides/s1?wrong=1")  # which is not in the list
-    assert page.locator("#place").inner_text() == "– of 1 listed"
+    assert page.locator("#position").inner_text() == "– of 1 listed"
     page.locator("body").press("n")
     page.wait_for_url("**/slides/s10?wrong=1#*")
 
 
 @pytest.mark.parametrize("width", [1600, 400, 110])
-def test_slide_and_heatmap_lie_on_each_other_at_every_zoom(tab: Tab, width: int) -> None:
+def test_slide_and_heatmap_are_aligned_at_every_zoom(tab: Tab, width: int) -> None:
     """The view is `width` level-0 pixels wide, its middle a little beside the marked tile."""
     x, y = MARKER[0] + 36, MARKER[1] + 30
     where = f"/slides/s1#x={x}&y={y}&w={width}&truth=0&opacity=100&scale=raw"
@@ -195,7 +195,7 @@ def test_slide_and_heatmap_lie_on_each_other_at_every_zoom(tab: Tab, width: int)
     assert np.abs(np.array(slide) - heat).max() <= max(2.0, 0.3 * px)
 
 
-def test_opacity_threshold_and_switches_change_what_is_seen(tab: Tab) -> None:
+def test_opacity_threshold_and_switches_change_the_view(tab: Tab) -> None:
     page = tab.open(f"/slides/s1#x={MARKER[0] + 32}&y={MARKER[1] + 32}&w=400&truth=0&scale=raw&opacity=100")
 
     def centre(dx: int = 0) -> np.ndarray:
@@ -224,7 +224,7 @@ def test_the_slider_of_the_threshold_stays_where_it_is_held(tab: Tab) -> None:
     before = slider.bounding_box()
     slider.fill("330")
     tab.settle()
-    assert page.locator("#threshold-says").inner_text().endswith("(33 %)") and slider.bounding_box() == before
+    assert page.locator("#threshold-value").inner_text().endswith("(33 %)") and slider.bounding_box() == before
 
 
 def test_two_views_move_together(tab: Tab) -> None:
@@ -247,10 +247,10 @@ def test_two_views_move_together(tab: Tab) -> None:
     assert float(tab.state()["w"]) < float(before["w"]) and np.array_equal(tab.seen(), tab.seen("#pane-1"))
 
 
-def test_a_shared_link_brings_everything_back(tab: Tab) -> None:
+def test_a_shared_link_restores_the_view(tab: Tab) -> None:
     page = tab.open("/slides/s2")
     page.get_by_label("Scale").select_option("percentile")
-    page.get_by_label("Colours").select_option("magma")
+    page.get_by_label("Colour map").select_option("magma")
     page.get_by_label("Method", exact=True).select_option("evidence")
     page.get_by_label("Hide below").fill("200")
     page.get_by_label("tissue").check()
@@ -264,21 +264,21 @@ def test_a_shared_link_brings_everything_back(tab: Tab) -> None:
     found = tab.state()
     assert {k: v for k, v in found.items() if k not in "xyw"} == {k: v for k, v in state.items() if k not in "xyw"}
     assert all(abs(float(found[name]) - float(state[name])) < 1 for name in "xyw")
-    assert again.get_by_label("Colours").input_value() == "magma" and np.abs(tab.seen() - image).mean() < 1
+    assert again.get_by_label("Colour map").input_value() == "magma" and np.abs(tab.seen() - image).mean() < 1
 
 
 @pytest.mark.parametrize(
     "where",
     ["x=-9e7&y=5&w=1", "x=1e300&y=1&w=1e-300", "x=800&y=500&w=1e9", "x=NaN&y=1&w=5", "opacity=a&map=%3Cb%3E&w=-4"],
 )
-def test_an_address_of_nonsense_still_shows_the_slide(tab: Tab, where: str) -> None:
+def test_an_invalid_address_still_shows_the_slide(tab: Tab, where: str) -> None:
     tab.open(f"/slides/s1#truth=0&overlay=0&{where}")
     state = tab.state()
     assert 0 <= float(state["x"]) <= 1600 and 0 <= float(state["y"]) <= 1120 and 50 < float(state["w"]) < 4000
     assert state["map"] == "viridis" and (np.abs(tab.seen() - (236, 210, 222)).max(axis=2) < 8).mean() > 0.1
 
 
-def test_the_best_tile_is_flown_to_and_read_under_the_pointer(tab: Tab) -> None:
+def test_a_click_on_the_top_tile_moves_to_it_and_its_score_is_shown(tab: Tab) -> None:
     page = tab.open("/slides/s1#scale=raw")
     page.locator("#strip .tile").first.click()
     tab.settle()
@@ -294,16 +294,28 @@ def test_the_best_tile_is_flown_to_and_read_under_the_pointer(tab: Tab) -> None:
     assert bar.inner_text().endswith("µm") and bar.bounding_box()["width"] * 0.5 / px == pytest.approx(length, rel=0.02)
 
 
-def test_everything_is_reached_by_keyboard(tab: Tab) -> None:
+def test_everything_can_be_reached_by_keyboard(tab: Tab) -> None:
     page = tab.open("/slides/s1")
     page.locator("body").press("?")
-    assert page.get_by_role("heading", name="Keys").is_visible()
+    assert page.get_by_role("heading", name="Keyboard shortcuts").is_visible()
     page.keyboard.press("Escape")
     reached = set()
     for _ in range(60):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.name || document.activeElement.className || document.activeElement.id"))
-    wanted = {"back", "ask", "openseadragon-canvas", "tile", "method", "side", "opacity", "threshold", "map", "scale", "tissue"}
+    wanted = {
+        "back",
+        "show-keys",
+        "openseadragon-canvas",
+        "tile",
+        "method",
+        "side",
+        "opacity",
+        "threshold",
+        "map",
+        "scale",
+        "tissue",
+    }
     assert wanted <= reached
     page.locator("body").press("n")
     page.wait_for_url("**/slides/s2*")
@@ -311,7 +323,7 @@ def test_everything_is_reached_by_keyboard(tab: Tab) -> None:
     assert "Slide" not in page.title() and page.title().startswith("s2")
 
 
-def test_keys_that_other_keyboards_type_with_altgr_are_taken_and_those_of_the_browser_left(tab: Tab) -> None:
+def test_keys_typed_with_altgr_work_and_browser_shortcuts_are_ignored(tab: Tab) -> None:
     page = tab.open("/slides/s1")
     press = (
         "more => document.body.dispatchEvent(new KeyboardEvent('keydown', {bubbles: true, ctrlKey: true, altKey: true, ...more}))"
@@ -325,19 +337,19 @@ def test_keys_that_other_keyboards_type_with_altgr_are_taken_and_those_of_the_br
     assert (tab.state()["threshold"], tab.state()["overlay"], tab.state()["opacity"]) == ("100", "1", "55")
 
 
-def test_keys_read_the_score_in_the_middle_wherever_the_pointer_rests(tab: Tab) -> None:
+def test_after_a_key_the_score_at_the_centre_is_shown(tab: Tab) -> None:
     page = tab.open(f"/slides/s1#x={MARKER[0] - 68}&y={MARKER[1] + 32}&w=667&scale=raw&truth=0")  # 0.15 of it is 100
     frame = page.locator(PANE).bounding_box()
     page.mouse.move(frame["x"] + 30, frame["y"] + 30)
     page.locator("#reading .value", has_text=re.compile("^0$")).wait_for()
-    assert page.locator("#reading-title").inner_text() == "Under the pointer"
+    assert page.locator("#reading-title").inner_text() == "Score under the pointer"
     page.locator("body").press("ArrowRight")
     page.locator("#reading .value", has_text=re.compile("^5$")).wait_for()
-    assert page.locator("#reading-title").inner_text() == "In the middle of the view"
+    assert page.locator("#reading-title").inner_text() == "Score at the centre of the view"
     assert "higher than 99 % of the tiles" in page.locator("#reading").inner_text()
 
 
-def test_the_score_under_a_resting_pointer_follows_the_slide(tab: Tab) -> None:
+def test_the_score_under_a_resting_pointer_is_updated_when_the_slide_moves(tab: Tab) -> None:
     page = tab.open(f"/slides/s1#x={MARKER[0] + 32}&y={MARKER[1] + 32}&w=150&scale=raw&truth=0")
     frame = page.locator(PANE).bounding_box()
     page.mouse.move(frame["x"] + frame["width"] / 2 + 300, frame["y"] + frame["height"] / 2)
@@ -349,7 +361,7 @@ def test_the_score_under_a_resting_pointer_follows_the_slide(tab: Tab) -> None:
     assert f"x {int(MARKER[0] + 32 + 300 / px)}, y" in page.locator("#reading").inner_text()
 
 
-def test_the_head_of_the_table_stays_in_sight(browser: "api.Browser", made: Results) -> None:
+def test_the_table_header_stays_visible(browser: "api.Browser", made: Results) -> None:
     made.rows += [{**made.rows[-1], "slide_id": f"later{i}"} for i in range(20)]
     with serving(made.catalogue()) as address:
         for tab in opened(browser, address):
@@ -360,7 +372,7 @@ def test_the_head_of_the_table_stays_in_sight(browser: "api.Browser", made: Resu
             assert page.get_by_role("button", name="Status").bounding_box()["y"] < 10
 
 
-def test_of_a_slide_with_bounds_what_was_scanned_is_seen_first(browser: "api.Browser", tmp_path: Path) -> None:
+def test_a_slide_with_bounds_opens_at_its_scanned_area(browser: "api.Browser", tmp_path: Path) -> None:
     made = Results(tmp_path)
     made.add_bounded("b")
     with serving(made.catalogue()) as address:
@@ -391,17 +403,17 @@ def odd(browser: "api.Browser", made: Results) -> Iterator[Tab]:
         yield from opened(browser, address)
 
 
-def test_what_is_missing_is_said(odd: Tab) -> None:
+def test_missing_data_are_explained(odd: Tab) -> None:
     page = odd.open(f"/slides/s1#x={MARKER[0] + 32}&y={MARKER[1] + 32}&w=400&overlay=0&truth=0")
     image = odd.seen()
     assert np.abs(image[image.shape[0] // 2, image.shape[1] // 2] - BLUE).max() < 30  # the thumbnail
     assert "the slide file is gone" in page.locator("#notes").inner_text()
     page = odd.open("/slides/s10")
-    assert "predicted negative: no key instances" in page.locator(f"{PANE} .says").inner_text()
+    assert "predicted negative: no key instances" in page.locator(f"{PANE} .message").inner_text()
     page = odd.open("/slides/bad")
     assert HTML in page.locator("#notes").inner_text()
-    assert "There is no picture" in page.locator(f"{PANE} .says").inner_text()
+    assert "cannot be displayed" in page.locator(f"{PANE} .message").inner_text()
     page = odd.open("/slides/s2")
-    assert "is missing" in page.locator(f"{PANE} .says").inner_text()
+    assert "is missing" in page.locator(f"{PANE} .message").inner_text()
     assert odd.faults and all("409" in fault for fault in odd.faults)  # the browser's own word for what the server refused
     odd.faults.clear()

@@ -21,7 +21,7 @@ BLACK, WHITE = (0.0, 0.0, 0.0, 1.0), (255.0, 255.0, 255.0, 1.0)
 COMPUTED = """() => {
   const colour = (text) => { const [r, g, b, a = 1] = text.match(/[\\d.]+/g).map(Number); return [r, g, b, a]; };
   const seen = (e) => e.checkVisibility({ visibilityProperty: true }) && e.getBoundingClientRect().width > 1;
-  const grounds = (e) => {
+  const backgrounds = (e) => {
     const found = [];
     for (; e; e = e.parentElement) {
       const style = getComputedStyle(e);
@@ -38,10 +38,10 @@ COMPUTED = """() => {
     const style = getComputedStyle(e, pseudo);
     const px = parseFloat(style.fontSize);
     const large = px >= 24 || (px >= 18.66 && Number(style.fontWeight) >= 700);
-    found.push({ says, least: large ? 3 : 4.5, fore: colour(style.color), grounds: grounds(e), opacity: opacity(e) });
+    found.push({ says, least: large ? 3 : 4.5, fore: colour(style.color), backgrounds: backgrounds(e), opacity: opacity(e) });
   };
   const part = (e, says, fore, ground) =>
-    found.push({ says, least: 3, fore: colour(fore), grounds: grounds(ground), opacity: opacity(e) });
+    found.push({ says, least: 3, fore: colour(fore), backgrounds: backgrounds(ground), opacity: opacity(e) });
   for (const e of document.querySelectorAll("body, body *")) {
     if (!seen(e) || e.matches("option, script")) continue;
     const own = [...e.childNodes].filter((n) => n.nodeType === 3).map((n) => n.textContent.trim()).join("");
@@ -90,8 +90,8 @@ def contrast(one: Colour, other: Colour) -> float:
 
 
 def least_contrast(item: dict) -> float:
-    """Of what stands on its grounds, innermost first; over a picture the worse of a black and a white one."""
-    layers = list(item["grounds"])
+    """Of what stands on its backgrounds, innermost first; over a picture the worse of a black and a white one."""
+    layers = list(item["backgrounds"])
     bottoms = [BLACK, WHITE] if layers and layers[-1] == "picture" else [WHITE]
     found = []
     for ground in bottoms:
@@ -120,17 +120,17 @@ def spoken(browser: "api.Browser", made: Results) -> Iterator[Tab]:
         yield from opened(browser, address)
 
 
-def test_contrast_is_that_of_the_definition() -> None:
+def test_contrast_is_computed_as_defined() -> None:
     assert contrast(BLACK, WHITE) == pytest.approx(21)
     assert contrast((119, 119, 119, 1), WHITE) == pytest.approx(4.48, abs=0.01)
-    assert least_contrast({"fore": (0, 0, 0, 1), "opacity": 0.5, "grounds": [(255, 255, 255, 1)]}) == pytest.approx(
+    assert least_contrast({"fore": (0, 0, 0, 1), "opacity": 0.5, "backgrounds": [(255, 255, 255, 1)]}) == pytest.approx(
         3.95, abs=0.05
     )
-    legend = {"fore": (0, 0, 0, 1), "opacity": 1, "grounds": [(255, 255, 255, 0.5), "picture"]}
+    legend = {"fore": (0, 0, 0, 1), "opacity": 1, "backgrounds": [(255, 255, 255, 0.5), "picture"]}
     assert least_contrast(legend) == pytest.approx(contrast((127.5, 127.5, 127.5, 1), BLACK))
 
 
-def test_all_of_the_cohort_page_can_be_read(spoken: Tab) -> None:
+def test_every_text_of_the_cohort_page_has_enough_contrast(spoken: Tab) -> None:
     page = spoken.open("/")
     assert page.locator("b.skipped").count() and page.locator("b.not-run").count() and page.locator("b.wrong").count()
     assert faint(page) == []
@@ -139,7 +139,7 @@ def test_all_of_the_cohort_page_can_be_read(spoken: Tab) -> None:
 
 
 @pytest.mark.parametrize("path", ["/slides/s1#side=1", "/slides/s10", "/slides/bad", "/slides/later"])
-def test_all_of_a_slide_page_can_be_read(spoken: Tab, path: str) -> None:
+def test_every_text_of_a_slide_page_has_enough_contrast(spoken: Tab, path: str) -> None:
     page = spoken.open(path)
     assert faint(page) == []
     page.keyboard.press("?")
@@ -147,7 +147,7 @@ def test_all_of_a_slide_page_can_be_read(spoken: Tab, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/slides/s1"])
-def test_what_has_the_focus_is_seen(spoken: Tab, path: str) -> None:
+def test_the_focused_element_is_visible(spoken: Tab, path: str) -> None:
     page = spoken.open(path)
     rings = []
     for _ in range(24):

@@ -34,7 +34,7 @@ def test_tiles_of_a_level_cover_it_once() -> None:
 
 
 @pytest.mark.parametrize("place", [(11, 0, 0), (-1, 0, 0), (10, -1, 0), (10, 0, -1)])
-def test_what_lies_outside_is_no_tile(place: tuple[int, int, int]) -> None:
+def test_there_are_no_tiles_outside_the_slide(place: tuple[int, int, int]) -> None:
     with pytest.raises(UnknownNameError):
         Pyramid((640, 448)).view(*place)
 
@@ -44,5 +44,5 @@ def test_a_slide_of_one_pixel_has_one_level() -> None:
 
 
 @pytest.mark.parametrize(("downsample", "level"), [(0.5, 10), (1, 10), (1.99, 10), (2, 9), (7.9, 8), (8, 7), (10_000, 0)])
-def test_the_level_is_at_least_as_fine_as_asked(downsample: float, level: int) -> None:
+def test_the_level_is_at_least_as_fine_as_requested(downsample: float, level: int) -> None:
     assert Pyramid((640, 448)).level_of(downsample) == level

@@ -9,7 +9,7 @@ from wsi_mil.view.hosts import LOCAL_NAMES, host_name, own_names
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost", "LOCALHOST.:8000", "[::1]:8000", "192.0.2.7:8000"])
-def test_addresses_in_numbers_and_known_names_are_answered(made: Results, host: str) -> None:
+def test_ip_addresses_and_known_names_are_accepted(made: Results, host: str) -> None:
     with TestClient(create_app(made.catalogue())) as client:
         assert client.get("/", headers={"host": host}).status_code == 200
 
@@ -22,7 +22,7 @@ def test_another_name_for_this_machine_is_refused(made: Results, host: str) -> N
     assert answer.status_code == 400 and "localhost" in answer.text and "s1" not in answer.text
 
 
-def test_a_server_for_others_is_called_by_its_machines_names_and_by_no_other(made: Results) -> None:
+def test_a_public_server_accepts_its_machines_names_only(made: Results) -> None:
     names = own_names("0.0.0.0")
     assert socket.gethostname() in names and "localhost" in names
     with TestClient(create_app(made.catalogue(), names=names)) as client:

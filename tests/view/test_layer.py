@@ -12,21 +12,21 @@ from wsi_mil.heatmaps.scale import weighted_range
 from wsi_mil.rasterise import tile_raster
 from wsi_mil.view.catalogue import Entry
 from wsi_mil.view.deepzoom import Pyramid, View
-from wsi_mil.view.layer import Layer, Layers
+from wsi_mil.view.layer import Layer, LayerCache
 
 ENTRY = Entry("enc", "abmil")
 WHOLE = View((0, 0), (400, 280), 4)
 
 
 def layer_of(made: Results, method: str = "attention", scale: str = "raw", slide_id: str = "s1") -> Layer:
-    return Layers().of(made.catalogue(), slide_id, ENTRY, method, scale)  # type: ignore[arg-type]
+    return LayerCache().layer(made.catalogue(), slide_id, ENTRY, method, scale)  # type: ignore[arg-type]
 
 
 def pixels(content: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(content)))
 
 
-def test_a_hot_tile_lights_exactly_its_box(made: Results) -> None:
+def test_a_hot_tile_colours_exactly_its_box(made: Results) -> None:
     raster = layer_of(made).raster(WHOLE)
     rows, columns = np.nonzero(raster == 5.0)
     x, y = MARKER
@@ -35,7 +35,7 @@ def test_a_hot_tile_lights_exactly_its_box(made: Results) -> None:
     assert np.isnan(raster[272:]).all() and not np.isnan(raster[:272]).any()  # tiles end at y = 1088
 
 
-def test_tiles_of_a_level_are_parts_of_one_picture(made: Results) -> None:
+def test_tiles_of_a_level_are_parts_of_one_image(made: Results) -> None:
     layer, pyramid = layer_of(made), Pyramid((1600, 1120))
     level = pyramid.max_level - 2
     left, right = (layer.raster(pyramid.view(level, x, 0)) for x in (0, 1))
@@ -65,7 +65,7 @@ def test_colours_and_opacity_are_those_of_the_heatmap(made: Results) -> None:
     assert picture[275, 3, 3] == 0
 
 
-def test_the_threshold_hides_what_lies_below_it(made: Results) -> None:
+def test_the_threshold_hides_lower_scores(made: Results) -> None:
     alpha = pixels(layer_of(made).picture(WHOLE, "viridis", 0.5))[..., 3]
     assert (alpha > 0).sum() == (TILE // 4) ** 2
     assert (pixels(layer_of(made).picture(WHOLE, "viridis", 1.0))[..., 3] > 0).sum() == (TILE // 4) ** 2
@@ -102,26 +102,26 @@ def test_the_cohorts_range_is_made_from_labelled_slides(made: Results) -> None:
     assert layer_of(made, scale="cohort", slide_id="new").scored.display.high == shown.high
 
 
-def test_one_half_written_store_leaves_the_cohorts_range_to_the_others_and_is_named(made: Results) -> None:
+def test_the_cohorts_range_names_and_excludes_a_half_written_store(made: Results) -> None:
     (made.results / "scores/enc/abmil/s2.zarr/attention/c/0").unlink()
     layer = layer_of(made, scale="cohort")
     pooled = np.tile(hot_at(grid_coords(), MARKER) * np.float32(0.9), 2)
     assert (layer.scored.display.low, layer.scored.display.high) == weighted_range(pooled, "log_odds")
-    assert layer.note == "made without s2, whose scores cannot be read"
+    assert layer.note == "computed without s2, whose scores cannot be read"
     assert layer_of(made, "evidence", scale="cohort").note == ""
 
 
 def test_a_changed_store_is_read_again(made: Results) -> None:
-    layers, catalogue = Layers(), made.catalogue()
-    first = layers.of(catalogue, "s1", ENTRY, "attention", "raw")
-    assert layers.of(catalogue, "s1", ENTRY, "attention", "raw") is first
+    layers, catalogue = LayerCache(), made.catalogue()
+    first = layers.layer(catalogue, "s1", ENTRY, "attention", "raw")
+    assert layers.layer(catalogue, "s1", ENTRY, "attention", "raw") is first
     made.write_scores(made.add_marked("s1"), {})
-    assert layers.of(catalogue, "s1", ENTRY, "attention", "raw").version != first.version
+    assert layers.layer(catalogue, "s1", ENTRY, "attention", "raw").version != first.version
 
 
 @pytest.mark.parametrize("part", ["attention/c/0", "attention/zarr.json", "coords/c/0/0", "zarr.json"])
 @pytest.mark.parametrize("damage", ["gone", "cut"])
-def test_a_half_written_store_is_said_to_be_unreadable(made: Results, part: str, damage: str) -> None:
+def test_a_half_written_store_is_reported(made: Results, part: str, damage: str) -> None:
     file = made.results / "scores/enc/abmil/s1.zarr" / part
     content = file.read_bytes()
     file.unlink()
@@ -134,20 +134,20 @@ def test_a_half_written_store_is_said_to_be_unreadable(made: Results, part: str,
 @pytest.mark.parametrize(
     "text", ["{", "[]", "null", "3", '{"methods": {"attention": {}}}', '{"methods": {"attention": {}}, "tiles": 3}']
 )
-def test_a_broken_receipt_is_said_to_be_unreadable(made: Results, text: str) -> None:
+def test_a_damaged_receipt_is_reported(made: Results, text: str) -> None:
     (made.results / "scores/enc/abmil/s1.json").write_text(text)
     with pytest.raises(StoreError):
         layer_of(made)
 
 
-def test_scores_of_tiles_that_are_gone_are_refused_in_words(made: Results) -> None:
+def test_scores_of_missing_tiles_are_an_error(made: Results) -> None:
     (made.results / "tiles/default/s1.json").unlink()
     with pytest.raises(StoreError, match="run `explain` again"):
         layer_of(made)
 
 
-def test_what_is_not_there_is_unknown(made: Results) -> None:
+def test_missing_names_are_unknown(made: Results) -> None:
     for slide_id, entry, method in (("no", ENTRY, "attention"), ("s1", Entry("enc", "no"), "attention"), ("s1", ENTRY, "no")):
         with pytest.raises(UnknownNameError):
-            Layers().of(made.catalogue(), slide_id, entry, method, "raw")
+            LayerCache().layer(made.catalogue(), slide_id, entry, method, "raw")
     assert CLASSES[1] in layer_of(made).scored.display.label

@@ -21,50 +21,50 @@ def about(client: TestClient, slide_id: str) -> dict:
     """What the slide page gives its script."""
     page = client.get(f"/slides/{slide_id}")
     assert page.status_code == 200
-    return json.loads(re.search(r'id="about">(.*?)</script>', page.text, re.DOTALL)[1])
+    return json.loads(re.search(r'id="slide-data">(.*?)</script>', page.text, re.DOTALL)[1])
 
 
 def picture(content: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).astype(int)
 
 
-def test_ground_and_overlay_show_the_marked_tile_at_the_same_place(client: TestClient) -> None:
-    ground = about(client, "s1")["ground"]
-    level, column, row = ground["max_level"], MARKER[0] // 256, MARKER[1] // 256
-    slide = picture(client.get(f"/slides/s1/ground/{ground['version']}/{level}/{column}_{row}.jpg").content)
+def test_slide_and_overlay_show_the_marked_tile_at_the_same_position(client: TestClient) -> None:
+    image = about(client, "s1")["image"]
+    level, column, row = image["max_level"], MARKER[0] // 256, MARKER[1] // 256
+    slide = picture(client.get(f"/slides/s1/image/{image['version']}/{level}/{column}_{row}.jpg").content)
     heat = client.get(f"{LAYER}/viridis/500/{level}/{column}_{row}.png")
     alpha = np.asarray(Image.open(io.BytesIO(heat.content)))[..., 3]
     is_blue = np.abs(slide - BLUE).max(axis=2) < 60
     assert (is_blue == (alpha > 0)).mean() > 0.995 and (alpha > 0).sum() == TILE**2
 
 
-def test_on_a_slide_with_bounds_ground_overlay_strip_and_annotation_lie_on_each_other(tmp_path: Path) -> None:
+def test_slide_overlay_strip_and_annotation_are_aligned_on_a_slide_with_bounds(tmp_path: Path) -> None:
     made = Results(tmp_path)
     made.add_bounded("b")
     (x, y), layer = (np.array(CORNER) + MARKER), "/slides/b/layers/enc/abmil/attention/raw"
     with asking(made.catalogue()) as client:
-        ground = about(client, "b")["ground"]
-        place = f"{ground['max_level']}/{x // 256}_{y // 256}"
-        slide = picture(client.get(f"/slides/b/ground/{ground['version']}/{place}.jpg").content)
+        image = about(client, "b")["image"]
+        place = f"{image['max_level']}/{x // 256}_{y // 256}"
+        slide = picture(client.get(f"/slides/b/image/{image['version']}/{place}.jpg").content)
         heat = client.get(f"{layer}/viridis/500/{place}.png")
         ring = client.get("/slides/b/outlines/truth/default.json").json()["rings"][0]
         best = client.get(f"{layer}/about.json").json()["top"][0]
         tile = picture(client.get(f"{layer}/tiles/{best['index']}.jpg").content)
     alpha = np.asarray(Image.open(io.BytesIO(heat.content)))[..., 3]
     is_blue = np.abs(slide - BLUE).max(axis=2) < 60
-    assert ground["dimensions"] == list(GROUND) and ground["bounds"] == [*CORNER, 1600, 1120]
+    assert image["dimensions"] == list(GROUND) and image["bounds"] == [*CORNER, 1600, 1120]
     assert (is_blue == (alpha > 0)).mean() > 0.995 and (alpha > 0).sum() > 1000
     assert (min(ring[::2]), max(ring[::2]), min(ring[1::2]), max(ring[1::2])) == (x, x + TILE, y, y + TILE)
     assert best["box"] == [x, y, x + TILE, y + TILE] and np.abs(tile - BLUE).max() < 30
 
 
-def test_a_tile_of_the_strip_is_that_of_the_slide(client: TestClient) -> None:
+def test_a_tile_of_the_strip_is_cut_from_the_slide(client: TestClient) -> None:
     best = client.get(f"{LAYER}/about.json?map=viridis").json()["top"][0]
     image = picture(client.get(f"{LAYER}/tiles/{best['index']}.jpg").content)
     assert image.shape == (TILE, TILE, 3) and np.abs(image - BLUE).max() < 30
 
 
-def test_what_is_said_of_a_layer_and_of_a_place_in_it(client: TestClient) -> None:
+def test_description_of_a_layer_and_score_at_a_position(client: TestClient) -> None:
     layer = client.get(f"{LAYER}/about.json").json()
     assert (layer["low"], layer["high"], layer["n"], layer["kind"]) == (0.0, 5.0, 425, "kind of attention")
     assert "log odds of tumour" in layer["label"]
@@ -73,21 +73,21 @@ def test_what_is_said_of_a_layer_and_of_a_place_in_it(client: TestClient) -> Non
     assert client.get(f"{LAYER}/at.json?x=1").status_code == 404
 
 
-def test_the_slide_page_knows_label_prediction_and_methods(client: TestClient) -> None:
+def test_the_slide_page_has_label_prediction_and_methods(client: TestClient) -> None:
     found = about(client, "s2")
     entry = found["entries"][0]
-    assert (found["label"], found["previous"], found["next"], found["place"]) == ("tumour", "s1", "s10", [2, 4])
+    assert (found["label"], found["previous"], found["next"], found["position"]) == ("tumour", "s1", "s10", [2, 4])
     assert [method["name"] for method in entry["methods"]] == ["attention", "evidence"]
     shown = {"predicted": "tumour", "fold": "1", "prob": 0.7, "prob_of": "tumour", "threshold": 0.5}
     assert entry["prediction"] == shown and entry["tiling"] == "default"
-    assert found["ground"]["mpp"] == [0.5, 0.5] and found["ground"]["dimensions"] == [1600, 1120]
+    assert found["image"]["mpp"] == [0.5, 0.5] and found["image"]["dimensions"] == [1600, 1120]
 
 
-def test_the_lines_of_the_cohort_are_what_its_page_filters_by(client: TestClient) -> None:
-    lines = {line["slide"]: line for line in client.get("/lines.json?entry=enc/abmil").json()}
+def test_the_cohort_json_has_the_values_that_the_page_filters_by(client: TestClient) -> None:
+    lines = {line["slide"]: line for line in client.get("/cohort.json?entry=enc/abmil").json()}
     wrong = {"label": "normal", "predicted": "tumour", "prob": "0.8", "fold": "2", "wrong": "1", "page": "1", "tiles": "425"}
     assert wrong.items() <= lines["s10"].items() and lines["bad"]["reason"] == HTML and lines["bad"]["prob"] == ""
-    assert client.get("/lines.json?entry=enc/none").status_code == 404
+    assert client.get("/cohort.json?entry=enc/none").status_code == 404
 
 
 def test_outlines_are_those_of_annotation_and_tissue(client: TestClient) -> None:
@@ -111,9 +111,9 @@ NOT_THERE = [
     "/slides/S1",
     "/slides/s1%2f..%2fs2",
     "/slides/..%5c..%5cs1",
-    "/slides/s1/ground/none/0/0_0.jpg",
-    "/slides/s1/ground/thumbnail/0/0_0.jpg",
-    "/slides/s1/ground/../0/0_0.jpg",
+    "/slides/s1/image/none/0/0_0.jpg",
+    "/slides/s1/image/thumbnail/0/0_0.jpg",
+    "/slides/s1/image/../0/0_0.jpg",
     "/slides/s1/label.jpg",
     "/slides/s1/macro.jpg",
     "/slides/s1/outlines/truth/..%2fdefault.json",
@@ -133,7 +133,7 @@ NOT_THERE = [
     f"{LAYER}/tiles/99999999999999999999.jpg",
     f"{LAYER}/tiles/{'9' * 5000}.jpg",
     f"{LAYER}/viridis/{'9' * 400}/11/0_0.png",
-    f"/slides/s1/ground/thumbnail/{'9' * 5000}/0_0.jpg",
+    f"/slides/s1/image/thumbnail/{'9' * 5000}/0_0.jpg",
     "/colours/none.png",
     "/?entry=enc/..",
     "/?entry=../..",
@@ -146,7 +146,7 @@ NOT_THERE = [
 
 
 @pytest.mark.parametrize("path", NOT_THERE, ids=lambda path: path[:60])
-def test_what_the_results_do_not_have_is_not_there(served: str, path: str) -> None:
+def test_unknown_paths_are_not_found(served: str, path: str) -> None:
     """Sent as it stands: most clients would tidy `..` away by themselves."""
     connection = HTTPConnection(served.removeprefix("http://"), timeout=120)
     connection.request("GET", path)
@@ -155,11 +155,11 @@ def test_what_the_results_do_not_have_is_not_there(served: str, path: str) -> No
     connection.close()
 
 
-def test_only_reading_is_offered(client: TestClient) -> None:
+def test_only_get_requests_are_allowed(client: TestClient) -> None:
     assert [client.request(method, "/").status_code for method in ("POST", "PUT", "DELETE")] == [405] * 3
 
 
-def test_every_answer_forbids_what_comes_from_elsewhere(client: TestClient) -> None:
+def test_every_response_has_the_security_headers(client: TestClient) -> None:
     for path in ("/", "/slides/s1", "/static/slide.js", "/slides/none", f"{LAYER}/about.json"):
         headers = client.get(path).headers
         assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'self';")
@@ -182,21 +182,21 @@ def test_html_in_names_labels_and_reasons_is_text(made: Results) -> None:
     assert 'href="/slides/..' not in cohort and slide.count("</script>") == 3
 
 
-def test_a_slide_that_moved_is_shown_by_its_thumbnail_and_that_is_said(made: Results) -> None:
+def test_a_moved_slide_is_shown_as_its_thumbnail_with_a_note(made: Results) -> None:
     (made.folder / "s1.svs").rename(made.folder / "elsewhere.svs")
     with asking(made.catalogue()) as client:
         found = about(client, "s1")
-        assert "the slide file is gone" in found["notes"][0] and found["ground"]["version"] == "thumbnail"
-        level = found["ground"]["max_level"]
-        image = picture(client.get(f"/slides/s1/ground/thumbnail/{level}/0_0.jpg").content)
-        assert client.get(f"/slides/s1/ground/thumbnail/{level + 1}/0_0.jpg").status_code == 404
-        x, y = (side // 2 ** (found["ground"]["full_level"] - level) for side in (MARKER[0] + 32, MARKER[1] + 32))
+        assert "the slide file is gone" in found["notes"][0] and found["image"]["version"] == "thumbnail"
+        level = found["image"]["max_level"]
+        image = picture(client.get(f"/slides/s1/image/thumbnail/{level}/0_0.jpg").content)
+        assert client.get(f"/slides/s1/image/thumbnail/{level + 1}/0_0.jpg").status_code == 404
+        x, y = (side // 2 ** (found["image"]["full_level"] - level) for side in (MARKER[0] + 32, MARKER[1] + 32))
         heat = client.get(f"{LAYER}/about.json")
     assert np.abs(image[y % 256, x % 256] - BLUE).max() < 60 if x < 256 else image.size
     assert heat.status_code == 200
 
 
-def test_another_file_in_the_slides_place_is_not_taken_for_it(made: Results) -> None:
+def test_another_file_in_place_of_the_slide_is_not_shown(made: Results) -> None:
     content = (made.folder / "s1.svs").read_bytes()
     (made.folder / "s1.svs").write_bytes(content + b"x")
     with asking(made.catalogue()) as client:
@@ -211,15 +211,15 @@ def test_without_a_sheet_heatmaps_are_shown_over_the_thumbnails(made: Results) -
         assert "tumour" in client.get("/").text
 
 
-def test_a_slide_whose_row_has_a_fault_is_shown_by_its_thumbnail_and_that_is_said(made: Results) -> None:
+def test_a_slide_whose_row_has_a_fault_is_shown_as_its_thumbnail_with_a_note(made: Results) -> None:
     made.rows.pop(2)
     with asking(made.catalogue()) as client:
         note = about(client, "s10")["notes"][0]
-        assert "no row without fault in the cohort sheet" in note and "picture kept by `tile`" in note
+        assert "cohort sheet has no valid row" in note and "thumbnail made by `tile`" in note
         assert about(client, "s1")["notes"] == []
 
 
-def test_features_brought_along_without_a_slide_are_shown_on_their_plain_ground(tmp_path: Path) -> None:
+def test_imported_features_without_a_slide_are_shown_on_a_plain_background(tmp_path: Path) -> None:
     made = Results(tmp_path)
     slide = made.add_marked("s1", scored=False)
     made.rows[0]["path"] = ""
@@ -233,7 +233,7 @@ def test_features_brought_along_without_a_slide_are_shown_on_their_plain_ground(
         assert client.get(f"{LAYER}/about.json").json()["n"] == 425
 
 
-def test_a_half_written_store_is_said_and_the_rest_shown(made: Results) -> None:
+def test_a_half_written_store_is_reported_and_the_rest_shown(made: Results) -> None:
     (made.results / "scores/enc/abmil/s1.zarr/attention/c/0").unlink()
     with asking(made.catalogue()) as client:
         answer = client.get(f"{LAYER}/about.json")
@@ -252,7 +252,7 @@ def test_a_half_written_store_is_said_and_the_rest_shown(made: Results) -> None:
         ),
     ],
 )
-def test_a_receipt_of_tile_that_says_nonsense_leaves_the_rest(made: Results, text: str) -> None:
+def test_an_invalid_receipt_of_tile_does_not_affect_the_rest(made: Results, text: str) -> None:
     (made.results / "tiles/default/s1.json").write_text(text)
     with asking(made.catalogue()) as client:
         found = [client.get(f"/slides/s1{path}") for path in ("", "/thumbnail.jpg", "/outlines/truth/default.json")]
@@ -260,7 +260,7 @@ def test_a_receipt_of_tile_that_says_nonsense_leaves_the_rest(made: Results, tex
         assert client.get(f"{LAYER}/about.json").status_code == 409 and client.get("/").status_code == 200
 
 
-def test_a_receipt_of_scores_that_says_less_is_shown_all_the_same(made: Results) -> None:
+def test_scores_are_shown_even_if_their_receipt_lacks_keys(made: Results) -> None:
     path = made.results / "scores/enc/abmil/s1.json"
     receipt = json.loads(path.read_text())
     for name in ("kind", "reason"):
@@ -271,7 +271,7 @@ def test_a_receipt_of_scores_that_says_less_is_shown_all_the_same(made: Results)
     assert (found["n"], found["kind"], found["reason"]) == (425, "", "")
 
 
-def test_slides_that_their_model_has_seen_and_optimistic_figures_are_marked(made: Results) -> None:
+def test_slides_used_in_training_and_optimistic_metrics_are_marked(made: Results) -> None:
     """With a fixed split and `include_train`; of s1 there are no scores yet."""
     path = made.results / "predictions/enc/abmil.csv"
     roles = dict(
@@ -289,20 +289,20 @@ def test_slides_that_their_model_has_seen_and_optimistic_figures_are_marked(made
         page, notes = client.get("/").text, about(client, "s1")["entries"][0]["notes"]
     marks = [re.search(f'data-slide="{name}".*?</tr>', page, re.DOTALL)[0] for name in ("s1", "s2", "s10")]
     assert [re.findall("(?:training|validation) slide", row) for row in marks] == [["training slide"], [], ["validation slide"]]
-    assert "Marked training slide: its model has seen it." in page and "figures are optimistic." in page
-    assert "its model has seen it" in notes[0] and "figures are optimistic" in notes[1]
+    assert "Marked as training slide: the model was trained on it." in page and "metrics are optimistic." in page
+    assert "the model was trained on it" in notes[0] and "metrics are optimistic" in notes[1]
 
 
 @pytest.mark.parametrize("written", ["nan", "1e999", "high"])
-def test_a_probability_that_is_no_number_leaves_the_pages_readable(made: Results, written: str) -> None:
+def test_an_invalid_probability_does_not_break_the_pages(made: Results, written: str) -> None:
     path = made.results / "predictions/enc/abmil.csv"
     path.write_text(path.read_text().replace("0.900000", written))
     with asking(made.catalogue()) as client:
-        found, lines = about(client, "s1"), client.get("/lines.json").json()
+        found, lines = about(client, "s1"), client.get("/cohort.json").json()
     assert found["entries"][0]["prediction"]["prob"] is None and lines[0]["prob"] == "" and lines[1]["prob"] == "0.7"
 
 
-def test_a_refused_method_gives_its_reason(made: Results) -> None:
+def test_a_method_without_scores_has_a_reason(made: Results) -> None:
     slide = made.add_marked("s1", scored=False, prob=0.2)
     made.rows.pop()
     slide.values[:] = np.nan
@@ -316,16 +316,18 @@ def test_a_refused_method_gives_its_reason(made: Results) -> None:
     assert np.asarray(Image.open(io.BytesIO(empty.content)))[..., 3].max() == 0
 
 
-def test_what_is_said_of_a_slide_without_scores_depends_on_what_became_of_it(made: Results) -> None:
+def test_the_note_about_missing_scores_depends_on_the_status(made: Results) -> None:
     (made.results / "scores/enc/abmil/s2.json").unlink()
     made.rows.append({**made.rows[-1], "slide_id": "later"})
     with asking(made.catalogue()) as client:
         assert "`explain` has not finished" in about(client, "s2")["entries"][0]["notes"][0]
-        assert about(client, "bad")["entries"][0]["notes"] == ["no scores of this slide by this model: it was left out (failed)"]
-        assert "1 slide is waiting for a stage" in client.get("/").text
+        assert about(client, "bad")["entries"][0]["notes"] == [
+            "no scores of this slide for this model: the slide was excluded (failed)"
+        ]
+        assert "1 slide is not fully processed" in client.get("/").text
 
 
-def test_one_slide_is_one(tmp_path: Path) -> None:
+def test_the_count_of_one_slide_is_singular(tmp_path: Path) -> None:
     made = Results(tmp_path)
     made.add_marked("s1")
     with asking(made.catalogue()) as client:
@@ -345,12 +347,12 @@ def unfinished(made: Results) -> Iterator[TestClient]:
         yield client
 
 
-def test_an_unfinished_run_shows_what_is_there(unfinished: TestClient) -> None:
+def test_an_unfinished_run_shows_its_results_so_far(unfinished: TestClient) -> None:
     page = unfinished.get("/").text
     assert "The run is not finished" in page and "cut" in page and "s7" not in page
-    assert about(unfinished, "s1")["entries"] == [] and about(unfinished, "s1")["ground"]["version"] != "thumbnail"
-    assert about(unfinished, "bad")["ground"] is None and about(unfinished, "bad")["status"] == "failed"
-    assert about(unfinished, "cut")["ground"] is None
+    assert about(unfinished, "s1")["entries"] == [] and about(unfinished, "s1")["image"]["version"] != "thumbnail"
+    assert about(unfinished, "bad")["image"] is None and about(unfinished, "bad")["status"] == "failed"
+    assert about(unfinished, "cut")["image"] is None
     assert unfinished.get("/slides/cut/thumbnail.jpg").status_code == 200
 
 

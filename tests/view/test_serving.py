@@ -15,12 +15,12 @@ from wsi_mil.view.serving import free_socket
 CONFIG = {"cohort": "cohort.csv", "classes": list(CLASSES), "models": {"abmil": {"model": "abmil"}}}
 
 
-def test_a_port_in_use_gives_the_next_free_one() -> None:
+def test_if_a_port_is_in_use_the_next_free_one_is_used() -> None:
     with free_socket("127.0.0.1", 18642) as first, free_socket("127.0.0.1", first.getsockname()[1]) as second:
         assert second.getsockname()[1] > first.getsockname()[1]
 
 
-def test_an_address_that_is_not_ours_is_a_fault_of_the_user() -> None:
+def test_an_unavailable_address_is_an_error_of_the_user() -> None:
     with pytest.raises(ConfigError, match="--host"):
         free_socket("192.0.2.1", 18642)
 
@@ -39,7 +39,7 @@ def served(results: Path, *arguments: str) -> tuple[str, str, str, str]:
 
 
 @pytest.mark.slow
-def test_the_command_serves_says_where_and_does_without_torch(made: Results) -> None:
+def test_the_command_serves_prints_its_address_and_needs_no_torch(made: Results) -> None:
     """The configuration beside the results is found."""
     made.catalogue()  # writes the sheet
     (made.folder / "c.yaml").write_text(yaml.safe_dump(CONFIG))
@@ -52,7 +52,7 @@ def test_the_command_serves_says_where_and_does_without_torch(made: Results) -> 
 
 
 @pytest.mark.slow
-def test_a_configuration_with_faults_that_nobody_named_leaves_the_rest_to_be_seen(made: Results) -> None:
+def test_faults_of_a_configuration_found_automatically_are_notes(made: Results) -> None:
     made.catalogue()
     config = made.folder / "c.yaml"
     config.write_text(yaml.safe_dump({**CONFIG, "heatmap": {"colourmap": "magma"}}))
@@ -69,7 +69,7 @@ def test_without_its_packages_the_command_says_how_to_get_them(tmp_path: Path) -
     assert done.returncode == 2 and "view needs the packages uvicorn; pip install 'wsi_mil[view]'" in done.stderr
 
 
-def test_a_folder_that_is_not_there_is_a_fault_of_the_user(tmp_path: Path) -> None:
+def test_a_missing_folder_is_an_error_of_the_user(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "wsi_mil", "view", str(tmp_path / "none")], capture_output=True, text=True, check=False
     )

@@ -1,3 +1,4 @@
+import gc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,14 +13,15 @@ from wsi_mil.records import SlideRow
 from wsi_mil.slides import Slide, slide_hash
 from wsi_mil.view.deepzoom import View
 from wsi_mil.view.open_slides import OpenSlides
-from wsi_mil.view.slide_images import Grounds
+from wsi_mil.view.slide_images import SlideImages
 
 
 def open_files() -> int:
+    gc.collect()  # slides of earlier tests may still be open in reference cycles
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def test_no_more_slides_stay_open_than_are_allowed(tmp_path: Path) -> None:
+def test_the_number_of_open_slides_is_limited(tmp_path: Path) -> None:
     rows = [SlideRow(f"s{i}", write_aperio(tmp_path / f"s{i}.svs", marked_image()[:256, :256])) for i in range(5)]
     slides, before = OpenSlides(most=2), open_files()
 
@@ -38,7 +40,7 @@ def test_no_more_slides_stay_open_than_are_allowed(tmp_path: Path) -> None:
     assert open_files() == before
 
 
-def test_a_slide_that_cannot_be_opened_says_so_every_time(tmp_path: Path) -> None:
+def test_a_slide_that_cannot_be_opened_raises_every_time(tmp_path: Path) -> None:
     (tmp_path / "s.svs").write_text("no slide")
     slides = OpenSlides()
     for _ in range(2):
@@ -48,7 +50,7 @@ def test_a_slide_that_cannot_be_opened_says_so_every_time(tmp_path: Path) -> Non
 
 def test_a_region_is_exact_in_level0_pixels_whatever_the_resolution(made: Results) -> None:
     x, y = MARKER
-    image = Grounds().region(made.catalogue(), "s1", View((x - 8, y - 4), (40, 36), 2)).astype(int)
+    image = SlideImages().region(made.catalogue(), "s1", View((x - 8, y - 4), (40, 36), 2)).astype(int)
     is_blue = np.abs(image - BLUE).max(axis=2) < 60
     assert is_blue[2:34, 4:36].all() and is_blue.sum() == 32 * 32
 
@@ -56,11 +58,11 @@ def test_a_region_is_exact_in_level0_pixels_whatever_the_resolution(made: Result
 def test_a_slide_that_was_never_tiled_is_shown_if_it_opens(made: Results) -> None:
     made.add_failed("empty", "no tissue", status="empty")
     write_aperio(made.folder / "empty.svs", marked_image()[:300, :700])
-    ground = Grounds().of(made.catalogue(), "empty")
-    assert ground.dimensions == (700, 300) and ground.note == "" and ground.mpp is None
+    image = SlideImages().find(made.catalogue(), "empty")
+    assert image.dimensions == (700, 300) and image.note == "" and image.mpp is None
 
 
-def test_plain_images_are_held_within_a_bound(tmp_path: Path) -> None:
+def test_memory_of_open_plain_images_is_limited(tmp_path: Path) -> None:
     """Each holds 100 × 60 pixels; 13,000 may be held, and a quarter of it while another is opened."""
     rows = [SlideRow(f"p{i}", tmp_path / f"p{i}.png") for i in range(4)]
     for row in rows:
@@ -72,42 +74,42 @@ def test_plain_images_are_held_within_a_bound(tmp_path: Path) -> None:
             return slide
 
     first = opened(0)
-    assert first.held_px == 6000 and opened(0) is first  # it stays open
+    assert first.resident_pixels == 6000 and opened(0) is first  # it stays open
     second = opened(1)
-    assert (first.held_px, second.held_px) == (0, 6000)  # to make room for the second
+    assert (first.resident_pixels, second.resident_pixels) == (0, 6000)  # to make room for the second
     with slides.borrowed(rows[1], "image") as used, slides.borrowed(rows[2], "image") as other:
-        assert (used.held_px, other.held_px) == (6000, 6000)  # what is used stays
+        assert (used.resident_pixels, other.resident_pixels) == (6000, 6000)  # what is used stays
         with slides.borrowed(rows[3], "image"):
             pass
-        assert used.held_px and other.held_px
+        assert used.resident_pixels and other.resident_pixels
     slides.close()
-    assert used.held_px == other.held_px == 0
+    assert used.resident_pixels == other.resident_pixels == 0
 
 
-def test_a_plain_image_too_large_to_be_held_is_shown_by_its_thumbnail(made: Results) -> None:
+def test_a_plain_image_too_large_for_memory_is_shown_as_its_thumbnail(made: Results) -> None:
     slide = made.add_marked("s1", scored=False)
     made.rows.pop()
     slide.tiles |= {"reader": "image"}
     slide.dimensions = (20_000, 14_000)
     slide.slide_hash = slide_hash(made.folder / "s1.svs")
     made.write_tiles(slide)
-    ground = Grounds().of(made.catalogue(), "s1")
-    assert ground.version == "thumbnail" and ground.dimensions == (20_000, 14_000)
-    assert "plain image of 20000 × 14000 pixels" in ground.note and "tiled TIFF" in ground.note
+    image = SlideImages().find(made.catalogue(), "s1")
+    assert image.version == "thumbnail" and image.dimensions == (20_000, 14_000)
+    assert "plain image of 20000 × 14000 pixels" in image.note and "tiled TIFF" in image.note
 
 
-def test_a_slide_that_goes_while_it_is_looked_at_is_said_to_be_gone(made: Results) -> None:
-    grounds, catalogue, place = Grounds(), made.catalogue(), (4, 0, 0)
-    before = grounds.of(catalogue, "s1")
-    grounds.tile(catalogue, "s1", before.version, place)
+def test_a_slide_deleted_while_it_is_viewed_is_reported_as_gone(made: Results) -> None:
+    images, catalogue, place = SlideImages(), made.catalogue(), (4, 0, 0)
+    before = images.find(catalogue, "s1")
+    images.tile(catalogue, "s1", before.version, place)
     slide = (made.folder / "s1.svs").rename(made.folder / "elsewhere.svs")
-    gone = grounds.of(catalogue, "s1")
+    gone = images.find(catalogue, "s1")
     assert before.note == "" and gone.version == "thumbnail" and "the slide file is gone" in gone.note
     slide.rename(made.folder / "s1.svs")
-    assert grounds.of(catalogue, "s1").version == before.version
+    assert images.find(catalogue, "s1").version == before.version
 
 
-def test_of_a_file_that_was_replaced_the_new_pixels_are_read(made: Results) -> None:
+def test_after_a_file_is_replaced_its_new_pixels_are_shown(made: Results) -> None:
     row, slides = made.catalogue().row("s1"), OpenSlides()
     with slides.borrowed(row, "auto") as slide:
         before = slide.dimensions

@@ -1,4 +1,5 @@
-# The checked configuration, its parts as params, and wildcard constraints: no rules. Slides stand in slides.smk, files in targets.smk.
+# The checked configuration, params functions for its parts, and wildcard constraints. No rules. Functions of slides are in
+# slides.smk, lists of files in targets.smk.
 import hashlib
 import json
 import os
@@ -10,19 +11,19 @@ from pathlib import Path
 
 
 def dumps(value):
-    """JSON for params: the same for the same settings."""
+    """JSON text for params, identical for identical settings."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
 def checked_plan():
-    """The configuration with its defaults and the rows of the sheet, from `wsi-mil check`.
+    """Return the configuration with its defaults and the rows of the sheet, from `wsi-mil check`.
 
-    The main process asks once and keeps the answer for the processes of its jobs, under a name made from the
-    configuration, so that another run in the same folder does not change it. Snakemake has merged configuration files
-    by then, and of keys that stand twice in one kept the last: the command is told the files, too.
+    The main process runs the check once and saves the plan for the processes of its jobs. The file name depends on the
+    configuration, so that another run in the same folder does not change it. Snakemake has merged the configuration files
+    and kept only the last of repeated keys, so the command gets the files, too.
     """
     text = json.dumps(config, sort_keys=True, default=str)
-    kept = (
+    plan_file = (
         Path(".snakemake")
         / f"plan-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
     )
@@ -36,28 +37,28 @@ def checked_plan():
         )
         if done.returncode:
             sys.exit(done.returncode)
-        kept.parent.mkdir(exist_ok=True)
-        part = kept.with_suffix(f".{os.getpid()}")
+        plan_file.parent.mkdir(exist_ok=True)
+        part = plan_file.with_suffix(f".{os.getpid()}")
         part.write_text(done.stdout, encoding="utf-8")
-        part.replace(kept)
-    return json.loads(kept.read_text(encoding="utf-8"))
+        part.replace(plan_file)
+    return json.loads(plan_file.read_text(encoding="utf-8"))
 
 
 PLAN = checked_plan()
 CONFIG = PLAN["config"]
 SLIDES = {row["slide_id"]: row for row in PLAN["slides"]}
-METHODS = PLAN["methods"]  # of each model, those that it offers
+METHODS = PLAN["methods"]  # supported explanation methods of each model
 RESULTS = CONFIG["results"]
 TRAINED = CONFIG["trained"]
 MODELS = f"{TRAINED or RESULTS}/models"
 SPLITS = f"{TRAINED or RESULTS}/splits.csv"
 FOLDS = range(PLAN["n_folds"])
-os.environ.setdefault("WSI_MIL_DEVICE", CONFIG["device"])  # of all jobs
+os.environ.setdefault("WSI_MIL_DEVICE", CONFIG["device"])  # for all jobs
 os.environ.setdefault("WSI_MIL_READ_TIMEOUT_S", str(CONFIG["read_timeout_s"]))
 os.environ.setdefault(
     "WSI_MIL_REMOTE", dumps(CONFIG["remote"])
-)  # nor does it rerun any
-os.environ.setdefault("WSI_MIL_DASK", CONFIG["dask"]["scheduler"])  # nor this
+)  # environment, not params: changes rerun nothing
+os.environ.setdefault("WSI_MIL_DASK", CONFIG["dask"]["scheduler"])
 
 
 envvars:
@@ -69,10 +70,10 @@ envvars:
 
 GPU = int(
     shutil.which("nvidia-smi") is not None and os.environ["WSI_MIL_DEVICE"] != "cpu"
-)  # where there is a GPU, one job at a time computes on it
+)  # with a GPU, one job at a time computes on it
 GPUS = (
     workflow.global_resources["gpu"].value if "gpu" in workflow.global_resources else 1
-)  # jobs of `extract` at once, which share the cores
+)  # jobs of `extract` that run in parallel and share the cores
 
 
 pathvars:
@@ -89,7 +90,7 @@ wildcard_constraints:
 
 
 def one_of(names):
-    """A regular expression for one of some names; for none where there are none."""
+    """Regular expression that matches one of the names; nothing if there are none."""
     return "|".join(map(re.escape, names)) or "(?!)"
 
 
@@ -97,17 +98,17 @@ EXTRACTED = [
     name
     for name, entry in CONFIG["encoders"].items()
     if entry["features"] == "extracted"
-]  # of the other entries tiles and features were imported: their receipts are nobody's output
+]  # tiles and features of other entries are imported: no rule has their receipts as output
 TILINGS = sorted({CONFIG["encoders"][name]["tiling"] for name in EXTRACTED})
 
 
 def stage_settings(stage):
-    """Params function: a stage's block of the configuration."""
+    """Params function: the configuration block of a stage."""
     return lambda wildcards: dumps(CONFIG[stage])
 
 
 def entry_settings(block, wildcard):
-    """Params function: the settings of the entry that a wildcard names."""
+    """Params function: settings of the entry named by a wildcard."""
     return lambda wildcards: dumps(CONFIG[block][wildcards[wildcard]])
 
 
@@ -116,13 +117,13 @@ def explain_settings(wildcards):
 
 
 def validation_settings(wildcards):
-    """Of `explain`, without what plays no part where nothing is shown."""
+    """Params function: settings of `explain`, without those that have no effect on validation slides."""
     settings = json.loads(explain_settings(wildcards))
     return dumps({**settings, "curve_points": 0, "include_train": False})
 
 
 def report_config(wildcards):
-    """Params function: the configuration without what changes no result."""
+    """Params function: the configuration without settings that change no result."""
     return dumps(
         {name: CONFIG[name] for name in CONFIG if name not in ("remote", "dask")}
     )
@@ -133,6 +134,6 @@ def classes_json(wildcards):
 
 
 def remove_copies():
-    """Of slides on servers, on this machine, once the run has ended."""
+    """Remove this machine's copies of slides on servers at the end of the run."""
     if CONFIG["remote"]["staging"] == "scratch":
         subprocess.run(["wsi-mil", "unstage"], stdout=subprocess.DEVNULL)

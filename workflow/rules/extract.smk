@@ -27,7 +27,7 @@ if CONFIG["slides_per_job"] == 1:
 
 else:
 
-    # One process for several slides: a rule for each job, because they share no wildcard.
+    # One process for several slides: one rule per job, because its slides share no wildcard.
     for encoder, number, slide_ids in extract_jobs():
 
         rule:

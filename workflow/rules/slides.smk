@@ -1,22 +1,22 @@
-# Slides: what jobs are told of one, and which of them a stage is asked for. Functions only, no rules.
+# Params functions of slides, and the selection of slides for each stage. Functions only, no rules.
 import csv
 import hashlib
 from functools import lru_cache
 
 
 def slide_path(wildcards):
-    """Of the slide file; "" where there is none, since its features were imported."""
+    """Path or URL of the slide; "" if it has none because its features were imported."""
     return SLIDES[wildcards.slide_id].get("path", "")
 
 
 def local_slide(wildcards):
-    """Input function: the slide file; of a slide on a server none, since its address travels in params."""
+    """Input function: the slide file; none for a slide on a server, whose URL is in params."""
     path = slide_path(wildcards)
     return [] if "://" in path else path
 
 
 def slide_row(*columns):
-    """Params function: those cells of the slide's row that a stage reads, empty ones left out."""
+    """Params function: the cells of the slide's row that a stage reads, without empty ones."""
 
     def cells(wildcards):
         row = SLIDES[wildcards.slide_id]
@@ -28,33 +28,33 @@ def slide_row(*columns):
 
 
 def tissue_setting(row, key):
-    """Of a slide: what its row says, else the configuration."""
+    """Setting of a slide: from its row, else from the configuration."""
     return row.get(f"tissue.{key}", CONFIG["tissue"][key])
 
 
-def deciding_files(row, tiling):
-    """Columns of the files that decide which tiles a slide gets: `annotation`, `mask`."""
-    follows = (
+def files_for_tiling(row, tiling):
+    """Columns of the files that determine a slide's tiles: `annotation`, `mask`."""
+    uses_annotation = (
         tissue_setting(row, "method") == "annotation"
         or tissue_setting(row, "exclude_classes")
         or CONFIG["tilings"][tiling]["min_annotation"] is not None
     )
-    asked = [*(["annotation"] if follows else []), "mask"]
-    return [name for name in asked if name in row]
+    columns = [*(["annotation"] if uses_annotation else []), "mask"]
+    return [name for name in columns if name in row]
 
 
 def tile_row(wildcards):
-    """Params function: what `tile` reads of the slide's row."""
+    """Params function: the cells of the slide's row that `tile` reads."""
     row = SLIDES[wildcards.slide_id]
     settings = sorted(name for name in row if "." in name)
-    files = deciding_files(row, wildcards.tiling)
+    files = files_for_tiling(row, wildcards.tiling)
     return slide_row("mpp", *settings, *files)(wildcards)
 
 
 def tile_version(wildcards):
-    """Params function: what tells a slide on a server, and the files that tiles follow, from changed ones."""
+    """Params function: versions of a slide on a server and of the files that determine its tiles; a trigger only."""
     row = SLIDES[wildcards.slide_id]
-    files = [row[f"{name}_hash"] for name in deciding_files(row, wildcards.tiling)]
+    files = [row[f"{name}_hash"] for name in files_for_tiling(row, wildcards.tiling)]
     return " ".join([*files, *filter(None, [row.get("remote_version")])])
 
 
@@ -64,13 +64,13 @@ def tile_settings(wildcards):
         "tiling": CONFIG["tilings"][wildcards.tiling],
         "tissue": CONFIG["tissue"],
     }
-    if deciding_files(SLIDES[wildcards.slide_id], wildcards.tiling):
+    if files_for_tiling(SLIDES[wildcards.slide_id], wildcards.tiling):
         settings["origin"] = CONFIG["truth"]["origin"]
     return dumps(settings)
 
 
 def extract_jobs():
-    """Slides in parts of `slides_per_job`, in the order of the sheet, for each encoder entry."""
+    """Batches of `slides_per_job` slides, in the order of the sheet, for each encoder entry."""
     ids, size = list(SLIDES), CONFIG["slides_per_job"]
     return [
         (encoder, number, ids[first : first + size])
@@ -80,7 +80,7 @@ def extract_jobs():
 
 
 def extract_options(encoder, slide_ids):
-    """What `wsi-mil extract` is told of each slide."""
+    """Options of `wsi-mil extract` for each slide."""
     rows = [SLIDES[slide_id] for slide_id in slide_ids]
     return [
         f"--{option}={value}"
@@ -93,13 +93,13 @@ def extract_options(encoder, slide_ids):
     ]
 
 
-# What follows reaches receipts through the checkpoint: only after `cohort` ran are slides known to be usable, and
-# only then does a receipt that was rewritten with the same bytes count as unchanged.
+# The functions below use the checkpoint: only after `cohort` has run is it known which slides are usable, and only then
+# does Snakemake treat a receipt that was rewritten with the same content as unchanged.
 
 
 @lru_cache(maxsize=2)
-def ok_in(status, changed):
-    """Rows of the plan that a status file says are ok; `changed` tells a file from an earlier one of its name."""
+def ok_in(status, modified):
+    """Rows of the plan that are ok in a status file; `modified` is its time, so that a new file is read again."""
     with open(status, encoding="utf-8") as file:
         ok = {row["slide_id"] for row in csv.DictReader(file) if row["status"] == "ok"}
     return [row for row in PLAN["slides"] if row["slide_id"] in ok]
@@ -115,7 +115,7 @@ def labelled_slides():
 
 
 def labelled_rows(wildcards):
-    """Params function: what decides the splits."""
+    """Params function: the cells that determine the splits; a trigger only."""
     columns = ("slide_id", "patient_id", "label", "split", "fold")
     rows = [
         {name: row[name] for name in columns if name in row}
@@ -125,7 +125,7 @@ def labelled_rows(wildcards):
 
 
 def shown_rows(*columns, of=ok_slides):
-    """Params function: those cells of all rows `of` a kind that a cohort-wide stage reads; a trigger only."""
+    """Params function: hash of the cells of all rows `of` a kind that a cohort-wide stage reads; a trigger only."""
 
     def digest(wildcards):
         rows = [{name: row[name] for name in columns if name in row} for row in of()]
@@ -135,14 +135,14 @@ def shown_rows(*columns, of=ok_slides):
 
 
 def bag_slides(wildcards):
-    """Slides of a slide's bag: itself, or all of its patient that are labelled as it is, or unlabelled as it is."""
-    own = SLIDES[wildcards.slide_id]
+    """Slides of a slide's bag: itself, or its patient's slides that are labelled (or unlabelled) like it."""
+    slide = SLIDES[wildcards.slide_id]
     if CONFIG["bag"] == "slide":
         return [wildcards.slide_id]
     patient = [
         row
         for row in ok_slides()
-        if row.get("patient_id") == own.get("patient_id")
-        and ("label" in row) == ("label" in own)
+        if row.get("patient_id") == slide.get("patient_id")
+        and ("label" in row) == ("label" in slide)
     ]
     return sorted(row["slide_id"] for row in patient)

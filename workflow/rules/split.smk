@@ -1,9 +1,9 @@
-# With models trained elsewhere their own splits hold: nothing is split or trained.
+# Models of an earlier run come with their splits: nothing is split or trained.
 if not TRAINED:
 
     rule split:
         input:
-            # ancient: an unlabelled slide rewrites the statuses, but splits nothing anew; labelled rows are in params
+            # ancient: a new unlabelled slide changes the statuses, but must not change the splits; labelled rows are in params
             status=ancient("<results>/cohort_status.csv"),
             frozen=CONFIG["splits"] or [],
         output:

@@ -1,4 +1,4 @@
-# Files that jobs take, and those that a stage's target stands for. Functions only, no rules.
+# Input files of jobs, and all outputs of each stage. Functions only, no rules.
 from pathlib import Path
 
 
@@ -30,7 +30,7 @@ def all_feature_receipts(wildcards):
     ]
 
 
-# What follows is behind the checkpoint `cohort`, as said in slides.smk.
+# The functions below use the checkpoint `cohort`, see slides.smk.
 
 
 def shown_tile_receipts(wildcards):
@@ -56,7 +56,7 @@ def bag_features(wildcards):
 
 
 def base_folder(wildcards):
-    """Folder of the trained model that an entry stands on, or ""."""
+    """Folder of the trained base model of an entry, or ""."""
     base = CONFIG["models"][wildcards.model].get("base")
     return f"{MODELS}/{wildcards.encoder}/{base}/fold-{wildcards.fold}" if base else ""
 
@@ -81,7 +81,7 @@ def fold_models(wildcards):
 
 
 def for_entries(pattern):
-    """Input function: a pattern for every encoder × model."""
+    """Input function: a pattern, filled in for every encoder × model."""
     return lambda wildcards: [
         pattern.format(results=RESULTS, encoder=encoder, model=model)
         for encoder in CONFIG["encoders"]
@@ -97,8 +97,8 @@ def labelled_scores(wildcards):
 
 
 def validation_folder(wildcards):
-    """Scores of each fold's validation slides, to choose thresholds by, or "": without an annotated slide that can have a
-    lesion there are none to choose, and trained models do not bring their validation slides along.
+    """Folder with scores of each fold's validation slides, on which thresholds are chosen, or "". They are not needed
+    without annotated slides of a positive class, and not available with models of an earlier run.
     """
     healthy = CONFIG["classes"][:1] if len(CONFIG["classes"]) == 2 else []
     needed = not TRAINED and any(
@@ -122,7 +122,7 @@ def validation_option(wildcards):
 
 
 def cohort_scale(wildcards):
-    """The range of all slides' colour bars, where the heatmaps are drawn on one."""
+    """Input function: the common colour scale, if heatmaps use one."""
     if CONFIG["heatmap"]["scale"] != "cohort":
         return []
     return [
@@ -131,8 +131,8 @@ def cohort_scale(wildcards):
 
 
 def cohort_scale_option(wildcards):
-    found = cohort_scale(wildcards)
-    return f"--cohort-scale={found[0]}" if found else ""
+    scale = cohort_scale(wildcards)
+    return f"--cohort-scale={scale[0]}" if scale else ""
 
 
 def all_models(wildcards):
@@ -162,7 +162,7 @@ def all_heatmaps(wildcards):
 
 
 def all_explanations(wildcards):
-    """Of those models that have anything to explain by."""
+    """Evaluations of all models that support one of the explanation methods."""
     return [
         path
         for path in for_entries("{results}/explanations/{encoder}/{model}.json")(

@@ -1,4 +1,4 @@
-"""Arithmetic of polygons in level-0 pixels, over all of them at once."""
+"""Vectorised operations on polygons in level-0 pixels."""
 
 import json
 from collections.abc import Sequence
@@ -15,67 +15,69 @@ Rings = Sequence[NDArray[np.float64]]
 AREAS = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
 
 
-def polygons(drawn: Sequence[Rings]) -> NDArray[np.object_]:
-    """Polygons of their rings; empty where the outer one has fewer than three different corners. Such holes are left out.
+def polygons(rings_of_each: Sequence[Rings]) -> NDArray[np.object_]:
+    """Create polygons from their rings; empty if the outer ring has fewer than three different corners. Such holes are dropped.
 
     Raises:
-        ValueError: a corner is no number.
+        ValueError: a corner is not a finite number.
     """
-    corners = [ring for rings in drawn for ring in rings]
-    found: NDArray[np.object_] = np.array([shapely.Polygon()] * len(drawn), object)
+    corners = [ring for polygon in rings_of_each for ring in polygon]
+    result: NDArray[np.object_] = np.array([shapely.Polygon()] * len(rings_of_each), object)
     if not corners:
-        return found
-    points, sizes = np.concatenate(corners), np.array([len(ring) for ring in corners])
+        return result
+    points = np.concatenate(corners)
+    sizes = np.array([len(ring) for ring in corners])
     if not np.isfinite(points).all():
-        raise ValueError("a corner that is no number")
+        raise ValueError("a corner is not a finite number")
     of_ring = np.repeat(np.arange(len(sizes)), sizes)
-    of_polygon = np.repeat(np.arange(len(drawn)), [len(rings) for rings in drawn])
+    of_polygon = np.repeat(np.arange(len(rings_of_each)), [len(polygon) for polygon in rings_of_each])
     is_outer = np.diff(of_polygon, prepend=-1) > 0
     is_ring = _is_ring(points, sizes)
-    has_area = np.zeros(len(drawn), bool)
+    has_area = np.zeros(len(rings_of_each), bool)
     has_area[of_polygon[is_outer]] = is_ring[is_outer]
     kept = is_ring & has_area[of_polygon]
     on_kept = kept[of_ring]
     linear = np.asarray(shapely.linearrings(points[on_kept], indices=(np.cumsum(kept) - 1)[of_ring[on_kept]]), object)
-    found[has_area] = shapely.polygons(linear, indices=(np.cumsum(has_area) - 1)[of_polygon[kept]])
-    return found
+    result[has_area] = shapely.polygons(linear, indices=(np.cumsum(has_area) - 1)[of_polygon[kept]])
+    return result
 
 
-def valid_areas(found: NDArray[np.object_]) -> tuple[NDArray[np.object_], NDArray[np.bool_]]:
-    """The parts of each polygon that have an area, made valid; and which were not valid."""
-    invalid = ~shapely.is_valid(found)
-    mended = found.copy()
-    mended[invalid] = [polygonal(geometry) for geometry in shapely.make_valid(found[invalid])]
-    return mended, invalid
+def valid_areas(areas: NDArray[np.object_]) -> tuple[NDArray[np.object_], NDArray[np.bool_]]:
+    """Make polygons valid, keeping the parts with an area; also return which were invalid."""
+    invalid = ~shapely.is_valid(areas)
+    repaired = areas.copy()
+    repaired[invalid] = [polygonal(geometry) for geometry in shapely.make_valid(areas[invalid])]
+    return repaired, invalid
 
 
-def united(areas: NDArray[np.object_]) -> BaseGeometry:
-    """What valid polygons enclose together. Only those that meet are merged, so that many small ones take no more time each."""
+def union(areas: NDArray[np.object_]) -> BaseGeometry:
+    """Return the union of valid polygons. Only those that touch are merged, so that time grows linearly with their number."""
     return polygonal(shapely.disjoint_subset_union_all(areas))
 
 
 def without(region: BaseGeometry, cut_out: BaseGeometry) -> BaseGeometry:
-    """The region without another one, part by part."""
+    """Subtract a region from another, part by part."""
     parts, cuts = shapely.get_parts(region), shapely.get_parts(cut_out)
     part, cut = shapely.STRtree(cuts).query(parts, predicate="intersects")
     for hit, by in zip(*_grouped(part, cuts[cut]), strict=True):
         parts[hit] = polygonal(shapely.difference(parts[hit], shapely.union_all(by)))
-    return united(parts)
+    return union(parts)
 
 
 def clipped(region: BaseGeometry, dimensions: tuple[int, int]) -> BaseGeometry:
-    """What of a region lies inside of (width, height), part by part."""
-    parts, (width, height) = shapely.get_parts(region), dimensions
+    """Clip a region to (width, height), part by part."""
+    parts = shapely.get_parts(region)
+    width, height = dimensions
     left, top, right, bottom = shapely.bounds(parts).T
     crosses = (left < 0) | (top < 0) | (right > width) | (bottom > height)
     if not crosses.any():
         return region
     parts[crosses] = [polygonal(part) for part in shapely.intersection(parts[crosses], shapely.box(0, 0, width, height))]
-    return united(parts)
+    return union(parts)
 
 
 def polygonal(region: BaseGeometry) -> BaseGeometry:
-    """The parts that have an area."""
+    """Return the parts of a geometry that have an area."""
     if shapely.get_type_id(region) in AREAS:
         return region
     parts = shapely.get_parts(shapely.get_parts(region))
@@ -83,7 +85,7 @@ def polygonal(region: BaseGeometry) -> BaseGeometry:
 
 
 def overlap_fractions(region: BaseGeometry, coords: NDArray[np.int64], *, box: tuple[int, int]) -> NDArray[np.float64]:
-    """Share of each tile's footprint that lies in `region`.
+    """Return the share of each tile's footprint inside `region`.
 
     Args:
         region: level-0 pixels, valid.
@@ -97,7 +99,7 @@ def overlap_fractions(region: BaseGeometry, coords: NDArray[np.int64], *, box: t
     shapely.prepare(region)
     fractions = shapely.contains_properly(region, boxes).astype(np.float64)
     (at_edge,) = np.nonzero(shapely.intersects(region, boxes) & (fractions == 0))
-    parts = shapely.get_parts(region)  # of a valid region none overlaps another, so that their shares add up
+    parts = shapely.get_parts(region)  # parts of a valid region do not overlap, so that their shares add up
     tile, part = shapely.STRtree(parts).query(boxes[at_edge], predicate="intersects")
     shared = shapely.area(shapely.intersection(boxes[at_edge[tile]], parts[part]))
     fractions[at_edge] = np.bincount(tile, shared, minlength=len(at_edge)) / (box[0] * box[1])
@@ -105,57 +107,60 @@ def overlap_fractions(region: BaseGeometry, coords: NDArray[np.int64], *, box: t
 
 
 def lesion_hits(lesions: list[BaseGeometry], coords: NDArray[np.int64], *, box: tuple[int, int]) -> NDArray[np.int64]:
-    """Which tiles overlap which lesions: int64 `(n_hits, 2)`, rows (tile, lesion); a shared edge is no overlap.
+    """Return which tiles overlap which lesions: int64 `(n_hits, 2)`, rows (tile, lesion); a shared edge is no overlap.
 
     Args:
         lesions: polygons, level-0 pixels.
         coords: `(n, 2)` top-left corners (x, y), level-0 pixels.
         box: (width, height) of a footprint, level-0 pixels.
     """
-    boxes, areas = _boxes(coords, box), np.array(lesions, object)
+    boxes = _boxes(coords, box)
+    areas = np.array(lesions, object)
     lesion, tile = shapely.STRtree(boxes).query(areas, predicate="intersects")
     overlap = shapely.area(shapely.intersection(boxes[tile], areas[lesion])) > 0
     return np.asarray(np.stack([tile, lesion], axis=1)[overlap], np.int64)
 
 
 def feature_collection(geometries: list[BaseGeometry], properties: list[dict[str, object]]) -> str:
-    """GeoJSON text, one feature each, as QuPath imports it."""
+    """Return GeoJSON text with one feature per geometry, as QuPath imports it."""
     features = [
-        {"type": "Feature", "geometry": shapely.geometry.mapping(geometry), "properties": about}
-        for geometry, about in zip(geometries, properties, strict=True)
+        {"type": "Feature", "geometry": shapely.geometry.mapping(geometry), "properties": attributes}
+        for geometry, attributes in zip(geometries, properties, strict=True)
     ]
     return json.dumps({"type": "FeatureCollection", "features": features})
 
 
 def rings(region: BaseGeometry) -> list[NDArray[np.float64]]:
-    """Every ring of a region, holes too: `(n, 2)` (x, y) each."""
+    """Return every ring of a region, holes included: `(n, 2)` (x, y) each."""
     parts = [p for p in shapely.get_parts(region) if isinstance(p, shapely.Polygon)]
     return [np.asarray(ring.coords) for p in parts for ring in (p.exterior, *p.interiors) if not p.is_empty]
 
 
-def light_rings(region: BaseGeometry, most: int) -> list[NDArray[np.float64]]:
-    """`rings` of the region, simplified until there are at most `most` corners."""
-    found, tolerance = rings(region), 1.0
-    while sum(map(len, found)) > most and len(found) < most / 3:
+def simplified_rings(region: BaseGeometry, most: int) -> list[NDArray[np.float64]]:
+    """Return the `rings` of a region, simplified until they have at most `most` corners."""
+    simplified = rings(region)
+    tolerance = 1.0
+    while sum(map(len, simplified)) > most and len(simplified) < most / 3:
         region = region.simplify(tolerance)
-        found, tolerance = rings(region), tolerance * 2
-    return found
+        simplified = rings(region)
+        tolerance *= 2
+    return simplified
 
 
 def _boxes(coords: NDArray[np.int64], box: tuple[int, int]) -> NDArray[np.object_]:
-    low, high = coords, coords + np.asarray(box)
-    return np.asarray(shapely.box(low[:, 0], low[:, 1], high[:, 0], high[:, 1]), object)
+    corners = coords + np.asarray(box)
+    return np.asarray(shapely.box(coords[:, 0], coords[:, 1], corners[:, 0], corners[:, 1]), object)
 
 
 def _grouped(keys: NDArray[np.int64], values: NDArray[Any]) -> tuple[list[int], list[NDArray[Any]]]:
-    """Each key, and the values that stand beside it."""
+    """Distinct keys, each with its values."""
     order = np.argsort(keys, kind="stable")
-    found, starts = np.unique(keys[order], return_index=True)
-    return found.tolist(), np.split(values[order], starts[1:]) if len(found) else []
+    distinct, starts = np.unique(keys[order], return_index=True)
+    return distinct.tolist(), np.split(values[order], starts[1:]) if len(distinct) else []
 
 
 def _is_ring(points: NDArray[np.float64], sizes: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which rings have at least three different corners: one that is neither the first nor the next that differs from it."""
+    """Whether each ring has three different corners: one besides the first and the next that differs from the first."""
     starts = np.cumsum(sizes) - sizes
     is_other = np.any(points != np.repeat(points[starts], sizes, axis=0), axis=1)
     second = np.where(is_other, np.arange(len(points)), len(points) - 1)

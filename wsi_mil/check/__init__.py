@@ -1,4 +1,4 @@
-"""Everything that can be wrong with a configuration and its sheet, found before any job runs."""
+"""Check a configuration and its sheet, and report all faults before any job runs."""
 
 from wsi_mil.check.plan import Plan as Plan
 from wsi_mil.check.plan import check as check

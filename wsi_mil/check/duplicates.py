@@ -1,4 +1,4 @@
-"""Slide files that stand in the sheet more than once."""
+"""Find slide files that are listed more than once in the sheet."""
 
 import os
 from collections.abc import Iterable
@@ -12,52 +12,54 @@ from wsi_mil.wording import named
 
 @dataclass(frozen=True)
 class Duplicates:
-    """What there is to say of them: contradictions, and what may be meant so."""
+    """Messages about duplicate files: faults if their rows contradict each other, else warnings."""
 
     faults: tuple[str, ...]
     warnings: tuple[str, ...]
 
 
 def duplicates(rows: Iterable[SlideRow], config: Config) -> Duplicates:
-    """Rows of the same file, whatever its path: under one patient and label a warning, else a fault.
+    """Find rows of the same file, even under different paths: a fault if patients or labels differ, else a warning.
 
-    Rows whose masks (or annotations, where tissue is what they outline) differ are parts of a slide, not the same one.
+    Rows with different masks (or annotations, if these define the tissue) are parts of a slide and may differ.
     """
     by_file: dict[object, list[SlideRow]] = {}
     for row in rows:
         if row.path != NO_PATH:
             by_file.setdefault(_identity(row.path), []).append(row)
-    faults, warnings = [], []
-    for same in (same for same in by_file.values() if len(same) > 1):
-        slides = f"path: slides {named([row.slide_id for row in same])} are one file, {same[0].path}"
+    faults = []
+    warnings = []
+    for duplicate_rows in (rows_of_file for rows_of_file in by_file.values() if len(rows_of_file) > 1):
+        slides = f"path: slides {named([row.slide_id for row in duplicate_rows])} are one file, {duplicate_rows[0].path}"
         by_part: dict[object, list[SlideRow]] = {}
-        for row in same:
+        for row in duplicate_rows:
             by_part.setdefault(_part(row, config), []).append(row)
-        unlike = next((found for part in by_part.values() if (found := _contradiction(part))), "")
-        if unlike:
-            faults.append(f"{slides}, but have {unlike}: take all but one out, or correct them")
+        contradiction = next((text for part in by_part.values() if (text := _contradiction(part))), "")
+        if contradiction:
+            faults.append(f"{slides}, but have {contradiction}: remove all but one, or correct them")
         else:
-            apart = ", told apart by mask or annotation" if len(by_part) == len(same) else ", which counts so many times"
-            warnings.append(f"{slides}{apart}")
+            are_parts = len(by_part) == len(duplicate_rows)
+            remark = ", with different masks or annotations" if are_parts else ", which is counted several times"
+            warnings.append(f"{slides}{remark}")
     return Duplicates(tuple(faults), tuple(warnings))
 
 
 def _identity(path: Path | str) -> str:
-    """The same for a file, links to it and other ways to write its path; an address is the same where its text is."""
+    """Key of a file, the same for links to it and other spellings of its path; a URL is its own key."""
     return path if isinstance(path, str) else os.path.realpath(path)
 
 
 def _part(row: SlideRow, config: Config) -> object:
-    """What tells a part of a slide from another part."""
-    is_outlined = row.overrides.get("tissue.method", config.tissue.method) == "annotation"
-    files = (row.mask, row.annotation if is_outlined else None)
+    """Key of a part of a slide: its mask, and its annotation if that defines the tissue."""
+    follows_annotation = row.overrides.get("tissue.method", config.tissue.method) == "annotation"
+    files = (row.mask, row.annotation if follows_annotation else None)
     return tuple(None if file is None else _identity(file) for file in files)
 
 
 def _contradiction(rows: list[SlideRow]) -> str:
-    """The patients or the labels that differ, or ""; a row without a label contradicts none."""
-    for what in ("patient_id", "label"):
-        values = dict.fromkeys(value for row in rows if (value := getattr(row, what)))
+    """Patients or labels that differ, as text, or ""; a missing label is no contradiction."""
+    for column in ("patient_id", "label"):
+        values = dict.fromkeys(value for row in rows if (value := getattr(row, column)))
         if len(values) > 1:
-            return f"{what} {named([repr(value) for value in values])}"
+            return f"{column} {named([repr(value) for value in values])}"
     return ""

@@ -1,4 +1,4 @@
-"""Encoder entries whose features are imported: what is missing, and what lies in the wrong place."""
+"""Check imported features: features that are missing, and features imported to the wrong place."""
 
 import shlex
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from wsi_mil.wording import named
 
 
 def import_faults(config: Config, rows: Iterable[SlideRow]) -> list[str]:
-    """Slides of the sheet without the features that were to be imported, by encoder entry, and the command that brings them."""
+    """Report slides without imported features, by encoder entry, with the command that imports them."""
     faults = []
     for entry in config.imported:
         missing: dict[str, list[str]] = {}
@@ -27,24 +27,27 @@ def import_faults(config: Config, rows: Iterable[SlideRow]) -> list[str]:
     return faults
 
 
-def mistaken_faults(config: Config, rows: Iterable[SlideRow]) -> list[str]:
-    """Imported tiles and features where the run's own are to lie. Snakemake would take them for those: it knows no job that
-    made them, and they are newer than what goes into them.
+def misplaced_import_faults(config: Config, rows: Iterable[SlideRow]) -> list[str]:
+    """Report imported tiles and features in folders for extracted ones. Snakemake would use them as the output of the run:
+    they are newer than their inputs, and no job is known to have made them.
     """
     tilings = {encoder.tiling for encoder in config.extracted.values()}
-    own = [*(("features", entry, "layout") for entry in config.extracted), *(("tiles", t, IMPORTED) for t in sorted(tilings))]
+    folders = [
+        *(("features", entry, "layout") for entry in config.extracted),
+        *(("tiles", t, IMPORTED) for t in sorted(tilings)),
+    ]
     faults = []
-    for stage, name, mark in own:
+    for stage, name, import_key in folders:
         folder = config.results / stage / name
-        found = [row.slide_id for row in rows if mark in _said(folder / f"{row.slide_id}.json")]
-        if found:
-            mend = f"give {name!r} another name in the configuration, or delete the folder"
-            faults.append(f"{folder}: imported {stage} of {named(found)}, which the run would take for its own; {mend}")
+        imported = [row.slide_id for row in rows if import_key in _receipt_or_empty(folder / f"{row.slide_id}.json")]
+        if imported:
+            fix = f"give {name!r} another name in the configuration, or delete the folder"
+            faults.append(f"{folder}: imported {stage} of {named(imported)}, which would be used as results of this run; {fix}")
     return faults
 
 
-def _said(receipt: Path) -> dict[str, object]:
-    """What a receipt says; nothing where there is none that can be read."""
+def _receipt_or_empty(receipt: Path) -> dict[str, object]:
+    """Content of a receipt; {} if there is none that can be read."""
     try:
         return read_receipt(receipt) if receipt.is_file() else {}
     except StoreError:
@@ -52,12 +55,12 @@ def _said(receipt: Path) -> dict[str, object]:
 
 
 def why_not_imported(results: Path, entry: str, slide_id: str) -> str:
-    """Why a slide cannot be taken from imported features, or ""."""
+    """Return why the imported features of a slide cannot be used, or ""."""
     layout = Results(results)
     features, tiles = layout.features_receipt(entry, slide_id), layout.tiles_receipt(entry, slide_id)
     if not features.is_file():
         is_interrupted = store_path(features).exists()
         return "a store without its receipt (the import was interrupted)" if is_interrupted else "no imported features"
     if not tiles.is_file() or IMPORTED not in read_receipt(tiles):
-        return "features that were not imported, or no tiles beside them"
+        return "features that were not imported, or that lack their tiles"
     return ""

@@ -1,18 +1,18 @@
-"""Everything that can be wrong with a configuration and its sheet, found before any job runs."""
+"""Check a configuration and its sheet, and plan the run."""
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from wsi_mil.check.advice import warnings_of
+from wsi_mil.check.advice import config_warnings
 from wsi_mil.check.duplicates import Duplicates, duplicates
-from wsi_mil.check.imported_features import import_faults, mistaken_faults
+from wsi_mil.check.imported_features import import_faults, misplaced_import_faults
 from wsi_mil.check.references import reference_faults
 from wsi_mil.check.remote import Versions, remote_versions
-from wsi_mil.check.rows import annotation_faults, is_tiled, split_faults_of
+from wsi_mil.check.rows import annotation_faults, is_tiled, sheet_split_faults
 from wsi_mil.cohort import Sheet, read_sheet, row_json
 from wsi_mil.cohort.splits import mixed_patients, n_folds, read_splits
-from wsi_mil.config import Config, methods_of, parse_settings, without_faulty
+from wsi_mil.config import Config, methods_of, parse_settings, valid_part
 from wsi_mil.encoders import network_identity
 from wsi_mil.errors import ConfigError
 from wsi_mil.receipts import fingerprint
@@ -23,15 +23,15 @@ from wsi_mil.tasks import task_of
 
 @dataclass(frozen=True)
 class Plan:
-    """A configuration that can be run.
+    """A configuration without faults.
 
     Attributes:
-        config: with every default filled in.
-        rows: the sheet.
-        n_folds: models of each encoder × model entry.
-        warnings: what a user should know before the run.
-        versions: by slide_id, of slides on servers: what changes with their content.
-        unread: columns of the sheet that nothing reads.
+        config: the configuration with all defaults.
+        rows: rows of the sheet.
+        n_folds: number of folds of each encoder × model.
+        warnings: warnings for the user.
+        versions: version of each slide on a server, which changes with its content, by slide_id.
+        unread: columns of the sheet that are not used.
     """
 
     config: Config
@@ -42,7 +42,7 @@ class Plan:
     unread: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, object]:
-        """The plan as the rules read it: paths as text, empty cells left out."""
+        """Return the plan in the form read by the rules: paths as text, without empty cells."""
         return {
             "config": self.config.model_dump(mode="json"),
             "slides": [{**row_json(row), **_file_hashes(row), **self._version(row)} for row in self.rows],
@@ -56,7 +56,7 @@ class Plan:
 
 
 def _file_hashes(row: SlideRow) -> dict[str, str]:
-    """What tells an annotation or a mask from an edited one, so that tiles, pictures and figures follow it."""
+    """Hashes of annotation and mask, so that edited files rerun the jobs that depend on them."""
     files = {"annotation_hash": row.annotation, "mask_hash": row.mask}
     return {name: hashlib.sha256(file.read_bytes()).hexdigest()[:16] for name, file in files.items() if file is not None}
 
@@ -66,33 +66,33 @@ def check(values: Mapping[str, object], *, needs_slides: bool = True) -> Plan:
 
     Args:
         values: the configuration as read.
-        needs_slides: whether a slide file that does not exist is a fault, unless its slide is tiled already, and whether servers
-            are asked for theirs.
+        needs_slides: whether a missing slide file is a fault (unless the slide is tiled already), and whether servers are
+            asked for their slides.
 
     Raises:
-        ConfigError: with every fault at once.
+        ConfigError: lists every fault.
     """
     try:
         config = parse_settings(Config, values)
     except ConfigError as error:
-        sheet = _sheet_of_faulty(values, needs_slides=needs_slides)
+        sheet = _sheet_of_invalid(values, needs_slides=needs_slides)
         raise ConfigError([*error.faults, *sheet.faults]) from error
     sheet = _sheet(config, needs_slides=needs_slides)
     faults = reference_faults(config) + list(sheet.faults)
-    same = Duplicates((), ())
+    duplicate_files = Duplicates((), ())
     if not sheet.faults:
-        same = duplicates(sheet.rows, config)
-        faults += same.faults
+        duplicate_files = duplicates(sheet.rows, config)
+        faults += duplicate_files.faults
         faults += import_faults(config, sheet.rows)
-        faults += mistaken_faults(config, sheet.rows)
+        faults += misplaced_import_faults(config, sheet.rows)
         faults += mixed_patients(sheet.rows) if config.bag == "patient" else []
         faults += annotation_faults(config, sheet)
-        faults += split_faults_of(config, sheet)
+        faults += sheet_split_faults(config, sheet)
     versions = remote_versions(sheet.rows, config) if needs_slides else Versions()
     faults += versions.faults
     if faults:
         raise ConfigError(faults)
-    warnings = (*sheet.warnings, *same.warnings, *warnings_of(config, sheet), *versions.warnings)
+    warnings = (*sheet.warnings, *duplicate_files.warnings, *config_warnings(config, sheet), *versions.warnings)
     return Plan(config, sheet.rows, _n_folds(config, sheet), warnings, versions.by_slide, sheet.unread)
 
 
@@ -105,14 +105,14 @@ def _sheet(config: Config, *, needs_slides: bool) -> Sheet:
     )
 
 
-def _sheet_of_faulty(values: Mapping[str, object], *, needs_slides: bool) -> Sheet:
-    """The sheet of a configuration that has faults, checked with those of its blocks that have none."""
-    left, known = without_faulty(values)
-    if "cohort" not in known:
+def _sheet_of_invalid(values: Mapping[str, object], *, needs_slides: bool) -> Sheet:
+    """The sheet of an invalid configuration, checked with its valid blocks."""
+    config, valid_keys = valid_part(values)
+    if "cohort" not in valid_keys:
         return Sheet((), ())
-    if {"results", "encoders"} <= known and "classes" in known:
-        return _sheet(left, needs_slides=needs_slides)
-    return read_sheet(left.cohort, task_of(left) if "classes" in known else None, needs_path=False)
+    if {"results", "encoders"} <= valid_keys and "classes" in valid_keys:
+        return _sheet(config, needs_slides=needs_slides)
+    return read_sheet(config.cohort, task_of(config) if "classes" in valid_keys else None, needs_path=False)
 
 
 def _n_folds(config: Config, sheet: Sheet) -> int:

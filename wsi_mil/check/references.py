@@ -1,15 +1,17 @@
-"""Faults of a configuration by itself: names that do not exist, choices that exclude each other."""
+"""Find inconsistencies within a configuration: references to unknown names, settings that exclude each other."""
 
 from wsi_mil.config import MHIM, TEACHERS, Config, Heatmap, methods_of, nearest
 from wsi_mil.encoders import name_faults
 
 
 def reference_faults(config: Config) -> list[str]:
-    """Faults of the configuration alone, one sentence each."""
+    """Return the faults that can be found without the sheet."""
     faults = []
     for entry in config.imported:
         if any(encoder.tiling == entry for encoder in config.extracted.values()):
-            faults.append(f"encoders.{entry}: its imported tiles would lie where those of the tiling of this name lie")
+            faults.append(
+                f"encoders.{entry}: its imported tiles would share a folder with the tiling {entry!r}; rename one of them"
+            )
     for entry, encoder in config.extracted.items():
         if encoder.tiling not in config.tilings:
             faults.append(f"encoders.{entry}.tiling: no tiling {encoder.tiling!r}{nearest(encoder.tiling, list(config.tilings))}")
@@ -22,30 +24,30 @@ def reference_faults(config: Config) -> list[str]:
 
         faults += colormap_faults(config.heatmap.colormap)
     if config.splits is not None and config.trained is not None:
-        faults.append("splits: cannot stand beside trained, which brings its own splits")
+        faults.append("splits: cannot be set together with trained, which has its own splits")
     return faults
 
 
 def _model_faults(config: Config) -> list[str]:
-    """Faults of bases that do not exist or cannot be a teacher, and of methods that no model supports."""
+    """Base models that are missing or unsuitable, and explanation methods that no model supports."""
     faults = []
     for entry, settings in config.models.items():
         if isinstance(settings, MHIM):
             faults += _base_faults(config, f"models.{entry}.base", settings.base)
     if faults or "methods" not in config.explain.model_fields_set:
-        return faults  # of the default methods each model has those that it supports
+        return faults  # each model uses those of the default methods that it supports
     return [
-        f"explain.methods: {method} is supported by none of the models {', '.join(config.models)}"
+        f"explain.methods: {method} is not supported by any of the models {', '.join(config.models)}"
         for method in config.explain.methods
         if not any(method in methods_of(config, entry) for entry in config.models)
     ]
 
 
 def _wildcard_faults(config: Config) -> list[str]:
-    """Paths that Snakemake would read otherwise; of the sheet's folder the sheet itself says so."""
+    """Paths that Snakemake would misread; the folder of the sheet is checked with the sheet."""
     paths = {"cohort": config.cohort.name, "results": config.results, "splits": config.splits, "trained": config.trained}
     return [
-        f"{key}: {path} holds '{{' or '}}', which Snakemake takes for a wildcard; rename it"
+        f"{key}: {path} contains '{{' or '}}', which Snakemake reads as a wildcard; rename it"
         for key, path in paths.items()
         if path is not None and set("{}") & set(str(path))
     ]
@@ -56,4 +58,4 @@ def _base_faults(config: Config, key: str, base: str) -> list[str]:
     if base not in config.models:
         return [f"{key}: no entry {base!r} in models{nearest(base, teachers)}"]
     kind = config.models[base].model
-    return [] if kind in TEACHERS else [f"{key}: {base!r} is {kind}, but mhim can be trained over {', '.join(TEACHERS)} only"]
+    return [] if kind in TEACHERS else [f"{key}: {base!r} is {kind}, but the base of mhim must be one of {', '.join(TEACHERS)}"]

@@ -1,4 +1,4 @@
-"""Slides on servers: which version of each is there, asked of all at once before a run."""
+"""Query the versions of slides on servers before a run, many in parallel."""
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,19 +13,19 @@ from wsi_mil.records import SlideRow
 from wsi_mil.results import Results
 from wsi_mil.slides import remote_object
 
-AT_ONCE = 16
-"""Requests."""
+MAX_REQUESTS = 16
+"""Number of parallel requests."""
 
 
 @dataclass
 class Versions:
-    """What servers say of the slides of a sheet.
+    """Versions of the slides of a sheet that are on servers.
 
     Attributes:
-        by_slide: by slide_id, what changes with the slide's content. Of one that is gone or out of reach that of what was
-            tiled, so that nothing is made anew for it; none where it was not.
-        faults: what keeps every slide of a kind of server from being read.
-        warnings: slides that are not there, servers that do not answer.
+        by_slide: version by slide_id, which changes with the slide's content. A missing or unreachable slide has the version
+            that was tiled, so that nothing is computed again; it has none if it was never tiled.
+        faults: problems that prevent reading from a kind of server, such as missing packages.
+        warnings: missing slides, servers that do not answer.
     """
 
     by_slide: dict[str, str] = field(default_factory=dict)
@@ -34,11 +34,12 @@ class Versions:
 
 
 def remote_versions(rows: Iterable[SlideRow], config: Config) -> Versions:
-    """Ask every server; one that does not answer is not asked again."""
-    found, remote = Versions(), {row.slide_id: row.path for row in rows if isinstance(row.path, str)}
+    """Query the version of every slide on a server; a server that does not answer is not asked again."""
+    versions = Versions()
+    remote = {row.slide_id: row.path for row in rows if isinstance(row.path, str)}
     silent = set[str]()
 
-    def ask(slide: tuple[str, str]) -> tuple[str, str, Exception | None]:
+    def query(slide: tuple[str, str]) -> tuple[str, str, Exception | None]:
         slide_id, url = slide
         host = urlsplit(url).netloc
         if host in silent:
@@ -50,25 +51,25 @@ def remote_versions(rows: Iterable[SlideRow], config: Config) -> Versions:
             return slide_id, "", error
 
     if not config.extracted or not remote:
-        return found
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        answers = list(pool.map(ask, remote.items()))
+        return versions
+    with ThreadPoolExecutor(MAX_REQUESTS) as pool:
+        answers = list(pool.map(query, remote.items()))
     for slide_id, version, error in answers:
         if isinstance(error, MissingFileError):
-            found.faults.append(f"slide {slide_id}: {error}")
+            versions.faults.append(f"slide {slide_id}: {error}")
         elif error is not None:
-            kept = "; what was made from it is used" if is_tiled(slide_id, config) else ""
-            found.warnings.append(f"slide {slide_id}: {error}{kept}")
+            fallback = "; its existing results are used" if is_tiled(slide_id, config) else ""
+            versions.warnings.append(f"slide {slide_id}: {error}{fallback}")
         version = version or _tiled_version(slide_id, config)
-        found.by_slide |= {slide_id: version} if version else {}
+        versions.by_slide |= {slide_id: version} if version else {}
     n_unasked = sum(error is None and not version for _, version, error in answers)
     if n_unasked:
-        found.warnings.append(f"{n_unasked} more slides on servers that do not answer were not asked for")
-    return found
+        versions.warnings.append(f"{n_unasked} more slides on servers that do not answer were not checked")
+    return versions
 
 
 def _tiled_version(slide_id: str, config: Config) -> str:
-    """Of what was tiled, or ""."""
+    """Version of the slide that was tiled, or ""."""
     for name in sorted(tilings_of_encoders(config)):
         try:
             return str(read_receipt(Results(config.results).tiles_receipt(name, slide_id)).get("remote", ""))

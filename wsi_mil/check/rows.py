@@ -1,4 +1,4 @@
-"""What is wrong with the rows of the sheet under a configuration: annotations that tiles follow, and splits."""
+"""Check the rows of the sheet against a configuration: required annotations, and splits."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,22 +14,22 @@ from wsi_mil.tasks import task_of
 from wsi_mil.wording import named
 
 
-def following(config: Config, sheet: Sheet) -> dict[str, list[SlideRow]]:
-    """Slides whose annotation decides over their tissue or tiles, by the key that says so."""
+def slides_tiled_by_annotation(config: Config, sheet: Sheet) -> dict[str, list[SlideRow]]:
+    """Return the slides whose annotation determines their tissue or tiles, by the configuration key that requests it."""
     used = {encoder.tiling for encoder in config.extracted.values()} & set(config.tilings)
     by_tiling = {
         f"tilings.{name}.min_annotation": list(sheet.rows) for name in sorted(used) if config.tilings[name].min_annotation
     }
     method = "tissue.method"
-    is_tiled_here = bool(config.extracted)
-    outlined = [r for r in sheet.rows if is_tiled_here and r.overrides.get(method, config.tissue.method) == "annotation"]
-    return {**by_tiling, **({f"{method}: annotation": outlined} if outlined else {})}
+    needs_tiles = bool(config.extracted)
+    by_tissue = [r for r in sheet.rows if needs_tiles and r.overrides.get(method, config.tissue.method) == "annotation"]
+    return {**by_tiling, **({f"{method}: annotation": by_tissue} if by_tissue else {})}
 
 
 def annotation_faults(config: Config, sheet: Sheet) -> list[str]:
-    """Slides without the annotation that they are tiled by."""
+    """Report slides that lack the annotation that determines their tiles."""
     faults = []
-    for key, rows in following(config, sheet).items():
+    for key, rows in slides_tiled_by_annotation(config, sheet).items():
         without = [row.slide_id for row in rows if row.annotation is None]
         if without:
             faults.append(f"{key} needs an annotation, and the sheet's `annotation` column has none for {named(without)}")
@@ -37,21 +37,21 @@ def annotation_faults(config: Config, sheet: Sheet) -> list[str]:
 
 
 def is_tiled(slide_id: str, config: Config) -> bool:
-    """Whether a slide has a receipt of every tiling in use already, so that later stages can go on without its file."""
+    """Whether a slide has a receipt for every tiling in use, so that its file is no longer needed."""
     return all(Results(config.results).tiles_receipt(name, slide_id).is_file() for name in tilings_of_encoders(config))
 
 
 def tilings_of_encoders(config: Config) -> set[str]:
-    """Names of the tilings that encoder entries use which extract."""
+    """Return the names of the tilings used by encoder entries that extract."""
     return {encoder.tiling for encoder in config.extracted.values()}
 
 
-def split_faults_of(config: Config, sheet: Sheet) -> list[str]:
-    """Why the labelled slides cannot be parted, or not as trained models or frozen splits part them."""
+def sheet_split_faults(config: Config, sheet: Sheet) -> list[str]:
+    """Return why the labelled slides cannot be split, or do not fit the trained models or the given splits."""
     if config.trained is not None:
         return trained_faults(config, config.trained, sheet)
     if config.splits is not None:
-        return _frozen_faults(config, sheet, config.splits)
+        return _given_split_faults(config, sheet, config.splits)
     labelled = [row for row in sheet.rows if row.label]
     faults = split_faults(labelled, task_of(config), config.split)
     if not faults:
@@ -71,16 +71,16 @@ def _stratum_faults(splits: Splits, config: Config, folds: Sequence[str] = ()) -
     ]
 
 
-def _frozen_faults(config: Config, sheet: Sheet, frozen: Path) -> list[str]:
+def _given_split_faults(config: Config, sheet: Sheet, path: Path) -> list[str]:
     """Why a splits file does not fit the sheet."""
     try:
-        splits = read_splits(frozen)
+        splits = read_splits(path)
     except StoreError as error:
         return [f"splits: {error}"]
     faults = [
-        f"splits: {frozen} has {name} {have[row.slide_id]!r} for slide {row.slide_id}, the sheet {getattr(row, name)!r}"
+        f"splits: {path} has {name} {values[row.slide_id]!r} for slide {row.slide_id}, but the sheet has {getattr(row, name)!r}"
         for row in sheet.rows
-        for name, have in (("label", splits.labels), ("patient_id", splits.patients))
-        if row.slide_id in have and have[row.slide_id] != getattr(row, name)
+        for name, values in (("label", splits.labels), ("patient_id", splits.patients))
+        if row.slide_id in values and values[row.slide_id] != getattr(row, name)
     ]
     return faults + _stratum_faults(splits, config)

@@ -1,4 +1,4 @@
-"""Models of an earlier run: whether they can be used here."""
+"""Check whether the trained models of an earlier run can be used."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from wsi_mil.wording import named
 
 
 def trained_faults(config: Config, trained: Path, sheet: Sheet) -> list[str]:
-    """Why the models of an earlier run cannot speak for these slides."""
+    """Return why the models of an earlier run cannot be used for these slides."""
     try:
         folds = read_splits(Results(trained).splits).n_folds
     except StoreError as error:
@@ -34,21 +34,23 @@ def trained_faults(config: Config, trained: Path, sheet: Sheet) -> list[str]:
 
 
 def _unfit_features(config: Config, path: Path, entry: str, sheet: Sheet) -> list[str]:
-    """What tells imported features from those that a model was trained on, with the slides where it does."""
+    """Differences between imported features and those that a model was trained on, with the affected slides."""
     if not path.is_file():
-        return []  # is a fault of its own
-    card, unfit = read_receipt(path), dict[str, list[str]]()
+        return []  # reported by `_card_faults`
+    card = read_receipt(path)
+    unfit = dict[str, list[str]]()
     for row in sheet.rows:
-        receipt = Results(config.results).features_receipt(entry, row.slide_id)
-        said = read_receipt(receipt) if receipt.is_file() else {"status": "missing"}
-        for key, want in {**card["encoder"], "dim": card["feature_dim"]}.items() if said["status"] == "ok" else ():
-            if said.get(key) != want:
-                unfit.setdefault(f"{key} {want!r}, imported features have {said.get(key)!r}", []).append(row.slide_id)
-    return [f"trained: {path} was trained with {what} ({named(slides)})" for what, slides in unfit.items()]
+        receipt_path = Results(config.results).features_receipt(entry, row.slide_id)
+        receipt = read_receipt(receipt_path) if receipt_path.is_file() else {"status": "missing"}
+        for key, expected in {**card["encoder"], "dim": card["feature_dim"]}.items() if receipt["status"] == "ok" else ():
+            if receipt.get(key) != expected:
+                difference = f"{key} {expected!r}, imported features have {receipt.get(key)!r}"
+                unfit.setdefault(difference, []).append(row.slide_id)
+    return [f"trained: {path} was trained with {difference} ({named(slides)})" for difference, slides in unfit.items()]
 
 
-def _made_by(config: Config, encoder: Encoder) -> dict[str, object]:
-    """What a model's card must say of its encoder; of imported features each slide is asked when it is predicted."""
+def _expected_encoder(config: Config, encoder: Encoder) -> dict[str, object]:
+    """Encoder values that a model's card must have; imported features are compared slide by slide instead."""
     if encoder.is_imported:
         return {}
     tiling = config.tilings.get(encoder.tiling)
@@ -58,14 +60,14 @@ def _made_by(config: Config, encoder: Encoder) -> dict[str, object]:
 
 
 def _card_faults(config: Config, path: Path, encoder: Encoder, entry: str) -> list[str]:
-    """Why the model of a card cannot be used here as an entry of `models`."""
+    """Why the model of a card cannot be used as an entry of `models`."""
     try:
         card = read_receipt(path)
     except StoreError:
-        return [f"trained: no model {path}; its folder needs the encoder and model entries of this configuration"]
+        return [f"trained: no model {path}; the earlier run must have the encoder and model entries of this configuration"]
     faults = [
         f"trained: {path} was trained with {key} {card['encoder'][key]!r}, here it is {value!r}"
-        for key, value in _made_by(config, encoder).items()
+        for key, value in _expected_encoder(config, encoder).items()
         if card["encoder"][key] != value
     ]
     kind = card.get("settings", {}).get("model")

@@ -1,5 +1,5 @@
-"""The command line: one subcommand per rule of the workflow. The only place that reads YAML, picks the device and
-sets exit codes. Heavy imports stand inside the commands, so that light ones stay light.
+"""The command line, with one subcommand for each rule of the workflow. It alone reads YAML, chooses the device and sets
+exit codes. Heavy imports are inside the commands, so that light commands start fast.
 """
 
 import errno
@@ -22,21 +22,21 @@ USER_FAULT = 2
 MACHINE_FAULT = 1
 
 CANNOT_WRITE = {
-    errno.ENOSPC: "no room is left on the disk",
-    errno.EDQUOT: "no room is left in the disk quota",
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
     errno.EROFS: "the disk is read-only",
-    errno.EACCES: "no permission",
+    errno.EACCES: "permission denied",
 }
-"""Faults of the machine that need no traceback."""
+"""Faults of the machine that are reported without a traceback."""
 
 PANELS = {
     "Before a run": ("check", "doctor", "inspect", "encoders", "demo-cohort"),
-    "Features from other tools, and for them": ("import-features", "export-features"),
-    "After a run, finished or not": ("view", "verify", "unstage"),
+    "Import and export": ("import-features", "export-features"),
+    "During and after a run": ("view", "verify", "unstage"),
 }
-"""Headings of `--help` and what stands under them; all others are stages."""
+"""Headings of `--help` with their commands; all other commands are stages."""
 
-STAGES = "Stages, in their order; Snakemake calls them"
+STAGES = "Stages, in order (run by Snakemake)"
 
 
 def _panel(command: str) -> str:
@@ -45,21 +45,21 @@ def _panel(command: str) -> str:
 
 app = typer.Typer(
     name="wsi-mil",
-    help="Learn a label from whole slides, and show where in the slide the evidence is.",
-    epilog="A whole cohort: `wsi-mil check my.yaml`, then `snakemake --configfile my.yaml`. What each stage reads, writes and"
-    " can be told, and how to run it alone, stands in docs/.",
+    help="Train classifiers on labelled whole-slide images, and show where in each slide the evidence is.",
+    epilog="To run a whole cohort: `wsi-mil check my.yaml`, then `snakemake --configfile my.yaml`. The pages in docs/ describe"
+    " the inputs, outputs and settings of each stage, and how to run it alone.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for part in (encoders, prepare, learn, show, preflight, view, interchange):  # panels stand in the order of their first command
+for part in (encoders, prepare, learn, show, preflight, view, interchange):  # panels appear in order of their first command
     for command in part.commands.registered_commands:
         command.rich_help_panel = _panel(command.name or getattr(command.callback, "__name__", ""))
     app.add_typer(part.commands)
 
 
 @app.callback(invoke_without_command=True)
-def _main(version: Annotated[bool, typer.Option("--version", help="print the version and stop")] = False) -> None:
+def _main(version: Annotated[bool, typer.Option("--version", help="print the version and exit")] = False) -> None:
     if version:
         print(__version__)
         raise typer.Exit
@@ -67,14 +67,14 @@ def _main(version: Annotated[bool, typer.Option("--version", help="print the ver
 
 @app.command(name="demo-cohort", rich_help_panel=_panel("demo-cohort"))
 def demo_cohort(
-    out: Annotated[Path, typer.Argument(help="folder to make")],
-    slides: Annotated[int, typer.Option(min=4, help="how many slides, half of them with a lesion")] = 24,
-    seed: Annotated[int, typer.Option(min=0, help="same seed, same bytes")] = 0,
+    out: Annotated[Path, typer.Argument(help="folder to create")],
+    slides: Annotated[int, typer.Option(min=4, help="number of slides; half of them have a lesion")] = 24,
+    seed: Annotated[int, typer.Option(min=0, help="random seed; the same seed gives identical files")] = 0,
     texture: Annotated[
-        Optional[Path], typer.Option(help="slide to take the texture from; without it a public one is fetched")
+        Optional[Path], typer.Option(help="slide that the texture is taken from; default: a public slide, downloaded")
     ] = None,
 ) -> None:
-    """Make a cohort of slides with known lesions from real tissue."""
+    """Create a demo cohort: synthetic slides of real tissue with known lesions."""
     from wsi_mil.demo import create_demo_cohort
 
     create_demo_cohort(out, n_slides=slides, seed=seed, texture=texture)
@@ -82,16 +82,17 @@ def demo_cohort(
 
 @app.command(hidden=True)
 def schema() -> None:
-    """Print the JSON Schema of config.yaml, for editors."""
+    """Print the JSON schema of config.yaml, for editors."""
     from wsi_mil.config import Config
 
     print(json.dumps(Config.model_json_schema(), indent=1))
 
 
 def main() -> None:
-    """Entry point: faults of the user, and faults that name their mend, are one line each and exit code 2; a full disk 1.
+    """Entry point: report errors of the user in one line each with exit code 2, those of the machine with exit code 1.
 
-    What a terminal's encoding lacks is replaced, and where nobody reads on (`wsi-mil encoders | head -1`) the command ends.
+    Characters that the terminal's encoding lacks are replaced. The command ends when its pipe is closed
+    (`wsi-mil encoders | head -1`).
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -110,22 +111,22 @@ def main() -> None:
         if error.errno not in CANNOT_WRITE:
             raise
         where = f" ({error.filename})" if error.filename else ""
-        print(f"error: {CANNOT_WRITE[error.errno]}{where}; what is finished is kept: mend it and run again", file=sys.stderr)
+        print(f"error: {CANNOT_WRITE[error.errno]}{where}; finished results are kept: fix it and run again", file=sys.stderr)
         sys.exit(MACHINE_FAULT)
 
 
 def _run_app() -> None:
-    """With all output written, or known not to be, while faults can still be told."""
+    """Run the command and flush its output while errors can still be reported."""
     out = sys.stdout
     try:
         app()
     finally:
-        has_reader = sys.stdout is out  # typer puts another in its place where a pipe is closed, and ends with 1
+        has_reader = sys.stdout is out  # typer replaces it when a pipe is closed, and exits with 1
         try:
             if out is not None:
                 out.flush()
         except BrokenPipeError:
             has_reader = False
         if not has_reader:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())  # or the interpreter tries again, and complains
+            os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())  # otherwise the interpreter flushes again and complains
             sys.exit(128 + signal.SIGPIPE)

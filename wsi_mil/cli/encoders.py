@@ -1,4 +1,4 @@
-"""Which encoders there are: encoders."""
+"""The command `encoders`."""
 
 import json
 from typing import TYPE_CHECKING, Annotated, Optional
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 commands = typer.Typer()
 
 WIDE = 10_000
-"""Columns that no line reaches."""
+"""Console width that no line reaches, so that lines are not wrapped."""
 
 COLUMNS: "dict[str, JustifyMethod]" = {
     "encoder": "left",
@@ -30,22 +30,22 @@ COLUMNS: "dict[str, JustifyMethod]" = {
 
 @commands.command()
 def encoders(
-    name: Annotated[Optional[str], typer.Argument(help="show all that is known of this one")] = None,
+    name: Annotated[Optional[str], typer.Argument(help="show the details of this encoder")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     markdown: Annotated[bool, typer.Option(hidden=True, help="print the table of docs/encoders.md")] = False,
 ) -> None:
-    """List the encoders with a record: licence, recommended tiling, and whether their weights are here; nothing is fetched."""
+    """List the known encoders with licence, recommended tiling, and whether their weights are available; no download."""
     from wsi_mil.config import nearest
     from wsi_mil.encoders import RECORDS
     from wsi_mil.encoders.listing import markdown_table, rows
 
     if name is not None and name not in RECORDS:
-        raise ConfigError([f"no encoder {name!r} has a record{nearest(name, list(RECORDS))}"])
+        raise ConfigError([f"no known encoder {name!r}{nearest(name, list(RECORDS))}"])
     if markdown:
         print(markdown_table(), end="")
     elif as_json:
-        found = [row for row in rows() if name in (None, row["encoder"])]
-        print(json.dumps(found if name is None else found[0]))
+        records = [row for row in rows() if name in (None, row["encoder"])]
+        print(json.dumps(records if name is None else records[0]))
     elif name is not None:
         _print_one(RECORDS[name])
     else:
@@ -53,7 +53,7 @@ def encoders(
 
 
 def _print_all() -> None:
-    """One line for each record, as long as it must be."""
+    """Print one unwrapped line for each record."""
     from rich.console import Console
     from rich.table import Table
 
@@ -72,26 +72,27 @@ def _print_all() -> None:
         wide.print(table)
     for line in capture.get().splitlines():
         print(line.rstrip())
-    print("\nAny model of timm works by its name, too. All about one, and what to bring without a network: wsi-mil encoders NAME")
+    print("\nAny timm model works by its name, too. Details, and which files to supply without a network: wsi-mil encoders NAME")
 
 
 def _print_one(record: "EncoderRecord") -> None:
-    from wsi_mil.encoders.listing import POOLINGS, availability, how_to_bring, tiling_text
+    from wsi_mil.encoders.listing import POOLINGS, availability, download_hint, tiling_text
 
     arguments = ", ".join(f"{key}={value}" for key, value in record.arguments.items())
-    about = [
+    cropped = f", cropped from {record.resize_px} px" if record.resize_px != record.input_px else ""
+    fields = [
         ("encoder", f"{record.name}: {record.title}"),
         ("features", f"{record.dim:,} ({POOLINGS[record.pooling]})"),
-        ("network", f"{record.architecture} of timm, {record.million_parameters:,} million parameters"),
+        ("network", f"{record.architecture} (timm), {record.million_parameters:,} million parameters"),
         ("arguments", arguments),
-        ("images", f"{record.input_px} px" + (f" of {record.resize_px}" if record.resize_px != record.input_px else "")),
+        ("images", f"{record.input_px} px{cropped}"),
         ("resized", f"{record.interpolation}, mean {record.mean}, std {record.std}"),
         ("tiling", tiling_text(record)),
-        ("licence", record.licence + (f", to be accepted at {record.hub.page}" if record.gated and record.hub else "")),
+        ("licence", record.licence + (f"; accept it at {record.hub.page}" if record.gated and record.hub else "")),
         ("weights", f"{record.hub.identity}, {availability(record)}" if record.hub else availability(record)),
-        ("no network", how_to_bring(record)),
+        ("no network", download_hint(record)),
         ("note", record.note),
     ]
-    for label, text in about:
+    for label, text in fields:
         if text:
             print(f"{label:<12}{text}")

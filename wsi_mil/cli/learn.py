@@ -1,4 +1,4 @@
-"""What asks models: train, predict, explain, explain-validation, evaluate."""
+"""The commands that train or apply models: `train`, `predict`, `explain`, `explain-validation`, `evaluate`."""
 
 import json
 from pathlib import Path
@@ -32,21 +32,21 @@ commands = typer.Typer()
 @commands.command()
 def train(
     splits: Annotated[Path, typer.Option(help="splits.csv")],
-    fold: Annotated[int, typer.Option(min=0, help="which fold")],
+    fold: Annotated[int, typer.Option(min=0, help="number of the fold")],
     features: Annotated[Path, typer.Option(help="folder with the receipts of extract")],
     classes: Classes,
     settings: SettingsJson,
     model: Annotated[Path, typer.Option(help="folder for model.safetensors, config.json and history.csv")],
-    base: Annotated[Optional[Path], typer.Option(help="mhim: folder of its trained base on the same fold")] = None,
+    base: Annotated[Optional[Path], typer.Option(help="mhim: folder of its base model, trained on the same fold")] = None,
     bag: Bag = "slide",
     protocol: Protocol = "held_out",
-    keep_gb: Annotated[float, typer.Option(min=0, help="features kept in memory; what is beyond is read in every epoch")] = 4.0,
+    keep_gb: Annotated[float, typer.Option(min=0, help="GB of features kept in memory; others are read in every epoch")] = 4.0,
     threads: Threads = 1,
     device: Device = "auto",
 ) -> None:
-    """Train one model on one fold; a killed run goes on at its last epoch.
+    """Train one model on one fold; an interrupted run resumes at its last epoch.
 
-    --settings: an entry of `models`: '{"model": "abmil"}'
+    --settings: an entry of `models`, such as '{"model": "abmil"}'
     """
     limit_threads(threads)
     from wsi_mil.cohort.splits import read_splits
@@ -57,8 +57,8 @@ def train(
     set_threads(threads)
     make_deterministic()
     part = Fold(read_splits(splits), fold, features, parse_task(classes), unit=parse_bag(bag), protocol=parse_protocol(protocol))
-    where = create_device(device)
-    train_fold(part, parse_model(json.loads(settings)), model, where, base=base, keep_bytes=round(keep_gb * BYTES_OF_A_GB))
+    parsed = parse_model(json.loads(settings))
+    train_fold(part, parsed, model, create_device(device), base=base, keep_bytes=round(keep_gb * BYTES_OF_A_GB))
 
 
 @commands.command()
@@ -68,22 +68,23 @@ def predict(
     status: Annotated[Path, typer.Option(help="cohort_status.csv")],
     splits: Annotated[Path, typer.Option(help="splits.csv of the models")],
     features: Annotated[Path, typer.Option(help="folder with the receipts of extract")],
-    models: Annotated[Path, typer.Option(help="folder with a folder for each fold")],
+    models: Annotated[Path, typer.Option(help="folder that has a subfolder for each fold")],
     settings: SettingsJson,
-    predictions: Annotated[Path, typer.Option(help="table to write")],
-    metrics: Annotated[Path, typer.Option(help="figures to write")],
-    include_train: Annotated[bool, typer.Option(help="predict training slides of a fixed split too")] = False,
+    predictions: Annotated[Path, typer.Option(help="table to write (CSV)")],
+    metrics: Annotated[Path, typer.Option(help="metrics to write (JSON)")],
+    include_train: Annotated[bool, typer.Option(help="also predict the training slides of a fixed split")] = False,
     bag: Bag = "slide",
     threads: Threads = 1,
     device: Device = "auto",
 ) -> None:
-    """Predict every usable slide by models that never saw its patient."""
+    """Predict every usable slide with models that never saw its patient."""
     limit_threads(threads)
     from wsi_mil.cohort import ok_ids, read_status
     from wsi_mil.config import Predict, parse_settings
     from wsi_mil.predict import predict_cohort, write_metrics, write_predictions
 
-    task, usable = parse_task(classes), ok_ids(read_status(status))
+    task = parse_task(classes)
+    usable = ok_ids(read_status(status))
     rows = [row for row in sheet_rows(sheet, classes) if row.slide_id in usable]
     ensemble = create_ensemble(models, splits, task, bag=bag, threads=threads, device=device)
     predicted = predict_cohort(rows, features, ensemble, include_train=include_train)
@@ -97,15 +98,15 @@ def explain(
     row: Row,
     classes: Classes,
     splits: Annotated[Path, typer.Option(help="splits.csv of the models")],
-    models: Annotated[Path, typer.Option(help="folder with a folder for each fold")],
+    models: Annotated[Path, typer.Option(help="folder that has a subfolder for each fold")],
     settings: SettingsJson,
     receipt: Receipt,
     bag: Bag = "slide",
-    bag_slides: Annotated[str, typer.Option(help="slides of its bag, as a JSON list; their receipts lie beside")] = "",
+    bag_slides: Annotated[str, typer.Option(help="slides of its bag, as a JSON list; receipts in the same folder")] = "",
     threads: Threads = 1,
     device: Device = "auto",
 ) -> None:
-    """Score every tile of a slide by each method."""
+    """Score every tile of a slide with each explanation method."""
     limit_threads(threads)
     from wsi_mil.config import Explain, parse_settings
     from wsi_mil.explain import explain_slide
@@ -118,17 +119,17 @@ def explain(
 @commands.command(name="explain-validation")
 def explain_validation(
     features: Annotated[Path, typer.Option(help="folder with the receipts of extract")],
-    fold: Annotated[int, typer.Option(min=0, help="which fold")],
+    fold: Annotated[int, typer.Option(min=0, help="number of the fold")],
     classes: Classes,
     splits: Annotated[Path, typer.Option(help="splits.csv of the models")],
-    models: Annotated[Path, typer.Option(help="folder with a folder for each fold")],
+    models: Annotated[Path, typer.Option(help="folder that has a subfolder for each fold")],
     settings: SettingsJson,
-    receipt: Annotated[Path, typer.Option(help="receipt to write (JSON); stores go into the folder of its name")],
+    receipt: Annotated[Path, typer.Option(help="receipt to write (JSON); stores are written to the folder of the same name")],
     bag: Bag = "slide",
     threads: Threads = 1,
     device: Device = "auto",
 ) -> None:
-    """Score the validation slides of a fold, from which thresholds on scores are chosen."""
+    """Score the tiles of a fold's validation slides, on which score thresholds are chosen."""
     limit_threads(threads)
     from wsi_mil.config import Explain, parse_settings
     from wsi_mil.explain import explain_validation as explained
@@ -145,12 +146,12 @@ def evaluate(
     scores: Annotated[Path, typer.Option(help="folder with the receipts of explain")],
     tiles: Annotated[Path, typer.Option(help="folder with the receipts of tile")],
     truth: TruthJson,
-    settings: Annotated[str, typer.Option(help="settings of predict, as JSON: draws of the bootstrap")],
-    figures: Annotated[Path, typer.Option(help="figures to write (JSON); slide by slide beside it (CSV)")],
+    settings: Annotated[str, typer.Option(help="settings of predict, as JSON: number of bootstrap samples")],
+    figures: Annotated[Path, typer.Option(help="figures to write (JSON), with a table of slides beside it (CSV)")],
     validation: Annotated[Optional[Path], typer.Option(help="folder with the receipts of explain-validation")] = None,
     threads: Threads = 1,
 ) -> None:
-    """Hold every method against the annotated truth."""
+    """Evaluate every explanation method against the annotations."""
     limit_threads(threads)
     from wsi_mil.cohort import ok_ids, read_status
     from wsi_mil.config import Predict, Truth, parse_settings

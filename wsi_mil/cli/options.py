@@ -1,4 +1,4 @@
-"""The options that several commands share, and how their text is read."""
+"""Options shared by several commands, and the parsing of their text."""
 
 import json
 import os
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from wsi_mil.records import SlideRow
     from wsi_mil.tasks import Task
 
-Row = Annotated[str, typer.Option(help='the slide\'s row of the sheet, as JSON: \'{"slide_id": "s1"}\'')]
-SettingsJson = Annotated[str, typer.Option("--settings", help="this stage's settings as in config.yaml, as JSON; '{}': defaults")]
-TruthJson = Annotated[str, typer.Option("--truth", help="how annotations are read, as `truth` in config.yaml, as JSON")]
-Receipt = Annotated[Path, typer.Option(help="receipt to write (JSON); its store goes beside it")]
-Threads = Annotated[int, typer.Option(min=1, help="threads that this command may use")]
+Row = Annotated[str, typer.Option(help='the slide\'s row of the sheet, as JSON, such as \'{"slide_id": "s1"}\'')]
+SettingsJson = Annotated[str, typer.Option("--settings", help="settings of this stage (see config.yaml) as JSON; '{}': defaults")]
+TruthJson = Annotated[str, typer.Option("--truth", help="the `truth` block of config.yaml, as JSON")]
+Receipt = Annotated[Path, typer.Option(help="receipt to write (JSON); its store is written beside it")]
+Threads = Annotated[int, typer.Option(min=1, help="number of threads")]
 Device = Annotated[str, typer.Option(envvar="WSI_MIL_DEVICE", help="auto, cpu, cuda, cuda:N or mps")]
 ReadTimeout = Annotated[
-    float, typer.Option(min=0.1, envvar="WSI_MIL_READ_TIMEOUT_S", help="seconds in which something of a slide is to come")
+    float, typer.Option(min=0.1, envvar="WSI_MIL_READ_TIMEOUT_S", help="seconds to wait for data from a slide before giving up")
 ]
 Sheet = Annotated[Path, typer.Option(help="the cohort sheet")]
-Classes = Annotated[str, typer.Option(help="class names in order, as a JSON list; of two the last is the positive one")]
+Classes = Annotated[str, typer.Option(help="class names in order, as a JSON list; of two classes the last is positive")]
 Protocol = Annotated[
-    str, typer.Option(help="held_out, or as_published: the test part chooses epoch and threshold, and all outputs say so")
+    str, typer.Option(help="held_out, or as_published: epoch and threshold are chosen on the test part, and all outputs say so")
 ]
 Bag = Annotated[str, typer.Option(help="slide, or patient: all slides of a patient are one bag")]
 
@@ -42,7 +42,7 @@ def parse_task(classes: str) -> "Task":
 
 
 def config_values(file: Path | None) -> dict[str, Any]:
-    """What a configuration file holds; None: standard input. Raises ConfigError."""
+    """Read a configuration file, or standard input for None. Raises ConfigError."""
     from wsi_mil.cli.yaml_text import yaml_values
     from wsi_mil.decoding import decoded
 
@@ -53,15 +53,15 @@ def config_values(file: Path | None) -> dict[str, Any]:
         raise ConfigError([f"cannot read {where}: {error}"]) from error
     values = yaml_values(text, where=where)
     if not isinstance(values, dict):
-        raise ConfigError([f"{where}: expected keys and values, see the template config.yaml"])
+        raise ConfigError([f"{where}: expected keys and values, as in the template config.yaml"])
     return values
 
 
-def refuse_repeated_keys(files: list[Path]) -> None:
-    """Refuse configuration files in which a key stands twice; whether they can be read otherwise has been asked elsewhere.
+def require_unique_keys(files: list[Path]) -> None:
+    """Require that no configuration file repeats a key; files that cannot be read are reported elsewhere.
 
     Raises:
-        ConfigError: with every such key of every file.
+        ConfigError: lists every repeated key of every file.
     """
     import yaml
 
@@ -77,35 +77,35 @@ def refuse_repeated_keys(files: list[Path]) -> None:
 
 
 def use_remote(values: Mapping[str, Any]) -> None:
-    """Let a configuration say how servers are asked, unless the environment does; one with faults says nothing."""
+    """Apply the `remote` block of a configuration, unless the environment overrides it; a block with faults is ignored."""
     from wsi_mil.config import REMOTE_VARIABLE, Remote, parse_settings
 
     try:
         settings = parse_settings(Remote, values.get("remote") or {})
     except ConfigError:
-        return  # is found where all faults are
+        return  # reported with all other faults
     os.environ.setdefault(REMOTE_VARIABLE, settings.model_dump_json())
 
 
 def sheet_rows(sheet: Path, classes: str) -> "tuple[SlideRow, ...]":
-    """The whole sheet. Raises ConfigError with all of its faults."""
+    """Read the whole sheet. Raises ConfigError with all of its faults."""
     from wsi_mil.cohort import read_sheet
 
-    found = read_sheet(sheet, parse_task(classes), needs_path=False)  # `check` has asked for those that are needed
-    if found.faults:
-        raise ConfigError(list(found.faults))
-    return found.rows
+    read = read_sheet(sheet, parse_task(classes), needs_path=False)  # `check` has required those that are needed
+    if read.faults:
+        raise ConfigError(list(read.faults))
+    return read.rows
 
 
 def slide_row(text: str, *, path: str = "") -> "SlideRow":
-    """Of `--row`; the path travels by itself."""
+    """Parse `--row`; `path` is passed by an option of its own."""
     from wsi_mil.cohort import row_from_json
 
     return row_from_json(json.loads(text), path=path)
 
 
 def create_ensemble(models: Path, splits: Path, task: "Task", *, bag: str, threads: int, device: str) -> "Ensemble":
-    """The trained folds that `explain` and `predict` ask, on the device that is chosen."""
+    """Load the trained folds for `explain` and `predict` on the chosen device."""
     from wsi_mil.cohort.splits import read_splits
     from wsi_mil.config import parse_bag
     from wsi_mil.devices import create_device, set_threads

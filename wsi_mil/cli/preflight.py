@@ -1,4 +1,4 @@
-"""What is looked at before a run or after it: inspect, doctor, verify."""
+"""Checks before and after a run: the commands `inspect`, `doctor` and `verify`."""
 
 import json
 import sys
@@ -26,49 +26,49 @@ if TYPE_CHECKING:
 commands = typer.Typer()
 
 WOULD_FAIL = 1
-"""Exit code where something would fail; faults of the user have their own."""
+"""Exit code if something would fail; errors of the user have another one."""
 
 WIDE = 10_000
-"""Columns that no line reaches."""
+"""Console width that no line reaches, so that lines are not wrapped."""
 
 
 @commands.command()
 def inspect(
     slide: Annotated[str, typer.Argument(help="the slide file, or its URL")],
     mpp: Annotated[
-        Optional[float], typer.Option(min=SANE_MPP[0], max=SANE_MPP[1], help="µm per pixel of level 0, over the file's")
+        Optional[float], typer.Option(min=SANE_MPP[0], max=SANE_MPP[1], help="µm per pixel of level 0; overrides the file")
     ] = None,
     reader: Annotated[Optional[str], typer.Option(help="as slide.reader: auto, or the name of a reader")] = None,
-    annotation: Annotated[Optional[Path], typer.Option(help="its annotation, where tissue or tiles follow it")] = None,
-    mask: Annotated[Optional[Path], typer.Option(help="its tissue mask, made by another tool")] = None,
-    configfile: Annotated[Optional[Path], typer.Option(help="configuration whose tilings are tried; else the defaults")] = None,
+    annotation: Annotated[Optional[Path], typer.Option(help="annotation of the slide, if it decides which tiles are cut")] = None,
+    mask: Annotated[Optional[Path], typer.Option(help="tissue mask of the slide, from another tool")] = None,
+    configfile: Annotated[Optional[Path], typer.Option(help="configuration with the tilings to try; else the default")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     threads: Threads = 1,
 ) -> None:
-    """Show what a slide file is, and how many tiles to expect."""
+    """Show the properties of a slide file and how many tiles to expect."""
     limit_threads(threads)
     from wsi_mil.inspection import inspect_slide
     from wsi_mil.tile.supplied import SuppliedFiles
 
     path = slide if "://" in slide else Path(slide)
     tilings = _tilings(configfile, reader)
-    found = inspect_slide(path, tilings, mpp=mpp, beside=SuppliedFiles(annotation, mask), threads=threads)
+    inspection = inspect_slide(path, tilings, mpp=mpp, supplied=SuppliedFiles(annotation, mask), threads=threads)
     if as_json:
-        print(json.dumps(found.as_json()))  # in ASCII, which every terminal and pipe can take
+        print(json.dumps(inspection.as_json()))  # ASCII, which every terminal and pipe accepts
     else:
-        _console().print(_inspection_table(found))
-    if any(expected.status in ("failed", "skipped") for expected in found.tilings.values()):
+        _console().print(_inspection_table(inspection))
+    if any(expected.status in ("failed", "skipped") for expected in inspection.tilings.values()):
         raise typer.Exit(WOULD_FAIL)
 
 
 @commands.command()
 def doctor(
     configfile: Annotated[Path, typer.Option(help="the configuration")] = Path("config.yaml"),
-    threads: Annotated[Optional[int], typer.Option(min=1, help="slides looked at at once; else one for each core")] = None,
-    every: Annotated[bool, typer.Option("--all", help="list slides that are fine, too")] = False,
+    threads: Annotated[Optional[int], typer.Option(min=1, help="slides checked in parallel; default: one per core")] = None,
+    every: Annotated[bool, typer.Option("--all", help="also list slides without problems")] = False,
     device: Device = "auto",
 ) -> None:
-    """Try every slide, the encoders, disk and GPU before a run; exit code 1 where something would fail."""
+    """Check slides, encoder weights, disk space and GPU before a run; exit code 1 if something would fail."""
     limit_threads(1)
     from wsi_mil.check import check
     from wsi_mil.doctor import FAULTS, disk_need, examine, find_encoders
@@ -82,17 +82,19 @@ def doctor(
     with ProgressMeter("doctor", total=len(plan.rows), unit="slides") as meter:
         findings = examine(plan, threads=threads or usable_cores(), advance=meter.advance)
     _print_slides(plan, findings, every=every)
-    weights, disk, (where, has_device) = find_encoders(plan.config), disk_need(plan.config, findings), _device(device)
+    weights = find_encoders(plan.config)
+    disk = disk_need(plan.config, findings)
+    device_text, has_device = _device(device)
     for entry in plan.config.imported:
         _console().print(f"encoder {entry}: imported features", soft_wrap=True)
-    _print_rest(weights, disk, where)
-    lacks = any(found.missing for found in weights.values()) or not disk.is_enough or not has_device
-    if lacks or any(finding.verdict in FAULTS for finding in findings):
+    _print_rest(weights, disk, device_text)
+    would_fail = any(source.missing for source in weights.values()) or not disk.is_enough or not has_device
+    if would_fail or any(finding.verdict in FAULTS for finding in findings):
         raise typer.Exit(WOULD_FAIL)
 
 
 def _tilings(configfile: Path | None, reader: str | None) -> "dict[str, TileSettings]":
-    """What `tile` reads by tiling, of a configuration or by default."""
+    """Settings of `tile` for each tiling of a configuration, or the default."""
     from wsi_mil.config import Config, TileSettings, parse_settings
 
     if configfile is None:
@@ -109,7 +111,7 @@ def _tilings(configfile: Path | None, reader: str | None) -> "dict[str, TileSett
 
 
 def _device(name: str) -> tuple[str, bool]:
-    """The device that would compute, in words, and whether it is there."""
+    """Description of the device that would be used, and whether it is available."""
     from wsi_mil.devices import describe, find_device
 
     try:
@@ -133,46 +135,46 @@ def _plain_table(*columns: str) -> "Table":
     return table
 
 
-def _inspection_table(found: "Inspection") -> "Table":
+def _inspection_table(inspection: "Inspection") -> "Table":
     table = _plain_table()
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    size = found.size_mm and f", {found.size_mm[0]:.2f} × {found.size_mm[1]:.2f} mm"
+    size = inspection.size_mm and f", {inspection.size_mm[0]:.2f} × {inspection.size_mm[1]:.2f} mm"
     rows: list[tuple[str, Any]] = [
-        ("slide", found.path),
-        ("dimensions", f"{_by(found.dimensions)} px{size or ''}"),
-        ("mpp", _mpp_text(found)),
-        *(("", note) for note in found.notes),
-        ("objective", f"{found.objective_power:g}×" if found.objective_power else "not said"),
-        ("levels", _level_table(found)),
-        ("bounds", "{}, {}: {} × {} px".format(*found.bounds) if found.bounds else "none"),
-        ("reader", found.reader),
-        ("vendor", found.vendor or "not said"),
-        ("compression", found.compression or "not said"),
-        ("tissue", _tissue_text(found)),
-        *((f"tiles, {name}", _expected_text(expected, found)) for name, expected in found.tilings.items()),
+        ("slide", inspection.path),
+        ("dimensions", f"{_by(inspection.dimensions)} px{size or ''}"),
+        ("mpp", _mpp_text(inspection)),
+        *(("", note) for note in inspection.notes),
+        ("objective", f"{inspection.objective_power:g}×" if inspection.objective_power else "unknown"),
+        ("levels", _level_table(inspection)),
+        ("bounds", "{}, {}: {} × {} px".format(*inspection.bounds) if inspection.bounds else "none"),
+        ("reader", inspection.reader),
+        ("vendor", inspection.vendor or "unknown"),
+        ("compression", inspection.compression or "unknown"),
+        ("tissue", _tissue_text(inspection)),
+        *((f"tiles, {name}", _expected_text(expected, inspection)) for name, expected in inspection.tilings.items()),
     ]
     for row in rows:
         table.add_row(*row)
     return table
 
 
-def _mpp_text(found: "Inspection") -> str:
-    if found.mpp is None:
-        return found.reason.removeprefix(f"{found.path}: ")
-    return f"{found.mpp.x:.4g} × {found.mpp.y:.4g} µm ({found.mpp_source})"
+def _mpp_text(inspection: "Inspection") -> str:
+    if inspection.mpp is None:
+        return inspection.reason.removeprefix(f"{inspection.path}: ")
+    return f"{inspection.mpp.x:.4g} × {inspection.mpp.y:.4g} µm ({inspection.mpp_source})"
 
 
-def _tissue_text(found: "Inspection") -> str:
-    if found.tissue_share is None:
-        return "not looked for"
-    cut = f"; {found.cut_area_um2 / 1e6:.2f} mm² cut out" if found.cut_area_um2 else ""
-    return f"{found.tissue_share:.1%} of the slide{cut}"
+def _tissue_text(inspection: "Inspection") -> str:
+    if inspection.tissue_share is None:
+        return "not measured"
+    cut = f"; {inspection.cut_area_um2 / 1e6:.2f} mm² cut out" if inspection.cut_area_um2 else ""
+    return f"{inspection.tissue_share:.1%} of the slide{cut}"
 
 
-def _level_table(found: "Inspection") -> "Table":
+def _level_table(inspection: "Inspection") -> "Table":
     table = _plain_table("level", "px", "downsample", "µm per pixel")
-    for number, level in enumerate(found.levels):
+    for number, level in enumerate(inspection.levels):
         mpp = f"{level.mpp.x:.4g} × {level.mpp.y:.4g}" if level.mpp else "?"
         table.add_row(str(number), _by(level.dimensions), f"{level.downsample:.4g}", mpp)
     return table
@@ -181,38 +183,38 @@ def _level_table(found: "Inspection") -> "Table":
 @commands.command()
 def verify(
     results: Annotated[Path, typer.Argument(help="results folder")] = Path("results"),
-    discard: Annotated[bool, typer.Option(help="take damaged stores away, which `snakemake tiles features` makes anew")] = False,
+    discard: Annotated[bool, typer.Option(help="delete damaged stores; `snakemake tiles features` makes them again")] = False,
     threads: Threads = 1,
 ) -> None:
-    """Read every store of tiles and features, and hold it against its receipt."""
+    """Check every store of tiles and features against its receipt."""
     limit_threads(threads)
     from collections import Counter
 
-    from wsi_mil.verify import discard as take_away
-    from wsi_mil.verify import verify as verified
+    from wsi_mil.verify import discard as discard_store
+    from wsi_mil.verify import verify as check_stores
 
     verdicts: Counter[str] = Counter()
     n_bytes = 0
-    for found in verified(results, threads=threads):
-        verdicts[found.verdict] += 1
-        n_bytes += found.n_bytes
-        for fault in found.faults:
-            print(f"{found.verdict}: {found.receipt}: {fault}")
-        if discard and found.verdict == "damaged":
-            take_away(found)
-            print(f"taken away: {found.receipt}")
+    for store in check_stores(results, threads=threads):
+        verdicts[store.verdict] += 1
+        n_bytes += store.n_bytes
+        for fault in store.faults:
+            print(f"{store.verdict}: {store.receipt}: {fault}")
+        if discard and store.verdict == "damaged":
+            discard_store(store)
+            print(f"deleted: {store.receipt}")
     counts = ", ".join(f"{n} {verdict}" for verdict, n in verdicts.items())
     print(f"{verdicts.total()} stores and receipts, {_gb(n_bytes)}: {counts}")
     if verdicts["damaged"]:
         raise typer.Exit(WOULD_FAIL)
 
 
-def _expected_text(expected: "ExpectedTiles", found: "Inspection") -> str:
-    if expected.reason and expected.reason == found.reason:
+def _expected_text(expected: "ExpectedTiles", inspection: "Inspection") -> str:
+    if expected.reason and expected.reason == inspection.reason:
         return f"none ({expected.status}, see mpp)"
     parts = [_count(expected), *([f"{expected.status}: {expected.reason}"] if expected.reason else [])]
-    own = (text for text in expected.warnings if text not in found.notes)
-    return "; ".join([*parts, *own])
+    further_warnings = (text for text in expected.warnings if text not in inspection.notes)
+    return "; ".join([*parts, *further_warnings])
 
 
 def _count(expected: "ExpectedTiles") -> str:
@@ -227,9 +229,10 @@ def _by(pair: tuple[int, int]) -> str:
 
 
 def _print_slides(plan: "Plan", findings: "list[Finding]", *, every: bool) -> None:
-    """One table of the slides that there is something to say about, what to know below each, and a line about all."""
-    console, tilings = _console(), list(dict.fromkeys(name for finding in findings for name in finding.tiles))
-    shown = [(row.path, f) for row, f in zip(plan.rows, findings, strict=True) if every or f.needs_a_look]
+    """Print a table of the slides with problems (or all), the problems below each slide, and a summary line."""
+    console = _console()
+    tilings = list(dict.fromkeys(name for finding in findings for name in finding.tiles))
+    shown = [(row.path, f) for row, f in zip(plan.rows, findings, strict=True) if every or f.has_problems]
     table = _plain_table("slide_id", "status", "mpp", "reader", *(f"tiles {name}" for name in tilings))
     for _, finding in shown:
         table.add_row(*_finding_cells(finding, tilings))
@@ -248,7 +251,7 @@ def _print_slides(plan: "Plan", findings: "list[Finding]", *, every: bool) -> No
 
 
 def _lines(table: "Table") -> list[str]:
-    """A table as lines that are as long as they must be."""
+    """Lines of a table, not wrapped."""
     from rich.console import Console
 
     console = Console(markup=False, highlight=False, emoji=False, width=WIDE, no_color=True)
@@ -288,8 +291,8 @@ def _print_rest(weights: "dict[str, Weights]", disk: "DiskNeed", device: str) ->
     ]
     unknown = f" (unknown for {', '.join(disk.unknown)})" if disk.unknown else ""
     verdict = "" if disk.is_enough else "FAILS: "
-    room = f"feature stores need {_gb(disk.needed)}{unknown}, {disk.folder} has {_gb(disk.free)} free"
-    for line in (*lines, f"disk: {verdict}{room}", f"device: {device}"):
+    space = f"feature stores need {_gb(disk.needed)}{unknown}, {disk.folder} has {_gb(disk.free)} free"
+    for line in (*lines, f"disk: {verdict}{space}", f"device: {device}"):
         _console().print(line, soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""What comes before training: check, tile, extract, cohort, split."""
+"""The commands before training: `check`, `tile`, `extract`, `cohort`, `split`, and `unstage`."""
 
 import json
 import logging
@@ -23,7 +23,7 @@ from wsi_mil.cli.options import (
     Threads,
     config_values,
     parse_task,
-    refuse_repeated_keys,
+    require_unique_keys,
     sheet_rows,
     slide_row,
     use_remote,
@@ -39,50 +39,52 @@ if TYPE_CHECKING:
 
 commands = typer.Typer()
 
-MOST_UNREAD = 20
-"""Columns that a note names."""
+MAX_NAMED_COLUMNS = 20
+"""Number of unused columns that are listed by name."""
 
 
 @commands.command()
 def check(
-    config: Annotated[Optional[Path], typer.Argument(help="without it: config.yaml, or what comes through a pipe")] = None,
+    config: Annotated[
+        Optional[Path], typer.Argument(help="the configuration; default: standard input if piped, else config.yaml")
+    ] = None,
     merged: Annotated[
-        Optional[list[Path]], typer.Option(help="a file that went into what comes through the pipe; for keys that stand twice")
+        Optional[list[Path]], typer.Option(help="a file merged into the piped configuration, to be checked for repeated keys")
     ] = None,
 ) -> None:
-    """Find every fault in a configuration and its sheet, before anything runs."""
-    from wsi_mil.check import check as checked
+    """Report every fault in a configuration and its sheet before a run."""
+    from wsi_mil.check import check as check_config
 
     if config is None and sys.stdin.isatty():
         config = Path("config.yaml")
-    refuse_repeated_keys(merged or [])
+    require_unique_keys(merged or [])
     values = config_values(config)
     use_remote(values)
-    plan = checked(values)
+    plan = check_config(values)
     for warning in plan.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if plan.unread:
-        unread = named(plan.unread, most=MOST_UNREAD)
-        print(f"note: {plan.config.cohort}: columns that are not read: {unread}", file=sys.stderr)
+        unread = named(plan.unread, most=MAX_NAMED_COLUMNS)
+        print(f"note: {plan.config.cohort}: these columns are not used: {unread}", file=sys.stderr)
     if config is None:
-        json.dump(plan.as_json(), sys.stdout)  # in ASCII, which every pipe can take
+        json.dump(plan.as_json(), sys.stdout)  # ASCII, which every pipe accepts
     else:
         labelled = sum(bool(row.label) for row in plan.rows)
-        print(f"{config}: {len(plan.rows)} slides, {labelled} labelled, {plan.n_folds} folds: nothing is wrong")
+        print(f"{config}: {len(plan.rows)} slides, {labelled} labelled, {plan.n_folds} folds: no faults")
 
 
 @commands.command()
 def tile(
-    slide: Annotated[str, typer.Option(help="the slide file, or its address: s3://…, https://…")],
+    slide: Annotated[str, typer.Option(help="the slide file or its URL: s3://…, https://…")],
     row: Row,
     settings: SettingsJson,
     receipt: Receipt,
     threads: Threads = 1,
     read_timeout_s: ReadTimeout = 300.0,
 ) -> None:
-    """Find tissue in a slide and lay tiles over it.
+    """Find the tissue of a slide and divide it into tiles.
 
-    --settings: an entry of `tilings` as "tiling", the blocks `tissue` and `slide`: '{"tiling": {"mpp": 0.5}}'
+    --settings: an entry of `tilings` as "tiling", and the blocks `tissue` and `slide`, such as '{"tiling": {"mpp": 0.5}}'
     """
     limit_threads(threads)
 
@@ -90,33 +92,33 @@ def tile(
         from wsi_mil.cohort import with_overrides
         from wsi_mil.config import TileSettings, parse_settings
 
-        about = slide_row(row, path=slide)
-        values = with_overrides(json.loads(settings), about)
-        return about, parse_settings(TileSettings, values, where=f"{about.slide_id}: ")
+        parsed_row = slide_row(row, path=slide)
+        values = with_overrides(json.loads(settings), parsed_row)
+        return parsed_row, parse_settings(TileSettings, values, where=f"{parsed_row.slide_id}: ")
 
     def give_up(_: int, reason: str) -> None:
         from wsi_mil.tile import write_failure_receipt
 
         write_failure_receipt(*parsed(), receipt, SlideReadError(slide, reason))
 
-    for _ in run_guarded(1, give_up, seconds=_patience([slide], read_timeout_s)):
+    for _ in run_guarded(1, give_up, seconds=_read_limit_s([slide], read_timeout_s)):
         from wsi_mil.tile import tile_slide
 
         tile_slide(*parsed(), receipt, threads=threads)
 
 
-def _patience(paths: list[str], read_timeout_s: float) -> float:
-    """Requests to a server have a limit of their own (`remote.timeout_s`), and its end is no fault of the slide."""
+def _read_limit_s(paths: list[str], read_timeout_s: float) -> float:
+    """Time limit of a read; none for slides on servers, whose requests have their own (`remote.timeout_s`)."""
     return math.inf if any(is_url(path) for path in paths) else read_timeout_s
 
 
 @commands.command()
 def unstage(
     configfile: Annotated[
-        Path | None, typer.Option(help="configuration that says where copies lie; else in the folder for temporary files")
+        Path | None, typer.Option(help="configuration with `remote.scratch`; default: the system's temporary folder")
     ] = None,
 ) -> None:
-    """Remove this machine's copies of remote slides, but for those that other jobs use."""
+    """Remove local copies of remote slides that no running job uses."""
     from wsi_mil.slides import remove_copies, scratch_folder
 
     if configfile is not None:
@@ -129,20 +131,21 @@ def extract(
     tiles: Annotated[list[Path], typer.Option(help="receipt of tile")],
     row: Annotated[list[str], typer.Option(help="the slide's row of the sheet, as JSON")],
     settings: SettingsJson,
-    receipt: Annotated[list[Path], typer.Option(help="receipt to write (JSON); its store goes beside it")],
+    receipt: Annotated[list[Path], typer.Option(help="receipt to write (JSON); its store is written beside it")],
     threads: Threads = 1,
     device: Device = "auto",
     read_timeout_s: ReadTimeout = 300.0,
 ) -> None:
-    """Encode a slide's tiles; a killed run goes on where it stopped.
+    """Compute the features of a slide's tiles; an interrupted run resumes where it stopped.
 
-    --settings: an entry of `encoders`: '{"encoder": "uni2_h", "weights": "uni2.bin"}'
+    --settings: an entry of `encoders`, such as '{"encoder": "uni2_h", "weights": "uni2.bin"}'
 
-    Several slides: --tiles, --row and --receipt once for each, in the same order. One with a fault of its own that is no
-    status (its file is gone, say) does not keep the others from being encoded; it is said at the end.
+    Several slides: --tiles, --row and --receipt once for each, in the same order. If one cannot be encoded although it is
+    not damaged (its file is missing, say), the others are still encoded, and the error is reported at the end.
     """
     if not len(tiles) == len(row) == len(receipt):
-        raise ConfigError([f"--tiles, --row, --receipt: once for each slide, got {len(tiles)}, {len(row)} and {len(receipt)}"])
+        counts = f"{len(tiles)}, {len(row)} and {len(receipt)}"
+        raise ConfigError([f"--tiles, --row, --receipt: expected each once per slide, got {counts}"])
     limit_threads(threads)
 
     def give_up(item: int, reason: str) -> None:
@@ -151,11 +154,11 @@ def extract(
         write_failure_receipt(tiles[item], slide_row(row[item]), receipt[item], reason)
 
     paths = [str(json.loads(cells).get("path", "")) for cells in row]
-    items = run_guarded(len(tiles), give_up, seconds=_patience(paths, read_timeout_s))
-    # from here on in a child, which alone imports torch and uses a device
+    items = run_guarded(len(tiles), give_up, seconds=_read_limit_s(paths, read_timeout_s))
+    # what follows runs in a child process: only it imports torch and uses a device
     from wsi_mil.config import Encoder, parse_settings
     from wsi_mil.devices import create_device, fast_dtype, find_device, keep_freed_memory, reading_threads, set_threads
-    from wsi_mil.extract import FAULTS_OF_A_SLIDE, extract_slide
+    from wsi_mil.extract import RECOVERABLE_FAULTS, extract_slide
 
     @cache
     def encoder() -> Any:
@@ -175,9 +178,9 @@ def extract(
     faults = []
     for item in items:
         try:
-            about = slide_row(row[item])
-            extract_slide(tiles[item], about, parsed, receipt[item], dtype=name, encoder=encoder, threads=readers)
-        except FAULTS_OF_A_SLIDE as error:
+            parsed_row = slide_row(row[item])
+            extract_slide(tiles[item], parsed_row, parsed, receipt[item], dtype=name, encoder=encoder, threads=readers)
+        except RECOVERABLE_FAULTS as error:
             faults.append(str(error))
     if faults:
         raise ConfigError(faults)
@@ -187,12 +190,12 @@ def extract(
 def cohort(
     sheet: Sheet,
     classes: Classes,
-    features: Annotated[Path, typer.Option(help="folder with a folder of receipts for each encoder entry")],
+    features: Annotated[Path, typer.Option(help="folder that has a subfolder of receipts for each encoder entry")],
     encoders: Annotated[str, typer.Option(help="encoder entries, as a JSON list")],
     status: Annotated[Path, typer.Option(help="cohort_status.csv to write")],
     threads: Threads = 1,
 ) -> None:
-    """Gather what became of every slide."""
+    """Collect the status of every slide."""
     limit_threads(threads)
     from wsi_mil.cohort import write_status
     from wsi_mil.cohort.status import cohort_statuses
@@ -207,27 +210,28 @@ def split(
     status: Annotated[Path, typer.Option(help="cohort_status.csv")],
     settings: SettingsJson,
     splits: Annotated[Path, typer.Option(help="splits.csv to write")],
-    frozen: Annotated[Optional[Path], typer.Option(help="splits.csv to keep to, instead of drawing")] = None,
+    frozen: Annotated[Optional[Path], typer.Option(help="existing splits.csv to use instead of drawing folds")] = None,
     protocol: Protocol = "held_out",
     threads: Threads = 1,
 ) -> None:
-    """Part the labelled slides into folds, by patient."""
+    """Split labelled slides into patient-level folds."""
     limit_threads(threads)
     from wsi_mil.cohort import ok_ids, read_status
     from wsi_mil.cohort.splits import draw_splits, fold_names, read_splits, split_faults, write_splits
     from wsi_mil.config import Split, parse_protocol, parse_settings
 
-    task, usable = parse_task(classes), ok_ids(read_status(status))
+    task = parse_task(classes)
+    usable = ok_ids(read_status(status))
     labelled = [row for row in sheet_rows(sheet, classes) if row.label]
     rows = [row for row in labelled if row.slide_id in usable]
     if frozen is not None:
-        kept = read_splits(frozen).restricted({row.slide_id for row in rows}, task, parse_protocol(protocol))
-        write_splits(splits, kept)
+        frozen_splits = read_splits(frozen).restricted({row.slide_id for row in rows}, task, parse_protocol(protocol))
+        write_splits(splits, frozen_splits)
         return
     parsed = parse_settings(Split, json.loads(settings))
     faults = split_faults(rows, task, parsed)
     if faults:
-        raise ConfigError([f"of the labelled slides {len(rows)} can be used: {fault}" for fault in faults])
+        raise ConfigError([f"{len(rows)} labelled slides can be used: {fault}" for fault in faults])
     try:
         write_splits(splits, draw_splits(rows, task, parsed, folds=fold_names(labelled)))
     except ValueError as error:

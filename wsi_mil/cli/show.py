@@ -1,4 +1,4 @@
-"""What is looked at: heatmap, heatmap-scale, statistics, report."""
+"""The commands that present results: `heatmap`, `heatmap-scale`, `statistics`, `report`."""
 
 import json
 from pathlib import Path
@@ -17,22 +17,23 @@ def heatmap(
     scores: Annotated[Path, typer.Option(help="receipt of explain")],
     tiles: Annotated[Path, typer.Option(help="receipt of tile")],
     row: Row,
-    method: Annotated[str, typer.Option(help="which scores")],
+    method: Annotated[str, typer.Option(help="explanation method whose scores are drawn")],
     settings: SettingsJson,
-    image: Annotated[Path, typer.Option(help="PNG to write; .geojson, .ome.tif, .csv and .tiles.png go beside it")],
-    slide: Annotated[str, typer.Option(help="the slide file or its address, for the gallery of tiles; it may be gone")] = "",
-    cohort_scale: Annotated[Optional[Path], typer.Option(help="what heatmap-scale wrote, for scale: cohort")] = None,
+    image: Annotated[Path, typer.Option(help="PNG to write; .geojson, .ome.tif, .csv and .tiles.png are written beside it")],
+    slide: Annotated[str, typer.Option(help="slide file or URL, for the tile gallery; it may be missing")] = "",
+    cohort_scale: Annotated[Optional[Path], typer.Option(help="output of heatmap-scale, for scale: cohort")] = None,
     truth: TruthJson = "{}",
     threads: Threads = 1,
 ) -> None:
-    """Draw a slide's scores over it, and write them for other viewers."""
+    """Draw the heatmap of a slide, and export its scores for other viewers."""
     limit_threads(threads)
     from wsi_mil.config import Heatmap, Truth, parse_settings
     from wsi_mil.heatmaps import draw_heatmap
 
-    parsed, about = parse_settings(Heatmap, json.loads(settings)), slide_row(row, path=slide)
-    outlined = parse_settings(Truth, json.loads(truth))
-    draw_heatmap(about, scores, tiles, method, parsed, image, cohort_scale=cohort_scale, truth=outlined)
+    parsed = parse_settings(Heatmap, json.loads(settings))
+    parsed_truth = parse_settings(Truth, json.loads(truth))
+    parsed_row = slide_row(row, path=slide)
+    draw_heatmap(parsed_row, scores, tiles, method, parsed, image, cohort_scale=cohort_scale, truth=parsed_truth)
 
 
 @commands.command(name="heatmap-scale")
@@ -44,7 +45,7 @@ def heatmap_scale(
     scale: Annotated[Path, typer.Option(help="JSON to write")],
     threads: Threads = 1,
 ) -> None:
-    """Find one range of the colour bar for all slides, from the labelled ones."""
+    """Compute one colour scale for all slides from the scores of the labelled ones."""
     limit_threads(threads)
     from wsi_mil.cohort import ok_ids, read_status
     from wsi_mil.heatmaps import write_cohort_scale
@@ -58,11 +59,11 @@ def statistics(
     status: Annotated[Path, typer.Option(help="cohort_status.csv")],
     features: Annotated[Path, typer.Option(help="folder with the receipts of extract")],
     settings: SettingsJson,
-    receipt: Annotated[Path, typer.Option(help="receipt to write (JSON); store and tables go beside it")],
+    receipt: Annotated[Path, typer.Option(help="receipt to write (JSON); store and tables are written beside it")],
     threads: Threads = 1,
 ) -> None:
-    """Mean, variance and principal components of all slides' features."""
-    limit_threads(1)  # slides run side by side, each on one thread
+    """Compute mean, variance and principal components of the features of all slides."""
+    limit_threads(1)  # slides are processed in parallel, each on one thread
     from wsi_mil.cohort import ok_ids, read_status
     from wsi_mil.config import Statistics, parse_settings
     from wsi_mil.statistics import write_statistics
@@ -77,7 +78,7 @@ def report(
     page: Annotated[Path, typer.Option(help="HTML page to write")],
     threads: Threads = 1,
 ) -> None:
-    """Put the whole cohort on one self-contained page."""
+    """Write the report of the whole cohort as one self-contained page."""
     limit_threads(threads)
     from wsi_mil.cohort import read_sheet
     from wsi_mil.config import Config, parse_settings

@@ -1,4 +1,4 @@
-"""What is looked at in a browser: view."""
+"""The command `view`."""
 
 import importlib.util
 import logging
@@ -23,41 +23,43 @@ commands = typer.Typer()
 
 @commands.command()
 def view(
-    results: Annotated[Path, typer.Argument(help="results folder; a run need not be finished")],
+    results: Annotated[Path, typer.Argument(help="results folder; the run may be unfinished")],
     configfile: Annotated[
         Optional[Path],
-        typer.Option(help="configuration of the run; default: that which names RESULTS, here or beside it"),
+        typer.Option(help="configuration of the run; default: the one in this folder or beside RESULTS that names RESULTS"),
     ] = None,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="where to listen; the next free one where it is in use")] = 8000,
-    host: Annotated[str, typer.Option(help="address to listen at; 127.0.0.1 is reached from this machine only")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="port to listen on; if in use, the next free one")] = 8000,
+    host: Annotated[str, typer.Option(help="address to listen on; 127.0.0.1: reachable from this machine only")] = "127.0.0.1",
 ) -> None:
-    """Look at slides, heatmaps and the cohort in a browser."""
+    """Show slides, heatmaps and the cohort in a browser."""
     limit_threads(1)
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError([f"view needs the packages {', '.join(missing)}; pip install 'wsi_mil[view]'"])
     if not results.is_dir():
-        raise ConfigError([f"{results}: no such folder; give the results folder of a run"])
+        raise ConfigError([f"{results}: no such folder; expected the results folder of a run"])
     from wsi_mil.view import serve
 
     serve(_catalogue(results.resolve(), configfile), host=host, port=port)
 
 
 def _catalogue(results: Path, configfile: Path | None) -> "Catalogue":
-    """The results folder with the run's sheet and settings, as far as they are found.
+    """Catalogue of the results folder, with the run's sheet and settings if they can be found.
 
     Raises:
-        ConfigError: a configuration that was named has faults; of one that was found by itself they are notes.
+        ConfigError: the configuration named on the command line has faults; those of one found automatically are shown as
+            notes on the pages.
     """
     from wsi_mil.config import Config, parse_settings
     from wsi_mil.view import Catalogue
 
-    found, notes = [(configfile, Path())] if configfile else _configs_of(results), []
-    if len(found) != 1:
-        what = f"{' and '.join(str(path) for path, _ in found)} name" if found else "no configuration here or beside it names"
-        notes = [f"{what} {results}: slides and annotations are not shown; start with --configfile"]
-        return Catalogue(results, notes=tuple(notes))
-    path, folder = found[0]
+    candidates = [(configfile, Path())] if configfile else _configs_of(results)
+    if len(candidates) != 1:
+        names = " and ".join(str(path) for path, _ in candidates)
+        problem = f"both {names} name {results}" if names else f"no configuration in this folder or beside {results} names it"
+        note = f"{problem}: slides and annotations are not shown; choose the configuration with --configfile"
+        return Catalogue(results, notes=(note,))
+    path, folder = candidates[0]
     log.info("configuration: %s", path)
     try:
         values = config_values(path)
@@ -68,12 +70,12 @@ def _catalogue(results: Path, configfile: Path | None) -> "Catalogue":
         if configfile is not None:
             raise
         log.warning("%s: %s", path, error)
-        return Catalogue(results, notes=(f"slides and annotations are not shown, as {path} has faults:", *error.faults))
+        return Catalogue(results, notes=(f"slides and annotations are not shown, because {path} has faults:", *error.faults))
     return Catalogue(results, rows=rows, truth=config.truth, heatmap=config.heatmap, notes=tuple(faults))
 
 
 def _rows(folder: Path, config: Any) -> tuple[dict[str, Any], list[str]]:
-    """The sheet's rows by slide_id, and what is wrong with it: the rest is shown all the same."""
+    """Rows of the sheet by slide_id, and its faults; rows without faults are shown all the same."""
     from wsi_mil.cohort import read_sheet
     from wsi_mil.tasks import task_of
 
@@ -84,17 +86,17 @@ def _rows(folder: Path, config: Any) -> tuple[dict[str, Any], list[str]]:
 
 
 def _configs_of(results: Path) -> list[tuple[Path, Path]]:
-    """Configurations that name the folder, each with the folder that its paths count from: where snakemake was started."""
-    found: dict[Path, Path] = {}
+    """Configurations that name the folder, each with the folder that its paths are relative to: where snakemake was run."""
+    configs: dict[Path, Path] = {}
     for folder in (Path.cwd(), results.parent):
         for path in sorted(path for pattern in CONFIGS for path in folder.glob(pattern)):
             if _names_results(path) and (folder / _names_results(path)).resolve() == results:
-                found.setdefault(path.resolve(), folder)
-    return list(found.items())
+                configs.setdefault(path.resolve(), folder)
+    return list(configs.items())
 
 
 def _names_results(path: Path) -> str:
-    """The folder that a configuration's results go to; "" where it is none."""
+    """The results folder that a configuration names; "" if the file is no configuration."""
     try:
         values = config_values(path)
     except ConfigError:

@@ -1,4 +1,4 @@
-"""The text of a configuration → its values. A key that stands twice in one mapping is refused: YAML's loaders keep the last."""
+"""Parse the text of a configuration. Repeated keys are errors: YAML loaders silently keep the last value."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,14 +12,14 @@ MERGE = "tag:yaml.org,2002:merge"
 
 
 def yaml_values(text: str, *, where: str) -> Any:
-    """What a YAML text says.
+    """Parse a YAML text.
 
     Args:
-        text: of one document; JSON is YAML too.
-        where: the file, for messages.
+        text: one document; JSON is valid YAML.
+        where: name of the file, for messages.
 
     Raises:
-        ConfigError: it is no YAML, or keys stand there twice, each with its lines.
+        ConfigError: the text is not valid YAML, or keys are repeated; each with its lines.
     """
     try:
         faults = [f"{where}: {fault}" for fault in repeated_keys(text)]
@@ -32,18 +32,18 @@ def yaml_values(text: str, *, where: str) -> Any:
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # a date such as 2024-13-40 is a ValueError
         raise ConfigError([f"cannot read {where}: {' '.join(str(error).split())}"]) from error
     except RecursionError as error:
-        raise ConfigError([f"cannot read {where}: blocks stand too deep within each other"]) from error
+        raise ConfigError([f"cannot read {where}: blocks are nested too deeply"]) from error
     raise ConfigError(faults)
 
 
 def repeated_keys(text: str) -> list[str]:
-    """Keys that stand twice in one mapping, with their lines. Raises yaml.YAMLError."""
+    """Messages about keys that are repeated in one mapping, with their lines. Raises yaml.YAMLError."""
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     return [] if root is None else list(_repeated(root, "", set()))
 
 
 def _repeated(node: yaml.Node, path: str, seen: set[int]) -> Iterator[str]:
-    """Of a node and all within; what an alias stands for is looked at once."""
+    """Repeated keys of a node and its descendants; the target of aliases is visited once."""
     if id(node) in seen or isinstance(node, yaml.ScalarNode):
         return
     seen.add(id(node))
@@ -59,4 +59,4 @@ def _repeated(node: yaml.Node, path: str, seen: set[int]) -> Iterator[str]:
         yield from _repeated(value, f"{path}{name}.", seen)
     for (_, name), numbers in lines.items():
         if len(numbers) > 1:
-            yield f"{path}{name} stands there {len(numbers)} times, in {in_rows(numbers, 'line')}: keep one of them, or join them"
+            yield f"{path}{name} is set {len(numbers)} times, in {in_rows(numbers, 'line')}: keep one of them, or merge them"

@@ -1,4 +1,4 @@
-"""The cohort sheet, and the status of every slide in it."""
+"""The cohort sheet, and the status of its slides."""
 
 from wsi_mil.cohort.rows import row_from_json as row_from_json
 from wsi_mil.cohort.rows import row_json as row_json

@@ -1,4 +1,4 @@
-"""Names of the sheet's columns: which are read, and which look as though they were meant to be."""
+"""Check the names of the sheet's columns: find missing ones, and misspelt or similar names."""
 
 import re
 from collections.abc import Sequence
@@ -9,29 +9,29 @@ from wsi_mil.config import Config, Settings, SlideFile, Tissue, nearest
 from wsi_mil.wording import named
 
 REQUIRED = ("slide_id", "path", "label")
-"""Columns; `path` only where slides are read."""
+"""Required columns; `path` only if slides are read."""
 
 OPTIONAL = ("patient_id", "mpp", "split", "fold", "annotation", "mask", "scanner")
 OVERRIDES: dict[str, type[Settings]] = {"slide": SlideFile, "tissue": Tissue}
-"""Settings blocks that a column `block.key` may override for one slide."""
+"""Settings blocks of which a column `block.key` may override a setting for one slide."""
 
 SETTINGS = tuple(f"{block}.{key}" for block, model in OVERRIDES.items() for key in model.model_fields)
 READ = (*REQUIRED, *OPTIONAL, *SETTINGS)
 
 LONG = 9
-"""Letters of a name in which two may be wrong."""
+"""Length of a name from which on two letters may be misspelt."""
 SHORT = 3
-"""Letters of a name that is too short for wrong ones to be told from another name."""
+"""Length of a name up to which no letter may be misspelt."""
 
-MEANT = {
+SYNONYMS = {
     "slide_id": "slide slides slidename image imageid wsi wsiid id name",
     "path": "file files filename filepath slidepath slidefile imagepath wsipath image location uri url",
     "label": "class classes target diagnosis outcome category groundtruth y",
     "patient_id": "patients patientno patientnr patientnum patientnumber patientcode patientkey patientuid patientname",
 }
-"""Names, small letters only, that stand for a column so surely that it is a fault where the column is missing."""
+"""Names in lower case that certainly mean a column: a fault if the column is missing."""
 
-OTHERS = {
+POSSIBLE_SYNONYMS = {
     "patient_id": "case cases caseid caseno casenr casenumber casesubmitterid submitterid subject subjects subjectid subjectno"
     " participant participantid donor donorid individual individualid person personid bcrpatientbarcode bcrpatientuuid"
     " patientbarcode patientuuid mrn pid ptid patid animal animalid mouse mouseid",
@@ -40,26 +40,26 @@ OTHERS = {
     "fold": "kfold cvfold",
     "annotation": "geojson xml annotationxml annotationgeojson",
 }
-"""Names, small letters only, that may stand for a column: a warning where it is missing."""
+"""Names in lower case that may mean a column: a warning if the column is missing."""
 
-ADDED = (
+NEUTRAL_WORDS = (
     "id ids no nr num number idx index name path paths file files filename x y um px value cv k train test val data dataset"
     " level slide tissue model type vendor make serial geojson xml"
 )
-"""Words which, beside the name of a column, leave its meaning alone."""
+"""Words that do not change the meaning of a column's name."""
 
-OWN_PATIENT = "every slide then counts as its own patient, and a patient's slides may land in several folds"
+OWN_PATIENT = "every slide then counts as a patient of its own, and slides of one patient may be in several folds"
 
 
 @dataclass(frozen=True)
 class Columns:
-    """What there is to say of the names of columns.
+    """Result of the check of the column names.
 
     Attributes:
-        faults: the sheet cannot be meant so.
-        warnings: of names that may stand for a column that is missing.
-        unread: the names that nothing reads.
-        are_enough: whether rows can be looked at all the same.
+        faults: errors in the names.
+        warnings: names that may mean a missing column.
+        unread: names that are not used.
+        are_enough: whether the rows can be checked in spite of faults.
     """
 
     faults: tuple[str, ...]
@@ -68,18 +68,19 @@ class Columns:
     are_enough: bool
 
 
-def about_columns(names: Sequence[str], *, needs_path: bool) -> Columns:
-    """Hold the names of a sheet's columns against those that are read.
+def check_columns(names: Sequence[str], *, needs_path: bool) -> Columns:
+    """Compare the names of a sheet's columns with the known ones.
 
     Args:
-        names: as they stand there.
+        names: names in the order of the sheet.
         needs_path: whether `path` is required.
     """
     missing = [name for name in REQUIRED if name not in names and (needs_path or name != "path")]
     twice = sorted({name for name in names if name in READ and names.count(name) > 1})
     faults = [f"column {name} is missing{_hint(name, names)}" for name in missing]
-    faults += [f"column {name} stands there twice" for name in twice]
-    warnings, unread = [], []
+    faults += [f"column {name} occurs twice" for name in twice]
+    warnings = []
+    unread = []
     for name in dict.fromkeys(names):
         if name in READ:
             continue
@@ -92,40 +93,40 @@ def about_columns(names: Sequence[str], *, needs_path: bool) -> Columns:
 
 
 def _hint(missing: str, names: Sequence[str]) -> str:
-    """The name that stands for a required column, or the names there are."""
-    free = [name for name in names if name not in READ]
-    near = [name for name in free if _same(name, missing)] or [name for name in free if _is_meant(name, missing)]
+    """Suggestion for a missing column: a similar name, else the names in the sheet."""
+    unknown = [name for name in names if name not in READ]
+    near = [name for name in unknown if _same(name, missing)] or [name for name in unknown if _means(name, missing)]
     if near:
         return f"; did you mean {near[0]!r}?"
-    close = get_close_matches(missing, free, n=1, cutoff=0.5)
+    close = get_close_matches(missing, unknown, n=1, cutoff=0.5)
     if close:
         return f"; did you mean {close[0]!r}?"
     return f"; its columns are {named(list(names), most=12)}" if names else ""
 
 
 def _fault(name: str, names: Sequence[str], missing: Sequence[str]) -> str:
-    """What is wrong with a name that is not read, or "", also where the column that is missing points at it."""
+    """Fault of an unknown name, or ""; also "" if the message about a missing column suggests it."""
     same = next((known for known in READ if _same(name, known)), "")
     if same:
         if same in names:
-            return f"column {name} stands beside {same}: take one of them away"
+            return f"columns {name} and {same} have the same meaning: remove one of them"
         return "" if same in missing else f"column {name}: did you mean {same}?"
     block, dot, key = name.partition(".")
     if dot and block.casefold() in OVERRIDES:
         known_keys = list(OVERRIDES[block.casefold()].model_fields)
         return f"column {name}: unknown setting{nearest(key, known_keys)}"
     if dot and get_close_matches(block, Config.model_fields, cutoff=0.75):
-        return f"column {name}: settings of {' and '.join(OVERRIDES)} can stand in the sheet, not of {block}"
-    meant = next((k for k in OPTIONAL if k not in names and not _extends(name, k) and _is_meant(name, k)), "")
+        return f"column {name}: only settings of {' and '.join(OVERRIDES)} can be columns of the sheet, not those of {block}"
+    meant = next((k for k in OPTIONAL if k not in names and not _extends(name, k) and _means(name, k)), "")
     return f"column {name}: did you mean {meant}?" if meant else ""
 
 
 def _warning(name: str, names: Sequence[str]) -> str:
-    """What a name may stand for that is missing, or ""."""
+    """Warning about a name that may mean a missing column, or ""."""
     for known in OPTIONAL:
-        if known not in names and (_squeezed(name) in OTHERS.get(known, "").split() or _extends(name, known)):
+        if known not in names and (_squeezed(name) in POSSIBLE_SYNONYMS.get(known, "").split() or _extends(name, known)):
             why = f": {OWN_PATIENT}" if known == "patient_id" else ""
-            return f"column {name} is not read, and there is no column {known}{why}; rename it if that is what it holds"
+            return f"column {name} is not used, and there is no column {known}{why}; rename it if it contains the {known}"
     return ""
 
 
@@ -134,16 +135,16 @@ def _squeezed(name: str) -> str:
 
 
 def _same(name: str, known: str) -> bool:
-    """Whether two names differ in case, spaces, hyphens, underscores and points only."""
+    """Whether two names differ only in case, spaces, hyphens, underscores and dots."""
     return _squeezed(name) == _squeezed(known)
 
 
-def _is_meant(name: str, known: str) -> bool:
-    """Whether a name is a known one with a slip of the pen, or another word for it."""
+def _means(name: str, known: str) -> bool:
+    """Whether a name is a synonym or a misspelling of a known one."""
     one, other = _squeezed(name), _squeezed(known)
-    if one in MEANT.get(known, "").split():
+    if one in SYNONYMS.get(known, "").split():
         return True
-    if len(other) <= SHORT or one[:1] != other[0]:  # a slip of the pen is seldom in the first letter: "gold" is no fold
+    if len(other) <= SHORT or one[:1] != other[0]:  # the first letter is seldom misspelt: "gold" does not mean fold
         return False
     matcher = SequenceMatcher(None, one, other, autojunk=False)
     wrong = len(one) + len(other) - 2 * sum(block.size for block in matcher.get_matching_blocks())
@@ -151,7 +152,7 @@ def _is_meant(name: str, known: str) -> bool:
 
 
 def _extends(name: str, known: str) -> bool:
-    """Whether a name is a known one with a number or a word that changes nothing: fold_1, mpp_x, annotation_path."""
+    """Whether a name is a known one with a number or a neutral word: fold_1, mpp_x, annotation_path."""
     words = [word.casefold() for word in re.findall(r"[^\W\d_]?[^\W\d_A-Z]+|[A-Z]+(?![a-z])|\d+", name)]
     others = [word for word in words if word != known]
-    return len(others) < len(words) and bool(others) and all(word in ADDED.split() or word.isdigit() for word in others)
+    return len(others) < len(words) and bool(others) and all(word in NEUTRAL_WORDS.split() or word.isdigit() for word in others)

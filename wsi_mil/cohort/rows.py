@@ -1,4 +1,4 @@
-"""Rows of the sheet: what their cells mean, and how they travel through a rule."""
+"""Convert cells of the sheet to rows, and rows to JSON for the command line."""
 
 import os
 import re
@@ -10,16 +10,16 @@ from wsi_mil.addresses import is_url
 from wsi_mil.cohort.columns import OVERRIDES
 from wsi_mil.records import NO_PATH, SlideRow
 
-OF_WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
-"""How a path begins that only Windows knows."""
+WINDOWS_ROOT = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+"""Drive or server at the beginning of a Windows path."""
 
 
-def row_of(cells: Mapping[str, str], folder: Path) -> SlideRow:
-    """The row that cells without faults say; paths in them are relative to `folder`."""
-    files = {name: local(cells[name], folder) if cells.get(name) else None for name in ("annotation", "mask")}
+def slide_row(cells: Mapping[str, str], folder: Path) -> SlideRow:
+    """Convert cells without faults to a row; paths are relative to `folder`."""
+    files = {name: local_path(cells[name], folder) if cells.get(name) else None for name in ("annotation", "mask")}
     return SlideRow(
         slide_id=cells["slide_id"],
-        path=place(cells["path"], folder) if cells.get("path") else NO_PATH,
+        path=slide_location(cells["path"], folder) if cells.get("path") else NO_PATH,
         label=cells["label"],
         patient_id=cells.get("patient_id") or cells["slide_id"],
         mpp=number(cells["mpp"]) if cells.get("mpp") else None,
@@ -32,13 +32,13 @@ def row_of(cells: Mapping[str, str], folder: Path) -> SlideRow:
 
 
 def row_json(row: SlideRow) -> dict[str, object]:
-    """A row as text and numbers, empty cells left out, overrides under their column names."""
+    """Convert a row to texts and numbers, without empty cells, with overrides under their column names."""
     cells = {key: str(v) if isinstance(v, Path) else v for key, v in vars(row).items() if key != "overrides" and v != NO_PATH}
     return {key: value for key, value in {**cells, **row.overrides}.items() if value not in (None, "")}
 
 
 def row_from_json(cells: dict[str, Any], *, path: str = "") -> SlideRow:
-    """The row that `row_json` made, or as much of it as a rule passes on; `path` (file, URL or "") where it has none."""
+    """Convert the output of `row_json`, or a part of it, to a row; `path` (file, URL or "") is used if it has none."""
     overrides = {name: value for name, value in cells.items() if "." in name}
     known = {name: value for name, value in cells.items() if "." not in name}
     files: dict[str, Any] = {name: Path(known[name]) for name in ("annotation", "mask") if name in known}
@@ -47,32 +47,32 @@ def row_from_json(cells: dict[str, Any], *, path: str = "") -> SlideRow:
     return SlideRow(**{**known, **files, "path": where, "overrides": overrides})
 
 
-def place(text: str, folder: Path) -> Path | str:
-    """What a cell names: a file, or a URL, which stays text."""
-    return text if is_url(text) else local(text, folder)
+def slide_location(text: str, folder: Path) -> Path | str:
+    """Return the file named by a cell, or a URL unchanged."""
+    return text if is_url(text) else local_path(text, folder)
 
 
-def local(text: str, folder: Path) -> Path:
-    """A file, relative to the sheet's folder; where no file has backslashes in its name, they stand between folders."""
-    if "\\" not in text or is_of_windows(text) or os.path.lexists(folder / text):
+def local_path(text: str, folder: Path) -> Path:
+    """Return a file relative to the sheet's folder; backslashes separate folders, unless a file with that name exists."""
+    if "\\" not in text or is_windows_path(text) or os.path.lexists(folder / text):
         return folder / text
     return folder / text.replace("\\", "/")
 
 
-def is_of_windows(text: str) -> bool:
-    """Whether a path has a drive or server of Windows, and this is another system."""
-    return os.name != "nt" and OF_WINDOWS.match(text) is not None
+def is_windows_path(text: str) -> bool:
+    """Whether a path has a Windows drive or server and this system is not Windows."""
+    return os.name != "nt" and WINDOWS_ROOT.match(text) is not None
 
 
 def number(text: str) -> float:
-    """A number, with a point or a decimal comma. Raises ValueError."""
+    """Parse a number with a decimal point or comma. Raises ValueError."""
     if "_" in text:
-        raise ValueError(f"{text} is a number to Python only")
+        raise ValueError(f"{text} is a number in Python only")
     return float(text.replace(",", ".")) if re.fullmatch(r"\d+,\d+", text) else float(text)
 
 
 def with_overrides(settings: Mapping[str, Any], row: SlideRow) -> dict[str, Any]:
-    """Settings by block, those that the slide's row overrides replaced."""
+    """Return settings by block, with the overrides of a slide's row."""
     values = {block: dict(keys) if isinstance(keys, Mapping) else keys for block, keys in settings.items()}
     for name, value in row.overrides.items():
         block, _, key = name.partition(".")

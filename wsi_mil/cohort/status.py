@@ -1,4 +1,4 @@
-"""Stage `cohort`: the receipts of the slides → `cohort_status.csv`, which has the status of every slide."""
+"""Stage `cohort`: collect the status of every slide from receipts and write `cohort_status.csv`."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -21,7 +21,7 @@ class SlideStatus:
     """One row of `cohort_status.csv`.
 
     Attributes:
-        reason: why not `ok`, naming the encoder entry.
+        reason: why the status is not `ok`, with the encoder entry.
         n_tiles: number of usable tiles of each encoder entry.
     """
 
@@ -33,7 +33,7 @@ class SlideStatus:
 
 
 def write_status(path: Path, statuses: list[SlideStatus]) -> None:
-    """Write `cohort_status.csv`, aside and renamed."""
+    """Write `cohort_status.csv` atomically."""
     encoders = list(statuses[0].n_tiles) if statuses else []
     columns = ["slide_id", "status", "reason", "warnings", *(f"n_tiles_{name}" for name in encoders)]
     rows = [[s.slide_id, s.status, s.reason, s.warnings, *(s.n_tiles[e] for e in encoders)] for s in statuses]
@@ -43,59 +43,59 @@ def write_status(path: Path, statuses: list[SlideStatus]) -> None:
 def read_status(path: Path) -> list[SlideStatus]:
     """Read `cohort_status.csv`."""
     prefix = "n_tiles_"
-    found = []
+    statuses = []
     for cells in read_table(path):
         counts = {name.removeprefix(prefix): int(value) for name, value in cells.items() if name.startswith(prefix)}
-        found.append(SlideStatus(cells["slide_id"], Status(cells["status"]), cells["reason"], cells["warnings"], counts))
-    return found
+        statuses.append(SlideStatus(cells["slide_id"], Status(cells["status"]), cells["reason"], cells["warnings"], counts))
+    return statuses
 
 
 def ok_ids(statuses: list[SlideStatus]) -> set[str]:
-    """The slides that every encoder entry could use."""
+    """Return the slides that are usable for every encoder entry."""
     return {s.slide_id for s in statuses if s.status is Status.OK}
 
 
 def cohort_statuses(slide_ids: Sequence[str], features: Path, encoders: Sequence[str]) -> list[SlideStatus]:
-    """The lines of all slides, in the order given; of slides with the same bytes each has a warning that names the others.
+    """Return the statuses of all slides, in input order; slides with identical content have a warning.
 
-    Nothing but receipts decides over them, so that the same receipts give the same table.
+    They depend on receipts only, so that the same receipts give the same table.
     """
     others: dict[str, list[str]] = {}
-    for same in same_slides(slide_ids, features, encoders):
-        log.warning("slides %s have the same bytes: one slide under several names", named(same))
-        for slide_id in same:
-            known = others.setdefault(slide_id, [])
-            known += [other for other in same if other != slide_id and other not in known]
-    found = []
+    for identical in identical_slides(slide_ids, features, encoders):
+        log.warning("slides %s have identical content: one slide under several names", named(identical))
+        for slide_id in identical:
+            names = others.setdefault(slide_id, [])
+            names += [other for other in identical if other != slide_id and other not in names]
+    statuses = []
     for slide_id in slide_ids:
         status = slide_status(slide_id, features, list(encoders))
         if slide_id in others:
-            said = f"the same bytes as slide{'s' if len(others[slide_id]) > 1 else ''} {named(others[slide_id])}"
-            status = replace(status, warnings="; ".join(filter(None, (status.warnings, said))))
-        found.append(status)
-    return found
+            warning = f"same content as slide{'s' if len(others[slide_id]) > 1 else ''} {named(others[slide_id])}"
+            status = replace(status, warnings="; ".join(filter(None, (status.warnings, warning))))
+        statuses.append(status)
+    return statuses
 
 
-def same_slides(slide_ids: Iterable[str], features: Path, encoders: Sequence[str]) -> list[tuple[str, ...]]:
-    """Slides whose receipts say the same hash of the slide's content, in the order given."""
+def identical_slides(slide_ids: Iterable[str], features: Path, encoders: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return groups of slides whose receipts have the same hash of the slide's content, in input order."""
     by_hash: dict[str, list[str]] = {}
     for slide_id in slide_ids:
         for content in sorted({_content(features / entry / f"{slide_id}.json") for entry in encoders} - {""}):
             by_hash.setdefault(content, []).append(slide_id)
-    return list(dict.fromkeys(tuple(same) for same in by_hash.values() if len(same) > 1))
+    return list(dict.fromkeys(tuple(group) for group in by_hash.values() if len(group) > 1))
 
 
 def _content(receipt: Path) -> str:
-    """The hash of the slide that a receipt is about; "" of a slide that is not used."""
+    """Hash of the slide of a receipt; "" for a slide that is not ok."""
     try:
-        said = read_receipt(receipt)
+        content = read_receipt(receipt)
     except StoreError:
         return ""
-    return str(said.get("slide_hash", "")) if said.get("status") == Status.OK else ""
+    return str(content.get("slide_hash", "")) if content.get("status") == Status.OK else ""
 
 
 def slide_status(slide_id: str, features: Path, encoders: list[str]) -> SlideStatus:
-    """`ok` only where every encoder entry could use the slide; otherwise the reasons name the entries."""
+    """Return the status of a slide: `ok` if it is usable for every encoder entry, else the worst, with reasons by entry."""
     receipts = {entry: read_receipt(features / entry / f"{slide_id}.json") for entry in encoders}
     status = max((Status(r["status"]) for r in receipts.values()), key=SEVERITY.index)
     reasons = [f"{entry}: {r['reason']}" for entry, r in receipts.items() if r["status"] != Status.OK]

@@ -1,4 +1,4 @@
-"""Cells of the sheet: what is wrong with them, row by row or column by column."""
+"""Check the cells of the sheet."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from wsi_mil.addresses import is_url, url_fault
 from wsi_mil.cohort.columns import OVERRIDES
-from wsi_mil.cohort.rows import is_of_windows, local, number
+from wsi_mil.cohort.rows import is_windows_path, local_path, number
 from wsi_mil.config import nearest, parse_settings
 from wsi_mil.errors import ConfigError
 from wsi_mil.geometry import SANE_MPP
@@ -16,33 +16,33 @@ from wsi_mil.tasks import Task
 
 SLIDE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 COPIED = ("label", "patient_id", "scanner", "fold")
-"""Columns whose cells go into tables that are opened in a spreadsheet program again."""
+"""Columns that are copied to tables, which may be opened in a spreadsheet program."""
 FORMULAS = ("=", "@", "+")
 FILES = ("annotation", "mask")
 
 WRITTEN = "na nan nat n/a n.a. n.a <na> null none nil #n/a #na #null! #ref! #value! #name? #div/0! #num! - -- – — ?"
-NOTHING = frozenset(WRITTEN.split())
-"""What R, pandas, spreadsheet programs and people write, in any case, where there is nothing."""
+MISSING_MARKS = frozenset(WRITTEN.split())
+"""Texts that R, pandas, spreadsheet programs and people write for missing values, in lower case."""
 UNKNOWN = ("unknown", "unk", "missing", "undefined", "tbd", ".")
-"""What people write where they do not know."""
+"""Texts that people write for unknown values."""
 CAN_BE_UNKNOWN = ("scanner",)
-"""Columns where that is a value like any other."""
+"""Columns in which these are ordinary values."""
 MARKABLE = ("slide_id", "path", "label", "patient_id", "mpp", "split", "fold", "scanner", *FILES)
 
-SHORTENED = re.compile(r"\d([.,]\d+)?E\+\d+", re.IGNORECASE)
-"""A long number as a spreadsheet program shows it: different ones then look the same."""
+SCIENTIFIC_NUMBER = re.compile(r"\d([.,]\d+)?E\+\d+", re.IGNORECASE)
+"""A long number in scientific notation, as spreadsheet programs show it: different numbers then look the same."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What is asked of cells.
+class SheetRules:
+    """Requirements for the cells of a sheet.
 
     Attributes:
-        folder: of the sheet; paths are relative to it.
-        task: what labels are read for; None: they are not looked at.
+        folder: folder of the sheet; paths are relative to it.
+        task: what labels are read for; None: labels are not checked.
         needs_path: whether a slide without a path is a fault.
-        needs_file: tells by slide_id whether a slide's file must exist; annotations and masks then must too. None: no file is
-            looked for.
+        needs_file: returns for a slide_id whether the slide file must exist; if given, annotations and masks must exist, too.
+            None: files are not checked.
     """
 
     folder: Path
@@ -51,29 +51,30 @@ class Asked:
     needs_file: Callable[[str], bool] | None
 
 
-def marks(cells: Mapping[str, str], asked: Asked) -> dict[str, str]:
-    """Cells of one row that say there is nothing where they should be empty, by column."""
-    found = {}
+def missing_marks(cells: Mapping[str, str], rules: SheetRules) -> dict[str, str]:
+    """Return the cells of a row, by column, that mark a missing value with text instead of being empty."""
+    marks = {}
     for name in MARKABLE:
         text = cells.get(name, "")
         if not text:
             continue
         is_unknown = text.casefold() in UNKNOWN and name not in CAN_BE_UNKNOWN and name not in ("slide_id", "path", *FILES)
-        is_label = name == "label" and (asked.task is None or not asked.task.label_fault(text))
-        is_id = name == "slide_id" and not SLIDE_ID.fullmatch(text)  # is a fault of its own
-        if not is_label and not is_id and (text.casefold() in NOTHING or is_unknown):
-            found[name] = text
-    return found
+        is_label = name == "label" and (rules.task is None or not rules.task.label_fault(text))
+        is_id = name == "slide_id" and not SLIDE_ID.fullmatch(text)  # has another fault
+        if not is_label and not is_id and (text.casefold() in MISSING_MARKS or is_unknown):
+            marks[name] = text
+    return marks
 
 
-def cell_faults(cells: Mapping[str, str], asked: Asked) -> list[str]:
-    """What is wrong with the cells of one row, whatever the others are."""
-    slide_id, faults = cells.get("slide_id", ""), []
+def cell_faults(cells: Mapping[str, str], rules: SheetRules) -> list[str]:
+    """Return the faults of the cells of a row that do not depend on other rows."""
+    slide_id = cells.get("slide_id", "")
+    faults = []
     if not SLIDE_ID.fullmatch(slide_id):
         faults.append(f"slide_id {slide_id!r} must be letters, digits, '_', '-', '.', and not start with '.' or '-'")
-    faults += _path_faults(cells.get("path", ""), asked) + _text_faults(cells)
+    faults += _path_faults(cells.get("path", ""), rules) + _text_faults(cells)
     label = cells.get("label", "")
-    if label and asked.task is not None and (fault := asked.task.label_fault(label)):
+    if label and rules.task is not None and (fault := rules.task.label_fault(label)):
         faults.append(fault)
     if cells.get("mpp") and not _is_sane_mpp(cells["mpp"]):
         faults.append(f"mpp {cells['mpp']!r} is not a number from {SANE_MPP[0]:g} to {SANE_MPP[1]:g} (µm per pixel)")
@@ -82,49 +83,48 @@ def cell_faults(cells: Mapping[str, str], asked: Asked) -> list[str]:
     return faults + _override_faults(cells)
 
 
-def file_faults(cells: Mapping[str, str], asked: Asked) -> list[str]:
-    """Files of one row that are not there."""
-    faults, slide = [], cells.get("path", "")
-    if asked.needs_file is None:
+def file_faults(cells: Mapping[str, str], rules: SheetRules) -> list[str]:
+    """Return the faults of files of a row that do not exist."""
+    slide = cells.get("path", "")
+    faults: list[str] = []
+    if rules.needs_file is None:
         return []
-    if slide and not is_url(slide) and asked.needs_file(cells.get("slide_id", "")):  # servers are asked elsewhere, all at once
-        faults += _absence("path", slide, asked.folder)
-    return faults + [fault for name in FILES if cells.get(name) for fault in _absence(name, cells[name], asked.folder)]
+    if slide and not is_url(slide) and rules.needs_file(cells.get("slide_id", "")):  # slides on servers are checked elsewhere
+        faults += _absence("path", slide, rules.folder)
+    return faults + [fault for name in FILES if cells.get(name) for fault in _absence(name, cells[name], rules.folder)]
 
 
-def _path_faults(slide: str, asked: Asked) -> list[str]:
+def _path_faults(slide: str, rules: SheetRules) -> list[str]:
     if not slide:
-        return ["path is empty"] if asked.needs_path else []
+        return ["path is empty"] if rules.needs_path else []
     if is_url(slide):
         return [fault] if (fault := url_fault(slide)) else []
     if "{" in slide or "}" in slide:
-        return [f"path {slide!r} holds '{{' or '}}', which Snakemake takes for a wildcard; rename the file"]
+        return [f"path {slide!r} contains '{{' or '}}', which Snakemake reads as a wildcard; rename the file"]
     return []
 
 
 def _text_faults(cells: Mapping[str, str]) -> list[str]:
-    """Cells that are copied into tables, or told apart by their text."""
+    """Faults of cells that spreadsheet programs misinterpret, or have changed."""
     faults = [
-        f"{name} {cells[name]!r} begins as a formula does, which a spreadsheet program would run: write a value"
+        f"{name} {cells[name]!r} looks like a formula, which a spreadsheet program would run: write a value"
         for name in COPIED
         if cells.get(name, "").startswith(FORMULAS)
     ]
-    if SHORTENED.fullmatch(cells.get("patient_id", "")):
-        faults.append(
-            f"patient_id {cells['patient_id']!r} is a long number, shortened by a spreadsheet program: write it as text"
-        )
+    if SCIENTIFIC_NUMBER.fullmatch(cells.get("patient_id", "")):
+        faults.append(f"patient_id {cells['patient_id']!r} is a long number, changed by a spreadsheet program: write it as text")
     return faults
 
 
 def _absence(name: str, text: str, folder: Path) -> list[str]:
-    path = local(text, folder)
+    path = local_path(text, folder)
     try:
         if path.is_file():
             return []
-    except OSError as error:  # a name that is too long, a folder that is not ours
-        return [f"{name} {text[:200]!r} cannot be looked for: {error.strerror}"]
-    if is_of_windows(text):
-        return [f"{name} {text!r} is a path of Windows, which this machine does not know: give it as it is here, with '/'"]
+    except OSError as error:  # a name that is too long, a folder without access
+        return [f"{name} {text[:200]!r} cannot be checked: {error.strerror}"]
+    if is_windows_path(text):
+        return [f"{name} {text!r} is a Windows path: give the path on this machine, with '/'"]
     return [f"{name} {path} does not exist"]
 
 
@@ -139,7 +139,9 @@ def _override_faults(cells: Mapping[str, str]) -> list[str]:
     faults: list[str] = []
     for block, model in OVERRIDES.items():
         values = {name.partition(".")[2]: v for name, v in cells.items() if v and name.startswith(f"{block}.")}
-        known = {key: value for key, value in values.items() if key in model.model_fields}  # others are faults of their column
+        known = {
+            key: value for key, value in values.items() if key in model.model_fields
+        }  # unknown ones are faults of the column
         if not known:
             continue
         try:

@@ -1,7 +1,7 @@
-"""Every setting: one frozen pydantic model per stage, the only home of defaults.
+"""All settings: one frozen pydantic model per stage. Defaults are defined here only.
 
-Unknown keys are refused with the nearest known one. `config.yaml` shows the same defaults, and the JSON Schema in
-`workflow/schemas/` is generated from here; tests hold the three together.
+Unknown keys are errors that suggest the nearest known key. `config.yaml` shows the same defaults, and the JSON schema in
+`workflow/schemas/` is generated from these models; tests keep the three in agreement.
 """
 
 from wsi_mil.config.cluster import Dask as Dask
@@ -34,7 +34,7 @@ from wsi_mil.config.parse import parse_base as parse_base
 from wsi_mil.config.parse import parse_model as parse_model
 from wsi_mil.config.parse import parse_protocol as parse_protocol
 from wsi_mil.config.parse import parse_settings as parse_settings
-from wsi_mil.config.parse import without_faulty as without_faulty
+from wsi_mil.config.parse import valid_part as valid_part
 from wsi_mil.config.readers import READERS as READERS
 from wsi_mil.config.readers import ReaderRecord as ReaderRecord
 from wsi_mil.config.remote import REMOTE_VARIABLE as REMOTE_VARIABLE

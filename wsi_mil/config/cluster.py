@@ -1,4 +1,4 @@
-"""Where Dask does its work. `wsi_mil.runtime.parallel` reads it from the environment: it changes no result."""
+"""Settings of Dask. `wsi_mil.runtime.parallel` gets them from the environment, since they change no result."""
 
 from pydantic import Field
 
@@ -6,8 +6,10 @@ from wsi_mil.config.settings import Settings
 
 
 class Dask(Settings):
-    """What works on fine tissue masks, large pyramids and the statistics of the cohort."""
+    """Parallel computing of fine tissue masks, large pyramids and cohort statistics."""
 
     scheduler: str = Field(
-        "threads", min_length=1, description="threads: of the job; local: processes of the job; or an address or scheduler file"
+        "threads",
+        min_length=1,
+        description="threads or local (processes) of the job, or the address or scheduler file of a Dask cluster",
     )

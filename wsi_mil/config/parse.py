@@ -1,4 +1,4 @@
-"""Values → settings, with every fault at once and the nearest known key."""
+"""Validate values as settings; report all faults together, with the nearest known key for an unknown one."""
 
 import difflib
 import types
@@ -15,59 +15,60 @@ from wsi_mil.errors import ConfigError
 T = TypeVar("T", bound=Settings)
 
 PLACEHOLDERS = {"cohort": "cohort.csv", "classes": ["a", "b"], "models": {"m": {"model": "abmil"}}}
-"""Stand for the blocks that a configuration must have, where its own have faults."""
+"""Valid values for required blocks, used in place of blocks with faults."""
 
 
 def parse_settings(model: type[T], values: object, *, where: str = "") -> T:
-    """Validated settings.
+    """Validate values as settings.
 
     Raises:
-        ConfigError: with every fault, each naming its key and, for an unknown one, the nearest known.
+        ConfigError: lists every fault with its key; for an unknown key, with the nearest known one.
     """
     parsed: T = _parse(model, values, where)
     return parsed
 
 
-def without_faulty(values: Mapping[str, object]) -> tuple[Config, set[str]]:
-    """What can be told of a configuration that has faults.
+def valid_part(values: Mapping[str, object]) -> tuple[Config, set[str]]:
+    """Return the valid part of a configuration that has faults, so that the sheet can be checked with it.
 
     Returns:
-        A configuration of the blocks without faults, defaults or placeholders in the place of the others; and the keys that it
-        is right in. A block that is left out is at its default, unless an unknown key may be a misspelling of its name.
+        A configuration with the valid blocks, and defaults or placeholders in place of the others; and the keys whose values
+        are the user's. A missing block has its default, unless an unknown key may be a misspelling of its name.
     """
-    known, left = set[str](), dict[str, object](PLACEHOLDERS)
+    trusted_keys = set[str]()
+    valid_values = dict[str, object](PLACEHOLDERS)
     unknown = [str(key) for key in values if key not in Config.model_fields]
     for key in Config.model_fields:
         if key in values and _is_valid({**PLACEHOLDERS, key: values[key]}):
-            left[key] = values[key]
-            known.add(key)
+            valid_values[key] = values[key]
+            trusted_keys.add(key)
         elif key not in values and key not in PLACEHOLDERS and not difflib.get_close_matches(key, unknown, n=1, cutoff=0.5):
-            known.add(key)
-    return parse_settings(Config, left), known
+            trusted_keys.add(key)
+    return parse_settings(Config, valid_values), trusted_keys
 
 
 def parse_model(values: object, *, where: str = "") -> Model:
-    """Settings of an entry of `models`. Raises ConfigError."""
+    """Validate an entry of `models`. Raises ConfigError."""
     parsed: Model = _parse(Model, values, where)
     return parsed
 
 
 def parse_base(values: object, *, where: str = "") -> BaseModelSettings:
-    """Settings of a model that stands on no other one. Raises ConfigError."""
+    """Validate the settings of a model that has no base model. Raises ConfigError."""
     parsed = parse_model(values, where=where)
     if isinstance(parsed, MHIM):
-        raise ConfigError([f"{where}model: expected a model that needs no other one, got 'mhim'"])
+        raise ConfigError([f"{where}model: expected a model without a base model, got 'mhim'"])
     return parsed
 
 
 def parse_bag(value: str) -> BagUnit:
-    """What one bag holds. Raises ConfigError."""
+    """Validate the unit of a bag: slide or patient. Raises ConfigError."""
     unit: BagUnit = _parse(BagUnit, value, "bag: ")
     return unit
 
 
 def parse_protocol(value: str) -> Protocol:
-    """What chooses epoch and threshold. Raises ConfigError."""
+    """Validate the protocol by which epoch and threshold are chosen. Raises ConfigError."""
     protocol: Protocol = _parse(Protocol, value, "protocol: ")
     return protocol
 
@@ -77,11 +78,11 @@ def _parse(kind: Any, values: object, where: str) -> Any:
         return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
         errors = [dict(e) for e in error.errors()]
-        raise ConfigError([where + _fault(kind, e) for e in errors if not _follows(e, errors)]) from error
+        raise ConfigError([where + _fault(kind, e) for e in errors if not _is_consequence(e, errors)]) from error
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """'; did you mean …?' for a misspelt name, or the names there are."""
+    """Return "; did you mean …?" for a misspelt name, or the list of known names."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}" if known else ""
 
@@ -94,8 +95,8 @@ def _is_valid(values: Mapping[str, object]) -> bool:
     return True
 
 
-def _follows(error: dict[str, Any], errors: list[dict[str, Any]]) -> bool:
-    """Whether a list is too short only because of faults in its items, or a key is missing only because it is misspelt."""
+def _is_consequence(error: dict[str, Any], errors: list[dict[str, Any]]) -> bool:
+    """Whether a list is too short only because its items have faults, or a key is missing only because it is misspelt."""
     depth = len(error["loc"])
     if error["type"] == "missing":
         beside = [str(e["loc"][-1]) for e in errors if e["type"] == "extra_forbidden" and e["loc"][:-1] == error["loc"][:-1]]
@@ -123,8 +124,9 @@ def _fault(kind: Any, error: dict[str, Any]) -> str:
 
 
 def _walk(kind: Any, loc: list[str]) -> tuple[list[str], Any]:
-    """The key that a location means (without the names that pydantic adds for members of a union), and what it stands in."""
-    key, inside = [], kind
+    """Key of a pydantic location, without the names pydantic adds for members of a union, and the model that contains it."""
+    key = []
+    inside = kind
     for part in loc:
         members = _members(kind)
         if len(members) > 1:
@@ -136,7 +138,7 @@ def _walk(kind: Any, loc: list[str]) -> tuple[list[str], Any]:
 
 
 def _members(kind: Any) -> tuple[Any, ...]:
-    """The settings that may stand where `model` tells them apart."""
+    """Members of a union of settings that is discriminated by `model`."""
     return tuple(
         m for m in get_args(_bare(kind)) if isinstance(m, type) and issubclass(m, Settings) and "model" in m.model_fields
     )
@@ -145,13 +147,13 @@ def _members(kind: Any) -> tuple[Any, ...]:
 def _inside(kind: Any, part: str) -> Any:
     kind = _bare(kind)
     if isinstance(kind, type) and issubclass(kind, Settings):
-        found = kind.model_fields.get(part)
-        return _without_none(found.annotation) if found else None
+        field = kind.model_fields.get(part)
+        return _without_none(field.annotation) if field else None
     return get_args(kind)[1] if get_origin(kind) is dict else None
 
 
 def _bare(kind: Any) -> Any:
-    """The type without what is annotated to it."""
+    """The type inside `Annotated`."""
     return get_args(kind)[0] if get_origin(kind) is Annotated else kind
 
 

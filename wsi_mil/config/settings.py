@@ -1,4 +1,4 @@
-"""What all settings are made of."""
+"""Base class and types of all settings."""
 
 from typing import Annotated
 
@@ -9,6 +9,6 @@ EntryName = Annotated[str, StringConstraints(pattern=ENTRY_PATTERN)]
 
 
 class Settings(BaseModel):
-    """Base of all settings: frozen, and no key that nothing reads."""
+    """Base class of all settings: frozen, and unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

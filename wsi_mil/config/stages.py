@@ -1,4 +1,4 @@
-"""The blocks of `config.yaml`, one for each stage, and the whole of it."""
+"""The blocks of `config.yaml`, one for each stage, and the whole configuration."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -33,29 +33,29 @@ MissingMpp = Annotated[
 
 
 class SlideFile(Settings):
-    """How slide files are opened."""
+    """Opening of slide files."""
 
-    reader: Reader = Field("auto", description="auto: the fastest that gives OpenSlide's pixels")
+    reader: Reader = Field("auto", description="auto: the fastest reader that gives the same pixels as OpenSlide")
     mpp_from_objective: bool = Field(
-        False, description="where a file does not say its mpp: take 10 µm over the magnification of its objective"
+        False, description="if the resolution is missing: use 10 µm divided by the objective's magnification"
     )
     on_missing_mpp: MissingMpp = Field(
-        "fail", description="fail: the slide has failed; skip: it is left out; or µm per pixel of level 0"
+        "fail", description="slides without a resolution: fail, skip, or a number, used as µm per pixel of level 0"
     )
 
 
 class Tiling(Settings):
-    """Which squares are cut from a slide."""
+    """Tiles that are cut from a slide."""
 
     mpp: float = Field(0.5, gt=0.05, le=10, description="µm per pixel of a tile")
     tile_px: int = Field(224, ge=8, description="side of a tile, pixels at `mpp`")
     overlap: int = Field(0, ge=0, description="pixels at `mpp` that neighbouring tiles share")
-    min_tissue: float = Field(0.5, ge=0, le=1, description="least share of a tile that must be tissue")
-    edge: Literal["drop", "pad"] = Field("drop", description="tiles that reach beyond the slide; pad: with white")
-    max_tiles: int | None = Field(None, ge=1, description="at most so many tiles a slide, drawn; null: all")
-    seed: int = Field(0, ge=0, description="of that draw")
+    min_tissue: float = Field(0.5, ge=0, le=1, description="minimum share of a tile that is tissue")
+    edge: Literal["drop", "pad"] = Field("drop", description="tiles that extend beyond the slide: drop, or pad with white")
+    max_tiles: int | None = Field(None, ge=1, description="maximum number of tiles per slide, sampled at random; null: all")
+    seed: int = Field(0, ge=0, description="random seed of the sampling")
     min_annotation: float | None = Field(
-        None, gt=0, le=1, description="least share of a tile inside the slide's annotation; null: it plays no part"
+        None, gt=0, le=1, description="minimum share of a tile inside the slide's annotation; null: annotations are not used"
     )
 
     @model_validator(mode="after")
@@ -66,12 +66,12 @@ class Tiling(Settings):
 
 
 def _names(value: Any) -> Any:
-    """A cell of the sheet is text: names with | between them."""
+    """Names, from a list or from text that separates them by |, as in a cell of the sheet."""
     return tuple(name.strip() for name in value.split("|")) if isinstance(value, str) else value
 
 
 def _numbers(value: Any) -> Any:
-    """Numbers with | between them, or one alone."""
+    """Numbers, from a list, a single number, or text that separates them by |."""
     if isinstance(value, int):
         return (value,)
     return tuple(int(text) for text in value.split("|")) if isinstance(value, str) else value
@@ -81,86 +81,91 @@ TissueMethod = Literal["saturation_otsu", "glass_distance", "annotation", "none"
 
 
 class Tissue(Settings):
-    """How tissue is told from glass."""
+    """Tissue segmentation."""
 
-    method: TissueMethod = Field("saturation_otsu", description="annotation: inside of polygons; none: the whole slide is tissue")
+    method: TissueMethod = Field(
+        "saturation_otsu", description="annotation: inside the polygons; none: the whole slide is tissue"
+    )
     mpp: float = Field(8.0, ge=0.5, le=100, description="µm per pixel of the mask")
     min_area_um2: float | None = Field(
         None, ge=0, description="smaller pieces of tissue are dropped, µm²; null: 20,000, but at most 5 % of the slide"
     )
     max_hole_um2: float = Field(20_000.0, ge=0, description="smaller holes in tissue are filled, µm²")
-    remove_pen: bool = Field(True, description="strokes of blue, green, red and black pens are not tissue")
+    remove_pen: bool = Field(True, description="exclude marks of blue, green, red and black pens from the tissue")
     annotation_classes: Annotated[tuple[str, ...] | None, BeforeValidator(_names)] = Field(
-        None, description="of the polygons that hold tissue or tiles; null: every polygon; in the sheet a|b"
+        None, description="annotation classes that mark tissue or tiles; null: every polygon; in the sheet a|b"
     )
     exclude_classes: Annotated[tuple[str, ...] | None, BeforeValidator(_names)] = Field(
         None,
-        description="annotation classes cut out of the tissue, whatever the method: folds, ink; null: none; in the sheet a|b",
+        description="annotation classes cut out of the tissue (folds, ink), with any method; null: none; in the sheet a|b",
     )
     mask_mode: Literal["replace", "intersect"] = Field(
-        "replace", description="a file in the sheet's `mask` column stands in place of our own mask, or is cut with it"
+        "replace", description="a file in the sheet's `mask` column replaces the computed mask, or is intersected with it"
     )
     mask_values: Annotated[tuple[int, ...] | None, BeforeValidator(_numbers)] = Field(
-        None, description="of tissue, where that file is a label image; null: all but 0; in the sheet 1|2"
+        None, description="values that mean tissue, if that file is a label image; null: all but 0; in the sheet 1|2"
     )
     mask_classes: Annotated[tuple[str, ...] | None, BeforeValidator(_names)] = Field(
-        None, description="of tissue, where that file holds polygons; null: every polygon; in the sheet a|b"
+        None, description="classes that mean tissue, if that file has polygons; null: every polygon; in the sheet a|b"
     )
 
     @model_validator(mode="after")
-    def _tissue_or_cut_out(self) -> "Tissue":
+    def _tissue_and_excluded_classes_differ(self) -> "Tissue":
         for key in ("annotation_classes", "mask_classes"):
             both = set(getattr(self, key) or ()) & set(self.exclude_classes or ())
             if both:
-                raise ValueError(f"{', '.join(sorted(both))} cannot stand in both {key} and exclude_classes")
+                raise ValueError(f"{', '.join(sorted(both))} cannot be in both {key} and exclude_classes")
         return self
 
 
 class TileSettings(Settings):
-    """What `wsi-mil tile` reads."""
+    """Settings of `wsi-mil tile`."""
 
     slide: SlideFile = SlideFile()
     tiling: Tiling = Tiling()
     tissue: Tissue = Tissue()
-    origin: Origin = Field("bounds", description="where a GeoJSON annotation counts from on slides with bounds (MRXS)")
+    origin: Origin = Field("bounds", description="origin of GeoJSON coordinates on slides with bounds (MRXS)")
 
 
 class Encoder(Settings):
-    """One entry of `encoders`: what turns tiles into features, or features that `wsi-mil import-features` brought."""
+    """One entry of `encoders`: an encoder that computes features, or features from `wsi-mil import-features`."""
 
     features: Literal["extracted", "imported"] = Field(
-        "extracted", description="imported: `wsi-mil import-features` brings them; the entry has no other key"
+        "extracted", description="imported: features come from `wsi-mil import-features`; the entry has no other key"
     )
     encoder: str = Field(
-        "efficientnet_lite0", description="a name that `wsi-mil encoders` lists, any timm model name, or hf-hub:REPOSITORY"
+        "efficientnet_lite0", description="a name from `wsi-mil encoders`, any timm model name, or hf-hub:REPOSITORY"
     )
     tiling: EntryName = Field("default", description="name of an entry of `tilings`")
     weights: str = Field("pretrained", description="pretrained, random (for tests), or a file: safetensors or state dict")
-    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 where the device is made for it")
-    batch_size: int = Field(64, ge=1, description="tiles encoded at once; halved where the device is short of memory")
-    max_corrupt: float = Field(0.05, ge=0, le=1, description="largest share of unreadable tiles before the slide has failed")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 if the device computes in it fast")
+    batch_size: int = Field(64, ge=1, description="tiles per batch; halved automatically if the device runs out of memory")
+    max_corrupt: float = Field(0.05, ge=0, le=1, description="a slide with a larger share of unreadable tiles fails")
 
     @property
     def is_imported(self) -> bool:
-        """Whether nothing is tiled or extracted for it."""
+        """Whether the features are imported, so that no tiles or features are computed."""
         return self.features == "imported"
 
     @model_validator(mode="after")
-    def _imported_says_no_more(self) -> "Encoder":
-        own = {"features", "tiling"}  # its tiles lie under the entry's own name, which `Config` fills in
+    def _imported_entries_have_no_other_key(self) -> "Encoder":
+        allowed = {"features", "tiling"}  # `Config` sets the tiling to the name of the entry
         changed = [name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default]
-        if self.is_imported and set(changed) - own:
-            raise ValueError(f"features: imported leaves nothing to say about {', '.join(n for n in changed if n not in own)}")
+        extra = [name for name in changed if name not in allowed]
+        if self.is_imported and extra:
+            raise ValueError(f"an entry with features: imported takes no other key; remove {', '.join(extra)}")
         return self
 
 
 class Split(Settings):
-    """Who is trained on, who is held out."""
+    """Cross-validation splits."""
 
-    folds: int = Field(5, ge=2, le=50, description="parts of the patients; each is the test part once")
-    repeats: int = Field(1, ge=1, le=50, description="draws of the folds, each with its own seed")
-    validation: float = Field(0.2, gt=0, lt=1, description="share of the other patients kept for early stopping and threshold")
-    seed: int = Field(0, ge=0, description="of the draw")
+    folds: int = Field(5, ge=2, le=50, description="number of patient-level folds; each is the test fold once")
+    repeats: int = Field(1, ge=1, le=50, description="repetitions of the cross-validation, each with another seed")
+    validation: float = Field(
+        0.2, gt=0, lt=1, description="share of the remaining patients used for early stopping and the threshold"
+    )
+    seed: int = Field(0, ge=0, description="random seed of the folds")
 
 
 BagUnit = Literal["slide", "patient"]
@@ -170,9 +175,9 @@ Scale = Literal["auto", "raw", "minmax", "percentile", "cohort"]
 
 
 class Predict(Settings):
-    """How sure the figures are."""
+    """Confidence intervals of the metrics."""
 
-    bootstrap: int = Field(1000, ge=100, description="draws of patients for the 95 % intervals")
+    bootstrap: int = Field(1000, ge=100, description="bootstrap samples of patients for the 95 % intervals")
 
 
 class SparseInversion(Settings):
@@ -204,43 +209,45 @@ class Explain(Settings):
 
 
 class Heatmap(Settings):
-    """How scores are drawn."""
+    """Heatmaps."""
 
     colormap: str = Field("viridis", description="any matplotlib colour map")
-    opacity: float = Field(0.75, gt=0, le=1, description="of the hottest tile; a quarter of it for the coldest")
-    scale: Scale = Field("auto", description="auto: from what says nothing, times the slide's probability")
-    hot: float = Field(0.5, gt=0, lt=1, description="place on the colour bar from which tiles are outlined as hot")
-    gallery: int = Field(8, ge=0, le=64, description="tiles shown from either end of the scores; 0: none")
-    origin: Origin = Field("bounds", description="where exports for QuPath count from on slides with bounds (MRXS)")
+    opacity: float = Field(0.75, gt=0, le=1, description="opacity of the hottest tile; the coldest has a quarter of it")
+    scale: Scale = Field("auto", description="auto: score minus its neutral value, times the slide's predicted probability")
+    hot: float = Field(0.5, gt=0, lt=1, description="tiles at or above this position on the colour bar are outlined as hot")
+    gallery: int = Field(8, ge=0, le=64, description="number of highest and of lowest scoring tiles shown; 0: none")
+    origin: Origin = Field("bounds", description="origin of exports for QuPath on slides with bounds (MRXS)")
 
 
 class Statistics(Settings):
-    """What is told of the features of the whole cohort."""
+    """Statistics of the features of the whole cohort."""
 
-    components: int = Field(10, ge=2, description="principal components that are kept; batch effects are measured in them")
-    tiles_per_slide: int = Field(50, ge=0, description="tiles drawn from each slide, at most; 20,000 in all")
-    seed: int = Field(0, ge=0, description="of that draw")
+    components: int = Field(10, ge=2, description="principal components to keep; batch effects are measured in them")
+    tiles_per_slide: int = Field(50, ge=0, description="maximum number of tiles sampled per slide; 20,000 in total")
+    seed: int = Field(0, ge=0, description="random seed of the sampling")
 
 
 class Truth(Settings):
-    """How annotations are read."""
+    """Ground truth from annotations."""
 
-    include: tuple[str, ...] | None = Field(None, description="annotation classes of the positive class; null: all others")
-    exclude: tuple[str, ...] = Field(("_2",), description="annotation classes that are cut out; CAMELYON16 has _2")
-    overlap: float = Field(0.5, gt=0, le=1, description="a tile is truly positive from this share of annotated area")
-    origin: Origin = Field("bounds", description="where GeoJSON counts from on slides with bounds (MRXS)")
+    include: tuple[str, ...] | None = Field(
+        None, description="annotation classes that mark the positive class; null: all that are not excluded"
+    )
+    exclude: tuple[str, ...] = Field(("_2",), description="annotation classes that are cut out (_2 in CAMELYON16)")
+    overlap: float = Field(0.5, gt=0, le=1, description="minimum annotated share of a tile that counts as positive")
+    origin: Origin = Field("bounds", description="origin of GeoJSON coordinates on slides with bounds (MRXS)")
 
     @model_validator(mode="after")
-    def _counts_or_is_cut_out(self) -> "Truth":
+    def _included_and_excluded_classes_differ(self) -> "Truth":
         both = set(self.include or ()) & set(self.exclude)
         if both:
-            raise ValueError(f"{', '.join(sorted(both))} cannot stand in both include and exclude")
+            raise ValueError(f"{', '.join(sorted(both))} cannot be in both include and exclude")
         return self
 
 
 def _class_name(value: Any) -> Any:
     if isinstance(value, bool):
-        raise ValueError("YAML reads yes, no, on and off as true or false: put class names in quotes")
+        raise ValueError("YAML reads yes, no, on and off as true or false: put class names like these in quotes")
     return str(value) if isinstance(value, int) else value
 
 
@@ -250,24 +257,26 @@ ClassName = Annotated[str, BeforeValidator(_class_name), StringConstraints(min_l
 class Config(Settings):
     """The whole configuration."""
 
-    cohort: Path = Field(description="the sheet: slide_id, path, label, …")
-    classes: tuple[ClassName, ...] = Field(min_length=2, description="order = class index; of two the last is positive")
-    results: Path = Field(Path("results"), description="folder that everything is written to")
-    splits: Path | None = Field(None, description="a splits.csv to keep to, instead of drawing folds")
-    trained: Path | None = Field(None, description="results folder of an earlier run whose models are used, nothing trained")
+    cohort: Path = Field(description="the cohort sheet: slide_id, path, label, …")
+    classes: tuple[ClassName, ...] = Field(min_length=2, description="class names in order; of two the last is positive")
+    results: Path = Field(Path("results"), description="folder for all results")
+    splits: Path | None = Field(None, description="existing splits.csv to use instead of drawing folds")
+    trained: Path | None = Field(None, description="results folder of an earlier run whose models are used without training")
     bag: BagUnit = Field("slide", description="patient: all slides of a patient are one bag")
     protocol: Protocol = Field(
-        "held_out", description="as_published: epoch and threshold are chosen on the test fold itself, and all outputs say so"
+        "held_out", description="as_published: epoch and threshold are chosen on the test fold, and all outputs say so"
     )
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
-        description="what computes: auto, cpu, cuda, cuda:N or mps; WSI_MIL_DEVICE goes before it",
+        description="auto, cpu, cuda, cuda:N or mps; WSI_MIL_DEVICE overrides it",
     )
     read_timeout_s: float = Field(
-        300.0, gt=0, description="a slide of which nothing comes for so long has failed; WSI_MIL_READ_TIMEOUT_S goes before it"
+        300.0,
+        gt=0,
+        description="seconds without data before a read is retried once, then the slide fails; WSI_MIL_READ_TIMEOUT_S overrides",
     )
-    slides_per_job: int = Field(1, ge=1, le=100, description="slides that one job of `extract` encodes, one after another")
+    slides_per_job: int = Field(1, ge=1, le=100, description="slides encoded one after another by one job of `extract`")
     slide: SlideFile = SlideFile()
     remote: Remote = Remote()
     dask: Dask = Dask()
@@ -284,16 +293,16 @@ class Config(Settings):
 
     @field_validator("encoders")
     @classmethod
-    def _imported_tiles_have_the_entrys_name(cls, encoders: dict[str, Encoder]) -> dict[str, Encoder]:
+    def _imported_tiling_has_the_name_of_its_entry(cls, encoders: dict[str, Encoder]) -> dict[str, Encoder]:
         named = {name: {"tiling": name} if entry.is_imported else {} for name, entry in encoders.items()}
         wrong = [n for n, e in encoders.items() if e.is_imported and e.tiling not in (n, Encoder.model_fields["tiling"].default)]
         if wrong:
-            raise ValueError(f"features: imported leaves nothing to say about tiling (entry {', '.join(wrong)})")
+            raise ValueError(f"an entry with features: imported takes no other key; remove tiling (entry {', '.join(wrong)})")
         return {name: entry.model_copy(update=named[name]) for name, entry in encoders.items()}
 
     @field_validator("truth")
     @classmethod
-    def _what_is_no_tissue_is_no_truth(cls, truth: Truth, info: ValidationInfo) -> Truth:
+    def _classes_cut_from_tissue_are_excluded(cls, truth: Truth, info: ValidationInfo) -> Truth:
         tissue = info.data.get("tissue")
         cut_out = (tissue and tissue.exclude_classes) or ()
         both = set(truth.include or ()) & set(cut_out)
@@ -303,12 +312,12 @@ class Config(Settings):
 
     @property
     def extracted(self) -> dict[str, Encoder]:
-        """The encoder entries whose features are made here."""
+        """Encoder entries whose features are extracted by this run."""
         return {name: entry for name, entry in self.encoders.items() if not entry.is_imported}
 
     @property
     def imported(self) -> tuple[str, ...]:
-        """The encoder entries whose features were made elsewhere."""
+        """Names of the encoder entries whose features were imported."""
         return tuple(name for name, entry in self.encoders.items() if entry.is_imported)
 
     @model_validator(mode="after")

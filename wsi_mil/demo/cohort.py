@@ -1,4 +1,4 @@
-"""A cohort to try the pipeline on: Aperio slides with known lesions, their truth, and the sheet."""
+"""Create the demo cohort: Aperio slides with known lesions, their annotations, and the sheet."""
 
 import csv
 import json
@@ -28,7 +28,7 @@ MIN_SIDE_DIFFERENCE_PX = 250
 PATIENT_STAIN = 0.1
 """Largest change of a channel's optical density between patients: about 4 % of the mean grey level."""
 SLIDES_PER_PAIR = 4
-"""One of so many slides is the second of its patient."""
+"""One in this many slides is the second slide of its patient."""
 
 MPP, APP_MAG = 0.5, 20
 DOWNSAMPLES = (4, 16)
@@ -39,14 +39,14 @@ STRIP_PX = 16
 
 @dataclass(frozen=True)
 class PlannedSlide:
-    """What is decided before a slide is made.
+    """Plan of a synthetic slide.
 
     Attributes:
-        slide_id: its key.
-        patient_id: its patient's.
+        slide_id: key of the slide.
+        patient_id: key of its patient.
         has_lesion: label.
-        stain: optical density, red, green, blue, relative to the texture; the patient's.
-        seed: of its own random numbers.
+        stain: the patient's optical density (red, green, blue) relative to the texture.
+        seed: seed of its random numbers.
     """
 
     slide_id: str
@@ -57,28 +57,28 @@ class PlannedSlide:
 
     @property
     def label(self) -> str:
-        """The sheet's word."""
+        """Class name in the sheet."""
         return POSITIVE if self.has_lesion else NEGATIVE
 
 
 def create_demo_cohort(out: Path, *, n_slides: int = 24, seed: int = 0, texture: Path | None = None) -> Path:
-    """Write synthetic slides, half of them with lesions, and the real slide that they are cut from.
+    """Write synthetic slides, half of them with lesions, and the real slide that their texture is from.
 
-    Writes slides/*.svs, truth/*.geojson (level-0 pixels, (x, y)) and, last, cohort.csv. What is there is
-    replaced; while slides are made there is no sheet. The same arguments give the same bytes.
+    Writes slides/*.svs, truth/*.geojson (level-0 pixels, (x, y)) and, last, cohort.csv. Existing files are
+    replaced; there is no sheet until all slides are written. The same arguments give identical files.
 
     Args:
-        out: folder.
-        n_slides: synthetic slides, at least 2.
-        seed: not negative.
-        texture: an H&E slide to cut from; the CMU slide by default, fetched at first need. The real slide's
-            row, last and without label, is left out when the texture is another slide.
+        out: output folder.
+        n_slides: number of synthetic slides, at least 2.
+        seed: random seed, not negative.
+        texture: an H&E slide used as texture; by default the CMU slide, downloaded if needed. Only in that case
+            the real slide is part of the cohort, as the last row and without a label.
 
     Returns:
         Path of the sheet.
 
     Raises:
-        DataError: the texture cannot be had or used.
+        DataError: the texture cannot be downloaded or used.
         ValueError: fewer than 2 slides.
     """
     plan = cohort_plan(n_slides, seed=seed)
@@ -96,50 +96,50 @@ def create_demo_cohort(out: Path, *, n_slides: int = 24, seed: int = 0, texture:
 
 
 def cohort_plan(n_slides: int, *, seed: int) -> list[PlannedSlide]:
-    """Labels, patients and stains, in the order of the sheet.
+    """Draw labels, patients and stains, in the order of the sheet.
 
     Half of the slides have a lesion (the smaller half of an odd number). A quarter of the slides of each
-    label are the second of their patient. Both labels have the same mean stain, so that it cannot tell them
-    apart.
+    label are the second slide of their patient. Both labels have the same mean stain, so that it does not
+    reveal the label.
 
     Raises:
         ValueError: fewer than 2 slides: one label would be missing.
     """
     if n_slides < 2:
-        raise ValueError(f"a cohort has at least 2 slides, one of each label; asked for {n_slides}")
+        raise ValueError(f"a cohort needs at least 2 slides, one of each label; got {n_slides}")
     rng = np.random.default_rng(seed)
-    owners = [owner for is_positive in (False, True) for owner in _owners(n_slides, is_positive, rng)]
+    patients = [patient for is_positive in (False, True) for patient in _patients(n_slides, is_positive, rng)]
     names: dict[object, str] = {}
     plan = []
     for number, index in enumerate(rng.permutation(n_slides)):
-        owner = owners[index]
-        patient_id = names.setdefault(owner, f"patient_{len(names) + 1:02d}")
-        plan.append(PlannedSlide(f"demo_{number + 1:02d}", patient_id, owner.has_lesion, owner.stain, (seed, number)))
+        patient = patients[index]
+        patient_id = names.setdefault(patient, f"patient_{len(names) + 1:02d}")
+        plan.append(PlannedSlide(f"demo_{number + 1:02d}", patient_id, patient.has_lesion, patient.stain, (seed, number)))
     return plan
 
 
 @dataclass(frozen=True)
-class _Owner:
+class _Patient:
     has_lesion: bool
     number: int
     stain: tuple[float, float, float]
 
 
-def _owners(n_slides: int, has_lesion: bool, rng: np.random.Generator) -> list[_Owner]:
-    """The owner of each slide of one label."""
+def _patients(n_slides: int, has_lesion: bool, rng: np.random.Generator) -> list[_Patient]:
+    """Patient of each slide of one label."""
     n_of_label = n_slides // 2 if has_lesion else n_slides - n_slides // 2
     n_second = n_of_label // SLIDES_PER_PAIR
     stain = rng.uniform(-PATIENT_STAIN, PATIENT_STAIN, (n_of_label - n_second, 3))
     red, green, blue = (1 + stain - stain.mean(axis=0)).T.tolist()
-    owners = [_Owner(has_lesion, i, (red[i], green[i], blue[i])) for i in range(len(stain))]
-    return owners + owners[:n_second]
+    patients = [_Patient(has_lesion, i, (red[i], green[i], blue[i])) for i in range(len(stain))]
+    return patients + patients[:n_second]
 
 
 def _write_planned(out: Path, planned: PlannedSlide, texture: Texture) -> dict[str, str]:
-    """Make one slide and its truth; its row of the sheet."""
+    """Write one slide and its annotation, and return its row of the sheet."""
     rng = np.random.default_rng([*planned.seed, 1])
-    own = stained(texture, np.array(planned.stain))
-    slide = synthetic_slide(own, _dimensions(rng), has_lesion=planned.has_lesion, rng=rng)
+    patient_texture = stained(texture, np.array(planned.stain))
+    slide = synthetic_slide(patient_texture, _dimensions(rng), has_lesion=planned.has_lesion, rng=rng)
     path, truth = f"slides/{planned.slide_id}.svs", f"truth/{planned.slide_id}.geojson"
     _write_whole(out / path, lambda aside: write_aperio(aside, slide.image))
     _write_whole(out / truth, lambda aside: write_truth(aside, slide.lesions))
@@ -164,7 +164,7 @@ def _copy_real_slide(out: Path, source: Path) -> dict[str, str]:
 
 
 def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write aside, then move into place: a file is there whole or not at all."""
+    """Write a file atomically: to a temporary name, then rename it."""
     aside = path.with_name(f".{path.name}.part")
     write(aside)
     aside.replace(path)
@@ -178,7 +178,7 @@ def _write_sheet(path: Path, rows: list[dict[str, str]]) -> None:
 
 
 def write_truth(path: Path, lesions: tuple[Ring, ...]) -> None:
-    """Write lesions as GeoJSON polygons, level-0 pixels, (x, y); no lesion is an empty collection."""
+    """Write lesions as GeoJSON polygons, level-0 pixels, (x, y); without lesions an empty collection."""
     features = [
         {
             "type": "Feature",
@@ -195,10 +195,10 @@ def _closed(ring: Ring) -> NDArray[np.float64]:
 
 
 def write_aperio(path: Path, image: Pixels) -> None:
-    """Write a pyramid as Aperio scanners do: full size, thumbnail, then the smaller levels; JPEG throughout.
+    """Write a pyramid in the layout of Aperio scanners: full size, thumbnail, smaller levels, all in JPEG.
 
     Args:
-        path: file, any suffix.
+        path: file to write, with any suffix.
         image: [height, width, 3], `MPP` µm per pixel.
     """
     height, width = image.shape[:2]
@@ -213,7 +213,7 @@ def write_aperio(path: Path, image: Pixels) -> None:
 
 
 def _reduced(image: Pixels, downsample: int) -> Pixels:
-    """Means of squares; what is left over at the right and bottom edge is dropped, as Aperio does."""
+    """Means of squares; incomplete squares at the right and bottom edge are dropped, as in Aperio files."""
     height, width = (side // downsample * downsample for side in image.shape[:2])
     return np.asarray(Image.fromarray(image[:height, :width]).reduce(downsample))
 
@@ -235,7 +235,7 @@ def _write_page(tiff: tifffile.TiffWriter, image: Pixels, text: str, *, is_tiled
 
 
 def _tiles(image: Pixels) -> Iterator[Pixels]:
-    """Whole tiles, row by row; edges are repeated, since JPEG lets a black margin bleed into the slide."""
+    """Full tiles, row by row; the edge is padded with its own pixels, since JPEG blurs a black margin into the slide."""
     for y in range(0, image.shape[0], TILE_PX):
         for x in range(0, image.shape[1], TILE_PX):
             tile = image[y : y + TILE_PX, x : x + TILE_PX]

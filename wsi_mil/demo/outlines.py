@@ -1,4 +1,4 @@
-"""Outlines of tissue and lesions, as rings and masks. Pure: arrays in, arrays out.
+"""Random outlines of tissue and lesions, as rings and masks. No I/O.
 
 A ring is float64 (n_vertices, 2), (x, y) in level-0 pixels, the first vertex not repeated; (0, 0) is the
 outer corner of the top left pixel. A mask is bool [height, width].
@@ -12,21 +12,21 @@ Mask = NDArray[np.bool_]
 Ring = NDArray[np.float64]
 
 TISSUE_SHARE = (0.3, 0.42)
-"""Of the slide, before holes."""
+"""Range of the share of the slide, before holes."""
 TISSUE_WOBBLE = 0.16
 TISSUE_ASPECT = (0.8, 1.25)
 GLASS_MARGIN = 0.02
-"""Of the shorter side of the slide: nothing but glass there."""
+"""Margin without tissue, as a share of the shorter side of the slide."""
 MAX_HOLES = 2
 HOLE_SHARE = (0.004, 0.02)
-"""Of the tissue, each."""
+"""Range of the share of the tissue of each hole."""
 
 LESION_SHARE = (0.045, 0.11)
-"""Of the tissue, all lesions of a slide together."""
+"""Range of the share of the tissue of all lesions of a slide together."""
 LESION_SPLIT = (0.35, 0.65)
 LESION_WOBBLE = 0.14
 LESION_CELLS = 6
-"""Least distance of a lesion from the edge of the tissue and from another lesion, in cells of COARSE_PX."""
+"""Minimum distance of a lesion from the edge of the tissue and from another lesion, in cells of COARSE_PX."""
 COARSE_PX = 8
 MAX_ATTEMPTS = 4000
 
@@ -35,11 +35,11 @@ N_HARMONICS = 60
 
 
 def outline(rng: np.random.Generator, *, wobble: float) -> Ring:
-    """A closed star-like curve of area 1 around (0, 0).
+    """Draw a closed star-shaped curve of area 1 around (0, 0).
 
     Args:
-        rng: source of the shape.
-        wobble: size of the lowest harmonic, of the logarithm of the radius.
+        rng: random generator.
+        wobble: amplitude of the lowest harmonic of the logarithm of the radius.
     """
     angle = np.linspace(0, 2 * np.pi, N_VERTICES, endpoint=False)
     order = np.arange(2, N_HARMONICS)[:, None]
@@ -51,13 +51,13 @@ def outline(rng: np.random.Generator, *, wobble: float) -> Ring:
 
 
 def ring_area(ring: Ring) -> float:
-    """Area inside a ring, in its own units squared (shoelace formula)."""
+    """Compute the area inside a ring in its squared units (shoelace formula)."""
     x, y = ring.T
     return float(abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2)
 
 
 def rings_mask(dimensions: tuple[int, int], rings: tuple[Ring, ...]) -> Mask:
-    """Bool [height, width], True inside any ring; `dimensions` are (width, height)."""
+    """Return a mask [height, width], True inside any ring; `dimensions` are (width, height)."""
     canvas = Image.new("L", dimensions)
     for ring in rings:
         ImageDraw.Draw(canvas).polygon([(x - 0.5, y - 0.5) for x, y in ring], fill=255)
@@ -65,7 +65,7 @@ def rings_mask(dimensions: tuple[int, int], rings: tuple[Ring, ...]) -> Mask:
 
 
 def tissue_mask(dimensions: tuple[int, int], rng: np.random.Generator) -> Mask:
-    """One off-centre piece of tissue, with up to `MAX_HOLES` holes or notches."""
+    """Draw one off-centre piece of tissue with up to `MAX_HOLES` holes or notches."""
     ring = _tissue_ring(dimensions, rng)
     middle = ring.mean(axis=0)
     holes = []
@@ -89,14 +89,14 @@ def _tissue_ring(dimensions: tuple[int, int], rng: np.random.Generator) -> Ring:
 
 
 def lesion_rings(tissue_mask: Mask, rng: np.random.Generator) -> tuple[Ring, ...]:
-    """One or two lesions wholly inside the tissue, apart from each other, `LESION_SHARE` of it together.
+    """Draw one or two separate lesions inside the tissue, which together cover `LESION_SHARE` of it.
 
     Args:
         tissue_mask: [height, width].
-        rng: source of number, size, form and place.
+        rng: random generator of number, size, shape and position.
 
     Raises:
-        ValueError: the tissue is too thin to hold a lesion.
+        ValueError: the tissue is too thin for a lesion.
     """
     area = rng.uniform(*LESION_SHARE) * np.count_nonzero(tissue_mask)
     first = rng.uniform(*LESION_SPLIT) if rng.random() < 0.5 else 1.0
@@ -104,13 +104,13 @@ def lesion_rings(tissue_mask: Mask, rng: np.random.Generator) -> tuple[Ring, ...
     rings: list[Ring] = []
     for share in (first, 1 - first):
         if share > 0:
-            rings.append(_placed(share * area, free, rng))
+            rings.append(_random_lesion(share * area, free, rng))
             free &= _eroded(~rings_mask(free.shape[::-1], (rings[-1] / COARSE_PX,)))
     return tuple(rings)
 
 
-def _placed(area: float, free: Mask, rng: np.random.Generator) -> Ring:
-    """A ring of that area, level-0 pixels, whose cells are all free."""
+def _random_lesion(area: float, free: Mask, rng: np.random.Generator) -> Ring:
+    """A ring of the given area, level-0 pixels, whose cells are all free."""
     cells = np.argwhere(free)[:, ::-1]
     for _ in range(MAX_ATTEMPTS if len(cells) else 0):
         centre = cells[rng.integers(len(cells))] * COARSE_PX + rng.uniform(0, COARSE_PX, 2)
@@ -122,7 +122,7 @@ def _placed(area: float, free: Mask, rng: np.random.Generator) -> Ring:
 
 
 def _coarse(mask: Mask) -> Mask:
-    """Bool [height // COARSE_PX, width // COARSE_PX], True where a cell is True all over."""
+    """Mask [height // COARSE_PX, width // COARSE_PX], True for cells that are entirely True."""
     height, width = (side // COARSE_PX for side in mask.shape)
     cells = mask[: height * COARSE_PX, : width * COARSE_PX].reshape(height, COARSE_PX, width, COARSE_PX)
     return np.asarray(cells.all(axis=(1, 3)))
@@ -134,10 +134,10 @@ def _eroded(cells: Mask) -> Mask:
 
 
 def luminance(mask: Mask) -> Image.Image:
-    """The mask as a grey image, 0 and 255."""
+    """Convert a mask to a grey image of 0 and 255."""
     return Image.fromarray(mask.astype(np.uint8) * 255)
 
 
 def alpha(mask: Mask, edge_px: float) -> Image.Image:
-    """The mask as opacity, with an edge of `edge_px` (standard deviation)."""
+    """Convert a mask to an opacity image with an edge of `edge_px` (standard deviation of the blur)."""
     return luminance(mask).filter(ImageFilter.GaussianBlur(edge_px))

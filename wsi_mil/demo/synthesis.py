@@ -1,7 +1,7 @@
-"""A synthetic H&E slide with known lesions, cut from the texture of a real one. Pure: arrays in, arrays out.
+"""Synthetic H&E slides with known lesions, composed of the texture of a real slide. No I/O.
 
-Tissue is a mosaic of pieces of the texture inside an irregular outline. A lesion is a mosaic of the texture's
-cellular pieces, magnified: its nuclei are larger than anywhere else, its mean colour is that of all the tissue.
+Tissue is a mosaic of pieces of the texture inside an irregular outline. A lesion is a mosaic of magnified
+cellular pieces: its nuclei are larger than in normal tissue, but its mean colour is the same.
 """
 
 from dataclasses import dataclass
@@ -23,29 +23,29 @@ PIECE_PX = 304
 PIECE_RADIUS_PX = 130
 PIECE_WOBBLE = 0.03
 PITCH_PX = 164
-"""Between centres on a hexagonal lattice: PITCH_PX / sqrt(3) + JITTER_PX * sqrt(2) is well inside a piece."""
+"""Distance of centres on a hexagonal lattice: PITCH_PX / sqrt(3) + JITTER_PX * sqrt(2) is well inside a piece."""
 JITTER_PX = 10
 FEATHER_PX = 5.0
 N_STAMPS = 12
 TURNS = tuple(Image.Transpose)
 """Quarter turns and mirrors."""
 STROMA_WAVE_PX = (900.0, 2600.0)
-"""Wavelengths of the field that decides where tissue is pale and where dark."""
+"""Range of wavelengths of the random field that determines pale and dark tissue."""
 N_WAVES = 6
 
 TISSUE_EDGE_PX = 2.0
 LESION_MAGNIFICATION = (2.0, 2.3)
 LESION_WINDOWS = 0.3
-"""A lesion is cut from this share of the windows, the darkest: they are full of nuclei."""
+"""Share of the windows used for lesions: the darkest, which are rich in nuclei."""
 LESION_EDGE_PX = 3.0
 
 
 @dataclass(frozen=True)
 class Texture:
-    """A real H&E image and where to cut from it.
+    """A real H&E image, and the windows to cut from it.
 
     Attributes:
-        image: [height, width, 3], glass about `GLASS`.
+        image: [height, width, 3], glass near `GLASS`.
         windows: int64 (n_windows, 2), (x, y) of the top left corners of squares of `PIECE_PX` that are all
             tissue, sorted from dark (epithelium) to pale (stroma).
     """
@@ -56,7 +56,7 @@ class Texture:
 
 @dataclass(frozen=True)
 class SyntheticSlide:
-    """One slide at full resolution.
+    """A synthetic slide at full resolution.
 
     Attributes:
         image: [height, width, 3].
@@ -72,7 +72,7 @@ class SyntheticSlide:
 def synthetic_slide(
     texture: Texture, dimensions: tuple[int, int], *, has_lesion: bool, rng: np.random.Generator
 ) -> SyntheticSlide:
-    """A slide of `dimensions` (width, height); outside lesions, the same with and without them."""
+    """Compose a slide of `dimensions` (width, height); normal tissue does not depend on `has_lesion`."""
     mask = tissue_mask(dimensions, rng)
     slide = Image.fromarray(_glass(dimensions, rng))
     tissue = Image.fromarray(mosaic(texture, mask, rng=rng))
@@ -85,10 +85,10 @@ def synthetic_slide(
 
 
 def stained(texture: Texture, gains: NDArray[np.float64]) -> Texture:
-    """The texture with its optical density multiplied per channel; glass stays as it is.
+    """Multiply the optical density of a texture per channel; glass stays unchanged.
 
     Args:
-        texture: to be stained.
+        texture: texture to stain.
         gains: float64 (3,), red, green, blue; 1 = unchanged.
     """
     table = [level for gain in gains for level in _density_table(float(gain)).tolist()]
@@ -108,13 +108,13 @@ def _glass(dimensions: tuple[int, int], rng: np.random.Generator) -> Pixels:
 
 
 def mosaic(texture: Texture, needed: Mask, *, rng: np.random.Generator, magnification: float = 1.0) -> Pixels:
-    """Pieces of the texture, turned and mirrored, laid over one another like scales.
+    """Compose a mosaic of overlapping pieces of the texture, rotated and mirrored at random.
 
     Args:
-        texture: to cut from.
-        needed: [height, width], the pixels that must be covered.
-        rng: source of places, pieces and turns.
-        magnification: of the pieces; their size in the mosaic stays.
+        texture: texture to cut from.
+        needed: [height, width], the pixels to cover.
+        rng: random generator of positions, pieces and rotations.
+        magnification: magnification of the pieces, whose size in the mosaic stays the same.
 
     Returns:
         uint8 [height, width, 3], black where nothing is needed.
@@ -131,7 +131,7 @@ def mosaic(texture: Texture, needed: Mask, *, rng: np.random.Generator, magnific
 
 
 def _lattice(needed: Mask, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Centres int64 (n_pieces, 2), (x, y), on a jittered hexagonal lattice, of pieces that are needed."""
+    """Centres of needed pieces on a jittered hexagonal lattice: int64 (n_pieces, 2), (x, y)."""
     height, width = needed.shape
     step_y = PITCH_PX * np.sqrt(3) / 2
     start = rng.uniform(-PITCH_PX, 0, 2)
@@ -146,7 +146,7 @@ def _lattice(needed: Mask, rng: np.random.Generator) -> NDArray[np.int64]:
 
 
 def _coherent_choice(centres: NDArray[np.int64], n: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """An index in 0 … n - 1 for each centre: alike where centres are near, evenly spread over all centres."""
+    """An index in 0 … n - 1 for each centre: similar for near centres, uniformly distributed over all centres."""
     length = rng.uniform(*STROMA_WAVE_PX, N_WAVES)
     angle, phase = rng.uniform(0, 2 * np.pi, (2, N_WAVES))
     wave = 2 * np.pi / length * np.stack([np.cos(angle), np.sin(angle)])
@@ -170,7 +170,7 @@ def _stamp(rng: np.random.Generator) -> Image.Image:
 def _paste_lesion(
     tissue: Image.Image, texture: Texture, ring: Ring, target: NDArray[np.float64], rng: np.random.Generator
 ) -> None:
-    """Lay a lesion of the target mean colour into the tissue, in place."""
+    """Paste a lesion of the target mean colour into the tissue, in place."""
     left, top = (int(side) for side in np.maximum(np.floor(ring.min(axis=0) - 4 * LESION_EDGE_PX), 0))
     width, height = (int(side) for side in np.ceil(ring.max(axis=0) + 4 * LESION_EDGE_PX) - (left, top))
     mask = rings_mask((width, height), (ring - (left, top),))
@@ -180,7 +180,7 @@ def _paste_lesion(
 
 
 def _matched(image: Image.Image, mask: Mask, target: NDArray[np.float64]) -> Image.Image:
-    """The image with the density gain per channel that brings its mean colour in the mask to the target."""
+    """The image, with the density gain per channel that makes its mean colour in the mask equal to the target."""
     table: list[int] = []
     for channel, wanted in zip(image.split(), target, strict=True):
         counts = np.array(channel.histogram(luminance(mask)))

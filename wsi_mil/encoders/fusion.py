@@ -1,4 +1,4 @@
-"""Batch normalisation folded into the convolutions before it: in a frozen network both are linear."""
+"""Fold batch normalisation into the preceding convolution, since both are linear in a frozen network."""
 
 import copy
 import logging
@@ -12,29 +12,29 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 log = logging.getLogger(__name__)
 
 MAX_DIFFERENCE = 1e-3
-"""Of what comes out, relative to the largest value. Rounding stays a hundred times below."""
+"""Largest output difference after folding, relative to the largest value; rounding stays a hundred times below."""
 
 
 def fused(module: nn.Module, input_px: int) -> nn.Module:
-    """A frozen network without the batch norms that directly follow a convolution; the same one where there are none.
+    """Return a frozen network with batch norms folded into the convolutions that they directly follow.
 
-    A norm is taken to follow a convolution where it is registered right after it. Whether it does in `forward` too is tried
-    on a picture of noise, in the module's own dtype; where it does not, the network stays as it is.
+    A norm is taken to follow a convolution if it is registered right after it. Whether that holds in `forward` is checked on
+    an image of noise; if the output changes, the network is returned as it is.
 
     Args:
-        module: in eval mode, float32, on the CPU; not changed.
+        module: network in eval mode, float32, on the CPU; not changed.
         input_px: side of its images.
     """
     if not any(isinstance(part, nn.BatchNorm2d) for part in module.modules()):
         return module
-    found = copy.deepcopy(module)
-    _fuse(found)
+    folded = copy.deepcopy(module)
+    _fuse(folded)
     noise = torch.randn((2, 3, input_px, input_px), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        before, after = (torch.as_tensor(network(noise)) for network in (module, found))
+        before, after = (torch.as_tensor(network(noise)) for network in (module, folded))
     if (before - after).abs().max() <= MAX_DIFFERENCE * before.abs().max():
-        return found
-    log.info("batch norms stay as they are: folded into the convolutions, the network says something else")
+        return folded
+    log.info("batch norms are not folded into the convolutions, since that would change the network's output")
     return module
 
 
@@ -49,12 +49,12 @@ def _fuse(module: nn.Module) -> None:
 
 
 def _can_be_folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> bool:
-    """Whether a norm is of as many channels as come out of a convolution, and of statistics that are known."""
+    """Whether a norm has the convolution's output channels, and running statistics."""
     return norm.num_features == conv.out_channels and norm.running_mean is not None
 
 
 def _rest(norm: nn.BatchNorm2d) -> nn.Module:
-    """What a norm did beside normalising: timm's may hold an activation."""
+    """Rest of a norm without normalisation: timm's norms may contain an activation."""
     if isinstance(norm, BatchNormAct2d):
         return nn.Sequential(*(part for part in norm.children()))
     return nn.Identity()

@@ -1,4 +1,4 @@
-"""What tells one network from another, without building it: for fingerprints, and for reruns when it changes."""
+"""Identify networks without building them, for fingerprints and for reruns after a change."""
 
 import hashlib
 import logging
@@ -15,14 +15,14 @@ from wsi_mil.files import write_text
 log = logging.getLogger(__name__)
 
 WORTH_KEEPING = 64 * 2**20
-"""Bytes of a file from which its hash is kept on disk: hashing takes seconds, for every slide anew."""
+"""File size in bytes from which hashes are cached on disk, since hashing would take seconds per slide."""
 
 
 def weights_hash(name: str, weights: str) -> str:
-    """What tells an encoder's weights from others, without loading them.
+    """Return an identifier of an encoder's weights, without loading them.
 
-    sha256 of a file. Of a record's weights on the Hub: repository and commit, which is the same before and after they are
-    fetched, and on a machine that has no network. For timm's own pretrained weights the name and timm's version stand.
+    For a file this is its sha256; for a built-in encoder's weights on the Hub repository and commit, which are the same before
+    and after download and without a network; for timm's own pretrained weights the name and timm's version.
     """
     if weights == "random":
         return "random-seed-0"
@@ -35,14 +35,14 @@ def weights_hash(name: str, weights: str) -> str:
 
 
 def network_identity(settings: EncoderSettings) -> dict[str, object]:
-    """Everything that decides what an entry of `encoders` makes of an image, but for dtype and device; as JSON holds it.
+    """Return all that determines an entry's features except dtype and device, JSON-serialisable.
 
-    For names of timm that is the name, the weights, and timm's version, which decides the rest.
+    For timm models that is the name, the weights, and timm's version, which determines the rest.
     """
-    known: dict[str, object] = {"encoder": settings.encoder, "weights_hash": weights_hash(settings.encoder, settings.weights)}
+    identity: dict[str, object] = {"encoder": settings.encoder, "weights_hash": weights_hash(settings.encoder, settings.weights)}
     record = record_of(settings.encoder)
     if record is None:
-        return {**known, "timm": version("timm")}
+        return {**identity, "timm": version("timm")}
     network: dict[str, object] = {
         "architecture": record.architecture,
         "arguments": dict(record.arguments),
@@ -54,32 +54,32 @@ def network_identity(settings: EncoderSettings) -> dict[str, object]:
         "input_px": record.input_px,
         "resize_px": record.resize_px,
     }
-    return {**known, "network": network}
+    return {**identity, "network": network}
 
 
 def file_hash(path: Path) -> str:
-    """sha256 of a file; that of a large one is kept in the user's cache until its size or time of change differs."""
-    about = path.stat()
-    return _file_hash(path.resolve(), about.st_size, about.st_mtime_ns)
+    """Return the sha256 of a file; that of a large file is cached until its size or modification time changes."""
+    status = path.stat()
+    return _file_hash(path.resolve(), status.st_size, status.st_mtime_ns)
 
 
 @cache
 def _file_hash(path: Path, size: int, mtime_ns: int) -> str:
     if size < WORTH_KEEPING:
-        return _hashed(path)
+        return _sha256(path)
     key = hashlib.sha256(f"{path}\0{size}\0{mtime_ns}".encode()).hexdigest()
-    kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wsi_mil" / "weights" / f"{key}.sha256"
+    cached = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wsi_mil" / "weights" / f"{key}.sha256"
     try:
-        return kept.read_text(encoding="utf-8")
+        return cached.read_text(encoding="utf-8")
     except OSError:
-        found = _hashed(path)
+        digest = _sha256(path)
     try:
-        write_text(kept, found)
+        write_text(cached, digest)
     except OSError as error:
-        log.info("%s: its hash cannot be kept (%s)", path, error)
-    return found
+        log.info("%s: its hash cannot be cached (%s)", path, error)
+    return digest
 
 
-def _hashed(path: Path) -> str:
+def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

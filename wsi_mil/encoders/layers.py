@@ -1,4 +1,4 @@
-"""Layers that published encoders have and timm has not, and the pooling of tokens."""
+"""Layers of published encoders that timm does not have, and token pooling."""
 
 from typing import Any
 
@@ -12,17 +12,17 @@ CONCH_HEADS = 8
 
 
 class ConvStem(nn.Module):
-    """CTransPath's patch embedding: four times smaller by two strided convolutions, then one number per channel and place.
+    """CTransPath's patch embedding: two strided convolutions that reduce the image fourfold, then a 1 × 1 convolution.
 
-    Source: Wang et al. 2022, doi:10.1016/j.media.2022.102559. Takes what timm's Swin gives a patch embedding; its
-    `strict_img_size` and `output_fmt` are for embeddings that can do otherwise.
+    Source: Wang et al. 2022, doi:10.1016/j.media.2022.102559. Takes the arguments that timm's Swin passes to a patch
+    embedding; ignores `strict_img_size` and `output_fmt`.
 
     Args:
         img_size: side of the images in pixels, or (height, width).
         patch_size: 4.
-        in_chans: channels of an image.
-        embed_dim: channels that come out.
-        norm_layer: over the channels that come out.
+        in_chans: input channels.
+        embed_dim: output channels.
+        norm_layer: normalisation over the output channels.
     """
 
     def __init__(
@@ -51,14 +51,14 @@ class ConvStem(nn.Module):
         self.norm = norm_layer(embed_dim)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images `(n, 3, height, width)` → `(n, height / 4, width / 4, embed_dim)`."""
+        """Map images `(n, 3, height, width)` to `(n, height / 4, width / 4, embed_dim)`."""
         return torch.as_tensor(self.norm(self.proj(images).permute(0, 2, 3, 1)))
 
 
 class AttentionPooler(nn.Module):
-    """CONCH's pooler: learned queries that look at all tokens, as in CoCa (Yu et al. 2022, arXiv:2205.01917).
+    """CONCH's attention pooler: learned queries attend to all tokens, as in CoCa (Yu et al. 2022, arXiv:2205.01917).
 
-    Names are those of the published tensors.
+    Attributes are named as the published tensors.
     """
 
     def __init__(self, context_dim: int, dim: int, n_queries: int = 1):
@@ -71,16 +71,16 @@ class AttentionPooler(nn.Module):
         self.to_out = nn.Linear(dim, dim, bias=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Tokens `(n, n_tokens, context_dim)` → `(n, n_queries, dim)`."""
+        """Map tokens `(n, n_tokens, context_dim)` to `(n, n_queries, dim)`."""
         key, value = self.to_kv(self.ln_k(tokens)).chunk(2, dim=-1)
         query = self.to_q(self.ln_q(self.query)).expand(len(tokens), -1, -1)
         query, key, value = (x.unflatten(-1, (CONCH_HEADS, -1)).transpose(1, 2) for x in (query, key, value))
-        seen = functional.scaled_dot_product_attention(query, key, value)
-        return torch.as_tensor(self.to_out(seen.transpose(1, 2).flatten(2)))
+        attended = functional.scaled_dot_product_attention(query, key, value)
+        return torch.as_tensor(self.to_out(attended.transpose(1, 2).flatten(2)))
 
 
-class AttentionPooled(nn.Module):
-    """A vision transformer with CONCH's pooler behind it; its first query's answer, normalised, is the vector."""
+class AttentionPooledNetwork(nn.Module):
+    """Vision transformer followed by CONCH's pooler; returns the normalised output of the first query."""
 
     def __init__(self, trunk: nn.Module, context_dim: int, dim: int):
         super().__init__()
@@ -89,18 +89,18 @@ class AttentionPooled(nn.Module):
         self.ln_contrast = nn.LayerNorm(dim)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images `(n, 3, input_px, input_px)` → `(n, dim)`."""
+        """Map images `(n, 3, input_px, input_px)` to `(n, dim)`."""
         tokens = self.trunk.forward_features(images)  # type: ignore[operator]
         return torch.as_tensor(self.ln_contrast(self.attn_pool_contrast(tokens)[:, 0]))
 
 
 class PooledTokens(nn.Module):
-    """A vision transformer whose tokens become one vector, pooled in float32 whatever the network computes in.
+    """Vision transformer whose tokens are pooled to one vector, always in float32.
 
     Args:
-        network: with `forward_features`: images → tokens `(n, n_tokens, dim)`, and `num_prefix_tokens`: how many of
-            them, the class token first and registers behind it, stand for no place.
-        pooling: cls, mean (of the places) or cls+mean (one behind the other).
+        network: network with `forward_features`, which maps images to tokens `(n, n_tokens, dim)`, and `num_prefix_tokens`,
+            the number of leading tokens that are no patches: the class token, then registers.
+        pooling: cls, mean (of the patch tokens) or cls+mean (concatenated).
     """
 
     def __init__(self, network: nn.Module, pooling: Pooling):
@@ -109,7 +109,7 @@ class PooledTokens(nn.Module):
         self._pooling = pooling
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images `(n, 3, input_px, input_px)` → float32 `(n, dim)`, or `(n, 2 * dim)` for cls+mean."""
+        """Map images `(n, 3, input_px, input_px)` to float32 `(n, dim)`, or `(n, 2 * dim)` for cls+mean."""
         tokens = self.network.forward_features(images).float()  # type: ignore[operator]
         if self._pooling == "cls":
             return torch.as_tensor(tokens[:, 0])

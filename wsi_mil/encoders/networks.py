@@ -1,4 +1,4 @@
-"""Names → networks with their weights, and how their images are made."""
+"""Create networks by name, with their weights and the preprocessing of their images."""
 
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -14,7 +14,7 @@ from torch import nn
 
 from wsi_mil.config import Encoder as EncoderSettings
 from wsi_mil.encoders.catalogue import DEFAULT_ENCODER, RECORDS, record_of
-from wsi_mil.encoders.layers import AttentionPooled, ConvStem, PooledTokens
+from wsi_mil.encoders.layers import AttentionPooledNetwork, ConvStem, PooledTokens
 from wsi_mil.encoders.names import default_weights
 from wsi_mil.encoders.presence import weights_file
 from wsi_mil.encoders.record import Argument, EncoderRecord
@@ -22,24 +22,24 @@ from wsi_mil.encoders.tensors import load_weights
 from wsi_mil.errors import ConfigError, WsiMilError
 
 LAYERS: Mapping[Argument, Any] = {"SwiGLUPacked": SwiGLUPacked, "SiLU": nn.SiLU, "ConvStem": ConvStem}
-"""What text among a record's arguments stands for."""
+"""Layers that text among a record's arguments stands for."""
 
-LEFT_OVER = {"without_layer4": ("layer4.",)}
-"""What a weights file may have beside a classifier, by what is done to the architecture."""
+EXTRA_TENSORS = {"without_layer4": ("layer4.",)}
+"""Prefixes of tensors that a weights file may have in addition to a classifier's, by change of the architecture."""
 
 RANDOM_WEIGHTS_SEED = 0
 
 
 @dataclass(frozen=True)
 class Network:
-    """A frozen network with how its images are made.
+    """Frozen network with the preprocessing of its images.
 
     Attributes:
-        module: float images `(n, 3, input_px, input_px)`, resized and normalised, → features `(n, dim)`.
-        mean: of each channel, for values from 0 to 1.
-        std: likewise.
+        module: maps float images `(n, 3, input_px, input_px)`, resized and normalised, to features `(n, dim)`.
+        mean: mean per channel, for values from 0 to 1.
+        std: standard deviation per channel, for values from 0 to 1.
         input_px: side of its images.
-        resize_px: side that tiles are resized to; where larger than `input_px`, the middle is cut out.
+        resize_px: side that tiles are resized to; if larger than `input_px`, the centre is cropped.
         interpolation: "bicubic" or "bilinear".
     """
 
@@ -52,21 +52,21 @@ class Network:
 
 
 def create_network(settings: EncoderSettings) -> Network:
-    """Build an encoder's network with its weights.
+    """Create an encoder's network with its weights.
 
     Raises:
-        ConfigError: there is no such model, or the weights do not fit it.
+        ConfigError: the model does not exist, or the weights do not fit it.
         WsiMilError: the weights cannot be fetched.
     """
     record = record_of(settings.encoder)
     if record is None:
-        return _of_timm(settings)
+        return _timm_network(settings)
     module = record_module(record, settings)
     return Network(module, record.mean, record.std, record.input_px, record.resize_px, record.interpolation)
 
 
 def create_classifier() -> tuple[nn.Module, dict[str, Any]]:
-    """The default encoder's network with its 1,000 ImageNet classes, and timm's data configuration for it.
+    """Create the default encoder's network with its 1,000 ImageNet classes, and timm's data configuration for it.
 
     For checks that the packaged weights are those of ImageNet, and for benchmarks; the pipeline uses `create_network`.
     """
@@ -77,35 +77,35 @@ def create_classifier() -> tuple[nn.Module, dict[str, Any]]:
 
 
 def record_module(record: EncoderRecord, settings: EncoderSettings) -> nn.Module:
-    """A record's network as images → features, with the weights that the settings name. Raises as `create_network` does."""
+    """Create a record's network, images to features, with the weights of the settings. Raises as `create_network` does."""
     file = weights_file(settings)
     torch.manual_seed(RANDOM_WEIGHTS_SEED)
-    tensors_come = file is not None and record.pooling != "own"  # then random ones, of a billion, are not drawn first
-    with torch.device("meta") if tensors_come else nullcontext():
+    assign = file is not None and record.pooling != "own"  # saves the random initialisation of a billion weights
+    with torch.device("meta") if assign else nullcontext():
         network = build(record)
     if file is not None:
-        left_over = LEFT_OVER.get(record.change, ())
-        load_weights(network, file, names=record.tensor_names, left_over=left_over, encoder=record.name, assign=tensors_come)
-    return pooled(network, record)
+        extra = EXTRA_TENSORS.get(record.change, ())
+        load_weights(network, file, names=record.tensor_names, extra=extra, encoder=record.name, assign=assign)
+    return with_pooling(network, record)
 
 
 def build(record: EncoderRecord) -> nn.Module:
-    """A record's network with random weights, on the device that torch's context says; its own tensor names."""
+    """Create a record's network with random weights, on the device of torch's context."""
     arguments = {key: LAYERS.get(value, value) for key, value in record.arguments.items()}
     network: nn.Module = timm.create_model(record.architecture, pretrained=False, num_classes=0, **arguments)
     if record.change == "without_layer4":
         network.layer4 = nn.Identity()
     if record.change == "attention_pooler":
-        return AttentionPooled(network, int(network.num_features), record.dim)  # type: ignore[arg-type]
+        return AttentionPooledNetwork(network, int(network.num_features), record.dim)  # type: ignore[arg-type]
     return network
 
 
-def pooled(network: nn.Module, record: EncoderRecord) -> nn.Module:
-    """A record's network as images → features."""
+def with_pooling(network: nn.Module, record: EncoderRecord) -> nn.Module:
+    """Return a record's network with its pooling: images to features."""
     return network if record.pooling == "own" else PooledTokens(network, record.pooling)
 
 
-def _of_timm(settings: EncoderSettings) -> Network:
+def _timm_network(settings: EncoderSettings) -> Network:
     module = _timm_module(settings)
     data = resolve_model_data_config(module)
     side = int(data["input_size"][1])
@@ -123,14 +123,14 @@ def _timm_module(settings: EncoderSettings) -> nn.Module:
     except OSError as error:
         raise WsiMilError(f"encoder {name!r}: its weights cannot be fetched ({error}); give a file as `weights`") from error
     if getattr(network, "global_pool", None) == "":
-        reason = "its configuration leaves its tokens unpooled, expected one vector of a tile"
-        raise ConfigError([f"encoder {name!r}: {reason}; take one that `wsi-mil encoders` lists, or import its features"])
+        reason = "its configuration leaves its tokens unpooled, but one vector per tile is needed"
+        raise ConfigError([f"encoder {name!r}: {reason}; use one that `wsi-mil encoders` lists, or import its features"])
     if settings.weights not in ("pretrained", "random"):
-        load_weights(network, Path(settings.weights), names="timm", left_over=_classifier(network), encoder=name)
+        load_weights(network, Path(settings.weights), names="timm", extra=_classifier(network), encoder=name)
     return network
 
 
 def _classifier(network: nn.Module) -> tuple[str, ...]:
-    """What timm calls the layers behind the features."""
+    """Prefixes of the classifier's tensors by timm's configuration."""
     names = getattr(network, "default_cfg", {}).get("classifier") or ()
     return tuple(f"{name}." for name in ((names,) if isinstance(names, str) else names))

@@ -1,11 +1,11 @@
-"""Whether an encoder's weights are there, and how long its feature vectors are, without loading them."""
+"""Locate an encoder's weights, and determine the length of its feature vectors, without loading them."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from wsi_mil.config import Encoder as EncoderSettings
 from wsi_mil.encoders.catalogue import record_of
-from wsi_mil.encoders.hub import HUB_FILES, HubModel, asked_for, cached_file, fetch_file
+from wsi_mil.encoders.hub import HUB_FILES, HubModel, cached_file, fetch_file, query_hub
 from wsi_mil.encoders.names import HUB_PREFIXES, default_weights
 from wsi_mil.encoders.record import EncoderRecord
 from wsi_mil.errors import ConfigError, WsiMilError
@@ -13,11 +13,11 @@ from wsi_mil.errors import ConfigError, WsiMilError
 
 @dataclass(frozen=True)
 class Weights:
-    """Where an encoder's weights come from.
+    """Source of an encoder's weights.
 
     Attributes:
-        source: in words.
-        missing: why they cannot be had, and what mends it; "" where they can.
+        source: description of the source.
+        missing: why the weights are not available and how to get them; "" if they are.
     """
 
     source: str
@@ -25,11 +25,11 @@ class Weights:
 
 
 def weights_file(settings: EncoderSettings) -> Path | None:
-    """The weights file of an encoder that has a record, fetched where it must be; None for random weights and names of timm.
+    """Return the weights file of a built-in encoder, downloaded if needed; None for random weights and timm models.
 
     Raises:
-        ConfigError: the package of the default's weights is not installed.
-        WsiMilError: the weights cannot be fetched; with the file to bring.
+        ConfigError: the package of the default encoder's weights is not installed.
+        WsiMilError: the weights cannot be downloaded; the message says how to get them.
     """
     record = record_of(settings.encoder)
     if record is None or settings.weights == "random":
@@ -45,7 +45,7 @@ def weights_file(settings: EncoderSettings) -> Path | None:
 
 
 def find_weights(settings: EncoderSettings) -> Weights:
-    """Look for an encoder's weights. A model of the Hub that is not in its cache is asked for there; nothing is fetched."""
+    """Locate an encoder's weights. The Hub is asked for models that are not in its cache; nothing is downloaded."""
     if settings.weights == "random":
         return Weights("random, for tests")
     if settings.weights != "pretrained":
@@ -53,23 +53,24 @@ def find_weights(settings: EncoderSettings) -> Weights:
         return Weights(f"file {settings.weights}", missing)
     record = record_of(settings.encoder)
     if record is None:
-        return _of_timm(settings.encoder)
-    return _packaged() if record.hub is None else _of_hub(record.hub)
+        return _timm_weights(settings.encoder)
+    return _packaged() if record.hub is None else _hub_weights(record.hub)
 
 
-def is_there(record: EncoderRecord) -> bool:
-    """Whether the weights of a record are on this machine; no network is used."""
+def has_weights(record: EncoderRecord) -> bool:
+    """Return whether the weights of a built-in encoder are on this machine, without using the network."""
     return cached_file(record.hub) is not None if record.hub else not _packaged().missing
 
 
 def feature_dim(settings: EncoderSettings) -> int | None:
-    """Length of an encoder's feature vectors: by its record, or by building it without weights; None where that cannot be
-    done, or its configuration would have to be fetched from the Hub first.
+    """Return the length of an encoder's feature vectors by its record, or by building it without weights.
+
+    None if it cannot be built so, or its configuration would have to be downloaded from the Hub.
     """
     record = record_of(settings.encoder)
     if record is not None:
         return record.dim
-    if settings.encoder.startswith(HUB_PREFIXES) and cached_file(_named(settings.encoder, ("config.json",))) is None:
+    if settings.encoder.startswith(HUB_PREFIXES) and cached_file(_hub_model(settings.encoder, ("config.json",))) is None:
         return None
     import timm
     import torch
@@ -81,7 +82,7 @@ def feature_dim(settings: EncoderSettings) -> int | None:
             size = resolve_model_data_config(network)["input_size"]
             return int(network(torch.empty((1, *size))).shape[1])
     except (RuntimeError, OSError, ValueError):
-        return None  # it computes with values, not shapes alone
+        return None  # its forward pass depends on values, not only on shapes
 
 
 def _packaged() -> Weights:
@@ -91,31 +92,31 @@ def _packaged() -> Weights:
         return Weights("packaged", str(error))
 
 
-def _named(name: str, files: tuple[str, ...] = HUB_FILES) -> HubModel:
-    """What a name such as `hf-hub:repository@revision` means."""
+def _hub_model(name: str, files: tuple[str, ...] = HUB_FILES) -> HubModel:
+    """Parse a name such as `hf-hub:repository@revision`."""
     repository, _, revision = name.partition(":")[2].partition("@")
     return HubModel(repository, revision or None, files)
 
 
-def _of_timm(name: str) -> Weights:
+def _timm_weights(name: str) -> Weights:
     if name.startswith(HUB_PREFIXES):
-        return _of_hub(_named(name))
+        return _hub_weights(_hub_model(name))
     from timm.models import get_pretrained_cfg
 
-    about = get_pretrained_cfg(name)
-    if about is not None and about.hf_hub_id:
-        files = (about.hf_hub_filename,) if about.hf_hub_filename else HUB_FILES
-        return _of_hub(_named(f"hf-hub:{about.hf_hub_id}", files))
-    if about is not None and about.url:
-        return Weights(f"fetched from {about.url} on first use")
-    return Weights("timm", "timm has no pretrained weights of it; give a file as `weights`")
+    pretrained = get_pretrained_cfg(name)
+    if pretrained is not None and pretrained.hf_hub_id:
+        files = (pretrained.hf_hub_filename,) if pretrained.hf_hub_filename else HUB_FILES
+        return _hub_weights(_hub_model(f"hf-hub:{pretrained.hf_hub_id}", files))
+    if pretrained is not None and pretrained.url:
+        return Weights(f"fetched from {pretrained.url} on first use")
+    return Weights("timm", "timm has no pretrained weights for this model; give a file as `weights`")
 
 
-def _of_hub(model: HubModel) -> Weights:
+def _hub_weights(model: HubModel) -> Weights:
     if cached_file(model) is not None:
         return Weights(f"in the cache of the Hugging Face Hub ({model.repository})")
     source = f"Hugging Face Hub ({model.repository}), not in its cache"
-    answer = asked_for(model)
+    answer = query_hub(model)
     if answer.refusal:
         return Weights(source, answer.refusal)
     return Weights(f"{source}: fetched on first use ({answer.size / 1e6:.0f} MB)")

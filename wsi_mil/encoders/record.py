@@ -1,4 +1,4 @@
-"""What is known of an encoder before it is built: where its weights come from, its architecture, how images are made."""
+"""Description of a built-in encoder: weights, architecture and preprocessing."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,16 +7,16 @@ from typing import Literal
 from wsi_mil.encoders.hub import HUB_FILES, HubModel
 
 Argument = int | float | bool | str
-"""Of an architecture; text names a layer: SwiGLUPacked, SiLU, ConvStem."""
+"""Argument of an architecture; text names a layer: SwiGLUPacked, SiLU, ConvStem."""
 
 Pooling = Literal["own", "cls", "mean", "cls+mean"]
-"""own: as the architecture does itself; else of a vision transformer's tokens, registers left out of the mean."""
+"""Pooling of a vision transformer's tokens (the mean excludes registers); own: the architecture's own pooling."""
 
 TensorNames = Literal["timm", "transformers", "old_swin", "in_order", "conch"]
-"""How the published weights file names its tensors; those of timm are taken as well, always."""
+"""Naming scheme of the published weights file; timm's names are always accepted as well."""
 
 Change = Literal["", "without_layer4", "attention_pooler"]
-"""What is done to timm's architecture: cut after the third block of layers, or a pooler by attention put behind it."""
+"""Change of timm's architecture: cut after the third stage, or an attention pooler appended."""
 
 Rgb = tuple[float, float, float]
 
@@ -24,36 +24,36 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALVES = (0.5, 0.5, 0.5)
 
 SWIGLU = {"mlp_layer": "SwiGLUPacked", "act_layer": "SiLU"}
-"""Arguments of a vision transformer whose MLP is gated: half of its inner units times SiLU of the other half."""
+"""Arguments of a vision transformer with a gated MLP: half of its hidden units times SiLU of the other half."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderRecord:
-    """An encoder by its facts.
+    """Built-in encoder.
 
     Attributes:
-        name: as a user writes it in `encoder`.
-        title: as its authors write it.
-        architecture: timm's name of it.
-        arguments: over those that timm's architecture has.
-        change: what is done to timm's architecture.
-        pooling: how tokens become one vector.
-        dim: length of that vector.
-        million_parameters: of the network that computes it, rounded.
-        mean: of each channel, for values from 0 to 1.
-        std: likewise.
+        name: name in the setting `encoder`.
+        title: name given by its authors.
+        architecture: timm's name of the architecture.
+        arguments: overrides of the architecture's arguments.
+        change: change of timm's architecture.
+        pooling: pooling of tokens to one vector.
+        dim: length of the feature vector.
+        million_parameters: parameters of the network in millions, rounded.
+        mean: mean per channel, for values from 0 to 1.
+        std: standard deviation per channel, for values from 0 to 1.
         interpolation: "bicubic" or "bilinear".
-        input_px: side of the images that the network sees.
-        resize_px: side that tiles are resized to; where larger, the middle is cut out.
-        mpps: µm per pixel of the tiles that it was made for, the recommended one first; none where it does not matter.
-        tile_px: recommended side of a tile at that mpp.
-        licence: of the weights.
-        gated: whether the Hub gives them only to those who accepted the licence there.
-        repository: of the Hugging Face Hub; "" where the weights are a Python package.
-        revision: commit of the repository; None: whatever `main` is.
-        files: that hold the weights, the first that is there.
-        tensor_names: how such a file names its tensors.
-        note: what else to know, for the documentation.
+        input_px: side of the network's input images.
+        resize_px: side that tiles are resized to; if larger than `input_px`, the centre is cropped.
+        mpps: training resolutions in µm per pixel, the recommended one first; empty if the resolution does not matter.
+        tile_px: recommended side of a tile at the recommended resolution.
+        licence: licence of the weights.
+        gated: whether the Hub requires that users accept the licence.
+        repository: repository on the Hugging Face Hub; "" if the weights are a Python package.
+        revision: commit of the repository; None: `main`.
+        files: candidate names of the weights file; the first that exists is used.
+        tensor_names: naming scheme of the weights file.
+        note: remark for the documentation.
     """
 
     name: str
@@ -81,9 +81,9 @@ class EncoderRecord:
 
     @property
     def hub(self) -> HubModel | None:
-        """Where its weights are on the Hub; None where they are a package."""
+        """Return the weights on the Hub; None if they are a Python package."""
         return HubModel(self.repository, self.revision, self.files) if self.repository else None
 
     def mpp_of_input(self, mpp: float, tile_px: int) -> float:
-        """µm per pixel that the network sees of tiles of `tile_px` at `mpp`, which are resized to its input."""
+        """Return the µm per pixel of the network's input for tiles of `tile_px` at `mpp`."""
         return mpp * tile_px / self.resize_px

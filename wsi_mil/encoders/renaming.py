@@ -1,4 +1,4 @@
-"""Tensors under the names that they are published with → under those of timm, with the same meaning."""
+"""Rename published tensors to timm's names."""
 
 import math
 import re
@@ -26,25 +26,25 @@ PARTS = (
     (r"(?<!attn)\.(output\.dense|mlp\.fc2|mlp\.weights_out|mlp\.w3)\.", ".mlp.fc2."),
     (r"^layernorm\.", "norm."),
 )
-"""Of ViTModel, Dinov2Model and Dinov2WithRegistersModel in the library transformers, and of DINOv2's own code → of timm's
-VisionTransformer.
+"""Name patterns of transformers' ViTModel, Dinov2Model and Dinov2WithRegistersModel and of DINOv2's own code, with those of
+timm's VisionTransformer.
 """
 
 SPLIT = re.compile(r"^encoder\.layer\.(\d+)\.attention\.attention\.(query|key|value)\.(weight|bias)$")
 NOT_USED = re.compile(r"^((embeddings\.)?mask_token$|pooler\.)")
-"""For training, and a layer behind the class token that feature extraction does not have."""
+"""Tensors used in training only, and a layer after the class token that feature extraction does not use."""
 
 CONCH_OFFSET = 0.1
-"""Cells by which the published code stretches CONCH's grid of positions when it resamples it."""
+"""Grid cells by which the published code stretches CONCH's position grid on resampling."""
 
 
 def renamed(tensors: Tensors, names: TensorNames, target: Mapping[str, Tensor]) -> Tensors:
-    """Tensors under the names of `target`; those that are named so already stay as they are.
+    """Rename tensors to the names of `target`; tensors that have these names already are returned unchanged.
 
     Args:
-        tensors: as read from a file.
-        names: how published files of this encoder name them.
-        target: the network's own, for order and shapes.
+        tensors: tensors of a file.
+        names: naming scheme of the encoder's published files.
+        target: tensors of the network, for order and shapes.
     """
     if _is_native(tensors, target):
         return tensors
@@ -53,7 +53,7 @@ def renamed(tensors: Tensors, names: TensorNames, target: Mapping[str, Tensor]) 
 
 
 def _is_native(tensors: Tensors, target: Mapping[str, Tensor]) -> bool:
-    """Whether no name is missing and no shape another."""
+    """Whether all names exist with the right shapes."""
     return all(name in tensors and tensors[name].shape == own.shape for name, own in target.items() if _counts(name))
 
 
@@ -62,7 +62,7 @@ def _counts(name: str) -> bool:
 
 
 def from_transformers(tensors: Tensors, target: Mapping[str, Tensor]) -> Tensors:
-    """Of transformers or DINOv2: q, k, v become one matrix; with registers the class token holds its position already."""
+    """Rename tensors of transformers or DINOv2: q, k and v become one matrix, positions are adapted."""
     out: Tensors = {}
     for name, value in tensors.items():
         if SPLIT.match(name) or NOT_USED.match(name):
@@ -71,9 +71,9 @@ def from_transformers(tensors: Tensors, target: Mapping[str, Tensor]) -> Tensors
     for part in {m.groups()[::2] for m in map(SPLIT.match, tensors) if m}:
         layer, kind = part
         stem = f"encoder.layer.{layer}.attention.attention"
-        found = [tensors[key] for x in ("query", "key", "value") if (key := f"{stem}.{x}.{kind}") in tensors]
-        out[f"blocks.{layer}.attn.qkv.{kind}"] = torch.cat(found)
-    return _placed(out, target)
+        projections = [tensors[key] for x in ("query", "key", "value") if (key := f"{stem}.{x}.{kind}") in tensors]
+        out[f"blocks.{layer}.attn.qkv.{kind}"] = torch.cat(projections)
+    return _with_positions(out, target)
 
 
 def _timm_name(name: str) -> str:
@@ -82,11 +82,12 @@ def _timm_name(name: str) -> str:
     return name
 
 
-def _placed(tensors: Tensors, target: Mapping[str, Tensor]) -> Tensors:
-    """Position embeddings as the target has them: on its grid, and without the class token's where registers follow it."""
+def _with_positions(tensors: Tensors, target: Mapping[str, Tensor]) -> Tensors:
+    """Position embeddings on the target's grid; with registers, the class token's position is added to the token."""
     if "pos_embed" not in tensors or "cls_token" not in tensors:
         return tensors
-    positions, own = tensors["pos_embed"], target["pos_embed"]
+    positions = tensors["pos_embed"]
+    own = target["pos_embed"]
     if "reg_token" not in target:
         return {**tensors, "pos_embed": on_grid(positions, own.shape[1] - 1, offset=0.0)}
     places = on_grid(positions, own.shape[1], offset=0.0)[:, 1:]
@@ -94,28 +95,28 @@ def _placed(tensors: Tensors, target: Mapping[str, Tensor]) -> Tensors:
 
 
 def on_grid(positions: Tensor, n_places: int, *, offset: float) -> Tensor:
-    """Position embeddings `(1, 1 + n, dim)` of another square grid, the class token's first, as the published code does it.
+    """Resample position embeddings `(1, 1 + n, dim)`, the class token's first, to another square grid as the published code does.
 
     Args:
-        positions: on the grid that was trained on.
-        n_places: of the grid wanted, a square number.
-        offset: cells by which that grid is stretched.
+        positions: embeddings on the training grid.
+        n_places: number of cells of the new grid, a square number.
+        offset: cells by which the new grid is stretched.
     """
-    there = positions.shape[1] - 1
-    side, wanted = math.isqrt(there), math.isqrt(n_places)
-    if there == n_places or side**2 != there or wanted**2 != n_places:
+    n_cells = positions.shape[1] - 1
+    side, new_side = math.isqrt(n_cells), math.isqrt(n_places)
+    if n_cells == n_places or side**2 != n_cells or new_side**2 != n_places:
         return positions
     grid = positions[:, 1:].float().reshape(1, side, side, -1).permute(0, 3, 1, 2)
     if offset:
-        grid = functional.interpolate(grid, scale_factor=(wanted + offset) / side, mode="bicubic")
+        grid = functional.interpolate(grid, scale_factor=(new_side + offset) / side, mode="bicubic")
     else:
-        grid = functional.interpolate(grid, size=(wanted, wanted), mode="bicubic", align_corners=False)
+        grid = functional.interpolate(grid, size=(new_side, new_side), mode="bicubic", align_corners=False)
     places = grid.permute(0, 2, 3, 1).reshape(1, n_places, -1).to(positions.dtype)
     return torch.cat([positions[:, :1], places], dim=1)
 
 
 def from_old_swin(tensors: Tensors, _: Mapping[str, Tensor]) -> Tensors:
-    """Of timm's Swin before 0.9: merging of patches ended a stage, and tables that follow from the sizes were stored."""
+    """Rename tensors of timm's Swin before 0.9, where patch merging ended a stage and derived tables were stored."""
     kept = {name: v for name, v in tensors.items() if not name.endswith(("relative_position_index", "attn_mask"))}
     if not any(name.startswith("layers.0.downsample.") for name in kept):
         return kept
@@ -127,7 +128,7 @@ def from_old_swin(tensors: Tensors, _: Mapping[str, Tensor]) -> Tensors:
 
 
 def in_order(tensors: Tensors, target: Mapping[str, Tensor]) -> Tensors:
-    """Tensors that stand in the target's order, under names of their own; as they are where their number is another."""
+    """Rename tensors by their order, which is the target's; unchanged if their number differs."""
     values = [value for name, value in tensors.items() if _counts(name)]
     names = [name for name in target if _counts(name)]
     classifier = [value for value in values[len(names) :] if value.ndim <= 2]
@@ -135,7 +136,7 @@ def in_order(tensors: Tensors, target: Mapping[str, Tensor]) -> Tensors:
 
 
 def of_conch(tensors: Tensors, target: Mapping[str, Tensor]) -> Tensors:
-    """Of CONCH v1.5: timm's names behind `trunk.`; its positions are stored for 224 px and resampled to its 448."""
+    """Resample the positions of CONCH v1.5, which are stored for 224 px, to its 448 px."""
     name = "trunk.pos_embed"
     if name not in tensors:
         return tensors

@@ -11,7 +11,7 @@ from wsi_mil.annotations import NOTHING, Annotation, Frame, lesion_hits, overlap
 from wsi_mil.config import Truth
 from wsi_mil.errors import AnnotationError
 from wsi_mil.evaluate.localisation import Floats, TileTruth, nan_to_neg_inf, neighbours
-from wsi_mil.receipts import read_receipt, read_tiled, store_path
+from wsi_mil.receipts import read_receipt, read_tile_receipt, store_path
 from wsi_mil.records import Role, SlideRow
 from wsi_mil.score_scaling import probability_weighted, score_context
 from wsi_mil.store import read_scores
@@ -94,7 +94,7 @@ def slide_truth(row: SlideRow, sources: Sources) -> SlideTruth:
     if row.annotation is None:
         return SlideTruth(default)
     try:
-        frame = Frame.of(read_tiled(sources.tiles / f"{row.slide_id}.json"))
+        frame = Frame.of(read_tile_receipt(sources.tiles / f"{row.slide_id}.json"))
         annotation = read_annotation(row.annotation, sources.truth, frame)
     except AnnotationError as error:
         return SlideTruth(default, (str(error),))

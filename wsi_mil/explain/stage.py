@@ -9,7 +9,7 @@ from wsi_mil.config import Explain, supports
 from wsi_mil.ensemble import Ensemble
 from wsi_mil.errors import ConfigError
 from wsi_mil.explain.registry import CONTROL, INVERSION, ExplainRequest, empty_scores, scores_of
-from wsi_mil.receipts import store_path, write_receipt
+from wsi_mil.receipts import TILE_IDENTITY, store_path, write_receipt
 from wsi_mil.records import Bag, InstanceScores, SlideRow
 from wsi_mil.store import read_attributes, remove_store, write_scores
 
@@ -93,7 +93,7 @@ def _write_own_part(own: Path, bag_receipts: Sequence[Path], bag: Bag, scores: I
     coords, parts = bag.coords[rows], [s.of_rows(rows) for s in scores]
     write_scores(store, coords, parts, {"slide_id": own.stem})
     content = {key: features[key] for key in ("mpp", "tile_px", "tile_px_level0", "slide_mpp")}
-    content |= {"tiles": {key: features[key] for key in ("coords_digest", "slide_hash")}}
+    content |= {"tiles": {key: features[key] for key in TILE_IDENTITY}}
     content |= {"slide_id": own.stem, "bag": bag.slide_id, "bag_instances": len(bag.coords)}
     return {
         **content,

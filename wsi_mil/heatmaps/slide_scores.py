@@ -13,12 +13,11 @@ from wsi_mil.config import Scale
 from wsi_mil.errors import StoreError, StoreMismatchError
 from wsi_mil.geometry import Mpp, grid_cells
 from wsi_mil.heatmaps.scale import ScoreDisplay, score_display
-from wsi_mil.receipts import extent_and_stride, read_receipt, read_tiled, store_path
+from wsi_mil.receipts import TILE_IDENTITY, extent_and_stride, read_receipt, read_tile_receipt, store_path
 from wsi_mil.records import SlideRow
 from wsi_mil.score_scaling import score_context
 from wsi_mil.store import read_scores
 
-FINGERPRINTS = ("coords_digest", "slide_hash")
 REMEDY = "run `extract` and `explain` again on these tiles, or give the tiles that the scores were computed on"
 
 Ranges = Mapping[str, tuple[float, float]]
@@ -108,7 +107,7 @@ def read_slide_scores(
         StoreError: there are no scores of that method.
     """
     receipt = read_receipt(scores_receipt)
-    tile_receipt = read_tiled(tiles_receipt)
+    tile_receipt = read_tile_receipt(tiles_receipt)
     _require_same_tiles(row, (scores_receipt, receipt), (tiles_receipt, tile_receipt))
     if method not in receipt["methods"]:
         available = ", ".join(receipt["methods"]) or "none"
@@ -149,7 +148,7 @@ def _require_same_tiles(
     if "tiles" not in scores:
         reason = "does not name the tiles of its scores (written by an earlier version); run `explain` again"
         raise StoreMismatchError(scores_path, reason)
-    for name in FINGERPRINTS:
+    for name in TILE_IDENTITY:
         expected = scores["tiles"].get(name)
         received = tiles.get(name)
         if expected is None or expected != received:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_mil.annotations import Frame, light_rings, read_annotation
+from wsi_mil.annotations import Frame, read_annotation, simplified_rings
 from wsi_mil.config import Heatmap, Truth
 from wsi_mil.errors import AnnotationError, ConfigError, StoreError
 from wsi_mil.files import write_bytes, write_table, write_text
@@ -162,7 +162,7 @@ def annotation_rings(
     if row.annotation is None:
         return []
     try:
-        return [ring * to_picture for ring in light_rings(read_annotation(row.annotation, truth, frame).region, most)]
+        return [ring * to_picture for ring in simplified_rings(read_annotation(row.annotation, truth, frame).region, most)]
     except AnnotationError as error:
         log.warning("annotation not drawn: %s", error)
         return []

@@ -1,11 +1,11 @@
-"""Features of other tools, and features for them: files of CLAM, TRIDENT and STAMP, and `.pt` tensors."""
+"""Import features of other tools, and export features for them: files of CLAM, TRIDENT and STAMP, and `.pt` tensors."""
 
-from wsi_mil.interchange.exporting import Exported as Exported
+from wsi_mil.interchange.exporting import ExportResult as ExportResult
 from wsi_mil.interchange.exporting import export_features as export_features
-from wsi_mil.interchange.importing import Imported as Imported
+from wsi_mil.interchange.importing import ImportResult as ImportResult
 from wsi_mil.interchange.importing import import_slide as import_slide
 from wsi_mil.interchange.layouts import LAYOUTS as LAYOUTS
 from wsi_mil.interchange.layouts import read_file as read_file
-from wsi_mil.interchange.scale import Given as Given
-from wsi_mil.interchange.sources import Source as Source
+from wsi_mil.interchange.scale import ImportOptions as ImportOptions
+from wsi_mil.interchange.sources import FeatureSource as FeatureSource
 from wsi_mil.interchange.sources import find_sources as find_sources

@@ -1,4 +1,4 @@
-"""Our feature stores → files of other tools."""
+"""Export feature stores to files of other tools."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -9,19 +9,19 @@ from wsi_mil.errors import FeatureFileError, StoreError
 from wsi_mil.geometry import Mpp
 from wsi_mil.interchange.layouts import WRITERS
 from wsi_mil.interchange.tile_features import Scale, TileFeatures
-from wsi_mil.receipts import extent_and_stride, read_receipt, store_path
+from wsi_mil.receipts import TILE_IDENTITY, extent_and_stride, read_receipt, store_path
 from wsi_mil.records import Status
 from wsi_mil.store import read_attributes, read_bag
 
 
 @dataclass(frozen=True)
-class Exported:
-    """What became of a slide.
+class ExportResult:
+    """Outcome of the export of one slide.
 
     Attributes:
-        files: that were written.
-        reason: why there are none.
-        is_fault: whether there should have been.
+        files: files that were written.
+        reason: why no files were written, or "".
+        is_fault: whether that is an error.
     """
 
     slide_id: str
@@ -31,17 +31,17 @@ class Exported:
     is_fault: bool = False
 
 
-def export_features(features: Path, layout: str, out: Path, slides: Iterable[str] = ()) -> Iterator[Exported]:
-    """Write the valid tiles of each slide as another tool would have written them.
+def export_features(features: Path, layout: str, out: Path, slides: Iterable[str] = ()) -> Iterator[ExportResult]:
+    """Write the valid tiles of each slide in the layout of another tool.
 
     Args:
         features: folder of an encoder entry, `results/features/{entry}`.
         layout: one of `LAYOUTS`.
         out: folder to write into.
-        slides: those that are wanted; none: all that have a receipt or a store.
+        slides: slides to export; empty: all that have a receipt or a store.
 
     Yields:
-        What became of each slide.
+        The outcome of each slide.
     """
     names = set(slides) or {p.stem for p in features.glob("*.json")} | {p.stem for p in features.glob("*.zarr")}
     if not names:
@@ -50,46 +50,49 @@ def export_features(features: Path, layout: str, out: Path, slides: Iterable[str
         try:
             yield _export(features / f"{slide_id}.json", layout, out)
         except StoreError as error:
-            yield Exported(slide_id, reason=str(error), is_fault=True)
+            yield ExportResult(slide_id, reason=str(error), is_fault=True)
 
 
-def _export(receipt: Path, layout: str, out: Path) -> Exported:
-    slide_id, store = receipt.stem, store_path(receipt)
+def _export(receipt: Path, layout: str, out: Path) -> ExportResult:
+    slide_id = receipt.stem
+    store = store_path(receipt)
     if not receipt.is_file():
-        what = "a store without its receipt: not finished" if store.is_dir() else "no features"
-        return Exported(slide_id, reason=f"{what}; run `extract` for it", is_fault=True)
-    said = read_receipt(receipt)
-    if said["status"] != Status.OK:
-        return Exported(slide_id, reason=f"{said['status']}: {said['reason']}")
-    bag, attributes = read_bag(receipt), read_attributes(store)
-    if attributes["fingerprint"] != said["fingerprint"]:
-        return Exported(slide_id, reason="store and receipt differ: not finished; run `extract` for it", is_fault=True)
-    found = TileFeatures(
+        what = "its store has no receipt, so it is not finished" if store.is_dir() else "no features"
+        return ExportResult(slide_id, reason=f"{what}; run `extract` for it", is_fault=True)
+    extracted = read_receipt(receipt)
+    if extracted["status"] != Status.OK:
+        return ExportResult(slide_id, reason=f"{extracted['status']}: {extracted['reason']}")
+    bag = read_bag(receipt)
+    attributes = read_attributes(store)
+    if attributes["fingerprint"] != extracted["fingerprint"]:
+        reason = "its store and receipt differ, so it is not finished; run `extract` for it"
+        return ExportResult(slide_id, reason=reason, is_fault=True)
+    tile_features = TileFeatures(
         bag.features,
         bag.coords,
         scale=_scale(attributes, _tiled(receipt, attributes)),
         encoder=str(attributes["encoder"]),
         weights_hash=str(attributes["weights_hash"]),
     )
-    return Exported(slide_id, tuple(WRITERS[layout](out, slide_id, found)), len(bag.coords))
+    return ExportResult(slide_id, tuple(WRITERS[layout](out, slide_id, tile_features)), len(bag.coords))
 
 
 def _tiled(receipt: Path, attributes: dict[str, Any]) -> dict[str, Any]:
-    """What the receipt says of the tiles that the features are of; nothing where it is gone."""
+    """Receipt of `tile` for the tiles of the features; empty if it does not exist."""
     tiles = receipt.parent.parent.parent / "tiles"
     for path in sorted(tiles.glob(f"*/{receipt.name}")):
-        said = read_receipt(path)
-        if all(said.get(key) == attributes[key] for key in ("coords_digest", "slide_hash", "tile_px_level0")):
-            return said
+        tiled = read_receipt(path)
+        if all(tiled.get(key) == attributes[key] for key in (*TILE_IDENTITY, "tile_px_level0")):
+            return tiled
     return {}
 
 
 def _scale(attributes: dict[str, Any], tiled: dict[str, Any]) -> Scale:
     (width, height), (x, y) = attributes["tile_px_level0"], attributes["slide_mpp"]
-    known = Scale(tile_px_level0=(width, height), tile_px=attributes["tile_px"], mpp=attributes["mpp"], slide_mpp=Mpp(x, y))
+    scale = Scale(tile_px_level0=(width, height), tile_px=attributes["tile_px"], mpp=attributes["mpp"], slide_mpp=Mpp(x, y))
     if not tiled:
-        return known
+        return scale
     extent, stride = extent_and_stride(tiled)
     bounds = tiled["bounds"]
-    about = Scale(dimensions=tuple(tiled["dimensions"]), bounds=bounds and tuple(bounds), extent=extent, stride=stride)
-    return known.filled(about)
+    geometry = Scale(dimensions=tuple(tiled["dimensions"]), bounds=bounds and tuple(bounds), extent=extent, stride=stride)
+    return scale.filled(geometry)

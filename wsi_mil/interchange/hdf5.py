@@ -1,4 +1,4 @@
-"""HDF5 files. The only importer of h5py."""
+"""Read and write HDF5 files. The only importer of h5py."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -23,26 +23,27 @@ def _h5py() -> Any:
 
 
 class Hdf5:
-    """An open HDF5 file, to read."""
+    """HDF5 file opened for reading."""
 
     def __init__(self, path: Path, file: Any):
-        self.path, self._file = path, file
+        self.path = path
+        self._file = file
 
     @property
     def names(self) -> list[str]:
-        """Of what lies at the top."""
+        """Return the names of the top-level objects."""
         return sorted(self._file)
 
     def array(self, name: str) -> NDArray[Any] | None:
-        """A whole dataset, or None where there is none of that name; a leading axis of 1, as some versions have, is left out.
+        """Read a dataset; None if it does not exist. A leading axis of length 1, as in some versions, is removed.
 
         Raises:
-            FeatureFileError: it has neither one row a tile, nor can it be read; or it leads to another file.
+            FeatureFileError: the dataset is unreadable, does not have one row per tile, or is stored in another file.
         """
         if self._file.get(name, getlink=True) is None:
             return None
         try:
-            self._refuse_other_files(name)
+            self._require_local_data(name)
             values: NDArray[Any] = np.asarray(self._file[name][...])
         except (OSError, TypeError) as error:
             raise FeatureFileError(self.path, f"{name} cannot be read ({error})") from error
@@ -52,38 +53,39 @@ class Hdf5:
             raise FeatureFileError(self.path, f"{name} has shape {values.shape}, expected (tiles, numbers)")
         return values
 
-    def _refuse_other_files(self, name: str) -> None:
-        """A file from elsewhere must not bring along what lies beside it on this machine."""
-        h5py, link = _h5py(), self._file.get(name, getlink=True)
-        found = None if isinstance(link, h5py.ExternalLink) else self._file[name]
-        is_here = found is not None and found.file.filename == self._file.filename
-        if not is_here or (isinstance(found, h5py.Dataset) and (found.is_virtual or found.external)):
-            raise FeatureFileError(self.path, f"{name} lies in another file, which is not opened; copy the data into this one")
+    def _require_local_data(self, name: str) -> None:
+        """Raise FeatureFileError if a dataset refers to another file: an untrusted file must not read others on this machine."""
+        h5py = _h5py()
+        link = self._file.get(name, getlink=True)
+        dataset = None if isinstance(link, h5py.ExternalLink) else self._file[name]
+        is_local = dataset is not None and dataset.file.filename == self._file.filename
+        if not is_local or (isinstance(dataset, h5py.Dataset) and (dataset.is_virtual or dataset.external)):
+            raise FeatureFileError(self.path, f"{name} is in another file, which is not opened; copy the data into this one")
 
     def attributes(self, name: str = "/") -> dict[str, Any]:
-        """Of a dataset, or of the file; arrays as lists, bytes as text."""
+        """Return the attributes of a dataset, or of the file; arrays as lists, bytes as text."""
         return {key: _plain(value) for key, value in self._file[name].attrs.items()} if name in self._file else {}
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Hdf5]:
-    """An HDF5 file.
+def open_hdf5(path: Path) -> Iterator[Hdf5]:
+    """Open an HDF5 file for reading.
 
     Raises:
-        FeatureFileError: it cannot be opened as one.
+        FeatureFileError: the file is no readable HDF5 file.
         ConfigError: h5py is not installed.
     """
     h5py = _h5py()
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        raise FeatureFileError(path, f"no readable HDF5 file ({error})") from error
+        raise FeatureFileError(path, f"is no readable HDF5 file ({error})") from error
     with file:
         yield Hdf5(path, file)
 
 
 def write_hdf5(path: Path, arrays: Mapping[str, NDArray[Any]], attributes: Mapping[str, Mapping[str, object]]) -> None:
-    """Write datasets and attributes (by the name of what they belong to, "/" for the file) aside, then rename.
+    """Write datasets and attributes (by the name of their dataset, "/" for the file) to a temporary file, then rename it.
 
     The same content gives the same bytes.
     """

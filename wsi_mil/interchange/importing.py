@@ -1,4 +1,4 @@
-"""A file of features → the receipts and stores that `tile` and `extract` would have written."""
+"""Import a file of features: write the receipts and stores that `tile` and `extract` would have written."""
 
 import logging
 import math
@@ -12,37 +12,37 @@ from numpy.typing import NDArray
 from wsi_mil.errors import FeatureFileError
 from wsi_mil.files import write_bytes, write_text
 from wsi_mil.interchange.layouts import read_file
-from wsi_mil.interchange.scale import Given, Placed, placed, slide_mpp_of
-from wsi_mil.interchange.slide_preview import Ground, plain_ground, slide_file
-from wsi_mil.interchange.sources import Source
+from wsi_mil.interchange.scale import ImportOptions, TilePlacement, place_tiles, slide_mpp_of
+from wsi_mil.interchange.slide_preview import SlidePreview, plain_preview, slide_metadata_of
+from wsi_mil.interchange.sources import FeatureSource
 from wsi_mil.interchange.tile_features import TileFeatures
 from wsi_mil.receipts import IMPORTED, array_digest, fingerprint, read_receipt, receipt_text, store_path, write_receipt
 from wsi_mil.records import SlideRow, Status, TileGrid
 from wsi_mil.results import Results
 from wsi_mil.store import FeatureStore, features_digest, read_attributes, remove_store, write_grid
-from wsi_mil.tile.stage import qc_picture, tissue_geojson
+from wsi_mil.tile.stage import qc_image, tissue_geojson
 
 log = logging.getLogger(__name__)
 
 STAGE_VERSION = 1
 
 NOT_STORED = ("status", "reason", "warnings", "n_tiles", "n_corrupt", "dim", "digest")
-"""What the receipt says beside the store's attributes."""
+"""Keys of the receipt that are no attributes of the store."""
 
 BATCH = 256
-"""Rows whose multiples the store's shards are."""
+"""Rows per shard are a multiple of this."""
 
-MOST, SMALLEST = float(np.finfo(np.float16).max), float(np.finfo(np.float16).tiny)
-"""Of float16: the largest number, and the smallest with full precision."""
+MAX_FLOAT16, MIN_NORMAL_FLOAT16 = float(np.finfo(np.float16).max), float(np.finfo(np.float16).tiny)
+"""Largest float16 number, and the smallest with full precision."""
 
 
 @dataclass(frozen=True)
-class Imported:
-    """What became of a file.
+class ImportResult:
+    """Outcome of the import of one slide.
 
     Attributes:
-        is_new: whether anything was written: the same content is not written again.
-        rounded: largest relative error that float16 made of a feature; 0 where nothing was lost.
+        is_new: whether anything was written; the same content is not written again.
+        rounded: largest relative error of a feature by rounding to float16; 0 if there is none.
     """
 
     slide_id: str
@@ -54,83 +54,83 @@ class Imported:
     warnings: tuple[str, ...]
 
 
-def import_slide(source: Source, results: Path, entry: str, given: Given, layout: str = "auto") -> Imported:
-    """Take over the features of a slide.
+def import_slide(source: FeatureSource, results: Path, entry: str, options: ImportOptions, layout: str = "auto") -> ImportResult:
+    """Import the features of a slide.
 
     Args:
-        source: its file, and its row of the sheet.
+        source: file of the features, and row of the sheet.
         results: folder of results.
-        entry: encoder entry that the features are of.
-        given: what the files do not say.
+        entry: encoder entry of the features.
+        options: information that the files lack; overrides that of the files.
         layout: "auto" or one of `LAYOUTS`.
 
     Raises:
-        FeatureFileError: the file cannot be taken over, or tiles or features of our own lie there; nothing is written.
+        FeatureFileError: the file cannot be imported, or would replace tiles or features computed here; nothing is written.
     """
     row = source.row
-    _refuse_own_work(results, entry, row.slide_id)
-    name, found = read_file(source.path, layout)
-    found = _with_coords(source, found)
-    features, rounded_by = _float16(source, found.features)
-    slide = slide_file(row, slide_mpp_of(found, given, row.mpp))
-    place = placed(source.path, found, given, slide.mpp, slide.dimensions)
+    _require_no_own_results(results, entry, row.slide_id)
+    name, tile_features = read_file(source.path, layout)
+    tile_features = _with_coords(source, tile_features)
+    features, rounded_by = _float16(source, tile_features.features)
+    slide = slide_metadata_of(row, slide_mpp_of(tile_features, options, row.mpp))
+    place = place_tiles(source.path, tile_features, options, slide.mpp, slide.dimensions)
     place = replace(place, warnings=(*slide.warnings, *place.warnings))
-    _refuse_not_finite(source, found.features, place.coords)
-    ground = slide.ground or plain_ground(place, found.scale.bounds)
-    deciding = {
-        **_about_features(found, features, place, given),
-        "slide_hash": ground.slide_hash or f"features-{array_digest(features)}",
-        "reader": ground.about["reader"],
+    _require_finite(source, tile_features.features, place.coords)
+    preview = slide.preview or plain_preview(place, tile_features.scale.bounds)
+    inputs = {
+        **_feature_attributes(tile_features, features, place, options),
+        "slide_hash": preview.slide_hash or f"features-{array_digest(features)}",
+        "reader": preview.metadata["reader"],
         "layout": name,
     }
-    tiles, content = _receipts(row, place, ground, deciding, features)
-    is_new = _write(results, entry, row.slide_id, tiles, content, (place, ground, features))
-    return Imported(row.slide_id, name, len(features), features.shape[1], is_new, rounded_by, tuple(tiles["warnings"]))
+    tiles, content = _receipts(row, place, preview, inputs, features)
+    is_new = _write(results, entry, row.slide_id, tiles, content, (place, preview, features))
+    return ImportResult(row.slide_id, name, len(features), features.shape[1], is_new, rounded_by, tuple(tiles["warnings"]))
 
 
-def _refuse_own_work(results: Path, entry: str, slide_id: str) -> None:
-    """Raise where tiles or features lie that were made here: days of computing may stand in them."""
-    for stage, mark in (("tiles", IMPORTED), ("features", "layout")):
+def _require_no_own_results(results: Path, entry: str, slide_id: str) -> None:
+    """Raise if tiles or features were computed here: they may have taken days."""
+    for stage, import_key in (("tiles", IMPORTED), ("features", "layout")):
         receipt = results / stage / entry / f"{slide_id}.json"
         store = store_path(receipt)
         if receipt.is_file():
-            made = receipt, read_receipt(receipt)
+            path, content = receipt, read_receipt(receipt)
         elif stage == "features" and (store / "zarr.json").is_file():
-            made = store, read_attributes(store)
+            path, content = store, read_attributes(store)
         else:
             continue
-        if mark not in made[1]:
-            reason = "was made by this results folder's own run, not imported; choose another name for the encoder entry"
-            raise FeatureFileError(made[0], f"{reason}, or delete it")
+        if import_key not in content:
+            reason = "was computed by a run in this results folder, not imported; choose another name for the encoder entry"
+            raise FeatureFileError(path, f"{reason}, or delete it")
 
 
-def _with_coords(source: Source, found: TileFeatures) -> TileFeatures:
-    """With coords and scale from the file that is given for them."""
+def _with_coords(source: FeatureSource, tile_features: TileFeatures) -> TileFeatures:
+    """Features with coords and scale, from the file of coords if there is one."""
     if source.coords is not None:
         _, other = read_file(source.coords)
         if other.coords is None:
             raise FeatureFileError(source.coords, "has no coords")
-        if found.coords is None:
-            found = replace(found, coords=other.coords, unit=other.unit)
-        elif found.coords.shape != other.coords.shape or (found.coords != other.coords).any():
-            raise FeatureFileError(source.coords, f"its coords are others than those of {source.path}, or in another order")
-        found = replace(found, scale=found.scale.filled(other.scale))
-    if found.coords is None:
-        reason = "features without coords: heatmaps would show them in wrong places"
-        raise FeatureFileError(source.path, f"{reason}; give the file or folder that has them with --coords")
-    if len(found.coords) != len(found.features):
-        n, m = len(found.features), len(found.coords)
-        raise FeatureFileError(source.path, f"features of {n} tiles, but coords of {m}: they are not of the same tiles")
-    return found
+        if tile_features.coords is None:
+            tile_features = replace(tile_features, coords=other.coords, unit=other.unit)
+        elif not np.array_equal(tile_features.coords, other.coords):
+            raise FeatureFileError(source.coords, f"its coords differ from those of {source.path}, or are in another order")
+        tile_features = replace(tile_features, scale=tile_features.scale.filled(other.scale))
+    if tile_features.coords is None:
+        reason = "has features without coords, so their place on the slide is unknown"
+        raise FeatureFileError(source.path, f"{reason}; give the file or folder with the coords as --coords")
+    if len(tile_features.coords) != len(tile_features.features):
+        n, m = len(tile_features.features), len(tile_features.coords)
+        raise FeatureFileError(source.path, f"has features of {n} tiles, but coords of {m}: they are not of the same tiles")
+    return tile_features
 
 
-def _float16(source: Source, features: NDArray[Any]) -> tuple[NDArray[np.float16], float]:
-    """Features as stores hold them, and the largest relative error that this made."""
+def _float16(source: FeatureSource, features: NDArray[Any]) -> tuple[NDArray[np.float16], float]:
+    """Features in float16, and the largest relative rounding error."""
     if not features.shape[1]:
-        raise FeatureFileError(source.path, "holds coords and no features; give it with --coords, beside files of features")
+        raise FeatureFileError(source.path, "has coords and no features; give it as --coords, together with files of features")
     if features.dtype.kind != "f":
         what = f"features are {features.dtype} of shape {features.shape}"
-        raise FeatureFileError(source.path, f"{what}, expected numbers with a fraction")
+        raise FeatureFileError(source.path, f"{what}, expected floating-point numbers")
     with np.errstate(over="ignore", invalid="ignore"):
         stored = features.astype(np.float16)
         parts = [slice(start, start + BATCH) for start in range(0, len(features), BATCH)]
@@ -138,27 +138,33 @@ def _float16(source: Source, features: NDArray[Any]) -> tuple[NDArray[np.float16
 
 
 def _relative_loss(stored: NDArray[np.float16], features: NDArray[Any]) -> float:
-    lost = np.abs(stored.astype(np.float64) - features) / np.maximum(np.abs(features), SMALLEST)
+    lost = np.abs(stored.astype(np.float64) - features) / np.maximum(np.abs(features), MIN_NORMAL_FLOAT16)
     return float(np.nan_to_num(lost, posinf=0.0).max(initial=0.0))
 
 
-def _refuse_not_finite(source: Source, features: NDArray[Any], coords: NDArray[np.int64]) -> None:
-    """Raise where a tile's features are no numbers, or numbers that float16 cannot hold."""
+def _require_finite(source: FeatureSource, features: NDArray[Any], coords: NDArray[np.int64]) -> None:
+    """Raise if a tile's features are not finite, or beyond the range of float16."""
     with np.errstate(invalid="ignore"):
-        bad = np.flatnonzero(~(np.abs(features) <= MOST).all(axis=1))
-    if len(bad):
-        first = int(bad[0])
+        unfit = np.flatnonzero(~(np.abs(features) <= MAX_FLOAT16).all(axis=1))
+    if len(unfit):
+        first = int(unfit[0])
         x, y = coords[first]
         values = features[first]
-        what = "not finite" if not np.isfinite(values).all() else f"beyond the ±{MOST:,.0f} of float16 ({np.abs(values).max():g})"
-        more = f", and of {len(bad) - 1} more tiles" if len(bad) > 1 else ""
+        what = (
+            "not finite"
+            if not np.isfinite(values).all()
+            else f"beyond the ±{MAX_FLOAT16:,.0f} of float16 ({np.abs(values).max():g})"
+        )
+        more = f", and of {len(unfit) - 1} more tiles" if len(unfit) > 1 else ""
         raise FeatureFileError(
             source.path,
             f"slide {source.row.slide_id}: features of tile {first} at ({x}, {y}) are {what}{more}; extract them again",
         )
 
 
-def _about_features(found: TileFeatures, features: NDArray[np.float16], place: Placed, given: Given) -> dict[str, object]:
+def _feature_attributes(
+    original: TileFeatures, features: NDArray[np.float16], place: TilePlacement, options: ImportOptions
+) -> dict[str, object]:
     return {
         "slide_mpp": [place.slide_mpp.x, place.slide_mpp.y],
         "mpp": place.mpp,
@@ -169,43 +175,43 @@ def _about_features(found: TileFeatures, features: NDArray[np.float16], place: P
         "dimensions": list(place.dimensions),
         "extent": list(place.extent),
         "stride": list(place.stride),
-        "encoder": given.encoder or found.encoder or IMPORTED,
-        "weights_hash": found.weights_hash or IMPORTED,
-        "dtype": str(found.features.dtype),
+        "encoder": options.encoder or original.encoder or IMPORTED,
+        "weights_hash": original.weights_hash or IMPORTED,
+        "dtype": str(original.features.dtype),
         "batch_size": BATCH,
         "stage_version": STAGE_VERSION,
     }
 
 
 def _receipts(
-    row: SlideRow, place: Placed, ground: Ground, deciding: dict[str, object], features: NDArray[np.float16]
+    row: SlideRow, place: TilePlacement, preview: SlidePreview, inputs: dict[str, object], features: NDArray[np.float16]
 ) -> tuple[dict[str, Any], dict[str, object]]:
-    """What `tile` and `extract` would say."""
+    """Receipts that `tile` and `extract` would have written."""
     n = len(features)
-    verdict = {"status": Status.OK if n else Status.EMPTY, "reason": "" if n else "the imported file holds no tiles"}
+    verdict = {"status": Status.OK if n else Status.EMPTY, "reason": "" if n else "the imported file has no tiles"}
     outline = place.outline
     share = outline.area / math.prod(place.dimensions)
     warnings = list(place.warnings)
     tiling = {"mpp": place.true_mpp, "tile_px": place.tile_px, "overlap": place.overlap}
     tiles: dict[str, Any] = {
-        **ground.about,
+        **preview.metadata,
         **verdict,
         "slide_id": row.slide_id,
         "warnings": warnings,
         "dimensions": list(place.dimensions),
         "mpp": [place.slide_mpp.x, place.slide_mpp.y],
         "mpp_source": place.mpp_source,
-        "slide_hash": deciding["slide_hash"],
+        "slide_hash": inputs["slide_hash"],
         "tissue_area_um2": outline.area * place.slide_mpp.area_um2,
         "tissue_share": share,
         "n_tiles": n,
         "tile_px_level0": list(place.tile_px_level0),
-        "coords_digest": deciding["coords_digest"],
+        "coords_digest": inputs["coords_digest"],
         "settings": {"tiling": tiling},
         "stage_version": STAGE_VERSION,
-        IMPORTED: {"layout": deciding["layout"], "extent": list(place.extent), "stride": list(place.stride)},
+        IMPORTED: {"layout": inputs["layout"], "extent": list(place.extent), "stride": list(place.stride)},
     }
-    attributes = {"slide_id": row.slide_id, **deciding, "fingerprint": fingerprint(deciding)}
+    attributes = {"slide_id": row.slide_id, **inputs, "fingerprint": fingerprint(inputs)}
     digest = features_digest(features, np.ones(n, bool), BATCH)
     counts = {"n_tiles": n, "n_corrupt": 0, "dim": features.shape[1], "digest": digest}
     return tiles, {**attributes, **verdict, **counts, "warnings": warnings}
@@ -217,19 +223,19 @@ def _write(
     slide_id: str,
     tiles: dict[str, Any],
     content: dict[str, object],
-    made: tuple[Placed, Ground, NDArray[np.float16]],
+    data: tuple[TilePlacement, SlidePreview, NDArray[np.float16]],
 ) -> bool:
-    """Write stores, then receipts, the one of the features last; nothing where all of it is there. Whether anything was."""
-    place, ground, features = made
+    """Write stores, then receipts, that of the features last, unless all exists already; return whether anything was written."""
+    place, preview, features = data
     layout = Results(results)
     tile_receipt, receipt = layout.tiles_receipt(entry, slide_id), layout.features_receipt(entry, slide_id)
     attributes = {key: value for key, value in content.items() if key not in NOT_STORED}
     with FeatureStore(store_path(receipt), coords=place.coords, batch_size=BATCH, attributes=attributes) as store:
-        is_there = store.is_complete or not len(features)
-        if is_there and _says(tile_receipt, tiles) and _says(receipt, content) and store_path(tile_receipt).is_dir():
+        exists = store.is_complete or not len(features)
+        if exists and _has_content(tile_receipt, tiles) and _has_content(receipt, content) and store_path(tile_receipt).is_dir():
             return False
         receipt.unlink(missing_ok=True)
-        _write_tiles(tile_receipt, tiles, place, ground)
+        _write_tiles(tile_receipt, tiles, place, preview)
         if len(features):
             store.begin(features.shape[1])
             while not store.is_complete:
@@ -242,15 +248,15 @@ def _write(
     return True
 
 
-def _write_tiles(receipt: Path, content: dict[str, Any], place: Placed, ground: Ground) -> None:
+def _write_tiles(receipt: Path, content: dict[str, Any], place: TilePlacement, preview: SlidePreview) -> None:
     fraction = np.ones(len(place.coords), np.float32)
     grid = TileGrid(place.coords, fraction, place.tile_px, place.tile_px_level0)
-    about = {"slide_id": content["slide_id"], "dimensions": content["dimensions"]}
-    write_grid(store_path(receipt), grid, ground.thumbnail, about)
+    attributes = {"slide_id": content["slide_id"], "dimensions": content["dimensions"]}
+    write_grid(store_path(receipt), grid, preview.thumbnail, attributes)
     write_text(receipt.with_suffix(".geojson"), tissue_geojson(place.outline, content["bounds"]))
-    write_bytes(receipt.with_suffix(".png"), qc_picture(ground.thumbnail, place.outline, grid, place.dimensions))
+    write_bytes(receipt.with_suffix(".png"), qc_image(preview.thumbnail, place.outline, grid, place.dimensions))
     write_receipt(receipt, content)
 
 
-def _says(receipt: Path, content: dict[str, Any]) -> bool:
+def _has_content(receipt: Path, content: dict[str, Any]) -> bool:
     return receipt.is_file() and receipt.read_text(encoding="utf-8") == receipt_text(content)

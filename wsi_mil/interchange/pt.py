@@ -1,6 +1,6 @@
-"""`.pt` files: a tensor (n, d), as CLAM and TRIDENT write it, or a dictionary of tensors with its coords.
+"""`.pt` layout: a tensor (n, d), as CLAM and TRIDENT write it, or a dictionary of tensors with coords.
 
-They are loaded with torch's `weights_only`, so that a file cannot run code.
+Files are loaded with torch's `weights_only`, so that they cannot run code.
 """
 
 from pathlib import Path
@@ -11,43 +11,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_mil.errors import FeatureFileError
-from wsi_mil.interchange.tile_features import OWN, Scale, TileFeatures
+from wsi_mil.interchange.tile_features import OWN_ATTRIBUTE, Scale, TileFeatures
 
 NAME = "pt"
 FEATURES, COORDS = ("features", "feats"), ("coords", "coordinates")
-"""What a dictionary may call them; the first is what we write."""
+"""Keys of a dictionary that are read; the first is the one that is written."""
 
 
 def read(path: Path) -> TileFeatures:
-    """What a file holds.
+    """Read a file.
 
     Raises:
-        FeatureFileError: it holds anything but tensors and plain values, or no features.
+        FeatureFileError: the file has objects other than tensors and plain values, or no features.
     """
-    content = _loaded(path)
+    content = _load(path)
     if not isinstance(content, dict):
         return TileFeatures(_array(path, "its content", content), None)
     features = next((content[name] for name in FEATURES if name in content), None)
     coords = next((content[name] for name in COORDS if name in content), None)
     if features is None:
         names = ", ".join(map(str, content)) or "nothing"
-        raise FeatureFileError(path, f"holds {names}; expected a tensor, or 'features' and 'coords'")
+        raise FeatureFileError(path, f"expected a tensor, or a dictionary with 'features' and 'coords', found {names}")
     side = content.get("patch_size_level0")
     scale = Scale(tile_px_level0=(int(side), int(side)) if side else None)
-    placed = None if coords is None else _array(path, "coords", coords)
-    return TileFeatures(_array(path, "features", features), placed, scale=scale).with_own(content)
+    coords_array = None if coords is None else _array(path, "coords", coords)
+    return TileFeatures(_array(path, "features", features), coords_array, scale=scale).with_metadata(content)
 
 
-def _loaded(path: Path) -> Any:
+def _load(path: Path) -> Any:
     import torch
 
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
-        reason = "it holds more than tensors and plain values, and loading it could run code"
-        raise FeatureFileError(path, f"refused: {reason}; save the tensor alone with torch.save") from error
+        reason = "has objects other than tensors and plain values, and loading them could run code"
+        raise FeatureFileError(path, f"{reason}; save the tensor alone with torch.save") from error
     except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise FeatureFileError(path, f"no readable .pt file ({error})") from error
+        raise FeatureFileError(path, f"is no readable .pt file ({error})") from error
 
 
 def _array(path: Path, name: str, value: Any) -> NDArray[Any]:
@@ -56,7 +56,7 @@ def _array(path: Path, name: str, value: Any) -> NDArray[Any]:
     if not isinstance(value, torch.Tensor):
         raise FeatureFileError(path, f"{name} is a {type(value).__name__}, expected a tensor")
     if value.dtype is torch.bfloat16:
-        value = value.float()  # NumPy knows no bfloat16; float32 holds it
+        value = value.float()  # NumPy has no bfloat16; float32 represents it exactly
     values: NDArray[Any] = value.detach().numpy()
     if values.ndim == 3 and len(values) == 1:
         values = values[0]
@@ -65,14 +65,14 @@ def _array(path: Path, name: str, value: Any) -> NDArray[Any]:
     return values
 
 
-def write(folder: Path, slide_id: str, found: TileFeatures) -> list[Path]:
-    """Write `{slide_id}.pt`: a dictionary with features (float16, as stored), coords and scale, which `weights_only` loads."""
+def write(folder: Path, slide_id: str, tile_features: TileFeatures) -> list[Path]:
+    """Write `{slide_id}.pt`: a dictionary of features (float16, as stored), coords and scale that `weights_only` can load."""
     import torch
 
-    assert found.coords is not None
+    assert tile_features.coords is not None
     path = folder / f"{slide_id}.pt"
-    tensors = {FEATURES[0]: torch.from_numpy(found.features), COORDS[0]: torch.from_numpy(found.coords)}
-    _save(path, {**tensors, OWN: found.own_json()})
+    tensors = {FEATURES[0]: torch.from_numpy(tile_features.features), COORDS[0]: torch.from_numpy(tile_features.coords)}
+    _save(path, {**tensors, OWN_ATTRIBUTE: tile_features.metadata_json()})
     return [path]
 
 

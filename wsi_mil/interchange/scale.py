@@ -1,4 +1,4 @@
-"""What a file, the user and the slide say of the scale of tiles → where every tile lies on level 0."""
+"""Place imported tiles on level 0, from the scale in the file, the user's options and the slide."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,25 +14,25 @@ from wsi_mil.geometry import Mpp, footprint, rounded
 from wsi_mil.interchange.tile_features import Scale, TileFeatures
 
 DISAGREEMENT = 1.1
-"""Two resolutions that differ by more than this factor are worth a word."""
+"""Factor by which two resolutions may differ without a warning."""
 
 SAME_SIZE = 0.01
-"""Sizes of a slide that differ by less are the same but for the rounding of its levels."""
+"""Relative difference up to which two sizes of a slide count as equal, since levels are rounded."""
 
 NEXT_TO = 1.5
-"""Corners that lie further apart than so many tiles are no neighbours."""
+"""Largest distance between neighbouring corners, in tiles."""
 
 
 @dataclass(frozen=True)
-class Given:
-    """What the user says beside the files; None: nothing.
+class ImportOptions:
+    """Information that the user supplies; None: not supplied.
 
     Attributes:
         tile_px_level0: side of a tile, level-0 pixels.
-        tile_px: side of a tile as the encoder saw it, pixels.
-        mpp: µm per pixel that tiles were asked for at.
+        tile_px: side of a tile at the encoder's input, pixels.
+        mpp: nominal µm per pixel of the tiles.
         slide_mpp: µm per pixel of level 0.
-        encoder: what made the features.
+        encoder: name of the encoder.
     """
 
     tile_px_level0: int | None = None
@@ -43,20 +43,20 @@ class Given:
 
 
 @dataclass(frozen=True)
-class Placed:
-    """Where tiles lie.
+class TilePlacement:
+    """Placement of tiles on a slide.
 
     Attributes:
         coords: int64 `(n, 2)`, (x, y), level-0 pixels.
         tile_px_level0: (width, height) of a tile, whole level-0 pixels.
-        extent: the same, unrounded.
+        extent: (width, height) of a tile, level-0 pixels, unrounded.
         stride: distance of neighbouring corners, level-0 pixels, unrounded.
-        tile_px: side as the encoder saw it.
-        mpp: µm per pixel that tiles were asked for at.
-        slide_mpp: of level 0.
-        mpp_source: who says that.
+        tile_px: side of a tile at the encoder's input, pixels.
+        mpp: nominal µm per pixel of the tiles.
+        slide_mpp: µm per pixel of level 0.
+        mpp_source: source of `slide_mpp`.
         dimensions: (width, height) of the slide, level-0 pixels.
-        warnings: what is worth a look.
+        warnings: warnings, one sentence each.
     """
 
     coords: NDArray[np.int64]
@@ -72,100 +72,118 @@ class Placed:
 
     @property
     def overlap(self) -> float:
-        """Pixels of `tile_px` that neighbours share."""
+        """Return the pixels of `tile_px` that neighbouring tiles share."""
         return Scale(tile_px=self.tile_px, extent=self.extent, stride=self.stride).overlap
 
     @property
     def true_mpp(self) -> float:
-        """µm per pixel of a tile, by its size on the slide."""
+        """Return the µm per pixel of a tile by its size on the slide."""
         return self.slide_mpp.x * self.extent[0] / self.tile_px
 
     @cached_property
     def outline(self) -> BaseGeometry:
-        """What tiles cover of the slide, level-0 pixels."""
+        """Return the union of the tiles, level-0 pixels."""
         far = np.minimum(self.coords + self.tile_px_level0, self.dimensions)
         return shapely.union_all(shapely.box(*np.hstack([self.coords, far]).T)) if len(far) else shapely.Polygon()
 
 
-def slide_mpp_of(found: TileFeatures, given: Given, sheet: float | None) -> tuple[Mpp | None, str]:
-    """µm per pixel of level 0 as far as sheet, options and file say it, and who does."""
+def slide_mpp_of(tile_features: TileFeatures, options: ImportOptions, sheet: float | None) -> tuple[Mpp | None, str]:
+    """Return the µm per pixel of level 0 from sheet, options or file, and its source; (None, "") if none has it."""
     if sheet is not None:
         return Mpp(sheet, sheet), "sheet"
-    if given.slide_mpp is not None:
-        return Mpp(given.slide_mpp, given.slide_mpp), "--slide-mpp"
-    return found.scale.slide_mpp, "feature file" if found.scale.slide_mpp else ""
+    if options.slide_mpp is not None:
+        return Mpp(options.slide_mpp, options.slide_mpp), "--slide-mpp"
+    mpp = tile_features.scale.slide_mpp
+    return mpp, "feature file" if mpp else ""
 
 
-def placed(
-    path: Path, found: TileFeatures, given: Given, mpp: tuple[Mpp | None, str], dimensions: tuple[int, int] | None
-) -> Placed:
-    """Where the tiles of a file lie.
+def place_tiles(
+    path: Path,
+    tile_features: TileFeatures,
+    options: ImportOptions,
+    mpp: tuple[Mpp | None, str],
+    dimensions: tuple[int, int] | None,
+) -> TilePlacement:
+    """Place the tiles of a file on level 0.
 
     Args:
         path: the file.
-        found: what it holds; with coords.
-        given: goes before what it says.
-        mpp: of level 0, None where nobody says it, and who does.
-        dimensions: (width, height) of the slide file, level-0 pixels; None where there is none.
+        tile_features: content of the file, with coords.
+        options: overrides the content of the file.
+        mpp: µm per pixel of level 0, None if unknown, and its source.
+        dimensions: (width, height) of the slide file, level-0 pixels; None if there is no slide file.
 
     Raises:
-        FeatureFileError: something is missing (all of it is named), or contradicts itself.
+        FeatureFileError: information is missing (the message names all of it) or contradictory.
     """
-    side = (given.tile_px_level0,) * 2 if given.tile_px_level0 else None
-    said = Scale(tile_px_level0=side, tile_px=given.tile_px, mpp=given.mpp, extent=side)
-    scale, (slide_mpp, source) = said.filled(found.scale), mpp
-    box, tile_px, tile_mpp = _complete(path, scale, slide_mpp, is_um=found.unit == "um")
+    side = (options.tile_px_level0,) * 2 if options.tile_px_level0 else None
+    supplied = Scale(tile_px_level0=side, tile_px=options.tile_px, mpp=options.mpp, extent=side)
+    scale = supplied.filled(tile_features.scale)
+    slide_mpp, source = mpp
+    is_um = tile_features.unit == "um"
+    box, tile_px, tile_mpp = _complete(path, scale, slide_mpp, is_um=is_um)
     warnings = []
     if slide_mpp is None:
-        slide_mpp, source = Mpp(tile_mpp * tile_px / box[0], tile_mpp * tile_px / box[1]), "derived from the tiles"
-        warnings.append(f"nobody says the slide's resolution: {slide_mpp.x:.4g} µm per pixel follows from its tiles")
+        slide_mpp = Mpp(tile_mpp * tile_px / box[0], tile_mpp * tile_px / box[1])
+        source = "derived from the tiles"
+        warnings.append(f"the slide's resolution is unknown and was derived from its tiles: {slide_mpp.x:.4g} µm per pixel")
     unrounded = footprint((tile_px, tile_px), target_mpp=tile_mpp, slide_mpp=slide_mpp)
-    extent = scale.extent or (unrounded if found.unit == "um" else (float(box[0]), float(box[1])))
-    coords = _level0(path, found, found.scale.slide_mpp or slide_mpp)  # our own exports were written by their own
-    stride = scale.stride or (extent if found.unit == "um" else measured_stride(coords, extent))
+    extent = scale.extent or (unrounded if is_um else (float(box[0]), float(box[1])))
+    coords = _level0(path, tile_features, tile_features.scale.slide_mpp or slide_mpp)  # our exports used their own resolution
+    stride = scale.stride or (extent if is_um else measured_stride(coords, extent))
     true_mpp = slide_mpp.x * extent[0] / tile_px
     if not 1 / DISAGREEMENT <= true_mpp / tile_mpp <= DISAGREEMENT:
-        warnings.append(f"tiles are said to have {tile_mpp:.4g} µm per pixel; by their size on the slide it is {true_mpp:.4g}")
+        warnings.append(
+            f"tiles have {tile_mpp:.4g} µm per pixel by their file or options, but {true_mpp:.4g} by their size on the slide"
+        )
     size, more = _dimensions(path, scale, dimensions, coords, box)
-    _refuse_outside(path, coords, size)
-    return Placed(coords, box, extent, stride, tile_px, tile_mpp, slide_mpp, source, size, (*warnings, *more))
+    _require_inside(path, coords, size)
+    return TilePlacement(coords, box, extent, stride, tile_px, tile_mpp, slide_mpp, source, size, (*warnings, *more))
 
 
 def _complete(path: Path, scale: Scale, slide_mpp: Mpp | None, *, is_um: bool) -> tuple[tuple[int, int], int, float]:
-    """Footprint, side and µm per pixel of a tile, each worked out from the others where that can be done."""
-    box, tile_px, mpp, lacking = scale.tile_px_level0, scale.tile_px, scale.mpp, []
+    """Footprint, side and µm per pixel of a tile, each computed from the others if needed and possible."""
+    box = scale.tile_px_level0
+    tile_px = scale.tile_px
+    mpp = scale.mpp
+    missing = []
     if box is None and tile_px and mpp and slide_mpp:
         box = rounded(footprint((tile_px, tile_px), target_mpp=mpp, slide_mpp=slide_mpp))
     if tile_px is None and box and mpp and slide_mpp:
         tile_px = max(1, round(box[0] * slide_mpp.x / mpp))
     if is_um and slide_mpp is None:
-        lacking.append("its coords are in µm: give the slide's µm per pixel by --slide-mpp, the sheet's `mpp`, or the slide file")
+        missing.append(
+            "has coords in µm: give the slide's µm per pixel as --slide-mpp, in the sheet's `mpp` column, or by the slide file"
+        )
     elif box is None:
-        lacking.append("how many level-0 pixels a tile is wide: --tile-px-level0")
+        missing.append("the side of a tile in level-0 pixels (--tile-px-level0)")
     if mpp is None:
-        lacking.append("how many µm a pixel of a tile has: --mpp")
+        missing.append("the µm per pixel of the tiles (--mpp)")
     if tile_px is None and box is not None:
-        lacking.append("how many pixels a tile had for the encoder: --tile-px")
-    if lacking:
-        raise FeatureFileError(path, f"does not say {'; '.join(lacking)}" if not is_um else lacking[0])
+        missing.append("the side of a tile at the encoder's input in pixels (--tile-px)")
+    if missing:
+        raise FeatureFileError(path, f"lacks {', '.join(missing)}; give each as an option" if not is_um else missing[0])
     assert box is not None and tile_px is not None and mpp is not None
     return box, tile_px, mpp
 
 
-def _level0(path: Path, found: TileFeatures, slide_mpp: Mpp) -> NDArray[np.int64]:
-    assert found.coords is not None
-    if found.coords.shape[1] != 2 or not np.isfinite(found.coords).all():
-        raise FeatureFileError(path, f"coords of shape {found.coords.shape} must be finite (x, y) of each tile")
-    coords = np.asarray(found.coords, np.float64)
-    pixels = coords / (slide_mpp.x, slide_mpp.y) if found.unit == "um" else coords
-    if found.unit == "px" and (pixels != np.rint(pixels)).any():
-        raise FeatureFileError(path, "coords are no whole numbers, expected level-0 pixels; STAMP's µm need --layout stamp")
+def _level0(path: Path, tile_features: TileFeatures, slide_mpp: Mpp) -> NDArray[np.int64]:
+    """Coords in level-0 pixels."""
+    assert tile_features.coords is not None
+    coords = np.asarray(tile_features.coords, np.float64)
+    if coords.shape[1] != 2 or not np.isfinite(coords).all():
+        raise FeatureFileError(path, f"coords must be finite (x, y) of each tile, but have shape {coords.shape}")
+    is_um = tile_features.unit == "um"
+    pixels = coords / (slide_mpp.x, slide_mpp.y) if is_um else coords
+    if not is_um and (pixels != np.rint(pixels)).any():
+        raise FeatureFileError(path, "coords must be whole level-0 pixels, but have fractions; STAMP's µm need --layout stamp")
     return np.asarray(np.rint(pixels), np.int64)
 
 
 def measured_stride(coords: NDArray[np.int64], extent: tuple[float, float]) -> tuple[float, float]:
-    """The commonest distance of neighbours along x and y, level-0 pixels, of equally common ones the one nearest to
-    a tile; where there are no neighbours, a tile.
+    """Return the commonest distance of neighbouring tiles along x and y, level-0 pixels.
+
+    Among equally common distances the one nearest to a tile is taken; without neighbours the stride is a tile.
     """
     return _commonest_step(coords[:, 0], coords[:, 1], extent[0]), _commonest_step(coords[:, 1], coords[:, 0], extent[1])
 
@@ -186,16 +204,18 @@ def _dimensions(
 ) -> tuple[tuple[int, int], list[str]]:
     if slide and scale.dimensions and any(abs(a - b) > SAME_SIZE * a for a, b in zip(slide, scale.dimensions, strict=True)):
         (a, b), (c, d) = scale.dimensions, slide
-        raise FeatureFileError(path, f"of a slide of {a} × {b} pixels, but the sheet's has {c} × {d}: not the same slide")
+        raise FeatureFileError(
+            path, f"is of a slide of {a} × {b} pixels, but the sheet's slide has {c} × {d}: it is another slide"
+        )
     if slide or scale.dimensions:
         return slide or scale.dimensions or (0, 0), []
     width, height = (coords.max(axis=0, initial=0) + box).tolist()
-    return (width, height), ["nobody says the slide's size: the extent of its tiles stands for it"]
+    return (width, height), ["the slide's size is unknown: the extent of its tiles is used instead"]
 
 
-def _refuse_outside(path: Path, coords: NDArray[np.int64], dimensions: tuple[int, int]) -> None:
+def _require_inside(path: Path, coords: NDArray[np.int64], dimensions: tuple[int, int]) -> None:
     outside = np.flatnonzero((coords < 0).any(axis=1) | (coords >= dimensions).any(axis=1))
     if len(outside):
         (x, y), (width, height) = coords[outside[0]], dimensions
-        reason = f"{len(outside)} of {len(coords)} tiles lie outside of the slide ({width} × {height}), the first at ({x}, {y})"
+        reason = f"{len(outside)} of {len(coords)} tiles lie outside the slide ({width} × {height}), the first at ({x}, {y})"
         raise FeatureFileError(path, f"{reason}: coords must be level-0 pixels of this slide")

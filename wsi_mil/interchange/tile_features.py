@@ -1,4 +1,4 @@
-"""What every layout is read into and written from."""
+"""Features of tiles in memory, from which every layout is written and into which it is read."""
 
 import json
 from collections.abc import Mapping
@@ -9,21 +9,21 @@ from numpy.typing import NDArray
 
 from wsi_mil.geometry import Mpp
 
-OWN = "wsi_mil"
-"""Name of the attribute in which our own exports say, as JSON, all that a layout has no place for. Other tools ignore it."""
+OWN_ATTRIBUTE = "wsi_mil"
+"""Attribute of exported files with metadata as JSON that the layout itself cannot hold. Other tools ignore it."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """What a file says of the size and place of its tiles; None where it says nothing.
+    """Size and place of the tiles of a file; None where unknown.
 
     Attributes:
         tile_px_level0: (width, height) of a tile, level-0 pixels.
-        tile_px: its side as the encoder saw it, pixels.
-        mpp: µm per pixel that tiles were asked for at: the same for all slides of a cohort.
+        tile_px: side of a tile at the encoder's input, pixels.
+        mpp: nominal µm per pixel of the tiles, the same for all slides of a cohort.
         slide_mpp: µm per pixel of level 0.
         dimensions: (width, height) of the slide, level-0 pixels.
-        bounds: (x, y, width, height) of what was scanned, level-0 pixels.
+        bounds: (x, y, width, height) of the scanned area, level-0 pixels.
         extent: (width, height) of a tile, level-0 pixels, unrounded.
         stride: distance of neighbouring corners along x and y, level-0 pixels, unrounded.
     """
@@ -39,28 +39,28 @@ class Scale:
 
     @property
     def overlap(self) -> float:
-        """Pixels of `tile_px` that neighbouring tiles share; 0 where it is not known."""
+        """Return the pixels of `tile_px` that neighbouring tiles share; 0 if unknown."""
         if self.extent is None or self.stride is None or self.tile_px is None:
             return 0.0
         shared = self.tile_px * (1 - self.stride[0] / self.extent[0])
         return max(0.0, round(shared, 6))
 
     def filled(self, other: Self) -> Self:
-        """With what `other` says where this says nothing."""
+        """Return a copy with unknown values taken from `other`."""
         return replace(self, **{name: value for name, value in vars(other).items() if getattr(self, name) is None})
 
 
 @dataclass(frozen=True)
 class TileFeatures:
-    """Features of a slide's tiles as a file holds them.
+    """Features of a slide's tiles as stored in a file.
 
     Attributes:
         features: `(n, d)`, float16, float32 or float64.
-        coords: `(n, 2)` top-left corners (x, y) in `unit`, or None where the file has none.
+        coords: `(n, 2)` top-left corners (x, y) in `unit`; None if the file has none.
         unit: level-0 pixels, or µm.
-        scale: what the file says of it.
-        encoder: what made the features, or "".
-        weights_hash: of its weights, or "".
+        scale: size and place of the tiles.
+        encoder: name of the encoder, or "".
+        weights_hash: hash of the encoder's weights, or "".
     """
 
     features: NDArray[Any]
@@ -70,20 +70,21 @@ class TileFeatures:
     encoder: str = ""
     weights_hash: str = ""
 
-    def own_json(self) -> str:
-        """What is written to `OWN`: lossless, while a layout may know one number for both axes, say."""
+    def metadata_json(self) -> str:
+        """Return the value of `OWN_ATTRIBUTE`: lossless metadata (a layout may store one number for both axes, say)."""
         scale = {name: value for name, value in vars(self.scale).items() if value is not None}
         if self.scale.slide_mpp is not None:
             scale["slide_mpp"] = [self.scale.slide_mpp.x, self.scale.slide_mpp.y]
         return json.dumps({**scale, "encoder": self.encoder, "weights_hash": self.weights_hash}, sort_keys=True)
 
-    def with_own(self, attributes: Mapping[str, Any]) -> "TileFeatures":
-        """With what one of our exports says of itself, which goes before what the layout says."""
-        if OWN not in attributes:
+    def with_metadata(self, attributes: Mapping[str, Any]) -> "TileFeatures":
+        """Return a copy with the metadata of `OWN_ATTRIBUTE`, which override those of the layout; unchanged without it."""
+        if OWN_ATTRIBUTE not in attributes:
             return self
-        said: dict[str, Any] = json.loads(attributes[OWN])
-        encoder, weights = str(said.pop("encoder")), str(said.pop("weights_hash"))
-        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in said.items()}
+        metadata: dict[str, Any] = json.loads(attributes[OWN_ATTRIBUTE])
+        encoder = str(metadata.pop("encoder"))
+        weights = str(metadata.pop("weights_hash"))
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in metadata.items()}
         if "slide_mpp" in values:
             values["slide_mpp"] = Mpp(*values["slide_mpp"])
         return replace(self, scale=Scale(**values).filled(self.scale), encoder=encoder, weights_hash=weights)

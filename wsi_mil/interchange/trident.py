@@ -1,6 +1,6 @@
-"""TRIDENT: `features` (n, d), in some versions (1, n, d), and `coords` (n, 2) level-0 pixels, whose attributes give the scale.
+"""TRIDENT layout: `features` (n, d), in some versions (1, n, d), and `coords` (n, 2) level-0 pixels with the scale as attributes.
 
-It names scales by magnification; 10 µm over it is its µm per pixel, in TRIDENT's own definition.
+TRIDENT states scales as magnification, which it defines as 10 divided by the µm per pixel.
 """
 
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from wsi_mil.interchange.hdf5 import Hdf5, write_hdf5
-from wsi_mil.interchange.tile_features import OWN, Scale, TileFeatures
+from wsi_mil.interchange.tile_features import OWN_ATTRIBUTE, Scale, TileFeatures
 
 NAME = "trident"
 MAGNIFIED_MPP = 10.0
@@ -19,26 +19,30 @@ MARKS = ("patch_size_level0", "target_magnification")
 
 
 def is_layout(file: Hdf5) -> bool:
-    """Whether the attributes of a file's coords are TRIDENT's."""
+    """Return whether the attributes of a file's coords are TRIDENT's."""
     return any(mark in file.attributes("coords") for mark in MARKS)
 
 
 def read(file: Hdf5) -> TileFeatures:
-    """What a file holds; features are empty where it is one of coords alone."""
-    features, coords = file.array("features"), file.array("coords")
-    said = file.attributes("coords")
+    """Read a file; the features are empty if it has coords alone."""
+    features = file.array("features")
+    coords = file.array("coords")
+    attributes = file.attributes("coords")
     encoder = str(file.attributes("features").get("encoder", ""))
     empty = np.zeros((0 if coords is None else len(coords), 0), np.float32)
-    return TileFeatures(empty if features is None else features, coords, scale=_scale(said), encoder=encoder).with_own(said)
+    return TileFeatures(empty if features is None else features, coords, scale=_scale(attributes), encoder=encoder).with_metadata(
+        attributes
+    )
 
 
-def _scale(said: dict[str, Any]) -> Scale:
-    target, level0 = said.get("target_magnification"), said.get("level0_magnification")
-    tile_px, box = said.get("patch_size"), said.get("patch_size_level0")
+def _scale(attributes: dict[str, Any]) -> Scale:
+    target, level0 = attributes.get("target_magnification"), attributes.get("level0_magnification")
+    tile_px = attributes.get("patch_size")
+    box = attributes.get("patch_size_level0")
     if box is None and tile_px and target and level0:
         box = tile_px * level0 / target
-    step = box * (tile_px - said["overlap"]) / tile_px if box and tile_px and "overlap" in said else None
-    size = (said.get("level0_width"), said.get("level0_height"))
+    step = box * (tile_px - attributes["overlap"]) / tile_px if box and tile_px and "overlap" in attributes else None
+    size = (attributes.get("level0_width"), attributes.get("level0_height"))
     return Scale(
         tile_px_level0=(round(box), round(box)) if box else None,
         tile_px=round(tile_px) if tile_px else None,
@@ -48,14 +52,14 @@ def _scale(said: dict[str, Any]) -> Scale:
     )
 
 
-def write(folder: Path, slide_id: str, found: TileFeatures) -> list[Path]:
+def write(folder: Path, slide_id: str, tile_features: TileFeatures) -> list[Path]:
     """Write `{slide_id}.h5`; features in float32, as TRIDENT does."""
-    scale = found.scale
+    scale = tile_features.scale
     assert scale.tile_px_level0 is not None and scale.tile_px is not None and scale.mpp is not None
-    assert found.coords is not None
+    assert tile_features.coords is not None
     size = {} if scale.dimensions is None else dict(zip(("level0_width", "level0_height"), scale.dimensions, strict=True))
     target = MAGNIFIED_MPP / scale.mpp
-    said: dict[str, object] = {
+    attributes: dict[str, object] = {
         "patch_size": scale.tile_px,
         "patch_size_level0": scale.tile_px_level0[0],
         "level0_magnification": _number(target * scale.tile_px_level0[0] / scale.tile_px),
@@ -64,17 +68,17 @@ def write(folder: Path, slide_id: str, found: TileFeatures) -> list[Path]:
         "name": slide_id,
         "savetodir": "",
         **size,
-        OWN: found.own_json(),
+        OWN_ATTRIBUTE: tile_features.metadata_json(),
     }
     path = folder / f"{slide_id}.h5"
-    about: dict[str, dict[str, object]] = {
-        "coords": said,
-        "features": {"name": slide_id, "encoder": found.encoder, "savetodir": ""},
+    by_dataset: dict[str, dict[str, object]] = {
+        "coords": attributes,
+        "features": {"name": slide_id, "encoder": tile_features.encoder, "savetodir": ""},
     }
-    write_hdf5(path, {"features": found.features.astype(np.float32), "coords": found.coords}, about)
+    write_hdf5(path, {"features": tile_features.features.astype(np.float32), "coords": tile_features.coords}, by_dataset)
     return [path]
 
 
 def _number(value: float) -> float:
-    """A whole number where it is one but for rounding."""
+    """Value as a whole number if it is one up to rounding errors."""
     return round(value) if abs(value - round(value)) < 1e-6 else value

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from wsi_mil.config import InstanceScoreKind
+from wsi_mil.models.losses import BagLoss
 
 N_DIMS_OF_FEATURES = 3
 
@@ -82,15 +82,15 @@ class MILModel(nn.Module, ABC):
             For each kind in `provides` float64 `(n_instances,)` in the order of the bag, without gradient.
         """
 
-    def training_loss(self, bags: Tensor, label: Tensor, class_weights: Tensor) -> Tensor:
+    def training_loss(self, bags: Tensor, label: Tensor, loss: BagLoss) -> Tensor:
         """Return the loss of a batch of bags, summed over bags.
 
         Args:
             bags: as in `forward`.
-            label: int64 `(batch_size,)`, class indices.
-            class_weights: `(n_classes,)`.
+            label: `(batch_size,)`, encoded by the task; of classes int64 indices.
+            loss: of the outputs; a model may add one of its own.
         """
-        return class_loss(self(bags).logits, label, class_weights)
+        return loss(self(bags).logits, label)
 
     def after_update(self, progress: float) -> None:
         """Respond to an update of the weights; `progress` is the share of the planned updates that are done."""
@@ -110,11 +110,6 @@ class MILModel(nn.Module, ABC):
             return bags
         encoded: Tensor = self.instance_encoder(bags.flatten(0, 1))
         return encoded.reshape(*bags.shape[:2], -1)
-
-
-def class_loss(logits: Tensor, label: Tensor, class_weights: Tensor) -> Tensor:
-    """Return the cross-entropy, weighted by class and summed over bags."""
-    return functional.cross_entropy(logits.float(), label, weight=class_weights, reduction="sum")
 
 
 def margin_of(logits: Tensor, target: int) -> Tensor:

@@ -10,9 +10,10 @@ from torch.nn import functional
 from wsi_mil import config
 from wsi_mil.config import InstanceScoreKind
 from wsi_mil.models.attention import GatedAttention, top_and_bottom
-from wsi_mil.models.base import MILModel, MILOutput, class_loss, margin_of
+from wsi_mil.models.base import MILModel, MILOutput, margin_of
 from wsi_mil.models.embedding import create_embedding
 from wsi_mil.models.keywords import CLAMKeywords, model_settings
+from wsi_mil.models.losses import BagLoss
 
 SURE = math.log(1000)
 """Lead of the first score over the second from which the smooth loss is the hard one to three digits."""
@@ -68,14 +69,14 @@ class CLAM(MILModel):
         logits = (self.classifier.weight * pooled).sum(dim=-1) + self.classifier.bias
         return MILOutput(logits, attention_logits)
 
-    def training_loss(self, bags: Tensor, label: Tensor, class_weights: Tensor) -> Tensor:
+    def training_loss(self, bags: Tensor, label: Tensor, loss: BagLoss) -> Tensor:
         embedded = self.embed(bags)
         output = self.pool(embedded)
         assert output.attention_logits is not None
         rows, weight = output.attention_logits.mT.expand(-1, len(self.instance_classifiers), -1), self.settings.instance_weight
         of_bags = [self.instance_loss(bag, r, int(y)) for bag, r, y in zip(embedded, rows, label, strict=True)]
-        clustering = (torch.stack(of_bags) * class_weights[label]).sum()
-        return (1 - weight) * class_loss(output.logits, label, class_weights) + weight * clustering
+        clustering = (torch.stack(of_bags) * loss.bag_weights(label)).sum()
+        return (1 - weight) * loss(output.logits, label) + weight * clustering
 
     def instance_loss(self, bag: Tensor, rows: Tensor, label: int) -> Tensor:
         """Loss of the instance classifiers on the instances with the highest and the lowest attention.

@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from wsi_mil import config
 from wsi_mil.config import InstanceScoreKind
-from wsi_mil.models.base import class_logits, class_loss, margin_of, n_outputs
+from wsi_mil.models.base import class_logits, margin_of, n_outputs
 from wsi_mil.models.embedding import create_embedding
 from wsi_mil.models.encode_classify import BagEncoding, EncodeClassifyModel
 from wsi_mil.models.keywords import DSMILKeywords, model_settings
+from wsi_mil.models.losses import BagLoss
 
 
 class DSMIL(EncodeClassifyModel):
@@ -84,9 +85,9 @@ class DSMIL(EncodeClassifyModel):
         both = torch.stack([bag, _critical_logits(encoding)]).float()
         return torch.logsumexp(torch.log_softmax(both, dim=-1), dim=0) - math.log(2)
 
-    def encoding_loss(self, encoding: BagEncoding, label: Tensor, class_weights: Tensor) -> Tensor:
-        bag = class_loss(self._bag_logits(encoding), label, class_weights)
-        return 0.5 * bag + 0.5 * class_loss(_critical_logits(encoding), label, class_weights)
+    def encoding_loss(self, encoding: BagEncoding, label: Tensor, loss: BagLoss) -> Tensor:
+        bag = loss(self._bag_logits(encoding), label)
+        return 0.5 * bag + 0.5 * loss(_critical_logits(encoding), label)
 
     @torch.no_grad()
     def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from wsi_mil import config
 from wsi_mil.config import InstanceScoreKind
 from wsi_mil.models.attention import GatedAttention, top_and_bottom
-from wsi_mil.models.base import MILModel, MILOutput, class_loss, margin_of
+from wsi_mil.models.base import MILModel, MILOutput, margin_of
 from wsi_mil.models.embedding import create_embedding
 from wsi_mil.models.keywords import DTFDKeywords, model_settings
+from wsi_mil.models.losses import BagLoss
 
 
 class DTFD(MILModel):
@@ -61,14 +62,14 @@ class DTFD(MILModel):
         rows = zip(embedded, attention_logits[..., 0], masks, strict=True)
         return MILOutput(torch.stack([self._logits(bag[real], row[real]) for bag, row, real in rows]), attention_logits)
 
-    def training_loss(self, bags: Tensor, label: Tensor, class_weights: Tensor) -> Tensor:
+    def training_loss(self, bags: Tensor, label: Tensor, loss: BagLoss) -> Tensor:
         losses = []
         for bag, y in zip(self.embed(bags), label[:, None], strict=True):
             row = self.first.attention(bag)[:, 0]
             for numbers in self._divisions(len(bag)):
                 pseudo, distilled = self.distil(bag, row, numbers)
-                of_first = class_loss(pseudo, y.expand(len(pseudo)), class_weights) / len(pseudo)
-                of_second = class_loss(self.second(distilled if self.settings.joint else distilled.detach()), y, class_weights)
+                of_first = loss(pseudo, y.expand(len(pseudo))) / len(pseudo)
+                of_second = loss(self.second(distilled if self.settings.joint else distilled.detach()), y)
                 losses.append(of_first + of_second)
         return torch.stack(losses).sum() / (len(losses) / len(bags))
 

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from wsi_mil.models.base import MILModel, MILOutput, class_logits, class_loss
+from wsi_mil.models.base import MILModel, MILOutput, class_logits
+from wsi_mil.models.losses import BagLoss
 
 
 class BagEncoding(NamedTuple):
@@ -34,14 +35,14 @@ class EncodeClassifyModel(MILModel):
     def classify(self, encoding: BagEncoding) -> Tensor:
         """Logits `(batch_size, n_classes)` of a bag embedding."""
 
-    def encoding_loss(self, encoding: BagEncoding, label: Tensor, class_weights: Tensor) -> Tensor:
+    def encoding_loss(self, encoding: BagEncoding, label: Tensor, loss: BagLoss) -> Tensor:
         """Training loss of encoded bags."""
-        return class_loss(self.classify(encoding), label, class_weights)
+        return loss(self.classify(encoding), label)
 
     def pool(self, embedded: Tensor, bag_mask: Tensor | None = None) -> MILOutput:
         encoding = self.encode(embedded, bag_mask)
         instance_logits = None if encoding.instance_logits is None else class_logits(encoding.instance_logits)
         return MILOutput(self.classify(encoding), encoding.attention_logits, instance_logits)
 
-    def training_loss(self, bags: Tensor, label: Tensor, class_weights: Tensor) -> Tensor:
-        return self.encoding_loss(self.encode(self.embed(bags)), label, class_weights)
+    def training_loss(self, bags: Tensor, label: Tensor, loss: BagLoss) -> Tensor:
+        return self.encoding_loss(self.encode(self.embed(bags)), label, loss)

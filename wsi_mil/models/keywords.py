@@ -51,7 +51,7 @@ def _parsed(kind: type[S], keywords: Mapping[str, object], others: list[str]) ->
     try:
         return parse_settings(kind, fixed | {key: value for key, value in keywords.items() if key in known}), faults
     except ConfigError as error:
-        return None, faults + error.faults
+        return None, faults + [fault.removeprefix("configuration: ") for fault in error.faults]  # of several keys together
 
 
 class _Keywords(TypedDict, total=False):

@@ -12,6 +12,7 @@ from wsi_mil.config import InstanceScoreKind
 from wsi_mil.models.base import MILOutput, class_logits, n_outputs
 from wsi_mil.models.embedding import create_embedding
 from wsi_mil.models.keywords import KrausPoolKeywords, model_settings
+from wsi_mil.models.losses import BagLoss
 from wsi_mil.models.pooling import InstanceClassifier
 from wsi_mil.models.soft_pools import Pooled, generalised_mean, isr, log_sum_exp, noisy_and, noisy_or
 
@@ -80,14 +81,14 @@ class KrausPool(InstanceClassifier):
         pooled = [self._pool(bag[real]) for bag, real in zip(outputs, masks, strict=True)]
         return Pooled(*(torch.stack(part) for part in zip(*pooled, strict=True)))
 
-    def training_loss(self, bags: Tensor, label: Tensor, class_weights: Tensor) -> Tensor:
+    def training_loss(self, bags: Tensor, label: Tensor, loss: BagLoss) -> Tensor:
         pooled = self.pooled(self.embed(bags))
         n = pooled.log_p.shape[1]
         is_class = label[:, None].float() if n == 1 else functional.one_hot(label, n).float()
-        loss = -(is_class * pooled.log_p + (1 - is_class) * pooled.log_q).sum(dim=1)
+        losses = -(is_class * pooled.log_p + (1 - is_class) * pooled.log_q).sum(dim=1)
         if self.settings.joint:
-            loss = loss + functional.cross_entropy(self._logits(pooled).float(), label, reduction="none")
-        return (class_weights[label] * loss).sum()
+            losses = losses + functional.cross_entropy(self._logits(pooled).float(), label, reduction="none")
+        return (loss.bag_weights(label) * losses).sum()
 
     @torch.no_grad()
     def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:

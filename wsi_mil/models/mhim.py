@@ -11,6 +11,7 @@ from wsi_mil.config import InstanceScoreKind, Schedule
 from wsi_mil.models.base import MILModel, MILOutput
 from wsi_mil.models.encode_classify import BagEncoding, EncodeClassifyModel
 from wsi_mil.models.keywords import MHIMKeywords, model_settings
+from wsi_mil.models.losses import BagLoss
 from wsi_mil.models.masking import Masking, kept_instances
 
 
@@ -59,13 +60,13 @@ class MHIM(MILModel):
     def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:
         return self.student.instance_scores(bag, target)
 
-    def training_loss(self, bags: Tensor, label: Tensor, class_weights: Tensor) -> Tensor:
+    def training_loss(self, bags: Tensor, label: Tensor, loss: BagLoss) -> Tensor:
         """Loss of one bag `(1, n_instances, …)`."""
         taught, scores = self._teach(bags)
         kept = kept_instances(scores, self.masking())
         encoding = self.student.encode(self.student.embed(bags[:, kept]))
-        loss = self.student.encoding_loss(encoding, label, class_weights)
-        return loss + self.settings.consistency * self._consistency(taught.bag, encoding.bag)
+        of_student = self.student.encoding_loss(encoding, label, loss)
+        return of_student + self.settings.consistency * self._consistency(taught.bag, encoding.bag)
 
     def masking(self) -> Masking:
         """The shares that are masked at this point of training."""

@@ -9,6 +9,14 @@ from torch.nn import functional
 
 RESIDUAL_KERNEL = 33
 
+NUMBERS_OF_A_TOKEN, HELD_MATRICES = 30, 3
+"""What an update of TransMIL holds at its peak, measured: float32 numbers for each unit of a token, and matrices for each head.
+
+Matrices only where they are written out.
+"""
+WRITE_MATRICES_OUT = ("mps",)
+"""Types of device on which torch has no backward pass that goes through the matrix in blocks."""
+
 
 class SelfAttention(nn.Module, ABC):
     """Weights and outer layers of a multi-head self-attention; the first token is the class token."""
@@ -79,3 +87,16 @@ class ExactAttention(SelfAttention):
 def softmax_rows(queries: Tensor, keys: Tensor) -> Tensor:
     """Attention matrix `(…, n_queries, n_keys)`."""
     return torch.softmax(queries @ keys.mT / math.sqrt(queries.shape[-1]), dim=-1)
+
+
+def exact_step_bytes(n_tokens: int, *, dim: int, heads: int, device_type: str) -> int:
+    """About the most memory that an update of TransMIL with exact attention adds, bytes.
+
+    Args:
+        n_tokens: instances that the update sees.
+        dim: units of a token.
+        heads: attention heads.
+        device_type: where it is done: cpu, cuda or mps.
+    """
+    matrices = HELD_MATRICES * heads * n_tokens**2 if device_type in WRITE_MATRICES_OUT else 0
+    return torch.float32.itemsize * (NUMBERS_OF_A_TOKEN * dim * n_tokens + matrices)

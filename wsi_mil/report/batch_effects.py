@@ -16,7 +16,7 @@ from wsi_mil.receipts import read_receipt
 from wsi_mil.records import Role, SlideRow
 from wsi_mil.report.scatter import Plane, ScatterPlot
 from wsi_mil.results import Results
-from wsi_mil.statistics import CohortProjections, Explained, explained, read_projections
+from wsi_mil.statistics import CohortProjections, GroupEffect, group_effect, read_projections
 
 LABEL, FOLD, SPLIT, SCANNER = "label", "fold", "split", "scanner"
 SIGNIFICANT = 0.05
@@ -61,7 +61,7 @@ class Effect:
 
     name: str
     constant: str
-    result: Explained
+    result: GroupEffect
     p_all: float
     p_component_all: float
     has_power: bool
@@ -128,7 +128,7 @@ def _encoder_effects(
     effects = _effects(projections, groupings, patients) if projections.shares else []
     return BatchEffects(
         encoder=encoder,
-        receipt=projections.about,
+        receipt=projections.receipt,
         shares=projections.shares,
         plots=tuple(_plots(projections, groupings, effects)),
         left_out=tuple(_why_left_out(g, projections, trained=splits is None) for g in groupings if g.n_groups < 2),
@@ -192,14 +192,14 @@ def _effects(projections: CohortProjections, groupings: Sequence[Grouping], pati
 
 def _explained(
     projections: CohortProjections, patients: Mapping[str, str], grouping: Grouping, constant: Grouping | None
-) -> Explained:
+) -> GroupEffect:
     rows = [
         i for i, s in enumerate(projections.slide_ids) if s in grouping.group_of and (constant is None or s in constant.group_of)
     ]
     ids = [projections.slide_ids[i] for i in rows]
     strata = [constant.group_of[s] for s in ids] if constant else None
     groups = [grouping.group_of[s] for s in ids]
-    return explained(projections.slides[rows], groups, [patients[s] for s in ids], strata=strata)
+    return group_effect(projections.slides[rows], groups, [patients[s] for s in ids], strata=strata)
 
 
 def _sentences(effects: Iterable[Effect], n_components: int) -> list[str]:

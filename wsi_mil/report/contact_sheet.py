@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from wsi_mil.annotations import TISSUE_CLASS, Frame, read_annotation, rings
 from wsi_mil.config import Config, Truth
 from wsi_mil.errors import AnnotationError
-from wsi_mil.receipts import read_receipt, read_tiled
+from wsi_mil.receipts import read_receipt, read_tile_receipt
 from wsi_mil.records import SlideRow
 from wsi_mil.report.pictures import jpeg_url, read_smaller
 from wsi_mil.results import Results
@@ -100,7 +100,7 @@ def _mask_picture(row: SlideRow, tiling: str, config: Config, side_px: int) -> M
         _draw_outline(image, _tissue_rings(receipt) if metadata.get("tissue_share") else [])
         url, size = jpeg_url(image, QUALITY), image.size
     except OSError:
-        missing = "no QC picture: run `tile` again"
+        missing = "no QC image: run `tile` again"
     remarks = "; ".join(text for text in (metadata["reason"] or missing, *metadata["warnings"]) if text)
     return MaskPicture(
         slide_id=row.slide_id,
@@ -118,7 +118,7 @@ def _mask_picture(row: SlideRow, tiling: str, config: Config, side_px: int) -> M
 
 def _tissue_rings(receipt: Path) -> list[NDArray[np.float64]]:
     """Outlines of the tissue, `(n_points, 2)` each: (x, y) as shares of the slide's width and height."""
-    frame = Frame.of(read_tiled(receipt))
+    frame = Frame.of(read_tile_receipt(receipt))
     try:
         tissue = read_annotation(receipt.with_suffix(".geojson"), Truth(include=(TISSUE_CLASS,), exclude=()), frame)
     except AnnotationError as error:

@@ -11,7 +11,7 @@ import jinja2
 import yaml
 
 from wsi_mil.cohort import SlideStatus, read_status
-from wsi_mil.cohort.status import same_slides
+from wsi_mil.cohort.status import identical_slides
 from wsi_mil.config import Config
 from wsi_mil.files import write_text
 from wsi_mil.records import SlideRow, Status
@@ -25,7 +25,7 @@ from wsi_mil.report.scatter import BOTTOM, LEFT, RIGHT, TOP
 from wsi_mil.report.summary import CohortOverview, describe_cohort, describe_results, limitations
 from wsi_mil.report.task_report import TaskReport
 from wsi_mil.results import Results
-from wsi_mil.statistics import DRAWS
+from wsi_mil.statistics import PERMUTATIONS
 from wsi_mil.tasks import task_of
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ def write_report(rows: Iterable[SlideRow], config: Config, page: Path) -> None:
         masks=masks,
         batch_effects=effects,
         frame=(LEFT, TOP, RIGHT, BOTTOM),
-        permutations=DRAWS,
+        permutations=PERMUTATIONS,
         columns=_columns(models),
         notes=_notes(models),
         has_seen_slides=any(p["role"] in ("train", "val") for m in models for p in m.predictions.values()),
@@ -124,7 +124,7 @@ def _summary(
 ) -> dict[str, Any]:
     """Texts of the summary."""
     status = {slide_id: entry.status for slide_id, entry in statuses.items()}
-    same = same_slides([row.slide_id for row in rows], config.results / "features", list(config.encoders))
+    same = identical_slides([row.slide_id for row in rows], config.results / "features", list(config.encoders))
     cohort = CohortOverview(rows, status, task_report, config.bag, config.trained is not None, same)
     n_suspicious = sum(mask.is_suspicious for mask in masks if status[mask.slide_id] is Status.OK)
     return {

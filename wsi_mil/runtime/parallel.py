@@ -1,7 +1,6 @@
-"""Where parts of a large piece of work are done: threads of this process, processes of its own, or a Dask cluster. The only
-importer of Dask.
+"""Run work in parallel: in threads of this process, in local processes, or on a Dask cluster. The only importer of Dask.
 
-The environment says which, so that it is in no job's parameters: it changes no result, and nothing runs again for it.
+The scheduler is set in the environment, not in the parameters of a job: it changes no result, so changing it reruns nothing.
 """
 
 import atexit
@@ -27,19 +26,19 @@ log = logging.getLogger(__name__)
 SCHEDULER_VARIABLE = "WSI_MIL_DASK"
 THREADS, LOCAL = "threads", "local"
 CONNECT_S = 30
-"""After which a cluster counts as out of reach."""
+"""Seconds to wait for a cluster before it counts as unreachable."""
 
 
 def parallel_map(work: Callable[[Item], Result], items: Sequence[Item], *, threads: int) -> list[Result]:
-    """`work` on every item, in the order of the items; which of them are done where and when plays no part.
+    """Apply `work` to every item. Results come in input order; scheduling does not affect them.
 
     Args:
-        work: changes nothing but what it returns; travels to other processes by pickle, like items and results.
-        items: what it is done on.
-        threads: at once, where this process or others of this machine do it.
+        work: a function without side effects; it, the items and the results are pickled for other processes.
+        items: arguments of `work`.
+        threads: number of threads or local processes; ignored by a cluster.
 
     Raises:
-        ClusterError: the cluster is out of reach, or its workers die.
+        ClusterError: the cluster is unreachable, or its workers died.
         Whatever `work` raises.
     """
     client = _client(threads)
@@ -47,32 +46,33 @@ def parallel_map(work: Callable[[Item], Result], items: Sequence[Item], *, threa
         tasks = [delayed(partial(work, item), traverse=False)() for item in items]
         return list(compute(*tasks, scheduler="threads", num_workers=threads, traverse=False))  # type: ignore[no-untyped-call]
     name = f"{_name_of(work)}-{uuid.uuid4().hex}"
-    graph: dict[Any, Any] = {(name, n): (partial(_alone, work, item),) for n, item in enumerate(items)}
-    return list(_asked(lambda: client.get(graph, list(graph))))
+    graph: dict[Any, Any] = {(name, n): (partial(_single_threaded, work, item),) for n, item in enumerate(items)}
+    return list(_on_cluster(lambda: client.get(graph, list(graph))))
 
 
 def run_graph(steps: Mapping[Any, tuple[Any, ...]], last: Any, *, threads: int) -> Any:
-    """What the last of some steps gives that stand on each other.
+    """Run a task graph and return the result of `last`.
 
     Args:
-        steps: by name, a function and its arguments; an argument that is a name stands for what that step gives. A function
-            changes no argument, since a step may be done again.
-        last: name of the step whose result is wanted.
-        threads: as of `parallel_map`, which raises the same.
+        steps: for each name a function and its arguments; an argument that is the name of a step is replaced by that step's
+            result. Functions must not change their arguments, since a step may be repeated.
+        last: name of the step whose result is returned.
+        threads: as in `parallel_map`, which raises the same errors.
     """
     client = _client(threads)
     if client is None:
         return threaded_get(dict(steps), last, num_workers=threads)
-    own = uuid.uuid4().hex  # other jobs on the same cluster have steps of the same name
-    names: dict[Any, Any] = {name: (own, *(name if isinstance(name, tuple) else (name,))) for name in steps}
+    prefix = uuid.uuid4().hex  # other jobs on the same cluster have steps of the same name
+    names: dict[Any, Any] = {name: (prefix, *(name if isinstance(name, tuple) else (name,))) for name in steps}
     renamed = {
-        names[name]: (partial(_alone, step[0]), *(names.get(a, a) if isinstance(a, Hashable) else a for a in step[1:]))
+        names[name]: (partial(_single_threaded, step[0]), *(names.get(a, a) if isinstance(a, Hashable) else a for a in step[1:]))
         for name, step in steps.items()
     }
-    return _asked(lambda: client.get(renamed, names[last]))
+    return _on_cluster(lambda: client.get(renamed, names[last]))
 
 
-def _asked(work: Callable[[], Any]) -> Any:
+def _on_cluster(work: Callable[[], Any]) -> Any:
+    """The result of `work`; a lost cluster raises ClusterError."""
     from distributed import KilledWorker
     from distributed.client import FutureCancelledError
     from distributed.comm.core import CommClosedError
@@ -83,8 +83,8 @@ def _asked(work: Callable[[], Any]) -> Any:
         raise ClusterError(f"the Dask cluster lost its work ({error}); see its workers' logs, then run again") from error
 
 
-def _alone(work: Callable[..., Result], *arguments: Any) -> Result:
-    """`work` as it is done in this process: with one thread for BLAS, by which the last digits of sums hang."""
+def _single_threaded(work: Callable[..., Result], *arguments: Any) -> Result:
+    """`work` with one BLAS thread, as in this process: the last digits of sums depend on the number of threads."""
     _one_blas_thread()
     return work(*arguments)
 
@@ -101,19 +101,19 @@ def _name_of(work: Callable[..., Any]) -> str:
 
 
 def _client(threads: int) -> Any:
-    """Of the cluster that the environment names; None for threads of this process."""
+    """Client of the cluster that the environment names; None for threads of this process."""
     scheduler = os.environ.get(SCHEDULER_VARIABLE, "") or THREADS
     return None if scheduler == THREADS else _connected(scheduler, threads if scheduler == LOCAL else 0)
 
 
 @cache
 def _connected(scheduler: str, processes: int) -> Any:
-    """One connection for all that a process does; it ends with the process."""
+    """One connection per process, closed when the process exits."""
     try:
         from distributed import Client, LocalCluster
     except ImportError as error:
-        mend = "pip install 'wsi_mil[cluster]', or set it to threads"
-        raise ClusterError(f"dask.scheduler: {scheduler} needs a package ({error}); {mend}") from error
+        fix = "pip install 'wsi_mil[cluster]', or set it to threads"
+        raise ClusterError(f"dask.scheduler: {scheduler} needs a package ({error}); {fix}") from error
     try:
         if processes:
             cluster = LocalCluster(  # type: ignore[no-untyped-call]
@@ -124,19 +124,20 @@ def _connected(scheduler: str, processes: int) -> Any:
         elif "://" in scheduler:
             client = Client(scheduler, timeout=CONNECT_S)  # type: ignore[no-untyped-call]
         else:
-            _refuse_no_file(Path(scheduler))
+            _require_file(Path(scheduler))
             client = Client(scheduler_file=scheduler, timeout=CONNECT_S)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         raise ClusterError(
-            f"dask.scheduler: no cluster answers at {scheduler} ({error}); start it, or correct the key"
+            f"dask.scheduler: no cluster answers at {scheduler} ({error}); start the cluster, or correct the setting"
         ) from error
     atexit.register(client.close)
-    log.info("work is done by the Dask cluster %s", scheduler)
+    log.info("using the Dask cluster %s", scheduler)
     return client
 
 
-def _refuse_no_file(path: Path) -> None:
+def _require_file(path: Path) -> None:
     if not path.is_file():
         raise ClusterError(
-            f"dask.scheduler: expected threads, local, an address (tcp://host:8786) or a scheduler file, but found no {path}"
+            "dask.scheduler: expected threads, local, an address (tcp://host:8786) or a scheduler file,"
+            f" but there is no file {path}"
         )

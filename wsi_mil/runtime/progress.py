@@ -1,4 +1,4 @@
-"""How far long work is: a bar on a terminal, a plain line now and then elsewhere."""
+"""Progress of long work: a bar on a terminal, elsewhere a log line every few seconds."""
 
 import logging
 import sys
@@ -12,9 +12,9 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class ProgressMeter:
-    """Counts `unit`s out of `total`, shows the rate and the time left.
+    """Count `unit`s out of `total` and show the rate and the time left.
 
-    Units done before this run (`already`) count for the share, not for the rate.
+    Units done before this run (`already`) count towards the total, not towards the rate.
     """
 
     def __init__(self, name: str, *, total: int, unit: str, already: int = 0):
@@ -37,7 +37,7 @@ class ProgressMeter:
             log.info("%s: %d %s in %.1f s (%s)", self.name, self.done - self.already, self.unit, self.seconds(), self._rate())
 
     def advance(self, n: int, note: str = "") -> None:
-        """Count `n` more units; `note` stands behind the rate from now on."""
+        """Count `n` more units; `note` is shown after the rate from now on."""
         self.done += n
         self._note = note or self._note
         if self._bar is not None:
@@ -47,7 +47,7 @@ class ProgressMeter:
             log.info("%s: %d of %d %s, %s, %s left", self.name, self.done, self.total, self.unit, self._rate(), self._left())
 
     def seconds(self) -> float:
-        """Since the meter was made."""
+        """Seconds since the meter was created."""
         return max(time.monotonic() - self._start, 1e-9)
 
     def _rate(self) -> str:

@@ -1,7 +1,7 @@
-"""One door to every slide: `open_slide`."""
+"""Open and read whole-slide images of any supported format with `open_slide`."""
 
 from wsi_mil.slides.hashing import is_same_slide as is_same_slide
-from wsi_mil.slides.hashing import is_there as is_there
+from wsi_mil.slides.hashing import slide_exists as slide_exists
 from wsi_mil.slides.hashing import slide_hash as slide_hash
 from wsi_mil.slides.mpp import MppGuess as MppGuess
 from wsi_mil.slides.mpp import objective_power as objective_power

@@ -1,4 +1,4 @@
-"""How the pixels of a TIFF are compressed."""
+"""Compression of a TIFF's pixels."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import tifffile
 
 
 def tiff_compression(path: Path | str, dimensions: tuple[int, int]) -> str:
-    """Name of the compression of the image of `dimensions` (width, height) in a local TIFF; "" for any other file."""
+    """Return the compression of the image of `dimensions` (width, height) in a local TIFF; "" for any other file."""
     if not isinstance(path, Path):
         return ""
     try:
@@ -15,5 +15,5 @@ def tiff_compression(path: Path | str, dimensions: tuple[int, int]) -> str:
             return next((tifffile.COMPRESSION(page.compression).name for page, size in sizes if size == dimensions), "")
     except MemoryError:
         raise
-    except Exception:  # tifffile raises anything from KeyError to struct.error on what is no TIFF or damaged
+    except Exception:  # tifffile raises anything from KeyError to struct.error on damaged files and on other formats
         return ""

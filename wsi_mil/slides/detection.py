@@ -1,6 +1,6 @@
-"""The one place that decides what a file is, by its content, and so which readers may open it.
+"""Detect the format of a file by its content, and with it the readers that may open it.
 
-What one reader refuses because of what the file is must not be opened by the next one, which does not look at that.
+All readers go by this result: if one rejects a file because of its format, the next must not open it unchecked.
 """
 
 from pathlib import Path
@@ -15,52 +15,52 @@ from wsi_mil.slides.tiff_format import tiff_format
 
 HEAD_BYTES = 132
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-PLAIN = {b"\x89PNG": "a PNG image", b"\xff\xd8\xff": "a JPEG image", b"BM": "a BMP image"}
+IMAGE_FORMATS = {b"\x89PNG": "a PNG image", b"\xff\xd8\xff": "a JPEG image", b"BM": "a BMP image"}
 
 MIRAX_INDEX = "Slidedat.ini"
 
-WRITE_ANEW = "write the slide as a pyramidal TIFF"
-OTHERS = {
+CONVERT = "convert it to a pyramidal TIFF"
+FOREIGN_FORMATS = {
     b"PK\x03\x04": "a ZIP archive (unpack it)",
     b"\x1f\x8b": "a gzip archive (unpack it)",
     b"%PDF": "a PDF document",
     b"\x89HDF": "an HDF5 file",
-    b"GIF8": f"a GIF image ({WRITE_ANEW})",
-    b"RIFF": f"a WebP image ({WRITE_ANEW})",
-    b"\x00\x00\x00\x0cjP  ": f"a JPEG 2000 image ({WRITE_ANEW})",
-    b"\xff\x4f\xff\x51": f"a JPEG 2000 image ({WRITE_ANEW})",
-    b"\xd0\xcf\x11\xe0": f"an OLE document, as Zeiss ZVI and Olympus OIB are ({WRITE_ANEW})",
-    b"\x70\x00\x00\x00": f"a Leica LIF file ({WRITE_ANEW})",
-    b"<?xm": f"an XML text: it may describe a slide, but holds no pixels ({WRITE_ANEW})",
-    b"<!DO": "a web page, as a failed download leaves behind (bring the slide itself)",
-    b"<htm": "a web page, as a failed download leaves behind (bring the slide itself)",
-    b"version https://git-lfs": "a Git LFS pointer (bring the slide itself: git lfs pull)",
-    b"<OME": f"an XML text: it may describe a slide, but holds no pixels ({WRITE_ANEW})",
+    b"GIF8": f"a GIF image ({CONVERT})",
+    b"RIFF": f"a WebP image ({CONVERT})",
+    b"\x00\x00\x00\x0cjP  ": f"a JPEG 2000 image ({CONVERT})",
+    b"\xff\x4f\xff\x51": f"a JPEG 2000 image ({CONVERT})",
+    b"\xd0\xcf\x11\xe0": f"an OLE document, as Zeiss ZVI and Olympus OIB are ({CONVERT})",
+    b"\x70\x00\x00\x00": f"a Leica LIF file ({CONVERT})",
+    b"<?xm": f"an XML file, which may describe a slide but has no pixels ({CONVERT})",
+    b"<!DO": "a web page, as a failed download leaves behind (get the slide itself)",
+    b"<htm": "a web page, as a failed download leaves behind (get the slide itself)",
+    b"version https://git-lfs": "a Git LFS pointer (get the slide itself: git lfs pull)",
+    b"<OME": f"an XML file, which may describe a slide but has no pixels ({CONVERT})",
 }
-"""How files begin that no reader here opens, and what they are."""
+"""Magic bytes of formats that no reader supports, with a description of each."""
 
-SLIDE_ENDINGS = (".svs", ".ndpi", ".scn", ".bif", ".svslide", ".czi", ".dcm", ".vms", ".vmu")
-"""Of files that are never a plain image, unless somebody took a preview for the slide."""
+SLIDE_SUFFIXES = (".svs", ".ndpi", ".scn", ".bif", ".svslide", ".czi", ".dcm", ".vms", ".vmu")
+"""Endings of slide formats; a plain image with one of them is probably a preview saved in place of the slide."""
 
-OVERVIEWS = {
-    ".vsi": "a .vsi of Olympus is only an overview, its slide lies in the .ets files of a folder beside it, which no reader here"
-    f" opens; {WRITE_ANEW}",
+INDEX_FILES = {
+    ".vsi": "a .vsi of Olympus is only an overview; its slide is in the .ets files of a folder beside it, which no reader"
+    f" supports; {CONVERT}",
     ".ndpis": "a .ndpis only lists the .ndpi files of fluorescence channels, which cannot be read as one slide in colour",
     ".afi": "an .afi only lists the .svs files of fluorescence channels, which cannot be read as one slide in colour",
-    ".dzi": f"a .dzi only describes the pictures in a folder beside it, which no reader here opens; {WRITE_ANEW}",
+    ".dzi": f"a .dzi only describes the images in a folder beside it, which no reader supports; {CONVERT}",
 }
-"""By ending, files that hold no slide, though some can be opened as a picture."""
+"""Endings of files that hold no slide pixels, though some can be opened as an image, with the reason."""
 
 
 def format_of(path: Path) -> Format:
-    """What a file is. A damaged TIFF is left to OpenSlide, which says what it finds.
+    """Return the format of a file. A damaged TIFF is left to OpenSlide, whose error message is specific.
 
     Raises:
-        OSError: the machine cannot read it.
+        OSError: the operating system cannot read the file.
     """
     endings = {path.suffix.lower(), path.resolve().suffix.lower()}
-    for ending in endings & OVERVIEWS.keys():
-        return Format(f"a {ending} file", (), OVERVIEWS[ending])
+    for ending in endings & INDEX_FILES.keys():
+        return Format(f"a {ending} file", (), INDEX_FILES[ending])
     if MIRAX in endings:
         return _mirax(path)
     with path.open("rb") as file:
@@ -69,23 +69,23 @@ def format_of(path: Path) -> Format:
         return _tiff(path)
     if is_dicom(head):
         return Format("a DICOM file", (OPENSLIDE,))
-    for magic, name in PLAIN.items():
+    for magic, name in IMAGE_FORMATS.items():
         if head.startswith(magic):
-            ending = next(iter(endings.intersection(SLIDE_ENDINGS)), "")
-            preview = f"is {name} under the name of a {ending} slide (a preview?); bring the slide, or rename what is meant so"
+            ending = next(iter(endings.intersection(SLIDE_SUFFIXES)), "")
+            preview = f"is {name} with the ending of a {ending} slide (a preview?); get the slide itself, or rename the file"
             return Format(name, () if ending else (IMAGE,), preview if ending else "")
-    for magic, name in OTHERS.items():
+    for magic, name in FOREIGN_FORMATS.items():
         if head.startswith(magic):
             return Format("", (), f"is {name}")
     return Format("", (OPENSLIDE,))
 
 
 def address_fault(url: str) -> str:
-    """Why what an address names can be no slide, by its ending: one file comes from there; "" for any other."""
+    """Return why a URL cannot be a slide, judged by its ending (only one file can be fetched); "" if it can."""
     ending = Path(url.partition("?")[0]).suffix.lower()
     if ending in (MIRAX, *HAMAMATSU_INI):
-        return f"a {ending} slide is several files, and an address brings one; copy it to a disk with what lies beside it"
-    return OVERVIEWS.get(ending, "")
+        return f"a {ending} slide is several files, but a URL gives only one; copy all of them to a disk"
+    return INDEX_FILES.get(ending, "")
 
 
 def _mirax(path: Path) -> Format:
@@ -95,7 +95,7 @@ def _mirax(path: Path) -> Format:
         missing = "" if (folder / MIRAX_INDEX).is_file() else f"its folder {folder.name} has no {MIRAX_INDEX}"
     if not missing:
         return Format("a MIRAX slide", (OPENSLIDE,))
-    return Format("a MIRAX slide", (), f"{missing}: the .mrxs alone is only an overview; bring the folder to lie beside it")
+    return Format("a MIRAX slide", (), f"{missing}: the .mrxs alone is only an overview; copy that folder beside it")
 
 
 def _tiff(path: Path) -> Format:

@@ -1,4 +1,4 @@
-"""DICOM files: which belong to one slide, and how their frames store colours."""
+"""DICOM files: the files of one slide, and the colour space of their frames."""
 
 import mmap
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ SERIES_UID = b"\x20\x00\x0e\x00UI"
 """Tag (0020,000E) SeriesInstanceUID with explicit, little-endian value representation; two bytes of length follow."""
 
 SERIES_HEAD = 64 << 10
-"""The UID stands in the first so many bytes."""
+"""Number of leading bytes in which the UID is searched."""
 
 COLOURS = b"\x28\x00\x04\x00CS"
 """(0028,0004) PhotometricInterpretation."""
@@ -21,7 +21,7 @@ COLUMNS, ROWS = b"\x48\x00\x06\x00UL\x04\x00", b"\x48\x00\x07\x00UL\x04\x00"
 """(0048,0006) TotalPixelMatrixColumns and (0048,0007) TotalPixelMatrixRows; four bytes of value follow."""
 
 FRAMES = b"\xe0\x7f\x10\x00OB\x00\x00\xff\xff\xff\xff\xfe\xff\x00\xe0"
-"""(7FE0,0010) PixelData, encapsulated, with the item that lists the frames."""
+"""(7FE0,0010) PixelData, encapsulated, with the item that holds the frame offsets."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Instance:
     """One file of a series.
 
     Attributes:
-        dimensions: (width, height) of the picture that its frames make.
-        declared_ycbcr: whether it says that its frames are YCbCr.
-        is_ycbcr: whether its first frame says so itself; None where that says nothing, or is no JPEG.
+        dimensions: (width, height) of the image that its frames form.
+        declared_ycbcr: whether the DICOM header declares the frames as YCbCr.
+        is_ycbcr: whether the first frame is YCbCr by its own JPEG markers; None if it has no such marker, or is no JPEG.
     """
 
     dimensions: tuple[int, int]
@@ -40,12 +40,12 @@ class Instance:
 
 
 def is_dicom(head: bytes) -> bool:
-    """By the first 132 bytes of a file."""
+    """Return whether `head`, the first 132 bytes of a file, is a DICOM header."""
     return head[MAGIC_AT : MAGIC_AT + len(MAGIC)] == MAGIC
 
 
 def series_of(path: Path) -> bytes:
-    """SeriesInstanceUID of a DICOM file; empty for any other."""
+    """Return the SeriesInstanceUID of a DICOM file; empty for any other."""
     with path.open("rb") as file:
         head = file.read(MAGIC_AT + len(MAGIC))
         if not is_dicom(head):
@@ -57,13 +57,13 @@ def series_of(path: Path) -> bytes:
 
 
 def series_files(path: Path) -> list[Path]:
-    """The files of the same series in the folder of a DICOM file, itself among them, by name; none for any other file."""
+    """Return all files of a DICOM file's series in its folder, sorted by name and with the file itself; none for other files."""
     series = series_of(path)
     return [file for file in sorted(path.parent.iterdir()) if file.is_file() and series_of(file) == series] if series else []
 
 
 def instances(path: Path) -> Iterator[Instance]:
-    """Those of the series of a file that hold encapsulated frames."""
+    """Yield the files of the same series that hold encapsulated frames."""
     for file in series_files(path):
         with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
             pixels = data.find(FRAMES)
@@ -75,12 +75,12 @@ def _instance(data: mmap.mmap, pixels: int) -> Instance:
     colours = data[(at := _after(data, COLOURS, pixels)) + 2 : at + 2 + _number(data, at, 2)]
     frame = data.find(b"\xff\xd8\xff", pixels)
     width, height = (_number(data, _after(data, tag, pixels), 4) for tag in (COLUMNS, ROWS))
-    said = is_ycbcr(data[frame : frame + HEAD_BYTES]) if frame >= 0 else None
-    return Instance((width, height), colours.startswith(b"YBR"), said)
+    by_markers = is_ycbcr(data[frame : frame + HEAD_BYTES]) if frame >= 0 else None
+    return Instance((width, height), colours.startswith(b"YBR"), by_markers)
 
 
 def _after(data: mmap.mmap, tag: bytes, end: int) -> int:
-    """Where the value of a tag begins (of text, its length); the end of the file where the header has no such tag."""
+    """Offset of a tag's value (for text: of its length field); the end of the file if the header has no such tag."""
     at = data.find(tag, 0, end)
     return len(data) if at < 0 else at + len(tag)
 

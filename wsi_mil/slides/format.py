@@ -1,17 +1,17 @@
-"""What a slide file is, as far as its content says so: which readers show it truly, why none may, what they leave out."""
+"""Format of a slide file: the readers that show it correctly, or why none does, and the content that is not read."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Format:
-    """What a file is.
+    """Format of a file.
 
     Attributes:
-        name: in words, with its article: "an OME-TIFF".
-        readers: names of those that read it truly, in the order in which they are tried.
-        fault: why no reader may show it, and what mends that; or "".
-        notes: what the file holds beside the slide that is read, one sentence each.
+        name: description with its article: "an OME-TIFF".
+        readers: names of the readers that read it correctly, in the order in which they are tried.
+        fault: why no reader can show it, and how to correct that; or "".
+        notes: content of the file that is not read, one sentence each.
     """
 
     name: str
@@ -21,15 +21,15 @@ class Format:
 
 
 def orientation_note(orientation: int) -> str:
-    """Of a file with another Orientation tag (TIFF 6.0, section 8; EXIF) than 1: some readers turn the picture, some do not."""
+    """Return the note for an Orientation tag (TIFF 6.0, section 8; EXIF) other than 1, which readers treat differently."""
     return f"its Orientation tag ({orientation}) is not followed: pixels are read as they are stored"
 
 
 def no_level_note(size: tuple[int, int], dimensions: tuple[int, int]) -> str:
-    """Of a picture of `size` among the levels of a slide of `dimensions`, (width, height) both, that it does not fit."""
+    """Return the note for an image of `size` that is no level of a slide of `dimensions`, both (width, height)."""
     return f"a level of {size[0]} × {size[1]} px is no reduction of the slide's {dimensions[0]} × {dimensions[1]} and is left out"
 
 
 def counted(n: int, what: str, plural: str = "") -> str:
-    """`1 focal plane`, `5 focal planes`."""
+    """Return a count with its noun: `1 focal plane`, `5 focal planes`."""
     return f"{n} {what}" if n == 1 else f"{n} {plural or what + 's'}"

@@ -1,4 +1,4 @@
-"""What tells one slide from another, without reading all of it."""
+"""Identify a slide by a hash of samples, without reading all of it."""
 
 import hashlib
 import io
@@ -15,11 +15,12 @@ N_SAMPLES = 16
 
 
 def slide_hash(path: Path | str) -> str:
-    """`{size}-{sha256}` over size and first, last and 16 evenly spaced MiB of every file that the slide is made of; never
-    their mtime.
+    """Return `{size}-{sha256}` over the size and the first, last and 16 evenly spaced MiB of every file of the slide.
+
+    Modification times do not enter.
     """
-    own = with_companions(path) if isinstance(path, Path) else path
-    files = [own, *companions(own)] if isinstance(own, Path) else [own]
+    main = with_companions(path) if isinstance(path, Path) else path
+    files = [main, *companions(main)] if isinstance(main, Path) else [main]
     digests = [_sampled(RemoteFile(file) if isinstance(file, str) else file.open("rb")) for file in files]
     if len(digests) == 1:
         return "-".join(map(str, digests[0]))
@@ -27,8 +28,8 @@ def slide_hash(path: Path | str) -> str:
     return f"{total}-{hashlib.sha256(' '.join(text for _, text in digests).encode()).hexdigest()}"
 
 
-def is_there(path: Path | str) -> bool:
-    """Whether there is such a file, or its server has it and gives it. Raises UnreachableError."""
+def slide_exists(path: Path | str) -> bool:
+    """Return whether a file exists, or a server provides the URL. Raises UnreachableError."""
     if isinstance(path, Path):
         return path.is_file()
     try:
@@ -38,13 +39,14 @@ def is_there(path: Path | str) -> bool:
 
 
 def is_same_slide(path: Path | str, tiled: Mapping[str, Any]) -> bool:
-    """Whether a slide is the one that a receipt of `tile` is about. Of a URL with the version that the receipt names nothing
-    is read.
+    """Return whether a slide is the one that a receipt of `tile` describes.
+
+    A URL whose version equals the receipt's is not read.
 
     Raises:
-        MissingFileError: it is gone.
-        UnreachableError: its server does not answer.
-        OSError: the machine cannot read it.
+        MissingFileError: the file no longer exists.
+        UnreachableError: the server does not answer.
+        OSError: the operating system cannot read the file.
     """
     if isinstance(path, Path):
         if not path.is_file():
@@ -57,7 +59,7 @@ def is_same_slide(path: Path | str, tiled: Mapping[str, Any]) -> bool:
 
 
 def _sampled(opened: BinaryIO | io.RawIOBase) -> tuple[int, str]:
-    """Size of a file, and sha256 over the size and the sampled parts."""
+    """Size of a file, and sha256 over the size and the samples."""
     with opened as file:
         size = file.seek(0, 2)
         digest = hashlib.sha256(str(size).encode())

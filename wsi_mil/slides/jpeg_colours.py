@@ -1,37 +1,37 @@
-"""How a JPEG stream stores its colours, by its own markers, whatever the file around it declares."""
+"""Colour space of a JPEG stream by its own markers, whatever the containing file declares."""
 
 from collections.abc import Iterator
 
 HEAD_BYTES = 4096
-"""The markers that say it stand in the first so many bytes of a stream."""
+"""Number of leading bytes of a stream that are searched for the markers."""
 
 APP0, APP14, START_OF_SCAN = 0xE0, 0xEE, 0xDA
 FRAMES = frozenset((*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)))
-"""Start of frame, of any kind."""
+"""Markers of a start of frame."""
 
 WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD9)))
 
 
 def is_ycbcr(stream: bytes) -> bool | None:
-    """Whether a JPEG stream of three components holds YCbCr; None where its markers do not say so beyond doubt.
+    """Return whether a JPEG stream of three components holds YCbCr; None if its markers leave that open.
 
-    A JFIF marker says YCbCr (ITU-T T.871, 6.1), an Adobe marker by its transform (T.872, 6.5.3). Where neither stands there,
-    components that are sampled differently say YCbCr, for nobody samples red, green and blue so. Components that are all
-    sampled alike, without a marker, may be either: Aperio stores RGB so.
+    A JFIF marker means YCbCr (ITU-T T.871, 6.1); an Adobe marker states it by its transform (T.872, 6.5.3). Without either,
+    chroma subsampling means YCbCr, since RGB is never subsampled. Without subsampling the stream may be either: Aperio
+    stores RGB so.
 
     Args:
-        stream: the first `HEAD_BYTES` of it.
+        stream: the first `HEAD_BYTES` of the stream.
     """
-    said: dict[str, bool] = {}
+    evidence: dict[str, bool] = {}
     for marker, body in _segments(stream):
         if marker == APP0 and body.startswith(b"JFIF\0"):
-            said["jfif"] = True
+            evidence["jfif"] = True
         elif marker == APP14 and body.startswith(b"Adobe") and len(body) >= 12:
-            said["adobe"] = body[11] == 1
+            evidence["adobe"] = body[11] == 1
         elif marker in FRAMES and len(body) >= 15 and body[5] == 3:
             sampling = {body[7], body[10], body[13]}
-            said.update({"sampling": True} if len(sampling) > 1 else {})
-    return next((said[name] for name in ("jfif", "adobe", "sampling") if name in said), None)
+            evidence.update({"sampling": True} if len(sampling) > 1 else {})
+    return next((evidence[name] for name in ("jfif", "adobe", "sampling") if name in evidence), None)
 
 
 def _segments(stream: bytes) -> Iterator[tuple[int, bytes]]:

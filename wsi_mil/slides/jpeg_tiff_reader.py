@@ -1,7 +1,7 @@
-"""JPEG-tiled TIFF, block by block: 2.5 to 5 times as fast as OpenSlide, with its pixels. The only importer of
+"""Reader of JPEG-tiled TIFFs, block by block: 2.5 to 5 times as fast as OpenSlide with the same pixels. The only importer of
 imagecodecs.
 
-Where a level is shrunk by no whole number OpenSlide reads between its pixels; here they are as they stand in the file.
+OpenSlide interpolates levels whose downsample is no whole number; this reader returns the pixels as stored in the file.
 """
 
 import os
@@ -20,25 +20,25 @@ from wsi_mil.geometry import Mpp
 from wsi_mil.slides.mpp import MppGuess
 from wsi_mil.slides.openslide_reader import OpenSlideReader
 from wsi_mil.slides.resample import EXACT
-from wsi_mil.slides.slide import BlockGrid, Slide, Source
+from wsi_mil.slides.slide import BlockGrid, Slide, SlideSource
 from wsi_mil.slides.tiff_format import has_levels_below
 from wsi_mil.slides.tiffslide_reader import TiffSlideReader
 
 T = TypeVar("T")
 
 VENDORS = ("aperio", "generic-tiff")
-"""Whose levels are single TIFF images from corner to corner. Others lay several images out on a level, or let them overlap."""
+"""Vendors with one TIFF image per level. Others place several images on a level, some of them overlapping."""
 
 JPEG, RGB, YCBCR = 7, 2, 6
 """Values of the TIFF tags Compression and PhotometricInterpretation."""
 
 COLOUR_SPACES = {RGB: "rgb", YCBCR: "ycbcr"}
 N_COMPARED = 4
-"""Blocks of each level, those with the most data, that are compared with OpenSlide's pixels on opening."""
+"""Number of blocks per level, those with the most data, that are compared with OpenSlide's pixels on opening."""
 
 
 class _JpegLevel:
-    """The blocks of one TIFF image."""
+    """Blocks of one TIFF image."""
 
     def __init__(self, page: tifffile.TiffPage):
         self.offsets = np.asarray(page.dataoffsets, np.int64)
@@ -50,58 +50,60 @@ class _JpegLevel:
 
 
 class JpegTiffReader(Slide):
-    """A TIFF of JPEG tiles that OpenSlide opens too, which is asked for all but the pixels; where its levels lie in SubIFDs,
-    which OpenSlide does not see, tiffslide is asked.
+    """Reader of a TIFF of JPEG tiles. OpenSlide reads everything but the pixels; tiffslide if the levels are in SubIFDs, which
+    OpenSlide does not read.
     """
 
     reader = JPEG_TIFF
 
-    def __init__(self, path: Source, given: Mpp | None = None, guess: MppGuess = MppGuess()):
-        super().__init__(path, given, guess)
+    def __init__(self, path: SlideSource, mpp_override: Mpp | None = None, guess: MppGuess = MppGuess()):
+        super().__init__(path, mpp_override, guess)
         self._file = -1
         self._other = self._open_other(path)
-        self.properties, self.notes = self._other.properties, self._other.notes
-        self.level_dimensions, self.level_downsamples = self._other.level_dimensions, self._other.level_downsamples
+        self.properties = self._other.properties
+        self.notes = self._other.notes
+        self.level_dimensions = self._other.level_dimensions
+        self.level_downsamples = self._other.level_downsamples
         try:
             self._levels = self._jpeg_levels()
             self._file = os.open(self.file, os.O_RDONLY)
             self._file_size = os.fstat(self._file).st_size
-            self._refuse_other_pixels()
+            self._require_openslide_pixels()
         except BaseException:
-            self._let_go()  # a copy of a remote slide stays for the next reader
+            self._close_file()  # keep the copy of a remote slide for the next reader
             raise
 
-    def _open_other(self, path: Source) -> Slide:
-        """The reader that knows the slide."""
+    def _open_other(self, path: SlideSource) -> Slide:
+        """Open the reader of the metadata."""
         if self._of_file(has_levels_below):
             return TiffSlideReader(path)
         other = OpenSlideReader(path)
         if other.vendor not in VENDORS:
-            other._let_go()
+            other._close_file()
             raise SlideFormatError(
-                self.path, f"read as JPEG-tiled TIFF are {', '.join(VENDORS)}, this is {other.vendor or 'not'}"
+                self.path, f"jpeg_tiff reads the formats {', '.join(VENDORS)}, but this is {other.vendor or 'unknown'}"
             )
         return other
 
     def _of_file(self, work: Callable[[tifffile.TiffFile], T]) -> T:
-        """What `work` gives of the open TIFF. Raises SlideFormatError where it is damaged."""
+        """Apply `work` to the open TIFF. Raises SlideFormatError if it is damaged."""
         try:
             with tifffile.TiffFile(self.file) as tif:
                 return work(tif)
         except MemoryError:
             raise
         except Exception as error:  # tifffile raises anything from KeyError to struct.error on damaged files
-            self.refuse_machine_faults()
+            self.require_readable_file()
             raise SlideFormatError(self.path, f"not a readable TIFF ({error or type(error).__name__})") from error
 
-    def _let_go(self) -> None:
-        self._other._let_go()
+    def _close_file(self) -> None:
+        self._other._close_file()
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
 
     def __del__(self) -> None:
-        if getattr(self, "_file", -1) >= 0:  # of a task that was done elsewhere, and closes nothing
+        if getattr(self, "_file", -1) >= 0:  # unpickled in a worker, which closes nothing
             os.close(self._file)
 
     @property
@@ -130,22 +132,20 @@ class JpegTiffReader(Slide):
             raise SlideReadError(self.path, f"block {index} of level {level} is {block.shape}, not {(height, width, 3)}")
         return np.asarray(block)
 
-    def _refuse_other_pixels(self) -> None:
-        """Raise SlideFormatError where some blocks of a level are not as OpenSlide reads them. A level of which none can be
-        compared is left to OpenSlide.
-        """
+    def _require_openslide_pixels(self) -> None:
+        """Raise SlideFormatError if blocks differ from OpenSlide's pixels; a level without comparable blocks is left to it."""
         compared = {level: self._comparable(level) for level in self._levels}
         self._levels = {level: at for level, at in self._levels.items() if len(compared[level])}
         if not self._levels:
             raise SlideFormatError(self.path, "no JPEG tile can be compared with OpenSlide's pixels")
         for level, at in self._levels.items():
-            found = compared[level]
-            for index in found[np.argsort(-at.sizes[found], kind="stable")][:N_COMPARED]:  # glass looks like any other glass
+            blocks = compared[level]
+            for index in blocks[np.argsort(-at.sizes[blocks], kind="stable")][:N_COMPARED]:  # all background looks alike
                 if not self._is_openslides(level, int(index)):
                     raise SlideFormatError(self.path, f"JPEG tiles do not decode to OpenSlide's pixels (level {level})")
 
     def _comparable(self, level: int) -> NDArray[np.int64]:
-        """Blocks in the file whose corner is a whole pixel of level 0, too: from elsewhere OpenSlide reads between pixels."""
+        """Stored blocks whose corner is a whole pixel of level 0; elsewhere OpenSlide interpolates."""
         at = self._levels[level]
         index = np.flatnonzero(at.sizes)
         corners = np.stack([index % at.grid.columns, index // at.grid.columns], axis=1) * at.grid.size
@@ -153,7 +153,7 @@ class JpegTiffReader(Slide):
         return np.asarray(index[(np.abs(at_level0 - np.rint(at_level0)) < EXACT).all(axis=1)], np.int64)
 
     def _is_openslides(self, level: int, index: int) -> bool:
-        """Whether a block has OpenSlide's pixels, or can be read by neither."""
+        """Whether a block has OpenSlide's pixels, or neither can read it."""
         corner, (width, height) = self._block_box(level, index)
         try:
             expected = self._other._read_level(corner, level, (width, height))
@@ -177,7 +177,7 @@ class JpegTiffReader(Slide):
         return image
 
     def _missing_block(self, level: int, index: int, out: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
-        """A block that the file leaves out: OpenSlide knows what each vendor means by it."""
+        """Block without data in the file; OpenSlide implements what each vendor means by it."""
         (width, height) = self._levels[level].grid.size
         block = np.full((height, width, 3), 255, np.uint8) if out is None else out
         corner, inside = self._block_box(level, index)
@@ -185,7 +185,7 @@ class JpegTiffReader(Slide):
         return block
 
     def _block_box(self, level: int, index: int) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Corner (x, y) and (width, height) of the part of a block that lies in its level."""
+        """Corner (x, y) and (width, height) of the part of a block inside its level."""
         grid, (width, height) = self._levels[level].grid, self.level_dimensions[level]
         x, y = index % grid.columns * grid.size[0], index // grid.columns * grid.size[1]
         return (x, y), (min(grid.size[0], width - x), min(grid.size[1], height - y))
@@ -215,7 +215,7 @@ class JpegTiffReader(Slide):
 def copy_overlap(
     image: NDArray[np.uint8], corner: tuple[int, int], block: NDArray[np.uint8], block_corner: tuple[int, int]
 ) -> None:
-    """Copy what `block` has in common with `image`, both [height, width, 3] with corners (x, y) in the same pixels."""
+    """Copy the overlap of `block` into `image`, both [height, width, 3] with corners (x, y) in the same pixels."""
     left, top = max(corner[0], block_corner[0]), max(corner[1], block_corner[1])
     right = min(corner[0] + image.shape[1], block_corner[0] + block.shape[1])
     bottom = min(corner[1] + image.shape[0], block_corner[1] + block.shape[0])

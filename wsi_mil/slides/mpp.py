@@ -1,4 +1,4 @@
-"""How many µm a pixel of level 0 is wide and high, and who says so."""
+"""Resolution of level 0 in µm per pixel, with its source."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -12,13 +12,13 @@ from wsi_mil.slides.ome import DESCRIPTIONS, ome_description
 PROPERTY_PREFIXES = ("openslide", "tiffslide")
 
 SHEET, DEFAULT = "sheet", "slide.on_missing_mpp"
-"""Sources that are no property of the file."""
+"""Names of the sources that are no property of the file."""
 
 DISAGREEMENT = 1.1
-"""Two sources that differ by more than this factor are worth a word."""
+"""Factor by which two sources may differ without a note."""
 
 OBJECTIVE_MPP = 10.0
-"""µm per pixel times magnification of the objective: 0.25 at 40×, 0.5 at 20×, as most scanners have it, but not all."""
+"""µm per pixel times magnification of the objective: 0.25 at 40×, 0.5 at 20×, as in most scanners."""
 
 UNIT_UM = {"inch": 25_400.0, "centimeter": 10_000.0, "centimetre": 10_000.0, "2": 25_400.0, "3": 10_000.0}
 OME_UNIT_UM = {"µm": 1.0, "μm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "": 1.0}
@@ -32,15 +32,15 @@ IMAGEJ_UNIT_UM = {
     "mm": 1e3,
     "cm": 1e4,
 }
-"""By the unit in ImageJ's description, in small letters; it writes µ as an escape, others as a byte of Latin-1."""
+"""µm by the lower-case unit in ImageJ's description; it writes µ as an escape, other tools as a byte of Latin-1."""
 
 
 @dataclass(frozen=True)
 class MppGuess:
-    """What may stand in where the file does not say its resolution.
+    """Fallbacks for a file without a resolution.
 
     Attributes:
-        from_objective: 10 µm over the magnification of the objective.
+        from_objective: whether to use 10 µm divided by the magnification of the objective.
         default: µm per pixel, or None.
     """
 
@@ -55,7 +55,7 @@ class Resolution:
     Attributes:
         mpp: µm per pixel.
         source: `sheet`, the names of the properties, or `slide.on_missing_mpp`.
-        notes: where another source says something else, in words.
+        notes: disagreements between sources, one sentence each.
     """
 
     mpp: Mpp
@@ -64,7 +64,7 @@ class Resolution:
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Candidate:
     source: str
     x: float
     y: float
@@ -78,39 +78,40 @@ class _Found:
 
 
 def resolve_mpp(
-    properties: Mapping[str, str], path: Path | str, *, given: Mpp | None = None, guess: MppGuess = MppGuess()
+    properties: Mapping[str, str], path: Path | str, *, mpp_override: Mpp | None = None, guess: MppGuess = MppGuess()
 ) -> Resolution:
-    """Resolution of level 0 by the first source that gives numbers in `SANE_MPP`.
+    """Return the resolution of level 0 from the first source with values in `SANE_MPP`.
 
-    In order: `given` (the sheet's `mpp` column), the reader's own property, the vendor's properties, TIFF resolution tags,
-    then what `guess` allows: the objective's magnification, a default.
+    Sources in order: `mpp_override` (the sheet's `mpp` column), the reader's own property, the vendor's properties, TIFF
+    resolution tags, then the fallbacks that `guess` allows: the objective's magnification, a default.
 
     Raises:
-        MissingMppError: none does; the message has what was found.
+        MissingMppError: no source has such values; the message lists the values of the file.
     """
-    found = list(_in_file(properties))
-    sane = [f for f in found if f.is_sane]
-    if given is not None:
-        sane.insert(0, _Found(SHEET, given.x, given.y))
+    candidates = list(_file_candidates(properties))
+    sane = [candidate for candidate in candidates if candidate.is_sane]
+    if mpp_override is not None:
+        sane.insert(0, _Candidate(SHEET, mpp_override.x, mpp_override.y))
     if not sane and guess.from_objective:
-        sane = [f for f in _by_objective(properties) if f.is_sane]
+        sane = [candidate for candidate in _objective_candidates(properties) if candidate.is_sane]
     if not sane and guess.default is not None:
-        sane = [_Found(DEFAULT, guess.default, guess.default)]
+        sane = [_Candidate(DEFAULT, guess.default, guess.default)]
     if not sane:
-        said = ", ".join(dict.fromkeys([*map(str, found), *_unit_of_no_length(properties)]))
-        raise MissingMppError(path, f"the file says {said}, sane is {SANE_MPP[0]:g} to {SANE_MPP[1]:g}" if said else "")
-    chosen = sane[0]
-    return Resolution(Mpp(chosen.x, chosen.y), chosen.source, tuple(_disagreements(chosen, sane[1:])))
+        values = ", ".join(dict.fromkeys([*map(str, candidates), *_unknown_unit(properties)]))
+        expected = f"expected {SANE_MPP[0]:g} to {SANE_MPP[1]:g}"
+        raise MissingMppError(path, f"the file has {values}, {expected}" if values else "")
+    best = sane[0]
+    return Resolution(Mpp(best.x, best.y), best.source, tuple(_disagreements(best, sane[1:])))
 
 
 def objective_power(properties: Mapping[str, str]) -> float | None:
-    """Magnification of the objective, where the file says it."""
+    """Return the magnification of the objective; None if the file does not have it."""
     names = [f"{prefix}.objective-power" for prefix in PROPERTY_PREFIXES] + ["aperio.AppMag", "hamamatsu.SourceLens"]
     return next((power for power in (_number(properties.get(name)) for name in names) if power > 0), None)
 
 
-def _in_file(properties: Mapping[str, str]) -> Iterator[_Found]:
-    """Every resolution that a file's properties hold, the most trusted first."""
+def _file_candidates(properties: Mapping[str, str]) -> Iterator[_Candidate]:
+    """Every resolution in a file's properties, the most reliable first."""
     pairs = [(f"{prefix}.mpp-x", f"{prefix}.mpp-y", 1.0) for prefix in PROPERTY_PREFIXES]
     pairs += [("aperio.MPP", "aperio.MPP", 1.0), ("ventana.ScanRes", "ventana.ScanRes", 1.0)]
     mirax = "mirax.LAYER_0_LEVEL_0_SECTION.MICROMETER_PER_PIXEL_"
@@ -124,14 +125,14 @@ def _in_file(properties: Mapping[str, str]) -> Iterator[_Found]:
     yield from _tiff_tags(properties)
 
 
-def _philips(properties: Mapping[str, str]) -> Iterator[_Found]:
+def _philips(properties: Mapping[str, str]) -> Iterator[_Candidate]:
     """DICOM pixel spacing in mm, rows first, as `"0.00025" "0.00025"`."""
     values = re.findall(r"[\d.eE+-]+", properties.get("philips.DICOM_PIXEL_SPACING", ""))
     if len(values) >= 2:
         yield from _pair("philips.DICOM_PIXEL_SPACING", "philips.DICOM_PIXEL_SPACING", values[1], values[0], 1000.0)
 
 
-def _ome(properties: Mapping[str, str]) -> Iterator[_Found]:
+def _ome(properties: Mapping[str, str]) -> Iterator[_Candidate]:
     """Physical sizes of the first image in an OME-TIFF's description."""
     text = ome_description(properties)
     sizes = {axis: re.search(rf'\bPhysicalSize{axis}="([^"]+)"', text) for axis in "XY"}
@@ -139,20 +140,24 @@ def _ome(properties: Mapping[str, str]) -> Iterator[_Found]:
     factors = {axis: OME_UNIT_UM.get(unit[1] if unit else "") for axis, unit in units.items()}
     if sizes["X"] and sizes["Y"] and factors["X"] and factors["Y"]:
         x, y = (_number(match[1]) * (factors[axis] or 0) for axis, match in sizes.items() if match)
-        yield _Found("OME PhysicalSizeX, PhysicalSizeY", x, y)
+        yield _Candidate("OME PhysicalSizeX, PhysicalSizeY", x, y)
 
 
-def _imagej(properties: Mapping[str, str]) -> Iterator[_Found]:
-    """ImageJ gives pixels per unit in the resolution tags, and the unit in its description."""
+def _imagej(properties: Mapping[str, str]) -> Iterator[_Candidate]:
+    """ImageJ stores pixels per unit in the resolution tags, and the unit in its description."""
     factor = IMAGEJ_UNIT_UM.get(_imagej_unit(properties).lower())
     x, y = (_number(properties.get(f"tiff.{axis}Resolution")) for axis in "XY")
     if factor and x > 0 and y > 0:
-        yield _Found("ImageJ unit, tiff.XResolution, tiff.YResolution", factor / x, factor / y)
+        yield _Candidate("ImageJ unit, tiff.XResolution, tiff.YResolution", factor / x, factor / y)
 
 
-def _unit_of_no_length(properties: Mapping[str, str]) -> list[str]:
+def _unknown_unit(properties: Mapping[str, str]) -> list[str]:
     unit = _imagej_unit(properties)
-    return [f"unit={unit} in ImageJ's description, no length that is known"] if unit.lower() not in ("", *IMAGEJ_UNIT_UM) else []
+    return (
+        [f"unit={unit} in ImageJ's description, which is no known unit of length"]
+        if unit.lower() not in ("", *IMAGEJ_UNIT_UM)
+        else []
+    )
 
 
 def _imagej_unit(properties: Mapping[str, str]) -> str:
@@ -161,30 +166,30 @@ def _imagej_unit(properties: Mapping[str, str]) -> str:
     return unit[1].strip() if unit else ""
 
 
-def _tiff_tags(properties: Mapping[str, str]) -> Iterator[_Found]:
+def _tiff_tags(properties: Mapping[str, str]) -> Iterator[_Candidate]:
     unit = UNIT_UM.get(properties.get("tiff.ResolutionUnit", "inch").lower())
     x, y = (_number(properties.get(f"tiff.{axis}Resolution")) for axis in "XY")
     if unit and x > 0 and y > 0:
-        yield _Found("tiff.XResolution, tiff.YResolution", unit / x, unit / y)
+        yield _Candidate("tiff.XResolution, tiff.YResolution", unit / x, unit / y)
 
 
-def _by_objective(properties: Mapping[str, str]) -> Iterator[_Found]:
+def _objective_candidates(properties: Mapping[str, str]) -> Iterator[_Candidate]:
     power = objective_power(properties)
     if power:
-        yield _Found(f"objective power {power:g}", OBJECTIVE_MPP / power, OBJECTIVE_MPP / power)
+        yield _Candidate(f"objective power {power:g}", OBJECTIVE_MPP / power, OBJECTIVE_MPP / power)
 
 
-def _pair(x_name: str, y_name: str, x: str | None, y: str | None, factor: float) -> Iterator[_Found]:
+def _pair(x_name: str, y_name: str, x: str | None, y: str | None, factor: float) -> Iterator[_Candidate]:
     values = _number(x) * factor, _number(y) * factor
     if any(value == value for value in values):
-        yield _Found(x_name if x_name == y_name else f"{x_name}, {y_name}", *values)
+        yield _Candidate(x_name if x_name == y_name else f"{x_name}, {y_name}", *values)
 
 
-def _disagreements(chosen: _Found, others: list[_Found]) -> Iterator[str]:
+def _disagreements(used: _Candidate, others: list[_Candidate]) -> Iterator[str]:
     for other in {(other.x, other.y): other for other in reversed(others)}.values():
-        ratios = (chosen.x / other.x, chosen.y / other.y)
+        ratios = (used.x / other.x, used.y / other.y)
         if any(not 1 / DISAGREEMENT <= ratio <= DISAGREEMENT for ratio in ratios):
-            yield f"sources of the resolution differ: {chosen} is used, but there is {other}"
+            yield f"sources of the resolution differ: {used} is used, but the file also has {other}"
 
 
 def _number(text: str | None) -> float:

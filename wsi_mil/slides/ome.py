@@ -1,4 +1,4 @@
-"""What the description of an OME-TIFF says of its images."""
+"""Images of an OME-TIFF as listed in its OME-XML description."""
 
 import math
 import re
@@ -12,7 +12,7 @@ from wsi_mil.slides.format import counted
 
 DESCRIPTIONS = ("tiff.ImageDescription", "openslide.comment", "tiffslide.comment")
 ASSOCIATED = re.compile("label|macro|overview|thumbnail|barcode", re.IGNORECASE)
-"""Names of images that are no scenes; nobody misses them."""
+"""Names of associated images, which are left out without a note."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class OmeImage:
 
     Attributes:
         dimensions: (width, height).
-        name: as the file has it.
-        channels: samples of a pixel, over all channels; an RGB image has three.
-        planes: along z.
-        times: time points.
-        file: UUID of the file that its first plane lies in, or "" where the description names none.
+        name: name of the image in the description.
+        channels: samples per pixel over all channels; an RGB image has three.
+        planes: number of focal planes.
+        times: number of time points.
+        file: UUID of the file that holds its first plane; "" if the description has none.
     """
 
     dimensions: tuple[int, int]
@@ -38,10 +38,10 @@ class OmeImage:
 
 @dataclass(frozen=True)
 class Ome:
-    """The images of an OME-TIFF, in the order of its description.
+    """Images of an OME-TIFF, in the order of its description.
 
     Attributes:
-        images: at least one.
+        images: the images, at least one.
         file: UUID of this file, or "".
     """
 
@@ -50,18 +50,18 @@ class Ome:
 
 
 def ome_description(properties: Mapping[str, str]) -> str:
-    """The OME-XML in a slide's properties; "" where there is none."""
+    """Return the OME-XML in a slide's properties; "" if there is none."""
     text = next((properties[name] for name in DESCRIPTIONS if name in properties), "")
     return text if is_ome(text) else ""
 
 
 def is_ome(text: str) -> bool:
-    """Whether a description is OME-XML, with or without a prefix before its names."""
+    """Return whether a description is OME-XML, with or without a namespace prefix."""
     return re.search(r"<(?:\w+:)?OME\b", text) is not None
 
 
 def ome_of(text: str) -> Ome | None:
-    """What OME-XML says; None where it is no XML, or names no image (`BinaryOnly`: the description lies in another file)."""
+    """Parse OME-XML; None if it is no XML, or lists no image (`BinaryOnly`: the description is in another file)."""
     try:
         root = ElementTree.fromstring(text, forbid_dtd=True)
     except (ParseError, DefusedXmlException, ValueError):
@@ -71,33 +71,34 @@ def ome_of(text: str) -> Ome | None:
 
 
 def ome_fault(ome: Ome, samples_per_pixel: int) -> str:
-    """Why the first page of an OME-TIFF, which is what readers show, is not its slide in colour; "" where it is.
+    """Return why the first page of an OME-TIFF, which readers show, is not the slide in colour; "" if it is.
 
     Args:
-        ome: its description.
-        samples_per_pixel: of the first page.
+        ome: description of the file.
+        samples_per_pixel: samples per pixel of the first page.
     """
     first = ome.images[0]
     if math.prod(first.dimensions) < max(math.prod(image.dimensions) for image in ome.images):
-        return "an OME-TIFF whose first image is not its largest (a label or macro?); write the slide as a file of its own"
+        return "an OME-TIFF whose first image is not its largest (a label or macro?); save the slide as a file of its own"
     if first.channels > samples_per_pixel:
-        return "an OME-TIFF of several channels; readers show the first alone, so write it as one RGB image"
+        return "an OME-TIFF of several channels; readers show the first alone, so save it as one RGB image"
     if first.file and ome.file and first.file != ome.file:
-        return "an OME-TIFF whose first image lies in another file of its set; name that file, or write the slide as one file"
+        return "an OME-TIFF whose first image lies in another file of its set; name that file, or save the slide as one file"
     return ""
 
 
 def ome_notes(ome: Ome) -> list[str]:
-    """What an OME-TIFF holds beside the first plane of its first image."""
-    first, others = ome.images[0], [image for image in ome.images[1:] if not ASSOCIATED.search(image.name)]
+    """Return notes on the content of an OME-TIFF beside the first plane of its first image."""
+    first = ome.images[0]
+    others = [image for image in ome.images[1:] if not ASSOCIATED.search(image.name)]
     same = sum(image.dimensions == first.dimensions for image in others)
-    found = [
+    counts = [
         (same, "further image of the same size", "further images of the same size"),
         (len(others) - same, "further image of another size", "further images of other sizes"),
         (first.planes - 1, "further focal plane", ""),
         (first.times - 1, "further time point", ""),
     ]
-    return [f"{counted(n, what, plural)} in the file not read" for n, what, plural in found if n > 0]
+    return [f"{counted(n, what, plural)} in the file not read" for n, what, plural in counts if n > 0]
 
 
 def _image(element: Element) -> OmeImage | None:
@@ -116,5 +117,5 @@ def _size(pixels: Element, axis: str) -> int:
 
 
 def _named(element: Element, name: str) -> Iterator[Element]:
-    """Elements of that name below, whatever their namespace."""
-    return (found for found in element.iter() if str(found.tag).rpartition("}")[2] == name)
+    """Descendants of that name, whatever their namespace."""
+    return (child for child in element.iter() if str(child.tag).rpartition("}")[2] == name)

@@ -1,4 +1,4 @@
-"""OpenSlide: the reader that knows most formats. The only importer of openslide."""
+"""Reader based on OpenSlide, which supports most formats. The only importer of openslide."""
 
 import threading
 from pathlib import Path
@@ -12,24 +12,24 @@ from wsi_mil.config.readers import OPENSLIDE
 from wsi_mil.errors import SlideFormatError, SlideReadError, UnknownFormatError
 from wsi_mil.geometry import Mpp
 from wsi_mil.slides.compression import tiff_compression
-from wsi_mil.slides.left_out import channel_fault, left_out_notes
-from wsi_mil.slides.mislabelled import mislabelled
+from wsi_mil.slides.hidden_content import channel_fault, unread_notes
+from wsi_mil.slides.mislabelled_colours import mislabelled_colours
 from wsi_mil.slides.mpp import MppGuess
-from wsi_mil.slides.slide import WHITE, Slide, Source, on_white
+from wsi_mil.slides.slide import WHITE, Slide, SlideSource, on_white
 
 SAMPLES, SAMPLE_PX = 4, 64
-"""Along either side of a slide, and the side of each, level pixels."""
+"""Samples along each axis of a slide, and their side in level pixels."""
 
 _FAULTS = (openslide.OpenSlideError, OSError)
 
 
 class OpenSlideReader(Slide):
-    """A slide through OpenSlide."""
+    """Reader based on OpenSlide."""
 
     reader = OPENSLIDE
 
-    def __init__(self, path: Source, given: Mpp | None = None, guess: MppGuess = MppGuess()):
-        super().__init__(path, given, guess)
+    def __init__(self, path: SlideSource, mpp_override: Mpp | None = None, guess: MppGuess = MppGuess()):
+        super().__init__(path, mpp_override, guess)
         self._lock = threading.Lock()
         self._handle = self._open()
         self.properties = dict(self._handle.properties)
@@ -37,11 +37,11 @@ class OpenSlideReader(Slide):
         if fault:
             self._handle.close()
             raise SlideFormatError(self.path, fault)
-        self._take_levels(self._handle.level_dimensions, self._handle.level_downsamples)
-        self.notes += tuple(left_out_notes(self.properties))
+        self._set_levels(self._handle.level_dimensions, self._handle.level_downsamples)
+        self.notes += tuple(unread_notes(self.properties))
         self._ycbcr = self._ycbcr_levels()
 
-    def _let_go(self) -> None:
+    def _close_file(self) -> None:
         self._handle.close()
 
     @property
@@ -52,7 +52,7 @@ class OpenSlideReader(Slide):
         try:
             return openslide.OpenSlide(self.file)
         except _FAULTS as error:
-            self.refuse_machine_faults()
+            self.require_readable_file()
             is_unknown = isinstance(error, openslide.OpenSlideUnsupportedFormatError)
             kind = UnknownFormatError if is_unknown else SlideFormatError
             raise kind(self.path, f"OpenSlide cannot open it ({error or type(error).__name__})") from error
@@ -64,35 +64,35 @@ class OpenSlideReader(Slide):
         try:
             return self._coloured(handle.read_region(location, self._file_levels[level], size), level)
         except _FAULTS:
-            self.refuse_machine_faults()
-        # After an error a handle fails for ever, in every thread: only a handle of one's own tells whose fault it was.
+            self.require_readable_file()
+        # After an error a handle fails for ever, in every thread; only a fresh handle tells whether this region is damaged.
         try:
             self._replace(handle)
             with self._open() as own:
                 return self._coloured(own.read_region(location, self._file_levels[level], size), level)
         except (*_FAULTS, SlideFormatError) as error:
-            self.refuse_machine_faults()
+            self.require_readable_file()
             raise SlideReadError(self.path, f"cannot read {size} pixels at {location}, level {level} ({error})") from error
 
     def _coloured(self, image: Image.Image, level: int) -> NDArray[np.uint8]:
-        """RGBA as OpenSlide gives it on white; true colours where it took YCbCr for RGB."""
+        """OpenSlide's RGBA on white, converted where OpenSlide took YCbCr for RGB."""
         return on_white(np.asarray(_from_ycbcr(image) if level in self._ycbcr else image))
 
     def _ycbcr_levels(self) -> frozenset[int]:
-        """Levels that the file declares to be RGB, but whose JPEG data say of themselves that they are YCbCr."""
-        wrong = mislabelled(Path(self.file), self.properties)
+        """Levels that the file declares as RGB although their JPEG data are YCbCr."""
+        wrong = mislabelled_colours(Path(self.file), self.properties)
         levels = [number for number, size in enumerate(self.level_dimensions) if size in wrong.as_rgb]
         mended = frozenset(number for number in levels if self._is_greyer_as_ycbcr(number))
         if mended:
             self.notes += ("its JPEG data are YCbCr though the file declares RGB: read as YCbCr",)
         if wrong.as_ycbcr:
-            self.notes += ("its JPEG data are RGB though the file declares YCbCr: its colours are wrong, write it anew",)
+            self.notes += (
+                "its JPEG data are RGB though the file declares YCbCr: its colours are wrong, so export the slide again",
+            )
         return mended
 
     def _is_greyer_as_ycbcr(self, level: int) -> bool:
-        """Whether samples of a level are nearer to grey once they are converted, as bright-field pictures are: markers of JPEG
-        can be wrong, too.
-        """
+        """Whether conversion brings samples of a level nearer to grey, as bright-field images are: JPEG markers can be wrong."""
         (width, height), downsample = self.level_dimensions[level], self.level_downsamples[level]
         before = after = 0.0
         for number in range(SAMPLES**2):
@@ -100,7 +100,7 @@ class OpenSlideReader(Slide):
             corner = round(x * downsample), round(y * downsample)
             try:
                 image = self._handle.read_region(corner, self._file_levels[level], (SAMPLE_PX, SAMPLE_PX))
-            except _FAULTS:  # the next may be sound, and reading itself says what is not
+            except _FAULTS:  # other samples may be readable; damage is reported when the region is read
                 self._replace(self._handle)
                 continue
             before, after = before + _spread(image), after + _spread(_from_ycbcr(image))
@@ -113,13 +113,13 @@ class OpenSlideReader(Slide):
 
 
 def _from_ycbcr(image: Image.Image) -> Image.Image:
-    """RGBA of what was taken for RGBA, but is YCbCr with alpha."""
+    """RGBA from YCbCr with alpha that was taken for RGBA."""
     *channels, alpha = image.split()
     return Image.merge("RGBA", (*Image.merge("YCbCr", channels).convert("RGB").split(), alpha))
 
 
 def _spread(image: Image.Image) -> float:
-    """Between the brightest and the darkest channel of the opaque pixels of RGBA, mean."""
+    """Mean difference between the brightest and the darkest channel of the opaque pixels of RGBA."""
     pixels = np.asarray(image, np.int16)
     opaque = pixels[pixels[..., 3] == WHITE][:, :3]
     return float((opaque.max(axis=1) - opaque.min(axis=1)).mean()) if len(opaque) else 0.0

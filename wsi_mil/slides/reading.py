@@ -1,7 +1,7 @@
-"""Many tiles of one slide, in the order of their grid.
+"""Read many tiles of one slide, in grid order.
 
-Where the reader knows the blocks that a level is stored in, each is decoded once, however many tiles share it, in the order
-of the file, and kept until the last tile that needs it is cut. Elsewhere each tile is read by itself.
+If the reader exposes the blocks of a level, each block is decoded once, in file order, and cached until the last tile that
+needs it has been cut. Otherwise each tile is read by itself.
 """
 
 import logging
@@ -25,23 +25,23 @@ log = logging.getLogger(__name__)
 
 MIB = 1 << 20
 BATCHES_AHEAD, AHEAD_BYTES = 4, 128 * MIB
-"""Batches that are read ahead of the one in use: at most so many, and of so many bytes, but one at least."""
+"""Largest number and total bytes of batches read ahead of the one in use; one batch is always read ahead."""
 
-KEPT_BYTES = 256 * MIB
-"""Decoded blocks that wait for tiles of later rows. What is beyond, on very wide slides, is decoded again."""
+CACHED_BYTES = 256 * MIB
+"""Largest cache of decoded blocks for tiles of later rows; on very wide slides some blocks are decoded again."""
 
 GROUP = 8
-"""Blocks or tiles that a thread takes at a time."""
+"""Number of blocks or tiles per thread task."""
 
 
 @dataclass(frozen=True)
 class TileBatch:
-    """Some tiles, in grid order.
+    """Consecutive tiles of a grid.
 
     Attributes:
-        start: index of the first in the grid.
+        start: index of the first tile in the grid.
         tiles: uint8 `(n, height, width, 3)`; black where unreadable.
-        readable: bool `(n,)`, false where the file's data are damaged.
+        readable: bool `(n,)`, False where the file's data are damaged.
     """
 
     start: int
@@ -63,50 +63,50 @@ def read_tiles(
     start: int = 0,
     empty: Callable[[tuple[int, ...]], NDArray[np.uint8]] = _empty,
 ) -> Generator[TileBatch]:
-    """The pixels of a grid's tiles, the same as `slide.read_region` gives one by one.
+    """Yield the pixels of a grid's tiles in batches; they equal those of `slide.read_region`.
 
-    Memory is bounded whatever the slide: nothing is read further ahead than `BATCHES_AHEAD` of the batch that is in use.
+    Memory is bounded for any slide: at most `BATCHES_AHEAD` batches are read ahead of the one in use.
 
     Args:
-        slide: open; must stay so until the last batch, or until this is closed, which waits for its threads.
+        slide: must stay open until the last batch, or until the generator is closed, which waits for its threads.
         grid: tiles in the slide's level-0 pixels.
         mpp: µm per pixel of the tiles.
-        batch_size: tiles in a batch; the last may hold fewer.
-        threads: that read and decode.
-        start: index of the first tile wanted.
-        empty: makes the arrays that batches are put in, of a given shape; say, in memory that a device copies from.
+        batch_size: tiles per batch; the last may have fewer.
+        threads: number of threads that read and decode.
+        start: index of the first tile to read.
+        empty: allocates the array of a batch from its shape, for instance in pinned memory.
 
     Raises:
         SlideReadError: level 0 is over a tenth coarser than `mpp`.
-        OSError: the machine cannot read the file.
+        OSError: the operating system cannot read the file.
     """
     size = (grid.tile_px, grid.tile_px)
     level, windows = slide.windows(grid.coords, size, mpp)
     blocks = slide.block_grid(level)
     pool = ThreadPoolExecutor(threads)
-    reading: _Reading
+    reader: _BatchReader
     if blocks is None:
-        reading = _TileByTile(slide, grid.coords, size, mpp, pool)
+        reader = _TileReader(slide, grid.coords, size, mpp, pool)
     else:
-        reading = _BlockByBlock(slide, level, windows, blocks, size, pool, start)
+        reader = _BlockReader(slide, level, windows, blocks, size, pool, start)
     pixels = max(size[0] * size[1], int(windows.sizes.prod(axis=1).max(initial=1)))
     batch_bytes = batch_size * pixels * 3
     n_ahead = max(1, min(BATCHES_AHEAD, AHEAD_BYTES // batch_bytes))
-    ahead: deque[_Begun] = deque()
+    ahead: deque[_PendingBatch] = deque()
     try:
         for first in range(start, len(grid.coords), batch_size):
-            ahead.append(reading.begin(range(first, min(first + batch_size, len(grid.coords))), empty))
+            ahead.append(reader.begin(range(first, min(first + batch_size, len(grid.coords))), empty))
             if len(ahead) > n_ahead:
-                yield reading.finish(ahead.popleft())
+                yield reader.finish(ahead.popleft())
         while ahead:
-            yield reading.finish(ahead.popleft())
+            yield reader.finish(ahead.popleft())
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 @dataclass(frozen=True)
-class _Begun:
-    """A batch that threads are filling."""
+class _PendingBatch:
+    """Batch that threads are filling."""
 
     rows: range
     tiles: NDArray[np.uint8]
@@ -114,16 +114,16 @@ class _Begun:
     work: list[Future[None]]
 
 
-class _Reading(ABC):
-    """A way to fill batches."""
+class _BatchReader(ABC):
+    """Fills batches in threads."""
 
     def __init__(self, slide: Slide, size: tuple[int, int], pool: ThreadPoolExecutor):
         self.slide = slide
         self.size = size
         self.pool = pool
 
-    def begin(self, rows: range, empty: Callable[[tuple[int, ...]], NDArray[np.uint8]]) -> _Begun:
-        """Set threads to work on the tiles `rows` of the grid."""
+    def begin(self, rows: range, empty: Callable[[tuple[int, ...]], NDArray[np.uint8]]) -> _PendingBatch:
+        """Submit the tiles `rows` of the grid to the threads."""
         tiles = empty((len(rows), self.size[1], self.size[0], 3))
         readable = np.zeros(len(rows), bool)
         before = self._before(rows)
@@ -131,19 +131,19 @@ class _Reading(ABC):
             self.pool.submit(self._fill, group, tiles[at : at + GROUP], readable[at : at + GROUP], before)
             for at, group in _groups(rows)
         ]
-        return _Begun(rows, tiles, readable, work)
+        return _PendingBatch(rows, tiles, readable, work)
 
-    def finish(self, begun: _Begun) -> TileBatch:
-        """Wait for a batch."""
-        for future in begun.work:
+    def finish(self, batch: _PendingBatch) -> TileBatch:
+        """Wait for a batch and return it."""
+        for future in batch.work:
             future.result()
-        self._after(begun.rows)
-        return TileBatch(begun.rows.start, begun.tiles, begun.readable)
+        self._after(batch.rows)
+        return TileBatch(batch.rows.start, batch.tiles, batch.readable)
 
     def _fill(
         self, rows: Sequence[int], tiles: NDArray[np.uint8], readable: NDArray[np.bool_], before: list[Future[None]]
     ) -> None:
-        for future in before:  # these were submitted first, so that threads wait for work that others are doing already
+        for future in before:  # submitted first, so threads only wait for work already under way
             future.result()
         for i, row in enumerate(rows):
             try:
@@ -151,22 +151,22 @@ class _Reading(ABC):
                 readable[i] = True
             except SlideReadError as error:
                 tiles[i] = 0
-                log.warning("tile %d left out: %s", row, error)
+                log.warning("tile %d cannot be read and is left out: %s", row, error)
 
     @abstractmethod
     def _read(self, row: int, out: NDArray[np.uint8]) -> None:
-        """Put a tile into `out` [height, width, 3]. Raises SlideReadError."""
+        """Read a tile into `out` [height, width, 3]. Raises SlideReadError."""
 
     def _before(self, rows: range) -> list[Future[None]]:
-        """Work that the tiles `rows` wait for."""
+        """Return the work that the tiles `rows` wait for."""
         return []
 
-    def _after(self, rows: range) -> None:  # noqa: B027, most keep nothing
-        """Let go of what the tiles `rows` needed."""
+    def _after(self, rows: range) -> None:  # noqa: B027, only the block reader caches
+        """Release what the tiles `rows` needed."""
 
 
-class _TileByTile(_Reading):
-    """Through `read_region`."""
+class _TileReader(_BatchReader):
+    """Reads each tile with `read_region`."""
 
     def __init__(self, slide: Slide, coords: NDArray[np.int64], size: tuple[int, int], mpp: float, pool: ThreadPoolExecutor):
         super().__init__(slide, size, pool)
@@ -178,8 +178,8 @@ class _TileByTile(_Reading):
         out[...] = self.slide.read_region((x, y), self.size, self.mpp)
 
 
-class _BlockByBlock(_Reading):
-    """Tiles cut from blocks. Those that several tiles share are decoded ahead and kept, others where they are needed."""
+class _BlockReader(_BatchReader):
+    """Cuts tiles from blocks. Blocks that tiles share are decoded ahead and cached, others when they are needed."""
 
     def __init__(
         self,
@@ -205,13 +205,13 @@ class _BlockByBlock(_Reading):
         self.steps = _whole_steps(windows, size, blocks)
         self.steps[self.is_cut & (self.steps > 1).any(axis=1)] = 0
         self.uses = self._count_uses(start)
-        self.left = self.uses.copy()
+        self.uses_left = self.uses.copy()
         self.wanted = np.zeros_like(self.uses)
         self.pixels: dict[int, NDArray[np.uint8] | SlideReadError] = {}
         self.decoding: dict[int, Future[None]] = {}
 
     def _count_uses(self, start: int) -> NDArray[np.int64]:
-        """How many tiles, from `start` on, need each block."""
+        """Number of tiles, from `start` on, that need each block."""
         uses = np.zeros(len(self.blocks.offsets), np.int64)
         first, last = self.first[start:], self.last[start:]
         reach = (last - first).max(axis=0, initial=-1) + 1
@@ -223,14 +223,14 @@ class _BlockByBlock(_Reading):
         return uses
 
     def _ids(self, row: int) -> list[int]:
-        """Blocks that a tile needs, in the order of their rows."""
+        """Blocks that a tile needs, row by row."""
         (left, top), (right, bottom) = self.first[row].tolist(), self.last[row].tolist()
         return [y * self.blocks.columns + x for y in range(top, bottom + 1) for x in range(left, right + 1)]
 
     def _shared(self, rows: range) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Blocks that tiles of `rows` need and others too, and how many of `rows` need each."""
-        found = np.array([i for row in rows for i in self._ids(row)], np.int64)
-        return np.unique(found[self.uses[found] > 1], return_counts=True)
+        """Blocks of `rows` that several tiles need, and the number of tiles of `rows` that need each."""
+        needed = np.array([i for row in rows for i in self._ids(row)], np.int64)
+        return np.unique(needed[self.uses[needed] > 1], return_counts=True)
 
     def _before(self, rows: range) -> list[Future[None]]:
         shared, counts = self._shared(rows)
@@ -245,10 +245,10 @@ class _BlockByBlock(_Reading):
     def _after(self, rows: range) -> None:
         shared, counts = self._shared(rows)
         self.wanted[shared] -= counts
-        self.left[shared] -= counts
-        for i in shared[self.left[shared] == 0].tolist():
+        self.uses_left[shared] -= counts
+        for i in shared[self.uses_left[shared] == 0].tolist():
             self._forget(i)
-        surplus = len(self.pixels) - KEPT_BYTES // (self.blocks.size[0] * self.blocks.size[1] * 3)
+        surplus = len(self.pixels) - CACHED_BYTES // (self.blocks.size[0] * self.blocks.size[1] * 3)
         if surplus > 0:
             idle = [i for i in self.decoding if not self.wanted[i]]
             for i in idle[:surplus]:
@@ -290,13 +290,13 @@ class _BlockByBlock(_Reading):
             self._paste(row, ids, out, (step_x, step_y))
 
     def _is_block(self, row: int) -> bool:
-        """Whether a tile's window is one block from corner to corner, none of it outside the level."""
+        """Whether a tile's window is exactly one block, wholly inside the level."""
         corner, size = self.windows.corners[row], self.windows.sizes[row]
         return not self.is_cut[row] and tuple(size) == self.blocks.size and not (corner % self.blocks.size).any()
 
     def _paste(self, row: int, ids: list[int], window: NDArray[np.uint8], step: tuple[int, int] = (1, 1)) -> None:
-        """Fill the window of a tile [height, width, 3] from its blocks, averaged over `step` (x, y) pixels of the level,
-        which never lie in two blocks; white is what lies outside the level.
+        """Fill a tile's window [height, width, 3] from its blocks, averaged over `step` (x, y) level pixels, which never
+        cross blocks; pixels outside the level are white.
         """
         (x, y), (left, top), (right, bottom) = (a[row].tolist() for a in (self.windows.corners, self.low, self.high))
         if self.is_cut[row]:
@@ -311,7 +311,7 @@ class _BlockByBlock(_Reading):
 
 
 def _whole_steps(windows: LevelWindows, size: tuple[int, int], blocks: BlockGrid) -> NDArray[np.int64]:
-    """Pixels of the level along x and y that make one of the tile, where they are whole and lie in one block; else 0."""
+    """Level pixels along x and y per tile pixel if they are whole and inside one block; else 0."""
     steps = np.maximum(1, windows.sizes // np.array(size))
     edges = np.concatenate([np.zeros_like(windows.sizes), windows.sizes], axis=1)
     is_whole = (np.abs(windows.boxes - edges) < EXACT).all(axis=1)
@@ -321,5 +321,5 @@ def _whole_steps(windows: LevelWindows, size: tuple[int, int], blocks: BlockGrid
 
 
 def _groups(items: Sequence[int]) -> Iterator[tuple[int, Sequence[int]]]:
-    """Runs of `GROUP` items, each with the place of its first."""
+    """Runs of `GROUP` items, each with the index of its first."""
     return ((at, items[at : at + GROUP]) for at in range(0, len(items), GROUP))

@@ -1,4 +1,4 @@
-"""Shrinking by exact area averages."""
+"""Downsampling by exact area averages."""
 
 from functools import lru_cache
 from typing import Any
@@ -11,15 +11,15 @@ from scipy.sparse import csr_array
 Box = tuple[float, float, float, float]
 EXACT = 1e-6
 MAX_UINT16_PIXELS = 256
-"""Whose sum of grey levels, and half of their number on top, fit into 16 bits."""
+"""Largest number of pixels whose sum of 8-bit values, plus half their number for rounding, fits into 16 bits."""
 
 
 def resampled(image: NDArray[np.uint8], box: Box, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The part of `image` under `box`, at `size`: area-averaged down, bilinear where it has to grow.
+    """Resample the part of `image` under `box` to `size`: area averages, or bilinear where it is enlarged.
 
     Args:
         image: [height, width, 3].
-        box: (left, top, right, bottom) in pixels of `image`, fractions allowed, inside it.
+        box: (left, top, right, bottom) inside the image, in its pixels; fractions are allowed.
         size: (width, height) wanted.
 
     Returns:
@@ -46,11 +46,11 @@ def _whole(left: float, top: float, x_ratio: float, y_ratio: float) -> bool:
 
 
 def block_means(image: NDArray[np.uint8], step: tuple[int, int]) -> NDArray[np.uint8]:
-    """Means of neighbouring pixels, halves rounded up; a third faster than Pillow's, which copies twice.
+    """Return means of neighbouring pixels, halves rounded up; a third faster than Pillow's, which copies twice.
 
     Args:
         image: [height, width, 3].
-        step: pixels along x and y that make one; what is left over at the right and bottom is dropped.
+        step: pixels along x and y per output pixel; a remainder at the right and bottom is dropped.
 
     Returns:
         uint8 [height // step[1], width // step[0], 3].
@@ -77,14 +77,14 @@ def _sum(parts: list[NDArray[Any]], dtype: type[np.uint16 | np.uint32]) -> NDArr
 
 
 def _area_means(image: NDArray[np.uint8] | NDArray[np.float32], low: float, high: float, n: int) -> NDArray[np.float32]:
-    """`n` means over the first axis between `low` and `high`, fractions of a pixel counted as such: float32 [n, …]."""
+    """`n` means over the first axis between `low` and `high`, partial pixels weighted by their share: float32 [n, …]."""
     means = _area_weights(low, high, n, len(image)) @ image.reshape(len(image), -1)
     return np.asarray(means, np.float32).reshape(n, *image.shape[1:])
 
 
 @lru_cache(maxsize=1024)
 def _area_weights(low: float, high: float, n: int, length: int) -> csr_array:
-    """Shares `(n, length)` of each pixel in each of `n` equal parts of `low` to `high`."""
+    """Weights `(n, length)` of the pixels in each of `n` equal intervals between `low` and `high`."""
     edges = np.linspace(low, high, n + 1)
     first = np.floor(edges[:-1]).astype(np.int64)
     reach = int(np.ceil((high - low) / n)) + 1

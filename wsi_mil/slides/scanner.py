@@ -1,4 +1,4 @@
-"""Which scanner made a slide, as far as its file says so: the device only, never who used it, when, or for whom."""
+"""Scanner of a slide by its file's properties: the device only, never the operator, the time or the patient."""
 
 from collections.abc import Mapping
 
@@ -17,18 +17,18 @@ SERIALS = (
     "philips.DICOM_DEVICE_SERIAL_NUMBER",
     "ventana.UnitNumber",
 )
-"""Properties that name the model, and the single device: two of one model can differ as two models do."""
+"""Properties with the model and the serial number; two devices of one model can differ as much as two models."""
 
 LONGEST = 64
-"""Letters that are kept."""
+"""Largest number of characters kept."""
 
 
 def scanner_of(properties: Mapping[str, str]) -> str:
-    """Model and serial number, or one of them, or ""."""
+    """Return the model and serial number of the scanner, either of them, or ""."""
     parts = (next((text for name in names if (text := _clean(properties.get(name, "")))), "") for names in (MODELS, SERIALS))
     return " ".join(part for part in parts if part)[:LONGEST].strip()
 
 
 def _clean(text: str) -> str:
-    """Without quotation marks (Philips) and letters that cannot be shown."""
+    """Text without quotation marks (Philips) and unprintable characters."""
     return " ".join("".join(letter if letter.isprintable() else " " for letter in text).replace('"', " ").split())

@@ -1,4 +1,4 @@
-"""What every reader offers."""
+"""Common interface of all slide readers."""
 
 import logging
 from abc import ABC, abstractmethod
@@ -26,31 +26,31 @@ log = logging.getLogger(__name__)
 
 WHITE = 255
 OVERVIEW_BLOCK_PX = 2048
-"""Side of the largest piece read at once for an overview, in pixels of the level read."""
+"""Side of the pieces in which an overview is read, in pixels of the level read."""
 
 RETRY_BLOCK_PX = 64
-"""Side of the pieces that a damaged one is read in again, in pixels of the level read."""
+"""Side of the smaller pieces in which a damaged piece is read again, in pixels of the level read."""
 
 MAX_UNREADABLE = 0.05
-"""Largest share of an overview that may be left white because its data are damaged."""
+"""Largest share of an overview that may stay white because its data are damaged."""
 
 
-MEND_COARSE = "correct the sheet's `mpp` column if that is wrong, or ask for more µm per pixel in tilings.….mpp"
-MEND_DAMAGE = "its data are damaged; bring the file anew, or another in the sheet's `path` column"
+HINT_COARSE = "correct the sheet's `mpp` column if it is wrong, or raise tilings.….mpp"
+HINT_DAMAGE = "its data are damaged; copy the file again, or name another in the sheet's `path` column"
 
 
-Source = Path | str | LocalCopy
-"""A file, a URL, or the copy of what lies at one."""
+SlideSource = Path | str | LocalCopy
+"""A file, a URL, or a local copy of a URL."""
 
 
 @dataclass(frozen=True)
 class BlockGrid:
-    """How the pixels of a level lie in its file: in blocks of one size, each decoded as a whole.
+    """Layout of a level in its file: blocks of one size, each decoded as a whole.
 
     Attributes:
         size: (width, height) of a block, level pixels; blocks at the right and bottom edge reach beyond the level.
         columns: number of blocks side by side; block i lies in column i % columns, row i // columns.
-        offsets: int64 `(n_blocks,)`, where each begins in the file.
+        offsets: int64 `(n_blocks,)`, byte offset of each block in the file.
     """
 
     size: tuple[int, int]
@@ -60,11 +60,11 @@ class BlockGrid:
 
 @dataclass(frozen=True)
 class Overview:
-    """A picture of a slide, or of a part of it.
+    """Image of a slide, or of a region of it.
 
     Attributes:
         image: uint8 [height, width, 3].
-        unreadable: share of it that is white because the file's data are damaged there.
+        unreadable: share of the image that is white because the file's data are damaged there.
     """
 
     image: NDArray[np.uint8]
@@ -72,22 +72,23 @@ class Overview:
 
 
 Piece = tuple[int, int, int, int]
-"""(left, top, right, bottom) of a part of an overview, its own pixels."""
+"""(left, top, right, bottom) of a part of an overview, in the overview's pixels."""
 
 
 class Slide(ABC):
-    """An open slide. Safe to use from several threads; can be pickled, and is then opened anew in the other process; close
-    it, or use it as a context manager.
+    """Open slide. Close it after use, or use it as a context manager.
+
+    A slide may be used from several threads. It can be pickled; the other process opens it again.
 
     Attributes:
         path: the file, or its URL.
-        file: what is opened: `path`, or the copy of what lies at the URL.
-        version: of what lies at the URL; "" of a file.
+        file: the file that is opened: `path`, or the local copy of the URL.
+        version: version of the URL's content; "" for a file.
         reader: name of the reader.
         level_dimensions: (width, height) of each level.
         level_downsamples: level-0 pixels per pixel of each level.
         properties: the reader's own metadata, as text.
-        notes: what the file holds beside the slide, or holds otherwise than it declares, one sentence each.
+        notes: content of the file that is not read or was declared wrongly, one sentence each.
     """
 
     reader: str
@@ -96,51 +97,51 @@ class Slide(ABC):
     properties: Mapping[str, str]
     notes: tuple[str, ...] = ()
 
-    def __init__(self, source: Source, given: Mpp | None, guess: MppGuess):
+    def __init__(self, source: SlideSource, mpp_override: Mpp | None, guess: MppGuess):
         self._copy = source if isinstance(source, LocalCopy) else None
         self.path = source.url if isinstance(source, LocalCopy) else source
         self.file = source.path if isinstance(source, LocalCopy) else source
-        self.version = source.about.version if isinstance(source, LocalCopy) else ""
-        self._given = given
+        self.version = source.remote.version if isinstance(source, LocalCopy) else ""
+        self._mpp_override = mpp_override
         self._guess = guess
 
     @abstractmethod
     def _read_level(self, corner: tuple[int, int], level: int, size: tuple[int, int]) -> NDArray[np.uint8]:
-        """Pixels [size[1], size[0], 3] of a box wholly inside `level`, `corner` in level pixels."""
+        """Read pixels [size[1], size[0], 3] of a box wholly inside `level`, `corner` in level pixels."""
 
-    def _take_levels(self, dimensions: Sequence[tuple[int, int]], downsamples: Sequence[float]) -> None:
-        """Keep the levels of the file that are reductions of its first; `_file_levels` has their numbers there."""
+    def _set_levels(self, dimensions: Sequence[tuple[int, int]], downsamples: Sequence[float]) -> None:
+        """Keep the levels that are reductions of the first; `_file_levels` holds their indices in the file."""
         kept = [number for number, size in enumerate(dimensions) if is_reduction(dimensions[0], size)]
         self._file_levels = tuple(kept)
         self.level_dimensions = tuple(dimensions[number] for number in kept)
         self.level_downsamples = tuple(downsamples[number] for number in kept)
-        left_out = [size for number, size in enumerate(dimensions) if number not in kept]
-        self.notes += tuple(no_level_note(size, dimensions[0]) for size in left_out)
+        others = [size for number, size in enumerate(dimensions) if number not in kept]
+        self.notes += tuple(no_level_note(size, dimensions[0]) for size in others)
 
     @abstractmethod
-    def _let_go(self) -> None:
+    def _close_file(self) -> None:
         """Close the file."""
 
     def close(self) -> None:
-        """Let go of the file, and of the copy that it is."""
-        self._let_go()
+        """Close the file, and release its local copy."""
+        self._close_file()
         if self._copy is not None:
             self._copy.close()
 
     def block_grid(self, level: int) -> BlockGrid | None:
-        """How a level lies in the file, where its blocks can be read one by one."""
+        """Return the block layout of a level; None if its blocks cannot be read one by one."""
         return None
 
     def read_block(self, level: int, index: int, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
-        """One block of a level that has a `block_grid`.
+        """Read one block of a level that has a `block_grid`.
 
         Args:
             level: index of the level.
-            index: of the block.
+            index: index of the block.
             out: contiguous uint8 [height, width, 3] to decode into.
 
         Returns:
-            uint8 [height, width, 3] of the block's size; what reaches beyond the level is not defined.
+            uint8 [height, width, 3] of the block's size; pixels beyond the level are undefined.
 
         Raises:
             SlideReadError: the file's data are damaged.
@@ -155,22 +156,22 @@ class Slide(ABC):
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._copy is None:
-            return type(self), (self.path, self._given, self._guess)
-        return _of_copy, (type(self), self.path, self._given, self._guess)
+            return type(self), (self.path, self._mpp_override, self._guess)
+        return _reopen_copy, (type(self), self.path, self._mpp_override, self._guess)
 
-    def refuse_machine_faults(self) -> None:
-        """Raise what the machine says where the file is gone or cannot be read at all: that is no fault of its data.
+    def require_readable_file(self) -> None:
+        """Raise OSError if the file is missing or unreadable, so that it is not mistaken for damaged data.
 
         Raises:
-            MissingFileError: it is gone.
-            OSError: its disk, or the limit of open files.
+            MissingFileError: the file no longer exists.
+            OSError: the disk cannot be read, or too many files are open.
         """
         if isinstance(self.file, Path):
             try:
                 with self.file.open("rb") as file:
                     file.read(1)
             except FileNotFoundError as error:
-                raise MissingFileError(self.path, "it is gone, or its disk is") from error
+                raise MissingFileError(self.path, "no longer exists, or its disk is not mounted") from error
 
     @property
     def dimensions(self) -> tuple[int, int]:
@@ -179,50 +180,50 @@ class Slide(ABC):
 
     @property
     def level_count(self) -> int:
-        """Number of levels."""
+        """Return the number of levels."""
         return len(self.level_dimensions)
 
     @cached_property
     def resolution(self) -> Resolution:
-        """Resolution of level 0 with its source. Raises MissingMppError."""
-        return resolve_mpp(self.properties, self.path, given=self._given, guess=self._guess)
+        """Return the resolution of level 0 with its source. Raises MissingMppError."""
+        return resolve_mpp(self.properties, self.path, mpp_override=self._mpp_override, guess=self._guess)
 
     @property
     def mpp(self) -> Mpp:
-        """µm per pixel of level 0. Raises MissingMppError."""
+        """Return the µm per pixel of level 0. Raises MissingMppError."""
         return self.resolution.mpp
 
     @property
     def mpp_source(self) -> str:
-        """Who says so."""
+        """Return the source of `mpp`: `sheet`, the names of the file's properties, or `slide.on_missing_mpp`."""
         return self.resolution.source
 
     @property
-    def held_px(self) -> int:
-        """Pixels that are held in memory as long as it is open, of 3 bytes each; none where they are read as they are needed."""
+    def resident_pixels(self) -> int:
+        """Pixels held in memory while the slide is open, 3 bytes each; 0 for readers that read on demand."""
         return 0
 
     @property
     def vendor(self) -> str:
-        """Who made the scanner or wrote the file, as the reader names it; "" where it does not say."""
+        """Return the vendor of the scanner or file format, as the reader names it; "" if unknown."""
         return next((self.properties[name] for name in (f"{p}.vendor" for p in PROPERTY_PREFIXES) if name in self.properties), "")
 
     @property
     def scanner(self) -> str:
-        """Model and serial number of the scanner as the file has them; "" where it has neither."""
+        """Return the scanner's model and serial number as in the file; "" if it has neither."""
         return scanner_of(self.properties)
 
     @property
     def compression(self) -> str:
-        """How level 0 is compressed, as far as the reader can tell; "" where it cannot."""
+        """Return the compression of level 0; "" if the reader cannot tell."""
         return ""
 
     @property
     def bounds(self) -> tuple[int, int, int, int] | None:
-        """(x, y, width, height) of what was scanned, level-0 pixels; None where the file names no bounds.
+        """Return (x, y, width, height) of the scanned area, level-0 pixels; None if the file has no bounds.
 
-        MRXS and some others lay scanned fields on a far larger level 0. QuPath crops such slides, so that its coordinates
-        count from (x, y).
+        MRXS and some other formats place the scanned area on a far larger level 0. QuPath crops such slides, so that its
+        coordinates count from (x, y).
         """
         for prefix in PROPERTY_PREFIXES:
             texts = [self.properties.get(f"{prefix}.bounds-{side}") for side in ("x", "y", "width", "height")]
@@ -232,7 +233,7 @@ class Slide(ABC):
         return None
 
     def read_region(self, location: tuple[int, int], size: tuple[int, int], mpp: float) -> NDArray[np.uint8]:
-        """Pixels of a region at any resolution: the next finer level, area-averaged down.
+        """Read a region at any resolution: area averages of the next finer level.
 
         Args:
             location: (x, y) of the top-left corner, level-0 pixels; may lie outside the slide.
@@ -240,7 +241,7 @@ class Slide(ABC):
             mpp: µm per pixel wanted.
 
         Returns:
-            uint8 [size[1], size[0], 3]; transparent pixels and what lies outside the slide are white.
+            uint8 [size[1], size[0], 3]; transparent pixels and those outside the slide are white.
 
         Raises:
             SlideReadError: the file's data are damaged, or level 0 is over a tenth coarser than `mpp`.
@@ -250,7 +251,7 @@ class Slide(ABC):
         return resampled(self._read_padded((x, y), level, (width, height)), windows.box(0), size)
 
     def windows(self, locations: NDArray[np.int64], size: tuple[int, int], mpp: float) -> tuple[int, LevelWindows]:
-        """The level that regions are read from, and where in it they lie.
+        """Return the level that regions are read from, and their windows in it.
 
         Args:
             locations: `(n, 2)` top-left corners (x, y), level-0 pixels.
@@ -260,31 +261,31 @@ class Slide(ABC):
         Raises:
             SlideReadError: level 0 is over a tenth coarser than `mpp`.
         """
-        self.refuse_coarser(mpp)
+        self.require_fine_enough(mpp)
         level = self.level_for(mpp)
         extent = footprint(size, target_mpp=mpp, slide_mpp=self.mpp)
         level_size = self.level_dimensions[level]
         return level, level_windows(locations, extent, dimensions=self.dimensions, level_dimensions=level_size)
 
     def level_for(self, mpp: float) -> int:
-        """The coarsest level that is at least as fine as `mpp`."""
+        """Return the coarsest level that is at least as fine as `mpp`."""
         return best_level(self.level_downsamples, mpp / max(self.mpp.x, self.mpp.y))
 
-    def refuse_coarser(self, mpp: float) -> None:
-        """Raise SlideReadError where level 0 is over a tenth coarser than `mpp`: nothing is enlarged silently."""
+    def require_fine_enough(self, mpp: float) -> None:
+        """Raise SlideReadError if level 0 is over a tenth coarser than `mpp`; pixels are never upsampled silently."""
         coarsest = max(self.mpp.x, self.mpp.y)
         if coarsest > mpp * UPSAMPLING_TOLERANCE:
             raise SlideReadError(
-                self.path, f"level 0 has {coarsest:g} µm per pixel, coarser than the {mpp:g} asked for; {MEND_COARSE}"
+                self.path, f"level 0 has {coarsest:g} µm per pixel, coarser than the requested {mpp:g}; {HINT_COARSE}"
             )
 
     def read_overview(self, mpp: float, *, threads: int = 1) -> Overview:
-        """The whole slide at `mpp` (or at level 0 where that is coarser), read piece by piece.
+        """Read the whole slide at `mpp` (or at level 0 if that is coarser), piece by piece.
 
-        Pieces whose data are damaged stay white.
+        Pieces with damaged data stay white.
 
         Raises:
-            SlideReadError: more than `MAX_UNREADABLE` of it cannot be read.
+            SlideReadError: more than `MAX_UNREADABLE` of the slide cannot be read.
         """
         mpp = max(mpp, self.mpp.x, self.mpp.y)
         width, height = size_at(self.dimensions, slide_mpp=self.mpp, target_mpp=mpp)
@@ -293,7 +294,7 @@ class Slide(ABC):
         def fill(piece: Piece) -> float:
             left, top, right, bottom = piece
             location = (round(left * mpp / self.mpp.x), round(top * mpp / self.mpp.y))
-            part = self.read_what_can_be(location, (right - left, bottom - top), mpp)
+            part = self.read_region_or_white(location, (right - left, bottom - top), mpp)
             image[top:bottom, left:right] = part.image
             return part.unreadable * (right - left) * (bottom - top)
 
@@ -301,16 +302,17 @@ class Slide(ABC):
             missing = sum(pool.map(fill, _pieces((0, 0, width, height), self._overview_block(OVERVIEW_BLOCK_PX, mpp))))
         unreadable = missing / (width * height)
         if unreadable > MAX_UNREADABLE:
-            raise SlideReadError(self.path, f"cannot read {unreadable:.0%} of the slide: {MEND_DAMAGE}")
+            raise SlideReadError(self.path, f"cannot read {unreadable:.0%} of the slide: {HINT_DAMAGE}")
         return Overview(image, unreadable)
 
-    def read_what_can_be(self, location: tuple[int, int], size: tuple[int, int], mpp: float) -> Overview:
-        """`read_region`, but where the file's data are damaged it is white, in pieces of `RETRY_BLOCK_PX`."""
+    def read_region_or_white(self, location: tuple[int, int], size: tuple[int, int], mpp: float) -> Overview:
+        """Read a region as `read_region` does, but leave damaged pieces of `RETRY_BLOCK_PX` white."""
         try:
             return Overview(self.read_region(location, size, mpp))
         except SlideReadError:
-            self.refuse_coarser(mpp)
-        image, missing = np.full((size[1], size[0], 3), WHITE, np.uint8), 0
+            self.require_fine_enough(mpp)
+        image = np.full((size[1], size[0], 3), WHITE, np.uint8)
+        missing = 0
         for left, top, right, bottom in _pieces((0, 0, *size), self._overview_block(RETRY_BLOCK_PX, mpp)):
             corner = location[0] + round(left * mpp / self.mpp.x), location[1] + round(top * mpp / self.mpp.y)
             try:
@@ -340,7 +342,7 @@ class Slide(ABC):
 
 
 def on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """[height, width, 4] with straight alpha over a white ground: uint8 [height, width, 3]."""
+    """Composite [height, width, 4] with straight alpha on white: uint8 [height, width, 3]."""
     alpha = rgba[..., 3:]
     if alpha.min(initial=WHITE) == WHITE:
         return np.ascontiguousarray(rgba[..., :3])
@@ -349,18 +351,18 @@ def on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _pieces(whole: Piece, side: int) -> Iterator[Piece]:
-    """Pieces of at most `side` pixels that cover `whole` without overlap, row by row."""
+    """Pieces of at most `side` pixels that tile `whole` without overlap, row by row."""
     left, top, right, bottom = whole
     for y in range(top, bottom, side):
         for x in range(left, right, side):
             yield x, y, min(x + side, right), min(y + side, bottom)
 
 
-def _of_copy(reader: type[Slide], url: str, given: Mpp | None, guess: MppGuess) -> Slide:
-    """A slide that was opened from a copy, in another process: on another node there is another copy."""
+def _reopen_copy(reader: type[Slide], url: str, mpp_override: Mpp | None, guess: MppGuess) -> Slide:
+    """Reopen a slide that was opened from a local copy; another node has a copy of its own."""
     copy = local_copy(url)
     try:
-        return reader(copy, given, guess)
+        return reader(copy, mpp_override, guess)
     except BaseException:
         copy.close()
         raise

@@ -1,8 +1,8 @@
-"""Copies of remote slides on the node's own disk, never more of them than a bound allows.
+"""Size-limited cache of remote slides on the node's own disk.
 
-A copy is shared by all jobs of a node and kept for the next stage until another needs its room. Every user holds a shared
-lock of the operating system on the copy, whoever writes or removes it the exclusive one: so nothing in use is removed, and
-what a killed job left behind is free at once.
+All jobs of a node share a copy, and it is kept for the next stage until its space is needed. Readers of a copy hold a shared
+lock of the operating system on it, a process that writes or removes it the exclusive lock. So no copy in use is removed, and
+the copies of a killed job are free at once.
 """
 
 import fcntl
@@ -18,37 +18,39 @@ from pathlib import Path
 from filelock import FileLock
 
 from wsi_mil.errors import ConfigError, UnreachableError
-from wsi_mil.slides.remote import RemoteObject, asked, open_remote, remote_object, remote_settings
+from wsi_mil.slides.remote import RemoteObject, open_remote, remote_object, remote_settings, request_with_retries
 
 log = logging.getLogger(__name__)
 
 CHUNK = 8 << 20
-"""Bytes of a request."""
+"""Bytes per request."""
 
 WAIT_S = 0.5
 PATIENCE_S = 3600.0
-"""For room that copies in use take; then the job fails, and is tried again."""
+"""Longest wait for space that copies in use take; then the job fails, and the workflow retries it."""
 
 PART = ".part"
 
-NEW = ".new"
-"""A part without its size, and so without its name: whoever holds the accounts makes it. One that lies there was left over."""
+NAMELESS = ".new"
+"""Partial file before its space is reserved, created under the accounting lock; an existing one is left over."""
 
 
 class LocalCopy:
-    """A copy of a remote slide that stays as long as this is open."""
+    """Local copy of a remote slide that is not removed while this is open."""
 
-    def __init__(self, about: RemoteObject, path: Path, lock: int):
-        """`lock`: descriptor of the copy that holds the lock."""
-        self.about, self.path, self._lock = about, path, lock
+    def __init__(self, remote: RemoteObject, path: Path, lock: int):
+        """Store the copy; `lock` is the file descriptor that holds its lock."""
+        self.remote = remote
+        self.path = path
+        self._lock = lock
 
     @property
     def url(self) -> str:
-        """Where it comes from."""
-        return self.about.url
+        """Return the URL of the original."""
+        return self.remote.url
 
     def close(self) -> None:
-        """Let others remove it."""
+        """Release the lock, so that the copy may be removed."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
@@ -57,78 +59,79 @@ class LocalCopy:
 
 
 def scratch_folder() -> Path:
-    """Where copies lie; for the user alone, since slides are patients' data.
+    """Return the folder of the copies, readable by the user alone, since slides are patient data.
 
     Raises:
-        ConfigError: under that name, which is known to all, somebody else has put something.
+        ConfigError: the folder is a link, or belongs to another user (its name is predictable).
     """
     base = remote_settings().scratch or Path(tempfile.gettempdir())
     folder = base / f"wsi_mil-slides-{os.getuid()}"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    about = folder.lstat()
-    if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid():
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         raise ConfigError([f"remote.scratch: {folder} is a link, or another user's; name another folder, or have it removed"])
-    if about.st_mode & 0o077:
+    if status.st_mode & 0o077:
         folder.chmod(0o700)
     return folder
 
 
 def local_copy(url: str, *, patience_s: float = PATIENCE_S) -> LocalCopy:
-    """A copy of what lies at an address, made now or by somebody before.
+    """Return a local copy of a URL, downloaded now or before.
 
     Raises:
-        ConfigError: it is larger than all copies may be together, or there is no folder for them.
-        UnreachableError: the server does not answer, or there was no room for too long.
-        OSError: no room on the disk.
+        ConfigError: the file is larger than `remote.scratch_gb`, or the folder cannot be used.
+        UnreachableError: the server does not answer, or other jobs' slides filled the folder for too long.
+        OSError: the disk is full.
         SlideAccessError, SlideFormatError, MissingFileError: as `remote_object`.
     """
-    about, limit = remote_object(url), int(remote_settings().scratch_gb * 1e9)
-    if about.size > limit:
-        raise ConfigError([f"remote.scratch_gb: {url} alone has {about.size / 1e9:.3g} GB, the bound is {limit / 1e9:.3g}"])
-    path = scratch_folder() / _file_name(about)
+    remote = remote_object(url)
+    limit = int(remote_settings().scratch_gb * 1e9)
+    if remote.size > limit:
+        raise ConfigError([f"remote.scratch_gb: {url} alone has {remote.size / 1e9:.3g} GB, the limit is {limit / 1e9:.3g}"])
+    path = scratch_folder() / _file_name(remote)
     start = time.monotonic()
     while True:
-        found = _held(path, fcntl.LOCK_SH)
-        if found is not None:
+        shared = _lock_file(path, fcntl.LOCK_SH)
+        if shared is not None:
             os.utime(path)
-            return LocalCopy(about, path, found)
-        lock = _begun(about, path, limit)
+            return LocalCopy(remote, path, shared)
+        lock = _claim_part(remote, path, limit)
         if lock is not None:
-            return LocalCopy(about, path, _written(about, path, lock))
+            return LocalCopy(remote, path, _complete_copy(remote, path, lock))
         if time.monotonic() - start > patience_s:
             raise UnreachableError(url, f"cannot be copied: other jobs' slides fill {path.parent}; raise remote.scratch_gb")
         time.sleep(WAIT_S)
 
 
 def remove_copies() -> int:
-    """Remove all copies that nobody uses; how many bytes that was."""
+    """Remove all copies that are not in use, and return the number of bytes freed."""
     folder = scratch_folder()
-    with _accounts(folder):
+    with _accounting_lock(folder):
         before = sum(size for _, size, _ in _copies(folder))
         _make_room(folder, 0, 0)
         return before - sum(size for _, size, _ in _copies(folder))
 
 
-def _file_name(about: RemoteObject) -> str:
-    """Of the copy: by address and version; ends as the slide does, since readers look at that."""
-    key = hashlib.sha256(f"{about.url} {about.version}".encode()).hexdigest()[:24]
-    return f"{key}-{re.sub(r'[^A-Za-z0-9._-]', '_', about.url.rpartition('/')[2])[-80:]}"
+def _file_name(remote: RemoteObject) -> str:
+    """File name of the copy by URL and version; keeps the slide's ending, which readers go by."""
+    key = hashlib.sha256(f"{remote.url} {remote.version}".encode()).hexdigest()[:24]
+    return f"{key}-{re.sub(r'[^A-Za-z0-9._-]', '_', remote.url.rpartition('/')[2])[-80:]}"
 
 
-def _accounts(folder: Path) -> FileLock:
-    """Held for a moment by who counts or removes copies."""
+def _accounting_lock(folder: Path) -> FileLock:
+    """Lock held while copies are counted or removed."""
     return FileLock(folder / ".lock")
 
 
-def _held(path: Path, kind: int) -> int | None:
-    """A descriptor of an existing file with a lock on it; None where there is no such file, or somebody else's lock."""
+def _lock_file(path: Path, kind: int) -> int | None:
+    """Descriptor of an existing file with a lock on it; None if the file does not exist or is locked by others."""
     try:
         file = os.open(path, os.O_RDWR)
     except FileNotFoundError:
         return None
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
-        if os.fstat(file).st_nlink:  # else it was removed in between
+        if os.fstat(file).st_nlink:  # 0: it was removed in the meantime
             return file
     except BlockingIOError:
         pass
@@ -136,28 +139,28 @@ def _held(path: Path, kind: int) -> int | None:
     return None
 
 
-def _begun(about: RemoteObject, path: Path, limit: int) -> int | None:
-    """A descriptor of a part that is as large as the slide, with the exclusive lock; None where another writes it, or
-    copies in use leave no room.
+def _claim_part(remote: RemoteObject, path: Path, limit: int) -> int | None:
+    """Descriptor of a partial file as large as the slide, with the exclusive lock; None if another job writes it, or copies
+    in use leave no space.
     """
     part = path.with_name(path.name + PART)
-    with _accounts(path.parent):
+    with _accounting_lock(path.parent):
         if path.exists():
             return None
-        left_over = _held(part, fcntl.LOCK_EX)
+        left_over = _lock_file(part, fcntl.LOCK_EX)
         if left_over is None and part.exists():
             return None
         if left_over is not None:
             part.unlink()
             os.close(left_over)
-        if not _make_room(path.parent, about.size, limit):
+        if not _make_room(path.parent, remote.size, limit):
             return None
-        return _sized(part, about.size)
+        return _create_part(part, remote.size)
 
 
-def _sized(part: Path, size: int) -> int:
-    """A descriptor of a new part with the exclusive lock: what has the name counts for all that it is going to take."""
-    new = part.with_name(NEW)
+def _create_part(part: Path, size: int) -> int:
+    """Descriptor of a new partial file with the exclusive lock; its full size is reserved before it gets its name."""
+    new = part.with_name(NAMELESS)
     file = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     fcntl.flock(file, fcntl.LOCK_EX)
     os.ftruncate(file, size)
@@ -165,16 +168,16 @@ def _sized(part: Path, size: int) -> int:
     return file
 
 
-def _written(about: RemoteObject, path: Path, file: int) -> int:
-    """The copy, complete under its name; the descriptor that holds its shared lock."""
+def _complete_copy(remote: RemoteObject, path: Path, file: int) -> int:
+    """Download the copy and give it its name; return the descriptor that holds its shared lock."""
     part = path.with_name(path.name + PART)
     try:
         started = time.monotonic()
-        _download(about, file)
-        if remote_object(about.url).version != about.version:
-            raise UnreachableError(about.url, "changed while it was copied; run again")
+        _download(remote, file)
+        if remote_object(remote.url).version != remote.version:
+            raise UnreachableError(remote.url, "changed while it was copied; run again")
         os.fsync(file)
-        with _accounts(path.parent):
+        with _accounting_lock(path.parent):
             part.rename(path)
             fcntl.flock(file, fcntl.LOCK_SH)
     except BaseException:
@@ -182,61 +185,61 @@ def _written(about: RemoteObject, path: Path, file: int) -> int:
         os.close(file)
         raise
     seconds = time.monotonic() - started
-    log.info("%s: copied %.1f MB in %.1f s", about.url, about.size / 1e6, seconds)
+    log.info("%s: copied %.1f MB in %.1f s", remote.url, remote.size / 1e6, seconds)
     return file
 
 
-def _download(about: RemoteObject, file: int) -> None:
-    source = open_remote(about)
-    if not about.in_parts or not source.seekable():
-        asked(about.url, lambda: _streamed(about, file))
+def _download(remote: RemoteObject, file: int) -> None:
+    source = open_remote(remote)
+    if not remote.sends_ranges or not source.seekable():
+        request_with_retries(remote.url, lambda: _download_whole(remote, file))
         return
-    for start in range(0, about.size, CHUNK):
-        end = min(start + CHUNK, about.size)
+    for start in range(0, remote.size, CHUNK):
+        end = min(start + CHUNK, remote.size)
 
         def request(start: int = start, end: int = end) -> bytes:
             source.seek(start)
-            return _whole(bytes(source.read(end - start)), end - start)
+            return _require_size(bytes(source.read(end - start)), end - start)
 
-        os.pwrite(file, asked(about.url, request), start)
+        os.pwrite(file, request_with_retries(remote.url, request), start)
 
 
-def _streamed(about: RemoteObject, file: int) -> None:
-    """From a server that sends whole files only."""
+def _download_whole(remote: RemoteObject, file: int) -> None:
+    """Download from a server without range requests."""
     at = 0
-    with open_remote(about) as source:
+    with open_remote(remote) as source:
         while data := source.read(CHUNK):
             os.pwrite(file, data, at)
             at += len(data)
-    if at != about.size:
-        raise ConnectionError(f"{about.size} bytes were to come, {at} came")
+    if at != remote.size:
+        raise ConnectionError(f"expected {remote.size} bytes, received {at}")
 
 
-def _whole(data: bytes, size: int) -> bytes:
+def _require_size(data: bytes, size: int) -> bytes:
     if len(data) != size:
-        raise ConnectionError(f"{size} bytes were asked for, {len(data)} came")
+        raise ConnectionError(f"expected {size} bytes, received {len(data)}")
     return data
 
 
 def _copies(folder: Path) -> list[tuple[float, int, Path]]:
-    """(last use, bytes, path) of copies and parts, the longest unused first."""
-    found = []
+    """(last use, bytes, path) of copies and partial files, the least recently used first."""
+    copies = []
     for path in folder.iterdir():
         if not path.name.startswith("."):
-            about = path.stat()
-            found.append((about.st_mtime, about.st_size, path))
-    return sorted(found)
+            status = path.stat()
+            copies.append((status.st_mtime, status.st_size, path))
+    return sorted(copies)
 
 
 def _make_room(folder: Path, needed: int, limit: int) -> bool:
-    """Remove what nobody uses, the longest unused first, until there is room for `needed` bytes more; whether there is."""
-    (folder / NEW).unlink(missing_ok=True)
+    """Remove unused copies, the least recently used first, until `needed` bytes are free; return whether they are."""
+    (folder / NAMELESS).unlink(missing_ok=True)
     copies = _copies(folder)
     used = sum(size for _, size, _ in copies)
     for _, size, path in copies:
         if used + needed <= limit:
             break
-        lock = _held(path, fcntl.LOCK_EX)
+        lock = _lock_file(path, fcntl.LOCK_EX)
         if lock is not None:
             path.unlink()
             os.close(lock)

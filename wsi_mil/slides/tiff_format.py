@@ -1,4 +1,4 @@
-"""What a TIFF is, by its tags: which readers show its slide truly, and what else is in it."""
+"""Format of a TIFF by its tags: the readers that show its slide correctly, and its other content."""
 
 import math
 import re
@@ -21,23 +21,23 @@ TRANSPARENCY = (1, 2)
 
 ORIENTATION, SOFTWARE, NDPI_VERSION, NDPI_LENS, NDPI_FOCAL_PLANE = 274, 305, 65420, 65421, 65424
 XMP, VENTANA = 700, b"<iScan"
-"""Tag of the XML in which Ventana's scanners say how their images lie, and how that begins."""
+"""Tag of the XML with the layout of a Ventana scanner's images, and the root element of that XML."""
 
 HAMAMATSU = "a Hamamatsu slide"
 TRESTLE = "MedScan"
-"""How the Software tag of Trestle's scanners begins."""
+"""Prefix of the Software tag of Trestle scanners."""
 
 COLOUR_SAMPLES = {
     "MINISBLACK": 1, "MINISWHITE": 1, "PALETTE": 1, "RGB": 3, "YCBCR": 3, "CIELAB": 3, "ICCLAB": 3, "SEPARATED": 4
 }  # fmt: skip
-"""Photometric interpretations that some reader gives the right colours of, and how many samples a pixel then has."""
+"""Photometric interpretations whose colours some reader gives correctly, with their samples per pixel."""
 
-MEND = "write it as an RGB image of 8 bits per channel"
+HINT = "save it as an RGB image of 8 bits per channel"
 
 
 @dataclass(frozen=True)
 class _Pages:
-    """The pages of a file: the first, which readers show, those below it (SubIFDs), and all others but masks."""
+    """Pages of a file: the first, which readers show, those below it (SubIFDs), and all others but masks."""
 
     first: tifffile.TiffPage
     below: tuple[tifffile.TiffPage, ...]
@@ -53,14 +53,14 @@ class _Pages:
 
     @property
     def levels_beside(self) -> int:
-        """Those that OpenSlide takes for levels of a plain TIFF."""
+        """Number of pages that OpenSlide takes for levels of a plain TIFF."""
         return sum(page.is_tiled and page.is_reduced and is_reduction(self.size, _size(page)) for page in self.others)
 
 
 def tiff_format(tif: tifffile.TiffFile) -> Format:
-    """What an open TIFF is. Raises whatever tifffile raises on a damaged file."""
+    """Return the format of an open TIFF. Raises whatever tifffile raises on a damaged file."""
     vendor = _vendor(tif)
-    if vendor:  # OpenSlide alone lays out what overlaps, or is scattered; an NDPI of one focal plane is neither
+    if vendor:  # only OpenSlide places overlapping or scattered images; an NDPI of one focal plane has neither
         notes = tuple(_vendor_notes(tif))
         is_plain = vendor == HAMAMATSU and not notes
         return Format(vendor, (OPENSLIDE, TIFFSLIDE) if is_plain else (OPENSLIDE,), notes=notes)
@@ -76,24 +76,25 @@ def tiff_format(tif: tifffile.TiffFile) -> Format:
 
 
 def has_levels_below(tif: tifffile.TiffFile) -> bool:
-    """Whether more levels lie in SubIFDs, below the first page, than beside it, where OpenSlide looks for them."""
+    """Return whether more levels are in SubIFDs, below the first page, than beside it, where OpenSlide looks for them."""
     pages = _pages(tif)
     return pages.levels_below > pages.levels_beside
 
 
 def is_mislabelled(tif: tifffile.TiffFile, page: tifffile.TiffPage) -> bool:
-    """Whether a page declares RGB, but its JPEG data say YCbCr of themselves."""
+    """Return whether a page is declared as RGB although its JPEG data are YCbCr by their own markers."""
     if int(page.compression) != JPEG or int(page.photometric) != RGB:
         return False
-    found = next(((at, size) for at, size in zip(page.dataoffsets, page.databytecounts, strict=False) if size), None)
-    if found is None:
+    stream = next(((at, size) for at, size in zip(page.dataoffsets, page.databytecounts, strict=False) if size), None)
+    if stream is None:
         return False
-    tif.filehandle.seek(found[0])
-    return is_ycbcr(tif.filehandle.read(min(found[1], HEAD_BYTES))) is True
+    offset, n_bytes = stream
+    tif.filehandle.seek(offset)
+    return is_ycbcr(tif.filehandle.read(min(n_bytes, HEAD_BYTES))) is True
 
 
 def _vendor(tif: tifffile.TiffFile) -> str:
-    """Whose images OpenSlide knows to lay out; "" for any other."""
+    """Vendor whose image layout OpenSlide supports; "" for any other."""
     software = tif.pages.first.tags.valueof(SOFTWARE, "")
     kinds = {
         HAMAMATSU: NDPI_VERSION in tif.pages.first.tags,
@@ -113,50 +114,55 @@ def _pages(tif: tifffile.TiffFile) -> _Pages:
 
 def _readers(tif: tifffile.TiffFile, pages: _Pages) -> tuple[str, ...]:
     if is_mislabelled(tif, pages.first):
-        return (OPENSLIDE,)  # which is told of it
+        return (OPENSLIDE,)  # OpenSlideReader corrects the colours
     if _orientation(pages.first) != 1:
-        return (TIFFSLIDE,)  # OpenSlide turns each block by itself, Pillow the whole picture
+        return (TIFFSLIDE,)  # OpenSlide rotates each block by itself, Pillow the whole image
     if has_levels_below(tif):
-        return (JPEG_TIFF, TIFFSLIDE, OPENSLIDE, IMAGE)  # the last two do not see them
+        return (JPEG_TIFF, TIFFSLIDE, OPENSLIDE, IMAGE)  # the last two do not read SubIFDs
     return (JPEG_TIFF, OPENSLIDE, TIFFSLIDE, IMAGE) if pages.first.is_tiled else (TIFFSLIDE, IMAGE)
 
 
 def _sample_fault(page: tifffile.TiffPage) -> str:
-    """Why the pixels of a page are no colours of eight bits; "" where they are."""
-    bits, kind = int(page.bitspersample), int(page.sampleformat)
+    """Why the pixels of a page are not 8-bit colours; "" if they are."""
+    bits = int(page.bitspersample)
+    kind = int(page.sampleformat)
     if bits > 8 or kind not in (UNSIGNED, VOID):
         how = " of floating point" if kind == FLOATING else " with a sign" if kind not in (UNSIGNED, VOID) else ""
-        return f"8 bits per channel are read, this one has {bits}{how}; {MEND}"
+        return f"must have 8 bits per channel, but has {bits}{how}; {HINT}"
     name = str(tifffile.PHOTOMETRIC(page.photometric).name)
     if name not in COLOUR_SAMPLES:
-        return f"its pixels are {name}, no colours that are read; {MEND}"
-    expected, found, extra = COLOUR_SAMPLES[name], page.samplesperpixel, page.extrasamples
-    is_transparent = found == expected + 1 and len(extra) == 1 and int(extra[0]) in TRANSPARENCY
-    if found != expected and not is_transparent:
-        return f"{found} channels of which {expected} are declared to be colours ({name}): are they fluorescence?; {MEND}"
+        return f"its photometric interpretation {name} is not supported; {HINT}"
+    expected = COLOUR_SAMPLES[name]
+    n_channels = page.samplesperpixel
+    extra = page.extrasamples
+    is_transparent = n_channels == expected + 1 and len(extra) == 1 and int(extra[0]) in TRANSPARENCY
+    if n_channels != expected and not is_transparent:
+        return f"has {n_channels} channels, of which {expected} are declared as colours ({name}): fluorescence?; {HINT}"
     return ""
 
 
 def _other_fault(tif: tifffile.TiffFile, pages: _Pages, ome: Ome | None) -> str:
-    """Why the first page is not the slide: others are larger, or hold its other channels."""
+    """Why the first page is not the slide: another page is larger, or holds another channel."""
     rivals = [page for page in (*pages.below, *pages.others) if page.is_tiled or not (tif.is_svs or tif.is_qpi)]
-    width, height = largest = max(map(_size, rivals), key=math.prod, default=(0, 0))  # a scanner's label and macro lie in strips
+    width, height = largest = max(
+        map(_size, rivals), key=math.prod, default=(0, 0)
+    )  # a scanner's label and macro are stored in strips
     if math.prod(largest) > math.prod(pages.size):
         first = f"{pages.size[0]} × {pages.size[1]} px"
         return (
-            f"its first image ({first}) is not its largest ({width} × {height} px): is it a label or macro?;"
-            " write the slide as a file of its own"
+            f"its first image ({first}) is not its largest ({width} × {height} px): a label or macro?;"
+            " save the slide as a file of its own"
         )
     n = int((tif.imagej_metadata or {}).get("channels", 1))
     if n == 1 and pages.first.samplesperpixel == 1 and ome is None and not tif.is_imagej:
         n += len(_same_size(pages))
     if n > 1 and pages.first.samplesperpixel == 1:
-        return f"holds {n} grey images of the same size, channels of one picture?; readers show the first alone, so {MEND}"
+        return f"holds {n} grey images of the same size: channels of one image?; readers show the first only, so {HINT}"
     return ""
 
 
 def _notes(tif: tifffile.TiffFile, pages: _Pages, ome: Ome | None) -> Iterator[str]:
-    """What is in the file beside the slide that is read."""
+    """Notes on the content of the file that is not read."""
     if ome is not None:
         yield from ome_notes(ome)
     elif tif.is_imagej:
@@ -175,11 +181,11 @@ def _notes(tif: tifffile.TiffFile, pages: _Pages, ome: Ome | None) -> Iterator[s
         yield orientation_note(_orientation(pages.first))
 
 
-def _imagej_notes(about: Mapping[str, Any]) -> Iterator[str]:
-    sides = {what: int(about.get(key, 1)) for key, what in (("slices", "focal plane"), ("frames", "time point"))}
-    if math.prod(sides.values()) == 1:
-        sides = {"image": int(about.get("images", 1)) // int(about.get("channels", 1))}
-    for what, n in sides.items():
+def _imagej_notes(metadata: Mapping[str, Any]) -> Iterator[str]:
+    counts = {what: int(metadata.get(key, 1)) for key, what in (("slices", "focal plane"), ("frames", "time point"))}
+    if math.prod(counts.values()) == 1:
+        counts = {"image": int(metadata.get("images", 1)) // int(metadata.get("channels", 1))}
+    for what, n in counts.items():
         if n > 1:
             yield f"{counted(n - 1, f'further {what}')} in the file not read"
 
@@ -201,7 +207,7 @@ def _same_size(pages: _Pages) -> Sequence[tifffile.TiffPage]:
 
 
 def _scattered(pages: _Pages) -> Sequence[tifffile.TiffPage]:
-    """Pages that are neither of the first one's size nor made from it."""
+    """Pages that are neither of the first one's size nor a reduction of it."""
     others = [page for page in pages.others if _size(page) != pages.size and not page.is_reduced]
     return [page for page in others if not is_reduction(pages.size, _size(page))]
 

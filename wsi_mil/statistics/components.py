@@ -1,4 +1,4 @@
-"""Covariance → principal components. Pure."""
+"""Principal components of a covariance matrix. No I/O."""
 
 from dataclasses import dataclass
 
@@ -7,34 +7,35 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh
 
 LEAST_SHARE = 1e-6
-"""Of the total variance: products of features are rounded to float32, so that less may be nothing but rounding."""
+"""Smallest share of the total variance of a component; less may be rounding, since products are computed in float32."""
 
 
 @dataclass(frozen=True)
 class Components:
-    """The directions in which rows vary most.
+    """Principal components.
 
     Attributes:
-        directions: float64 `(k, d)`, orthonormal, the strongest first; of each the largest absolute loading is positive.
-        shares: `(k,)` of the total variance.
+        directions: float64 `(k, d)`, orthonormal, by decreasing variance; the largest absolute loading of each is positive.
+        shares: `(k,)`, shares of the total variance.
     """
 
     directions: NDArray[np.float64]
     shares: NDArray[np.float64]
 
-    def of(self, rows: NDArray[np.floating], mean: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Where rows `(n, d)` lie, seen from `mean`: `(n, k)`."""
+    def project(self, rows: NDArray[np.floating], mean: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Project rows `(n, d)`, centred on `mean`, on the components: `(n, k)`."""
         return np.asarray((rows - mean) @ self.directions.T)
 
 
 def principal_components(covariance: NDArray[np.float64], k: int) -> Components:
-    """At most `k` components of a covariance `(d, d)`; none of variance that rounding alone can have made."""
-    dim, total = len(covariance), float(np.trace(covariance))
+    """Return at most `k` principal components of a covariance `(d, d)`, without those that may be rounding errors."""
+    dim = len(covariance)
+    total = float(np.trace(covariance))
     if not total:
         return Components(np.empty((0, dim)), np.empty(0))
     variances, vectors = eigh(covariance, subset_by_index=(max(0, dim - k), dim - 1))
     variances, directions = variances[::-1], vectors.T[::-1]
-    real = variances > LEAST_SHARE * total
-    variances, directions = variances[real], directions[real]
+    is_significant = variances > LEAST_SHARE * total
+    variances, directions = variances[is_significant], directions[is_significant]
     largest = np.take_along_axis(directions, np.abs(directions).argmax(axis=1)[:, None], axis=1)
     return Components(directions * np.sign(largest), variances / total)

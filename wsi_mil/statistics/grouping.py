@@ -1,4 +1,4 @@
-"""How much of the spread between slides goes with a grouping of them: scanner, label, fold. Pure."""
+"""Effect of a grouping (scanner, label, fold) on the variance between slides, with a permutation test. No I/O."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -8,29 +8,29 @@ from math import exp, lgamma
 import numpy as np
 from numpy.typing import NDArray
 
-DRAWS = 999
-"""Permutations: p is 0.001 at least."""
+PERMUTATIONS = 999
+"""Number of permutations: p is at least 0.001."""
 
 ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
-class Explained:
-    """What a grouping explains.
+class GroupEffect:
+    """Variance explained by a grouping.
 
     Attributes:
-        share: of the squared distances of units from their stratum's mean, that between groups; multivariate η² (the R² of
-            PERMANOVA), partial where there are strata. NaN where groups and strata are the same.
-        chance: mean of it over the permutations.
-        p: share of permutations that explain as much, the grouping itself counted among them; NaN as above.
-        component: number, from 0, of the component of which it explains most.
-        component_share: how much of that one.
-        p_component: share of permutations that explain as much of any component.
-        least_p: no p can be smaller, since there are only so many ways to permute so few units.
-        n_units: patients, or their parts where patients lie in several groups.
-        n_patients: patients.
-        n_groups: different groups.
-        is_paired: whether patients were compared with themselves.
+        share: share of the squared distances of units from the mean of their stratum that is between groups: multivariate η²
+            (the R² of PERMANOVA), partial η² with strata. NaN if groups and strata coincide.
+        chance: mean of `share` over the permutations.
+        p: share of permutations with at least this `share`, including the grouping itself; NaN as above.
+        component: number, from 0, of the component of which the grouping explains most.
+        component_share: share of that component that it explains.
+        p_component: share of permutations that explain at least as much of any component.
+        least_p: smallest possible p, given the number of different permutations.
+        n_units: number of patients, or of their parts if patients are in several groups.
+        n_patients: number of patients.
+        n_groups: number of different groups.
+        is_paired: whether groups were compared within patients.
     """
 
     share: float
@@ -48,57 +48,58 @@ class Explained:
 
 @dataclass(frozen=True)
 class _Exchange:
-    """Which units may take each other's groups, if groups mean nothing.
+    """Permutations of groups among units that are possible under the null hypothesis.
 
     Attributes:
-        blocks: units `(n_rows, n_slots)`; whole rows change places.
-        cells: of each unit, a number; units of one change places.
+        blocks: units `(n_rows, n_slots)`; whole rows are exchanged.
+        cells: number of each unit's cell; units of one cell are exchanged.
     """
 
     blocks: tuple[NDArray[np.int64], ...]
     cells: NDArray[np.int64]
 
-    def drawn(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        """For each unit the one whose group it takes; all ways are equally likely."""
-        moved, mixed = np.arange(len(self.cells)), np.empty(len(self.cells), np.int64)
+    def permutation(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Draw for each unit the unit whose group it takes; all permutations are equally likely."""
+        between = np.arange(len(self.cells))
+        within = np.empty(len(self.cells), np.int64)
         for block in self.blocks:
-            moved[block] = block[rng.permutation(len(block))]
-        mixed[np.argsort(self.cells, kind="stable")] = np.lexsort((rng.random(len(self.cells)), self.cells))
-        return moved[mixed]
+            between[block] = block[rng.permutation(len(block))]
+        within[np.argsort(self.cells, kind="stable")] = np.lexsort((rng.random(len(self.cells)), self.cells))
+        return between[within]
 
     def log_ways(self, groups: NDArray[np.int64]) -> float:
-        """Logarithm of the number of ways to lay out groups, which differ within a cell."""
-        found = sum(lgamma(n + 1) for n in np.bincount(self.cells).tolist())
+        """Logarithm of the number of different assignments of groups, which differ within a cell."""
+        log_ways = sum(lgamma(n + 1) for n in np.bincount(self.cells).tolist())
         for block in self.blocks:
-            alike = Counter(map(tuple, groups[block].tolist())).values()
-            found += lgamma(len(block) + 1) - sum(lgamma(n + 1) for n in alike)
-        return found
+            identical_rows = Counter(map(tuple, groups[block].tolist())).values()
+            log_ways += lgamma(len(block) + 1) - sum(lgamma(n + 1) for n in identical_rows)
+        return log_ways
 
 
-def explained(
+def group_effect(
     points: NDArray[np.float64],
     groups: Sequence[str],
     patients: Sequence[str],
     *,
     strata: Sequence[str] | None = None,
     seed: int = 0,
-) -> Explained:
-    """How much groups explain of where slides lie, and whether chance would explain as much.
+) -> GroupEffect:
+    """Measure how much of the variance between slides groups explain, and whether this is more than chance.
 
-    Slides of one patient are alike, and count as one: a unit is the mean of a patient's slides in one group (and stratum).
-    Groups are permuted among units. Where most units are of patients that lie in several groups, each patient is a stratum
-    of its own, so that groups are compared within patients. With strata, what a patient has in several of them moves
-    together, to a patient that lies in the same ones; and a patient's units of one stratum change places.
+    Slides of one patient are similar and count as one: a unit is the mean of a patient's slides in one group (and stratum).
+    Groups are permuted among units. If most units belong to patients that are in several groups, each patient is a stratum
+    of its own, so that groups are compared within patients. With strata, the units of a patient in several strata move
+    together, to a patient with the same strata; and units of a patient within one stratum are exchanged.
 
     Source: M. J. Anderson, "A new method for non-parametric multivariate analysis of variance", Austral Ecology 26 (2001)
         32-46, for Euclidean distances.
 
     Args:
-        points: `(n, k)`, one a slide.
-        groups: of each slide.
-        patients: of each slide.
-        strata: of each slide; what they explain is taken out first, and groups are permuted within them.
-        seed: of the permutations.
+        points: `(n, k)`, one row per slide.
+        groups: group of each slide.
+        patients: patient of each slide.
+        strata: stratum of each slide; their effect is removed first, and groups are permuted within them.
+        seed: random seed of the permutations.
     """
     cells = list(zip(patients, strata or [""] * len(groups), groups, strict=True))
     units = sorted(set(cells))
@@ -107,29 +108,30 @@ def explained(
     parts = Counter(patient for patient, *_ in units)
     is_paired = strata is None and 2 * sum(parts[patient] > 1 for patient, *_ in units) > len(units)
     stratum = _codes([patient if is_paired else s for patient, s, _ in units])
-    of_group = _codes([group for *_, group in units])
+    group = _codes([name for *_, name in units])
     exchange = _exchange(units, is_paired=is_paired, has_strata=strata is not None)
-    own, drawn = _permuted(means, of_group, stratum, exchange, np.random.default_rng(seed))
-    strongest, as_much = int(np.argmax(own[1:])), ((drawn >= own - ROUNDING).sum(axis=0) + 1) / (DRAWS + 1)
-    of_any = ((drawn[:, 1:].max(axis=1) >= own[1:].max() - ROUNDING).sum() + 1) / (DRAWS + 1)
-    is_defined = not np.isnan(own[0])
-    return Explained(
-        share=float(own[0]),
-        chance=float(drawn[:, 0].mean()),
-        p=float(as_much[0]) if is_defined else float("nan"),
+    observed, permuted = _explained_shares(means, group, stratum, exchange, np.random.default_rng(seed))
+    strongest = int(np.argmax(observed[1:]))
+    p_values = ((permuted >= observed - ROUNDING).sum(axis=0) + 1) / (PERMUTATIONS + 1)
+    p_any_component = ((permuted[:, 1:].max(axis=1) >= observed[1:].max() - ROUNDING).sum() + 1) / (PERMUTATIONS + 1)
+    is_defined = not np.isnan(observed[0])
+    return GroupEffect(
+        share=float(observed[0]),
+        chance=float(permuted[:, 0].mean()),
+        p=float(p_values[0]) if is_defined else float("nan"),
         component=strongest,
-        component_share=float(own[1 + strongest]),
-        p_component=float(of_any) if is_defined else float("nan"),
-        least_p=_least_p(of_group, stratum, exchange),
+        component_share=float(observed[1 + strongest]),
+        p_component=float(p_any_component) if is_defined else float("nan"),
+        least_p=_least_p(group, stratum, exchange),
         n_units=len(units),
         n_patients=len(parts),
-        n_groups=int(of_group.max()) + 1,
+        n_groups=int(group.max()) + 1,
         is_paired=is_paired,
     )
 
 
 def _exchange(units: Sequence[tuple[str, str, str]], *, is_paired: bool, has_strata: bool) -> _Exchange:
-    """Of units (patient, stratum, group), sorted."""
+    """Possible exchanges of sorted units (patient, stratum, group)."""
     if is_paired:
         return _Exchange((), _codes([patient for patient, *_ in units]))
     if not has_strata:
@@ -137,49 +139,50 @@ def _exchange(units: Sequence[tuple[str, str, str]], *, is_paired: bool, has_str
     of_patient: dict[str, list[int]] = defaultdict(list)
     for number, (patient, *_) in enumerate(units):
         of_patient[patient].append(number)
-    alike: dict[tuple[str, ...], list[list[int]]] = defaultdict(list)
+    by_strata: dict[tuple[str, ...], list[list[int]]] = defaultdict(list)
     for numbers in of_patient.values():
-        alike[tuple(units[number][1] for number in numbers)].append(numbers)
+        by_strata[tuple(units[number][1] for number in numbers)].append(numbers)
     pairs = sorted({unit[:2] for unit in units})
     code = {pair: number for number, pair in enumerate(pairs)}
-    return _Exchange(tuple(np.array(rows) for rows in alike.values()), np.array([code[unit[:2]] for unit in units]))
+    return _Exchange(tuple(np.array(rows) for rows in by_strata.values()), np.array([code[unit[:2]] for unit in units]))
 
 
-def _permuted(
+def _explained_shares(
     points: NDArray[np.float64],
     groups: NDArray[np.int64],
     strata: NDArray[np.int64],
     exchange: _Exchange,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Shares explained of all components together and of each, `(1 + k,)`, and of permuted groups `(DRAWS, 1 + k)`.
+    """Explained shares of all components together and of each: observed `(1 + k,)`, and permuted `(PERMUTATIONS, 1 + k)`.
 
-    Permuting groups permutes the rows of their basis, which is made once.
+    Permuting groups permutes the rows of their basis, which is computed once.
     """
     centred = points - _group_means(points, strata)[strata]
     indicator = np.eye(groups.max() + 1)[groups]
     indicator -= _group_means(indicator, strata)[strata]
     left, singular, _ = np.linalg.svd(indicator, full_matrices=False)
     basis = left[:, singular > ROUNDING * len(groups)]
-    squares, n_free = (centred**2).sum(axis=0), len(groups) - (strata.max() + 1)
+    squares = (centred**2).sum(axis=0)
+    n_free = len(groups) - (strata.max() + 1)
     if not basis.shape[1] or not squares.any() or basis.shape[1] >= n_free:
-        return np.full(1 + len(squares), np.nan), np.full((DRAWS, 1 + len(squares)), np.nan)
+        return np.full(1 + len(squares), np.nan), np.full((PERMUTATIONS, 1 + len(squares)), np.nan)
     totals = np.append(squares.sum(), np.where(squares > 0, squares, np.inf))
 
     def shares(order: NDArray[np.int64]) -> NDArray[np.float64]:
         between = ((basis[order].T @ centred) ** 2).sum(axis=0)
         return np.asarray(np.append(between.sum(), between) / totals)
 
-    drawn = np.array([shares(exchange.drawn(rng)) for _ in range(DRAWS)])
-    return shares(np.arange(len(groups))), drawn
+    permuted = np.array([shares(exchange.permutation(rng)) for _ in range(PERMUTATIONS)])
+    return shares(np.arange(len(groups))), permuted
 
 
 def _least_p(groups: NDArray[np.int64], strata: NDArray[np.int64], exchange: _Exchange) -> float:
-    """One over the number of ways to permute groups that differ: groups that are as large in every stratum can change names."""
+    """Inverse of the number of different permutations, where groups of equal sizes in every stratum are interchangeable."""
     sizes = np.zeros((groups.max() + 1, strata.max() + 1), np.int64)
     np.add.at(sizes, (groups, strata), 1)
     names = sum(lgamma(n + 1) for n in Counter(map(tuple, sizes.tolist())).values())
-    return min(1.0, max(1 / (DRAWS + 1), exp(names - exchange.log_ways(groups))))
+    return min(1.0, max(1 / (PERMUTATIONS + 1), exp(names - exchange.log_ways(groups))))
 
 
 def _group_means(points: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Mean and scatter of more rows than fit into memory. Pure."""
+"""Mean and scatter matrix of more rows than fit into memory. No I/O."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 BAND_ROWS = 256
-"""Rows of a rank-one update that are made at once."""
+"""Rows of a rank-one update computed at once."""
 
 
 @dataclass
 class Moments:
-    """Weight, mean and scatter of some rows; grows in place.
+    """Weight, mean and scatter matrix of rows, updated in place.
 
     Source: the pairwise update of T. F. Chan, G. H. Golub and R. J. LeVeque, "Algorithms for Computing the Sample
         Variance: Analysis and Recommendations", The American Statistician 37 (1983) 242-247, with weights for counts and
@@ -29,42 +29,42 @@ class Moments:
     scatter: NDArray[np.float64]
 
     @classmethod
-    def nothing(cls, dim: int) -> Self:
-        """Of no rows."""
+    def empty(cls, dim: int) -> Self:
+        """Create the moments of no rows."""
         return cls(0.0, np.zeros(dim), np.zeros((dim, dim)))
 
     def add_block(self, block: NDArray[np.float16]) -> Self:
-        """Take in rows `(n, d)`, each with weight 1.
+        """Add rows `(n, d)`, each with weight 1.
 
-        Products are made in float32, about the block's own mean, which keeps them small; sums over blocks in float64.
+        Products are computed in float32 around the block's own mean, which keeps them small; sums over blocks in float64.
         """
         if not len(block):
             return self
         mean = block.mean(axis=0, dtype=np.float64)
-        about = mean.astype(np.float32)
+        rounded_mean = mean.astype(np.float32)
         centred = block.astype(np.float32)
-        centred -= about
-        self._join(float(len(block)), mean, centred.T @ centred)
-        self._add_outer(-float(len(block)), mean - about)  # the scatter was about a rounded mean
+        centred -= rounded_mean
+        self._merge(float(len(block)), mean, centred.T @ centred)
+        self._add_outer(-float(len(block)), mean - rounded_mean)  # corrects for the rounding of the mean
         return self
 
     def add(self, other: "Moments") -> Self:
-        """Take in what another holds."""
-        self._join(other.weight, other.mean, other.scatter)
+        """Add the rows of other moments."""
+        self._merge(other.weight, other.mean, other.scatter)
         return self
 
-    def weigh_as_one(self) -> Self:
-        """Give all rows together a weight of 1."""
+    def normalise_weight(self) -> Self:
+        """Rescale the weights of the rows to a sum of 1."""
         self.scatter /= self.weight
         self.weight = 1.0
         return self
 
     @property
     def covariance(self) -> NDArray[np.float64]:
-        """`(d, d)`, of the population: the scatter over the weight."""
+        """Population covariance `(d, d)`: scatter divided by weight."""
         return self.scatter / self.weight
 
-    def _join(self, weight: float, mean: NDArray[np.float64], scatter: NDArray[np.float32] | NDArray[np.float64]) -> None:
+    def _merge(self, weight: float, mean: NDArray[np.float64], scatter: NDArray[np.float32] | NDArray[np.float64]) -> None:
         total = self.weight + weight
         if not total:
             return

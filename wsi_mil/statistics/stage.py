@@ -1,4 +1,4 @@
-"""Stage `statistics`: all feature stores of an encoder entry → mean, variance, principal components, and who lies where."""
+"""Stage `statistics`: mean, variance and principal components of all features of an encoder entry, and projections."""
 
 import hashlib
 import logging
@@ -23,30 +23,30 @@ from wsi_mil.store import FeatureRows, feature_dim, write_whole
 log = logging.getLogger(__name__)
 
 STAGE_VERSION = 1
-AT_ONCE_BYTES = 512 << 20
-"""Of covariances of slides that are worked on side by side, on machines of many cores."""
+MAX_COVARIANCE_BYTES = 512 << 20
+"""Memory limit for the covariances of slides that are processed in parallel."""
 
 MAX_SAMPLED = 20_000
-"""Tiles that are sampled in the whole cohort, however many slides there are; one a slide at least."""
+"""Upper limit on sampled tiles of the whole cohort; at least one per slide is sampled."""
 
 SLIDES, TILES = ".slides.csv", ".tiles.csv"
-"""What the tables beside the receipt are called."""
+"""Suffixes of the tables beside the receipt."""
 
 
 @dataclass(frozen=True)
 class CohortProjections:
-    """Where slides and some of their tiles lie on the first components.
+    """Projections of slides and sampled tiles on the first components.
 
     Attributes:
-        about: the receipt.
-        shares: `(k,)` of the total variance, of each component.
+        receipt: content of the receipt.
+        shares: `(k,)`, share of the total variance of each component.
         slide_ids: slides, sorted.
-        slides: `(n_slides, k)`, means of their tiles.
+        slides: `(n_slides, k)`, projections of the slides' mean features.
         tile_slides: slide of each sampled tile.
-        tiles: `(n_tiles, k)`.
+        tiles: `(n_tiles, k)`, projections of the sampled tiles.
     """
 
-    about: dict[str, Any]
+    receipt: dict[str, Any]
     shares: tuple[float, ...]
     slide_ids: tuple[str, ...]
     slides: NDArray[np.float64]
@@ -56,7 +56,7 @@ class CohortProjections:
 
 @dataclass
 class _Part:
-    """Some slides: moments in which each has a weight of 1, and number of tiles and mean of each."""
+    """Statistics of some slides: moments in which each slide has weight 1, and the number of tiles and mean of each."""
 
     moments: Moments
     n_tiles: list[int]
@@ -64,44 +64,46 @@ class _Part:
 
 
 def write_statistics(slide_ids: Iterable[str], features: Path, settings: Statistics, receipt: Path, *, threads: int) -> None:
-    """Write the receipt, and beside it a store (mean, variance, components, means of slides) and tables of projections.
+    """Compute the statistics; write a store (mean, variance, components, means of slides), tables of projections, and a receipt.
 
-    Every slide has the same weight, whatever its number of tiles. No more than a few blocks of tiles and a few covariances
-    are in memory at once, however large slides and cohort; what grows with the cohort is one mean for each slide. BLAS must
-    be held to one thread: slides are what runs side by side, and the numbers do not depend on how many do.
+    Every slide has the same weight, whatever its number of tiles. Only a few blocks of tiles and a few covariances are in
+    memory at once, plus one mean per slide. BLAS must be limited to one thread: slides are processed in parallel, and the
+    results do not depend on their number.
 
     Args:
-        slide_ids: slides to count, in any order.
+        slide_ids: slides to include, in any order.
         features: folder with their receipts of `extract`.
-        settings: number of components, sampled tiles.
-        receipt: JSON to write, last.
-        threads: slides worked on at once, fewer where their covariances would take more than `AT_ONCE_BYTES`.
+        settings: number of components and of sampled tiles.
+        receipt: JSON file to write, last.
+        threads: slides processed in parallel; fewer if their covariances would need more than `MAX_COVARIANCE_BYTES`.
 
     Raises:
-        StoreMismatchError: features of different lengths.
-        NotFiniteError: a slide has features that are no numbers; with the first tile.
+        StoreMismatchError: feature vectors of different lengths.
+        NotFiniteError: a slide has non-finite features; names the first such tile.
         EmptyBagError: a slide has no valid tile.
     """
     ids = sorted(slide_ids)
     receipts = [features / f"{slide_id}.json" for slide_id in ids]
     dim = _common_dim(receipts)
-    at_once = min(threads, max(1, AT_ONCE_BYTES // (8 * dim**2 or 1)))
-    whole = _reduced(receipts, at_once) if ids else _nothing(dim)
-    covariance = whole.moments.covariance
+    n_parallel = min(threads, max(1, MAX_COVARIANCE_BYTES // (8 * dim**2 or 1)))
+    total_part = _reduce(receipts, n_parallel) if ids else _empty_part(dim)
+    covariance = total_part.moments.covariance
     components = principal_components(covariance, settings.components)
-    means = np.array(whole.means).reshape(len(ids), dim)
-    each = max(1, min(settings.tiles_per_slide, MAX_SAMPLED // max(1, len(ids)))) if settings.tiles_per_slide else 0
-    sampled = _sampled(receipts, components, whole.moments.mean, (each, settings.seed), threads)
+    mean = total_part.moments.mean
+    slide_means = np.array(total_part.means).reshape(len(ids), dim)
+    per_slide = max(1, min(settings.tiles_per_slide, MAX_SAMPLED // max(1, len(ids)))) if settings.tiles_per_slide else 0
+    sampled = _sample_slides(receipts, components, mean, (per_slide, settings.seed), threads)
     variance = np.diag(covariance).copy()
-    store = {"mean": whole.moments.mean, "variance": variance, "components": components.directions, "slide_means": means}
-    digests = _write_tables(receipt, ids, whole.n_tiles, components.of(means, whole.moments.mean), sampled)
+    store = {"mean": mean, "variance": variance, "components": components.directions, "slide_means": slide_means}
+    digests = _write_tables(receipt, ids, total_part.n_tiles, components.project(slide_means, mean), sampled)
     write_whole(store_path(receipt), {name: np.ascontiguousarray(a) for name, a in store.items()}, {"slides": ids})
-    total, between = float(variance.sum()), float(means.var(axis=0).sum()) if ids else 0.0
+    total = float(variance.sum())
+    between = float(slide_means.var(axis=0).sum()) if ids else 0.0
     content = {
         "stage_version": STAGE_VERSION,
         "settings": settings.model_dump(mode="json"),
         "n_slides": len(ids),
-        "n_tiles": sum(whole.n_tiles),
+        "n_tiles": sum(total_part.n_tiles),
         "n_sampled": sum(len(coords) for coords, _ in sampled),
         "dim": dim,
         "weights": "each slide the same, shared evenly by its tiles",
@@ -111,17 +113,17 @@ def write_statistics(slide_ids: Iterable[str], features: Path, settings: Statist
         "digests": {**{name: array_digest(a) for name, a in store.items()}, **digests},
     }
     write_receipt(receipt, content)
-    log.info("%d slides, %d tiles: %s", len(ids), content["n_tiles"], _in_words(components.shares))
+    log.info("%d slides, %d tiles: %s", len(ids), content["n_tiles"], _variance_text(components.shares))
 
 
 def read_projections(receipt: Path) -> CohortProjections:
-    """What `write_statistics` wrote of slides and sampled tiles."""
-    about = read_receipt(receipt)
-    shares = tuple(float(share) for share in about["explained"])
+    """Read the projections of slides and sampled tiles written by `write_statistics`."""
+    content = read_receipt(receipt)
+    shares = tuple(float(share) for share in content["explained"])
     names = [f"pc{i + 1}" for i in range(len(shares))]
     slides, tiles = read_table(receipt.with_suffix(SLIDES)), read_table(receipt.with_suffix(TILES))
     return CohortProjections(
-        about,
+        content,
         shares,
         tuple(row["slide_id"] for row in slides),
         _columns(slides, names),
@@ -131,45 +133,45 @@ def read_projections(receipt: Path) -> CohortProjections:
 
 
 def _common_dim(receipts: Sequence[Path]) -> int:
-    """Length of all slides' feature vectors; 0 of no slides."""
+    """Common length of all slides' feature vectors; 0 without slides."""
     dims = [feature_dim(receipt) for receipt in receipts]
     for receipt, dim in zip(receipts, dims, strict=True):
         if dim != dims[0]:
             raise StoreMismatchError(
-                store_path(receipt), f"has features of {dim} numbers, {store_path(receipts[0])} of {dims[0]}; run `extract` again"
+                store_path(receipt), f"has features of length {dim}, {store_path(receipts[0])} of {dims[0]}; run `extract` again"
             )
     return dims[0] if dims else 0
 
 
-def _reduced(receipts: Sequence[Path], threads: int) -> _Part:
-    """All slides, joined one after the other: always in the same order, whoever is ready first.
+def _reduce(receipts: Sequence[Path], threads: int) -> _Part:
+    """Merge all slides one after the other, always in the same order, whichever is ready first.
 
-    A slide begins only when the one `threads + 1` before it is joined, so that no more of them can wait, however many there
-    are. Joined in pairs and pairs of pairs, more would wait the more slides there are.
+    A slide starts only after the one `threads + 1` before it has been merged, which bounds the number of slides that wait in
+    memory. In a tree of merges, this number would grow with the number of slides.
     """
-    ahead, last = threads + 1, len(receipts) - 1
-    graph: dict[Any, Any] = {("joined", -1): (_nothing, feature_dim(receipts[0]))}
+    ahead = threads + 1
+    graph: dict[Any, Any] = {("merged", -1): (_empty_part, feature_dim(receipts[0]))}
     for i, receipt in enumerate(receipts):
-        graph["begun", i] = (_ready, ("joined", max(-1, i - ahead)))
-        graph["slide", i] = (_slide_part, receipt, ("begun", i))
-        graph["joined", i] = (_joined, ("joined", i - 1), ("slide", i))
-    return run_graph(graph, ("joined", last), threads=threads)  # type: ignore[no-any-return]
+        graph["started", i] = (_wait_for, ("merged", max(-1, i - ahead)))
+        graph["slide", i] = (_slide_part, receipt, ("started", i))
+        graph["merged", i] = (_merge, ("merged", i - 1), ("slide", i))
+    return run_graph(graph, ("merged", len(receipts) - 1), threads=threads)  # type: ignore[no-any-return]
 
 
-def _nothing(dim: int) -> _Part:
-    return _Part(Moments.nothing(dim), [], [])
+def _empty_part(dim: int) -> _Part:
+    return _Part(Moments.empty(dim), [], [])
 
 
-def _ready(_part: _Part) -> None:
-    """That a part is there; the part itself stays where it is."""
+def _wait_for(_part: _Part) -> None:
+    """Depend on a part without passing it on, so that it stays where it is."""
 
 
-def _slide_part(receipt: Path, _begun: None) -> _Part:
-    """One slide, begun when its turn has come."""
+def _slide_part(receipt: Path, _started: None) -> _Part:
+    """Statistics of one slide."""
     rows = FeatureRows(receipt)
     if not len(rows):
         raise EmptyBagError(rows.slide_id)
-    moments = Moments.nothing(rows.dim)
+    moments = Moments.empty(rows.dim)
     done = 0
     for block in rows.blocks():
         are_finite = np.isfinite(block).all(axis=1)
@@ -178,31 +180,31 @@ def _slide_part(receipt: Path, _begun: None) -> _Part:
             raise NotFiniteError(rows.slide_id, features_are_finite=False, tile=tile)
         moments.add_block(block)
         done += len(block)
-    moments.weigh_as_one()
+    moments.normalise_weight()
     return _Part(moments, [len(rows)], [moments.mean])
 
 
-def _joined(first: _Part, second: _Part) -> _Part:
-    """The first, and the second taken in; neither is changed, since a step may be done again where a worker died."""
+def _merge(first: _Part, second: _Part) -> _Part:
+    """Statistics of both parts; neither is changed, since a step may be repeated after a worker died."""
     moments = replace(first.moments, scatter=first.moments.scatter.copy()).add(second.moments)
     return _Part(moments, first.n_tiles + second.n_tiles, first.means + second.means)
 
 
-def _sampled(
+def _sample_slides(
     receipts: Sequence[Path], components: Components, mean: NDArray[np.float64], draw: tuple[int, int], threads: int
 ) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]]:
-    """Coords `(m, 2)` and projections `(m, k)` of some tiles of each slide; `draw` is how many at most, and the seed."""
+    """Coords `(m, 2)` and projections `(m, k)` of sampled tiles of each slide; `draw` = (maximum number, seed)."""
     return parallel_map(partial(_sample, components, mean, draw), receipts, threads=threads)
 
 
 def _sample(
     components: Components, mean: NDArray[np.float64], draw: tuple[int, int], receipt: Path
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Of one slide."""
+    """Coords and projections of sampled tiles of one slide."""
     rows, (most, seed) = FeatureRows(receipt), draw
-    own = int.from_bytes(hashlib.sha256(rows.slide_id.encode()).digest()[:8], "big")  # so that no slide moves another's
-    numbers = np.sort(np.random.default_rng([seed, own]).choice(len(rows), min(most, len(rows)), replace=False))
-    return rows.coords[numbers], components.of(rows.at(numbers), mean)
+    slide_seed = int.from_bytes(hashlib.sha256(rows.slide_id.encode()).digest()[:8], "big")  # independent of other slides
+    numbers = np.sort(np.random.default_rng([seed, slide_seed]).choice(len(rows), min(most, len(rows)), replace=False))
+    return rows.coords[numbers], components.project(rows.at(numbers), mean)
 
 
 def _write_tables(
@@ -212,17 +214,17 @@ def _write_tables(
     slides: NDArray[np.float64],
     sampled: Sequence[tuple[NDArray[np.int64], NDArray[np.float64]]],
 ) -> dict[str, str]:
-    """Write the tables, and tell their digests."""
+    """Write the tables and return their digests."""
     names = [f"pc{i + 1}" for i in range(slides.shape[1])]
-    of_slides = [[i, n, *_texts(row)] for i, n, row in zip(ids, n_tiles, slides, strict=True)]
-    of_tiles = [
+    slide_rows = [[i, n, *_texts(row)] for i, n, row in zip(ids, n_tiles, slides, strict=True)]
+    tile_rows = [
         [slide_id, *corner, *_texts(row)]
         for slide_id, (coords, rows) in zip(ids, sampled, strict=True)
         for corner, row in zip(coords.tolist(), rows, strict=True)
     ]
     slides_csv, tiles_csv = receipt.with_suffix(SLIDES), receipt.with_suffix(TILES)
-    write_table(slides_csv, ["slide_id", "n_tiles", *names], of_slides)
-    write_table(tiles_csv, ["slide_id", "x", "y", *names], of_tiles)
+    write_table(slides_csv, ["slide_id", "n_tiles", *names], slide_rows)
+    write_table(tiles_csv, ["slide_id", "x", "y", *names], tile_rows)
     return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in (("slides", slides_csv), ("tiles", tiles_csv))}
 
 
@@ -234,6 +236,6 @@ def _columns(table: Sequence[dict[str, str]], names: Sequence[str]) -> NDArray[n
     return np.array([[float(row[name]) for name in names] for row in table], np.float64).reshape(len(table), len(names))
 
 
-def _in_words(shares: NDArray[np.float64]) -> str:
+def _variance_text(shares: NDArray[np.float64]) -> str:
     first = ", ".join(f"{share:.1%}" for share in shares[:2].tolist())
     return f"the first components explain {first} of the variance" if first else "no variance"

@@ -1,4 +1,4 @@
-"""Records ↔ Zarr stores. The only importer of zarr."""
+"""Read and write Zarr stores. The only importer of zarr."""
 
 from wsi_mil.store.features import FeatureStore as FeatureStore
 from wsi_mil.store.features import feature_bytes as feature_bytes

@@ -1,4 +1,4 @@
-"""Stores of `tile`: where a slide's tiles lie, and its thumbnail."""
+"""Stores of `tile`: a slide's tiles and its thumbnail."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,25 +12,25 @@ from wsi_mil.store.zarr_files import array_of, attributes_of, open_store, write_
 
 
 def write_grid(path: Path, grid: TileGrid, thumbnail: NDArray[np.uint8], attributes: Mapping[str, object]) -> None:
-    """Write a slide's tiles with its thumbnail [height, width, 3], which later stages draw on."""
+    """Write a slide's tiles and its thumbnail [height, width, 3], which later stages use as background."""
     arrays: dict[str, NDArray[Any]] = {"coords": grid.coords, "tissue_fraction": grid.tissue_fraction, "thumbnail": thumbnail}
     geometry = {"tile_px": grid.tile_px, "tile_px_level0": list(grid.tile_px_level0)}
     write_whole(path, arrays, {**attributes, **geometry})
 
 
 def read_grid(path: Path) -> TileGrid:
-    """The tiles of a slide."""
+    """Read the tiles of a slide."""
     group = open_store(path)
-    about = attributes_of(group)
-    width, height = about["tile_px_level0"]
+    attributes = attributes_of(group)
+    width, height = attributes["tile_px_level0"]
     return TileGrid(
         coords=array_of(group, "coords"),
         tissue_fraction=array_of(group, "tissue_fraction"),
-        tile_px=int(about["tile_px"]),
+        tile_px=int(attributes["tile_px"]),
         tile_px_level0=(int(width), int(height)),
     )
 
 
 def read_thumbnail(path: Path) -> NDArray[np.uint8]:
-    """The picture of the whole slide kept with its tiles, [height, width, 3]."""
+    """Read the thumbnail of the whole slide, [height, width, 3]."""
     return array_of(open_store(path), "thumbnail")

@@ -1,4 +1,4 @@
-"""Whether a feature store holds what its receipt says: every byte of it is read."""
+"""Check stores against their receipts, reading every byte."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -14,42 +14,48 @@ from wsi_mil.store.zarr_files import metadata, outer_chunk, read_array
 
 
 def shards_missing(path: Path) -> int:
-    """Shards of a feature store that are still to be written.
+    """Return the number of shards of a feature store that are not yet written.
 
     Raises:
-        StoreError: no readable store.
+        StoreError: the store is missing or unreadable.
     """
-    about = metadata(path, "features")
-    return math.ceil(int(about["shape"][0]) / outer_chunk(about)[0]) - int(metadata(path)["attributes"]["shards_done"])
+    features = metadata(path, "features")
+    return math.ceil(int(features["shape"][0]) / outer_chunk(features)[0]) - int(metadata(path)["attributes"]["shards_done"])
 
 
 def feature_faults(path: Path, receipt: Mapping[str, Any]) -> list[str]:
-    """What a finished feature store has that its receipt does not say, or the other way round; [] where it is sound.
+    """Return the differences between a finished feature store and its receipt; [] if the store is sound.
 
     Raises:
-        StoreError: no readable store, or arrays of it are missing or cut short.
+        StoreError: the store is unreadable, or arrays of it are missing or truncated.
     """
-    attributes, shape = metadata(path)["attributes"], metadata(path, "features")["shape"]
-    coords, valid = read_array(path, "coords"), read_array(path, "valid")
-    said = {key: receipt.get(key) for key in ("fingerprint", "dim", "n_corrupt", "coords_digest", "digest")}
-    found = {
+    attributes = metadata(path)["attributes"]
+    shape = metadata(path, "features")["shape"]
+    coords = read_array(path, "coords")
+    valid = read_array(path, "valid")
+    actual = {
         "fingerprint": attributes["fingerprint"],
         "dim": shape[1],
         "n_corrupt": int((~valid).sum()),
         "coords_digest": array_digest(coords),
         "digest": fingerprint({"shards": attributes["shard_digests"]}),
     }
-    faults = [f"{key}: the receipt says {said[key]}, the store has {found[key]}" for key in said if said[key] != found[key]]
+    faults = [
+        f"{key}: the receipt has {receipt.get(key)}, the store {actual[key]}" for key in actual if receipt.get(key) != actual[key]
+    ]
     if not len(coords) == len(valid) == shape[0]:
-        return [*faults, f"features of {shape[0]} tiles, coords of {len(coords)}, valid of {len(valid)}"]
+        return [
+            *faults,
+            f"its arrays have different numbers of tiles: features {shape[0]}, coords {len(coords)}, valid {len(valid)}",
+        ]
     return [*faults, *_shard_faults(path, attributes["shard_digests"], valid)]
 
 
 def _shard_faults(path: Path, digests: list[str], valid: NDArray[np.bool_]) -> Iterator[str]:
-    about = metadata(path, "features")
-    rows, dim = outer_chunk(about)
+    rows, dim = outer_chunk(metadata(path, "features"))
     for number, digest in enumerate(digests):
-        name, here = f"features/c/{number}/0", valid[number * rows : (number + 1) * rows]
+        name = f"features/c/{number}/0"
+        valid_here = valid[number * rows : (number + 1) * rows]
         try:
             values = np.fromfile(path / name, "<f2")
         except FileNotFoundError:
@@ -58,19 +64,19 @@ def _shard_faults(path: Path, digests: list[str], valid: NDArray[np.bool_]) -> I
         if len(values) != rows * dim:
             yield f"{name} has {2 * len(values)} bytes, expected {2 * rows * dim}"
             continue
-        features = values.reshape(rows, dim)[: len(here)]
-        if shard_digest(features, here) != digest:
-            yield f"{name} (or valid) is not what was written"
+        features = values.reshape(rows, dim)[: len(valid_here)]
+        if shard_digest(features, valid_here) != digest:
+            yield f"{name} or valid has changed since it was written"
         elif not np.isfinite(features).all():
             row = number * rows + int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
             yield f"{name}: the features of tile {row} are not finite"
 
 
 def grid_faults(path: Path, receipt: Mapping[str, Any]) -> list[str]:
-    """Likewise of a store of `tile`."""
+    """Return the differences between a store of `tile` and its receipt; [] if the store is sound. Raises StoreError."""
     coords = read_array(path, "coords")
     for name in ("tissue_fraction", "thumbnail"):
-        read_array(path, name)  # its checksum is held against it
+        read_array(path, name)  # verifies its checksum
     if array_digest(coords) == receipt.get("coords_digest"):
         return []
-    return [f"coords of {len(coords)} tiles are not those of the receipt, which says {receipt.get('n_tiles')}"]
+    return [f"its {len(coords)} coords are not those of the receipt, which has {receipt.get('n_tiles')} tiles"]

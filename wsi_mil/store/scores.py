@@ -12,21 +12,21 @@ from wsi_mil.store.zarr_files import array_of, open_store, write_whole
 
 
 def write_scores(path: Path, coords: NDArray[np.int64], scores: list[InstanceScores], attributes: Mapping[str, object]) -> None:
-    """Write one float32 array per method beside the coords they belong to."""
+    """Write the scores, one float32 array per method, with their coords."""
     write_whole(path, {"coords": coords, **{s.method: s.values for s in scores}}, attributes)
 
 
 def read_scores(path: Path, method: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Coords `(n, 2)`, level-0 pixels, and a method's values `(n,)`.
+    """Read coords `(n, 2)`, level-0 pixels, and a method's values `(n,)`.
 
     Raises:
-        StoreError: no readable store, or a part of it is missing.
+        StoreError: the store is unreadable, or a part of it is missing.
     """
     group = open_store(path)
     coords, values = array_of(group, "coords"), array_of(group, method)
     for name, array, chunk in (("coords", coords, "c/0/0"), (method, values, "c/0")):
-        if len(array) and not (path / name / chunk).is_file():  # Zarr reads zeros there
+        if len(array) and not (path / name / chunk).is_file():  # Zarr would return zeros
             raise StoreError(path, f"{name}/{chunk} is missing; run `explain` again")
     if len(coords) != len(values):
-        raise StoreError(path, f"holds {len(coords)} tiles, but {len(values)} scores of {method}; run `explain` again")
+        raise StoreError(path, f"has {len(coords)} tiles, but {len(values)} scores of {method}; run `explain` again")
     return coords, values

@@ -1,4 +1,4 @@
-"""Features of a slide a few rows at a time, for what must not hold a whole slide in memory."""
+"""Read a slide's features a few rows at a time, without holding the whole slide in memory."""
 
 from collections.abc import Iterator
 from functools import cached_property
@@ -13,11 +13,11 @@ from wsi_mil.store.features import finished_tiles
 from wsi_mil.store.zarr_files import is_raw, metadata, open_store, outer_chunk, read_raw_rows
 
 BLOCK_ROWS = 2048
-"""Rows that are read at once, at most."""
+"""Largest number of rows read at once."""
 
 
 class FeatureRows:
-    """A finished feature store whose features stay on disk; corrupt tiles play no part.
+    """Finished feature store whose features stay on disk; corrupt tiles are skipped.
 
     Attributes:
         slide_id: the slide.
@@ -26,24 +26,26 @@ class FeatureRows:
     """
 
     def __init__(self, receipt: Path):
-        """Read what there is but for the features.
+        """Open a store and read everything but the features.
 
         Raises:
             IncompleteStoreError: the store was never finished.
-            StoreError: no store, or its arrays are not of the same tiles.
+            StoreError: the store is missing, or its arrays differ in their number of tiles.
         """
         self._path = store_path(receipt)
-        self._about = metadata(self._path, "features")
-        coords, self._valid = finished_tiles(self._path, self._about)
-        self.slide_id, self.dim = receipt.name.removesuffix(".json"), int(self._about["shape"][1])
+        self._metadata = metadata(self._path, "features")
+        coords, self._valid = finished_tiles(self._path, self._metadata)
+        self.slide_id = receipt.name.removesuffix(".json")
+        self.dim = int(self._metadata["shape"][1])
         self.coords = coords[self._valid]
 
     def __len__(self) -> int:
         return len(self.coords)
 
     def blocks(self) -> Iterator[NDArray[np.float16]]:
-        """All valid rows `(up to BLOCK_ROWS, dim)`, in order. Raises StoreError where a shard is gone or damaged."""
-        n, chunk = len(self._valid), outer_chunk(self._about)[0]
+        """Yield all valid rows `(up to BLOCK_ROWS, dim)`, in order. Raises StoreError if a shard is missing or damaged."""
+        n = len(self._valid)
+        chunk = outer_chunk(self._metadata)[0]
         for begin in range(0, n, chunk):
             for start in range(begin, min(begin + chunk, n), BLOCK_ROWS):
                 stop = min(start + BLOCK_ROWS, begin + chunk, n)
@@ -52,24 +54,24 @@ class FeatureRows:
                 yield rows if valid.all() else rows[valid]
 
     def place(self, number: int) -> tuple[int, int, int]:
-        """Row in the store, and level-0 x and y, of a tile by its number among the valid ones."""
+        """Return a tile's row in the store and its level-0 (x, y), by its number among the valid tiles."""
         x, y = self.coords[number].tolist()
         return int(np.flatnonzero(self._valid)[number]), x, y
 
     def at(self, numbers: NDArray[np.int64]) -> NDArray[np.float16]:
-        """Rows `(m, dim)` by their numbers among the valid ones."""
-        found = np.empty((len(numbers), self.dim), np.float16)
-        for place, row in enumerate(np.flatnonzero(self._valid)[numbers].tolist()):
-            found[place] = self._rows(row, row + 1)[0]
-        return found
+        """Read rows `(m, dim)` by their numbers among the valid tiles."""
+        features = np.empty((len(numbers), self.dim), np.float16)
+        for i, row in enumerate(np.flatnonzero(self._valid)[numbers].tolist()):
+            features[i] = self._rows(row, row + 1)[0]
+        return features
 
     def _rows(self, start: int, stop: int) -> NDArray[np.float16]:
         """Rows of one chunk, valid or not."""
-        if not is_raw(self._about):
+        if not is_raw(self._metadata):
             return np.asarray(self._array[start:stop])
-        chunk = outer_chunk(self._about)[0]
+        chunk = outer_chunk(self._metadata)[0]
         rows: NDArray[np.float16] = np.empty((stop - start, self.dim), "<f2")
-        read_raw_rows(self._path / "features", self._about, start // chunk, start % chunk, rows)
+        read_raw_rows(self._path / "features", self._metadata, start // chunk, start % chunk, rows)
         return rows
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Stage `tile`: tissue, tile coordinates, tissue outline and QC picture of one slide."""
+"""Stage `tile`: tissue, tile coordinates, tissue outline and QC image of one slide."""
 
 from wsi_mil.tile.stage import tile_slide as tile_slide
 from wsi_mil.tile.stage import write_failure_receipt as write_failure_receipt

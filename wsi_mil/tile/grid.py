@@ -1,4 +1,4 @@
-"""Dimensions and tissue → grid of tiles. Pure."""
+"""Compute the grid of tiles from a slide's dimensions and tissue mask. No file access."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,17 +10,17 @@ from wsi_mil.tissue import TissueMask
 
 
 def tile_grid(dimensions: tuple[int, int], mask: TissueMask, settings: Tiling, slide_mpp: Mpp) -> TileGrid:
-    """Every tile that holds enough tissue, row by row.
+    """Return every tile with enough tissue, row by row.
 
     Args:
         dimensions: (width, height) of the slide, level-0 pixels.
-        mask: where the tissue is, at any resolution.
-        settings: resolution, side, overlap, least tissue, whether tiles may reach beyond the slide. What reaches beyond it
-            counts as empty.
+        mask: tissue mask at any resolution.
+        settings: resolution, side, overlap, least tissue, whether tiles may reach beyond the slide. Area beyond the slide
+            counts as background.
         slide_mpp: µm per pixel of level 0.
 
     Returns:
-        The grid; without tiles where the slide is smaller than one, or has no tissue.
+        The grid; it has no tiles if the slide is smaller than one, or has no tissue.
     """
     side = (settings.tile_px, settings.tile_px)
     step = (settings.tile_px - settings.overlap,) * 2
@@ -36,12 +36,12 @@ def tile_grid(dimensions: tuple[int, int], mask: TissueMask, settings: Tiling, s
 
 
 def select_tiles(grid: TileGrid, kept: NDArray[np.bool_]) -> TileGrid:
-    """The tiles for which `kept` `(n,)` is true, in the same order."""
+    """Return the tiles for which `kept` `(n,)` is True, in the same order."""
     return TileGrid(grid.coords[kept], grid.tissue_fraction[kept], grid.tile_px, grid.tile_px_level0)
 
 
 def sample_tiles(grid: TileGrid, settings: Tiling) -> TileGrid:
-    """At most `settings.max_tiles` of the tiles, each as likely as any other, in the same order."""
+    """Return a uniform random sample of at most `settings.max_tiles` tiles, in the same order."""
     n = len(grid.coords)
     if settings.max_tiles is None or n <= settings.max_tiles:
         return grid

@@ -1,4 +1,4 @@
-"""Stage `tile`: slide → tissue mask → grid → store and receipt."""
+"""Run stage `tile` on one slide: tissue mask, grid of tiles, store and receipt."""
 
 import io
 import logging
@@ -32,17 +32,17 @@ THUMBNAIL_PX = 1024
 """Longest side of the thumbnail kept with the tiles."""
 
 QC_COLOURS = 256
-"""Of the QC picture, which is a fifth as large with a palette."""
+"""Palette size of the QC image; a palette makes the file a fifth as large."""
 
 TISSUE_COLOUR, TILE_COLOUR, CUT_COLOUR = (0, 140, 60), (40, 90, 200), (200, 30, 60)
 HATCH_PX = 8
-"""Pixels of the picture from one slanting line to the next."""
+"""Distance of the hatching lines in pixels of the QC image."""
 
 
 def tile_slide(row: SlideRow, settings: TileSettings, receipt: Path, *, threads: int = 1) -> Status:
-    """Tile one slide and write receipt, store, outline (GeoJSON) and QC picture.
+    """Tile one slide and write its receipt, store, outline (GeoJSON) and QC image.
 
-    A fault of the data becomes the receipt's status and reason; nothing of an earlier run is left beside it.
+    A data error becomes the receipt's status and reason, and outputs of earlier runs are removed.
     """
     receipt.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -53,7 +53,7 @@ def tile_slide(row: SlideRow, settings: TileSettings, receipt: Path, *, threads:
 
 
 def write_failure_receipt(row: SlideRow, settings: TileSettings, receipt: Path, error: DataError) -> Status:
-    """A receipt that says why a slide has no tiles; what lies beside it is removed."""
+    """Write a receipt with the reason why a slide has no tiles, and remove outputs of earlier runs."""
     receipt.parent.mkdir(parents=True, exist_ok=True)
     remove_store(store_path(receipt))
     for suffix in (".geojson", ".png"):
@@ -71,34 +71,34 @@ def _write(row: SlideRow, settings: TileSettings, receipt: Path, content: Mappin
 
 def _tile(row: SlideRow, settings: TileSettings, receipt: Path, threads: int) -> dict[str, object]:
     with open_slide(row.path, settings.slide.reader, mpp=row.mpp, guess=mpp_guess(settings.slide)) as slide:
-        laid = layout_tiles(slide, SuppliedFiles(row.annotation, row.mask), settings, threads=threads)
-        thumbnail = _thumbnail(slide, laid.tissue.overview.image, threads)
+        layout = layout_tiles(slide, SuppliedFiles(row.annotation, row.mask), settings, threads=threads)
+        thumbnail = _thumbnail(slide, layout.tissue.overview.image, threads)
         content = slide_hash(slide.file)
-    mask = laid.tissue.mask
+    mask = layout.tissue.mask
     region = mask.outline(slide.dimensions)
-    about = {"slide_id": row.slide_id, "dimensions": list(slide.dimensions)}
-    write_grid(store_path(receipt), laid.grid, thumbnail, about)
+    attributes = {"slide_id": row.slide_id, "dimensions": list(slide.dimensions)}
+    write_grid(store_path(receipt), layout.grid, thumbnail, attributes)
     write_text(receipt.with_suffix(".geojson"), tissue_geojson(region, slide.bounds))
-    write_bytes(receipt.with_suffix(".png"), qc_picture(thumbnail, region, laid.grid, slide.dimensions, laid.tissue.excluded))
+    write_bytes(receipt.with_suffix(".png"), qc_image(thumbnail, region, layout.grid, slide.dimensions, layout.tissue.excluded))
     return {
-        **about_slide(slide),
-        "status": Status.EMPTY if laid.why_empty else Status.OK,
-        "reason": laid.why_empty,
-        "warnings": tile_warnings(slide, settings, laid.tissue),
+        **slide_metadata(slide),
+        "status": Status.EMPTY if layout.why_empty else Status.OK,
+        "reason": layout.why_empty,
+        "warnings": tile_warnings(slide, settings, layout.tissue),
         "slide_hash": content,
         **({"remote": slide.version} if slide.version else {}),
         "tissue_area_um2": mask.share * math.prod(extent_um(slide)),
         "tissue_share": mask.share,
-        "cut_area_um2": laid.tissue.cut_share * math.prod(extent_um(slide)),
+        "cut_area_um2": layout.tissue.cut_share * math.prod(extent_um(slide)),
         "mask": row.mask.name if row.mask else None,
-        "n_tiles": len(laid.grid.coords),
-        "tile_px_level0": list(laid.grid.tile_px_level0),
-        "coords_digest": array_digest(laid.grid.coords),
+        "n_tiles": len(layout.grid.coords),
+        "tile_px_level0": list(layout.grid.tile_px_level0),
+        "coords_digest": array_digest(layout.grid.coords),
     }
 
 
-def about_slide(slide: Slide) -> dict[str, object]:
-    """What a receipt says of a slide file."""
+def slide_metadata(slide: Slide) -> dict[str, object]:
+    """Return the metadata of a slide file for its receipt."""
     return {
         "reader": slide.reader,
         "vendor": slide.vendor,
@@ -114,7 +114,7 @@ def about_slide(slide: Slide) -> dict[str, object]:
 
 
 def _thumbnail(slide: Slide, overview: NDArray[np.uint8], threads: int) -> NDArray[np.uint8]:
-    """The whole slide, [height, width, 3] of `THUMBNAIL_PX` at most; from the overview where that is fine enough."""
+    """Whole slide, [height, width, 3] of at most `THUMBNAIL_PX`; from the overview if that is fine enough."""
     mpp = max(extent_um(slide)) / THUMBNAIL_PX
     if max(overview.shape) < THUMBNAIL_PX:
         return slide.read_overview(mpp, threads=threads).image
@@ -123,24 +123,24 @@ def _thumbnail(slide: Slide, overview: NDArray[np.uint8], threads: int) -> NDArr
 
 
 def tissue_geojson(region: BaseGeometry, bounds: tuple[int, int, int, int] | None) -> str:
-    """The outline for QuPath, which counts from the corner of the slide's bounds where it has any."""
+    """Return the tissue outline as GeoJSON for QuPath, whose coordinates start at the corner of the slide's bounds."""
     if bounds is not None:
         region = shapely.transform(region, lambda xy: xy - np.array(bounds[:2]))
-    about: dict[str, object] = {
+    properties: dict[str, object] = {
         "objectType": "annotation",
         "classification": {"name": TISSUE_CLASS, "color": list(TISSUE_COLOUR)},
     }
-    return feature_collection([] if region.is_empty else [region], [] if region.is_empty else [about])
+    return feature_collection([] if region.is_empty else [region], [] if region.is_empty else [properties])
 
 
-def qc_picture(
+def qc_image(
     thumbnail: NDArray[np.uint8],
     region: BaseGeometry,
     grid: TileGrid,
     dimensions: tuple[int, int],
     excluded: BaseGeometry = NOTHING,
 ) -> bytes:
-    """PNG of the slide with the tissue's outline and every tile, and what was cut out of the tissue hatched."""
+    """Draw the QC image as PNG: the slide with tissue outline and tiles, excluded regions hatched."""
     image = Image.fromarray(_hatched(thumbnail, excluded, dimensions)).convert("RGB")
     draw = ImageDraw.Draw(image)
     scale = np.array([image.width / dimensions[0], image.height / dimensions[1]])
@@ -155,7 +155,7 @@ def qc_picture(
 
 
 def _hatched(thumbnail: NDArray[np.uint8], region: BaseGeometry, dimensions: tuple[int, int]) -> NDArray[np.uint8]:
-    """With slanting lines over a region."""
+    """Thumbnail with a region hatched."""
     if region.is_empty:
         return thumbnail
     rows, columns = np.indices(thumbnail.shape[:2])

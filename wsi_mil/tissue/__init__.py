@@ -1,21 +1,20 @@
-"""Image → boolean tissue mask. Pure: arrays in, arrays out. `chunked`, which imports Dask, is imported by who needs it."""
+"""Segment tissue: image to boolean mask. No file access. Callers import `chunked` themselves, since it imports Dask."""
 
 from wsi_mil.tissue.background import OddBackground, odd_background
 from wsi_mil.tissue.finder import OVERVIEW_MPP, TissueFinder, overview_mask, tissue_mask, whole_mask
-from wsi_mil.tissue.joining import Place, cut_out, everywhere, intersection, regridded
+from wsi_mil.tissue.joining import MaskExtent, full_mask, intersection, regridded, without_region
 from wsi_mil.tissue.masks import MaskPiece, TissueMask
 from wsi_mil.tissue.outlines import outline
 from wsi_mil.tissue.regions import region_mask, region_tissue
 
 __all__ = [
     "OVERVIEW_MPP",
+    "MaskExtent",
     "MaskPiece",
     "OddBackground",
-    "Place",
     "TissueFinder",
     "TissueMask",
-    "cut_out",
-    "everywhere",
+    "full_mask",
     "intersection",
     "odd_background",
     "outline",
@@ -25,4 +24,5 @@ __all__ = [
     "regridded",
     "tissue_mask",
     "whole_mask",
+    "without_region",
 ]

@@ -1,4 +1,4 @@
-"""The background of a slide, where it is not what bare glass under white light looks like."""
+"""Detect slide backgrounds that do not look like bare glass under white light."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,37 +8,37 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.color import rgb2lab
 
-from wsi_mil.tissue.glass import LEAST_SHARE, PURE_WHITE, extremes_of, is_smooth, may_be_glass, some_bands
+from wsi_mil.tissue.glass import LEAST_SHARE, PURE_WHITE, extremes_of, is_smooth, may_be_glass, sampled_bands
 
 COLOURED = 35.0
-"""CIE chroma of a background that no lamp gives: tints of real ones reach 27."""
+"""CIE chroma above which a background is no lamp's tint; real tints reach 27."""
 
 BACKGROUND = 1 / 3
-"""Share of the slide that a background has, flat and of one colour. Of 158 fields of view of a quarter of a millimetre that
-are mostly tissue none has as much of a colour beyond `COLOURED`."""
+"""Smallest share of the slide that is a background, flat and of one colour. Of 158 fields of view of a quarter of a
+millimetre that are mostly tissue, none has as much of a colour beyond `COLOURED`."""
 
 LEAST_PX = 900
-"""Of an overview; in less, stained tissue can be as flat and of one colour as a background."""
+"""Smallest overview that is judged; in a smaller one stained tissue can be as flat and uniform as a background."""
 
 BIN, NEAR = 3.0, 4.0
-"""One colour: bins of L*, a* and b* to find the commonest, and the distance from it."""
+"""Bin width in L*, a* and b* to find the commonest colour, and the largest distance from it."""
 
 GLASS_PER_BACKGROUND = 0.25
-"""With more that may be glass, compared with the coloured background, that is a stain: colloid, a pool of blood."""
+"""Largest ratio of glass to coloured background; with more glass the colour is a stain (colloid, a pool of blood)."""
 
 SWAPPED_GREY, SWAPPED_WITHIN, SWAPPED_RED, SWAPPED_SHARE = 0.5, 0.03, 0.8, 0.05
-"""YCbCr shown as RGB makes light grey glass (g, 128, 128), within this much. That is told from stains by its colour alone,
-so that less of the slide need have it."""
+"""YCbCr shown as RGB turns light grey glass into (g, 128, 128), within this tolerance. No stain has this colour, so that a
+smaller share of the slide suffices."""
 
 DARK, MOSTLY = 25.0, 0.5
-"""CIE L* below which a pixel is dark, and the share of a slide that is dark where no light shone through it."""
+"""CIE L* below which a pixel is dark, and the share of dark pixels above which the slide is not bright-field."""
 
 SIGMA_PX = 0.7
 
 
 @dataclass(frozen=True)
 class OddBackground:
-    """A background that a slide under white light does not have.
+    """Background that a bright-field slide does not have.
 
     Attributes:
         kind: `swapped`: grey glass whose YCbCr is shown as RGB; `coloured`: another colour far from grey; `dark`.
@@ -50,14 +50,14 @@ class OddBackground:
 
 
 def odd_background(overview: NDArray[np.uint8]) -> OddBackground | None:
-    """The slide's background where it is far from grey, or dark; None where it is not, or none is seen.
+    """Return the slide's background if it is far from grey, or dark; None if it is not, or cannot be seen.
 
-    Red and blue exchanged leave grey glass grey, so that they are not noticed.
+    Swapped red and blue channels leave grey glass grey and are not detected.
 
     Args:
-        overview: [height, width, 3] of the whole slide, at 8 µm or so.
+        overview: [height, width, 3] of the whole slide, at about 8 µm per pixel.
     """
-    smooth = some_bands(overview).astype(np.float32)
+    smooth = sampled_bands(overview).astype(np.float32)
     smooth /= 255
     ndimage.gaussian_filter(smooth, sigma=(SIGMA_PX, SIGMA_PX, 0), mode="nearest", output=smooth)
     lab = rgb2lab(smooth)
@@ -71,7 +71,7 @@ def odd_background(overview: NDArray[np.uint8]) -> OddBackground | None:
 
 
 def _coloured(rgb: NDArray[np.float32], lab: NDArray[np.float32], flat: NDArray[np.bool_], glass: float) -> OddBackground | None:
-    """By the pixels `(n, 3)` that were scanned and are lit, of which the share `glass` may be glass."""
+    """Coloured background among the scanned, lit pixels `(n, 3)`, of which the share `glass` may be glass."""
     away = np.abs(rgb[:, 1:] - SWAPPED_GREY).max(axis=1)
     swapped = flat & (away < SWAPPED_WITHIN) & (rgb[:, 0] > SWAPPED_RED)
     if swapped.sum() > SWAPPED_SHARE * len(rgb):
@@ -84,7 +84,7 @@ def _coloured(rgb: NDArray[np.float32], lab: NDArray[np.float32], flat: NDArray[
 
 
 def _commonest(lab: NDArray[np.float32], flat: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which of pixels `(n, 3)` are flat and of the commonest colour."""
+    """Mask of the pixels `(n, 3)` that are flat and of the commonest colour."""
     if not flat.any():
         return flat
     bins, counts = np.unique(np.rint(lab[flat] / BIN), axis=0, return_counts=True)

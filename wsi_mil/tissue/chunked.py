@@ -1,4 +1,4 @@
-"""A mask of any size, chunk by chunk with Dask: the image is never whole in memory."""
+"""Segment a slide chunk by chunk with Dask, so that the image is never whole in memory."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -17,36 +17,37 @@ from wsi_mil.tissue.finder import TissueFinder
 from wsi_mil.tissue.masks import MaskPiece, TissueMask
 
 Read = Callable[[tuple[int, int], tuple[int, int]], tuple[NDArray[np.uint8], float]]
-"""(x, y) and (width, height) in pixels of the mask → uint8 [height, width, 3], and how many of its pixels cannot be read."""
+"""(x, y) and (width, height) in mask pixels → uint8 [height, width, 3], and the number of unreadable pixels."""
 
 BYTES_PER_PX = 128
-"""What one pixel of a chunk takes while tissue is looked for in it."""
+"""Peak memory per pixel of a chunk during segmentation."""
 
 LEAST_SIDE_PX = 256
-"""Smaller chunks would read little but each other's margins."""
+"""Smallest side of a chunk; smaller ones would mostly read each other's margins."""
 
 
 def chunked_mask(
     read: Read, shape: tuple[int, int], finder: TissueFinder, *, threads: int, memory_bytes: int
 ) -> tuple[TissueMask, float]:
-    """The mask that `whole_mask` gives, pixel for pixel, in bounded memory; and the share of it that cannot be read.
+    """Return the mask of `whole_mask`, pixel for pixel, in bounded memory, and the share of it that cannot be read.
 
     Chunks in which the overview shows no tissue are not read.
 
     Args:
-        read: gives any part of the slide at the mask's resolution; called from several threads or processes.
+        read: reads any part of the slide at the mask's resolution; called from several threads or processes.
         shape: [height, width] of the mask.
-        finder: what was measured on the slide's overview.
-        threads: chunks worked on at once, or fewer where the memory does not suffice.
-        memory_bytes: all chunks at work keep to this together. The mask itself, packed, comes on top: at most a bit a pixel.
+        finder: fitted on the slide's overview.
+        threads: number of chunks processed at once, or fewer if memory does not suffice.
+        memory_bytes: memory of all chunks together. The packed mask comes on top: at most one bit per pixel.
 
     Raises:
         ValueError: `memory_bytes` is too little for chunks of `LEAST_SIDE_PX` pixels.
     """
     side, threads = _side_px(finder.halo_px(shape), threads, memory_bytes)
     plan = windows(shape, side)
-    found = parallel_map(partial(_found, read, finder, shape), plan, threads=threads)
-    pieces, unread = [piece for piece, _ in found], sum(unread for _, unread in found)
+    chunks = parallel_map(partial(_segmented, read, finder, shape), plan, threads=threads)
+    pieces = [piece for piece, _ in chunks]
+    unread = sum(n for _, n in chunks)
     pieces = _without_small(pieces, finder.least_px(shape), tissue=True, threads=threads)
     if any(piece.n_tissue for piece in pieces):  # a slide without tissue is no hole
         pieces = _without_small(pieces, finder.hole_px(shape), tissue=False, threads=threads)
@@ -54,7 +55,7 @@ def chunked_mask(
 
 
 def _side_px(halo: int, threads: int, memory_bytes: int) -> tuple[int, int]:
-    """Side of a chunk, and how many threads may work on one each."""
+    """Side of a chunk, and the number of chunks processed at once."""
     least = (LEAST_SIDE_PX + 2 * halo + 1) ** 2 * BYTES_PER_PX
     if least > memory_bytes:
         raise ValueError(f"a chunk of the tissue mask needs {least} bytes, got {memory_bytes}")
@@ -62,24 +63,24 @@ def _side_px(halo: int, threads: int, memory_bytes: int) -> tuple[int, int]:
     return int((memory_bytes / threads / BYTES_PER_PX) ** 0.5) - 2 * halo, threads
 
 
-def _found(read: Read, finder: TissueFinder, shape: tuple[int, int], window: Window) -> tuple[MaskPiece, float]:
-    """A piece of the mask, and how many pixels of it and its margin cannot be read."""
+def _segmented(read: Read, finder: TissueFinder, shape: tuple[int, int], window: Window) -> tuple[MaskPiece, float]:
+    """Piece of the mask, and the number of unreadable pixels in it and its margin."""
     margin = window.grown(finder.halo_px(shape), shape)
     if not finder.is_possible(window, shape).any():
         return MaskPiece.of(window, np.zeros((window.height, window.width), bool)), 0.0
     image, unread = read((margin.left, margin.top), (margin.width, margin.height))
-    return MaskPiece.of(window, finder.found(image, margin, shape)[window.within(margin)]), unread
+    return MaskPiece.of(window, finder.find(image, margin, shape)[window.within(margin)]), unread
 
 
 @dataclass(frozen=True)
 class _Border:
-    """What reaches the border of a chunk, and may go on beyond it.
+    """Components that reach the border of a chunk and may continue beyond it.
 
     Attributes:
         window: the chunk.
-        labels: `(n,)` of those components that reach it.
+        labels: `(n,)` labels of these components.
         areas: `(n,)` pixels of each inside the chunk.
-        faces: along each side of the chunk, the place of the component in `labels` plus 1, or 0 where there is none.
+        faces: along each side of the chunk, the component's index in `labels` plus 1, or 0 where there is none.
     """
 
     window: Window
@@ -89,10 +90,10 @@ class _Border:
 
 
 def _without_small(pieces: list[MaskPiece], max_px: int, *, tissue: bool, threads: int) -> list[MaskPiece]:
-    """With components of tissue (or of what is none) of at most `max_px` pixels turned over, also across chunks."""
+    """Flip connected components of tissue (or background) of at most `max_px` pixels, across chunk borders too."""
     borders = parallel_map(partial(_border, tissue), pieces, threads=threads)
     tasks = list(zip(pieces, borders, _whole_areas(borders), strict=True))
-    return parallel_map(partial(_turned_over, tissue, max_px), tasks, threads=threads)
+    return parallel_map(partial(_flip_small, tissue, max_px), tasks, threads=threads)
 
 
 def _components(piece: MaskPiece, tissue: bool) -> NDArray[np.int32]:
@@ -109,7 +110,7 @@ def _border(tissue: bool, piece: MaskPiece) -> _Border:
 
 
 def _whole_areas(borders: Sequence[_Border]) -> list[NDArray[np.int64]]:
-    """For each chunk the areas of its `labels` with all that they join up with in other chunks."""
+    """For each chunk, the total areas of its `labels` including their parts in other chunks."""
     first = np.cumsum([0, *(len(border.labels) for border in borders)])
     pairs = np.concatenate([np.zeros((0, 2), np.int64), *_touching(borders, first)])
     graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(first[-1], first[-1]))
@@ -119,7 +120,7 @@ def _whole_areas(borders: Sequence[_Border]) -> list[NDArray[np.int64]]:
 
 
 def _touching(borders: Sequence[_Border], first: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    """Pairs `(n, 2)` of components that lie side by side in neighbouring chunks, counted from `first` of their chunk on."""
+    """Pairs `(n, 2)` of adjacent components in neighbouring chunks, numbered from `first` of their chunk."""
     at = {(border.window.left, border.window.top): number for number, border in enumerate(borders)}
     for number, border in enumerate(borders):
         window = border.window
@@ -134,7 +135,7 @@ def _touching(borders: Sequence[_Border], first: NDArray[np.int64]) -> Iterator[
                 yield np.unique(pairs, axis=0)
 
 
-def _turned_over(tissue: bool, max_px: int, task: tuple[MaskPiece, _Border, NDArray[np.int64]]) -> MaskPiece:
+def _flip_small(tissue: bool, max_px: int, task: tuple[MaskPiece, _Border, NDArray[np.int64]]) -> MaskPiece:
     piece, border, whole_areas = task
     components = _components(piece, tissue)
     areas = np.bincount(components.ravel())

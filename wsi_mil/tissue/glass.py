@@ -1,4 +1,4 @@
-"""The colour of bare glass, estimated from an overview of the slide."""
+"""Estimate the colour of bare glass from an overview of the slide."""
 
 from dataclasses import dataclass
 
@@ -10,56 +10,57 @@ from skimage.color import rgb2lab
 from wsi_mil.tissue.bands import Scalar
 
 LIGHT = 55.0
-"""CIE L* below which nothing is taken for lit glass."""
+"""CIE L* below which a pixel is no lit glass."""
 
 SMOOTH = 1.0
-"""Glass varies by less, in L* over 3 × 3 pixels; stained tissue at 8 µm by 1 to 4."""
+"""Largest standard deviation of glass, in L* over 3 × 3 pixels; stained tissue at 8 µm has 1 to 4."""
 
 TINT = 4.0
-"""Chroma up to which glass may have any hue. Lamps tint it further, but from blue to yellow only; pink and violet are stains."""
+"""Chroma up to which glass may have any hue. Lamps can tint it more, but only blue to yellow; pink and violet are stains."""
 
 WARM_OR_COLD = 22.0
-"""Reach of such tints on b*."""
+"""Largest |b*| of a lamp's tint."""
 
 PURE_WHITE = 0.995
-"""Where all channels are above nothing was scanned, or the glass is overexposed: it says nothing of the tint."""
+"""Value above which all channels mean that nothing was scanned, or that glass is overexposed and shows no tint."""
 
 LIGHTEST = 5.0
-"""Stain only takes light away, so glass is within this L* of the lightest that may be glass: pale tissue is not, nor shadows."""
+"""Stain only absorbs light, so glass is within this L* of the lightest candidates; pale tissue and shadows are not."""
 
 LEAST_SHARE = 0.002
-"""Of the slide. With less of it glass is taken for neutral: on a slide that is all tissue there is nothing to measure."""
+"""Smallest share of the slide from which glass is estimated; with less (a slide full of tissue) it is taken as neutral."""
 
 BIN = 1.0
-"""Of the histogram of tints, in units of a* and b*."""
+"""Bin width of the histogram of tints, in units of a* and b*."""
 
 NEAR = 3.0
-"""Pixels this near to the commonest tint are glass."""
+"""Largest distance of glass from the commonest tint."""
 
 ENOUGH_PIXELS = 1_000_000
-"""Of more every second, third … is taken."""
+"""Largest number of pixels used; of more, every second, third, … is taken."""
 
 BAND_ROWS, ENOUGH_IN_BANDS = 64, 2_000_000
-"""Of an overview of more pixels every second, third … band of so many rows is taken: neighbours stay neighbours."""
+"""Rows per band, and the overview size in pixels above which only every second, third, … band is used; within a band
+neighbouring pixels stay together."""
 
 GREY = 0.08
-"""Chroma that a unit of missing L* must come with: dust has 0.04, a coverslip 0.07, dark DAB 0.15, tissue 0.4 to 1."""
+"""Chroma per unit of missing L* above which a pixel is stained: dust has 0.04, coverslips 0.07, dark DAB 0.15, tissue 0.4–1."""
 
 
 @dataclass(frozen=True)
 class Glass:
-    """What bare glass looks like.
+    """Colour of bare glass.
 
     Attributes:
-        white: its RGB, each from 0 to 1.
-        noise: `distance_of` that all but a few of its pixels keep to, once balanced; 0 where no glass was seen.
+        white: RGB, each from 0 to 1.
+        noise: `distance_of` below which nearly all balanced glass pixels are; 0 if no glass was seen.
     """
 
     white: tuple[float, float, float] = (0.96, 0.96, 0.96)
     noise: float = 0.0
 
     def balanced(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """RGB relative to glass: that becomes 1, as does what is lighter (where nothing was scanned), and its shadows grey.
+        """Return RGB relative to glass: glass and lighter pixels become 1, shadows on glass grey.
 
         Args:
             image: [height, width, 3] RGB from 0 to 1.
@@ -69,12 +70,12 @@ class Glass:
 
 
 def glass_of(smooth: NDArray[np.float32]) -> Glass:
-    """Glass as the commonest tint of the lightest smooth pixels.
+    """Estimate glass as the commonest tint of the lightest smooth pixels.
 
     Args:
         smooth: [height, width, 3] RGB from 0 to 1 of the whole slide, smoothed.
     """
-    smooth = some_bands(smooth)
+    smooth = sampled_bands(smooth)
     lab = rgb2lab(smooth)
     candidate = may_be_glass(lab) & (extremes_of(smooth)[0] < PURE_WHITE)
     if candidate.mean() < LEAST_SHARE:
@@ -90,9 +91,9 @@ def glass_of(smooth: NDArray[np.float32]) -> Glass:
 
 
 def distance_of(balanced: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How far from glass: CIE chroma, less `GREY` of the L* that is missing.
+    """Return the colour distance from glass: CIE chroma minus `GREY` times the missing L*.
 
-    What stains, colours as it darkens. What darkens and hardly colours is a shadow, dust, or the edge of a coverslip.
+    Stains add colour as they darken; shadows, dust and coverslip edges darken with hardly any colour.
 
     Args:
         balanced: [..., 3] RGB relative to glass.
@@ -105,26 +106,26 @@ def distance_of(balanced: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def extremes_of(image: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(darkest, brightest) channel [...] of [..., 3]; NumPy's own reduction over so short an axis takes ten times as long."""
+    """Return the (darkest, brightest) channel [...] of [..., 3], ten times as fast as NumPy's reduction over so short an axis."""
     red, green, blue = np.moveaxis(image, -1, 0)
     return np.minimum(np.minimum(red, green), blue), np.maximum(np.maximum(red, green), blue)
 
 
-def some_bands(image: NDArray[Scalar]) -> NDArray[Scalar]:
-    """Of a large overview [height, width, 3] every second, third … band of rows."""
+def sampled_bands(image: NDArray[Scalar]) -> NDArray[Scalar]:
+    """Return every second, third, … band of rows of a large overview [height, width, 3]; all of a small one."""
     kept = np.arange(len(image)) // BAND_ROWS % (1 + image[..., 0].size // ENOUGH_IN_BANDS) == 0
     return np.asarray(image[kept], image.dtype)
 
 
 def may_be_glass(lab: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Light, smooth, and of a tint that glass can have: bool [height, width] of CIE Lab [height, width, 3]."""
+    """Mask pixels that are light, smooth and of a possible glass tint: bool [height, width] from CIE Lab [height, width, 3]."""
     lightness, a, b = np.moveaxis(lab, 2, 0)
     lamp = (a > -8) & (a < 2 + 0.25 * np.maximum(b, 0)) & (np.abs(b) < WARM_OR_COLD)
     return np.asarray((lightness > LIGHT) & is_smooth(lightness) & (lamp | (np.hypot(a, b) < TINT)))
 
 
 def is_smooth(lightness: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Where CIE L* [height, width] varies as little as on glass."""
+    """Mask pixels whose CIE L* [height, width] varies as little as on glass."""
     mean = ndimage.uniform_filter(lightness, 3)
     return np.asarray(ndimage.uniform_filter(np.square(lightness), 3) - np.square(mean) < SMOOTH**2)
 

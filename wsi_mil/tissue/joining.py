@@ -1,4 +1,4 @@
-"""Masks of other resolutions, brought together: on one grid, cut with each other or with polygons."""
+"""Combine masks of different resolutions: resample to one grid, intersect, subtract polygons."""
 
 from dataclasses import dataclass
 
@@ -13,15 +13,15 @@ from wsi_mil.tissue.masks import MaskPiece, TissueMask
 from wsi_mil.tissue.regions import PIECE_PX, inside_of, on_map
 
 PART_PX = 16 << 20
-"""Pixels of a finer mask that are unpacked at once."""
+"""Largest number of pixels of a finer mask that are unpacked at once."""
 
 HALF = 128
-"""Of 255: a pixel is tissue where at least half of what lies under it is."""
+"""Threshold of 255: a pixel is tissue if at least half of its area is."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """What of a slide a mask covers: left, top, right and bottom, each as a share of the slide's width or height."""
+class MaskExtent:
+    """Part of the slide that a mask covers: left, top, right and bottom as shares of the slide's width or height."""
 
     left: float = 0.0
     top: float = 0.0
@@ -29,23 +29,23 @@ class Place:
     bottom: float = 1.0
 
     def on(self, shape: tuple[int, int]) -> tuple[float, float, float, float]:
-        """Left, top, right and bottom in pixels of a mask of `shape` of the whole slide."""
+        """Return left, top, right and bottom in pixels of a mask of `shape` of the whole slide."""
         height, width = shape
         return self.left * width, self.top * height, self.right * width, self.bottom * height
 
 
-def everywhere(shape: tuple[int, int]) -> TissueMask:
-    """A mask of `shape` that is all tissue."""
+def full_mask(shape: tuple[int, int]) -> TissueMask:
+    """Return a mask of `shape` that is all tissue."""
     return TissueMask.of([MaskPiece.of(w, np.ones((w.height, w.width), bool)) for w in windows(shape, PIECE_PX)], shape)
 
 
-def regridded(mask: TissueMask, shape: tuple[int, int], place: Place = Place()) -> TissueMask:
-    """A mask at another resolution: tissue where at least half of a pixel is; where `mask` does not reach there is none.
+def regridded(mask: TissueMask, shape: tuple[int, int], place: MaskExtent = MaskExtent()) -> TissueMask:
+    """Resample a mask to another grid. A pixel is tissue if at least half of it is; outside `mask` there is no tissue.
 
     Args:
-        mask: of the whole slide, or of a part of it.
-        shape: [height, width] that is wanted, of the whole slide.
-        place: what of the slide `mask` covers.
+        mask: mask of the whole slide, or of a part of it.
+        shape: [height, width] of the new mask, of the whole slide.
+        place: part of the slide that `mask` covers.
     """
     left, top, right, bottom = place.on(shape)
     ratio = max(mask.shape[1] / (right - left), mask.shape[0] / (bottom - top), 1.0)
@@ -54,12 +54,12 @@ def regridded(mask: TissueMask, shape: tuple[int, int], place: Place = Place()) 
 
 
 def _at(mask: TissueMask, window: Window, place: tuple[float, float, float, float]) -> NDArray[np.bool_]:
-    """A window of the other grid, on which `mask` lies at `place`."""
-    found = np.zeros((window.height, window.width), bool)
+    """Window of the new grid, on which `mask` covers `place`."""
+    tissue = np.zeros((window.height, window.width), bool)
     left, top = max(window.left, round(place[0])), max(window.top, round(place[1]))
     right, bottom = min(window.right, round(place[2])), min(window.bottom, round(place[3]))
     if right <= left or bottom <= top:
-        return found
+        return tissue
     height, width = mask.shape
     x, y = width / (place[2] - place[0]), height / (place[3] - place[1])
     low = np.clip([(left - place[0]) * x, (top - place[1]) * y], 0, (width - 0.5, height - 0.5))
@@ -67,37 +67,37 @@ def _at(mask: TissueMask, window: Window, place: tuple[float, float, float, floa
     corner, end = np.floor(low).astype(int), np.ceil(high).astype(int)
     part = mask.part(Window(int(corner[0]), int(corner[1]), int(end[0] - corner[0]), int(end[1] - corner[1])))
     inner = Window(left, top, right - left, bottom - top)
-    found[inner.within(window)] = _shrunk(part, low - corner, high - corner, (inner.width, inner.height))
-    return found
+    tissue[inner.within(window)] = _shrunk(part, low - corner, high - corner, (inner.width, inner.height))
+    return tissue
 
 
 def _shrunk(
     part: NDArray[np.bool_], low: NDArray[np.float64], high: NDArray[np.float64], size: tuple[int, int]
 ) -> NDArray[np.bool_]:
-    """What lies between two corners (x, y) of a mask, at `size` (width, height)."""
+    """Part of a mask between two corners (x, y), downsampled to `size` (width, height)."""
     if not part.any():
         return np.zeros(size[::-1], bool)
-    picture = Image.fromarray(part.view(np.uint8) * np.uint8(255))
+    image = Image.fromarray(part.view(np.uint8) * np.uint8(255))
     box = float(low[0]), float(low[1]), float(high[0]), float(high[1])
-    return np.asarray(np.asarray(picture.resize(size, Image.Resampling.BOX, box=box)) >= HALF)
+    return np.asarray(np.asarray(image.resize(size, Image.Resampling.BOX, box=box)) >= HALF)
 
 
 def intersection(first: TissueMask, second: TissueMask) -> TissueMask:
-    """Where both are tissue; masks of one shape."""
+    """Return the intersection of two masks of one shape."""
     pieces = [MaskPiece.of(p.window, p.mask() & second.part(p.window)) if p.n_tissue else p for p in first.pieces]
     return TissueMask.of(pieces, first.shape)
 
 
-def cut_out(mask: TissueMask, region: BaseGeometry, *, dimensions: tuple[int, int]) -> TissueMask:
-    """A mask without the pixels whose centre lies in polygons.
+def without_region(mask: TissueMask, region: BaseGeometry, *, dimensions: tuple[int, int]) -> TissueMask:
+    """Remove the pixels whose centre is inside polygons from a mask.
 
     Args:
-        mask: of the whole slide.
+        mask: mask of the whole slide.
         region: polygons, level-0 pixels (x, y).
         dimensions: (width, height) of the slide, level-0 pixels.
     """
-    drawn = on_map(region, dimensions, mask.shape)
-    return TissueMask.of([_without(piece, drawn) for piece in mask.pieces], mask.shape)
+    on_mask = on_map(region, dimensions, mask.shape)
+    return TissueMask.of([_without(piece, on_mask) for piece in mask.pieces], mask.shape)
 
 
 def _without(piece: MaskPiece, region: BaseGeometry) -> MaskPiece:

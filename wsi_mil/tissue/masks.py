@@ -1,4 +1,4 @@
-"""A tissue mask of any size, kept as packed pieces."""
+"""Tissue mask of any size, held as compressed pieces."""
 
 import math
 import zlib
@@ -21,12 +21,12 @@ COARSE_PX = 4096
 
 @dataclass(frozen=True)
 class MaskPiece:
-    """A window of a mask, deflated: one bit a pixel at most, and a hundredth of that where tissue is in large pieces.
+    """Compressed window of a mask: at most one bit per pixel, a hundredth of that if tissue is in large pieces.
 
     Attributes:
-        window: where it lies in the mask.
+        window: the window, in mask pixels.
         bits: the packed pixels, deflated.
-        n_tissue: pixels that are tissue.
+        n_tissue: number of tissue pixels.
     """
 
     window: Window
@@ -35,11 +35,11 @@ class MaskPiece:
 
     @classmethod
     def of(cls, window: Window, mask: NDArray[np.bool_]) -> Self:
-        """From bool [height, width] of the window."""
+        """Compress bool [height, width] of the window."""
         return cls(window, zlib.compress(np.packbits(mask).tobytes(), 1), int(mask.sum()))
 
     def mask(self) -> NDArray[np.bool_]:
-        """Bool [height, width]."""
+        """Return the pixels, bool [height, width]."""
         shape = self.window.height, self.window.width
         if self.n_tissue in (0, shape[0] * shape[1]):
             return np.full(shape, self.n_tissue > 0)
@@ -49,13 +49,13 @@ class MaskPiece:
 
 @dataclass(frozen=True)
 class TissueMask:
-    """Where the tissue of a slide is.
+    """Tissue mask of a slide.
 
     Attributes:
         shape: [height, width] of the mask.
         pieces: windows that cover it.
-        step: pixels of the mask along a pixel of `coarse`.
-        coarse: bool [height, width], at most `COARSE_PX` a side: tissue where at least half of a pixel is.
+        step: side of a `coarse` pixel in mask pixels.
+        coarse: bool [height, width], at most `COARSE_PX` a side; True if at least half of the pixel is tissue.
     """
 
     shape: tuple[int, int]
@@ -65,24 +65,24 @@ class TissueMask:
 
     @classmethod
     def of(cls, pieces: Sequence[MaskPiece], shape: tuple[int, int]) -> Self:
-        """From the windows that cover a mask of `shape`."""
+        """Create from the windows that cover a mask of `shape`."""
         step = math.ceil(max(shape) / COARSE_PX)
         return cls(shape, tuple(pieces), step, _coarse(pieces, shape, step))
 
     @classmethod
     def whole(cls, mask: NDArray[np.bool_]) -> Self:
-        """From bool [height, width]."""
+        """Create from bool [height, width]."""
         height, width = mask.shape
         return cls.of([MaskPiece.of(Window(0, 0, width, height), mask)], (height, width))
 
     @property
     def share(self) -> float:
-        """Share of the slide that is tissue."""
+        """Return the share of the slide that is tissue."""
         return sum(piece.n_tissue for piece in self.pieces) / math.prod(self.shape)
 
     def part(self, window: Window) -> NDArray[np.bool_]:
-        """What lies in a window of the mask, bool [height, width]."""
-        found = np.zeros((window.height, window.width), bool)
+        """Return a window of the mask, bool [height, width]."""
+        tissue = np.zeros((window.height, window.width), bool)
         corners = self._corners
         touched = (corners[:, :2] < (window.right, window.bottom)) & (corners[:, 2:] > (window.left, window.top))
         for number in np.flatnonzero(touched.all(axis=1)):
@@ -91,8 +91,8 @@ class TissueMask:
             left, top = max(left, window.left), max(top, window.top)
             shared = Window(left, top, min(right, window.right) - left, min(bottom, window.bottom) - top)
             if piece.n_tissue:
-                found[shared.within(window)] = piece.mask()[shared.within(piece.window)]
-        return found
+                tissue[shared.within(window)] = piece.mask()[shared.within(piece.window)]
+        return tissue
 
     @cached_property
     def _corners(self) -> NDArray[np.int64]:
@@ -102,7 +102,7 @@ class TissueMask:
     def fractions(
         self, coords: NDArray[np.int64], *, box: tuple[float, float], dimensions: tuple[int, int]
     ) -> NDArray[np.float64]:
-        """Share of each tile that is tissue, exact also where a tile cuts through pixels of the mask.
+        """Return the share of tissue in each tile, exact also if tiles cut through mask pixels.
 
         Args:
             coords: `(n, 2)` top-left corners (x, y), level-0 pixels.
@@ -123,7 +123,7 @@ class TissueMask:
         return total / map_area(box, dimensions=dimensions, shape=self.shape)
 
     def outline(self, dimensions: tuple[int, int]) -> BaseGeometry:
-        """The pieces of `coarse` as polygons with holes, in level-0 pixels of a slide of `dimensions` (width, height)."""
+        """Return `coarse` as polygons with holes, in level-0 pixels of a slide of `dimensions` (width, height)."""
         covered = [size * n * self.step for size, n in zip(dimensions, self.coarse.shape[::-1], strict=True)]
         reach = covered[0] / self.shape[1], covered[1] / self.shape[0]
         region = outline(self.coarse, dimensions=reach)
@@ -140,7 +140,7 @@ def _coarse(pieces: Sequence[MaskPiece], shape: tuple[int, int], step: int) -> N
 
 
 def _add(total: NDArray[np.int32], piece: MaskPiece, step: int) -> None:
-    """Count the tissue of a piece into the coarse pixels that it touches."""
+    """Add the tissue counts of a piece to the coarse pixels that it touches."""
     window, counts, spans = piece.window, piece.mask(), []
     for axis, (first, last) in enumerate(((window.top, window.bottom), (window.left, window.right))):
         cells = np.arange(first // step, (last - 1) // step + 1)

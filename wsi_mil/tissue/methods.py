@@ -1,4 +1,4 @@
-"""The ways to tell stained from unstained: what is measured once on an overview, and what each pixel is then held to."""
+"""Criteria for stained pixels, fitted on a slide's overview."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,31 +10,31 @@ from skimage.filters import threshold_multiotsu, threshold_otsu
 from wsi_mil.tissue.glass import distance_of, extremes_of
 
 SATURATION_RANGE = (0.05, 0.2)
-"""Otsu's threshold is held inside. Below: JPEG noise on glass. Above: certainly stained."""
+"""Range to which Otsu's threshold is clipped. Below it is JPEG noise on glass; above it everything is stained."""
 
 STAINED = 0.08
-"""Pale stroma has more at 8 µm. With little glass, as in fields of view and cores, Otsu splits pale stain from strong instead
-of glass from stain: the threshold is then held below this."""
+"""Upper bound of the threshold on slides with little glass; pale stroma has more at 8 µm. In fields of view and cores Otsu
+would split pale stain from strong instead of glass from stain."""
 
 LITTLE_GLASS, ENOUGH_GLASS = 0.55, 0.65
-"""Shares of glass up to which the threshold is held below the one, and from which below the other; between them in between."""
+"""Shares of glass up to which `STAINED` bounds the threshold, and from which the range does; interpolated in between."""
 
 LEAST_SPREAD = 0.04
-"""Between brightest and darkest channel, of 1. With less a pixel is grey: its saturation is noise."""
+"""Smallest difference between brightest and darkest channel, of 1; in greyer pixels saturation is noise."""
 
 MIN_VALUE = 0.12
-"""Darker pixels are black borders or ink: their saturation is noise."""
+"""Smallest brightness; in darker pixels (black borders, ink) saturation is noise."""
 
 DISTANCE_RANGE = (2.0, 4.0)
-"""The threshold is held inside, in units of a* and b*. Below: JPEG noise on glass. Above: certainly stained; haematoxylin
-alone is 8 from glass."""
+"""Range to which the threshold is clipped, in units of a* and b*. Below it is JPEG noise on glass; above it everything is
+stained (haematoxylin alone is 8 from glass)."""
 
 
 class Stain(Protocol):
-    """A way to tell stained from unstained, with what was measured on the slide."""
+    """Criterion for stained pixels, fitted on one slide."""
 
     def stained(self, balanced: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Which pixels are stained.
+        """Return the mask of stained pixels.
 
         Args:
             balanced: [height, width, 3] RGB of a part of the slide, smoothed, relative to glass.
@@ -46,13 +46,13 @@ class Stain(Protocol):
 
 @dataclass(frozen=True)
 class Saturation:
-    """Saturation above a threshold: what most tools do. Pale stains are beyond it."""
+    """Saturation above a threshold, as in most tools; misses pale stains."""
 
     threshold: float
 
     @classmethod
-    def measured(cls, pixels: NDArray[np.float32]) -> "Saturation":
-        """By Otsu's threshold on the pixels `(n, 3)` of an overview, smoothed, RGB relative to glass."""
+    def fit(cls, pixels: NDArray[np.float32]) -> "Saturation":
+        """Fit Otsu's threshold on the pixels `(n, 3)` of an overview, smoothed, RGB relative to glass."""
         darkest, brightest = extremes_of(pixels)
         bright = _saturation(darkest, brightest)[brightest > MIN_VALUE]
         if not bright.size:
@@ -70,16 +70,16 @@ class Saturation:
 
 @dataclass(frozen=True)
 class GlassDistance:
-    """Colour away from that of the slide's own glass by more than a threshold."""
+    """Colour distance from the slide's own glass above a threshold."""
 
     threshold: float
 
     @classmethod
-    def measured(cls, pixels: NDArray[np.float32], noise: float) -> "GlassDistance":
-        """By the pixels `(n, 3)` of an overview, smoothed, relative to glass with distances up to `noise`.
+    def fit(cls, pixels: NDArray[np.float32], noise: float) -> "GlassDistance":
+        """Fit on the pixels `(n, 3)` of an overview, smoothed, relative to glass with distances up to `noise`.
 
-        Otsu's lower threshold of three classes: glass, pale and strong stain. Of two it would fall between haematoxylin and
-        DAB.
+        Uses the lower of Otsu's thresholds for three classes (glass, pale and strong stain); with two classes the threshold
+        would fall between haematoxylin and DAB.
         """
         lowest, highest = DISTANCE_RANGE
         counts, edges = np.histogram(np.clip(distance_of(pixels), 0, 2 * highest), bins=128, range=(0, 2 * highest))

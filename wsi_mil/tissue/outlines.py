@@ -1,4 +1,4 @@
-"""Boolean mask → polygons in level-0 pixels."""
+"""Convert boolean masks to polygons in level-0 pixels."""
 
 import numpy as np
 import shapely
@@ -10,14 +10,14 @@ SIMPLIFY_PX = 0.25
 
 
 def outline(mask: NDArray[np.bool_], *, dimensions: tuple[float, float]) -> BaseGeometry:
-    """The mask's pieces as polygons with holes, in level-0 pixels of a slide of `dimensions` (width, height)."""
+    """Return the mask as polygons with holes, in level-0 pixels of a slide of `dimensions` (width, height)."""
     to_level0 = (dimensions[0] / mask.shape[1], dimensions[1] / mask.shape[0])
     polygons = [_polygon(region.image, region.bbox[:2], to_level0) for region in regionprops(label(mask, connectivity=1))]
     return shapely.disjoint_subset_union_all(polygons)
 
 
 def _polygon(piece: NDArray[np.bool_], corner: tuple[int, int], to_level0: tuple[float, float]) -> BaseGeometry:
-    """One connected piece, cut out at [row, column] `corner` of the mask."""
+    """Polygon of one connected piece, whose crop begins at [row, column] `corner` of the mask."""
     contours = find_contours(np.pad(piece, 1).astype(float), 0.5)
     rings = [(contour[:, ::-1] - 0.5 + np.array(corner)[::-1]) * to_level0 for contour in contours if len(contour) > 3]
     shapes = sorted((shapely.make_valid(shapely.Polygon(ring)) for ring in rings), key=lambda p: -p.area)

@@ -1,4 +1,4 @@
-"""Marks of felt pens, by what light they swallow compared with stains."""
+"""Detect felt-pen marks by their light absorption, which differs from that of stains."""
 
 from dataclasses import dataclass
 
@@ -8,61 +8,61 @@ from scipy import ndimage
 from skimage.morphology import remove_small_objects
 
 from wsi_mil.geometry import Mpp
-from wsi_mil.tissue.bands import masks_in_bands
+from wsi_mil.tissue.bands import masks_from_bands
 from wsi_mil.tissue.glass import extremes_of
 from wsi_mil.tissue.opening import opened
 
 COLD_INK = 0.11
-"""Optical density by which blue and green ink swallow more red than green light. Stains swallow more green: of 155,000
-pixels of haematoxylin and eosin at 8 µm, bluish ones among them, 1 in 1,000 is above 0.05; DAB is at -0.3."""
+"""Optical density by which blue and green ink absorb more red than green light. Stains absorb more green: of 155,000
+pixels of haematoxylin and eosin at 8 µm, bluish ones included, 1 in 1,000 is above 0.05; DAB is at -0.3."""
 
 RED_INK = 0.3
-"""Optical density by which red ink swallows more green and blue than red light. Eosin swallows little blue: the 155,000,
-blood among them, reach 0.22."""
+"""Optical density by which red ink absorbs more green and blue than red light. Eosin absorbs little blue: the 155,000
+pixels, blood included, reach 0.22."""
 
 RED_BALANCE = (0.65, 1.15)
-"""Blue over green density of red ink, on tissue too. Eosin is below, DAB (1.37) is above."""
+"""Range of the ratio of blue to green density of red ink, on tissue too. Eosin is below, DAB (1.37) above."""
 
 SOFT_BALANCE = 0.75
-"""Such a ratio in the soft edge of a red stroke: there eosin reaches 0.7."""
+"""Lower bound of that ratio in the soft edge of a red stroke; eosin reaches 0.7."""
 
 DEEP_INK = 2.25
-"""Optical densities of the three channels together that only dark ink, or ink over tissue, has: 1 in 1,000 of the 155,000
-is above 1.8. Brown is left out, cf. DAB."""
+"""Sum of the channels' optical densities that only dark ink, or ink over tissue, exceeds: 1 in 1,000 of the 155,000 pixels
+is above 1.8. Brown is excluded because of DAB."""
 
 SOFT = 0.01
-"""Such optical densities in the soft edge of a stroke."""
+"""Lower bound of these densities in the soft edge of a stroke."""
 
 BLACK_VALUE, BLACK_SPREAD = 0.27, 0.1
-"""Black ink is darker and greyer, in channels from 0 to 1. Black borders are, too."""
+"""Upper bounds of brightness and channel difference of black ink, and of black borders; channels from 0 to 1."""
 
 STROKE_UM2 = 20_000.0
-"""Smaller cores are no strokes, which are a third of a millimetre wide or more, but nuclei, pigment, or ink on a margin."""
+"""Smallest area of a stroke's core (strokes are a third of a millimetre wide); smaller ones are nuclei, pigment or margin ink."""
 
 EDGE_UM, REACH_UM = 24.0, 150.0
-"""All within the first of a core belongs to the stroke; what is of the ink's colour, however pale, within the second."""
+"""Distances from a core within which every pixel, and every pixel of the ink's colour, belongs to the stroke."""
 
 
 @dataclass(frozen=True)
 class _Ink:
-    """One kind of ink: where it surely is, where it may be."""
+    """One kind of ink: pixels that certainly are ink, and those that may be."""
 
     core: NDArray[np.bool_]
     soft: NDArray[np.bool_]
 
 
 def pen_marks(balanced: NDArray[np.float32], mpp: Mpp, *, threads: int = 1) -> NDArray[np.bool_]:
-    """Where strokes of blue, green, red and black pens are, with their soft edges; and black borders.
+    """Mask strokes of blue, green, red and black pens with their soft edges, and black borders.
 
     Args:
         balanced: [height, width, 3] RGB of an overview, smoothed, relative to glass.
         mpp: µm per pixel.
-        threads: used at once.
+        threads: number of threads.
 
     Returns:
         bool [height, width].
     """
-    masks = masks_in_bands(_inks, balanced, 6, threads=threads)
+    masks = masks_from_bands(_inks, balanced, 6, threads=threads)
     inks = [_Ink(core, soft) for core, soft in zip(masks[::2], masks[1::2], strict=True)]
     return np.asarray(np.logical_or.reduce([_stroke(ink, mpp) for ink in inks]))
 
@@ -97,7 +97,8 @@ def _black(balanced: NDArray[np.float32], density: NDArray[np.float32]) -> _Ink:
 
 
 def _stroke(ink: _Ink, mpp: Mpp) -> NDArray[np.bool_]:
-    core, least = opened(ink.core), int(STROKE_UM2 / mpp.area_um2)
+    core = opened(ink.core)
+    least = int(STROKE_UM2 / mpp.area_um2)
     core = remove_small_objects(core, max_size=least) if core.sum() > least else np.zeros_like(core)
     if not core.any():
         return core

@@ -1,4 +1,4 @@
-"""Polygons in level-0 pixels → boolean mask."""
+"""Rasterise polygons in level-0 pixels to boolean masks."""
 
 import numpy as np
 import shapely
@@ -9,11 +9,11 @@ from wsi_mil.geometry import Window, windows
 from wsi_mil.tissue.masks import MaskPiece, TissueMask
 
 BLOCK_PX, PIECE_PX = 32, 4096
-"""Side of the blocks that are asked for as a whole whether a border runs through them, and of a large mask's pieces."""
+"""Side of the blocks that are tested as a whole for a border, and of a large mask's pieces."""
 
 
 def region_mask(region: BaseGeometry, *, dimensions: tuple[int, int], shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """What lies inside polygons: a pixel whose centre does. Holes are outside.
+    """Return the mask of pixels whose centre is inside polygons. Holes are outside.
 
     Args:
         region: polygons, level-0 pixels (x, y).
@@ -27,23 +27,23 @@ def region_mask(region: BaseGeometry, *, dimensions: tuple[int, int], shape: tup
 
 
 def region_tissue(region: BaseGeometry, *, dimensions: tuple[int, int], shape: tuple[int, int]) -> TissueMask:
-    """`region_mask` of any size, made piece by piece."""
-    placed = on_map(region, dimensions, shape)
-    return TissueMask.of([MaskPiece.of(window, inside_of(placed, window)) for window in windows(shape, PIECE_PX)], shape)
+    """Return `region_mask` as a `TissueMask` of any size, computed piece by piece."""
+    on_mask = on_map(region, dimensions, shape)
+    return TissueMask.of([MaskPiece.of(window, inside_of(on_mask, window)) for window in windows(shape, PIECE_PX)], shape)
 
 
 def on_map(region: BaseGeometry, dimensions: tuple[int, int], shape: tuple[int, int]) -> BaseGeometry:
-    """Polygons in level-0 pixels of a slide of `dimensions` (width, height), in pixels of a mask of `shape` [height, width]."""
+    """Scale polygons from level-0 pixels of a slide of `dimensions` (width, height) to a mask of `shape` [height, width]."""
     to_map = np.array([shape[1] / dimensions[0], shape[0] / dimensions[1]])
-    placed = shapely.transform(region, lambda xy: xy * to_map)
-    shapely.prepare(placed)
-    return placed
+    scaled = shapely.transform(region, lambda xy: xy * to_map)
+    shapely.prepare(scaled)
+    return scaled
 
 
 def inside_of(region: BaseGeometry, window: Window) -> NDArray[np.bool_]:
-    """Which pixels of a window have their centre in polygons in pixels of its mask: bool [height, width].
+    """Return the pixels of a window whose centre is inside polygons, which are in mask pixels: bool [height, width].
 
-    Block by block: only those that a border runs through are asked pixel by pixel.
+    Only blocks that a border crosses are tested pixel by pixel.
     """
     left = np.arange(window.left, window.right, BLOCK_PX)
     top = np.arange(window.top, window.bottom, BLOCK_PX)[:, np.newaxis]

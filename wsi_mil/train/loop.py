@@ -13,7 +13,7 @@ from torch import Tensor
 from wsi_mil.bags import BagSet, LabelledBag, bag_tensor, finite_logits
 from wsi_mil.config import Training
 from wsi_mil.errors import DivergedError, NotFiniteError
-from wsi_mil.models import MILModel
+from wsi_mil.models import BagLoss, MILModel, create_loss
 from wsi_mil.runtime.progress import ProgressMeter
 from wsi_mil.tasks import Task
 from wsi_mil.train.epochs import Epoch, epochs_of, is_better, is_over, planned, with_choice
@@ -41,6 +41,7 @@ def fit(
     device = next(model.parameters()).device
     settings = _planned(settings, train, val, task)
     weights = torch.from_numpy(task.loss_weights(train.labels, balanced=settings.class_weights)).to(device)
+    loss = create_loss(task, weights)
     optimizer, state = create_optimizer(model, settings), state or TrainingState(None)
     resumed = state.load(model, optimizer)
     history = [Epoch(**line) for line in resumed.history] if resumed else []
@@ -51,7 +52,7 @@ def fit(
     with ProgressMeter("train", total=epochs_of(settings), unit="epochs", already=len(history)) as meter:
         while not is_over(history, best, settings):
             number, lr = len(history), learning_rate(settings, len(history))
-            train_loss = _train_epoch(model, train, optimizer, settings, weights, number=number, rng=rng)
+            train_loss = _train_epoch(model, train, optimizer, settings, loss, number=number, rng=rng)
             history.append(Epoch(number + 1, train_loss, *_validate(model, val, task, weights, number), lr))
             log.info("epoch %d: training loss %.4f, validation loss %.4f, AUROC %.3f", *list(vars(history[-1]).values())[:4])
             if number == 0 or is_better(history[-1], history[best], settings):
@@ -80,7 +81,7 @@ def _train_epoch(
     bags: BagSet,
     optimizer: torch.optim.Optimizer,
     settings: Training,
-    weights: Tensor,
+    loss: BagLoss,
     *,
     number: int,
     rng: np.random.Generator,
@@ -94,14 +95,14 @@ def _train_epoch(
     optimizer.zero_grad()
     for position, item in enumerate(bags.read(order)):
         chosen = sample_instances(len(item.bag.features), settings, rng)
-        loss = _loss(model, item, chosen, settings, weights)
-        if not torch.isfinite(loss):
+        bag_loss = _loss(model, item, chosen, settings, loss)
+        if not torch.isfinite(bag_loss):
             raise DivergedError(
                 epoch=number + 1, bag=item.bag.slide_id, features_are_finite=bool(np.isfinite(item.bag.features).all())
             )
-        total += float(loss.detach())
+        total += float(bag_loss.detach())
         group_size = min(settings.accumulate, len(bags) - position // settings.accumulate * settings.accumulate)
-        (loss / group_size).backward()  # type: ignore[no-untyped-call]
+        (bag_loss / group_size).backward()  # type: ignore[no-untyped-call]
         if (position + 1) % settings.accumulate == 0 or position + 1 == len(bags):
             optimizer.step()
             optimizer.zero_grad()
@@ -109,19 +110,24 @@ def _train_epoch(
     return total / len(bags)
 
 
-def _loss(model: MILModel, item: LabelledBag, chosen: Tensor | None, settings: Training, weights: Tensor) -> Tensor:
+def _loss(model: MILModel, item: LabelledBag, chosen: Tensor | None, settings: Training, loss: BagLoss) -> Tensor:
     features = bag_tensor(item.bag, model)
     if chosen is not None:
         features = features[:, chosen.to(features.device)]
-    label = torch.tensor([item.label], device=weights.device)
+    label = torch.tensor([item.label], device=features.device)
     with torch.autocast(features.device.type, dtype=torch.bfloat16, enabled=settings.precision == "bfloat16"):
-        return model.training_loss(features, label, weights)
+        return model.training_loss(features, label, loss)
+
+
+def n_sampled(n: int, settings: Training) -> int:
+    """How many of a bag's `n` instances a step sees, at least one."""
+    kept = min(n, settings.max_instances or n)
+    return max(1, kept - round(settings.instance_dropout * kept))
 
 
 def sample_instances(n: int, settings: Training, rng: np.random.Generator) -> Tensor | None:
-    """Which instances a step sees, ascending, at least one; None: all of them."""
-    kept = min(n, settings.max_instances or n)
-    kept = max(1, kept - round(settings.instance_dropout * kept))
+    """Which instances a step sees, ascending; None: all of them."""
+    kept = n_sampled(n, settings)
     return None if kept == n else torch.from_numpy(np.sort(rng.permutation(n)[:kept]))
 
 

@@ -1,6 +1,7 @@
 """Stage `train`: fit one model on one fold's training part; epoch and threshold from its validation part alone."""
 
 import logging
+from bisect import bisect_right
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,15 +13,16 @@ from wsi_mil.bags import BagSet, common_encoder, read_bag_of
 from wsi_mil.checkpoints import ModelCard, file_hash, read_card, read_checkpoint, write_checkpoint
 from wsi_mil.cohort.splits import Splits, missing_strata, parts_of
 from wsi_mil.config import MHIM, TEACHERS, BagUnit, BaseModelSettings, Model, Protocol, TransMIL
+from wsi_mil.devices import memory_bytes
 from wsi_mil.errors import ConfigError, StoreMismatchError
 from wsi_mil.files import exclusive, write_table
-from wsi_mil.models import MILModel, create_mhim, create_model
+from wsi_mil.models import WRITE_MATRICES_OUT, MILModel, create_mhim, create_model, exact_step_bytes
 from wsi_mil.receipts import fingerprint, store_path
 from wsi_mil.records import Bag
 from wsi_mil.store import feature_dim, n_tiles, read_attributes
 from wsi_mil.tasks import Task
 from wsi_mil.train.epochs import Epoch, with_choice
-from wsi_mil.train.loop import fit, predict_outputs
+from wsi_mil.train.loop import fit, n_sampled, predict_outputs
 from wsi_mil.train.resume import TrainingState
 
 log = logging.getLogger(__name__)
@@ -63,7 +65,7 @@ def train_fold(
         keep_bytes: features that may be kept in memory; half of it for each part.
 
     Raises:
-        ConfigError: a part of the fold lacks a stratum.
+        ConfigError: a part of the fold lacks a stratum, or exact attention takes more memory than there is.
         StoreMismatchError: features of two encoders, or a base that was trained on something else.
         EmptyBagError: a bag without instances.
         DivergedError: the loss is no number any more; the state of the last good epoch is kept.
@@ -75,7 +77,7 @@ def train_fold(
     members = [fold.splits.bags(fold.number, roles, fold.unit) for roles in parts]
     receipts = [fold.features / f"{slide}.json" for part in members for slides in part.values() for slide in slides]
     card = _blank_card(fold, settings, receipts, base)
-    card = replace(card, architecture=_settled(card.architecture, members[0], fold))
+    card = replace(card, architecture=_settled(card, members[0], fold, device))
     with exclusive(folder):
         torch.manual_seed(settings.train.seed)
         model = _create(settings, card, base, device)
@@ -131,12 +133,39 @@ def _architecture(settings: Model, base: Path | None) -> BaseModelSettings:
     return card.architecture
 
 
-def _settled(architecture: BaseModelSettings, training: dict[str, list[str]], fold: Fold) -> BaseModelSettings:
+def _settled(card: ModelCard, training: dict[str, list[str]], fold: Fold, device: torch.device) -> BaseModelSettings:
     """With all decided that depends on how large the training bags are."""
-    if not isinstance(architecture, TransMIL):
-        return architecture
-    sizes = [sum(n_tiles(fold.features / f"{slide}.json") for slide in slides) for slides in training.values()]
-    return architecture.settled(max(sizes))
+    if not isinstance(card.architecture, TransMIL):
+        return card.architecture
+    largest = max(sum(n_tiles(fold.features / f"{slide}.json") for slide in slides) for slides in training.values())
+    settled = card.architecture.settled(largest)
+    if settled.attention == "exact" and isinstance(card.settings, TransMIL):
+        _refuse_what_does_not_fit(card.settings, largest, device)
+    return settled
+
+
+def _refuse_what_does_not_fit(settings: TransMIL, largest: int, device: torch.device) -> None:
+    """Raise where exact attention to the largest training bag takes more memory than the device has."""
+    there = memory_bytes(device)
+
+    def needed(n: int) -> int:
+        seen = n_sampled(n, settings.train)
+        return exact_step_bytes(seen, dim=settings.embed_dim, heads=settings.heads, device_type=device.type)
+
+    if there is None or needed(largest) <= there:
+        return
+    fitting = max(1, bisect_right(range(largest), there, key=needed) - 1)
+    is_asked_for, is_quadratic = settings.attention == "exact", device.type in WRITE_MATRICES_OUT
+    key = "attention: exact" if is_asked_for else f"exact_up_to: {settings.exact_up_to}"
+    cure = "exact_up_to" if is_quadratic else "train.max_instances"
+    besides = "attention to auto and " if is_asked_for and is_quadratic else ""
+    raise ConfigError(
+        [
+            f"model transmil, {key}: exact attention takes about {needed(largest) / 1e9:,.1f} GB in an update on the largest"
+            f" training bag, of {largest:,} tiles, but there are {there / 1e9:,.1f} GB ({device.type}); set {besides}{cure} to"
+            f" {fitting} or less"
+        ]
+    )
 
 
 def _create(settings: Model, card: ModelCard, base: Path | None, device: torch.device) -> MILModel:

@@ -1,4 +1,4 @@
-"""Slides, heatmaps and the cohort in a browser: a local web application."""
+"""A local web application that shows slides, heatmaps and the cohort in a browser."""
 
 from wsi_mil.view.catalogue import Catalogue as Catalogue
 from wsi_mil.view.server import create_app as create_app

@@ -1,6 +1,6 @@
-"""Deep Zoom: levels of a picture, each half of the next, cut into square tiles. Pure.
+"""Deep Zoom pyramid: levels of an image, each half the size of the next, cut into square tiles. No I/O.
 
-Level 0 is one pixel here, and the last level is the slide's own level 0; the docstrings say "level-0 pixels" of the slide only.
+Level 0 of Deep Zoom is one pixel; its last level is the slide's level 0. "Level-0 pixels" always means those of the slide.
 """
 
 import math
@@ -13,12 +13,12 @@ TILE_PX = 256
 
 @dataclass(frozen=True)
 class View:
-    """What one tile shows.
+    """Region of a slide shown by one tile of the viewer.
 
     Attributes:
         corner: (x, y) of its top-left corner, level-0 pixels.
-        size: (width, height) of its picture, pixels.
-        downsample: level-0 pixels per pixel of it.
+        size: (width, height) of its image, pixels.
+        downsample: level-0 pixels per pixel of the image.
     """
 
     corner: tuple[int, int]
@@ -27,13 +27,13 @@ class View:
 
     @property
     def extent(self) -> tuple[int, int]:
-        """(width, height) that it covers, level-0 pixels; may reach beyond the slide by less than a pixel of it."""
+        """(width, height) of the region, level-0 pixels; may extend beyond the slide by less than a pixel of the image."""
         return self.size[0] * self.downsample, self.size[1] * self.downsample
 
 
 @dataclass(frozen=True)
 class Pyramid:
-    """The levels of a slide.
+    """Deep Zoom levels of a slide.
 
     Attributes:
         dimensions: (width, height), level-0 pixels.
@@ -43,24 +43,24 @@ class Pyramid:
 
     @property
     def max_level(self) -> int:
-        """Of the full resolution."""
+        """Level of the full resolution."""
         return math.ceil(math.log2(max(self.dimensions)))
 
     def downsample(self, level: int) -> int:
-        """Level-0 pixels per pixel of a level."""
+        """Return the level-0 pixels per pixel of a level."""
         return 1 << (self.max_level - level)
 
     def size(self, level: int) -> tuple[int, int]:
-        """(width, height) of a level, its pixels, rounded up."""
+        """Return the (width, height) of a level in its own pixels, rounded up."""
         step = self.downsample(level)
         return math.ceil(self.dimensions[0] / step), math.ceil(self.dimensions[1] / step)
 
     def level_of(self, downsample: float) -> int:
-        """The coarsest level that is at least as fine as `downsample` asks for."""
+        """Return the coarsest level whose downsample does not exceed `downsample`."""
         return max(0, self.max_level - max(0, math.floor(math.log2(max(downsample, 1)))))
 
     def view(self, level: int, column: int, row: int) -> View:
-        """The tile of a level at a place of its grid.
+        """Return the region of a tile.
 
         Raises:
             UnknownNameError: there is no such tile.

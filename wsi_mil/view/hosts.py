@@ -1,4 +1,4 @@
-"""By which names a browser may call the server, so that no page from elsewhere reaches it under a name of its own."""
+"""Check the host names of requests, so that no foreign web page can reach the server under a name of its own."""
 
 import ipaddress
 import socket
@@ -10,11 +10,11 @@ from starlette.responses import PlainTextResponse
 LOCAL_NAMES = ("localhost",)
 
 
-class KnownHosts:
-    """Refuses, with 400, what is asked for under a name that is not known; an address of numbers is always taken.
+class HostCheck:
+    """Middleware that answers 400 to requests with an unknown host name; IP addresses are always accepted.
 
-    A page elsewhere can have its own name point to this machine (DNS rebinding), and its script then reads what the server
-    answers to that name. It can do so with a name only.
+    A foreign web page can make its own name resolve to this machine (DNS rebinding), so that its script can read the
+    server's answers. This attack needs a name; it does not work with an IP address.
     """
 
     def __init__(self, app: Any, names: tuple[str, ...]):
@@ -26,19 +26,19 @@ class KnownHosts:
         if scope["type"] != "http" or name in self._names or _is_address(name):
             await self._app(scope, receive, send)
             return
-        text = f"this server is not called {name}; call it {' or '.join(sorted(self._names))}, or by its address in numbers"
+        text = f"unknown host name {name}; use {' or '.join(sorted(self._names))}, or the IP address"
         await PlainTextResponse(text, 400)(scope, receive, send)
 
 
 def host_name(host: str) -> str:
-    """The name in a `Host` header, without port, brackets and capitals."""
+    """Return the name in a `Host` header in lower case, without port and brackets."""
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.partition(":")[0].lower().rstrip(".")
 
 
 def own_names(host: str) -> tuple[str, ...]:
-    """Names that a server which listens at `host` is called by: this machine's own too where others can reach it."""
+    """Return the accepted names of a server that listens on `host`; with the machine's names if others can reach it."""
     if (_is_address(host) and ipaddress.ip_address(host).is_loopback) or host in LOCAL_NAMES:
         return LOCAL_NAMES
     short = socket.gethostname()

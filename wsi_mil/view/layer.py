@@ -1,4 +1,4 @@
-"""Scores of a slide by one method as a layer over it: tiles coloured as the heatmaps are, and what is said of a place."""
+"""Heatmap layers: the scores of a slide by one method, coloured as in the heatmap files, and the score at a position."""
 
 import hashlib
 import io
@@ -22,13 +22,13 @@ from wsi_mil.heatmaps.overlay import colours, rgba
 from wsi_mil.heatmaps.slide_scores import SlideScores, read_slide_scores
 from wsi_mil.metrics import mid_ranks
 from wsi_mil.rasterise import sum_raster
-from wsi_mil.view.catalogue import UNREADABLE, Catalogue, Entry, receipt_or_nothing
+from wsi_mil.view.catalogue import UNREADABLE, Catalogue, Entry, receipt_or_empty
 from wsi_mil.view.deepzoom import View
 
 log = logging.getLogger(__name__)
 
-KEPT = 24
-"""Layers that stay in memory; of 100,000 tiles each takes about 8 MB."""
+MAX_LAYERS = 24
+"""Number of layers kept in memory; one with 100,000 tiles takes about 8 MB."""
 
 PNG_EFFORT = 1
 BAR_PX = 256
@@ -36,12 +36,12 @@ BAR_PX = 256
 
 @dataclass(frozen=True)
 class Layer:
-    """Scores with the footprints of their tiles.
+    """Scores of a slide with the footprints of their tiles.
 
     Attributes:
-        scored: values, what is shown of them, and their grid.
-        version: changes with what is painted.
-        note: what is to be said of its scale, or "".
+        scored: scores, the rescaled scores that are shown, and their tile grid.
+        version: changes with the image of the layer.
+        note: remark about its scale, or "".
     """
 
     scored: SlideScores
@@ -60,13 +60,13 @@ class Layer:
 
     @cached_property
     def below(self) -> NDArray[np.float64]:
-        """Share of the scores that are lower, `(n,)` of `tiles`, equal ones counting half."""
+        """Share of the scores that are lower, `(n,)` of `tiles`; ties count half."""
         return np.asarray(mid_ranks(self.scored.values[self.tiles]), np.float64)
 
     def raster(self, view: View) -> NDArray[np.float64]:
-        """Shown scores [height, width] of a view; where tiles overlap their mean, where none is NaN.
+        """Return the shown scores [height, width] of a view: the mean of overlapping tiles, NaN outside of tiles.
 
-        A tile covers the pixels between its rounded edges, at least one each way.
+        A tile covers the pixels between its rounded edges, at least one in each direction.
         """
         width, height = view.size
         left, top = view.corner
@@ -83,13 +83,13 @@ class Layer:
         return np.where(count > 0.5, total / np.maximum(count, 1), np.nan)
 
     def picture(self, view: View, colormap: str, threshold: float) -> bytes:
-        """PNG of a view, transparent where no tile is or where it stands below `threshold` on the colour bar (0 to 1)."""
+        """Return a PNG of a view, transparent outside of tiles and below `threshold`, a position on the colour bar (0 to 1)."""
         place = self.scored.display.positions(self.raster(view))
         place[place < threshold] = np.nan
         return _png(rgba(place, colormap))
 
     def at(self, x: float, y: float) -> dict[str, Any] | None:
-        """What is painted at a place, level-0 pixels; None where no tile is."""
+        """Return the score at a position in level-0 pixels; None outside of tiles."""
         sides = self.sides
         hit = np.flatnonzero((sides[:, 0] <= x) & (x < sides[:, 2]) & (sides[:, 1] <= y) & (y < sides[:, 3]))
         if not len(hit):
@@ -109,17 +109,18 @@ class Layer:
         }
 
     def top(self, n: int, colormap: str) -> list[dict[str, Any]]:
-        """The `n` best tiles, best first: index, score, box (left, top, right, bottom), colour."""
-        best, shown = top_and_bottom(self.scored, n)[0], self.scored.display
-        found = np.searchsorted(self.tiles, best)
-        painted = colours(shown.positions(shown.values[best]), colormap)
+        """Return the `n` tiles with the highest scores: index, score, box (left, top, right, bottom), colour."""
+        best = top_and_bottom(self.scored, n)[0]
+        shown = self.scored.display
+        positions = np.searchsorted(self.tiles, best)
+        tile_colours = colours(shown.positions(shown.values[best]), colormap)
         return [
             {"index": int(i), "value": float(self.scored.values[i]), "box": self.sides[at].tolist(), "colour": list(colour)}
-            for i, at, colour in zip(best, found, painted, strict=True)
+            for i, at, colour in zip(best, positions, tile_colours, strict=True)
         ]
 
     def box_of(self, index: int) -> tuple[float, float, float, float]:
-        """(left, top, right, bottom) of a tile. Raises UnknownNameError where it has no score."""
+        """Return (left, top, right, bottom) of a tile. Raises UnknownNameError if it has no score."""
         at = np.flatnonzero(self.tiles == index)
         if not len(at):
             raise UnknownNameError(f"no tile {index}")
@@ -127,20 +128,20 @@ class Layer:
         return left, top, right, bottom
 
 
-class Layers:
-    """Layers as they are asked for, the longest unused forgotten first. Safe in several threads."""
+class LayerCache:
+    """Cache of layers, which drops the least recently used. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[Any, ...], Layer] = OrderedDict()
+        self._layers: OrderedDict[tuple[Any, ...], Layer] = OrderedDict()
         self._ranges: dict[tuple[Entry, str], tuple[tuple[Any, ...], _Range]] = {}
 
-    def of(self, catalogue: Catalogue, slide_id: str, entry: Entry, method: str, scale: Scale) -> Layer:
-        """A layer.
+    def layer(self, catalogue: Catalogue, slide_id: str, entry: Entry, method: str, scale: Scale) -> Layer:
+        """Return a layer, from the cache if its files have not changed.
 
         Raises:
-            UnknownNameError: no such slide, entry or method.
-            StoreError: what there is of it cannot be read.
+            UnknownNameError: there is no such slide, entry or method.
+            StoreError: the scores cannot be read.
         """
         path = catalogue.scores_receipt(slide_id, entry)
         if not path.is_file():
@@ -148,81 +149,83 @@ class Layers:
         cohort = self._cohort_range(catalogue, entry, method) if scale == "cohort" else _Range()
         key = (path, path.stat().st_mtime_ns, method, scale, *cohort.by_method.items())
         with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
+            if key in self._layers:
+                self._layers.move_to_end(key)
+                return self._layers[key]
         receipt = catalogue.scores(slide_id, entry)
         if not receipt:
-            raise StoreError(path, "not a readable receipt of this version; run `explain` again")
+            raise StoreError(path, "the receipt cannot be read or is of another version; run `explain` again")
         if method not in receipt["methods"]:
             raise UnknownNameError(f"no method {method}")
         version = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
         try:
-            row, tiles = catalogue.row(slide_id), self._tiles(catalogue, slide_id, entry)
+            row = catalogue.row(slide_id)
+            tiles = self._tiles(catalogue, slide_id, entry)
             layer = Layer(read_slide_scores(row, path, tiles, method, scale=scale, ranges=cohort.by_method), version, cohort.note)
         except StoreError:
             raise
         except UNREADABLE as error:
             raise StoreError(path, f"cannot be read ({type(error).__name__}: {error}); run `explain` again") from error
         with self._lock:
-            self._kept[key] = layer
-            while len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
+            self._layers[key] = layer
+            while len(self._layers) > MAX_LAYERS:
+                self._layers.popitem(last=False)
         return layer
 
     def _tiles(self, catalogue: Catalogue, slide_id: str, entry: Entry) -> Path:
-        """Receipt of `tile` that the scores belong to."""
+        """Receipt of the tiles that the scores belong to."""
         tiling = catalogue.tiling_of(slide_id, catalogue.scores(slide_id, entry))
         if tiling is None:
             path = catalogue.scores_receipt(slide_id, entry)
-            raise StoreError(path, "its tiles are gone, or are others than those it scored; run `explain` again")
+            raise StoreError(path, "the tiles that it scored are missing or have changed; run `explain` again")
         return catalogue.tiles_receipts(slide_id)[tiling]
 
     def _cohort_range(self, catalogue: Catalogue, entry: Entry, method: str) -> "_Range":
-        """What `heatmap-scale` wrote, or the same from the labelled slides that have scores by now."""
-        written = catalogue.cohort_scale(entry)
+        """The range written by `heatmap-scale`, or computed from the labelled slides that have scores so far."""
+        scale_file = catalogue.cohort_scale(entry)
         try:
-            if written.is_file():
-                return _Range({name: found for name, found in read_cohort_scale(written).items() if name == method})
+            if scale_file.is_file():
+                return _Range({name: ends for name, ends in read_cohort_scale(scale_file).items() if name == method})
             receipts = catalogue.labelled_scores(entry)
-            stamp = tuple((path, path.stat().st_mtime_ns) for path in receipts)
-            known = self._ranges.get((entry, method))
-            if known is None or known[0] != stamp:
-                known = stamp, _range_of(method, receipts)
-                self._ranges[entry, method] = known
-            return known[1]
+            stamps = tuple((path, path.stat().st_mtime_ns) for path in receipts)
+            cached = self._ranges.get((entry, method))
+            if cached is None or cached[0] != stamps:
+                cached = stamps, _range_of(method, receipts)
+                self._ranges[entry, method] = cached
+            return cached[1]
         except UNREADABLE as error:
-            raise StoreError(written, f"no range of the cohort's scores ({error})") from error
+            raise StoreError(scale_file, f"the range of the cohort's scores cannot be determined ({error})") from error
 
 
 @dataclass(frozen=True)
 class _Range:
-    """Ends of the cohort's colour bar by method, which has none where scores may not be compared; and what is to be said."""
+    """Ends of the cohort's colour bar by method (none for methods that cannot be compared across slides), and a remark."""
 
     by_method: dict[str, tuple[float, float]] = field(default_factory=dict)
     note: str = ""
 
 
 def _range_of(method: str, receipts: list[Path]) -> _Range:
-    """Of all slides whose scores can be read."""
-    offered = [path for path in receipts if method in receipt_or_nothing(path).get("methods", {})]
-    readable = [path for path in offered if _is_readable(path, method)]
-    found, missing = method_range(method, readable), [path.stem for path in offered if path not in readable]
-    note = f"made without {', '.join(missing)}, whose scores cannot be read" if missing else ""
-    return _Range({method: (_number(found["low"]), _number(found["high"]))} if found else {}, note)
+    """Range of the scores of all slides that can be read."""
+    with_method = [path for path in receipts if method in receipt_or_empty(path).get("methods", {})]
+    readable = [path for path in with_method if _is_readable(path, method)]
+    ends = method_range(method, readable)
+    missing = [path.stem for path in with_method if path not in readable]
+    note = f"computed without {', '.join(missing)}, whose scores cannot be read" if missing else ""
+    return _Range({method: (_number(ends["low"]), _number(ends["high"]))} if ends else {}, note)
 
 
 def _is_readable(receipt: Path, method: str) -> bool:
     try:
         method_range(method, [receipt])
     except UNREADABLE as error:
-        log.warning("left out of the cohort's range: %s", error)
+        log.warning("excluded from the cohort's range: %s", error)
         return False
     return True
 
 
 def colour_bar(colormap: str) -> bytes:
-    """PNG of a colour map from cold to hot, one pixel high."""
+    """Return a PNG of a colour map from cold to hot, one pixel high."""
     bar = rgba(np.linspace(0.0, 1.0, BAR_PX)[None], colormap)
     bar[..., 3] = 1.0
     return _png(bar)
@@ -233,7 +236,7 @@ def _number(value: object) -> float:
 
 
 def _png(painted: NDArray[np.float64]) -> bytes:
-    """A PNG file of colours [height, width, 4] from 0 to 1."""
+    """PNG file of RGBA colours [height, width, 4] from 0 to 1."""
     file = io.BytesIO()
     Image.fromarray(np.rint(painted * 255).astype(np.uint8)).save(file, "PNG", compress_level=PNG_EFFORT)
     return file.getvalue()

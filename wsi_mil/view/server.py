@@ -1,4 +1,4 @@
-"""The web application: which address shows what. It reads, and never writes."""
+"""The web application: its routes and responses. It never writes files."""
 
 import threading
 import time
@@ -21,41 +21,42 @@ from wsi_mil.errors import StoreError, UnknownNameError
 from wsi_mil.heatmaps.overlay import colormap_faults
 from wsi_mil.view.catalogue import Catalogue, Entry
 from wsi_mil.view.deepzoom import Pyramid, View
-from wsi_mil.view.hosts import LOCAL_NAMES, KnownHosts
-from wsi_mil.view.layer import Layer, Layers, colour_bar
+from wsi_mil.view.hosts import LOCAL_NAMES, HostCheck
+from wsi_mil.view.layer import Layer, LayerCache, colour_bar
 from wsi_mil.view.outlines import outlines
-from wsi_mil.view.pages import SCALES, cohort_page, line_about, slide_page
-from wsi_mil.view.slide_images import Grounds, jpeg
+from wsi_mil.view.pages import SCALES, cohort_page, cohort_row_json, slide_page
+from wsi_mil.view.slide_images import SlideImages, jpeg
 
 STATIC = Path(__file__).parent / "static"
-OPENSEADRAGONS_STYLE = "'sha256-9xTiqzfwFaL2SGb1rmr8gysEwVVjIvqWAgmZgqFqpEE='"
-"""Of the one rule that OpenSeadragon 6.1.1 puts into the page by itself, for touch screens."""
+OPENSEADRAGON_STYLE_HASH = "'sha256-9xTiqzfwFaL2SGb1rmr8gysEwVVjIvqWAgmZgqFqpEE='"
+"""Hash of the style rule that OpenSeadragon 6.1.1 adds to the page for touch screens."""
 
-POLICY = (
-    f"default-src 'none'; script-src 'self'; style-src 'self' {OPENSEADRAGONS_STYLE}; img-src 'self' data: blob:"
+CONTENT_SECURITY_POLICY = (
+    f"default-src 'none'; script-src 'self'; style-src 'self' {OPENSEADRAGON_STYLE_HASH}; img-src 'self' data: blob:"
     "; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
-SAFETY = {
-    "Content-Security-Policy": POLICY,
+SECURITY_HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-UNCHANGING = "private, max-age=86400, immutable"
-"""Of what has its version in its address."""
+VERSIONED_CACHE = "private, max-age=86400, immutable"
+"""Cache-Control for versioned URLs."""
 
-SHORTLY = "private, max-age=60"
+BRIEF_CACHE = "private, max-age=60"
+"""Cache-Control for images whose URL has no version."""
 
-FRESH_S = 2.0
-"""A results folder is looked through again for the first request after so long."""
+CATALOGUE_MAX_AGE_S = 2.0
+"""Seconds after which the next request scans the results folder again."""
 
 THUMBNAIL_PX, TOP_TILE_PX, TOP_TILES = 240, 120, 12
 
 Answer = Callable[[Request], Response]
 
 
-class _Small(Convertor[int]):
-    """Whole numbers in addresses, of so few digits that everything can be reckoned with them."""
+class _ShortInteger(Convertor[int]):
+    """Converter of URL parts that are integers of at most nine digits, so that arithmetic with them stays cheap."""
 
     regex = "[0-9]{1,9}"
 
@@ -66,68 +67,72 @@ class _Small(Convertor[int]):
         return str(value)
 
 
-register_url_convertor("small", _Small())
+register_url_convertor("small", _ShortInteger())
 
 
 class Viewer:
-    """What the addresses show.
+    """Responses to all URLs.
 
     Attributes:
-        grounds: slides.
-        layers: scores.
+        images: images of slides.
+        layers: cache of heatmap layers.
     """
 
     def __init__(self, catalogue: Catalogue):
-        self._first = catalogue
+        self._initial = catalogue
         self._lock = threading.Lock()
-        self._seen: tuple[float, Catalogue] = (0.0, catalogue)
-        self.grounds, self.layers = Grounds(), Layers()
+        self._latest: tuple[float, Catalogue] = (0.0, catalogue)
+        self.images = SlideImages()
+        self.layers = LayerCache()
 
     @property
     def catalogue(self) -> Catalogue:
-        """The results folder as it is now, or was `FRESH_S` ago."""
+        """Content of the results folder, at most `CATALOGUE_MAX_AGE_S` old."""
         with self._lock:
-            at, found = self._seen
-            if time.monotonic() > at + FRESH_S:
-                found = replace(self._first)
-                self._seen = (time.monotonic(), found)
-            return found
+            created, catalogue = self._latest
+            if time.monotonic() > created + CATALOGUE_MAX_AGE_S:
+                catalogue = replace(self._initial)  # without its cached properties
+                self._latest = (time.monotonic(), catalogue)
+            return catalogue
 
     def cohort(self, request: Request) -> Response:
-        """The cohort page, with the predictions of `?entry=encoder/model`, or of the first."""
+        """Return the cohort page, with the predictions of `?entry=encoder/model`, or of the first entry."""
         catalogue = self.catalogue
         return HTMLResponse(cohort_page(catalogue, _entry(catalogue, request)))
 
-    def lines(self, request: Request) -> Response:
-        """What the cohort page says of every slide, for what goes from one to the next."""
+    def cohort_rows(self, request: Request) -> Response:
+        """Return the rows of the cohort page as JSON, from which slide pages find the next slide of the list."""
         catalogue = self.catalogue
-        return JSONResponse([line_about(line) for line in catalogue.lines(_entry(catalogue, request))])
+        return JSONResponse([cohort_row_json(row) for row in catalogue.cohort_rows(_entry(catalogue, request))])
 
     def slide(self, request: Request) -> Response:
-        """The page of a slide."""
-        catalogue, name = self.catalogue, request.path_params["slide_id"]
-        return HTMLResponse(slide_page(catalogue, name, self.grounds.of(catalogue, name)))
+        """Return the page of a slide."""
+        catalogue = self.catalogue
+        slide_id = request.path_params["slide_id"]
+        return HTMLResponse(slide_page(catalogue, slide_id, self.images.find(catalogue, slide_id)))
 
     def thumbnail(self, request: Request) -> Response:
-        """JPEG of a whole slide."""
-        content = self.grounds.thumbnail(self.catalogue, request.path_params["slide_id"], THUMBNAIL_PX)
-        return _picture(content, "jpeg", keep=SHORTLY)
+        """Return a JPEG of a whole slide."""
+        content = self.images.thumbnail(self.catalogue, request.path_params["slide_id"], THUMBNAIL_PX)
+        return _image_response(content, "jpeg", cache_control=BRIEF_CACHE)
 
-    def ground(self, request: Request) -> Response:
-        """JPEG tile of a slide."""
-        at = request.path_params
-        place = (at["level"], at["column"], at["row"])
-        return _picture(self.grounds.tile(self.catalogue, at["slide_id"], at["version"], place), "jpeg")
+    def slide_tile(self, request: Request) -> Response:
+        """Return a JPEG tile of a slide."""
+        params = request.path_params
+        position = (params["level"], params["column"], params["row"])
+        return _image_response(self.images.tile(self.catalogue, params["slide_id"], params["version"], position), "jpeg")
 
     def outlines(self, request: Request) -> Response:
-        """Rings of truth or tissue."""
-        at = request.path_params
-        return JSONResponse(outlines(self.catalogue, at["slide_id"], at["kind"], at["tiling"]))
+        """Return the outlines of annotations or tissue as JSON."""
+        params = request.path_params
+        return JSONResponse(outlines(self.catalogue, params["slide_id"], params["kind"], params["tiling"]))
 
     def layer(self, request: Request) -> Response:
-        """What there is to know of a layer: its colour bar, its meaning, its best tiles."""
+        """Return the description of a layer as JSON: its colour bar, its meaning, its highest scoring tiles."""
         layer = self._layer(request)
-        scored, shown, colormap = layer.scored, layer.scored.display, _colormap(request.query_params.get("map", "viridis"))
+        scored = layer.scored
+        shown = scored.display
+        colormap = _colormap(request.query_params.get("map", "viridis"))
         return JSONResponse(
             {
                 "version": layer.version,
@@ -146,99 +151,101 @@ class Viewer:
         )
 
     def overlay(self, request: Request) -> Response:
-        """PNG tile of a layer."""
-        at, layer = request.path_params, self._layer(request)
+        """Return a PNG tile of a layer."""
+        params = request.path_params
+        layer = self._layer(request)
         pyramid = Pyramid(layer.scored.grid.dimensions)
-        view = pyramid.view(at["level"], at["column"], at["row"])
-        return _picture(layer.picture(view, _colormap(at["map"]), at["threshold"] / 1000), "png")
+        view = pyramid.view(params["level"], params["column"], params["row"])
+        return _image_response(layer.picture(view, _colormap(params["map"]), params["threshold"] / 1000), "png")
 
-    def at(self, request: Request) -> Response:
-        """The score at `?x=&y=`, level-0 pixels; null where no tile is."""
+    def score_at(self, request: Request) -> Response:
+        """Return the score at `?x=&y=`, level-0 pixels, as JSON; null outside of tiles."""
         layer = self._layer(request)
         try:
             x, y = (float(request.query_params[name]) for name in "xy")
         except (KeyError, ValueError) as error:
-            raise UnknownNameError("give x and y, numbers") from error
+            raise UnknownNameError("x and y must be given, as numbers") from error
         return JSONResponse(layer.at(x, y))
 
     def top_tile(self, request: Request) -> Response:
-        """JPEG of a tile from the slide."""
-        at, layer = request.path_params, self._layer(request)
-        left, top, right, bottom = layer.box_of(at["index"])
+        """Return a JPEG of a tile, cut from the slide."""
+        params = request.path_params
+        left, top, right, bottom = self._layer(request).box_of(params["index"])
         step = max(1, round(max(right - left, bottom - top) / TOP_TILE_PX))
         size = max(1, round((right - left) / step)), max(1, round((bottom - top) / step))
-        return _picture(
-            jpeg(self.grounds.region(self.catalogue, at["slide_id"], View((int(left), int(top)), size, step))), "jpeg"
-        )
+        region = self.images.region(self.catalogue, params["slide_id"], View((int(left), int(top)), size, step))
+        return _image_response(jpeg(region), "jpeg")
 
-    def colours(self, request: Request) -> Response:
-        """PNG of a colour map."""
-        return _picture(colour_bar(_colormap(request.path_params["map"])), "png")
+    def colour_bar(self, request: Request) -> Response:
+        """Return a PNG of a colour map."""
+        return _image_response(colour_bar(_colormap(request.path_params["map"])), "png")
 
     def _layer(self, request: Request) -> Layer:
-        at = request.path_params
-        if at["scale"] not in SCALES:
-            raise UnknownNameError(f"no scale {at['scale']}")
-        scale: Scale = at["scale"]
-        return self.layers.of(self.catalogue, at["slide_id"], Entry(at["encoder"], at["model"]), at["method"], scale)
+        params = request.path_params
+        if params["scale"] not in SCALES:
+            raise UnknownNameError(f"no scale {params['scale']}")
+        scale: Scale = params["scale"]
+        entry = Entry(params["encoder"], params["model"])
+        return self.layers.layer(self.catalogue, params["slide_id"], entry, params["method"], scale)
 
 
 def create_app(catalogue: Catalogue, *, names: tuple[str, ...] = LOCAL_NAMES) -> Starlette:
-    """The application.
+    """Create the application.
 
     Args:
         catalogue: the results folder.
-        names: that a browser may call it by, beside its address in numbers.
+        names: accepted host names, besides IP addresses.
     """
     viewer = Viewer(catalogue)
-    slide, tile = "/slides/{slide_id}", "{level:small}/{column:small}_{row:small}"
+    slide = "/slides/{slide_id}"
+    tile = "{level:small}/{column:small}_{row:small}"
     layer = slide + "/layers/{encoder}/{model}/{method}/{scale}"
     routes: dict[str, Answer] = {
         "/": viewer.cohort,
-        "/lines.json": viewer.lines,
+        "/cohort.json": viewer.cohort_rows,
         slide: viewer.slide,
         f"{slide}/thumbnail.jpg": viewer.thumbnail,
-        f"{slide}/ground/{{version}}/{tile}.jpg": viewer.ground,
+        f"{slide}/image/{{version}}/{tile}.jpg": viewer.slide_tile,
         f"{slide}/outlines/{{kind}}/{{tiling}}.json": viewer.outlines,
         f"{layer}/about.json": viewer.layer,
-        f"{layer}/at.json": viewer.at,
+        f"{layer}/at.json": viewer.score_at,
         f"{layer}/tiles/{{index:small}}.jpg": viewer.top_tile,
         f"{layer}/{{map}}/{{threshold:small}}/{tile}.png": viewer.overlay,
-        "/colours/{map}.png": viewer.colours,
+        "/colours/{map}.png": viewer.colour_bar,
     }
     return Starlette(
         routes=[
-            *(Route(path, _answering(answer), methods=["GET"]) for path, answer in routes.items()),
+            *(Route(path, _endpoint(answer), methods=["GET"]) for path, answer in routes.items()),
             Route("/favicon.ico", _icon),
             Mount("/static", StaticFiles(directory=STATIC)),
         ],
         middleware=[
-            Middleware(_Safety),
-            Middleware(KnownHosts, names=names),
+            Middleware(_SecurityHeaders),
+            Middleware(HostCheck, names=names),
         ],
     )
 
 
-class _Safety:
-    """Puts the headers of `SAFETY` on every answer."""
+class _SecurityHeaders:
+    """Middleware that adds `SECURITY_HEADERS` to every response."""
 
     def __init__(self, app: Any):
         self._app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        async def safely(message: Any) -> None:
+        async def send_with_headers(message: Any) -> None:
             if message["type"] == "http.response.start":
-                found = [(name.lower().encode(), value.encode()) for name, value in SAFETY.items()]
-                message["headers"] = [*message["headers"], *found]
+                headers = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
+                message["headers"] = [*message["headers"], *headers]
             await send(message)
 
-        await self._app(scope, receive, safely)
+        await self._app(scope, receive, send_with_headers)
 
 
-def _answering(answer: Answer) -> Callable[[Request], Awaitable[Response]]:
-    """An endpoint that answers in a thread: 404 for what is not there, 409 in words for what cannot be read."""
+def _endpoint(answer: Answer) -> Callable[[Request], Awaitable[Response]]:
+    """An endpoint that runs in a thread and answers 404 for unknown names, 409 with a reason for unreadable files."""
 
-    def answered(request: Request) -> Response:
+    def respond(request: Request) -> Response:
         try:
             return answer(request)
         except UnknownNameError as error:
@@ -247,7 +254,7 @@ def _answering(answer: Answer) -> Callable[[Request], Awaitable[Response]]:
             return JSONResponse({"reason": str(error)}, 409)
 
     async def endpoint(request: Request) -> Response:
-        return await run_in_threadpool(answered, request)
+        return await run_in_threadpool(respond, request)
 
     return endpoint
 
@@ -257,7 +264,7 @@ async def _icon(_: Request) -> Response:
 
 
 def _entry(catalogue: Catalogue, request: Request) -> Entry | None:
-    """The encoder × model that `?entry=` names; without it the first, or none."""
+    """The encoder × model named by `?entry=`; by default the first, None if there is none."""
     encoder, _, model = request.query_params.get("entry", "").partition("/")
     return catalogue.entry(encoder, model) if encoder else next(iter(catalogue.entries), None)
 
@@ -268,5 +275,5 @@ def _colormap(name: str) -> str:
     return name
 
 
-def _picture(content: bytes, kind: str, *, keep: str = UNCHANGING) -> Response:
-    return Response(content, media_type=f"image/{kind}", headers={"Cache-Control": keep})
+def _image_response(content: bytes, kind: str, *, cache_control: str = VERSIONED_CACHE) -> Response:
+    return Response(content, media_type=f"image/{kind}", headers={"Cache-Control": cache_control})

@@ -1,4 +1,4 @@
-"""Running the application on a free port. The only importer of uvicorn."""
+"""Run the application on a free port. The only importer of uvicorn."""
 
 import errno
 import logging
@@ -15,48 +15,49 @@ log = logging.getLogger(__name__)
 
 PORTS_TRIED = 50
 ANY = ("0.0.0.0", "::")
-"""All addresses of this machine: no address to call it by."""
+"""Wildcard addresses, which mean all addresses of this machine and cannot be opened in a browser."""
 
 
 def serve(catalogue: Catalogue, *, host: str, port: int) -> None:
-    """Show a results folder until interrupted.
+    """Serve the pages of a results folder until interrupted.
 
     Args:
-        catalogue: the folder.
-        host: address to listen at; other machines reach it only where that is not 127.0.0.1.
-        port: to listen at, or the next free one.
+        catalogue: the results folder.
+        host: address to listen on; other machines can connect unless it is 127.0.0.1.
+        port: port to listen on; if in use, the next free one.
 
     Raises:
-        ConfigError: no such address, or no free port.
+        ConfigError: the address is not available, or no port is free.
     """
-    listening = free_socket(host, port)
-    found = listening.getsockname()[1]
-    if found != port:
-        log.warning("port %d is in use; taking %d", port, found)
+    listening_socket = free_socket(host, port)
+    free_port = listening_socket.getsockname()[1]
+    if free_port != port:
+        log.warning("port %d is in use; using %d", port, free_port)
     names = own_names(host)
     if names != LOCAL_NAMES:
-        log.warning("anyone who reaches %s at port %d can see these slides: there is no password", host, found)
-    shown = socket.gethostname() if host in ANY else f"[{host}]" if ":" in host else host
-    print(f"showing {catalogue.results} at http://{shown}:{found}/ (Ctrl-C stops it)", flush=True)
-    uvicorn.Server(uvicorn.Config(create_app(catalogue, names=names), log_level="warning", access_log=False)).run([listening])
+        log.warning("anyone who can reach %s port %d can see these slides: there is no password", host, free_port)
+    url_host = socket.gethostname() if host in ANY else f"[{host}]" if ":" in host else host
+    print(f"showing {catalogue.results} at http://{url_host}:{free_port}/ (press Ctrl-C to stop)", flush=True)
+    config = uvicorn.Config(create_app(catalogue, names=names), log_level="warning", access_log=False)
+    uvicorn.Server(config).run([listening_socket])
 
 
 def free_socket(host: str, port: int) -> socket.socket:
-    """A socket that listens at the first free port from `port` on; 0: any.
+    """Return a socket that listens on the first free port from `port` on; 0 means any port.
 
     Raises:
-        ConfigError: no such address, or no free port.
+        ConfigError: the address is not available, or no port is free.
     """
     for number in range(port, min(port + PORTS_TRIED, 65536)):
-        # With its protocol named, asyncio sends small answers at once; else each waits 40 ms for the browser's word.
-        found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        # asyncio sets TCP_NODELAY only if the protocol is named; without it small responses are delayed by 40 ms
+        candidate = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
-            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            found.bind((host, number))
-            found.listen()
-            return found
+            candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            candidate.bind((host, number))
+            candidate.listen()
+            return candidate
         except OSError as error:
-            found.close()
+            candidate.close()
             if error.errno != errno.EADDRINUSE:
-                raise ConfigError([f"--host {host}: cannot listen at port {number} there ({error})"]) from error
-    raise ConfigError([f"--port {port}: no free port from there to {port + PORTS_TRIED - 1} at {host}"])
+                raise ConfigError([f"--host {host}: cannot listen on port {number} of this address ({error})"]) from error
+    raise ConfigError([f"--port {port}: no free port from {port} to {port + PORTS_TRIED - 1} on {host}"])

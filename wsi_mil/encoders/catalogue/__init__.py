@@ -1,6 +1,4 @@
-"""Every encoder that has a record, by name. To add one: append it to the file it fits in; docs/add_an_encoder.md
-says the rest.
-"""
+"""Records of all built-in encoders by name. docs/add_an_encoder.md describes how to add one."""
 
 from types import MappingProxyType
 
@@ -14,5 +12,5 @@ RECORDS = MappingProxyType({record.name: record for record in (*IMAGENET, *PATHO
 
 
 def record_of(name: str) -> EncoderRecord | None:
-    """The record of a name; None for names of timm and the Hub."""
+    """Return the record of an encoder; None for names of timm and the Hub."""
     return RECORDS.get(name)

@@ -1,4 +1,4 @@
-"""Encoders trained on tissue whose weights are published under other names than timm's, and are renamed on loading."""
+"""Pathology encoders whose published tensor names differ from timm's and are renamed on loading."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Encoders trained on photographs: they need no pathology licence, and any magnification is as foreign to them."""
+"""Encoders trained on ImageNet: no restrictive licence, no preferred magnification."""
 
 from wsi_mil.encoders.record import HALVES, EncoderRecord
 

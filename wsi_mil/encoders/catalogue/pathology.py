@@ -1,4 +1,4 @@
-"""Encoders trained on tissue whose weights are published under timm's tensor names."""
+"""Pathology encoders whose weights are published under timm's tensor names."""
 
 from dataclasses import replace
 

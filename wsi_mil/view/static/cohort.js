@@ -1,60 +1,60 @@
-// The cohort page: filter, sort and search its table. What is chosen stands in the address, so that it can be shared.
+// The cohort page: filter, sort and search the table. The address holds the filters, so that the list can be shared.
 
-import { SELECTS, choiceText, listed, readChoice } from "./listing.js";
+import { SELECTS, filterQuery, filterAndSort, readFilters } from "./listing.js";
 
-const filters = document.getElementById("filters");
+const form = document.getElementById("filters");
 const body = document.querySelector("#slides tbody");
 const heads = [...document.querySelectorAll("button[data-sort]")];
 const rows = [...body.rows];
-const lines = rows.map((row) => ({ ...row.dataset, row }));
-const choice = readChoice(location.search);
+const slides = rows.map((row) => ({ ...row.dataset, row }));
+const filters = readFilters(location.search);
 
-for (const name of ["q", ...SELECTS]) filters.elements[name].value = choice[name];
-for (const name of SELECTS) if (filters.elements[name].selectedIndex < 0) filters.elements[name].value = choice[name] = "";
-filters.elements.wrong.checked = choice.wrong;
+for (const name of ["q", ...SELECTS]) form.elements[name].value = filters[name];
+for (const name of SELECTS) if (form.elements[name].selectedIndex < 0) form.elements[name].value = filters[name] = "";
+form.elements.wrong.checked = filters.wrong;
 
 function show() {
-  const found = listed(lines, choice);
+  const listed = filterAndSort(slides, filters);
   const hidden = new Set(rows);
-  for (const { row } of found) hidden.delete(row);
+  for (const { row } of listed) hidden.delete(row);
   for (const row of rows) row.hidden = hidden.has(row);
-  body.append(...found.map(({ row }) => row), ...hidden);
+  body.append(...listed.map(({ row }) => row), ...hidden);
   for (const head of heads) {
-    const active = head.dataset.sort === choice.sort;
-    head.closest("th").ariaSort = !active ? "none" : choice.down ? "descending" : "ascending";
+    const active = head.dataset.sort === filters.sort;
+    head.closest("th").ariaSort = !active ? "none" : filters.down ? "descending" : "ascending";
   }
-  const count = found.length;
+  const count = listed.length;
   const all = `${rows.length} ${rows.length === 1 ? "slide" : "slides"}`;
   document.getElementById("shown").textContent = count === rows.length ? all : `${count} of ${all}`;
   document.getElementById("none").hidden = count > 0;
-  remember();
+  updateAddress();
 }
 
-// The links to the slides carry the list with them: there, "next" is what is next here.
-function remember() {
-  const address = choiceText(choice);
-  history.replaceState(null, "", address || location.pathname);
-  for (const link of body.querySelectorAll("a")) link.search = address;
+// Links to slides carry the filters, so that "next slide" follows this list.
+function updateAddress() {
+  const query = filterQuery(filters);
+  history.replaceState(null, "", query || location.pathname);
+  for (const link of body.querySelectorAll("a")) link.search = query;
 }
 
-filters.addEventListener("input", ({ target }) => {
-  choice[target.name] = target.type === "checkbox" ? target.checked : target.value;
+form.addEventListener("input", ({ target }) => {
+  filters[target.name] = target.type === "checkbox" ? target.checked : target.value;
   if (target.name !== "entry") return show();
-  remember();
-  location.reload(); // the server knows what another model predicts
+  updateAddress();
+  location.reload(); // predictions of another model come from the server
 });
-filters.addEventListener("submit", (event) => event.preventDefault());
-filters.addEventListener("reset", (event) => {
+form.addEventListener("submit", (event) => event.preventDefault());
+form.addEventListener("reset", (event) => {
   event.preventDefault();
-  for (const name of ["q", ...SELECTS]) filters.elements[name].value = choice[name] = "";
-  filters.elements.wrong.checked = choice.wrong = choice.down = false;
-  choice.sort = "";
+  for (const name of ["q", ...SELECTS]) form.elements[name].value = filters[name] = "";
+  form.elements.wrong.checked = filters.wrong = filters.down = false;
+  filters.sort = "";
   show();
 });
 for (const head of heads) {
   head.addEventListener("click", () => {
-    choice.down = choice.sort === head.dataset.sort && !choice.down;
-    choice.sort = head.dataset.sort;
+    filters.down = filters.sort === head.dataset.sort && !filters.down;
+    filters.sort = head.dataset.sort;
     show();
   });
 }

@@ -1,4 +1,4 @@
-// The keyboard: every key of the slide page.
+// Keyboard control of the slide page.
 
 import { entryOf } from "./state.js";
 
@@ -8,9 +8,9 @@ const THRESHOLD_STEP = 50;
 const OPACITY_STEP = 10;
 const by = (id) => document.getElementById(id);
 
-// change(values) shows other values of the state, pane() is the view that keys move, moves() is called before they move it,
-// go(id) follows a link once it is known.
-export function listenForKeys({ about, state, change, pane, moves, go }) {
+// change(values) changes the state, pane() is the pane that keys move, beforeMove() is called before they move it,
+// go(id) follows a link as soon as its target is known.
+export function listenForKeys({ slide, state, change, pane, beforeMove, go }) {
   function pan(x, y) {
     const { viewport } = pane().viewer;
     const bounds = viewport.getBounds();
@@ -23,7 +23,7 @@ export function listenForKeys({ about, state, change, pane, moves, go }) {
     viewport.applyConstraints();
   }
 
-  const names = () => entryOf(about, state)?.methods.map((method) => method.name) ?? [];
+  const names = () => entryOf(slide, state)?.methods.map((method) => method.name) ?? [];
   const step = (name, by, most) => change({ [name]: Math.min(most, Math.max(0, state[name] + by)) });
   const viewKeys = {
     ArrowLeft: () => pan(-1, 0),
@@ -34,7 +34,7 @@ export function listenForKeys({ about, state, change, pane, moves, go }) {
     "=": () => zoom(ZOOM_STEP),
     "-": () => zoom(1 / ZOOM_STEP),
     0: () => pane().home(),
-    1: () => pane().look({ ...pane().seen, w: pane().element.clientWidth }),
+    1: () => pane().moveTo({ ...pane().visible, w: pane().element.clientWidth }),
   };
   const keys = {
     "[": () => step("threshold", -THRESHOLD_STEP, 1000),
@@ -44,31 +44,31 @@ export function listenForKeys({ about, state, change, pane, moves, go }) {
     o: () => change({ overlay: !state.overlay }),
     m: () => names().length && change({ method: names()[(names().indexOf(state.method) + 1) % names().length] }),
     s: () => names().length > 1 && change({ side: !state.side }),
-    t: () => about.has_truth && change({ truth: !state.truth }),
+    t: () => slide.has_truth && change({ truth: !state.truth }),
     u: () => change({ tissue: !state.tissue }),
     n: () => go("next"),
     p: () => go("previous"),
     "?": () => by("help").showModal(),
   };
 
-  // The slide shows its focus while keys are used; to the browser a slide that was clicked has it too.
+  // Show the focus of the slide only while keys are used: a clicked slide has the focus, too.
   document.addEventListener("keydown", () => document.body.classList.add("keyed"), { capture: true });
   document.addEventListener("pointerdown", () => document.body.classList.remove("keyed"), { capture: true });
   document.addEventListener("keydown", (event) => {
     if (isCommand(event) || by("help").open) return;
-    if (event.target.matches("select")) return; // letters choose there
-    const slides = event.target.matches("input[type=range]"); // arrows and digits are its own
+    if (event.target.matches("select")) return; // letters select an option there
+    const isSlider = event.target.matches("input[type=range]"); // which uses arrows and digits itself
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-    const moving = pane()?.isOpen && !slides ? viewKeys[key] : undefined;
-    const work = keys[key] ?? moving;
-    if (!work) return;
+    const move = pane()?.isOpen && !isSlider ? viewKeys[key] : undefined;
+    const action = keys[key] ?? move;
+    if (!action) return;
     event.preventDefault();
-    if (moving) moves();
-    work();
+    if (move) beforeMove();
+    action();
   });
 }
 
-// Keys of browser and system. On many keyboards [ and ] are typed with AltGr, which Windows calls Ctrl and Alt, or with Option.
+// Shortcuts of browser and system. On many keyboards [ and ] need AltGr (reported as Ctrl+Alt on Windows) or Option.
 function isCommand(event) {
   if (event.metaKey) return true;
   if (event.getModifierState("AltGraph") || (event.altKey && "[]".includes(event.key))) return false;

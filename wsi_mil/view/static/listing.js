@@ -1,37 +1,37 @@
-// Which slides the cohort page lists, and in what order: it stands in its address, and the slide page goes through the same list.
+// Filters and order of the slides on the cohort page. They are in its address, and slide pages go through the same list.
 
 export const SELECTS = ["status", "label", "fold"];
 const NUMBERS = ["prob", "tiles"];
 export const SORTS = ["slide", "status", "label", "predicted", "prob", "fold", "tiles"];
 
-// What an address asks for; `entry` is the model whose predictions count, "" for the first.
-export function readChoice(search) {
-  const given = new URLSearchParams(search);
-  const choice = { entry: given.get("entry") ?? "", q: given.get("q") ?? "", wrong: given.get("wrong") === "1" };
-  for (const name of SELECTS) choice[name] = given.get(name) ?? "";
-  choice.sort = SORTS.includes(given.get("sort")) ? given.get("sort") : "";
-  choice.down = choice.sort !== "" && given.get("down") === "1";
-  return choice;
+// Read the filters from an address; `entry` is the model whose predictions are used, "" for the first.
+export function readFilters(search) {
+  const params = new URLSearchParams(search);
+  const filters = { entry: params.get("entry") ?? "", q: params.get("q") ?? "", wrong: params.get("wrong") === "1" };
+  for (const name of SELECTS) filters[name] = params.get(name) ?? "";
+  filters.sort = SORTS.includes(params.get("sort")) ? params.get("sort") : "";
+  filters.down = filters.sort !== "" && params.get("down") === "1";
+  return filters;
 }
 
-// The address of a choice: "?…", or "" where nothing is chosen.
-export function choiceText(choice) {
-  const found = new URLSearchParams();
-  for (const name of ["entry", "q", ...SELECTS]) if (choice[name].trim()) found.set(name, choice[name].trim());
-  if (choice.wrong) found.set("wrong", "1");
-  if (choice.sort) found.set("sort", choice.sort);
-  if (choice.sort && choice.down) found.set("down", "1");
-  return found.size ? `?${found}` : "";
+// Query of an address with these filters: "?…", or "" without filters.
+export function filterQuery(filters) {
+  const params = new URLSearchParams();
+  for (const name of ["entry", "q", ...SELECTS]) if (filters[name].trim()) params.set(name, filters[name].trim());
+  if (filters.wrong) params.set("wrong", "1");
+  if (filters.sort) params.set("sort", filters.sort);
+  if (filters.sort && filters.down) params.set("down", "1");
+  return params.size ? `?${params}` : "";
 }
 
-function fits(line, choice) {
-  const wanted = choice.q.trim().toLowerCase();
-  if (choice.wrong && !line.wrong) return false;
-  if (wanted && !`${line.slide} ${line.patient} ${line.reason} ${line.status}`.toLowerCase().includes(wanted)) return false;
-  return SELECTS.every((name) => !choice[name] || line[name] === (choice[name] === "-" ? "" : choice[name]));
+function matches(row, filters) {
+  const query = filters.q.trim().toLowerCase();
+  if (filters.wrong && !row.wrong) return false;
+  if (query && !`${row.slide} ${row.patient} ${row.reason} ${row.status}`.toLowerCase().includes(query)) return false;
+  return SELECTS.every((name) => !filters[name] || row[name] === (filters[name] === "-" ? "" : filters[name]));
 }
 
-// Numbers by size, names as people order them (s2 before s10); what is empty stands last either way.
+// Numeric order for numbers, natural order for names (s2 before s10); empty values are last in both directions.
 function order(a, b, { sort, down }) {
   const [x, y] = [a[sort], b[sort]];
   if (!x || !y) return Number(!x) - Number(!y);
@@ -39,8 +39,8 @@ function order(a, b, { sort, down }) {
   return sign * (NUMBERS.includes(sort) ? x - y : x.localeCompare(y, undefined, { numeric: true }));
 }
 
-// Those of the lines, all values of which are text, that a choice lists.
-export function listed(lines, choice) {
-  const found = lines.filter((line) => fits(line, choice));
-  return choice.sort ? found.sort((a, b) => order(a, b, choice)) : found;
+// The rows (objects of texts) that match the filters, in their order.
+export function filterAndSort(rows, filters) {
+  const listed = rows.filter((row) => matches(row, filters));
+  return filters.sort ? listed.sort((a, b) => order(a, b, filters)) : listed;
 }

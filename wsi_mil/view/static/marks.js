@@ -1,11 +1,11 @@
-// What is drawn over the pixels: outlines, the tile that was chosen, and the scale bar.
+// Drawings over the slide: outlines, the selected tile, and the scale bar.
 
 const TRUTH = "#00e5ff";
 const TISSUE = "#3ddc84";
 const HALO = "rgba(10, 20, 30, 0.75)";
 const NICE = [5, 2, 1];
 
-// Rings [[x, y, x, y, …], …] in level-0 pixels as one path.
+// Convert rings [[x, y, x, y, …], …] in level-0 pixels to one path.
 export function pathOf(rings) {
   const path = new Path2D();
   for (const ring of rings) {
@@ -16,8 +16,9 @@ export function pathOf(rings) {
   return path;
 }
 
-// Draw on a canvas over a viewer; `place` = {left, top, scale}: screen pixels of the slide's corner and of a level-0 pixel.
-export function drawMarks(canvas, place, { truth, tissue, box }) {
+// Draw on the canvas over a viewer; `transform` = {left, top, scale}: the slide's corner on the screen, and screen pixels per
+// level-0 pixel.
+export function drawMarks(canvas, transform, { truth, tissue, box }) {
   const ratio = window.devicePixelRatio || 1;
   const [width, height] = [canvas.clientWidth, canvas.clientHeight];
   if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
@@ -27,8 +28,8 @@ export function drawMarks(canvas, place, { truth, tissue, box }) {
   const context = canvas.getContext("2d");
   context.setTransform(1, 0, 0, 1, 0, 0);
   context.clearRect(0, 0, canvas.width, canvas.height);
-  const scale = place.scale * ratio;
-  context.setTransform(scale, 0, 0, scale, place.left * ratio, place.top * ratio);
+  const scale = transform.scale * ratio;
+  context.setTransform(scale, 0, 0, scale, transform.left * ratio, transform.top * ratio);
   const stroke = (path, colour, px, dash = []) => {
     context.setLineDash(dash.map((part) => (part * ratio) / scale));
     context.strokeStyle = HALO;
@@ -41,15 +42,15 @@ export function drawMarks(canvas, place, { truth, tissue, box }) {
   if (tissue) stroke(tissue, TISSUE, 1.5, [6, 5]);
   if (truth) stroke(truth, TRUTH, 2);
   if (box) {
-    const around = new Path2D();
-    around.rect(box[0], box[1], box[2] - box[0], box[3] - box[1]);
-    stroke(around, "#ffffff", 2);
+    const outline = new Path2D();
+    outline.rect(box[0], box[1], box[2] - box[0], box[3] - box[1]);
+    stroke(outline, "#ffffff", 2);
   }
 }
 
-// The longest of 1, 2, 5 × 10ⁿ µm that is at most `most` pixels long: [pixels, text].
-export function scaleBar(umPerPx, most) {
-  const longest = most * umPerPx;
+// Scale bar of the largest length 1, 2 or 5 × 10ⁿ µm that takes at most `maxPx` pixels: [pixels, text].
+export function scaleBar(umPerPx, maxPx) {
+  const longest = maxPx * umPerPx;
   const power = 10 ** Math.floor(Math.log10(longest));
   const length = (NICE.find((n) => n * power <= longest) ?? 1) * power;
   const text = length >= 1000 ? `${length / 1000} mm` : `${Number(length.toPrecision(1))} µm`;

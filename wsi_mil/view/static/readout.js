@@ -1,76 +1,76 @@
-// What is said in words and pictures beside the slide: its facts, the score at a place, the tiles with the highest scores.
+// Texts and images around the slide: its label and prediction, the score at a position, the highest scoring tiles.
 
-import { layerAddress, made, number } from "./pane.js";
+import { layerUrl, createElement, number } from "./pane.js";
 
 const by = (id) => document.getElementById(id);
-export const spaced = (name) => name.replaceAll("_", " ");
+export const readable = (name) => name.replaceAll("_", " ");
 
-export function showFacts(about, entry) {
+export function showFacts(slide, entry) {
   const { prediction, notes } = entry ?? { prediction: {}, notes: [] };
-  const facts = [["label", about.label || "none"]];
-  const wrong = about.label && prediction.predicted && about.label !== prediction.predicted;
+  const facts = [["label", slide.label || "none"]];
+  const wrong = slide.label && prediction.predicted && slide.label !== prediction.predicted;
   if (prediction.predicted) facts.push(["predicted", `${prediction.predicted}${wrong ? " ✗" : ""}`, wrong ? "wrong" : ""]);
   if (prediction.prob !== null && prediction.prob !== undefined) {
     const threshold = prediction.threshold === null ? "" : ` (threshold ${prediction.threshold.toFixed(3)})`;
     facts.push([`P(${prediction.prob_of})`, `${prediction.prob.toFixed(3)}${threshold}`]);
   }
-  if (prediction.fold) facts.push(["fold", prediction.fold]);
-  if (about.status !== "ok") facts.push(["status", about.status, about.status]);
+  if (prediction.fold) facts.push(["fold", prediction.fold === "mean" ? "mean of all" : prediction.fold]);
+  if (slide.status !== "ok") facts.push(["status", slide.status, slide.status]);
   by("facts").replaceChildren(
     ...facts.map(([name, value, kind = ""]) => {
-      const pair = made("div", "");
-      pair.append(made("dt", "", name), made("dd", kind, value));
+      const pair = createElement("div", "");
+      pair.append(createElement("dt", "", name), createElement("dd", kind, value));
       return pair;
     }),
   );
-  const texts = [...about.notes, ...(about.reason ? [about.reason] : []), ...notes];
-  if (!about.entries.length) texts.push("There are no scores yet: no model has explained anything.");
-  by("notes").replaceChildren(...texts.map((text) => made("li", "", text)));
+  const texts = [...slide.notes, ...(slide.reason ? [slide.reason] : []), ...notes];
+  if (!slide.entries.length) texts.push("There are no heatmaps yet: `explain` has not finished for any model.");
+  by("notes").replaceChildren(...texts.map((text) => createElement("li", "", text)));
 }
 
-// What is higher or lower than the ends of the colour bar is drawn as they are.
-function beyond(shown, { low, high }) {
-  if (shown > high) return `, beyond its upper end ${number(high)}`;
-  return shown < low ? `, below its lower end ${number(low)}` : "";
+// Scores outside the range of the colour bar are drawn in the colour of its nearest end.
+function outOfRange(shown, { low, high }) {
+  if (shown > high) return `, above its maximum ${number(high)}`;
+  return shown < low ? `, below its minimum ${number(low)}` : "";
 }
 
-// The score at a place, level-0 pixels (x, y); null where no tile is.
+// Show the score at a position (x, y) in level-0 pixels; null outside of tiles.
 export function showScore(score, layer, method, [x, y]) {
-  const place = made("p", "small", `x ${Math.floor(x)}, y ${Math.floor(y)} (level-0 pixels)`);
-  if (!score) return by("reading").replaceChildren(made("p", "", "no scored tile here"), place);
-  const many = score.n_tiles > 1 ? `, mean of ${score.n_tiles} overlapping tiles` : "";
+  const position = createElement("p", "small", `x ${Math.floor(x)}, y ${Math.floor(y)} (level-0 pixels)`);
+  if (!score) return by("reading").replaceChildren(createElement("p", "", "no scored tile here"), position);
+  const overlap = score.n_tiles > 1 ? `, mean of ${score.n_tiles} overlapping tiles` : "";
   by("reading").replaceChildren(
-    made("p", "value", number(score.value)),
-    made("p", "", `${layer.kind || `${spaced(method)}: ${layer.unit}`}${many}`),
-    made("p", "", `rank ${score.rank} of ${score.n}: higher than ${Math.floor(100 * score.below)} % of the tiles`),
-    made("p", "small", `on the colour bar: ${number(score.shown)}${beyond(score.shown, layer)} (${Math.round(100 * score.place)} %)`),
-    place,
+    createElement("p", "value", number(score.value)),
+    createElement("p", "", `${layer.kind || `${readable(method)}: ${layer.unit}`}${overlap}`),
+    createElement("p", "", `rank ${score.rank} of ${score.n}: higher than ${Math.floor(100 * score.below)} % of the tiles`),
+    createElement("p", "small", `on the colour bar: ${number(score.shown)}${outOfRange(score.shown, layer)} (${Math.round(100 * score.place)} %)`),
+    position,
   );
 }
 
-export const noScore = (text) => by("reading").replaceChildren(made("p", "small", text));
+export const noScore = (text) => by("reading").replaceChildren(createElement("p", "small", text));
 
-// The tiles with the highest scores of a layer; a click on one calls `chosen` with its box.
-export function showStrip(about, state, layer, chosen) {
+// Show the highest scoring tiles of a layer; a click on one calls `onSelect` with its box.
+export function showStrip(slide, state, layer, onSelect) {
   const strip = by("strip");
-  if (!layer?.n) return strip.replaceChildren(made("p", "small", "no tiles to show"));
-  const address = layerAddress(about, state, state.method);
+  if (!layer?.n) return strip.replaceChildren(createElement("p", "small", "no tiles to show"));
+  const address = layerUrl(slide, state, state.method);
   const tiles = layer.top.map((tile, i) => {
-    const button = made("button", "tile");
+    const button = createElement("button", "tile");
     button.type = "button";
-    button.title = `${spaced(state.method)} ${number(tile.value)}: fly there`;
-    const image = made("img", "");
+    button.title = `${readable(state.method)} ${number(tile.value)}: go to this tile`;
+    const image = createElement("img", "");
     image.loading = "lazy";
-    image.src = `${address}/tiles/${tile.index}.jpg?v=${about.ground.version}-${layer.version}`;
-    image.alt = `tile ${i + 1} of the highest, score ${number(tile.value)}`;
+    image.src = `${address}/tiles/${tile.index}.jpg?v=${slide.image.version}-${layer.version}`;
+    image.alt = `tile ${i + 1} by score, score ${number(tile.value)}`;
     image.style.borderColor = `rgb(${tile.colour.join(",")})`;
-    button.append(image, made("span", "", number(tile.value)));
+    button.append(image, createElement("span", "", number(tile.value)));
     button.addEventListener("click", () => {
       for (const other of strip.querySelectorAll("[aria-current]")) other.removeAttribute("aria-current");
       button.setAttribute("aria-current", "true");
-      chosen(tile.box);
+      onSelect(tile.box);
     });
     return button;
   });
-  strip.replaceChildren(made("h2", "", `Highest ${spaced(state.method)}`), ...tiles);
+  strip.replaceChildren(createElement("h2", "", `Highest ${readable(state.method)}`), ...tiles);
 }

@@ -1,4 +1,4 @@
-"""What a slide that OpenSlide opens holds beside the one picture that it shows, by the properties that vendors write."""
+"""Channels, focal planes and time points that OpenSlide does not show, detected by the vendors' properties."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -20,16 +20,16 @@ OPTICAL_PATH = re.compile(r"dicom\.OpticalPathSequence\[(\d+)\]")
 
 
 def channel_fault(properties: Mapping[str, str]) -> str:
-    """Why the picture that is shown is not the slide in colour: it is one of several channels; or ""."""
+    """Return why the image that OpenSlide shows is only one of several channels; "" if it is the slide in colour."""
     optical_paths = {match[1] for name in properties if (match := OPTICAL_PATH.match(name))}
     n = max(_most(properties, CHANNELS), _mirax(properties, MIRAX_CHANNELS), len(optical_paths))
     if n > 1:
-        return f"holds {n} channels (fluorescence?), of which not all are shown; write it as one RGB image of 8 bits per channel"
+        return f"holds {n} channels (fluorescence?), of which not all are shown; save it as one RGB image of 8 bits per channel"
     return ""
 
 
-def left_out_notes(properties: Mapping[str, str]) -> Iterator[str]:
-    """Focal planes and time points that are not read."""
+def unread_notes(properties: Mapping[str, str]) -> Iterator[str]:
+    """Yield notes on focal planes, time points and full-resolution data that are not read."""
     if properties.get("dicom.ImageType[3]") == "RESAMPLED":
         yield "its DICOM file of full resolution is missing: the finest level is a reduced one"
     planes = max(_most(properties, FOCAL_PLANES), _mirax(properties, MIRAX_PLANES))
@@ -43,7 +43,7 @@ def _most(properties: Mapping[str, str], names: tuple[str, ...]) -> int:
 
 
 def _mirax(properties: Mapping[str, str], layer: str) -> int:
-    """How many levels a layer of a MIRAX slide has."""
+    """Number of levels of a MIRAX slide's layer."""
     counts = [
         _most(properties, (name.removesuffix("NAME") + "COUNT",))
         for name, text in properties.items()
