@@ -31,7 +31,7 @@ from wsi_mil.heatmaps import draw_heatmap
 from wsi_mil.heatmaps.overlay import draw
 from wsi_mil.heatmaps.raster import ome_tiff
 from wsi_mil.heatmaps.regions import geojson
-from wsi_mil.heatmaps.slide_scores import read_scored
+from wsi_mil.heatmaps.slide_scores import read_slide_scores
 from wsi_mil.heatmaps.stage import picture
 from wsi_mil.models import create_model
 from wsi_mil.receipts import array_digest, store_path, write_receipt
@@ -100,11 +100,11 @@ def drawing() -> dict[str, float]:
     """Measure time and memory of the files that `heatmap` writes for a slide; memory in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         row, scores, tiles = scored_slide(Path(folder))
-        slide_scores = read_scored(row, scores, tiles, METHOD, scale="auto", ranges={})
+        slide_scores = read_slide_scores(row, scores, tiles, METHOD, scale="auto", ranges={})
         image = Path(folder) / f"{METHOD}.png"
 
         def pictures() -> None:
-            again = read_scored(row, scores, tiles, METHOD, scale="auto", ranges={})
+            again = read_slide_scores(row, scores, tiles, METHOD, scale="auto", ranges={})
             write_bytes(image, draw(picture(again, row, store_path(tiles), Truth()), Heatmap()))
             write_bytes(image.with_suffix(".ome.tif"), ome_tiff(again))
 

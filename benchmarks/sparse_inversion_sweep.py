@@ -25,7 +25,7 @@ from wsi_mil.cohort.splits import read_splits
 from wsi_mil.config import ReadOff, SparseInversion
 from wsi_mil.devices import set_threads
 from wsi_mil.ensemble import Ensemble
-from wsi_mil.evaluate.slides import Sources, known_truth
+from wsi_mil.evaluate.slides import Sources, slide_truth
 from wsi_mil.explain.sparse_inversion import Refinement, read_off, refine, shrunk
 from wsi_mil.metrics import auprc, auroc
 from wsi_mil.models import MILModel
@@ -56,7 +56,7 @@ def cases(plan: Plan, encoder: str, entry: str) -> list[Case]:
     ensemble = Ensemble(config.results / "models" / encoder / entry, splits, Classes(config.classes), torch.device("cpu"))
     tiles = config.results / "tiles" / config.encoders[encoder].tiling
     sources = Sources(config.results / "scores", tiles, None, Classes(config.classes), config.truth)
-    truths = {row.slide_id: known_truth(row, sources).annotation for row in plan.rows if row.label == config.classes[-1]}
+    truths = {row.slide_id: slide_truth(row, sources).annotation for row in plan.rows if row.label == config.classes[-1]}
     for fold, member in enumerate(ensemble.folds):
         for slide_id, role in splits.roles[fold].items():
             if role != "val" or truths.get(slide_id) is None:

@@ -18,7 +18,7 @@ from wsi_mil.check import check
 from wsi_mil.cohort import read_sheet
 from wsi_mil.cohort.splits import draw_splits
 from wsi_mil.config import TileSettings, Tiling, Truth
-from wsi_mil.evaluate.slides import Sources, known_truth
+from wsi_mil.evaluate.slides import Sources, slide_truth
 from wsi_mil.receipts import read_receipt, store_path
 from wsi_mil.records import SlideRow
 from wsi_mil.slides import open_slide
@@ -172,12 +172,12 @@ def test_lesions_are_read_and_what_is_cut_out_of_them_is_not(data: Path, tmp_pat
     sources = Sources(tmp_path, tmp_path, None, TASK, Truth(**CONFIG["truth"]))
     for name in ("tumor_001", "test_001"):
         tile_slide(rows[name], settings(), tmp_path / f"{name}.json")
-        known = known_truth(rows[name], sources)
+        known = slide_truth(rows[name], sources)
         assert known.notes == () and known.annotation is not None
         assert known.annotation.region.area == AREA and len(known.annotation.lesions) == 2
         assert known.annotation.region.bounds == (1200, 300, 2100, 1100)
-    assert known_truth(rows["test_114"], sources).annotation is None  # not known: it is outlined in part
-    normal = known_truth(rows["test_002"], sources).annotation
+    assert slide_truth(rows["test_114"], sources).annotation is None  # not known: it is outlined in part
+    normal = slide_truth(rows["test_002"], sources).annotation
     assert normal is not None and normal.region.is_empty
 
 

@@ -40,7 +40,7 @@ def exported(slide: Made, folder: Path, path: Path = Path("gone.svs"), **setting
 
 
 def scored_by_darkness(slide: Path, settings: TileSettings, folder: Path) -> tuple[Path, Path]:
-    """Receipts of a slide that `tile` tiled and whose tiles are scored by how dark they look."""
+    """Receipts of a slide tiled by `tile`, whose tiles are scored by their darkness."""
     tiles, scores = folder / "tiles" / "s.json", folder / "scores" / "s.json"
     tile_slide(SlideRow("s", slide), settings, tiles)
     tiled, grid = read_receipt(tiles), read_grid(store_path(tiles))
@@ -139,7 +139,7 @@ def test_bounds_that_start_at_0_change_nothing_and_a_receipt_without_them_is_ref
 
 
 def test_hot_regions_are_the_tiles_that_touch_along_their_edges(tmp_path: Path) -> None:
-    slide = replace(made(hot=(17, 18, 27, 36)), mpp=(0.5, 0.25), tile_mpp=0.5)  # 64 wide, 128 high: other places, same law
+    slide = replace(made(hot=(17, 18, 27, 36)), mpp=(0.5, 0.25), tile_mpp=0.5)  # 64 wide, 128 high: other positions, same law
     slide.coords = LOPSIDED * (1, 2)
     slide.dimensions = (640, 896)
     slide.values[17] = 5.0
@@ -152,7 +152,7 @@ def test_hot_regions_are_the_tiles_that_touch_along_their_edges(tmp_path: Path) 
     assert second["properties"]["measurements"]["tiles"] == 1 and shape(second["geometry"]).bounds == (384, 384, 448, 512)
 
 
-def test_neighbours_whose_places_were_rounded_are_one_region(tmp_path: Path) -> None:
+def test_neighbours_with_rounded_positions_are_one_region(tmp_path: Path) -> None:
     coords = tile_grid(
         (3000, 2000), TissueMask.whole(np.ones((20, 30), bool)), Tiling(tile_px=37, mpp=0.5), Mpp(0.2533, 0.2533)
     ).coords
@@ -171,7 +171,7 @@ def test_a_slide_predicted_negative_has_no_hot_region_but_all_its_tiles(tmp_path
     assert not features(image, "annotation") and len(features(image, "tile")) == 70
 
 
-def test_tiles_hold_the_stored_and_the_shown_score(tmp_path: Path) -> None:
+def test_tiles_have_the_stored_and_the_shown_score(tmp_path: Path) -> None:
     image = exported(made(), tmp_path)
     hot = features(image, "tile")[17]["properties"]
     assert hot["measurements"] == {"evidence": 3.0, "shown": pytest.approx(2.7)}
@@ -185,7 +185,7 @@ def test_tiles_hold_the_stored_and_the_shown_score(tmp_path: Path) -> None:
     assert rows[17] == {**expected, "role": "test", "protocol": "held_out"}
 
 
-def test_the_raster_holds_each_tiles_own_score_and_says_where_it_lies(tmp_path: Path) -> None:
+def test_the_raster_has_each_tiles_own_score_and_its_position(tmp_path: Path) -> None:
     slide = made(overlap=0, bounds=(64, 64, 512, 320))
     slide.values[:] = np.arange(70)
     slide.values[3] = np.nan
@@ -222,7 +222,7 @@ def test_drawing_again_gives_the_same_bytes_and_leaves_nothing_of_an_earlier_run
 def test_scores_of_other_tiles_are_refused_with_both_named(tmp_path: Path, name: str) -> None:
     slide = made(tiles={name: "other"})
     with pytest.raises(
-        StoreMismatchError, match=rf"s\.json: scores of tiles with {name} \w, but .*s\.json has other; run `extract`"
+        StoreMismatchError, match=rf"s\.json: has scores of tiles with {name} \w, but .*s\.json has other; run `extract`"
     ):
         exported(slide, tmp_path)
     assert not (tmp_path / "h").exists()
@@ -268,7 +268,7 @@ QUPATH_KEYS = {"objectType", "classification", "measurements", "metadata"}
 
 
 def differs_from_qupaths_form(content: dict) -> list[str]:
-    """What QuPath 0.4 would not read as it is meant, in words."""
+    """Deviations from the format of QuPath 0.4, in words."""
     found = [] if content["type"] == "FeatureCollection" and isinstance(content["features"], list) else ["no collection"]
     for feature in content["features"]:
         about, geometry = feature["properties"], shape(feature["geometry"])
@@ -288,7 +288,7 @@ def differs_from_qupaths_form(content: dict) -> list[str]:
     return found
 
 
-def test_exports_have_the_form_that_qupath_reads(tmp_path: Path, slide: Path) -> None:
+def test_exports_have_the_format_that_qupath_reads(tmp_path: Path, slide: Path) -> None:
     receipts = scored_by_darkness(
         slide, TileSettings(tiling=Tiling(tile_px=32, mpp=0.5), tissue=Tissue(min_area_um2=1)), tmp_path
     )

@@ -8,9 +8,9 @@ from tests.conftest import tissue_image, write_aperio
 from tests.heatmap_files import Made
 from wsi_mil.config import Heatmap
 from wsi_mil.heatmaps import draw_heatmap
-from wsi_mil.heatmaps.gallery import CELL_PX, GAP_PX, TILE_PX, Cell, cells_of, ends_of
+from wsi_mil.heatmaps.gallery import CELL_PX, GAP_PX, TILE_PX, GalleryTile, gallery_tiles, top_and_bottom
 from wsi_mil.heatmaps.overlay import colours
-from wsi_mil.heatmaps.slide_scores import Scored, read_scored
+from wsi_mil.heatmaps.slide_scores import SlideScores, read_slide_scores
 from wsi_mil.records import SlideRow
 from wsi_mil.slides import slide_hash
 
@@ -18,8 +18,8 @@ LOPSIDED = np.array([[x, y] for y in range(0, 448, 64) for x in range(0, 640, 64
 GREEN = (0, 200, 0)
 
 
-def scored(slide: Made, folder: Path) -> Scored:
-    return read_scored(SlideRow("s", Path("x")), *slide.write(folder), slide.method, scale="auto", ranges={})
+def scored(slide: Made, folder: Path) -> SlideScores:
+    return read_slide_scores(SlideRow("s", Path("x")), *slide.write(folder), slide.method, scale="auto", ranges={})
 
 
 def on_a_slide(folder: Path, values: np.ndarray, *, mpp: float = 0.5) -> tuple[Made, Path]:
@@ -36,29 +36,29 @@ def gallery_of(slide: Made, path: Path, folder: Path, **settings: object) -> Pat
     return image.with_suffix(".tiles.png")
 
 
-def seen(scores: Scored, path: Path, n: int) -> tuple[str, list[Cell]]:
-    top, bottom = ends_of(scores, n)
-    return cells_of(scores, SlideRow("s", path), np.concatenate([top, bottom]), "viridis")
+def seen(scores: SlideScores, path: Path, n: int) -> tuple[str, list[GalleryTile]]:
+    top, bottom = top_and_bottom(scores, n)
+    return gallery_tiles(scores, SlideRow("s", path), np.concatenate([top, bottom]), "viridis")
 
 
-def test_ends_are_the_best_and_the_worst_and_equal_scores_stand_by_their_place(tmp_path: Path) -> None:
+def test_top_and_bottom_are_sorted_by_score_then_position(tmp_path: Path) -> None:
     values = np.zeros(70, np.float32)
     values[[40, 5, 9]] = 7, 2, 2
     values[[60, 33]] = -1
     values[17] = np.nan
     coords = LOPSIDED.copy()
     coords[[0, 69]] = coords[[69, 0]]  # rows of a store need not be in order
-    top, bottom = ends_of(scored(Made(coords, values), tmp_path), 4)
+    top, bottom = top_and_bottom(scored(Made(coords, values), tmp_path), 4)
     assert top.tolist() == [40, 5, 9, 69] and bottom.tolist() == [33, 60, 1, 2]
 
 
 @pytest.mark.parametrize(("n_tiles", "top", "bottom"), [(1, [0], []), (2, [0], [1]), (5, [0, 1, 2], [4, 3]), (0, [], [])])
-def test_no_tile_stands_at_both_ends(tmp_path: Path, n_tiles: int, top: list, bottom: list) -> None:
+def test_no_tile_is_in_both_top_and_bottom(tmp_path: Path, n_tiles: int, top: list, bottom: list) -> None:
     slide = scored(Made(LOPSIDED[:n_tiles], -np.arange(n_tiles, dtype=np.float32)), tmp_path)
-    assert [end.tolist() for end in ends_of(slide, 8)] == [top, bottom]
+    assert [end.tolist() for end in top_and_bottom(slide, 8)] == [top, bottom]
 
 
-def test_the_first_tile_is_the_hottest_with_its_pixels_score_and_place(tmp_path: Path) -> None:
+def test_the_first_tile_is_the_hottest_with_its_pixels_score_and_position(tmp_path: Path) -> None:
     values = np.linspace(-1, 1, 70).astype(np.float32)
     values[17] = 3
     slide, path = on_a_slide(tmp_path, values)
@@ -76,16 +76,16 @@ def test_the_first_tile_is_the_hottest_with_its_pixels_score_and_place(tmp_path:
 def test_tiles_are_read_at_the_receipts_resolution_not_the_files(tmp_path: Path) -> None:
     slide, path = on_a_slide(tmp_path, np.eye(70, dtype=np.float32)[17], mpp=0.25)
     scores = scored(slide, tmp_path)
-    assert scores.tiled["mpp"] == [0.5, 0.5]
-    _, (cell,) = cells_of(scores, SlideRow("s", path), np.array([17]), "viridis")
+    assert scores.tile_receipt["mpp"] == [0.5, 0.5]
+    _, (cell,) = gallery_tiles(scores, SlideRow("s", path), np.array([17]), "viridis")
     assert np.allclose(cell.pixels.mean(axis=(0, 1)), GREEN, atol=12)
-    scores.tiled["mpp"] = [0.25, 0.25]
-    _, (other,) = cells_of(scores, SlideRow("s", path), np.array([17]), "viridis")
+    scores.tile_receipt["mpp"] = [0.25, 0.25]
+    _, (other,) = gallery_tiles(scores, SlideRow("s", path), np.array([17]), "viridis")
     assert not np.allclose(other.pixels.mean(axis=(0, 1)), GREEN, atol=40)
 
 
 @pytest.mark.parametrize("fault", ["gone", "another", "unreadable"])
-def test_where_the_slide_cannot_be_shown_words_say_so(tmp_path: Path, fault: str) -> None:
+def test_a_slide_that_cannot_be_read_is_reported(tmp_path: Path, fault: str) -> None:
     slide, path = on_a_slide(tmp_path, np.arange(70, dtype=np.float32))
     whole = gallery_of(slide, path, tmp_path).read_bytes()
     if fault == "gone":
@@ -117,13 +117,13 @@ def test_a_tile_that_cannot_be_read_leaves_the_others(tmp_path: Path) -> None:
     assert 0 < missing < 70 and note.startswith(f"{missing} of these tiles cannot be read")
 
 
-def test_where_nothing_is_shown_the_reason_stands_alone(tmp_path: Path) -> None:
+def test_if_nothing_is_shown_only_the_reason_is_drawn(tmp_path: Path) -> None:
     slide, path = on_a_slide(tmp_path, np.full(70, np.nan))
     slide.unit, slide.reason = "", "predicted negative"
     with Image.open(gallery_of(slide, path, tmp_path)) as image:
         assert image.height < TILE_PX and np.ptp(np.asarray(image)) > 100
 
 
-def test_no_gallery_is_written_where_none_is_wanted(tmp_path: Path) -> None:
+def test_no_gallery_is_written_if_it_is_turned_off(tmp_path: Path) -> None:
     slide, path = on_a_slide(tmp_path, np.arange(70, dtype=np.float32))
     assert gallery_of(slide, path, tmp_path).exists() and not gallery_of(slide, path, tmp_path, gallery=0).exists()

@@ -10,47 +10,49 @@ from wsi_mil.config import Heatmap
 from wsi_mil.errors import ConfigError
 from wsi_mil.heatmaps import draw_heatmap, write_cohort_scale
 from wsi_mil.heatmaps.cohort_scale import read_cohort_scale
-from wsi_mil.heatmaps.scale import LEAST_TOP, NOT_PREDICTED, Shown, shown_scores
+from wsi_mil.heatmaps.scale import LEAST_TOP, NOT_PREDICTED, ScoreDisplay, score_display
 from wsi_mil.records import SlideRow
-from wsi_mil.score_scaling import Meaning
+from wsi_mil.score_scaling import ScoreContext
 
 SCALES = ("auto", "raw", "minmax", "percentile", "cohort")
 FOUR = np.array([3.0, -1.0, 1.0, 1.0], np.float32)
-EVIDENCE = Meaning("log_odds", 0.0, True, 0.5, True, "tumour", 4)
+EVIDENCE = ScoreContext("log_odds", 0.0, True, 0.5, True, "tumour", 4)
 
 
-def positive(unit: str) -> tuple[np.ndarray, Meaning]:
-    """6,000 tiles of which 300 stand out, of a slide predicted positive."""
+def positive(unit: str) -> tuple[np.ndarray, ScoreContext]:
+    """6,000 tiles of a slide predicted positive, 300 of which stand out."""
     return scores_of(unit, n=6000, n_hot=300, prob=0.97)
 
 
-def negative(unit: str) -> tuple[np.ndarray, Meaning]:
-    """60 tiles of which one takes most of the attention, as some tile always does, of a slide predicted negative."""
+def negative(unit: str) -> tuple[np.ndarray, ScoreContext]:
+    """60 tiles of a slide predicted negative, one of which gets most of the attention, as some tile always does."""
     return scores_of(unit, n=60, n_hot=1, prob=0.03)
 
 
-def scores_of(unit: str, *, n: int, n_hot: int, prob: float) -> tuple[np.ndarray, Meaning]:
+def scores_of(unit: str, *, n: int, n_hot: int, prob: float) -> tuple[np.ndarray, ScoreContext]:
     logits = np.zeros(n)
     logits[:n_hot] = 8.0
     attention = np.exp(logits) / np.exp(logits).sum()
     values = {"share": attention, "logit": np.log(attention), "log_odds": logits, "probability": 1 / (1 + np.exp(-logits))}[unit]
     zero = -math.log(n) if unit == "logit" else 0.0
-    meaning = Meaning(unit, zero, True, prob, prob >= 0.5, "tumour", n)
-    return values.astype(np.float32), meaning
+    context = ScoreContext(unit, zero, True, prob, prob >= 0.5, "tumour", n)
+    return values.astype(np.float32), context
 
 
-def hottest(shown: Shown) -> float:
-    return float(shown.place(shown.values).max())
+def hottest(shown: ScoreDisplay) -> float:
+    return float(shown.positions(shown.values).max())
 
 
 def test_attention_is_shown_as_multiples_of_an_even_share_times_the_probability() -> None:
-    shown = shown_scores(np.array([0.7, 0.1, 0.1, 0.1], np.float32), Meaning("share", 0, True, 0.5, True, "tumour", 4), "auto")
+    shown = score_display(
+        np.array([0.7, 0.1, 0.1, 0.1], np.float32), ScoreContext("share", 0, True, 0.5, True, "tumour", 4), "auto"
+    )
     assert np.allclose(shown.values, [1.4, 0.2, 0.2, 0.2]) and (shown.low, shown.high, shown.is_log) == (1.0, 10.0, True)
 
 
 def test_a_negative_slide_stays_cold_however_peaked_its_attention() -> None:
     peaked = np.array([0.97] + [0.03 / 19] * 19, np.float32)
-    shown = shown_scores(peaked, Meaning("share", 0, True, 0.02, False, "tumour", len(peaked)), "auto")
+    shown = score_display(peaked, ScoreContext("share", 0, True, 0.02, False, "tumour", len(peaked)), "auto")
     assert shown.values.max() < shown.low
 
 
@@ -64,21 +66,21 @@ def test_a_negative_slide_stays_cold_however_peaked_its_attention() -> None:
         ("cohort", [1.5, -1.0, 0.5, 0.5], 0.0, 2.0, [0.75, 0.0, 0.25, 0.25]),
     ],
 )
-def test_what_each_scale_shows(scale: str, values: list, low: float, high: float, place: list) -> None:
-    shown = shown_scores(FOUR, EVIDENCE, scale, cohort_range=(0.0, 2.0))
+def test_each_scale_shows_its_numbers(scale: str, values: list, low: float, high: float, place: list) -> None:
+    shown = score_display(FOUR, EVIDENCE, scale, cohort_range=(0.0, 2.0))
     assert np.allclose(shown.values, values) and (shown.low, shown.high) == pytest.approx((low, high))
-    assert np.allclose(shown.place(shown.values), place, atol=1e-6)
+    assert np.allclose(shown.positions(shown.values), place, atol=1e-6)
 
 
 def test_tiles_without_a_score_have_none_on_any_scale() -> None:
     with_gap = np.append(FOUR, np.float32(np.nan))
     for scale in SCALES:
-        shown, alone = (shown_scores(v, EVIDENCE, scale, cohort_range=(0.0, 2.0)) for v in (with_gap, FOUR))
+        shown, alone = (score_display(v, EVIDENCE, scale, cohort_range=(0.0, 2.0)) for v in (with_gap, FOUR))
         assert np.isnan(shown.values[-1]) and np.allclose(shown.values[:-1], alone.values) and shown.high == alone.high
 
 
-def test_labels_name_the_scale_and_warn_of_those_that_are_hot_everywhere() -> None:
-    labels = {scale: shown_scores(FOUR, EVIDENCE, scale).label for scale in SCALES}
+def test_labels_name_the_scale_and_warn_of_scales_that_are_hot_everywhere() -> None:
+    labels = {scale: score_display(FOUR, EVIDENCE, scale).label for scale in SCALES}
     for scale, name in {"minmax": "min–max"}.items() | {s: s for s in SCALES if s != "minmax"}.items():
         assert f"scale {name}" in labels[scale], scale
     assert all(("some tile is hot on every slide" in labels[s]) == (s in ("minmax", "percentile")) for s in SCALES)
@@ -89,28 +91,28 @@ def test_labels_name_the_scale_and_warn_of_those_that_are_hot_everywhere() -> No
 def test_equal_scores_are_a_cold_picture_that_says_so(value: float, n: int) -> None:
     values = np.full(n, value, np.float32)
     for scale in ("auto", "raw", "minmax", "percentile"):
-        shown = shown_scores(values, EVIDENCE, scale)
+        shown = score_display(values, EVIDENCE, scale)
         assert shown.low < shown.high and hottest(shown) == 0 and "all tiles have the same score" in shown.label, scale
 
 
-def test_the_rounding_of_float32_is_no_difference() -> None:
+def test_rounding_of_float32_does_not_count_as_a_difference() -> None:
     even = np.full(70, 1 / 70, np.float32)
     even[::2] = np.nextafter(even[0], np.float32(1))
-    shown = shown_scores(even, Meaning("share", 0, True, 0.9, True, "tumour", 70), "minmax")
+    shown = score_display(even, ScoreContext("share", 0, True, 0.9, True, "tumour", 70), "minmax")
     assert hottest(shown) == 0 and "same score" in shown.label
 
 
-def test_equal_scores_keep_their_place_on_the_cohorts_scale() -> None:
-    shown = shown_scores(np.full(3, 2.0, np.float32), EVIDENCE, "cohort", cohort_range=(0.0, 4.0))
+def test_equal_scores_keep_their_position_on_the_cohorts_scale() -> None:
+    shown = score_display(np.full(3, 2.0, np.float32), EVIDENCE, "cohort", cohort_range=(0.0, 4.0))
     assert hottest(shown) == 0.25 and "all tiles have the same score" in shown.label
 
 
 @pytest.mark.parametrize("unit", ["share", "logit", "log_odds", "probability"])
 def test_a_small_negative_slide_is_not_hotter_than_a_large_positive_one_on_the_cohorts_scale(unit: str) -> None:
     (pos_values, pos), (neg_values, neg) = positive(unit), negative(unit)
-    own = shown_scores(pos_values, pos, "auto")
+    own = score_display(pos_values, pos, "auto")
     hot, cold = (
-        shown_scores(v, m, "cohort", cohort_range=(own.low, own.high)) for v, m in ((pos_values, pos), (neg_values, neg))
+        score_display(v, m, "cohort", cohort_range=(own.low, own.high)) for v, m in ((pos_values, pos), (neg_values, neg))
     )
     assert hottest(hot) > 0.95 and hottest(cold) < 0.2
     if unit == "share":
@@ -118,24 +120,24 @@ def test_a_small_negative_slide_is_not_hotter_than_a_large_positive_one_on_the_c
 
 
 @pytest.mark.parametrize("unit", ["deviation", "contribution"])
-def test_what_is_not_comparable_keeps_its_own_scale_and_says_so(unit: str) -> None:
-    meaning = Meaning(unit, 0.0, False, 0.9, True, "tumour", 4)
-    shown, own = (shown_scores(FOUR * 9, meaning, scale, cohort_range=(0.0, 900.0)) for scale in ("cohort", "auto"))
-    assert "not comparable across slides: this slide's own scale" in shown.label
+def test_methods_that_are_not_comparable_use_the_range_of_the_slide_and_say_so(unit: str) -> None:
+    context = ScoreContext(unit, 0.0, False, 0.9, True, "tumour", 4)
+    shown, own = (score_display(FOUR * 9, context, scale, cohort_range=(0.0, 900.0)) for scale in ("cohort", "auto"))
+    assert "not comparable across slides: range of this slide" in shown.label
     assert (shown.low, shown.high) == (own.low, own.high) and (shown.values == own.values).all()
 
 
-def test_where_nothing_is_shown_every_scale_shows_nothing() -> None:
+def test_if_there_is_nothing_to_show_every_scale_shows_nothing() -> None:
     for scale in SCALES:
-        shown = shown_scores(np.full(3, np.nan, np.float32), Meaning("", 0, False, 0.1, False, "tumour", 3), scale)
+        shown = score_display(np.full(3, np.nan, np.float32), ScoreContext("", 0, False, 0.1, False, "tumour", 3), scale)
         assert np.isnan(shown.values).all() and shown.low < shown.high
 
 
 def write_cohort(folder: Path) -> list[SlideRow]:
     """Scores of a large positive, a small negative and an unlabelled slide, the last hotter than all."""
-    for slide_id, (values, meaning) in {"p": positive("share"), "n": negative("share"), "u": positive("share")}.items():
+    for slide_id, (values, context) in {"p": positive("share"), "n": negative("share"), "u": positive("share")}.items():
         coords = np.stack([np.arange(len(values)) % 100, np.arange(len(values)) // 100], axis=1) * 64
-        made = Made(coords, values * (5 if slide_id == "u" else 1), (6400, 3840), slide_id=slide_id, prob=meaning.prob)
+        made = Made(coords, values * (5 if slide_id == "u" else 1), (6400, 3840), slide_id=slide_id, prob=context.prob)
         made.unit, made.method = "share", "attention"
         made.write(folder)
     return [SlideRow("p", Path("x"), "tumour"), SlideRow("n", Path("x"), "normal"), SlideRow("u", Path("x"))]
@@ -198,7 +200,7 @@ def test_the_cohorts_scale_needs_the_cohorts_range(tmp_path: Path) -> None:
 @pytest.mark.parametrize("unit", list(LEAST_TOP))
 def test_a_large_slide_that_is_not_predicted_as_the_class_is_never_hot(unit: str, scale: str) -> None:
     values = np.where(np.arange(6000) < 3, 0.3 if unit == "share" else 40.0, 1e-5).astype(np.float32)
-    shown = shown_scores(values, Meaning(unit, 0.0, True, 0.2, False, "tumour", 6000), scale, cohort_range=(1.0, 2.0))
+    shown = score_display(values, ScoreContext(unit, 0.0, True, 0.2, False, "tumour", 6000), scale, cohort_range=(1.0, 2.0))
     assert hottest(shown) == NOT_PREDICTED < Heatmap().hot and "never drawn hot" in shown.label
-    predicted = shown_scores(values, Meaning(unit, 0.0, True, 0.2, True, "tumour", 6000), scale, cohort_range=(1.0, 2.0))
+    predicted = score_display(values, ScoreContext(unit, 0.0, True, 0.2, True, "tumour", 6000), scale, cohort_range=(1.0, 2.0))
     assert hottest(predicted) > 0.9

@@ -9,8 +9,10 @@ from PIL import Image
 from tests.conftest import write_geojson
 from wsi_mil.config import Heatmap
 from wsi_mil.errors import ConfigError
+from wsi_mil.geometry import Mpp
 from wsi_mil.heatmaps import draw_heatmap
-from wsi_mil.heatmaps.overlay import OUTLINE_COLOUR, bar_length_um
+from wsi_mil.heatmaps.overlay import OUTLINE_COLOUR
+from wsi_mil.heatmaps.scale_bar import ScaleBar, bar_length_um, scale_bar
 from wsi_mil.heatmaps.stage import title
 from wsi_mil.receipts import store_path, write_receipt
 from wsi_mil.records import InstanceScores, SlideRow, TileGrid
@@ -28,7 +30,7 @@ def scored(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def write_scored(tmp_path: Path) -> tuple[Path, Path]:
-    """Receipts of scores and tiles of a white slide with one hot tile by attention, and refused sparse inversion."""
+    """Receipts of scores and tiles of a white slide with one hot tile by attention; sparse inversion shows nothing."""
     grid = TileGrid(COORDS, np.ones(70, np.float32), 64, (64, 64))
     thumbnail = np.full((224, 320, 3), 255, np.uint8)
     write_grid(tmp_path / "t" / "s.zarr", grid, thumbnail, {"dimensions": list(DIMENSIONS)})
@@ -77,7 +79,7 @@ def drawn(scored: tuple[Path, Path], tmp_path: Path, method: str = "attention", 
 
 
 def panels(picture: np.ndarray) -> tuple[float, float, float]:
-    """Left edge of the right panel, its top, and its scale, from the outline, which stands at a known place in both."""
+    """Left edge of the right panel, its top, and its scale, from the annotation outline, whose position is known."""
     colour = np.array([int(OUTLINE_COLOUR[i : i + 2], 16) for i in (1, 3, 5)])
     rows, columns = np.nonzero(np.abs(picture - colour).sum(axis=2) < 30)
     right = columns[columns > picture.shape[1] * 0.45]
@@ -111,7 +113,7 @@ def test_drawing_twice_gives_the_same_bytes(scored, tmp_path: Path) -> None:
     assert (tmp_path / "attention.png").read_bytes() == first
 
 
-def test_where_there_is_nothing_to_show_a_picture_is_written_all_the_same(scored, tmp_path: Path) -> None:
+def test_a_picture_is_written_even_if_there_is_nothing_to_show(scored, tmp_path: Path) -> None:
     picture = drawn(scored, tmp_path, "sparse_inversion")
     with_scores = drawn(scored, tmp_path)
     saturation = np.ptp(picture, axis=2)
@@ -119,7 +121,7 @@ def test_where_there_is_nothing_to_show_a_picture_is_written_all_the_same(scored
     assert json.loads((tmp_path / "sparse_inversion.geojson").read_text())["features"] == []
 
 
-def test_the_tiles_for_qupath_stand_at_level_0(scored, tmp_path: Path) -> None:
+def test_tiles_for_qupath_are_in_level_0_pixels(scored, tmp_path: Path) -> None:
     drawn(scored, tmp_path)
     content = json.loads((tmp_path / "attention.geojson").read_text())["features"]
     features = [f for f in content if f["properties"]["objectType"] == "tile"]
@@ -134,7 +136,13 @@ def test_scale_bars_are_round_and_fit(width_um: float, bar: float) -> None:
     assert bar_length_um(width_um) == bar
 
 
-def test_without_the_store_of_tiles_the_ground_is_plain_and_the_title_says_so(scored, tmp_path: Path) -> None:
+def test_the_scale_bar_counts_um_along_the_width_of_the_slide() -> None:
+    """40,000 × 0.25 µm are 10 mm, whatever the height and the mpp along it."""
+    assert scale_bar((40_000, 600), Mpp(0.25, 0.5)) == ScaleBar(0.2, "2 mm")
+    assert scale_bar((640, 448), Mpp(0.5, 0.5)) == ScaleBar(50 / 320, "50 µm")
+
+
+def test_without_the_store_of_tiles_the_image_is_plain_and_the_title_says_so(scored, tmp_path: Path) -> None:
     with_thumbnail = drawn(scored, tmp_path)
     shutil.rmtree(store_path(scored[1]))
     without = drawn(scored, tmp_path, colormap="inferno", opacity=1.0)
@@ -144,7 +152,7 @@ def test_without_the_store_of_tiles_the_ground_is_plain_and_the_title_says_so(sc
     assert (without[line].min(axis=2) < 128).sum() > 1.1 * (with_thumbnail[line].min(axis=2) < 128).sum(), "a longer title"
 
 
-def test_the_title_tells_a_probability_just_above_its_threshold_from_one_at_it() -> None:
+def test_the_title_shows_a_probability_just_above_its_threshold_with_enough_digits() -> None:
     receipt = {"classes": ["normal", "tumour"], "target": 1, "predicted": 1, "probs": [0.4986, 0.5014], "threshold": 0.4991}
-    said = title(SlideRow("s1", Path("s1.svs"), label="tumour"), {**receipt, "role": "test", "protocol": "held_out"}, "attention")
-    assert said == "s1 · attention · label: tumour · predicted: tumour · P(tumour) = 0.501 · threshold 0.499"
+    text = title(SlideRow("s1", Path("s1.svs"), label="tumour"), {**receipt, "role": "test", "protocol": "held_out"}, "attention")
+    assert text == "s1 · attention · label: tumour · predicted: tumour · P(tumour) = 0.501 · threshold 0.499"

@@ -15,17 +15,17 @@ from wsi_mil.metrics import auroc
 from wsi_mil.receipts import read_receipt, store_path, write_receipt
 from wsi_mil.records import InstanceScores, Role, SlideRow, Status
 from wsi_mil.report import write_report
-from wsi_mil.report.classes import kind_of
-from wsi_mil.report.comparison import compared, counted, least_p_holm
-from wsi_mil.report.kinds import Row
+from wsi_mil.report.classes import report_of
+from wsi_mil.report.comparison import compare_models, evaluated_rows, least_p_holm
 from wsi_mil.report.stage import installed_versions
+from wsi_mil.report.task_report import Row
 from wsi_mil.statistics import write_statistics
 from wsi_mil.store import write_scores
 from wsi_mil.tasks import Classes
 
 CLASSES = ("normal", "tumour")
 TASK = Classes(CLASSES)
-KIND = kind_of(TASK)
+REPORT = report_of(TASK)
 TRUTH = [0, 0, 0, 0, 0, 1, 1, 1]
 """Of the slides s0 to s7, each a patient of its own; s8 has no label."""
 COORDS, VALUES = [(0, 0), (512, 0), (3584, 1536)], [0.0, 1.0, 4.0]
@@ -53,7 +53,7 @@ def figures_of(rows: list[Row]) -> dict[str, object]:
 def write_model(results: Path, name: str, table: list[dict[str, str]], *, methods: tuple[str, ...] = ("attention",)) -> None:
     """What predict, explain and heatmap leave of one model."""
     write_table(results / "predictions" / f"{name}.csv", list(table[0]), [row.values() for row in table])
-    rows = counted(table)
+    rows = evaluated_rows(table)
     figures = figures_of(rows) if rows else {}
     about = {"protocol": table[0]["protocol"], "n_slides": len(rows)}
     write_receipt(results / "metrics" / f"{name}.json", {**about, **figures})
@@ -118,7 +118,7 @@ def page(folder: Path, models: list[str], *, methods: tuple[str, ...] = ("attent
 
 
 def test_a_model_does_not_differ_from_its_copy() -> None:
-    (pair,) = compared({"one": lines(PROBS), "copy": lines(PROBS)}, KIND, draws=200)
+    (pair,) = compare_models({"one": lines(PROBS), "copy": lines(PROBS)}, REPORT, draws=200)
     assert (pair.difference.value, pair.difference.ci95, pair.difference.p, pair.p_holm) == (0, (0, 0), 1, 1)
     assert pair.n == 8 and not pair.is_significant
 
@@ -126,7 +126,7 @@ def test_a_model_does_not_differ_from_its_copy() -> None:
 def test_models_are_compared_on_the_slides_that_both_predicted() -> None:
     others = [line for line in lines([1 - p for p in PROBS]) if line["slide_id"] not in ("s0", "s7")]
     others[0]["role"] = "train"
-    (pair,) = compared({"one": lines(PROBS), "other": others}, KIND, draws=200)
+    (pair,) = compare_models({"one": lines(PROBS), "other": others}, REPORT, draws=200)
     truth, positive = np.array(TRUTH[2:7]), np.array(PROBS[2:7])
     area = auroc(truth, np.stack([1 - positive, positive], axis=1))
     assert pair.n == 5 and pair.difference.value == pytest.approx(area - (1 - area)) and area == pytest.approx(5 / 6)
@@ -135,20 +135,20 @@ def test_models_are_compared_on_the_slides_that_both_predicted() -> None:
 def test_a_bag_of_several_slides_counts_once() -> None:
     bags = {"s5": "p", "s6": "p"}
     table = [line | {"patient_id": "p", "prob_tumour": "0.4"} if line["bag"] == "p" else line for line in lines(PROBS, bags=bags)]
-    (pair,) = compared({"one": table, "other": table}, KIND, draws=200)
-    assert pair.n == len(counted(table)) == 7
-    (mixed,) = compared({"one": table, "slide by slide": lines(PROBS)}, KIND, draws=200)
-    assert mixed.n == 8, "where one model tells the slides apart, each is compared"
+    (pair,) = compare_models({"one": table, "other": table}, REPORT, draws=200)
+    assert pair.n == len(evaluated_rows(table)) == 7
+    (mixed,) = compare_models({"one": table, "slide by slide": lines(PROBS)}, REPORT, draws=200)
+    assert mixed.n == 8, "if one model predicts slides separately, each is compared"
 
 
 def test_models_without_a_slide_in_common_have_no_difference() -> None:
-    (pair,) = compared({"one": lines(PROBS)[:4], "other": lines(PROBS)[4:]}, KIND, draws=100)
+    (pair,) = compare_models({"one": lines(PROBS)[:4], "other": lines(PROBS)[4:]}, REPORT, draws=100)
     assert pair.n == 0 and np.isnan([pair.difference.value, pair.difference.p, pair.p_holm]).all()
 
 
-def test_many_pairs_ask_for_more_of_each() -> None:
+def test_p_values_are_adjusted_for_the_number_of_pairs() -> None:
     shifted = {f"m{k}": lines([min(0.99, p + 0.07 * k * (i % 3)) for i, p in enumerate(PROBS)]) for k in range(4)}
-    pairs = compared(shifted, KIND, draws=200)
+    pairs = compare_models(shifted, REPORT, draws=200)
     assert [(p.first, p.second) for p in pairs[:3]] == [("m0", "m1"), ("m0", "m2"), ("m0", "m3")] and len(pairs) == 6
     assert all(p.p_holm >= p.difference.p for p in pairs) and min(p.p_holm for p in pairs) >= least_p_holm(6, 200)
     assert least_p_holm(66, 1000) == pytest.approx(0.132, abs=1e-3)
@@ -167,14 +167,14 @@ def test_the_page_shows_every_figure_of_every_model_the_best_first(tmp_path: Pat
     assert "<td>enc · good</td><td>enc · poor</td>" in html and "With 1 pair," in html
 
 
-def test_the_confusion_matrix_stands_with_the_truth_in_rows(tmp_path: Path) -> None:
+def test_the_confusion_matrix_has_the_truth_in_rows(tmp_path: Path) -> None:
     write_model(tmp_path, "enc/a", lines(PROBS))
     html = page(tmp_path, ["a"])
     assert '<tr><th>normal</th><td class="n hit">4</td><td class="n">1</td></tr>' in html
     assert '<tr><th>tumour</th><td class="n">1</td><td class="n hit">2</td></tr>' in html
 
 
-def test_figures_made_on_the_test_fold_are_announced_and_marked_wherever_the_model_stands(tmp_path: Path) -> None:
+def test_optimistic_figures_are_announced_and_marked_wherever_the_model_is_named(tmp_path: Path) -> None:
     write_model(tmp_path, "enc/honest", lines(PROBS))
     write_model(tmp_path, "enc/peeking", lines(PROBS, protocol="as_published"))
     html = page(tmp_path, ["honest", "peeking"])
@@ -183,16 +183,16 @@ def test_figures_made_on_the_test_fold_are_announced_and_marked_wherever_the_mod
     assert "enc · honest †" not in html
 
 
-def test_figures_of_held_out_slides_bear_no_banner(tmp_path: Path) -> None:
+def test_figures_of_held_out_slides_have_no_banner(tmp_path: Path) -> None:
     write_model(tmp_path, "enc/a", lines(PROBS))
     metrics = tmp_path / "metrics/enc/a.json"
     unstamped = {key: value for key, value in json.loads(metrics.read_text()).items() if key != "protocol"}
     write_receipt(metrics, unstamped)
     html = page(tmp_path, ["a"])
-    assert 'class="banner"' not in html and "†" not in html and "no two models" in html
+    assert 'class="banner"' not in html and "†" not in html and "No two models" in html
 
 
-def test_a_model_shows_the_methods_that_it_offers(tmp_path: Path) -> None:
+def test_a_model_shows_the_methods_that_it_supports(tmp_path: Path) -> None:
     write_model(tmp_path, "enc/two", lines(PROBS), methods=("attention", "sparse_inversion"))
     write_model(tmp_path, "enc/one", lines(PROBS), methods=("sparse_inversion",))
     html = page(tmp_path, ["two", "one"], methods=("attention", "sparse_inversion"), pool="one")
@@ -205,21 +205,21 @@ def test_without_labels_the_page_shows_predictions_alone(tmp_path: Path) -> None
     table = [line | {"label": ""} for line in lines(PROBS)]
     write_model(tmp_path, "enc/a", table)
     html = page(tmp_path, ["a"])
-    assert "No labelled slide to count." in html and 'predicted <span class="">tumour</span>' in html
-    assert "there are predictions only" in html
+    assert "No labelled slide could be evaluated." in html and 'predicted <span class="">tumour</span>' in html
+    assert "No labelled slide could be evaluated, so performance could not be measured; only predictions are shown." in html
 
 
-def test_without_annotations_and_curves_nothing_is_said_of_the_heatmaps(tmp_path: Path) -> None:
+def test_without_annotations_and_curves_heatmaps_are_not_evaluated(tmp_path: Path) -> None:
     write_model(tmp_path, "enc/a", lines(PROBS))
     html = page(tmp_path, ["a"])
-    assert "No slide has an annotation to compare with" in html and "Deletion gain" not in html
+    assert "There are no annotated slides to evaluate heatmaps on" in html and "Deletion gain" not in html
 
 
-def test_a_model_that_offers_no_method_needs_no_figures_of_any(tmp_path: Path) -> None:
+def test_a_model_that_supports_no_method_needs_no_explanations(tmp_path: Path) -> None:
     write_model(tmp_path, "enc/a", lines(PROBS))
     (tmp_path / "explanations" / "enc" / "a.json").unlink()
     html = page(tmp_path, ["a"], methods=())
-    assert "No slide has an annotation to compare with" in html
+    assert "There are no annotated slides to evaluate heatmaps on" in html
 
 
 def test_without_annotations_curves_alone_compare_the_methods(tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_without_annotations_curves_alone_compare_the_methods(tmp_path: Path) ->
     assert "Tile AUROC</th>" not in html and "oracle" not in html
 
 
-def test_figures_against_the_truth_stand_with_their_intervals_and_the_oracle_is_called_so(tmp_path: Path) -> None:
+def test_localisation_figures_have_intervals_and_the_oracle_is_named(tmp_path: Path) -> None:
     write_model(tmp_path, "enc/a", lines(PROBS))
     names = ("tile_auroc", "tile_auprc", "pooled_auroc", "f1", "f1_oracle", "froc_mean")
     figures = {name: 0.5 + k / 16 for k, name in enumerate(names)} | {f"{name}_ci95": [0.25, 0.875] for name in names}

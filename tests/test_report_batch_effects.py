@@ -48,97 +48,97 @@ def effects(
     return found
 
 
-def test_scanners_that_lie_apart_are_named_and_labels_that_do_not_are_not(tmp_path: Path) -> None:
+def test_clustering_by_scanner_is_reported_and_none_by_label(tmp_path: Path) -> None:
     rows = [row(i, label=CLASSES[i // 2 % 2], scanner=SCANNERS[i % 4]) for i in range(24)]
     found = effects(tmp_path, rows, slides(24, shifted=ON_FIRST, by=40))
-    assert [(e.name, e.beside, e.is_significant) for e in found.effects] == [
+    assert [(e.name, e.constant, e.is_significant) for e in found.effects] == [
         ("label", "", False),
         ("fold", "", False),
         ("scanner", "", True),
         ("scanner", "label", True),
         ("label", "scanner", False),
     ]
-    assert found.effects[2].found.share > 0.9 and found.sentences[2].startswith("Slides cluster by scanner (9")
-    assert found.sentences[0].startswith("It is not shown that slides cluster by label (")
-    assert [panel.name for panel in found.panels] == ["label", "fold", "scanner"] and not found.left_out
-    assert found.together == {name: {"normal": 6, "tumour": 6} for name in ("AT2", "C13210")}
+    assert found.effects[2].result.share > 0.9 and found.sentences[2].startswith("Slides cluster by scanner (9")
+    assert found.sentences[0].startswith("There is no evidence that slides cluster by label (")
+    assert [plot.name for plot in found.plots] == ["label", "fold", "scanner"] and not found.left_out
+    assert found.cross_table == {name: {"normal": 6, "tumour": 6} for name in ("AT2", "C13210")}
     write_effects([found], tmp_path / "b.csv")
     with (tmp_path / "b.csv").open() as file:
         table = list(csv.DictReader(file))
     assert float(table[2]["share"]) > 0.9 and table[2]["component"] == "1" and table[3]["beside"] == "label"
 
 
-def test_a_weak_component_that_goes_with_the_scanner_has_a_panel_of_its_own(tmp_path: Path) -> None:
+def test_a_weak_component_associated_with_the_scanner_has_its_own_plot(tmp_path: Path) -> None:
     rows = [row(i, label=CLASSES[i // 2 % 2], scanner=SCANNERS[i % 4]) for i in range(24)]
     found = effects(tmp_path, rows, slides(24, shifted=ON_FIRST, axis=3, by=4))
-    assert [(panel.name, panel.plane.axes) for panel in found.panels][-1] == ("scanner", (0, 2))
-    y = {mark.slide_id: mark.y for mark in found.panels[-1].marks}
+    assert [(plot.name, plot.plane.axes) for plot in found.plots][-1] == ("scanner", (0, 2))
+    y = {mark.slide_id: mark.y for mark in found.plots[-1].marks}
     first, second = ([y[f"s{i}"] for i in range(24) if (i in ON_FIRST) is there] for there in (True, False))
     assert max(first) < min(second) or max(second) < min(first)
 
 
-def test_label_and_scanner_that_go_together_are_said_to_be_inseparable(tmp_path: Path) -> None:
+def test_label_and_scanner_that_coincide_cannot_be_separated(tmp_path: Path) -> None:
     rows = [row(i, label=CLASSES[i % 2], scanner=("AT2", "C13210")[i % 2]) for i in range(12)]
     found = effects(tmp_path, rows, slides(12))
-    assert sum("cannot be told from what goes with the" in sentence for sentence in found.sentences) == 2
-    assert found.together["AT2"] == {"normal": 6}
+    assert sum("cannot be separated from that of the" in sentence for sentence in found.sentences) == 2
+    assert found.cross_table["AT2"] == {"normal": 6}
 
 
-def test_one_scanner_has_no_panel_and_says_why(tmp_path: Path) -> None:
+def test_one_scanner_has_no_plot_and_a_reason(tmp_path: Path) -> None:
     found = effects(tmp_path, [row(i, label=CLASSES[i % 2]) for i in range(6)], slides(6))
-    assert [panel.name for panel in found.panels] == ["label", "fold"]
-    assert found.left_out == ("by scanner: there is one only (aperio)",) and not found.together
+    assert [plot.name for plot in found.plots] == ["label", "fold"]
+    assert found.left_out == ("by scanner: there is only one (aperio)",) and not found.cross_table
 
 
-def test_one_label_and_slides_without_any_have_no_panel_and_say_so(tmp_path: Path) -> None:
+def test_one_label_and_slides_without_any_have_no_plot_and_a_reason(tmp_path: Path) -> None:
     found = effects(tmp_path, [row(i, label=CLASSES[0] if i > 0 else "", scanner=f"x{i % 2}") for i in range(6)], slides(6))
-    assert found.left_out == ("by label: there is one only (normal) and 1 slide beside it: no label",)
+    assert found.left_out == ("by label: there is only one (normal), and 1 slide (no label)",)
 
 
 def test_with_trained_models_there_are_no_folds_and_with_a_fixed_split_there_are_roles(tmp_path: Path) -> None:
     rows = [row(i, label=CLASSES[i % 2] if i else "") for i in range(6)]
     trained = effects(tmp_path / "trained", rows, slides(6), trained=tmp_path)
-    assert [panel.name for panel in trained.panels] == ["label"] and "trained elsewhere" in trained.left_out[0]
+    assert [plot.name for plot in trained.plots] == ["label"] and "trained in another run" in trained.left_out[0]
     fixed = effects(tmp_path / "fixed", rows, slides(6), roles=1)
-    groups = {group.name: group.n for group in fixed.panels[1].groups}
-    assert fixed.panels[1].name == "split" and groups == {"train": 2, "test": 3, "not in the split": 1}
-    assert {g.name: g.n for g in fixed.panels[0].groups} == {"normal": 2, "tumour": 3, "no label": 1}
+    groups = {group.name: group.n for group in fixed.plots[1].groups}
+    assert fixed.plots[1].name == "split" and groups == {"train": 2, "test": 3, "not in the split": 1}
+    assert {g.name: g.n for g in fixed.plots[0].groups} == {"normal": 2, "tumour": 3, "no label": 1}
 
 
 @pytest.mark.parametrize("n", [1, 2])
 def test_one_slide_or_two_are_shown_without_a_verdict(tmp_path: Path, n: int) -> None:
     found = effects(tmp_path, [row(i, label=CLASSES[i], scanner=f"x{i}") for i in range(n)], slides(n))
     assert not any(effect.is_significant for effect in found.effects)
-    assert all("cannot be told" in sentence for sentence in found.sentences)
-    assert len(found.panels) == (0 if n == 1 else 3)
+    assert all("cannot be tested" in sentence or "cannot be separated" in sentence for sentence in found.sentences)
+    assert len(found.plots) == (0 if n == 1 else 3)
 
 
-def test_slides_that_cannot_be_told_apart_have_no_panels(tmp_path: Path) -> None:
+def test_identical_slides_have_no_plots(tmp_path: Path) -> None:
     same = {f"s{i}": np.full((4, 6), 3, np.float16) for i in range(3)}
     found = effects(tmp_path, [row(i, label=CLASSES[i % 2], scanner=f"x{i}") for i in range(3)], same)
-    assert not found.panels and not found.effects and not found.shares
+    assert not found.plots and not found.effects and not found.shares
 
 
-def test_too_few_patients_are_said_to_be_too_few(tmp_path: Path) -> None:
+def test_too_few_patients_to_test_are_reported(tmp_path: Path) -> None:
     found = effects(tmp_path, [row(i, label=CLASSES[i // 2 % 2]) for i in range(8)], slides(8, shifted=(2, 3, 6, 7), by=90))
-    assert found.effects[0].found.share > 0.9 and not found.effects[0].is_significant
-    assert found.sentences[0].startswith("There are too few patients to show whether slides cluster by label (9")
+    assert found.effects[0].result.share > 0.9 and not found.effects[0].is_significant
+    assert found.sentences[0].startswith("There are too few patients to test whether slides cluster by label (9")
 
 
 def test_slides_of_a_patient_count_as_one(tmp_path: Path) -> None:
     rows = [row(i, label=CLASSES[i % 2], patient=f"p{i % 4}") for i in range(12)]
     found = effects(tmp_path, rows, slides(12))
-    assert (found.effects[0].found.n_units, found.effects[0].found.n_patients) == (4, 4)
+    assert (found.effects[0].result.n_units, found.effects[0].result.n_patients) == (4, 4)
 
 
 def test_the_frame_holds_every_slide_with_y_upwards() -> None:
     tiles = np.random.default_rng(0).normal(size=(500, 2)) * (1, 30)
     plane = Plane((0, 1), ("low", "high"), np.array([[-9.0, 0.0], [50.0, 4.0]]), ("low",) * 500, tiles)
-    (x, y), (u, v) = plane.placed(plane.slides)
+    (x, y), (u, v) = plane.to_view(plane.slides)
     assert LEFT < x < u < RIGHT and TOP < v < y < BOTTOM
     assert [text for _, text in plane.ticks(0)] == ["-20", "0", "20", "40", "60"]
-    panel = plane.panel("label", {"low": "a"}, (), rest="none")
-    (_, path), *others = panel.dots
+    plot = plane.plot("label", {"low": "a"}, (), rest="none")
+    (_, path), *others = plot.dots
     inside = (np.abs(tiles[:, 0] - 20.5) <= 44.25) & (np.abs(tiles[:, 1] - 2) <= 3)  # the range of slides and a quarter of it
     assert not others and path.count("M") == inside.sum() > 9
 
@@ -153,12 +153,12 @@ def test_where_slides_do_not_differ_the_frame_holds_most_tiles() -> None:
 def test_groups_beyond_the_palette_share_a_colour() -> None:
     ids = tuple(f"s{i}" for i in range(20))
     plane = Plane((0, 1), ids, np.random.default_rng(0).normal(size=(20, 2)), (), np.empty((0, 2)))
-    panel = plane.panel("scanner", {s: f"x{i % 11}" for i, s in enumerate(ids)}, (), rest="not known")
-    assert [g.n for g in panel.groups] == [2] * 7 + [6] and panel.groups[-1].name == "4 others"
-    assert len({g.colour for g in panel.groups}) == len({g.shape for g in panel.groups}) == 8
+    plot = plane.plot("scanner", {s: f"x{i % 11}" for i, s in enumerate(ids)}, (), rest="not known")
+    assert [g.n for g in plot.groups] == [2] * 7 + [6] and plot.groups[-1].name == "4 others"
+    assert len({g.colour for g in plot.groups}) == len({g.shape for g in plot.groups}) == 8
 
 
-def test_the_page_shows_each_slide_in_each_panel_and_names_of_scanners_are_escaped(tmp_path: Path) -> None:
+def test_the_page_shows_each_slide_in_each_plot_and_names_of_scanners_are_escaped(tmp_path: Path) -> None:
     for number in range(9):
         write_tiled(tmp_path, f"s{number}", scanner=("<b>AT2</b>", "C13210")[number % 2])
     write_model(tmp_path, "enc/a", lines(PROBS))

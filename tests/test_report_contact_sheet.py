@@ -137,7 +137,7 @@ def test_a_failed_slide_is_an_empty_box_with_the_reason_in_short_and_whole(tmp_p
     html = page(tmp_path, ["a"])
     section = html[html.index('<h2 id="masks">') : html.index('<h2 id="slides">')]
     box = next(item for item in section.split("<li") if "<b>s3</b>" in item)
-    assert "<img" not in box and "no picture" in box and "<span>not tiled</span>" in box
+    assert "<img" not in box and "no image" in box and "<span>not tiled</span>" in box
     whole = reason.replace('"', "&#34;").replace("<", "&lt;").replace(">", "&gt;")
     short = re.search(r'class="remark">⚠ (.*)…</span>', box)
     assert f'title="{whole}"' in box and short is not None
@@ -156,5 +156,5 @@ def test_two_hundred_pictures_of_noise_and_tiles_stay_below_three_megabytes(tmp_
 def test_what_was_cut_out_and_whose_mask_it_is_stand_below_the_picture(tmp_path: Path) -> None:
     write_pictured(tmp_path, "a", tissue_share=0.25, n_tiles=7, cut_area_um2=1.5e6, mask="a_mask_use.png")
     write_pictured(tmp_path, "b", tissue_share=0.25, n_tiles=7, cut_area_um2=0.0, mask=None)
-    words = {picture.slide_id: picture.in_words for picture in sheet(tmp_path, "a", "b")}
-    assert words == {"a": "25.0 % tissue by a_mask_use.png, 1.50 mm² cut out, 7 tiles", "b": "25.0 % tissue, 7 tiles"}
+    words = {picture.slide_id: picture.caption for picture in sheet(tmp_path, "a", "b")}
+    assert words == {"a": "25.0 % tissue (mask a_mask_use.png), 1.50 mm² excluded, 7 tiles", "b": "25.0 % tissue, 7 tiles"}

@@ -10,9 +10,10 @@ from PIL import Image
 from tests.test_report import write_scored, write_tiled
 from wsi_mil.annotations import feature_collection
 from wsi_mil.config import Config, parse_settings
+from wsi_mil.heatmaps.scale_bar import ScaleBar
 from wsi_mil.receipts import store_path
 from wsi_mil.records import SlideRow, TileGrid
-from wsi_mil.report.gallery import SIDES_PX, STEPS, SlideGallery, galleries, models_with_room
+from wsi_mil.report.gallery import SIDES_PX, STEPS, SlideGallery, galleries, models_that_fit
 from wsi_mil.report.model_page import ModelPage
 from wsi_mil.report.pictures import largest_url
 from wsi_mil.store import write_grid
@@ -58,10 +59,10 @@ def decoded(url: str) -> np.ndarray:
 
 def test_a_layer_is_hot_where_the_tile_is_and_clear_where_none_is(tmp_path: Path) -> None:
     gallery = shown(tmp_path, "s", [0.0, 1.0, 4.0])
-    (ground,), (panel,) = gallery.grounds.values(), gallery.panels
-    layer, slide = decoded(panel.url), decoded(ground.url)
+    (image,), (panel,) = gallery.base_images.values(), gallery.panels
+    layer, slide = decoded(panel.url), decoded(image.url)
     height, width = layer.shape[:2]
-    assert (width, height) == ground.size == (900, 450) and slide.shape[:2] == (450, 900)
+    assert (width, height) == image.size == (900, 450) and slide.shape[:2] == (450, 900)
     tile = 512 * width // WIDTH
     hot = (slice(1536 * width // WIDTH + 2, None), slice(3584 * width // WIDTH + 2, None))
     yellow, violet = (253, 231, 37, 255), (68, 1, 84, 64)
@@ -73,17 +74,17 @@ def test_a_layer_is_hot_where_the_tile_is_and_clear_where_none_is(tmp_path: Path
 
 def test_the_bar_and_the_numbers_are_the_slides(tmp_path: Path) -> None:
     gallery = shown(tmp_path, "s", [0.0, 1.0, 4.0])
-    (ground,), (panel,) = gallery.grounds.values(), gallery.panels
+    (image,), (panel,) = gallery.base_images.values(), gallery.panels
     assert panel.ends == ("0", "3.57") and panel.label.startswith("log odds of tumour × P(tumour)"), "0.9 + 0.99 × (3.6 − 0.9)"
-    assert ground.bar == ("500 µm", pytest.approx(500 / 2048)) and ground.outlines == "" and ground.note == ""
+    assert image.bar == ScaleBar(pytest.approx(500 / 2048), "500 µm") and image.outlines == "" and image.note == ""
 
 
 def test_outlines_lie_in_the_frame_of_the_picture(tmp_path: Path) -> None:
     path = tmp_path / "truth.geojson"
     path.write_text(feature_collection([shapely.box(*TRUTH)], [{"classification": {"name": "tumour"}}]))
     gallery = shown(tmp_path, "s", [0.0, 1.0, 4.0], annotation=path)
-    (ground,) = gallery.grounds.values()
-    corners = {tuple(map(float, at.split(","))) for at in ground.outlines.strip("Mz").split()}
+    (image,) = gallery.base_images.values()
+    corners = {tuple(map(float, at.split(","))) for at in image.outlines.strip("Mz").split()}
     assert corners == {(787.5, 337.5), (900.0, 337.5), (900.0, 450.0), (787.5, 450.0)}
 
 
@@ -100,15 +101,15 @@ def test_encoders_share_the_picture_of_a_slide_unless_theirs_is_another(tmp_path
         write_scored(tmp_path / f"scores/e{k}/a/s.json", "s", {"attention": [0.0, 1.0, 4.0]})
     models = [model(f"e{k}") for k in range(3)]
     gallery = galleries([SlideRow("s", Path("gone.svs"))], models, config)["s"]
-    assert [ground.note for ground in gallery.grounds.values()] == ["", "NO SLIDE FILE: TILES IN GREY"]
-    names = [[panel.name for panel in gallery.of_ground(key)] for key in gallery.grounds]
+    assert [image.note for image in gallery.base_images.values()] == ["", "NO SLIDE FILE: TILES IN GREY"]
+    names = [[panel.name for panel in gallery.panels_on(key)] for key in gallery.base_images]
     assert names == [["e0 · a", "e1 · a"], ["e2 · a"]]
 
 
 def test_there_is_room_for_the_first_models_and_for_one_always(tmp_path: Path) -> None:
     models = [model(name=name) for name in "abcdefgh"]
     config = config_of(tmp_path, models=8)
-    assert [len(models_with_room(models, n, config)) for n in (0, 100, 200, 300, 999, 5000)] == [8, 8, 5, 3, 1, 1]
+    assert [len(models_that_fit(models, n, config)) for n in (0, 100, 200, 300, 999, 5000)] == [8, 8, 5, 3, 1, 1]
 
 
 def test_a_picture_becomes_smaller_until_it_fits() -> None:
@@ -123,10 +124,10 @@ def test_noise_is_held_to_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     rows = [SlideRow("s", Path("gone.svs"))]
     sizes = []
     for megabytes in (12.0, 0.06):
-        monkeypatch.setattr("wsi_mil.report.gallery.GROUNDS_MB", megabytes)
-        (ground,) = galleries(rows, [model()], config_of(tmp_path))["s"].grounds.values()
-        sizes.append(decoded(ground.url).shape[1])
-        assert len(ground.url) <= megabytes * 1e6
+        monkeypatch.setattr("wsi_mil.report.gallery.BASE_IMAGES_MB", megabytes)
+        (image,) = galleries(rows, [model()], config_of(tmp_path))["s"].base_images.values()
+        sizes.append(decoded(image.url).shape[1])
+        assert len(image.url) <= megabytes * 1e6
     assert sizes[0] == SIDES_PX[0] > sizes[1] >= SIDES_PX[-1]
 
 

@@ -21,13 +21,15 @@ from wsi_mil.errors import ConfigError, SlideError
 from wsi_mil.explain.registry import METHODS
 from wsi_mil.extract import extract_slide
 from wsi_mil.files import write_bytes
+from wsi_mil.geometry import Mpp
 from wsi_mil.heatmaps.overlay import Picture, draw
-from wsi_mil.heatmaps.scale import shown_scores
+from wsi_mil.heatmaps.scale import score_display
+from wsi_mil.heatmaps.scale_bar import scale_bar
 from wsi_mil.models import MILModel, create_model
-from wsi_mil.rasterise import painted
+from wsi_mil.rasterise import tile_raster
 from wsi_mil.receipts import read_receipt, read_tile_receipt, store_path
 from wsi_mil.records import Bag, InstanceScores, SlideRow, Status
-from wsi_mil.score_scaling import Meaning
+from wsi_mil.score_scaling import ScoreContext
 from wsi_mil.store import read_bag, read_grid, read_thumbnail
 from wsi_mil.tasks import Classes
 from wsi_mil.tile import tile_slide
@@ -149,17 +151,18 @@ def draw_scores(
     receipt = _tiles_of(bag, folder)
     metadata = read_tile_receipt(receipt)
     thumbnail = read_thumbnail(store_path(receipt))
-    context = Meaning(
+    context = ScoreContext(
         scores.unit, scores.zero, scores.comparable_weighted, probs[target], is_predicted, f"class {target}", len(bag.coords)
     )
-    shown = shown_scores(scores.values, context, settings.scale)
+    display = score_display(scores.values, context, settings.scale)
     width, height = metadata["dimensions"]
     box_width, box_height = metadata["tile_px_level0"]
-    raster = painted(shown.values, bag.coords, box=(box_width, box_height), dimensions=(width, height), shape=thumbnail.shape[:2])
+    box, dimensions = (box_width, box_height), (width, height)
+    raster = tile_raster(display.values, bag.coords, box=box, dimensions=dimensions, shape=thumbnail.shape[:2])
     title = f"{bag.slide_id} · {scores.method.replace('_', ' ')} · P(class {target}) = {probs[target]:.2f}"
-    um_per_px = metadata["mpp"][0] * width / thumbnail.shape[1]
+    bar = scale_bar(dimensions, Mpp(*metadata["mpp"]))
     image.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(image, draw(Picture(thumbnail, raster, shown, [], um_per_px, title, scores.reason), settings))
+    write_bytes(image, draw(Picture(thumbnail, raster, display, [], bar, title, scores.reason), settings))
 
 
 def _tiles_of(bag: Bag, folder: Path) -> Path:

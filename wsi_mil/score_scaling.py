@@ -1,4 +1,7 @@
-"""Scores on a common footing: from what says nothing, weighed by the slide's probability. Pure."""
+"""Rescale instance scores for comparison across slides: subtract the neutral value, multiply by the predicted probability.
+
+No I/O.
+"""
 
 import math
 from collections.abc import Mapping
@@ -14,17 +17,17 @@ LEAST_PROB = 1e-12
 
 
 @dataclass(frozen=True)
-class Meaning:
-    """What is needed to put a slide's scores on a common footing.
+class ScoreContext:
+    """What is needed to rescale the scores of a slide.
 
     Attributes:
-        unit: as in InstanceScores; "" where there is nothing to show.
-        zero: likewise.
-        comparable: whether weighed scores of different slides may be compared.
-        prob: the slide's probability of the class shown.
+        unit: unit as in InstanceScores; "" if there is nothing to show.
+        zero: neutral value, as in InstanceScores.
+        comparable: whether rescaled scores can be compared across slides.
+        prob: predicted probability of the class shown.
         predicted: whether the slide is predicted as that class.
         target: name of the class shown.
-        n: instances of the bag, over which shares sum to 1: those of the slide, or of all slides of its patient.
+        n: number of instances of the bag, over which attention sums to 1: those of the slide, or of all slides of its patient.
     """
 
     unit: str
@@ -36,34 +39,38 @@ class Meaning:
     n: int
 
 
-def meaning_of(receipt: Mapping[str, Any], method: str) -> Meaning:
-    """What a method's values are, by the scores receipt that stands beside them."""
-    about, target, n = receipt["methods"][method], receipt.get("target"), receipt["bag_instances"]
-    unit, zero, comparable = about["unit"], about["zero"], about["comparable_weighed"]
+def score_context(receipt: Mapping[str, Any], method: str) -> ScoreContext:
+    """Return the context of a method's scores from the receipt of `explain`."""
+    metadata = receipt["methods"][method]
+    target = receipt.get("target")
+    n = receipt["bag_instances"]
+    unit, zero, comparable = metadata["unit"], metadata["zero"], metadata["comparable_weighed"]
     if target is None:
-        return Meaning(unit, zero, comparable, prob=0.0, predicted=False, target="", n=n)
+        return ScoreContext(unit, zero, comparable, prob=0.0, predicted=False, target="", n=n)
     prob, predicted, name = task_of_stamp(receipt).explained_in(receipt)
-    return Meaning(unit, zero, comparable, prob, predicted, name, n)
+    return ScoreContext(unit, zero, comparable, prob, predicted, name, n)
 
 
-def weighed_scores(values: NDArray[np.float32], meaning: Meaning) -> NDArray[np.float32]:
-    """Scores from what says nothing, weighed by the slide's probability P of the class.
+def probability_weighted(values: NDArray[np.float32], context: ScoreContext) -> NDArray[np.float32]:
+    """Return scores relative to their neutral value, multiplied by the slide's predicted probability P of the class.
 
-    Shares (attention, which sums to 1 in a negative slide too) become n·a·P, the multiple of an even share times P;
-    their logits the logarithm of that; all others (value - zero)·P where that is above zero. So one threshold may stand
-    for many slides. What is below zero stays as it is:
-    times a small P it would come near zero, and the coldest tiles of a negative slide would stand above the cold ones of a
-    positive slide.
+    Attention weights a (which sum to 1 in a negative slide too) become n·a·P, the multiple of an even share times P;
+    attention logits become the logarithm of that; all other scores become (value - zero)·P if above zero. One threshold is
+    then meaningful across slides. Scores below zero are not multiplied: a small P would bring them close to zero, so that
+    the coldest tiles of a negative slide would rank above cold tiles of a positive one.
 
     Args:
         values: `(n,)`, NaN where there is nothing to show.
-        meaning: what the values are.
+        context: what the values are.
+
+    Returns:
+        float32 `(n,)`.
     """
-    if meaning.unit == "share":
-        weighed = values * (meaning.n * meaning.prob)
-    elif meaning.unit == "logit":
-        weighed = values - meaning.zero + math.log(max(meaning.prob, LEAST_PROB))
+    if context.unit == "share":
+        weighted = values * (context.n * context.prob)
+    elif context.unit == "logit":
+        weighted = values - context.zero + math.log(max(context.prob, LEAST_PROB))
     else:
-        above = values - meaning.zero
-        weighed = np.where(above > 0, above * meaning.prob, above)
-    return np.asarray(weighed, np.float32)
+        difference = values - context.zero
+        weighted = np.where(difference > 0, difference * context.prob, difference)
+    return np.asarray(weighted, np.float32)

@@ -7,13 +7,13 @@ from wsi_mil.evaluate.localisation import (
     TileTruth,
     best_f1,
     best_threshold,
-    counts_of_patients,
+    bootstrap_figures,
     detections,
-    drawn_figures,
     f1,
     froc,
+    nan_to_neg_inf,
     neighbours,
-    never_hot,
+    patient_histograms,
     tile_figures,
 )
 from wsi_mil.metrics import patient_draws, patient_weights
@@ -38,20 +38,20 @@ def tiles(n: int, seed: int, *, share: float = 0.1) -> tuple[np.ndarray, np.ndar
     return positive, np.where(rng.random(n) < 0.1, -INF, scores)
 
 
-def test_tile_figures_are_those_of_scikit_learn() -> None:
+def test_tile_figures_equal_those_of_scikit_learn() -> None:
     positive, scores = tiles(400, 0)
     finite = np.where(np.isfinite(scores), scores, -99)
     expected = roc_auc_score(positive, finite), average_precision_score(positive, finite)
     assert tile_figures(positive, scores) == pytest.approx(expected)
 
 
-def test_nothing_shown_is_chance_and_one_kind_of_tile_is_no_figure() -> None:
+def test_nothing_shown_is_chance_and_tiles_of_one_class_have_no_figure() -> None:
     positive = np.array([True, False, False, False])
-    assert tile_figures(positive, never_hot(np.full(4, np.nan, np.float32))) == (0.5, 0.25)
+    assert tile_figures(positive, nan_to_neg_inf(np.full(4, np.nan, np.float32))) == (0.5, 0.25)
     assert np.isnan(tile_figures(np.zeros(3, bool), np.arange(3.0))).all()
 
 
-def test_the_threshold_cuts_the_gap_behind_the_best_f1() -> None:
+def test_the_threshold_is_the_midpoint_below_the_best_f1() -> None:
     positive = np.array([True, True, False, True, False])
     scores = np.array([8.0, 6.0, 3.0, 2.0, 1.0])
     # F1 after 1..5 tiles: 2/4, 4/5, 4/6, 6/7, 6/8
@@ -121,7 +121,7 @@ def test_detections_do_not_depend_on_the_order_of_tiles() -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_detections_are_those_of_taking_the_hottest_one_by_one(seed: int) -> None:
+def test_detections_equal_those_of_taking_the_hottest_one_by_one(seed: int) -> None:
     rng = np.random.default_rng(seed)
     coords = np.unique(rng.integers(0, 90, (300, 2)), axis=0)
     scores = np.where(rng.random(len(coords)) < 0.1, -INF, rng.permutation(len(coords)).astype(float))
@@ -146,7 +146,7 @@ def test_recall_at_false_positives_a_slide_by_hand() -> None:
     assert froc(FOUND).tolist() == [[2 / 4, 3 / 4, 3 / 4, 3 / 4]]
 
 
-def test_a_slide_without_lesions_makes_room_for_false_positives() -> None:
+def test_a_slide_without_lesions_allows_more_false_positives() -> None:
     quiet = Detections(np.array([]), np.array([]))
     assert froc([*FOUND, quiet, quiet])[0, 0] == 3 / 4
 
@@ -167,10 +167,10 @@ def test_nothing_detected_is_no_lesion_found() -> None:
     assert froc([Detections(np.array([]), np.full(3, -INF))]).tolist() == [[0, 0, 0, 0]]
 
 
-def test_drawn_figures_are_the_exact_ones_of_the_drawn_tiles() -> None:
+def test_bootstrap_figures_equal_the_exact_ones_of_the_drawn_tiles() -> None:
     positive, scores = tiles(900, 1)
     patients = np.random.default_rng(2).integers(0, 12, 900)
-    drawn = drawn_figures(counts_of_patients(positive, scores, patients, 12), patient_weights(12, draws=20))
+    drawn = bootstrap_figures(patient_histograms(positive, scores, patients, 12), patient_weights(12, draws=20))
     names = [f"p{k:02d}" for k in patients]
     for k, rows in enumerate(patient_draws(names, draws=20)):
         area, precision = tile_figures(positive[rows], scores[rows])
@@ -178,13 +178,13 @@ def test_drawn_figures_are_the_exact_ones_of_the_drawn_tiles() -> None:
         assert drawn["f1_oracle"][k] == pytest.approx(best_f1(positive[rows], scores[rows]))
 
 
-def test_with_more_scores_than_bins_figures_are_the_exact_ones_to_a_thousandth() -> None:
+def test_with_more_scores_than_bins_figures_are_exact_to_a_thousandth() -> None:
     rng = np.random.default_rng(4)
     positive = rng.random(60_000) < 0.1
     scores = rng.normal(size=60_000) + 1.2 * positive
-    counts = counts_of_patients(positive, scores, np.arange(60_000) % 7, 7)
+    counts = patient_histograms(positive, scores, np.arange(60_000) % 7, 7)
     assert counts.positives.shape[1] <= 4096 and counts.positives.sum() == positive.sum()
-    drawn = drawn_figures(counts, np.ones((1, 7), np.int64))
+    drawn = bootstrap_figures(counts, np.ones((1, 7), np.int64))
     area, precision = tile_figures(positive, scores)
     exact = {"auroc": area, "auprc": precision, "f1_oracle": best_f1(positive, scores)}
     assert {name: values[0] for name, values in drawn.items()} == pytest.approx(exact, abs=1e-3)
@@ -194,14 +194,14 @@ def test_tiles_that_are_never_hot_are_so_in_the_draws_too() -> None:
     """Where most of what is true is never hot, calling everything hot would be the best cut; it is none."""
     positive = np.arange(12) % 3 > 0
     scores = np.where(np.arange(12) < 9, -np.inf, np.arange(12.0))
-    drawn = drawn_figures(counts_of_patients(positive, scores, np.zeros(12, np.int64), 1), np.ones((1, 1), np.int64))
+    drawn = bootstrap_figures(patient_histograms(positive, scores, np.zeros(12, np.int64), 1), np.ones((1, 1), np.int64))
     assert drawn["f1_oracle"][0] == pytest.approx(best_f1(positive, scores)) == pytest.approx(2 * 2 / (8 + 2))
     nothing = np.full(12, -np.inf)
-    drawn = drawn_figures(counts_of_patients(positive, nothing, np.zeros(12, np.int64), 1), np.ones((1, 1), np.int64))
+    drawn = bootstrap_figures(patient_histograms(positive, nothing, np.zeros(12, np.int64), 1), np.ones((1, 1), np.int64))
     assert drawn["f1_oracle"][0] == best_f1(positive, nothing) == 0
 
 
 def test_a_draw_without_a_lesion_has_no_figures() -> None:
-    counts = counts_of_patients(np.array([True, False, False]), np.array([3.0, 2.0, 1.0]), np.array([0, 0, 1]), 2)
-    drawn = drawn_figures(counts, np.array([[0, 2], [1, 1]]))
+    counts = patient_histograms(np.array([True, False, False]), np.array([3.0, 2.0, 1.0]), np.array([0, 0, 1]), 2)
+    drawn = bootstrap_figures(counts, np.array([[0, 2], [1, 1]]))
     assert all(np.isnan(values[0]) and values[1] == 1 for values in drawn.values())

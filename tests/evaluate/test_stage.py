@@ -33,7 +33,7 @@ NOTHING = np.full(12, np.nan, np.float32)
 
 
 class Cohort:
-    """A folder with what `explain`, `explain-validation` and `tile` leave, and the sheet's rows."""
+    """A folder with the output of `explain`, `explain-validation` and `tile`, and the sheet's rows."""
 
     def __init__(self, folder: Path):
         self.folder, self.rows = folder, []
@@ -41,20 +41,20 @@ class Cohort:
     def add(
         self, slide_id: str, label: str, truth: tuple[int, int, int, int] | None = None, *, patient: str = "", **about
     ) -> None:
-        """A slide with an annotated box; `about` are its methods' values, and what else its receipt says."""
+        """Add a slide with an annotated box; `about` has the scores of its methods, and changes of its receipt."""
         annotation = None if truth is None else write_geojson(self.folder / f"{slide_id}.geojson", truth)
         self.rows.append(SlideRow(slide_id, Path("gone.svs"), label, patient or slide_id, annotation=annotation))
         write_receipt(self.folder / "tiles" / f"{slide_id}.json", {"dimensions": [256, 96], "bounds": None})
         write_receipt(self.folder / "scores" / f"{slide_id}.json", self.scored("scores", slide_id, **about))
 
     def scored(self, folder: str, slide_id: str, **about) -> dict[str, object]:
-        """Write a store, and give its receipt: probability of the last class 1 unless `probs` says otherwise."""
+        """Write a store and return its receipt; the probability of the last class is 1 unless given as `probs`."""
         methods = {name: about.pop(name) for name in list(about) if isinstance(about[name], np.ndarray)}
         curves = about.pop("curves", {})
         scores = [InstanceScores(n, v, kind="", unit="log_odds", comparable=True) for n, v in methods.items()]
         write_scores(self.folder / folder / f"{slide_id}.zarr", COORDS, scores, {})
-        said = {"unit": "log_odds", "zero": 0.0, "comparable": True, "comparable_weighed": True, "reason": ""}
-        each = {s.method: {**said, **curves.get(s.method, {})} for s in scores}
+        entry = {"unit": "log_odds", "zero": 0.0, "comparable": True, "comparable_weighed": True, "reason": ""}
+        each = {s.method: {**entry, **curves.get(s.method, {})} for s in scores}
         receipt = {"methods": each, "probs": [0.0, 1.0], "target": 1, "classes": list(CLASSES), "bag_instances": 12}
         receipt |= {
             "bag": slide_id,
@@ -68,21 +68,21 @@ class Cohort:
         return receipt | about
 
     def validate(self, fold: int, slides: dict[str, np.ndarray]) -> None:
-        """What `explain-validation` leaves of a fold, by one method."""
+        """Write the output of `explain-validation` for a fold, with one method."""
         found = {
             name: self.scored(f"validation/fold-{fold}", name, evidence=v, role="val", folds=[fold]) for name, v in slides.items()
         }
         write_receipt(self.folder / "validation" / f"fold-{fold}.json", {"fold": fold, "slides": found})
 
     def evaluate(self, classes: tuple[str, ...] = CLASSES, *, validation: bool = False, draws: int = 200, **truth) -> dict:
-        """The figures that are written."""
+        """Run the stage and return its figures."""
         folder = self.folder / "validation" if validation else None
         sources = Sources(self.folder / "scores", self.folder / "tiles", folder, Classes(classes), Truth(**truth))
         evaluate_cohort(self.rows, sources, Predict(bootstrap=draws), self.folder / "e" / "m.json")
         return json.loads((self.folder / "e" / "m.json").read_text())
 
     def table(self) -> dict[tuple[str, str], dict[str, str]]:
-        """Lines of the table, by slide and method."""
+        """Rows of the table, by slide and method."""
         with (self.folder / "e" / "m.csv").open(newline="") as file:
             return {(row["slide_id"], row["method"]): row for row in csv.DictReader(file)}
 
@@ -111,7 +111,7 @@ def test_figures_by_hand(cohort: Cohort) -> None:
     assert (figures["n_positive_slides"], figures["n_lesions"], figures["n_not_shown"]) == (1, 1, 0)
 
 
-def test_scores_are_weighed_by_the_probability_of_their_slide(cohort: Cohort) -> None:
+def test_scores_are_weighted_by_the_probability_of_their_slide(cohort: Cohort) -> None:
     cohort.add("t", "tumour", TILE_5, evidence=evidence(t5=2))
     cohort.add("n", "normal", evidence=evidence(t0=8), probs=[0.9, 0.1])
     assert cohort.evaluate()["methods"]["evidence"]["pooled_auroc"] == 1, "2 · 1 against 8 · 0.1"
@@ -127,7 +127,7 @@ def test_a_slide_on_which_nothing_is_shown_is_chance_and_its_lesions_are_missed(
     assert cohort.table()["blank", "evidence"]["is_shown"] == "False"
 
 
-def test_a_slide_of_unknown_truth_is_no_slide_without_a_lesion(cohort: Cohort) -> None:
+def test_a_slide_of_unknown_truth_does_not_count_as_one_without_lesions(cohort: Cohort) -> None:
     cohort.add("t", "tumour", TILE_5, evidence=evidence(t5=2, t0=1))
     alone = cohort.evaluate()
     cohort.add("none", "tumour", evidence=evidence(t0=9))
@@ -136,7 +136,7 @@ def test_a_slide_of_unknown_truth_is_no_slide_without_a_lesion(cohort: Cohort) -
     found = cohort.evaluate()
     assert found["methods"] == alone["methods"] and (found["n_slides"], found["n_with_truth"]) == (4, 1)
     assert "outside the slide" in found["notes"]["elsewhere"][0]
-    assert found["notes"]["slipped"][1] == "annotation: holds nothing that counts, so it is not known where tumour is"
+    assert found["notes"]["slipped"][1] == "annotation: contains no region to count, so the position of tumour is unknown"
 
 
 def test_a_slide_labelled_negative_has_no_lesion_whatever_is_annotated(cohort: Cohort) -> None:
@@ -147,10 +147,10 @@ def test_a_slide_labelled_negative_has_no_lesion_whatever_is_annotated(cohort: C
     cohort.add("n", "normal", TILE_5, evidence=evidence(t5=9))
     found = cohort.evaluate()
     assert found["methods"] == plain["methods"] and found["n_with_truth"] == 2
-    assert found["notes"] == {"n": ["annotation: does not count on a slide labelled normal"]}
+    assert found["notes"] == {"n": ["annotation: ignored on a slide labelled normal"]}
 
 
-def test_slides_that_the_models_have_seen_are_not_counted(cohort: Cohort) -> None:
+def test_slides_that_models_were_trained_on_are_not_counted(cohort: Cohort) -> None:
     cohort.add("t", "tumour", TILE_5, evidence=evidence(t5=2))
     cohort.add("new", "tumour", TILE_5, evidence=evidence(t5=2), role=None, folds=[0, 1])
     alone = cohort.evaluate()
@@ -160,12 +160,12 @@ def test_slides_that_the_models_have_seen_are_not_counted(cohort: Cohort) -> Non
 
 
 def two_folds(cohort: Cohort) -> None:
-    """Test slides of two folds, whose models score on scales of their own."""
+    """Add test slides of two folds whose models score on different scales."""
     cohort.add("a", "tumour", TILE_5, evidence=evidence(t5=4, t0=2), folds=[0])
     cohort.add("b", "tumour", TILE_5, evidence=evidence(t5=40, t0=20), folds=[1])
 
 
-def test_each_folds_threshold_is_chosen_on_its_validation_slides(cohort: Cohort) -> None:
+def test_each_folds_threshold_is_selected_on_its_validation_slides(cohort: Cohort) -> None:
     two_folds(cohort)
     cohort.validate(0, {"b": evidence(t5=4, t0=2)})
     cohort.validate(1, {"a": evidence(t5=30, t0=20)})
@@ -175,7 +175,7 @@ def test_each_folds_threshold_is_chosen_on_its_validation_slides(cohort: Cohort)
     assert cohort.table()["b", "evidence"]["threshold"] == "25.0"
 
 
-def test_a_slide_that_several_folds_speak_for_gets_the_mean_of_their_thresholds(cohort: Cohort) -> None:
+def test_a_slide_scored_by_several_folds_gets_the_mean_of_their_thresholds(cohort: Cohort) -> None:
     two_folds(cohort)
     cohort.add("new", "tumour", TILE_5, evidence=evidence(t5=20), role=None, folds=[0, 1])
     cohort.validate(0, {"b": evidence(t5=4, t0=2)})
@@ -184,7 +184,7 @@ def test_a_slide_that_several_folds_speak_for_gets_the_mean_of_their_thresholds(
     assert [cohort.table()[slide, "evidence"]["threshold"] for slide in ("a", "b", "new")] == ["3.0", "25.0", "14.0"]
 
 
-def test_an_unannotated_validation_slide_with_a_lesion_chooses_no_threshold(cohort: Cohort) -> None:
+def test_an_unannotated_validation_slide_with_a_lesion_is_not_used_for_thresholds(cohort: Cohort) -> None:
     two_folds(cohort)
     cohort.add("u", "tumour", evidence=evidence())
     cohort.add("n", "normal", evidence=evidence())
@@ -192,10 +192,10 @@ def test_an_unannotated_validation_slide_with_a_lesion_chooses_no_threshold(coho
     cohort.validate(1, {"u": evidence(t0=9), "n": evidence(t0=7)})
     found = cohort.evaluate(validation=True)
     assert found["methods"]["evidence"]["threshold"] == {"0": 3.75}, "the negative slide's tiles count"
-    assert "of fold 1: the mean of folds that did not choose on the patient holds" in found["threshold_notes"][0]
+    assert "for fold 1: the mean of folds without the patient is used" in found["threshold_notes"][0]
 
 
-def test_a_threshold_is_never_lent_to_a_patient_on_whom_it_was_chosen(cohort: Cohort) -> None:
+def test_a_threshold_is_never_used_for_a_patient_on_whom_it_was_selected(cohort: Cohort) -> None:
     two_folds(cohort)  # a was held out by fold 0, b by fold 1
     cohort.add("c", "tumour", TILE_5, evidence=evidence(t5=3), role="test", folds=[1])
     cohort.validate(0, {"b": evidence(t5=4, t0=2)})
@@ -205,16 +205,16 @@ def test_a_threshold_is_never_lent_to_a_patient_on_whom_it_was_chosen(cohort: Co
     assert figures["f1"] == 1, "over a and c, which have a threshold"
 
 
-def test_without_a_threshold_only_the_oracles_f1_is_given(cohort: Cohort) -> None:
+def test_without_a_threshold_only_the_oracles_f1_is_computed(cohort: Cohort) -> None:
     two_folds(cohort)
     for fold in (0, 1):
         cohort.validate(fold, {})
     found = cohort.evaluate(validation=True)
     assert found["methods"]["evidence"]["f1"] is None and found["methods"]["evidence"]["f1_oracle"] is not None
-    assert "of fold 0, 1: there is none" in found["threshold_notes"][0]
+    assert "for folds 0, 1: there is none" in found["threshold_notes"][0]
 
 
-def test_validation_slides_decide_nothing_but_thresholds(cohort: Cohort) -> None:
+def test_validation_slides_affect_only_thresholds(cohort: Cohort) -> None:
     two_folds(cohort)
     without = cohort.evaluate()["methods"]["evidence"]
     for fold in (0, 1):
@@ -275,14 +275,14 @@ def test_every_pair_of_methods_is_compared_on_the_same_draws(cohort: Cohort) -> 
     assert better["ci95"] == pytest.approx([better["value"]] * 2)
 
 
-def test_a_method_that_a_slide_lacks_finds_nothing_there(cohort: Cohort) -> None:
+def test_a_method_missing_on_a_slide_finds_nothing_there(cohort: Cohort) -> None:
     cohort.add("a", "tumour", TILE_5, evidence=evidence(t5=2), control=evidence(t5=2))
     cohort.add("b", "tumour", TILE_5, evidence=evidence(t5=2))
     methods = cohort.evaluate()["methods"]
     assert (methods["evidence"]["tile_auroc"], methods["control"]["tile_auroc"]) == (1, 0.75)
 
 
-def test_of_many_classes_a_slide_that_shows_another_class_has_its_lesions_missed(cohort: Cohort) -> None:
+def test_with_many_classes_a_slide_that_shows_another_class_has_its_lesions_missed(cohort: Cohort) -> None:
     classes = ("normal", "ductal", "lobular")
     cohort.add("a", "ductal", TILE_5, evidence=evidence(t5=2), target=1, classes=classes, probs=[0, 1, 0])
     cohort.add("b", "lobular", TILE_5, evidence=evidence(t5=2), target=1, classes=classes, probs=[0, 1, 0])
@@ -291,7 +291,7 @@ def test_of_many_classes_a_slide_that_shows_another_class_has_its_lesions_missed
     assert found["methods"]["evidence"]["tile_auroc"] == 0.75 and found["n_with_truth"] == 2
 
 
-def test_a_tile_is_true_from_the_share_that_is_set(cohort: Cohort) -> None:
+def test_a_tile_is_positive_from_the_configured_share_on(cohort: Cohort) -> None:
     cohort.add("a", "tumour", (64, 32, 96, 64), evidence=evidence(t5=2))
     cohort.evaluate()
     assert cohort.table()["a", "evidence"]["n_true"] == "1"
@@ -309,7 +309,7 @@ def test_the_same_input_gives_the_same_bytes(cohort: Cohort) -> None:
     assert [(cohort.folder / "e" / name).read_bytes() for name in ("m.json", "m.csv")] == first
 
 
-def test_methods_that_are_relative_to_their_slide_are_marked(cohort: Cohort) -> None:
+def test_methods_with_scores_relative_to_their_slide_are_marked(cohort: Cohort) -> None:
     cohort.add("a", "tumour", TILE_5, evidence=evidence(t5=3), own=evidence(t5=3), curves={"own": {"comparable_weighed": False}})
     methods = cohort.evaluate()["methods"]
     assert methods["evidence"]["comparable"] and not methods["own"]["comparable"]

@@ -15,7 +15,7 @@ from wsi_mil.cli import app
 from wsi_mil.config import TileSettings, Truth
 from wsi_mil.doctor import SlideJob, examine, examine_slide
 from wsi_mil.errors import UnreachableError
-from wsi_mil.heatmaps.gallery import why_no_pixels
+from wsi_mil.heatmaps.gallery import unreadable_reason
 from wsi_mil.inspection import inspect_slide
 from wsi_mil.receipts import read_receipt
 from wsi_mil.records import SlideRow, Status
@@ -89,12 +89,12 @@ def test_inspect_and_doctor_read_in_place_and_say_what_is_wrong(
 def test_a_gallery_says_what_is_wrong_with_the_slide_but_waits_for_a_silent_server(files: Files, served_slide: Path) -> None:
     url, row = f"{files.url}/slide.svs", SlideRow("s", f"{files.url}/slide.svs")
     tiled = {"reader": "tiffslide", "remote": "another", "slide_hash": "another"}
-    assert why_no_pixels(row, tiled) == f"{url} is not the file that was tiled"
+    assert unreadable_reason(row, tiled) == f"{url} is not the file that was tiled"
     served_slide.unlink()
-    assert why_no_pixels(row, tiled) == f"the slide file is gone ({url})"
+    assert unreadable_reason(row, tiled) == f"the slide file is gone ({url})"
     files.answers["slide.svs"] = [500]
     with pytest.raises(UnreachableError):
-        why_no_pixels(row, tiled)
+        unreadable_reason(row, tiled)
 
 
 def config(files: Files, tmp_path: Path, names: list[str]) -> dict[str, object]:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from wsi_mil.report.classes import kind_of
+from wsi_mil.report.classes import report_of
 from wsi_mil.tasks import Classes, Outcomes, read_shown_prediction, task_of_stamp
 
 TWO, THREE = Classes(("normal", "tumour")), Classes(("a", "b", "c"))
@@ -58,7 +58,7 @@ def test_a_row_of_predictions_is_read_as_it_was_written() -> None:
     assert outcomes.outputs.tolist() == [[0.25, 0.75]]
     shown = read_shown_prediction(row)
     assert (shown.value, shown.of, shown.threshold, shown.predicted) == (0.75, "tumour", 0.5, "tumour")
-    assert kind_of(TWO).is_wrong(row, "normal") and not kind_of(TWO).is_wrong(row, "")
+    assert report_of(TWO).is_wrong(row, "normal") and not report_of(TWO).is_wrong(row, "")
 
 
 def test_of_more_classes_the_predicted_one_is_shown_and_of_none_nothing() -> None:
@@ -83,7 +83,7 @@ def test_the_stamp_gives_the_task_again() -> None:
 def test_figures_need_both_classes_and_the_first_is_the_main_one() -> None:
     truth, probs = np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]])
     figures = TWO.point_figures(Outcomes(truth, probs, (probs[:, 1] >= 0.5).astype(int)))
-    assert next(iter(figures)) == kind_of(TWO).main_figure == "auroc"
+    assert next(iter(figures)) == report_of(TWO).main_figure == "auroc"
     assert figures["auroc"] == 1 and figures["accuracy"] == pytest.approx(2 / 3)
     alone = TWO.point_figures(Outcomes(truth[1:], probs[1:], np.array([0, 1])))
     assert np.isnan(alone["auroc"]) and alone["accuracy"] == 0.5

@@ -8,8 +8,8 @@ from PIL import Image
 from tests.view.made import CLASSES, MARKER, TILE, Results, grid_coords, hot_at
 from wsi_mil.errors import StoreError, UnknownNameError
 from wsi_mil.heatmaps.overlay import colours
-from wsi_mil.heatmaps.scale import weighed_range
-from wsi_mil.rasterise import painted
+from wsi_mil.heatmaps.scale import weighted_range
+from wsi_mil.rasterise import tile_raster
 from wsi_mil.view.catalogue import Entry
 from wsi_mil.view.deepzoom import Pyramid, View
 from wsi_mil.view.layer import Layer, LayerCache
@@ -52,7 +52,7 @@ def test_overlapping_and_odd_tiles_are_painted_as_the_heatmaps_are(tmp_path: Pat
     slide.mpp = (0.5, 0.4)  # footprints 64 × 80
     made.write_tiles(slide)
     made.write_scores(slide, {})
-    expected = painted(slide.values, slide.coords, box=(64, 80), dimensions=(1600, 1120), shape=(280, 400))
+    expected = tile_raster(slide.values, slide.coords, box=(64, 80), dimensions=(1600, 1120), shape=(280, 400))
     assert np.allclose(layer_of(made).raster(WHOLE), expected, equal_nan=True, atol=1e-6)
 
 
@@ -96,17 +96,17 @@ def test_the_cohorts_range_is_made_from_labelled_slides(made: Results) -> None:
     new = made.add_marked("new", label="", scored=False)
     new.values = hot_at(coords, MARKER, 99.0)
     made.write_scores(new, {})
-    shown = layer_of(made, scale="cohort").scored.shown
+    shown = layer_of(made, scale="cohort").scored.display
     pooled = np.tile(hot_at(coords, MARKER) * np.float32(0.9), 3)
-    assert (shown.low, shown.high) == weighed_range(pooled, "log_odds")
-    assert layer_of(made, scale="cohort", slide_id="new").scored.shown.high == shown.high
+    assert (shown.low, shown.high) == weighted_range(pooled, "log_odds")
+    assert layer_of(made, scale="cohort", slide_id="new").scored.display.high == shown.high
 
 
 def test_the_cohorts_range_names_and_excludes_a_half_written_store(made: Results) -> None:
     (made.results / "scores/enc/abmil/s2.zarr/attention/c/0").unlink()
     layer = layer_of(made, scale="cohort")
     pooled = np.tile(hot_at(grid_coords(), MARKER) * np.float32(0.9), 2)
-    assert (layer.scored.shown.low, layer.scored.shown.high) == weighed_range(pooled, "log_odds")
+    assert (layer.scored.display.low, layer.scored.display.high) == weighted_range(pooled, "log_odds")
     assert layer.note == "computed without s2, whose scores cannot be read"
     assert layer_of(made, "evidence", scale="cohort").note == ""
 
@@ -150,4 +150,4 @@ def test_missing_names_are_unknown(made: Results) -> None:
     for slide_id, entry, method in (("no", ENTRY, "attention"), ("s1", Entry("enc", "no"), "attention"), ("s1", ENTRY, "no")):
         with pytest.raises(UnknownNameError):
             LayerCache().layer(made.catalogue(), slide_id, entry, method, "raw")
-    assert CLASSES[1] in layer_of(made).scored.shown.label
+    assert CLASSES[1] in layer_of(made).scored.display.label

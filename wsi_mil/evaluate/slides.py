@@ -1,4 +1,4 @@
-"""Slides with their scores, and what is known to be true of their tiles."""
+"""Slides with their scores, and the ground truth of their tiles."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,24 +10,24 @@ import numpy as np
 from wsi_mil.annotations import NOTHING, Annotation, Frame, lesion_hits, overlap_fractions, read_annotation
 from wsi_mil.config import Truth
 from wsi_mil.errors import AnnotationError
-from wsi_mil.evaluate.localisation import Floats, TileTruth, neighbours, never_hot
+from wsi_mil.evaluate.localisation import Floats, TileTruth, nan_to_neg_inf, neighbours
 from wsi_mil.receipts import read_receipt, read_tile_receipt, store_path
 from wsi_mil.records import Role, SlideRow
-from wsi_mil.score_scaling import meaning_of, weighed_scores
+from wsi_mil.score_scaling import probability_weighted, score_context
 from wsi_mil.store import read_scores
 from wsi_mil.tasks import Task
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Where the stage reads, and how.
+    """Input of the stage.
 
     Attributes:
         scores: folder with the receipts of `explain`.
         tiles: folder with the receipts of `tile`.
-        validation: folder with the receipts of `explain-validation`, fold by fold; None where there is none.
-        task: what the models learned.
-        truth: how annotations are read.
+        validation: folder with the receipts of `explain-validation` of each fold, or None.
+        task: task of the models.
+        truth: settings of `truth`.
     """
 
     scores: Path
@@ -38,12 +38,12 @@ class Sources:
 
 
 @dataclass(frozen=True)
-class Known:
-    """What is true of a slide.
+class SlideTruth:
+    """Ground truth of a slide.
 
     Attributes:
-        annotation: where its lesions are, none on a negative slide; None where that is not known.
-        notes: what a reader should know about its annotation.
+        annotation: its lesions, none on a negative slide; None if they are unknown.
+        notes: warnings about its annotation.
     """
 
     annotation: Annotation | None
@@ -52,13 +52,14 @@ class Known:
 
 @dataclass(frozen=True)
 class ScoredSlide:
-    """A slide with the scores that its models gave it.
+    """A slide with its scores and the ground truth of its tiles.
 
     Attributes:
-        store: of its scores.
-        receipt: what the scores are.
-        is_of_its_class: whether they are evidence of the class that the slide is labelled with, or may hold lesions of.
-        truth: of its tiles; None where it is not known.
+        row: the slide.
+        store: store of its scores.
+        receipt: receipt of its scores.
+        is_of_its_class: whether the class shown is that of the slide's label, or one whose lesions it can have.
+        truth: ground truth of its tiles; None if unknown.
     """
 
     row: SlideRow
@@ -69,56 +70,59 @@ class ScoredSlide:
 
     @property
     def is_held_out(self) -> bool:
-        """Whether its models never saw it: neither fitted nor validated on it."""
+        """Whether its models were neither fitted nor validated on it."""
         return _is_held_out(self.receipt)
 
     def scores(self, method: str) -> Floats:
-        """A method's scores `(n,)` as they may be compared across slides; -inf where it shows nothing."""
+        """Return a method's scores `(n,)`, weighted by the predicted probability; -inf where the method shows nothing."""
         if method not in self.receipt["methods"] or not self.is_of_its_class:
             return np.full(self.receipt["n_instances"], -np.inf)
         _, values = read_scores(self.store, method)
-        return never_hot(weighed_scores(values, meaning_of(self.receipt, method)))
+        return nan_to_neg_inf(probability_weighted(values, score_context(self.receipt, method)))
 
 
-def known_truth(row: SlideRow, sources: Sources) -> Known:
-    """What is true of a labelled slide, as far as sheet and annotation tell.
+def slide_truth(row: SlideRow, sources: Sources) -> SlideTruth:
+    """Return the ground truth of a labelled slide from its label and annotation.
 
-    Of two classes a slide labelled with the first has no lesion, whatever is annotated; one labelled with the last has
-    those that are annotated, and where none is, or the file cannot be used, its truth is not known: it must not count
-    as a slide without a lesion. Of more classes each annotated slide has lesions of its own class, and nothing is
-    known of the others, since none of the classes is said to be the healthy one.
+    With two classes, a slide labelled with the first class has no lesion, whatever is annotated. A slide labelled with the
+    last class has the annotated lesions; without an annotation that can be used, its truth is unknown, and it must not
+    count as a slide without lesions. With more classes, each annotated slide has lesions of its own class; other slides
+    are unknown, since no class is known to be the healthy one.
     """
     is_negative = sources.task.lacks_evidence(row.label)
-    otherwise = Annotation(NOTHING) if is_negative else None
+    default = Annotation(NOTHING) if is_negative else None
     if row.annotation is None:
-        return Known(otherwise)
+        return SlideTruth(default)
     try:
         frame = Frame.of(read_tile_receipt(sources.tiles / f"{row.slide_id}.json"))
-        found = read_annotation(row.annotation, sources.truth, frame)
+        annotation = read_annotation(row.annotation, sources.truth, frame)
     except AnnotationError as error:
-        return Known(otherwise, (str(error),))
-    notes = [f"annotation: {note}" for note in found.notes]
-    if is_negative and not found.region.is_empty:
-        notes.append(f"annotation: does not count on a slide labelled {row.label}")
-    elif not is_negative and found.region.is_empty:
-        notes.append(f"annotation: holds nothing that counts, so it is not known where {row.label} is")
-    return Known(otherwise if is_negative or found.region.is_empty else found, tuple(notes))
+        return SlideTruth(default, (str(error),))
+    notes = [f"annotation: {note}" for note in annotation.notes]
+    if is_negative and not annotation.region.is_empty:
+        notes.append(f"annotation: ignored on a slide labelled {row.label}")
+    elif not is_negative and annotation.region.is_empty:
+        notes.append(f"annotation: contains no region to count, so the position of {row.label} is unknown")
+    return SlideTruth(default if is_negative or annotation.region.is_empty else annotation, tuple(notes))
 
 
-def scored_slide(row: SlideRow, known: Known, store: Path, receipt: Mapping[str, Any], sources: Sources) -> ScoredSlide:
-    """A slide's scores beside its truth; `store` and `receipt` are those of `explain` or `explain-validation`."""
-    is_own = sources.task.may_show_evidence(row.label, receipt.get("target"))
+def scored_slide(
+    row: SlideRow, slide_truth: SlideTruth, store: Path, receipt: Mapping[str, Any], sources: Sources
+) -> ScoredSlide:
+    """Return a slide with its scores and ground truth; `store` and `receipt` are from `explain` or `explain-validation`."""
+    is_of_its_class = sources.task.may_show_evidence(row.label, receipt.get("target"))
     truth = None
-    if known.annotation is not None and receipt["methods"]:
-        truth = _tile_truth(known.annotation, store, receipt, sources.truth.overlap)
-    return ScoredSlide(row, store, receipt, is_own, truth)
+    if slide_truth.annotation is not None and receipt["methods"]:
+        truth = _tile_truth(slide_truth.annotation, store, receipt, sources.truth.overlap)
+    return ScoredSlide(row, store, receipt, is_of_its_class, truth)
 
 
-def read_scored(row: SlideRow, known: Known, sources: Sources) -> ScoredSlide:
-    """What `explain` wrote about a slide, beside its truth where the slide was held out."""
+def read_scored_slide(row: SlideRow, slide_truth: SlideTruth, sources: Sources) -> ScoredSlide:
+    """Read the scores of a slide written by `explain`; its truth is unknown unless the slide was held out."""
     path = sources.scores / f"{row.slide_id}.json"
     receipt = read_receipt(path)
-    return scored_slide(row, known if _is_held_out(receipt) else Known(None), store_path(path), receipt, sources)
+    usable_truth = slide_truth if _is_held_out(receipt) else SlideTruth(None)
+    return scored_slide(row, usable_truth, store_path(path), receipt, sources)
 
 
 def _is_held_out(receipt: Mapping[str, Any]) -> bool:
@@ -126,7 +130,7 @@ def _is_held_out(receipt: Mapping[str, Any]) -> bool:
 
 
 def _tile_truth(annotation: Annotation, store: Path, receipt: Mapping[str, Any], overlap: float) -> TileTruth:
-    """A tile is truly positive from that share of annotated area; every other is negative, those at the edge too."""
+    """Ground truth of tiles: positive if at least the share `overlap` is annotated, else negative, at edges too."""
     coords, _ = read_scores(store, next(iter(receipt["methods"])))
     width, height = receipt["tile_px_level0"]
     box = (int(width), int(height))

@@ -1,4 +1,4 @@
-"""From which score on a tile is called hot: chosen on slides that are neither the slide itself nor of its patient."""
+"""Score thresholds for hot tiles, selected on validation slides of other patients."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,77 +7,82 @@ from pathlib import Path
 import numpy as np
 
 from wsi_mil.evaluate.localisation import best_threshold
-from wsi_mil.evaluate.slides import Known, ScoredSlide, Sources, scored_slide
+from wsi_mil.evaluate.slides import ScoredSlide, SlideTruth, Sources, scored_slide
 from wsi_mil.receipts import read_receipt
 from wsi_mil.records import SlideRow
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """By method and fold.
+    """Thresholds of each method and fold.
 
     Attributes:
-        of_method: threshold of each fold that could choose one, by method.
-        patients: of the validation slides of each fold.
-        notes: which folds have none of their own, in words.
+        by_method: threshold of each fold that has one, by method.
+        patients: patients of each fold's annotated validation slides.
+        notes: messages on folds without a threshold.
     """
 
-    of_method: Mapping[str, Mapping[int, float]]
+    by_method: Mapping[str, Mapping[int, float]]
     patients: Mapping[int, frozenset[str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
-    def of_slide(self, slide: ScoredSlide, method: str) -> float:
-        """Mean over the folds whose models gave the slide its scores; NaN where there is none.
+    def for_slide(self, slide: ScoredSlide, method: str) -> float:
+        """Return the mean threshold of the folds whose models scored the slide; NaN without any.
 
-        A fold without a threshold of its own has the mean of those of other folds that did not choose on this patient.
+        A fold without a threshold uses the mean over other folds whose validation slides do not include this patient.
         """
-        of_fold = self.of_method.get(method, {})
-        lent = [t for fold, t in of_fold.items() if slide.row.patient_id not in self.patients[fold]]
-        instead = float(np.mean(lent)) if lent else float("nan")
-        return float(np.mean([of_fold.get(fold, instead) for fold in slide.receipt["folds"]]))
+        by_fold = self.by_method.get(method, {})
+        substitutes = [t for fold, t in by_fold.items() if slide.row.patient_id not in self.patients[fold]]
+        substitute = float(np.mean(substitutes)) if substitutes else float("nan")
+        return float(np.mean([by_fold.get(fold, substitute) for fold in slide.receipt["folds"]]))
 
 
-def chosen_thresholds(
-    folds: Iterable[int], methods: Sequence[str], known: Mapping[str, tuple[SlideRow, Known]], sources: Sources
+def select_thresholds(
+    folds: Iterable[int], methods: Sequence[str], truths: Mapping[str, tuple[SlideRow, SlideTruth]], sources: Sources
 ) -> Thresholds:
-    """Thresholds of the best F1 over each fold's validation tiles, by its own model.
+    """Return the thresholds with the best F1 on each fold's validation tiles, scored by its own model.
 
-    Scores of different folds' models need not be on one scale: that is why each fold has its own. A fold whose
-    validation part has no annotated slide, or on which a method shows nothing, has none.
+    Each fold has its own threshold, since scores of different models can be on different scales. A fold has none if it has
+    no annotated validation slide, or if a method shows nothing there.
 
     Args:
-        folds: those that are needed.
-        methods: names.
-        known: rows and truth of all slides, by slide_id.
-        sources: where to read.
+        folds: folds that need a threshold.
+        methods: names of the methods.
+        truths: rows and ground truth of all slides, by slide_id.
+        sources: input of the stage.
     """
     if sources.validation is None:
         return Thresholds({})
-    own = {fold: _of_fold(sources.validation, fold, methods, known, sources) for fold in sorted(folds)}
-    of_method = {m: {fold: found[m] for fold, (found, _) in own.items() if m in found} for m in methods}
+    by_fold = {fold: _fold_thresholds(sources.validation, fold, methods, truths, sources) for fold in sorted(folds)}
+    by_method = {m: {fold: values[m] for fold, (values, _) in by_fold.items() if m in values} for m in methods}
     notes = []
-    for method, found in of_method.items():
-        missing = [str(fold) for fold in own if fold not in found]
+    for method, thresholds in by_method.items():
+        missing = [str(fold) for fold in by_fold if fold not in thresholds]
         if missing:
-            instead = "the mean of folds that did not choose on the patient holds" if found else "there is none"
-            notes.append(f"{method}: no threshold can be chosen on validation slides of fold {', '.join(missing)}: {instead}")
-    return Thresholds(of_method, {fold: patients for fold, (_, patients) in own.items()}, tuple(notes))
+            remedy = "the mean of folds without the patient is used" if thresholds else "there is none"
+            noun = "fold" if len(missing) == 1 else "folds"
+            notes.append(f"{method}: validation slides give no threshold for {noun} {', '.join(missing)}: {remedy}")
+    return Thresholds(by_method, {fold: patients for fold, (_, patients) in by_fold.items()}, tuple(notes))
 
 
-def _of_fold(
-    validation: Path, fold: int, methods: Sequence[str], known: Mapping[str, tuple[SlideRow, Known]], sources: Sources
+def _fold_thresholds(
+    validation: Path,
+    fold: int,
+    methods: Sequence[str],
+    truths: Mapping[str, tuple[SlideRow, SlideTruth]],
+    sources: Sources,
 ) -> tuple[dict[str, float], frozenset[str]]:
-    """A threshold for each method that has one, and the patients of the slides that were looked at."""
+    """Threshold of each method that has one in a fold, and the patients of the slides used."""
     receipts = read_receipt(validation / f"fold-{fold}.json")["slides"]
     slides = [
-        scored_slide(*known[name], validation / f"fold-{fold}" / f"{name}.zarr", receipts[name], sources)
+        scored_slide(*truths[name], validation / f"fold-{fold}" / f"{name}.zarr", receipts[name], sources)
         for name in sorted(receipts)
-        if name in known and known[name][1].annotation is not None
+        if name in truths and truths[name][1].annotation is not None
     ]
     patients = frozenset(slide.row.patient_id for slide in slides)
-    truths = [slide.truth.positive for slide in slides if slide.truth is not None]
-    if not any(positive.any() for positive in truths):
+    positives = [slide.truth.positive for slide in slides if slide.truth is not None]
+    if not any(positive.any() for positive in positives):
         return {}, patients
-    positive = np.concatenate(truths)
-    found = {method: best_threshold(positive, np.concatenate([s.scores(method) for s in slides])) for method in methods}
-    return {method: threshold for method, threshold in found.items() if not np.isnan(threshold)}, patients
+    positive = np.concatenate(positives)
+    thresholds = {m: best_threshold(positive, np.concatenate([s.scores(m) for s in slides])) for m in methods}
+    return {method: threshold for method, threshold in thresholds.items() if not np.isnan(threshold)}, patients

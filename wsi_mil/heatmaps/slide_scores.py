@@ -1,4 +1,4 @@
-"""One method's scores of one slide with the grid that they lie on, from the receipts of `explain` and `tile`."""
+"""Scores of one slide by one method, with their tile grid, from the receipts of `explain` and `tile`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,31 +12,30 @@ from numpy.typing import NDArray
 from wsi_mil.config import Scale
 from wsi_mil.errors import StoreError, StoreMismatchError
 from wsi_mil.geometry import Mpp, grid_cells
-from wsi_mil.heatmaps.scale import Shown, shown_scores
+from wsi_mil.heatmaps.scale import ScoreDisplay, score_display
 from wsi_mil.receipts import TILE_IDENTITY, extent_and_stride, read_receipt, read_tile_receipt, store_path
 from wsi_mil.records import SlideRow
-from wsi_mil.score_scaling import meaning_of
+from wsi_mil.score_scaling import score_context
 from wsi_mil.store import read_scores
 
-MEND = "run `extract` and `explain` again on these tiles, or give the tiles that the scores were made on"
-
+REMEDY = "run `extract` and `explain` again on these tiles, or give the tiles that the scores were computed on"
 
 Ranges = Mapping[str, tuple[float, float]]
-"""By method, lower and upper end of the colour bar of scale "cohort"."""
+"""Lower and upper end of the colour bar of scale "cohort", by method."""
 
 
 @dataclass(frozen=True)
-class Grid:
-    """Where the tiles of a slide lie.
+class HeatmapGrid:
+    """Tile grid of a slide.
 
     Attributes:
         coords: int64 `(n, 2)` top-left corners (x, y), level-0 pixels.
-        box: (width, height) of a footprint, whole level-0 pixels.
-        extent: the same, unrounded.
-        stride: distance of corners along x and y, level-0 pixels, unrounded.
+        box: (width, height) of a footprint, rounded to level-0 pixels.
+        extent: (width, height) of a footprint, unrounded.
+        stride: distance between corners along x and y, level-0 pixels, unrounded.
         dimensions: (width, height) of the slide, level-0 pixels.
-        mpp: of level 0.
-        bounds: (x, y) of the corner of what was scanned, level-0 pixels; (0, 0) where the file names none.
+        mpp: µm per level-0 pixel.
+        bounds: (x, y) of the top-left corner of the scanned area, level-0 pixels; (0, 0) if the file does not give it.
     """
 
     coords: NDArray[np.int64]
@@ -48,43 +47,43 @@ class Grid:
     bounds: tuple[int, int]
 
     def footprints(self) -> NDArray[np.float64]:
-        """(left, top, right, bottom) `(n, 4)`, level-0 pixels, rounded so that neighbours leave no slit between them."""
+        """Return (left, top, right, bottom) `(n, 4)`, level-0 pixels, rounded so that there is no gap between neighbours."""
         corners = grid_cells(self.coords, self.stride) * self.stride if self.on_lattice else self.coords
         return np.hstack([self.coords, np.rint(corners + np.asarray(self.extent))])
 
     @cached_property
     def on_lattice(self) -> bool:
-        """Whether every corner is a multiple of the stride, as all are that `tile` laid; imported ones need not be."""
-        off = np.abs(self.coords - grid_cells(self.coords, self.stride) * self.stride)
-        return bool((off <= 1).all())
+        """Whether every corner is a multiple of the stride: always after `tile`, not always in imported features."""
+        offset = np.abs(self.coords - grid_cells(self.coords, self.stride) * self.stride)
+        return bool((offset <= 1).all())
 
 
 @dataclass(frozen=True)
-class Scored:
-    """One method's scores of one slide.
+class SlideScores:
+    """Scores of one slide by one method.
 
     Attributes:
-        method: its name.
-        about: what the receipt says of the method: unit, kind, reason, …
+        method: name of the method.
+        metadata: entry of the method in the receipt: unit, kind, reason, …
         values: float32 `(n,)` as stored, NaN where there is nothing to show.
-        shown: what is painted of them.
-        grid: where the tiles lie, row by row with `values`.
-        stamp: slide_id, method, role and protocol: what every file made of these scores says.
-        receipt: of `explain`.
-        tiled: receipt of `tile`.
+        display: the scores as they are shown.
+        grid: tile grid, in the order of `values`.
+        stamp: slide_id, method, role and protocol, which every exported file contains.
+        receipt: receipt of `explain`.
+        tile_receipt: receipt of `tile`.
     """
 
     method: str
-    about: dict[str, Any]
+    metadata: dict[str, Any]
     values: NDArray[np.float32]
-    shown: Shown
-    grid: Grid
+    display: ScoreDisplay
+    grid: HeatmapGrid
     stamp: dict[str, str]
     receipt: dict[str, Any]
-    tiled: dict[str, Any]
+    tile_receipt: dict[str, Any]
 
 
-def read_scored(
+def read_slide_scores(
     row: SlideRow,
     scores_receipt: Path,
     tiles_receipt: Path,
@@ -92,58 +91,66 @@ def read_scored(
     *,
     scale: Scale,
     ranges: Mapping[str, tuple[float, float]],
-) -> Scored:
-    """Read one method's scores.
+) -> SlideScores:
+    """Read the scores of one slide by one method.
 
     Args:
         row: the slide.
-        scores_receipt: of `explain`, beside its store.
-        tiles_receipt: of `tile`; its store is not needed.
-        method: which scores.
-        scale: which numbers are shown.
-        ranges: of the cohort.
+        scores_receipt: receipt of `explain`, beside its store.
+        tiles_receipt: receipt of `tile`; its store is not needed.
+        method: name of the method.
+        scale: setting `heatmap.scale`.
+        ranges: ranges of the cohort.
 
     Raises:
         StoreMismatchError: scores of another slide or of other tiles, or tiles of an earlier version.
-        StoreError: no scores of that method.
+        StoreError: there are no scores of that method.
     """
-    receipt, tiled = read_receipt(scores_receipt), read_tile_receipt(tiles_receipt)
-    _refuse_others(row, (scores_receipt, receipt), (tiles_receipt, tiled))
+    receipt = read_receipt(scores_receipt)
+    tile_receipt = read_tile_receipt(tiles_receipt)
+    _require_same_tiles(row, (scores_receipt, receipt), (tiles_receipt, tile_receipt))
     if method not in receipt["methods"]:
-        found = ", ".join(receipt["methods"]) or "none"
-        raise StoreError(scores_receipt, f"has no scores of method {method!r}, only {found}; run `explain` with it")
+        available = ", ".join(receipt["methods"]) or "none"
+        raise StoreError(scores_receipt, f"has no scores of method {method!r}, only {available}; run `explain` with it")
     coords, values = read_scores(store_path(scores_receipt), method)
-    shown = shown_scores(values, meaning_of(receipt, method), scale, cohort_range=ranges.get(method))
+    display = score_display(values, score_context(receipt, method), scale, cohort_range=ranges.get(method))
     stamp = {"slide_id": row.slide_id, "method": method, "role": receipt["role"] or "new", "protocol": receipt["protocol"]}
-    return Scored(method, receipt["methods"][method], values, shown, _grid(coords, tiled), stamp, receipt, tiled)
+    grid = _grid(coords, tile_receipt)
+    return SlideScores(method, receipt["methods"][method], values, display, grid, stamp, receipt, tile_receipt)
 
 
-def _grid(coords: NDArray[np.int64], tiled: dict[str, Any]) -> Grid:
-    extent, stride = extent_and_stride(tiled)
-    x, y = (tiled["bounds"] or (0, 0))[:2]
-    (box_width, box_height), (width, height) = tiled["tile_px_level0"], tiled["dimensions"]
-    return Grid(
+def _grid(coords: NDArray[np.int64], tile_receipt: dict[str, Any]) -> HeatmapGrid:
+    extent, stride = extent_and_stride(tile_receipt)
+    x, y = (tile_receipt["bounds"] or (0, 0))[:2]
+    (box_width, box_height), (width, height) = tile_receipt["tile_px_level0"], tile_receipt["dimensions"]
+    return HeatmapGrid(
         coords=coords,
         box=(box_width, box_height),
         extent=extent,
         stride=stride,
         dimensions=(width, height),
-        mpp=Mpp(*tiled["mpp"]),
+        mpp=Mpp(*tile_receipt["mpp"]),
         bounds=(x, y),
     )
 
 
-def _refuse_others(row: SlideRow, scored: tuple[Path, dict[str, Any]], tiled: tuple[Path, dict[str, Any]]) -> None:
-    """Raise where scores and tiles are not both of this slide, and of the same tiles of it."""
-    (scores_path, scores), (tiles_path, tiles) = scored, tiled
-    for path, receipt in (scored, tiled):
+def _require_same_tiles(
+    row: SlideRow, scores_entry: tuple[Path, dict[str, Any]], tiles_entry: tuple[Path, dict[str, Any]]
+) -> None:
+    """Raise unless both receipts, given with their paths, are of this slide and of the same tiles."""
+    scores_path, scores = scores_entry
+    tiles_path, tiles = tiles_entry
+    for path, receipt in (scores_entry, tiles_entry):
         if receipt["slide_id"] != row.slide_id:
-            raise StoreMismatchError(path, f"of slide {receipt['slide_id']!r}, expected {row.slide_id!r}; give its own receipt")
+            raise StoreMismatchError(
+                path, f"is of slide {receipt['slide_id']!r}, expected {row.slide_id!r}; give the receipt of that slide"
+            )
     if "tiles" not in scores:
-        reason = "does not say which tiles it scored (written by an earlier version); run `explain` again"
+        reason = "does not name the tiles of its scores (written by an earlier version); run `explain` again"
         raise StoreMismatchError(scores_path, reason)
     for name in TILE_IDENTITY:
-        expected, found = scores["tiles"].get(name), tiles.get(name)
-        if expected is None or expected != found:
-            reason = f"scores of tiles with {name} {expected}, but {tiles_path} has {found}"
-            raise StoreMismatchError(scores_path, f"{reason}; {MEND}")
+        expected = scores["tiles"].get(name)
+        received = tiles.get(name)
+        if expected is None or expected != received:
+            reason = f"has scores of tiles with {name} {expected}, but {tiles_path} has {received}"
+            raise StoreMismatchError(scores_path, f"{reason}; {REMEDY}")

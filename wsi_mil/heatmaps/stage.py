@@ -1,4 +1,4 @@
-"""Stage `heatmap`: stored scores → the picture over the slide, and files for other viewers. Scores nothing anew."""
+"""Stage `heatmap`: draw stored scores over the slide, and write files for other viewers. Computes no scores."""
 
 import logging
 from collections.abc import Iterable
@@ -17,8 +17,9 @@ from wsi_mil.heatmaps.gallery import gallery
 from wsi_mil.heatmaps.overlay import Picture, draw, require_colormap
 from wsi_mil.heatmaps.raster import ome_tiff
 from wsi_mil.heatmaps.regions import geojson, plain_numbers
-from wsi_mil.heatmaps.slide_scores import Scored, read_scored
-from wsi_mil.rasterise import painted
+from wsi_mil.heatmaps.scale_bar import scale_bar
+from wsi_mil.heatmaps.slide_scores import SlideScores, read_slide_scores
+from wsi_mil.rasterise import tile_raster
 from wsi_mil.receipts import IMPORTED, store_path
 from wsi_mil.records import SlideRow
 from wsi_mil.store import read_thumbnail
@@ -27,16 +28,16 @@ from wsi_mil.tasks import task_of_stamp
 log = logging.getLogger(__name__)
 
 SUFFIXES = (".png", ".geojson", ".ome.tif", ".csv", ".tiles.png")
-"""Of all files that are written of a method; the first is the picture over the slide."""
+"""Suffixes of the files written for a method; the first is the picture."""
 
 MAX_CORNERS = 200_000
-"""Of the truth's outlines in a picture; what has more is drawn with fewer."""
+"""Upper limit on the corners of annotation outlines in a picture; outlines with more are simplified."""
 
-GROUND_PX, GROUND_GREY = 1024, 235
-"""Longest side and colour of the plain ground that stands for a thumbnail that is gone."""
+PLAIN_PX, PLAIN_GREY = 1024, 235
+"""Longest side and grey value of the plain image that replaces a missing thumbnail."""
 
 COLUMNS = ("slide_id", "x", "y", "width", "height", "score", "shown", "role", "protocol")
-"""Of the table; x, y, width and height in level-0 pixels, counted from the slide's level 0 whatever the bounds."""
+"""Columns of the table; x, y, width and height in pixels of level 0, whatever the bounds of the scanned area."""
 
 
 def draw_heatmap(
@@ -50,82 +51,88 @@ def draw_heatmap(
     cohort_scale: Path | None = None,
     truth: Truth = Truth(),
 ) -> None:
-    """Draw one method's scores of one slide: `image` (PNG) and beside it `.geojson`, `.ome.tif`, `.csv` and `.tiles.png`.
+    """Draw the scores of one slide by one method: `image` (PNG), and `.geojson`, `.ome.tif`, `.csv` and `.tiles.png` beside it.
 
-    Where there is nothing to show, the picture says why, and the files have no tile. The picture is written last, and
-    nothing of an earlier run is left beside it. Only the gallery (`.tiles.png`) reads the slide; where that is gone it
-    says so.
+    If there is nothing to show, the picture gives the reason, and the other files contain no tiles. The picture is written
+    last, after files of an earlier run have been removed. Only the gallery (`.tiles.png`) reads the slide file; if that is
+    missing, the gallery says so.
 
     Args:
-        row: the slide; its path may be gone.
-        scores_receipt: of `explain`.
-        tiles_receipt: of `tile`; without its store the ground of the picture is plain.
-        method: which scores.
-        settings: how they are drawn.
-        image: where to write.
-        cohort_scale: what `heatmap-scale` wrote; needed for scale "cohort" only.
-        truth: how the annotation is read, which is outlined.
+        row: the slide; its file may be missing.
+        scores_receipt: receipt of `explain`.
+        tiles_receipt: receipt of `tile`; without its store the scores are drawn on a plain image.
+        method: name of the method.
+        settings: settings of `heatmap`.
+        image: PNG file to write.
+        cohort_scale: file written by `heatmap-scale`; needed only for scale "cohort".
+        truth: settings of `truth`, for the outlines of the annotation.
 
     Raises:
         StoreMismatchError: scores of another slide or of other tiles.
-        ConfigError: no such colour map, or scale "cohort" without `cohort_scale`.
+        ConfigError: matplotlib has no such colour map, or scale "cohort" without `cohort_scale`.
     """
     require_colormap(settings.colormap)
     if settings.scale == "cohort" and cohort_scale is None:
-        raise ConfigError(["heatmap.scale: cohort needs the cohort's range; give --cohort-scale, written by heatmap-scale"])
+        raise ConfigError(
+            ["heatmap.scale: cohort needs the range of the cohort; give the file written by heatmap-scale as --cohort-scale"]
+        )
     ranges = read_cohort_scale(cohort_scale) if settings.scale == "cohort" and cohort_scale else {}
-    scored = read_scored(row, scores_receipt, tiles_receipt, method, scale=settings.scale, ranges=ranges)
+    scores = read_slide_scores(row, scores_receipt, tiles_receipt, method, scale=settings.scale, ranges=ranges)
     for suffix in SUFFIXES:
         image.with_suffix(suffix).unlink(missing_ok=True)
-    write_text(image.with_suffix(".geojson"), geojson(scored, settings))
-    write_bytes(image.with_suffix(".ome.tif"), ome_tiff(scored))
-    write_table(image.with_suffix(".csv"), list(COLUMNS), table_rows(scored))
+    write_text(image.with_suffix(".geojson"), geojson(scores, settings))
+    write_bytes(image.with_suffix(".ome.tif"), ome_tiff(scores))
+    write_table(image.with_suffix(".csv"), list(COLUMNS), table_rows(scores))
     if settings.gallery:
-        write_bytes(image.with_suffix(".tiles.png"), gallery(scored, row, settings, title=title(row, scored.receipt, method)))
-    write_bytes(image, draw(picture(scored, row, store_path(tiles_receipt), truth), settings))
+        write_bytes(image.with_suffix(".tiles.png"), gallery(scores, row, settings, title=title(row, scores.receipt, method)))
+    write_bytes(image, draw(picture(scores, row, store_path(tiles_receipt), truth), settings))
 
 
-def picture(scored: Scored, row: SlideRow, tiles: Path, truth: Truth) -> Picture:
-    """What is drawn over the slide; on a plain ground where the store of the tiles, with its thumbnail, is gone."""
-    grid, heading = scored.grid, title(row, scored.receipt, scored.method)
-    thumbnail, note = ground_of(scored, tiles)
+def picture(scores: SlideScores, row: SlideRow, tiles: Path, truth: Truth) -> Picture:
+    """Return the content of the picture; the slide is a plain image if the store of its tiles is missing."""
+    grid = scores.grid
+    heading = title(row, scores.receipt, scores.method)
+    thumbnail, note = base_image(scores, tiles)
     heading += f" · {note}" if note else ""
     return Picture(
         thumbnail=thumbnail,
-        raster=painted(scored.shown.values, grid.coords, box=grid.box, dimensions=grid.dimensions, shape=thumbnail.shape[:2]),
-        shown=scored.shown,
-        rings=truth_rings(row, Frame.of(scored.tiled), truth, np.array(thumbnail.shape[1::-1]) / grid.dimensions),
-        um_per_px=grid.mpp.x * grid.dimensions[0] / thumbnail.shape[1],
+        raster=tile_raster(
+            scores.display.values, grid.coords, box=grid.box, dimensions=grid.dimensions, shape=thumbnail.shape[:2]
+        ),
+        display=scores.display,
+        rings=annotation_rings(row, Frame.of(scores.tile_receipt), truth, np.array(thumbnail.shape[1::-1]) / grid.dimensions),
+        scale_bar=scale_bar(grid.dimensions, grid.mpp),
         title=heading,
-        reason=scored.about["reason"],
+        reason=scores.metadata["reason"],
     )
 
 
-def ground_of(scored: Scored, tiles: Path) -> tuple[NDArray[np.uint8], str]:
-    """What the scores are drawn over, [height, width, 3] of the whole slide, and what is to be said of it, or "".
+def base_image(scores: SlideScores, tiles: Path) -> tuple[NDArray[np.uint8], str]:
+    """Return the image under the scores, uint8 [height, width, 3] of the whole slide, and a note on it for the title, or "".
 
     Args:
-        scored: scores and their grid.
-        tiles: store of the tiles, which holds the slide's thumbnail; where it is gone the ground is plain.
+        scores: scores with their grid.
+        tiles: store of the tiles, with the thumbnail of the slide; if it is missing, the image is plain.
     """
     try:
-        return read_thumbnail(tiles), "NO SLIDE FILE: TILES IN GREY" if scored.tiled["reader"] == IMPORTED else ""
+        return read_thumbnail(tiles), "NO SLIDE FILE: TILES IN GREY" if scores.tile_receipt["reader"] == IMPORTED else ""
     except StoreError as error:
-        log.warning("drawn on a plain ground: %s", error)
-        return _plain_ground(scored.grid.dimensions), "THUMBNAIL MISSING"
+        log.warning("drawn on a plain image: %s", error)
+        return _plain_image(scores.grid.dimensions), "THUMBNAIL MISSING"
 
 
-def table_rows(scored: Scored) -> Iterable[tuple[object, ...]]:
-    """Rows of the table, of `COLUMNS`, one for each tile that has a score, in the order of the coords."""
-    known = np.isfinite(scored.values)
-    stamp, box = scored.stamp, scored.grid.box
-    scores, shown = plain_numbers(scored.values[known]), plain_numbers(scored.shown.values[known])
-    for (x, y), score, seen in zip(scored.grid.coords[known].tolist(), scores, shown, strict=True):
-        yield stamp["slide_id"], x, y, *box, score, seen, stamp["role"], stamp["protocol"]
+def table_rows(scores: SlideScores) -> Iterable[tuple[object, ...]]:
+    """Yield the rows of the table, with `COLUMNS`, one for each tile that has a score, in the order of the coords."""
+    has_score = np.isfinite(scores.values)
+    stamp = scores.stamp
+    stored = plain_numbers(scores.values[has_score])
+    shown = plain_numbers(scores.display.values[has_score])
+    for (x, y), score, shown_score in zip(scores.grid.coords[has_score].tolist(), stored, shown, strict=True):
+        yield stamp["slide_id"], x, y, *scores.grid.box, score, shown_score, stamp["role"], stamp["protocol"]
 
 
 def title(row: SlideRow, receipt: dict[str, Any], method: str) -> str:
-    """Slide, method, true label and prediction in a line."""
+    """Return slide, method, true label and prediction in one line."""
     label = f"label: {row.label}" if row.label else "no label"
     parts = [row.slide_id, method.replace("_", " "), label]
     if "probs" in receipt:
@@ -137,31 +144,31 @@ def title(row: SlideRow, receipt: dict[str, Any], method: str) -> str:
     return " · ".join(parts)
 
 
-def truth_rings(
+def annotation_rings(
     row: SlideRow, frame: Frame, truth: Truth, to_picture: NDArray[np.float64], *, most: int = MAX_CORNERS
 ) -> list[NDArray[np.float64]]:
-    """Outlines of the truth, none where there is no annotation that can be read.
+    """Return the outlines of the annotation; none if there is no annotation that can be read.
 
     Args:
         row: the slide.
-        frame: of its level 0.
-        truth: how the annotation is read.
-        to_picture: factors (x, y) from level-0 pixels to those of the picture.
-        most: corners of all outlines together; where there are more, they are drawn with fewer.
+        frame: level-0 frame of the slide.
+        truth: settings of `truth`.
+        to_picture: factors (x, y) from level-0 pixels to pixels of the picture.
+        most: upper limit on the corners of all outlines together; outlines with more are simplified.
 
     Returns:
-        `(n, 2)` (x, y) each, in pixels of the picture.
+        Rings `(n, 2)` (x, y) in pixels of the picture.
     """
     if row.annotation is None:
         return []
     try:
         return [ring * to_picture for ring in simplified_rings(read_annotation(row.annotation, truth, frame).region, most)]
     except AnnotationError as error:
-        log.warning("no truth outline: %s", error)
+        log.warning("annotation not drawn: %s", error)
         return []
 
 
-def _plain_ground(dimensions: tuple[int, int]) -> NDArray[np.uint8]:
-    """Grey [height, width, 3] in the proportions of the slide."""
-    width, height = (max(1, round(GROUND_PX * side / max(dimensions))) for side in dimensions)
-    return np.full((height, width, 3), GROUND_GREY, np.uint8)
+def _plain_image(dimensions: tuple[int, int]) -> NDArray[np.uint8]:
+    """Grey image [height, width, 3] in the proportions of the slide."""
+    width, height = (max(1, round(PLAIN_PX * side / max(dimensions))) for side in dimensions)
+    return np.full((height, width, 3), PLAIN_GREY, np.uint8)

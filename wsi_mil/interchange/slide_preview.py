@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from wsi_mil.errors import MissingMppError, SlideError, UnreachableError
 from wsi_mil.geometry import Mpp
 from wsi_mil.interchange.scale import TilePlacement
-from wsi_mil.rasterise import painted
+from wsi_mil.rasterise import tile_raster
 from wsi_mil.receipts import IMPORTED
 from wsi_mil.records import NO_PATH, SlideRow
 from wsi_mil.slides import Slide, open_slide, slide_hash
@@ -91,7 +91,7 @@ def plain_preview(place: TilePlacement, bounds: tuple[int, int, int, int] | None
     """Draw a preview without a slide: light grey in the slide's proportions, its tiles slightly darker."""
     width, height = (max(1, round(THUMBNAIL_PX * side / max(place.dimensions))) for side in place.dimensions)
     ones = np.ones(len(place.coords), np.float32)
-    tiles = painted(ones, place.coords, box=place.tile_px_level0, dimensions=place.dimensions, shape=(height, width))
+    tiles = tile_raster(ones, place.coords, box=place.tile_px_level0, dimensions=place.dimensions, shape=(height, width))
     grey = np.where(np.isnan(tiles), BACKGROUND_GREY, TILE_GREY).astype(np.uint8)
     metadata = {
         "reader": IMPORTED,

@@ -1,3 +1,3 @@
-"""The whole cohort on one self-contained page."""
+"""Report: the whole cohort on one self-contained page."""
 
 from wsi_mil.report.stage import write_report as write_report

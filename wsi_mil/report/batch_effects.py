@@ -1,4 +1,4 @@
-"""Whether slides lie where they do because of their label, or of their scanner or fold."""
+"""Batch effects: how much of the variance between slides label, scanner and fold explain."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ from wsi_mil.files import write_table
 from wsi_mil.metrics import holm
 from wsi_mil.receipts import read_receipt
 from wsi_mil.records import Role, SlideRow
-from wsi_mil.report.scatter import Panel, Plane
+from wsi_mil.report.scatter import Plane, ScatterPlot
 from wsi_mil.results import Results
 from wsi_mil.statistics import CohortProjections, GroupEffect, group_effect, read_projections
 
@@ -26,194 +26,203 @@ COLUMNS += ["p_component_all", "n_patients", "n_units", "n_groups", "within_pati
 
 @dataclass(frozen=True)
 class Grouping:
-    """A way to part slides.
+    """A grouping of slides.
 
     Attributes:
-        name: what it is called.
-        of: group by slide_id; slides that have none are left out.
-        order: groups in the order of the legend, where there is one.
-        rest: what slides without a group are called.
+        name: name of the grouping.
+        group_of: group by slide_id, without slides that have no group.
+        order: groups that come first in the legend.
+        rest: legend entry of slides without a group.
     """
 
     name: str
-    of: dict[str, str]
+    group_of: dict[str, str]
     order: tuple[str, ...] = ()
-    rest: str = "not known"
+    rest: str = "unknown"
 
     @property
     def n_groups(self) -> int:
-        """Different groups."""
-        return len(set(self.of.values()))
+        """Number of different groups."""
+        return len(set(self.group_of.values()))
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What a grouping explains.
+    """Effect of a grouping.
 
     Attributes:
-        name: of the grouping.
-        beside: name of the grouping that is held constant, or "".
-        found: figures.
-        p_all: p-value adjusted for all questions that are asked of this encoder.
-        p_component_all: the same of the single component that is explained best.
-        can_be_shown: whether there are enough patients for any p-value below 0.05, all questions considered.
+        name: name of the grouping.
+        constant: name of the grouping that is held constant, or "".
+        result: explained shares and p-values.
+        p_all: p-value of all components together, adjusted for all tests of this encoder.
+        p_component_all: adjusted p-value of the component that is explained best.
+        has_power: whether there are enough patients for any adjusted p-value below 0.05.
     """
 
     name: str
-    beside: str
-    found: GroupEffect
+    constant: str
+    result: GroupEffect
     p_all: float
     p_component_all: float
-    can_be_shown: bool
+    has_power: bool
 
     @property
     def is_significant(self) -> bool:
-        """Whether it is unlikely to be chance at 5 %, all questions considered: of all components together, or of one."""
+        """Whether the effect is significant at 5 %, on all components together or on one, corrected for all tests."""
         return min(self.p_all, self.p_component_all) < SIGNIFICANT
 
 
 @dataclass(frozen=True)
 class BatchEffects:
-    """What the page says about one encoder entry.
+    """Batch effects in the features of one encoder entry.
 
     Attributes:
-        about: receipt of `statistics`.
-        shares: of the total variance, of all components that are kept.
-        panels: one for each grouping with two groups or more, in the first two components; then one for each that goes with
-            another component most.
-        left_out: why there is no panel of a grouping, in words.
-        effects: one for each question that can be asked.
-        sentences: what they mean.
-        together: slides by scanner and label, where both differ.
+        encoder: name of the entry.
+        receipt: receipt of `statistics`.
+        shares: share of the total variance of each component.
+        plots: one for each grouping with at least two groups, of the first two components; then one for each grouping that
+            is associated most with a later component.
+        left_out: groupings without a plot, with the reason.
+        effects: one for each test.
+        sentences: conclusion of each effect.
+        cross_table: number of slides by scanner and label, if both differ.
     """
 
     encoder: str
-    about: Mapping[str, Any]
+    receipt: Mapping[str, Any]
     shares: tuple[float, ...]
-    panels: tuple[Panel, ...]
+    plots: tuple[ScatterPlot, ...]
     left_out: tuple[str, ...]
     effects: tuple[Effect, ...]
     sentences: tuple[str, ...]
-    together: dict[str, Counter[str]]
+    cross_table: dict[str, Counter[str]]
 
     def warnings_on(self, grouping: str) -> list[str]:
-        """The sentences on a grouping that slides cluster by, or that cannot be told from another."""
+        """Return the sentences on a grouping that slides cluster by, or whose effect cannot be determined."""
         pairs = zip(self.effects, self.sentences, strict=True)
-        return [text for e, text in pairs if e.name == grouping and (e.is_significant or np.isnan(e.found.share))]
+        return [text for e, text in pairs if e.name == grouping and (e.is_significant or np.isnan(e.result.share))]
 
 
 def batch_effects(rows: Iterable[SlideRow], labels: tuple[str, ...], config: Config) -> list[BatchEffects]:
-    """Return the batch effects in the features of every encoder entry; `labels` in the order of the legend."""
+    """Return the batch effects in the features of every encoder entry; `labels` are in the order of the legend."""
     by_id = {row.slide_id: row for row in rows}
     splits = None if config.trained else read_splits(Results(config.results).splits)
-    return [_of_encoder(encoder, by_id, splits, labels, config) for encoder in config.encoders]
+    return [_encoder_effects(encoder, by_id, splits, labels, config) for encoder in config.encoders]
 
 
 def write_effects(effects: Iterable[BatchEffects], path: Path) -> None:
-    """The figures as a table."""
-    write_table(path, COLUMNS, [[of.encoder, *_cells(effect)] for of in effects for effect in of.effects])
+    """Write the figures of all effects as a table."""
+    write_table(path, COLUMNS, [[entry.encoder, *_cells(effect)] for entry in effects for effect in entry.effects])
 
 
-def _of_encoder(
+def _encoder_effects(
     encoder: str, rows: Mapping[str, SlideRow], splits: Splits | None, labels: tuple[str, ...], config: Config
 ) -> BatchEffects:
-    found = read_projections(Results(config.results).statistics(encoder))
-    shown = [rows[slide_id] for slide_id in found.slide_ids]
+    projections = read_projections(Results(config.results).statistics(encoder))
+    slides = [rows[slide_id] for slide_id in projections.slide_ids]
     tiles = Results(config.results).tiles(config.encoders[encoder].tiling)
-    scanner = Grouping(SCANNER, _present({row.slide_id: _scanner(row, tiles) for row in shown}))
-    label = Grouping(LABEL, _present({row.slide_id: row.label for row in shown}), labels, "no label")
-    groupings = [label, _held_out(splits, found.slide_ids), scanner]
-    effects = _effects(found, groupings, {row.slide_id: row.patient_id for row in shown}) if found.shares else []
-    both = label.n_groups > 1 and scanner.n_groups > 1
+    scanner = Grouping(SCANNER, _present({row.slide_id: _scanner(row, tiles) for row in slides}))
+    label = Grouping(LABEL, _present({row.slide_id: row.label for row in slides}), labels, "no label")
+    groupings = [label, _held_out(splits, projections.slide_ids), scanner]
+    patients = {row.slide_id: row.patient_id for row in slides}
+    effects = _effects(projections, groupings, patients) if projections.shares else []
     return BatchEffects(
         encoder=encoder,
-        about=found.receipt,
-        shares=found.shares,
-        panels=tuple(_panels(found, groupings, effects)),
-        left_out=tuple(_why_left_out(g, found, trained=splits is None) for g in groupings if g.n_groups < 2),
+        receipt=projections.receipt,
+        shares=projections.shares,
+        plots=tuple(_plots(projections, groupings, effects)),
+        left_out=tuple(_why_left_out(g, projections, trained=splits is None) for g in groupings if g.n_groups < 2),
         effects=tuple(effects),
-        sentences=tuple(_sentences(effects, len(found.shares))),
-        together=_cross_table(scanner, label) if both else {},
+        sentences=tuple(_sentences(effects, len(projections.shares))),
+        cross_table=_cross_table(scanner, label) if label.n_groups > 1 and scanner.n_groups > 1 else {},
     )
 
 
-def _panels(found: CohortProjections, groupings: Iterable[Grouping], effects: Iterable[Effect]) -> list[Panel]:
-    """All groupings in the first two components; where one goes with a later component most, that one too."""
-    shown = [grouping for grouping in groupings if grouping.n_groups > 1] if found.shares else []
-    strongest = {e.name: e.found.component for e in effects if e.is_significant and not e.beside}
-    asked = [(g, 1) for g in shown] + [(g, strongest[g.name]) for g in shown if strongest.get(g.name, 0) > 1]
-    planes = {y: _plane(found, (0, y)) for y in dict.fromkeys(y for _, y in asked)}
-    return [planes[y].panel(g.name, g.of, g.order, rest=g.rest) for g, y in asked]
+def _plots(projections: CohortProjections, groupings: Iterable[Grouping], effects: Iterable[Effect]) -> list[ScatterPlot]:
+    """Plots of all groupings in the first two components, and of those associated most with a later component in that one."""
+    plotted = [grouping for grouping in groupings if grouping.n_groups > 1] if projections.shares else []
+    strongest = {e.name: e.result.component for e in effects if e.is_significant and not e.constant}
+    pairs = [(g, 1) for g in plotted] + [(g, strongest[g.name]) for g in plotted if strongest.get(g.name, 0) > 1]
+    planes = {y: _plane(projections, (0, y)) for y in dict.fromkeys(y for _, y in pairs)}
+    return [planes[y].plot(g.name, g.group_of, g.order, rest=g.rest) for g, y in pairs]
 
 
-def _plane(found: CohortProjections, axes: tuple[int, int]) -> Plane:
-    """Where there is one component, zeros stand for the other."""
-    slides, tiles = (np.pad(p, ((0, 0), (0, 1)))[:, axes] for p in (found.slides, found.tiles))
-    return Plane(axes, found.slide_ids, slides, found.tile_slides, tiles)
+def _plane(projections: CohortProjections, axes: tuple[int, int]) -> Plane:
+    """Two components; if there is only one, zeros replace the other."""
+    slides, tiles = (np.pad(p, ((0, 0), (0, 1)))[:, axes] for p in (projections.slides, projections.tiles))
+    return Plane(axes, projections.slide_ids, slides, projections.tile_slides, tiles)
 
 
 def _scanner(row: SlideRow, tiles: Path) -> str:
-    """From the sheet, else as the file names it, else who made it; receipts of earlier versions hold the last alone."""
-    about = read_receipt(tiles / f"{row.slide_id}.json")
-    return row.scanner or about.get("scanner") or about.get("vendor") or ""
+    """Scanner in the sheet, else in the slide file, else the vendor, the only one in receipts of earlier versions."""
+    metadata = read_receipt(tiles / f"{row.slide_id}.json")
+    return row.scanner or metadata.get("scanner") or metadata.get("vendor") or ""
 
 
 def _held_out(splits: Splits | None, slide_ids: Sequence[str]) -> Grouping:
-    """The fold that holds a slide out; of several draws the first's. A fixed split has roles instead."""
+    """Fold that holds each slide out, the first one if folds are repeated; roles if there is a fixed split."""
     if splits is None:
         return Grouping(FOLD, {})
     if splits.n_folds == 1:
         roles = {s: str(splits.roles[0][s]) for s in slide_ids if s in splits.roles[0]}
         return Grouping(SPLIT, roles, tuple(Role), "not in the split")
-    of = {}
+    fold_of = {}
     for slide_id in slide_ids:
         folds = (f"fold {k}" for k, roles in enumerate(splits.roles) if roles.get(slide_id) is Role.TEST)
-        of[slide_id] = next(folds, "")
-    return Grouping(FOLD, _present(of), tuple(f"fold {k}" for k in range(splits.n_folds)), "in no fold")
+        fold_of[slide_id] = next(folds, "")
+    return Grouping(FOLD, _present(fold_of), tuple(f"fold {k}" for k in range(splits.n_folds)), "in no fold")
 
 
-def _effects(found: CohortProjections, groupings: Sequence[Grouping], patients: Mapping[str, str]) -> list[Effect]:
-    """Each grouping by itself; then label and scanner, each with the other held constant."""
+def _effects(projections: CohortProjections, groupings: Sequence[Grouping], patients: Mapping[str, str]) -> list[Effect]:
+    """Effect of each grouping alone; then of label and scanner, each with the other held constant."""
     label, scanner = groupings[0], groupings[-1]
-    asked: list[tuple[Grouping, Grouping | None]] = [(g, None) for g in groupings if g.n_groups > 1]
+    tests: list[tuple[Grouping, Grouping | None]] = [(g, None) for g in groupings if g.n_groups > 1]
     if label.n_groups > 1 and scanner.n_groups > 1:
-        asked += [(scanner, label), (label, scanner)]
-    figures = [_explained(found, patients, grouping, beside) for grouping, beside in asked]
-    p = np.array([[f.p, f.p_component] for f in figures]).reshape(len(figures), 2)
+        tests += [(scanner, label), (label, scanner)]
+    results = [_explained(projections, patients, grouping, constant) for grouping, constant in tests]
+    p = np.array([[r.p, r.p_component] for r in results]).reshape(len(results), 2)
     adjusted = np.full(p.shape, np.nan)
     adjusted[~np.isnan(p)] = holm(p[~np.isnan(p)])
-    n_questions = int((~np.isnan(p)).sum())
+    n_tests = int((~np.isnan(p)).sum())
     return [
-        Effect(g.name, beside.name if beside else "", f, whole, one, f.least_p * n_questions < SIGNIFICANT)
-        for (g, beside), f, (whole, one) in zip(asked, figures, adjusted.tolist(), strict=True)
+        Effect(g.name, constant.name if constant else "", r, p_all, p_component, r.least_p * n_tests < SIGNIFICANT)
+        for (g, constant), r, (p_all, p_component) in zip(tests, results, adjusted.tolist(), strict=True)
     ]
 
 
-def _explained(found: CohortProjections, patients: Mapping[str, str], grouping: Grouping, beside: Grouping | None) -> GroupEffect:
-    kept = [i for i, s in enumerate(found.slide_ids) if s in grouping.of and (beside is None or s in beside.of)]
-    ids = [found.slide_ids[i] for i in kept]
-    strata = [beside.of[s] for s in ids] if beside else None
-    return group_effect(found.slides[kept], [grouping.of[s] for s in ids], [patients[s] for s in ids], strata=strata)
+def _explained(
+    projections: CohortProjections, patients: Mapping[str, str], grouping: Grouping, constant: Grouping | None
+) -> GroupEffect:
+    rows = [
+        i for i, s in enumerate(projections.slide_ids) if s in grouping.group_of and (constant is None or s in constant.group_of)
+    ]
+    ids = [projections.slide_ids[i] for i in rows]
+    strata = [constant.group_of[s] for s in ids] if constant else None
+    groups = [grouping.group_of[s] for s in ids]
+    return group_effect(projections.slides[rows], groups, [patients[s] for s in ids], strata=strata)
 
 
-def _sentences(effects: Iterable[Effect], k: int) -> list[str]:
-    """What the figures mean, no more than they bear."""
-    return [_undefined(e) if np.isnan(e.found.share) else _defined(e, k) for e in effects]
+def _sentences(effects: Iterable[Effect], n_components: int) -> list[str]:
+    """Conclusion of each effect, no stronger than its figures."""
+    return [_undefined(e) if np.isnan(e.result.share) else _conclusion(e, n_components) for e in effects]
 
 
-def _defined(effect: Effect, k: int) -> str:
-    found, beyond = effect.found, f" among slides of the same {effect.beside}" if effect.beside else ""
-    parts = f"{found.n_units} parts of " if found.n_units != found.n_patients else ""
-    units = f"{parts}{found.n_patients} patients"
-    units += ", each compared with itself" if found.is_paired else ""
-    whole = f"{_percent(found.share)} of the spread between slides, {_percent(found.chance)} by chance, p = {effect.p_all:.3f}"
-    one = f"of component {found.component + 1} alone {_percent(found.component_share)}, p = {effect.p_component_all:.3f}"
-    figures = f"({f'{whole}; {one}' if k > 1 else whole}; {units})"
+def _conclusion(effect: Effect, n_components: int) -> str:
+    result = effect.result
+    within = f" among slides of the same {effect.constant}" if effect.constant else ""
+    subsets = f"{result.n_units} subsets of " if result.n_units != result.n_patients else ""
+    sample = f"{subsets}{result.n_patients} patients" + (", compared within patients" if result.is_paired else "")
+    figures = f"{_percent(result.share)} of the variance between slides, {_percent(result.chance)} by chance"
+    figures += f", adjusted p = {effect.p_all:.3f}"
+    if n_components > 1:
+        figures += f"; {_percent(result.component_share)} of component {result.component + 1}"
+        figures += f", adjusted p = {effect.p_component_all:.3f}"
+    figures = f"({figures}; {sample})"
     if effect.is_significant:
-        return f"Slides cluster by {effect.name}{beyond} {figures}."
-    if not effect.can_be_shown:
-        return f"There are too few patients to show whether slides cluster by {effect.name}{beyond} {figures}."
-    return f"It is not shown that slides cluster by {effect.name}{beyond} {figures}."
+        return f"Slides cluster by {effect.name}{within} {figures}."
+    if not effect.has_power:
+        return f"There are too few patients to test whether slides cluster by {effect.name}{within} {figures}."
+    return f"There is no evidence that slides cluster by {effect.name}{within} {figures}."
 
 
 def _percent(share: float) -> str:
@@ -221,31 +230,31 @@ def _percent(share: float) -> str:
 
 
 def _undefined(effect: Effect) -> str:
-    if effect.beside:
+    if effect.constant:
         return (
-            f"What goes with the {effect.name} cannot be told from what goes with the {effect.beside}: no {effect.beside} has"
+            f"The effect of the {effect.name} cannot be separated from that of the {effect.constant}: no {effect.constant} has"
             f" enough slides of two {effect.name}s."
         )
-    return f"Whether slides cluster by {effect.name} cannot be told: there are hardly more patients than {effect.name}s."
+    return f"Clustering by {effect.name} cannot be tested: there are hardly more patients than {effect.name}s."
 
 
-def _why_left_out(grouping: Grouping, found: CohortProjections, *, trained: bool) -> str:
+def _why_left_out(grouping: Grouping, projections: CohortProjections, *, trained: bool) -> str:
     if grouping.name == FOLD and trained:
-        return "by fold: the models were trained elsewhere, so these slides are in no fold"
-    if not grouping.of:
-        return f"by {grouping.name}: not known of any slide"
-    name = next(iter(grouping.of.values()))
-    without = len(found.slide_ids) - len(grouping.of)
-    others = f" and {without} {'slide' if without == 1 else 'slides'} beside it: {grouping.rest}" if without else ""
-    return f"by {grouping.name}: there is one only ({name}){others}"
+        return "by fold: the models were trained in another run, so these slides are in no fold"
+    if not grouping.group_of:
+        return f"by {grouping.name}: unknown for all slides"
+    name = next(iter(grouping.group_of.values()))
+    n_rest = len(projections.slide_ids) - len(grouping.group_of)
+    rest = f", and {n_rest} {'slide' if n_rest == 1 else 'slides'} ({grouping.rest})" if n_rest else ""
+    return f"by {grouping.name}: there is only one ({name}){rest}"
 
 
 def _cross_table(scanner: Grouping, label: Grouping) -> dict[str, Counter[str]]:
-    """Number of slides by scanner, then label."""
-    table = {name: Counter[str]() for name in sorted(set(scanner.of.values()))}
-    for slide_id, name in scanner.of.items():
-        if slide_id in label.of:
-            table[name][label.of[slide_id]] += 1
+    """Number of slides by scanner and label."""
+    table = {name: Counter[str]() for name in sorted(set(scanner.group_of.values()))}
+    for slide_id, name in scanner.group_of.items():
+        if slide_id in label.group_of:
+            table[name][label.group_of[slide_id]] += 1
     return table
 
 
@@ -254,13 +263,14 @@ def _present(cells: Mapping[str, str]) -> dict[str, str]:
 
 
 def _cells(effect: Effect) -> list[object]:
-    found = effect.found
-    whole = (_cell(v) for v in (found.share, found.chance, found.p, effect.p_all))
-    if np.isnan(found.share):
-        one = ["", "", "", ""]
+    result = effect.result
+    together = (_cell(v) for v in (result.share, result.chance, result.p, effect.p_all))
+    if np.isnan(result.share):
+        strongest = ["", "", "", ""]
     else:
-        one = [str(found.component + 1), *map(_cell, (found.component_share, found.p_component, effect.p_component_all))]
-    return [effect.name, effect.beside, *whole, *one, found.n_patients, found.n_units, found.n_groups, found.is_paired]
+        strongest = [str(result.component + 1), *map(_cell, (result.component_share, result.p_component, effect.p_component_all))]
+    sample = [result.n_patients, result.n_units, result.n_groups, result.is_paired]
+    return [effect.name, effect.constant, *together, *strongest, *sample]
 
 
 def _cell(value: float) -> str:

@@ -1,4 +1,4 @@
-"""Classes in the report."""
+"""Texts and plots of classification in the report."""
 
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
@@ -6,13 +6,13 @@ from typing import ClassVar
 import numpy as np
 
 from wsi_mil.metrics import auroc, roc_points
-from wsi_mil.report.kinds import Kind, Metrics, Row
+from wsi_mil.report.task_report import Metrics, Row, TaskReport
 from wsi_mil.tasks import Classes, Outcomes, Task
 from wsi_mil.wording import listed
 
 
-class ClassesKind(Kind):
-    """Words, figures and plots of classification."""
+class ClassesReport(TaskReport):
+    """Texts, figures and plots of classification."""
 
     figures: ClassVar[Mapping[str, str]] = {
         "auroc": "AUROC",
@@ -32,7 +32,7 @@ class ClassesKind(Kind):
         self.task = task
         self.names = task.names
 
-    def of_outcomes(self, outcomes: Outcomes) -> float:
+    def main_value(self, outcomes: Outcomes) -> float:
         return auroc(outcomes.truth, outcomes.outputs)
 
     @property
@@ -44,8 +44,8 @@ class ClassesKind(Kind):
         return len(self.names) == 2
 
     @property
-    def evidence_of(self) -> str:
-        return self.names[-1] if self._is_binary else "truth"
+    def annotated(self) -> str:
+        return self.names[-1] if self._is_binary else "lesions"
 
     @property
     def headline(self) -> str:
@@ -54,7 +54,7 @@ class ClassesKind(Kind):
 
     @property
     def goal(self) -> str:
-        return "tell the classes apart"
+        return "distinguish the classes"
 
     def label_counts(self, labels: Sequence[str]) -> list[str]:
         return [f"{labels.count(name)} labelled “{name}”" for name in self.names]
@@ -62,7 +62,7 @@ class ClassesKind(Kind):
     def outcome(self, metrics: Metrics) -> str:
         matrix = metrics["confusion_matrix"]
         parts = [f"{matrix[i][i]} of {sum(matrix[i])} “{name}”" for i, name in enumerate(self.names) if sum(matrix[i])]
-        return f"called {sum(row[i] for i, row in enumerate(matrix))} rightly: {listed(parts)}"
+        return f"classified {sum(row[i] for i, row in enumerate(matrix))} correctly: {listed(parts)}"
 
     def discrimination(self, metrics: Metrics, unit: str) -> list[str]:
         value = metrics.get("auroc")
@@ -70,11 +70,11 @@ class ClassesKind(Kind):
             return []
         interval = _interval(metrics["auroc_ci95"], unit)
         if not self._is_binary:
-            return [f"Its AUROC, the mean over classes, is {value:.3f} (0.5 is guessing, 1 is perfect{interval})."]
+            return [f"Its AUROC, averaged over classes, is {value:.3f} (0.5 is chance, 1 is perfect{interval})."]
         negative, positive = self.names
         return [
-            f"Given one “{positive}” {unit} and one “{negative}” {unit} at random, it ranks the “{positive}” one higher in"
-            f" {100 * value:.1f} % of cases (AUROC {value:.3f}; 0.5 is guessing{interval})."
+            f"Given a random “{positive}” {unit} and a random “{negative}” {unit}, it ranks the “{positive}” {unit} higher in"
+            f" {100 * value:.1f} % of cases (AUROC {value:.3f}; 0.5 is chance{interval})."
         ]
 
     def is_wrong(self, prediction: Row, label: str) -> bool:
@@ -98,48 +98,49 @@ class ClassesKind(Kind):
 
     def figures_note(self, optimistic: str) -> str:
         if self._is_binary:
-            thresholds = f"Thresholds come from each fold's inner validation part{optimistic}."
+            thresholds = f"Thresholds are selected on each fold's validation slides{optimistic}."
         else:
             thresholds = (
-                "AUROC and AUPRC are means over classes, each against the rest; F1 and balanced accuracy are means over classes."
+                "AUROC and AUPRC are means over classes, each against all others. F1 and balanced accuracy are means over"
+                " classes."
             )
         return (
-            f"{thresholds} Brier score and calibration error (ECE) are best at 0; the latter is above 0 in every small sample,"
-            " and its interval lies high."
+            f"{thresholds} Brier score and calibration error (ECE) are best at 0. In small samples, ECE is always above 0"
+            " and its interval is biased upwards."
         )
 
     @property
     def curves_note(self) -> str:
-        what = (
-            f"probability of {self.names[-1]} beside its share among the slides"
+        curve = (
+            f"predicted probability of {self.names[-1]} and its observed frequency"
             if self._is_binary
-            else "probability of the most probable class beside how often it is the true one"
+            else "probability of the predicted class and how often it is correct"
         )
-        return f"Reliability: {what}, in ten equal bins; the larger a dot, the more slides."
+        return f"Reliability: {curve}, in ten bins of equal width; larger dots stand for more slides."
 
     @property
     def annotations_note(self) -> str:
         if not self._is_binary:
-            return "Slides with an annotation; where another class than the slide's is shown, its lesions count as missed."
+            return "Annotated slides are evaluated; if a class other than the slide's is shown, its lesions count as missed."
         negative, positive = self.names
         return (
-            f"Slides labelled {positive} with an annotation, and for pooled figures and false positives those labelled"
-            f" {negative}, where every tile is negative."
+            f"Annotated slides labelled {positive} are evaluated, and for pooled figures and false positives also slides labelled"
+            f" {negative}, whose tiles are all negative."
         )
 
 
 def _interval(ends: Sequence[float | None], unit: str) -> str:
-    """What the interval of an AUROC says. Where every draw gives the same, it knows nothing of new slides."""
+    """Confidence interval of an AUROC; if all bootstrap draws are equal, it is uninformative and not given."""
     low, high = ends
     if low is None or high is None:
         return ""
     if low == high:
-        return f"; how much lower it may lie on new {unit}s, so few cannot show"
-    return f"; from as many {unit}s as these, anything from {low:.3f} to {high:.3f} is plausible"
+        return f"; too few {unit}s to estimate an interval"
+    return f"; 95 % confidence interval {low:.3f} to {high:.3f}"
 
 
-def kind_of(task: Task) -> Kind:
-    """Return how the report speaks about a task."""
+def report_of(task: Task) -> TaskReport:
+    """Return the report of a task."""
     if isinstance(task, Classes):
-        return ClassesKind(task)
+        return ClassesReport(task)
     raise TypeError(f"no report for tasks of kind {task.kind}")

@@ -1,4 +1,4 @@
-"""Every model against every other on the slides that both predicted."""
+"""Comparison of every pair of models on the slides that both predicted."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,19 +10,19 @@ from numpy.typing import NDArray
 
 from wsi_mil.metrics import Difference, holm, paired_difference, patient_draws
 from wsi_mil.records import Role
-from wsi_mil.report.kinds import Kind, Row
+from wsi_mil.report.task_report import Row, TaskReport
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The main figure of one model less that of another.
+    """Difference between the main figures of two models.
 
     Attributes:
-        first: name of the model that is subtracted from.
-        second: name of the model that is subtracted.
-        n: slides that both predicted; those that lie in one bag for both count once.
-        difference: first less second.
-        p_holm: its p-value, adjusted for the number of pairs.
+        first: name of the first model.
+        second: name of the second model.
+        n: number of slides that both predicted; slides of one bag in both models count once.
+        difference: first minus second.
+        p_holm: p-value, adjusted for the number of pairs.
     """
 
     first: str
@@ -33,63 +33,64 @@ class Comparison:
 
     @property
     def is_significant(self) -> bool:
-        """Whether it is unlikely to be chance at 5 %, all pairs considered."""
+        """Whether the difference is significant at 5 %, corrected for all pairs."""
         return self.p_holm < 0.05
 
 
-def counted(predictions: Iterable[Row]) -> list[Row]:
-    """The lines that stand in the figures: labelled, never seen by their models, and the first of each bag."""
+def evaluated_rows(predictions: Iterable[Row]) -> list[Row]:
+    """Return the rows that figures are computed from: labelled, held out, and the first of each bag."""
     first_of_bag: dict[str, Row] = {}
     for row in predictions:
-        if _counts(row):
+        if _is_evaluated(row):
             first_of_bag.setdefault(row["bag"], row)
     return list(first_of_bag.values())
 
 
-def compared(predictions: Mapping[str, Iterable[Row]], kind: Kind, *, draws: int) -> list[Comparison]:
-    """Every pair of models, in the order in which they stand.
+def compare_models(predictions: Mapping[str, Iterable[Row]], report: TaskReport, *, draws: int) -> list[Comparison]:
+    """Compare every pair of models, in their order.
 
     Args:
-        predictions: lines of every model's table, by the model's name.
-        kind: of the task.
-        draws: of the bootstrap over patients; both models of a pair get the same ones.
+        predictions: rows of every model's table, by the model's name.
+        report: report of the task.
+        draws: number of bootstrap draws of patients, the same for both models of a pair.
     """
     by_slide = {name: {row["slide_id"]: row for row in rows} for name, rows in predictions.items()}
 
     @cache
     def figures(name: str, slides: tuple[str, ...]) -> tuple[float, NDArray[np.float64]]:
-        return _figures([by_slide[name][slide] for slide in slides], kind, draws)
+        return _figures([by_slide[name][slide] for slide in slides], report, draws)
 
-    found = []
+    pairs = []
     for first, second in combinations(by_slide, 2):
         slides = _shared_slides(by_slide[first], by_slide[second])
-        (of_first, first_drawn), (of_second, second_drawn) = figures(first, slides), figures(second, slides)
-        difference = paired_difference((of_first, of_second), first_drawn, second_drawn)
-        found.append((first, second, len(slides), difference))
-    adjusted = holm(np.array([difference.p for *_, difference in found]))
-    return [Comparison(*pair, float(p)) for pair, p in zip(found, adjusted, strict=True)]
+        first_value, first_draws = figures(first, slides)
+        second_value, second_draws = figures(second, slides)
+        difference = paired_difference((first_value, second_value), first_draws, second_draws)
+        pairs.append((first, second, len(slides), difference))
+    adjusted = holm(np.array([difference.p for *_, difference in pairs]))
+    return [Comparison(*pair, float(p)) for pair, p in zip(pairs, adjusted, strict=True)]
 
 
 def least_p_holm(n_pairs: int, draws: int) -> float:
-    """The least adjusted p-value that so many draws can give the clearest of so many pairs."""
+    """Return the smallest possible adjusted p-value of the clearest of `n_pairs` pairs with so many draws."""
     return min(1.0, 2 * n_pairs / (draws + 1))
 
 
-def _counts(row: Row) -> bool:
+def _is_evaluated(row: Row) -> bool:
     return bool(row["label"]) and row["role"] in (Role.TEST, "")
 
 
 def _shared_slides(first: Mapping[str, Row], second: Mapping[str, Row]) -> tuple[str, ...]:
-    """Slides that count in both, one of those that lie in one bag in both."""
+    """Slides evaluated in both models; one slide per pair of bags."""
     of_bags: dict[tuple[str, str], str] = {}
     for slide in sorted(first.keys() & second.keys()):
-        if _counts(first[slide]) and _counts(second[slide]):
+        if _is_evaluated(first[slide]) and _is_evaluated(second[slide]):
             of_bags.setdefault((first[slide]["bag"], second[slide]["bag"]), slide)
     return tuple(of_bags.values())
 
 
-def _figures(rows: list[Row], kind: Kind, draws: int) -> tuple[float, NDArray[np.float64]]:
-    """The main figure of all lines, and in each draw `(draws,)`."""
+def _figures(rows: list[Row], report: TaskReport, draws: int) -> tuple[float, NDArray[np.float64]]:
+    """Main figure of all rows, and of each draw `(draws,)`."""
     if not rows:
         return float("nan"), np.full(draws, np.nan)
-    return kind.compared_figures(rows, patient_draws([row["patient_id"] for row in rows], draws=draws))
+    return report.compared_figures(rows, patient_draws([row["patient_id"] for row in rows], draws=draws))

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 DOT_AREA, LEAST_RADIUS = 0.004, 0.014
-"""Area (over π) of a reliability dot that holds every slide, and a radius that can be seen; the square's side is 1."""
+"""Area (divided by π) of a reliability dot for all slides, and the smallest visible radius; the side of the square is 1."""
 
 
 @dataclass(frozen=True)
 class Dot:
-    """A bin of the reliability curve: centre, radius, and how many slides lie in it."""
+    """Bin of the reliability curve: centre, radius, and number of slides."""
 
     x: float
     y: float
@@ -18,7 +18,7 @@ class Dot:
 
 
 def reliability_dots(curve: list[dict[str, Any]]) -> list[Dot]:
-    """A dot for each bin of the figures' `reliability`, its area by its share of slides."""
+    """Return a dot for each bin of the metrics' `reliability`; its area is proportional to the number of slides."""
     total = sum(point["count"] for point in curve)
     radii = [max(LEAST_RADIUS, (DOT_AREA * point["count"] / total) ** 0.5) for point in curve]
     return [Dot(p["predicted"], 1 - p["observed"], radius, p["count"]) for p, radius in zip(curve, radii, strict=True)]

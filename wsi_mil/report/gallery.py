@@ -1,4 +1,4 @@
-"""Every slide with its heatmaps: the slide once, and over it a layer for each model and method, all within a given size."""
+"""Every slide with its heatmaps: the slide image once, and a layer over it for each model and method, within a size limit."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,70 +11,71 @@ from PIL import Image
 from wsi_mil.annotations import Frame
 from wsi_mil.config import Config, methods_of
 from wsi_mil.heatmaps.cohort_scale import read_cohort_scale
-from wsi_mil.heatmaps.overlay import bar_length_um, colours, rgba
-from wsi_mil.heatmaps.slide_scores import Ranges, Scored, read_scored
-from wsi_mil.heatmaps.stage import ground_of, truth_rings
-from wsi_mil.rasterise import painted
+from wsi_mil.heatmaps.overlay import colours, rgba
+from wsi_mil.heatmaps.scale_bar import ScaleBar, scale_bar
+from wsi_mil.heatmaps.slide_scores import Ranges, SlideScores, read_slide_scores
+from wsi_mil.heatmaps.stage import annotation_rings, base_image
+from wsi_mil.rasterise import tile_raster
 from wsi_mil.receipts import IMPORTED, store_path
 from wsi_mil.records import SlideRow
 from wsi_mil.report.model_page import ModelPage
 from wsi_mil.report.pictures import largest_url, smaller, webp_url
 from wsi_mil.results import Results
 
-GROUNDS_MB, LAYERS_MB = 12.0, 8.0
-"""Of all slides' pictures and of all layers, as text in the page."""
+BASE_IMAGES_MB, LAYERS_MB = 12.0, 8.0
+"""Upper limits on the base images of all slides, and on all layers, as text in the page."""
 
 LEAST_LAYER_KB = 8.0
-"""Below it a layer of a large slide is too coarse to be of use: rather fewer models are shown."""
+"""Below this size a layer of a large slide is too coarse to be useful: fewer models are shown instead."""
 
 SIDES_PX = (900, 720, 560, 420, 300, 200, 120)
-"""Longest sides that are tried, the largest first."""
+"""Longest sides to try, in decreasing order."""
 
 QUALITY = 62
 STEPS = 48
-"""Colours of a layer; so few take a third of the space, and no eye tells them from more."""
+"""Number of colours of a layer: needs a third of the space, and cannot be distinguished from more by eye."""
 
-BAR_STEPS = 16
+COLOUR_BAR_STEPS = 16
 MAX_CORNERS = 600
-"""Of a slide's truth outlines."""
+"""Upper limit on the corners of a slide's annotation outlines."""
 
 
 @dataclass(frozen=True)
-class Ground:
-    """What layers lie on.
+class BaseImage:
+    """Image of a slide under the layers.
 
     Attributes:
-        key: a name for it, of use in CSS.
+        key: name of the image, used in CSS.
         url: data URL of the whole slide.
-        size: (width, height) of the frame that it is shown in; outlines count in it.
-        outlines: SVG path of the truth, or "".
-        bar: (length in words, share of the width) of the scale bar.
-        note: what is to be said of it, or "".
+        size: (width, height) of the frame that it is shown in, the unit of `outlines`.
+        outlines: SVG path of the annotation, or "".
+        bar: scale bar.
+        note: remark for the caption, or "".
     """
 
     key: str
     url: str
     size: tuple[int, int]
     outlines: str
-    bar: tuple[str, float]
+    bar: ScaleBar
     note: str
 
 
 @dataclass(frozen=True)
-class Panel:
-    """A heatmap.
+class HeatmapPanel:
+    """Heatmap of a slide by one model and method.
 
     Attributes:
-        ground: key of its ground.
-        name: of the model.
-        method: in words.
-        url: data URL of the layer, "" where there is nothing to show.
+        base_image: key of the image under it.
+        name: name of the model.
+        method: name of the method, in words.
+        url: data URL of the layer, "" if there is nothing to show.
         ends: numbers at both ends of the colour bar.
-        label: what they are, and on which scale.
+        label: unit of the numbers, and the scale.
         reason: why there is nothing to show, or "".
     """
 
-    ground: str
+    base_image: str
     name: str
     method: str
     url: str
@@ -85,59 +86,60 @@ class Panel:
 
 @dataclass
 class SlideGallery:
-    """All that is shown of a slide."""
+    """Base images and heatmaps of a slide."""
 
-    grounds: dict[str, Ground] = field(default_factory=dict)
-    panels: list[Panel] = field(default_factory=list)
+    base_images: dict[str, BaseImage] = field(default_factory=dict)
+    panels: list[HeatmapPanel] = field(default_factory=list)
 
-    def of_ground(self, key: str) -> list[Panel]:
-        """The panels that lie on a ground, in order."""
-        return [panel for panel in self.panels if panel.ground == key]
+    def panels_on(self, key: str) -> list[HeatmapPanel]:
+        """Return the panels over a base image, in order."""
+        return [panel for panel in self.panels if panel.base_image == key]
 
 
-def models_with_room(models: Sequence[ModelPage], n_slides: int, config: Config) -> list[ModelPage]:
-    """The first of the models, as many as there is room for; one at least."""
-    room, shown = LAYERS_MB * 1000 / LEAST_LAYER_KB, list[ModelPage]()
+def models_that_fit(models: Sequence[ModelPage], n_slides: int, config: Config) -> list[ModelPage]:
+    """Return the first models, as many as the size limit of the page allows, but at least one."""
+    n_layers_left = LAYERS_MB * 1000 / LEAST_LAYER_KB
+    fitting = list[ModelPage]()
     for model in models:
-        room -= n_slides * len(methods_of(config, model.model))
-        if shown and room < 0:
+        n_layers_left -= n_slides * len(methods_of(config, model.model))
+        if fitting and n_layers_left < 0:
             break
-        shown.append(model)
-    return shown
+        fitting.append(model)
+    return fitting
 
 
 def galleries(rows: Iterable[SlideRow], models: Sequence[ModelPage], config: Config) -> dict[str, SlideGallery]:
-    """By slide_id, the pictures of usable slides by `models`."""
+    """Return the galleries of usable slides, with heatmaps of `models`, by slide_id."""
     rows = list(rows)
     n_layers = len(rows) * sum(len(methods_of(config, model.model)) for model in models)
-    most = (int(GROUNDS_MB * 1e6 / max(1, len(rows))), int(LAYERS_MB * 1e6 / max(1, n_layers)))
-    ranged = [(model, _ranges(model, config)) for model in models]
-    return {row.slide_id: _gallery(number, row, ranged, config, most) for number, row in enumerate(rows)}
+    max_bytes = (int(BASE_IMAGES_MB * 1e6 / max(1, len(rows))), int(LAYERS_MB * 1e6 / max(1, n_layers)))
+    with_ranges = [(model, _ranges(model, config)) for model in models]
+    return {row.slide_id: _gallery(number, row, with_ranges, config, max_bytes) for number, row in enumerate(rows)}
 
 
 def colour_stops(colormap: str) -> str:
-    """The colour map from cold to hot as stops of a CSS gradient."""
-    return ", ".join(f"rgb{colour}" for colour in colours(np.linspace(0, 1, BAR_STEPS), colormap))
+    """Return a colour map, from cold to hot, as the stops of a CSS gradient."""
+    return ", ".join(f"rgb{colour}" for colour in colours(np.linspace(0, 1, COLOUR_BAR_STEPS), colormap))
 
 
 def _gallery(
-    number: int, row: SlideRow, models: Sequence[tuple[ModelPage, Ranges]], config: Config, most: tuple[int, int]
+    number: int, row: SlideRow, models: Sequence[tuple[ModelPage, Ranges]], config: Config, max_bytes: tuple[int, int]
 ) -> SlideGallery:
-    """Models whose tiles lie on the same picture share it."""
-    found, keys = SlideGallery(), dict[object, str]()
+    """Gallery of one slide; models whose tiles come from the same slide file share its image."""
+    gallery, keys = SlideGallery(), dict[object, str]()
     for model, ranges in models:
         results = Results(config.results)
-        tiles = results.tiles_receipt(config.encoders[model.encoder].tiling, row.slide_id)
-        scores = results.scores_receipt(model.encoder, model.model, row.slide_id)
+        tiles_receipt = results.tiles_receipt(config.encoders[model.encoder].tiling, row.slide_id)
+        scores_receipt = results.scores_receipt(model.encoder, model.model, row.slide_id)
         for method in methods_of(config, model.model):
-            scored = read_scored(row, scores, tiles, method, scale=config.heatmap.scale, ranges=ranges)
-            like = (scored.grid.dimensions, scored.tiled["slide_hash"], scored.tiled["reader"] == IMPORTED)
-            if like not in keys:
-                keys[like] = f"g{number}-{len(keys)}"
-                found.grounds[keys[like]] = _ground(keys[like], row, scored, tiles, config, most[0])
-            ground = found.grounds[keys[like]]
-            found.panels.append(_panel(model.name, scored, ground, config.heatmap.colormap, most[1]))
-    return found
+            scores = read_slide_scores(row, scores_receipt, tiles_receipt, method, scale=config.heatmap.scale, ranges=ranges)
+            source = (scores.grid.dimensions, scores.tile_receipt["slide_hash"], scores.tile_receipt["reader"] == IMPORTED)
+            if source not in keys:
+                key = keys[source] = f"g{number}-{len(keys)}"
+                gallery.base_images[key] = _base_image(key, row, scores, tiles_receipt, config, max_bytes[0])
+            image = gallery.base_images[keys[source]]
+            gallery.panels.append(_panel(model.name, scores, image, config.heatmap.colormap, max_bytes[1]))
+    return gallery
 
 
 def _ranges(model: ModelPage, config: Config) -> Ranges:
@@ -145,37 +147,38 @@ def _ranges(model: ModelPage, config: Config) -> Ranges:
     return read_cohort_scale(path) if config.heatmap.scale == "cohort" else {}
 
 
-def _ground(key: str, row: SlideRow, scored: Scored, tiles: Path, config: Config, most: int) -> Ground:
-    thumbnail, note = ground_of(scored, store_path(tiles))
-    image = Image.fromarray(thumbnail)
-    url = largest_url(lambda side: webp_url(smaller(image, side), QUALITY), SIDES_PX, most)
-    dimensions = np.array(scored.grid.dimensions)
+def _base_image(key: str, row: SlideRow, scores: SlideScores, tiles_receipt: Path, config: Config, max_bytes: int) -> BaseImage:
+    pixels, note = base_image(scores, store_path(tiles_receipt))
+    image = Image.fromarray(pixels)
+    url = largest_url(lambda side: webp_url(smaller(image, side), QUALITY), SIDES_PX, max_bytes)
+    dimensions = np.array(scores.grid.dimensions)
     width, height = (max(1, round(float(side))) for side in dimensions * SIDES_PX[0] / dimensions.max())
-    rings = truth_rings(row, Frame.of(scored.tiled), config.truth, np.array((width, height)) / dimensions, most=MAX_CORNERS)
-    width_um = scored.grid.mpp.x * scored.grid.dimensions[0]
-    length = bar_length_um(width_um)
-    words = f"{length / 1000:g} mm" if length >= 1000 else f"{length:g} µm"
-    return Ground(key, url, (width, height), _path(rings), (words, length / width_um), note)
+    to_frame = np.array((width, height)) / dimensions
+    rings = annotation_rings(row, Frame.of(scores.tile_receipt), config.truth, to_frame, most=MAX_CORNERS)
+    bar = scale_bar(scores.grid.dimensions, scores.grid.mpp)
+    return BaseImage(key, url, (width, height), _svg_path(rings), bar, note)
 
 
-def _path(rings: Iterable[NDArray[np.float64]]) -> str:
+def _svg_path(rings: Iterable[NDArray[np.float64]]) -> str:
     """Closed rings as an SVG path."""
     return "".join(f"M{' '.join(f'{x:.1f},{y:.1f}' for x, y in ring)}z" for ring in rings)
 
 
-def _panel(name: str, scored: Scored, ground: Ground, colormap: str, most: int) -> Panel:
-    shown, method, reason = scored.shown, scored.method.replace("_", " "), scored.about["reason"]
+def _panel(name: str, scores: SlideScores, image: BaseImage, colormap: str, max_bytes: int) -> HeatmapPanel:
+    method = scores.method.replace("_", " ")
+    reason = scores.metadata["reason"]
     if reason:
-        return Panel(ground.key, name, method, "", ("", ""), "", reason)
-    url = largest_url(lambda side: _layer(scored, ground.size, side, colormap), SIDES_PX, most)
-    label = f"{shown.label}, logarithmic" if shown.is_log else shown.label
-    return Panel(ground.key, name, method, url, (f"{shown.low:.3g}", f"{shown.high:.3g}"), label, "")
+        return HeatmapPanel(image.key, name, method, "", ("", ""), "", reason)
+    url = largest_url(lambda side: _layer(scores, image.size, side, colormap), SIDES_PX, max_bytes)
+    display = scores.display
+    label = f"{display.label}\nlogarithmic colour bar" if display.is_log else display.label
+    return HeatmapPanel(image.key, name, method, url, (f"{display.low:.3g}", f"{display.high:.3g}"), label, "")
 
 
-def _layer(scored: Scored, size: tuple[int, int], side: int, colormap: str) -> str:
-    """The scores as they are painted in the heatmap, in `STEPS` colours, transparent where there are none."""
+def _layer(scores: SlideScores, size: tuple[int, int], side: int, colormap: str) -> str:
+    """Layer as drawn in the heatmap, but in `STEPS` colours; transparent outside of tiles."""
     width, height = (max(1, round(length * side / max(size))) for length in size)
-    grid = scored.grid
-    raster = painted(scored.shown.values, grid.coords, box=grid.box, dimensions=grid.dimensions, shape=(height, width))
-    place = np.rint(scored.shown.place(raster) * (STEPS - 1)) / (STEPS - 1)
-    return webp_url(Image.fromarray(np.rint(rgba(place, colormap) * 255).astype(np.uint8)), None)
+    grid = scores.grid
+    raster = tile_raster(scores.display.values, grid.coords, box=grid.box, dimensions=grid.dimensions, shape=(height, width))
+    positions = np.rint(scores.display.positions(raster) * (STEPS - 1)) / (STEPS - 1)
+    return webp_url(Image.fromarray(np.rint(rgba(positions, colormap) * 255).astype(np.uint8)), None)

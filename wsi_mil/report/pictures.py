@@ -1,4 +1,4 @@
-"""Pictures that stand in the page itself."""
+"""Images embedded in the page."""
 
 import base64
 import io
@@ -9,14 +9,14 @@ from pathlib import Path
 from PIL import Image
 
 EFFORT = 4
-"""Of WebP, 0 to 6."""
+"""Compression effort of WebP, 0 to 6."""
 
 
 def read_smaller(path: Path, side_px: int) -> Image.Image:
-    """A picture file in RGB, its longest side no longer than `side_px`.
+    """Read an image file in RGB, reduced to a longest side of at most `side_px`.
 
     Raises:
-        OSError: no such file, or no picture.
+        OSError: the file is missing, or is not an image.
     """
     with Image.open(path) as opened:
         image = opened.convert("RGB")
@@ -24,34 +24,34 @@ def read_smaller(path: Path, side_px: int) -> Image.Image:
 
 
 def smaller(image: Image.Image, side_px: int) -> Image.Image:
-    """A picture whose longest side is no longer than `side_px`."""
+    """Return a copy of an image, reduced to a longest side of at most `side_px`."""
     copy = image.copy()
     copy.thumbnail((side_px, side_px))
     return copy
 
 
 def jpeg_url(image: Image.Image, quality: int) -> str:
-    """A picture as a data URL, of a JPEG's quality from 1 to 95."""
+    """Return an image as the data URL of a JPEG; quality from 1 to 95."""
     file = io.BytesIO()
     image.save(file, "JPEG", quality=quality)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def webp_url(image: Image.Image, quality: int | None) -> str:
-    """A picture as a data URL, of a WebP's quality from 1 to 100; None: every pixel as it is."""
+    """Return an image as the data URL of a WebP; quality from 1 to 100, None for lossless."""
     file = io.BytesIO()
     image.save(file, "WEBP", lossless=quality is None, quality=quality or 80, method=EFFORT, exact=False)
     return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def largest_url(draw: Callable[[int], str], sides: Iterable[int], most: int) -> str:
-    """The picture of a side whose URL has no more than `most` characters, or that of the last side.
+    """Return the URL of the image with the largest side that has at most `most` characters, else of that with the last side.
 
     Args:
-        draw: the URL of a picture of that side.
-        sides: the largest first. Those are passed over that would be too large even if a picture took room by its area,
-            which it does at most.
-        most: characters.
+        draw: function that returns the URL of the image with a given side.
+        sides: sides in decreasing order. A side is skipped if its URL would be too long even if the length were proportional
+            to the area, which is the best case.
+        most: upper limit on characters.
     """
     url, largest = "", math.inf
     for side in sides:

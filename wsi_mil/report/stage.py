@@ -1,4 +1,4 @@
-"""Stage `report`: read what the other stages wrote, and put it on one page that opens from disk."""
+"""Stage `report`: put the results of all stages on one self-contained page that opens from disk."""
 
 import logging
 from collections.abc import Iterable
@@ -16,47 +16,54 @@ from wsi_mil.config import Config
 from wsi_mil.files import write_text
 from wsi_mil.records import SlideRow, Status
 from wsi_mil.report.batch_effects import BatchEffects, batch_effects, write_effects
-from wsi_mil.report.classes import kind_of
-from wsi_mil.report.comparison import Comparison, compared, least_p_holm
+from wsi_mil.report.classes import report_of
+from wsi_mil.report.comparison import Comparison, compare_models, least_p_holm
 from wsi_mil.report.contact_sheet import MaskPicture, contact_sheet
-from wsi_mil.report.gallery import colour_stops, galleries, models_with_room
-from wsi_mil.report.kinds import Kind
-from wsi_mil.report.model_page import ModelPage, best_first, in_words, read_model
+from wsi_mil.report.gallery import colour_stops, galleries, models_that_fit
+from wsi_mil.report.model_page import ModelPage, best_first, model_summary, read_model
 from wsi_mil.report.scatter import BOTTOM, LEFT, RIGHT, TOP
-from wsi_mil.report.words import Cohort, cautions, what_came_out, what_was_done
+from wsi_mil.report.summary import CohortOverview, describe_cohort, describe_results, limitations
+from wsi_mil.report.task_report import TaskReport
 from wsi_mil.results import Results
 from wsi_mil.statistics import PERMUTATIONS
 from wsi_mil.tasks import task_of
 
 log = logging.getLogger(__name__)
 
-VERSIONS_OF = ("wsi_mil", "torch", "timm", "zarr", "openslide-python", "snakemake")
+PACKAGES = ("wsi_mil", "torch", "timm", "zarr", "openslide-python", "snakemake")
 
-AGAINST_TRUTH = {
+ANNOTATION_FIGURES = {
     "tile_auroc": "Tile AUROC",
     "tile_auprc": "Tile AUPRC",
     "pooled_auroc": "Pooled AUROC",
     "f1": "F1",
     "f1_oracle": "F1, oracle",
-    "froc_mean": "Lesions found",
+    "froc_mean": "Lesion recall",
 }
-AGAINST_MODEL = {"deletion_gain": "Deletion gain", "insertion_gain": "Insertion gain"}
-"""Figures of a method, in order, and what they are called: with annotations, and without any."""
+CURVE_FIGURES = {"deletion_gain": "Deletion gain", "insertion_gain": "Insertion gain"}
+"""Figures of methods with their titles, in order: those that need annotations, and those that do not."""
 
 
 def write_report(rows: Iterable[SlideRow], config: Config, page: Path) -> None:
-    """Write `index.html`, and beside it a table of batch effects."""
+    """Write the page, and a table of batch effects beside it.
+
+    Args:
+        rows: all rows of the sheet.
+        config: the whole configuration.
+        page: HTML file to write.
+    """
     rows = list(rows)
     statuses = {s.slide_id: s for s in read_status(Results(config.results).cohort_status)}
-    kind = kind_of(task_of(config))
-    models = best_first([read_model(config, kind, e, m) for e in config.encoders for m in config.models], kind)
-    comparisons = _comparisons(models, kind, config)
-    effects, masks = batch_effects(rows, kind.label_order, config), contact_sheet(rows, config)
+    task_report = report_of(task_of(config))
+    models = best_first([read_model(config, task_report, e, m) for e in config.encoders for m in config.models], task_report)
+    comparisons = _comparisons(models, task_report, config)
+    effects = batch_effects(rows, task_report.label_order, config)
+    masks = contact_sheet(rows, config)
     usable = [row for row in rows if statuses[row.slide_id].status is Status.OK]
-    shown = models_with_room(models, len(usable), config)
+    shown = models_that_fit(models, len(usable), config)
     html = _template().render(
         config=config,
-        kind=kind,
+        task_report=task_report,
         rows=rows,
         unused=[row for row in rows if row not in usable],
         statuses=statuses,
@@ -65,86 +72,87 @@ def write_report(rows: Iterable[SlideRow], config: Config, page: Path) -> None:
         not_shown=models[len(shown) :],
         galleries=galleries(usable, shown, config),
         colour_stops=colour_stops(config.heatmap.colormap),
-        figures={name: title for name, title in kind.figures.items() if any(name in m.metrics for m in models)},
+        figures={name: title for name, title in task_report.figures.items() if any(name in m.metrics for m in models)},
         comparisons=comparisons,
         least_p_holm=least_p_holm(len(comparisons), config.predict.bootstrap),
         masks=masks,
         batch_effects=effects,
         frame=(LEFT, TOP, RIGHT, BOTTOM),
-        draws=PERMUTATIONS,
+        permutations=PERMUTATIONS,
         columns=_columns(models),
         notes=_notes(models),
         has_seen_slides=any(p["role"] in ("train", "val") for m in models for p in m.predictions.values()),
         settings=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
-        versions=installed_versions(VERSIONS_OF),
-        **_in_words(rows, statuses, models, effects, masks, kind, config),
+        versions=installed_versions(PACKAGES),
+        **_summary(rows, statuses, models, effects, masks, task_report, config),
     )
     write_effects(effects, page.with_name("batch_effects.csv"))
     write_text(page, html)
     for model in models:
-        log.info("%s: %s", model.name, in_words(model, kind))
+        log.info("%s: %s", model.name, model_summary(model, task_report))
 
 
 def figure(value: float | None) -> str:
-    """A figure in three decimals, a dash where there is none."""
+    """Format a figure to three decimals, or a dash if it is missing."""
     return "–" if value is None or value != value else f"{value:.3f}"
 
 
 def signed(value: float | None) -> str:
-    """A difference in three decimals with its sign, which what is zero in them has not."""
+    """Format a signed difference to three decimals; zero has no sign."""
     if value is None or value != value:
         return "–"
     return f"{value:+.3f}".replace("-", "−") if round(value, 3) else "0.000"
 
 
 def installed_versions(names: Iterable[str]) -> dict[str, str]:
-    """Of those packages that are installed: Snakemake is not where a report is made by hand."""
-    found = {}
+    """Return the versions of installed packages; Snakemake is missing if a report is made without it."""
+    versions = {}
     for name in names:
         with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
+            versions[name] = version(name)
+    return versions
 
 
-def _in_words(
+def _summary(
     rows: list[SlideRow],
     statuses: dict[str, SlideStatus],
     models: list[ModelPage],
     effects: list[BatchEffects],
     masks: list[MaskPicture],
-    kind: Kind,
+    task_report: TaskReport,
     config: Config,
 ) -> dict[str, Any]:
-    """The summary."""
-    status = {slide_id: found.status for slide_id, found in statuses.items()}
+    """Texts of the summary."""
+    status = {slide_id: entry.status for slide_id, entry in statuses.items()}
     same = duplicate_slides([row.slide_id for row in rows], config.results / "features", list(config.encoders))
-    cohort = Cohort(rows, status, kind, config.bag, config.trained is not None, same)
+    cohort = CohortOverview(rows, status, task_report, config.bag, config.trained is not None, same)
     n_suspicious = sum(mask.is_suspicious for mask in masks if status[mask.slide_id] is Status.OK)
     return {
-        "done": what_was_done(cohort),
-        "came_out": what_came_out(models[0], len(models), cohort),
-        "cautions": cautions(models, effects, cohort, n_suspicious),
+        "cohort_sentences": describe_cohort(cohort),
+        "result_sentences": describe_results(models[0], len(models), cohort),
+        "limitations": limitations(models, effects, cohort, n_suspicious),
     }
 
 
 def _columns(models: list[ModelPage]) -> dict[str, str]:
-    """Figures of methods that any model has."""
-    with_truth = AGAINST_TRUTH if any(m.has_truth for m in models) else {}
-    return {**with_truth, **(AGAINST_MODEL if any(m.has_curves for m in models) else {})}
+    """Figures of methods that at least one model has."""
+    with_truth = ANNOTATION_FIGURES if any(m.has_truth for m in models) else {}
+    return {**with_truth, **(CURVE_FIGURES if any(m.has_curves for m in models) else {})}
 
 
 def _notes(models: list[ModelPage]) -> dict[str, str]:
-    """What is to be said of the annotation of a slide, by slide_id."""
-    found: dict[str, list[str]] = {}
+    """Warnings about the annotation of each slide, by slide_id."""
+    all_notes: dict[str, list[str]] = {}
     for model in models:
         for slide_id, notes in model.explanations["notes"].items():
-            found.setdefault(slide_id, []).extend(notes)
-    return {slide_id: "; ".join(dict.fromkeys(notes)) for slide_id, notes in found.items()}
+            all_notes.setdefault(slide_id, []).extend(notes)
+    return {slide_id: "; ".join(dict.fromkeys(notes)) for slide_id, notes in all_notes.items()}
 
 
-def _comparisons(models: list[ModelPage], kind: Kind, config: Config) -> list[Comparison]:
-    """Every pair of models with a slide that counts in both."""
-    pairs = compared({m.name: m.predictions.values() for m in models}, kind, draws=config.predict.bootstrap)
+def _comparisons(models: list[ModelPage], task_report: TaskReport, config: Config) -> list[Comparison]:
+    """Comparisons of all pairs of models that have evaluated slides in common."""
+    predictions = {m.name: m.predictions.values() for m in models}
+    pairs = compare_models(predictions, task_report, draws=config.predict.bootstrap)
     return [pair for pair in pairs if pair.n]
 
 
@@ -154,5 +162,5 @@ def _template() -> jinja2.Template:
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"figure": figure, "signed": signed}
-    environment.globals["in_words"] = in_words
+    environment.globals["model_summary"] = model_summary
     return environment.get_template("index.html")

@@ -3,7 +3,7 @@
 A `Task` implements everything that depends on the kind: how a label of the cohort sheet is read, what folds are
 stratified by, how many outputs a model has and what they mean, which epoch is kept, what a prediction is, how
 performance is measured, and which output is explained. All other modules work with the texts and numbers that it returns.
-How a kind is presented in the report is defined by its counterpart there, `wsi_mil.report.kinds`.
+How a kind is presented in the report is defined by its counterpart there, `wsi_mil.report.task_report`.
 """
 
 from abc import ABC, abstractmethod

@@ -16,12 +16,12 @@ from PIL import Image
 
 from wsi_mil.config import Scale
 from wsi_mil.errors import StoreError, UnknownNameError
-from wsi_mil.heatmaps.cohort_scale import range_of, read_cohort_scale
-from wsi_mil.heatmaps.gallery import ends_of
+from wsi_mil.heatmaps.cohort_scale import method_range, read_cohort_scale
+from wsi_mil.heatmaps.gallery import top_and_bottom
 from wsi_mil.heatmaps.overlay import colours, rgba
-from wsi_mil.heatmaps.slide_scores import Scored, read_scored
+from wsi_mil.heatmaps.slide_scores import SlideScores, read_slide_scores
 from wsi_mil.metrics import mid_ranks
-from wsi_mil.rasterise import painted_sums
+from wsi_mil.rasterise import sum_raster
 from wsi_mil.view.catalogue import UNREADABLE, Catalogue, Entry, receipt_or_empty
 from wsi_mil.view.deepzoom import View
 
@@ -44,14 +44,14 @@ class Layer:
         note: remark about its scale, or "".
     """
 
-    scored: Scored
+    scored: SlideScores
     version: str
     note: str = ""
 
     @cached_property
     def tiles(self) -> NDArray[np.int64]:
         """Indices of the tiles that have a score."""
-        return np.flatnonzero(np.isfinite(self.scored.shown.values))
+        return np.flatnonzero(np.isfinite(self.scored.display.values))
 
     @cached_property
     def sides(self) -> NDArray[np.float64]:
@@ -78,13 +78,13 @@ class Layer:
         low = np.rint((sides[hit, :2] - view.corner) / view.downsample).astype(np.int64)
         high = np.maximum(np.rint((sides[hit, 2:] - view.corner) / view.downsample).astype(np.int64), low + 1)
         (x0, y0), (x1, y1) = (np.clip(at, 0, view.size).T for at in (low, high))
-        count = painted_sums(np.ones(len(x0)), (x0, y0, x1, y1), (height, width))
-        total = painted_sums(self.scored.shown.values[self.tiles[hit]].astype(np.float64), (x0, y0, x1, y1), (height, width))
+        count = sum_raster(np.ones(len(x0)), (x0, y0, x1, y1), (height, width))
+        total = sum_raster(self.scored.display.values[self.tiles[hit]].astype(np.float64), (x0, y0, x1, y1), (height, width))
         return np.where(count > 0.5, total / np.maximum(count, 1), np.nan)
 
     def picture(self, view: View, colormap: str, threshold: float) -> bytes:
         """Return a PNG of a view, transparent outside of tiles and below `threshold`, a position on the colour bar (0 to 1)."""
-        place = self.scored.shown.place(self.raster(view))
+        place = self.scored.display.positions(self.raster(view))
         place[place < threshold] = np.nan
         return _png(rgba(place, colormap))
 
@@ -94,11 +94,13 @@ class Layer:
         hit = np.flatnonzero((sides[:, 0] <= x) & (x < sides[:, 2]) & (sides[:, 1] <= y) & (y < sides[:, 3]))
         if not len(hit):
             return None
-        values, shown = (scores[self.tiles[hit]].astype(np.float64) for scores in (self.scored.values, self.scored.shown.values))
+        values, shown = (
+            scores[self.tiles[hit]].astype(np.float64) for scores in (self.scored.values, self.scored.display.values)
+        )
         return {
             "value": float(values.mean()),
             "shown": float(shown.mean()),
-            "place": float(self.scored.shown.place(shown.mean(keepdims=True))[0]),
+            "place": float(self.scored.display.positions(shown.mean(keepdims=True))[0]),
             "n_tiles": len(hit),
             "below": float(self.below[hit].mean()),
             "rank": int((self.scored.values[self.tiles] > values.mean()).sum()) + 1,
@@ -108,10 +110,10 @@ class Layer:
 
     def top(self, n: int, colormap: str) -> list[dict[str, Any]]:
         """Return the `n` tiles with the highest scores: index, score, box (left, top, right, bottom), colour."""
-        best = ends_of(self.scored, n)[0]
-        shown = self.scored.shown
+        best = top_and_bottom(self.scored, n)[0]
+        shown = self.scored.display
         positions = np.searchsorted(self.tiles, best)
-        tile_colours = colours(shown.place(shown.values[best]), colormap)
+        tile_colours = colours(shown.positions(shown.values[best]), colormap)
         return [
             {"index": int(i), "value": float(self.scored.values[i]), "box": self.sides[at].tolist(), "colour": list(colour)}
             for i, at, colour in zip(best, positions, tile_colours, strict=True)
@@ -159,7 +161,7 @@ class LayerCache:
         try:
             row = catalogue.row(slide_id)
             tiles = self._tiles(catalogue, slide_id, entry)
-            layer = Layer(read_scored(row, path, tiles, method, scale=scale, ranges=cohort.by_method), version, cohort.note)
+            layer = Layer(read_slide_scores(row, path, tiles, method, scale=scale, ranges=cohort.by_method), version, cohort.note)
         except StoreError:
             raise
         except UNREADABLE as error:
@@ -207,7 +209,7 @@ def _range_of(method: str, receipts: list[Path]) -> _Range:
     """Range of the scores of all slides that can be read."""
     with_method = [path for path in receipts if method in receipt_or_empty(path).get("methods", {})]
     readable = [path for path in with_method if _is_readable(path, method)]
-    ends = range_of(method, readable)
+    ends = method_range(method, readable)
     missing = [path.stem for path in with_method if path not in readable]
     note = f"computed without {', '.join(missing)}, whose scores cannot be read" if missing else ""
     return _Range({method: (_number(ends["low"]), _number(ends["high"]))} if ends else {}, note)
@@ -215,7 +217,7 @@ def _range_of(method: str, receipts: list[Path]) -> _Range:
 
 def _is_readable(receipt: Path, method: str) -> bool:
     try:
-        range_of(method, [receipt])
+        method_range(method, [receipt])
     except UNREADABLE as error:
         log.warning("excluded from the cohort's range: %s", error)
         return False

@@ -131,7 +131,7 @@ class Viewer:
         """Return the description of a layer as JSON: its colour bar, its meaning, its highest scoring tiles."""
         layer = self._layer(request)
         scored = layer.scored
-        shown = scored.shown
+        shown = scored.display
         colormap = _colormap(request.query_params.get("map", "viridis"))
         return JSONResponse(
             {
@@ -142,9 +142,9 @@ class Viewer:
                 "high": shown.high,
                 "is_log": shown.is_log,
                 "ceiling": shown.ceiling,
-                "kind": scored.about.get("kind", ""),
-                "unit": scored.about["unit"],
-                "reason": scored.about.get("reason", ""),
+                "kind": scored.metadata.get("kind", ""),
+                "unit": scored.metadata["unit"],
+                "reason": scored.metadata.get("reason", ""),
                 "n": len(layer.tiles),
                 "top": layer.top(TOP_TILES, colormap),
             }

@@ -13,7 +13,7 @@ from PIL import Image
 
 from wsi_mil.errors import SlideError, UnknownNameError
 from wsi_mil.geometry import Mpp
-from wsi_mil.heatmaps.gallery import why_no_pixels
+from wsi_mil.heatmaps.gallery import unreadable_reason
 from wsi_mil.receipts import IMPORTED
 from wsi_mil.records import NO_PATH, SlideRow
 from wsi_mil.slides import slide_exists, slide_hash
@@ -191,7 +191,7 @@ def jpeg(image: NDArray[np.uint8]) -> bytes:
 def _why_unavailable(row: SlideRow, receipt: dict[str, Any]) -> str:
     """Why the slide cannot be shown, or ""; a slide that was never tiled is shown if it can be opened."""
     if "slide_hash" in receipt or row.path == NO_PATH:
-        note = why_no_pixels(row, {"reader": "auto", **receipt})
+        note = unreadable_reason(row, {"reader": "auto", **receipt})
     else:
         note = "" if slide_exists(row.path) else f"the slide file is gone ({row.path})"
     return note or _too_large(row, receipt)

@@ -1,0 +1,217 @@
+"""Summary of the results in sentences, for readers who do not know the tool. No I/O."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from wsi_mil.records import SlideRow, Status
+from wsi_mil.report.batch_effects import SCANNER, BatchEffects
+from wsi_mil.report.model_page import ModelPage
+from wsi_mil.report.task_report import TaskReport
+from wsi_mil.wording import listed
+
+MAX_NAMED = 12
+"""Upper limit on misclassified slides that are named; of more only the number is given."""
+
+MAX_DUPLICATES = 5
+"""Upper limit on groups of slides under several names that are listed."""
+
+
+@dataclass(frozen=True)
+class Limitation:
+    """A limitation of the results.
+
+    Attributes:
+        text: the sentence.
+        section: id of the section with details, or "".
+        slides: slides to name after the sentence.
+    """
+
+    text: str
+    section: str = ""
+    slides: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CohortOverview:
+    """The cohort, as the summary describes it.
+
+    Attributes:
+        rows: all rows of the sheet.
+        status: status of each slide, by slide_id.
+        task_report: texts of the task.
+        bag: `slide` or `patient`: what one prediction is for.
+        is_trained_elsewhere: whether the models come from an earlier run.
+        duplicates: groups of slides with the same bytes.
+    """
+
+    rows: Sequence[SlideRow]
+    status: Mapping[str, Status]
+    task_report: TaskReport
+    bag: str
+    is_trained_elsewhere: bool
+    duplicates: Sequence[Sequence[str]] = ()
+
+    def count(self, status: Status) -> int:
+        """Return the number of slides with a status."""
+        return sum(self.status[row.slide_id] is status for row in self.rows)
+
+
+def describe_cohort(cohort: CohortOverview) -> list[str]:
+    """Return sentences about the slides and how models were trained."""
+    n_patients = len({row.patient_id for row in cohort.rows})
+    counts = listed(cohort.task_report.label_counts([row.label for row in cohort.rows]))
+    unlabelled = sum(not row.label for row in cohort.rows)
+    rest = f", and {unlabelled} without a label, which {'is' if unlabelled == 1 else 'are'} only predicted" if unlabelled else ""
+    sentences = [f"{_number(len(cohort.rows), 'slide')} of {_number(n_patients, 'patient')}: {counts}{rest}."]
+    sentences.append(_usable_slides(cohort))
+    if cohort.is_trained_elsewhere:
+        sentences.append("The models were trained in an earlier run and are applied here unchanged.")
+    else:
+        sentences.append(
+            f"Models were trained to {cohort.task_report.goal} from small square images of tissue (tiles), with one label per"
+            " slide and without annotations. A heatmap is therefore a model's own estimate of where the evidence is."
+        )
+    return sentences
+
+
+def describe_results(best: ModelPage, n_models: int, cohort: CohortOverview) -> list[str]:
+    """Return sentences about the performance of the best model; one sentence if no labelled slide was evaluated."""
+    metrics = best.metrics
+    if not metrics.get("n_slides"):
+        reason = "No labelled slide could be evaluated" if any(row.label for row in cohort.rows) else "No slide is labelled"
+        return [f"{reason}, so performance could not be measured; only predictions are shown."]
+    unit = "patient" if cohort.bag == "patient" else "slide"
+    model = f"the best of {n_models} models, {best.name}," if n_models > 1 else f"the model {best.name}"
+    relation = "on which its epoch and threshold were selected" if best.is_as_published else "that it was not trained on"
+    n_labelled = _number(metrics["n_bags"], f"labelled {unit}")
+    sentences = [f"Of {n_labelled} {relation}, {model} {cohort.task_report.outcome(metrics)}."]
+    return sentences + cohort.task_report.discrimination(metrics, unit) + [_localisation(best, cohort)]
+
+
+def limitations(
+    models: Sequence[ModelPage], effects: Iterable[BatchEffects], cohort: CohortOverview, n_suspicious: int
+) -> list[Limitation]:
+    """Return what to know before relying on a figure or heatmap of the page."""
+    entries = _chance_models(models, cohort.task_report) + _chance_heatmaps(models) + _duplicates(cohort)
+    entries += _misclassified(models[0], cohort) + _last_epochs(models)
+    unused = len(cohort.rows) - cohort.count(Status.OK)
+    if unused:
+        entries.append(Limitation(f"{_number(unused, 'slide')} could not be used.", "not-used"))
+    if n_suspicious:
+        masks = "1 tissue mask has warnings" if n_suspicious == 1 else f"{n_suspicious} tissue masks have warnings"
+        entries.append(Limitation(f"{masks}: tissue outside the mask is never analysed.", "masks"))
+    entries += [Limitation(f"{e.encoder}: {text}", "batch-effects") for e in effects for text in e.warnings_on(SCANNER)]
+    if len(models) > 1:
+        text = "The best model was selected by the same figures that are shown, which makes its performance look slightly better."
+        entries.append(Limitation(text, "compared"))
+    return [*entries, Limitation("For research use only, not for diagnosis.")]
+
+
+def _usable_slides(cohort: CohortOverview) -> str:
+    reasons = {
+        Status.FAILED: "failed",
+        Status.EMPTY: "without tissue",
+        Status.SKIPPED: "skipped: no resolution (µm per pixel)",
+    }
+    unused = [f"{cohort.count(status)} {reason}" for status, reason in reasons.items() if cohort.count(status)]
+    if not unused:
+        return "All of them could be used."
+    return f"{cohort.count(Status.OK)} of them could be used. Not used: {listed(unused)}."
+
+
+def _localisation(best: ModelPage, cohort: CohortOverview) -> str:
+    measured = {name: f for name, f in best.explanations["methods"].items() if f.get("tile_auroc") is not None}
+    if not measured:
+        is_annotated = any(row.annotation for row in cohort.rows)
+        reason = "No annotated slide could be evaluated" if is_annotated else "No annotations were available"
+        return f"{reason}, so heatmap localisation was not evaluated."
+    n = max(figures["n_positive_slides"] for figures in measured.values())
+    shares = listed([f"{100 * f['tile_auroc']:.1f} % ({name.replace('_', ' ')})" for name, f in measured.items()])
+    return (
+        f"Compared with annotations of {_number(n, 'slide')} (never used in training): a tile inside an annotation has a higher"
+        f" score than a tile outside in {shares} of cases."
+    )
+
+
+def _chance_models(models: Iterable[ModelPage], task_report: TaskReport) -> list[Limitation]:
+    """Models whose main figure has an interval that reaches chance, or no interval."""
+    interval = f"{task_report.main_figure}_ci95"
+    names = [
+        m.name for m in models if m.metrics.get("n_slides") and _reaches(m.metrics.get(interval, [None])[0], task_report.chance)
+    ]
+    if not names:
+        return []
+    verb, pronoun = ("has", "its") if len(names) == 1 else ("have", "their")
+    reason = f"the 95 % {task_report.main_title} interval is not entirely above {task_report.chance:g}, or could not be computed"
+    text = f"{listed(names)} {verb} not been shown to be better than chance ({reason}). Do not interpret {pronoun} heatmaps."
+    return [Limitation(text, "figures")]
+
+
+def _chance_heatmaps(models: Iterable[ModelPage]) -> list[Limitation]:
+    """Methods whose heatmaps have not been shown to locate annotations better than chance."""
+    names = [
+        f"{model.name} by {name.replace('_', ' ')}"
+        for model in models
+        for name, figures in model.explanations["methods"].items()
+        if figures.get("tile_auroc") is not None and _reaches(figures["tile_auroc_ci95"][0], 0.5)
+    ]
+    if not names:
+        return []
+    reason = "the 95 % tile AUROC interval is not entirely above 0.5, or could not be computed"
+    text = f"Heatmaps that have not been shown to locate annotations better than chance ({reason}): {listed(names)}."
+    return [Limitation(text, "explanations")]
+
+
+def _duplicates(cohort: CohortOverview) -> list[Limitation]:
+    """Slides that are in the cohort under several names, those with contradictory labels first."""
+    rows = {row.slide_id: row for row in cohort.rows}
+    entries = []
+    for group in cohort.duplicates:
+        labels = list(dict.fromkeys(rows[s].label for s in group if rows[s].label))
+        patients = {rows[s].patient_id for s in group}
+        text = f"{_number(len(group), 'slide')} are the same file under different names"
+        if len(labels) > 1:
+            text += f", but their labels are {listed([f'“{label}”' for label in labels])}, so at least one is wrong"
+        if len(patients) > 1:
+            text += f"; they count as {len(patients)} patients, so one can be used to train a model and another to test it"
+        entries.append((len(labels) < 2, len(patients) < 2, Limitation(f"{text}:", slides=tuple(group))))
+    sorted_entries = [limitation for *_, limitation in sorted(entries, key=lambda entry: entry[:2])]
+    rest = len(sorted_entries) - MAX_DUPLICATES
+    if rest <= 0:
+        return sorted_entries
+    text = f"{_number(rest, 'more slide')} under several names: see cohort_status.csv."
+    return [*sorted_entries[:MAX_DUPLICATES], Limitation(text)]
+
+
+def _reaches(low: float | None, chance: float) -> bool:
+    return low is None or low <= chance
+
+
+def _misclassified(best: ModelPage, cohort: CohortOverview) -> list[Limitation]:
+    """Slides that the best model predicts wrongly."""
+    labels = {row.slide_id: row.label for row in cohort.rows}
+    is_wrong = cohort.task_report.is_wrong
+    slides = tuple(s for s, p in best.predictions.items() if p["role"] in ("test", "") and is_wrong(p, labels[s]))
+    if not slides:
+        return []
+    text = f"{best.name} predicts the wrong label for {_number(len(slides), 'slide')}"
+    if len(slides) <= MAX_NAMED:
+        return [Limitation(f"{text}:", slides=slides)]
+    return [Limitation(f"{text}; they are marked in red.", "cohort")]
+
+
+def _last_epochs(models: Iterable[ModelPage]) -> list[Limitation]:
+    """Models whose last epoch was kept, since there were too few validation slides to select one."""
+    parts = [
+        f"{m.name} ({len(m.metrics['unchosen_folds'])} of {_number(m.metrics['n_folds'], 'fold')})"
+        for m in models
+        if m.metrics.get("unchosen_folds")
+    ]
+    if not parts:
+        return []
+    text = f"Too few validation slides to select an epoch, so the last one was kept: {listed(parts)}."
+    return [Limitation(f"{text} Thresholds are based on these few slides.", "figures")]
+
+
+def _number(n: int, noun: str) -> str:
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
