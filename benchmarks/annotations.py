@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""What does an annotation of many polygons cost? Seconds to read it, and to say how much of each tile it covers.
+"""Time reading annotations with many polygons, and computing how much of each tile they cover.
 
 python benchmarks/annotations.py [--polygons 100000] [--corners 20]
 
-Outlines of about the size of a gland are strewn over a slide, some of them over others. Files are made in a temporary folder.
+Polygons of about the size of a gland are scattered over a slide; some overlap. Files are written to a temporary folder.
 """
 
 import argparse
@@ -21,14 +21,14 @@ from wsi_mil.annotations import Frame, overlap_fractions, read_annotation
 from wsi_mil.config import Truth
 
 SIDE = 120_000
-FEWER = (4, 2, 1)
-"""Parts of the polygons that are read to see whether time grows as they do."""
+DIVISORS = (4, 2, 1)
+"""A quarter, half and all of the polygons are read, to see whether time grows in proportion."""
 
 T = TypeVar("T")
 
 
-def outlines(n: int, corners: int) -> NDArray[np.float64]:
-    """`(n, corners, 2)`."""
+def random_rings(n: int, corners: int) -> NDArray[np.float64]:
+    """Return the corners of random polygons, `(n, corners, 2)`, (x, y), level-0 pixels."""
     rng = np.random.default_rng(0)
     angle = np.linspace(0, 2 * np.pi, corners, endpoint=False)
     ray = np.stack([np.cos(angle), np.sin(angle)], axis=1)
@@ -36,9 +36,9 @@ def outlines(n: int, corners: int) -> NDArray[np.float64]:
 
 
 def write_geojson(path: Path, rings: NDArray[np.float64]) -> None:
-    about = {"objectType": "annotation", "classification": {"name": "Tumor"}}
+    properties = {"objectType": "annotation", "classification": {"name": "Tumor"}}
     features = [
-        {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}, "properties": about}
+        {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}, "properties": properties}
         for ring in rings.tolist()
     ]
     path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
@@ -54,35 +54,39 @@ def write_asap(path: Path, rings: NDArray[np.float64]) -> None:
 
 
 def timed(work: Callable[[], T]) -> tuple[float, T]:
+    """Return the seconds that a call takes, and its result."""
     start = time.perf_counter()
-    found = work()
-    return time.perf_counter() - start, found
+    result = work()
+    return time.perf_counter() - start, result
 
 
-def figures(folder: Path, n: int, corners: int) -> dict[str, float]:
-    rings, found, frame = outlines(n, corners), {}, Frame((SIDE, SIDE))
+def measure(folder: Path, n: int, corners: int) -> dict[str, float]:
+    """Return seconds by format and number of polygons, and how they grow: 1 is in proportion."""
+    rings = random_rings(n, corners)
+    frame = Frame((SIDE, SIDE))
+    figures = {}
     for name, suffix, write in (("geojson", ".geojson", write_geojson), ("asap", ".xml", write_asap)):
         path = folder / f"a{suffix}"
-        for part in FEWER:
-            write(path, rings[: n // part])
-            found[f"{name}_{n // part}_s"], annotation = timed(lambda path=path: read_annotation(path, Truth(), frame))
-        found[f"{name}_growth"] = found[f"{name}_{n}_s"] / found[f"{name}_{n // FEWER[0]}_s"] / FEWER[0]
+        for divisor in DIVISORS:
+            write(path, rings[: n // divisor])
+            figures[f"{name}_{n // divisor}_s"], annotation = timed(lambda path=path: read_annotation(path, Truth(), frame))
+        figures[f"{name}_growth"] = figures[f"{name}_{n}_s"] / figures[f"{name}_{n // DIVISORS[0]}_s"] / DIVISORS[0]
     coords = np.random.default_rng(1).integers(0, SIDE - 512, (n, 2))
-    found[f"fractions_{n}_tiles_s"], _ = timed(lambda: overlap_fractions(annotation.region, coords, box=(512, 512)))
-    return found
+    figures[f"fractions_{n}_tiles_s"], _ = timed(lambda: overlap_fractions(annotation.region, coords, box=(512, 512)))
+    return figures
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--polygons", type=int, default=100_000)
-    parser.add_argument("--corners", type=int, default=20)
+    parser.add_argument("--polygons", type=int, default=100_000, help="number of polygons")
+    parser.add_argument("--corners", type=int, default=20, help="corners per polygon")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = figures(Path(folder), args.polygons, args.corners)
-    found = {name: round(value, 3) for name, value in found.items()}
-    for name, value in found.items():
+        figures = measure(Path(folder), args.polygons, args.corners)
+    figures = {name: round(value, 3) for name, value in figures.items()}
+    for name, value in figures.items():
         print(f"{name:32s} {value:10.3f}")
-    print(json.dumps(found))
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

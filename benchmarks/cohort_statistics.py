@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""What do statistics of a cohort cost? Peak memory of ten slides and of ten times as many, and time against the plain way.
+"""Measure time and peak memory of cohort statistics: for ten and a hundred slides, and compared with plain numpy.
 
 python benchmarks/cohort_statistics.py [--slides 10] [--tiles 4000] [--dim 1280] [--threads 2]
 
-Feature stores are made in a temporary folder: 1.1 GB with the defaults. Every figure is of a process of its own, started
-afresh; memory is beyond what importing takes. The plain way loads all tiles as float64 and calls numpy.cov.
+Feature stores are written to a temporary folder, 1.1 GB with the defaults. Each figure is measured in a new process; memory
+is what is added after imports. Plain numpy loads all tiles as float64 and calls numpy.cov.
 """
 
 import argparse
@@ -20,22 +20,23 @@ import numpy as np
 from wsi_mil.runtime.threads import limit_threads
 from wsi_mil.store import FeatureStore
 
-MORE = 10
+FACTOR = 10
+"""Ratio of the larger cohort to the smaller one."""
 MIB = 1 << 20
 
-MEASURED = """
+SCRIPT = """
 import json, resource, sys, time
 from pathlib import Path
 from wsi_mil.runtime.threads import limit_threads
-way, folder, slides, threads = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-limit_threads(threads if way == "numpy" else 1)
+method, folder, slides, threads = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+limit_threads(threads if method == "numpy" else 1)
 import numpy as np
 from wsi_mil.config import Statistics
 from wsi_mil.statistics import write_statistics
 from wsi_mil.store import read_bag
 names = [f"s{number:03d}" for number in range(slides)]
 before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
-if way == "numpy":
+if method == "numpy":
     rows = np.concatenate([read_bag(folder / f"{name}.json").features for name in names]).astype(np.float64)
     np.linalg.eigh(np.cov(rows, rowvar=False))
 else:
@@ -46,7 +47,7 @@ print(json.dumps([seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss -
 
 
 def write_slides(folder: Path, slides: int, tiles: int, dim: int) -> None:
-    """Stores of random features."""
+    """Write feature stores with random features."""
     block = np.random.default_rng(0).normal(size=(tiles, dim)).astype(np.float16)
     for number in range(slides):
         coords = np.zeros((tiles, 2), np.int64)
@@ -59,52 +60,53 @@ def write_slides(folder: Path, slides: int, tiles: int, dim: int) -> None:
                 store.append_shard(rows[part], np.ones(len(rows[part]), bool))
 
 
-def measured(way: str, folder: Path, slides: int, threads: int) -> tuple[float, float]:
-    """Seconds, and MiB at the peak beyond what was there at the start."""
-    command = [sys.executable, "-c", MEASURED, way, str(folder), str(slides), str(threads)]
+def measure_once(method: str, folder: Path, slides: int, threads: int) -> tuple[float, float]:
+    """Return seconds, and peak memory in MiB added after imports, of a new process."""
+    command = [sys.executable, "-c", SCRIPT, method, str(folder), str(slides), str(threads)]
     seconds, mib = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     return seconds, mib
 
 
-def figures(folder: Path, slides: int, tiles: int, dim: int, threads: int) -> dict[str, float]:
-    write_slides(folder, slides * MORE, tiles, dim)
-    measured("wsi_mil", folder, slides * MORE, threads)  # all files are in memory from here on
-    few_s, few_mib = measured("wsi_mil", folder, slides, threads)
-    many_s, many_mib = measured("wsi_mil", folder, slides * MORE, threads)
-    one_s, one_mib = measured("wsi_mil", folder, slides, 1)
-    plain_s, plain_mib = measured("numpy", folder, slides, threads)
+def measure(folder: Path, slides: int, tiles: int, dim: int, threads: int) -> dict[str, float]:
+    """Return time and memory of both cohorts, of one thread, and of numpy."""
+    write_slides(folder, slides * FACTOR, tiles, dim)
+    measure_once("wsi_mil", folder, slides * FACTOR, threads)  # loads all files into the page cache
+    few_s, few_mib = measure_once("wsi_mil", folder, slides, threads)
+    many_s, many_mib = measure_once("wsi_mil", folder, slides * FACTOR, threads)
+    one_thread_s, one_thread_mib = measure_once("wsi_mil", folder, slides, 1)
+    numpy_s, numpy_mib = measure_once("numpy", folder, slides, threads)
     return {
         f"peak MiB, {slides} slides": few_mib,
-        f"peak MiB, {slides * MORE} slides": many_mib,
-        "features MiB, the most slides": slides * MORE * tiles * dim * 2 / MIB,
+        f"peak MiB, {slides * FACTOR} slides": many_mib,
+        "features MiB, the most slides": slides * FACTOR * tiles * dim * 2 / MIB,
         "memory_ratio": many_mib / few_mib,
         f"seconds, {slides} slides": few_s,
-        f"seconds, {slides * MORE} slides": many_s,
-        "thousand tiles/s": slides * MORE * tiles / many_s / 1000,
-        "one_thread_ratio": one_s / few_s,
-        f"numpy peak MiB, {slides} slides": plain_mib,
-        "memory_vs_numpy": few_mib / plain_mib,
-        "time_vs_numpy": few_s / plain_s,
-        "one thread peak MiB": one_mib,
+        f"seconds, {slides * FACTOR} slides": many_s,
+        "thousand tiles/s": slides * FACTOR * tiles / many_s / 1000,
+        "one_thread_ratio": one_thread_s / few_s,
+        f"numpy peak MiB, {slides} slides": numpy_mib,
+        "memory_vs_numpy": few_mib / numpy_mib,
+        "time_vs_numpy": few_s / numpy_s,
+        "one thread peak MiB": one_thread_mib,
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--slides", type=int, default=10)
-    parser.add_argument("--tiles", type=int, default=4000)
-    parser.add_argument("--dim", type=int, default=1280)
+    parser.add_argument("--slides", type=int, default=10, help="slides of the smaller cohort")
+    parser.add_argument("--tiles", type=int, default=4000, help="tiles per slide")
+    parser.add_argument("--dim", type=int, default=1280, help="length of a feature vector")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     limit_threads(args.threads)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        found = figures(Path(folder), args.slides, args.tiles, args.dim, args.threads)
-    found = {name: round(value, 3) for name, value in found.items()}
-    for name, value in found.items():
+        figures = measure(Path(folder), args.slides, args.tiles, args.dim, args.threads)
+    figures = {name: round(value, 3) for name, value in figures.items()}
+    for name, value in figures.items():
         print(f"{name:40s} {value:10.3f}")
-    print(f"in {time.perf_counter() - start:.0f} s")
-    print(json.dumps(found))
+    print(f"total time {time.perf_counter() - start:.0f} s")
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

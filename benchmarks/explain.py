@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
-"""What explaining and drawing a slide costs.
+"""Measure time and memory of sparse inversion and of drawing heatmaps.
 
-    python benchmarks/explain.py                  everything
-    python benchmarks/explain.py --only inversion
+    python benchmarks/explain.py                     all parts
+    python benchmarks/explain.py --only inversion    one part
 
-Sparse inversion of 20,000 × 1024 instances on gated ABMIL: seconds a step, memory beside the bag's own, and how time grows
-with instances. Heatmap, OME-TIFF and GeoJSON of a slide of 20,000 tiles. Exit code 1 where a figure misses what is promised.
+inversion    sparse inversion of 20,000 × 1024 instances with gated ABMIL: seconds per step, memory in sizes of the bag,
+             and growth of time with the number of instances
+drawing      heatmap, OME-TIFF and GeoJSON of a slide of 20,000 tiles
+
+The exit code is 1 if a figure is above its limit.
 """
 
 import argparse
@@ -40,7 +43,7 @@ TILES, METHOD = 20_000, "evidence"
 SIZES = (5_000, 10_000, 20_000, 40_000)
 STEPS = 5
 BYTES_OF_FLOAT32, KB_OF_A_GB = 4, 1024**2
-PROMISED: dict[str, float] = {
+LIMITS: dict[str, float] = {
     "sni_step_s": 0.6,
     "sni_memory_vs_bag": 4.0,
     "sni_time_per_instance_40k_vs_10k": 1.25,
@@ -48,11 +51,11 @@ PROMISED: dict[str, float] = {
     "heatmap_gb": 1.0,
     "geojson_s": 10.0,
 }
-"""The most that each may be."""
+"""Upper limit of each figure."""
 
 
-def inverted(n: int, *, steps: int) -> Callable[[], Refinement]:
-    """Sparse inversion of a bag of `n` half-normal instances, which is always taken for positive."""
+def inversion_of(n: int, *, steps: int) -> Callable[[], Refinement]:
+    """Return a function that does sparse inversion of `n` half-normal instances; the threshold makes the bag positive."""
     torch.manual_seed(0)
     model = create_model(parse_model({"model": "abmil"}), feature_dim=FEATURES, n_classes=2).eval().requires_grad_(False)
     bag = torch.randn(1, n, FEATURES, dtype=torch.float16).abs_()  # as it comes from the store
@@ -61,7 +64,7 @@ def inverted(n: int, *, steps: int) -> Callable[[], Refinement]:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Least of three, since others share the machine."""
+    """Return the shortest of three times, since other processes may use the machine."""
     times = []
     for _ in range(3):
         start = time.monotonic()
@@ -71,33 +74,33 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def inversion() -> dict[str, float]:
-    """Time and memory of sparse inversion."""
-    each = {}
+    """Measure time and memory of sparse inversion."""
+    step_s = {}
     for n in SIZES:
-        each[n] = (seconds(inverted(n, steps=1 + STEPS)) - seconds(inverted(n, steps=1))) / STEPS
-        print(f"sparse inversion, {n:6,} × {FEATURES}: {each[n]:.3f} s a step, {each[n] / n * 1e6:.1f} µs an instance")
+        step_s[n] = (seconds(inversion_of(n, steps=1 + STEPS)) - seconds(inversion_of(n, steps=1))) / STEPS
+        print(f"sparse inversion, {n:6,} × {FEATURES}: {step_s[n]:.3f} s per step, {step_s[n] / n * 1e6:.1f} µs per instance")
     peak = in_child("memory")
-    print(f"memory of {INSTANCES:,} × {FEATURES}: {peak:.2f} times the bag, the bag among it")
+    print(f"memory of {INSTANCES:,} × {FEATURES}: {peak:.2f} times the bag, including the bag")
     return {
-        "sni_step_s": each[INSTANCES],
+        "sni_step_s": step_s[INSTANCES],
         "sni_memory_vs_bag": peak,
-        "sni_time_per_instance_40k_vs_10k": each[40_000] / each[10_000] / 4,
+        "sni_time_per_instance_40k_vs_10k": step_s[40_000] / step_s[10_000] / 4,
     }
 
 
 def memory() -> float:
-    """Peak memory that bag (float16, as it is stored) and inversion add to a process, in sizes of the bag in float32."""
-    inverted(64, steps=2)()
+    """Return the peak memory that the bag (float16, as stored) and its inversion add, in sizes of the bag in float32."""
+    inversion_of(64, steps=2)()
     before = _peak_kb()
-    inverted(INSTANCES, steps=2)()
+    inversion_of(INSTANCES, steps=2)()
     return (_peak_kb() - before) * 1024 / (INSTANCES * FEATURES * BYTES_OF_FLOAT32)
 
 
 def drawing() -> dict[str, float]:
-    """Time and memory of what `heatmap` writes of a slide of 20,000 tiles; a process of its own for memory."""
+    """Measure time and memory of the files that `heatmap` writes for a slide; memory in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         row, scores, tiles = scored_slide(Path(folder))
-        found = read_scored(row, scores, tiles, METHOD, scale="auto", ranges={})
+        slide_scores = read_scored(row, scores, tiles, METHOD, scale="auto", ranges={})
         image = Path(folder) / f"{METHOD}.png"
 
         def pictures() -> None:
@@ -105,18 +108,18 @@ def drawing() -> dict[str, float]:
             write_bytes(image, draw(picture(again, row, store_path(tiles), Truth()), Heatmap()))
             write_bytes(image.with_suffix(".ome.tif"), ome_tiff(again))
 
-        figures = {"heatmap_s": seconds(pictures), "geojson_s": seconds(lambda: geojson(found, Heatmap()))}
+        figures = {"heatmap_s": seconds(pictures), "geojson_s": seconds(lambda: geojson(slide_scores, Heatmap()))}
         whole = seconds(lambda: draw_heatmap(row, scores, tiles, METHOD, Heatmap(), image))
     figures["heatmap_gb"] = in_child("drawing_memory")
     print(
         f"{TILES:,} tiles: PNG and OME-TIFF {figures['heatmap_s']:.2f} s, GeoJSON {figures['geojson_s']:.2f} s;"
-        f" all files {whole:.2f} s; the process holds at most {figures['heatmap_gb']:.2f} GB"
+        f" all files {whole:.2f} s; peak memory of the process {figures['heatmap_gb']:.2f} GB"
     )
     return figures
 
 
 def drawing_memory() -> float:
-    """Most that a process holds which draws everything, in GB; what torch takes in this script's imports is in it."""
+    """Return the peak memory in GB of a process that draws all files, including this script's import of torch."""
     with tempfile.TemporaryDirectory() as folder:
         row, scores, tiles = scored_slide(Path(folder))
         draw_heatmap(row, scores, tiles, METHOD, Heatmap(), Path(folder) / f"{METHOD}.png")
@@ -124,7 +127,7 @@ def drawing_memory() -> float:
 
 
 def scored_slide(folder: Path) -> tuple[SlideRow, Path, Path]:
-    """Receipts and stores of a slide of 20,000 tiles, with scores in which two regions and scattered tiles stand out."""
+    """Write receipts and stores of a slide whose scores are high in two regions and in scattered tiles."""
     side, columns = 256, 200
     place = np.arange(TILES)
     cells = np.stack([place % columns, place // columns], axis=1)
@@ -138,19 +141,19 @@ def scored_slide(folder: Path) -> tuple[SlideRow, Path, Path]:
     write_grid(store_path(tiles), grid, np.full((512, 1024, 3), 240, np.uint8), {"dimensions": list(dimensions)})
     same = {"coords_digest": array_digest(coords), "slide_hash": "made"}
     tiling = {"mpp": 0.5, "tile_px": side, "overlap": 0}
-    about = {"slide_id": "s", "dimensions": dimensions, "mpp": (0.5, 0.5), "tile_px_level0": (side, side), "bounds": None}
-    write_receipt(tiles, {**about, **same, "reader": "auto", "settings": {"tiling": tiling}})
-    found = InstanceScores(METHOD, values, "log odds", "log_odds", comparable=True)
-    write_scores(store_path(scores), coords, [found], {})
-    said = {"unit": "log_odds", "kind": "log odds", "comparable": True, "zero": 0.0, "reason": ""}
+    geometry = {"slide_id": "s", "dimensions": dimensions, "mpp": (0.5, 0.5), "tile_px_level0": (side, side), "bounds": None}
+    write_receipt(tiles, {**geometry, **same, "reader": "auto", "settings": {"tiling": tiling}})
+    instance_scores = InstanceScores(METHOD, values, "log odds", "log_odds", comparable=True)
+    write_scores(store_path(scores), coords, [instance_scores], {})
+    method = {"unit": "log_odds", "kind": "log odds", "comparable": True, "zero": 0.0, "reason": ""}
     content = {"probs": [0.1, 0.9], "threshold": 0.5, "predicted": 1, "target": 1, "classes": ["normal", "tumour"]}
-    content |= {"role": "test", "protocol": "held_out", "bag_instances": TILES, "methods": {METHOD: said}}
+    content |= {"role": "test", "protocol": "held_out", "bag_instances": TILES, "methods": {METHOD: method}}
     write_receipt(scores, {"slide_id": "s", "tiles": same, **content})
     return SlideRow("s", Path("gone.svs"), label="tumour"), scores, tiles
 
 
 def in_child(part: str) -> float:
-    """What a process of its own finds."""
+    """Return the figure that a new process measures."""
     done = subprocess.run([sys.executable, __file__, "--child", part], capture_output=True, text=True, check=True)
     return float(json.loads(done.stdout.splitlines()[-1]))
 
@@ -159,11 +162,11 @@ def _peak_kb() -> int:
     return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
 
 
-def broken(figures: dict[str, float]) -> Iterator[str]:
-    """What misses its promise."""
+def violations(figures: dict[str, float]) -> Iterator[str]:
+    """Yield a message for each figure above its limit."""
     for name, value in figures.items():
-        if not value <= PROMISED[name]:
-            yield f"{name} is {value:.3f}, promised at most {PROMISED[name]:g}"
+        if not value <= LIMITS[name]:
+            yield f"{name} is {value:.3f}, expected at most {LIMITS[name]:g}"
 
 
 PARTS: dict[str, Callable[[], dict[str, float]]] = {"inversion": inversion, "drawing": drawing}
@@ -172,7 +175,7 @@ CHILDREN: dict[str, Callable[[], float]] = {"memory": memory, "drawing_memory": 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=PARTS)
+    parser.add_argument("--only", choices=PARTS, help="run this part only")
     parser.add_argument("--child", choices=CHILDREN, help=argparse.SUPPRESS)
     args = parser.parse_args()
     set_threads(THREADS)
@@ -182,7 +185,7 @@ def main() -> None:
     figures: dict[str, float] = {}
     for name in [args.only] if args.only else PARTS:
         figures |= PARTS[name]()
-    faults = list(broken(figures))
+    faults = list(violations(figures))
     print(*faults, sep="\n")
     print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
     sys.exit(bool(faults))

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Methods × models against the truth, as tables for docs/explanations.md.
+"""Print tables that compare explanation methods of every model with the annotations, for docs/explanations.md.
 
     python benchmarks/explanations.py results [other/results …] [--pairs abmil]
 
-Reads what `evaluate` wrote. Several results folders (cohorts) each get a table; `--pairs` prints, for a model entry, the
-paired differences of sparse inversion from every other method, slide by slide, with 95 % intervals by patient.
+The figures are read from the files of `evaluate`, one table for each results folder (cohort). For an entry of `models`,
+`--pairs` prints the paired differences between sparse inversion and every other method, with 95 % intervals by patient.
 """
 
 import argparse
@@ -30,7 +30,7 @@ SUBJECT = "sparse_inversion"
 
 
 def table(results: Path) -> str:
-    """A row for each model and method."""
+    """Return a Markdown table with a row for each model and method."""
     lines = [f"| model | method | {' | '.join(FIGURES.values())} | not shown |", "|---" * (len(FIGURES) + 3) + "|"]
     for path in sorted(results.glob("explanations/*/*.json")):
         for method, figures in json.loads(path.read_text())["methods"].items():
@@ -40,7 +40,7 @@ def table(results: Path) -> str:
 
 
 def pairs(results: Path, model: str) -> str:
-    """Sparse inversion less each other method, on the same slides."""
+    """Return a Markdown table of sparse inversion minus every other method, on the same slides."""
     (path,) = results.glob(f"explanations/*/{model}.csv")
     values: dict[str, dict[str, tuple[str, float, float]]] = defaultdict(dict)
     with path.open(newline="", encoding="utf-8") as file:
@@ -48,7 +48,7 @@ def pairs(results: Path, model: str) -> str:
             if row["tile_auroc"]:
                 figures = float(row["tile_auroc"]), float(row["tile_auprc"])
                 values[row["method"]][row["slide_id"]] = (row["patient_id"], *figures)
-    lines = [f"| {SUBJECT} less | tile AUROC | tile AUPRC |", "|---|---|---|"]
+    lines = [f"| {SUBJECT} minus | tile AUROC | tile AUPRC |", "|---|---|---|"]
     for method in values:
         if method != SUBJECT:
             lines.append(f"| {method} | {' | '.join(_signed(d) for d in _differences(values[SUBJECT], values[method]))} |")
@@ -58,12 +58,12 @@ def pairs(results: Path, model: str) -> str:
 def _differences(first: dict[str, tuple[str, float, float]], second: dict[str, tuple[str, float, float]]) -> list[Difference]:
     slides = sorted(first.keys() & second.keys())
     draws = list(patient_draws([first[s][0] for s in slides], draws=DRAWS))
-    found = []
+    differences = []
     for column in (1, 2):
-        a, b = (np.array([of[s][column] for s in slides]) for of in (first, second))
-        drawn = [np.array([values[rows].mean() for rows in draws]) for values in (a, b)]
-        found.append(paired_difference((float(a.mean()), float(b.mean())), *drawn))
-    return found
+        a, b = (np.array([figures[s][column] for s in slides]) for figures in (first, second))
+        means = [np.array([values[rows].mean() for rows in draws]) for values in (a, b)]
+        differences.append(paired_difference((float(a.mean()), float(b.mean())), *means))
+    return differences
 
 
 def _signed(difference: Difference) -> str:
@@ -80,8 +80,8 @@ def _cell(figures: dict[str, object], name: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", nargs="+", type=Path)
-    parser.add_argument("--pairs", metavar="MODEL")
+    parser.add_argument("results", nargs="+", type=Path, help="results folders")
+    parser.add_argument("--pairs", metavar="MODEL", help="entry of `models` for paired differences")
     args = parser.parse_args()
     for results in args.results:
         print(f"\n{results}\n\n{table(results)}")

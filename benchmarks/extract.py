@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""How fast are features extracted, against a plain loop and against the encoder alone? Ratios of one run, same threads.
+"""Measure the speed of feature extraction, compared with a plain loop and with the encoder alone, on the same threads.
 
 python benchmarks/extract.py [SLIDE ...] [--threads 2] [--tiles 1000] [--rounds 3] [--batch-size 64] [--no-memory]
 
-SLIDE is any slide with tissue; without one, a slide of 400 megapixels is made from the demo's texture, and taken as one of
-0.5 µm and as one of 0.25 µm per pixel. The plain loop, in a process of its own, reads each tile by OpenSlide, shrinks it by
-Pillow, and encodes batches of 32 with timm in float32. "Encoder alone" encodes one batch that is ready, again and again.
-Features in bfloat16 are held against float32 on tissue of the demo's real slide. Peak memory is that of `wsi-mil extract` on
-10,000 and on 100,000 small tiles, in processes of their own. With a CUDA device, ViT-L/16 and ResNet-50 (random weights) run
-at batch 256 against themselves on ready batches.
+SLIDE is any slide with tissue; without one, a slide of 400 megapixels is made from the demo's texture and read at 0.5 and
+at 0.25 µm per pixel. The plain loop, in a process of its own, reads each tile with OpenSlide, resizes it with Pillow, and
+encodes batches of 32 with timm in float32. "Encoder alone" encodes one prepared batch repeatedly. Features in bfloat16 are
+compared with float32 on tissue of the demo's real slide. Peak memory is that of `wsi-mil extract` on 10,000 and on 100,000
+small tiles, in processes of their own. With a CUDA device, ViT-L/16 and ResNet-50 (random weights) at batch 256 are
+compared with the same encoders on prepared batches.
 """
 
 import argparse
@@ -51,7 +51,7 @@ DEFAULT = Encoder()
 
 
 def tiles_of(slide: Path, folder: Path, settings: TileSettings, mpp: float | None = None) -> Path:
-    """The receipt of `tile` for a slide, taken as one of `mpp` µm per pixel."""
+    """Tile a slide, at `mpp` µm per pixel if given, and return the receipt."""
     receipt = folder / "tiles" / f"{slide.stem}.json"
     tile_slide(SlideRow(slide.stem, slide, mpp=mpp), settings, receipt)
     assert read_receipt(receipt)["status"] == "ok", read_receipt(receipt)["reason"]
@@ -65,35 +65,34 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def stage_rate(tiles: Path, slide: Path, encoder: TileEncoder, batch_size: int, threads: int, folder: Path) -> float:
-    """Tiles a second of the whole stage: reading, encoding, writing the store."""
+    """Return the tiles per second of the whole stage: reading, encoding, writing the store."""
     receipt = folder / "features" / f"{time.monotonic_ns()}.json"
-    how = {"dtype": str(encoder.dtype), "encoder": lambda: encoder, "threads": reading_threads(encoder.device, threads)}
+    options = {"dtype": str(encoder.dtype), "encoder": lambda: encoder, "threads": reading_threads(encoder.device, threads)}
     settings = Encoder(batch_size=batch_size)
-    took = seconds(lambda: extract_slide(tiles, SlideRow(receipt.stem, slide), settings, receipt, **how))
-    return read_receipt(receipt)["n_tiles"] / took
+    elapsed = seconds(lambda: extract_slide(tiles, SlideRow(receipt.stem, slide), settings, receipt, **options))
+    return read_receipt(receipt)["n_tiles"] / elapsed
 
 
-def alone_rate(encoder: TileEncoder, batch: np.ndarray, n: int) -> float:
-    """Tiles a second of the encoder on one batch that is ready."""
-    there = encoder.empty(batch.shape)
-    there[:] = batch
-    encoder.encode(there)
+def encoder_rate(encoder: TileEncoder, batch: np.ndarray, n: int) -> float:
+    """Return the tiles per second of the encoder on one prepared batch."""
+    prepared = encoder.empty(batch.shape)
+    prepared[:] = batch
+    encoder.encode(prepared)
     n_batches = max(2, n // len(batch))
 
     def work() -> None:
-        last = [encoder.begin(there) for _ in range(n_batches)][-1]
+        last = [encoder.begin(prepared) for _ in range(n_batches)][-1]
         last.result()
 
     return n_batches * len(batch) / seconds(work)
 
 
 class PlainLoop:
-    """OpenSlide → Pillow → timm in float32, one batch after another."""
+    """Plain loop over OpenSlide, Pillow and timm in float32, one batch after another."""
 
     def __init__(self, slide: Path, tiles: Path):
         self.slide = openslide.OpenSlide(str(slide))
-        grid = read_grid(store_path(tiles))
-        self.grid = grid
+        self.grid = read_grid(store_path(tiles))
         self.network, data = create_classifier()
         self.network.reset_classifier(0)
         self.transform = create_transform(**data, is_training=False)
@@ -112,18 +111,18 @@ class PlainLoop:
 
 
 def plain_rate(slide: Path, tiles: Path, threads: int) -> float:
-    """Tiles a second of the plain loop, in a process that has nothing of ours but the weights."""
+    """Return the tiles per second of the plain loop, in a process of its own."""
     command = [sys.executable, __file__, "--plain", str(slide), str(tiles), f"--threads={threads}"]
     return float(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
 def cpu(slide: Path, tiles: Path, args: argparse.Namespace, folder: Path) -> dict[str, float]:
-    """The default encoder on the CPU, against the plain loop and against itself; medians over the rounds."""
+    """Measure the default encoder on the CPU, compared with the plain loop and the encoder alone; medians over rounds."""
     dtype = fast_dtype("auto", torch.device("cpu"))
     encoder, batch = create_encoder(DEFAULT, device=torch.device("cpu"), dtype=dtype), first_batch(slide, tiles, args.batch_size)
     rates: dict[str, list[float]] = {"plain": [], "stage": [], "encoder": []}
     for _ in range(args.rounds):
-        rates["encoder"].append(alone_rate(encoder, batch, args.tiles))
+        rates["encoder"].append(encoder_rate(encoder, batch, args.tiles))
         rates["stage"].append(stage_rate(tiles, slide, encoder, args.batch_size, args.threads, folder))
         rates["plain"].append(plain_rate(slide, tiles, args.threads))
     for name, values in rates.items():
@@ -133,19 +132,20 @@ def cpu(slide: Path, tiles: Path, args: argparse.Namespace, folder: Path) -> dic
         "cpu_vs_encoder": [s / e for s, e in zip(rates["stage"], rates["encoder"], strict=True)],
     }
     print(f"dtype {dtype}, {args.threads} threads; per round {ratios}")
-    found = {name: round(statistics.median(values), 2) for name, values in ratios.items()}
-    return {**found, "cpu_tiles_per_s": round(statistics.median(rates["stage"]), 1)}
+    medians = {name: round(statistics.median(values), 2) for name, values in ratios.items()}
+    return {**medians, "cpu_tiles_per_s": round(statistics.median(rates["stage"]), 1)}
 
 
 def first_batch(slide: Path, tiles: Path, batch_size: int) -> np.ndarray:
-    """Real tiles, uint8 `(batch_size, height, width, 3)`."""
-    receipt, grid = read_receipt(tiles), read_grid(store_path(tiles))
+    """Return the first tiles of a slide, uint8 `(batch_size, height, width, 3)`."""
+    receipt = read_receipt(tiles)
+    grid = read_grid(store_path(tiles))
     with open_slide(slide, receipt["reader"], mpp=Mpp(*receipt["mpp"])) as opened:
         return next(iter(read_tiles(opened, grid, mpp=receipt["settings"]["tiling"]["mpp"], batch_size=batch_size))).tiles
 
 
 def precision(folder: Path) -> dict[str, float]:
-    """Cosine of bfloat16 features to float32 ones, on tissue of a real slide."""
+    """Measure the cosine similarity of bfloat16 and float32 features, on tissue of a real slide."""
     slide = texture_path(None)
     tiles = tiles_of(slide, folder, TileSettings(tiling=Tiling(overlap=112)))
     batch = first_batch(slide, tiles, 4096)
@@ -155,16 +155,17 @@ def precision(folder: Path) -> dict[str, float]:
         for encoder in (create_encoder(DEFAULT, device=device, dtype=dtype) for dtype in (torch.float32, torch.bfloat16))
     )
     cosine = (exact * fast).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(fast, axis=1)
-    print(f"bfloat16 against float32 on {len(batch)} tissue tiles of {slide.name}: cosine {np.median(cosine):.4f}, "
-          f"least {cosine.min():.4f}")  # fmt: skip
+    print(f"bfloat16 compared with float32 on {len(batch)} tissue tiles of {slide.name}: median cosine similarity "
+          f"{np.median(cosine):.4f}, minimum {cosine.min():.4f}")  # fmt: skip
     return {"cosine_median": round(float(np.median(cosine)), 4), "cosine_min": round(float(cosine.min()), 4)}
 
 
 def peak_mb(command: list[str]) -> float:
-    """Largest resident memory of a process, from Linux' own account of it."""
-    process, peak = subprocess.Popen(command, stderr=subprocess.DEVNULL), 0.0
+    """Return the peak resident memory of a process in MB, from /proc."""
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    peak = 0.0
     while process.poll() is None:
-        with suppress(OSError):  # it ended in between
+        with suppress(OSError):  # the process may have ended meanwhile
             status = Path(f"/proc/{process.pid}/status").read_text()
             peak = max(peak, *(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM")), 0)
         time.sleep(0.05)
@@ -173,53 +174,54 @@ def peak_mb(command: list[str]) -> float:
 
 
 def memory(folder: Path, threads: int) -> dict[str, float]:
-    """Peak memory of `wsi-mil extract` over the number of tiles."""
+    """Measure the peak memory of `wsi-mil extract` on few and on many tiles."""
     slide = write_slide(folder / "many.svs")
-    found = {}
+    peak_of = {}
     for n in MEMORY_TILES:
         tiling = Tiling(tile_px=64, mpp=0.25, min_tissue=0, max_tiles=n)
         tiles = tiles_of(slide, folder / str(n), TileSettings(tiling=tiling, tissue=Tissue(method="none")))
         command = [sys.executable, "-m", "wsi_mil", "extract", f"--tiles={tiles}", "--device=cpu", f"--threads={threads}"]
         command += [f"--row={json.dumps({'slide_id': 'many', 'path': str(slide)})}", f"--receipt={folder / str(n) / 'f.json'}"]
         command += [f"--settings={json.dumps({'encoder': 'test_vit', 'weights': 'random', 'dtype': 'float32'})}"]
-        found[n] = peak_mb(command)
-        print(f"peak memory of extract on {n:7,d} tiles: {found[n]:.0f} MB")
-    few, many = (found[n] for n in MEMORY_TILES)
+        peak_of[n] = peak_mb(command)
+        print(f"peak memory of extract on {n:7,d} tiles: {peak_of[n]:.0f} MB")
+    few, many = (peak_of[n] for n in MEMORY_TILES)
     shard = shard_rows(MEMORY_TILES[1], 64) * MEMORY_DIM * 2 / 2**20
     print(f"difference {many - few:.0f} MB; allowed {0.1 * few + shard:.0f} MB (a tenth and one shard of {shard:.1f} MB)")
     return {"memory_10k_mb": round(few), "memory_100k_mb": round(many), "memory_ratio": round((many - shard) / few, 3)}
 
 
 def gpu(slide: Path, mpp: float | None, args: argparse.Namespace, folder: Path) -> dict[str, float]:
-    """Two encoders on the GPU, reading and all, against themselves alone."""
+    """Measure the whole stage with two encoders on the GPU, compared with the encoders alone."""
     if not torch.cuda.is_available():
-        print("GPU: did not run, torch sees no CUDA device")
+        print("GPU: skipped, torch sees no CUDA device")
         return {}
     device = create_device("auto")
     print(f"GPU: {describe(device)}")
     tiles = tiles_of(slide, folder / "gpu", TileSettings(tiling=Tiling(max_tiles=args.gpu_tiles)), mpp)
-    batch, found = first_batch(slide, tiles, GPU_BATCH), {}
+    batch = first_batch(slide, tiles, GPU_BATCH)
+    figures = {}
     for name, figure in (("vit_large_patch16_224", "vit_l16"), ("resnet50", "resnet50")):
         encoder = create_encoder(Encoder(encoder=name, weights="random"), device=device, dtype=torch.bfloat16)
         rounds = [
-            (stage_rate(tiles, slide, encoder, GPU_BATCH, args.threads, folder), alone_rate(encoder, batch, args.gpu_tiles))
+            (stage_rate(tiles, slide, encoder, GPU_BATCH, args.threads, folder), encoder_rate(encoder, batch, args.gpu_tiles))
             for _ in range(args.rounds)
         ]
         for stage, alone in rounds:
-            print(f"{name}: {stage:8.0f} tiles/s of {alone:8.0f} alone, {stage / alone:.2f}")
-        found[f"gpu_vs_encoder_{figure}"] = round(statistics.median(stage / alone for stage, alone in rounds), 2)
-    return found
+            print(f"{name}: {stage:8.0f} tiles/s, encoder alone {alone:8.0f}, ratio {stage / alone:.2f}")
+        figures[f"gpu_vs_encoder_{figure}"] = round(statistics.median(stage / alone for stage, alone in rounds), 2)
+    return figures
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("slides", nargs="*", type=Path)
+    parser.add_argument("slides", nargs="*", type=Path, help="slides with tissue; a synthetic one if none is given")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--tiles", type=int, default=1000)
-    parser.add_argument("--gpu-tiles", type=int, default=20_000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--tiles", type=int, default=1000, help="tiles per slide on the CPU")
+    parser.add_argument("--gpu-tiles", type=int, default=20_000, help="tiles per slide on the GPU")
+    parser.add_argument("--rounds", type=int, default=3, help="repetitions of each measurement")
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--no-memory", action="store_true")
+    parser.add_argument("--no-memory", action="store_true", help="skip the measurement of memory")
     parser.add_argument("--plain", nargs=2, type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     set_threads(args.threads)
@@ -236,8 +238,8 @@ def main() -> None:
         figures: dict[str, float] = {}
         for number, (slide, mpp) in enumerate(slides):
             tiles = tiles_of(slide, folder / str(number), TileSettings(tiling=Tiling(max_tiles=args.tiles)), mpp)
-            found = {**cpu(slide, tiles, args, folder / str(number)), **gpu(slide, mpp, args, folder / str(number))}
-            figures |= {f"{name}{'' if mpp in (None, 0.5) else f'_{mpp}um'}": value for name, value in found.items()}
+            of_slide = {**cpu(slide, tiles, args, folder / str(number)), **gpu(slide, mpp, args, folder / str(number))}
+            figures |= {f"{name}{'' if mpp in (None, 0.5) else f'_{mpp}um'}": value for name, value in of_slide.items()}
         figures |= precision(folder)
         figures |= {} if args.no_memory else memory(folder, args.threads)
     print(json.dumps(figures))

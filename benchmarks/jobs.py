@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""What does a job cost beyond its work, and what do `slides_per_job` and groups save of it?
+"""Measure the overhead of a job, and how much of it `slides_per_job` and job groups save.
 
 python benchmarks/jobs.py [--slides 24] [--per-job 12] [--slurm]
 
-A cohort of slides of 640 × 448 pixels, whose work is next to nothing, from slide to heatmap, one job at a time. Every job
-leaves its seconds (`benchmark:`); what the run took beyond those and beyond planning is Snakemake's, a job's share of it is
-printed. Extraction is done with one and with --per-job slides a job: from the two follows what a job costs before its first
-slide, and what a slide costs. With --slurm the heatmaps are made once more on a real SLURM of one node (Debian's packages),
-with the profile that is shipped, its groups as they are and a job for each slide. The last line is JSON.
+A cohort of tiny slides (640 × 448 pixels) is processed from slide to heatmap, one job at a time. Snakemake records the
+seconds of each job (`benchmark:`); the time of the run minus planning and these seconds is Snakemake's own, printed per job.
+Extraction runs with one and with --per-job slides per job, from which follow the start-up time of a job and the time per
+slide. With --slurm, heatmaps are made again on a real SLURM of one node (Debian packages) with the shipped profile: with its
+job groups, and with one job per slide. The last line is JSON.
 """
 
 import argparse
@@ -31,7 +31,7 @@ COLUMNS = ("slide_id", "path", "label", "patient_id", "annotation")
 
 
 def make(folder: Path, n: int, **settings: object) -> Run:
-    """A cohort of which nothing is made yet."""
+    """Create a cohort of `n` slides that no stage has run on."""
     run = Run(folder)
     run.sheet.parent.mkdir(parents=True)
     rows = []
@@ -45,29 +45,30 @@ def make(folder: Path, n: int, **settings: object) -> Run:
 
 
 def seconds(run: Run, *args: str) -> float:
-    """That a run took, one job at a time."""
+    """Return the seconds of a run, one job at a time."""
     begin = time.perf_counter()
     run.snakemake(*args, "--cores", "1")
     return time.perf_counter() - begin
 
 
 def job_seconds(run: Run, rule: str) -> list[float]:
-    """Of each job of a rule, as Snakemake took them."""
-    found = []
+    """Return the seconds of each job of a rule, as Snakemake recorded them."""
+    times = []
     for path in run.results("benchmarks").glob(f"{rule}/**/*.tsv"):
         with path.open(newline="") as file:
-            found += [float(row["s"]) for row in csv.DictReader(file, delimiter="\t")]
-    return found
+            times += [float(row["s"]) for row in csv.DictReader(file, delimiter="\t")]
+    return times
 
 
-def local(folder: Path, n: int, per_job: int) -> dict[str, float]:
-    """Of jobs on this machine."""
+def measure_local(folder: Path, n: int, per_job: int) -> dict[str, float]:
+    """Return figures of jobs on this machine."""
     run = make(folder / "one", n)
-    planned = seconds(run, "features", "--dry-run")
-    took = seconds(run, "features")
-    tiles, extracts = job_seconds(run, "tile"), job_seconds(run, "extract")
+    planning = seconds(run, "features", "--dry-run")
+    total = seconds(run, "features")
+    tiles = job_seconds(run, "tile")
+    extracts = job_seconds(run, "extract")
     assert (len(tiles), len(extracts)) == (n, n)
-    own = (took - planned - sum(tiles) - sum(extracts)) / (2 * n)
+    overhead = (total - planning - sum(tiles) - sum(extracts)) / (2 * n)
     several = make(folder / "several", n, slides_per_job=per_job)
     seconds(several, "features")
     jobs = job_seconds(several, "extract")
@@ -75,7 +76,7 @@ def local(folder: Path, n: int, per_job: int) -> dict[str, float]:
     seconds(run, "heatmaps")
     explains, heatmaps = job_seconds(run, "explain"), job_seconds(run, "heatmap")
     return {
-        "snakemake_s": own,
+        "snakemake_s": overhead,
         "tile_s": statistics.median(tiles),
         "extract_s": statistics.median(extracts),
         "extract_start_s": start,
@@ -86,8 +87,8 @@ def local(folder: Path, n: int, per_job: int) -> dict[str, float]:
     }
 
 
-def submitted(run: Run, cluster: Slurm, *args: str) -> tuple[int, float]:
-    """How many jobs of SLURM's the heatmaps of a cohort take, and how many seconds."""
+def measure_slurm(run: Run, cluster: Slurm, *args: str) -> tuple[int, float]:
+    """Make the heatmaps of a cohort again on SLURM; return the number of SLURM jobs, and seconds."""
     shutil.rmtree(run.results("scores"))
     shutil.rmtree(run.results("heatmaps"))
     options = ["--slurm-status-command=squeue", "--slurm-init-seconds-before-status-checks=1", "--cores=2"]
@@ -103,19 +104,19 @@ def submitted(run: Run, cluster: Slurm, *args: str) -> tuple[int, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--slides", type=int, default=24)
-    parser.add_argument("--per-job", type=int, default=12)
-    parser.add_argument("--slurm", action="store_true", help="groups on a SLURM of one node, too")
+    parser.add_argument("--slides", type=int, default=24, help="slides of the cohort")
+    parser.add_argument("--per-job", type=int, default=12, help="slides per job of the second extraction")
+    parser.add_argument("--slurm", action="store_true", help="measure job groups on a SLURM of one node, too")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        figures = local(Path(temporary), args.slides, args.per_job)
+        figures = measure_local(Path(temporary), args.slides, args.per_job)
         if args.slurm and (reason := missing()):
-            print(f"groups are not tried: {reason}")
+            print(f"SLURM is skipped: {reason}")
         elif args.slurm:
             with slurm_cluster() as cluster:
                 run = Run(Path(temporary) / "one")
                 for name, options in {"grouped": [], "single": ["--group-components", "tile=1", "explain=1"]}.items():
-                    figures[f"slurm_{name}_jobs"], figures[f"slurm_{name}_s"] = submitted(run, cluster, *options)
+                    figures[f"slurm_{name}_jobs"], figures[f"slurm_{name}_s"] = measure_slurm(run, cluster, *options)
     for name, value in figures.items():
         print(f"{name}: {value:.2f}")
     print(json.dumps({"slides": args.slides, **{name: round(value, 2) for name, value in figures.items()}}))

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""How fast are tiles read, against an OpenSlide loop and against decoding raw JPEG tiles? Ratios of one run, same threads.
+"""Measure the speed of reading tiles, compared with an OpenSlide loop and with decoding raw JPEG tiles, on the same threads.
 
 python benchmarks/read.py [SLIDE ...] [--tile LARGE_SLIDE] [--threads 2] [--tiles 2000] [--rounds 5]
 
-SLIDE is any slide in JPEG tiles; without one, a slide of 400 megapixels is made from the demo's texture. For each it times
-`read_tiles` on 256-px tiles that lie on the file's own grid, on 224-px tiles at an odd offset, and at half the scale; the
-OpenSlide loop reads the same footprints and shrinks them by Pillow. --tile times `wsi-mil tile` on a slide, in a process of
-its own.
+SLIDE is any slide in JPEG tiles; without one, a slide of 400 megapixels is made from the demo's texture. `read_tiles` is
+timed on 256-px tiles aligned with the tiles of the file, on 224-px tiles at an odd offset, and at twice the µm per pixel;
+the OpenSlide loop reads the same footprints and resizes them with Pillow. --tile times `wsi-mil tile` on a slide, in a
+process of its own.
 """
 
 import argparse
@@ -37,13 +37,13 @@ from wsi_mil.tile.grid import tile_grid
 from wsi_mil.tissue import TissueMask
 
 BLOCK, SIDE_BLOCKS, MPP = 256, 80, 0.25
-ODD = (37, 21)
-OVERVIEW_MPP, COLOURED = 16.0, 12
-"""Tissue is what is coloured: by so many grey levels, seen at so many µm per pixel."""
+ODD_OFFSET = (37, 21)
+OVERVIEW_MPP, MIN_COLOUR = 16.0, 12
+"""A pixel of the overview is tissue if its channels differ by more than `MIN_COLOUR` grey levels."""
 
 
 def write_slide(path: Path) -> Path:
-    """Half a square of glass and tissue, 20,480 pixels a side at 0.25 µm, as an Aperio scanner writes it."""
+    """Write an Aperio slide of 20,480 × 20,480 pixels at 0.25 µm, a square of tissue on glass."""
     texture = read_texture(texture_path(None)).image
     rng = np.random.default_rng(0)
 
@@ -61,26 +61,27 @@ def write_slide(path: Path) -> Path:
     text = f"Aperio Image Library v12\r\n{side}x{side} [0,0 {side}x{side}] (256x256) JPEG/RGB Q=80|AppMag = 40|MPP = {MPP}"
     with tifffile.TiffWriter(path, bigtiff=True) as tif:
         for number, step in enumerate((1, 4, 16)):
-            about = {"photometric": "rgb", "compression": "jpeg", "compressionargs": {"level": 80}, "description": text}
+            options = {"photometric": "rgb", "compression": "jpeg", "compressionargs": {"level": 80}, "description": text}
             tif.write(
                 blocks(step), shape=(side // step, side // step, 3), dtype=np.uint8, tile=(BLOCK, BLOCK), metadata=None,
-                subfiletype=int(number > 0), **about,
+                subfiletype=int(number > 0), **options,
             )  # fmt: skip
     return path
 
 
 def grids(path: Path, n: int) -> dict[str, tuple[TileGrid, float]]:
-    """Tiles of tissue in neighbouring rows, and their mpp: on the file's grid, at an odd offset, at half the scale."""
+    """Return tissue tiles in neighbouring rows, with their mpp: aligned, at an odd offset, and at twice the mpp."""
     with open_slide(path, mpp=MPP) as slide:
-        mask = TissueMask.whole(np.ptp(slide.read_overview(OVERVIEW_MPP).image, axis=2) > COLOURED)
+        mask = TissueMask.whole(np.ptp(slide.read_overview(OVERVIEW_MPP).image, axis=2) > MIN_COLOUR)
         dimensions = slide.dimensions
-    found = {}
-    for name, tile_px, mpp, shift in (("native", 256, MPP, (0, 0)), ("offset", 224, MPP, ODD), ("half", 256, 2 * MPP, (0, 0))):
+    cases = (("native", 256, MPP, (0, 0)), ("offset", 224, MPP, ODD_OFFSET), ("half", 256, 2 * MPP, (0, 0)))
+    grid_of = {}
+    for name, tile_px, mpp, shift in cases:
         grid = tile_grid(dimensions, mask, Tiling(tile_px=tile_px, mpp=mpp, min_tissue=0.2), Mpp(MPP, MPP))
         start = max(0, (len(grid.coords) - n) // 2)
         coords = grid.coords[start : start + n] + np.array(shift)
-        found[name] = (TileGrid(coords, grid.tissue_fraction[start : start + n], tile_px, grid.tile_px_level0), mpp)
-    return found
+        grid_of[name] = (TileGrid(coords, grid.tissue_fraction[start : start + n], tile_px, grid.tile_px_level0), mpp)
+    return grid_of
 
 
 def seconds(work: Callable[[], None]) -> float:
@@ -89,12 +90,14 @@ def seconds(work: Callable[[], None]) -> float:
     return time.perf_counter() - start
 
 
-def ours(slide: Slide, grid: TileGrid, mpp: float, threads: int) -> None:
+def read_all(slide: Slide, grid: TileGrid, mpp: float, threads: int) -> None:
+    """Read all tiles with `read_tiles`."""
     for batch in read_tiles(slide, grid, mpp=mpp, threads=threads):
         assert batch.readable.all()
 
 
 def openslide_loop(slide: openslide.OpenSlide, grid: TileGrid, threads: int) -> None:
+    """Read all tiles with OpenSlide and resize them with Pillow."""
     size = (grid.tile_px, grid.tile_px)
 
     def read(corner: np.ndarray) -> np.ndarray:
@@ -106,8 +109,8 @@ def openslide_loop(slide: openslide.OpenSlide, grid: TileGrid, threads: int) -> 
             pass
 
 
-def ceiling(path: Path, grid: TileGrid, threads: int) -> None:
-    """Raw JPEG tiles of level 0 that the native grid lies on, decoded and dropped."""
+def decode_only(path: Path, grid: TileGrid, threads: int) -> None:
+    """Decode the JPEG tiles of level 0 that the aligned tiles consist of; an upper bound on the speed."""
     with tifffile.TiffFile(path) as tif:
         page = tif.pages[0]
     n_columns = -(-page.imagewidth // page.tilewidth)
@@ -124,66 +127,67 @@ def ceiling(path: Path, grid: TileGrid, threads: int) -> None:
             pass
 
 
-def compared(path: Path, *, tiles: int, threads: int, rounds: int) -> dict[str, float]:
-    """Medians of each round's ratios."""
-    made = grids(path, tiles)
+def compare(path: Path, *, tiles: int, threads: int, rounds: int) -> dict[str, float]:
+    """Return speeds relative to the OpenSlide loop and to decoding alone, medians over rounds."""
+    grid_of = grids(path, tiles)
     ratios: dict[str, list[float]] = {}
     rates: dict[str, list[float]] = {}
-    for _, (name, (grid, mpp)) in product(range(rounds), made.items()):
+    for _, (name, (grid, mpp)) in product(range(rounds), grid_of.items()):
         with open_slide(path, mpp=MPP) as slide, openslide.OpenSlide(path) as other:
-            took = seconds(lambda: ours(slide, grid, mpp, threads))  # noqa: B023, called at once
-            loop = seconds(lambda: openslide_loop(other, grid, threads))  # noqa: B023
-        ratios.setdefault(f"{name}_vs_openslide", []).append(loop / took)
-        rates.setdefault(name, []).append(len(grid.coords) / took)
+            own_s = seconds(lambda: read_all(slide, grid, mpp, threads))  # noqa: B023, called at once
+            loop_s = seconds(lambda: openslide_loop(other, grid, threads))  # noqa: B023
+        ratios.setdefault(f"{name}_vs_openslide", []).append(loop_s / own_s)
+        rates.setdefault(name, []).append(len(grid.coords) / own_s)
         if name == "native":
-            ratios.setdefault("native_vs_ceiling", []).append(seconds(lambda: ceiling(path, grid, threads)) / took)  # noqa: B023
+            decode_s = seconds(lambda: decode_only(path, grid, threads))  # noqa: B023
+            ratios.setdefault("native_vs_ceiling", []).append(decode_s / own_s)
     for name, values in rates.items():
-        print(f"  {name:8s} {len(made[name][0].coords)} tiles, {statistics.median(values):6.0f} tiles/s")
+        print(f"  {name:8s} {len(grid_of[name][0].coords)} tiles, {statistics.median(values):6.0f} tiles/s")
     return {name: round(statistics.median(values), 2) for name, values in ratios.items()}
 
 
 def peak_mb(path: Path, threads: int) -> float:
-    """The most that a process holds which reads all tissue tiles of a slide; of two slides, to be compared."""
+    """Return the peak memory in MB of a process that reads all tissue tiles of a slide; compare it between slides."""
     code = (
         "import re, sys; sys.path.insert(0, 'benchmarks'); from pathlib import Path; import read\n"
         f"grid, mpp = read.grids(Path({str(path)!r}), 10**9)['offset']\n"
-        f"read.ours(read.open_slide(Path({str(path)!r}), mpp=read.MPP), grid, mpp, {threads})\n"
-        "print(re.search(r'VmHWM:\\s*(\\d+)', Path('/proc/self/status').read_text())[1])"  # getrusage has the parent's in it
+        f"read.read_all(read.open_slide(Path({str(path)!r}), mpp=read.MPP), grid, mpp, {threads})\n"
+        "print(re.search(r'VmHWM:\\s*(\\d+)', Path('/proc/self/status').read_text())[1])"  # getrusage includes the parent
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     return round(int(done.stdout.split()[-1]) / 1024)
 
 
-def tiled(path: Path, threads: int) -> dict[str, float]:
-    """Wall seconds and peak memory of `wsi-mil tile` with default settings."""
+def measure_tile(path: Path, threads: int) -> dict[str, float]:
+    """Return wall seconds and peak memory of `wsi-mil tile` with default settings."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "wsi_mil", "tile", f"--slide={path}", '--row={"slide_id": "large"}', "--settings={}"]
-        took = seconds(
+        elapsed = seconds(
             lambda: subprocess.run([*command, f"--receipt={folder}/large.json", f"--threads={threads}"], check=True) and None
         )
-        about = json.loads(Path(folder, "large.json").read_text(encoding="utf-8"))
-    width, height = about["dimensions"]
+        receipt = json.loads(Path(folder, "large.json").read_text(encoding="utf-8"))
+    width, height = receipt["dimensions"]
     memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    print(f"{path.name}: {width * height / 1e9:.1f} gigapixels, {about['n_tiles']} tiles: {took:.1f} s, {memory:.0f} MB")
-    return {"tile_10gp_s": round(took, 1), "tile_10gp_mb": round(memory)}
+    print(f"{path.name}: {width * height / 1e9:.1f} gigapixels, {receipt['n_tiles']} tiles: {elapsed:.1f} s, {memory:.0f} MB")
+    return {"tile_10gp_s": round(elapsed, 1), "tile_10gp_mb": round(memory)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("slides", nargs="*", type=Path)
-    parser.add_argument("--tile", type=Path, help="a slide for `wsi-mil tile`, best of 10 gigapixels")
+    parser.add_argument("slides", nargs="*", type=Path, help="slides in JPEG tiles; a synthetic one if none is given")
+    parser.add_argument("--tile", type=Path, help="a slide for `wsi-mil tile`, about 10 gigapixels")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--tiles", type=int, default=2000)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tiles", type=int, default=2000, help="tiles per slide")
+    parser.add_argument("--rounds", type=int, default=5, help="repetitions of each measurement")
     args = parser.parse_args()
     figures: dict[str, object] = {}
-    if args.tile:  # first: the memory of later children would hide its own
-        figures |= tiled(args.tile, args.threads)
+    if args.tile:  # first, because the peak of later child processes would hide its memory
+        figures |= measure_tile(args.tile, args.threads)
     with tempfile.TemporaryDirectory() as folder:
         for path in args.slides or [write_slide(Path(folder) / "made.svs")]:
-            print(f"{path.name}, {args.threads} threads of {os.cpu_count()}")
-            found = compared(path, tiles=args.tiles, threads=args.threads, rounds=args.rounds)
-            figures[path.stem] = {**found, "peak_mb": peak_mb(path, args.threads)}
+            print(f"{path.name}, {args.threads} threads on {os.cpu_count()} cores")
+            ratios = compare(path, tiles=args.tiles, threads=args.threads, rounds=args.rounds)
+            figures[path.stem] = {**ratios, "peak_mb": peak_mb(path, args.threads)}
             print(f"  {figures[path.stem]}")
     print(json.dumps(figures))
 

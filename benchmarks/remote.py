@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""What does it cost to read a slide where it lies? In place against a copy, over loopback and over a distance.
+"""Measure reading a remote slide in place, compared with a local copy, over loopback and with added latency.
 
 python benchmarks/remote.py [--slide SLIDE] [--delays 0 0.03] [--threads 2]
 
-SLIDE is any slide that tiffslide opens; without one, a slide of 108 megapixels is made. For each way and delay (seconds before
-each answer of the server) it runs `tile`, and reads every tile as `extract` does, without encoding; bytes are counted by the
-server, copies are made anew. The last line is one JSON object.
+SLIDE is any slide that tiffslide opens; without one, a slide of 108 megapixels is made. For each mode and delay (seconds
+before each response of the server), `tile` is run and all tiles are read as `extract` does, without encoding. The server
+counts the bytes; copies are not reused. The last line is one JSON object.
 """
 
 import argparse
@@ -27,16 +27,17 @@ from wsi_mil.slides import open_slide, read_tiles, remove_copies
 from wsi_mil.store import read_grid
 from wsi_mil.tile import tile_slide
 
-WAYS = ("local", "in place", "copy")
+MODES = ("local", "in place", "copy")
 
 
-def measured(path: Path, files: Files, way: str, work: Path, threads: int) -> dict[str, float]:
-    """Seconds and megabytes of `tile` and of reading all tiles."""
-    staging = "scratch" if way == "copy" else "none"
-    os.environ[REMOTE_VARIABLE] = json.dumps({"staging": staging, "scratch": str(work), "timeout_s": 300})
+def measure(path: Path, files: Files, mode: str, folder: Path, threads: int) -> dict[str, float]:
+    """Return seconds, megabytes and requests of `tile` and of reading all tiles."""
+    staging = "scratch" if mode == "copy" else "none"
+    os.environ[REMOTE_VARIABLE] = json.dumps({"staging": staging, "scratch": str(folder), "timeout_s": 300})
     remove_copies()
-    row = SlideRow("s", path if way == "local" else f"{files.url}/{path.name}")
-    receipt, found = work / way / "s.json", {}
+    row = SlideRow("s", path if mode == "local" else f"{files.url}/{path.name}")
+    receipt = folder / mode / "s.json"
+    figures = {}
     for stage in ("tile", "read"):
         files.sent.clear()
         files.requests.clear()
@@ -47,35 +48,35 @@ def measured(path: Path, files: Files, way: str, work: Path, threads: int) -> di
             grid = read_grid(store_path(receipt))
             with open_slide(row.path, read_receipt(receipt)["reader"]) as slide:
                 n_tiles = sum(len(batch.tiles) for batch in read_tiles(slide, grid, mpp=0.5, threads=threads))
-        found[f"{stage}_s"] = time.perf_counter() - start
-        found[f"{stage}_mb"] = files.sent.total() / 1e6
-        found[f"{stage}_requests"] = files.requests.total()
-    return {**found, "tiles": n_tiles}
+        figures[f"{stage}_s"] = time.perf_counter() - start
+        figures[f"{stage}_mb"] = files.sent.total() / 1e6
+        figures[f"{stage}_requests"] = files.requests.total()
+    return {**figures, "tiles": n_tiles}
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--slide", type=Path)
-    options.add_argument("--delays", type=float, nargs="+", default=[0.0, 0.03])
-    options.add_argument("--threads", type=int, default=2)
-    asked = options.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--slide", type=Path, help="slide that tiffslide opens; a synthetic one by default")
+    parser.add_argument("--delays", type=float, nargs="+", default=[0.0, 0.03], help="seconds before each response")
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
     figures: dict[str, float] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
-        path = asked.slide or write_aperio(work / "served" / "made.svs", tissue_image(12000, 9000), levels=(1, 4, 16))
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        path = args.slide or write_aperio(folder / "served" / "made.svs", tissue_image(12000, 9000), levels=(1, 4, 16))
         print(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB")
         columns = ("tile, s", "MB", "requests", "read, s", "MB", "requests", "tiles/s")
-        print(f"{'way':<10}{'delay, ms':>10}" + "".join(f"{name:>10}" for name in columns))
+        print(f"{'mode':<10}{'delay, ms':>10}" + "".join(f"{name:>10}" for name in columns))
         with file_server(path.parent) as files:
-            for delay in asked.delays:
+            for delay in args.delays:
                 files.delay_s = delay
-                for way in WAYS if delay == asked.delays[0] else WAYS[1:]:
-                    f = measured(path, files, way, work, asked.threads)
+                for mode in MODES if delay == args.delays[0] else MODES[1:]:
+                    f = measure(path, files, mode, folder, args.threads)
                     print(
-                        f"{way:<10}{1000 * delay:>10.0f}{f['tile_s']:>10.1f}{f['tile_mb']:>10.1f}{f['tile_requests']:>10.0f}"
+                        f"{mode:<10}{1000 * delay:>10.0f}{f['tile_s']:>10.1f}{f['tile_mb']:>10.1f}{f['tile_requests']:>10.0f}"
                         f"{f['read_s']:>10.1f}{f['read_mb']:>10.1f}{f['read_requests']:>10.0f}{f['tiles'] / f['read_s']:>10.0f}"
                     )
-                    name = f"{way.replace(' ', '_')}_{1000 * delay:.0f}ms"
+                    name = f"{mode.replace(' ', '_')}_{1000 * delay:.0f}ms"
                     figures |= {f"{name}_{key}": round(value, 2) for key, value in f.items()}
     print(json.dumps(figures))
 

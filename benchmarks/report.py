@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""How large is the cohort's report, and how long does it take? On a made cohort of 200 slides.
+"""Measure size and time of the report, on a synthetic cohort of 200 slides.
 
 python benchmarks/report.py [--slides 200] [--tiles 8000] [--models 2] [--page PAGE]
 
-Every slide has a thumbnail of 1024 px of its own with the demo's texture, an outline of 400 corners, a picture of its mask,
-as many tiles as --tiles says in a grid, and noisy scores by two methods of each model. The page is written by `write_report`
-from what the other stages would have left; with --page it is kept.
+Each slide has its own thumbnail of 1024 px with the demo's texture, a tissue outline of 400 corners, a picture of its mask,
+a grid of --tiles tiles, and random scores by two methods of each model. The outputs of the other stages are written first,
+then `write_report` is timed; --page keeps the page.
 """
 
 import argparse
@@ -37,28 +37,28 @@ from wsi_mil.report import write_report
 from wsi_mil.statistics import write_statistics
 from wsi_mil.store import write_grid, write_scores
 
-MOST_MB = 25.0
+MAX_MB = 25.0
 TEXTURE = read_texture(texture_path(None))
 METHODS = ("attention", "sparse_inversion")
 SIDE, THUMBNAIL = (24_576, 16_384), (1024, 683)
-"""(width, height) of the slides, level-0 pixels, and of their pictures: most of the frame is tissue."""
+"""(width, height) of the slides, level-0 pixels, and of their thumbnails; most of a slide is tissue."""
 
 TILE = 224
 
 
 def slides_of(n: int) -> list[SlideRow]:
-    """Half of them of either class, each of a patient of its own."""
+    """Return `n` slides, each of another patient, half of them of either class."""
     return [SlideRow(f"s{i}", Path("gone.svs"), CLASSES[i % 2], f"p{i}") for i in range(n)]
 
 
-def write_tiled(results: Path, row: SlideRow, made: Made, rng: np.random.Generator) -> None:
-    """What `tile` leaves."""
+def write_tiles(results: Path, row: SlideRow, made: Made, rng: np.random.Generator) -> None:
+    """Write the outputs of `tile` for a slide."""
     receipt = results / "tiles" / "default" / f"{row.slide_id}.json"
     slide = synthetic_slide(TEXTURE, THUMBNAIL, has_lesion=False, rng=rng).image
     grid = TileGrid(made.coords, np.ones(len(made.coords), np.float32), TILE, made.box)
     write_grid(store_path(receipt), grid, slide, {})
-    about = {"status": "ok", "reason": "", "warnings": [], "tissue_share": 0.6, "n_tiles": len(made.coords)}
-    write_receipt(receipt, {**made.tile_receipt(), **about})
+    status = {"status": "ok", "reason": "", "warnings": [], "tissue_share": 0.6, "n_tiles": len(made.coords)}
+    write_receipt(receipt, {**made.tile_receipt(), **status})
     Image.fromarray(slide).save(receipt.with_suffix(".png"))
     tissue = {"classification": {"name": "Tissue"}}
     ring = shapely.Point(SIDE[0] / 2, SIDE[1] / 2).buffer(6000, quad_segs=100)
@@ -66,15 +66,15 @@ def write_tiled(results: Path, row: SlideRow, made: Made, rng: np.random.Generat
 
 
 def write_model(results: Path, name: str, rows: list[SlideRow], made: Made, rng: np.random.Generator) -> None:
-    """What `explain`, `predict` and `evaluate` leave."""
+    """Write the outputs of `explain`, `predict` and `evaluate` for a model."""
     table = []
     for i, row in enumerate(rows):
         receipt = results / "scores" / name / f"{row.slide_id}.json"
         values = [rng.normal(size=len(made.coords)).astype(np.float32) for _ in METHODS]
         scores = [InstanceScores(m, v, "", "log_odds", False, True, 0.0) for m, v in zip(METHODS, values, strict=True)]
         write_scores(store_path(receipt), made.coords, scores, {})
-        about = {**made.scores_receipt(), "slide_id": row.slide_id}
-        write_receipt(receipt, {**about, "methods": dict.fromkeys(METHODS, about["methods"][made.method])})
+        content = {**made.scores_receipt(), "slide_id": row.slide_id}
+        write_receipt(receipt, {**content, "methods": dict.fromkeys(METHODS, content["methods"][made.method])})
         p = float(np.clip(0.3 + 0.4 * (row.label == CLASSES[1]) + rng.normal(scale=0.15), 0, 1))
         line = {"slide_id": row.slide_id, "patient_id": row.patient_id, "label": row.label, "fold": str(i % 2), "role": "test"}
         line |= {"prob_normal": f"{1 - p:.6f}", "prob_tumour": f"{p:.6f}", "threshold": "0.5", "predicted": CLASSES[p >= 0.5]}
@@ -85,7 +85,7 @@ def write_model(results: Path, name: str, rows: list[SlideRow], made: Made, rng:
 
 
 def write_results(results: Path, n_slides: int, n_tiles: int, n_models: int) -> tuple[list[SlideRow], Config]:
-    """All that the page is made from."""
+    """Write all outputs that the report is made from; return the slides and the configuration."""
     rng = np.random.default_rng(0)
     rows = slides_of(n_slides)
     columns = SIDE[0] // TILE
@@ -97,7 +97,7 @@ def write_results(results: Path, n_slides: int, n_tiles: int, n_models: int) -> 
     rows = [SlideRow(row.slide_id, row.path, row.label, row.patient_id, annotation=annotation) for row in rows]
     for row in rows:
         made = Made(coords, np.zeros(n_tiles), SIDE, TILE, slide_id=row.slide_id, method="attention")
-        write_tiled(results, row, made, rng)
+        write_tiles(results, row, made, rng)
     for name in models:
         write_model(results, f"enc/{name}", rows, made, rng)
     write_features(results / "features" / "enc", {row.slide_id: rng.normal(size=(200, 16)) for row in rows})
@@ -114,19 +114,20 @@ def write_results(results: Path, n_slides: int, n_tiles: int, n_models: int) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--slides", type=int, default=200)
-    parser.add_argument("--tiles", type=int, default=8000)
-    parser.add_argument("--models", type=int, default=2)
-    parser.add_argument("--page", type=Path)
+    parser.add_argument("--slides", type=int, default=200, help="slides of the cohort")
+    parser.add_argument("--tiles", type=int, default=8000, help="tiles per slide")
+    parser.add_argument("--models", type=int, default=2, help="entries of `models`")
+    parser.add_argument("--page", type=Path, help="file to keep the page in")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         rows, config = write_results(Path(folder, "results"), args.slides, args.tiles, args.models)
         page = args.page or Path(folder, "index.html")
         start = time.perf_counter()
         write_report(rows, config, page)
-        found = {"slides": args.slides, "tiles": args.tiles, "models": args.models}
-        found |= {"megabytes": round(page.stat().st_size / 1e6, 2), "at_most": MOST_MB}
-        print(json.dumps({**found, "seconds": round(time.perf_counter() - start, 1)}, indent=1))
+        seconds = round(time.perf_counter() - start, 1)
+        figures = {"slides": args.slides, "tiles": args.tiles, "models": args.models}
+        figures |= {"megabytes": round(page.stat().st_size / 1e6, 2), "at_most": MAX_MB, "seconds": seconds}
+        print(json.dumps(figures, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""How long does Snakemake take to plan a large cohort with this workflow, beside a bare DAG of the same jobs and files?
+"""Measure how long Snakemake plans a large cohort with this workflow, compared with a bare DAG of the same jobs and files.
 
 make scale, or python benchmarks/scale.py [--slides 1000] [--rounds 2]
 
-Slides × 2 encoders × 3 models, one method. Nothing is computed: what the stages would have left is laid down as small files
-(receipts that say ok), and `snakemake --touch` records them as made. Then, in turn, with the workflow and with a bare
-Snakefile whose rules have the same inputs and outputs and nothing else: a dry run of the untouched cohort (ours does not look
-beyond its checkpoint, the bare one plans everything), a run in which nothing is to do, and a dry run in which all is to be
-explained anew. The last line is JSON; ratios of one round, median of all. Exit code 1 where one of a thousand slides or more
-is above what is promised.
+Slides × 2 encoders × 3 models, one method. Nothing is computed: outputs of all stages are written as small files (receipts
+with status ok), and `snakemake --touch` records them as complete. Then, alternately, for the workflow and for a bare
+Snakefile whose rules have the same inputs and outputs and nothing else: a dry run of a new cohort (the workflow plans only
+up to its checkpoint, the bare one plans everything), a run with nothing to do, and a dry run that explains all slides again.
+The last line is JSON, with medians of the ratios of each round. The exit code is 1 if a ratio is above its limit, for 1000
+slides or more.
 """
 
 import argparse
@@ -29,7 +29,7 @@ ENCODERS = ("a", "b")
 MODELS = ("m1", "m2", "m3")
 FOLDS = range(2)
 METHOD = "attention"
-MOST = 2.0
+MAX_RATIO = 2.0
 
 BARE = """
 SLIDES = {slides}
@@ -108,7 +108,7 @@ rule report:
 
 
 def make(folder: Path, slides: list[str]) -> None:
-    """Slides that are links to one small file, their sheet, and both workflows' configuration."""
+    """Write slides (links to one small file), their sheet, and the configuration of both workflows."""
     (folder / "slides").mkdir(parents=True)
     (folder / "one.png").write_bytes(b"\x89PNG not read by anything here")
     for slide in slides:
@@ -129,9 +129,10 @@ def make(folder: Path, slides: list[str]) -> None:
     (folder / "Bare").write_text(BARE.format(slides=slides, encoders=ENCODERS, models=MODELS))
 
 
-def lay_down(folder: Path, slides: list[str]) -> int:
-    """What the stages would have left, as far as Snakemake looks at it; how many files."""
-    results, n = folder / "results", 0
+def write_outputs(folder: Path, slides: list[str]) -> int:
+    """Write the outputs of all stages that Snakemake looks at; return the number of files."""
+    results = folder / "results"
+    n = 0
 
     def put(path: str, text: str = "{}") -> None:
         nonlocal n
@@ -166,62 +167,62 @@ def lay_down(folder: Path, slides: list[str]) -> int:
 
 
 WORKFLOW = ["-s", str(ROOT / "Snakefile"), "--configfile", "c.yaml"]
-WHAT = ("dry", "nothing", "anew")
+CASES = ("dry", "nothing", "anew")
 COMMANDS = {"ours": WORKFLOW, "bare": ["-s", "Bare"]}
 
 
 def snakemake(folder: Path, *args: str) -> tuple[float, float, str]:
-    """Seconds that a run took, the most memory it held in MB, and what it said."""
+    """Run Snakemake; return seconds, peak memory in MB, and its output."""
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "WSI_MIL_DEVICE": "cpu"}
     begin = time.perf_counter()
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "--quiet", "rules", *args]
-    with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=said, stderr=subprocess.STDOUT)
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT)
         _, status, usage = os.wait4(process.pid, 0)
-        took = time.perf_counter() - begin
-        said.seek(0)
-        text = said.read()
+        elapsed = time.perf_counter() - begin
+        output.seek(0)
+        text = output.read()
     if status:
         raise SystemExit(text[-3000:])
-    return took, usage.ru_maxrss / 1e3, text
+    return elapsed, usage.ru_maxrss / 1e3, text
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--slides", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--slides", type=int, default=1000, help="slides of the cohort")
+    parser.add_argument("--rounds", type=int, default=2, help="repetitions of each measurement")
     args = parser.parse_args()
-    seconds: dict[str, list[float]] = {f"{what}_{which}": [] for what in WHAT for which in COMMANDS}
+    seconds: dict[str, list[float]] = {f"{case}_{workflow}": [] for case in CASES for workflow in COMMANDS}
     memory_mb = dict[str, float]()
     with tempfile.TemporaryDirectory() as temporary:
-        folders = {which: Path(temporary) / which for which in COMMANDS}
+        folders = {workflow: Path(temporary) / workflow for workflow in COMMANDS}
         slides = [f"s{number:05d}" for number in range(args.slides)]
         for folder in folders.values():
             make(folder, slides)
         for _ in range(args.rounds):
-            for which, command in COMMANDS.items():
-                seconds[f"dry_{which}"].append(snakemake(folders[which], *command, "--dry-run")[0])
-        for which, command in COMMANDS.items():
-            files = lay_down(folders[which], slides)
-            took, *_ = snakemake(folders[which], *command, "--touch")
-            print(f"{which}: {files} files recorded in {took:.0f} s", flush=True)
+            for workflow, command in COMMANDS.items():
+                seconds[f"dry_{workflow}"].append(snakemake(folders[workflow], *command, "--dry-run")[0])
+        for workflow, command in COMMANDS.items():
+            files = write_outputs(folders[workflow], slides)
+            elapsed, *_ = snakemake(folders[workflow], *command, "--touch")
+            print(f"{workflow}: {files} files recorded in {elapsed:.0f} s", flush=True)
         for _ in range(args.rounds):
-            for which, command in COMMANDS.items():
-                took, memory_mb[which], said = snakemake(folders[which], *command)
-                assert "Finished jobid" not in said, said[-3000:]
-                seconds[f"nothing_{which}"].append(took)
-                took, *_ = snakemake(folders[which], *command, "--dry-run", "--forcerun", "explain")
-                seconds[f"anew_{which}"].append(took)
+            for workflow, command in COMMANDS.items():
+                elapsed, memory_mb[workflow], output = snakemake(folders[workflow], *command)
+                assert "Finished jobid" not in output, output[-3000:]
+                seconds[f"nothing_{workflow}"].append(elapsed)
+                elapsed, *_ = snakemake(folders[workflow], *command, "--dry-run", "--forcerun", "explain")
+                seconds[f"anew_{workflow}"].append(elapsed)
     ratios = {
-        what: statistics.median(a / b for a, b in zip(seconds[f"{what}_ours"], seconds[f"{what}_bare"], strict=True))
-        for what in WHAT
+        case: statistics.median(a / b for a, b in zip(seconds[f"{case}_ours"], seconds[f"{case}_bare"], strict=True))
+        for case in CASES
     }
-    for name, each in seconds.items():
-        print(f"{name}: {', '.join(f'{s:.1f}' for s in each)} s")
-    print(", ".join(f"{which}: {mb:.0f} MB" for which, mb in memory_mb.items()))
+    for name, times in seconds.items():
+        print(f"{name}: {', '.join(f'{s:.1f}' for s in times)} s")
+    print(", ".join(f"{workflow}: {mb:.0f} MB" for workflow, mb in memory_mb.items()))
     figures = {"slides": args.slides, "files": files, "mb": round(memory_mb["ours"])}
-    print(json.dumps({**figures, **{f"{what}_ratio": round(ratio, 2) for what, ratio in ratios.items()}, "most": MOST}))
-    sys.exit(args.slides >= 1000 and max(ratios.values()) > MOST)
+    print(json.dumps({**figures, **{f"{case}_ratio": round(ratio, 2) for case, ratio in ratios.items()}, "most": MAX_RATIO}))
+    sys.exit(args.slides >= 1000 and max(ratios.values()) > MAX_RATIO)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""The free choices of sparse inversion, by what they find on validation slides.
+"""Compare settings of sparse inversion on validation slides.
 
     python benchmarks/sparse_inversion_sweep.py my.yaml [other.yaml …]
 
-Each configuration's run must have come as far as `predict`, and its sheet must have annotations. A slide is scored by
-the fold that it chose the epoch of, never by one that holds it out, so no figure of a report is touched. Prints mean tile
-AUROC and AUPRC over slides truly and predicted positive, and the mean gain over the control (η = 0, shrunk as far).
+The run of each configuration must be complete up to `predict`, and its sheet must have annotations. A slide is scored by
+the fold whose epoch it selected, never by one that holds it out, so that the figures of the report stay unbiased. Prints
+mean tile AUROC and AUPRC over true positive slides, and the mean gain over the control (η = 0, shrunk by the same amount).
 """
 
 import argparse
@@ -40,7 +40,7 @@ Key = tuple[float, float, int, ReadOff]
 
 @dataclass(frozen=True)
 class Case:
-    """A validation slide that is truly positive, and the model whose epoch it helped to choose."""
+    """A true positive validation slide, and the model whose epoch it helped to select."""
 
     model: MILModel
     bag: Tensor
@@ -49,8 +49,9 @@ class Case:
 
 
 def cases(plan: Plan, encoder: str, entry: str) -> list[Case]:
-    """Every such slide of every fold that its model predicts as positive."""
-    config, found = plan.config, []
+    """Return the validation slides of all folds that are positive and predicted as such, with partial annotations."""
+    config = plan.config
+    positives = []
     splits = read_splits(config.results / "splits.csv")
     ensemble = Ensemble(config.results / "models" / encoder / entry, splits, Classes(config.classes), torch.device("cpu"))
     tiles = config.results / "tiles" / config.encoders[encoder].tiling
@@ -66,26 +67,26 @@ def cases(plan: Plan, encoder: str, entry: str) -> list[Case]:
                 continue
             box = read_attributes(store_path(receipt))["tile_px_level0"]
             truth = overlap_fractions(truths[slide_id].region, bag.coords, box=tuple(box)) >= config.truth.overlap
-            found.append(Case(member.model, bag_tensor(bag, member.model), truth.astype(np.int64), member.card.threshold))
-    return [case for case in found if 0 < case.truth.sum() < len(case.truth)]
+            positives.append(Case(member.model, bag_tensor(bag, member.model), truth.astype(np.int64), member.card.threshold))
+    return [case for case in positives if 0 < case.truth.sum() < len(case.truth)]
 
 
 def figures(case: Case, bag: Tensor, score: ReadOff) -> tuple[float, float]:
-    """AUROC and AUPRC of tiles by what is read off a bag."""
+    """Return tile AUROC and AUPRC of a read-off of a bag."""
     values = read_off(case.model, score).of_model(case.model, bag, 1).scores
     columns = np.stack([-values, values], axis=1)
     return auroc(case.truth, columns), auprc(case.truth, columns)
 
 
-def swept(case: Case, counts: list[int]) -> dict[Key, tuple[float, float, float, float]]:
-    """AUROC, AUPRC, and the same of the control, for each setting; NaN where the refinement is refused."""
-    found = {}
+def sweep(case: Case, counts: list[int]) -> dict[Key, tuple[float, float, float, float]]:
+    """Return AUROC and AUPRC, and those of the control, for each setting; NaN if the refinement is refused."""
+    results = {}
     for step, penalty, count in product(STEPS, PENALTIES, counts):
         settings = SparseInversion(step=step, penalty=penalty, steps=count)
         result = refine(case.model, case.bag, 1, settings, threshold=case.threshold)
         for score in SCORES:
-            found[(step, penalty, count, score)] = _with_control(case, result, penalty, score)
-    return found
+            results[(step, penalty, count, score)] = _with_control(case, result, penalty, score)
+    return results
 
 
 def _with_control(case: Case, result: Refinement, penalty: float, score: ReadOff) -> tuple[float, float, float, float]:
@@ -96,28 +97,29 @@ def _with_control(case: Case, result: Refinement, penalty: float, score: ReadOff
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("configs", nargs="+", type=Path)
+    parser.add_argument("configs", nargs="+", type=Path, help="configuration files of finished runs")
     parser.add_argument("--models", nargs="+", default=["abmil"], help="entries of `models`")
     parser.add_argument("--steps", nargs="+", type=int, default=[10], help="numbers of steps")
-    parser.add_argument("--show", type=int, default=4, help="settings shown of each score, the best by AUPRC first")
+    parser.add_argument("--show", type=int, default=4, help="settings shown for each score, the best by AUPRC first")
     args = parser.parse_args()
     set_threads(1)
-    every: list[dict[Key, tuple[float, float, float, float]]] = []
+    slides: list[dict[Key, tuple[float, float, float, float]]] = []
     for path in args.configs:
         plan = check(yaml.safe_load(path.read_text()))
-        every += [
-            swept(c, args.steps) for encoder in plan.config.encoders for entry in args.models for c in cases(plan, encoder, entry)
+        slides += [
+            sweep(c, args.steps) for encoder in plan.config.encoders for entry in args.models for c in cases(plan, encoder, entry)
         ]
-    keys = list(every[0])
-    table = np.array([[slide[key] for key in keys] for slide in every])  # (n_slides, n_settings, 4)
-    print(f"{len(every)} validation slides; settings refused on any: {np.isnan(table[..., 0]).any(axis=0).sum()} of {len(keys)}")
-    print(f"{'step':>6}{'penalty':>9}{'steps':>7}{'score':>18}{'AUROC':>8}{'AUPRC':>8}{'- control':>20}")
+    keys = list(slides[0])
+    table = np.array([[slide[key] for key in keys] for slide in slides])  # (n_slides, n_settings, 4)
+    n_refused = np.isnan(table[..., 0]).any(axis=0).sum()
+    print(f"{len(slides)} validation slides; settings refused on at least one: {n_refused} of {len(keys)}")
+    print(f"{'step':>6}{'penalty':>9}{'steps':>7}{'score':>18}{'AUROC':>8}{'AUPRC':>8}{'minus control':>20}")
     best = {}
     for score in SCORES:
         rows = [i for i, key in enumerate(keys) if key[3] == score]
-        untouched = next(i for i in rows if keys[i][:2] == (0.0, 0.0))
+        no_inversion = next(i for i in rows if keys[i][:2] == (0.0, 0.0))
         ranked = sorted(rows, key=lambda i: -np.nan_to_num(table[:, i, 1].mean(), nan=-1))
-        for i in [untouched, *ranked[: args.show]]:
+        for i in [no_inversion, *ranked[: args.show]]:
             print(_line(keys[i], table[:, i].mean(axis=0)))
         best[score] = {"setting": keys[ranked[0]][:3], "auprc": round(float(table[:, ranked[0], 1].mean()), 4)}
     print(json.dumps(best))

@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""Do the aggregators learn, and what does a training step cost?
+"""Test whether the aggregators learn on synthetic bags, and measure time and memory of a training step.
 
-    python benchmarks/train.py                     everything but the curves, about an hour on two cores
-    python benchmarks/train.py learning memory     some of its parts
+    python benchmarks/train.py                     all parts but `curves`, about an hour on two cores
+    python benchmarks/train.py learning memory     some of the parts
 
 learning    60 bags of 500 to 1,000 instances × 256, 2 % positive, hard negatives; AUROC on 60 new bags
-permuted    the same with permuted labels: AUROC must be 0.5 within the interval over ten seeds
-curves      which model for which cohort: 16 to 400 bags of 200 to 400 instances, evidence in 0.5, 2 and 8 % of them; hours
-steps       full updates on 8,000 × 1,024 and on 200, as ratios; torchmil's with `pip install -e '.[bench]'`
-memory      the most memory that a step holds: MHIM against TransMIL, and bags of 100,000 × 1,024
-reading     an epoch over feature stores against numpy.load
+permuted    the same with permuted labels: the interval of AUROC over ten seeds must include 0.5
+curves      learning curves: 16 to 400 bags of 200 to 400 instances, 0.5, 2 and 8 % of them positive; takes hours
+steps       time of updates on 8,000 × 1,024 and on 200, as ratios; with torchmil: `pip install -e '.[bench]'`
+memory      peak memory of a step: MHIM compared with TransMIL, and bags of 100,000 × 1,024
+reading     an epoch over feature stores, compared with numpy.load
 
-Exit code 1 where a figure is not what is promised.
+The exit code is 1 if a figure is outside its limits.
 """
 
 import argparse
@@ -49,10 +49,10 @@ from wsi_mil.train.optimizers import create_optimizer
 SEEDS = (0, 1, 2)
 DIM, LATENT = 256, 8
 EASY, HARD = 8.0, 4.0
-"""How far instances of note lie from the others, in standard deviations of a latent direction."""
+"""Distance of positive instances and hard negatives from the others, in standard deviations of a latent direction."""
 
-OURS = ("abmil", "transmil", "dsmil", "mhim")
-"""Kinds of model that are trained by the package's recipe as it is; the others all by `TRAINING`."""
+DEFAULT_RECIPE = ("abmil", "transmil", "dsmil", "mhim")
+"""Kinds of model that are trained with the package's default settings; all others with `TRAINING`."""
 TRAINING = {
     **{"lr": 0.001, "epochs": 20, "patience": 20, "min_epochs": 20, "min_improvement": 0, "schedule": "cosine"},
     **{"accumulate": 1, "instance_dropout": 0.0, "min_val_bags": 1},
@@ -87,11 +87,11 @@ LEARNERS: dict[str, dict[str, object]] = {
     "mhim_dsmil_half": {"model": "mhim", "base": "dsmil", **HALF_AT_RANDOM},
     "mhim_transmil_half": {"model": "mhim", "base": "transmil", **HALF_AT_RANDOM},
 }
-ASKED_FOR = ("gated_abmil", "dsmil", "transmil", "mhim_gated_abmil", "mhim_transmil", "mhim_transmil_c16")
-"""Promised to learn at both distances, and nothing from permuted labels."""
+REQUIRED = ("gated_abmil", "dsmil", "transmil", "mhim_gated_abmil", "mhim_transmil", "mhim_transmil_c16")
+"""Models that must learn at both distances, and nothing from permuted labels."""
 OWN_TRAINING = {name: {"instance_dropout": 0.9, "weight_decay": 0.1} for name in ("instance_max", "noisy_or")}
-"""Without these and the dropout above the maximum learns single instances by heart in about every second seed (AUROC 0.5), and
-noisy-OR in every third.
+"""Without these settings and the dropout above, max pooling memorises single instances in about every second seed (AUROC 0.5),
+and noisy-OR in every third.
 """
 
 FULL_SIZE: dict[str, dict[str, object]] = {
@@ -102,8 +102,8 @@ FULL_SIZE: dict[str, dict[str, object]] = {
 }
 CURVES = ("gated_abmil", "transmil", "mhim_gated_abmil", "dsmil")
 COHORTS, SHARES, SIZES = (16, 50, 150, 400), (0.005, 0.02, 0.08), (200, 401)
-"""Bags to train and validate with, share of a positive bag that is evidence, instances of a bag."""
-PROMISED: dict[str, tuple[float, float]] = {
+"""Training and validation bags; share of positive instances in a positive bag; instances per bag."""
+LIMITS: dict[str, tuple[float, float]] = {
     "mhim_transmil_time": (0, 0.8),
     "mhim_transmil_memory": (0, 0.6),
     "abmil_vs_torchmil": (0, 1.0),
@@ -116,35 +116,41 @@ PROMISED: dict[str, tuple[float, float]] = {
 }
 
 
-def made_bags(
+def synthetic_bags(
     n: int, seed: int, distance: float, *, evidence: float = 0.02, sizes: tuple[int, int] = (500, 1001)
 ) -> list[LabelledBag]:
-    """Bags whose features are a few latent directions seen through a ReLU, as an encoder's are.
+    """Return bags whose features are mixtures of a few latent directions after a ReLU, as those of an encoder.
 
-    2 % of every bag are hard negatives, as far out as positives but in another direction; positive bags hold a share of
-    `evidence` besides, at least one. Neighbouring bags are of one size, so that size tells nothing.
+    2 % of each bag are hard negatives, as distant as positive instances but in another direction. Positive bags have a
+    share of `evidence` positive instances, at least one. Each pair of bags has the same size, so that size is
+    uninformative.
     """
-    rng, mixing = np.random.default_rng(seed), np.random.default_rng(99).normal(size=(LATENT, DIM)) / np.sqrt(LATENT)
-    bags, size = [], 0
+    rng = np.random.default_rng(seed)
+    mixing = np.random.default_rng(99).normal(size=(LATENT, DIM)) / np.sqrt(LATENT)
+    bags = []
+    size = 0
     for number in range(n):
-        size, label = int(rng.integers(*sizes)) if number % 2 == 0 else size, number % 2
-        latent, chosen, share = rng.normal(size=(size, LATENT)), rng.permutation(size), round(0.02 * size)
-        latent[chosen[:share], 1] += distance
-        latent[chosen[share : share + max(1, round(evidence * size))], 0] += distance * label
+        size = int(rng.integers(*sizes)) if number % 2 == 0 else size
+        label = number % 2
+        latent = rng.normal(size=(size, LATENT))
+        order = rng.permutation(size)
+        n_hard = round(0.02 * size)
+        latent[order[:n_hard], 1] += distance
+        latent[order[n_hard : n_hard + max(1, round(evidence * size))], 0] += distance * label
         features = np.maximum(latent @ mixing + 0.3 * rng.normal(size=(size, DIM)), 0).astype(np.float16)
         bags.append(LabelledBag(Bag(f"b{number}", features, np.zeros((size, 2), np.int64)), label))
     return bags
 
 
-def fitted(name: str, bags: list[LabelledBag], seed: int) -> MILModel:
-    """A model trained on three quarters of the bags, its epoch chosen by the rest; MHIM's base first."""
-    training = {} if LEARNERS[name]["model"] in OURS else {**TRAINING, **OWN_TRAINING.get(name, {})}
+def train_model(name: str, bags: list[LabelledBag], seed: int) -> MILModel:
+    """Train a model on three quarters of the bags, the rest selecting the epoch; for MHIM, its base first."""
+    training = {} if LEARNERS[name]["model"] in DEFAULT_RECIPE else {**TRAINING, **OWN_TRAINING.get(name, {})}
     settings = parse_model({**LEARNERS[name], "train": {**training, "seed": seed}})
     torch.manual_seed(seed)
     if isinstance(settings, MHIM):
         architecture = parse_model(LEARNERS[settings.base])
         student = create_model(architecture, feature_dim=DIM, n_classes=2)
-        model: MILModel = create_mhim(settings, base=fitted(settings.base, bags, seed), student=student)
+        model: MILModel = create_mhim(settings, base=train_model(settings.base, bags, seed), student=student)
     else:
         model = create_model(settings, feature_dim=DIM, n_classes=2)
     n_train = len(bags) * 3 // 4 // 2 * 2
@@ -152,45 +158,49 @@ def fitted(name: str, bags: list[LabelledBag], seed: int) -> MILModel:
     return model.deployed
 
 
-def learned(task: tuple[str, int, float, bool]) -> float:
-    """AUROC on new bags of a model, seed and distance; with permuted labels or the true ones."""
-    name, seed, distance, permuted = task
+def learning_auroc(task: tuple[str, int, float, bool]) -> float:
+    """Return the AUROC on new bags, for (model, seed, distance, whether labels are permuted)."""
+    name, seed, distance, is_permuted = task
     torch.set_num_threads(1)
-    bags, fresh = made_bags(60, 10 * seed + 1, distance), made_bags(60, 10 * seed + 2, distance)
-    if permuted:
-        labels = np.random.default_rng(seed).permutation([b.label for b in (*bags, *fresh)])
-        mixed = [LabelledBag(b.bag, int(label)) for b, label in zip((*bags, *fresh), labels, strict=True)]
-        bags, fresh = mixed[:60], mixed[60:]
-    return told_apart(fitted(name, bags, seed), fresh)
+    bags = synthetic_bags(60, 10 * seed + 1, distance)
+    new = synthetic_bags(60, 10 * seed + 2, distance)
+    if is_permuted:
+        labels = np.random.default_rng(seed).permutation([b.label for b in (*bags, *new)])
+        permuted_bags = [LabelledBag(b.bag, int(label)) for b, label in zip((*bags, *new), labels, strict=True)]
+        bags, new = permuted_bags[:60], permuted_bags[60:]
+    return auroc_on(train_model(name, bags, seed), new)
 
 
-def told_apart(model: MILModel, fresh: list[LabelledBag]) -> float:
-    return auroc(np.array([b.label for b in fresh]), predict_outputs(model, fresh, Classes.numbered(2)))
+def auroc_on(model: MILModel, bags: list[LabelledBag]) -> float:
+    """Return the AUROC of a model on bags."""
+    return auroc(np.array([b.label for b in bags]), predict_outputs(model, bags, Classes.numbered(2)))
 
 
 def learning() -> dict[str, float]:
+    """Measure AUROC on new bags of every model."""
     tasks = [(name, seed, distance, False) for distance in (EASY, HARD) for name in LEARNERS for seed in SEEDS]
     tasks.sort(key=lambda task: "transmil" not in task[0])
     start = time.monotonic()
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        values = dict(zip(tasks, pool.map(learned, tasks), strict=True))
+        values = dict(zip(tasks, pool.map(learning_auroc, tasks), strict=True))
     print(f"{'AUROC on 60 new bags':24s}{f'distance {EASY:g}, seeds 0 1 2':>32s}{f'distance {HARD:g}, seeds 0 1 2':>32s}")
     figures = {}
     for name in LEARNERS:
         rows = {d: [values[name, seed, d, False] for seed in SEEDS] for d in (EASY, HARD)}
         print(f"{name:24s}" + "".join(f"{'  '.join(f'{v:.3f}' for v in row):>32s}" for row in rows.values()))
         figures |= {f"{name}_auroc_min": min(rows[EASY]), f"{name}_hard_auroc_mean": mean(rows[HARD])}
-        if name in ASKED_FOR:
+        if name in REQUIRED:
             figures[f"{name}_hard_auroc_min"] = min(rows[HARD])
     return {**figures, "learning_seconds": time.monotonic() - start}
 
 
 def permuted() -> dict[str, float]:
-    tasks = [(name, seed, EASY, True) for name in ASKED_FOR for seed in range(10)]
+    """Measure the interval of AUROC over seeds after training on permuted labels."""
+    tasks = [(name, seed, EASY, True) for name in REQUIRED for seed in range(10)]
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        values = dict(zip(tasks, pool.map(learned, tasks), strict=True))
+        values = dict(zip(tasks, pool.map(learning_auroc, tasks), strict=True))
     figures = {}
-    for name in ASKED_FOR:
+    for name in REQUIRED:
         own = [value for task, value in values.items() if task[0] == name]
         low, high = stats.t.interval(0.95, len(own) - 1, mean(own), stats.sem(own))
         print(f"{name:24s}permuted labels, ten seeds: mean AUROC {mean(own):.3f}, 95 % interval {low:.3f} to {high:.3f}")
@@ -198,28 +208,29 @@ def permuted() -> dict[str, float]:
     return figures
 
 
-def point(task: tuple[str, int, float, int]) -> float:
-    """AUROC on 60 new bags of a model that learned from so many bags with such a share of evidence."""
+def curve_auroc(task: tuple[str, int, float, int]) -> float:
+    """Return the AUROC on 60 new bags, for (model, number of bags, share of positive instances, seed)."""
     name, n, evidence, seed = task
     torch.set_num_threads(1)
-    bags, fresh = (made_bags(m, 10 * seed + k, HARD, evidence=evidence, sizes=SIZES) for k, m in ((1, n), (2, 60)))
-    return told_apart(fitted(name, bags, seed), fresh)
+    bags, new = (synthetic_bags(m, 10 * seed + k, HARD, evidence=evidence, sizes=SIZES) for k, m in ((1, n), (2, 60)))
+    return auroc_on(train_model(name, bags, seed), new)
 
 
 def curves() -> dict[str, float]:
+    """Measure AUROC by number of bags and share of positive instances."""
     tasks = [(name, n, evidence, seed) for n in COHORTS for evidence in SHARES for name in CURVES for seed in SEEDS]
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        values = dict(zip(tasks, pool.map(point, tasks), strict=True))
+        values = dict(zip(tasks, pool.map(curve_auroc, tasks), strict=True))
     for evidence in SHARES:
         print(f"{f'evidence {evidence:.1%}':24s}" + "".join(f"{f'{n} bags':>12s}" for n in COHORTS))
         for name in CURVES:
-            found = [mean(values[name, n, evidence, seed] for seed in SEEDS) for n in COHORTS]
-            print(f"{name:24s}" + "".join(f"{value:12.3f}" for value in found))
+            means = [mean(values[name, n, evidence, seed] for seed in SEEDS) for n in COHORTS]
+            print(f"{name:24s}" + "".join(f"{value:12.3f}" for value in means))
     return {f"{name}_{n}_{evidence:g}": value for (name, n, evidence, seed), value in values.items() if seed == SEEDS[0]}
 
 
 def full_size(name: str) -> tuple[MILModel, Training]:
-    """A model at the usual widths; MHIM masks as published for CAMELYON16."""
+    """Return a model of the usual width, and its training settings; MHIM masks as published for CAMELYON16."""
     settings = parse_model({"model": "mhim", "base": "transmil", **C16_TRANSMIL} if name == "mhim" else FULL_SIZE[name])
     torch.manual_seed(0)
     if isinstance(settings, MHIM):
@@ -229,7 +240,7 @@ def full_size(name: str) -> tuple[MILModel, Training]:
 
 
 def step_of(name: str, bags: torch.Tensor) -> Callable[[], None]:
-    """A full update of one of ours: loss, gradient, optimiser (Adam for all), the teacher's move."""
+    """Return a function that does a full update of our model: loss, gradient, optimiser (Adam for all), teacher."""
     model, training = full_size(name)
     optimizer = create_optimizer(model, training.model_copy(update={"optimizer": "adam"}))
 
@@ -244,7 +255,10 @@ def step_of(name: str, bags: torch.Tensor) -> Callable[[], None]:
 
 
 def torchmil_step_of(name: str, bags: torch.Tensor) -> Callable[[], None]:
-    """A full update of torchmil's model at the same widths; its TransMIL has neither output layers nor convolution of values."""
+    """Return a function that does a full update of torchmil's model of the same width.
+
+    Its TransMIL has neither output layers nor a convolution of the values.
+    """
     from torchmil import models
 
     torch.manual_seed(0)
@@ -266,7 +280,7 @@ def torchmil_step_of(name: str, bags: torch.Tensor) -> Callable[[], None]:
 
 
 def in_turn(first: Callable[[], None], second: Callable[[], None], *, rounds: int = 7) -> float:
-    """Time of the first over time of the second: median over rounds in turn, after one round to warm up."""
+    """Return the time of the first divided by that of the second: median over alternating rounds, after a warm-up."""
     times = [[_seconds(first), _seconds(second)] for _ in range(rounds + 1)][1:]
     return median(a / b for a, b in times)
 
@@ -278,6 +292,7 @@ def _seconds(step: Callable[[], None]) -> float:
 
 
 def steps() -> dict[str, float]:
+    """Measure ratios of the time of an update."""
     bags = torch.rand(1, 8000, 1024, generator=torch.Generator().manual_seed(0))
     few = bags[:, :200]
     figures = {
@@ -285,7 +300,7 @@ def steps() -> dict[str, float]:
         "exact_vs_nystrom_200": in_turn(step_of("transmil_exact", few), step_of("transmil", few)),
     }
     if importlib.util.find_spec("torchmil") is None:
-        print("torchmil is not installed: its ratios are left out (pip install -e '.[bench]')")
+        print("torchmil is skipped: it is not installed (pip install -e '.[bench]')")
         names: tuple[str, ...] = ()
     else:
         names = ("abmil", "transmil", "dsmil")
@@ -297,18 +312,19 @@ def steps() -> dict[str, float]:
 
 
 def memory() -> dict[str, float]:
-    grown = {name: _in_child(name, 8000)[1] for name in ("mhim", "transmil")}
-    figures = {"mhim_transmil_memory": grown["mhim"] / grown["transmil"]}
+    """Measure the peak memory of an update."""
+    added = {name: _in_child(name, 8000)[1] for name in ("mhim", "transmil")}
+    figures = {"mhim_transmil_memory": added["mhim"] / added["transmil"]}
     for name in ("transmil", "abmil"):
         figures[f"{name}_100k_gb"] = _in_child(name, 100_000)[0]
-    print(f"a step on 8,000 × 1,024 adds {grown['transmil']:.2f} GB with TransMIL, {grown['mhim']:.2f} GB with MHIM over it")
+    print(f"a step on 8,000 × 1,024 adds {added['transmil']:.2f} GB with TransMIL, {added['mhim']:.2f} GB with MHIM over it")
     for key, value in figures.items():
         print(f"{key:32s}{value:8.3f}")
     return figures
 
 
 def _in_child(name: str, n: int) -> tuple[float, float]:
-    """Of a process that does two updates: the most memory it ever held, and what the updates added, in GB."""
+    """Return the peak memory of a process that does two updates, and what the updates added, in GB."""
     command = [sys.executable, __file__, "--measure", name, "--instances", str(n)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     peak, added = json.loads(done.stdout.splitlines()[-1])
@@ -316,20 +332,22 @@ def _in_child(name: str, n: int) -> tuple[float, float]:
 
 
 def measure(name: str, n: int) -> None:
+    """Do two updates and print the peak memory, and what they added, in GB."""
     torch.set_num_threads(1)
     step = step_of(name, torch.rand(1, n, 1024))
-    before = _held_gb("VmRSS")
+    before = _memory_gb("VmRSS")
     for _ in range(2):
         step()
-    print(json.dumps([_held_gb("VmHWM"), _held_gb("VmHWM") - before]))
+    print(json.dumps([_memory_gb("VmHWM"), _memory_gb("VmHWM") - before]))
 
 
-def _held_gb(key: str) -> float:
+def _memory_gb(key: str) -> float:
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(key)) * 1024 / 1e9
 
 
 def reading() -> dict[str, float]:
+    """Measure reading feature stores, compared with numpy.load."""
     figures = bag_read.figures()
     print(f"bag_read_vs_numpy {figures['bag_read_vs_numpy']:.3f}")
     return {"bag_read_vs_numpy": figures["bag_read_vs_numpy"]}
@@ -345,24 +363,24 @@ PARTS: dict[str, Callable[[], dict[str, float]]] = {
 }
 
 
-def broken(figures: dict[str, float]) -> Iterator[str]:
-    """What is not as promised."""
-    for name, (low, high) in PROMISED.items():
+def violations(figures: dict[str, float]) -> Iterator[str]:
+    """Yield a message for each figure outside its limits."""
+    for name, (low, high) in LIMITS.items():
         if name in figures and not low <= figures[name] <= high:
-            yield f"{name} {figures[name]:.3f} is not within {low} and {high}"
+            yield f"{name} is {figures[name]:.3f}, expected from {low} to {high}"
     for name, value in figures.items():
-        least = 0.95 if name.partition("_auroc")[0].removesuffix("_hard") in ASKED_FOR else 0.9
-        if name.endswith("_min") and value < least:
-            yield f"{name} {value:.3f} is below {least}"
+        minimum = 0.95 if name.partition("_auroc")[0].removesuffix("_hard") in REQUIRED else 0.9
+        if name.endswith("_min") and value < minimum:
+            yield f"{name} is {value:.3f}, expected at least {minimum}"
         stem, is_low, _ = name.partition("_permuted_low")
         if is_low and not value <= 0.5 <= figures[f"{stem}_permuted_high"]:
-            yield f"{stem} tells permuted labels apart"
+            yield f"{stem} is better or worse than chance on permuted labels"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", help=", ".join(PARTS))
-    parser.add_argument("--threads", type=int, default=1, help="torch's, for the steps")
+    parser.add_argument("parts", nargs="*", help=f"parts to run: {', '.join(PARTS)}")
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch for the part `steps`")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     parser.add_argument("--instances", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -371,14 +389,14 @@ def main() -> None:
         return
     unknown = set(args.parts) - set(PARTS)
     if unknown:
-        parser.error(f"no part {', '.join(sorted(unknown))}; known: {', '.join(PARTS)}")
+        parser.error(f"unknown parts {', '.join(sorted(unknown))}; expected {', '.join(PARTS)}")
     torch.set_num_threads(args.threads)
     figures: dict[str, float] = {}
     for name in args.parts or [name for name in PARTS if name != "curves"]:
         print(f"--- {name}")
         figures |= PARTS[name]()
     print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
-    faults = list(broken(figures))
+    faults = list(violations(figures))
     sys.exit("\n".join(faults) if faults else 0)
 
 

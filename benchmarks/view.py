@@ -1,13 +1,12 @@
 #!/usr/bin/env python3
-"""How fast is `wsi-mil view`, and how much memory does it take? On a made cohort of 200 slides and on a large slide.
+"""Measure speed and memory of `wsi-mil view`, on a synthetic cohort of 200 slides and on a large slide.
 
 python benchmarks/view.py [--slide LARGE_SLIDE] [--slides 200] [--in-flight 8] [--tiles 400]
 
 Without --slide a slide of 400 megapixels is made from the demo's texture. The first view of the cohort page and of the large
-slide's page is timed in Chromium from the click to the last tile: the median of five, each in a new tab with nothing cached,
-after another page has started the browser. Tiles are asked for at random places of random levels, slide and heatmap in turn,
-by as many connections at once as --in-flight says, after the slide was opened once. Memory is the most that the server, a
-process of its own, has held.
+slide's page is timed in Chromium from the click to the last tile: the median of five, each in a new tab with an empty cache,
+after another page has started the browser. Random tiles of random levels, of slide and heatmap alternately, are requested
+over --in-flight connections at once, after the slide was opened. Memory is the peak of the server, a process of its own.
 """
 
 import argparse
@@ -39,7 +38,7 @@ from wsi_mil.slides import open_slide, slide_hash
 from wsi_mil.view.deepzoom import TILE_PX, Pyramid
 
 ENTRY, LARGE, TILE = "enc/abmil", "large", 224
-SEEN_IMAGES_ARE_THERE = (
+VISIBLE_IMAGES_ARE_LOADED = (
     "[...document.images].filter(i => { const at = i.getBoundingClientRect();"
     " return at.top < innerHeight && at.left < innerWidth; }).every(i => i.complete)"
 )
@@ -52,21 +51,23 @@ LAYER = f"/slides/{LARGE}/layers/{ENTRY}/attention/auto"
 
 
 def write_cohort_of(results: Results, n: int) -> dict[str, float]:
-    """Small slides with scores; all of them are one file, so that making them takes seconds. Probabilities by slide_id."""
+    """Write small slides with scores, all with the same image file to save time; return probabilities by slide."""
     rng = np.random.default_rng(0)
     path = write_aperio(results.folder / "small.svs", tissue_image(1600, 1120))
     coords = np.stack(np.meshgrid(np.arange(0, 1376, TILE), np.arange(0, 896, TILE)), axis=-1).reshape(-1, 2)
     probs = {f"slide_{i:03d}": float(rng.random()) for i in range(n)}
     for i, (slide_id, prob) in enumerate(probs.items()):
-        write_scored(results, slide_id, path, coords, prob, rng)
+        write_slide_results(results, slide_id, path, coords, prob, rng)
         results.rows.append(
             {"slide_id": slide_id, "path": path.name, "label": ("normal", "tumour")[i % 2], "patient_id": f"p{i}"}
         )
     return probs
 
 
-def write_scored(results: Results, slide_id: str, path: Path, coords: np.ndarray, prob: float, rng: np.random.Generator) -> None:
-    """What `tile` and `explain` leave of a slide."""
+def write_slide_results(
+    results: Results, slide_id: str, path: Path, coords: np.ndarray, prob: float, rng: np.random.Generator
+) -> None:
+    """Write the outputs of `tile` and `explain` for a slide."""
     with open_slide(path, mpp=0.5) as slide:
         dimensions = slide.dimensions
     values = rng.exponential(size=len(coords)).astype(np.float32)
@@ -77,13 +78,14 @@ def write_scored(results: Results, slide_id: str, path: Path, coords: np.ndarray
 
 
 def write_results(folder: Path, large: Path, n: int) -> Results:
-    """A finished run: small slides and a large one, scored on a grid that covers half of it."""
-    results, rng = Results(folder), np.random.default_rng(1)
+    """Write a finished run of small slides and a large one, which has scores on half of it."""
+    results = Results(folder)
+    rng = np.random.default_rng(1)
     probs = write_cohort_of(results, n - 1)
     with open_slide(large, mpp=0.5) as slide:
         width, height = slide.dimensions
     coords = np.stack(np.meshgrid(np.arange(0, width // 2, TILE), np.arange(0, height - TILE, TILE)), axis=-1).reshape(-1, 2)
-    write_scored(results, LARGE, large, coords, 0.9, rng)
+    write_slide_results(results, LARGE, large, coords, 0.9, rng)
     results.rows.append({"slide_id": LARGE, "path": str(large.resolve()), "label": "tumour", "patient_id": "pl"})
     results.write_predictions({**probs, LARGE: 0.9}, ENTRY)
     results.write_status(dict.fromkeys((*probs, LARGE), ("ok", "")))
@@ -96,7 +98,7 @@ def write_results(folder: Path, large: Path, n: int) -> Results:
 
 @contextmanager
 def server_of(results: Path) -> Iterator[tuple[str, int]]:
-    """Address and process id of `wsi-mil view`."""
+    """Start `wsi-mil view`; yield its address and process id."""
     command = [sys.executable, "-m", "wsi_mil", "view", str(results), "--port=8900"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
@@ -107,7 +109,7 @@ def server_of(results: Path) -> Iterator[tuple[str, int]]:
 
 
 def get(connection: HTTPConnection, path: str) -> float:
-    """Milliseconds that an answer takes."""
+    """Return the milliseconds of a request."""
     start = time.perf_counter()
     connection.request("GET", path)
     answer = connection.getresponse()
@@ -117,7 +119,7 @@ def get(connection: HTTPConnection, path: str) -> float:
 
 
 def tile_paths(version: str, dimensions: tuple[int, int], n: int) -> list[str]:
-    """Random tiles of the six finest levels, slide and heatmap in turn."""
+    """Return URLs of random tiles of the six finest levels, of slide and heatmap alternately."""
     pyramid, rng = Pyramid(dimensions), random.Random(0)
     paths = []
     for i in range(n):
@@ -129,7 +131,7 @@ def tile_paths(version: str, dimensions: tuple[int, int], n: int) -> list[str]:
 
 
 def tile_figures(address: str, *, n: int, in_flight: int) -> dict[str, float]:
-    """Milliseconds a tile while `in_flight` are asked for at once."""
+    """Return milliseconds per tile with `in_flight` requests at once."""
     host = address.removeprefix("http://")
     connection = HTTPConnection(host, timeout=30)
     connection.request("GET", f"/slides/{LARGE}")
@@ -139,53 +141,53 @@ def tile_figures(address: str, *, n: int, in_flight: int) -> dict[str, float]:
     for path in paths[:2]:
         get(connection, path)
 
-    def some(part: list[str]) -> list[float]:
+    def get_part(part: list[str]) -> list[float]:
         own = HTTPConnection(host, timeout=30)
         return [get(own, path) for path in part]
 
     with ThreadPoolExecutor(in_flight) as pool:
         start = time.perf_counter()
-        times = [ms for part in pool.map(some, [paths[i::in_flight] for i in range(in_flight)]) for ms in part]
+        times = [ms for part in pool.map(get_part, [paths[i::in_flight] for i in range(in_flight)]) for ms in part]
         seconds = time.perf_counter() - start
     median, p95 = np.percentile(times, [50, 95])
     return {"tile_median_ms": float(median), "tile_p95_ms": float(p95), "tiles_per_s": len(times) / seconds}
 
 
 def first_views(address: str) -> dict[str, float]:
-    """Seconds until a page and all that is seen of it is there."""
+    """Return the seconds until a page and all visible images are loaded, medians over rounds."""
     from playwright.sync_api import sync_playwright
 
-    found: dict[str, list[float]] = {}
+    seconds: dict[str, list[float]] = {}
     with sync_playwright() as playwright:
         args = ["--no-sandbox", "--disable-background-networking"]
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=args)
         browser.new_page().goto(f"{address}/slides/slide_000")
         for _ in range(ROUNDS):
-            for name, (path, there) in VIEWS.items():
+            for name, (path, selector) in VIEWS.items():
                 context = browser.new_context(viewport={"width": 1280, "height": 800})
                 page = context.new_page()
                 start = time.perf_counter()
                 page.goto(address + path)
-                page.wait_for_selector(there)
-                while not page.evaluate(SEEN_IMAGES_ARE_THERE):
+                page.wait_for_selector(selector)
+                while not page.evaluate(VISIBLE_IMAGES_ARE_LOADED):
                     time.sleep(0.005)
-                found.setdefault(name, []).append(time.perf_counter() - start)
+                seconds.setdefault(name, []).append(time.perf_counter() - start)
                 context.close()
         browser.close()
-    return {name: float(np.median(times)) for name, times in found.items()}
+    return {name: float(np.median(times)) for name, times in seconds.items()}
 
 
 def peak_mb(pid: int) -> float:
-    """The most that a process has held."""
+    """Return the peak memory of a process in MB."""
     return int(re.search(r"VmHWM:\s*(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) / 1024
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--slide", type=Path, help="a large slide, best of 10 gigapixels")
-    parser.add_argument("--slides", type=int, default=200)
-    parser.add_argument("--in-flight", type=int, default=8)
-    parser.add_argument("--tiles", type=int, default=400)
+    parser.add_argument("--slide", type=Path, help="a large slide, about 10 gigapixels")
+    parser.add_argument("--slides", type=int, default=200, help="slides of the cohort")
+    parser.add_argument("--in-flight", type=int, default=8, help="requests at once")
+    parser.add_argument("--tiles", type=int, default=400, help="tiles requested")
     args = parser.parse_args()
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -195,7 +197,7 @@ def main() -> None:
             if shutil.which("chromium"):
                 figures |= first_views(address)
             else:
-                print("no Chromium: first views are not timed")
+                print("first views are skipped: no Chromium is installed")
             figures |= tile_figures(address, n=args.tiles, in_flight=args.in_flight)
             figures["server_mb"] = peak_mb(pid)
     limits = {"cohort_first_view_s": 1, "slide_first_view_s": 1, "tile_median_ms": 50, "tile_p95_ms": 200, "server_mb": 1000}

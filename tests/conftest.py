@@ -1,4 +1,4 @@
-"""Small real files, lopsided on purpose."""
+"""Small real files; asymmetric on purpose, so that swapped axes are noticed."""
 
 import csv
 import json
@@ -19,12 +19,12 @@ TISSUE = (205, 140, 180)
 LESION = (110, 60, 140)
 SHARED_SLIDES = Path(__file__).resolve().parents[2] / "shared" / "data" / "slides"
 
-settings.register_profile("patient", deadline=None)  # a machine that has other work is no fault
+settings.register_profile("patient", deadline=None)  # other processes may slow the machine down
 settings.load_profile("patient")
 
 
 def write_aperio(path: Path, image: np.ndarray, *, mpp: float = 0.5, levels: tuple[int, ...] = (1, 4)) -> Path:
-    """A tiled JPEG pyramid as an Aperio scanner writes it; sides of levels are rounded down."""
+    """Write a tiled JPEG pyramid as an Aperio scanner does; sides of levels are rounded down."""
     height, width = image.shape[:2]
     text = f"Aperio Image Library v12\r\n{width}x{height} [0,0 {width}x{height}] (128x128) JPEG/RGB Q=90|AppMag = 20|MPP = {mpp}"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,13 +34,13 @@ def write_aperio(path: Path, image: np.ndarray, *, mpp: float = 0.5, levels: tup
             jpeg = {"photometric": "rgb", "compression": "jpeg", "description": text, "metadata": None}
             pixels = np.rint(level.mean(axis=(1, 3))).astype(np.uint8)
             tif.write(pixels, tile=(128, 128), compressionargs={"level": 90}, **jpeg)
-            if not number:  # the second image of an Aperio file is a thumbnail in strips
+            if number == 0:  # the second image of an Aperio file is a thumbnail in strips
                 tif.write(image[::8, ::8].copy(), rowsperstrip=16, compressionargs={"level": 90}, **jpeg)
     return path
 
 
 def tissue_image(width: int, height: int, *, seed: int = 0, lesion: tuple[int, int, int, int] | None = None) -> np.ndarray:
-    """Noisy tissue in an off-centre rectangle over glass; `lesion` is (left, top, right, bottom) in pixels."""
+    """Return an image of noisy tissue in an off-centre rectangle on glass; `lesion` is (left, top, right, bottom), pixels."""
     rng = np.random.default_rng(seed)
     image = np.full((height, width, 3), GLASS, np.int16)
     left, top, right, bottom = tissue_box(width, height)
@@ -53,13 +53,13 @@ def tissue_image(width: int, height: int, *, seed: int = 0, lesion: tuple[int, i
 
 
 def tissue_box(width: int, height: int) -> tuple[int, int, int, int]:
-    """Where `tissue_image` puts tissue: towards the right, and not as far down."""
+    """Return the rectangle (left, top, right, bottom) of the tissue in `tissue_image`: nearer to the right and to the top."""
     return round(0.4 * width), round(0.1 * height), round(0.95 * width), round(0.8 * height)
 
 
 @pytest.fixture(autouse=True)
 def own_environment() -> Iterator[None]:
-    """What a command that was called within a test says in its process's environment reaches no other test, nor its processes."""
+    """Restore the environment after each test: commands called in this process set variables."""
     before = dict(os.environ)
     yield
     os.environ.clear()
@@ -73,7 +73,7 @@ def slide(tmp_path: Path) -> Path:
 
 
 def write_cohort(folder: Path, slides: list[dict[str, str]]) -> Path:
-    """A sheet with the columns that the rows name."""
+    """Write a cohort sheet with all columns that occur in the rows."""
     columns = list(dict.fromkeys(name for row in slides for name in row))
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "cohort.csv").open("w", newline="", encoding="utf-8") as file:
@@ -84,7 +84,7 @@ def write_cohort(folder: Path, slides: list[dict[str, str]]) -> Path:
 
 
 def write_geojson(path: Path, box: tuple[int, int, int, int]) -> Path:
-    """One rectangle (left, top, right, bottom), level-0 pixels."""
+    """Write one rectangle (left, top, right, bottom), level-0 pixels, as GeoJSON."""
     left, top, right, bottom = box
     ring = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
     geometry = {"type": "Polygon", "coordinates": [ring]}
@@ -96,14 +96,14 @@ def write_geojson(path: Path, box: tuple[int, int, int, int]) -> Path:
 
 @pytest.fixture
 def shared_slides() -> Path:
-    """Real slides beside the project, where there are some."""
+    """Folder of real slides next to the project; skips the test if it is missing."""
     if not SHARED_SLIDES.is_dir():
-        pytest.skip(f"no real slides at {SHARED_SLIDES}")
+        pytest.skip(f"no real slides in {SHARED_SLIDES}")
     return SHARED_SLIDES
 
 
-def made_bags(n: int, *, seed: int = 0) -> list:
-    """Labelled bags `(8 to 30 instances, 12 features)`; positive ones hold two instances raised in feature 0."""
+def synthetic_bags(n: int, *, seed: int = 0) -> list:
+    """Return labelled bags of 8 to 29 instances × 12 features; in positive ones, two instances have a higher feature 0."""
     from wsi_mil.bags import LabelledBag
     from wsi_mil.records import Bag
 
@@ -120,17 +120,18 @@ def made_bags(n: int, *, seed: int = 0) -> list:
 
 @pytest.fixture
 def random_bags() -> Callable[..., list]:
-    """`made_bags`."""
-    return made_bags
+    """Function `synthetic_bags`."""
+    return synthetic_bags
 
 
 @pytest.fixture(scope="session")
 def trained_once(tmp_path_factory: pytest.TempPathFactory) -> tuple:
-    """A folder with features (`f`) and three folds trained on 24 slides (`m`), to be copied; their splits."""
-    from tests.train.test_stage import CPU, SETTINGS, TASK, splits_of, write_features
+    """Folder with features (`f`) and models of three folds (`m`) of 24 slides, to be copied, and their splits."""
+    from tests.train.cohort import CPU, SETTINGS, TASK, splits_of, write_features
     from wsi_mil.train import Fold, train_fold
 
-    folder, bags = tmp_path_factory.mktemp("trained"), made_bags(26)
+    folder = tmp_path_factory.mktemp("trained")
+    bags = synthetic_bags(26)
     write_features(folder / "f", bags)
     splits = splits_of(bags[:24])
     for fold in range(3):
@@ -140,10 +141,8 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> tuple:
 
 @pytest.fixture
 def trained(trained_once: tuple, tmp_path: Path) -> tuple:
-    """Splits, ensemble and sheet of three trained folds; a new slide of a known patient and one of a new patient stand in the
-    sheet too.
-    """
-    from tests.train.test_stage import CPU, TASK
+    """Splits, ensemble and sheet of three trained folds; the sheet also has new slides of a known and of a new patient."""
+    from tests.train.cohort import CPU, TASK
     from wsi_mil.ensemble import Ensemble
     from wsi_mil.records import SlideRow
 
@@ -156,7 +155,7 @@ def trained(trained_once: tuple, tmp_path: Path) -> tuple:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """A finished run, to be copied; made by the first of the test processes that needs it."""
+    """Results of a finished run, to be copied; created by the first test process that needs them."""
     from tests.dag import Run, make_cohort
 
     base = tmp_path_factory.getbasetemp()
@@ -176,12 +175,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
 
 @pytest.fixture(scope="session")
 def command() -> Iterator[Path]:
-    """`wsi-mil`, for what follows a finished run: the finished run itself was made with the one that is installed."""
+    """Fast `wsi-mil` for runs that continue `finished`, which was created with the installed command."""
     from tests.dag import INSTALLED
     from tests.forks import forking_command
 
     if sys.platform == "linux":
-        with forking_command() as found:
-            yield found
-    else:  # a process that has imported so much must not fork on every system
+        with forking_command() as fast_command:
+            yield fast_command
+    else:  # forking a process with these imports is safe on Linux only
         yield INSTALLED

@@ -27,7 +27,7 @@ CONFIG = {
     "predict": {"bootstrap": 100},
     "explain": {"methods": ["attention"]},
 }
-"""Relative to the folder of a run, whose sheet lies in a folder with a space."""
+"""Configuration relative to the folder of a run; the sheet is in a folder with a space in its name."""
 
 WRAPPER = """#!/bin/sh
 printf '%s\\n' "$*" >> "$CALLS"
@@ -38,13 +38,13 @@ code=$?
 while [ -e "$hold" ]; do sleep 0.1; done
 exit $code
 """
-"""Counts a call. While there is a file `hold`, an extraction that has done its work does not end."""
+"""Script that records each call. While a file `hold` exists, an extraction that has finished its work does not end."""
 
 ODD_NAME = "p1 it's ü #1.svs"
 
 
 class Run:
-    """A folder with a cohort, where snakemake runs and every call of wsi-mil is counted, which `command` then does."""
+    """A folder with a cohort in which snakemake runs; calls of wsi-mil are recorded and passed to `command`."""
 
     def __init__(self, folder: Path, command: Path = INSTALLED):
         self.folder, self.command = folder, command
@@ -69,18 +69,18 @@ class Run:
         self.write_rows([*self.rows(), row])
 
     def snakemake(self, *args: str, expected: int = 0) -> Counter:
-        """Run, and count the calls by subcommand, those of check left out."""
+        """Run snakemake; return the number of calls of each subcommand except `check`."""
         calls = self.folder / "calls.txt"
         calls.write_text("")
-        done = self.popen(*args)
-        output, _ = done.communicate(timeout=3600)
-        assert done.returncode == expected, output[-3000:]
+        process = self.popen(*args)
+        output, _ = process.communicate(timeout=3600)
+        assert process.returncode == expected, output[-3000:]
         self.output = output
         self.calls = [line for line in calls.read_text().splitlines() if not line.startswith("check")]
         return Counter(line.split()[0] for line in self.calls)
 
     def planned(self, *args: str) -> Counter:
-        """How many jobs of each rule a dry run names."""
+        """Return the number of jobs of each rule in a dry run."""
         assert self.snakemake(*args, "--dry-run") == {}
         return Counter({rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", self.output, re.MULTILINE)})
 
@@ -96,7 +96,7 @@ class Run:
         return subprocess.Popen(command, cwd=self.folder, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     def write_wrapper(self, path: Path) -> None:
-        """What stands for `wsi-mil`."""
+        """Write the script that replaces `wsi-mil`."""
         path.write_text(WRAPPER.format(real=self.command))
 
     def results(self, path: str) -> Path:
@@ -104,7 +104,7 @@ class Run:
 
 
 def make_cohort(folder: Path) -> None:
-    """Nine labelled slides of eight patients, one of them over 1 MB, a text file and an empty one among the rest."""
+    """Write eight slides, one of them over 1 MB, a text file and a slide without tissue, and their sheet."""
     rows = []
     for number in range(8):
         label = ("normal", "tumour")[number % 2]

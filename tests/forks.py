@@ -1,7 +1,7 @@
-"""`wsi-mil` without its start-up: a process that has imported the package forks for every call.
+"""`wsi-mil` without start-up time: a server that has imported the package forks for every call.
 
-Importing torch and timm takes a job seconds of CPU, its work on a slide of the tests hundredths. The server only imports;
-every call runs in a process of its own, with the caller's folder, environment, streams and exit status.
+Importing torch and timm takes seconds of CPU time per job, the work on a slide of the tests hundredths of a second. The
+server only imports; each call runs in a process of its own, with the caller's folder, environment, streams and exit status.
 """
 
 import importlib
@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).resolve().parents[1]
 ALSO_NEEDED = ("sklearn.metrics", "sklearn.model_selection")
-"""What commands import only when they come to need it."""
+"""Modules that commands import inside functions."""
 
 CALL = """#!{python} -IS
 import json, os, socket, sys
@@ -31,12 +31,12 @@ with socket.socket(socket.AF_UNIX) as server:
     server.sendall(call)
     sys.exit(server.recv(1)[0])
 """
-"""A program that has its own call run by the server; where the server is gone it ends with an IndexError."""
+"""Script that passes its call to the server; without a server it ends with an IndexError."""
 
 
 @contextmanager
 def forking_command() -> Iterator[Path]:
-    """A program that does what `wsi-mil` does, for as long as the context lasts."""
+    """Start the server; yield the path of a script that behaves like `wsi-mil` until the context ends."""
     with TemporaryDirectory() as folder:  # a socket's address must be shorter than pytest's folders are
         command, address = Path(folder) / "wsi-mil", f"{folder}/calls"
         command.write_text(CALL.format(python=sys.executable, address=address))
@@ -51,7 +51,7 @@ def forking_command() -> Iterator[Path]:
 
 
 def serve(address: str) -> None:
-    """Fork for every call that comes to the socket, until ended."""
+    """Fork for every call that the socket receives, until the process is terminated."""
     for module in pkgutil.walk_packages(importlib.import_module("wsi_mil").__path__, "wsi_mil."):
         if module.name != "wsi_mil.__main__":
             importlib.import_module(module.name)
@@ -65,7 +65,7 @@ def serve(address: str) -> None:
         print("ready", flush=True)
         while True:
             connection, _ = server.accept()
-            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])  # a call may end before it is noted
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])  # a call may end before it is registered
             child = os.fork()
             if child == 0:
                 try:
@@ -77,16 +77,16 @@ def serve(address: str) -> None:
 
 
 def _answer_ended(calls: dict[int, socket.socket]) -> None:
-    """Send the status of calls that have ended. Not before: until then they hold their locks on files."""
+    """Send the status of calls that have ended; only then have they released their locks on files."""
     with suppress(ChildProcessError):
         while (ended := os.waitpid(-1, os.WNOHANG)) != (0, 0):
             code = os.waitstatus_to_exitcode(ended[1])
-            with calls.pop(ended[0]) as connection, suppress(OSError):  # the caller may be gone
+            with calls.pop(ended[0]) as connection, suppress(OSError):  # the caller may have ended
                 connection.sendall(bytes([code if code >= 0 else 128 - code]))
 
 
 def _run(connection: socket.socket) -> int:
-    """Be `wsi-mil` as it was called; its status."""
+    """Run `wsi-mil` as it was called; return its exit status."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
     header, streams, *_ = socket.recv_fds(connection, 4, 3)
@@ -96,7 +96,7 @@ def _run(connection: socket.socket) -> int:
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
-    # Streams of one's own: those of the parent remember whether its files can be sought in, and these may be pipes.
+    # New stream objects: those of the parent cache whether its files are seekable, and these may be pipes.
     sys.stdout, sys.stderr = (open(number, "w", buffering=1, encoding="utf-8", closefd=False) for number in (1, 2))  # noqa: SIM115
     os.chdir(folder)
     os.environ.clear()

@@ -1,8 +1,8 @@
-"""Damaged slides: a real one cut short, or with bytes turned over. Each is tiled and read in a process of its own.
+"""Fuzz test of damaged slides: a real slide, truncated or with flipped bits, is tiled and read in a process of its own.
 
 make fuzz, or python -c "from tests.fuzz import main; main()" [--truncated 50] [--flipped 200] [--seed 0]
 
-Every outcome must be a status or pixels, within 20 seconds: no crash, no hang, no error that is no status.
+Every outcome must be a status or pixels within 120 seconds: no crash, no hang, no exception.
 """
 
 import argparse
@@ -29,12 +29,12 @@ from wsi_mil.tile import tile_slide
 
 LIMIT_S, LIMIT_BYTES = 120, 6 << 30
 NEAR_TAGS = 4096
-"""Half of the flips hit within so many bytes of where TIFF tags stand."""
+"""Half of the flips are within this many bytes of TIFF tags."""
 
 
 @dataclass(frozen=True)
 class Damage:
-    """What is done to a file: bytes kept (None: all), and where bytes are turned over."""
+    """Damage of a file: number of bytes kept (None: all), and positions of bytes with a flipped bit."""
 
     name: str
     kept: int | None = None
@@ -48,23 +48,24 @@ class Damage:
 
 
 def damages(path: Path, *, truncated: int, flipped: int, seed: int) -> list[Damage]:
-    """Cuts evenly over the file; flips of 1 to 256 bytes anywhere and about its tags."""
-    size, rng = path.stat().st_size, np.random.default_rng(seed)
+    """Return truncations at evenly spaced positions, and flips in 1 to 256 bytes, anywhere or near TIFF tags."""
+    size = path.stat().st_size
+    rng = np.random.default_rng(seed)
     with tifffile.TiffFile(path) as tif:
         tags = [page.offset for page in tif.pages]
-    found = [Damage(f"truncated-{number}", kept=round(size * (number + 0.5) / truncated)) for number in range(truncated)]
+    damaged = [Damage(f"truncated-{number}", kept=round(size * (number + 0.5) / truncated)) for number in range(truncated)]
     for number in range(flipped):
         n = int(rng.choice([1, 4, 32, 256]))
         if number % 2:
             at = np.clip(rng.choice(tags) + rng.integers(-NEAR_TAGS, NEAR_TAGS, n), 0, size - 1)
         else:
             at = rng.integers(0, size, n)
-        found.append(Damage(f"flipped-{number}", flipped=tuple(int(i) for i in at)))
-    return found
+        damaged.append(Damage(f"flipped-{number}", flipped=tuple(int(i) for i in at)))
+    return damaged
 
 
 def outcome(source: Path, damage: Damage, folder: Path) -> str:
-    """What became of a damaged copy: how its process ended where it ended badly, else the status, and tiles read of all."""
+    """Tile and read a damaged copy; return its status and the number of readable tiles, or how its process failed."""
     path, answer = folder / f"{damage.name}.svs", folder / f"{damage.name}.txt"
     path.write_bytes(damage.apply(source.read_bytes()))
     context = multiprocessing.get_context("forkserver")
@@ -75,44 +76,44 @@ def outcome(source: Path, damage: Damage, folder: Path) -> str:
     if process.is_alive():
         process.kill()
         process.join()
-        return f"hangs for {LIMIT_S} s"
+        return f"no result after {LIMIT_S} s"
     path.unlink()
-    return answer.read_text() if process.exitcode == 0 else f"ends with {process.exitcode}"
+    return answer.read_text() if process.exitcode == 0 else f"exit code {process.exitcode}"
 
 
-def is_good(found: str) -> bool:
-    """Whether an outcome is a status, with its reason or pixels."""
-    return found.startswith(tuple(json.dumps(str(status))[1:-1] for status in Status))
+def is_good(result: str) -> bool:
+    """Return whether an outcome is a status, with its reason or tiles."""
+    return result.startswith(tuple(json.dumps(str(status))[1:-1] for status in Status))
 
 
 def _work(path: Path, answer: Path) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (LIMIT_BYTES, LIMIT_BYTES))
     receipt = path.with_suffix(".json")
     status = tile_slide(SlideRow("damaged", path, mpp=0.499), TileSettings(), receipt)
-    about = read_receipt(receipt)
+    content = read_receipt(receipt)
     if status is not Status.OK:
-        assert about["reason"]
-        answer.write_text(f"{status}: {about['reason']}")
+        assert content["reason"]
+        answer.write_text(f"{status}: {content['reason']}")
         return
     grid = read_grid(store_path(receipt))
-    with open_slide(path, about["reader"], mpp=Mpp(*about["mpp"])) as slide:
+    with open_slide(path, content["reader"], mpp=Mpp(*content["mpp"])) as slide:
         readable = np.concatenate([b.readable for b in read_tiles(slide, grid, mpp=0.5, threads=2)])
-    answer.write_text(f"{status}: {readable.sum()} of {len(readable)} tiles, {about['reader']}")
+    answer.write_text(f"{status}: {readable.sum()} of {len(readable)} tiles, {content['reader']}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--truncated", type=int, default=50)
-    parser.add_argument("--flipped", type=int, default=200)
+    parser.add_argument("--truncated", type=int, default=50, help="number of truncated copies")
+    parser.add_argument("--flipped", type=int, default=200, help="number of copies with flipped bits")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     source = texture_path(None)
     counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         for damage in damages(source, truncated=args.truncated, flipped=args.flipped, seed=args.seed):
-            found = outcome(source, damage, Path(folder))
-            counts[found.split(":")[0] if is_good(found) else "BAD"] += 1
-            print(f"{damage.name:14s} {found}", flush=True)
+            result = outcome(source, damage, Path(folder))
+            counts[result.split(":")[0] if is_good(result) else "BAD"] += 1
+            print(f"{damage.name:14s} {result}", flush=True)
     print(json.dumps(counts))
     sys.exit(counts["BAD"] > 0)
 

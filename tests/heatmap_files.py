@@ -1,4 +1,4 @@
-"""Receipts and stores of scores and tiles as `explain` and `tile` leave them, and what other libraries read in the exports."""
+"""Write receipts and stores of `explain` and `tile`, and read exports of heatmaps with other libraries."""
 
 import csv
 import json
@@ -20,7 +20,7 @@ OME = "{http://www.openmicroscopy.org/Schemas/OME/2016-06}"
 
 @dataclass
 class Made:
-    """A slide with scores of one method. `coords` and `values` are those of its tiles."""
+    """A synthetic slide with scores of one method; `coords` and `values` belong to its tiles."""
 
     coords: np.ndarray
     values: np.ndarray
@@ -45,7 +45,7 @@ class Made:
         return rounded(footprint((self.tile_px, self.tile_px), target_mpp=self.tile_mpp, slide_mpp=Mpp(*self.mpp)))
 
     def write(self, folder: Path) -> tuple[Path, Path]:
-        """Receipts of `explain` and `tile`, their stores beside them."""
+        """Write stores and receipts of `explain` and `tile`; return the paths of the receipts."""
         scores, tiles = folder / "scores" / f"{self.slide_id}.json", folder / "tiles" / f"{self.slide_id}.json"
         grid = TileGrid(self.coords, np.ones(len(self.coords), np.float32), self.tile_px, self.box)
         side = 320 / max(self.dimensions)
@@ -59,12 +59,12 @@ class Made:
 
     def tile_receipt(self) -> dict:
         tiling = {"mpp": self.tile_mpp, "tile_px": self.tile_px, "overlap": self.overlap}
-        about = {"slide_id": self.slide_id, "coords_digest": "a", "slide_hash": self.slide_hash, "reader": "auto"}
-        about |= {"dimensions": self.dimensions, "mpp": self.mpp, "tile_px_level0": self.box, "bounds": self.bounds}
-        return {**about, "settings": {"tiling": tiling}, **self.tiles}
+        content = {"slide_id": self.slide_id, "coords_digest": "a", "slide_hash": self.slide_hash, "reader": "auto"}
+        content |= {"dimensions": self.dimensions, "mpp": self.mpp, "tile_px_level0": self.box, "bounds": self.bounds}
+        return {**content, "settings": {"tiling": tiling}, **self.tiles}
 
     def scores_receipt(self) -> dict:
-        about = {
+        method = {
             "unit": self.unit,
             "kind": "",
             "comparable": False,
@@ -75,43 +75,43 @@ class Made:
         receipt = {"slide_id": self.slide_id, "tiles": {"coords_digest": "a", "slide_hash": self.slide_hash}}
         receipt |= {"probs": [1 - self.prob, self.prob], "threshold": 0.5, "predicted": int(self.prob >= 0.5), "target": 1}
         receipt |= {"classes": ["normal", "tumour"], "protocol": "held_out", "role": "test", "bag_instances": len(self.coords)}
-        return {**receipt, "methods": {self.method: about}}
+        return {**receipt, "methods": {self.method: method}}
 
 
 def csv_hottest(image: Path) -> tuple[int, int]:
-    """Corner (x, y) of the best row of the table."""
+    """Return the corner (x, y) of the row of the table with the highest score."""
     with image.with_suffix(".csv").open(newline="", encoding="utf-8") as file:
         best = max(csv.DictReader(file), key=lambda row: float(row["score"]))
     return int(best["x"]), int(best["y"])
 
 
 def features(image: Path, kind: str) -> list[dict]:
-    """GeoJSON features of an objectType."""
+    """Return the GeoJSON features of an objectType."""
     content = json.loads(image.with_suffix(".geojson").read_text())
     return [f for f in content["features"] if f["properties"]["objectType"] == kind]
 
 
 def geojson_hottest(image: Path, method: str = "evidence") -> tuple[float, float, float, float]:
-    """Bounds (left, top, right, bottom) of the best tile."""
+    """Return the bounds (left, top, right, bottom) of the tile with the highest score."""
     best = max(features(image, "tile"), key=lambda f: f["properties"]["measurements"][method])
     return shape(best["geometry"]).bounds
 
 
 def ome_hottest(image: Path, mpp: tuple[float, float]) -> tuple[int, int]:
-    """Corner (x, y) of the brightest pixel, by the exact stride; the physical size must say the same."""
+    """Return the corner (x, y) of the brightest pixel, from the exact stride; check it against the physical size."""
     with tifffile.TiffFile(image.with_suffix(".ome.tif")) as tif:
         assert tif.is_ome
         raster, xml = tif.series[0].levels[0].asarray(), tif.ome_metadata
     row, column = np.unravel_index(np.nanargmax(raster), raster.shape)
     root = ElementTree.fromstring(xml)
-    about = json.loads(root.find(f".//{OME}Description").text)
+    description = json.loads(root.find(f".//{OME}Description").text)
     pixels = root.find(f".//{OME}Pixels")
     cell = np.array([column, row])
-    found = np.rint(cell * about["stride_level0"] + about["origin_level0"])
-    for number, side, one, at in zip(cell, "XY", mpp, found, strict=True):
-        assert pixels.get(f"PhysicalSize{side}Unit") == "µm"
-        assert abs(number * float(pixels.get(f"PhysicalSize{side}")) / one - at) <= 0.51
-    return int(found[0]), int(found[1])
+    corner = np.rint(cell * description["stride_level0"] + description["origin_level0"])
+    for number, axis, axis_mpp, level0 in zip(cell, "XY", mpp, corner, strict=True):
+        assert pixels.get(f"PhysicalSize{axis}Unit") == "µm"
+        assert abs(number * float(pixels.get(f"PhysicalSize{axis}")) / axis_mpp - level0) <= 0.51
+    return int(corner[0]), int(corner[1])
 
 
 SCN = """<?xml version="1.0" encoding="utf-8"?>
@@ -135,7 +135,7 @@ HALF_MICRON = {"resolution": (20_000, 20_000), "resolutionunit": "CENTIMETER"}
 
 
 def write_scn(path: Path, image: np.ndarray, *, corner: tuple[int, int], dimensions: tuple[int, int]) -> Path:
-    """A Leica SCN at 0.5 µm: `image` lies with its `corner` (x, y) on a level 0 of `dimensions`, which are its bounds."""
+    """Write a Leica SCN at 0.5 µm per pixel, with `image` at `corner` (x, y) of a level 0 of `dimensions`."""
     height, width = image.shape[:2]
     sizes, nm, at = (tuple(500 * n for n in pair) for pair in (dimensions, (width, height), corner))
     macro = np.full((dimensions[1] // 16, dimensions[0] // 16, 3), 243, np.uint8)

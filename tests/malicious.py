@@ -1,10 +1,10 @@
-"""What must never be loaded."""
+"""A pickle that would run code if it were loaded."""
 
 from pathlib import Path
 
 
 class Malicious:
-    """Makes a file where it is loaded by pickle."""
+    """Object that creates a file when it is unpickled."""
 
     def __init__(self, path: Path):
         self.path = path

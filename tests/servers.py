@@ -1,4 +1,4 @@
-"""Servers of this machine that slides are read from: one for files, with everything that can go wrong, and one for S3."""
+"""A local web server for slides, which can simulate failures."""
 
 import hashlib
 import socket
@@ -16,16 +16,18 @@ from urllib.parse import unquote
 
 @dataclass
 class Files:
-    """A web server that sends parts of files of a folder, as object stores do.
+    """A web server that sends files of a folder, or byte ranges of them, as object stores do.
 
     Attributes:
-        answers: by name, answers of HTTP that stand in for the file, the last for ever; 200 is the file itself, 0 silence.
-        has_ranges: whether parts are sent.
+        folder: folder of the files.
+        answers: by name, HTTP status codes of the next responses; the last one is repeated. 200 sends the file, 0 nothing.
+        has_ranges: whether byte ranges are sent.
         has_tags: whether ETags are sent.
-        delay_s: before each file or part, as over a distance.
-        silence_s: that an answer of 0 takes.
-        sent: by name, bytes of files that were sent.
-        requests: by name and method.
+        delay_s: seconds before each file or range, to simulate latency.
+        silence_s: seconds without a response for status 0.
+        sent: bytes of files that were sent, by name.
+        requests: number of requests, by name and method.
+        url: address of the server.
     """
 
     folder: Path
@@ -39,14 +41,14 @@ class Files:
     url: str = ""
 
     def answer(self, name: str) -> int:
-        """The next for a file."""
+        """Return the status code of the next response for a file."""
         planned = self.answers.get(name, [200])
         return planned.pop(0) if len(planned) > 1 else planned[0]
 
 
 @lru_cache(8)
 def _content(path: Path, mtime_ns: int) -> tuple[bytes, str]:
-    """Bytes and ETag."""
+    """Return content and ETag of a file."""
     content = path.read_bytes()
     return content, f'"{hashlib.md5(content).hexdigest()}"'
 
@@ -76,7 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def _answer(self) -> tuple[int, bytes, dict[str, str]]:
-        """Status, body and headers of the file, or of what stands in for it."""
+        """Return status, body and headers of the response."""
         name, files = self._name(), self.files
         files.requests[name, self.command] += 1
         status, path = files.answer(name), files.folder / name
@@ -104,12 +106,12 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class _Server(ThreadingHTTPServer):
-    request_queue_size = 64  # of 5, as it is by default, some callers wait for seconds where many come at once
+    request_queue_size = 64  # with the default of 5, some of many simultaneous clients wait for seconds
 
 
 @contextmanager
 def file_server(folder: Path) -> Iterator[Files]:
-    """The files of a folder at an address."""
+    """Start a web server for the files of a folder."""
     files = Files(folder)
     server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"files": files}))
     server.daemon_threads = True
@@ -125,7 +127,7 @@ def file_server(folder: Path) -> Iterator[Files]:
 
 
 def free_port() -> int:
-    """One that nothing listens at."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    """Return a port on which no process listens."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return int(unused.getsockname()[1])

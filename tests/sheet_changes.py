@@ -1,4 +1,4 @@
-"""A good sheet, and changes of what it says, each of which knows what must come of it."""
+"""A valid cohort sheet, and changes of its content, each with its expected outcome."""
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -12,14 +12,14 @@ COLUMNS = ["slide_id", "path", "label", "patient_id", "mpp", "fold", "scanner", 
 OPTIONAL = COLUMNS[3:8]
 UNREAD = {"note"}
 WITH_TWO = 8
-"""The first rows are of patients with two slides."""
+"""Number of rows of patients with two slides, the first rows."""
 
 Needle = str | int | tuple[int, ...]
-"""What a message must hold: text, or rows of the table, under the numbers that they have in the file."""
+"""Part of a message: text, or rows of the table, which are named by their number in the file."""
 
 
 class Raw(str):
-    """A cell that is written as it is, though a program that writes CSV would quote it."""
+    """A cell that is written without the quotes that a CSV program would add."""
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Table:
         return self.columns.index(column)
 
     def put(self, row: int, column: str, text: str) -> str:
-        """Change a cell; what stood there."""
+        """Change a cell and return its previous content."""
         before = self.rows[row][self.at(column)]
         self.rows[row][self.at(column)] = text
         return before
@@ -52,14 +52,14 @@ class Table:
 
 @dataclass
 class Outcome:
-    """What must come of a sheet.
+    """Expected outcome of a sheet.
 
     Attributes:
-        faults: what each of the faults must hold; there must be as many.
-        warnings: likewise.
-        others: what any number of further faults must hold, one at least; none where it is empty.
-        means: the table that says what the sheet means; None where there are faults.
-        form: what of the form must be so, for the outcome to be this one.
+        means: table with the meaning of the sheet; None if there are faults.
+        faults: parts of each fault; the number of faults must be the same.
+        warnings: parts of each warning; the number of warnings must be the same.
+        others: parts of further faults, of which there must be at least one; if empty, there must be none.
+        form: properties of the file format that the outcome depends on.
     """
 
     means: Table | None
@@ -70,19 +70,19 @@ class Outcome:
 
 
 def good_table() -> Table:
-    """Twelve slides of eight patients, of whom the first two of each class have two; two folds."""
+    """Return a table of twelve slides of eight patients in two folds; two patients of each class have two slides."""
     rows = []
     for patient in range(8):
         for slide in range(2 if patient < 4 else 1):
             name = f"s{patient}_{slide}"
             label, outline = CLASSES[patient % 2], f"truth/{name}.xml" if patient % 2 else ""
-            about = [f"Zoë {patient}", "0.25" if slide else "", "AB"[patient // 2 % 2], f"AT2, {slide}", outline]
-            rows.append([name, f"slides/{name} ü.svs", label, *about, "none" if patient == 3 else "", "pale; good"])
+            optional = [f"Zoë {patient}", "0.25" if slide else "", "AB"[patient // 2 % 2], f"AT2, {slide}", outline]
+            rows.append([name, f"slides/{name} ü.svs", label, *optional, "none" if patient == 3 else "", "pale; good"])
     return Table(list(COLUMNS), rows)
 
 
 def write_files(folder: Path) -> None:
-    """What the cells of the good table name."""
+    """Write the files that the valid table names."""
     for name in ("slides", "truth"):
         (folder / name).mkdir(parents=True)
     for row in good_table().rows:
@@ -105,7 +105,7 @@ def _rows_in_another_order(rng: np.random.Generator, table: Table) -> Outcome:
 
 
 def _misspelt(rng: np.random.Generator, name: str) -> str:
-    """A name with a slip of the pen, or in other capitals, or with other signs between its words."""
+    """Return a name with a typing error, in other case, or with other separators between its words."""
     middle = 1 + int(rng.integers(len(name) - 2))
     swapped = name[:middle] + name[middle + 1] + name[middle] + name[middle + 2 :]
     ways = [name.upper(), name.title(), name.replace("_", " "), name.replace("_", "-"), name.replace("_", "")]
@@ -180,14 +180,13 @@ def _column_without_a_name(rng: np.random.Generator, table: Table) -> Outcome:
 
 
 def _names_swapped(rng: np.random.Generator, table: Table) -> Outcome:
-    one, other, *said = [("label", "patient_id", "label"), ("mpp", "scanner", "mpp"), ("fold", "patient_id", "patient", "fold")][
-        rng.integers(3)
-    ]
+    swaps = [("label", "patient_id", "label"), ("mpp", "scanner", "mpp"), ("fold", "patient_id", "patient", "fold")]
+    one, other, *needles = swaps[rng.integers(3)]
     at, to = table.at(one), table.at(other)
     table.columns[at], table.columns[to] = other, one
     if one == "fold":
-        return Outcome(None, others=tuple(said))
-    return Outcome(None, [(row, *said) for row in range(len(table.rows))])
+        return Outcome(None, others=tuple(needles))
+    return Outcome(None, [(row, *needles) for row in range(len(table.rows))])
 
 
 def _row_doubled(rng: np.random.Generator, table: Table) -> Outcome:
@@ -209,7 +208,7 @@ def _file_under_another_name(rng: np.random.Generator, table: Table) -> Outcome:
     own = table.rows[row][2]
     other = CLASSES[1 - CLASSES.index(own)]
     table.put(-1, "label", other)
-    lost: list[tuple[Needle, ...]] = [("class 'normal' has 3 patients, and Zoë",)] if own == "normal" else []
+    lost: list[tuple[Needle, ...]] = [("class 'normal' has 3 patients (not counting Zoë",)] if own == "normal" else []
     return Outcome(None, [(slides, f"label {own!r}, {other!r}"), *lost])
 
 
@@ -238,7 +237,7 @@ BAD = {
     "annotation": ("gone.xml", "D:/truth/a.xml"),
     "tissue.method": ("ottsu",),
 }
-"""Cells that cannot be meant so."""
+"""Invalid cells, by column."""
 
 
 def _bad_cell(rng: np.random.Generator, table: Table) -> Outcome:
@@ -267,7 +266,7 @@ def _cell_emptied(rng: np.random.Generator, table: Table) -> Outcome:
 
 
 def _written_otherwise(rng: np.random.Generator, table: Table) -> Outcome:
-    """A cell that means the same: backslashes, a decimal comma, signs without width, letters in two parts."""
+    """Write a cell in another way with the same meaning: backslashes, decimal comma, zero-width or combining characters."""
     means, row = deepcopy(table), int(rng.integers(len(table.rows)))
     ways: list[tuple[str, Callable[[str], str]]] = [
         ("path", lambda text: text.replace("/", "\\")),

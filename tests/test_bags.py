@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.train.test_stage import write_features
+from tests.train.cohort import write_features
 from wsi_mil.bags import BagSet, read_bag_of, rows_of
 from wsi_mil.errors import EmptyBagError
 from wsi_mil.records import Bag

@@ -159,7 +159,10 @@ def test_bags_of_patients_need_one_label_each(sheet: Path) -> None:
     rows = [{"slide_id": f"s{i}", "path": f"{i}.svs", "label": CLASSES[i % 2], "patient_id": f"p{i // 2}"} for i in range(20)]
     write_slides(sheet.parent, rows)
     found = faults(config(write_cohort(sheet.parent, rows), bag="patient"))
-    assert found[0] == "bag: patient needs one label a patient, but patient p0 has 'normal' (slide s0), 'tumour' (slide s1)"
+    assert found[0] == (
+        "bag: patient needs one label per patient, but patient p0 has 'normal' (slide s0), 'tumour' (slide s1);"
+        " correct the labels or set bag: slide"
+    )
 
 
 def test_metrics_tuned_on_the_test_fold_are_warned_of(sheet: Path) -> None:

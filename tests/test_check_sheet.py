@@ -73,7 +73,7 @@ def test_patients_of_several_classes_are_named_with_the_class_that_they_count_as
     assert warning.startswith("label: 1 patient has slides of several classes") and "p0 (normal, tumour)" in warning
     (fault,) = faults(config(sheet_of(tmp_path, *changes)))
     assert fault == (
-        "class 'normal' has 4 patients, and p0 with slides of it that count as a later class, fewer than the 5 that 5 folds"
+        "class 'normal' has 4 patients (not counting p0, with slides of a later class too), fewer than the 5 that 5 folds"
         " need (test, train and validation)"
     )
 

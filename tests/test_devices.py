@@ -87,7 +87,7 @@ def test_jobs_at_once_never_meet_on_a_gpu(claimant: Callable[[], subprocess.Pope
     taken = {process.stdout.readline().strip(): process for process in (first, second)}
     assert set(taken) == {"GPU-a", "GPU-b"}
     third = claimant()
-    assert "other processes compute on GPU-a, GPU-b; waiting" in third.stderr.readline()
+    assert "other processes use GPU-a, GPU-b; waiting" in third.stderr.readline()
     taken["GPU-b"].kill()
     assert third.stdout.readline().strip() == "GPU-b" and taken["GPU-a"].poll() is None
 

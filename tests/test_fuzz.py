@@ -15,5 +15,5 @@ except DataError as error:
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", damages(SOURCE, truncated=5, flipped=15, seed=1), ids=lambda damage: damage.name)
 def test_a_damaged_slide_has_a_status_or_pixels(damage: Damage, tmp_path: Path) -> None:
-    found = outcome(SOURCE, damage, tmp_path)
-    assert is_good(found), found
+    result = outcome(SOURCE, damage, tmp_path)
+    assert is_good(result), result

@@ -197,8 +197,8 @@ def test_a_draw_takes_whole_patients_as_many_as_there_are() -> None:
 def test_weights_of_patients_are_the_draws_of_their_rows() -> None:
     patients = list("cabbac")
     weights = patient_weights(3, draws=30)
-    for drawn, rows in zip(weights, patient_draws(patients, draws=30), strict=True):
-        assert [np.count_nonzero(np.array(patients)[rows] == name) for name in "abc"] == (2 * drawn).tolist()
+    for values, rows in zip(weights, patient_draws(patients, draws=30), strict=True):
+        assert [np.count_nonzero(np.array(patients)[rows] == name) for name in "abc"] == (2 * values).tolist()
     assert (weights.sum(axis=1) == 3).all()
 
 
@@ -225,8 +225,8 @@ def test_an_interval_leaves_out_the_draws_without_a_figure() -> None:
 
 
 def test_the_same_figures_differ_by_nothing() -> None:
-    drawn = np.array([0.7, 0.8, math.nan, 0.9])
-    difference = paired_difference((0.8, 0.8), drawn, drawn)
+    values = np.array([0.7, 0.8, math.nan, 0.9])
+    difference = paired_difference((0.8, 0.8), values, values)
     assert (difference.value, difference.ci95, difference.p) == (0, (0, 0), 1)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.train.test_stage import CLASSES, CPU, SETTINGS, TASK, write_features
+from tests.train.cohort import CLASSES, CPU, SETTINGS, TASK, write_features
 from wsi_mil.bags import LabelledBag, bag_tensor
 from wsi_mil.cohort.splits import Splits
 from wsi_mil.config import Predict
@@ -48,13 +48,13 @@ def test_tables_and_figures_are_written(trained, tmp_path: Path) -> None:
     assert figures["auroc_ci95"][0] <= figures["auroc"] <= figures["auroc_ci95"][1]
 
 
-def test_folds_whose_epoch_nothing_chose_stand_beside_the_figures(trained, tmp_path: Path) -> None:
+def test_folds_without_selected_epoch_are_written_beside_the_figures(trained, tmp_path: Path) -> None:
     _, ensemble, _ = trained
-    assert ensemble.about == {"protocol": "held_out", "n_folds": 3, "unchosen_folds": []}
+    assert ensemble.metadata == {"protocol": "held_out", "n_folds": 3, "unchosen_folds": []}
     members = [FoldModel(m.model, replace(m.card, select="last" if m.card.fold == 1 else "loss")) for m in ensemble.folds]
     ensemble.__dict__["folds"] = members
-    assert ensemble.about["unchosen_folds"] == [1]
-    write_metrics(tmp_path / "m.json", [], TASK, Predict(), ensemble.about)
+    assert ensemble.metadata["unchosen_folds"] == [1]
+    write_metrics(tmp_path / "m.json", [], TASK, Predict(), ensemble.metadata)
     assert json.loads((tmp_path / "m.json").read_text())["unchosen_folds"] == [1]
 
 
@@ -62,7 +62,7 @@ def test_features_of_another_length_name_both(trained, tmp_path: Path) -> None:
     _, ensemble, _ = trained
     bag = LabelledBag(Bag("short", np.ones((9, 7), np.float16), np.zeros((9, 2), np.int64)), 0)
     write_features(tmp_path / "f", [bag])
-    with pytest.raises(StoreMismatchError, match=r"short\.zarr: features of 7 numbers a tile, but .*/m takes 12; bring"):
+    with pytest.raises(StoreMismatchError, match=r"short\.zarr: features of length 7, but .*/m expects 12; use"):
         ensemble.read_bag("short", [tmp_path / "f" / "short.json"])
 
 
@@ -79,10 +79,10 @@ def test_in_a_fixed_split_only_test_slides_count(trained, tmp_path: Path) -> Non
     tested = set(fixed.slides(0, Role.TEST))
     ensemble = Ensemble(tmp_path / "m", fixed, TASK, CPU)
     shown = predict_cohort(rows, tmp_path / "f", ensemble, include_train=False)
-    assert {p.row.slide_id for p in shown if p.counts} == tested
+    assert {p.row.slide_id for p in shown if p.is_evaluated} == tested
     assert not {p.row.slide_id for p in shown} & set(fixed.slides(0, Role.TRAIN))
     everyone = predict_cohort(rows, tmp_path / "f", ensemble, include_train=True)
-    assert len(everyone) == len(rows) and {p.row.slide_id for p in everyone if p.counts} == tested
+    assert len(everyone) == len(rows) and {p.row.slide_id for p in everyone if p.is_evaluated} == tested
 
 
 def test_models_of_other_classes_are_refused(trained, tmp_path: Path) -> None:
@@ -91,14 +91,14 @@ def test_models_of_other_classes_are_refused(trained, tmp_path: Path) -> None:
         _ = Ensemble(ensemble.folder, splits, Classes(CLASSES[::-1]), CPU).folds
 
 
-def test_models_of_other_splits_must_not_speak(trained) -> None:
+def test_models_of_other_splits_are_refused(trained) -> None:
     splits, ensemble, _ = trained
     turned = Splits(splits.patients, splits.labels, (splits.roles[0], splits.roles[2], splits.roles[1]))
     with pytest.raises(StoreMismatchError, match="fold-1: was not trained on fold 1 of these splits"):
         _ = Ensemble(ensemble.folder, turned, TASK, CPU).folds
 
 
-def test_a_slide_whose_features_are_no_numbers_is_not_predicted(trained, random_bags: Callable, tmp_path: Path) -> None:
+def test_a_slide_with_features_that_are_not_finite_is_not_predicted(trained, random_bags: Callable, tmp_path: Path) -> None:
     _, ensemble, rows = trained
     damaged = random_bags(4)[3:]
     damaged[0].bag.features[2, 5] = np.inf
@@ -153,7 +153,7 @@ def test_a_patients_slides_are_predicted_as_one_bag_and_count_once(trained, tmp_
 
 def test_models_of_other_bags_are_refused(trained) -> None:
     splits, ensemble, _ = trained
-    with pytest.raises(StoreMismatchError, match="trained on bags of a slide, asked for bags of a patient"):
+    with pytest.raises(StoreMismatchError, match="trained with one bag per slide, expected one per patient; train it again"):
         _ = Ensemble(ensemble.folder, splits, TASK, CPU, unit="patient").folds
 
 

@@ -24,8 +24,8 @@ from tests.conftest import tissue_image, write_aperio, write_geojson
 from tests.dag import Run
 from tests.interchange.files import grid, numbers, write_clam
 from tests.malicious import Malicious
-from tests.train.test_stage import CLASSES, CPU, TASK
-from tests.train.test_stage import SETTINGS as MODEL
+from tests.train.cohort import CLASSES, CPU, TASK
+from tests.train.cohort import SETTINGS as MODEL
 from wsi_mil.annotations import Frame, read_annotation
 from wsi_mil.check import check
 from wsi_mil.checkpoints import ModelCard, read_checkpoint, write_checkpoint

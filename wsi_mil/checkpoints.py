@@ -1,7 +1,7 @@
-"""Model ↔ safetensors and JSON: a folder that rebuilds the model by itself."""
+"""Write and read trained models: a folder with weights (safetensors) and a model card (JSON) that together rebuild the model."""
 
 import hashlib
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -15,32 +15,33 @@ from wsi_mil.models import MILModel, create_model
 from wsi_mil.receipts import read_receipt, write_receipt
 from wsi_mil.tasks import Task, task_of_stamp
 
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
 CARD_VERSION = 2
-"""Of what the card says; a model of an earlier one would be rebuilt with defaults that it was not trained with."""
+"""Version of the card; a model of an earlier version would be rebuilt with defaults that it was not trained with."""
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """All that rebuilds and reads a model.
+    """Everything needed to rebuild a model and to interpret its outputs.
 
     Attributes:
         settings: the entry of `models`.
-        architecture: what is rebuilt: the same with all decided that depends on the training bags (`attention: auto` of
-            TransMIL); for MHIM that of its base, whose student this is.
-        task: what was learned; of classes, their order is the order of the logits.
-        feature_dim: length of the features it takes.
-        encoder: what made the features: name, weights' hash, mpp, tile_px.
-        fold: which fold's training part it saw.
-        unit: whether it was trained on bags of a slide or of a patient.
-        protocol: "as_published" where epoch and threshold were chosen on the test part.
-        trained_on: fingerprint of all slides' roles and labels in that fold.
-        features: fingerprint of the features that it was trained and validated on.
+        architecture: settings used to rebuild the network; equals `settings` with `attention: auto` of TransMIL resolved,
+            except for MHIM, where it is the base model's.
+        task: the task the model was trained for; the order of its classes is the order of the logits.
+        feature_dim: length of a feature vector.
+        encoder: name, weights' hash, mpp and tile_px of the encoder that computed the features.
+        fold: number of the fold whose training part the model was fitted on.
+        unit: whether a training bag was a slide or a patient.
+        protocol: "as_published" if the test part selected epoch and threshold.
+        trained_on: fingerprint of the roles and labels of all slides in that fold.
+        features: fingerprint of the features that the model was trained and validated on.
         threshold: on the positive class's probability (two classes), else None.
-        epoch: the epoch that was kept, from 1.
-        select: what chose it: `loss` or `auroc` of the validation part; `last`: nothing, it is the last one.
+        epoch: the epoch that was kept, counted from 1.
+        select: criterion that selected the epoch: `loss` or `auroc` of the validation part, or `last`.
         validation: figures on the validation part.
-        weights_hash: sha256 of the file of the weights; "" where an earlier version wrote none.
+        weights_hash: sha256 of the weights file; "" if an earlier version wrote none.
     """
 
     settings: Model
@@ -59,38 +60,35 @@ class ModelCard:
     validation: dict[str, float] = field(default_factory=dict)
     weights_hash: str = field(default="", compare=False)
 
-    def finished(self, *, threshold: float | None, epoch: int, validation: dict[str, float]) -> "ModelCard":
-        """The same after training."""
-        return replace(self, threshold=threshold, epoch=epoch, validation=validation)
-
-    def refuse_as_base_of(self, other: "ModelCard", path: Path) -> None:
-        """Raise StoreMismatchError where a model of `other` must not be taught by this one, which lies at `path`."""
+    def require_base_of(self, student: "ModelCard", path: Path) -> None:
+        """Raise StoreMismatchError unless the model at `path`, of this card, can be the base of `student`."""
         names = ("feature_dim", "encoder", "fold", "unit", "protocol", "trained_on", "features")
-        differing = [f"{self.task}, here {other.task}"] if self.task != other.task else []
-        differing += [
-            f"{name} {getattr(self, name)!r}, here {getattr(other, name)!r}"
+        differences = [f"{self.task}, expected {student.task}"] if self.task != student.task else []
+        differences += [
+            f"{name} {getattr(self, name)!r}, expected {getattr(student, name)!r}"
             for name in names
-            if getattr(self, name) != getattr(other, name)
+            if getattr(self, name) != getattr(student, name)
         ]
-        if differing:
-            raise StoreMismatchError(path, f"this base was trained on something else: {'; '.join(differing)}; train it again")
+        if differences:
+            reason = f"the base model was trained on other data: {'; '.join(differences)}; train it again"
+            raise StoreMismatchError(path, reason)
 
 
 def write_checkpoint(folder: Path, model: MILModel, card: ModelCard) -> None:
-    """Write weights, then the card; both aside and renamed."""
+    """Write the weights, then the card; each is written to a temporary file and renamed."""
     weights = save({name: value.cpu().contiguous() for name, value in model.state_dict().items()})
     write_bytes(folder / WEIGHTS, weights)
     settings = {name: getattr(card, name).model_dump(mode="json") for name in ("settings", "architecture")}
-    stamp = {"version": CARD_VERSION, "weights_hash": hashlib.sha256(weights).hexdigest()}
-    write_receipt(folder / CONFIG, {**_without_task(card), **card.task.stamp(), **settings, **stamp})
+    version = {"version": CARD_VERSION, "weights_hash": hashlib.sha256(weights).hexdigest()}
+    write_receipt(folder / CONFIG, {**_without_task(card), **card.task.stamp(), **settings, **version})
 
 
 def read_checkpoint(folder: Path, device: torch.device) -> tuple[MILModel, ModelCard]:
-    """A trained model in eval mode, its parameters frozen, and its card.
+    """Return a trained model in eval mode, its parameters frozen, and its card.
 
     Raises:
-        StoreError: no checkpoint, one of another version, or one that is damaged.
-        StoreMismatchError: weights of another model or size.
+        StoreError: no checkpoint, or one that is damaged or of another version.
+        StoreMismatchError: the weights do not match the model that the card describes.
     """
     card = read_card(folder)
     model = create_model(card.architecture, feature_dim=card.feature_dim, n_classes=card.task.n_outputs)
@@ -98,34 +96,34 @@ def read_checkpoint(folder: Path, device: torch.device) -> tuple[MILModel, Model
         weights = (folder / WEIGHTS).read_bytes()
         model.load_state_dict(load(weights))
     except (OSError, SafetensorError) as error:
-        raise StoreError(folder / WEIGHTS, f"no readable weights ({error}); train it again") from error
+        raise StoreError(folder / WEIGHTS, f"cannot read the weights ({error}); train the model again") from error
     except RuntimeError as error:
-        reason = f"weights of another model or size than {folder / CONFIG} says ({_shortened(error)}); train it again"
+        reason = f"the weights do not match the model described in {folder / CONFIG} ({_shortened(error)}); train it again"
         raise StoreMismatchError(folder / WEIGHTS, reason) from error
     if card.weights_hash not in ("", hashlib.sha256(weights).hexdigest()):
-        raise StoreError(folder / WEIGHTS, f"not the weights that {folder / CONFIG} was written for; train it again")
+        raise StoreError(folder / WEIGHTS, f"not the weights that {folder / CONFIG} was written for; train the model again")
     model.requires_grad_(False)
     return model.eval().to(device), card
 
 
 def read_card(folder: Path) -> ModelCard:
-    """What a checkpoint says of itself.
+    """Read the model card of a checkpoint.
 
     Raises:
-        StoreError: no card, or one of another version.
+        StoreError: no card, or one that is damaged or of another version.
     """
     path = folder / CONFIG
     content = read_receipt(path)
     if content.pop("version", 1) != CARD_VERSION:
-        reason = "a model of another version of wsi_mil; train it anew: `snakemake models`, or `wsi-mil train` into this folder"
-        raise StoreError(path, reason)
+        remedy = "train it again with `snakemake models`, or with `wsi-mil train` into this folder"
+        raise StoreError(path, f"a model of another version of wsi_mil; {remedy}")
     try:
         content["settings"] = parse_model(content["settings"], where=f"{path}: ")
         content["architecture"] = parse_base(content["architecture"], where=f"{path}: ")
         content["task"] = task_of_stamp(content)
         return ModelCard(**{name: content[name] for name in content if name not in content["task"].stamp()})
     except (ConfigError, KeyError, TypeError) as error:
-        raise StoreError(path, f"not the card of a model of this version ({error}); train it again") from error
+        raise StoreError(path, f"not a valid model card ({error}); train the model again") from error
 
 
 def _without_task(card: ModelCard) -> dict[str, object]:
@@ -133,20 +131,29 @@ def _without_task(card: ModelCard) -> dict[str, object]:
 
 
 def file_hash(folder: Path) -> str:
-    """sha256 of a checkpoint's weights."""
+    """Return the sha256 of a checkpoint's weights file."""
     return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
 
 
 def _shortened(error: RuntimeError) -> str:
-    """The first two of torch's lines about tensors that do not fit."""
+    """Return the first two of torch's lines about tensors that do not match."""
     lines = [line.strip() for line in str(error).splitlines()[1:3]]
     return " ".join(lines)
 
 
-def refuse_other_encoder(card: ModelCard, features: dict[str, object], path: Path) -> None:
-    """Raise StoreMismatchError where features were made otherwise than those that the model was trained on."""
-    differing = [
-        f"{key} {features.get(key)!r}, trained on {want!r}" for key, want in card.encoder.items() if features.get(key) != want
+def require_same_encoder(card: ModelCard, attributes: dict[str, object], path: Path) -> None:
+    """Raise StoreMismatchError unless a feature store was made with the encoder and scale that the model was trained on.
+
+    Args:
+        card: of the model.
+        attributes: of the feature store.
+        path: of the feature store.
+    """
+    differences = [
+        f"{key} {attributes.get(key)!r}, trained on {expected!r}"
+        for key, expected in card.encoder.items()
+        if attributes.get(key) != expected
     ]
-    if differing:
-        raise StoreMismatchError(path, f"features do not fit the model: {'; '.join(differing)}")
+    if differences:
+        remedy = "extract features the same way, or train again"
+        raise StoreMismatchError(path, f"features do not match the model: {'; '.join(differences)}; {remedy}")

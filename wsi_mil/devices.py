@@ -1,4 +1,4 @@
-"""Which device computes, and in which number format it is fast."""
+"""Choice of the compute device, its exclusive use, and the floating-point format that is fast on it."""
 
 import ctypes
 import logging
@@ -17,23 +17,28 @@ from wsi_mil.errors import WsiMilError
 log = logging.getLogger(__name__)
 
 
-SECONDS_BETWEEN_TRIES = 0.5
+RETRY_SECONDS = 0.5
+"""Time between two attempts to claim a GPU."""
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-"""Of glibc's malloc.h."""
+M_TRIM_THRESHOLD = -1
+"""Option of glibc's mallopt (malloc.h)."""
+M_MMAP_MAX = -4
+"""Option of glibc's mallopt (malloc.h)."""
 
-KEPT_BYTES = (1 << 31) - 1
-"""Free memory at the end of the heap from which on it is handed back."""
+TRIM_THRESHOLD_BYTES = (1 << 31) - 1
+"""Free memory at the top of the heap above which glibc returns it to the system."""
 
 _claimed: dict[str, FileLock] = {}
-"""Locks that this process holds until it ends, by the identity of the GPU."""
+"""Locks that this process holds until it ends, by UUID of the GPU."""
 
 
 def find_device(name: str) -> torch.device:
-    """The device of a name; "auto" is a GPU where there is one, of no number yet where several may be.
+    """Return the device of a name without claiming it.
+
+    "auto" is a GPU if there is one, else the CPU. A CUDA device has no number yet if any of several may be taken.
 
     Raises:
-        WsiMilError: the device that was asked for is not there.
+        WsiMilError: the device does not exist.
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -51,55 +56,58 @@ def find_device(name: str) -> torch.device:
 
 
 def create_device(name: str) -> torch.device:
-    """The device of a name, for this process alone: a GPU is claimed until the process ends, so that jobs of one user on one
-    machine never meet on one. Of several, the first that is free is taken; where none is, this waits.
+    """Return the device of a name, and claim a GPU for this process until it ends.
 
-    Torch sees only what CUDA_VISIBLE_DEVICES shows, so a mask set by a cluster or a user holds.
+    Jobs of one user on one machine therefore never share a GPU. Of several GPUs the first free one is taken; if none is
+    free, this waits. Torch sees only the GPUs in CUDA_VISIBLE_DEVICES, so a mask set by a cluster or a user applies.
 
     Raises:
-        WsiMilError: the device that was asked for is not there.
+        WsiMilError: the device does not exist.
     """
     device = find_device(name)
     if device.type != "cuda":
         return device
-    identities = {str(torch.cuda.get_device_properties(number).uuid): number for number in _numbers(device)}
-    chosen = torch.device("cuda", identities[claim(list(identities))])
-    torch.cuda.set_device(chosen)
-    return chosen
+    number_of = {str(torch.cuda.get_device_properties(number).uuid): number for number in _cuda_numbers(device)}
+    claimed = torch.device("cuda", number_of[claim(list(number_of))])
+    torch.cuda.set_device(claimed)
+    return claimed
 
 
-def claim(identities: Sequence[str]) -> str:
-    """Claim the first of these devices that no other process holds, and wait for one where all are held.
+def claim(uuids: Sequence[str]) -> str:
+    """Claim the first of several GPUs that no other process holds; wait if all are held.
 
-    The lock is the operating system's, which lets go of it when the process ends, however it does.
+    The lock belongs to the operating system, which releases it when the process ends for whatever reason.
 
     Args:
-        identities: of GPUs, the same for all processes on this machine.
+        uuids: identities of the GPUs, the same for all processes on this machine.
+
+    Returns:
+        UUID of the claimed GPU; of one that this process holds already, if it is among them.
     """
-    held = next((identity for identity in identities if identity in _claimed), None)
+    held = next((uuid for uuid in uuids if uuid in _claimed), None)
     if held is not None:
         return held
     is_waiting = False
     while True:
-        for identity in identities:
-            lock = FileLock(Path(tempfile.gettempdir()) / f"wsi_mil-{os.getuid()}-{identity}.lock")
+        for uuid in uuids:
+            lock = FileLock(Path(tempfile.gettempdir()) / f"wsi_mil-{os.getuid()}-{uuid}.lock")
             try:
                 lock.acquire(timeout=0)
             except Timeout:
                 continue
-            _claimed[identity] = lock
-            return identity
+            _claimed[uuid] = lock
+            return uuid
         if not is_waiting:
-            log.warning("other processes compute on %s; waiting for one of them", ", ".join(identities))
+            log.warning("other processes use %s; waiting until one of them ends", ", ".join(uuids))
             is_waiting = True
-        time.sleep(SECONDS_BETWEEN_TRIES)
+        time.sleep(RETRY_SECONDS)
 
 
 def describe(device: torch.device) -> str:
-    """A device in words."""
+    """Return a description of a device: name and memory of each GPU that may be taken."""
     if device.type == "cuda":
-        found = [(number, torch.cuda.get_device_properties(number)) for number in _numbers(device)]
-        return ", ".join(f"cuda:{number}: {about.name}, {about.total_memory / 2**30:.0f} GiB" for number, about in found)
+        gpus = [(number, torch.cuda.get_device_properties(number)) for number in _cuda_numbers(device)]
+        return ", ".join(f"cuda:{number}: {gpu.name}, {gpu.total_memory / 2**30:.0f} GiB" for number, gpu in gpus)
     return f"no GPU: {device.type}" if device.type == "cpu" else device.type
 
 
@@ -113,57 +121,60 @@ def memory_bytes(device: torch.device) -> int | None:
 
 
 def fast_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The dtype of a name; "auto" is bfloat16 where the device (each that may be taken) has instructions for it, else float32."""
+    """Return the dtype of a name; "auto" is bfloat16 if the device (each that may be taken) computes in it, else float32."""
     if name != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
     if device.type == "cuda":
-        native = all(torch.cuda.get_device_capability(number) >= (8, 0) for number in _numbers(device))
+        is_native = all(torch.cuda.get_device_capability(number) >= (8, 0) for number in _cuda_numbers(device))
     else:
-        native = device.type == "cpu" and _cpu_has_bfloat16()
-    return torch.bfloat16 if native else torch.float32
+        is_native = device.type == "cpu" and _cpu_has_bfloat16()
+    return torch.bfloat16 if is_native else torch.float32
 
 
 def set_threads(threads: int) -> None:
-    """Hold torch to `threads`, and let it pick the same algorithms each time."""
+    """Limit torch to `threads` CPU threads, and have cuDNN choose its algorithms without timing them."""
     torch.set_num_threads(threads)
     torch.backends.cudnn.benchmark = False
 
 
 def reading_threads(device: torch.device, threads: int) -> int:
-    """Of `threads`, those that read ahead while the device computes. On a CPU they take time from it: a quarter is enough."""
+    """Return how many of `threads` read tiles while the device computes.
+
+    On a CPU, reading competes with computing: a quarter of the threads is enough.
+    """
     return max(1, threads // 4) if device.type == "cpu" else threads
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep what it frees for its next arrays: for work on a CPU that goes through many large ones.
+    """Make this process reuse freed memory for its next arrays, for computations on a CPU with many large arrays.
 
-    The C library of Linux (glibc) maps memory for each array above some megabytes and hands it back when it is freed. A
-    network asks for such arrays at every layer, and the kernel fills each anew with zeros: over half of the time on a CPU.
-    Peak memory stays what it was; between peaks less is handed back. Elsewhere (musl, macOS) this does nothing.
+    The C library of Linux (glibc) maps memory for each array above some megabytes and returns it when it is freed. A
+    network allocates such arrays at every layer, and the kernel zeroes each of them: over half of the time on a CPU. Peak
+    memory does not change; between peaks less is returned. On other systems (musl, macOS) this does nothing.
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if set_option is not None:
         set_option(M_MMAP_MAX, 0)
-        set_option(M_TRIM_THRESHOLD, KEPT_BYTES)
+        set_option(M_TRIM_THRESHOLD, TRIM_THRESHOLD_BYTES)
 
 
 def make_deterministic() -> None:
-    """Let torch pick algorithms that give the same sums each time, on GPUs too; it warns where there is none.
+    """Make torch use deterministic algorithms, on GPUs too; it warns about operations that have none.
 
-    Must run before the first CUDA call. Fresh memory is not filled: nothing here reads what was not written.
+    Must run before the first CUDA call. New tensors are not filled: no code here reads uninitialised memory.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
-def _numbers(device: torch.device) -> Sequence[int]:
-    """Of the CUDA devices that may be taken for one."""
+def _cuda_numbers(device: torch.device) -> Sequence[int]:
+    """Return the numbers of the CUDA devices that may be taken for `device`."""
     return range(torch.cuda.device_count()) if device.index is None else [device.index]
 
 
 def _cpu_has_bfloat16() -> bool:
-    """Whether the CPU multiplies bfloat16 itself (avx512_bf16 or AMX); emulated it is slower than float32."""
+    """Return whether the CPU has instructions for bfloat16 (avx512_bf16 or AMX); without them it is slower than float32."""
     try:
         with Path("/proc/cpuinfo").open(encoding="utf-8") as file:
             flags = next((line for line in file if line.startswith("flags")), "").split()

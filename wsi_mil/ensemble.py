@@ -1,4 +1,4 @@
-"""The trained folds of one model, and what those that may speak for a slide say about it."""
+"""Trained models of all folds, and predictions of the folds that held a slide's patient out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from wsi_mil.bags import finite_logits, read_bag_of
-from wsi_mil.checkpoints import ModelCard, read_checkpoint, refuse_other_encoder
+from wsi_mil.checkpoints import ModelCard, read_checkpoint, require_same_encoder
 from wsi_mil.cohort.splits import Splits
 from wsi_mil.config import BagUnit, Protocol
 from wsi_mil.errors import StoreMismatchError
@@ -28,32 +28,40 @@ class FoldModel:
 
 
 class Ensemble:
-    """Every fold of one model entry on one encoder entry.
+    """Models of all folds of one entry of `models`, on the features of one entry of `encoders`.
 
     Attributes:
-        splits: what the models were trained on, and so for which slides they may speak.
+        folder: folder with the checkpoints of the folds.
+        splits: roles of slides in training, from which follows which folds may predict a slide.
+        task: the task the models were trained for.
+        device: device of the models.
         unit: whether a bag is a slide or a patient.
     """
 
     def __init__(self, folder: Path, splits: Splits, task: Task, device: torch.device, *, unit: BagUnit = "slide"):
-        self.folder, self.splits, self.task, self.device, self.unit = folder, splits, task, device, unit
+        self.folder = folder
+        self.splits = splits
+        self.task = task
+        self.device = device
+        self.unit = unit
 
     @cached_property
     def folds(self) -> list[FoldModel]:
-        """The models, fold by fold.
+        """Models of the folds, in order.
 
         Raises:
-            StoreMismatchError: trained on other classes, on the same in another order, on bags of another kind, or on
-                other splits: a model must not speak for slides that it has seen.
+            StoreMismatchError: trained on other classes or another order of them, on other bags, or on other splits: a
+                model must not predict slides that it was trained on.
         """
         loaded = []
         for fold in range(self.splits.n_folds):
             path = self.folder / f"fold-{fold}"
             model, card = read_checkpoint(path, self.device)
             if card.task != self.task:
-                raise StoreMismatchError(path, f"trained on {card.task}, asked for {self.task}")
+                raise StoreMismatchError(path, f"trained on {card.task}, expected {self.task}; train it again")
             if card.unit != self.unit:
-                raise StoreMismatchError(path, f"trained on bags of a {card.unit}, asked for bags of a {self.unit}")
+                reason = f"trained with one bag per {card.unit}, expected one per {self.unit}; train it again"
+                raise StoreMismatchError(path, reason)
             if card.trained_on != self.splits.fingerprint(fold, self.unit):
                 raise StoreMismatchError(path, f"was not trained on fold {fold} of these splits; train it again")
             loaded.append(FoldModel(model, card))
@@ -61,39 +69,42 @@ class Ensemble:
 
     @property
     def protocol(self) -> Protocol:
-        """How epoch and threshold were chosen."""
+        """Protocol by which epoch and threshold were selected."""
         return self.folds[0].card.protocol
 
     @property
-    def about(self) -> dict[str, object]:
-        """What the figures should say of the models: `unchosen_folds` had too few validation bags to choose an epoch by."""
+    def metadata(self) -> dict[str, object]:
+        """Facts about the models to write beside their figures.
+
+        `unchosen_folds` lists the folds with too few validation bags to select an epoch.
+        """
         cards = [member.card for member in self.folds]
-        unchosen = [card.fold for card in cards if card.select == "last" != card.settings.train.select]
-        return {"protocol": self.protocol, "n_folds": len(cards), "unchosen_folds": unchosen}
+        unselected = [card.fold for card in cards if card.select == "last" != card.settings.train.select]
+        return {"protocol": self.protocol, "n_folds": len(cards), "unchosen_folds": unselected}
 
     def read_bag(self, bag_id: str, receipts: Sequence[Path]) -> Bag:
-        """The bag of one or more slides, which must have been made as those the models were trained on.
+        """Return the bag of one or more slides, whose features must match those that the models were trained on.
 
         Raises:
-            StoreMismatchError: made otherwise, or of another length.
-            EmptyBagError: not one valid tile.
+            StoreMismatchError: features of another encoder, scale or length.
+            EmptyBagError: there is no valid tile.
         """
         card = self.folds[0].card
         for receipt in receipts:
             path = store_path(receipt)
-            refuse_other_encoder(card, read_attributes(path), path)
+            require_same_encoder(card, read_attributes(path), path)
             if feature_dim(receipt) != card.feature_dim:
-                reason = f"features of {feature_dim(receipt)} numbers a tile, but {self.folder} takes {card.feature_dim}"
-                raise StoreMismatchError(path, f"{reason}; bring features of the encoder that it was trained on, or train anew")
+                reason = f"features of length {feature_dim(receipt)}, but {self.folder} expects {card.feature_dim}"
+                raise StoreMismatchError(path, f"{reason}; use features of the encoder it was trained on, or train again")
         return read_bag_of(bag_id, receipts)
 
     @torch.inference_mode()
     def predict(self, bag: Bag, folds: tuple[int, ...]) -> SlidePrediction:
-        """Return what the models of `folds` predict together, and each of them alone.
+        """Return the prediction of the models of `folds` for a bag: their mean, and that of each model.
 
         Raises:
-            NotFiniteError: features or logits that are no numbers.
+            NotFiniteError: features or logits are not finite.
         """
-        chosen = [self.folds[fold] for fold in folds]
-        logits = torch.cat([finite_logits(member.model, bag) for member in chosen])
-        return self.task.prediction(folds, self.task.outputs(logits), [member.card.threshold for member in chosen])
+        members = [self.folds[fold] for fold in folds]
+        logits = torch.cat([finite_logits(member.model, bag) for member in members])
+        return self.task.prediction(folds, self.task.outputs(logits), [member.card.threshold for member in members])

@@ -1,7 +1,7 @@
-"""Figures on arrays: how well classes are told apart, and how sure that is.
+"""Classification metrics on arrays, with bootstrap intervals by patient.
 
-What the bootstrap asks for a thousand times is counted here in numpy, and a test holds it against scikit-learn. What
-is asked for once comes from scikit-learn, imported where it is used: half a second that most commands need not pay.
+Metrics that the bootstrap computes a thousand times are implemented in numpy and tested against scikit-learn. Metrics
+computed once come from scikit-learn, imported in the function: the import takes half a second that most commands save.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 Interval = tuple[float, float]
 
 N_BINS = 10
-"""Bins of the reliability curve, as in most papers that give an expected calibration error."""
+"""Bins of the reliability curve, as in most papers that report an expected calibration error."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A figure of one model less that of another on the same slides.
+    """Difference of a metric between two models on the same slides.
 
     Attributes:
-        value: first less second.
-        ci95: percentile interval over draws.
-        p: two-sided, of no difference.
+        value: first minus second.
+        ci95: percentile interval over bootstrap draws.
+        p: two-sided p-value of the hypothesis of no difference.
     """
 
     value: float
@@ -32,38 +32,38 @@ class Difference:
 
 
 def auroc(truth: NDArray[np.int64], probs: NDArray[np.float64]) -> float:
-    """Area under the ROC curve; of more than two classes the mean over classes, each against the rest.
+    """Return the area under the ROC curve; for more than two classes the one-vs-rest mean over classes.
 
     Args:
         truth: `(n,)` class indices.
         probs: `(n, n_classes)`.
 
     Returns:
-        NaN where a class (or its rest) has no sample, or a probability is NaN.
+        A value from 0 to 1, or NaN if a class or its rest has no sample, or a probability is NaN.
     """
-    return _against_the_rest(_share_of_pairs_in_order, truth, probs)
+    return _one_vs_rest(_rank_auroc, truth, probs)
 
 
 def auprc(truth: NDArray[np.int64], probs: NDArray[np.float64]) -> float:
-    """Average precision; of more than two classes the mean over classes, each against the rest.
+    """Return the average precision; for more than two classes the one-vs-rest mean over classes.
 
-    Chance is the share of the positive class, not 0.5.
+    Chance level is the share of the positive class, not 0.5.
 
     Args:
         truth: `(n,)` class indices.
         probs: `(n, n_classes)`.
 
     Returns:
-        NaN where a class (or its rest) has no sample, or a probability is NaN.
+        A value from 0 to 1, or NaN if a class or its rest has no sample, or a probability is NaN.
     """
-    return _against_the_rest(_average_precision, truth, probs)
+    return _one_vs_rest(_average_precision, truth, probs)
 
 
 def brier(truth: NDArray[np.int64], probs: NDArray[np.float64]) -> float:
-    """Brier score: squared error of the probabilities, 0 at best; NaN of no sample.
+    """Return the Brier score, the mean squared error of the probabilities; 0 is best, NaN without samples.
 
-    Of two classes the mean of `(p1 - y)²`, at most 1. Of more the mean over samples of the sum over classes of
-    squared differences, at most 2.
+    For two classes it is the mean of `(p1 - y)²`, at most 1. For more classes it is the mean over samples of the sum over
+    classes of squared differences, at most 2.
 
     Args:
         truth: `(n,)` class indices.
@@ -77,45 +77,50 @@ def brier(truth: NDArray[np.int64], probs: NDArray[np.float64]) -> float:
 def reliability_curve(
     truth: NDArray[np.int64], probs: NDArray[np.float64], *, bins: int = N_BINS
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """What was predicted beside what came true, in `bins` equally wide bins of (0, 1], those with a sample.
+    """Return predicted probabilities and observed frequencies in equally wide bins of (0, 1], empty bins left out.
 
-    Of two classes: probability of the positive class, and its share. Of more: probability of the most probable
-    class, and how often that class is the true one.
+    For two classes, these are the probability of the positive class and its share. For more, the probability of the most
+    probable class, and how often that class is the true one.
 
     Args:
         truth: `(n,)` class indices.
         probs: `(n, n_classes)`.
-        bins: how many bins.
+        bins: number of bins.
 
     Returns:
-        Mean prediction, observed share and number of samples of each bin, `(n_bins_with_a_sample,)`.
+        Mean prediction, observed share and number of samples of each bin with samples, `(n_filled_bins,)` each.
     """
     if probs.shape[1] == 2:
-        predicted, is_so = probs[:, 1], truth == 1
+        predicted, observed = probs[:, 1], truth == 1
     else:
-        predicted, is_so = probs.max(axis=1), probs.argmax(axis=1) == truth
+        predicted, observed = probs.max(axis=1), probs.argmax(axis=1) == truth
     bin_of = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], predicted)
-    counts, sums, hits = (np.bincount(bin_of, weights, bins) for weights in (None, predicted, is_so))
+    counts, sums, hits = (np.bincount(bin_of, weights, bins) for weights in (None, predicted, observed))
     filled = counts > 0
     return sums[filled] / counts[filled], hits[filled] / counts[filled], counts[filled]
 
 
 def expected_calibration_error(truth: NDArray[np.int64], probs: NDArray[np.float64], *, bins: int = N_BINS) -> float:
-    """Mean distance of the reliability curve from the diagonal, weighted by samples; NaN of no sample.
+    """Return the mean distance of the reliability curve from the diagonal, weighted by samples; NaN without samples.
 
-    Chance alone keeps it above 0, the more so the fewer samples there are, and in resamples more than in the sample.
+    It is biased upwards by chance: more so for fewer samples, and more in bootstrap samples than in the sample itself.
 
     Args:
         truth: `(n,)` class indices.
         probs: `(n, n_classes)`.
-        bins: how many equally wide bins.
+        bins: number of equally wide bins.
     """
     predicted, observed, counts = reliability_curve(truth, probs, bins=bins)
     return float(np.average(np.abs(predicted - observed), weights=counts)) if len(counts) else float("nan")
 
 
 def roc_points(truth: NDArray[np.int64], scores: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """False-positive and true-positive rates of the ROC curve of 0/1 `truth`."""
+    """Return the false-positive and true-positive rates along the ROC curve.
+
+    Args:
+        truth: `(n,)`, 0 or 1.
+        scores: `(n,)`.
+    """
     from sklearn.metrics import roc_curve
 
     false_positive, true_positive, _ = roc_curve(truth, scores)
@@ -123,10 +128,14 @@ def roc_points(truth: NDArray[np.int64], scores: NDArray[np.float64]) -> tuple[N
 
 
 def youden_threshold(positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> float:
-    """Cut-off with the largest sensitivity + specificity; predicted positive means score ≥ cut-off.
+    """Return the threshold with the largest sensitivity + specificity; a score ≥ threshold is predicted positive.
 
-    Candidates lie half-way between neighbouring distinct scores, so that a gap is cut in its middle; of equally good
-    ones the nearest to 0.5 is taken. 0.5 where there is only one class or one score.
+    Candidates lie halfway between neighbouring distinct scores; of equally good ones the nearest to 0.5 is taken. With
+    only one class or one distinct score the threshold is 0.5.
+
+    Args:
+        positive: `(n,)` whether a sample is positive.
+        scores: `(n,)`.
     """
     distinct = np.unique(scores)
     if positive.all() or not positive.any() or len(distinct) < 2:
@@ -140,21 +149,26 @@ def youden_threshold(positive: NDArray[np.bool_], scores: NDArray[np.float64]) -
 
 
 def predicted_class(probs: NDArray[np.float64], threshold: float | None) -> int:
-    """Of two classes the positive one from `threshold` on; otherwise the most probable."""
+    """Return the predicted class: with a threshold (two classes) 1 from the threshold on, otherwise the most probable.
+
+    Args:
+        probs: `(n_classes,)`.
+        threshold: on the positive class's probability, or None.
+    """
     if threshold is not None:
         return int(probs[1] >= threshold)
     return int(np.argmax(probs))
 
 
 def confusion(truth: NDArray[np.int64], predicted: NDArray[np.int64], n_classes: int) -> NDArray[np.int64]:
-    """How many samples of each true class (row) were predicted as each class (column), `(n_classes, n_classes)`."""
+    """Return the confusion matrix `(n_classes, n_classes)`: rows are true classes, columns predicted ones."""
     return np.bincount(truth * n_classes + predicted, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 
 def accuracies(truth: NDArray[np.int64], predicted: NDArray[np.int64], n_classes: int) -> dict[str, float]:
-    """Accuracy, balanced accuracy and F1; of two classes sensitivity and specificity too.
+    """Return accuracy, balanced accuracy and F1; for two classes also sensitivity and specificity.
 
-    Balanced accuracy is the mean over classes of the share recognised, NaN where a class has no sample.
+    Balanced accuracy is the mean recall over classes, NaN if a class has no sample.
     """
     counts = confusion(truth, predicted, n_classes)
     recall = _ratio(counts.diagonal(), counts.sum(axis=1))
@@ -165,112 +179,116 @@ def accuracies(truth: NDArray[np.int64], predicted: NDArray[np.int64], n_classes
 
 
 def f1(counts: NDArray[np.int64]) -> float:
-    """F1 of the positive class; of more than two classes the mean over classes.
+    """Return the F1 of the positive class; for more than two classes the mean over classes.
 
     Args:
-        counts: `confusion`, `(n_classes, n_classes)`.
+        counts: confusion matrix `(n_classes, n_classes)`.
 
     Returns:
-        NaN where a class that counts is neither in the truth nor predicted.
+        A value from 0 to 1, or NaN if a class it is computed of is neither in the truth nor predicted.
     """
     of_class = _ratio(2 * counts.diagonal(), counts.sum(axis=0) + counts.sum(axis=1))
     return float(of_class[1] if len(counts) == 2 else of_class.mean())
 
 
 def patient_draws(patients: Sequence[str], *, draws: int, seed: int = 0) -> Iterator[NDArray[np.int64]]:
-    """Rows of each bootstrap draw: as many patients as there are, with replacement, each with all its rows.
+    """Yield the rows of each bootstrap draw: all patients resampled with replacement, each with all its rows.
 
-    The same patients and seed give the same draws, so that figures and models may be compared draw by draw.
+    The same patients and seed give the same draws, so that metrics and models can be compared draw by draw.
 
     Args:
         patients: patient of each row.
-        draws: how many.
-        seed: of the draws.
+        draws: number of draws.
+        seed: of the random generator.
     """
     names, patient_of = np.unique(np.asarray(patients), return_inverse=True)
     rows_of = [np.flatnonzero(patient_of == index) for index in range(len(names))]
-    for drawn in _drawn(len(names), draws, seed):
-        yield np.concatenate([rows_of[index] for index in drawn])
+    for sample in _resampled_patients(len(names), draws, seed):
+        yield np.concatenate([rows_of[index] for index in sample])
 
 
 def patient_weights(n_patients: int, *, draws: int, seed: int = 0) -> NDArray[np.int64]:
-    """How often each patient, in the order of their names, stands in the very draws that `patient_draws` gives.
+    """Return how often each patient, in the order of their names, is in each of the draws of `patient_draws`.
 
     Returns:
-        `(draws, n_patients)`, each row with the sum `n_patients`.
+        `(draws, n_patients)`; each row sums to `n_patients`.
     """
-    return np.array([np.bincount(drawn, minlength=n_patients) for drawn in _drawn(n_patients, draws, seed)])
+    samples = _resampled_patients(n_patients, draws, seed)
+    return np.array([np.bincount(sample, minlength=n_patients) for sample in samples])
 
 
-def interval95(drawn: NDArray[np.float64]) -> Interval:
-    """2.5 and 97.5 percentiles of the draws in which a figure is defined; NaN where that is none."""
-    known = drawn[~np.isnan(drawn)]
-    if not len(known):
+def interval95(values: NDArray[np.float64]) -> Interval:
+    """Return the 2.5 and 97.5 percentiles of a metric over bootstrap draws.
+
+    Draws in which it is undefined (NaN) are left out; if it is undefined in all, both are NaN.
+    """
+    defined = values[~np.isnan(values)]
+    if not len(defined):
         return float("nan"), float("nan")
-    low, high = np.quantile(known, [0.025, 0.975])
+    low, high = np.quantile(defined, [0.025, 0.975])
     return float(low), float(high)
 
 
 def paired_difference(figures: tuple[float, float], first: NDArray[np.float64], second: NDArray[np.float64]) -> Difference:
-    """Difference of a figure between two models, with its bootstrap interval and p-value.
+    """Return the difference of a metric between two models, with its bootstrap interval and p-value.
 
-    p is 2 · min(share of draws with a difference ≤ 0, share with one ≥ 0), each share counted as (k + 1) / (draws + 1)
-    so that it is never 0, and at most 1 (Davison and Hinkley 1997, Bootstrap Methods and their Application, 4.2.3).
+    p is 2 · min(share of draws with a difference ≤ 0, share with one ≥ 0), where a share is (k + 1) / (draws + 1) so that
+    it is never 0, and p is at most 1 (Davison and Hinkley 1997, Bootstrap Methods and their Application, 4.2.3).
 
     Args:
-        figures: of the first and the second model, on all slides.
-        first: `(draws,)` the first model's figure in each draw.
-        second: `(draws,)` the second's in the very same draws.
+        figures: the metric of the first and of the second model, on all slides.
+        first: `(draws,)` the first model's metric in each draw.
+        second: `(draws,)` the second model's metric in the same draws.
     """
-    drawn = first - second
-    known = drawn[~np.isnan(drawn)]
-    rarer = min((known <= 0).sum(), (known >= 0).sum())
-    p = min(1.0, 2 * float(rarer + 1) / (len(known) + 1)) if len(known) else float("nan")
-    return Difference(figures[0] - figures[1], interval95(drawn), p)
+    differences = first - second
+    defined = differences[~np.isnan(differences)]
+    rarer = min((defined <= 0).sum(), (defined >= 0).sum())
+    p = min(1.0, 2 * float(rarer + 1) / (len(defined) + 1)) if len(defined) else float("nan")
+    return Difference(figures[0] - figures[1], interval95(differences), p)
 
 
 def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """p-values `(n,)` adjusted for there being n of them (Holm 1979); an unknown one stays NaN and is not counted."""
+    """Return p-values `(n,)` adjusted for multiple comparisons (Holm 1979); NaN stays NaN and is not counted."""
     order = np.argsort(p)[: np.count_nonzero(~np.isnan(p))]
     adjusted = np.full(len(p), np.nan)
     adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)))
     return adjusted
 
 
-def _drawn(n_patients: int, draws: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Patients of each draw, as many as there are, with replacement."""
+def _resampled_patients(n_patients: int, draws: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """Yield the patients `(n_patients,)` of each draw, sampled with replacement."""
     rng = np.random.default_rng(seed)
     for _ in range(draws):
         yield rng.integers(n_patients, size=n_patients)
 
 
 def mid_ranks(values: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Share of `values` `(n,)` that lie below each, equal ones counting half: Spearman's ranks between 0 and 1."""
+    """Return for each of `values` `(n,)` the share of values below it, ties counted half: Spearman's ranks from 0 to 1."""
     _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
     return np.asarray(((np.cumsum(counts) - counts / 2) / len(values))[index])
 
 
-def _against_the_rest(
-    figure: Callable[[NDArray[np.bool_], NDArray[np.float64]], float], truth: NDArray[np.int64], probs: NDArray[np.float64]
+def _one_vs_rest(
+    metric: Callable[[NDArray[np.bool_], NDArray[np.float64]], float], truth: NDArray[np.int64], probs: NDArray[np.float64]
 ) -> float:
-    """Mean over classes of a figure of (is it that class, its probability); of two classes the positive one's alone."""
+    """Return the mean over classes of a binary metric, each class against the rest; for two classes the positive one's."""
     n_classes = probs.shape[1]
     columns = [1] if n_classes == 2 else range(n_classes)
     counts = np.bincount(truth, minlength=n_classes)
     if any(counts[index] in (0, len(truth)) for index in columns) or np.isnan(probs).any():
         return float("nan")
-    return float(np.mean([figure(truth == index, probs[:, index]) for index in columns]))
+    return float(np.mean([metric(truth == index, probs[:, index]) for index in columns]))
 
 
-def _share_of_pairs_in_order(positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> float:
-    """AUROC as Mann and Whitney's statistic: pairs of a positive above a negative sample, ties counted half."""
+def _rank_auroc(positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> float:
+    """Return the AUROC as Mann and Whitney's statistic: share of pairs ranked correctly, ties counted half."""
     negatives, positives = np.sort(scores[~positive]), scores[positive]
     below, not_above = (np.searchsorted(negatives, positives, side).sum() for side in ("left", "right"))
     return float(below + not_above) / (2 * len(negatives) * len(positives))
 
 
 def _average_precision(positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> float:
-    """Sum over distinct scores, highest first, of precision · gain in recall."""
+    """Return the sum over distinct scores, highest first, of precision · increase in recall."""
     order = np.argsort(-scores)
     last_of_ties = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
     hits = np.cumsum(positive[order])[last_of_ties]
@@ -279,7 +297,7 @@ def _average_precision(positive: NDArray[np.bool_], scores: NDArray[np.float64])
 
 
 def _ratio(numerator: NDArray[np.int64], denominator: NDArray[np.int64]) -> NDArray[np.float64]:
-    """NaN where the denominator is 0."""
+    """Return the quotient, NaN where the denominator is 0."""
     return numerator / np.where(denominator > 0, denominator, np.nan)
 
 

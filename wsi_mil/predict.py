@@ -1,4 +1,4 @@
-"""Stage `predict`: what the models say about every slide they never saw, and how good that is."""
+"""Stage `predict`: predict every slide by models that did not see its patient, and measure their performance."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,11 +17,14 @@ from wsi_mil.tasks import Outcomes, Task
 
 
 @dataclass(frozen=True)
-class Predicted:
-    """A slide with its prediction and where that came from.
+class SlidePredictionRow:
+    """One slide of `predictions.csv`: its prediction, and the folds that it comes from.
 
     Attributes:
-        bag_id: of the bag it was predicted in: itself, or its patient's slides together.
+        row: the slide's row in the cohort sheet.
+        bag_id: id of the bag that was predicted: the slide, or all slides of its patient.
+        placement: folds that predicted it, and its patient's role there.
+        prediction: the prediction.
     """
 
     row: SlideRow
@@ -30,25 +33,38 @@ class Predicted:
     prediction: SlidePrediction
 
     @property
-    def counts(self) -> bool:
-        """Whether the slide stands in the figures: labelled, and never seen by the models."""
+    def is_evaluated(self) -> bool:
+        """Whether the slide counts in the figures: it is labelled, and the models have not seen its patient."""
         return bool(self.row.label) and self.placement.role in (Role.TEST, None)
 
 
-def predict_cohort(rows: Iterable[SlideRow], features: Path, ensemble: Ensemble, *, include_train: bool) -> list[Predicted]:
-    """Predict the slides of `rows` that may be shown, bag by bag, each by the folds that may speak for it."""
-    found, splits = [], ensemble.splits.seen_under(ensemble.protocol)
+def predict_cohort(
+    rows: Iterable[SlideRow], features: Path, ensemble: Ensemble, *, include_train: bool
+) -> list[SlidePredictionRow]:
+    """Predict slides bag by bag, each by the folds that held its patient out.
+
+    Args:
+        rows: slides of the cohort sheet.
+        features: folder with the receipts of `extract`.
+        ensemble: models of all folds.
+        include_train: whether training slides of a fixed split are predicted too.
+    """
+    predictions = []
+    splits = ensemble.splits.as_trained(ensemble.protocol)
     for bag_id, members in bag_members(rows, ensemble.unit).items():
-        placement = splits.placed(members[0].slide_id, members[0].patient_id)
+        placement = splits.placement(members[0].slide_id, members[0].patient_id)
         if placement.is_shown(include_train=include_train):
             bag = ensemble.read_bag(bag_id, [features / f"{row.slide_id}.json" for row in members])
             prediction = ensemble.predict(bag, placement.folds)
-            found += [Predicted(row, bag_id, placement, prediction) for row in members]
-    return found
+            predictions += [SlidePredictionRow(row, bag_id, placement, prediction) for row in members]
+    return predictions
 
 
-def write_predictions(path: Path, predicted: list[Predicted], task: Task, protocol: Protocol) -> None:
-    """Write the table: `fold` is the one that held the slide out (or the ones), or "mean" of all for a new patient."""
+def write_predictions(path: Path, predictions: list[SlidePredictionRow], task: Task, protocol: Protocol) -> None:
+    """Write `predictions.csv`.
+
+    Its column `fold` names the fold or folds that held the slide out, or "mean" for a new patient: all folds.
+    """
     columns = ["slide_id", "patient_id", "label", "fold", "role", *task.prediction_columns, "bag", "protocol"]
     table = [
         [
@@ -61,36 +77,43 @@ def write_predictions(path: Path, predicted: list[Predicted], task: Task, protoc
             item.bag_id,
             protocol,
         ]
-        for item in predicted
+        for item in predictions
     ]
     write_table(path, columns, table)
 
 
-def write_metrics(path: Path, predicted: list[Predicted], task: Task, settings: Predict, about: Mapping[str, object]) -> None:
-    """Write the figures over labelled bags that the models never saw; null where there is nothing to count.
+def write_metrics(
+    path: Path, predictions: list[SlidePredictionRow], task: Task, settings: Predict, metadata: Mapping[str, object]
+) -> None:
+    """Write figures over the labelled bags that the models did not see; none if there are no such bags.
 
-    `about` is written beside them: what the ensemble says of itself.
+    Args:
+        path: JSON file to write.
+        predictions: of the cohort.
+        task: the task the models were trained for.
+        settings: number of bootstrap draws.
+        metadata: facts about the models, written beside the figures.
     """
-    slides = [item for item in predicted if item.counts]
-    counted = list({item.bag_id: item for item in slides}.values())
-    content: dict[str, object] = {**about, **task.stamp(), "n_slides": len(slides)}
-    if counted:
-        truth = np.array([task.encode(item.row.label) for item in counted])
+    slides = [item for item in predictions if item.is_evaluated]
+    bags = list({item.bag_id: item for item in slides}.values())
+    content: dict[str, object] = {**metadata, **task.stamp(), "n_slides": len(slides)}
+    if bags:
+        truth = np.array([task.encode(item.row.label) for item in bags])
         outcomes = Outcomes(
             truth,
-            np.array([item.prediction.probs for item in counted]),
-            np.array([item.prediction.predicted for item in counted]),
+            np.array([item.prediction.probs for item in bags]),
+            np.array([item.prediction.predicted for item in bags]),
         )
-        patients = [item.row.patient_id for item in counted]
-        content |= cohort_figures(task, outcomes, patients, _parts(counted, truth), draws=settings.bootstrap)
+        patients = [item.row.patient_id for item in bags]
+        content |= cohort_figures(task, outcomes, patients, _held_out_outcomes(bags, truth), draws=settings.bootstrap)
     write_receipt(path, content)
 
 
-def _parts(counted: list[Predicted], truth: np.ndarray) -> dict[int, Outcomes]:
-    """Each fold's model on the bags that it held out; none for new patients, of whom every fold speaks."""
+def _held_out_outcomes(bags: list[SlidePredictionRow], truth: np.ndarray) -> dict[int, Outcomes]:
+    """Return, for each fold, its model's outcomes on the bags it held out; new patients were held out by none."""
     held_out = [
         (fold, i, item.prediction.probs_of_fold[k], item.prediction.predicted_of_fold[k])
-        for i, item in enumerate(counted)
+        for i, item in enumerate(bags)
         if item.placement.role is Role.TEST
         for k, fold in enumerate(item.placement.folds)
     ]

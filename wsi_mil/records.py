@@ -1,4 +1,4 @@
-"""The frozen records that travel between stages."""
+"""Frozen records that stages pass to each other."""
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 NO_PATH = Path()
-"""Stands for the file of a slide that has none: its features were imported."""
+"""Path of a slide without an image file: its features were imported."""
 
 
 class Status(StrEnum):
-    """What became of a slide."""
+    """Status of a slide after a stage."""
 
     OK = "ok"
     EMPTY = "empty"
@@ -21,7 +21,7 @@ class Status(StrEnum):
 
 
 class Role(StrEnum):
-    """What a fold uses a slide for."""
+    """Role of a slide in a fold."""
 
     TRAIN = "train"
     VAL = "val"
@@ -33,12 +33,17 @@ class SlideRow:
     """One row of the cohort sheet.
 
     Attributes:
+        slide_id: unique id of the slide.
         path: the slide file, its URL (text), or `NO_PATH`.
-        label: class name, or "" where only a prediction is wanted.
-        mpp: µm per pixel of level 0 that overrides the file's own, or None.
+        label: class name, or "" for a slide that is only to be predicted.
+        patient_id: id of the patient, by whom slides are split into folds.
+        mpp: µm per pixel of level 0; overrides the file's own value. None if not given.
+        split: "train", "val" or "test" of a fixed split, or "".
+        fold: name of the fold that holds the slide out, or "".
+        annotation: file with annotations, or None.
         mask: a tissue mask made by another tool (GeoJSON or label image), or None.
-        scanner: what digitised it, or "" where the file is to say so.
-        overrides: settings of this slide alone, {"tissue.method": …}.
+        scanner: name of the scanner, or "" to read it from the file.
+        overrides: settings for this slide only, {"tissue.method": …}.
     """
 
     slide_id: str
@@ -73,12 +78,13 @@ class TileGrid:
 
 @dataclass(frozen=True)
 class Bag:
-    """All instances of one slide.
+    """All instances of a slide, or of a patient's slides.
 
     Attributes:
-        features: float16 `(n, d)`, valid tiles only. Where an image encoder is trained along, its images instead, float32
-            `(n, n_channels, height, width)`, intensities from 0 to 1.
-        coords: int64 `(n, 2)`, (x, y), level-0 pixels, row by row with `features`.
+        slide_id: id of the slide, or of the patient if the bag holds all slides of one.
+        features: float16 `(n, d)`, valid tiles only. If an image encoder is trained together with the model, images
+            instead: float32 `(n, n_channels, height, width)`, intensities from 0 to 1.
+        coords: int64 `(n, 2)`, (x, y) of the tiles' top-left corners, level-0 pixels, in the order of `features`.
     """
 
     slide_id: str
@@ -88,22 +94,23 @@ class Bag:
 
 @dataclass(frozen=True)
 class InstanceScores:
-    """What a method says about each instance of a bag.
+    """Scores of the instances of a bag by one explanation method.
 
     Attributes:
         method: name of the method.
-        values: float32 `(n,)` in the order of the bag's `coords`; all NaN where there is nothing to show.
-        kind: what the numbers are, in words.
+        values: float32 `(n,)` in the order of the bag's `coords`; all NaN if the method has no result for the slide.
+        kind: description of the values, in words.
         unit: "share" (sums to 1 over the bag), "logit" (of a share), "log_odds" (of the class), "probability" (of the
             class), "deviation" (standard deviations), "contribution" (to the log odds, times the number of instances) or
             "sensitivity" (of the class to the instance's features, times probabilities, in means of the bag).
-        comparable: whether values of different slides may be compared.
-        comparable_weighted: whether they may be once they are weighted by the slide's probability (see `score_scaling`).
-        zero: the value that says nothing either way; of logits that of an even share, of shares 0.
-        reason: why there is nothing to show, or "".
-        target: index of the class that was asked for: whose evidence the values are, or, where they speak for no class
-            (attention), by whose probability they are weighed; None where no model was asked.
-        log: figures about how the scores came about, for the receipt.
+        comparable: whether values of different slides can be compared.
+        comparable_weighted: whether they can be after weighting by the slide's probability (see `score_scaling`).
+        zero: neutral value: evidence neither for nor against the class (0 for shares; for attention logits that of an even
+            share, logsumexp - log n).
+        reason: why the method has no result, or "".
+        target: index of the explained class; scores that belong to no class (attention) are weighted by its probability.
+            None if no model was used.
+        log: figures about the computation, for the receipt.
     """
 
     method: str
@@ -118,21 +125,21 @@ class InstanceScores:
     log: dict[str, object] = field(default_factory=dict)
 
     def of_rows(self, rows: slice) -> "InstanceScores":
-        """The scores of some of the instances."""
+        """Return the scores of some of the instances."""
         return replace(self, values=self.values[rows])
 
 
 @dataclass(frozen=True)
 class SlidePrediction:
-    """What the models that may speak for a slide say about it.
+    """Prediction for a slide by the folds that held its patient out.
 
     Attributes:
         folds: folds whose models were averaged.
         probs: probability of each class, mean over folds.
         threshold: on the positive class's probability (two classes), else None.
         predicted: index of the predicted class.
-        probs_of_fold: probabilities by each of `folds` alone.
-        predicted_of_fold: the class that each of them predicts by its own threshold.
+        probs_of_fold: probabilities of each model of `folds`.
+        predicted_of_fold: class that each of them predicts at its own threshold.
     """
 
     folds: tuple[int, ...]

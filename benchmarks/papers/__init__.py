@@ -1,1 +1,1 @@
-"""The experiments of the papers behind the aggregators, on the package's own models, trainer and explanations."""
+"""Experiments of the papers that introduced the aggregators, with this package's models, training and explanations."""

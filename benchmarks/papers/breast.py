@@ -1,4 +1,4 @@
-"""Breast cancer (UCSB; Ilse, Tomczak, Welling 2018): malignant or benign? Patches of 32 px on a grid, without white ones."""
+"""Breast cancer images (UCSB; Ilse, Tomczak, Welling 2018), malignant or benign: patches of 32 px on a grid, not white."""
 
 from functools import cache
 from pathlib import Path
@@ -13,52 +13,54 @@ from wsi_mil.config import Split
 
 SIDE_PX = 32
 SIZE = (896, 768)
-"""(width, height) of every image of the set."""
+"""(width, height) of each image of the data set."""
 KINDS = ("benign", "malignant")
-WHITE_FROM, MOST_WHITE = 200, 0.75
-"""A pixel is white from this value on in every channel (ours); a patch is left out from this share of white pixels on."""
+MIN_WHITE = 200
+"""A pixel is white if all channels have at least this value; our choice."""
+MAX_WHITE_SHARE = 0.75
+"""Patches with at least this share of white pixels are left out."""
 SPLIT = Split(folds=4, repeats=5, validation=0.1)
 
 
 @cache
 def read_breast(folder: Path) -> list[Image]:
-    """Every image of the set as a bag, ordered by name: `*_benign*.tif` and `*_malignant*.tif`, anywhere below the folder.
+    """Return all images of the data set, by name: `*_benign*.tif` and `*_malignant*.tif` in the folder and its subfolders.
 
     Raises:
-        FileNotFoundError: a kind of which there is no image.
-        ValueError: an image of another size, or without a patch that is not white.
+        FileNotFoundError: there is no image of a kind.
+        ValueError: an image of another size, or with white patches only.
     """
     return [read_image(path, label) for path, label in image_paths(folder)]
 
 
 def image_paths(folder: Path) -> list[tuple[Path, int]]:
-    """Images with their labels, ordered by name. Raises FileNotFoundError where a kind has none."""
-    found = [(path, label) for label, kind in enumerate(KINDS) for path in sorted(folder.rglob(f"*_{kind}*.tif"))]
+    """Return images with their labels, by name. Raises FileNotFoundError if there is no image of a kind."""
+    images = [(path, label) for label, kind in enumerate(KINDS) for path in sorted(folder.rglob(f"*_{kind}*.tif"))]
     for label, kind in enumerate(KINDS):
-        if label not in {have for _, have in found}:
-            raise FileNotFoundError(f"{folder}: no image of the name *_{kind}*.tif, as the UCSB set has them")
-    return sorted(found, key=lambda pair: pair[0].name)
+        if label not in {own for _, own in images}:
+            raise FileNotFoundError(f"{folder}: expected images *_{kind}*.tif of the UCSB data set, found none")
+    return sorted(images, key=lambda pair: pair[0].name)
 
 
 def read_image(path: Path, label: int) -> Image:
-    """One image."""
+    """Return one image as a bag of patches. Raises ValueError: another size, or white patches only."""
     pixels = np.asarray(Picture.open(path).convert("RGB"))
     height, width = pixels.shape[:2]
     if (width, height) != SIZE:
-        raise ValueError(f"{path}: expected {SIZE[0]}×{SIZE[1]} pixels, as the UCSB set has, got {width}×{height}")
+        raise ValueError(f"{path}: expected {SIZE[0]}×{SIZE[1]} pixels, as in the UCSB data set, found {width}×{height}")
     patches, coords = grid(pixels, SIDE_PX)
-    kept = (patches >= WHITE_FROM).all(axis=3).mean(axis=(1, 2)) < MOST_WHITE
-    if not kept.any():
-        raise ValueError(f"{path}: every patch is white")
-    return Image(path.stem, label, patches[kept], coords[kept])
+    is_kept = (patches >= MIN_WHITE).all(axis=3).mean(axis=(1, 2)) < MAX_WHITE_SHARE
+    if not is_kept.any():
+        raise ValueError(f"{path}: all patches are white")
+    return Image(path.stem, label, patches[is_kept], coords[is_kept])
 
 
 def grid(pixels: NDArray[np.uint8], side_px: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Patches side by side, row by row; what is left at the right and lower edge is not used.
+    """Cut an image into adjacent patches, row by row; a remainder at the right and lower edges is dropped.
 
     Args:
         pixels: `(height, width, 3)`.
-        side_px: of a patch.
+        side_px: side of a patch.
 
     Returns:
         Patches `(n, side_px, side_px, 3)`, and (x, y) of their top-left corners `(n, 2)`.
@@ -70,8 +72,8 @@ def grid(pixels: NDArray[np.uint8], side_px: int) -> tuple[NDArray[np.uint8], ND
 
 
 def runs(data: Path, *, fast: bool) -> list[Run]:
-    """Each fold of each model is a run."""
+    """Return a run for each fold of each model."""
     n_folds = SPLIT.folds * SPLIT.repeats
-    wanted = [("attention", 0)] if fast else [(model, fold) for model in MODELS for fold in range(n_folds)]
-    found = [Fold("breast", model, fold, SPLIT, SIDE_PX) for model, fold in wanted]
-    return [Run(f.name, f.plain(), f.number, lambda f=f: f.work(lambda: read_breast(data / "breast"))) for f in found]
+    pairs = [("attention", 0)] if fast else [(model, fold) for model in MODELS for fold in range(n_folds)]
+    folds = [Fold("breast", model, fold, SPLIT, SIDE_PX) for model, fold in pairs]
+    return [Run(f.name, f.as_json(), f.number, lambda f=f: f.work(lambda: read_breast(data / "breast"))) for f in folds]

@@ -1,4 +1,4 @@
-"""Slides of an experiment through `tile` and `extract`, and an entry of `models` through all its folds."""
+"""Tile and extract the slides of an experiment, and train and apply the models of all folds."""
 
 import logging
 import random
@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-import benchmarks.papers.runs as kept
+import benchmarks.papers.runs as run_files
 from wsi_mil.bags import BagSet, read_bag_of
 from wsi_mil.checkpoints import ModelCard, read_checkpoint
 from wsi_mil.cohort.splits import Splits
@@ -28,18 +28,19 @@ from wsi_mil.train import Fold, predict_outputs, train_fold
 
 CPU = torch.device("cpu")
 KEEP_BYTES = 2 * 10**9
-"""Of features in memory while a model is trained."""
+"""Bytes of features that may be kept in memory during training."""
 
 log = logging.getLogger(__name__)
 
 
 def extract_features(rows: Sequence[SlideRow], settings: TileSettings, encoder: Encoder, folder: Path) -> None:
-    """Tiles and features of slides below a folder; what is there is not made again.
+    """Tile and extract slides into a folder, except those that have features already.
 
-    Several processes may do it at once: each goes through the slides in an order of its own, so that they seldom meet.
+    Several processes may do this at once: each processes the slides in another order, so that they rarely wait for each
+    other.
 
     Raises:
-        ConfigError: a slide without features, with what its receipt says.
+        ConfigError: a slide without features, with the reason in its receipt.
     """
     dtype = fast_dtype(encoder.dtype, CPU)
 
@@ -58,23 +59,23 @@ def extract_features(rows: Sequence[SlideRow], settings: TileSettings, encoder: 
                 log.warning("%s: features of slide %d of %d", folder.name, number, len(rows))
         receipt = read_receipt(features)
         if receipt["status"] != Status.OK:
-            faults.append(f"{features}: {receipt['status']}, expected ok: {receipt['reason']}; remove it to make it again")
+            faults.append(f"{features}: status {receipt['status']}, expected ok: {receipt['reason']}; delete it to try again")
     if faults:
         raise ConfigError(faults)
 
 
 @dataclass(frozen=True)
-class Trained:
-    """An entry of `models` in all folds of one draw.
+class FoldModels:
+    """Models of an entry of `models` for all folds of one split.
 
     Attributes:
-        name: of its folder below `KEPT`.
-        entry: the model.
-        settings: everything that decides its weights, plain JSON.
-        splits: who is trained on, who is held out.
-        features: folder of the receipts.
-        classes: in their order.
-        base: what it stands on, or None.
+        name: name of its folder in `CACHE`.
+        entry: the entry of `models`.
+        settings: everything that determines the weights, as plain JSON.
+        splits: roles of the slides in each fold.
+        features: folder of the receipts of `extract`.
+        classes: class names, in order.
+        base: models of the base of MHIM, or None.
     """
 
     name: str
@@ -83,11 +84,11 @@ class Trained:
     splits: Splits
     features: Path
     classes: tuple[str, ...]
-    base: "Trained | None" = None
+    base: "FoldModels | None" = None
 
     def checkpoint(self, number: int) -> Path:
-        """The trained model of a fold; trained where it is not there, after its base."""
-        folder = kept.KEPT / f"{self.name}-{fingerprint(dict(self.settings))[:8]}" / f"fold-{number}"
+        """Return the checkpoint of a fold; train it first if it is missing, after its base."""
+        folder = run_files.CACHE / f"{self.name}-{fingerprint(dict(self.settings))[:8]}" / f"fold-{number}"
         base = None if self.base is None else self.base.checkpoint(number)
         with exclusive(folder.with_name(f"{folder.name}-is-trained")):
             if not (folder / "config.json").exists():
@@ -95,8 +96,8 @@ class Trained:
                 train_fold(fold, self.entry, folder, CPU, base=base, keep_bytes=KEEP_BYTES)
         return folder
 
-    def said(self, number: int) -> tuple[dict[str, dict[str, Any]], ModelCard]:
-        """What a fold's model says of the slides that it has not seen: {slide: {"label": index, "prob": of class 1}}."""
+    def predictions(self, number: int) -> tuple[dict[str, dict[str, Any]], ModelCard]:
+        """Return predictions of a fold's model for its test slides, {slide: {"label": index, "prob": of class 1}}."""
         model, card = read_checkpoint(self.checkpoint(number), CPU)
         slides = self.splits.slides(number, Role.TEST)
         labels = [self.classes.index(self.splits.labels[slide]) for slide in slides]

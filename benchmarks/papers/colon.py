@@ -1,4 +1,4 @@
-"""Colon cancer (Ilse, Tomczak, Welling 2018): is there an epithelial nucleus? Patches of 27 px at annotated nuclei."""
+"""Colon cancer images (Ilse, Tomczak, Welling 2018), with or without epithelial nuclei: patches of 27 px at nuclei."""
 
 from functools import cache
 from pathlib import Path
@@ -16,34 +16,34 @@ SIDE_PX = 27
 KINDS = ("epithelial", "fibroblast", "inflammatory", "others")
 SPLIT = Split(folds=10, validation=0.1)
 REPEATS = {"instance_max": 1, "attention": 2, "gated": 1}
-"""How often the folds are drawn for each model; in the paper five times."""
+"""Number of repeats of the cross-validation for each model; five in the paper."""
 
 
 @cache
 def read_colon(folder: Path) -> list[Image]:
-    """Every image of the set CRCHistoPhenotypes as a bag, ordered by number: `img7/img7.bmp`, `img7/img7_epithelial.mat` ….
+    """Return all images of CRCHistoPhenotypes as bags, by number: `img7/img7.bmp`, `img7/img7_epithelial.mat` ….
 
     Raises:
-        FileNotFoundError: no image there, or one without its four files of nuclei.
+        FileNotFoundError: there is no image, or one without its four files of nuclei.
     """
     return [read_image(path) for path in image_paths(folder)]
 
 
 def image_paths(folder: Path) -> list[Path]:
-    """Of the set, ordered by number. Raises FileNotFoundError where there is none."""
+    """Return the images of the data set, by number. Raises FileNotFoundError if there is none."""
     numbers = sorted(int(path.stem.removeprefix("img")) for path in folder.glob("img*/img*.bmp"))
     if not numbers:
-        raise FileNotFoundError(f"{folder}: no image; expected img1/img1.bmp and so on, as the set is published")
+        raise FileNotFoundError(f"{folder}: expected images img1/img1.bmp and so on, as published; found none")
     return [folder / f"img{number}" / f"img{number}.bmp" for number in numbers]
 
 
 def read_nuclei(path: Path) -> dict[str, NDArray[np.float64]]:
-    """(x, y) `(n, 2)` of an image's nuclei of each kind, as the files have them: the top-left pixel is (1, 1)."""
+    """Return (x, y) `(n, 2)` of an image's nuclei of each kind, as in the files: the top-left pixel is (1, 1)."""
     return {kind: loadmat(path.with_name(f"{path.stem}_{kind}.mat"))["detection"].reshape(-1, 2) for kind in KINDS}
 
 
 def read_image(path: Path) -> Image:
-    """One image and its nuclei."""
+    """Return one image as a bag of patches at its nuclei."""
     pixels = np.asarray(Picture.open(path).convert("RGB"))
     nuclei = read_nuclei(path)
     centres = np.rint(np.concatenate([*nuclei.values()])).astype(np.int64) - 1
@@ -55,12 +55,12 @@ def read_image(path: Path) -> Image:
 def patches_at(
     pixels: NDArray[np.uint8], centres: NDArray[np.int64], side_px: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Square patches around pixels; beyond the image's edge it is mirrored.
+    """Cut square patches around pixels; beyond its edges the image is mirrored.
 
     Args:
         pixels: `(height, width, 3)`.
-        centres: `(n, 2)`, (x, y); those outside are moved to the nearest pixel.
-        side_px: odd.
+        centres: `(n, 2)`, (x, y); those outside the image are moved to the nearest pixel.
+        side_px: side of a patch, odd.
 
     Returns:
         Patches `(n, side_px, side_px, 3)`, and the (x, y) of their top-left corners in the image, which may be negative.
@@ -73,13 +73,13 @@ def patches_at(
 
 
 def fold_of(model: str, number: int) -> Fold:
-    """A fold of a model; those from `SPLIT.folds` on are of further draws. Each split has no more draws than it needs."""
+    """Return a fold of a model; folds are numbered through all repeats, and each split has no more repeats than needed."""
     return Fold("colon", model, number, SPLIT.model_copy(update={"repeats": number // SPLIT.folds + 1}), SIDE_PX)
 
 
 def runs(data: Path, *, fast: bool) -> list[Run]:
-    """Each fold of each model is a run, draw after draw."""
+    """Return a run for each fold of each model, repeat by repeat."""
     numbers = [(model, number) for model in MODELS for number in range(SPLIT.folds * REPEATS[model])]
-    wanted = [("attention", 0)] if fast else sorted(numbers, key=lambda pair: pair[1] // SPLIT.folds)
-    found = [fold_of(model, number) for model, number in wanted]
-    return [Run(f.name, f.plain(), f.number, lambda f=f: f.work(lambda: read_colon(data / "colon"))) for f in found]
+    pairs = [("attention", 0)] if fast else sorted(numbers, key=lambda pair: pair[1] // SPLIT.folds)
+    folds = [fold_of(model, number) for model, number in pairs]
+    return [Run(f.name, f.as_json(), f.number, lambda f=f: f.work(lambda: read_colon(data / "colon"))) for f in folds]

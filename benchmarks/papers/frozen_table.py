@@ -1,10 +1,10 @@
-"""Table of frozen features: the newer aggregators beside the best published figures."""
+"""Table of newer aggregators on frozen features, compared with the best published figures."""
 
 import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.papers.cells import NOT_RUN, Result, below, markdown, over_seeds, repeat_figures
+from benchmarks.papers.cells import NOT_RUN, Result, markdown, over_seeds, repeat_figures, results_under
 from benchmarks.papers.frozen import FOLDS
 
 TITLES = {
@@ -21,16 +21,16 @@ TITLES = {
 }
 NAMES = ("accuracy", "precision", "sensitivity", "f1", "auroc")
 BEST = {"colon": (".904/.953/.855/.901/.968", 0.904, 0.968), "breast": (".755/.728/.731/.725/–", 0.755, 0.796)}
-"""Ilse et al.: the best row in accuracy; the best accuracy and AUROC. Of the breast set that row's AUROC is in no text that we
-have; the best that is known is that of Embedding + mean."""
+"""Ilse et al.: the row with the best accuracy; the best accuracy and AUROC. For the breast images the AUROC of that row is in
+no text available to us; the best known one is that of Embedding + mean."""
 
 
 def frozen(results: Mapping[str, Result], images: str) -> str:
-    """Figures of all held-out images of a draw, mean ± sd over draws; whether accuracy and AUROC are above the best published."""
+    """Return the table: figures of all held-out images, mean ± sd over draws, and in how many the best published is exceeded."""
     published, best_accuracy, best_auroc = BEST[images]
     rows = [["best published, network trained end to end", published, "", "", "", ""]]
     for model, title in TITLES.items():
-        each = [_of_draw(run) for run in below(results, f"frozen/{images}/{model}")]
+        each = [_of_draw(run) for run in results_under(results, f"frozen/{images}/{model}")]
         rows.append([title, *_cells(each, FOLDS[images][1], best_accuracy, best_auroc)])
     head = [
         "model",
@@ -47,14 +47,14 @@ def _of_draw(run: Result) -> dict[str, Any]:
     return repeat_figures([fold["images"] for fold in run["figures"]["folds"]])
 
 
-def _cells(each: list[dict[str, Any]], wanted: int, best_accuracy: float, best_auroc: float) -> list[str]:
+def _cells(each: list[dict[str, Any]], n_expected: int, best_accuracy: float, best_auroc: float) -> list[str]:
     if not each:
         return [NOT_RUN] * 5
     ours = "/".join(f"{statistics.fmean(e[name] for e in each):.3f}".lstrip("0") for name in NAMES)
     above = [sum(e[name] > best for e in each) for name, best in (("accuracy", best_accuracy), ("auroc", best_auroc))]
-    some = f" ({len(each)} of {wanted} draws)" if len(each) < wanted else ""
+    count = f" ({len(each)} of {n_expected} draws)" if len(each) < n_expected else ""
     return [
-        ours + some,
+        ours + count,
         *(_spread(each, name) for name in ("accuracy", "auroc")),
         over_seeds([e["fold_mean"]["auroc"] for e in each], len(each)),
         " and ".join(f"{n} of {len(each)}" for n in above),
@@ -62,7 +62,7 @@ def _cells(each: list[dict[str, Any]], wanted: int, best_accuracy: float, best_a
 
 
 def _spread(each: list[dict[str, Any]], name: str) -> str:
-    """Over draws, and the first draw's interval over images."""
+    """Return mean ± sd over draws, and the first draw's interval over images."""
     values = [e[name] for e in each]
     low, high = each[0][f"{name}_ci95"]
     sd = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""

@@ -1,4 +1,4 @@
-"""What the colon and breast cancer sets have in common: patches, their augmentation, and one fold of a cross-validation."""
+"""Shared by the colon and breast images: patches, their augmentation, and one fold of a cross-validation."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from skimage.color import rgb_from_hed
 from torch import nn
 
-from benchmarks.papers.runs import trained
+from benchmarks.papers.runs import load_or_train
 from wsi_mil.bags import BagSet
 from wsi_mil.cohort.splits import Splits, draw_splits
 from wsi_mil.config import BaseModelSettings, Split, parse_base
@@ -24,9 +24,9 @@ from wsi_mil.train import fit, predict_outputs
 CLASSES = ("negative", "positive")
 TASK = Classes(CLASSES)
 MEAN, STD = (0.8, 0.7, 0.8), (0.15, 0.2, 0.15)
-"""About those of H&E images."""
+"""Approximate intensities of H&E images."""
 STAIN_SPREAD = 0.1
-"""Standard deviation of the factors on haematoxylin and eosin; the paper's is in no text that we have."""
+"""Standard deviation of the factors on haematoxylin and eosin; that of the paper is in no text available to us."""
 DARKEST = 1 / 255
 
 PLAIN = {"embed_dim": None, "dropout": 0.0}
@@ -58,11 +58,11 @@ class Image:
     """An image as a bag of patches.
 
     Attributes:
-        name: of the image.
+        name: name of the image.
         label: index in `CLASSES`.
         patches: uint8 `(n, side, side, 3)`.
-        coords: int64 `(n, 2)`, (x, y) of the patches' top-left corners in the image; may lie outside.
-        positive: bool `(n,)` which patches are positive, where that is known.
+        coords: int64 `(n, 2)`, (x, y) of the patches' top-left corners in the image; may be outside.
+        positive: bool `(n,)`, which patches are positive; empty if that is not known.
     """
 
     name: str
@@ -72,19 +72,19 @@ class Image:
     positive: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
 
     def bag(self, rng: np.random.Generator | None = None) -> Bag:
-        """Intensities from 0 to 1, float32 `(n, 3, side, side)`; with a generator as augmentation alters them."""
+        """Return intensities from 0 to 1, float32 `(n, 3, side, side)`; augmented if a generator is given."""
         images = self.patches.astype(np.float32) / 255
         if rng is not None:
-            images = turned(stained(images, rng), rng)
-        return Bag(self.name, images.transpose(0, 3, 1, 2), self.coords)  # a view, so that channels lie last in memory
+            images = rotate_and_flip(vary_stains(images, rng), rng)
+        return Bag(self.name, images.transpose(0, 3, 1, 2), self.coords)  # a view, which keeps channels last in memory
 
 
-def stained(images: Floats, rng: np.random.Generator) -> Floats:
-    """Haematoxylin and eosin of a whole bag times a factor each, around 1.
+def vary_stains(images: Floats, rng: np.random.Generator) -> Floats:
+    """Multiply haematoxylin and eosin of a whole bag by random factors around 1.
 
     Args:
         images: `(n, height, width, 3)`, 0 to 1.
-        rng: draws the factors.
+        rng: generator of the factors.
     """
     factors = np.append(rng.normal(1, STAIN_SPREAD, size=2), 1)
     mixed = np.linalg.inv(rgb_from_hed) @ np.diag(factors) @ rgb_from_hed
@@ -92,28 +92,29 @@ def stained(images: Floats, rng: np.random.Generator) -> Floats:
     return np.exp(-np.maximum(density @ mixed.astype(np.float32), 0))
 
 
-def turned(images: Floats, rng: np.random.Generator) -> Floats:
-    """Each patch by itself turned by 0, 90, 180 or 270 degrees and mirrored or not.
+def rotate_and_flip(images: Floats, rng: np.random.Generator) -> Floats:
+    """Rotate each patch by 0, 90, 180 or 270 degrees and flip it or not, at random.
 
     Args:
         images: `(n, side, side, 3)`.
-        rng: draws which.
+        rng: random generator.
     """
-    found, which = images.copy(), rng.integers(8, size=len(images))
+    augmented = images.copy()
+    kinds = rng.integers(8, size=len(images))
     for kind in range(1, 8):
-        rows = which == kind
-        one = np.rot90(images[rows], kind % 4, axes=(1, 2))
-        found[rows] = one[:, :, ::-1] if kind >= 4 else one
-    return found
+        rows = kinds == kind
+        rotated = np.rot90(images[rows], kind % 4, axes=(1, 2))
+        augmented[rows] = rotated[:, :, ::-1] if kind >= 4 else rotated
+    return augmented
 
 
 def bag_set(images: Sequence[Image], rng: np.random.Generator | None = None) -> BagSet:
-    """Bags of images; with a generator each time they are read they are altered anew."""
+    """Return bags of images; if a generator is given, they are augmented each time they are read."""
     return BagSet([image.label for image in images], lambda number: images[number].bag(rng), keep_bytes=0)
 
 
 def folds(images: Sequence[Image], split: Split) -> Splits:
-    """Roles of the images, each its own patient, in every fold."""
+    """Split images into folds, each image being its own patient."""
     rows = [SlideRow(image.name, Path(image.name), label=CLASSES[image.label], patient_id=image.name) for image in images]
     return draw_splits(rows, TASK, split)
 
@@ -123,11 +124,11 @@ class Fold:
     """One fold of one model.
 
     Attributes:
-        experiment: for names.
+        experiment: name of the experiment.
         model: name in `MODELS`.
         number: index of the fold.
-        split: how the folds are drawn.
-        side_px: of a patch.
+        split: settings of the split.
+        side_px: side of a patch.
     """
 
     experiment: str
@@ -138,46 +139,46 @@ class Fold:
 
     @property
     def name(self) -> str:
-        """Of files."""
+        """Path of its files, without suffix."""
         return f"{self.experiment}/{self.model}/fold-{self.number}"
 
     @property
     def entry(self) -> BaseModelSettings:
-        """Of the model; its seed is the fold's number, so that folds do not start from the same weights."""
+        """Settings of the model; the seed is the fold's number, so that folds start from different weights."""
         return parse_base({**MODELS[self.model], "train": {**TRAIN, "seed": self.number}})
 
-    def plain(self) -> dict[str, Any]:
-        """As JSON."""
-        about = {"side_px": self.side_px, "stain_spread": STAIN_SPREAD, "fold": self.number}
-        return {**about, "split": self.split.model_dump(mode="json"), "model": self.entry.model_dump(mode="json")}
+    def as_json(self) -> dict[str, Any]:
+        """Return everything that determines its figures, as plain JSON."""
+        own = {"side_px": self.side_px, "stain_spread": STAIN_SPREAD, "fold": self.number}
+        return {**own, "split": self.split.model_dump(mode="json"), "model": self.entry.model_dump(mode="json")}
 
     def images(self, images: Sequence[Image], role: Role) -> list[Image]:
-        """Those that this fold uses for a role."""
+        """Return the images that have a role in this fold."""
         names = set(folds(images, self.split).slides(self.number, role))
         return [image for image in images if image.name in names]
 
-    def trained(self, images: Sequence[Image]) -> tuple[MILModel, dict[str, Any]]:
-        """The fold's model, and what its training told."""
+    def trained_model(self, images: Sequence[Image]) -> tuple[MILModel, dict[str, Any]]:
+        """Return the fold's trained model, and facts about its training."""
         entry = self.entry
         torch.manual_seed(entry.train.seed)
         encoder, dim = histology_cnn(self.side_px)
         encoder = nn.Sequential(Standardise(MEAN, STD), *encoder).to(memory_format=torch.channels_last)
         model = create_model(entry, feature_dim=dim, n_classes=2, instance_encoder=encoder)
 
-        def train(fresh: MILModel) -> dict[str, Any]:
+        def train(untrained: MILModel) -> dict[str, Any]:
             rng = np.random.default_rng([1, entry.train.seed])
             parts = bag_set(self.images(images, Role.TRAIN), rng), bag_set(self.images(images, Role.VAL))
-            history, best = fit(fresh, *parts, entry.train, task=Classes.numbered(2))
+            history, best = fit(untrained, *parts, entry.train, task=Classes.numbered(2))
             curve = {name: [round(getattr(e, name), 5) for e in history] for name in ("train_loss", "val_loss", "val_auroc")}
             return {"epochs": len(history), "epoch_kept": best + 1, "curve": curve}
 
-        return model, trained(self.name, self.plain(), model, train)
+        return model, load_or_train(self.name, self.as_json(), model, train)
 
     def work(self, read: Callable[[], Sequence[Image]]) -> dict[str, Any]:
-        """What the fold's model says of the images that it has not seen."""
+        """Return the predictions of the fold's model for its test images, and facts about its training."""
         images = read()
-        model, told = self.trained(images)
+        model, training = self.trained_model(images)
         test = self.images(images, Role.TEST)
         probs = predict_outputs(model, bag_set(test), Classes.numbered(2))[:, 1]
-        said = {image.name: {"label": image.label, "prob": round(float(p), 6)} for image, p in zip(test, probs, strict=True)}
-        return {"images": said, "training": told}
+        predictions = {i.name: {"label": i.label, "prob": round(float(p), 6)} for i, p in zip(test, probs, strict=True)}
+        return {"images": predictions, "training": training}

@@ -1,4 +1,4 @@
-"""Several runs at a time, each in a process of its own."""
+"""Execute several runs at once, each in a process of its own."""
 
 import logging
 import multiprocessing
@@ -19,14 +19,14 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is to be done.
+class Selection:
+    """Runs to execute.
 
     Attributes:
         modules: names of modules with `runs(data, fast=…)`.
         data: folder of the published data.
-        fast: the subset alone.
-        results: folder of the runs' JSON files, or None: that which is committed.
+        fast: whether only the fast subset is executed.
+        results: folder of the runs' JSON files; None is the committed one.
     """
 
     modules: list[str]
@@ -35,26 +35,30 @@ class Wanted:
     results: Path | None = None
 
 
-def do_all(wanted: Wanted, *, jobs: int, threads: int = 1) -> int:
-    """All runs that are not done, in their order, `jobs` at a time; how many those were.
+def execute_all(selection: Selection, *, jobs: int, threads: int = 1) -> int:
+    """Execute all runs without results, in order, `jobs` at once; return their number.
 
     Raises:
-        Exception: that of the first run that fails, once those that had begun are done; no further one begins.
+        Exception: that of the first run that fails; runs that have started are completed, and no further one starts.
     """
-    begin(threads)
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), begin, (threads,)) as pool:
-        left = [pool.submit(do_one, wanted, module, run.name) for module in wanted.modules for run in _left(wanted, module)]
-        log.warning("%d runs to do", len(left))
-        for number, done in enumerate(as_completed(left), start=1):
-            if done.exception() is not None:
-                for waiting in left:
-                    waiting.cancel()  # after `shutdown(wait=False)` the end of `with` would wait for nobody
-            log.warning("%d of %d done: %s", number, len(left), done.result())
-    return len(left)
+    set_up_process(threads)
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), set_up_process, (threads,)) as pool:
+        futures = [
+            pool.submit(execute_one, selection, module, run.name)
+            for module in selection.modules
+            for run in _open_runs(selection, module)
+        ]
+        log.warning("%d runs to execute", len(futures))
+        for number, future in enumerate(as_completed(futures), start=1):
+            if future.exception() is not None:
+                for waiting in futures:
+                    waiting.cancel()  # not `shutdown(wait=False)`: `with` would then not wait for started runs
+            log.warning("%d of %d complete: %s", number, len(futures), future.result())
+    return len(futures)
 
 
-def begin(threads: int) -> None:
-    """What each process does before it imports a run."""
+def set_up_process(threads: int) -> None:
+    """Set up logging and threads of a process, before it imports a run."""
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
     limit_threads(threads)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -65,23 +69,23 @@ def begin(threads: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """A run whose parent was killed would go on unseen otherwise."""
+    """End this process when its parent ends: otherwise a run would continue unnoticed after its parent was killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
         os._exit(1)
 
 
-def do_one(wanted: Wanted, module: str, name: str) -> str:
-    """One run, by its name, which is given back."""
-    from benchmarks.papers.runs import RESULTS, do
+def execute_one(selection: Selection, module: str, name: str) -> str:
+    """Execute the run of a name, and return the name."""
+    from benchmarks.papers.runs import RESULTS, execute
 
-    do([run for run in _left(wanted, module) if run.name == name], wanted.results or RESULTS)
+    execute([run for run in _open_runs(selection, module) if run.name == name], selection.results or RESULTS)
     return name
 
 
-def _left(wanted: Wanted, module: str) -> "list[Run]":
+def _open_runs(selection: Selection, module: str) -> "list[Run]":
     from benchmarks.papers.runs import RESULTS
 
-    runs: list[Run] = import_module(module).runs(wanted.data, fast=wanted.fast)
-    return [run for run in runs if not run.is_done(wanted.results or RESULTS)]
+    runs: list[Run] = import_module(module).runs(selection.data, fast=selection.fast)
+    return [run for run in runs if not run.is_complete(selection.results or RESULTS)]

@@ -1,8 +1,8 @@
-"""Table of MHIM's parts and masks, published differences beside ours."""
+"""Tables of MHIM's components and masks, with published and our differences."""
 
 from collections.abc import Mapping
 
-from benchmarks.papers.cells import NOT_RUN, Result, below, difference, markdown, over_seeds
+from benchmarks.papers.cells import NOT_RUN, Result, difference, markdown, over_seeds, results_under
 from benchmarks.papers.mhim import ARMS, BASE, SEEDS
 
 TITLES = {
@@ -25,7 +25,7 @@ PUBLISHED = {
     "l_ham": (95.81, 94.33),
     "lr_ham": (95.92, 94.97),
 }
-"""AUROC in per cent of CAMELYON16 and TCGA NSCLC, over ABMIL. NSCLC's "+ consistency" is LR-HAM; its R-HAM stands here."""
+"""AUROC in per cent on CAMELYON16 and TCGA NSCLC, over ABMIL. For NSCLC, "+ consistency" is LR-HAM; here it is R-HAM."""
 
 STEPS = {
     ("masking", BASE): ("masking, the student scoring its own bags", "+0.0186", "+0.0097"),
@@ -34,40 +34,40 @@ STEPS = {
     ("r_ham", "random"): ("hiding high scores, compared with random ones", "–", "–"),
     ("unmasked", BASE): ("training again from the baseline's embedding, nothing else", "–", "–"),
 }
-"""What is added to what; the difference in words, and as published on CAMELYON16 and NSCLC."""
+"""Pairs of arms (with a component, without it): its description, and differences published on CAMELYON16 and NSCLC."""
 
 
 def mhim(results: Mapping[str, Result]) -> str:
-    """AUROC of each arm, and its difference to the baseline, fold by fold; published differences in points of per cent."""
-    of_arm = {arm: below(results, f"mhim/{arm}") for arm in TITLES}
+    """Return the table of each arm's AUROC, and its paired and published differences from the baseline."""
+    of_arm = {arm: results_under(results, f"mhim/{arm}") for arm in TITLES}
     rows = []
     for arm, title in TITLES.items():
         aurocs = [run["figures"]["auroc"] for run in of_arm[arm]]
-        less = "–" if arm == BASE else _less(of_arm[arm], of_arm[BASE])
-        rows.append([title, _masks(arm), over_seeds(aurocs, len(SEEDS)), less, *_published(arm)])
+        minus_baseline = "–" if arm == BASE else _fold_difference(of_arm[arm], of_arm[BASE])
+        rows.append([title, _masks(arm), over_seeds(aurocs, len(SEEDS)), minus_baseline, *_published(arm)])
     head = ["arm", "random, low, high, share", "AUROC", "minus the baseline", "published, CAMELYON16", "published, NSCLC"]
     return markdown(head, rows)
 
 
 def mhim_steps(results: Mapping[str, Result]) -> str:
-    """What each part adds to what stands before it."""
+    """Return the table of what each component adds."""
     rows = []
-    for (arm, before), (title, *published) in STEPS.items():
-        found = _less(below(results, f"mhim/{arm}"), below(results, f"mhim/{before}"))
-        rows.append([title, found, *published])
+    for (arm, without), (title, *published) in STEPS.items():
+        own = _fold_difference(results_under(results, f"mhim/{arm}"), results_under(results, f"mhim/{without}"))
+        rows.append([title, own, *published])
     return markdown(["step", "AUROC", "published, CAMELYON16", "published, NSCLC"], rows)
 
 
-def _less(arm: list[Result], other: list[Result]) -> str:
-    """Over the folds of all seeds that both have; how many were better."""
+def _fold_difference(arm: list[Result], other: list[Result]) -> str:
+    """Return the paired difference over the folds of common seeds, and in how many folds the arm is better."""
     first, second = ({r["seed"]: [f["auroc"] for f in r["figures"]["folds"]] for r in runs} for runs in (arm, other))
     both = sorted(first.keys() & second.keys())
     pairs = [pair for seed in both for pair in zip(first[seed], second[seed], strict=True)]
     if not pairs:
         return NOT_RUN
     better = sum(a > b for a, b in pairs)
-    some = f"; {len(both)} of {len(SEEDS)} seeds" if len(both) < len(SEEDS) else ""
-    return f"{difference(*zip(*pairs, strict=True))}; better in {better} of {len(pairs)}{some}"
+    count = f"; {len(both)} of {len(SEEDS)} seeds" if len(both) < len(SEEDS) else ""
+    return f"{difference(*zip(*pairs, strict=True))}; better in {better} of {len(pairs)}{count}"
 
 
 def _masks(arm: str) -> str:

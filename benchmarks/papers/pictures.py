@@ -1,4 +1,4 @@
-"""Pictures for docs/papers.md, by kept models: `python -m benchmarks.papers.pictures --data ../shared/data`."""
+"""Draw the pictures of docs/papers.md with cached models: `python -m benchmarks.papers.pictures --data ../shared/data`."""
 
 import argparse
 from pathlib import Path
@@ -30,39 +30,39 @@ COLOURS = colormaps["viridis"]
 Rgb = NDArray[np.uint8]
 
 
-def heat(model: MILModel, known: keys.Known, domain: Domain) -> tuple[torch.Tensor, dict[str, Floats]]:
-    """The refined bag, and attention, what is read off the refined bag, and the truth, 0 to 1."""
-    bag = bag_tensor(known.bag, model)
+def refined_scores(model: MILModel, annotated: keys.AnnotatedBag, domain: Domain) -> tuple[torch.Tensor, dict[str, Floats]]:
+    """Return the refined bag; attention, attention and evidence of the refined bag, and labels of instances, 0 to 1."""
+    bag = bag_tensor(annotated.bag, model)
     result = refine(model, bag, keys.TARGET, PIXELS, domain=domain)
     if result.refused:
-        raise ValueError(f"{known.bag.slide_id}: no picture of a bag that is refused: {result.refused}")
-    found = {
+        raise ValueError(f"{annotated.bag.slide_id}: the refinement of this bag was refused: {result.refused}")
+    scores_of = {
         "attention": METHODS["attention"].of_model(model, bag, keys.TARGET).scores,
         "refined": METHODS["attention"].of_model(model, result.bag, keys.TARGET).scores,
         "evidence": METHODS["evidence"].of_model(model, result.bag, keys.TARGET).scores,
-        "truth": known.positive.astype(np.float64),
+        "truth": annotated.positive.astype(np.float64),
     }
-    return result.bag, {name: keys.within_bag(scores) for name, scores in found.items()}
+    return result.bag, {name: keys.within_bag(scores) for name, scores in scores_of.items()}
 
 
 def mnist_picture(data: Path) -> Rgb:
-    """Digits, refined digits, three heatmaps, truth, one below the other: a long bag, by a model of short ones."""
+    """Return a picture of a long bag: digits, refined digits, three heatmaps and labels; the model is of short bags."""
     bags = MnistBags.read(data / "mnist")
     model, _ = bags.model(Setting(10, 200, "attention", 0))
-    (known,) = positive_bags(bags, "test", Setting(100, 400, "attention", 0), 1)
-    refined, scores = heat(model, known, DIGITS_ARE_BRIGHT)
-    digits = known.bag.features[:, 0]
+    (annotated,) = positive_bags(bags, "test", Setting(100, 400, "attention", 0), 1)
+    refined, scores = refined_scores(model, annotated, DIGITS_ARE_BRIGHT)
+    digits = annotated.bag.features[:, 0]
     panels = [grey(digits), grey(refined[0, :, 0].numpy()), *(tinted(digits, of) for of in scores.values())]
-    return stacked([laid_out(panel) for panel in panels])
+    return stacked([in_rows(panel) for panel in panels])
 
 
 def colon_picture(data: Path, model_name: str = "attention", number: int = 0) -> Rgb:
-    """The first positive held-out image of a fold with both kinds of nuclei, and three heatmaps and the truth over it."""
+    """Return a picture of a positive test image: the image, three heatmaps and the labels of its nuclei."""
     images = read_colon(data / "colon")
     fold = fold_of(model_name, number)
-    model, _ = fold.trained(images)
+    model, _ = fold.trained_model(images)
     image = next(i for i in fold.images(images, Role.TEST) if i.positive.any() and not i.positive.all() and len(i.patches) > 50)
-    _, scores = heat(model, keys.Known(image.bag(), image.positive), GLASS_IS_WHITE)
+    _, scores = refined_scores(model, keys.AnnotatedBag(image.bag(), image.positive), GLASS_IS_WHITE)
     folder = data / "colon" / image.name
     plain = Picture.open(folder / f"{image.name}.bmp").convert("RGB")
     panels = [np.asarray(plain), *(dotted(plain, image.coords + SIDE_PX // 2, of) for of in scores.values())]
@@ -70,19 +70,19 @@ def colon_picture(data: Path, model_name: str = "attention", number: int = 0) ->
 
 
 def grey(digits: NDArray[np.floating]) -> Rgb:
-    """Intensities `(n, side, side)` as `(n, side, side, 3)`."""
+    """Return intensities `(n, side, side)` as grey images `(n, side, side, 3)`."""
     return np.rint(digits * 255).astype(np.uint8)[..., None].repeat(3, axis=3)
 
 
 def tinted(digits: NDArray[np.floating], scores: Floats) -> Rgb:
-    """Digits in white on the colour of their score."""
-    ground = np.asarray(COLOURS(scores))[:, None, None, :3]
+    """Return digits in white on the colour of their score."""
+    background = np.asarray(COLOURS(scores))[:, None, None, :3]
     ink = digits[..., None]
-    return np.rint((ground * (1 - ink) + ink) * 255).astype(np.uint8)
+    return np.rint((background * (1 - ink) + ink) * 255).astype(np.uint8)
 
 
-def laid_out(digits: Rgb) -> Rgb:
-    """`(n, side, side, 3)` in rows of `COLUMNS`, what is left over is white."""
+def in_rows(digits: Rgb) -> Rgb:
+    """Arrange images `(n, side, side, 3)` in rows of `COLUMNS`; the rest of the last row is white."""
     rows = -(-len(digits) // COLUMNS)
     full = np.full((rows * COLUMNS, DIGIT_PX, DIGIT_PX, 3), 255, np.uint8)
     full[: len(digits)] = digits
@@ -91,12 +91,12 @@ def laid_out(digits: Rgb) -> Rgb:
 
 
 def stacked(panels: list[Rgb]) -> Rgb:
-    """One below the other."""
+    """Return panels one below the other."""
     return np.concatenate([np.pad(panel, ((0, GAP_PX), (0, 0), (0, 0)), constant_values=255) for panel in panels])
 
 
 def dotted(plain: Picture.Image, centres: NDArray[np.int64], scores: Floats) -> Rgb:
-    """An image with a dot at each centre (x, y), in the colour of its score, the hottest on top."""
+    """Draw a dot at each centre (x, y) in the colour of its score, the highest on top."""
     picture = plain.copy()
     draw = ImageDraw.Draw(picture)
     for place in np.argsort(scores):

@@ -1,4 +1,4 @@
-"""A run: settings → figures, written as a JSON file, and skipped where that file has the same settings."""
+"""Runs: compute figures from settings and write them to a JSON file; a run with such a file is skipped."""
 
 import json
 import logging
@@ -19,9 +19,9 @@ from wsi_mil.receipts import fingerprint, receipt_text
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
-"""The runs' JSON files, committed."""
-KEPT = HERE / "runs"
-"""Trained models, not committed; a run that needs one that is not there trains it again."""
+"""Folder of the runs' JSON files, committed."""
+CACHE = HERE / "runs"
+"""Folder of trained models, not committed; a run trains a model that is missing."""
 DIGITS = 6
 
 log = logging.getLogger(__name__)
@@ -29,13 +29,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Run:
-    """One line of work.
+    """One run of an experiment.
 
     Attributes:
-        name: path of its JSON file below `RESULTS`, without suffix; the first part is the experiment.
-        settings: everything that decides its figures, plain JSON.
-        seed: of weights and of everything drawn.
-        work: gives the figures.
+        name: path of its JSON file in `RESULTS`, without suffix; the first part is the experiment.
+        settings: everything that determines its figures, as plain JSON.
+        seed: seed of weights and random draws.
+        work: function that returns the figures.
     """
 
     name: str
@@ -44,60 +44,64 @@ class Run:
     work: Callable[[], Mapping[str, Any]]
 
     def path(self, results: Path) -> Path:
-        """Its JSON file."""
+        """Return the path of its JSON file."""
         return results / f"{self.name}.json"
 
-    def is_done(self, results: Path) -> bool:
-        """Whether its JSON file is there, of the same settings and seed."""
+    def is_complete(self, results: Path) -> bool:
+        """Return whether its JSON file exists and has the same settings and seed."""
         path = self.path(results)
         if not path.exists():
             return False
-        found, wanted = json.loads(path.read_text()), json.loads(receipt_text({"settings": self.settings, "seed": self.seed}))
-        return all(found[key] == value for key, value in wanted.items())
+        content = json.loads(path.read_text())
+        expected = json.loads(receipt_text({"settings": self.settings, "seed": self.seed}))
+        return all(content[key] == value for key, value in expected.items())
 
 
-def do(runs: Iterable[Run], results: Path = RESULTS) -> int:
-    """Do the runs that are not done, one after the other; how many those were."""
-    left = [run for run in runs if not run.is_done(results)]
-    for run in left:
+def execute(runs: Iterable[Run], results: Path = RESULTS) -> int:
+    """Execute the runs without results, one after another; return their number."""
+    open_runs = [run for run in runs if not run.is_complete(results)]
+    for run in open_runs:
         start = time.perf_counter()
         figures = _rounded(run.work())
-        about = {"run": run.name, "settings": run.settings, "seed": run.seed, "figures": figures, **_machine()}
-        write_text(run.path(results), receipt_text({**about, "seconds": round(time.perf_counter() - start, 1)}))
+        content = {"run": run.name, "settings": run.settings, "seed": run.seed, "figures": figures, **_machine()}
+        write_text(run.path(results), receipt_text({**content, "seconds": round(time.perf_counter() - start, 1)}))
         log.warning("%s: %.0f s", run.name, time.perf_counter() - start)
-    return len(left)
+    return len(open_runs)
 
 
-def trained(name: str, settings: Mapping[str, Any], model: MILModel, train: Callable[[MILModel], Mapping[str, Any]]) -> dict:
-    """Put a model where training brings it, from the kept weights where those are of the same settings.
+def load_or_train(
+    name: str, settings: Mapping[str, Any], model: MILModel, train: Callable[[MILModel], Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Load the weights of a model from the cache, or train it if they are missing or of other settings.
 
-    A second process that asks for the same model waits, and takes it from there.
+    A second process that needs the same model waits, and loads it then.
 
     Args:
-        name: path below `KEPT`.
-        settings: everything that decides the weights, plain JSON.
-        model: fresh; left in eval mode, its parameters frozen.
-        train: trains it in place and tells of it.
+        name: path in `CACHE`, without suffix.
+        settings: everything that determines the weights, as plain JSON.
+        model: untrained model; left in eval mode, its parameters frozen.
+        train: function that trains the model in place and returns facts about its training.
 
     Returns:
-        What `train` told.
+        What `train` returned.
     """
-    weights, about = KEPT / f"{name}.safetensors", KEPT / f"{name}.json"
-    wanted = fingerprint(dict(settings))
-    with exclusive(about):
-        if about.exists() and (found := json.loads(about.read_text()))["fingerprint"] == wanted:
+    weights = CACHE / f"{name}.safetensors"
+    path = CACHE / f"{name}.json"
+    expected = fingerprint(dict(settings))
+    with exclusive(path):
+        if path.exists() and (content := json.loads(path.read_text()))["fingerprint"] == expected:
             model.load_state_dict(load_file(weights))
         else:
-            found = {"fingerprint": wanted, "told": dict(train(model))}
+            content = {"fingerprint": expected, "told": dict(train(model))}
             save_file({key: value.contiguous() for key, value in model.state_dict().items()}, weights)
-            write_text(about, receipt_text(found))
+            write_text(path, receipt_text(content))
     model.requires_grad_(False)
     model.eval()
-    return dict(found["told"])
+    return dict(content["told"])
 
 
 def _rounded(value: Any) -> Any:
-    """Figures with as many digits as mean something."""
+    """Return figures rounded to their significant digits."""
     if isinstance(value, Mapping):
         return {key: _rounded(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -106,7 +110,7 @@ def _rounded(value: Any) -> Any:
 
 
 def _machine() -> dict[str, Any]:
-    """What the run was done with."""
+    """Return hardware, versions and date of a run."""
     cpu = platform.processor() or platform.machine()
     names = [line for line in _cpuinfo() if line.startswith("model name")]
     hardware = {"cpu": names[0].partition(":")[2].strip() if names else cpu, "threads": torch.get_num_threads()}

@@ -1,10 +1,10 @@
-"""Writes docs/papers.md from the runs' JSON files and the text that stands beside them: `python -m benchmarks.papers.tables`."""
+"""Write docs/papers.md from the runs' JSON files and text.md: `python -m benchmarks.papers.tables`."""
 
 import statistics
 from collections.abc import Mapping
 
 from benchmarks.papers import breast, colon
-from benchmarks.papers.cells import NOT_RUN, Result, below, difference, markdown, over_seeds, read_results, repeat_figures
+from benchmarks.papers.cells import NOT_RUN, Result, difference, markdown, over_seeds, read_results, repeat_figures, results_under
 from benchmarks.papers.frozen_table import frozen
 from benchmarks.papers.key_tables import key_differences, key_settings, key_table, key_verdict, keys
 from benchmarks.papers.mhim_table import mhim, mhim_steps
@@ -13,7 +13,7 @@ from wsi_mil.files import write_text
 
 PAGE = HERE.parents[1] / "docs" / "papers.md"
 TEXT = HERE / "text.md"
-"""What stands around the tables; `{{table: NAME}}` is where each goes."""
+"""Text of the page; `{{table: NAME}}` is replaced by a table."""
 
 MODELS = {
     "instance_max": "Instance + max",
@@ -24,7 +24,7 @@ MODELS = {
     "gated": "Gated attention",
 }
 MNIST_ACCURACY = {"instance_max": ".804 ± .232", "instance_mean": ".708 ± .095", "attention": ".996 ± .008"}
-"""Shin et al."""
+"""Accuracy as published by Shin et al."""
 HISTOLOGY = {
     "colon": {
         "instance_max": ".842/.866/.816/.839/.914",
@@ -37,7 +37,7 @@ HISTOLOGY = {
         "gated": ".755/.728/.731/.725/–",
     },
 }
-"""Ilse et al.: accuracy, precision, recall, F1, AUROC."""
+"""Accuracy, precision, recall, F1 and AUROC as published by Ilse et al."""
 FOLDS = {"colon": colon.SPLIT.folds, "breast": breast.SPLIT.folds}
 REPEATS: dict[str, Mapping[str, int]] = {
     "colon": colon.REPEATS,
@@ -46,24 +46,24 @@ REPEATS: dict[str, Mapping[str, int]] = {
 
 
 def mnist_bags(results: Mapping[str, Result]) -> str:
-    """AUROC of bags by model and length; accuracy beside the only published one."""
+    """Return the table of AUROC by model and bag length, with our and published accuracy."""
     sizes = {10: 5, 50: 3, 100: 3}
     rows = []
     for model, title in MODELS.items():
         cells = []
         for mean, seeds in sizes.items():
-            found = below(results, f"mnist_bags/mean-{mean}/{model}")
-            is_wanted = mean == 10 or model in ("attention", "gated")
-            cells.append(over_seeds([r["figures"]["auroc"] for r in found], seeds) if is_wanted else "–")
-        tens = [r["figures"]["accuracy"] for r in below(results, f"mnist_bags/mean-10/{model}")]
+            runs = results_under(results, f"mnist_bags/mean-{mean}/{model}")
+            is_planned = mean == 10 or model in ("attention", "gated")
+            cells.append(over_seeds([r["figures"]["auroc"] for r in runs], seeds) if is_planned else "–")
+        tens = [r["figures"]["accuracy"] for r in results_under(results, f"mnist_bags/mean-10/{model}")]
         rows.append([title, *cells, over_seeds(tens, 5), MNIST_ACCURACY.get(model, "–")])
     head = [f"AUROC, mean {mean}" for mean in sizes]
     return markdown(["model", *head, "accuracy, mean 10", "accuracy of Shin et al."], rows)
 
 
 def mnist_differences(results: Mapping[str, Result]) -> str:
-    """Attention and gated attention less each baseline: AUROC of the same bags, seed by seed."""
-    of_model = {m: {r["seed"]: r["figures"]["auroc"] for r in below(results, f"mnist_bags/mean-10/{m}")} for m in MODELS}
+    """Return the table of AUROC of attention and gated attention minus each baseline, paired by seed."""
+    of_model = {m: {r["seed"]: r["figures"]["auroc"] for r in results_under(results, f"mnist_bags/mean-10/{m}")} for m in MODELS}
     rows = []
     for model, title in list(MODELS.items())[:4]:
         cells = []
@@ -75,20 +75,20 @@ def mnist_differences(results: Mapping[str, Result]) -> str:
 
 
 def histology(results: Mapping[str, Result], experiment: str) -> str:
-    """Figures of all held-out images together, and mean ± sd over folds, beside the published ones."""
-    folds, rows = FOLDS[experiment], []
+    """Return the table of figures of all held-out images, and mean ± sd over folds, with the published ones."""
+    folds = FOLDS[experiment]
+    rows = []
     for model, published in HISTOLOGY[experiment].items():
         repeats = REPEATS[experiment][model]
-        found = {r["settings"]["fold"]: r["figures"]["images"] for r in below(results, f"{experiment}/{model}")}
-        whole = [r for r in range(repeats) if all(r * folds + f in found for f in range(folds))]
-        wanted = f"{folds * repeats} folds"
-        if not whole:
-            rows.append([MODELS[model], *[f"{NOT_RUN} ({len(found)} of {wanted})"] * 2, published])
+        of_fold = {r["settings"]["fold"]: r["figures"]["images"] for r in results_under(results, f"{experiment}/{model}")}
+        complete = [r for r in range(repeats) if all(r * folds + f in of_fold for f in range(folds))]
+        if not complete:
+            rows.append([MODELS[model], *[f"{NOT_RUN} ({len(of_fold)} of {folds * repeats} folds)"] * 2, published])
             continue
-        each = [repeat_figures([found[r * folds + f] for f in range(folds)]) for r in whole]
+        each = [repeat_figures([of_fold[r * folds + f] for f in range(folds)]) for r in complete]
         names = ("accuracy", "precision", "sensitivity", "f1", "auroc")
         ours = "/".join(f"{statistics.fmean(e[name] for e in each):.3f}".lstrip("0") for name in names)
-        ours += f" ({len(whole)} of {repeats} repeats)" if len(whole) < repeats else ""
+        ours += f" ({len(complete)} of {repeats} repeats)" if len(complete) < repeats else ""
         spread = "; ".join(
             f"{title} {e[name]:.3f} ({e[f'{name}_ci95'][0]:.3f} to {e[f'{name}_ci95'][1]:.3f}),"
             f" over folds {e['fold_mean'][name]:.3f} ± {e['fold_sd'][name]:.3f}"
@@ -102,26 +102,26 @@ def histology(results: Mapping[str, Result], experiment: str) -> str:
 
 
 def hours(results: Mapping[str, Result]) -> str:
-    """What the runs cost."""
-    found = {}
+    """Return the table of hours and machines of each experiment."""
+    runs_of = {}
     for name, result in results.items():
-        found.setdefault(name.partition("/")[0], []).append(result)
+        runs_of.setdefault(name.partition("/")[0], []).append(result)
     rows = []
-    for experiment, runs in found.items():
+    for experiment, runs in runs_of.items():
         cpus = sorted({f"{r['hardware']['cpu']}, {r['hardware']['threads']} thread" for r in runs})
         torch = sorted({r["versions"]["torch"] for r in runs})
         dates = sorted({r["date"] for r in runs})
         span = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
-        took = sum(r["seconds"] for r in runs) / 3600
-        rows.append([experiment, str(len(runs)), f"{took:.1f}", "; ".join(cpus), ", ".join(torch), span])
+        total = sum(r["seconds"] for r in runs) / 3600
+        rows.append([experiment, str(len(runs)), f"{total:.1f}", "; ".join(cpus), ", ".join(torch), span])
     return markdown(["experiment", "runs", "hours", "machine", "torch", "date"], rows or [[NOT_RUN] * 6])
 
 
 def page(text: str, results: Mapping[str, Result]) -> str:
-    """The text with its tables.
+    """Return the text with its tables.
 
     Raises:
-        KeyError: the text names a table that there is not.
+        KeyError: the text names an unknown table.
     """
     tables = {
         "mnist_bags": lambda: mnist_bags(results),
@@ -141,16 +141,17 @@ def page(text: str, results: Mapping[str, Result]) -> str:
         tables[f"colon_keys {model}"] = lambda of_model=of_model: key_table(of_model, 1)
         tables[f"colon_keys {model} differences"] = lambda of_model=of_model: key_differences(of_model)
     parts = text.split("{{table: ")
-    made = [parts[0]]
+    sections = [parts[0]]
     for part in parts[1:]:
         name, _, rest = part.partition("}}")
         first, _, suffix = name.partition(" sharpened ")
         if first.startswith("mnist_keys/"):
-            made.append(keys(results, first, 5 if "/mean-10/" in first else 3, suffix=f"-sharpened-{suffix}" if suffix else ""))
+            seeds = 5 if "/mean-10/" in first else 3
+            sections.append(keys(results, first, seeds, suffix=f"-sharpened-{suffix}" if suffix else ""))
         else:
-            made.append(tables[name]())
-        made.append(rest)
-    return "".join(made)
+            sections.append(tables[name]())
+        sections.append(rest)
+    return "".join(sections)
 
 
 def main() -> None:

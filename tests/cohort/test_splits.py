@@ -7,11 +7,11 @@ from wsi_mil.cohort.splits import (
     bag_members,
     draw_splits,
     missing_strata,
-    mixed_patients,
+    mixed_label_faults,
     n_folds,
-    parts_of,
+    patients_with_several_labels,
+    protocol_roles,
     read_splits,
-    several_labels,
     split_faults,
     write_splits,
 )
@@ -92,19 +92,19 @@ def test_a_rare_class_is_in_every_part() -> None:
         assert all({splits.labels[s] for s in splits.slides(fold, role)} == set(CLASSES) for role in Role)
 
 
-def test_who_may_speak_for_a_slide() -> None:
+def test_a_slide_is_predicted_by_the_folds_that_hold_its_patient_out_and_a_new_one_by_all() -> None:
     splits = draw_splits(cohort(), TASK, SETTINGS)
     fold = next(k for k in range(3) if "s00" in splits.slides(k, Role.TEST))
-    assert splits.placed("s00", "p00").folds == (fold,)
-    assert splits.placed("new", "p00").folds == (fold,)
-    assert splits.placed("new", "nobody").folds == (0, 1, 2) and splits.placed("new", "nobody").role is None
+    assert splits.placement("s00", "p00").folds == (fold,)
+    assert splits.placement("new", "p00").folds == (fold,)
+    assert splits.placement("new", "nobody").folds == (0, 1, 2) and splits.placement("new", "nobody").role is None
 
 
 def test_a_training_slide_of_a_fixed_split_is_shown_only_when_asked_for() -> None:
     rows = [SlideRow(**{**vars(r), "split": "test" if int(r.patient_id[1:]) < 8 else "train"}) for r in cohort()]
     splits = draw_splits(rows, TASK, SETTINGS)
     training = splits.slides(0, Role.TRAIN)[0]
-    placement = splits.placed("new", splits.patients[training])
+    placement = splits.placement("new", splits.patients[training])
     assert placement.role is Role.TRAIN and not placement.is_shown(include_train=False) and placement.is_shown(include_train=True)
 
 
@@ -127,7 +127,7 @@ def test_splits_written_are_read(tmp_path: Path) -> None:
 
 def test_splits_that_leak_a_patient_are_refused(tmp_path: Path) -> None:
     (tmp_path / "s.csv").write_text("slide_id,patient_id,label,fold,role_0\na,p,normal,,train\nb,p,normal,0,test\n")
-    with pytest.raises(StoreError, match="fold 0: patient 'p' is in both train and test"):
+    with pytest.raises(StoreError, match="fold 0: patient 'p' is in both train and test; correct role_0"):
         read_splits(tmp_path / "s.csv")
 
 
@@ -145,7 +145,7 @@ def test_repeated_folds_are_other_draws_that_each_test_everybody_once() -> None:
         assert sorted(tested) == [row.slide_id for row in cohort()]
     assert {tuple(splits.slides(k, Role.TEST)) for k in range(3)} != {tuple(splits.slides(k, Role.TEST)) for k in range(3, 6)}
     assert draw_splits(cohort(), TASK, Split(folds=3)).roles == splits.roles[:3]
-    folds = splits.placed("s00", "p00").folds
+    folds = splits.placement("s00", "p00").folds
     assert len(folds) == 2 and folds[0] < 3 <= folds[1]
 
 
@@ -170,19 +170,20 @@ ROWS_OF_PATIENTS = [("c", "t", "p"), ("b", "", "p"), ("a", "t", "p"), ("d", "", 
 
 def test_a_patient_with_two_labels_is_no_bag() -> None:
     rows = [SlideRow("a", Path("x"), "normal", "p"), SlideRow("b", Path("x"), "tumour", "p"), SlideRow("c", Path("x"), "", "p")]
-    assert mixed_patients(rows) == [
-        "bag: patient needs one label a patient, but patient p has 'normal' (slide a), 'tumour' (slide b)"
+    assert mixed_label_faults(rows) == [
+        "bag: patient needs one label per patient, but patient p has 'normal' (slide a), 'tumour' (slide b);"
+        " correct the labels or set bag: slide"
     ]
-    assert mixed_patients(rows[1:]) == []
+    assert mixed_label_faults(rows[1:]) == []
 
 
-def test_patients_of_several_classes_are_told_and_counted_as_the_last() -> None:
+def test_patients_of_several_classes_are_reported_and_counted_as_the_last() -> None:
     labels = {"a": ("tumour", "normal"), "b": ("normal", "tumour", ""), "c": ("tumour",), "d": ("normal", ""), "e": ("tumour",)}
     rows = [SlideRow(f"{p}{n}", Path("x"), label, p) for p, of in labels.items() for n, label in enumerate(of)]
-    assert several_labels(rows, TASK) == {"a": CLASSES, "b": CLASSES}
-    assert several_labels(rows, Classes(CLASSES[::-1])) == {"a": CLASSES[::-1], "b": CLASSES[::-1]}
+    assert patients_with_several_labels(rows, TASK) == {"a": CLASSES, "b": CLASSES}
+    assert patients_with_several_labels(rows, Classes(CLASSES[::-1])) == {"a": CLASSES[::-1], "b": CLASSES[::-1]}
     first, second = split_faults([row for row in rows if row.label], TASK, Split(folds=5))
-    assert first.startswith("class 'normal' has 1 patient, and a, b with slides of it that count as a later class, fewer than")
+    assert first.startswith("class 'normal' has 1 patient (not counting a, b, with slides of a later class too), fewer than")
     assert second.startswith("class 'tumour' has 4 patients, fewer than the 5")
 
 
@@ -195,12 +196,12 @@ def test_a_fold_that_leaves_one_patient_of_a_class_names_fold_class_and_patient(
         draw_splits(rows, TASK, SETTINGS)
 
 
-def test_as_published_the_test_part_chooses_and_validation_counts_as_fitted() -> None:
-    assert parts_of("held_out") == ((Role.TRAIN,), (Role.VAL,))
-    assert parts_of("as_published") == ((Role.TRAIN, Role.VAL), (Role.TEST,))
+def test_as_published_the_test_part_selects_and_validation_counts_as_fitted() -> None:
+    assert protocol_roles("held_out") == ((Role.TRAIN,), (Role.VAL,))
+    assert protocol_roles("as_published") == ((Role.TRAIN, Role.VAL), (Role.TEST,))
     splits = draw_splits(cohort(), TASK, SETTINGS)
-    assert splits.seen_under("held_out") is splits
-    seen = splits.seen_under("as_published")
+    assert splits.as_trained("held_out") is splits
+    seen = splits.as_trained("as_published")
     assert seen.slides(0, Role.TEST) == splits.slides(0, Role.TEST) and not seen.slides(0, Role.VAL)
 
 
@@ -224,7 +225,7 @@ def test_frozen_splits_without_validation_serve_the_published_protocol_only() ->
     roles = {row.slide_id: Role.TEST if int(row.patient_id[1:]) < 8 else Role.TRAIN for row in cohort()}
     frozen = Splits({r.slide_id: r.patient_id for r in cohort()}, {r.slide_id: r.label for r in cohort()}, (roles,))
     usable = set(roles) - {"s00"}
-    kept = frozen.restricted(usable, TASK, "as_published")
+    kept = frozen.restricted_to(usable, TASK, "as_published")
     assert set(kept.roles[0]) == usable
     with pytest.raises(ConfigError, match="fold 0 has no val slide of class 'normal', 'tumour'"):
-        frozen.restricted(usable, TASK, "held_out")
+        frozen.restricted_to(usable, TASK, "held_out")

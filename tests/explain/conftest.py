@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import made_bags
+from tests.conftest import synthetic_bags
 from wsi_mil.bags import BagSet
 from wsi_mil.config import parse_model
 from wsi_mil.models import MILModel, create_model
@@ -36,6 +36,6 @@ def _fitted(entry: dict[str, object], train: dict[str, object]) -> MILModel:
     settings = parse_model({**entry, "train": {"lr": 0.005, "epochs": 30, **train}})
     torch.manual_seed(0)
     model = create_model(settings, feature_dim=12, n_classes=2)
-    bags = made_bags(40, seed=1)
+    bags = synthetic_bags(40, seed=1)
     fit(model, BagSet.of(bags[:30]), BagSet.of(bags[30:]), settings.train, task=Classes.numbered(2))
     return model.eval().requires_grad_(False)

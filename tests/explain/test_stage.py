@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.train.test_stage import CPU, TASK
+from tests.train.cohort import CPU, TASK
 from wsi_mil.bags import bag_tensor
 from wsi_mil.cohort.splits import Splits
 from wsi_mil.config import EXPLANATIONS, MODELS, Explain, SparseInversion, parse_base, supports
@@ -30,7 +30,7 @@ def explained(trained, row: SlideRow, tmp_path: Path, settings: Explain | None =
 
 def model_and_bag(trained, slide: str, tmp_path: Path) -> tuple[MILModel, torch.Tensor]:
     splits, ensemble, _ = trained
-    fold = splits.placed(slide, splits.patients[slide]).folds[0]
+    fold = splits.placement(slide, splits.patients[slide]).folds[0]
     model = ensemble.folds[fold].model
     return model, bag_tensor(ensemble.read_bag(slide, [tmp_path / "f" / f"{slide}.json"]), model)
 
@@ -77,7 +77,7 @@ def test_a_slide_predicted_negative_has_no_key_instances(trained, tmp_path: Path
 def test_a_training_slide_is_not_explained_unless_asked_for(trained, tmp_path: Path) -> None:
     splits, _, rows = trained
     fixed = Splits(splits.patients, splits.labels, splits.roles[:1])
-    row = next(r for r in rows if fixed.placed(r.slide_id, r.patient_id).role == "train")
+    row = next(r for r in rows if fixed.placement(r.slide_id, r.patient_id).role == "train")
     receipt, scores = explained(trained, row, tmp_path, splits=fixed)
     assert np.isnan(scores["attention"]).all() and "probs" not in receipt
     assert "training slide" in receipt["methods"]["attention"]["reason"]
@@ -109,7 +109,7 @@ def test_scores_of_a_slide_in_its_patients_bag_are_its_own_rows(trained, tmp_pat
     slides = sorted(s for s, p in splits.patients.items() if p == patient)
     receipts = [tmp_path / "f" / f"{s}.json" for s in slides]
     whole = ensemble.read_bag(patient, receipts)
-    model = ensemble.folds[splits.placed(slides[0], patient).folds[0]].model
+    model = ensemble.folds[splits.placement(slides[0], patient).folds[0]].model
     expected = attention(model, bag_tensor(whole, model), 1).scores
     found = []
     for slide in slides:

@@ -1,4 +1,4 @@
-"""An experiment of four runs, each of which leaves a file in the data's folder; one fails while `broken-N` lies there."""
+"""An experiment of four runs; each writes a file to the data folder, and run N fails while a file `broken-N` exists there."""
 
 from pathlib import Path
 from typing import Any

@@ -66,16 +66,20 @@ def test_the_best_published_row_is_that_of_the_papers_table(images: str) -> None
 def test_every_model_has_a_row_and_its_papers_constants_but_for_the_landmarks() -> None:
     assert set(TITLES) == set(MODELS)
     for model in MODELS:
-        found = entry(model, 3)
+        model_entry = entry(model, 3)
         least = {key: value for key, value in MODELS[model].items() if key not in ("landmarks", "train")}
         published = parse_model(least)
-        assert (getattr(found, "recipe", None) == "published") == (model in ("mhim", "dsmil", "transmil"))
-        assert set(least) <= {"model", "base", "pool", "branches", "recipe"} and found.train.seed == 3
-        assert getattr(found, "landmarks", None) == (64 if model == "transmil" else None)
+        assert (getattr(model_entry, "recipe", None) == "published") == (model in ("mhim", "dsmil", "transmil"))
+        assert set(least) <= {"model", "base", "pool", "branches", "recipe"} and model_entry.train.seed == 3
+        assert getattr(model_entry, "landmarks", None) == (64 if model == "transmil" else None)
         if model in ("embedding_mean", "instance_max", "gated"):
-            assert (found.train.epochs, found.train.schedule, found.train.instance_dropout) == (60, "constant", 0)
+            assert (model_entry.train.epochs, model_entry.train.schedule, model_entry.train.instance_dropout) == (
+                60,
+                "constant",
+                0,
+            )
         else:
-            assert found.train == published.train.model_copy(update={"seed": 3})
+            assert model_entry.train == published.train.model_copy(update={"seed": 3})
 
 
 def test_draws_are_other_folds_and_sets_that_are_not_there_are_not_run(tmp_path: Path) -> None:
@@ -95,9 +99,9 @@ def test_a_run_goes_through_the_stages(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(frozen, "Encoder", lambda: Encoder(encoder="resnet18", weights="random"))
     one = FrozenRun("colon", "mhim", 0)
     figures = one.work(tmp_path)
-    said = {name: image for fold in figures["folds"] for name, image in fold["images"].items()}
-    assert {name: image["label"] for name, image in said.items()} == {f"img{n}": n % 2 for n in range(1, 9)}
-    assert all(0 <= image["prob"] <= 1 for image in said.values())
+    predictions = {name: image for fold in figures["folds"] for name, image in fold["images"].items()}
+    assert {name: image["label"] for name, image in predictions.items()} == {f"img{n}": n % 2 for n in range(1, 9)}
+    assert all(0 <= image["prob"] <= 1 for image in predictions.values())
     assert len(list(one.folder.parent.glob("colon-*/fold-*/model.safetensors"))) == 4  # it and what it stands on
     before = {path: path.stat().st_mtime_ns for path in one.folder.parent.rglob("*.json")}
     assert one.work(tmp_path) == figures

@@ -6,7 +6,7 @@ from PIL import Image as Picture
 from scipy.io import savemat
 
 from benchmarks.papers import breast, colon, colon_keys, histology
-from benchmarks.papers.histology import Fold, Image, folds, stained, turned
+from benchmarks.papers.histology import Fold, Image, folds, rotate_and_flip, vary_stains
 from tests.papers.conftest import shared
 from wsi_mil.config import SparseInversion, Split
 from wsi_mil.records import Role
@@ -21,8 +21,8 @@ def write_nuclei(folder: Path, number: int, *, epithelial: list[tuple[float, flo
         pixels[round(y) - 1, round(x) - 1] = (100, 20, number)
     (folder / f"img{number}").mkdir(parents=True)
     Picture.fromarray(pixels).save(folder / f"img{number}" / f"img{number}.bmp")
-    for kind, found in (("epithelial", epithelial), ("fibroblast", []), ("inflammatory", []), ("others", others)):
-        points = np.array(found, float) if found else np.zeros((0, 2), np.uint8)
+    for kind, result in (("epithelial", epithelial), ("fibroblast", []), ("inflammatory", []), ("others", others)):
+        points = np.array(result, float) if result else np.zeros((0, 2), np.uint8)
         savemat(folder / f"img{number}" / f"img{number}_{kind}.mat", {"detection": points})
 
 
@@ -97,18 +97,18 @@ def test_an_image_of_another_size_is_refused_by_name(tmp_path: Path) -> None:
 def test_stain_factors_of_one_change_nothing_and_glass_stays_white(monkeypatch: pytest.MonkeyPatch) -> None:
     images = RNG(0).uniform(0.2, 0.9, (4, 5, 7, 3)).astype(np.float32)
     images[0] = 1.0
-    altered = stained(images, RNG(1))
+    altered = vary_stains(images, RNG(1))
     assert np.allclose(altered[0], 1.0) and np.abs(altered[1:] - images[1:]).max() > 0.01
     monkeypatch.setattr(histology, "STAIN_SPREAD", 0.0)
-    assert np.allclose(stained(images, RNG(1)), images, atol=1e-5)
+    assert np.allclose(vary_stains(images, RNG(1)), images, atol=1e-5)
 
 
 def test_patches_are_turned_each_by_itself() -> None:
     one = np.arange(3 * 3, dtype=np.float32).reshape(1, 3, 3, 1).repeat(3, axis=3)
-    found = {tuple(patch[:, :, 0].ravel()) for patch in turned(one.repeat(200, axis=0), RNG(0))}
+    result = {tuple(patch[:, :, 0].ravel()) for patch in rotate_and_flip(one.repeat(200, axis=0), RNG(0))}
     square = one[0, :, :, 0]
     all_eight = {tuple(np.rot90(m, k).ravel()) for m in (square, square[:, ::-1]) for k in range(4)}
-    assert found == all_eight
+    assert result == all_eight
 
 
 def test_bags_have_channels_first_and_are_altered_only_with_a_generator() -> None:
@@ -133,7 +133,7 @@ def test_a_further_draw_of_the_folds_leaves_the_first_as_it_is(tmp_path: Path) -
     )
     assert set.union(*first) == set.union(*second) == {image.name for image in images} and first != second
     assert folds(images, colon.SPLIT).slides(3, Role.TEST) == folds(images, colon.fold_of("gated", 13).split).slides(3, Role.TEST)
-    assert colon.fold_of("attention", 9).plain()["split"]["repeats"] == 1
+    assert colon.fold_of("attention", 9).as_json()["split"]["repeats"] == 1
 
 
 def test_a_fold_learns_and_says_what_it_thinks_of_the_images_it_held_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,11 +143,11 @@ def test_a_fold_learns_and_says_what_it_thinks_of_the_images_it_held_out(tmp_pat
     monkeypatch.setitem(histology.TRAIN, "epochs", 6)
     images, split = breast.read_breast(tmp_path), Split(folds=3, repeats=2, validation=0.3)
     fold = Fold("breast", "attention", 4, split, 32)
-    found = fold.work(lambda: images)["images"]
-    assert list(found) == [image.name for image in fold.images(images, Role.TEST)] and len(found) == 4
-    probs = {label: [said["prob"] for said in found.values() if said["label"] == label] for label in (0, 1)}
+    result = fold.work(lambda: images)["images"]
+    assert list(result) == [image.name for image in fold.images(images, Role.TEST)] and len(result) == 4
+    probs = {label: [prediction["prob"] for prediction in result.values() if prediction["label"] == label] for label in (0, 1)}
     assert min(probs[1]) > max(probs[0])
-    assert not set(found) & {image.name for role in (Role.TRAIN, Role.VAL) for image in fold.images(images, role)}
+    assert not set(result) & {image.name for role in (Role.TRAIN, Role.VAL) for image in fold.images(images, role)}
     assert folds(images, split).n_folds == 6
 
 
@@ -161,8 +161,8 @@ def test_key_nuclei_are_scored_by_the_fold_that_holds_their_image_out(tmp_path: 
     monkeypatch.setattr(colon_keys.keys, "DRAWS", 20)
     for name, value in (("epochs", 4), ("patience", 4), ("lr", 1e-3)):
         monkeypatch.setitem(histology.TRAIN, name, value)
-    found = colon_keys.work("attention", tmp_path)
-    assert found["summary"]["bags"] == 9 and found["summary"]["instances"] == 45 and found["summary"]["bags_missed"] == 0
-    assert found["summary"]["share_positive"] == pytest.approx((2 + 3 + 1) * 3 / 45)
-    assert len(found["sweeps"]) == 3 and [row["setting"] for row in found["sweeps"][0]] == [None, [1.0, 0.003, 1]]
-    assert {"attention", "pixels → attention", "pixels, best for evidence → evidence (control)"} <= set(found["scores"])
+    result = colon_keys.work("attention", tmp_path)
+    assert result["summary"]["bags"] == 9 and result["summary"]["instances"] == 45 and result["summary"]["bags_missed"] == 0
+    assert result["summary"]["share_positive"] == pytest.approx((2 + 3 + 1) * 3 / 45)
+    assert len(result["sweeps"]) == 3 and [row["setting"] for row in result["sweeps"][0]] == [None, [1.0, 0.003, 1]]
+    assert {"attention", "pixels → attention", "pixels, best for evidence → evidence (control)"} <= set(result["scores"])

@@ -12,13 +12,13 @@ from wsi_mil.records import Bag
 DIGITS = Domain.of_pixels(0.0)
 
 
-def scored(name: str, positive: str, scores: list[float] | None) -> keys.Scored:
-    """`positive` "0110"; no scores: the model takes the bag for negative."""
+def scored_bag(name: str, positive: str, scores: list[float] | None) -> keys.ScoredBag:
+    """Return a bag whose instances are labelled by `positive`, as "0110"; without scores the model predicts it as negative."""
     truth = np.array([c == "1" for c in positive])
-    return keys.Scored(name, truth, scores is not None, {"a": np.array(scores)} if scores is not None else {})
+    return keys.ScoredBag(name, truth, scores is not None, {"a": np.array(scores)} if scores is not None else {})
 
 
-BAGS = [scored("p", "0110", [0.0, 1.0, 0.4, 0.6]), scored("q", "10", [1.0, 0.0]), scored("r", "100", None)]
+BAGS = [scored_bag("p", "0110", [0.0, 1.0, 0.4, 0.6]), scored_bag("q", "10", [1.0, 0.0]), scored_bag("r", "100", None)]
 
 
 def test_positive_instances_of_a_missed_bag_are_missed() -> None:
@@ -39,7 +39,7 @@ def test_each_bag_is_cut_at_the_threshold_of_its_own_model() -> None:
 
 
 def test_a_model_that_takes_all_validation_bags_for_negative_finds_nothing() -> None:
-    missed = [scored("v", "01", None)]
+    missed = [scored_bag("v", "01", None)]
     own = keys.figures([(BAGS[0], keys.thresholds(missed)), (BAGS[1], {"a": 0.5})])["a"]
     # hits 0 + 1 of 3 positives, nothing false
     assert own["f1"] == pytest.approx(2 * 1 / (3 + 1))
@@ -66,7 +66,7 @@ def test_the_best_setting_of_a_sweep_is_not_the_plain_score() -> None:
 
 
 def trained_like(threshold: float) -> MILModel:
-    """Attention and class of an image follow its brightness; positive where the mean is above the threshold."""
+    """Return a model whose attention and class follow brightness; a mean above the threshold is positive."""
     torch.manual_seed(0)
     encoder = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     settings = parse_base({"model": "abmil", "gated": False, "embed_dim": None, "dropout": 0.0, "attention_dim": 1})
@@ -81,29 +81,29 @@ def trained_like(threshold: float) -> MILModel:
 
 
 @pytest.fixture
-def known() -> keys.Known:
+def annotated() -> keys.AnnotatedBag:
     """Five images of brightness 0, .8, .1, .7, .2; the bright ones are positive."""
     images = np.zeros((5, 1, 4, 6), np.float32) + np.array([0, 0.8, 0.1, 0.7, 0.2], np.float32)[:, None, None, None]
-    return keys.Known(Bag("b", images, np.zeros((5, 2), np.int64)), np.array([False, True, False, True, False]))
+    return keys.AnnotatedBag(Bag("b", images, np.zeros((5, 2), np.int64)), np.array([False, True, False, True, False]))
 
 
-def test_every_score_finds_bright_images_where_brightness_is_the_class(known: keys.Known) -> None:
+def test_every_score_finds_bright_images_where_brightness_is_the_class(annotated: keys.AnnotatedBag) -> None:
     inversions = [keys.Inversion(*default) for default in keys.DEFAULTS]
-    (found,) = keys.scored(trained_like(0.3), [known], inversions, DIGITS)
-    assert found.is_shown and found.log["pixels"]["steps"] > 0 and 1 < found.log["attended"] < 5
-    assert {"attention", "evidence", "standardised_sum", "attention × norm", "pixels → attention (control)"} <= set(found.scores)
-    figures = keys.figures([(found, keys.thresholds([found]))])
+    (scored,) = keys.score_bags(trained_like(0.3), [annotated], inversions, DIGITS)
+    assert scored.is_shown and scored.log["pixels"]["steps"] > 0 and 1 < scored.log["attended"] < 5
+    assert {"attention", "evidence", "standardised_sum", "attention × norm", "pixels → attention (control)"} <= set(scored.scores)
+    figures = keys.figures([(scored, keys.thresholds([scored]))])
     assert all(of["tile_auroc"] == 1.0 for of in figures.values())
-    assert keys.summary([found])["inversions"]["pixels"]["refused"] == 0
+    assert keys.summary([scored])["inversions"]["pixels"]["refused"] == 0
 
 
-def test_a_bag_taken_for_negative_has_no_scores(known: keys.Known) -> None:
-    (found,) = keys.scored(trained_like(0.95), [known], [], DIGITS)
-    assert not found.is_shown and not found.scores and keys.summary([found])["bags_missed"] == 1
+def test_a_bag_taken_for_negative_has_no_scores(annotated: keys.AnnotatedBag) -> None:
+    (scored,) = keys.score_bags(trained_like(0.95), [annotated], [], DIGITS)
+    assert not scored.is_shown and not scored.scores and keys.summary([scored])["bags_missed"] == 1
 
 
-def test_without_penalty_the_control_is_the_plain_score(known: keys.Known) -> None:
-    how = keys.Inversion("free", "pixels", SparseInversion(step=5.0, penalty=0.0, steps=3))
-    (found,) = keys.scored(trained_like(0.3), [known], [how], DIGITS)
-    assert np.allclose(found.scores["free → attention (control)"], found.scores["attention"])
-    assert not np.allclose(found.scores["free → attention"], found.scores["attention"], atol=1e-6)
+def test_without_penalty_the_control_is_the_plain_score(annotated: keys.AnnotatedBag) -> None:
+    inversion = keys.Inversion("free", "pixels", SparseInversion(step=5.0, penalty=0.0, steps=3))
+    (scored,) = keys.score_bags(trained_like(0.3), [annotated], [inversion], DIGITS)
+    assert np.allclose(scored.scores["free → attention (control)"], scored.scores["attention"])
+    assert not np.allclose(scored.scores["free → attention"], scored.scores["attention"], atol=1e-6)

@@ -10,7 +10,7 @@ from benchmarks.papers import mhim, mhim_table
 from benchmarks.papers.cells import NOT_RUN
 from benchmarks.papers.cohorts import CPU
 from benchmarks.papers.mhim import ARMS, BASE, FAST, FULL, ArmRun, Plan, entry, prepare, runs
-from benchmarks.papers.runs import Run, do
+from benchmarks.papers.runs import Run, execute
 from benchmarks.papers.tables import page
 from wsi_mil.checkpoints import read_card
 from wsi_mil.cohort.splits import draw_splits
@@ -36,9 +36,9 @@ def write_cohort(plan: Plan, *, failed: str = "") -> None:
         features[:2, 3] += 12 * tumour
         lines.append(f"{name},slides/{name}.svs,p{number},{mhim.CLASSES[tumour]}")
         receipt = plan.folder / "features" / f"{name}.json"
-        about = {"fingerprint": name, "slide_id": name, "encoder": "made", "weights_hash": "", "mpp": 0.5, "tile_px": 224}
+        attributes = {"fingerprint": name, "slide_id": name, "encoder": "made", "weights_hash": "", "mpp": 0.5, "tile_px": 224}
         coords = np.arange(18).reshape(9, 2)
-        with FeatureStore(store_path(receipt), coords=coords, batch_size=9, attributes=about) as store:
+        with FeatureStore(store_path(receipt), coords=coords, batch_size=9, attributes=attributes) as store:
             store.begin(DIM)
             store.append_shard(features, np.ones(9, bool))
         status = {"status": "failed", "reason": "too dark"} if name == failed else {"status": "ok", "reason": ""}
@@ -48,7 +48,7 @@ def write_cohort(plan: Plan, *, failed: str = "") -> None:
 
 def run_of(arm: str, seed: int, plan: Plan = SMALL) -> Run:
     one = ArmRun(plan, arm, seed)
-    return Run(f"mhim/{arm}/seed-{seed}", one.plain(), seed, lambda: one.work(Path("no slides are made")))
+    return Run(f"mhim/{arm}/seed-{seed}", one.as_json(), seed, lambda: one.work(Path("no slides are made")))
 
 
 def masked(settings: MHIM, n: int) -> int:
@@ -58,9 +58,9 @@ def masked(settings: MHIM, n: int) -> int:
 
 
 def test_each_arm_hides_what_its_name_says() -> None:
-    found = {arm: model for arm in ARMS if isinstance(model := entry(FULL, arm, 1), MHIM)}
-    assert len(found) == len(ARMS) and all(model.base == BASE and model.train.seed == 1 for model in found.values())
-    counts = {arm: masked(model, 1000) for arm, model in found.items()}
+    entries = {arm: model for arm in ARMS if isinstance(model := entry(FULL, arm, 1), MHIM)}
+    assert len(entries) == len(ARMS) and all(model.base == BASE and model.train.seed == 1 for model in entries.values())
+    counts = {arm: masked(model, 1000) for arm, model in entries.items()}
     assert counts["ham"] == 10 and counts["l_ham"] == 810 and counts["random"] == 500 and counts["unmasked"] == 0
     assert all(500 <= counts[arm] <= 510 for arm in ("r_ham", "masking", "siamese")) and 550 < counts["lr_ham"] < 650
 
@@ -86,20 +86,20 @@ def test_other_slides_lie_in_another_folder_and_other_epochs_in_the_same() -> No
     assert replace(FULL, tumour=(0.001, 0.004)).folder != FULL.folder == replace(FULL, epochs=7).folder
 
 
-def test_arms_learn_on_the_same_folds_and_go_on_from_what_is_trained(tmp_path: Path, kept: Path) -> None:
+def test_arms_train_on_the_same_folds_and_reuse_trained_models(tmp_path: Path, cache: Path) -> None:
     write_cohort(SMALL)
     jobs = [run_of("r_ham", 0), run_of(BASE, 0)]
-    assert do(jobs, tmp_path) == 2 and do(jobs, tmp_path) == 0
+    assert execute(jobs, tmp_path) == 2 and execute(jobs, tmp_path) == 0
     student, base = (json.loads((tmp_path / "mhim" / arm / "seed-0.json").read_text())["figures"] for arm in ("r_ham", BASE))
     assert [list(f["slides"]) for f in student["folds"]] == [list(f["slides"]) for f in base["folds"]]
     assert sorted(name for fold in base["folds"] for name in fold["slides"]) == [f"s{n:02d}" for n in range(20)]
     assert base["auroc"] > 0.9 and base["auroc"] == pytest.approx(sum(f["auroc"] for f in base["folds"]) / 2, abs=1e-5)
-    weights = {path: path.stat().st_mtime_ns for path in kept.rglob("model.safetensors")}
+    weights = {path: path.stat().st_mtime_ns for path in cache.rglob("model.safetensors")}
     assert len(weights) == 4
     (tmp_path / "mhim" / "r_ham" / "seed-0.json").unlink()
     gone = next(path for path in weights if path.parts[-3].startswith("r_ham") and path.parts[-2] == "fold-1")
     (gone.parent / "config.json").unlink()
-    assert do(jobs, tmp_path) == 1
+    assert execute(jobs, tmp_path) == 1
     assert {path for path, when in weights.items() if path.stat().st_mtime_ns != when} == {gone}
     assert json.loads((tmp_path / "mhim" / "r_ham" / "seed-0.json").read_text())["figures"] == student
 
@@ -109,7 +109,7 @@ def test_a_student_is_taught_by_the_baseline_of_its_own_fold_and_seed(tmp_path: 
     rows = prepare(SMALL, tmp_path)
     of_seed = [draw_splits(rows, Classes(mhim.CLASSES), mhim.split_of(SMALL, seed)) for seed in (0, 1)]
     assert of_seed[0].slides(0, Role.TEST) != of_seed[1].slides(0, Role.TEST)
-    folder = ArmRun(SMALL, "masking", 1).trained(of_seed[1]).checkpoint(0)
+    folder = ArmRun(SMALL, "masking", 1).fold_models(of_seed[1]).checkpoint(0)
     base = next(path.parent for path in folder.parent.parent.glob("baseline-*/fold-0/config.json"))
     assert read_card(base).trained_on == read_card(folder).trained_on == of_seed[1].fingerprint(0, "slide")
     again = tmp_path / "again"
@@ -118,12 +118,14 @@ def test_a_student_is_taught_by_the_baseline_of_its_own_fold_and_seed(tmp_path: 
     assert (again / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
 
 
-def test_what_keeps_the_cohort_from_being_made_is_said(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"bench/lung_cohort\.py: no such file"):
+def test_a_cohort_that_cannot_be_created_names_the_reason(tmp_path: Path) -> None:
+    with pytest.raises(
+        FileNotFoundError, match=r"bench/lung_cohort\.py: expected the script that creates slides .* found no file"
+    ):
         prepare(SMALL, tmp_path / "data")
     plan = replace(SMALL, slides=4)
     write_cohort(plan, failed="s02")
-    with pytest.raises(ConfigError, match=r"s02\.json: failed, expected ok: too dark"):
+    with pytest.raises(ConfigError, match=r"s02\.json: status failed, expected ok: too dark"):
         prepare(plan, tmp_path)
 
 

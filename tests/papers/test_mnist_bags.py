@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.papers import keys, mnist_bags
 from benchmarks.papers.mnist_bags import Digits, MnistBags, Setting, bag_figures, bag_set, draw_bags, read_digits, read_idx
-from benchmarks.papers.mnist_keys import Look, positive_bags, sharpen, work
+from benchmarks.papers.mnist_keys import KeySetting, positive_bags, sharpen, work
 from tests.papers.conftest import shared
 from wsi_mil.bags import bag_tensor
 from wsi_mil.config import SparseInversion
@@ -40,7 +40,7 @@ def test_an_idx_file_is_read_in_its_shape(tmp_path: Path) -> None:
 
 def test_a_file_of_another_kind_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "a.gz").write_bytes(gzip.compress(struct.pack(">HBB", 0, 13, 1) + struct.pack(">If", 1, 0.5)))
-    with pytest.raises(ValueError, match=r"a\.gz.*00000d01.*000008"):
+    with pytest.raises(ValueError, match=r"a\.gz: expected .*000008, found 00000d01"):
         read_idx(tmp_path / "a.gz")
 
 
@@ -48,8 +48,8 @@ def test_every_other_bag_holds_the_target() -> None:
     bags = draw_bags(LABELS, 100, mean=3.7, spread=0, rng=np.random.default_rng(0))
     assert {len(rows) for rows in bags} == {3}
     assert all((0 in rows) == (number % 2 == 0) for number, rows in enumerate(bags))
-    drawn = np.bincount(np.concatenate(bags[1::2]), minlength=5)
-    assert drawn[0] == 0 and drawn[1:].min() > 20
+    counts = np.bincount(np.concatenate(bags[1::2]), minlength=5)
+    assert counts[0] == 0 and counts[1:].min() > 20
     # of three draws with 1/5 each, given that one hits at least: 0.6 / (1 - 0.8³) = 1.23
     assert np.mean([(rows == 0).sum() for rows in bags[::2]]) == pytest.approx(1.23, abs=0.25)
 
@@ -60,12 +60,12 @@ def test_a_bag_has_one_digit_at_least() -> None:
 
 
 def test_the_same_seed_draws_the_same_bags_and_no_other_does() -> None:
-    def drawn(part: str, seed: int) -> list[list[int]]:
-        return [rows.tolist() for rows in data.drawn(part, 10, 6, seed)]
+    def rows_of(part: str, seed: int) -> list[list[int]]:
+        return [rows.tolist() for rows in data.bag_rows(part, 10, 6, seed)]
 
     data = MnistBags(bars(50, 0), bars(50, 1), bars(50, 2))
-    assert drawn("train", 3) == drawn("train", 3)
-    assert len({str(drawn(part, seed)) for part in ("train", "val", "test") for seed in (3, 4)}) == 6
+    assert rows_of("train", 3) == rows_of("train", 3)
+    assert len({str(rows_of(part, seed)) for part in ("train", "val", "test") for seed in (3, 4)}) == 6
 
 
 def test_bags_hold_intensities_in_rows_of_twenty() -> None:
@@ -81,36 +81,36 @@ def test_bags_hold_intensities_in_rows_of_twenty() -> None:
 
 def test_figures_of_bags_are_cut_at_one_half() -> None:
     probs = np.array([0.9, 0.5, 0.49, 0.1])
-    found = bag_figures(np.array([1, 1, 1, 0]), np.stack([1 - probs, probs], axis=1))
-    assert found["accuracy"] == 0.75 and found["sensitivity"] == pytest.approx(2 / 3) and found["auroc"] == 1.0
-    assert found["accuracy_ci95"][0] < 0.75 <= found["accuracy_ci95"][1]
+    result = bag_figures(np.array([1, 1, 1, 0]), np.stack([1 - probs, probs], axis=1))
+    assert result["accuracy"] == 0.75 and result["sensitivity"] == pytest.approx(2 / 3) and result["auroc"] == 1.0
+    assert result["accuracy_ci95"][0] < 0.75 <= result["accuracy_ci95"][1]
 
 
 def test_a_setting_is_trained_and_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mnist_bags, "VAL_BAGS", 10)
     monkeypatch.setattr(mnist_bags, "TEST_BAGS", 16)
-    for name in ("KEPT_BAGS", "SWEPT_BAGS", "VAL_KEPT"):
+    for name in ("TEST_POSITIVES", "SWEEP_POSITIVES", "VAL_POSITIVES"):
         monkeypatch.setattr(f"benchmarks.papers.mnist_keys.{name}", {10: 3})
     monkeypatch.setattr(keys, "SWEEP", [SparseInversion(step=5.0, penalty=0.003, steps=2)])
     monkeypatch.setattr(keys, "DRAWS", 50)
     data = MnistBags(bars(60, 0), bars(60, 1), bars(60, 2))
     setting = Setting(10, 24, "attention", 0, (("epochs", 6), ("patience", 6), ("min_improvement", 0.0)))
     assert data.work(setting)["auroc"] > 0.9
-    found = work(data, Look(setting))
-    assert found["scores"]["evidence"]["tile_auroc"] > 0.9
-    assert found["settings"]["pixels, best for attention"] == [5.0, 0.003, 2]
-    assert [row["setting"] for row in found["sweep"]] == [None, [5.0, 0.003, 2]]
+    result = work(data, KeySetting(setting))
+    assert result["scores"]["evidence"]["tile_auroc"] > 0.9
+    assert result["settings"]["pixels, best for attention"] == [5.0, 0.003, 2]
+    assert [row["setting"] for row in result["sweep"]] == [None, [5.0, 0.003, 2]]
 
 
 def test_key_bags_are_the_first_positive_ones_of_the_test() -> None:
     data = MnistBags(bars(60, 0), bars(60, 1), bars(60, 2))
-    found = positive_bags(data, "test", Setting(10, 8, "attention", 0), 3)
-    rows = data.drawn("test", 10, mnist_bags.TEST_BAGS, mnist_bags.TEST_SEED)
-    assert [known.bag.slide_id for known in found] == ["bag-0", "bag-2", "bag-4"]
-    for number, known in enumerate(found):
-        assert np.array_equal(known.positive, data.test.labels[rows[2 * number]] == 9) and known.positive.any()
-        left = known.bag.features[:, 0, 4:24, 4:9].mean(axis=(1, 2)) > 0.5
-        assert np.array_equal(left, known.positive)
+    result = positive_bags(data, "test", Setting(10, 8, "attention", 0), 3)
+    rows = data.bag_rows("test", 10, mnist_bags.TEST_BAGS, mnist_bags.TEST_SEED)
+    assert [annotated.bag.slide_id for annotated in result] == ["bag-0", "bag-2", "bag-4"]
+    for number, annotated in enumerate(result):
+        assert np.array_equal(annotated.positive, data.test.labels[rows[2 * number]] == 9) and annotated.positive.any()
+        left = annotated.bag.features[:, 0, 4:24, 4:9].mean(axis=(1, 2)) > 0.5
+        assert np.array_equal(left, annotated.positive)
 
 
 def test_sharpened_attention_keeps_its_order() -> None:

@@ -49,10 +49,10 @@ def test_figures_of_a_cross_validation_are_of_all_held_out_images() -> None:
         {"a": {"label": 1, "prob": 0.9}, "b": {"label": 0, "prob": 0.6}},
         {"c": {"label": 1, "prob": 0.4}, "d": {"label": 0, "prob": 0.1}, "e": {"label": 0, "prob": 0.2}},
     ]
-    found = repeat_figures(parts)
-    assert found["accuracy"] == pytest.approx(3 / 5) and found["precision"] == 0.5 and found["sensitivity"] == 0.5
-    assert found["auroc"] == pytest.approx(5 / 6)
-    assert found["of_fold"]["1"]["accuracy"] == pytest.approx(2 / 3)
+    figures = repeat_figures(parts)
+    assert figures["accuracy"] == pytest.approx(3 / 5) and figures["precision"] == 0.5 and figures["sensitivity"] == 0.5
+    assert figures["auroc"] == pytest.approx(5 / 6)
+    assert figures["of_fold"]["1"]["accuracy"] == pytest.approx(2 / 3)
 
 
 def test_colon_folds_are_shown_once_they_are_all_there() -> None:

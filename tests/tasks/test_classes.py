@@ -18,7 +18,7 @@ def test_a_patient_belongs_to_the_most_positive_stratum_of_its_slides() -> None:
     assert THREE.in_order({"c", "a"}) == ("a", "c") and THREE.stratum_name(2) == "class 'c'"
 
 
-def test_a_part_that_lacks_classes_is_told_which() -> None:
+def test_a_part_that_lacks_classes_names_them() -> None:
     assert THREE.missing({"b"}) == "slide of class 'a', 'c'; every class is needed there" and THREE.missing({"a", "b", "c"}) == ""
 
 

@@ -8,21 +8,21 @@ from wsi_mil.train.optimizers import RAdamLookahead, create_optimizer, learning_
 
 def descend(optimizer: torch.optim.Optimizer, weight: nn.Parameter, steps: int) -> list[float]:
     """The weight after each step down a slope of one."""
-    found = []
+    weights = []
     for _ in range(steps):
         optimizer.zero_grad()
         weight.sum().backward()
         optimizer.step()
-        found.append(float(weight.detach()))
-    return found
+        weights.append(float(weight.detach()))
+    return weights
 
 
 def test_lookahead_goes_half_the_way_back_every_sixth_step_from_the_second_time_on() -> None:
     plain, ahead = (nn.Parameter(torch.tensor([1.0])) for _ in range(2))
     fast = descend(torch.optim.RAdam([plain], lr=0.1), plain, 12)
-    found = descend(RAdamLookahead([ahead], lr=0.1), ahead, 13)
-    assert found[:11] == pytest.approx(fast[:11]) and found[11] == pytest.approx((fast[5] + fast[11]) / 2)
-    assert found[12] < found[11]
+    weights = descend(RAdamLookahead([ahead], lr=0.1), ahead, 13)
+    assert weights[:11] == pytest.approx(fast[:11]) and weights[11] == pytest.approx((fast[5] + fast[11]) / 2)
+    assert weights[12] < weights[11]
 
 
 def test_lookahead_decays_the_weights_themselves() -> None:
@@ -33,7 +33,7 @@ def test_lookahead_decays_the_weights_themselves() -> None:
     assert float(weight.detach()) == pytest.approx(2 * (1 - 0.1 * 0.5))
 
 
-def test_lookahead_goes_on_from_its_state() -> None:
+def test_lookahead_resumes_from_its_state() -> None:
     whole, cut = (nn.Parameter(torch.tensor([1.0])) for _ in range(2))
     expected = descend(RAdamLookahead([whole], lr=0.1), whole, 15)
     first = RAdamLookahead([cut], lr=0.1)
@@ -43,7 +43,7 @@ def test_lookahead_goes_on_from_its_state() -> None:
     assert descend(second, cut, 7) == expected[8:]
 
 
-def test_vectors_can_be_spared_the_decay() -> None:
+def test_vectors_can_be_excluded_from_weight_decay() -> None:
     model = nn.Linear(3, 2)
     settings = Training(optimizer="adamw", lr=0.1, weight_decay=0.5, decay_vectors=False)
     optimizer = create_optimizer(model, settings)
@@ -55,7 +55,7 @@ def test_vectors_can_be_spared_the_decay() -> None:
     torch.testing.assert_close(model.bias, before[1])
 
 
-def test_what_does_not_learn_is_not_given_to_the_optimiser() -> None:
+def test_frozen_parameters_are_not_given_to_the_optimiser() -> None:
     model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1)).requires_grad_(False)
     model[1].requires_grad_(True)
     groups = create_optimizer(model, Training()).param_groups

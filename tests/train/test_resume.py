@@ -7,10 +7,10 @@ import torch
 
 import wsi_mil.train.loop
 import wsi_mil.train.stage
-from tests.train.test_stage import CPU, TASK, quick, splits_of, weights, write_features
+from tests.train.cohort import CPU, TASK, quick, splits_of, weights, write_features
 from wsi_mil.config import parse_model
 from wsi_mil.train import Fold, train_fold
-from wsi_mil.train.resume import FILE
+from wsi_mil.train.resume import STATE_FILE
 
 TRANSMIL = {"model": "transmil", "embed_dim": 16, "heads": 2, "landmarks": 4, "attention_dropout": 0.2}
 TRAINED = {
@@ -28,7 +28,7 @@ TRAINED = {
 
 
 @pytest.mark.parametrize("base", [*TRAINED, "mhim"])
-def test_an_interrupted_training_goes_on_at_its_last_epoch_and_gives_the_same_model(
+def test_an_interrupted_training_resumes_after_its_last_epoch_and_gives_the_same_model(
     random_bags: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str
 ) -> None:
     bags = random_bags(24)
@@ -52,7 +52,7 @@ def test_an_interrupted_training_goes_on_at_its_last_epoch_and_gives_the_same_mo
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             train_fold(fold, settings, tmp_path / "cut", CPU, base=teacher)
-        assert [p.name for p in (tmp_path / "cut").iterdir()] == [FILE]
+        assert [p.name for p in (tmp_path / "cut").iterdir()] == [STATE_FILE]
         torch.manual_seed(99)
     train_fold(fold, settings, tmp_path / "cut", CPU, base=teacher)
     assert calls == [0, 1, 2, 2, 3, 3]
@@ -61,7 +61,7 @@ def test_an_interrupted_training_goes_on_at_its_last_epoch_and_gives_the_same_mo
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-def test_what_was_interrupted_under_other_settings_starts_afresh(
+def test_a_training_interrupted_under_other_settings_restarts(
     random_bags: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bags = random_bags(24)
@@ -73,23 +73,25 @@ def test_what_was_interrupted_under_other_settings_starts_afresh(
         patch.setattr(wsi_mil.train.stage, "write_checkpoint", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             train_fold(fold, first, tmp_path / "cut", CPU)
-    assert (tmp_path / "cut" / FILE).exists()
+    assert (tmp_path / "cut" / STATE_FILE).exists()
     train_fold(fold, second, tmp_path / "cut", CPU)
     assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
 
 
-def test_a_file_that_is_cut_short_starts_afresh(random_bags: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_restarts_if_the_file_is_truncated(
+    random_bags: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bags = random_bags(24)
     write_features(tmp_path / "f", bags)
     fold, settings = Fold(splits_of(bags), 0, tmp_path / "f", TASK), parse_model(quick(TRAINED["abmil"]))
     train_fold(fold, settings, tmp_path / "whole", CPU)
     (tmp_path / "cut").mkdir()
-    (tmp_path / "cut" / FILE).write_bytes(b"not a safetensors file")
+    (tmp_path / "cut" / STATE_FILE).write_bytes(b"not a safetensors file")
     train_fold(fold, settings, tmp_path / "cut", CPU)
     assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
 
 
-def test_a_file_with_a_byte_that_is_another_starts_afresh(
+def test_training_restarts_if_a_byte_of_the_file_is_changed(
     random_bags: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bags = random_bags(24)
@@ -99,7 +101,7 @@ def test_a_file_with_a_byte_that_is_another_starts_afresh(
         patch.setattr(wsi_mil.train.stage, "write_checkpoint", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             train_fold(fold, settings, tmp_path / "cut", CPU)
-    whole = (tmp_path / "cut" / FILE).read_bytes()
+    whole = (tmp_path / "cut" / STATE_FILE).read_bytes()
     train_fold(fold, settings, tmp_path / "cut", CPU)
     expected = weights(tmp_path / "cut")
     places = [whole.index(b"history") + 12, whole.index(b"betas") + 2, len(whole) // 2, len(whole) - 9]
@@ -107,13 +109,13 @@ def test_a_file_with_a_byte_that_is_another_starts_afresh(
         damaged = bytearray(whole)
         damaged[place] ^= 0x11
         (tmp_path / str(number)).mkdir()
-        (tmp_path / str(number) / FILE).write_bytes(damaged)
+        (tmp_path / str(number) / STATE_FILE).write_bytes(damaged)
         train_fold(fold, settings, tmp_path / str(number), CPU)
         assert weights(tmp_path / str(number)) == expected, place
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
-@pytest.mark.parametrize("name", [FILE, "model.safetensors", "config.json"])
+@pytest.mark.parametrize("name", [STATE_FILE, "model.safetensors", "config.json"])
 def test_a_full_disk_is_an_error_of_the_system_and_leaves_nothing_half_written(
     random_bags: Callable, tmp_path: Path, name: str
 ) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from wsi_mil.check.rows import is_tiled, slides_tiled_by_annotation
 from wsi_mil.cohort import Sheet
-from wsi_mil.cohort.splits import read_splits, several_labels
+from wsi_mil.cohort.splits import patients_with_several_labels, read_splits
 from wsi_mil.config import EXPLANATIONS, Config, methods_of
 from wsi_mil.encoders import advice
 from wsi_mil.records import NO_PATH
@@ -48,7 +48,7 @@ def config_warnings(config: Config, sheet: Sheet) -> list[str]:
 def _class_warnings(config: Config, sheet: Sheet) -> list[str]:
     """Warning about patients with slides of several classes, since folds are stratified by one class per patient."""
     draws_folds = config.trained is None and config.splits is None and not any(row.split or row.fold for row in sheet.rows)
-    several = several_labels(sheet.rows, task_of(config)) if draws_folds else {}
+    several = patients_with_several_labels(sheet.rows, task_of(config)) if draws_folds else {}
     if not several:
         return []
     names = named([f"{patient} ({', '.join(classes)})" for patient, classes in several.items()])

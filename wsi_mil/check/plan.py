@@ -11,7 +11,7 @@ from wsi_mil.check.references import reference_faults
 from wsi_mil.check.remote import Versions, remote_versions
 from wsi_mil.check.rows import annotation_faults, is_tiled, sheet_split_faults
 from wsi_mil.cohort import Sheet, read_sheet, row_json
-from wsi_mil.cohort.splits import mixed_patients, n_folds, read_splits
+from wsi_mil.cohort.splits import mixed_label_faults, n_folds, read_splits
 from wsi_mil.config import Config, methods_of, parse_settings, valid_part
 from wsi_mil.encoders import network_identity
 from wsi_mil.errors import ConfigError
@@ -85,7 +85,7 @@ def check(values: Mapping[str, object], *, needs_slides: bool = True) -> Plan:
         faults += duplicate_files.faults
         faults += import_faults(config, sheet.rows)
         faults += misplaced_import_faults(config, sheet.rows)
-        faults += mixed_patients(sheet.rows) if config.bag == "patient" else []
+        faults += mixed_label_faults(sheet.rows) if config.bag == "patient" else []
         faults += annotation_faults(config, sheet)
         faults += sheet_split_faults(config, sheet)
     versions = remote_versions(sheet.rows, config) if needs_slides else Versions()

@@ -89,7 +89,7 @@ def predict(
     ensemble = create_ensemble(models, splits, task, bag=bag, threads=threads, device=device)
     predicted = predict_cohort(rows, features, ensemble, include_train=include_train)
     write_predictions(predictions, predicted, task, ensemble.protocol)
-    write_metrics(metrics, predicted, task, parse_settings(Predict, json.loads(settings)), ensemble.about)
+    write_metrics(metrics, predicted, task, parse_settings(Predict, json.loads(settings)), ensemble.metadata)
 
 
 @commands.command()

@@ -225,7 +225,7 @@ def split(
     labelled = [row for row in sheet_rows(sheet, classes) if row.label]
     rows = [row for row in labelled if row.slide_id in usable]
     if frozen is not None:
-        frozen_splits = read_splits(frozen).restricted({row.slide_id for row in rows}, task, parse_protocol(protocol))
+        frozen_splits = read_splits(frozen).restricted_to({row.slide_id for row in rows}, task, parse_protocol(protocol))
         write_splits(splits, frozen_splits)
         return
     parsed = parse_settings(Split, json.loads(settings))

@@ -1,4 +1,4 @@
-"""Who is trained on and who is held out, by patient. Pure but for reading and writing `splits.csv`."""
+"""Split labelled slides into patient-level folds. No I/O but for reading and writing `splits.csv`."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ from wsi_mil.wording import named
 
 ROLE_PREFIX = "role_"
 SMALLEST_STRATUM_OF_TWO_FOLDS = 4
-"""Of three patients one half may hold two out, which leaves one for both training and validation."""
+"""With three patients, one of two folds may hold two out, which leaves one patient for both training and validation."""
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Roles of the labelled slides in every fold.
+    """Roles of the labelled slides in each fold.
 
     Attributes:
         patients: patient of each slide.
-        labels: label of each slide, as in the sheet.
+        labels: label of each slide, as in the cohort sheet.
         roles: for each fold, the role of each slide.
     """
 
@@ -39,51 +39,51 @@ class Splits:
         return len(self.roles)
 
     def slides(self, fold: int, role: Role) -> list[str]:
-        """The slides that `fold` uses for `role`, sorted."""
-        return sorted(slide_id for slide_id, have in self.roles[fold].items() if have is role)
+        """Return the slides that have a role in a fold, sorted."""
+        return sorted(slide_id for slide_id, own_role in self.roles[fold].items() if own_role is role)
 
     def bags(self, fold: int, roles: tuple[Role, ...], unit: BagUnit) -> dict[str, list[str]]:
-        """Slides of each bag that `fold` uses for `roles`, all sorted; a bag is named by its slide or patient."""
-        found: dict[str, list[str]] = {}
+        """Return the slides of each bag that has one of `roles` in a fold, all sorted; keys are slides or patients."""
+        bags: dict[str, list[str]] = {}
         for slide_id in sorted(s for role in roles for s in self.slides(fold, role)):
-            found.setdefault(slide_id if unit == "slide" else self.patients[slide_id], []).append(slide_id)
-        return dict(sorted(found.items()))
+            bags.setdefault(slide_id if unit == "slide" else self.patients[slide_id], []).append(slide_id)
+        return dict(sorted(bags.items()))
 
     def fingerprint(self, fold: int, unit: BagUnit) -> str:
-        """Of all that tells a model of one fold from one that saw other slides."""
+        """Return the fingerprint of a fold's roles and labels, which identifies the data that a model was trained on."""
         return fingerprint({"roles": self.roles[fold], "labels": self.labels, "unit": unit})
 
-    def seen_under(self, protocol: Protocol) -> "Splits":
-        """The roles that slides really had: as published, the validation part was fitted on too."""
+    def as_trained(self, protocol: Protocol) -> "Splits":
+        """Return splits with the roles that slides had in training: `as_published` fits on the validation part too."""
         if protocol == "held_out":
             return self
-        fitted = dict.fromkeys(Role, Role.TEST) | dict.fromkeys((Role.TRAIN, Role.VAL), Role.TRAIN)
-        roles = tuple({slide: fitted[role] for slide, role in of_fold.items()} for of_fold in self.roles)
+        role_in_training = {Role.TRAIN: Role.TRAIN, Role.VAL: Role.TRAIN, Role.TEST: Role.TEST}
+        roles = tuple({slide: role_in_training[role] for slide, role in of_fold.items()} for of_fold in self.roles)
         return Splits(self.patients, self.labels, roles)
 
-    def restricted(self, slide_ids: set[str], task: Task, protocol: Protocol) -> "Splits":
-        """The same without other slides.
+    def restricted_to(self, slide_ids: set[str], task: Task, protocol: Protocol) -> "Splits":
+        """Return splits of these slides only.
 
         Raises:
-            ConfigError: a fold is left without slides of some stratum to fit on, or to choose epoch and threshold by.
+            ConfigError: in a fold, no slide of some stratum is left to fit on, or to select epoch and threshold.
         """
         patients = {s: p for s, p in self.patients.items() if s in slide_ids}
         labels = {s: self.labels[s] for s in patients}
-        kept = Splits(patients, labels, tuple({s: roles[s] for s in patients} for roles in self.roles))
-        faults = [fault for fold in range(kept.n_folds) for fault in missing_strata(kept, fold, task, protocol)]
+        splits = Splits(patients, labels, tuple({s: roles[s] for s in patients} for roles in self.roles))
+        faults = [fault for fold in range(splits.n_folds) for fault in missing_strata(splits, fold, task, protocol)]
         if faults:
-            raise ConfigError([f"of the slides that can be used: {fault}" for fault in faults])
-        return kept
+            raise ConfigError([f"of the usable slides: {fault}" for fault in faults])
+        return splits
 
-    def placed(self, slide_id: str, patient_id: str) -> "Placement":
-        """Which folds' models may speak for a slide, and what they used its patient for.
+    def placement(self, slide_id: str, patient_id: str) -> "Placement":
+        """Return the folds that predict a slide, and the role of its patient in them.
 
-        A slide (of a patient) in the splits belongs to the folds that hold its patient out (role test); without
-        such a fold, to those that validated on it, else to those that trained on it. A new patient gets all folds.
+        These are the folds that hold its patient out (role test); without such a fold, those that validated on the
+        patient, else those that trained on it. A new patient is predicted by all folds.
         """
-        of_patient = [self._patient_role(fold, slide_id, patient_id) for fold in range(self.n_folds)]
+        role_of_fold = [self._patient_role(fold, slide_id, patient_id) for fold in range(self.n_folds)]
         for role in (Role.TEST, Role.VAL, Role.TRAIN):
-            folds = tuple(fold for fold, have in enumerate(of_patient) if have is role)
+            folds = tuple(fold for fold, own_role in enumerate(role_of_fold) if own_role is role)
             if folds:
                 return Placement(folds, role)
         return Placement(tuple(range(self.n_folds)), None)
@@ -97,20 +97,21 @@ class Splits:
 
 @dataclass(frozen=True)
 class Placement:
-    """Folds whose models speak for a slide, and its patient's role there (None: never seen)."""
+    """Folds whose models predict a slide, and the role of its patient in them; None for a new patient."""
 
     folds: tuple[int, ...]
     role: Role | None
 
     def is_shown(self, *, include_train: bool) -> bool:
-        """Whether the slide gets scores and pictures: training slides only when asked for."""
+        """Return whether the slide is predicted and explained; training slides only with `include_train`."""
         return self.role is not Role.TRAIN or include_train
 
 
-def parts_of(protocol: Protocol) -> tuple[tuple[Role, ...], tuple[Role, ...]]:
-    """Roles that are fitted on, and roles that choose epoch and threshold.
+def protocol_roles(protocol: Protocol) -> tuple[tuple[Role, ...], tuple[Role, ...]]:
+    """Return the roles that are fitted on, and the roles that select epoch and threshold.
 
-    As published by most papers of the field, the test fold itself chooses: figures are optimistic, and stamped.
+    With `as_published`, as in most papers of the field, the test part itself selects them: figures are optimistic, and
+    marked as such.
     """
     if protocol == "as_published":
         return (Role.TRAIN, Role.VAL), (Role.TEST,)
@@ -118,76 +119,84 @@ def parts_of(protocol: Protocol) -> tuple[tuple[Role, ...], tuple[Role, ...]]:
 
 
 def missing_strata(splits: Splits, fold: int, task: Task, protocol: Protocol, *, folds: Sequence[str] = ()) -> list[str]:
-    """Return faults: strata (classes, say) that the fitted or the choosing part of a fold does not have.
+    """Return faults for strata (for example classes) that are missing from the fitted or the selecting part of a fold.
 
     Args:
-        splits: roles.
-        fold: its number.
-        task: what is learned.
-        protocol: what chooses epoch and threshold.
-        folds: names of the folds, where a column gives them.
+        splits: roles of the slides.
+        fold: number of the fold.
+        task: task to learn.
+        protocol: which part selects epoch and threshold.
+        folds: names of the folds, if the column `fold` gives them.
     """
     faults = []
-    for roles in parts_of(protocol):
+    for roles in protocol_roles(protocol):
         missing = task.missing({splits.labels[s] for role in roles for s in splits.slides(fold, role)})
         if missing:
             faults.append(f"splits: {_fold_name(fold, folds)} has no {' and '.join(roles)} {missing}")
     return faults
 
 
-def mixed_patients(rows: Iterable[SlideRow]) -> list[str]:
-    """Faults: patients whose slides have different labels, which cannot be one bag."""
+def mixed_label_faults(rows: Iterable[SlideRow]) -> list[str]:
+    """Return faults for patients whose slides have different labels, so that they cannot be one bag."""
     labels: dict[str, dict[str, str]] = {}
     for row in rows:
         if row.label:
             labels.setdefault(row.patient_id, {}).setdefault(row.label, row.slide_id)
     return [
-        f"bag: patient needs one label a patient, but patient {patient} has "
-        + ", ".join(f"{label!r} (slide {slide})" for label, slide in found.items())
-        for patient, found in labels.items()
-        if len(found) > 1
+        f"bag: patient needs one label per patient, but patient {patient} has "
+        + ", ".join(f"{label!r} (slide {slide})" for label, slide in slide_of_label.items())
+        + "; correct the labels or set bag: slide"
+        for patient, slide_of_label in labels.items()
+        if len(slide_of_label) > 1
     ]
 
 
 def bag_members(rows: Iterable[SlideRow], unit: BagUnit) -> dict[str, list[SlideRow]]:
-    """Rows that are predicted together, sorted by slide; unlabelled slides of a labelled patient are a bag of their own.
+    """Return the rows of each bag to predict, sorted by slide.
 
-    So a new unlabelled slide changes neither what the patient's others are predicted nor any figure.
+    Unlabelled slides of a labelled patient are a bag of their own, so that a new unlabelled slide changes neither the
+    prediction of the patient's other slides nor any figure.
+
+    Args:
+        rows: of the cohort sheet.
+        unit: whether a bag is a slide or a patient.
     """
     rows = sorted(rows, key=lambda row: row.slide_id)
     if unit == "slide":
         return {row.slide_id: [row] for row in rows}
     labelled = {row.patient_id for row in rows if row.label}
-    found: dict[str, list[SlideRow]] = {}
+    bags: dict[str, list[SlideRow]] = {}
     for row in rows:
-        own = row.label or row.patient_id not in labelled
-        found.setdefault(row.patient_id if own else f"{row.patient_id} (no label)", []).append(row)
-    return found
+        is_extra = not row.label and row.patient_id in labelled
+        bags.setdefault(f"{row.patient_id} (no label)" if is_extra else row.patient_id, []).append(row)
+    return bags
 
 
 def draw_splits(rows: Iterable[SlideRow], task: Task, settings: Split, *, folds: Sequence[str] = ()) -> Splits:
-    """Folds of labelled slides.
+    """Split labelled slides into patient-level folds.
 
-    With a `split` column there is one fold, with its roles (a validation part is drawn from the training patients
-    where the column has none). With a `fold` column each value is held out once. Otherwise the patients are drawn
-    into `settings.folds` parts, stratified by the task. The order of rows and the names of classes change nothing.
+    With a `split` column there is one fold, with the roles in that column; if it has no `val`, a validation part is drawn
+    from the training patients. With a `fold` column each of its values is held out once. Otherwise patients are divided
+    at random into `settings.folds` parts, stratified by the task. The order of rows and the names of classes do not
+    matter.
 
     Args:
         rows: labelled slides.
-        task: what is learned.
-        settings: number of folds, share of validation, seed.
-        folds: values of the `fold` column, in order, where `rows` may lack some because their slides failed.
+        task: task to learn.
+        settings: number of folds, share of the validation part, seed.
+        folds: all values of the `fold` column, in order; slides of some may be missing from `rows` because they failed.
 
     Raises:
-        ValueError: too few patients of a stratum are left in some fold.
+        ValueError: too few patients of a stratum are left in a fold.
     """
     rows = sorted(rows, key=lambda row: row.slide_id)
-    strata, names = _patient_strata(rows, task), folds or fold_names(rows)
+    strata = _patient_strata(rows, task)
+    names = folds or fold_names(rows)
     if any(row.split for row in rows):
         roles = [_fixed_roles(rows, strata, task, settings)]
     else:
         roles = []
-        for k, held_out in enumerate(_parts(rows, strata, settings, names)):
+        for k, held_out in enumerate(_held_out_patients(rows, strata, settings, names)):
             _require_two_patients(strata, held_out, task, f"{_fold_name(k, names)} leaves")
             roles.append(_roles_of_fold(held_out, strata, settings, k))
     patients = {row.slide_id: row.patient_id for row in rows}
@@ -196,50 +205,50 @@ def draw_splits(rows: Iterable[SlideRow], task: Task, settings: Split, *, folds:
 
 
 def fold_names(rows: Iterable[SlideRow]) -> list[str]:
-    """Distinct values of the `fold` column, in order."""
+    """Return the distinct values of the `fold` column, in order."""
     names = {row.fold for row in rows if row.fold}
     return sorted(names, key=lambda name: (len(name), name))
 
 
-def several_labels(rows: Iterable[SlideRow], task: Task) -> dict[str, tuple[str, ...]]:
-    """Return patients whose slides have several labels; when folds are drawn such a patient counts as the last of them."""
-    found: dict[str, set[str]] = {}
+def patients_with_several_labels(rows: Iterable[SlideRow], task: Task) -> dict[str, tuple[str, ...]]:
+    """Return the labels of patients whose slides have different ones, in order; folds are stratified by the last of them."""
+    labels_of: dict[str, set[str]] = {}
     for row in rows:
         if row.label:
-            found.setdefault(row.patient_id, set()).add(row.label)
-    return {patient: task.in_order(have) for patient, have in sorted(found.items()) if len(have) > 1}
+            labels_of.setdefault(row.patient_id, set()).add(row.label)
+    return {patient: task.in_order(labels) for patient, labels in sorted(labels_of.items()) if len(labels) > 1}
 
 
 def n_folds(rows: Iterable[SlideRow], settings: Split) -> int:
-    """How many models are trained for each encoder and model entry."""
+    """Return the number of folds: how many models are trained for each entry of `encoders` and `models`."""
     rows = [row for row in rows if row.label]
     return 1 if any(row.split for row in rows) else len(fold_names(rows)) or settings.folds * settings.repeats
 
 
 def split_faults(rows: list[SlideRow], task: Task, settings: Split) -> list[str]:
-    """Why no split can be drawn from these labelled slides, row by row or stratum by stratum."""
-    by_hand = {column: [row for row in rows if getattr(row, column)] for column in ("split", "fold")}
+    """Return the faults of labelled slides that prevent a split."""
+    rows_with = {column: [row for row in rows if getattr(row, column)] for column in ("split", "fold")}
     faults = []
-    for column, given in by_hand.items():
-        missing = [row.slide_id for row in rows if not getattr(row, column)] if given else []
+    for column, filled in rows_with.items():
+        missing = [row.slide_id for row in rows if not getattr(row, column)] if filled else []
         if missing:
             faults.append(f"column {column} is empty for labelled slides {', '.join(missing[:5])}: fill it for all or none")
-    if by_hand["split"]:
-        have = {row.split for row in rows}
+    if rows_with["split"]:
+        roles = {row.split for row in rows}
         if settings.repeats > 1:
-            faults.append(f"split.repeats is {settings.repeats}, but column split fixes the split: take one of them away")
-        faults += [f"column split has no labelled {role} slide" for role in (Role.TRAIN, Role.TEST) if role not in have]
+            faults.append(f"split.repeats is {settings.repeats}, but column split fixes the split: remove one of them")
+        faults += [f"column split has no labelled {role} slide" for role in (Role.TRAIN, Role.TEST) if role not in roles]
         return faults
-    if by_hand["fold"] and settings.repeats > 1:
-        faults.append(f"split.repeats is {settings.repeats}, but column fold fixes the folds: take one of them away")
+    if rows_with["fold"] and settings.repeats > 1:
+        faults.append(f"split.repeats is {settings.repeats}, but column fold fixes the folds: remove one of them")
     folds = len(fold_names(rows)) or settings.folds
     if folds < 2:
-        faults.append("column fold has one value only: two folds are the least")
+        faults.append("column fold has only one value: at least two folds are needed")
     return faults + _too_few_patients(rows, task, folds)
 
 
 def write_splits(path: Path, splits: Splits) -> None:
-    """Write `splits.csv`: `fold` is the first fold that holds the slide out."""
+    """Write `splits.csv`; its column `fold` is the first fold that holds the slide out."""
     columns = ["slide_id", "patient_id", "label", "fold", *(f"{ROLE_PREFIX}{k}" for k in range(splits.n_folds))]
     rows = []
     for slide_id in sorted(splits.patients):
@@ -253,7 +262,7 @@ def read_splits(path: Path) -> Splits:
     """Read `splits.csv`.
 
     Raises:
-        StoreError: not such a file, or a patient who is in two parts of a fold.
+        StoreError: the file is not a valid `splits.csv`, or a patient is in two parts of a fold.
     """
     try:
         table = read_table(path)
@@ -264,17 +273,18 @@ def read_splits(path: Path) -> Splits:
         raise StoreError(path, f"not a splits.csv with slide_id, patient_id, label, {ROLE_PREFIX}0, … ({error!r})") from error
     if not roles:
         raise StoreError(path, f"has no rows, or no column {ROLE_PREFIX}0")
-    _refuse_leaks(path, splits)
+    _require_no_leaks(path, splits)
     return splits
 
 
-def _refuse_leaks(path: Path, splits: Splits) -> None:
+def _require_no_leaks(path: Path, splits: Splits) -> None:
     for fold, roles in enumerate(splits.roles):
         of_patient: dict[str, Role] = {}
         for slide_id, role in roles.items():
             patient = splits.patients[slide_id]
             if of_patient.setdefault(patient, role) is not role:
-                raise StoreError(path, f"fold {fold}: patient {patient!r} is in both {of_patient[patient]} and {role}")
+                clash = f"{of_patient[patient]} and {role}"
+                raise StoreError(path, f"fold {fold}: patient {patient!r} is in both {clash}; correct {ROLE_PREFIX}{fold}")
 
 
 def _patient_strata(rows: list[SlideRow], task: Task) -> dict[str, int]:
@@ -286,24 +296,24 @@ def _patient_strata(rows: list[SlideRow], task: Task) -> dict[str, int]:
 
 
 def _fold_name(fold: int, names: Sequence[str]) -> str:
-    """A fold by its name in the column, or its number."""
+    """Return the name of a fold for messages: its value in the column `fold`, or its number."""
     return f"fold {names[fold]!r} (of column fold)" if names else f"fold {fold}"
 
 
-def _require_two_patients(strata: dict[str, int], left_out: set[str], task: Task, what: str) -> None:
-    """Raise where one patient of a stratum is left to train and to validate on."""
+def _require_two_patients(strata: dict[str, int], held_out: set[str], task: Task, subject: str) -> None:
+    """Raise ValueError if only one patient of a stratum is left for training and validation."""
     for stratum in sorted(set(strata.values())):
-        patients = [patient for patient, own in strata.items() if own == stratum and patient not in left_out]
+        patients = [patient for patient, own in strata.items() if own == stratum and patient not in held_out]
         if len(patients) == 1:
             name = task.stratum_name(stratum)
-            raise ValueError(f"{what} one patient of {name}, {patients[0]}: two are needed, to train and to validate on")
+            raise ValueError(f"{subject} one patient of {name}, {patients[0]}: two are needed, for training and validation")
 
 
-def _parts(rows: list[SlideRow], strata: dict[str, int], settings: Split, names: Sequence[str]) -> list[set[str]]:
-    """Patients held out by each fold; drawn folds come `repeats` times, each from a seed of its own."""
+def _held_out_patients(rows: list[SlideRow], strata: dict[str, int], settings: Split, names: Sequence[str]) -> list[set[str]]:
+    """Return the patients held out by each fold; random folds are drawn `repeats` times, each time with another seed."""
     if names:
         return [{row.patient_id for row in rows if row.fold == name} for name in names]
-    from sklearn.model_selection import StratifiedKFold  # half a second that reading splits need not cost
+    from sklearn.model_selection import StratifiedKFold  # imported here: it takes half a second, and reading needs it not
 
     patients, labels = list(strata), list(strata.values())
     draws = [StratifiedKFold(settings.folds, shuffle=True, random_state=settings.seed + r) for r in range(settings.repeats)]
@@ -312,19 +322,19 @@ def _parts(rows: list[SlideRow], strata: dict[str, int], settings: Split, names:
 
 def _roles_of_fold(held_out: set[str], strata: dict[str, int], settings: Split, fold: int) -> dict[str, Role]:
     others = {patient: stratum for patient, stratum in strata.items() if patient not in held_out}
-    validation = _validation_part(others, settings, fold)
+    validation = _validation_patients(others, settings, fold)
     return {p: Role.TEST if p in held_out else Role.VAL if p in validation else Role.TRAIN for p in strata}
 
 
-def _validation_part(strata: dict[str, int], settings: Split, fold: int) -> set[str]:
-    """Patients for early stopping and threshold, stratified, at least one of each stratum."""
+def _validation_patients(strata: dict[str, int], settings: Split, fold: int) -> set[str]:
+    """Return random patients that select epoch and threshold, stratified, at least one of each stratum."""
     rng = np.random.default_rng([settings.seed, fold])
-    drawn: set[str] = set()
+    validation: set[str] = set()
     for stratum in sorted(set(strata.values())):
         patients = [patient for patient, own in strata.items() if own == stratum]
         size = min(max(1, round(settings.validation * len(patients))), len(patients) - 1)
-        drawn |= {patients[i] for i in rng.permutation(len(patients))[:size]}
-    return drawn
+        validation |= {patients[i] for i in rng.permutation(len(patients))[:size]}
+    return validation
 
 
 def _fixed_roles(rows: list[SlideRow], strata: dict[str, int], task: Task, settings: Split) -> dict[str, Role]:
@@ -333,21 +343,22 @@ def _fixed_roles(rows: list[SlideRow], strata: dict[str, int], task: Task, setti
         held_out = {patient for patient, role in roles.items() if role is not Role.TRAIN}
         _require_two_patients(strata, held_out, task, "column split has no val, and its train has")
         train = {p: stratum for p, stratum in strata.items() if roles[p] is Role.TRAIN}
-        roles.update(dict.fromkeys(_validation_part(train, settings, 0), Role.VAL))
+        roles.update(dict.fromkeys(_validation_patients(train, settings, 0), Role.VAL))
     return {patient: roles[patient] for patient in strata}
 
 
 def _too_few_patients(rows: list[SlideRow], task: Task, folds: int) -> list[str]:
-    """Every fold needs a patient of each stratum to test on; the largest part must leave two, to train and validate on."""
-    of_patient, several = list(_patient_strata(rows, task).values()), several_labels(rows, task)
-    least = SMALLEST_STRATUM_OF_TWO_FOLDS if folds == 2 else folds
+    """Return faults for strata with too few patients: each fold tests on one, and must leave two to train and validate on."""
+    strata = list(_patient_strata(rows, task).values())
+    several = patients_with_several_labels(rows, task)
+    minimum = SMALLEST_STRATUM_OF_TWO_FOLDS if folds == 2 else folds
     faults = []
     for stratum in task.strata:
-        n = of_patient.count(stratum)
-        if n < least:
-            elsewhere = [patient for patient, own in several.items() if stratum in [task.stratum([o]) for o in own[:-1]]]
-            beside = f", and {named(elsewhere)} with slides of it that count as a later class" if elsewhere else ""
-            have = f"{n} patient{'' if n == 1 else 's'}{beside}"
+        n = strata.count(stratum)
+        if n < minimum:
+            elsewhere = [p for p, labels in several.items() if stratum in [task.stratum([label]) for label in labels[:-1]]]
+            note = f" (not counting {named(elsewhere)}, with slides of a later class too)" if elsewhere else ""
+            count = f"{n} patient{'' if n == 1 else 's'}{note}"
             name = task.stratum_name(stratum)
-            faults.append(f"{name} has {have}, fewer than the {least} that {folds} folds need (test, train and validation)")
+            faults.append(f"{name} has {count}, fewer than the {minimum} that {folds} folds need (test, train and validation)")
     return faults

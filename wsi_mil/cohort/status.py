@@ -1,4 +1,4 @@
-"""Stage `cohort`: collect the status of every slide from receipts and write `cohort_status.csv`."""
+"""Stage `cohort`: collect the status of every slide from its receipts into `cohort_status.csv`."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -21,8 +21,11 @@ class SlideStatus:
     """One row of `cohort_status.csv`.
 
     Attributes:
-        reason: why the status is not `ok`, with the encoder entry.
-        n_tiles: number of usable tiles of each encoder entry.
+        slide_id: id of the slide.
+        status: status of the slide, the worst over all entries of `encoders`.
+        reason: why the status is not `ok`, with the entry of `encoders`; or "".
+        warnings: warnings of all entries, separated by "; ".
+        n_tiles: number of usable tiles for each entry of `encoders`.
     """
 
     slide_id: str
@@ -33,7 +36,7 @@ class SlideStatus:
 
 
 def write_status(path: Path, statuses: list[SlideStatus]) -> None:
-    """Write `cohort_status.csv` atomically."""
+    """Write `cohort_status.csv`."""
     encoders = list(statuses[0].n_tiles) if statuses else []
     columns = ["slide_id", "status", "reason", "warnings", *(f"n_tiles_{name}" for name in encoders)]
     rows = [[s.slide_id, s.status, s.reason, s.warnings, *(s.n_tiles[e] for e in encoders)] for s in statuses]
@@ -51,51 +54,57 @@ def read_status(path: Path) -> list[SlideStatus]:
 
 
 def ok_ids(statuses: list[SlideStatus]) -> set[str]:
-    """Return the slides that are usable for every encoder entry."""
+    """Return the slides that are usable with every entry of `encoders`."""
     return {s.slide_id for s in statuses if s.status is Status.OK}
 
 
 def cohort_statuses(slide_ids: Sequence[str], features: Path, encoders: Sequence[str]) -> list[SlideStatus]:
-    """Return the statuses of all slides, in input order; slides with identical content have a warning.
+    """Return the status of each slide, in the order of `slide_ids`; duplicate slides get a warning that names the others.
 
-    They depend on receipts only, so that the same receipts give the same table.
+    Only receipts are read, so that the same receipts give the same table.
+
+    Args:
+        slide_ids: of the cohort sheet.
+        features: folder with the receipts of `extract`, by entry of `encoders`.
+        encoders: entries of `encoders`.
     """
-    others: dict[str, list[str]] = {}
-    for identical in identical_slides(slide_ids, features, encoders):
-        log.warning("slides %s have identical content: one slide under several names", named(identical))
-        for slide_id in identical:
-            names = others.setdefault(slide_id, [])
-            names += [other for other in identical if other != slide_id and other not in names]
+    duplicates_of: dict[str, list[str]] = {}
+    for duplicates in duplicate_slides(slide_ids, features, encoders):
+        log.warning("slides %s have the same content: one slide under several names", named(duplicates))
+        for slide_id in duplicates:
+            others = duplicates_of.setdefault(slide_id, [])
+            others += [other for other in duplicates if other != slide_id and other not in others]
     statuses = []
     for slide_id in slide_ids:
         status = slide_status(slide_id, features, list(encoders))
-        if slide_id in others:
-            warning = f"same content as slide{'s' if len(others[slide_id]) > 1 else ''} {named(others[slide_id])}"
+        if slide_id in duplicates_of:
+            others = duplicates_of[slide_id]
+            warning = f"same content as slide{'s' if len(others) > 1 else ''} {named(others)}"
             status = replace(status, warnings="; ".join(filter(None, (status.warnings, warning))))
         statuses.append(status)
     return statuses
 
 
-def identical_slides(slide_ids: Iterable[str], features: Path, encoders: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return groups of slides whose receipts have the same hash of the slide's content, in input order."""
+def duplicate_slides(slide_ids: Iterable[str], features: Path, encoders: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return groups of slides whose receipts have the same hash of the slide's content, in the order of `slide_ids`."""
     by_hash: dict[str, list[str]] = {}
     for slide_id in slide_ids:
-        for content in sorted({_content(features / entry / f"{slide_id}.json") for entry in encoders} - {""}):
-            by_hash.setdefault(content, []).append(slide_id)
+        for slide_hash in sorted({_slide_hash(features / entry / f"{slide_id}.json") for entry in encoders} - {""}):
+            by_hash.setdefault(slide_hash, []).append(slide_id)
     return list(dict.fromkeys(tuple(group) for group in by_hash.values() if len(group) > 1))
 
 
-def _content(receipt: Path) -> str:
-    """Hash of the slide of a receipt; "" for a slide that is not ok."""
+def _slide_hash(path: Path) -> str:
+    """Return the hash of a slide's content from its receipt; "" if the slide is not usable."""
     try:
-        content = read_receipt(receipt)
+        receipt = read_receipt(path)
     except StoreError:
         return ""
-    return str(content.get("slide_hash", "")) if content.get("status") == Status.OK else ""
+    return str(receipt.get("slide_hash", "")) if receipt.get("status") == Status.OK else ""
 
 
 def slide_status(slide_id: str, features: Path, encoders: list[str]) -> SlideStatus:
-    """Return the status of a slide: `ok` if it is usable for every encoder entry, else the worst, with reasons by entry."""
+    """Return the status of a slide: the worst over all entries of `encoders`, with their reasons."""
     receipts = {entry: read_receipt(features / entry / f"{slide_id}.json") for entry in encoders}
     status = max((Status(r["status"]) for r in receipts.values()), key=SEVERITY.index)
     reasons = [f"{entry}: {r['reason']}" for entry, r in receipts.items() if r["status"] != Status.OK]

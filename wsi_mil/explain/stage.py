@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from wsi_mil.bags import rows_of
-from wsi_mil.cohort.splits import parts_of
+from wsi_mil.cohort.splits import protocol_roles
 from wsi_mil.config import Explain, supports
 from wsi_mil.ensemble import Ensemble
 from wsi_mil.errors import ConfigError
@@ -36,7 +36,7 @@ def explain_slide(row: SlideRow, bag_receipts: Sequence[Path], ensemble: Ensembl
     """
     _require_supported(settings, ensemble)
     bag = ensemble.read_bag(row.patient_id if ensemble.unit == "patient" else row.slide_id, bag_receipts)
-    placement = ensemble.splits.seen_under(ensemble.protocol).placed(row.slide_id, row.patient_id)
+    placement = ensemble.splits.as_trained(ensemble.protocol).placement(row.slide_id, row.patient_id)
     content: Receipt = {"role": placement.role, "protocol": ensemble.protocol}
     if placement.is_shown(include_train=settings.include_train):
         request = _request(ensemble, bag, placement.folds)
@@ -67,7 +67,7 @@ def explain_validation(fold: int, features: Path, ensemble: Ensemble, settings: 
     content: dict[str, Receipt] = {}
     settings = settings.model_copy(update={"curve_points": 0})
     remove_store(receipt.with_suffix(""))
-    for bag_id, slides in ensemble.splits.bags(fold, parts_of(ensemble.protocol)[1], ensemble.unit).items():
+    for bag_id, slides in ensemble.splits.bags(fold, protocol_roles(ensemble.protocol)[1], ensemble.unit).items():
         bag_receipts = [features / f"{slide}.json" for slide in slides]
         request = _request(ensemble, ensemble.read_bag(bag_id, bag_receipts), (fold,))
         scores = scores_of(request, settings)

@@ -11,7 +11,7 @@ import jinja2
 import yaml
 
 from wsi_mil.cohort import SlideStatus, read_status
-from wsi_mil.cohort.status import identical_slides
+from wsi_mil.cohort.status import duplicate_slides
 from wsi_mil.config import Config
 from wsi_mil.files import write_text
 from wsi_mil.records import SlideRow, Status
@@ -117,7 +117,7 @@ def _in_words(
 ) -> dict[str, Any]:
     """The summary."""
     status = {slide_id: found.status for slide_id, found in statuses.items()}
-    same = identical_slides([row.slide_id for row in rows], config.results / "features", list(config.encoders))
+    same = duplicate_slides([row.slide_id for row in rows], config.results / "features", list(config.encoders))
     cohort = Cohort(rows, status, kind, config.bag, config.trained is not None, same)
     n_suspicious = sum(mask.is_suspicious for mask in masks if status[mask.slide_id] is Status.OK)
     return {

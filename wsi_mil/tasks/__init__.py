@@ -1,4 +1,4 @@
-"""What a model learns of a slide. One kind so far: classes."""
+"""Tasks that a model is trained for. One kind so far: classification."""
 
 from wsi_mil.tasks.base import Outcomes as Outcomes
 from wsi_mil.tasks.base import ShownPrediction as ShownPrediction

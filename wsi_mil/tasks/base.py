@@ -1,9 +1,9 @@
-"""The interface between the pipeline and the kind of question that models learn to answer.
+"""The interface between the pipeline and the kind of task that models learn.
 
-What depends on the kind is asked of a `Task`: how a label of the sheet is read, what folds are stratified by, how many
-outputs a model has and what they mean, which epoch is kept, what a prediction says, how good it is, and which number is
-explained. All other modules work on the texts and numbers that come back. What a kind looks like in the report is its
-counterpart there, `wsi_mil.report.kinds`.
+A `Task` implements everything that depends on the kind: how a label of the cohort sheet is read, what folds are
+stratified by, how many outputs a model has and what they mean, which epoch is kept, what a prediction is, how
+performance is measured, and which output is explained. All other modules work with the texts and numbers that it returns.
+How a kind is presented in the report is defined by its counterpart there, `wsi_mil.report.kinds`.
 """
 
 from abc import ABC, abstractmethod
@@ -26,8 +26,8 @@ class Outcomes:
 
     Attributes:
         truth: `(n,)` encoded labels.
-        outputs: float64 `(n, n_outputs)`; of classes their probabilities.
-        predicted: `(n,)` what is decided, encoded as labels are.
+        outputs: float64 `(n, n_outputs)`; for classes, probabilities.
+        predicted: `(n,)` predicted labels, encoded.
     """
 
     truth: NDArray[np.int64]
@@ -38,19 +38,19 @@ class Outcomes:
         return len(self.truth)
 
     def rows(self, index: NDArray[np.int64]) -> "Outcomes":
-        """Return the outcomes of some rows, which may stand more than once."""
+        """Return the outcomes of some rows; a row may occur more than once."""
         return Outcomes(self.truth[index], self.outputs[index], self.predicted[index])
 
 
 @dataclass(frozen=True)
 class ShownPrediction:
-    """What pages show of a slide's prediction.
+    """Prediction of a slide as the report and the viewer show it.
 
     Attributes:
-        value: of classes the probability of the class shown; None where there is none.
-        of: what the value is of: the name of a class, or "".
-        threshold: from which value on the slide is predicted as `of`; None where there is none.
-        predicted: what the slide is predicted as, or "".
+        value: for classes, the probability of the class `of`; None if there is none.
+        of: name of the class that `value` belongs to, or "".
+        threshold: smallest value at which the slide is predicted as `of`, or None.
+        predicted: predicted label, or "".
     """
 
     value: float | None
@@ -60,7 +60,7 @@ class ShownPrediction:
 
 
 class Task(ABC):
-    """What a model learns of a slide from its label. Labels are cells of the sheet that are not empty."""
+    """Task that a model learns from the labels of slides. Labels are non-empty cells of the cohort sheet."""
 
     kind: ClassVar[str]
     """Name of the kind."""
@@ -70,22 +70,22 @@ class Task(ABC):
     @property
     @abstractmethod
     def label_values(self) -> tuple[str, ...]:
-        """All values that a label can have; () where they are not a list."""
+        """All values that a label can have; () if they cannot be listed."""
 
     @abstractmethod
     def label_fault(self, text: str) -> str:
-        """Return what is wrong with a label, or ""."""
+        """Return the fault of a label, or "" if it is valid."""
 
     @abstractmethod
     def encode(self, label: str) -> int:
-        """Return a label as the number that losses and figures take."""
+        """Return the number that stands for a label in losses and figures."""
 
     # --- folds
 
     @property
     @abstractmethod
     def strata(self) -> Sequence[int]:
-        """Strata of which every part of a fold needs a slide."""
+        """Strata of which each part of a fold needs a slide."""
 
     @abstractmethod
     def stratum(self, labels: Iterable[str]) -> int:
@@ -93,52 +93,52 @@ class Task(ABC):
 
     @abstractmethod
     def stratum_name(self, stratum: int) -> str:
-        """Return a stratum as messages name it: class 'tumour'."""
+        """Return the name of a stratum for messages, for example "class 'tumour'"."""
 
     @abstractmethod
     def missing(self, labels: Collection[str]) -> str:
-        """Return which strata a part with these labels lacks, as the end of a sentence, or ""."""
+        """Return the end of a sentence that names the strata missing from these labels, or ""."""
 
     @abstractmethod
     def in_order(self, labels: Collection[str]) -> tuple[str, ...]:
-        """Return distinct labels in the order in which a later one outweighs those before when folds are drawn."""
+        """Return distinct labels in order of precedence: folds are stratified by the last label of a patient."""
 
     # --- training
 
     @property
     @abstractmethod
     def n_outputs(self) -> int:
-        """Outputs of a model."""
+        """Number of outputs of a model."""
 
     @abstractmethod
     def outputs(self, logits: "Tensor") -> NDArray[np.float64]:
-        """Return what raw outputs `(n, n_outputs)` of a model mean, float64 of the same shape; of classes probabilities."""
+        """Return a model's logits `(n, n_outputs)` as outputs, float64 of the same shape; for classes, probabilities."""
 
     @abstractmethod
     def loss_weights(self, labels: Sequence[int], *, balanced: bool) -> NDArray[np.float32]:
-        """Return the weights that the loss takes, from the encoded labels of the training bags."""
+        """Return the weights of the loss, from the encoded labels of the training bags."""
 
     @abstractmethod
     def validation_loss(self, outputs: NDArray[np.float64], truth: NDArray[np.int64], weights: NDArray[np.float32]) -> float:
-        """Return the mean loss of bags by their `outputs`."""
+        """Return the mean loss of bags, from their `outputs`."""
 
     @abstractmethod
     def selection_figure(self, outputs: NDArray[np.float64], truth: NDArray[np.int64]) -> float:
-        """Return the figure that can choose the epoch, the higher the better; NaN where undefined. Of classes AUROC."""
+        """Return the figure that can select the epoch, higher is better; NaN if undefined. For classes, AUROC."""
 
     @abstractmethod
     def rarest(self, labels: Sequence[int]) -> int:
-        """Return how many bags the rarest stratum has: with too few, no epoch is chosen by them."""
+        """Return the number of bags in the rarest stratum; if it is too small, the bags cannot select an epoch."""
 
     @abstractmethod
     def threshold(self, outputs: NDArray[np.float64], truth: NDArray[np.int64]) -> float | None:
-        """Return the threshold of decisions, from validation bags; None where decisions need none."""
+        """Return the decision threshold, from validation bags; None if the task has none."""
 
     @abstractmethod
     def validation_figures(
         self, outputs: NDArray[np.float64], truth: NDArray[np.int64], threshold: float | None
     ) -> dict[str, float]:
-        """Return figures of the validation bags beside their loss, for the model's card."""
+        """Return figures of the validation bags for the model card."""
 
     # --- predictions
 
@@ -146,18 +146,18 @@ class Task(ABC):
     def prediction(
         self, folds: tuple[int, ...], outputs: NDArray[np.float64], thresholds: Sequence[float | None]
     ) -> SlidePrediction:
-        """Combine what the models of some folds predict for one bag.
+        """Combine the predictions of several folds for one bag.
 
         Args:
-            folds: their numbers.
+            folds: numbers of the folds.
             outputs: `(n_folds, n_outputs)`.
-            thresholds: of each.
+            thresholds: threshold of each fold's model.
         """
 
     @property
     @abstractmethod
     def prediction_columns(self) -> tuple[str, ...]:
-        """Columns of `predictions.csv` that the kind has for itself."""
+        """Columns of `predictions.csv` that only this kind of task has."""
 
     @abstractmethod
     def prediction_cells(self, prediction: SlidePrediction) -> tuple[str, ...]:
@@ -169,33 +169,33 @@ class Task(ABC):
 
     @abstractmethod
     def point_figures(self, outcomes: Outcomes) -> dict[str, float]:
-        """Return every figure of some bags; NaN where it is not defined. The first is the main one."""
+        """Return all figures of some bags, the main one first; NaN if undefined."""
 
     @abstractmethod
     def summary(self, outcomes: Outcomes) -> dict[str, object]:
-        """Return counts and curves of some bags that have no interval, ready for JSON."""
+        """Return counts and curves of some bags, which have no interval, as values for JSON."""
 
     # --- explanations
 
     @abstractmethod
     def explained(self, prediction: SlidePrediction) -> int:
-        """Return the index of the output whose evidence is shown for a slide."""
+        """Return the index of the output that is explained for a slide."""
 
     @abstractmethod
     def is_predicted(self, prediction: SlidePrediction, target: int) -> bool:
-        """Return whether a slide is predicted as `target`, so that there is evidence to look for."""
+        """Return whether a slide is predicted as `target`."""
 
     @abstractmethod
     def threshold_of(self, threshold: float | None, target: int) -> float | None:
-        """Return from which output on a model with `threshold` predicts `target`; None where that is no threshold."""
+        """Return the smallest output at which a model with `threshold` predicts `target`, or None."""
 
     @abstractmethod
     def prediction_stamp(self, prediction: SlidePrediction) -> dict[str, object]:
-        """Return what a receipt of scores says of the slide's prediction."""
+        """Return the entries about a slide's prediction in a receipt of scores."""
 
     @abstractmethod
     def lacks_evidence(self, label: str) -> bool:
-        """Return whether a slide with this label holds no evidence anywhere, whatever is annotated on it."""
+        """Return whether a slide with this label has no evidence anywhere, whatever its annotations."""
 
     @abstractmethod
     def may_show_evidence(self, label: str, target: int | None) -> bool:
@@ -203,18 +203,18 @@ class Task(ABC):
 
     @abstractmethod
     def title_parts(self, receipt: Mapping[str, Any]) -> list[str]:
-        """Return what the title of a heatmap says of the prediction, from the receipt of its scores."""
+        """Return the parts of a heatmap's title about the prediction, from the receipt of its scores."""
 
     @abstractmethod
     def explained_in(self, receipt: Mapping[str, Any]) -> tuple[float, bool, str]:
-        """Return what a receipt of scores says of what is explained: probability, whether it is predicted, name."""
+        """Return probability, whether it is predicted, and name of the explained output, from a receipt of scores."""
 
     # --- files
 
     @abstractmethod
     def stamp(self) -> dict[str, object]:
-        """Return what checkpoints, metrics and receipts say of the task; `task_of_stamp` reads it."""
+        """Return the entries about the task in checkpoints, metrics and receipts; `task_of_stamp` reads them."""
 
     @abstractmethod
     def __str__(self) -> str:
-        """Return the task as messages name it."""
+        """Return the name of the task for messages."""

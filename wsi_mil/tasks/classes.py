@@ -1,4 +1,4 @@
-"""Classes that exclude each other: one label a slide, of two classes the last is the positive one."""
+"""Classification into mutually exclusive classes: one label per slide; of two classes the last is the positive one."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,10 +25,10 @@ from wsi_mil.tasks.base import Outcomes, ShownPrediction, Task
 if TYPE_CHECKING:
     from torch import Tensor
 
-LEAST_PROB = 1e-12
-"""Below it a probability counts as this in the log loss."""
-PROB = "prob_"
-"""How columns of probabilities begin."""
+MIN_PROB = 1e-12
+"""Smaller probabilities are clipped to this value in the log loss."""
+PROB_PREFIX = "prob_"
+"""Prefix of columns with probabilities."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,12 @@ class Classes(Task):
 
     @classmethod
     def numbered(cls, n: int) -> "Classes":
-        """Return classes that have numbers for names, for bags that are labelled with indices."""
+        """Return `n` classes named by their index, for bags labelled with indices."""
         return cls(tuple(str(index) for index in range(n)))
 
     @property
     def is_binary(self) -> bool:
-        """Whether there is a positive class."""
+        """Whether there are two classes, of which the last is the positive one."""
         return len(self.names) == 2
 
     @property
@@ -68,7 +68,7 @@ class Classes(Task):
         return range(len(self.names))
 
     def stratum(self, labels: Iterable[str]) -> int:
-        """Return the last, that is the most positive, class."""
+        """Return the last class among the labels."""
         return max(self.encode(label) for label in labels)
 
     def stratum_name(self, stratum: int) -> str:
@@ -89,7 +89,7 @@ class Classes(Task):
         return np.asarray(logits.double().softmax(dim=1).cpu().numpy())
 
     def loss_weights(self, labels: Sequence[int], *, balanced: bool) -> NDArray[np.float32]:
-        """Return `n / (n_classes · n_c)` for each class, so that all weigh the same and the mean over bags is 1."""
+        """Return `n / (n_classes · n_c)` for each class, so that classes have equal weight and the mean over bags is 1."""
         if not balanced:
             return np.ones(self.n_outputs, np.float32)
         counts = np.bincount(labels, minlength=self.n_outputs)
@@ -97,8 +97,8 @@ class Classes(Task):
 
     def validation_loss(self, outputs: NDArray[np.float64], truth: NDArray[np.int64], weights: NDArray[np.float32]) -> float:
         """Return the mean log loss, each bag weighted by its class."""
-        of_truth = np.clip(outputs[np.arange(len(truth)), truth], LEAST_PROB, 1)
-        return float((-np.log(of_truth) * weights[truth]).mean())
+        prob_of_truth = np.clip(outputs[np.arange(len(truth)), truth], MIN_PROB, 1)
+        return float((-np.log(prob_of_truth) * weights[truth]).mean())
 
     def selection_figure(self, outputs: NDArray[np.float64], truth: NDArray[np.int64]) -> float:
         return auroc(truth, outputs)
@@ -107,7 +107,7 @@ class Classes(Task):
         return min(list(labels).count(index) for index in self.strata)
 
     def threshold(self, outputs: NDArray[np.float64], truth: NDArray[np.int64]) -> float | None:
-        """Return the cut-off on the positive class's probability with the largest Youden index; None of more classes."""
+        """Return the threshold on the positive class's probability with the largest Youden index; None for more classes."""
         return youden_threshold(truth == 1, outputs[:, 1]) if self.is_binary else None
 
     def validation_figures(
@@ -119,9 +119,10 @@ class Classes(Task):
     def prediction(
         self, folds: tuple[int, ...], outputs: NDArray[np.float64], thresholds: Sequence[float | None]
     ) -> SlidePrediction:
-        """Return the mean of probabilities and of thresholds, and the class that follows."""
-        probs, known = outputs.mean(axis=0), [threshold for threshold in thresholds if threshold is not None]
-        threshold = float(np.mean(known)) if known else None
+        """Return the mean of probabilities and of thresholds over folds, and the class they predict."""
+        probs = outputs.mean(axis=0)
+        given = [threshold for threshold in thresholds if threshold is not None]
+        threshold = float(np.mean(given)) if given else None
         return SlidePrediction(
             folds=folds,
             probs=tuple(float(p) for p in probs),
@@ -133,14 +134,14 @@ class Classes(Task):
 
     @property
     def prediction_columns(self) -> tuple[str, ...]:
-        return (*(f"{PROB}{name}" for name in self.names), "threshold", "predicted")
+        return (*(f"{PROB_PREFIX}{name}" for name in self.names), "threshold", "predicted")
 
     def prediction_cells(self, prediction: SlidePrediction) -> tuple[str, ...]:
         threshold = "" if prediction.threshold is None else f"{prediction.threshold:.6f}"
         return (*(f"{p:.6f}" for p in prediction.probs), threshold, self.names[prediction.predicted])
 
     def read_outcomes(self, rows: Sequence[Mapping[str, str]]) -> Outcomes:
-        probs = np.array([[float(row[f"{PROB}{name}"]) for name in self.names] for row in rows], np.float64)
+        probs = np.array([[float(row[f"{PROB_PREFIX}{name}"]) for name in self.names] for row in rows], np.float64)
         return Outcomes(
             np.array([self.encode(row["label"]) for row in rows], np.int64),
             probs.reshape(len(rows), self.n_outputs),
@@ -167,14 +168,14 @@ class Classes(Task):
         }
 
     def explained(self, prediction: SlidePrediction) -> int:
-        """Return of two classes the positive one, of more the predicted one."""
+        """Return the positive one of two classes; with more classes, the predicted one."""
         return 1 if self.is_binary else prediction.predicted
 
     def is_predicted(self, prediction: SlidePrediction, target: int) -> bool:
         return prediction.predicted == target
 
     def threshold_of(self, threshold: float | None, target: int) -> float | None:
-        """Return the threshold for the positive class; there is none for others."""
+        """Return the threshold for the positive class, None for others."""
         return threshold if target == 1 else None
 
     def prediction_stamp(self, prediction: SlidePrediction) -> dict[str, object]:
@@ -185,11 +186,11 @@ class Classes(Task):
         }
 
     def lacks_evidence(self, label: str) -> bool:
-        """Return whether it is the negative one of two classes; of more, none is known to be the healthy one."""
+        """Return whether the label is the negative one of two classes; with more, none is known to be the healthy one."""
         return self.is_binary and label != self.names[-1]
 
     def may_show_evidence(self, label: str, target: int | None) -> bool:
-        """Return whether the scores are for the label's own class, or there is one class only that evidence is of."""
+        """Return whether the scores are for the label's class, or there are two classes, of which one has evidence."""
         return self.is_binary or target == self.encode(label)
 
     def title_parts(self, receipt: Mapping[str, Any]) -> list[str]:
@@ -209,11 +210,11 @@ class Classes(Task):
 
 
 def shown_prediction(row: Mapping[str, str]) -> ShownPrediction:
-    """Return what a row of `predictions.csv` shows: the probability of the positive one of two classes, else of the predicted.
+    """Return a row of `predictions.csv` for display: the probability of the positive one of two classes, else the predicted.
 
-    Reads rows of any run, so the names of the classes come from its columns.
+    The names of the classes are read from the columns, so that rows of any run can be shown.
     """
-    probs = {name.removeprefix(PROB): value for name, value in row.items() if name.startswith(PROB) and value}
+    probs = {name.removeprefix(PROB_PREFIX): value for name, value in row.items() if name.startswith(PROB_PREFIX) and value}
     predicted = row.get("predicted", "")
     if not probs:
         return ShownPrediction(None, "", None, predicted)

@@ -1,4 +1,4 @@
-"""The task of a configuration, of a checkpoint or receipt, and of a row of predictions."""
+"""Create the task of a configuration, of a checkpoint or of a receipt, and read rows of predictions."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from wsi_mil.tasks.classes import Classes, shown_prediction
 
 
 def task_of(config: Config) -> Task:
-    """Return what the models of a configuration learn."""
+    """Return the task of a configuration."""
     return Classes(config.classes)
 
 
@@ -17,11 +17,11 @@ def task_of_stamp(content: Mapping[str, Any]) -> Task:
     """Return the task that a checkpoint, metrics or a receipt was written for.
 
     Raises:
-        KeyError: it names none.
+        KeyError: it has no entry about a task.
     """
     return Classes(tuple(content["classes"]))
 
 
 def read_shown_prediction(row: Mapping[str, str]) -> ShownPrediction:
-    """Return what a row of `predictions.csv` shows; nothing of an empty row."""
+    """Return a row of `predictions.csv` for display; an empty row has neither value nor class."""
     return shown_prediction(row)

@@ -1,4 +1,4 @@
-"""Stage `train`: fit one model on one fold."""
+"""Stage `train`: fit a model on one fold."""
 
 from wsi_mil.train.loop import fit as fit
 from wsi_mil.train.loop import predict_outputs as predict_outputs

@@ -1,4 +1,4 @@
-"""Fit a model on labelled bags: the training loop, from top to bottom. Works on bags, knows no file."""
+"""The training loop: fit a model on labelled bags. It reads no files itself."""
 
 import copy
 import logging
@@ -16,7 +16,7 @@ from wsi_mil.errors import DivergedError, NotFiniteError
 from wsi_mil.models import BagLoss, MILModel, create_loss
 from wsi_mil.runtime.progress import ProgressMeter
 from wsi_mil.tasks import Task
-from wsi_mil.train.epochs import Epoch, epochs_of, is_better, is_over, planned, with_choice
+from wsi_mil.train.epochs import Epoch, is_better, is_over, n_epochs, with_epochs, with_selection
 from wsi_mil.train.optimizers import create_optimizer, learning_rate
 from wsi_mil.train.resume import Snapshot, TrainingState, generator_from
 
@@ -26,30 +26,39 @@ log = logging.getLogger(__name__)
 def fit(
     model: MILModel, train: BagSet, val: BagSet, settings: Training, *, task: Task, state: TrainingState | None = None
 ) -> tuple[list[Epoch], int]:
-    """Train in place, a bag a step, and leave the weights of the best epoch by the validation part, or of the last.
+    """Train a model in place, one bag per step, and load the weights of the selected epoch.
 
-    An epoch counts as better only by `min_improvement`: once the validation bags are told apart, a smaller and smaller
-    loss comes from larger weights, while attention drifts away from the evidence. Where a class has fewer validation bags
-    than `min_val_bags`, the choice would be drawn by lot: the last epoch is kept, and a warning says so.
+    An epoch is better only if it improves by `min_improvement`: once the validation bags are separated, the loss still
+    falls as weights grow, while attention drifts away from the evidence. If a class has fewer validation bags than
+    `min_val_bags`, selection would be random: the last epoch is kept, with a warning.
+
+    Args:
+        model: to train.
+        train: bags to fit on.
+        val: bags that select the epoch.
+        settings: of the training.
+        task: the task that labels belong to.
+        state: file from which an interrupted training resumes, or None.
 
     Returns:
-        The curve, and the index of the epoch that was kept.
+        The training curve, and the index of the epoch that was kept.
 
     Raises:
-        DivergedError: a loss that is no finite number; names epoch and bag.
+        DivergedError: the loss is not finite; names epoch and bag.
     """
     device = next(model.parameters()).device
-    settings = _planned(settings, train, val, task)
+    settings = _resolved_settings(settings, train, val, task)
     weights = torch.from_numpy(task.loss_weights(train.labels, balanced=settings.class_weights)).to(device)
     loss = create_loss(task, weights)
-    optimizer, state = create_optimizer(model, settings), state or TrainingState(None)
+    optimizer = create_optimizer(model, settings)
+    state = state or TrainingState(None)
     resumed = state.load(model, optimizer)
     history = [Epoch(**line) for line in resumed.history] if resumed else []
     best, best_weights = (resumed.best, resumed.best_weights) if resumed else (0, _weights(model))
-    rng = generator_from(resumed.order if resumed else None, settings.seed)
+    rng = generator_from(resumed.rng_state if resumed else None, settings.seed)
     if resumed:
-        log.info("going on after epoch %d of an interrupted training", len(history))
-    with ProgressMeter("train", total=epochs_of(settings), unit="epochs", already=len(history)) as meter:
+        log.info("resuming an interrupted training after epoch %d", len(history))
+    with ProgressMeter("train", total=n_epochs(settings), unit="epochs", already=len(history)) as meter:
         while not is_over(history, best, settings):
             number, lr = len(history), learning_rate(settings, len(history))
             train_loss = _train_epoch(model, train, optimizer, settings, loss, number=number, rng=rng)
@@ -57,23 +66,23 @@ def fit(
             log.info("epoch %d: training loss %.4f, validation loss %.4f, AUROC %.3f", *list(vars(history[-1]).values())[:4])
             if number == 0 or is_better(history[-1], history[best], settings):
                 best, best_weights = number, _weights(model)
-            order = dict(rng.bit_generator.state)
-            state.save(model, optimizer, Snapshot([asdict(epoch) for epoch in history], best, best_weights, order))
+            rng_state = dict(rng.bit_generator.state)
+            state.save(model, optimizer, Snapshot([asdict(epoch) for epoch in history], best, best_weights, rng_state))
             meter.advance(1)
     model.deployed.load_state_dict(best_weights)
     return history, best
 
 
-def _planned(settings: Training, train: BagSet, val: BagSet, task: Task) -> Training:
-    """With its number of epochs, and `select` as these validation bags allow."""
-    chosen = with_choice(planned(settings, len(train)), task.rarest(val.labels))
-    if chosen.select != settings.select:
+def _resolved_settings(settings: Training, train: BagSet, val: BagSet, task: Task) -> Training:
+    """Return settings with the number of epochs, and `select` as the number of validation bags allows."""
+    resolved = with_selection(with_epochs(settings, len(train)), task.rarest(val.labels))
+    if resolved.select != settings.select:
         log.warning(
-            "%d validation bags, fewer than %d of a class: they are too few to choose an epoch by, the last one is kept",
+            "too few validation bags to select an epoch (%d, fewer than %d of a class): the last epoch is kept",
             len(val),
             settings.min_val_bags,
         )
-    return chosen
+    return resolved
 
 
 def _train_epoch(
@@ -86,7 +95,7 @@ def _train_epoch(
     number: int,
     rng: np.random.Generator,
 ) -> float:
-    """One pass over the bags in a drawn order; the mean loss."""
+    """Train on all bags once, in random order; return the mean loss."""
     model.train()
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(settings, number)
@@ -94,8 +103,8 @@ def _train_epoch(
     updates, total = -(-len(bags) // settings.accumulate), 0.0
     optimizer.zero_grad()
     for position, item in enumerate(bags.read(order)):
-        chosen = sample_instances(len(item.bag.features), settings, rng)
-        bag_loss = _loss(model, item, chosen, settings, loss)
+        instances = sample_instances(len(item.bag.features), settings, rng)
+        bag_loss = _loss(model, item, instances, settings, loss)
         if not torch.isfinite(bag_loss):
             raise DivergedError(
                 epoch=number + 1, bag=item.bag.slide_id, features_are_finite=bool(np.isfinite(item.bag.features).all())
@@ -106,14 +115,14 @@ def _train_epoch(
         if (position + 1) % settings.accumulate == 0 or position + 1 == len(bags):
             optimizer.step()
             optimizer.zero_grad()
-            model.after_update((number * updates + position // settings.accumulate + 1) / (epochs_of(settings) * updates))
+            model.after_update((number * updates + position // settings.accumulate + 1) / (n_epochs(settings) * updates))
     return total / len(bags)
 
 
-def _loss(model: MILModel, item: LabelledBag, chosen: Tensor | None, settings: Training, loss: BagLoss) -> Tensor:
+def _loss(model: MILModel, item: LabelledBag, instances: Tensor | None, settings: Training, loss: BagLoss) -> Tensor:
     features = bag_tensor(item.bag, model)
-    if chosen is not None:
-        features = features[:, chosen.to(features.device)]
+    if instances is not None:
+        features = features[:, instances.to(features.device)]
     label = torch.tensor([item.label], device=features.device)
     with torch.autocast(features.device.type, dtype=torch.bfloat16, enabled=settings.precision == "bfloat16"):
         return model.training_loss(features, label, loss)
@@ -126,26 +135,29 @@ def n_sampled(n: int, settings: Training) -> int:
 
 
 def sample_instances(n: int, settings: Training, rng: np.random.Generator) -> Tensor | None:
-    """Which instances a step sees, ascending; None: all of them."""
-    kept = n_sampled(n, settings)
-    return None if kept == n else torch.from_numpy(np.sort(rng.permutation(n)[:kept]))
+    """Return the sorted indices of the instances that a step uses, or None for all `n`."""
+    n_kept = n_sampled(n, settings)
+    return None if n_kept == n else torch.from_numpy(np.sort(rng.permutation(n)[:n_kept]))
 
 
 def _validate(model: MILModel, bags: BagSet, task: Task, weights: Tensor, number: int) -> tuple[float, float]:
-    """Mean weighted loss, and the figure that can choose the epoch; nothing is kept of an epoch whose weights are no numbers."""
+    """Return the mean weighted loss and the metric that can select the epoch; raise before an epoch with NaN weights is kept."""
     try:
-        outputs, truth = predict_outputs(model, bags, task), np.array(bags.labels)
+        outputs = predict_outputs(model, bags, task)
     except NotFiniteError as error:
         raise DivergedError(epoch=number + 1, bag=error.bag, features_are_finite=error.features_are_finite) from error
+    truth = np.array(bags.labels)
     return task.validation_loss(outputs, truth, weights.cpu().numpy()), task.selection_figure(outputs, truth)
 
 
 @torch.inference_mode()
 def predict_outputs(model: MILModel, bags: Iterable[LabelledBag], task: Task) -> NDArray[np.float64]:
-    """Return what a model predicts for bags, `(n_bags, n_outputs)`, of classes probabilities; its mode stays as it was.
+    """Return a model's outputs for bags, `(n_bags, n_outputs)`; for classes, probabilities.
+
+    The train or eval mode of the model is restored afterwards.
 
     Raises:
-        NotFiniteError: features or logits of a bag that are no numbers.
+        NotFiniteError: features or logits of a bag are not finite.
     """
     was_training = model.training
     model.eval()

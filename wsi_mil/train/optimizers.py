@@ -1,29 +1,31 @@
-"""Settings → optimiser and learning rate."""
+"""Create optimisers and learning rates from settings."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from wsi_mil.config import Training
-from wsi_mil.train.epochs import epochs_of
+from wsi_mil.train.epochs import n_epochs
 
-LOOKAHEAD_STEPS, LOOKAHEAD_SHARE = 6, 0.5
-"""k and α of Lookahead, as TransMIL's authors and Lookahead's default have them."""
+LOOKAHEAD_STEPS = 6
+"""k of Lookahead: its default, and that of TransMIL's authors."""
+LOOKAHEAD_ALPHA = 0.5
+"""α of Lookahead: its default, and that of TransMIL's authors."""
 
 
 class RAdamLookahead(torch.optim.RAdam):
-    """RAdam inside Lookahead: every k-th update the weights go back half the way to where they were k updates before.
+    """RAdam with Lookahead: every k-th update moves the weights halfway back to where they were k updates earlier.
 
     Source:
         Liu et al., ICLR 2020 (RAdam, from torch); Zhang et al.: Lookahead Optimizer, NeurIPS 2019, algorithm 1.
         https://arxiv.org/abs/1907.08610
 
     Differs:
-        As in the code of TransMIL's authors, weight decay does not go through the gradient, and the slow weights start at the
-        first synchronisation, which therefore changes nothing.
+        As in the code of TransMIL's authors, weight decay is decoupled from the gradient, and the slow weights are
+        initialised at the first synchronisation, which therefore changes nothing.
     """
 
     def __init__(self, params: Any, **settings: Any):
@@ -31,38 +33,38 @@ class RAdamLookahead(torch.optim.RAdam):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One update; slow weights lie in the state, so that `state_dict` holds all there is to go on with."""
+        """Do one update; slow weights are kept in the state, so that training can resume from `state_dict`."""
         loss: float | None = super().step(closure)
         for p in (p for group in self.param_groups for p in group["params"] if p.grad is not None):
             state = self.state[p]
             if int(state["step"]) % LOOKAHEAD_STEPS:
                 continue
             if "slow" in state:
-                p.copy_(state["slow"].lerp_(p, LOOKAHEAD_SHARE))
+                p.copy_(state["slow"].lerp_(p, LOOKAHEAD_ALPHA))
             else:
                 state["slow"] = p.clone()
         return loss
 
 
 def create_optimizer(model: nn.Module, settings: Training) -> torch.optim.Optimizer:
-    """The optimiser over all weights that learn."""
-    learned = [p for p in model.parameters() if p.requires_grad]
-    groups: list[dict[str, Any]] = [{"params": learned}]
+    """Return the optimiser of all parameters that require a gradient.
+
+    With `decay_vectors: false`, biases and normalisation parameters have no weight decay.
+    """
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = [{"params": trainable}]
     if not settings.decay_vectors:
-        groups = [{"params": _vectors(learned, wanted=False)}, {"params": _vectors(learned, wanted=True), "weight_decay": 0.0}]
+        vectors = [p for p in trainable if p.ndim <= 1]
+        matrices = [p for p in trainable if p.ndim > 1]
+        groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
     return OPTIMIZERS[settings.optimizer](groups, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay)
 
 
 def learning_rate(settings: Training, epoch: int) -> float:
-    """Rate of an epoch, from 0; cosine from `lr` to `final_lr` over all epochs of a planned training."""
+    """Return the learning rate of an epoch, counted from 0: constant, or a cosine from `lr` to `final_lr` over all epochs."""
     if settings.schedule == "constant":
         return settings.lr
-    return settings.final_lr + (settings.lr - settings.final_lr) * 0.5 * (1 + math.cos(math.pi * epoch / epochs_of(settings)))
-
-
-def _vectors(parameters: Iterable[Tensor], *, wanted: bool) -> list[Tensor]:
-    """Biases and norms, or all but them."""
-    return [p for p in parameters if (p.ndim <= 1) == wanted]
+    return settings.final_lr + (settings.lr - settings.final_lr) * 0.5 * (1 + math.cos(math.pi * epoch / n_epochs(settings)))
 
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {

@@ -1,4 +1,4 @@
-"""Stage `train`: fit one model on one fold's training part; epoch and threshold from its validation part alone."""
+"""Stage `train`: fit a model on the training part of a fold; its validation part selects epoch and threshold."""
 
 import logging
 from bisect import bisect_right
@@ -11,7 +11,7 @@ import torch
 from wsi_mil import __version__
 from wsi_mil.bags import BagSet, common_encoder, read_bag_of
 from wsi_mil.checkpoints import ModelCard, file_hash, read_card, read_checkpoint, write_checkpoint
-from wsi_mil.cohort.splits import Splits, missing_strata, parts_of
+from wsi_mil.cohort.splits import Splits, missing_strata, protocol_roles
 from wsi_mil.config import MHIM, TEACHERS, BagUnit, BaseModelSettings, Model, Protocol, TransMIL
 from wsi_mil.devices import memory_bytes
 from wsi_mil.errors import ConfigError, StoreMismatchError
@@ -21,7 +21,7 @@ from wsi_mil.receipts import fingerprint, store_path
 from wsi_mil.records import Bag
 from wsi_mil.store import feature_dim, n_tiles, read_attributes
 from wsi_mil.tasks import Task
-from wsi_mil.train.epochs import Epoch, with_choice
+from wsi_mil.train.epochs import Epoch, with_selection
 from wsi_mil.train.loop import fit, n_sampled, predict_outputs
 from wsi_mil.train.resume import TrainingState
 
@@ -32,15 +32,15 @@ STAGE_VERSION = 3
 
 @dataclass(frozen=True)
 class Fold:
-    """What one training may see.
+    """Slides, features and task of one training.
 
     Attributes:
         splits: roles of the labelled slides.
-        number: which fold.
+        number: number of the fold.
         features: folder with the receipts of `extract`.
-        task: what is learned.
+        task: task to learn.
         unit: whether a bag is a slide or a patient.
-        protocol: which part chooses epoch and threshold.
+        protocol: which part selects epoch and threshold.
     """
 
     splits: Splits
@@ -54,51 +54,52 @@ class Fold:
 def train_fold(
     fold: Fold, settings: Model, folder: Path, device: torch.device, *, base: Path | None = None, keep_bytes: int = 0
 ) -> ModelCard:
-    """Train one fold and write its checkpoint and `history.csv` into `folder`; an interrupted training goes on.
+    """Train a model on one fold and write its checkpoint and `history.csv` to `folder`; an interrupted training resumes.
 
     Args:
         fold: slides, their features and roles.
         settings: entry of `models`.
-        folder: where the checkpoint goes.
-        device: where to compute.
-        base: for MHIM the checkpoint of its base on the same fold.
-        keep_bytes: features that may be kept in memory; half of it for each part.
+        folder: folder of the checkpoint.
+        device: device to train on.
+        base: for MHIM, the checkpoint of its base model on the same fold.
+        keep_bytes: bytes of features that may be kept in memory; half for each part.
 
     Raises:
-        ConfigError: a part of the fold lacks a stratum, or exact attention takes more memory than there is.
-        StoreMismatchError: features of two encoders, or a base that was trained on something else.
+        ConfigError: a part of the fold lacks a stratum, the base model is missing or of the wrong kind, or exact attention takes
+            more memory than there is.
+        StoreMismatchError: features of different encoders, or a base model that was trained on other data or settings.
         EmptyBagError: a bag without instances.
-        DivergedError: the loss is no number any more; the state of the last good epoch is kept.
+        DivergedError: the loss is not finite; the state of the last finite epoch is kept.
     """
     faults = missing_strata(fold.splits, fold.number, fold.task, fold.protocol)
     if faults:
         raise ConfigError(faults)
-    parts = parts_of(fold.protocol)
-    members = [fold.splits.bags(fold.number, roles, fold.unit) for roles in parts]
+    members = [fold.splits.bags(fold.number, roles, fold.unit) for roles in protocol_roles(fold.protocol)]
     receipts = [fold.features / f"{slide}.json" for part in members for slides in part.values() for slide in slides]
-    card = _blank_card(fold, settings, receipts, base)
-    card = replace(card, architecture=_settled(card, members[0], fold, device))
+    card = _initial_card(fold, settings, receipts, base)
+    card = replace(card, architecture=_with_attention(card, members[0], fold, device))
     with exclusive(folder):
         torch.manual_seed(settings.train.seed)
         model = _create(settings, card, base, device)
         state = TrainingState(folder, _fingerprint(fold, card, members, base, device))
         train, val = (_bag_set(part, fold, keep_bytes // 2) for part in members)
         history, best = fit(model, train, val, settings.train, task=fold.task, state=state)
-        select = with_choice(settings.train, fold.task.rarest(val.labels)).select
-        done = _finished_card(replace(card, select=select), model.deployed, val, history[best])
+        select = with_selection(settings.train, fold.task.rarest(val.labels)).select
+        card = _trained_card(replace(card, select=select), model.deployed, val, history[best])
         write_table(folder / "history.csv", list(Epoch.__annotations__), [vars(epoch).values() for epoch in history])
-        write_checkpoint(folder, model.deployed, done)
+        write_checkpoint(folder, model.deployed, card)
         state.remove()
-    return done
+    return card
 
 
-def _blank_card(fold: Fold, settings: Model, receipts: list[Path], base: Path | None) -> ModelCard:
-    """What is known of a model before it is trained.
+def _initial_card(fold: Fold, settings: Model, receipts: list[Path], base: Path | None) -> ModelCard:
+    """Return the model card before training.
 
     Raises:
-        StoreMismatchError: features of two encoders or lengths, or a base trained on something else.
+        StoreMismatchError: features of different encoders or lengths, or a base trained on other data or settings.
     """
-    encoder, dims = common_encoder(receipts), [feature_dim(receipt) for receipt in receipts]
+    encoder = common_encoder(receipts)
+    dims = [feature_dim(receipt) for receipt in receipts]
     for receipt, dim in zip(receipts, dims, strict=True):
         if dim != dims[0]:
             reason = f"features of length {dim}, but {dims[0]} in {store_path(receipts[0])}; run `extract` again"
@@ -116,45 +117,46 @@ def _blank_card(fold: Fold, settings: Model, receipts: list[Path], base: Path | 
         features=fingerprint({"features": [read_attributes(store_path(receipt))["fingerprint"] for receipt in receipts]}),
     )
     if base is not None:
-        read_card(base).refuse_as_base_of(card, base)
+        read_card(base).require_base_of(card, base)
     return card
 
 
 def _architecture(settings: Model, base: Path | None) -> BaseModelSettings:
     if not isinstance(settings, MHIM):
         if base is not None:
-            raise ConfigError([f"--base {base}: model {settings.model} stands on no other; only mhim does"])
+            raise ConfigError([f"--base {base}: model {settings.model} has no base model; leave --base out (only mhim needs it)"])
         return settings
     if base is None:
-        raise ConfigError([f"model mhim needs the trained model of its base {settings.base!r}: --base FOLDER"])
+        raise ConfigError([f"model mhim needs the trained model of its base {settings.base!r}: add --base FOLDER"])
     card = read_card(base)
     if card.settings.model not in TEACHERS:
-        raise ConfigError([f"--base {base}: is {card.settings.model}, but mhim stands on {', '.join(TEACHERS)}"])
+        expected = ", ".join(TEACHERS)
+        raise ConfigError([f"--base {base}: expected the base of mhim to be one of {expected}, found {card.settings.model}"])
     return card.architecture
 
 
-def _settled(card: ModelCard, training: dict[str, list[str]], fold: Fold, device: torch.device) -> BaseModelSettings:
-    """With all decided that depends on how large the training bags are."""
+def _with_attention(card: ModelCard, training: dict[str, list[str]], fold: Fold, device: torch.device) -> BaseModelSettings:
+    """Resolve `attention: auto` of TransMIL by the size of the largest training bag."""
     if not isinstance(card.architecture, TransMIL):
         return card.architecture
     largest = max(sum(n_tiles(fold.features / f"{slide}.json") for slide in slides) for slides in training.values())
     settled = card.architecture.settled(largest)
     if settled.attention == "exact" and isinstance(card.settings, TransMIL):
-        _refuse_what_does_not_fit(card.settings, largest, device)
+        _require_memory(card.settings, largest, device)
     return settled
 
 
-def _refuse_what_does_not_fit(settings: TransMIL, largest: int, device: torch.device) -> None:
+def _require_memory(settings: TransMIL, largest: int, device: torch.device) -> None:
     """Raise where exact attention to the largest training bag takes more memory than the device has."""
-    there = memory_bytes(device)
+    available = memory_bytes(device)
 
     def needed(n: int) -> int:
         seen = n_sampled(n, settings.train)
         return exact_step_bytes(seen, dim=settings.embed_dim, heads=settings.heads, device_type=device.type)
 
-    if there is None or needed(largest) <= there:
+    if available is None or needed(largest) <= available:
         return
-    fitting = max(1, bisect_right(range(largest), there, key=needed) - 1)
+    fitting = max(1, bisect_right(range(largest), available, key=needed) - 1)
     is_asked_for, is_quadratic = settings.attention == "exact", device.type in WRITE_MATRICES_OUT
     key = "attention: exact" if is_asked_for else f"exact_up_to: {settings.exact_up_to}"
     cure = "exact_up_to" if is_quadratic else "train.max_instances"
@@ -162,24 +164,24 @@ def _refuse_what_does_not_fit(settings: TransMIL, largest: int, device: torch.de
     raise ConfigError(
         [
             f"model transmil, {key}: exact attention takes about {needed(largest) / 1e9:,.1f} GB in an update on the largest"
-            f" training bag, of {largest:,} tiles, but there are {there / 1e9:,.1f} GB ({device.type}); set {besides}{cure} to"
-            f" {fitting} or less"
+            f" training bag, of {largest:,} tiles, but there are {available / 1e9:,.1f} GB ({device.type}); set {besides}{cure}"
+            f" to {fitting} or less"
         ]
     )
 
 
 def _create(settings: Model, card: ModelCard, base: Path | None, device: torch.device) -> MILModel:
-    """A fresh model; the student of MHIM comes after its teacher, so that both draws are the seed's."""
-    fresh = create_model(card.architecture, feature_dim=card.feature_dim, n_classes=card.task.n_outputs)
+    """Return the untrained model; it is initialised before the base is read, so that the seed determines its weights."""
+    untrained = create_model(card.architecture, feature_dim=card.feature_dim, n_classes=card.task.n_outputs)
     if not isinstance(settings, MHIM) or base is None:
-        return fresh.to(device)
-    return create_mhim(settings, base=read_checkpoint(base, device)[0], student=fresh).to(device)
+        return untrained.to(device)
+    return create_mhim(settings, base=read_checkpoint(base, device)[0], student=untrained).to(device)
 
 
 def _fingerprint(
     fold: Fold, card: ModelCard, members: list[dict[str, list[str]]], base: Path | None, device: torch.device
 ) -> str:
-    """Of everything that decides the weights."""
+    """Return the fingerprint of everything that determines the weights."""
     return fingerprint(
         {
             "settings": card.settings.model_dump(mode="json"),
@@ -195,20 +197,21 @@ def _fingerprint(
 
 
 def _bag_set(members: dict[str, list[str]], fold: Fold, keep_bytes: int) -> BagSet:
-    named = list(members.items())
-    labels = [fold.task.encode(fold.splits.labels[slides[0]]) for _, slides in named]
+    bags = list(members.items())
+    labels = [fold.task.encode(fold.splits.labels[slides[0]]) for _, slides in bags]
 
     def load(number: int) -> Bag:
-        bag_id, slides = named[number]
+        bag_id, slides = bags[number]
         return read_bag_of(bag_id, [fold.features / f"{slide}.json" for slide in slides])
 
     return BagSet(labels, load, keep_bytes=keep_bytes)
 
 
-def _finished_card(card: ModelCard, model: MILModel, val: BagSet, epoch: Epoch) -> ModelCard:
-    """With threshold and figures of the part that chose the epoch."""
-    task, truth = card.task, np.array(val.labels)
+def _trained_card(card: ModelCard, model: MILModel, val: BagSet, epoch: Epoch) -> ModelCard:
+    """Return the card with threshold and figures of the bags that selected the epoch."""
+    task = card.task
+    truth = np.array(val.labels)
     outputs = predict_outputs(model, val, task)
     threshold = task.threshold(outputs, truth)
     figures = {"loss": epoch.val_loss, "auroc": epoch.val_auroc, **task.validation_figures(outputs, truth, threshold)}
-    return card.finished(threshold=threshold, epoch=epoch.epoch, validation=figures)
+    return replace(card, threshold=threshold, epoch=epoch.epoch, validation=figures)

@@ -1,0 +1,86 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from tests.train.cohort import UNREGULARISED, create_network, fit_bags
+from wsi_mil.bags import LabelledBag
+from wsi_mil.config import Training
+from wsi_mil.tasks import Classes
+from wsi_mil.train import predict_outputs
+from wsi_mil.train.epochs import with_epochs
+
+
+def test_fit_keeps_the_epoch_with_the_lowest_validation_loss(random_bags: Callable) -> None:
+    network, val = create_network(), random_bags(6, seed=1)
+    settings = Training(epochs=12, patience=12, lr=0.05, min_improvement=0, **UNREGULARISED)
+    history, best = fit_bags(random_bags(10), val, settings, network)
+    assert best == int(np.argmin([e.val_loss for e in history]))
+    probs = predict_outputs(network, val, Classes.numbered(2))
+    assert np.mean([-np.log(probs[i, b.label]) for i, b in enumerate(val)]) == pytest.approx(history[best].val_loss, rel=1e-5)
+
+
+def test_an_epoch_that_is_better_by_less_than_min_improvement_is_not_kept(random_bags: Callable) -> None:
+    train, val = random_bags(24), random_bags(8, seed=1)
+    settings = Training(epochs=60, patience=60, lr=0.01, min_improvement=0.05, **UNREGULARISED)
+    history, best = fit_bags(train, val, settings)
+    losses = [e.val_loss for e in history]
+    assert min(losses) < losses[best] and min(losses[best:]) >= losses[best] - 0.05
+    assert all(loss > losses[best] + 0.05 for loss in losses[:best][-1:]) or best == 0
+
+
+def test_fit_stops_when_patience_runs_out(random_bags: Callable) -> None:
+    flipped = [LabelledBag(b.bag, 1 - b.label) for b in random_bags(6, seed=1)]
+    history, best = fit_bags(random_bags(12), flipped, Training(epochs=40, patience=3, lr=0.01, **UNREGULARISED))
+    assert len(history) == best + 1 + 3 < 40
+
+
+def test_the_epoch_can_be_selected_by_auroc_and_ties_by_loss(random_bags: Callable) -> None:
+    settings = Training(epochs=12, patience=12, lr=0.02, min_improvement=0, select="auroc", **UNREGULARISED)
+    history, best = fit_bags(random_bags(10), random_bags(10, seed=1), settings)
+    assert best == max(range(12), key=lambda i: (history[i].val_auroc, -history[i].val_loss))
+
+
+def test_no_stopping_before_min_epochs(random_bags: Callable) -> None:
+    flipped = [LabelledBag(b.bag, 1 - b.label) for b in random_bags(6, seed=1)]
+    settings = Training(epochs=40, patience=3, lr=0.01, **{**UNREGULARISED, "min_epochs": 20})
+    history, _ = fit_bags(random_bags(12), flipped, settings)
+    assert len(history) == 20
+
+
+@pytest.mark.parametrize(
+    ("n_bags", "accumulate", "min_epochs", "epochs"),
+    [(16, 1, 0, 40), (16, 2, 0, 80), (15, 2, 0, 80), (1600, 1, 0, 1), (1600, 1, 20, 20)],
+)
+def test_updates_are_rounded_up_to_whole_epochs_and_no_fewer_than_the_least(
+    n_bags: int, accumulate: int, min_epochs: int, epochs: int
+) -> None:
+    settings = with_epochs(Training(updates=640, accumulate=accumulate, min_epochs=min_epochs), n_bags)
+    assert settings.epochs == epochs and with_epochs(settings, 7) == settings
+    assert with_epochs(Training(epochs=3, min_epochs=20), n_bags).epochs == 3
+
+
+def test_fit_does_the_number_of_updates_in_the_settings(random_bags: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    bags, network, seen = random_bags(5), create_network(), []
+    monkeypatch.setattr(network, "after_update", seen.append)
+    history, _ = fit_bags(bags, bags, Training(updates=12, min_epochs=0), network)
+    assert len(seen) == 15 and seen[-1] == 1 and len(history) == 3
+    assert [e.lr for e in history] == pytest.approx([2e-4, 1.5e-4, 0.5e-4])
+
+
+def test_the_last_epoch_is_kept_with_select_last(random_bags: Callable) -> None:
+    network, bags = create_network(), random_bags(16)
+    history, best = fit_bags(bags, bags, Training(epochs=6, patience=1, select="last", lr=0.05, **UNREGULARISED), network)
+    assert best == 5 and len(history) == 6 and history[best].val_loss > min(e.val_loss for e in history)
+    probs = predict_outputs(network, bags, Classes.numbered(2))
+    kept = np.mean([-np.log(max(p[b.label], 1e-12)) for p, b in zip(probs, bags, strict=True)])
+    assert kept == pytest.approx(history[-1].val_loss, rel=1e-4)
+
+
+def test_a_tie_of_aurocs_does_not_restart_patience(random_bags: Callable) -> None:
+    settings = Training(epochs=60, patience=4, lr=0.01, min_improvement=0, select="auroc", **UNREGULARISED)
+    history, best = fit_bags(random_bags(24), random_bags(8, seed=1), settings)
+    gained = max(e.val_auroc for e in history)
+    first = next(i for i, e in enumerate(history) if e.val_auroc == gained)
+    assert len(history) == first + 1 + 4 < 60
+    assert best == min((i for i, e in enumerate(history) if e.val_auroc == gained), key=lambda i: history[i].val_loss)
