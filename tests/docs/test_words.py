@@ -90,7 +90,7 @@ IN_THE_PACKAGE = (
     r"may be believed",
     r"at hand",
     r"(?<!weak )supervision",
-    r"(?:may |must not )speaks? for",
+    r"(?:may |must not |that )speaks? for",
     r"by heart",
     r"to be had",
 )

@@ -45,7 +45,7 @@ def test_accumulated_gradients_make_one_update_of_their_mean(random_bags: Callab
     for group in (order[:3], order[3:]):
         losses = [
             expected.training_loss(
-                torch.from_numpy(bags[i].bag.features).float()[None], torch.tensor([bags[i].label]), torch.ones(2)
+                torch.from_numpy(bags[i].bag.features).float()[None], torch.tensor([bags[i].label]), ClassLoss(torch.ones(2))
             )
             for i in group
         ]

@@ -209,7 +209,7 @@ class Explain(Settings):
 
 
 class Heatmap(Settings):
-    """Heatmaps."""
+    """Settings of the stage `heatmap`."""
 
     colormap: str = Field("viridis", description="any matplotlib colour map")
     opacity: float = Field(0.75, gt=0, le=1, description="opacity of the hottest tile; the coldest has a quarter of it")
