@@ -7,6 +7,7 @@ import torch
 from tests.train.cohort import SETTINGS, UNREGULARISED, create_network, fit_bags
 from wsi_mil.config import Training, parse_base
 from wsi_mil.metrics import auroc
+from wsi_mil.models import ClassLoss
 from wsi_mil.tasks import Classes
 from wsi_mil.train import predict_outputs
 from wsi_mil.train.loop import sample_instances
