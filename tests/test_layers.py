@@ -8,7 +8,7 @@ import wsi_mil
 ROOT = Path(wsi_mil.__file__).parent
 
 LAYERS = [
-    {"addresses", "errors", "geometry", "records", "metrics", "rasterise", "results", "wording"},
+    {"addresses", "errors", "geometry", "records", "metrics", "rasterise", "results", "version", "wording"},
     {"files", "runtime"},
     {"config", "receipts", "decoding"},
     {"tissue", "tasks"},

@@ -4,6 +4,8 @@ The names in `__all__` are the public interface (docs/api.md). Each is imported 
 `import wsi_mil` and light commands load neither torch nor numpy.
 """
 
+from wsi_mil.version import __version__ as __version__
+
 TYPE_CHECKING = False  # type checkers take it for true; importing `typing` for it would be nine tenths of `import wsi_mil`
 
 if TYPE_CHECKING:
@@ -55,7 +57,6 @@ if TYPE_CHECKING:
     from wsi_mil.train import fit as fit
     from wsi_mil.train import predict_outputs as predict_outputs
 
-__version__ = "0.1.0"
 
 _HOMES = {
     "bags": ("BagSet", "LabelledBag"),

@@ -14,9 +14,9 @@ from typing import Annotated, Optional
 
 import typer
 
-from wsi_mil import __version__
 from wsi_mil.cli import encoders, interchange, learn, preflight, prepare, show, view
 from wsi_mil.errors import ClusterError, ConfigError, DeviceMemoryError, UnreachableError, WsiMilError
+from wsi_mil.version import __version__
 
 USER_FAULT = 2
 MACHINE_FAULT = 1

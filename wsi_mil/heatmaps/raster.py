@@ -10,9 +10,9 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from wsi_mil import __version__
 from wsi_mil.geometry import gridded, halved
 from wsi_mil.heatmaps.slide_scores import SlideScores
+from wsi_mil.version import __version__
 
 LEAST_SIDE = 256
 """Levels are halved until no side is longer than this."""

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from wsi_mil import __version__
 from wsi_mil.bags import BagSet, common_encoder, read_bag_of
 from wsi_mil.checkpoints import ModelCard, file_hash, read_card, read_checkpoint, write_checkpoint
 from wsi_mil.cohort.splits import Splits, missing_strata, protocol_roles
@@ -24,6 +23,7 @@ from wsi_mil.tasks import Task
 from wsi_mil.train.epochs import Epoch, with_selection
 from wsi_mil.train.loop import fit, n_sampled, predict_outputs
 from wsi_mil.train.resume import TrainingState
+from wsi_mil.version import __version__
 
 log = logging.getLogger(__name__)
 
