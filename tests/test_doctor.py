@@ -81,7 +81,7 @@ def test_the_rows_mpp_and_overrides_are_applied(findings: dict[str, Finding]) ->
 
 def test_an_unusable_annotation_is_a_warning(findings: dict[str, Finding]) -> None:
     (warning,) = findings["annotated"].warnings
-    assert warning.startswith("its annotation is ignored: ") and "far.geojson: lies outside of the slide" in warning
+    assert warning.startswith("its annotation is ignored: ") and "far.geojson: lies outside the slide" in warning
 
 
 def test_disk_need_counts_usable_slides_without_existing_stores(sheet: Path, findings: dict[str, Finding]) -> None:

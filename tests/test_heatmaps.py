@@ -102,7 +102,7 @@ def test_the_hot_tile_is_where_the_truth_is_and_nowhere_else(scored, tmp_path: P
 def test_another_colour_map_draws_another_picture(scored, tmp_path: Path) -> None:
     first = drawn(scored, tmp_path, colormap="viridis")
     assert (first != drawn(scored, tmp_path, colormap="inferno")).any()
-    with pytest.raises(ConfigError, match=r"heatmap\.colormap: matplotlib has no 'hott'; did you mean 'hot'"):
+    with pytest.raises(ConfigError, match=r"heatmap\.colormap: matplotlib has no colour map 'hott'; did you mean 'hot'"):
         drawn(scored, tmp_path, colormap="hott")
 
 

@@ -163,11 +163,11 @@ def test_a_copy_of_a_slide_is_reported_everywhere_and_retrains_nothing(run: Run)
     counts = run.snakemake()
     assert counts == dict.fromkeys(("tile", "extract", "cohort", "predict", "explain", "heatmap", "statistics", "report"), 1)
     warnings = {status.slide_id: status.warnings for status in read_status(run.results("cohort_status.csv"))}
-    said = {slide_id: text for slide_id, text in warnings.items() if "the same bytes" in text}
+    said = {slide_id: text for slide_id, text in warnings.items() if "same content" in text}
     assert said == {"s3": "same content as slide copy", "copy": "same content as slide s3"}
     page = run.results("report/index.html").read_text(encoding="utf-8")
-    assert "2 slides are one, under several names; as 2 patients they may lie on both sides of a split" in page
-    assert "slides s3, copy have identical content" in (run.folder / "logs" / "cohort.log").read_text()
+    assert "2 slides are the same file under different names; they count as 2 patients, so one can be used to train" in page
+    assert "slides s3, copy have the same content" in (run.folder / "logs" / "cohort.log").read_text()
     assert run.snakemake() == {}
 
 
@@ -232,7 +232,7 @@ def test_a_changed_label_splits_and_trains_but_tiles_and_extracts_nothing(run: R
 
 def test_a_scanner_in_the_sheet_changes_only_the_report(run: Run) -> None:
     page = run.results("report/index.html").read_text()
-    assert "Not shown by scanner: there is one only (aperio)." in page and "Slides grouped by" in page
+    assert "Not plotted: by scanner: there is only one (aperio)." in page and "Slides grouped by" in page
     run.write_rows([{**row, "scanner": ("left", "right & wrong")[n % 4 < 2]} for n, row in enumerate(run.rows())])
     assert run.snakemake() == {"report": 1}
     page = run.results("report/index.html").read_text()

@@ -87,7 +87,7 @@ def colormap_names() -> list[str]:
 def colormap_faults(name: str) -> list[str]:
     """Return an error message, with the nearest name, if matplotlib has no such colour map; otherwise nothing."""
     names = colormap_names()
-    return [] if name in names else [f"heatmap.colormap: matplotlib has no {name!r}{nearest(name, names)[:60]}"]
+    return [] if name in names else [f"heatmap.colormap: matplotlib has no colour map {name!r}{nearest(name, names)[:60]}"]
 
 
 def colours(positions: NDArray[np.float64], colormap: str) -> list[tuple[int, int, int]]:
