@@ -261,7 +261,7 @@ def test_every_encoder_runs_with_every_model_and_targets_go_by_name(run: Run) ->
     run.config(models=models, encoders=encoders, explain={"methods": []})
     assert run.snakemake() == {"statistics": 1, "report": 1}, "nothing is explained where no method is asked for"
     page = run.results("report/index.html").read_text()
-    assert "Models compared" in page and "tiny · mhim" in page
+    assert "Model comparison" in page and "tiny · mhim" in page
     run.config(models={**models, "mhim": {**models["mhim"], "momentum": 0.9}}, encoders=encoders)
     assert run.planned("models")["train"] == 4
     run.config(models={**models, "abmil": {**abmil, "dropout": 0.1}}, encoders=encoders)
