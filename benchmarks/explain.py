@@ -145,7 +145,7 @@ def scored_slide(folder: Path) -> tuple[SlideRow, Path, Path]:
     write_receipt(tiles, {**geometry, **same, "reader": "auto", "settings": {"tiling": tiling}})
     instance_scores = InstanceScores(METHOD, values, "log odds", "log_odds", comparable=True)
     write_scores(store_path(scores), coords, [instance_scores], {})
-    method = {"unit": "log_odds", "kind": "log odds", "comparable": True, "zero": 0.0, "reason": ""}
+    method = {"unit": "log_odds", "kind": "log odds", "comparable": True, "comparable_weighed": True, "zero": 0.0, "reason": ""}
     content = {"probs": [0.1, 0.9], "threshold": 0.5, "predicted": 1, "target": 1, "classes": ["normal", "tumour"]}
     content |= {"role": "test", "protocol": "held_out", "bag_instances": TILES, "methods": {METHOD: method}}
     write_receipt(scores, {"slide_id": "s", "tiles": same, **content})

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from wsi_mil.wording import signal_text
 
 CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}
-"""Signals raised by a crash in the process itself; any other signal was sent from outside and says nothing about the data."""
+"""Signals raised by a crash in the process itself; any other signal was sent from outside, so the data are not to blame."""
 
 POLL_S = 0.25
 """Seconds between two checks of the child."""
