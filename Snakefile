@@ -25,6 +25,11 @@ include: "workflow/rules/statistics.smk"
 include: "workflow/rules/report.smk"
 
 
+onstart:
+    save_division()
+    name_forced_stages()
+
+
 onsuccess:
     remove_copies()
 
@@ -37,3 +42,13 @@ rule all:
     default_target: True
     input:
         "<results>/report/index.html",
+        all_tile_records,
+        all_feature_records,
+        SPLITS,
+        all_models,
+        all_predictions,
+        all_metrics,
+        all_statistics,
+        all_scores,
+        all_explanations,
+        all_heatmaps,

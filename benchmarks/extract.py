@@ -180,8 +180,8 @@ def memory(folder: Path, threads: int) -> dict[str, float]:
     for n in MEMORY_TILES:
         tiling = Tiling(tile_px=64, mpp=0.25, min_tissue=0, max_tiles=n)
         tiles = tiles_of(slide, folder / str(n), TileSettings(tiling=tiling, tissue=Tissue(method="none")))
-        command = [sys.executable, "-m", "wsi_mil", "extract", f"--tiles={tiles}", "--device=cpu", f"--threads={threads}"]
-        command += [f"--row={json.dumps({'slide_id': 'many', 'path': str(slide)})}", f"--receipt={folder / str(n) / 'f.json'}"]
+        command = [sys.executable, "-m", "wsi_mil", "extract", f"--tiles={tiles.parent}", "--device=cpu", f"--threads={threads}"]
+        command += [f"--row={json.dumps({'slide_id': tiles.stem, 'path': str(slide)})}", f"--features={folder / str(n) / 'f'}"]
         command += [f"--settings={json.dumps({'encoder': 'test_vit', 'weights': 'random', 'dtype': 'float32'})}"]
         peak_of[n] = peak_mb(command)
         print(f"peak memory of extract on {n:7,d} tiles: {peak_of[n]:.0f} MB")

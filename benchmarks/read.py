@@ -161,10 +161,9 @@ def peak_mb(path: Path, threads: int) -> float:
 def measure_tile(path: Path, threads: int) -> dict[str, float]:
     """Return wall seconds and peak memory of `wsi-mil tile` with default settings."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "wsi_mil", "tile", f"--slide={path}", '--row={"slide_id": "large"}', "--settings={}"]
-        elapsed = seconds(
-            lambda: subprocess.run([*command, f"--receipt={folder}/large.json", f"--threads={threads}"], check=True) and None
-        )
+        command = [sys.executable, "-m", "wsi_mil", "tile", f"--tiles={folder}", f"--threads={threads}"]
+        row = json.dumps({"slide_id": "large", "path": str(path)})
+        elapsed = seconds(lambda: subprocess.run([*command, f"--row={row}", "--settings={}"], check=True) and None)
         receipt = json.loads(Path(folder, "large.json").read_text(encoding="utf-8"))
     width, height = receipt["dimensions"]
     memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024

@@ -37,6 +37,7 @@ def measure(path: Path, files: Files, mode: str, folder: Path, threads: int) -> 
     remove_copies()
     row = SlideRow("s", path if mode == "local" else f"{files.url}/{path.name}")
     receipt = folder / mode / "s.json"
+    receipt.unlink(missing_ok=True)  # a slide that is tiled is skipped
     figures = {}
     for stage in ("tile", "read"):
         files.sent.clear()

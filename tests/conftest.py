@@ -155,21 +155,34 @@ def trained(trained_once: tuple, tmp_path: Path) -> tuple:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """Results of a finished run, to be copied; created by the first test process that needs them."""
+    """Results of a finished run with a job for each slide, to be copied; created by the first test process that needs them."""
+    expected = {"tile": 10, "extract": 10, "explain": 8, "heatmap": 8}
+    return _finished(_shared_folder(tmp_path_factory, worker_id) / "finished", expected)
+
+
+@pytest.fixture(scope="session")
+def finished_jobs(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """As `finished`, with two jobs for all slides."""
+    expected = {"tile": 2, "extract": 2, "explain": 2, "heatmap": 2}
+    return _finished(_shared_folder(tmp_path_factory, worker_id) / "finished-jobs", expected, slides_per_job="auto")
+
+
+def _shared_folder(factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    base = factory.getbasetemp()
+    return base if worker_id == "master" else base.parent
+
+
+def _finished(folder: Path, of_slides: dict[str, int], **settings: object) -> Path:
     from tests.dag import Run, make_cohort
 
-    base = tmp_path_factory.getbasetemp()
-    folder = (base if worker_id == "master" else base.parent) / "finished"
     with FileLock(folder.with_suffix(".lock")):
         if not (folder / "calls.txt").exists():
             (folder / "co hort").mkdir(parents=True)
             make_cohort(folder / "co hort")
             run = Run(folder)
-            run.config()
-            counts = run.snakemake()
-            expected = {"tile": 10, "extract": 10, "cohort": 1, "split": 1, "train": 2, "predict": 1}
-            expected |= {"explain": 8, "explain-validation": 2, "evaluate": 1, "heatmap": 8, "statistics": 1, "report": 1}
-            assert counts == expected
+            run.config(**settings)
+            expected = {"cohort": 1, "split": 1, "train": 2, "predict": 1, "explain-validation": 1, "evaluate": 1}
+            assert run.snakemake() == {**of_slides, **expected, "statistics": 1, "report": 1}
     return folder
 
 

@@ -18,6 +18,7 @@ BIN = Path(sys.executable).parent
 INSTALLED = BIN / "wsi-mil"
 CONFIG = {
     "cohort": "co hort/cohort.csv",
+    "slides_per_job": 1,
     "classes": ["normal", "tumour"],
     "tilings": {"default": {"tile_px": 96}},
     "tissue": {"mpp": 4.0, "min_area_um2": 1000},
@@ -27,7 +28,7 @@ CONFIG = {
     "predict": {"bootstrap": 100},
     "explain": {"methods": ["attention"]},
 }
-"""Configuration relative to the folder of a run; the sheet is in a folder with a space in its name."""
+"""Configuration relative to the folder of a run; the sheet is in a folder with a space in its name. Each slide has its own jobs."""
 
 WRAPPER = """#!/bin/sh
 printf '%s\\n' "$*" >> "$CALLS"
@@ -68,11 +69,11 @@ class Run:
         row = {"slide_id": slide_id, "path": f"{slide_id}.svs", "label": label, "patient_id": patient_id, "annotation": ""}
         self.write_rows([*self.rows(), row])
 
-    def snakemake(self, *args: str, expected: int = 0) -> Counter:
+    def snakemake(self, *args: str, expected: int = 0, configfile: str = "c.yaml") -> Counter:
         """Run snakemake; return the number of calls of each subcommand except `check`."""
         calls = self.folder / "calls.txt"
         calls.write_text("")
-        process = self.popen(*args)
+        process = self.popen(*args, configfile=configfile)
         output, _ = process.communicate(timeout=3600)
         assert process.returncode == expected, output[-3000:]
         self.output = output
@@ -84,7 +85,7 @@ class Run:
         assert self.snakemake(*args, "--dry-run") == {}
         return Counter({rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", self.output, re.MULTILINE)})
 
-    def popen(self, *args: str) -> subprocess.Popen:
+    def popen(self, *args: str, configfile: str = "c.yaml") -> subprocess.Popen:
         wrapper = self.folder / "bin" / "wsi-mil"
         wrapper.parent.mkdir(exist_ok=True)
         self.write_wrapper(wrapper)
@@ -92,7 +93,7 @@ class Run:
         path = f"{wrapper.parent}:{BIN}:{os.environ['PATH']}"
         env = {**os.environ, "PATH": path, "CALLS": str(self.folder / "calls.txt"), "WSI_MIL_DEVICE": "cpu"}
         command = ["snakemake", "-s", str(ROOT / "Snakefile"), "--profile", str(ROOT / "profiles/default"), "--cores", "2"]
-        command += [*args, "--configfile", "c.yaml"]
+        command += [*args, "--configfile", configfile]
         return subprocess.Popen(command, cwd=self.folder, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     def write_wrapper(self, path: Path) -> None:

@@ -52,11 +52,11 @@ def test_help_check_inspect_tile_and_heatmap_never_import_torch(folder: Path) ->
     assert is_light("check", "c.yaml", cwd=folder)
     assert is_light("inspect", "a.svs", cwd=folder)
     tiling = json.dumps({"tiling": {"tile_px": 64}, "tissue": {}})
-    assert is_light("tile", "--slide=a.svs", '--row={"slide_id": "a"}', f"--settings={tiling}", "--receipt=t/a.json", cwd=folder)
+    assert is_light("tile", '--row={"slide_id": "a", "path": "a.svs"}', f"--settings={tiling}", "--tiles=t", cwd=folder)
     scores, tiles = write_scored(folder)
-    about = ["--method=attention", "--settings={}", "--image=h.png"]
-    assert is_light("heatmap", f"--scores={scores}", f"--tiles={tiles}", '--row={"slide_id": "s"}', *about, cwd=folder)
-    assert (folder / "h.png").stat().st_size > 1000
+    about = ["--method=attention", "--settings={}", "--heatmaps=h", f"--scores={scores.parent}", f"--tiles={tiles.parent}"]
+    assert is_light("heatmap", '--row={"slide_id": "s"}', *about, cwd=folder)
+    assert (folder / "h" / "s" / "attention.png").stat().st_size > 1000
 
 
 def test_evaluate_never_imports_torch(folder: Path) -> None:
@@ -103,9 +103,9 @@ def test_an_invalid_configuration_is_reported_in_one_line(folder: Path) -> None:
 
 
 def test_a_missing_store_is_reported_in_one_line(folder: Path) -> None:
-    about = ["--method=attention", "--settings={}", "--image=h.png"]
-    done = run("heatmap", "--scores=no.json", "--tiles=no.json", '--row={"slide_id": "s"}', *about, cwd=folder)
-    assert done.returncode == 2 and done.stderr.startswith("error: no.json: is no readable receipt")
+    about = ["--method=attention", "--settings={}", "--heatmaps=h"]
+    done = run("heatmap", "--scores=no", "--tiles=no", '--row={"slide_id": "s"}', *about, cwd=folder)
+    assert done.returncode == 2 and done.stderr.startswith("error: no/s.json: is no readable receipt")
 
 
 def test_the_version_is_printed(folder: Path) -> None:

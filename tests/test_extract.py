@@ -292,15 +292,16 @@ def test_a_store_that_lost_files_is_written_anew(extract, tmp_path: Path, part: 
 
 
 def test_a_fault_of_one_slide_leaves_the_others_their_features(slide: Path, tiles: Path, tmp_path: Path) -> None:
-    options = []
-    for name, path in (("gone", tmp_path / "gone.svs"), ("s", slide), ("lost", slide)):
-        receipt = tmp_path / "tiles" / f"{'s' if name == 'gone' else name}.json"
-        options += [f"--tiles={receipt}", f"--row={json.dumps({'slide_id': name, 'path': str(path)})}"]
-        options += [f"--receipt={tmp_path / 'features' / f'{name}.json'}"]
+    shutil.copy(tmp_path / "tiles" / "s.json", tmp_path / "tiles" / "gone.json")
+    shutil.copytree(tmp_path / "tiles" / "s.zarr", tmp_path / "tiles" / "gone.zarr")
+    rows = {"gone": tmp_path / "gone.svs", "s": slide, "lost": slide}
+    options = [f"--row={json.dumps({'slide_id': name, 'path': str(path)})}" for name, path in rows.items()]
+    options += [f"--tiles={tmp_path / 'tiles'}", f"--features={tmp_path / 'features'}", f"--record={tmp_path / 'record.json'}"]
     settings = json.dumps({"encoder": "test_vit", "weights": "random", "dtype": "float32"})
     done = CliRunner().invoke(app, ["extract", *options, f"--settings={settings}", "--device=cpu"])
     assert isinstance(done.exception, ConfigError)
     missing, lost = done.exception.faults
     assert missing.startswith(f"{tmp_path / 'gone.svs'}: no such file") and str(tmp_path / "tiles" / "lost.json") in lost
     assert [p.name for p in (tmp_path / "features").glob("[!.]*.json")] == ["s.json"]
+    assert not (tmp_path / "record.json").exists()
     assert read_receipt(tmp_path / "features" / "s.json")["status"] == "ok"

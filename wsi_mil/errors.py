@@ -25,8 +25,17 @@ WsiMilError
    └─ StoreMismatchError  made with other settings, or from another slide
 """
 
+import errno
 from pathlib import Path
 from typing import Any
+
+CANNOT_WRITE = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the disk is read-only",
+    errno.EACCES: "permission denied",
+}
+"""Faults of the machine that are reported without a traceback."""
 
 
 class WsiMilError(Exception):

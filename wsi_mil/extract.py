@@ -18,12 +18,10 @@ from wsi_mil.errors import (
     MissingFileError,
     NotFiniteError,
     SlideAccessError,
-    StoreError,
     StoreMismatchError,
-    UnreachableError,
 )
 from wsi_mil.geometry import Mpp
-from wsi_mil.receipts import fingerprint, read_receipt, store_path, write_receipt
+from wsi_mil.receipts import fingerprint, read_receipt, store_marker, store_path, write_receipt
 from wsi_mil.records import SlideRow, Status, TileGrid
 from wsi_mil.runtime.progress import ProgressMeter
 from wsi_mil.slides import TileBatch, is_same_slide, open_slide, read_tiles
@@ -32,9 +30,6 @@ from wsi_mil.store import FeatureStore, read_grid, remove_store
 log = logging.getLogger(__name__)
 
 STAGE_VERSION = 4
-
-RECOVERABLE_FAULTS = (MissingFileError, UnreachableError, NotFiniteError, StoreError)
-"""Recoverable faults: reported at the end instead of recorded as a slide status; remaining slides are still processed."""
 
 BATCHES_IN_FLIGHT = 2
 """Number of batches queued on the device while the next is read and the last is written."""
@@ -118,6 +113,11 @@ def extract_slide(
         write_receipt(receipt, {"slide_id": row.slide_id, "warnings": tiled["warnings"], **content})
     log.info("%s: %s %s", row.slide_id, content["status"], content.get("reason", ""))
     return Status(str(content["status"]))
+
+
+def outputs(receipt: Path) -> list[Path]:
+    """Return the files that a receipt of `extract` stands for: none if the slide has no features."""
+    return [store_marker(receipt)] if read_receipt(receipt)["status"] == Status.OK else []
 
 
 def write_failure_receipt(tiles_receipt: Path, row: SlideRow, receipt: Path, reason: str) -> None:

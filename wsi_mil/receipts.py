@@ -6,7 +6,7 @@ The same content gives the same bytes, so that later stages recognise unchanged 
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,18 @@ IMPORTED = "imported"
 encoder, the hash of its weights."""
 
 
+MADE_FROM = "made_from"
+"""Key of a receipt: fingerprint of all that determines the outputs of its stage."""
+
+
 def store_path(receipt: Path) -> Path:
     """Return the path of a receipt's store."""
     return receipt.with_suffix(".zarr")
+
+
+def store_marker(receipt: Path) -> Path:
+    """Return the file of a receipt's store that exists if the store does."""
+    return store_path(receipt) / "zarr.json"
 
 
 def write_receipt(path: Path, content: Mapping[str, object]) -> None:
@@ -86,6 +95,34 @@ def extent_and_stride(tiled: Mapping[str, Any]) -> tuple[tuple[float, float], tu
 def fingerprint(content: Mapping[str, object]) -> str:
     """Return the sha256 of the canonical JSON of all that determines a store's content."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def made_from(content: Mapping[str, object]) -> dict[str, str]:
+    """Return the entry of a receipt that tells from what its outputs were made, so that a later job can skip the slide."""
+    return {MADE_FROM: fingerprint(content)}
+
+
+def is_current(receipt: Path, stamp: Mapping[str, str], outputs: Iterable[Path]) -> bool:
+    """Return whether a receipt was made from the same as `stamp`, and all outputs exist.
+
+    Args:
+        receipt: the receipt; it may be missing or damaged.
+        stamp: output of `made_from`.
+        outputs: files or folders that the stage writes.
+    """
+    try:
+        content = read_receipt(receipt)
+    except StoreError:
+        return False
+    return content.get(MADE_FROM) == stamp[MADE_FROM] and all(output.exists() for output in outputs)
+
+
+def file_hash(path: Path | None) -> str:
+    """Return the sha256 of a file's content; "" without a file that can be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path else ""
+    except OSError:
+        return ""
 
 
 def array_digest(array: NDArray[Any]) -> str:

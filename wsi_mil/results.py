@@ -30,6 +30,16 @@ class Results:
         return self.folder / "report" / "index.html"
 
     @property
+    def jobs(self) -> Path:
+        """Folder with the records of jobs, `{stage}/…/{job}.json`."""
+        return self.folder / "jobs"
+
+    @property
+    def division(self) -> Path:
+        """Which job works on which slides."""
+        return self.jobs / "slides.json"
+
+    @property
     def tilings(self) -> list[str]:
         """Tilings of which there is anything, sorted."""
         return _folders(self.folder / "tiles")

@@ -51,8 +51,8 @@ class Extraction:
     def start(self, receipt: Path) -> subprocess.Popen[str]:
         """The command, at work."""
         row = json.dumps({"slide_id": "big", "path": str(self.slide)})
-        command = [sys.executable, "-m", "wsi_mil", "extract", f"--tiles={self.tiles}", f"--row={row}", "--device=cpu"]
-        command += [f"--settings={json.dumps(SETTINGS)}", f"--receipt={receipt}", "--threads=1"]
+        command = [sys.executable, "-m", "wsi_mil", "extract", f"--tiles={self.tiles.parent}", f"--row={row}", "--device=cpu"]
+        command += [f"--settings={json.dumps(SETTINGS)}", f"--features={receipt.parent}", "--threads=1"]
         return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
     def finish(self, receipt: Path) -> str:

@@ -93,7 +93,7 @@ def test_a_damaged_checkpoint_is_named_and_trained_again(
 def test_damaged_scores_are_named_and_made_anew(run: Disturbed, expected: dict[str, bytes]) -> None:
     flip(run.results("scores/tiny/abmil/s3.zarr/attention/c/0"))
     run.snakemake("--retries", "0", "--forcerun", "heatmap", expected=1)
-    said = (run.folder / "logs/heatmap/tiny/abmil/s3/attention.log").read_text()
+    said = (run.folder / "logs/heatmap/tiny/abmil/s3.log").read_text()
     assert "error: results/scores/tiny/abmil/s3.zarr: array 'attention' cannot be read" in said and "Traceback" not in said, said
     run.snakemake("--forcerun", "explain")
     run.snakemake()

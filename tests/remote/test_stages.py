@@ -59,10 +59,9 @@ def test_a_server_that_does_not_answer_gives_no_status_and_a_code_that_is_tried_
     files.answers["slide.svs"] = [503]
     arguments = [
         "tile",
-        f"--slide={files.url}/slide.svs",
-        '--row={"slide_id": "s"}',
+        f'--row={{"slide_id": "s", "path": "{files.url}/slide.svs"}}',
         "--settings={}",
-        f"--receipt={tmp_path}/s.json",
+        f"--tiles={tmp_path}",
     ]
     done = CliRunner().invoke(app, arguments)
     assert isinstance(done.exception, UnreachableError) and not (tmp_path / "s.json").exists()

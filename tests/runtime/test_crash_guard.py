@@ -113,13 +113,15 @@ def test_a_slide_whose_decoder_hangs_is_recorded_as_failed(tmp_path: Path) -> No
     Image.fromarray(noise).save(tmp_path / "a.png", compress_level=1)
     settings = TileSettings(tiling=Tiling(max_tiles=2), tissue=Tissue(method="none")).model_dump_json()
     tiles, features, path = tmp_path / "tiles" / "a.json", tmp_path / "features" / "a.json", tmp_path / "a.png"
-    done = command("tile", tmp_path, slide=path, settings=settings, receipt=tiles)
+    done = command("tile", tmp_path, settings=settings, tiles=tiles.parent)
     assert done.returncode == 0 and read_receipt(tiles)["status"] == "ok", done.stderr
     encoder = json.dumps({"encoder": "resnet18", "weights": "random"})
-    done = command("extract", tmp_path, tiles=tiles, settings=encoder, receipt=features, device="cpu", read_timeout_s=0.1)
+    folders = {"tiles": tiles.parent, "features": features.parent}
+    done = command("extract", tmp_path, **folders, settings=encoder, device="cpu", read_timeout_s=0.1)
     reason = f"{path}: no data came from it for 0.1 s"
     assert done.returncode == 0 and "it is retried once" in done.stderr and "for the second time: it is given up" in done.stderr
     assert (read_receipt(features)["status"], read_receipt(features)["reason"]) == ("failed", reason)
-    done = command("tile", tmp_path, slide=path, settings=settings, receipt=tiles, read_timeout_s=0.1)
+    tiles.unlink()
+    done = command("tile", tmp_path, settings=settings, tiles=tiles.parent, read_timeout_s=0.1)
     assert done.returncode == 0 and (read_receipt(tiles)["status"], read_receipt(tiles)["reason"]) == ("failed", reason)
     assert not store_path(tiles).exists()

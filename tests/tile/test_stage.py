@@ -39,9 +39,86 @@ def test_tiling_again_gives_the_same_bytes(slide: Path, tmp_path: Path) -> None:
     receipt = tmp_path / "a.json"
     tile_slide(SlideRow("a", slide), SMALL, receipt)
     first = receipt.read_bytes()
+    receipt.unlink()
     slide.touch()
     tile_slide(SlideRow("a", slide), SMALL, receipt)
     assert receipt.read_bytes() == first
+
+
+def when(receipt: Path) -> int:
+    """Time at which the receipt was last written."""
+    return receipt.stat().st_mtime_ns
+
+
+def test_a_slide_that_has_not_changed_is_skipped_also_when_touched_renamed_or_gone(slide: Path, tmp_path: Path) -> None:
+    receipt = tmp_path / "a.json"
+    tile_slide(SlideRow("a", slide), SMALL, receipt)
+    first = when(receipt)
+    slide.touch()
+    moved = slide.rename(tmp_path / "moved.svs")
+    assert tile_slide(SlideRow("a", moved), SMALL, receipt) is Status.OK and when(receipt) == first
+    moved.unlink()
+    assert tile_slide(SlideRow("a", moved), SMALL, receipt) is Status.OK and when(receipt) == first
+
+
+@pytest.mark.parametrize("what", ["settings", "mpp", "content", ".png", ".geojson", ".zarr/zarr.json", "mask"])
+def test_a_slide_is_tiled_again_if_its_row_settings_content_or_outputs_change(slide: Path, tmp_path: Path, what: str) -> None:
+    receipt = tmp_path / "a.json"
+    tile_slide(SlideRow("a", slide), SMALL, receipt)
+    first, row, settings = when(receipt), SlideRow("a", slide), SMALL
+    if what == "settings":
+        settings = SMALL.model_copy(update={"tiling": Tiling(tile_px=64, mpp=0.5)})
+    elif what == "mpp":
+        row = SlideRow("a", slide, mpp=0.4)
+    elif what == "content":
+        write_aperio(slide, tissue_image(640, 448, seed=9))
+    elif what == "mask":
+        row = SlideRow("a", slide, mask=write_geojson(tmp_path / "mask.geojson", (200, 100, 400, 300)))
+    else:
+        (tmp_path / f"a{what}").unlink()
+    tile_slide(row, settings, receipt)
+    assert when(receipt) != first
+    assert all((tmp_path / f"a{suffix}").exists() for suffix in (".png", ".geojson", ".zarr/zarr.json"))
+
+
+def test_an_unusable_slide_is_tried_again_only_when_it_has_changed(tmp_path: Path) -> None:
+    path, receipt = tmp_path / "a.svs", tmp_path / "a.json"
+    path.write_text("this is no slide")
+    tile_slide(SlideRow("a", path), SMALL, receipt)
+    first = when(receipt)
+    assert tile_slide(SlideRow("a", path), SMALL, receipt) is Status.FAILED and when(receipt) == first
+    path.write_text("nor is this")
+    tile_slide(SlideRow("a", path), SMALL, receipt)
+    assert when(receipt) != first
+    other = path.rename(tmp_path / "b.svs")
+    tile_slide(SlideRow("a", other), SMALL, receipt)
+    assert "b.svs" in read_receipt(receipt)["reason"]
+
+
+def test_the_origin_of_annotations_matters_only_to_slides_that_depend_on_one(slide: Path, tmp_path: Path) -> None:
+    receipt = tmp_path / "a.json"
+    tile_slide(SlideRow("a", slide), SMALL, receipt)
+    first = when(receipt)
+    other = SMALL.model_copy(update={"origin": "slide"})
+    tile_slide(SlideRow("a", slide), other, receipt)
+    assert when(receipt) == first
+    row = SlideRow("a", slide, mask=write_geojson(tmp_path / "mask.geojson", (200, 100, 400, 300)))
+    tile_slide(row, SMALL, receipt)
+    second = when(receipt)
+    tile_slide(row, other, receipt)
+    assert second != first and when(receipt) != second
+
+
+def test_a_run_killed_while_it_tiles_leaves_no_receipt_of_an_earlier_run(slide: Path, tmp_path: Path) -> None:
+    receipt = tmp_path / "a.json"
+    tile_slide(SlideRow("a", slide), SMALL, receipt)
+    outputs = [receipt.with_suffix(".geojson"), receipt.with_suffix(".png")]
+    outputs[0].unlink()
+    outputs[0].mkdir()  # a folder cannot be replaced by a file, so tiling ends here
+    (outputs[0] / "file").touch()
+    with pytest.raises(OSError, match="geojson"):
+        tile_slide(SlideRow("a", slide), SMALL.model_copy(update={"tiling": Tiling(tile_px=64, mpp=0.5)}), receipt)
+    assert not receipt.exists()
 
 
 def test_a_fault_becomes_a_status_and_nothing_old_is_left(slide: Path, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 checkpoint cohort:
     input:
-        receipts=all_feature_receipts,
+        receipts=all_feature_records,
     output:
         status=report(
             "<results>/cohort_status.csv",
@@ -17,14 +17,12 @@ checkpoint cohort:
     resources:
         **needs("cohort"),
     params:
-        sheet=CONFIG["cohort"],
         classes=classes_json,
-        features=f"{RESULTS}/features",
         encoders=lambda wildcards: dumps(list(CONFIG["encoders"])),
         rerun_if=lambda wildcards: hashlib.sha256(
             dumps(list(SLIDES)).encode()
         ).hexdigest(),
     shell:
-        "wsi-mil cohort --sheet={params.sheet:q} --classes={params.classes:q} --features={params.features:q}"
+        "wsi-mil cohort --sheet={SHEET:q} --classes={params.classes:q} --features={RESULTS:q}/features"
         " --encoders={params.encoders:q} --status={output.status:q}"
         " --threads={threads} 2> {log:q}"

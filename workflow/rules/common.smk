@@ -15,11 +15,21 @@ def dumps(value):
     return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
+CLUSTER_JOBS = 16
+
+
+def parallel_jobs():
+    """Number of jobs of one core that can run at the same time; on a cluster, whose free nodes are not known, `CLUSTER_JOBS`."""
+    on_cluster = workflow.resource_settings.nodes is not None
+    return CLUSTER_JOBS if on_cluster else workflow.cores
+
+
 def checked_plan():
     """Return the configuration with its defaults and the rows of the sheet, from `wsi-mil check`.
 
     The main process runs the check once and saves the plan for the processes of its jobs. The file name depends on the
-    configuration, so that another run in the same folder does not change it. Snakemake has merged the configuration files
+    configuration, so that another run in the same folder does not change it. The plan divides the slides among jobs, by the
+    number of jobs that can run at the same time. Snakemake has merged the configuration files
     and kept only the last of repeated keys, so the command gets the files, too.
     """
     text = json.dumps(config, sort_keys=True, default=str)
@@ -30,7 +40,12 @@ def checked_plan():
     if workflow.is_main_process:
         merged = [f"--merged={os.path.relpath(file)}" for file in workflow.configfiles]
         done = subprocess.run(
-            ["wsi-mil", "check", *dict.fromkeys(merged)],
+            [
+                "wsi-mil",
+                "check",
+                f"--parallel={parallel_jobs()}",
+                *dict.fromkeys(merged),
+            ],
             input=text,
             encoding="utf-8",
             stdout=subprocess.PIPE,
@@ -47,8 +62,12 @@ def checked_plan():
 PLAN = checked_plan()
 CONFIG = PLAN["config"]
 SLIDES = {row["slide_id"]: row for row in PLAN["slides"]}
+JOBS = {job: ids for jobs in PLAN["jobs"].values() for job, ids in jobs.items()}
 METHODS = PLAN["methods"]  # supported explanation methods of each model
 RESULTS = CONFIG["results"]
+SHEET = CONFIG[
+    "cohort"
+]  # paths stand in commands, not in params: a file that was moved or renamed reruns nothing
 TRAINED = CONFIG["trained"]
 MODELS = f"{TRAINED or RESULTS}/models"
 SPLITS = f"{TRAINED or RESULTS}/splits.csv"
@@ -59,6 +78,7 @@ os.environ.setdefault(
     "WSI_MIL_REMOTE", dumps(CONFIG["remote"])
 )  # environment, not params: changes rerun nothing
 os.environ.setdefault("WSI_MIL_DASK", CONFIG["dask"]["scheduler"])
+os.environ.setdefault("WSI_MIL_AGAIN", "")
 
 
 envvars:
@@ -66,6 +86,7 @@ envvars:
     "WSI_MIL_READ_TIMEOUT_S",
     "WSI_MIL_REMOTE",
     "WSI_MIL_DASK",
+    "WSI_MIL_AGAIN",
 
 
 GPU = int(
@@ -82,10 +103,10 @@ pathvars:
 
 wildcard_constraints:
     slide_id=r"[A-Za-z0-9_][A-Za-z0-9_.\-]*",
+    job=r"[A-Za-z0-9_][A-Za-z0-9_.\-~]*",
     tiling="[a-z0-9_-]+",
     encoder="[a-z0-9_-]+",
     model="[a-z0-9_-]+",
-    method="[a-z_]+",
     fold="[0-9]+",
 
 
@@ -94,12 +115,21 @@ def one_of(names):
     return "|".join(map(re.escape, names)) or "(?!)"
 
 
+wildcard_constraints:
+    method=one_of(PLAN["explanations"]),
+
+
 EXTRACTED = [
     name
     for name, entry in CONFIG["encoders"].items()
     if entry["features"] == "extracted"
 ]  # tiles and features of other entries are imported: no rule has their receipts as output
 TILINGS = sorted({CONFIG["encoders"][name]["tiling"] for name in EXTRACTED})
+
+
+def record_option(wildcards, output):
+    """Params function: where a job writes its record; nothing for a single slide."""
+    return [f"--record={output.record}"] if "record" in output.keys() else []
 
 
 def stage_settings(stage):
@@ -112,8 +142,26 @@ def entry_settings(block, wildcard):
     return lambda wildcards: dumps(CONFIG[block][wildcards[wildcard]])
 
 
+def is_extra(wildcards):
+    """Whether a heatmap is asked for by a method that the configuration does not have; its scores have a folder of their own."""
+    return "method" in wildcards.keys() and wildcards.method not in METHODS[wildcards.model]
+
+
 def explain_settings(wildcards):
-    return dumps({**CONFIG["explain"], "methods": METHODS[wildcards.model]})
+    """Params function: settings of `explain`, with the methods that the model supports."""
+    methods = [wildcards.method] if is_extra(wildcards) else METHODS[wildcards.model]
+    return dumps({**CONFIG["explain"], "methods": methods})
+
+
+def scores_folder(wildcards):
+    """Params function: folder with the scores of a job's slides."""
+    folder = f"{RESULTS}/scores/{wildcards.encoder}/{wildcards.model}"
+    return f"{folder}/{wildcards.method}" if is_extra(wildcards) else folder
+
+
+def scores_of_slide(wildcards):
+    """Input function: the scores of a single heatmap that is asked for by name."""
+    return f"{scores_folder(wildcards)}/{wildcards.slide_id}.json"
 
 
 def validation_settings(wildcards):
@@ -131,6 +179,34 @@ def report_config(wildcards):
 
 def classes_json(wildcards):
     return dumps(CONFIG["classes"])
+
+
+def forget_incomplete_records():
+    """Remove the records of jobs whose results were deleted, so that these are made again."""
+    for record in PLAN["incomplete_records"]:
+        Path(record).unlink(missing_ok=True)
+
+
+def name_forced_stages():
+    """Tell the jobs which stages are forced (--forcerun, --forceall), since they skip slides whose results are current."""
+    dag = workflow.dag_settings
+    forced = [rule.name for rule in workflow.rules] if dag.forceall else dag.forcerun
+    os.environ["WSI_MIL_AGAIN"] = " ".join(sorted(map(str, forced)))
+
+
+def save_division():
+    """Keep the division of the slides among jobs for the next run."""
+    file = Path(RESULTS) / "jobs" / "slides.json"
+    text = json.dumps(PLAN["jobs"], indent=1)
+    if not file.exists() or file.read_text(encoding="utf-8") != text:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_suffix(".part")
+        part.write_text(text, encoding="utf-8")
+        part.replace(file)
+
+
+if workflow.is_main_process:
+    forget_incomplete_records()
 
 
 def remove_copies():

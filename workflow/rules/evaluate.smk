@@ -15,10 +15,8 @@ rule evaluate:
     resources:
         **needs("evaluate"),
     params:
-        sheet=CONFIG["cohort"],
         classes=classes_json,
-        scores=lambda wildcards: f"{RESULTS}/scores/{wildcards.encoder}/{wildcards.model}",
-        tiles=lambda wildcards: f"{RESULTS}/tiles/{CONFIG['encoders'][wildcards.encoder]['tiling']}",
+        tiling=lambda wildcards: tiling_of(wildcards),
         validation=validation_option,
         truth=stage_settings("truth"),
         settings=stage_settings("predict"),
@@ -26,8 +24,9 @@ rule evaluate:
             "slide_id", "patient_id", "label", "annotation_hash", of=labelled_slides
         ),
     shell:
-        "wsi-mil evaluate --sheet={params.sheet:q} --classes={params.classes:q} --status={input.status:q}"
-        " --scores={params.scores:q} --tiles={params.tiles:q} {params.validation:q} --truth={params.truth:q}"
+        "wsi-mil evaluate --sheet={SHEET:q} --classes={params.classes:q} --status={input.status:q}"
+        " --scores={RESULTS:q}/scores/{wildcards.encoder}/{wildcards.model} --tiles={RESULTS:q}/tiles/{params.tiling}"
+        " {params.validation:q} --truth={params.truth:q}"
         " --settings={params.settings:q} --figures={output.figures:q} --threads={threads} 2> {log:q}"
 
 

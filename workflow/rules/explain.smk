@@ -2,13 +2,13 @@ rule explain:
     input:
         models=fold_models,
         splits=SPLITS,
-        features=bag_features,
+        status=ancient("<results>/cohort_status.csv"),
     output:
-        receipt="<results>/scores/{encoder}/{model}/{slide_id}.json",
+        record="<results>/jobs/explain/{encoder}/{model}/{job}.json",
     log:
-        "logs/explain/{encoder}/{model}/{slide_id}.log",
+        "logs/explain/{encoder}/{model}/{job}.log",
     benchmark:
-        "<results>/benchmarks/explain/{encoder}/{model}/{slide_id}.tsv"
+        "<results>/benchmarks/explain/{encoder}/{model}/{job}.tsv"
     conda:
         "../../envs/gpu.yaml"
     threads: 1
@@ -16,30 +16,58 @@ rule explain:
         **needs("explain"),
         gpu=GPU,
     params:
-        row=slide_row("patient_id"),
+        rows=row_options("patient_id", of=ok_members),
         classes=classes_json,
-        models=lambda wildcards: f"{MODELS}/{wildcards.encoder}/{wildcards.model}",
-        features=lambda wildcards: f"{RESULTS}/features/{wildcards.encoder}/{wildcards.slide_id}.json",
         bag=CONFIG["bag"],
-        bag_slides=lambda wildcards: dumps(bag_slides(wildcards)),
+        bag_slides=bags_option,
         settings=explain_settings,
+        scores=scores_folder,
+        rerun_if=bags_version,
+        record=record_option,
     shell:
-        "wsi-mil explain --features={params.features:q} --row={params.row:q} --classes={params.classes:q}"
-        " --splits={input.splits:q} --models={params.models:q} --settings={params.settings:q}"
-        " --bag={params.bag} --bag-slides={params.bag_slides:q} --receipt={output.receipt:q} --threads={threads} 2> {log:q}"
+        "wsi-mil explain {params.rows:q} --classes={params.classes:q} --splits={input.splits:q}"
+        " --models={MODELS:q}/{wildcards.encoder}/{wildcards.model} --settings={params.settings:q}"
+        " --features={RESULTS:q}/features/{wildcards.encoder} --scores={params.scores:q}"
+        " --bag={params.bag} --bag-slides={params.bag_slides:q} {params.record:q} --threads={threads} 2> {log:q}"
+
+
+use rule explain as explain_slide with:
+    input:
+        models=fold_models,
+        splits=SPLITS,
+        status=ancient("<results>/cohort_status.csv"),
+        features=bag_features,
+    output:
+        receipt="<results>/scores/{encoder}/{model}/{slide_id}.json",
+    log:
+        "logs/explain/{encoder}/{model}/{slide_id}.slide.log",
+    benchmark:
+        "<results>/benchmarks/explain/{encoder}/{model}/{slide_id}.slide.tsv"
+
+
+use rule explain_slide as explain_slide_method with:
+    output:
+        receipt="<results>/scores/{encoder}/{model}/{method}/{slide_id}.json",
+    log:
+        "logs/explain/{encoder}/{model}/{slide_id}.{method}.log",
+    benchmark:
+        "<results>/benchmarks/explain/{encoder}/{model}/{slide_id}.{method}.tsv"
 
 
 rule explain_validation:
     input:
         models=fold_models,
         splits=SPLITS,
-        features=labelled_features,
+        status=ancient("<results>/cohort_status.csv"),
     output:
-        receipt="<results>/scores/{encoder}/{model}/validation/fold-{fold}.json",
+        receipts=[
+            f"<results>/scores/{{encoder}}/{{model}}/validation/fold-{fold}.json"
+            for fold in FOLDS
+        ],
     log:
-        "logs/explain_validation/{encoder}/{model}/fold-{fold}.log",
+        "logs/explain_validation/{encoder}/{model}.log",
     benchmark:
-        "<results>/benchmarks/explain_validation/{encoder}/{model}/fold-{fold}.tsv"
+        "<results>/benchmarks/explain_validation/{encoder}/{model}.tsv"
     conda:
         "../../envs/gpu.yaml"
     threads: 1
@@ -48,14 +76,14 @@ rule explain_validation:
         gpu=GPU,
     params:
         classes=classes_json,
-        models=lambda wildcards: f"{MODELS}/{wildcards.encoder}/{wildcards.model}",
-        features=lambda wildcards: f"{RESULTS}/features/{wildcards.encoder}",
         bag=CONFIG["bag"],
         settings=validation_settings,
+        rerun_if=features_version(of=labelled_slides),
     shell:
-        "wsi-mil explain-validation --features={params.features:q} --fold={wildcards.fold} --classes={params.classes:q}"
-        " --splits={input.splits:q} --models={params.models:q} --settings={params.settings:q}"
-        " --bag={params.bag} --receipt={output.receipt:q} --threads={threads} 2> {log:q}"
+        "wsi-mil explain-validation --features={RESULTS:q}/features/{wildcards.encoder} --classes={params.classes:q}"
+        " --splits={input.splits:q} --models={MODELS:q}/{wildcards.encoder}/{wildcards.model} --settings={params.settings:q}"
+        " --validation={RESULTS:q}/scores/{wildcards.encoder}/{wildcards.model}/validation --bag={params.bag}"
+        " --threads={threads} 2> {log:q}"
 
 
 rule scores:

@@ -14,42 +14,57 @@ rule heatmap_scale:
     resources:
         **needs("heatmap_scale"),
     params:
-        sheet=CONFIG["cohort"],
         classes=classes_json,
-        scores=lambda wildcards: f"{RESULTS}/scores/{wildcards.encoder}/{wildcards.model}",
+        rerun_if=shown_rows("slide_id", "label", of=labelled_slides),
     shell:
-        "wsi-mil heatmap-scale --sheet={params.sheet:q} --classes={params.classes:q} --status={input.status:q}"
-        " --scores={params.scores:q} --scale={output.scale:q} --threads={threads} 2> {log:q}"
+        "wsi-mil heatmap-scale --sheet={SHEET:q} --classes={params.classes:q} --status={input.status:q}"
+        " --scores={RESULTS:q}/scores/{wildcards.encoder}/{wildcards.model} --scale={output.scale:q} --threads={threads} 2> {log:q}"
 
 
 rule heatmap:
     input:
-        scores="<results>/scores/{encoder}/{model}/{slide_id}.json",
+        scores="<results>/jobs/explain/{encoder}/{model}/{job}.json",
         cohort_scale=cohort_scale,
+        status=ancient("<results>/cohort_status.csv"),
     output:
-        image="<results>/heatmaps/{encoder}/{model}/{slide_id}/{method}.png",
+        record="<results>/jobs/heatmap/{encoder}/{model}/{job}.json",
     log:
-        "logs/heatmap/{encoder}/{model}/{slide_id}/{method}.log",
+        "logs/heatmap/{encoder}/{model}/{job}.log",
     benchmark:
-        "<results>/benchmarks/heatmap/{encoder}/{model}/{slide_id}/{method}.tsv"
+        "<results>/benchmarks/heatmap/{encoder}/{model}/{job}.tsv"
     conda:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
         **needs("heatmap"),
     params:
-        row=slide_row("label", "annotation"),
-        slide=slide_path,
-        tiles=tile_receipt,
+        rows=row_options("path", "label", "annotation", of=ok_members),
+        methods=method_options,
+        tiling=lambda wildcards: tiling_of(wildcards),
         settings=stage_settings("heatmap"),
         truth=stage_settings("truth"),
+        scores=scores_folder,
         cohort_scale=cohort_scale_option,
-        rerun_if=slide_row("annotation_hash"),
+        rerun_if=heatmap_version,
+        record=record_option,
     shell:
-        "wsi-mil heatmap --scores={input.scores:q} --tiles={params.tiles:q} --row={params.row:q}"
-        " --slide={params.slide:q} --method={wildcards.method} --settings={params.settings:q}"
-        " --truth={params.truth:q} --image={output.image:q} {params.cohort_scale:q}"
+        "wsi-mil heatmap {params.rows:q} {params.methods:q} --settings={params.settings:q} --truth={params.truth:q}"
+        " --scores={params.scores:q} --tiles={RESULTS:q}/tiles/{params.tiling}"
+        " --heatmaps={RESULTS:q}/heatmaps/{wildcards.encoder}/{wildcards.model} {params.cohort_scale:q} {params.record:q}"
         " --threads={threads} 2> {log:q}"
+
+
+use rule heatmap as heatmap_slide with:
+    input:
+        scores=scores_of_slide,
+        cohort_scale=cohort_scale,
+        status=ancient("<results>/cohort_status.csv"),
+    output:
+        image="<results>/heatmaps/{encoder}/{model}/{slide_id}/{method}.png",
+    log:
+        "logs/heatmap/{encoder}/{model}/{slide_id}.{method}.log",
+    benchmark:
+        "<results>/benchmarks/heatmap/{encoder}/{model}/{slide_id}.{method}.tsv"
 
 
 rule heatmaps:

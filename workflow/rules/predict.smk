@@ -2,7 +2,6 @@ rule predict:
     input:
         models=fold_models,
         splits=SPLITS,
-        features=ok_features,
         status=ancient("<results>/cohort_status.csv"),
     output:
         predictions="<results>/predictions/{encoder}/{model}.csv",
@@ -18,10 +17,7 @@ rule predict:
         **needs("predict"),
         gpu=GPU,
     params:
-        sheet=CONFIG["cohort"],
         classes=classes_json,
-        features=lambda wildcards: f"{RESULTS}/features/{wildcards.encoder}",
-        models=lambda wildcards: f"{MODELS}/{wildcards.encoder}/{wildcards.model}",
         settings=stage_settings("predict"),
         bag=CONFIG["bag"],
         include_train=(
@@ -29,10 +25,11 @@ rule predict:
             if CONFIG["explain"]["include_train"]
             else "--no-include-train"
         ),
-        rerun_if=shown_rows("slide_id", "patient_id", "label"),
+        rerun_if=features_version("patient_id", "label"),
     shell:
-        "wsi-mil predict --sheet={params.sheet:q} --classes={params.classes:q} --status={input.status:q}"
-        " --splits={input.splits:q} --features={params.features:q} --models={params.models:q}"
+        "wsi-mil predict --sheet={SHEET:q} --classes={params.classes:q} --status={input.status:q}"
+        " --splits={input.splits:q} --features={RESULTS:q}/features/{wildcards.encoder}"
+        " --models={MODELS:q}/{wildcards.encoder}/{wildcards.model}"
         " --settings={params.settings:q} --predictions={output.predictions:q} --metrics={output.metrics:q}"
         " {params.include_train} --bag={params.bag} --threads={threads} 2> {log:q}"
 

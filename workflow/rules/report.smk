@@ -1,7 +1,7 @@
 rule report:
     input:
         status="<results>/cohort_status.csv",
-        tiles=shown_tile_receipts,
+        tiles=all_tile_records,
         predictions=all_predictions,
         metrics=all_metrics,
         heatmaps=all_heatmaps,

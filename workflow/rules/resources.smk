@@ -12,26 +12,41 @@ def tiles_and_width(receipt):
 
 
 def slide_mb(wildcards, input):
-    """Size of the slide file, MB."""
-    return sum(Path(path).stat().st_size for path in input) / 1e6
+    """Size of each slide file of a job, MB."""
+    return [Path(path).stat().st_size / 1e6 for path in input]
 
 
 def thousand_tiles(wildcards, input):
-    """Thousands of tiles of all slides of a job."""
-    return sum(tiles_and_width(path)[0] for path in input) / 1000
+    """Thousands of tiles of each slide of a job; 0 for one that is not tiled yet."""
+    folder = Path(RESULTS) / "tiles" / tiling_of(wildcards)
+    receipts = [folder / f"{row['slide_id']}.json" for row in members(wildcards)]
+    return [tiles_and_width(r)[0] / 1000 if r.exists() else 0 for r in receipts]
+
+
+@lru_cache(maxsize=64)
+def bag_mb(encoder, status, modified):
+    """Size of the features of each usable slide in float32, MB."""
+    return [
+        4 * math.prod(tiles_and_width(features_of(encoder, slide_id))) / 1e6
+        for slide_id in ok_in(status, modified)
+    ]
 
 
 def largest_bag_mb(wildcards, input):
-    """Size of the features of the largest slide in float32, MB; 0 until the checkpoint `cohort` has run."""
-    receipts = [] if isinstance(input.features, str) else input.features
-    sizes = [math.prod(tiles_and_width(path)) for path in receipts]
-    return 4 * max(sizes, default=0) / 1e6
+    """Size of the features of the cohort's largest slide in float32, MB; 0 until the checkpoint `cohort` has run."""
+    status = Path(RESULTS) / "cohort_status.csv"
+    return (
+        max(
+            bag_mb(wildcards.encoder, str(status), status.stat().st_mtime_ns), default=0
+        )
+        if status.exists()
+        else 0
+    )
 
 
-def slide_thousand_tiles(wildcards, input):
-    """Thousands of tiles of the slide of a heatmap, whose receipt is not among the inputs."""
-    receipt = Path(tile_receipt(wildcards))
-    return tiles_and_width(receipt)[0] / 1000 if receipt.exists() else 0
+def bags_mb(wildcards, input):
+    """As `largest_bag_mb`, for each slide of a job."""
+    return [largest_bag_mb(wildcards, input)] * len(members(wildcards))
 
 
 def slides(wildcards, input):
@@ -46,6 +61,7 @@ def constant(wildcards, input):
 
 NEEDS = {
     # rule: base MB, MB per unit, unit; base minutes, minutes per unit, unit
+    # for a job of several slides: memory for the largest, minutes for all of them
     "tile": (300, 1, slide_mb, 5, 0.01, slide_mb),
     "extract": (6000, 0, constant, 15, 1, thousand_tiles),
     "cohort": (500, 0.05, slides, 10, 0.01, slides),
@@ -53,10 +69,10 @@ NEEDS = {
     "statistics": (1000, 0, constant, 10, 0.05, slides),
     "train": (1500, 14, largest_bag_mb, 60, 0.5, slides),
     "predict": (1000, 8, largest_bag_mb, 15, 0.05, slides),
-    "explain": (1000, 8, largest_bag_mb, 5, 0.1, largest_bag_mb),
+    "explain": (1000, 8, largest_bag_mb, 5, 0.1, bags_mb),
     "explain_validation": (1000, 8, largest_bag_mb, 15, 0.1, slides),
     "heatmap_scale": (500, 0.5, slides, 10, 0.05, slides),
-    "heatmap": (500, 0, constant, 2, 0.05, slide_thousand_tiles),
+    "heatmap": (500, 0, constant, 2, 0.05, thousand_tiles),
     "evaluate": (500, 1, slides, 15, 0.1, slides),
     "report": (500, 5, slides, 15, 0.2, slides),
 }
@@ -66,12 +82,15 @@ def needs(rule):
     """The `resources` of a rule's jobs; the n-th attempt requests n times as much."""
     mb, more_mb, mb_of, minutes, more_minutes, minutes_of = NEEDS[rule]
 
-    def amount(base, per_unit, size):
-        return lambda wildcards, input, attempt: attempt * math.ceil(
-            base + per_unit * size(wildcards, input)
-        )
+    def amount(base, per_unit, size, over_slides):
+        def needed(wildcards, input, attempt):
+            found = size(wildcards, input)
+            units = over_slides(found) if isinstance(found, list) else found
+            return attempt * math.ceil(base + per_unit * units)
+
+        return needed
 
     return {
-        "mem_mb": amount(mb, more_mb, mb_of),
-        "runtime": amount(minutes, more_minutes, minutes_of),
+        "mem_mb": amount(mb, more_mb, mb_of, lambda sizes: max(sizes, default=0)),
+        "runtime": amount(minutes, more_minutes, minutes_of, sum),
     }

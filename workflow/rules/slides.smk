@@ -1,30 +1,41 @@
 # Params functions of slides, and the selection of slides for each stage. Functions only, no rules.
+#
+# A wildcard `job` stands for the slides that one process works on (JOBS); `slide_id` for a single slide.
 import csv
 import hashlib
 from functools import lru_cache
 
 
-def slide_path(wildcards):
-    """Path or URL of the slide; "" if it has none because its features were imported."""
-    return SLIDES[wildcards.slide_id].get("path", "")
+def members(wildcards):
+    """Rows of the slides of a job, in order."""
+    ids = JOBS[wildcards.job] if "job" in wildcards.keys() else [wildcards.slide_id]
+    return [SLIDES[slide_id] for slide_id in ids]
 
 
-def local_slide(wildcards):
-    """Input function: the slide file; none for a slide on a server, whose URL is in params."""
-    path = slide_path(wildcards)
-    return [] if "://" in path else path
+def tiling_of(wildcards):
+    """Name of the tiling of a job's encoder entry."""
+    return CONFIG["encoders"][wildcards.encoder]["tiling"]
 
 
-def slide_row(*columns):
-    """Params function: the cells of the slide's row that a stage reads, without empty ones."""
+def local_slides(wildcards):
+    """Input function: the slide files; none for slides on servers, whose URLs are in params.
 
-    def cells(wildcards):
-        row = SLIDES[wildcards.slide_id]
-        return dumps(
-            {name: row[name] for name in ("slide_id", *columns) if name in row}
-        )
+    A job of several slides leaves out files that are gone: their tiles may be there, and must not stop the other slides.
+    """
+    paths = [row["path"] for row in members(wildcards) if "://" not in row["path"]]
+    return (
+        paths if len(paths) == 1 else [path for path in paths if os.path.exists(path)]
+    )
 
-    return cells
+
+def cells(row, *columns):
+    """The cells of a slide's row that a stage reads, as JSON, without empty ones."""
+    return dumps({name: row[name] for name in ("slide_id", *columns) if name in row})
+
+
+def row_options(*columns, of=members):
+    """Params function: option --row for each slide of a job, with the cells that the stage reads."""
+    return lambda wildcards: [f"--row={cells(row, *columns)}" for row in of(wildcards)]
 
 
 def tissue_setting(row, key):
@@ -43,19 +54,27 @@ def files_for_tiling(row, tiling):
     return [name for name in columns if name in row]
 
 
-def tile_row(wildcards):
-    """Params function: the cells of the slide's row that `tile` reads."""
-    row = SLIDES[wildcards.slide_id]
-    settings = sorted(name for name in row if "." in name)
-    files = files_for_tiling(row, wildcards.tiling)
-    return slide_row("mpp", *settings, *files)(wildcards)
+def tile_rows(wildcards):
+    """Params function: option --row for each slide, with the cells that `tile` reads."""
+
+    def option(row):
+        settings = sorted(name for name in row if "." in name)
+        files = files_for_tiling(row, wildcards.tiling)
+        return f"--row={cells(row, 'path', 'mpp', *settings, *files)}"
+
+    return [option(row) for row in members(wildcards)]
 
 
 def tile_version(wildcards):
-    """Params function: versions of a slide on a server and of the files that determine its tiles; a trigger only."""
-    row = SLIDES[wildcards.slide_id]
-    files = [row[f"{name}_hash"] for name in files_for_tiling(row, wildcards.tiling)]
-    return " ".join([*files, *filter(None, [row.get("remote_version")])])
+    """Params function: versions of slides on servers and of the files that determine the tiles; a trigger only."""
+
+    def version(row):
+        files = [
+            row[f"{name}_hash"] for name in files_for_tiling(row, wildcards.tiling)
+        ]
+        return " ".join([*files, *filter(None, [row.get("remote_version")])])
+
+    return [version(row) for row in members(wildcards)]
 
 
 def tile_settings(wildcards):
@@ -64,54 +83,43 @@ def tile_settings(wildcards):
         "tiling": CONFIG["tilings"][wildcards.tiling],
         "tissue": CONFIG["tissue"],
     }
-    if files_for_tiling(SLIDES[wildcards.slide_id], wildcards.tiling):
+    if any(files_for_tiling(row, wildcards.tiling) for row in members(wildcards)):
         settings["origin"] = CONFIG["truth"]["origin"]
     return dumps(settings)
 
 
-def extract_jobs():
-    """Batches of `slides_per_job` slides, in the order of the sheet, for each encoder entry."""
-    ids, size = list(SLIDES), CONFIG["slides_per_job"]
-    return [
-        (encoder, number, ids[first : first + size])
-        for encoder in EXTRACTED
-        for number, first in enumerate(range(0, len(ids), size))
-    ]
-
-
-def extract_options(encoder, slide_ids):
-    """Options of `wsi-mil extract` for each slide."""
-    rows = [SLIDES[slide_id] for slide_id in slide_ids]
-    return [
-        f"--{option}={value}"
-        for row in rows
-        for option, value in (
-            ("tiles", tiles_of(encoder, row["slide_id"])),
-            ("row", dumps({"slide_id": row["slide_id"], "path": row["path"]})),
-            ("receipt", features_of(encoder, row["slide_id"])),
-        )
-    ]
-
-
 # The functions below use the checkpoint: only after `cohort` has run is it known which slides are usable, and only then
-# does Snakemake treat a receipt that was rewritten with the same content as unchanged.
+# does Snakemake treat a file that was rewritten with the same content as unchanged.
 
 
 @lru_cache(maxsize=2)
 def ok_in(status, modified):
-    """Rows of the plan that are ok in a status file; `modified` is its time, so that a new file is read again."""
+    """Rows of the plan that are ok in a status file, by slide_id; `modified` is its time, so that a new file is read again."""
     with open(status, encoding="utf-8") as file:
         ok = {row["slide_id"] for row in csv.DictReader(file) if row["status"] == "ok"}
-    return [row for row in PLAN["slides"] if row["slide_id"] in ok]
+    return {row["slide_id"]: row for row in PLAN["slides"] if row["slide_id"] in ok}
+
+
+def status_file():
+    """Path and time of the table of statuses."""
+    status = str(checkpoints.cohort.get().output.status)
+    return status, os.stat(status).st_mtime_ns
 
 
 def ok_slides():
-    status = checkpoints.cohort.get().output.status
-    return ok_in(str(status), os.stat(status).st_mtime_ns)
+    return list(ok_in(*status_file()).values())
 
 
 def labelled_slides():
     return [row for row in ok_slides() if "label" in row]
+
+
+def ok_members(wildcards):
+    """Rows of the usable slides of a job; a single slide that is asked for by name is taken as it is."""
+    if "job" not in wildcards.keys():
+        return members(wildcards)
+    ok = ok_in(*status_file())
+    return [row for row in members(wildcards) if row["slide_id"] in ok]
 
 
 def labelled_rows(wildcards):
@@ -124,21 +132,69 @@ def labelled_rows(wildcards):
     return dumps(sorted(rows, key=lambda row: row["slide_id"]))
 
 
+def digest(content):
+    return hashlib.sha256(dumps(content).encode()).hexdigest()
+
+
 def shown_rows(*columns, of=ok_slides):
     """Params function: hash of the cells of all rows `of` a kind that a cohort-wide stage reads; a trigger only."""
-
-    def digest(wildcards):
-        rows = [{name: row[name] for name in columns if name in row} for row in of()]
-        return hashlib.sha256(dumps(rows).encode()).hexdigest()
-
-    return digest
+    return lambda wildcards: digest(
+        [{name: row[name] for name in columns if name in row} for row in of()]
+    )
 
 
-def bag_slides(wildcards):
+@lru_cache(maxsize=64)
+def receipt_digests(encoder, status, modified):
+    """Hash of the receipt of `extract` of each usable slide."""
+    return {
+        slide_id: hashlib.sha256(
+            Path(features_of(encoder, slide_id)).read_bytes()
+        ).hexdigest()
+        for slide_id in ok_in(status, modified)
+    }
+
+
+def features_version(*columns, of=ok_slides):
+    """Params function: hash of the features, and of some cells, of all rows `of` a kind; a trigger only.
+
+    The features are no input: the receipts of a job change with each of its slides, and not all of them are for all stages.
+    """
+
+    def version(wildcards):
+        digests = receipt_digests(wildcards.encoder, *status_file())
+        rows = sorted(of(), key=lambda row: row["slide_id"])
+        names = ("slide_id", *columns)
+        return digest(
+            [[digests[row["slide_id"]], *map(row.get, names)] for row in rows]
+        )
+
+    return version
+
+
+def method_options(wildcards):
+    """Params function: option --method for each method of a job's heatmaps."""
+    names = (
+        [wildcards.method] if "method" in wildcards.keys() else METHODS[wildcards.model]
+    )
+    return [f"--method={name}" for name in names]
+
+
+def heatmap_version(wildcards):
+    """Params function: hashes of the annotations that are drawn; a trigger only."""
+    return [row.get("annotation_hash", "") for row in ok_members(wildcards)]
+
+
+def bags_version(wildcards):
+    """Params function: hash of the features of the bags of a job's slides; a trigger only."""
+    digests = receipt_digests(wildcards.encoder, *status_file())
+    bags = [bag_slides(row) for row in ok_members(wildcards)]
+    return digest([[digests[slide_id] for slide_id in bag] for bag in bags])
+
+
+def bag_slides(slide):
     """Slides of a slide's bag: itself, or its patient's slides that are labelled (or unlabelled) like it."""
-    slide = SLIDES[wildcards.slide_id]
     if CONFIG["bag"] == "slide":
-        return [wildcards.slide_id]
+        return [slide["slide_id"]]
     patient = [
         row
         for row in ok_slides()
@@ -146,3 +202,10 @@ def bag_slides(wildcards):
         and ("label" in row) == ("label" in slide)
     ]
     return sorted(row["slide_id"] for row in patient)
+
+
+def bags_option(wildcards):
+    """Params function: the slides of each bag, for bags of several."""
+    if CONFIG["bag"] == "slide":
+        return "{}"
+    return dumps({row["slide_id"]: bag_slides(row) for row in ok_members(wildcards)})

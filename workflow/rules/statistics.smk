@@ -1,6 +1,5 @@
 rule statistics:
     input:
-        features=ok_features,
         status=ancient("<results>/cohort_status.csv"),
     output:
         receipt="<results>/statistics/{encoder}.json",
@@ -14,10 +13,10 @@ rule statistics:
     resources:
         **needs("statistics"),
     params:
-        features=lambda wildcards: f"{RESULTS}/features/{wildcards.encoder}",
         settings=stage_settings("statistics"),
+        rerun_if=features_version(),
     shell:
-        "wsi-mil statistics --status={input.status:q} --features={params.features:q}"
+        "wsi-mil statistics --status={input.status:q} --features={RESULTS:q}/features/{wildcards.encoder}"
         " --settings={params.settings:q} --receipt={output.receipt:q} --threads={threads} 2> {log:q}"
 
 

@@ -10,49 +10,63 @@ def features_of(encoder, slide_id):
     return f"{RESULTS}/features/{encoder}/{slide_id}.json"
 
 
+def records(stage, *entries, jobs=None):
+    """Records of the jobs of a stage, for entries such as encoder and model; by default of all jobs."""
+    folder = "/".join([RESULTS, "jobs", stage, *entries])
+    return [f"{folder}/{job}.json" for job in (JOBS if jobs is None else jobs)]
+
+
 def tile_receipt(wildcards):
     return tiles_of(wildcards.encoder, wildcards.slide_id)
 
 
-def all_tile_receipts(wildcards):
-    return [
+def tile_record(wildcards):
+    return records("tile", tiling_of(wildcards), jobs=[wildcards.job])
+
+
+def all_tile_records(wildcards):
+    """Records of all tilings; receipts of imported tiles, which no rule makes."""
+    made = [record for tiling in TILINGS for record in records("tile", tiling)]
+    imported = [
         tiles_of(encoder, slide_id)
         for encoder in CONFIG["encoders"]
+        if encoder not in EXTRACTED
         for slide_id in SLIDES
     ]
+    return made + imported
 
 
-def all_feature_receipts(wildcards):
-    return [
+def all_feature_records(wildcards):
+    """Records of all encoders; receipts of imported features, which no rule makes."""
+    made = [record for encoder in EXTRACTED for record in records("extract", encoder)]
+    imported = [
         features_of(encoder, slide_id)
         for encoder in CONFIG["encoders"]
+        if encoder not in EXTRACTED
         for slide_id in SLIDES
     ]
+    return made + imported
 
 
 # The functions below use the checkpoint `cohort`, see slides.smk.
 
 
-def shown_tile_receipts(wildcards):
-    ok_slides()
-    return sorted(set(all_tile_receipts(wildcards)))
-
-
-def labelled_features(wildcards):
-    return [
-        features_of(wildcards.encoder, row["slide_id"]) for row in labelled_slides()
-    ]
-
-
-def ok_features(wildcards):
-    return [features_of(wildcards.encoder, row["slide_id"]) for row in ok_slides()]
-
-
 def bag_features(wildcards):
-    ok_slides()
-    return [
-        features_of(wildcards.encoder, slide_id) for slide_id in bag_slides(wildcards)
-    ]
+    """Input function of a single slide that is asked for by name: the features of its bag."""
+    slide = SLIDES[wildcards.slide_id]
+    return [features_of(wildcards.encoder, slide_id) for slide_id in bag_slides(slide)]
+
+
+def shown_jobs():
+    """Jobs that have a usable slide."""
+    ok = ok_in(*status_file())
+    return [job for job, ids in JOBS.items() if any(slide_id in ok for slide_id in ids)]
+
+
+def labelled_jobs():
+    """Jobs that have a usable labelled slide; their slides are all labelled."""
+    labelled = {row["slide_id"] for row in labelled_slides()}
+    return [job for job in shown_jobs() if labelled.intersection(JOBS[job])]
 
 
 def base_folder(wildcards):
@@ -90,10 +104,8 @@ def for_entries(pattern):
 
 
 def labelled_scores(wildcards):
-    return [
-        f"{RESULTS}/scores/{wildcards.encoder}/{wildcards.model}/{row['slide_id']}.json"
-        for row in labelled_slides()
-    ]
+    """Records of the jobs that explain the labelled slides."""
+    return records("explain", wildcards.encoder, wildcards.model, jobs=labelled_jobs())
 
 
 def validation_folder(wildcards):
@@ -144,21 +156,19 @@ def all_models(wildcards):
     ]
 
 
-def all_scores(wildcards):
-    return [
-        f"{folder}/{row['slide_id']}.json"
-        for folder in for_entries("{results}/scores/{encoder}/{model}")(wildcards)
-        for row in ok_slides()
+def shown_records(stage):
+    """Input function: records of a stage that works on the usable slides, for models that support a method."""
+    return lambda wildcards: [
+        record
+        for encoder in CONFIG["encoders"]
+        for model in CONFIG["models"]
+        if METHODS[model]
+        for record in records(stage, encoder, model, jobs=shown_jobs())
     ]
 
 
-def all_heatmaps(wildcards):
-    return [
-        f"{folder}/{row['slide_id']}/{method}.png"
-        for folder in for_entries("{results}/heatmaps/{encoder}/{model}")(wildcards)
-        for row in ok_slides()
-        for method in METHODS[Path(folder).name]
-    ]
+all_scores = shown_records("explain")
+all_heatmaps = shown_records("heatmap")
 
 
 def all_explanations(wildcards):

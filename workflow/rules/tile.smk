@@ -1,12 +1,12 @@
 rule tile:
     input:
-        slide=local_slide,
+        slides=local_slides,
     output:
-        receipt="<results>/tiles/{tiling}/{slide_id}.json",
+        record="<results>/jobs/tile/{tiling}/{job}.json",
     log:
-        "logs/tile/{tiling}/{slide_id}.log",
+        "logs/tile/{tiling}/{job}.log",
     benchmark:
-        "<results>/benchmarks/tile/{tiling}/{slide_id}.tsv"
+        "<results>/benchmarks/tile/{tiling}/{job}.tsv"
     wildcard_constraints:
         tiling=one_of(TILINGS),
     conda:
@@ -15,15 +15,24 @@ rule tile:
     resources:
         **needs("tile"),
     params:
-        slide=slide_path,
-        row=tile_row,
+        rows=tile_rows,
         rerun_if=tile_version,
         settings=tile_settings,
+        record=record_option,
     shell:
-        "wsi-mil tile --slide={params.slide:q} --row={params.row:q} --settings={params.settings:q}"
-        " --receipt={output.receipt:q} --threads={threads} 2> {log:q}"
+        "wsi-mil tile {params.rows:q} --settings={params.settings:q} --tiles={RESULTS:q}/tiles/{wildcards.tiling}"
+        " {params.record:q} --threads={threads} 2> {log:q}"
+
+
+use rule tile as tile_slide with:
+    output:
+        receipt="<results>/tiles/{tiling}/{slide_id}.json",
+    log:
+        "logs/tile/{tiling}/{slide_id}.slide.log",
+    benchmark:
+        "<results>/benchmarks/tile/{tiling}/{slide_id}.slide.tsv"
 
 
 rule tiles:
     input:
-        all_tile_receipts,
+        all_tile_records,

@@ -3,7 +3,7 @@ if not TRAINED:
     rule train:
         input:
             splits="<results>/splits.csv",
-            features=labelled_features,
+            status=ancient("<results>/cohort_status.csv"),
             base=base_model,
         output:
             weights="<results>/models/{encoder}/{model}/fold-{fold}/model.safetensors",
@@ -19,15 +19,15 @@ if not TRAINED:
             **needs("train"),
             gpu=GPU,
         params:
-            features=lambda wildcards: f"{RESULTS}/features/{wildcards.encoder}",
             classes=classes_json,
             settings=entry_settings("models", "model"),
             base=base_option,
             bag=CONFIG["bag"],
             protocol=CONFIG["protocol"],
+            rerun_if=features_version(of=labelled_slides),
             folder=subpath(output.config, parent=True),
         shell:
-            "wsi-mil train --splits={input.splits:q} --fold={wildcards.fold} --features={params.features:q}"
+            "wsi-mil train --splits={input.splits:q} --fold={wildcards.fold} --features={RESULTS:q}/features/{wildcards.encoder}"
             " --classes={params.classes:q} --settings={params.settings:q} --model={params.folder:q}"
             " {params.base:q} --bag={params.bag} --protocol={params.protocol}"
             " --threads={threads} 2> {log:q}"

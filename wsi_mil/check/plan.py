@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from wsi_mil.check.advice import config_warnings
 from wsi_mil.check.duplicates import Duplicates, duplicates
@@ -12,9 +13,10 @@ from wsi_mil.check.remote import Versions, remote_versions
 from wsi_mil.check.rows import annotation_faults, is_tiled, sheet_split_faults
 from wsi_mil.cohort import Sheet, read_sheet, row_json
 from wsi_mil.cohort.splits import mixed_label_faults, n_folds, read_splits
-from wsi_mil.config import Config, methods_of, parse_settings, valid_part
+from wsi_mil.config import EXPLANATIONS, Config, methods_of, parse_settings, valid_part
 from wsi_mil.encoders import network_identity
 from wsi_mil.errors import ConfigError
+from wsi_mil.jobs import Division, divide, incomplete_records, read_division
 from wsi_mil.receipts import fingerprint
 from wsi_mil.records import SlideRow
 from wsi_mil.results import Results
@@ -32,6 +34,7 @@ class Plan:
         warnings: warnings for the user.
         versions: version of each slide on a server, which changes with its content, by slide_id.
         unread: columns of the sheet that are not used.
+        parallel: number of jobs that can run at the same time.
     """
 
     config: Config
@@ -40,6 +43,7 @@ class Plan:
     warnings: tuple[str, ...]
     versions: Mapping[str, str] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
+    parallel: int = 1
 
     def as_json(self) -> dict[str, object]:
         """Return the plan in the form read by the rules: paths as text, without empty cells."""
@@ -47,9 +51,41 @@ class Plan:
             "config": self.config.model_dump(mode="json"),
             "slides": [{**row_json(row), **_file_hashes(row), **self._version(row)} for row in self.rows],
             "n_folds": self.n_folds,
+            "jobs": self.jobs(),
+            "incomplete_records": [str(record) for record in self.incomplete_records()],
             "methods": {entry: list(methods_of(self.config, entry)) for entry in self.config.models},
+            "explanations": list(EXPLANATIONS),
             "networks": {name: fingerprint(network_identity(e)) for name, e in self.config.extracted.items()},
         }
+
+    def jobs(self) -> Division:
+        """Return the slides of each job; those of the previous run of these results keep theirs."""
+        setting = self.config.slides_per_job
+        previous = read_division(Results(self.config.results).division)
+        slides = {row.slide_id: bool(row.label) for row in self.rows}
+        return divide(slides, previous, None if setting == "auto" else setting, parallel=self.parallel)
+
+    def notes(self) -> list[str]:
+        """Return what Snakemake's list of jobs does not show as long as new slides are not encoded."""
+        previous = read_division(Results(self.config.results).division)
+        known = {slide_id for jobs in previous.values() for slide_ids in jobs.values() for slide_id in slide_ids}
+        n_new = sum(row.slide_id not in known for row in self.rows)
+        if not n_new:
+            return []
+        if not Results(self.config.results).cohort_status.exists():
+            n_jobs = sum(map(len, self.jobs().values()))
+            n_models = sum(bool(methods_of(self.config, entry)) for entry in self.config.models)
+            n_later = 2 * n_jobs * n_models * len(self.config.encoders)
+            return [f"{n_later} jobs of explain and heatmap are added to the steps when `cohort` has found the usable slides"]
+        new = f"{n_new} slides are new" if n_new > 1 else "1 slide is new"
+        return [
+            f"{new}: a dry run lists all jobs that may follow `cohort`; split and train run only if a labelled slide is new, gone"
+            " or changed"
+        ]
+
+    def incomplete_records(self) -> dict[Path, list[Path]]:
+        """Return the records of jobs whose results were deleted, with the deleted files."""
+        return incomplete_records(Results(self.config.results).jobs)
 
     def _version(self, row: SlideRow) -> dict[str, str]:
         return {"remote_version": self.versions[row.slide_id]} if row.slide_id in self.versions else {}
@@ -61,13 +97,14 @@ def _file_hashes(row: SlideRow) -> dict[str, str]:
     return {name: hashlib.sha256(file.read_bytes()).hexdigest()[:16] for name, file in files.items() if file is not None}
 
 
-def check(values: Mapping[str, object], *, needs_slides: bool = True) -> Plan:
+def check(values: Mapping[str, object], *, needs_slides: bool = True, parallel: int = 1) -> Plan:
     """Validate a configuration and its sheet.
 
     Args:
         values: the configuration as read.
         needs_slides: whether a missing slide file is a fault (unless the slide is tiled already), and whether servers are
             asked for their slides.
+        parallel: number of jobs that can run at the same time.
 
     Raises:
         ConfigError: lists every fault.
@@ -93,7 +130,7 @@ def check(values: Mapping[str, object], *, needs_slides: bool = True) -> Plan:
     if faults:
         raise ConfigError(faults)
     warnings = (*sheet.warnings, *duplicate_files.warnings, *config_warnings(config, sheet), *versions.warnings)
-    return Plan(config, sheet.rows, _n_folds(config, sheet), warnings, versions.by_slide, sheet.unread)
+    return Plan(config, sheet.rows, _n_folds(config, sheet), warnings, versions.by_slide, sheet.unread, parallel)
 
 
 def _sheet(config: Config, *, needs_slides: bool) -> Sheet:

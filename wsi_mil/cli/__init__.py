@@ -2,7 +2,6 @@
 exit codes. Heavy imports are inside the commands, so that light commands start fast.
 """
 
-import errno
 import io
 import json
 import logging
@@ -15,19 +14,11 @@ from typing import Annotated, Optional
 import typer
 
 from wsi_mil.cli import encoders, interchange, learn, preflight, prepare, show, view
-from wsi_mil.errors import ClusterError, ConfigError, DeviceMemoryError, UnreachableError, WsiMilError
+from wsi_mil.errors import CANNOT_WRITE, ClusterError, ConfigError, DeviceMemoryError, UnreachableError, WsiMilError
 from wsi_mil.version import __version__
 
 USER_FAULT = 2
 MACHINE_FAULT = 1
-
-CANNOT_WRITE = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EROFS: "the disk is read-only",
-    errno.EACCES: "permission denied",
-}
-"""Faults of the machine that are reported without a traceback."""
 
 PANELS = {
     "Before a run": ("check", "doctor", "inspect", "encoders", "demo-cohort"),

@@ -1,8 +1,10 @@
 """The commands that train or apply models: `train`, `predict`, `explain`, `explain-validation`, `evaluate`."""
 
 import json
+import logging
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -10,19 +12,27 @@ from wsi_mil.cli.options import (
     Bag,
     Classes,
     Device,
+    FeaturesFolder,
     Protocol,
-    Receipt,
-    Row,
+    Record,
+    Rows,
+    ScoresFolder,
     SettingsJson,
     Sheet,
     Threads,
     TruthJson,
     create_ensemble,
     parse_task,
+    receipts_of,
     sheet_rows,
-    slide_row,
+    slide_rows,
 )
 from wsi_mil.runtime.threads import limit_threads
+
+if TYPE_CHECKING:
+    from wsi_mil.ensemble import Ensemble
+
+log = logging.getLogger(__name__)
 
 BYTES_OF_A_GB = 10**9
 
@@ -94,48 +104,75 @@ def predict(
 
 @commands.command()
 def explain(
-    features: Annotated[Path, typer.Option(help="receipt of extract")],
-    row: Row,
+    row: Rows,
     classes: Classes,
     splits: Annotated[Path, typer.Option(help="splits.csv of the models")],
     models: Annotated[Path, typer.Option(help="folder that has a subfolder for each fold")],
     settings: SettingsJson,
-    receipt: Receipt,
+    features: FeaturesFolder,
+    scores: ScoresFolder,
     bag: Bag = "slide",
-    bag_slides: Annotated[str, typer.Option(help="slides of its bag, as a JSON list; receipts in the same folder")] = "",
+    bag_slides: Annotated[
+        str, typer.Option(help="slides of the bag of each slide that shares one with others, as JSON: {slide_id: [slide_id, …]}")
+    ] = "{}",
+    record: Record = None,
     threads: Threads = 1,
     device: Device = "auto",
 ) -> None:
-    """Score every tile of a slide with each explanation method."""
+    """Score every tile of slides with each explanation method; slides whose scores are current are skipped."""
     limit_threads(threads)
-    from wsi_mil.config import Explain, parse_settings
-    from wsi_mil.explain import explain_slide
+    from wsi_mil.cohort.splits import read_splits
+    from wsi_mil.config import Explain, parse_bag, parse_settings
+    from wsi_mil.explain.current import explain_stamp, is_explained, outputs
+    from wsi_mil.jobs import forget_if_forced, process_slides, write_record
 
-    ensemble = create_ensemble(models, splits, parse_task(classes), bag=bag, threads=threads, device=device)
-    members = [features.with_name(f"{slide}.json") for slide in json.loads(bag_slides)] if bag_slides else [features]
-    explain_slide(slide_row(row), members, ensemble, parse_settings(Explain, json.loads(settings)), receipt)
+    parsed, task, parsed_splits = parse_settings(Explain, json.loads(settings)), parse_task(classes), read_splits(splits)
+    rows, bags = slide_rows(row), json.loads(bag_slides)
+    receipts = receipts_of(rows, scores)
+
+    @cache
+    def ensemble() -> "Ensemble":
+        return create_ensemble(models, splits, task, bag=bag, threads=threads, device=device)
+
+    def work(item: int) -> None:
+        slide = rows[item]
+        receipt = receipts[slide.slide_id]
+        members = [features / f"{slide_id}.json" for slide_id in bags.get(slide.slide_id, [slide.slide_id])]
+        stamp = explain_stamp(slide, members, models, parsed_splits, task, parsed, parse_bag(bag))
+        if is_explained(receipt, stamp):
+            log.info("%s: unchanged", slide.slide_id)
+            return
+        from wsi_mil.explain.stage import explain_slide
+
+        explain_slide(slide, members, ensemble(), parsed, receipt, stamp=stamp)
+
+    forget_if_forced("explain", receipts.values())
+    process_slides(list(receipts), range(len(rows)), work)
+    if record is not None:
+        write_record(record, receipts, (file for receipt in receipts.values() for file in outputs(receipt)))
 
 
 @commands.command(name="explain-validation")
 def explain_validation(
     features: Annotated[Path, typer.Option(help="folder with the receipts of extract")],
-    fold: Annotated[int, typer.Option(min=0, help="number of the fold")],
     classes: Classes,
     splits: Annotated[Path, typer.Option(help="splits.csv of the models")],
     models: Annotated[Path, typer.Option(help="folder that has a subfolder for each fold")],
     settings: SettingsJson,
-    receipt: Annotated[Path, typer.Option(help="receipt to write (JSON); stores are written to the folder of the same name")],
+    validation: Annotated[Path, typer.Option(help="folder to write to: fold-0.json, … with stores in the folder of that name")],
     bag: Bag = "slide",
     threads: Threads = 1,
     device: Device = "auto",
 ) -> None:
-    """Score the tiles of a fold's validation slides, on which score thresholds are chosen."""
+    """Score the tiles of the validation slides of each fold, on which score thresholds are chosen."""
     limit_threads(threads)
     from wsi_mil.config import Explain, parse_settings
-    from wsi_mil.explain import explain_validation as explained
+    from wsi_mil.explain.stage import explain_validation as explained
 
     ensemble = create_ensemble(models, splits, parse_task(classes), bag=bag, threads=threads, device=device)
-    explained(fold, features, ensemble, parse_settings(Explain, json.loads(settings)), receipt)
+    parsed = parse_settings(Explain, json.loads(settings))
+    for fold in range(ensemble.splits.n_folds):
+        explained(fold, features, ensemble, parsed, validation / f"fold-{fold}.json")
 
 
 @commands.command()

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from wsi_mil.records import SlideRow
     from wsi_mil.tasks import Task
 
-Row = Annotated[str, typer.Option(help='the slide\'s row of the sheet, as JSON, such as \'{"slide_id": "s1"}\'')]
+Rows = Annotated[
+    list[str],
+    typer.Option("--row", help='a slide\'s row of the sheet as JSON, such as \'{"slide_id": "s1"}\'; once per slide'),
+]
+Record = Annotated[Optional[Path], typer.Option(help="record of the job to write (JSON), when all of its slides are done")]
+TilesFolder = Annotated[Path, typer.Option("--tiles", help="folder with the receipts of tile, {slide_id}.json")]
+FeaturesFolder = Annotated[Path, typer.Option("--features", help="folder with the receipts of extract, {slide_id}.json")]
+ScoresFolder = Annotated[Path, typer.Option("--scores", help="folder with the receipts of explain, {slide_id}.json")]
 SettingsJson = Annotated[str, typer.Option("--settings", help="settings of this stage (see config.yaml) as JSON; '{}': defaults")]
 TruthJson = Annotated[str, typer.Option("--truth", help="the `truth` block of config.yaml, as JSON")]
 Receipt = Annotated[Path, typer.Option(help="receipt to write (JSON); its store is written beside it")]
@@ -97,11 +104,16 @@ def sheet_rows(sheet: Path, classes: str) -> "tuple[SlideRow, ...]":
     return read.rows
 
 
-def slide_row(text: str, *, path: str = "") -> "SlideRow":
-    """Parse `--row`; `path` is passed by an option of its own."""
+def slide_rows(texts: list[str]) -> "list[SlideRow]":
+    """Parse every `--row`."""
     from wsi_mil.cohort import row_from_json
 
-    return row_from_json(json.loads(text), path=path)
+    return [row_from_json(json.loads(text)) for text in texts]
+
+
+def receipts_of(rows: "list[SlideRow]", folder: Path) -> dict[str, Path]:
+    """Return the receipt of each slide in the folder of a stage."""
+    return {row.slide_id: folder / f"{row.slide_id}.json" for row in rows}
 
 
 def create_ensemble(models: Path, splits: Path, task: "Task", *, bag: str, threads: int, device: str) -> "Ensemble":

@@ -14,18 +14,21 @@ from wsi_mil.addresses import is_url
 from wsi_mil.cli.options import (
     Classes,
     Device,
+    FeaturesFolder,
     Protocol,
     ReadTimeout,
-    Receipt,
-    Row,
+    Record,
+    Rows,
     SettingsJson,
     Sheet,
     Threads,
+    TilesFolder,
     config_values,
     parse_task,
+    receipts_of,
     require_unique_keys,
     sheet_rows,
-    slide_row,
+    slide_rows,
     use_remote,
 )
 from wsi_mil.errors import ConfigError, SlideReadError
@@ -51,21 +54,27 @@ def check(
     merged: Annotated[
         Optional[list[Path]], typer.Option(help="a file merged into the piped configuration, to be checked for repeated keys")
     ] = None,
+    parallel: Annotated[int, typer.Option(min=1, help="jobs that can run at the same time, among which slides are divided")] = 1,
 ) -> None:
     """Report every fault in a configuration and its sheet before a run."""
     from wsi_mil.check import check as check_config
+    from wsi_mil.jobs import lost_text
 
     if config is None and sys.stdin.isatty():
         config = Path("config.yaml")
     require_unique_keys(merged or [])
     values = config_values(config)
     use_remote(values)
-    plan = check_config(values)
+    plan = check_config(values, parallel=parallel)
     for warning in plan.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if plan.unread:
         unread = named(plan.unread, most=MAX_NAMED_COLUMNS)
         print(f"note: {plan.config.cohort}: these columns are not used: {unread}", file=sys.stderr)
+    if lost := plan.incomplete_records():
+        print(f"note: {lost_text(lost)}", file=sys.stderr)
+    for note in plan.notes() if config is None else []:
+        print(f"note: {note}", file=sys.stderr)
     if config is None:
         json.dump(plan.as_json(), sys.stdout)  # ASCII, which every pipe accepts
     else:
@@ -75,36 +84,54 @@ def check(
 
 @commands.command()
 def tile(
-    slide: Annotated[str, typer.Option(help="the slide file or its URL: s3://…, https://…")],
-    row: Row,
+    row: Rows,
     settings: SettingsJson,
-    receipt: Receipt,
+    tiles: TilesFolder,
+    record: Record = None,
     threads: Threads = 1,
     read_timeout_s: ReadTimeout = 300.0,
 ) -> None:
-    """Find the tissue of a slide and divide it into tiles.
+    """Find the tissue of slides and divide it into tiles; slides that have not changed are skipped.
+
+    --row: with the `path` of the slide, a file or URL (s3://…, https://…), and what the sheet sets for it
 
     --settings: an entry of `tilings` as "tiling", and the blocks `tissue` and `slide`, such as '{"tiling": {"mpp": 0.5}}'
     """
     limit_threads(threads)
 
-    def parsed() -> "tuple[SlideRow, TileSettings]":
+    def parsed(item: int) -> "tuple[SlideRow, TileSettings]":
         from wsi_mil.cohort import with_overrides
         from wsi_mil.config import TileSettings, parse_settings
 
-        parsed_row = slide_row(row, path=slide)
+        parsed_row = slide_rows([row[item]])[0]
         values = with_overrides(json.loads(settings), parsed_row)
         return parsed_row, parse_settings(TileSettings, values, where=f"{parsed_row.slide_id}: ")
 
-    def give_up(_: int, reason: str) -> None:
+    def give_up(item: int, reason: str) -> None:
         from wsi_mil.tile import write_failure_receipt
 
-        write_failure_receipt(*parsed(), receipt, SlideReadError(slide, reason))
+        parsed_row, parsed_settings = parsed(item)
+        error = SlideReadError(parsed_row.path, reason)
+        write_failure_receipt(parsed_row, parsed_settings, tiles / f"{parsed_row.slide_id}.json", error)
 
-    for _ in run_guarded(1, give_up, seconds=_read_limit_s([slide], read_timeout_s)):
-        from wsi_mil.tile import tile_slide
+    items = run_guarded(len(row), give_up, seconds=_read_limit_s(_paths(row), read_timeout_s))
+    from wsi_mil.jobs import forget_if_forced, process_slides, write_record
+    from wsi_mil.tile import outputs, tile_slide
 
-        tile_slide(*parsed(), receipt, threads=threads)
+    receipts = receipts_of(slide_rows(row), tiles)
+
+    def work(item: int) -> None:
+        parsed_row, parsed_settings = parsed(item)
+        tile_slide(parsed_row, parsed_settings, receipts[parsed_row.slide_id], threads=threads)
+
+    forget_if_forced("tile", receipts.values())
+    process_slides(list(receipts), items, work)
+    if record is not None:
+        write_record(record, receipts, (file for receipt in receipts.values() for file in outputs(receipt)))
+
+
+def _paths(rows: list[str]) -> list[str]:
+    return [str(json.loads(cells).get("path", "")) for cells in rows]
 
 
 def _read_limit_s(paths: list[str], read_timeout_s: float) -> float:
@@ -128,37 +155,36 @@ def unstage(
 
 @commands.command()
 def extract(
-    tiles: Annotated[list[Path], typer.Option(help="receipt of tile")],
-    row: Annotated[list[str], typer.Option(help="the slide's row of the sheet, as JSON")],
+    row: Rows,
     settings: SettingsJson,
-    receipt: Annotated[list[Path], typer.Option(help="receipt to write (JSON); its store is written beside it")],
+    tiles: TilesFolder,
+    features: FeaturesFolder,
+    record: Record = None,
     threads: Threads = 1,
     device: Device = "auto",
     read_timeout_s: ReadTimeout = 300.0,
 ) -> None:
-    """Compute the features of a slide's tiles; an interrupted run resumes where it stopped.
+    """Compute the features of the tiles of slides; an interrupted run resumes where it stopped.
+
+    --row: with the `path` of the slide
 
     --settings: an entry of `encoders`, such as '{"encoder": "uni2_h", "weights": "uni2.bin"}'
-
-    Several slides: --tiles, --row and --receipt once for each, in the same order. If one cannot be encoded although it is
-    not damaged (its file is missing, say), the others are still encoded, and the error is reported at the end.
     """
-    if not len(tiles) == len(row) == len(receipt):
-        counts = f"{len(tiles)}, {len(row)} and {len(receipt)}"
-        raise ConfigError([f"--tiles, --row, --receipt: expected each once per slide, got {counts}"])
     limit_threads(threads)
 
     def give_up(item: int, reason: str) -> None:
         from wsi_mil.extract import write_failure_receipt
 
-        write_failure_receipt(tiles[item], slide_row(row[item]), receipt[item], reason)
+        given_up = slide_rows([row[item]])[0]
+        name = f"{given_up.slide_id}.json"
+        write_failure_receipt(tiles / name, given_up, features / name, reason)
 
-    paths = [str(json.loads(cells).get("path", "")) for cells in row]
-    items = run_guarded(len(tiles), give_up, seconds=_read_limit_s(paths, read_timeout_s))
+    items = run_guarded(len(row), give_up, seconds=_read_limit_s(_paths(row), read_timeout_s))
     # what follows runs in a child process: only it imports torch and uses a device
     from wsi_mil.config import Encoder, parse_settings
     from wsi_mil.devices import create_device, fast_dtype, find_device, keep_freed_memory, reading_threads, set_threads
-    from wsi_mil.extract import RECOVERABLE_FAULTS, extract_slide
+    from wsi_mil.extract import extract_slide, outputs
+    from wsi_mil.jobs import process_slides, write_record
 
     @cache
     def encoder() -> Any:
@@ -175,15 +201,16 @@ def extract(
     kind = find_device(device)
     dtype, readers = fast_dtype(parsed.dtype, kind), reading_threads(kind, threads)
     name = str(dtype).removeprefix("torch.")
-    faults = []
-    for item in items:
-        try:
-            parsed_row = slide_row(row[item])
-            extract_slide(tiles[item], parsed_row, parsed, receipt[item], dtype=name, encoder=encoder, threads=readers)
-        except RECOVERABLE_FAULTS as error:
-            faults.append(str(error))
-    if faults:
-        raise ConfigError(faults)
+    rows = slide_rows(row)
+    tiled, receipts = receipts_of(rows, tiles), receipts_of(rows, features)
+
+    def work(item: int) -> None:
+        slide_id = rows[item].slide_id
+        extract_slide(tiled[slide_id], rows[item], parsed, receipts[slide_id], dtype=name, encoder=encoder, threads=readers)
+
+    process_slides(list(receipts), items, work)
+    if record is not None:
+        write_record(record, receipts, (file for receipt in receipts.values() for file in outputs(receipt)))
 
 
 @commands.command()

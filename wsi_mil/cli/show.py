@@ -6,7 +6,19 @@ from typing import Annotated, Optional
 
 import typer
 
-from wsi_mil.cli.options import Classes, Row, SettingsJson, Sheet, Threads, TruthJson, sheet_rows, slide_row
+from wsi_mil.cli.options import (
+    Classes,
+    Record,
+    Rows,
+    ScoresFolder,
+    SettingsJson,
+    Sheet,
+    Threads,
+    TilesFolder,
+    TruthJson,
+    sheet_rows,
+    slide_rows,
+)
 from wsi_mil.runtime.threads import limit_threads
 
 commands = typer.Typer()
@@ -14,26 +26,51 @@ commands = typer.Typer()
 
 @commands.command()
 def heatmap(
-    scores: Annotated[Path, typer.Option(help="receipt of explain")],
-    tiles: Annotated[Path, typer.Option(help="receipt of tile")],
-    row: Row,
-    method: Annotated[str, typer.Option(help="explanation method whose scores are drawn")],
+    row: Rows,
+    method: Annotated[list[str], typer.Option(help="explanation method whose scores are drawn; repeat it for several methods")],
     settings: SettingsJson,
-    image: Annotated[Path, typer.Option(help="PNG to write; .geojson, .ome.tif, .csv and .tiles.png are written beside it")],
-    slide: Annotated[str, typer.Option(help="slide file or URL, for the tile gallery; it may be missing")] = "",
+    scores: ScoresFolder,
+    tiles: TilesFolder,
+    heatmaps: Annotated[
+        Path,
+        typer.Option(help="folder to write to: {slide_id}/{method}.png and .geojson, .ome.tif, .csv, .tiles.png"),
+    ],
     cohort_scale: Annotated[Optional[Path], typer.Option(help="output of heatmap-scale, for scale: cohort")] = None,
     truth: TruthJson = "{}",
+    record: Record = None,
     threads: Threads = 1,
 ) -> None:
-    """Draw the heatmap of a slide, and export its scores for other viewers."""
+    """Draw the heatmaps of slides, and export their scores for other viewers; heatmaps that are current are skipped.
+
+    --row: with `path`, the slide file or URL, for the tile gallery; the file may be missing
+    """
     limit_threads(threads)
     from wsi_mil.config import Heatmap, Truth, parse_settings
-    from wsi_mil.heatmaps import draw_heatmap
+    from wsi_mil.heatmaps.current import draw_stale, outputs, receipt_of
+    from wsi_mil.jobs import forget_if_forced, process_slides, write_record
 
     parsed = parse_settings(Heatmap, json.loads(settings))
     parsed_truth = parse_settings(Truth, json.loads(truth))
-    parsed_row = slide_row(row, path=slide)
-    draw_heatmap(parsed_row, scores, tiles, method, parsed, image, cohort_scale=cohort_scale, truth=parsed_truth)
+    rows = slide_rows(row)
+
+    def work(item: int) -> None:
+        slide = rows[item]
+        draw_stale(
+            slide,
+            scores / f"{slide.slide_id}.json",
+            tiles / f"{slide.slide_id}.json",
+            method,
+            parsed,
+            heatmaps / slide.slide_id,
+            cohort_scale=cohort_scale,
+            truth=parsed_truth,
+        )
+
+    receipts = {slide.slide_id: receipt_of(heatmaps / slide.slide_id) for slide in rows}
+    forget_if_forced("heatmap", receipts.values())
+    process_slides(list(receipts), range(len(rows)), work)
+    if record is not None:
+        write_record(record, receipts, outputs(receipts.values(), method, parsed))
 
 
 @commands.command(name="heatmap-scale")

@@ -276,7 +276,9 @@ class Config(Settings):
         gt=0,
         description="seconds without data before a read is retried once, then the slide fails; WSI_MIL_READ_TIMEOUT_S overrides",
     )
-    slides_per_job: int = Field(1, ge=1, le=100, description="slides encoded one after another by one job of `extract`")
+    slides_per_job: Annotated[int, Field(ge=1, le=100)] | Literal["auto"] = Field(
+        "auto", description="slides that one job of tile, extract, explain or heatmap works on; auto: at most 16"
+    )
     slide: SlideFile = SlideFile()
     remote: Remote = Remote()
     dask: Dask = Dask()

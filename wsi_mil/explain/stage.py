@@ -1,6 +1,6 @@
 """Stage `explain`: the scores of one slide, by the models of the folds that held its patient out."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from wsi_mil.bags import rows_of
@@ -8,17 +8,24 @@ from wsi_mil.cohort.splits import protocol_roles
 from wsi_mil.config import Explain, supports
 from wsi_mil.ensemble import Ensemble
 from wsi_mil.errors import ConfigError
+from wsi_mil.explain.current import STAGE_VERSION
 from wsi_mil.explain.registry import CONTROL, INVERSION, ExplainRequest, empty_scores, scores_of
 from wsi_mil.receipts import TILE_IDENTITY, store_path, write_receipt
 from wsi_mil.records import Bag, InstanceScores, SlideRow
 from wsi_mil.store import read_attributes, remove_store, write_scores
 
-STAGE_VERSION = 3
-
 Receipt = dict[str, object]
 
 
-def explain_slide(row: SlideRow, bag_receipts: Sequence[Path], ensemble: Ensemble, settings: Explain, receipt: Path) -> None:
+def explain_slide(
+    row: SlideRow,
+    bag_receipts: Sequence[Path],
+    ensemble: Ensemble,
+    settings: Explain,
+    receipt: Path,
+    *,
+    stamp: Mapping[str, str] | None = None,
+) -> None:
     """Score every instance of a slide by every method, and write store and receipt.
 
     A slide of the fold's held-out patients gets that fold's scores; one of a new patient the mean over all folds.
@@ -30,11 +37,13 @@ def explain_slide(row: SlideRow, bag_receipts: Sequence[Path], ensemble: Ensembl
         ensemble: the models.
         settings: methods, each of which the models must support.
         receipt: where to write.
+        stamp: what the scores are made from, see `explain_stamp`; kept in the receipt.
 
     Raises:
         ConfigError: a method that the models do not support.
     """
     _require_supported(settings, ensemble)
+    receipt.unlink(missing_ok=True)  # it describes earlier scores
     bag = ensemble.read_bag(row.patient_id if ensemble.unit == "patient" else row.slide_id, bag_receipts)
     placement = ensemble.splits.as_trained(ensemble.protocol).placement(row.slide_id, row.patient_id)
     content: Receipt = {"role": placement.role, "protocol": ensemble.protocol}
@@ -47,7 +56,7 @@ def explain_slide(row: SlideRow, bag_receipts: Sequence[Path], ensemble: Ensembl
         scores = [empty_scores(method, bag, reason) for method in _stored(settings)]
     own = next(path for path in bag_receipts if path.name == f"{row.slide_id}.json")
     own_part = _write_own_part(own, bag_receipts, bag, scores, store_path(receipt))
-    write_receipt(receipt, {**own_part, **content, **ensemble.task.stamp()})
+    write_receipt(receipt, {**own_part, **content, **ensemble.task.stamp(), **(stamp or {})})
 
 
 def explain_validation(fold: int, features: Path, ensemble: Ensemble, settings: Explain, receipt: Path) -> None:

@@ -12,14 +12,25 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from shapely.geometry.base import BaseGeometry
 
+from wsi_mil.addresses import is_url
 from wsi_mil.annotations import NOTHING, TISSUE_CLASS, feature_collection, rings
 from wsi_mil.config import TileSettings
-from wsi_mil.errors import DataError
+from wsi_mil.errors import DataError, MissingFileError, StoreError, WsiMilError
 from wsi_mil.files import write_bytes, write_text
 from wsi_mil.geometry import size_at
-from wsi_mil.receipts import array_digest, store_path, write_receipt
+from wsi_mil.receipts import (
+    array_digest,
+    file_hash,
+    is_current,
+    made_from,
+    read_receipt,
+    store_marker,
+    store_path,
+    write_receipt,
+)
 from wsi_mil.records import SlideRow, Status, TileGrid
-from wsi_mil.slides import Slide, open_slide, resampled, slide_hash
+from wsi_mil.runtime.crash_guard import reading
+from wsi_mil.slides import Slide, is_same_slide, open_slide, resampled, slide_hash
 from wsi_mil.store import remove_store, write_grid
 from wsi_mil.tile.layout import extent_um, fault_status, layout_tiles, mpp_guess, tile_warnings
 from wsi_mil.tile.supplied import SuppliedFiles
@@ -42,29 +53,83 @@ HATCH_PX = 8
 def tile_slide(row: SlideRow, settings: TileSettings, receipt: Path, *, threads: int = 1) -> Status:
     """Tile one slide and write its receipt, store, outline (GeoJSON) and QC image.
 
-    A data error becomes the receipt's status and reason, and outputs of earlier runs are removed.
+    A slide that was tiled with the same settings from the same files is skipped. A data error becomes the receipt's status and
+    reason, and outputs of earlier runs are removed.
     """
+    settings = _relevant(row, settings)
+    if _is_current(row, settings, receipt):
+        log.info("%s: unchanged", row.slide_id)
+        return Status(str(read_receipt(receipt)["status"]))
     receipt.parent.mkdir(parents=True, exist_ok=True)
+    receipt.unlink(missing_ok=True)  # it describes earlier outputs
     try:
         content = _tile(row, settings, receipt, threads)
     except DataError as error:
-        return write_failure_receipt(row, settings, receipt, error)
+        return write_failure_receipt(row, settings, receipt, error, content=_hash_of_unusable(row))
     return _write(row, settings, receipt, content)
 
 
-def write_failure_receipt(row: SlideRow, settings: TileSettings, receipt: Path, error: DataError) -> Status:
-    """Write a receipt with the reason why a slide has no tiles, and remove outputs of earlier runs."""
+def outputs(receipt: Path) -> list[Path]:
+    """Return the files that a receipt of `tile` stands for: none if the slide has no tiles because of a fault."""
+    if read_receipt(receipt)["status"] not in (Status.OK, Status.EMPTY):
+        return []
+    return [store_marker(receipt), receipt.with_suffix(".geojson"), receipt.with_suffix(".png")]
+
+
+def _relevant(row: SlideRow, settings: TileSettings) -> TileSettings:
+    """Settings without the origin of annotations if the slide's tiles depend on none."""
+    return settings if row.annotation or row.mask else settings.model_copy(update={"origin": TileSettings().origin})
+
+
+def _stamp(row: SlideRow, settings: TileSettings, *, is_usable: bool) -> dict[str, str]:
+    """What the outputs are made from besides the content of the slide; the reason why a slide is unusable names its path."""
+    files = {"annotation": file_hash(row.annotation), "mask": file_hash(row.mask)}
+    where = is_url(row.path) if is_usable else str(row.path)
+    settings_values = settings.model_dump(mode="json")
+    return made_from({"stage_version": STAGE_VERSION, "settings": settings_values, "mpp": row.mpp, "where": where, **files})
+
+
+def _is_current(row: SlideRow, settings: TileSettings, receipt: Path) -> bool:
+    """Whether nothing has changed since the receipt was written. A slide file that is gone by now does not count as a change."""
+    try:
+        tiled = read_receipt(receipt)
+        is_usable = tiled["status"] in (Status.OK, Status.EMPTY)
+        if "slide_hash" not in tiled or not is_current(receipt, _stamp(row, settings, is_usable=is_usable), outputs(receipt)):
+            return False
+        with reading():
+            return is_same_slide(row.path, tiled)
+    except MissingFileError as error:
+        log.warning("%s: its tiles are kept (%s)", row.slide_id, error)
+        return True
+    except (StoreError, KeyError):
+        return False
+
+
+def _hash_of_unusable(row: SlideRow) -> dict[str, object]:
+    """Hash of a slide that cannot be used, so that it is not tried again before it has changed; none if it cannot be read."""
+    try:
+        with reading():
+            return {"slide_hash": slide_hash(row.path)}
+    except (WsiMilError, OSError):
+        return {}
+
+
+def write_failure_receipt(
+    row: SlideRow, settings: TileSettings, receipt: Path, error: DataError, *, content: Mapping[str, object] | None = None
+) -> Status:
+    """Write a receipt with the reason why a slide has no tiles, and further `content`; remove outputs of earlier runs."""
     receipt.parent.mkdir(parents=True, exist_ok=True)
     remove_store(store_path(receipt))
     for suffix in (".geojson", ".png"):
         receipt.with_suffix(suffix).unlink(missing_ok=True)
-    content = {"status": fault_status(error, settings.slide), "reason": str(error), "warnings": []}
-    return _write(row, settings, receipt, content)
+    reason = {"status": fault_status(error, settings.slide), "reason": str(error), "warnings": []}
+    return _write(row, settings, receipt, {**(content or {}), **reason})
 
 
 def _write(row: SlideRow, settings: TileSettings, receipt: Path, content: Mapping[str, object]) -> Status:
     stamp = {"slide_id": row.slide_id, "settings": settings.model_dump(mode="json"), "stage_version": STAGE_VERSION}
-    write_receipt(receipt, {**content, **stamp})
+    is_usable = content["status"] in (Status.OK, Status.EMPTY)
+    write_receipt(receipt, {**content, **stamp, **_stamp(row, settings, is_usable=is_usable)})
     log.info("%s: %s %s", row.slide_id, content["status"], content["reason"])
     return Status(str(content["status"]))
 

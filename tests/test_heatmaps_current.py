@@ -1,0 +1,89 @@
+"""A heatmap is drawn again only if something has changed that it shows."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import write_geojson
+from tests.heatmap_files import Made
+from wsi_mil.config import Heatmap, Truth
+from wsi_mil.heatmaps.current import draw_stale, outputs, receipt_of
+from wsi_mil.receipts import read_receipt, write_receipt
+from wsi_mil.records import SlideRow
+
+ROW = SlideRow("s", Path("none.svs"), "tumour")
+
+
+@pytest.fixture
+def drawn(tmp_path: Path) -> Path:
+    """Folder with the heatmap of a slide with three tiles by one method."""
+    Made(np.array([[0, 0], [64, 0], [0, 64]]), np.array([-1.0, 0.5, 2.0])).write(tmp_path)
+    draw(tmp_path)
+    return tmp_path
+
+
+def draw(folder: Path, row: SlideRow = ROW, settings: Heatmap = Heatmap(gallery=2), truth: Truth = Truth()) -> None:
+    receipts = folder / "scores" / "s.json", folder / "tiles" / "s.json"
+    draw_stale(row, *receipts, ["evidence"], settings, folder / "h" / "s", truth=truth)
+
+
+def when(folder: Path) -> int:
+    return (folder / "h" / "s" / "evidence.png").stat().st_mtime_ns
+
+
+def test_a_heatmap_that_is_current_is_not_drawn_again(drawn: Path) -> None:
+    first = when(drawn)
+    draw(drawn)
+    draw(drawn, SlideRow("s", Path("moved.svs"), "tumour"))
+    draw(drawn, truth=Truth(overlap=0.1))
+    assert when(drawn) == first
+    assert list(read_receipt(receipt_of(drawn / "h" / "s"))["methods"]) == ["evidence"]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".geojson", ".ome.tif", ".csv", ".tiles.png"])
+def test_a_deleted_file_is_made_again(drawn: Path, suffix: str) -> None:
+    (file,) = [f for f in outputs([receipt_of(drawn / "h" / "s")], ["evidence"], Heatmap()) if f.name == f"evidence{suffix}"]
+    file.unlink()
+    draw(drawn)
+    assert file.exists()
+
+
+def test_without_a_gallery_none_is_missed(drawn: Path) -> None:
+    draw(drawn, settings=Heatmap(gallery=0))
+    first = when(drawn)
+    draw(drawn, settings=Heatmap(gallery=0))
+    assert when(drawn) == first and not (drawn / "h" / "s" / "evidence.tiles.png").exists()
+
+
+@pytest.mark.parametrize("what", ["settings", "label", "annotation", "edited annotation", "scores", "tiles", "truth"])
+def test_whatever_the_picture_shows_draws_it_again(drawn: Path, what: str) -> None:
+    outline = write_geojson(drawn / "a.geojson", (0, 0, 64, 64))
+    row, settings, truth = ROW, Heatmap(gallery=2), Truth()
+    if what in ("edited annotation", "truth"):
+        row = SlideRow("s", Path("none.svs"), "tumour", annotation=outline)
+        draw(drawn, row)
+    first = when(drawn)
+    if what == "settings":
+        settings = Heatmap(gallery=2, colormap="magma")
+    elif what == "label":
+        row = SlideRow("s", Path("none.svs"), "")
+    elif what == "annotation":
+        row = SlideRow("s", Path("none.svs"), "tumour", annotation=outline)
+    elif what == "edited annotation":
+        write_geojson(outline, (0, 0, 64, 128))
+    elif what == "truth":
+        truth = Truth(origin="slide")
+    else:
+        receipt = drawn / what / "s.json"
+        write_receipt(receipt, {**read_receipt(receipt), "changed": 1})
+    draw(drawn, row, settings, truth)
+    assert when(drawn) != first
+
+
+def test_another_method_leaves_the_first_as_it_is(drawn: Path) -> None:
+    content = read_receipt(drawn / "scores" / "s.json")
+    first = read_receipt(receipt_of(drawn / "h" / "s"))["methods"]
+    with pytest.raises(Exception, match="has no scores of method 'attention'"):
+        draw_stale(ROW, drawn / "scores" / "s.json", drawn / "tiles" / "s.json", ["attention"], Heatmap(), drawn / "h" / "s")
+    assert content and read_receipt(receipt_of(drawn / "h" / "s"))["methods"] == first

@@ -1,0 +1,167 @@
+"""Divide slides among jobs, and record what each job has done.
+
+A job of `tile`, `extract`, `explain` or `heatmap` works on several slides in one process, which imports its libraries once.
+The receipts of the slides stay the unit of truth: a job skips slides whose receipts are current. The record of a job is what
+Snakemake looks at; it is written last, and its content changes with the receipts only.
+"""
+
+import hashlib
+import logging
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from wsi_mil.errors import (
+    CANNOT_WRITE,
+    ClusterError,
+    ConfigError,
+    DeviceMemoryError,
+    SilentServerError,
+    StoreError,
+    WsiMilError,
+)
+from wsi_mil.receipts import read_receipt, write_receipt
+from wsi_mil.wording import named
+
+log = logging.getLogger(__name__)
+
+MAX_SLIDES = 16
+"""Upper limit on the slides of a job with `slides_per_job: auto`; start-up is then a small part of its time."""
+
+OF_THE_MACHINE = (ClusterError, DeviceMemoryError, SilentServerError)
+"""Errors that the next slide would meet too."""
+
+AGAIN_VARIABLE = "WSI_MIL_AGAIN"
+"""Environment variable: stages whose results are made again although they are current, separated by spaces. It is set by
+`snakemake --forcerun`."""
+
+LABELLED, UNLABELLED = "labelled", "unlabelled"
+Division = Mapping[str, Mapping[str, Sequence[str]]]
+"""Slide ids of each job, by its name, for labelled and unlabelled slides. They are kept apart: a new unlabelled slide must not
+change the record of a job on which figures of the labelled slides depend.
+"""
+
+
+def divide(slides: Mapping[str, bool], previous: Division, setting: int | None, *, parallel: int) -> Division:
+    """Divide slides among jobs. Slides that have a job keep it: new slides change no existing job.
+
+    Args:
+        slides: for each slide_id, in the order of the sheet, whether it has a label.
+        previous: division of the previous run, or {}.
+        setting: `slides_per_job`; None: as many as give each of `parallel` jobs work, at most `MAX_SLIDES`. Existing jobs
+            with more slides than a number are divided again.
+        parallel: number of jobs that can run at the same time.
+    """
+    ids = {kind: [s for s, is_labelled in slides.items() if is_labelled == (kind == LABELLED)] for kind in (LABELLED, UNLABELLED)}
+    jobs = {kind: _kept(previous.get(kind, {}), set(of_kind), setting) for kind, of_kind in ids.items()}
+    for kind, of_kind in ids.items():
+        have_job = {s for members in jobs[kind].values() for s in members}
+        new = [s for s in of_kind if s not in have_job]
+        size = setting or min(MAX_SLIDES, max(1, math.ceil(len(new) / parallel)))
+        for members in _even_parts(new, size):
+            jobs[kind][_free_name(members[0], jobs)] = members
+    return jobs
+
+
+def _kept(previous: Mapping[str, Sequence[str]], ids: set[str], most: int | None) -> dict[str, list[str]]:
+    """Previous jobs without slides that are gone; none that are empty or have too many slides."""
+    kept = {name: [s for s in members if s in ids] for name, members in previous.items()}
+    return {name: members for name, members in kept.items() if 0 < len(members) <= (most or math.inf)}
+
+
+def _even_parts(ids: Sequence[str], size: int) -> Iterator[list[str]]:
+    n_parts = math.ceil(len(ids) / size)
+    for part in range(n_parts):
+        yield list(ids[part * len(ids) // n_parts : (part + 1) * len(ids) // n_parts])
+
+
+def _free_name(first: str, jobs: Division) -> str:
+    """Name of a job: its first slide, with a number if another job has that name."""
+    taken = {name for of_kind in jobs.values() for name in of_kind}
+    names = (first, *(f"{first}~{number}" for number in range(2, len(taken) + 3)))
+    return next(name for name in names if name not in taken)
+
+
+def read_division(path: Path) -> Division:
+    """Read the division of the previous run; {} if there is none or it cannot be read: it changes no result."""
+    try:
+        content = read_receipt(path)
+        return {kind: {str(name): list(map(str, ids)) for name, ids in content[kind].items()} for kind in (LABELLED, UNLABELLED)}
+    except (WsiMilError, AttributeError, KeyError, TypeError):
+        return {}
+
+
+def forget_if_forced(stage: str, receipts: Iterable[Path]) -> None:
+    """Remove the receipts of a stage that is to run again, so that no slide is skipped."""
+    if stage in os.environ.get(AGAIN_VARIABLE, "").split():
+        for receipt in receipts:
+            receipt.unlink(missing_ok=True)
+
+
+def process_slides(slide_ids: Sequence[str], items: Iterable[int], work: Callable[[int], object]) -> None:
+    """Work on the slides of a job one after the other. A fault of one slide is reported at the end and stops no other slide.
+
+    Faults of the machine (no memory on the device, a full disk, a server that answers nobody) end the job at once.
+
+    Args:
+        slide_ids: slides of the job.
+        items: positions of the slides to work on.
+        work: does the work on the slide at a position.
+
+    Raises:
+        ConfigError: lists the faults of several slides; the fault of a single one is raised as it is.
+    """
+    faults: list[Exception] = []
+    for item in items:
+        if len(slide_ids) > 1:
+            log.info("slide %d of %d: %s", item + 1, len(slide_ids), slide_ids[item])
+        try:
+            work(item)
+        except OF_THE_MACHINE:
+            raise
+        except Exception as error:  # anything that is wrong with one slide, also what nobody has thought of
+            if len(slide_ids) == 1 or (isinstance(error, OSError) and error.errno in CANNOT_WRITE):
+                raise
+            if not isinstance(error, WsiMilError):
+                log.exception("%s: unexpected error", slide_ids[item])
+            faults.append(error)
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        raise ConfigError([str(fault) for fault in faults])
+
+
+def write_record(path: Path, receipts: Mapping[str, Path], files: Iterable[Path]) -> None:
+    """Write the record of a job that has finished.
+
+    Args:
+        path: the record.
+        receipts: receipt of each slide.
+        files: files that must exist as long as the record does.
+    """
+    digests = {slide_id: hashlib.sha256(receipt.read_bytes()).hexdigest() for slide_id, receipt in receipts.items()}
+    folder = path.parent.resolve()
+    relative = sorted(os.path.relpath(file.resolve(), folder) for file in (*receipts.values(), *files))
+    write_receipt(path, {"slides": digests, "files": relative})
+
+
+def lost_files(record: Path) -> list[Path]:
+    """Return the files of a record that no longer exist; the record itself if it cannot be read."""
+    try:
+        files = [record.parent / name for name in read_receipt(record)["files"]]
+    except (StoreError, KeyError, TypeError):
+        return [record]
+    return [file for file in files if not file.exists()]
+
+
+def incomplete_records(folder: Path) -> dict[Path, list[Path]]:
+    """Return the records below a folder whose files were deleted, with these files."""
+    found = {record: lost_files(record) for record in sorted(folder.glob("*/**/*.json"))}
+    return {record: lost for record, lost in found.items() if lost}
+
+
+def lost_text(lost: Mapping[Path, Sequence[Path]]) -> str:
+    """Return a note on deleted files."""
+    names = [os.path.normpath(file) for files in lost.values() for file in files]
+    return f"{len(names)} result{'s are' if len(names) > 1 else ' is'} missing and made again: {named(names, most=5)}"
