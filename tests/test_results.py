@@ -11,8 +11,14 @@ RULES = Path(__file__).parents[1] / "workflow" / "rules"
 HERE = Results(Path("R"))
 
 PATHS = {
-    "tile": {"tiles/{tiling}/{slide_id}.json": HERE.tiles_receipt("{tiling}", "{slide_id}")},
-    "extract": {"features/{encoder}/{slide_id}.json": HERE.features_receipt("{encoder}", "{slide_id}")},
+    "tile": {
+        "jobs/tile/{tiling}/{job}.json": HERE.record("tile", "{tiling}", "{job}"),
+        "tiles/{tiling}/{slide_id}.json": HERE.tiles_receipt("{tiling}", "{slide_id}"),
+    },
+    "extract": {
+        "jobs/extract/{encoder}/{job}.json": HERE.record("extract", "{encoder}", "{job}"),
+        "features/{encoder}/{slide_id}.json": HERE.features_receipt("{encoder}", "{slide_id}"),
+    },
     "cohort": {"cohort_status.csv": HERE.cohort_status},
     "split": {"splits.csv": HERE.splits},
     "train": {
@@ -25,11 +31,16 @@ PATHS = {
         "metrics/{encoder}/{model}.json": HERE.metrics("{encoder}", "{model}"),
     },
     "explain": {
+        "jobs/explain/{encoder}/{model}/{job}.json": HERE.record("explain", "{encoder}", "{model}", "{job}"),
+        "scores/{encoder}/{model}/{method}/{slide_id}.json": HERE.extra_scores_receipt(
+            "{encoder}", "{model}", "{method}", "{slide_id}"
+        ),
         "scores/{encoder}/{model}/{slide_id}.json": HERE.scores_receipt("{encoder}", "{model}", "{slide_id}"),
         "scores/{encoder}/{model}/validation/fold-{fold}.json": HERE.validation_scores("{encoder}", "{model}", 7),
     },
     "evaluate": {"explanations/{encoder}/{model}.json": HERE.explanations("{encoder}", "{model}")},
     "heatmap": {
+        "jobs/heatmap/{encoder}/{model}/{job}.json": HERE.record("heatmap", "{encoder}", "{model}", "{job}"),
         "heatmaps/{encoder}/{model}/cohort_scale.json": HERE.cohort_scale("{encoder}", "{model}"),
         "heatmaps/{encoder}/{model}/{slide_id}/{method}.png": HERE.heatmap("{encoder}", "{model}", "{slide_id}", "{method}"),
     },
@@ -41,7 +52,8 @@ PATHS = {
 def outputs(rules: str) -> set[str]:
     """Paths below the results folder that the rules of a file declare as output."""
     blocks = re.findall(r"output:\n(.*?)\n\s*(?:log|params|threads|benchmark):", rules, re.DOTALL)
-    return {path for block in blocks for path in re.findall(r'"<results>/([^"]+)"', block)}
+    plain = [block.replace("{{", "{").replace("}}", "}") for block in blocks]
+    return {path for block in plain for path in re.findall(r'"<results>/([^"]+)"', block)}
 
 
 @pytest.mark.parametrize("stage", PATHS)

@@ -34,6 +34,10 @@ class Results:
         """Folder with the records of jobs, `{stage}/…/{job}.json`."""
         return self.folder / "jobs"
 
+    def record(self, stage: str, *names: str) -> Path:
+        """Record of a job of a stage; names of entries such as encoder and model, and of the job."""
+        return self.jobs.joinpath(stage, *names[:-1], f"{names[-1]}.json")
+
     @property
     def division(self) -> Path:
         """Which job works on which slides."""
@@ -112,6 +116,10 @@ class Results:
     def cohort_scale(self, encoder: str, model: str) -> Path:
         """Colour ranges of the whole cohort, for `heatmap.scale: cohort`."""
         return self.folder / "heatmaps" / encoder / model / "cohort_scale.json"
+
+    def extra_scores_receipt(self, encoder: str, model: str, method: str, slide_id: str) -> Path:
+        """Receipt of `explain` of one slide by a method that is not in the configuration."""
+        return self.scores(encoder, model) / method / f"{slide_id}.json"
 
     def heatmap(self, encoder: str, model: str, slide_id: str, method: str) -> Path:
         """Picture of one method on one slide."""

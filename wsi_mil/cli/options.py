@@ -1,6 +1,7 @@
 """Options shared by several commands, and the parsing of their text."""
 
 import json
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from wsi_mil.addresses import is_url
 from wsi_mil.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -109,6 +111,11 @@ def slide_rows(texts: list[str]) -> "list[SlideRow]":
     from wsi_mil.cohort import row_from_json
 
     return [row_from_json(json.loads(text)) for text in texts]
+
+
+def read_limit_s(rows: list[str], read_timeout_s: float) -> float:
+    """Return the time limit of a read; none for slides on servers, whose requests have their own (`remote.timeout_s`)."""
+    return math.inf if any(is_url(str(json.loads(row).get("path", ""))) for row in rows) else read_timeout_s
 
 
 def receipts_of(rows: "list[SlideRow]", folder: Path) -> dict[str, Path]:

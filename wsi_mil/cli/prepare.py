@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import sys
 from functools import cache
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from wsi_mil.addresses import is_url
 from wsi_mil.cli.options import (
     Classes,
     Device,
@@ -25,6 +23,7 @@ from wsi_mil.cli.options import (
     TilesFolder,
     config_values,
     parse_task,
+    read_limit_s,
     receipts_of,
     require_unique_keys,
     sheet_rows,
@@ -114,7 +113,7 @@ def tile(
         error = SlideReadError(parsed_row.path, reason)
         write_failure_receipt(parsed_row, parsed_settings, tiles / f"{parsed_row.slide_id}.json", error)
 
-    items = run_guarded(len(row), give_up, seconds=_read_limit_s(_paths(row), read_timeout_s))
+    items = run_guarded(len(row), give_up, seconds=read_limit_s(row, read_timeout_s))
     from wsi_mil.jobs import forget_if_forced, process_slides, write_record
     from wsi_mil.tile import outputs, tile_slide
 
@@ -128,15 +127,6 @@ def tile(
     process_slides(list(receipts), items, work)
     if record is not None:
         write_record(record, receipts, (file for receipt in receipts.values() for file in outputs(receipt)))
-
-
-def _paths(rows: list[str]) -> list[str]:
-    return [str(json.loads(cells).get("path", "")) for cells in rows]
-
-
-def _read_limit_s(paths: list[str], read_timeout_s: float) -> float:
-    """Time limit of a read; none for slides on servers, whose requests have their own (`remote.timeout_s`)."""
-    return math.inf if any(is_url(path) for path in paths) else read_timeout_s
 
 
 @commands.command()
@@ -179,7 +169,7 @@ def extract(
         name = f"{given_up.slide_id}.json"
         write_failure_receipt(tiles / name, given_up, features / name, reason)
 
-    items = run_guarded(len(row), give_up, seconds=_read_limit_s(_paths(row), read_timeout_s))
+    items = run_guarded(len(row), give_up, seconds=read_limit_s(row, read_timeout_s))
     # what follows runs in a child process: only it imports torch and uses a device
     from wsi_mil.config import Encoder, parse_settings
     from wsi_mil.devices import create_device, fast_dtype, find_device, keep_freed_memory, reading_threads, set_threads

@@ -1,6 +1,7 @@
 """The commands that present results: `heatmap`, `heatmap-scale`, `statistics`, `report`."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -8,6 +9,7 @@ import typer
 
 from wsi_mil.cli.options import (
     Classes,
+    ReadTimeout,
     Record,
     Rows,
     ScoresFolder,
@@ -16,9 +18,11 @@ from wsi_mil.cli.options import (
     Threads,
     TilesFolder,
     TruthJson,
+    read_limit_s,
     sheet_rows,
     slide_rows,
 )
+from wsi_mil.runtime.crash_guard import run_guarded
 from wsi_mil.runtime.threads import limit_threads
 
 commands = typer.Typer()
@@ -39,38 +43,41 @@ def heatmap(
     truth: TruthJson = "{}",
     record: Record = None,
     threads: Threads = 1,
+    read_timeout_s: ReadTimeout = 300.0,
 ) -> None:
     """Draw the heatmaps of slides, and export their scores for other viewers; heatmaps that are current are skipped.
 
     --row: with `path`, the slide file or URL, for the tile gallery; the file may be missing
     """
     limit_threads(threads)
-    from wsi_mil.config import Heatmap, Truth, parse_settings
-    from wsi_mil.heatmaps.current import draw_stale, outputs, receipt_of
-    from wsi_mil.jobs import forget_if_forced, process_slides, write_record
 
-    parsed = parse_settings(Heatmap, json.loads(settings))
-    parsed_truth = parse_settings(Truth, json.loads(truth))
-    rows = slide_rows(row)
+    def draw(item: int, *, is_readable: bool = True) -> None:
+        from wsi_mil.config import Heatmap, Truth, parse_settings
+        from wsi_mil.heatmaps.current import draw_stale
+        from wsi_mil.records import NO_PATH
 
-    def work(item: int) -> None:
-        slide = rows[item]
+        slide = slide_rows([row[item]])[0]
         draw_stale(
-            slide,
+            slide if is_readable else replace(slide, path=NO_PATH),
             scores / f"{slide.slide_id}.json",
             tiles / f"{slide.slide_id}.json",
             method,
-            parsed,
+            parse_settings(Heatmap, json.loads(settings)),
             heatmaps / slide.slide_id,
             cohort_scale=cohort_scale,
-            truth=parsed_truth,
+            truth=parse_settings(Truth, json.loads(truth)),
         )
 
-    receipts = {slide.slide_id: receipt_of(heatmaps / slide.slide_id) for slide in rows}
+    items = run_guarded(len(row), lambda item, _: draw(item, is_readable=False), seconds=read_limit_s(row, read_timeout_s))
+    from wsi_mil.config import Heatmap, parse_settings
+    from wsi_mil.heatmaps.current import outputs, receipt_of
+    from wsi_mil.jobs import forget_if_forced, process_slides, write_record
+
+    receipts = {slide.slide_id: receipt_of(heatmaps / slide.slide_id) for slide in slide_rows(row)}
     forget_if_forced("heatmap", receipts.values())
-    process_slides(list(receipts), range(len(rows)), work)
+    process_slides(list(receipts), items, draw)
     if record is not None:
-        write_record(record, receipts, outputs(receipts.values(), method, parsed))
+        write_record(record, receipts, outputs(receipts.values(), method, parse_settings(Heatmap, json.loads(settings))))
 
 
 @commands.command(name="heatmap-scale")
