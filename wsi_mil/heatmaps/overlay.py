@@ -75,7 +75,8 @@ class Backdrop:
         mask = Image.new("L", ((right - left) * FINENESS, (bottom - top) * FINENESS))
         draw = ImageDraw.Draw(mask)
         for ring in self.rings:
-            steps = np.rint((_thinned(ring) - (left, top)) * FINENESS - 0.5).astype(int)
+            corners = _thinned(ring)
+            steps = np.rint((np.vstack([corners, corners[1:2]]) - (left, top)) * FINENESS - 0.5).astype(int)  # rounds the last
             draw.line(steps.ravel().tolist(), fill=255, width=round(OUTLINE_PX * FINENESS), joint="curve")
         return (left, top, right, bottom), mask.reduce(FINENESS)
 
@@ -117,9 +118,11 @@ def draw(picture: Picture, settings: Heatmap) -> bytes:
     require_colormap(settings.colormap)
     backdrop = picture.backdrop
     height, width = backdrop.image.shape[:2]
-    column, row = max(width, COLUMN_PX), max(height, ROW_PX)
+    column = max(width, COLUMN_PX)
+    reason = _reason_lines(picture.reason, column)
+    row = max(height, ROW_PX, _text_height(reason) + 2 * BOX_PX)
     title = wrapped(picture.title, TITLE_PX, 2 * column + MARGIN_PX)
-    top = MARGIN_PX + len(title) * line_height(TITLE_PX) + FOOT_PX
+    top = MARGIN_PX + _text_height(title) + FOOT_PX
     foot = top + row + FOOT_PX
     below = max(SCALE_BAR_PX + line_height(TEXT_PX), colour_bar_height(picture.display.label, column))
     image = Image.new("RGB", (2 * column + 3 * MARGIN_PX, foot + below + MARGIN_PX), WHITE)
@@ -130,7 +133,7 @@ def draw(picture: Picture, settings: Heatmap) -> bytes:
     _draw_scale_bar(lines, (left[0], foot), width, backdrop.scale_bar)
     if picture.reason:
         image.paste(backdrop.outlined, right)
-        _draw_reason(image, (2 * MARGIN_PX + column, top), (column, row), picture.reason)
+        _draw_reason(image, (2 * MARGIN_PX + column + column // 2, top + row // 2), reason)
     else:
         image.paste(backdrop.with_outlines(coloured(picture, settings)), right)
         draw_colour_bar(image, (2 * MARGIN_PX + column, foot), column, picture.display, settings.colormap)
@@ -148,12 +151,18 @@ def coloured(picture: Picture, settings: Heatmap) -> NDArray[np.uint8]:
     return image
 
 
-def _draw_reason(image: Image.Image, at: tuple[int, int], size: tuple[int, int], reason: str) -> None:
+def _reason_lines(reason: str, width: int) -> list[str]:
+    return ["nothing to show:", *wrapped(reason, TITLE_PX, width - 2 * BOX_PX)] if reason else []
+
+
+def _text_height(lines: list[str]) -> int:
+    return len(lines) * line_height(TITLE_PX)
+
+
+def _draw_reason(image: Image.Image, middle: tuple[int, int], lines: list[str]) -> None:
     """Write why there is nothing to show in the middle of the place of a slide, on a white box."""
-    lines = ["nothing to show:", *wrapped(reason, TITLE_PX, size[0] - 2 * MARGIN_PX)]
-    middle = (at[0] + size[0] // 2, at[1] + size[1] // 2)
     half_width = max(text_width(line, TITLE_PX) for line in lines) // 2 + BOX_PX
-    half_height = len(lines) * line_height(TITLE_PX) // 2 + BOX_PX
+    half_height = _text_height(lines) // 2 + BOX_PX
     box = (middle[0] - half_width, middle[1] - half_height, middle[0] + half_width, middle[1] + half_height)
     image.paste(WHITE, box, Image.new("L", (2 * half_width, 2 * half_height), round(BOX_OPACITY * 255)))
     draw_lines(ImageDraw.Draw(image), (middle[0], box[1] + BOX_PX), lines, TITLE_PX, centred=True)
