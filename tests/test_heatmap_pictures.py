@@ -266,11 +266,16 @@ def test_geojson_is_written_as_json_does_whatever_the_name_of_the_slide(tmp_path
 
 
 def test_drawing_imports_neither_matplotlib_nor_other_libraries_that_it_does_not_need(tmp_path: Path) -> None:
-    row, scores, tiles = written(tmp_path, write_aperio(tmp_path / "a.svs", tissue_image(640, 448)))
-    command = ["heatmap", "--scores", scores, "--tiles", tiles, "--slide", row.path, "--method", "evidence", "--settings", "{}"]
-    command += ["--row", json.dumps({"slide_id": "s", "annotation": str(row.annotation)}), "--image", tmp_path / "e.png"]
-    heavy = ("matplotlib", "skimage", "torch", "scipy", "sklearn", "dask")
-    run = "import sys; from wsi_mil.cli import app; app(sys.argv[1:], standalone_mode=False)"
-    program = f"{run}; print(*sys.modules.keys() & {set(heavy)})"
-    done = subprocess.run([sys.executable, "-c", program, *map(str, command)], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "" and (tmp_path / "e.tiles.png").exists()
+    written(tmp_path, write_aperio(tmp_path / "a.svs", tissue_image(640, 448)))
+    program = """
+import sys, wsi_mil.cli
+from pathlib import Path
+from wsi_mil.config import Heatmap
+from wsi_mil.heatmaps import draw_heatmaps
+from wsi_mil.records import SlideRow
+row = SlideRow("s", Path("a.svs"), label="tumour", annotation=Path("a.geojson"))
+draw_heatmaps(row, Path("scores/s.json"), Path("tiles/s.json"), ["evidence", "attention"], Heatmap(), Path("h"))
+print(*sys.modules.keys() & {"matplotlib", "skimage", "torch", "scipy", "sklearn", "dask"})
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.strip() == "" and (tmp_path / "h" / "evidence.tiles.png").exists()

@@ -110,6 +110,7 @@ def _tile_text(scores: SlideScores) -> str:
 
 def _rings(grid: HeatmapGrid, has_score: NDArray[np.bool_], corner: tuple[int, int]) -> list[list[int]]:
     """Closed rings x, y, x, y, … of the footprints of tiles, relative to `corner`."""
-    rings = (grid.coords[has_score] - corner)[:, None] + np.array(RING) * grid.box
+    steps = np.array(RING, np.int64) * np.array(grid.box, np.int64)
+    rings = (grid.coords[has_score] - np.array(corner, np.int64))[:, None] + steps
     numbers: list[list[int]] = rings.reshape(len(rings), 2 * len(RING)).tolist()
     return numbers
