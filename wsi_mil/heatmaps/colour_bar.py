@@ -51,7 +51,7 @@ def ticks(display: ScoreDisplay, width: int) -> list[Tick]:
 
 
 def tick_labels(values: list[float]) -> list[str]:
-    """Return numbers in words, with as many digits as it takes to tell neighbours apart, and a minus sign."""
+    """Return numbers in words, with as many digits as it takes to distinguish neighbours, and a minus sign."""
     steps = [max(abs(one), abs(other)) / abs(other - one) for one, other in pairwise(values)]
     digits = max([DIGITS, *(math.ceil(math.log10(step)) + 2 for step in steps)])
     return [f"{value + 0.0:.{digits}g}".replace("-", "−") for value in values]

@@ -40,7 +40,7 @@ def text_width(text: str, px: int) -> int:
 def wrapped(text: str, px: int, width: int) -> list[str]:
     r"""Return text in lines of at most `width` pixels, broken at blanks, and within words that are longer than a line.
 
-    Characters that the font does not have are written as their code, such as \u75c5, since boxes could not be told apart.
+    Characters that the font does not have are written as their code, such as \u75c5, since boxes would all look the same.
     """
     lines: list[str] = []
     for paragraph in text.splitlines():
