@@ -3,43 +3,50 @@
 
     python benchmarks/explain.py                     all parts
     python benchmarks/explain.py --only inversion    one part
+    python benchmarks/explain.py --only drawing --before ../earlier/.venv/bin/wsi-mil
 
 inversion    sparse inversion of 20,000 × 1024 instances with gated ABMIL: seconds per step, memory in sizes of the bag,
              and growth of time with the number of instances
-drawing      heatmap, OME-TIFF and GeoJSON of a slide of 20,000 tiles
+drawing      heatmap, OME-TIFF and GeoJSON of a slide of 20,000 tiles; CPU time of the heatmaps of three methods of it, and
+             of a slide of 100 tiles, in one process, compared with a process for each, or with three commands of an
+             earlier version (--before: its wsi-mil, of a version whose `heatmap` draws one method)
+
+The slides and their scores are made by the package's own stages. --n-tiles makes the large slide smaller.
 
 The exit code is 1 if a figure is above its limit.
 """
 
 import argparse
 import json
+import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from statistics import median
 
-import numpy as np
 import torch
+from scored_slide import METHODS, ScoredSlide, make_scored_slide
 
 from wsi_mil.config import Heatmap, SparseInversion, Truth, parse_model
 from wsi_mil.devices import set_threads
 from wsi_mil.explain.sparse_inversion import Refinement, refine
 from wsi_mil.files import write_bytes
-from wsi_mil.heatmaps import draw_heatmap
 from wsi_mil.heatmaps.overlay import draw
 from wsi_mil.heatmaps.raster import ome_tiff
 from wsi_mil.heatmaps.regions import geojson
 from wsi_mil.heatmaps.slide_scores import read_slide_scores
-from wsi_mil.heatmaps.stage import picture
+from wsi_mil.heatmaps.stage import backdrop, picture, title
 from wsi_mil.models import create_model
-from wsi_mil.receipts import array_digest, store_path, write_receipt
-from wsi_mil.records import InstanceScores, SlideRow, TileGrid
-from wsi_mil.store import write_grid, write_scores
+from wsi_mil.receipts import store_path
 
 FEATURES, INSTANCES, THREADS = 1024, 20_000, 2
-TILES, METHOD = 20_000, "evidence"
+TILES, FEW_TILES, METHOD = 20_000, 100, "evidence"
+TURNS = 3
+"""Number of measurements of each of two ways that are compared; their medians count."""
+
 SIZES = (5_000, 10_000, 20_000, 40_000)
 STEPS = 5
 BYTES_OF_FLOAT32, KB_OF_A_GB = 4, 1024**2
@@ -50,6 +57,10 @@ LIMITS: dict[str, float] = {
     "heatmap_s": 5.0,
     "heatmap_gb": 1.0,
     "geojson_s": 10.0,
+    "heatmap_cpu_vs_before": 0.3,
+    "heatmap_cpu_vs_before_of_few_tiles": 0.3,
+    "heatmap_cpu_vs_apart": 0.6,
+    "heatmap_cpu_vs_apart_of_few_tiles": 0.6,
 }
 """Upper limit of each figure."""
 
@@ -96,66 +107,93 @@ def memory() -> float:
     return (_peak_kb() - before) * 1024 / (INSTANCES * FEATURES * BYTES_OF_FLOAT32)
 
 
-def drawing() -> dict[str, float]:
-    """Measure time and memory of the files that `heatmap` writes for a slide; memory in a process of its own."""
+DRAW = """
+import sys, wsi_mil.cli
+from pathlib import Path
+from wsi_mil.cli.options import slide_row
+from wsi_mil.config import Heatmap
+from wsi_mil.heatmaps import draw_heatmaps
+from wsi_mil.runtime.threads import limit_threads
+limit_threads(1)
+row, slide, scores, tiles, folder, *methods = sys.argv[1:]
+draw_heatmaps(slide_row(row, path=slide), Path(scores), Path(tiles), methods, Heatmap(), Path(folder))
+print(next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")))
+"""
+"""Program that draws the heatmaps of a slide by some methods, with the imports of the command `heatmap`."""
+
+
+def drawing(n_tiles: int, before: Path | None) -> dict[str, float]:
+    """Measure time and memory of the files that `heatmap` writes for a slide of `n_tiles` and one of few tiles."""
     with tempfile.TemporaryDirectory() as folder:
-        row, scores, tiles = scored_slide(Path(folder))
-        slide_scores = read_slide_scores(row, scores, tiles, METHOD, scale="auto", ranges={})
-        image = Path(folder) / f"{METHOD}.png"
-
-        def pictures() -> None:
-            again = read_slide_scores(row, scores, tiles, METHOD, scale="auto", ranges={})
-            write_bytes(image, draw(picture(again, row, store_path(tiles), Truth()), Heatmap()))
-            write_bytes(image.with_suffix(".ome.tif"), ome_tiff(again))
-
-        figures = {"heatmap_s": seconds(pictures), "geojson_s": seconds(lambda: geojson(slide_scores, Heatmap()))}
-        whole = seconds(lambda: draw_heatmap(row, scores, tiles, METHOD, Heatmap(), image))
-    figures["heatmap_gb"] = in_child("drawing_memory")
+        few, many = (make_scored_slide(Path(folder, str(n)), n) for n in (FEW_TILES, n_tiles))
+        figures = _parts(many, Path(folder))
+        figures["heatmap_gb"] = float(_output(_together(many, Path(folder)))) / KB_OF_A_GB
+        name = f"heatmap_cpu_vs_{'before' if before else 'apart'}"
+        figures |= {name: _cpu_ratio(many, Path(folder), before), f"{name}_of_few_tiles": _cpu_ratio(few, Path(folder), before)}
     print(
-        f"{TILES:,} tiles: PNG and OME-TIFF {figures['heatmap_s']:.2f} s, GeoJSON {figures['geojson_s']:.2f} s;"
-        f" all files {whole:.2f} s; peak memory of the process {figures['heatmap_gb']:.2f} GB"
+        f"{n_tiles:,} tiles: PNG and OME-TIFF {figures['heatmap_s']:.2f} s, GeoJSON {figures['geojson_s']:.2f} s;"
+        f" peak memory of a process that draws {len(METHODS)} methods {figures['heatmap_gb']:.2f} GB"
     )
     return figures
 
 
-def drawing_memory() -> float:
-    """Return the peak memory in GB of a process that draws all files, including this script's import of torch."""
-    with tempfile.TemporaryDirectory() as folder:
-        row, scores, tiles = scored_slide(Path(folder))
-        draw_heatmap(row, scores, tiles, METHOD, Heatmap(), Path(folder) / f"{METHOD}.png")
-    return _peak_kb() / KB_OF_A_GB
+def _parts(slide: ScoredSlide, folder: Path) -> dict[str, float]:
+    """Seconds of PNG and OME-TIFF, and of GeoJSON, of one method."""
+    scores = read_slide_scores(slide.row, slide.scores, slide.tiles, METHOD, scale="auto", ranges={})
+    image = folder / f"{METHOD}.png"
+
+    def pictures() -> None:
+        again = read_slide_scores(slide.row, slide.scores, slide.tiles, METHOD, scale="auto", ranges={})
+        seen, _ = backdrop(again, slide.row, store_path(slide.tiles), Truth())
+        write_bytes(image, draw(picture(again, seen, title(slide.row, again.receipt, METHOD)), Heatmap()))
+        write_bytes(image.with_suffix(".ome.tif"), ome_tiff(again))
+
+    return {"heatmap_s": seconds(pictures), "geojson_s": seconds(lambda: geojson(scores, Heatmap()))}
 
 
-def scored_slide(folder: Path) -> tuple[SlideRow, Path, Path]:
-    """Write receipts and stores of a slide whose scores are high in two regions and in scattered tiles."""
-    side, columns = 256, 200
-    place = np.arange(TILES)
-    cells = np.stack([place % columns, place // columns], axis=1)
-    coords, dimensions = cells * side, (columns * side + 100, (TILES // columns) * side + 30)
-    rng = np.random.default_rng(0)
-    values = rng.normal(-2, 1.5, TILES).astype(np.float32)
-    for x, y, radius in ((40, 30, 9), (150, 70, 16)):
-        values[np.hypot(*(cells - (x, y)).T) < radius] += 5
-    tiles, scores = folder / "t" / "s.json", folder / "s" / "s.json"
-    grid = TileGrid(coords, np.ones(TILES, np.float32), side, (side, side))
-    write_grid(store_path(tiles), grid, np.full((512, 1024, 3), 240, np.uint8), {"dimensions": list(dimensions)})
-    same = {"coords_digest": array_digest(coords), "slide_hash": "made"}
-    tiling = {"mpp": 0.5, "tile_px": side, "overlap": 0}
-    geometry = {"slide_id": "s", "dimensions": dimensions, "mpp": (0.5, 0.5), "tile_px_level0": (side, side), "bounds": None}
-    write_receipt(tiles, {**geometry, **same, "reader": "auto", "settings": {"tiling": tiling}})
-    instance_scores = InstanceScores(METHOD, values, "log odds", "log_odds", comparable=True)
-    write_scores(store_path(scores), coords, [instance_scores], {})
-    method = {"unit": "log_odds", "kind": "log odds", "comparable": True, "comparable_weighed": True, "zero": 0.0, "reason": ""}
-    content = {"probs": [0.1, 0.9], "threshold": 0.5, "predicted": 1, "target": 1, "classes": ["normal", "tumour"]}
-    content |= {"role": "test", "protocol": "held_out", "bag_instances": TILES, "methods": {METHOD: method}}
-    write_receipt(scores, {"slide_id": "s", "tiles": same, **content})
-    return SlideRow("s", Path("gone.svs"), label="tumour"), scores, tiles
+def _cpu_ratio(slide: ScoredSlide, folder: Path, before: Path | None) -> float:
+    """CPU time of the heatmaps of three methods in one process, as a share of that in three, in turns."""
+    apart = [_before(before, slide, folder, method) if before else _together(slide, folder, (method,)) for method in METHODS]
+    turns = [(cpu_seconds([_together(slide, folder)]), cpu_seconds(apart)) for _ in range(TURNS)]
+    one, three = (median(times) for times in zip(*turns, strict=True))
+    print(f"CPU time of the heatmaps of {len(METHODS)} methods: {one:.2f} s in one process, {three:.2f} s in three")
+    return one / three
+
+
+def _together(slide: ScoredSlide, folder: Path, methods: Sequence[str] = METHODS) -> list[str]:
+    """Command that draws some methods in one process, and prints the most memory that it held, in KB."""
+    files = [str(path) for path in (slide.row.path, slide.scores, slide.tiles, folder / "heatmaps")]
+    return [sys.executable, "-c", DRAW, _row_json(slide), *files, *methods]
+
+
+def _before(command: Path, slide: ScoredSlide, folder: Path, method: str) -> list[str]:
+    """Command of an earlier version that draws one method."""
+    files = ["--scores", str(slide.scores), "--tiles", str(slide.tiles), "--slide", str(slide.row.path)]
+    what = ["--row", _row_json(slide), "--method", method, "--settings", "{}"]
+    return [str(command), "heatmap", *files, *what, "--image", str(folder / "before" / f"{method}.png")]
+
+
+def _row_json(slide: ScoredSlide) -> str:
+    row = slide.row
+    return json.dumps({"slide_id": row.slide_id, "label": row.label, "annotation": str(row.annotation)})
+
+
+def cpu_seconds(commands: Sequence[list[str]]) -> float:
+    """Return the CPU seconds (user and system) of commands and their children."""
+    start = resource.getrusage(resource.RUSAGE_CHILDREN)
+    for command in commands:
+        _output(command)
+    end = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return end.ru_utime + end.ru_stime - start.ru_utime - start.ru_stime
+
+
+def _output(command: list[str]) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def in_child(part: str) -> float:
     """Return the figure that a new process measures."""
-    done = subprocess.run([sys.executable, __file__, "--child", part], capture_output=True, text=True, check=True)
-    return float(json.loads(done.stdout.splitlines()[-1]))
+    return float(json.loads(_output([sys.executable, __file__, "--child", part]).splitlines()[-1]))
 
 
 def _peak_kb() -> int:
@@ -169,13 +207,15 @@ def violations(figures: dict[str, float]) -> Iterator[str]:
             yield f"{name} is {value:.3f}, expected at most {LIMITS[name]:g}"
 
 
-PARTS: dict[str, Callable[[], dict[str, float]]] = {"inversion": inversion, "drawing": drawing}
-CHILDREN: dict[str, Callable[[], float]] = {"memory": memory, "drawing_memory": drawing_memory}
+PARTS = ("inversion", "drawing")
+CHILDREN: dict[str, Callable[[], float]] = {"memory": memory}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=PARTS, help="run this part only")
+    parser.add_argument("--n-tiles", type=int, default=TILES, help="tiles of the slide that is drawn")
+    parser.add_argument("--before", type=Path, help="wsi-mil of an earlier version")
     parser.add_argument("--child", choices=CHILDREN, help=argparse.SUPPRESS)
     args = parser.parse_args()
     set_threads(THREADS)
@@ -183,8 +223,10 @@ def main() -> None:
         print(json.dumps(CHILDREN[args.child]()))
         return
     figures: dict[str, float] = {}
-    for name in [args.only] if args.only else PARTS:
-        figures |= PARTS[name]()
+    if args.only in (None, "inversion"):
+        figures |= inversion()
+    if args.only in (None, "drawing"):
+        figures |= drawing(args.n_tiles, args.before)
     faults = list(violations(figures))
     print(*faults, sep="\n")
     print(json.dumps({name: round(value, 4) for name, value in figures.items()}))

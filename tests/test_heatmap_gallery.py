@@ -8,8 +8,8 @@ from tests.conftest import tissue_image, write_aperio
 from tests.heatmap_files import Made
 from wsi_mil.config import Heatmap
 from wsi_mil.heatmaps import draw_heatmap
-from wsi_mil.heatmaps.gallery import CELL_PX, GAP_PX, TILE_PX, GalleryTile, gallery_tiles, top_and_bottom
-from wsi_mil.heatmaps.overlay import colours
+from wsi_mil.heatmaps.colour_maps import colours
+from wsi_mil.heatmaps.gallery import CELL_PX, GAP_PX, TILE_PX, GalleryTile, gallery_tiles, read_gallery_tiles, top_and_bottom
 from wsi_mil.heatmaps.slide_scores import SlideScores, read_slide_scores
 from wsi_mil.records import SlideRow
 from wsi_mil.slides import slide_hash
@@ -37,8 +37,12 @@ def gallery_of(slide: Made, path: Path, folder: Path, **settings: object) -> Pat
 
 
 def seen(scores: SlideScores, path: Path, n: int) -> tuple[str, list[GalleryTile]]:
-    top, bottom = top_and_bottom(scores, n)
-    return gallery_tiles(scores, SlideRow("s", path), np.concatenate([top, bottom]), "viridis")
+    tiles = read_gallery_tiles(SlideRow("s", path), [scores], n)
+    return gallery_tiles(scores, tiles, np.concatenate(top_and_bottom(scores, n)), "viridis")
+
+
+def mean_colour(cell: GalleryTile) -> np.ndarray:
+    return np.asarray(cell.image).mean(axis=(0, 1))
 
 
 def test_top_and_bottom_are_sorted_by_score_then_position(tmp_path: Path) -> None:
@@ -64,7 +68,7 @@ def test_the_first_tile_is_the_hottest_with_its_pixels_score_and_position(tmp_pa
     slide, path = on_a_slide(tmp_path, values)
     note, cells = seen(scored(slide, tmp_path), path, 2)
     assert not note and [(c.score, c.corner) for c in cells[:1]] == [(3.0, (448, 64))] and len(cells) == 4
-    assert cells[0].pixels.shape == (64, 64, 3) and np.allclose(cells[0].pixels.mean(axis=(0, 1)), GREEN, atol=12)
+    assert cells[0].image.size == (TILE_PX, TILE_PX) and np.allclose(mean_colour(cells[0]), GREEN, atol=12)
     with Image.open(gallery_of(slide, path, tmp_path, gallery=2)) as image:
         pixels = np.asarray(image).astype(int)
     green = np.argwhere(abs(pixels - GREEN).max(axis=2) < 60)
@@ -74,14 +78,12 @@ def test_the_first_tile_is_the_hottest_with_its_pixels_score_and_position(tmp_pa
 
 
 def test_tiles_are_read_at_the_receipts_resolution_not_the_files(tmp_path: Path) -> None:
-    slide, path = on_a_slide(tmp_path, np.eye(70, dtype=np.float32)[17], mpp=0.25)
+    slide, path = on_a_slide(tmp_path, np.eye(70, dtype=np.float32)[17], mpp=0.25)  # the green tile is the hottest
     scores = scored(slide, tmp_path)
     assert scores.tile_receipt["mpp"] == [0.5, 0.5]
-    _, (cell,) = gallery_tiles(scores, SlideRow("s", path), np.array([17]), "viridis")
-    assert np.allclose(cell.pixels.mean(axis=(0, 1)), GREEN, atol=12)
+    assert np.allclose(mean_colour(seen(scores, path, 1)[1][0]), GREEN, atol=12)
     scores.tile_receipt["mpp"] = [0.25, 0.25]
-    _, (other,) = gallery_tiles(scores, SlideRow("s", path), np.array([17]), "viridis")
-    assert not np.allclose(other.pixels.mean(axis=(0, 1)), GREEN, atol=40)
+    assert not np.allclose(mean_colour(seen(scores, path, 1)[1][0]), GREEN, atol=40)
 
 
 @pytest.mark.parametrize("fault", ["gone", "another", "unreadable"])
@@ -99,7 +101,7 @@ def test_a_slide_that_cannot_be_read_is_reported(tmp_path: Path, fault: str) -> 
         "another": "is not the file that was tiled",
         "unreadable": "OpenSlide cannot open it",
     }
-    assert words[fault] in note and len(cells) == 6 and all(cell.pixels is None for cell in cells)
+    assert words[fault] in note and len(cells) == 6 and all(cell.image is None for cell in cells)
     assert gallery_of(slide, path, tmp_path).read_bytes() != whole
 
 
@@ -113,7 +115,7 @@ def test_a_tile_that_cannot_be_read_leaves_the_others(tmp_path: Path) -> None:
     path.write_bytes(content)
     slide.slide_hash = slide_hash(path)
     note, cells = seen(scored(slide, tmp_path), path, 35)
-    missing = sum(cell.pixels is None for cell in cells)
+    missing = sum(cell.image is None for cell in cells)
     assert 0 < missing < 70 and note.startswith(f"{missing} of these tiles cannot be read")
 
 

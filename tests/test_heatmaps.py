@@ -80,8 +80,7 @@ def drawn(scored: tuple[Path, Path], tmp_path: Path, method: str = "attention", 
 
 def panels(picture: np.ndarray) -> tuple[float, float, float]:
     """Left edge of the right panel, its top, and its scale, from the annotation outline, whose position is known."""
-    colour = np.array([int(OUTLINE_COLOUR[i : i + 2], 16) for i in (1, 3, 5)])
-    rows, columns = np.nonzero(np.abs(picture - colour).sum(axis=2) < 30)
+    rows, columns = np.nonzero(np.abs(picture - np.array(OUTLINE_COLOUR)).sum(axis=2) < 30)
     right = columns[columns > picture.shape[1] * 0.45]
     scale = (right.max() - right.min()) / 64
     return right.min() - 448 * scale, rows.min() - 64 * scale, scale

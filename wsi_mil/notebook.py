@@ -22,7 +22,7 @@ from wsi_mil.explain.registry import METHODS
 from wsi_mil.extract import extract_slide
 from wsi_mil.files import write_bytes
 from wsi_mil.geometry import Mpp
-from wsi_mil.heatmaps.overlay import Picture, draw
+from wsi_mil.heatmaps.overlay import Backdrop, Picture, draw, panel
 from wsi_mil.heatmaps.scale import score_display
 from wsi_mil.heatmaps.scale_bar import scale_bar
 from wsi_mil.models import MILModel, create_model
@@ -150,7 +150,7 @@ def draw_scores(
     is_predicted = int(np.argmax(probs)) == target
     receipt = _tiles_of(bag, folder)
     metadata = read_tile_receipt(receipt)
-    thumbnail = read_thumbnail(store_path(receipt))
+    slide_image = panel(read_thumbnail(store_path(receipt)))
     context = ScoreContext(
         scores.unit, scores.zero, scores.comparable_weighted, probs[target], is_predicted, f"class {target}", len(bag.coords)
     )
@@ -158,11 +158,11 @@ def draw_scores(
     width, height = metadata["dimensions"]
     box_width, box_height = metadata["tile_px_level0"]
     box, dimensions = (box_width, box_height), (width, height)
-    raster = tile_raster(display.values, bag.coords, box=box, dimensions=dimensions, shape=thumbnail.shape[:2])
+    raster = tile_raster(display.values, bag.coords, box=box, dimensions=dimensions, shape=slide_image.shape[:2])
     title = f"{bag.slide_id} · {scores.method.replace('_', ' ')} · P(class {target}) = {probs[target]:.2f}"
     bar = scale_bar(dimensions, Mpp(*metadata["mpp"]))
     image.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(image, draw(Picture(thumbnail, raster, display, [], bar, title, scores.reason), settings))
+    write_bytes(image, draw(Picture(Backdrop(slide_image, [], bar), raster, display, title, scores.reason), settings))
 
 
 def _tiles_of(bag: Bag, folder: Path) -> Path:

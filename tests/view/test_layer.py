@@ -7,7 +7,7 @@ from PIL import Image
 
 from tests.view.made import CLASSES, MARKER, TILE, Results, grid_coords, hot_at
 from wsi_mil.errors import StoreError, UnknownNameError
-from wsi_mil.heatmaps.overlay import colours
+from wsi_mil.heatmaps.colour_maps import colours
 from wsi_mil.heatmaps.scale import weighted_range
 from wsi_mil.rasterise import tile_raster
 from wsi_mil.view.catalogue import Entry

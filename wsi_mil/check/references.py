@@ -20,7 +20,7 @@ def reference_faults(config: Config) -> list[str]:
     if config.trained is not None and config.trained.resolve() == config.results.resolve():
         faults.append("trained: must be another folder than results, or its splits and models would be overwritten")
     if config.heatmap.colormap != Heatmap().colormap:
-        from wsi_mil.heatmaps.overlay import colormap_faults  # imports matplotlib, which the default does not need
+        from wsi_mil.heatmaps.colour_maps import colormap_faults  # imports matplotlib, which the default does not need
 
         faults += colormap_faults(config.heatmap.colormap)
     if config.splits is not None and config.trained is not None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from wsi_mil.config import Heatmap, Truth
 from wsi_mil.errors import StoreError
-from wsi_mil.heatmaps.stage import SUFFIXES, draw_heatmap
+from wsi_mil.heatmaps.stage import SUFFIXES, draw_heatmaps
 from wsi_mil.receipts import MADE_FROM, file_hash, made_from, read_receipt, write_receipt
 from wsi_mil.records import SlideRow
 
@@ -49,7 +49,7 @@ def draw_stale(
         truth: settings of `truth`.
 
     Raises:
-        Those of `draw_heatmap`.
+        Those of `draw_heatmaps`.
     """
     receipt = receipt_of(folder)
     stamp = _stamp(row, scores_receipt, tiles_receipt, settings, cohort_scale, truth)
@@ -64,10 +64,7 @@ def draw_stale(
         return
     kept = {method: made for method, made in drawn.items() if method not in stale}
     write_receipt(receipt, {"slide_id": row.slide_id, "methods": kept})
-    for method in stale:
-        draw_heatmap(
-            row, scores_receipt, tiles_receipt, method, settings, folder / f"{method}.png", cohort_scale=cohort_scale, truth=truth
-        )
+    draw_heatmaps(row, scores_receipt, tiles_receipt, stale, settings, folder, cohort_scale=cohort_scale, truth=truth)
     write_receipt(receipt, {"slide_id": row.slide_id, "methods": {**kept, **dict.fromkeys(stale, stamp)}})
 
 

@@ -1,22 +1,21 @@
-"""Picture of the tiles with the highest and lowest scores of a slide."""
+"""Pictures of the tiles with the highest and lowest scores of a slide."""
 
-import io
 import logging
-import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from wsi_mil.config import Heatmap
 from wsi_mil.errors import MissingFileError, SlideError, SlideReadError, UnreachableError
 from wsi_mil.geometry import Mpp
-from wsi_mil.heatmaps.overlay import FONT, colours
+from wsi_mil.heatmaps.colour_maps import colours
 from wsi_mil.heatmaps.slide_scores import SlideScores
+from wsi_mil.heatmaps.text import draw_lines, line_height, png, wrapped
 from wsi_mil.receipts import IMPORTED
 from wsi_mil.records import NO_PATH, SlideRow
 from wsi_mil.slides import Slide, is_same_slide, open_slide
@@ -25,11 +24,25 @@ log = logging.getLogger(__name__)
 
 TILES_PER_ROW = 8
 TILE_PX, FRAME_PX, GAP_PX = 224, 6, 10
-LINE_PX, TEXT_PX = 24, 16
-CHARS_PER_LINE = 190
-BACKGROUND, TEXT_COLOUR, PLACEHOLDER = (255, 255, 255), (20, 20, 20), (225, 225, 225)
+TEXT_PX = 16
+BACKGROUND, PLACEHOLDER = (255, 255, 255), (225, 225, 225)
 CELL_PX = TILE_PX + 2 * FRAME_PX + GAP_PX
 WIDTH_PX = TILES_PER_ROW * CELL_PX + GAP_PX
+
+
+@dataclass(frozen=True)
+class SlideTiles:
+    """Tiles of a slide that galleries show, read once for all methods.
+
+    Attributes:
+        source: file or URL of the slide.
+        reason: why no tile can be shown, or "".
+        images: tiles, `TILE_PX` wide, by top-left corner (x, y), level-0 pixels; without those that cannot be read.
+    """
+
+    source: Path | str
+    reason: str
+    images: Mapping[tuple[int, int], Image.Image]
 
 
 @dataclass(frozen=True)
@@ -37,25 +50,31 @@ class GalleryTile:
     """A tile in the gallery.
 
     Attributes:
-        pixels: uint8 [height, width, 3]; None if the tile cannot be read.
+        image: the tile, `TILE_PX` wide; None if it cannot be read.
         score: stored score.
         corner: (x, y) of the top-left corner, level-0 pixels.
         colour: colour of the tile in the heatmap.
     """
 
-    pixels: NDArray[np.uint8] | None
+    image: Image.Image | None
     score: float
     corner: tuple[int, int]
     colour: tuple[int, int, int]
 
 
-def gallery(scores: SlideScores, row: SlideRow, settings: Heatmap, *, title: str) -> bytes:
+def gallery(scores: SlideScores, tiles: SlideTiles, settings: Heatmap, *, title: str) -> bytes:
     """Draw a PNG of the tiles with the highest and lowest scores, framed in their colours, with score and level-0 corner.
 
     If the slide file is missing, has changed or cannot be read, the picture says so.
+
+    Args:
+        scores: scores of a method.
+        tiles: tiles of the slide, with at least those that the method shows.
+        settings: settings of `heatmap`.
+        title: first line of the picture.
     """
     top, bottom = top_and_bottom(scores, settings.gallery)
-    note, cells = gallery_tiles(scores, row, np.concatenate([top, bottom]), settings.colormap)
+    note, cells = gallery_tiles(scores, tiles, np.concatenate([top, bottom]), settings.colormap)
     tiling = scores.tile_receipt["settings"]["tiling"]
     caption = (
         f"stored score and top-left corner (x, y) in level-0 pixels; a tile is {tiling['tile_px'] * tiling['mpp']:g} µm wide"
@@ -67,9 +86,7 @@ def gallery(scores: SlideScores, row: SlideRow, settings: Heatmap, *, title: str
         if part:
             strips.append(_text_strip(f"{name} scores: {caption}"))
             strips += [_tile_strip(part[i : i + TILES_PER_ROW]) for i in range(0, len(part), TILES_PER_ROW)]
-    file = io.BytesIO()
-    Image.fromarray(np.vstack(strips)).save(file, "PNG")
-    return file.getvalue()
+    return png(_stacked(strips))
 
 
 def top_and_bottom(scores: SlideScores, n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -85,32 +102,60 @@ def top_and_bottom(scores: SlideScores, n: int) -> tuple[NDArray[np.int64], NDAr
     return top, lowest_first[~np.isin(lowest_first, top)][:n]
 
 
-def gallery_tiles(scores: SlideScores, row: SlideRow, tiles: NDArray[np.int64], colormap: str) -> tuple[str, list[GalleryTile]]:
-    """Return an error message about the slide file, or "", and an entry for each of `tiles` (indices)."""
-    frame_colours = colours(scores.display.positions(scores.display.values[tiles]), colormap)
-    corners = [(int(x), int(y)) for x, y in scores.grid.coords[tiles]]
-    note, pixels = _read_tiles(scores, row, corners) if len(tiles) else ("", [])
-    return note, [
-        GalleryTile(image, float(score), corner, colour)
-        for image, score, corner, colour in zip(pixels, scores.values[tiles], corners, frame_colours, strict=True)
+def gallery_tiles(
+    scores: SlideScores, tiles: SlideTiles, shown: NDArray[np.int64], colormap: str
+) -> tuple[str, list[GalleryTile]]:
+    """Return an error message about the slide file, or "", and an entry for each tile that is `shown` (indices)."""
+    frame_colours = colours(scores.display.positions(scores.display.values[shown]), colormap)
+    cells = [
+        GalleryTile(tiles.images.get(corner), float(score), corner, colour)
+        for score, corner, colour in zip(scores.values[shown], _corners(scores, shown), frame_colours, strict=True)
     ]
+    n_missing = sum(cell.image is None for cell in cells)
+    if n_missing and tiles.reason:
+        return f"no tiles can be shown: {tiles.reason}", cells
+    return (f"{n_missing} of these tiles cannot be read from {tiles.source}" if n_missing else ""), cells
 
 
-def _read_tiles(scores: SlideScores, row: SlideRow, corners: list[tuple[int, int]]) -> tuple[str, list[NDArray[np.uint8] | None]]:
-    """Error message, or "", and the pixels of each tile at the tiling's mpp, None for tiles that cannot be read."""
-    receipt = scores.tile_receipt
+def read_gallery_tiles(row: SlideRow, scores: Iterable[SlideScores], n: int) -> SlideTiles:
+    """Read the tiles with the `n` highest and `n` lowest scores of a slide by each method; a tile of many methods once.
+
+    Args:
+        row: the slide; its file may be missing.
+        scores: scores of its methods, on the same tiles.
+        n: setting `heatmap.gallery`.
+
+    Raises:
+        UnreachableError: the slide's server does not answer.
+    """
+    corners: dict[tuple[int, int], None] = {}
+    receipt: Mapping[str, Any] = {}
+    for one in scores:
+        receipt = one.tile_receipt
+        corners |= dict.fromkeys(_corners(one, np.concatenate(top_and_bottom(one, n))))
+    if not corners:
+        return SlideTiles(row.path, "", {})
     try:
         reason = unreadable_reason(row, receipt)
-        if reason:
-            return f"no tiles can be shown: {reason}", [None] * len(corners)
-        with open_slide(row.path, receipt["reader"], mpp=Mpp(*receipt["mpp"]), in_place=True) as slide:
-            pixels = [_read_tile(slide, corner, receipt["settings"]["tiling"]) for corner in corners]
+        return SlideTiles(row.path, reason, {} if reason else _read_tiles(row, receipt, corners))
     except UnreachableError:
         raise  # else a picture without tiles would be kept
     except (SlideError, OSError) as error:
-        return f"no tiles can be shown: {error}", [None] * len(corners)
-    n_missing = sum(image is None for image in pixels)
-    return (f"{n_missing} of these tiles cannot be read from {row.path}" if n_missing else ""), pixels
+        return SlideTiles(row.path, str(error), {})
+
+
+def _read_tiles(
+    row: SlideRow, receipt: Mapping[str, Any], corners: Iterable[tuple[int, int]]
+) -> dict[tuple[int, int], Image.Image]:
+    """Tiles at the tiling's mpp, `TILE_PX` wide, without those that cannot be read."""
+    with open_slide(row.path, receipt["reader"], mpp=Mpp(*receipt["mpp"]), in_place=True) as slide:
+        tiles = ((corner, _read_tile(slide, corner, receipt["settings"]["tiling"])) for corner in corners)
+        return {corner: image for corner, image in tiles if image is not None}
+
+
+def _corners(scores: SlideScores, tiles: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """(x, y) of tiles (indices)."""
+    return [(int(x), int(y)) for x, y in scores.grid.coords[tiles]]
 
 
 def unreadable_reason(row: SlideRow, tile_receipt: Mapping[str, Any]) -> str:
@@ -129,40 +174,44 @@ def unreadable_reason(row: SlideRow, tile_receipt: Mapping[str, Any]) -> str:
         return f"the slide file is gone ({row.path})"
 
 
-def _read_tile(slide: Slide, corner: tuple[int, int], tiling: dict[str, Any]) -> NDArray[np.uint8] | None:
+def _read_tile(slide: Slide, corner: tuple[int, int], tiling: dict[str, Any]) -> Image.Image | None:
     try:
-        return slide.read_region(corner, (tiling["tile_px"], tiling["tile_px"]), tiling["mpp"])
+        pixels = slide.read_region(corner, (tiling["tile_px"], tiling["tile_px"]), tiling["mpp"])
     except SlideReadError as error:
         log.warning("gallery: %s", error)
         return None
+    return Image.fromarray(pixels).resize((TILE_PX, TILE_PX))
 
 
-def _text_strip(text: str) -> NDArray[np.uint8]:
-    """Draw a strip with text, [height, width, 3]."""
-    lines = textwrap.wrap(text, CHARS_PER_LINE)
-    image = Image.new("RGB", (WIDTH_PX, len(lines) * LINE_PX + GAP_PX), BACKGROUND)
-    for number, line in enumerate(lines):
-        _draw_text(image, (GAP_PX, GAP_PX + number * LINE_PX), line)
-    return np.asarray(image)
+def _text_strip(text: str) -> Image.Image:
+    """Draw a strip with text."""
+    lines = wrapped(text, TEXT_PX, WIDTH_PX - 2 * GAP_PX)
+    image = Image.new("RGB", (WIDTH_PX, len(lines) * line_height(TEXT_PX) + GAP_PX), BACKGROUND)
+    draw_lines(ImageDraw.Draw(image), (GAP_PX, GAP_PX), lines, TEXT_PX)
+    return image
 
 
-def _tile_strip(cells: list[GalleryTile]) -> NDArray[np.uint8]:
-    """Draw a strip of tiles, with score and corner below each, [height, width, 3]."""
+def _tile_strip(cells: list[GalleryTile]) -> Image.Image:
+    """Draw a strip of tiles, with score and corner below each."""
     framed_px = TILE_PX + 2 * FRAME_PX
-    image = Image.new("RGB", (WIDTH_PX, GAP_PX + framed_px + 2 * LINE_PX), BACKGROUND)
+    image = Image.new("RGB", (WIDTH_PX, GAP_PX + framed_px + 2 * line_height(TEXT_PX) + GAP_PX // 2), BACKGROUND)
+    draw = ImageDraw.Draw(image)
     for number, cell in enumerate(cells):
         left = GAP_PX + number * CELL_PX
         image.paste(cell.colour, (left, GAP_PX, left + framed_px, GAP_PX + framed_px))
         inside = (left + FRAME_PX, GAP_PX + FRAME_PX)
-        if cell.pixels is None:
-            image.paste(PLACEHOLDER, (*inside, inside[0] + TILE_PX, inside[1] + TILE_PX))
-            _draw_text(image, (inside[0] + GAP_PX, inside[1] + TILE_PX // 2), "no pixels")
-        else:
-            image.paste(Image.fromarray(cell.pixels).resize((TILE_PX, TILE_PX)), inside)
-        _draw_text(image, (left, GAP_PX + framed_px), f"{cell.score:.4g}")
-        _draw_text(image, (left, GAP_PX + framed_px + LINE_PX), f"({cell.corner[0]}, {cell.corner[1]})")
-    return np.asarray(image)
+        image.paste(cell.image or PLACEHOLDER, (*inside, inside[0] + TILE_PX, inside[1] + TILE_PX))
+        if cell.image is None:
+            draw_lines(draw, (inside[0] + GAP_PX, inside[1] + TILE_PX // 2), ["no pixels"], TEXT_PX)
+        draw_lines(draw, (left, GAP_PX + framed_px), [f"{cell.score:.4g}", f"({cell.corner[0]}, {cell.corner[1]})"], TEXT_PX)
+    return image
 
 
-def _draw_text(image: Image.Image, place: tuple[int, int], text: str) -> None:
-    ImageDraw.Draw(image).text(place, text, fill=TEXT_COLOUR, font=ImageFont.truetype(FONT, TEXT_PX))
+def _stacked(strips: list[Image.Image]) -> Image.Image:
+    """Strips below each other."""
+    image = Image.new("RGB", (WIDTH_PX, sum(strip.height for strip in strips)))
+    top = 0
+    for strip in strips:
+        image.paste(strip, (0, top))
+        top += strip.height
+    return image

@@ -1,36 +1,84 @@
-"""Draw scores over a thumbnail, with scale bar, colour bar and annotation outlines. The only importer of matplotlib."""
+"""Draw scores over a picture of the slide, with scale bar, colour bar and annotation outlines."""
 
-import io
-import textwrap
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LogNorm, Normalize
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 
-from wsi_mil.config import Heatmap, nearest
-from wsi_mil.errors import ConfigError
+from wsi_mil.config import Heatmap
+from wsi_mil.heatmaps.colour_bar import colour_bar_height, draw_colour_bar
+from wsi_mil.heatmaps.colour_maps import colour_of, opacity_of, require_colormap
 from wsi_mil.heatmaps.scale import ScoreDisplay
 from wsi_mil.heatmaps.scale_bar import ScaleBar
+from wsi_mil.heatmaps.text import draw_lines, line_height, png, text_width, wrapped
 
-PANEL_INCHES, DPI = 6.0, 130
-OUTLINE_COLOUR = "#00e5ff"
-TITLE_CHARS = 140
-LABEL_POINTS, CHAR_INCHES = 9, 0.075
-"""Font size and width of a character of the colour bar's label, which is wrapped to fit the height of the picture."""
+OUTLINE_COLOUR = (0, 229, 255)
+OUTLINE_PX, FINENESS = 2.5, 4
+"""Width of outlines, and the number of steps in a pixel in which they are drawn, so that their edges are smooth."""
 
-COLD_OPACITY = 0.25
-"""Opacity of the coldest tile as a share of the hottest one's, so that the tissue under it stays visible."""
+PANEL_PX, LEAST_PANEL_PX = (800, 1280), 240
+"""Largest (width, height) of the slide in a picture, and its least width, for which a tall slide may be higher."""
 
-FONT = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
-"""Font of the pictures, which has µ and most alphabets."""
+MAX_HEIGHT_PX = 3072
+COLUMN_PX, ROW_PX = 480, 160
+"""Least width and height of the place of the slide, so that title, colour bar and reasons fit beside narrow and low ones."""
+
+MARGIN_PX, FOOT_PX = 16, 14
+TITLE_PX, TEXT_PX = 20, 16
+SCALE_BAR_PX = 7
+BOX_PX, BOX_OPACITY = 8, 0.85
+"""Padding and opacity of the white box with the reason why there is nothing to show."""
+
+WHITE, BLACK = (255, 255, 255), (0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Backdrop:
+    """What the pictures of a slide have in common.
+
+    Attributes:
+        image: uint8 [height, width, 3], the whole slide in the size in which it is drawn (`panel`).
+        rings: annotation outlines, `(n, 2)` (x, y) in pixels of `image`.
+        scale_bar: scale bar of the slide.
+    """
+
+    image: NDArray[np.uint8]
+    rings: list[NDArray[np.float64]]
+    scale_bar: ScaleBar
+
+    @cached_property
+    def outlined(self) -> Image.Image:
+        """The slide with the annotation outlines, without scores."""
+        return self.with_outlines(self.image)
+
+    def with_outlines(self, image: NDArray[np.uint8]) -> Image.Image:
+        """Return an image of the same size with the annotation outlines."""
+        drawn = Image.fromarray(image)
+        if self._outlines is not None:
+            corner, mask = self._outlines
+            drawn.paste(OUTLINE_COLOUR, corner, mask)
+        return drawn
+
+    @cached_property
+    def _outlines(self) -> tuple[tuple[int, int, int, int], Image.Image] | None:
+        """Box (left, top, right, bottom) of all outlines, and how much of each of its pixels they cover."""
+        if not self.rings:
+            return None
+        corners = np.concatenate(self.rings)
+        size = self.image.shape[1::-1]
+        left, top = (int(edge) for edge in np.clip(np.floor(corners.min(axis=0) - OUTLINE_PX), 0, size))
+        right, bottom = (int(edge) for edge in np.clip(np.ceil(corners.max(axis=0) + OUTLINE_PX), 0, size))
+        if right <= left or bottom <= top:
+            return None
+        mask = Image.new("L", ((right - left) * FINENESS, (bottom - top) * FINENESS))
+        draw = ImageDraw.Draw(mask)
+        for ring in self.rings:
+            corners = _thinned(ring)
+            steps = np.rint((np.vstack([corners, corners[1:2]]) - (left, top)) * FINENESS - 0.5).astype(int)  # rounds the last
+            draw.line(steps.ravel().tolist(), fill=255, width=round(OUTLINE_PX * FINENESS), joint="curve")
+        return (left, top, right, bottom), mask.reduce(FINENESS)
 
 
 @dataclass(frozen=True)
@@ -38,22 +86,27 @@ class Picture:
     """Content of a heatmap picture.
 
     Attributes:
-        thumbnail: uint8 [height, width, 3], the whole slide.
-        raster: float32 [height, width] of the thumbnail, NaN outside of tiles.
+        backdrop: the slide.
+        raster: float32 [height, width] of the backdrop's image, NaN outside of tiles.
         display: range and label of the colour bar.
-        rings: annotation outlines, `(n, 2)` (x, y) in thumbnail pixels.
-        scale_bar: scale bar of the slide.
         title: slide, prediction, label.
         reason: why there is nothing to show, or "".
     """
 
-    thumbnail: NDArray[np.uint8]
+    backdrop: Backdrop
     raster: NDArray[np.float32]
     display: ScoreDisplay
-    rings: list[NDArray[np.float64]]
-    scale_bar: ScaleBar
     title: str
     reason: str
+
+
+def panel(thumbnail: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a thumbnail, uint8 [height, width, 3], in the size in which the slide is drawn in pictures."""
+    height, width = thumbnail.shape[:2]
+    factor = min(PANEL_PX[0] / width, PANEL_PX[1] / height)
+    factor = max(factor, min(LEAST_PANEL_PX / width, MAX_HEIGHT_PX / height))
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    return np.asarray(Image.fromarray(thumbnail).resize(size, Image.Resampling.BICUBIC))
 
 
 def draw(picture: Picture, settings: Heatmap) -> bytes:
@@ -63,89 +116,67 @@ def draw(picture: Picture, settings: Heatmap) -> bytes:
         ConfigError: matplotlib has no such colour map.
     """
     require_colormap(settings.colormap)
-    height, width = picture.thumbnail.shape[:2]
-    figure = Figure(figsize=(2 * PANEL_INCHES + 1, PANEL_INCHES * height / width + 0.9), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2)
-    figure.suptitle("\n".join(textwrap.wrap(picture.title, TITLE_CHARS)), fontsize=11, parse_math=False)
-    for axes in (left, right):
-        axes.imshow(picture.thumbnail, interpolation="antialiased")
-        axes.set_axis_off()
-        _draw_rings(axes, picture.rings)
-    _draw_scale_bar(left, width, picture.scale_bar)
-    _draw_scores(figure, right, picture, settings)
-    file = io.BytesIO()
-    figure.savefig(file, format="png", metadata={"Software": None})
-    return file.getvalue()
-
-
-def colormap_names() -> list[str]:
-    """Return the valid names for `heatmap.colormap`."""
-    return list(matplotlib.colormaps)
-
-
-def colormap_faults(name: str) -> list[str]:
-    """Return an error message, with the nearest name, if matplotlib has no such colour map; otherwise nothing."""
-    names = colormap_names()
-    return [] if name in names else [f"heatmap.colormap: matplotlib has no colour map {name!r}{nearest(name, names)[:60]}"]
-
-
-def colours(positions: NDArray[np.float64], colormap: str) -> list[tuple[int, int, int]]:
-    """Return (red, green, blue), 0 to 255, of positions `(n,)` on the colour bar; NaN has the coldest colour."""
-    rgba = matplotlib.colormaps[colormap](np.nan_to_num(positions), bytes=True)
-    return [(int(red), int(green), int(blue)) for red, green, blue, _ in rgba]
-
-
-def rgba(positions: NDArray[np.float64], colormap: str) -> NDArray[np.float64]:
-    """Return red, green, blue and opacity, 0 to 1, [height, width, 4], of positions on the colour bar [height, width].
-
-    The coldest tile has opacity `COLD_OPACITY`, the hottest 1; NaN is transparent.
-    """
-    finite = np.nan_to_num(positions)
-    layer = np.asarray(matplotlib.colormaps[colormap](finite), np.float64)
-    layer[..., 3] = np.where(np.isnan(positions), 0.0, COLD_OPACITY + (1 - COLD_OPACITY) * np.sqrt(finite))
-    return layer
-
-
-def require_colormap(name: str) -> None:
-    """Raise ConfigError if matplotlib has no such colour map."""
-    faults = colormap_faults(name)
-    if faults:
-        raise ConfigError(faults)
-
-
-def _draw_scores(figure: Figure, axes: Axes, picture: Picture, settings: Heatmap) -> None:
+    backdrop = picture.backdrop
+    height, width = backdrop.image.shape[:2]
+    column = max(width, COLUMN_PX)
+    reason = _reason_lines(picture.reason, column)
+    row = max(height, ROW_PX, _text_height(reason) + 2 * BOX_PX)
+    title = wrapped(picture.title, TITLE_PX, 2 * column + MARGIN_PX)
+    top = MARGIN_PX + _text_height(title) + FOOT_PX
+    foot = top + row + FOOT_PX
+    below = max(SCALE_BAR_PX + line_height(TEXT_PX), colour_bar_height(picture.display.label, column))
+    image = Image.new("RGB", (2 * column + 3 * MARGIN_PX, foot + below + MARGIN_PX), WHITE)
+    lines = ImageDraw.Draw(image)
+    draw_lines(lines, (image.width // 2, MARGIN_PX), title, TITLE_PX, centred=True)
+    left, right = ((x + (column - width) // 2, top + (row - height) // 2) for x in (MARGIN_PX, 2 * MARGIN_PX + column))
+    image.paste(backdrop.outlined, left)
+    _draw_scale_bar(lines, (left[0], foot), width, backdrop.scale_bar)
     if picture.reason:
-        axes.text(
-            0.5,
-            0.5,
-            f"nothing to show:\n{picture.reason}",
-            ha="center",
-            va="center",
-            transform=axes.transAxes,
-            wrap=True,
-            parse_math=False,
-            bbox={"facecolor": "white", "alpha": 0.85, "edgecolor": "none"},
-        )
-        return
-    display = picture.display
-    norm = (LogNorm if display.is_log else Normalize)(display.low, display.high)
-    layer = rgba(display.positions(picture.raster), settings.colormap)
-    layer[..., 3] *= settings.opacity
-    axes.imshow(layer, interpolation="nearest")
-    bar = figure.colorbar(ScalarMappable(norm, settings.colormap), ax=axes, shrink=0.8, format="%g")
-    n_chars = int(figure.get_figheight() / CHAR_INCHES)
-    lines = [part for line in display.label.splitlines() for part in textwrap.wrap(line, n_chars)]
-    bar.set_label("\n".join(lines), fontsize=LABEL_POINTS, parse_math=False)
+        image.paste(backdrop.outlined, right)
+        _draw_reason(image, (2 * MARGIN_PX + column + column // 2, top + row // 2), reason)
+    else:
+        image.paste(backdrop.with_outlines(coloured(picture, settings)), right)
+        draw_colour_bar(image, (2 * MARGIN_PX + column, foot), column, picture.display, settings.colormap)
+    return png(image)
 
 
-def _draw_rings(axes: Axes, rings: list[NDArray[np.float64]]) -> None:
-    for ring in rings:
-        axes.plot(ring[:, 0], ring[:, 1], color=OUTLINE_COLOUR, linewidth=1.4)
+def coloured(picture: Picture, settings: Heatmap) -> NDArray[np.uint8]:
+    """Return the slide, uint8 [height, width, 3], with each tile in the colour of its score, the colder the more transparent."""
+    image = picture.backdrop.image.copy()
+    has_score = np.isfinite(picture.raster)
+    positions = picture.display.positions(picture.raster[has_score])
+    opacity = (settings.opacity * opacity_of(positions)).astype(np.float32)[:, None]
+    tissue, colour = image[has_score], colour_of(positions, settings.colormap)
+    image[has_score] = np.rint(tissue + (colour.astype(np.float32) - tissue) * opacity)
+    return image
 
 
-def _draw_scale_bar(axes: Axes, width: int, bar: ScaleBar) -> None:
-    bottom = axes.get_ylim()[0]
-    corner = (0.03 * width, bottom - 0.05 * width)
-    axes.add_patch(Rectangle(corner, bar.share * width, 0.008 * width, color="black"))
-    axes.text(corner[0], corner[1] - 0.01 * width, bar.text, fontsize=9, va="bottom")
+def _reason_lines(reason: str, width: int) -> list[str]:
+    return ["nothing to show:", *wrapped(reason, TITLE_PX, width - 2 * BOX_PX)] if reason else []
+
+
+def _text_height(lines: list[str]) -> int:
+    return len(lines) * line_height(TITLE_PX)
+
+
+def _draw_reason(image: Image.Image, middle: tuple[int, int], lines: list[str]) -> None:
+    """Write why there is nothing to show in the middle of the place of a slide, on a white box."""
+    half_width = max(text_width(line, TITLE_PX) for line in lines) // 2 + BOX_PX
+    half_height = _text_height(lines) // 2 + BOX_PX
+    box = (middle[0] - half_width, middle[1] - half_height, middle[0] + half_width, middle[1] + half_height)
+    image.paste(WHITE, box, Image.new("L", (2 * half_width, 2 * half_height), round(BOX_OPACITY * 255)))
+    draw_lines(ImageDraw.Draw(image), (middle[0], box[1] + BOX_PX), lines, TITLE_PX, centred=True)
+
+
+def _draw_scale_bar(draw: ImageDraw.ImageDraw, at: tuple[int, int], width: int, bar: ScaleBar) -> None:
+    x, y = at
+    draw.rectangle((x, y, x + round(bar.share * width) - 1, y + SCALE_BAR_PX - 1), fill=BLACK)
+    draw_lines(draw, (x, y + SCALE_BAR_PX + 2), [bar.text], TEXT_PX)
+
+
+def _thinned(ring: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A ring without corners that are in the same half of a pixel as the corner before."""
+    halves = np.floor(ring * 2)
+    moved = np.append(True, (np.diff(halves, axis=0) != 0).any(axis=1))
+    moved[-1] = True
+    return np.asarray(ring[moved])

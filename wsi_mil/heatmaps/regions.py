@@ -12,6 +12,11 @@ from wsi_mil.config import Heatmap
 from wsi_mil.heatmaps.slide_scores import HeatmapGrid, SlideScores
 
 HOT_COLOUR = (230, 60, 20)
+RING = ((0, 0), (1, 0), (1, 1), (0, 1), (0, 0))
+"""Closed ring around a tile (x, y), in footprints."""
+
+WHOLE_NUMBER, NUMBER = "\0d", "\0r"
+"""Strings that stand for numbers, and that no name can be: files have no such names."""
 
 Feature = dict[str, object]
 
@@ -37,9 +42,10 @@ def geojson(scores: SlideScores, settings: Heatmap) -> str:
     """
     corner = scores.grid.bounds if settings.origin == "bounds" else (0, 0)
     metadata = {**scores.stamp, "origin": settings.origin, "origin_level0": list(corner), "hot": settings.hot}
-    regions = hot_regions(scores, settings.hot)
-    features = [_region_feature(region, scores, corner) for region in regions] + _tile_features(scores, corner)
-    return json.dumps({"type": "FeatureCollection", "wsi_mil": metadata, "features": features})
+    features = [json.dumps(_region_feature(region, scores, corner)) for region in hot_regions(scores, settings.hot)]
+    features += _tile_features(scores, corner)
+    members = json.dumps({"type": "FeatureCollection", "wsi_mil": metadata}).removesuffix("}")
+    return f'{members}, "features": [{", ".join(features)}]}}'
 
 
 def hot_regions(scores: SlideScores, hot: float) -> list[Region]:
@@ -80,27 +86,31 @@ def _region_feature(region: Region, scores: SlideScores, corner: tuple[int, int]
     return {"type": "Feature", "geometry": shapely.geometry.mapping(outline), "properties": properties}
 
 
-def _tile_features(scores: SlideScores, corner: tuple[int, int]) -> list[Feature]:
+def _tile_features(scores: SlideScores, corner: tuple[int, int]) -> list[str]:
+    """Features of all tiles that have a score, as JSON: one text for all, with places for their numbers."""
     has_score = np.isfinite(scores.values)
     rings = _rings(scores.grid, has_score, corner)
     stored = plain_numbers(scores.values[has_score])
     shown = plain_numbers(scores.display.values[has_score])
-    return [
-        {
-            "type": "Feature",
-            "geometry": {"type": "Polygon", "coordinates": [ring]},
-            "properties": {
-                "objectType": "tile",
-                "measurements": {scores.method: score, "shown": shown_score},
-                "metadata": scores.stamp,
-            },
-        }
-        for ring, score, shown_score in zip(rings, stored, shown, strict=True)
-    ]
+    text = _tile_text(scores)
+    return [text % (*ring, score, shown_score) for ring, score, shown_score in zip(rings, stored, shown, strict=True)]
 
 
-def _rings(grid: HeatmapGrid, has_score: NDArray[np.bool_], corner: tuple[int, int]) -> list[list[list[int]]]:
-    """Closed rings (x, y) of the footprints of tiles, relative to `corner`."""
-    steps = np.array([(0, 0), (1, 0), (1, 1), (0, 1), (0, 0)]) * grid.box
-    rings: list[list[list[int]]] = ((grid.coords[has_score] - corner)[:, None] + steps).tolist()
-    return rings
+def _tile_text(scores: SlideScores) -> str:
+    """Feature of a tile as JSON, with %d for each number of its ring and %r for the stored and the shown score."""
+    properties = {
+        "objectType": "tile",
+        "measurements": {scores.method: NUMBER, "shown": NUMBER},
+        "metadata": scores.stamp,
+    }
+    geometry = {"type": "Polygon", "coordinates": [[[WHOLE_NUMBER, WHOLE_NUMBER]] * len(RING)]}
+    text = json.dumps({"type": "Feature", "geometry": geometry, "properties": properties}).replace("%", "%%")
+    return text.replace(json.dumps(WHOLE_NUMBER), "%d").replace(json.dumps(NUMBER), "%r")
+
+
+def _rings(grid: HeatmapGrid, has_score: NDArray[np.bool_], corner: tuple[int, int]) -> list[list[int]]:
+    """Closed rings x, y, x, y, … of the footprints of tiles, relative to `corner`."""
+    steps = np.array(RING, np.int64) * np.array(grid.box, np.int64)
+    rings = (grid.coords[has_score] - np.array(corner, np.int64))[:, None] + steps
+    numbers: list[list[int]] = rings.reshape(len(rings), 2 * len(RING)).tolist()
+    return numbers

@@ -1,6 +1,6 @@
 """Scores of one slide by one method, with their tile grid, from the receipts of `explain` and `tile`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -90,33 +90,51 @@ def read_slide_scores(
     method: str,
     *,
     scale: Scale,
-    ranges: Mapping[str, tuple[float, float]],
+    ranges: Ranges,
 ) -> SlideScores:
-    """Read the scores of one slide by one method.
+    """Read the scores of one slide by one method, as `read_scores_by_method`."""
+    return read_scores_by_method(row, scores_receipt, tiles_receipt, [method], scale=scale, ranges=ranges)[method]
+
+
+def read_scores_by_method(
+    row: SlideRow,
+    scores_receipt: Path,
+    tiles_receipt: Path,
+    methods: Sequence[str],
+    *,
+    scale: Scale,
+    ranges: Ranges,
+) -> dict[str, SlideScores]:
+    """Read the scores of one slide by several methods, each receipt once.
 
     Args:
         row: the slide.
         scores_receipt: receipt of `explain`, beside its store.
         tiles_receipt: receipt of `tile`; its store is not needed.
-        method: name of the method.
+        methods: names of the methods.
         scale: setting `heatmap.scale`.
         ranges: ranges of the cohort.
 
     Raises:
         StoreMismatchError: scores of another slide or of other tiles, or tiles of an earlier version.
-        StoreError: there are no scores of that method.
+        StoreError: there are no scores of one of the methods.
     """
     receipt = read_receipt(scores_receipt)
     tile_receipt = read_tile_receipt(tiles_receipt)
     _require_same_tiles(row, (scores_receipt, receipt), (tiles_receipt, tile_receipt))
-    if method not in receipt["methods"]:
+    missing = [method for method in methods if method not in receipt["methods"]]
+    if missing:
         available = ", ".join(receipt["methods"]) or "none"
-        raise StoreError(scores_receipt, f"has no scores of method {method!r}, only {available}; run `explain` with it")
-    coords, values = read_scores(store_path(scores_receipt), method)
-    display = score_display(values, score_context(receipt, method), scale, cohort_range=ranges.get(method))
-    stamp = {"slide_id": row.slide_id, "method": method, "role": receipt["role"] or "new", "protocol": receipt["protocol"]}
-    grid = _grid(coords, tile_receipt)
-    return SlideScores(method, receipt["methods"][method], values, display, grid, stamp, receipt, tile_receipt)
+        names = " or ".join(map(repr, missing))
+        raise StoreError(scores_receipt, f"has no scores of method {names}, only {available}; run `explain` with it")
+    found = {}
+    for method in methods:
+        coords, values = read_scores(store_path(scores_receipt), method)
+        display = score_display(values, score_context(receipt, method), scale, cohort_range=ranges.get(method))
+        stamp = {"slide_id": row.slide_id, "method": method, "role": receipt["role"] or "new", "protocol": receipt["protocol"]}
+        grid = _grid(coords, tile_receipt)
+        found[method] = SlideScores(method, receipt["methods"][method], values, display, grid, stamp, receipt, tile_receipt)
+    return found
 
 
 def _grid(coords: NDArray[np.int64], tile_receipt: dict[str, Any]) -> HeatmapGrid:

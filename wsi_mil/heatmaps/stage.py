@@ -1,7 +1,7 @@
 """Stage `heatmap`: draw stored scores over the slide, and write files for other viewers. Computes no scores."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ from wsi_mil.config import Heatmap, Truth
 from wsi_mil.errors import AnnotationError, ConfigError, StoreError
 from wsi_mil.files import write_bytes, write_table, write_text
 from wsi_mil.heatmaps.cohort_scale import read_cohort_scale
-from wsi_mil.heatmaps.gallery import gallery
-from wsi_mil.heatmaps.overlay import Picture, draw, require_colormap
+from wsi_mil.heatmaps.colour_maps import require_colormap
+from wsi_mil.heatmaps.gallery import gallery, read_gallery_tiles
+from wsi_mil.heatmaps.overlay import Backdrop, Picture, draw, panel
 from wsi_mil.heatmaps.raster import ome_tiff
 from wsi_mil.heatmaps.regions import geojson, plain_numbers
 from wsi_mil.heatmaps.scale_bar import scale_bar
-from wsi_mil.heatmaps.slide_scores import SlideScores, read_slide_scores
+from wsi_mil.heatmaps.slide_scores import Ranges, SlideScores, read_scores_by_method
 from wsi_mil.rasterise import tile_raster
 from wsi_mil.receipts import IMPORTED, store_path
 from wsi_mil.records import SlideRow
@@ -40,6 +41,45 @@ COLUMNS = ("slide_id", "x", "y", "width", "height", "score", "shown", "role", "p
 """Columns of the table; x, y, width and height in pixels of level 0, whatever the bounds of the scanned area."""
 
 
+def draw_heatmaps(
+    row: SlideRow,
+    scores_receipt: Path,
+    tiles_receipt: Path,
+    methods: Sequence[str],
+    settings: Heatmap,
+    folder: Path,
+    *,
+    cohort_scale: Path | None = None,
+    truth: Truth = Truth(),
+) -> None:
+    """Draw the scores of one slide by several methods: `folder/{method}.png`, and the other files beside it (`SUFFIXES`).
+
+    What the methods have in common (receipts, thumbnail, annotation, tiles of the slide file) is read once. If there is
+    nothing to show, the picture gives the reason, and the other files contain no tiles. Files of an earlier run are removed
+    first, and the picture of each method is written last. Only the gallery (`.tiles.png`) reads the slide file; if that is
+    missing, the gallery says so.
+
+    Args:
+        row: the slide; its file may be missing.
+        scores_receipt: receipt of `explain`.
+        tiles_receipt: receipt of `tile`; without its store the scores are drawn on a plain image.
+        methods: names of the methods.
+        settings: settings of `heatmap`.
+        folder: folder of the files.
+        cohort_scale: file written by `heatmap-scale`; needed only for scale "cohort".
+        truth: settings of `truth`, for the outlines of the annotation.
+
+    Raises:
+        StoreMismatchError: scores of another slide or of other tiles.
+        StoreError: there are no scores of one of the methods.
+        ConfigError: matplotlib has no such colour map, or scale "cohort" without `cohort_scale`.
+    """
+    images = {method: folder / f"{method}{SUFFIXES[0]}" for method in methods}
+    ranges = _ranges(settings, cohort_scale)
+    scores = read_scores_by_method(row, scores_receipt, tiles_receipt, methods, scale=settings.scale, ranges=ranges)
+    _draw_all(row, {images[method]: scores[method] for method in methods}, store_path(tiles_receipt), settings, truth)
+
+
 def draw_heatmap(
     row: SlideRow,
     scores_receipt: Path,
@@ -51,60 +91,58 @@ def draw_heatmap(
     cohort_scale: Path | None = None,
     truth: Truth = Truth(),
 ) -> None:
-    """Draw the scores of one slide by one method: `image` (PNG), and `.geojson`, `.ome.tif`, `.csv` and `.tiles.png` beside it.
+    """Draw the scores of one slide by one method, as `draw_heatmaps`, under another name: `image` (PNG)."""
+    ranges = _ranges(settings, cohort_scale)
+    scores = read_scores_by_method(row, scores_receipt, tiles_receipt, [method], scale=settings.scale, ranges=ranges)
+    _draw_all(row, {image: scores[method]}, store_path(tiles_receipt), settings, truth)
 
-    If there is nothing to show, the picture gives the reason, and the other files contain no tiles. The picture is written
-    last, after files of an earlier run have been removed. Only the gallery (`.tiles.png`) reads the slide file; if that is
-    missing, the gallery says so.
 
-    Args:
-        row: the slide; its file may be missing.
-        scores_receipt: receipt of `explain`.
-        tiles_receipt: receipt of `tile`; without its store the scores are drawn on a plain image.
-        method: name of the method.
-        settings: settings of `heatmap`.
-        image: PNG file to write.
-        cohort_scale: file written by `heatmap-scale`; needed only for scale "cohort".
-        truth: settings of `truth`, for the outlines of the annotation.
-
-    Raises:
-        StoreMismatchError: scores of another slide or of other tiles.
-        ConfigError: matplotlib has no such colour map, or scale "cohort" without `cohort_scale`.
-    """
+def _ranges(settings: Heatmap, cohort_scale: Path | None) -> Ranges:
+    """Ranges of the cohort, if the settings need them."""
     require_colormap(settings.colormap)
-    if settings.scale == "cohort" and cohort_scale is None:
+    if settings.scale != "cohort":
+        return {}
+    if cohort_scale is None:
         raise ConfigError(
             ["heatmap.scale: cohort needs the range of the cohort; give the file written by heatmap-scale as --cohort-scale"]
         )
-    ranges = read_cohort_scale(cohort_scale) if settings.scale == "cohort" and cohort_scale else {}
-    scores = read_slide_scores(row, scores_receipt, tiles_receipt, method, scale=settings.scale, ranges=ranges)
-    for suffix in SUFFIXES:
-        image.with_suffix(suffix).unlink(missing_ok=True)
-    write_text(image.with_suffix(".geojson"), geojson(scores, settings))
-    write_bytes(image.with_suffix(".ome.tif"), ome_tiff(scores))
-    write_table(image.with_suffix(".csv"), list(COLUMNS), table_rows(scores))
-    if settings.gallery:
-        write_bytes(image.with_suffix(".tiles.png"), gallery(scores, row, settings, title=title(row, scores.receipt, method)))
-    write_bytes(image, draw(picture(scores, row, store_path(tiles_receipt), truth), settings))
+    return read_cohort_scale(cohort_scale)
 
 
-def picture(scores: SlideScores, row: SlideRow, tiles: Path, truth: Truth) -> Picture:
-    """Return the content of the picture; the slide is a plain image if the store of its tiles is missing."""
-    grid = scores.grid
-    heading = title(row, scores.receipt, scores.method)
+def _draw_all(row: SlideRow, images: Mapping[Path, SlideScores], tiles: Path, settings: Heatmap, truth: Truth) -> None:
+    """Draw the scores of one slide, given by the picture to write."""
+    for image in images:
+        for suffix in SUFFIXES:
+            image.with_suffix(suffix).unlink(missing_ok=True)
+    if not images:
+        return
+    seen = read_gallery_tiles(row, images.values(), settings.gallery)
+    slide, note = backdrop(next(iter(images.values())), row, tiles, truth)
+    for image, scores in images.items():
+        heading = title(row, scores.receipt, scores.method)
+        write_text(image.with_suffix(".geojson"), geojson(scores, settings))
+        write_bytes(image.with_suffix(".ome.tif"), ome_tiff(scores))
+        write_table(image.with_suffix(".csv"), list(COLUMNS), table_rows(scores))
+        if settings.gallery:
+            write_bytes(image.with_suffix(".tiles.png"), gallery(scores, seen, settings, title=heading))
+        write_bytes(image, draw(picture(scores, slide, f"{heading} · {note}" if note else heading), settings))
+
+
+def backdrop(scores: SlideScores, row: SlideRow, tiles: Path, truth: Truth) -> tuple[Backdrop, str]:
+    """Return what the pictures of a slide have in common, and a note for their titles, or ""; see `base_image`."""
     thumbnail, note = base_image(scores, tiles)
-    heading += f" · {note}" if note else ""
-    return Picture(
-        thumbnail=thumbnail,
-        raster=tile_raster(
-            scores.display.values, grid.coords, box=grid.box, dimensions=grid.dimensions, shape=thumbnail.shape[:2]
-        ),
-        display=scores.display,
-        rings=annotation_rings(row, Frame.of(scores.tile_receipt), truth, np.array(thumbnail.shape[1::-1]) / grid.dimensions),
-        scale_bar=scale_bar(grid.dimensions, grid.mpp),
-        title=heading,
-        reason=scores.metadata["reason"],
-    )
+    image = panel(thumbnail)
+    grid = scores.grid
+    rings = annotation_rings(row, Frame.of(scores.tile_receipt), truth, np.array(image.shape[1::-1]) / grid.dimensions)
+    return Backdrop(image, rings, scale_bar(grid.dimensions, grid.mpp)), note
+
+
+def picture(scores: SlideScores, slide: Backdrop, heading: str) -> Picture:
+    """Return the content of the picture of a method."""
+    grid = scores.grid
+    shape = (slide.image.shape[0], slide.image.shape[1])
+    raster = tile_raster(scores.display.values, grid.coords, box=grid.box, dimensions=grid.dimensions, shape=shape)
+    return Picture(slide, raster, scores.display, heading, scores.metadata["reason"])
 
 
 def base_image(scores: SlideScores, tiles: Path) -> tuple[NDArray[np.uint8], str]:

@@ -11,7 +11,7 @@ from PIL import Image
 from wsi_mil.annotations import Frame
 from wsi_mil.config import Config, methods_of
 from wsi_mil.heatmaps.cohort_scale import read_cohort_scale
-from wsi_mil.heatmaps.overlay import colours, rgba
+from wsi_mil.heatmaps.colour_maps import colours, rgba
 from wsi_mil.heatmaps.scale_bar import ScaleBar, scale_bar
 from wsi_mil.heatmaps.slide_scores import Ranges, SlideScores, read_slide_scores
 from wsi_mil.heatmaps.stage import annotation_rings, base_image

@@ -17,8 +17,8 @@ from PIL import Image
 from wsi_mil.config import Scale
 from wsi_mil.errors import StoreError, UnknownNameError
 from wsi_mil.heatmaps.cohort_scale import method_range, read_cohort_scale
+from wsi_mil.heatmaps.colour_maps import colours, rgba
 from wsi_mil.heatmaps.gallery import top_and_bottom
-from wsi_mil.heatmaps.overlay import colours, rgba
 from wsi_mil.heatmaps.slide_scores import SlideScores, read_slide_scores
 from wsi_mil.metrics import mid_ranks
 from wsi_mil.rasterise import sum_raster

@@ -10,7 +10,7 @@ import jinja2
 
 from wsi_mil.config import Scale
 from wsi_mil.geometry import Mpp
-from wsi_mil.heatmaps.overlay import colormap_names
+from wsi_mil.heatmaps.colour_maps import colormap_names
 from wsi_mil.tasks import read_shown_prediction
 from wsi_mil.view.catalogue import NOT_RUN, Catalogue, CohortRow, Entry
 from wsi_mil.view.deepzoom import TILE_PX, Pyramid

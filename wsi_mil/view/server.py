@@ -18,7 +18,7 @@ from starlette.staticfiles import StaticFiles
 
 from wsi_mil.config import Scale
 from wsi_mil.errors import StoreError, UnknownNameError
-from wsi_mil.heatmaps.overlay import colormap_faults
+from wsi_mil.heatmaps.colour_maps import colormap_faults
 from wsi_mil.view.catalogue import Catalogue, Entry
 from wsi_mil.view.deepzoom import Pyramid, View
 from wsi_mil.view.hosts import LOCAL_NAMES, HostCheck
