@@ -28,7 +28,7 @@ CONFIG = {
     "predict": {"bootstrap": 100},
     "explain": {"methods": ["attention"]},
 }
-"""Configuration relative to the folder of a run; the sheet is in a folder with a space in its name. Each slide has its own jobs."""
+"""Configuration relative to the folder of a run; the sheet's folder has a space in its name. Each slide has its own jobs."""
 
 WRAPPER = """#!/bin/sh
 printf '%s\\n' "$*" >> "$CALLS"

@@ -47,7 +47,8 @@ def changed(before: dict[str, int], after: dict[str, int]) -> set[str]:
 def test_jobs_of_several_slides_give_the_same_results_as_jobs_of_one(run: Run, finished: Path) -> None:
     """Also the bytes, but for the pages and tables that name how the run was configured."""
     for kind in ("tiles", "features", "scores", "heatmaps", "models", "predictions", "metrics", "explanations"):
-        files = {p.relative_to(finished): p for p in (finished / "results" / kind).rglob("*") if p.is_file() and p.suffix != ".lock"}
+        found = (path for path in (finished / "results" / kind).rglob("*") if path.is_file() and path.suffix != ".lock")
+        files = {path.relative_to(finished): path for path in found}
         assert files
         for name, path in files.items():
             assert (run.folder / name).read_bytes() == path.read_bytes(), name
@@ -158,7 +159,8 @@ def test_a_damaged_slide_costs_the_others_of_its_job_nothing(run: Run) -> None:
     shutil.rmtree(run.results("jobs/extract"))
     kept = (run.folder / "co hort" / "s2.svs").rename(run.folder / "kept.svs")
     run.snakemake("features", "--retries", "0", expected=1)
-    assert {p.stem for p in run.results("features/tiny").glob("*.json")} == {f"s{n}" for n in range(8) if n != 2} | {"text", "glass"}
+    there = {path.stem for path in run.results("features/tiny").glob("*.json")}
+    assert there == {f"s{n}" for n in range(8) if n != 2} | {"text", "glass"}
     assert "s2.svs: no such file" in (run.folder / "logs/extract/tiny/s0.log").read_text()
     before = times(run, "features/tiny/*/zarr.json")
     kept.rename(run.folder / "co hort" / "s2.svs")

@@ -30,7 +30,8 @@ def test_scores_are_current_until_their_store_is_deleted(trained, tmp_path: Path
     made = stamp(trained, tmp_path, row)
     receipt = tmp_path / "scores" / f"{row.slide_id}.json"
     assert not is_explained(receipt, made)
-    explain_slide(row, [tmp_path / "f" / f"{row.slide_id}.json"], trained[1], Explain(methods=("attention",)), receipt, stamp=made)
+    features = tmp_path / "f" / f"{row.slide_id}.json"
+    explain_slide(row, [features], trained[1], Explain(methods=("attention",)), receipt, stamp=made)
     assert is_explained(receipt, made)
     remove_store(store_path(receipt))
     assert not is_explained(receipt, made)

@@ -10,8 +10,8 @@ from wsi_mil.cohort.splits import Splits
 from wsi_mil.config import EXPLANATIONS, MODELS, Explain, SparseInversion, parse_base, supports
 from wsi_mil.ensemble import Ensemble
 from wsi_mil.errors import ConfigError
-from wsi_mil.explain.stage import explain_slide, explain_validation
 from wsi_mil.explain.attention import attention
+from wsi_mil.explain.stage import explain_slide, explain_validation
 from wsi_mil.models import MILModel
 from wsi_mil.receipts import read_receipt, store_path
 from wsi_mil.records import SlideRow
