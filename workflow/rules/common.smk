@@ -59,6 +59,11 @@ os.environ.setdefault(
     "WSI_MIL_REMOTE", dumps(CONFIG["remote"])
 )  # environment, not params: changes rerun nothing
 os.environ.setdefault("WSI_MIL_DASK", CONFIG["dask"]["scheduler"])
+os.environ.setdefault("WSI_MIL_KEEP_GB", str(CONFIG["train"]["keep_gb"]))
+os.environ.setdefault(
+    "WSI_MIL_TRAININGS",
+    str(len(FOLDS) * len(CONFIG["models"]) * len(CONFIG["encoders"])),
+)
 
 
 envvars:
@@ -66,6 +71,8 @@ envvars:
     "WSI_MIL_READ_TIMEOUT_S",
     "WSI_MIL_REMOTE",
     "WSI_MIL_DASK",
+    "WSI_MIL_KEEP_GB",
+    "WSI_MIL_TRAININGS",
 
 
 GPU = int(
@@ -125,7 +132,7 @@ def validation_settings(wildcards):
 def report_config(wildcards):
     """Params function: the configuration without settings that change no result."""
     return dumps(
-        {name: CONFIG[name] for name in CONFIG if name not in ("remote", "dask")}
+        {name: CONFIG[name] for name in CONFIG if name not in ("remote", "dask", "train")}
     )
 
 
