@@ -20,8 +20,8 @@ from wsi_mil.store import read_attributes, read_bag
 ENCODER_KEYS = ("encoder", "weights_hash", "mpp", "tile_px")
 """Attributes of a feature store that must be equal for all bags of a model."""
 
-READ_AHEAD = 2
-"""Bags that are read while one is processed. Two, since bags differ in size: a large one is read during two small ones."""
+READ_AHEAD = 3
+"""Bags that are read while one is processed. More than one, since bags differ in size: a large one is read during small ones."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class LabelledBag:
 
 
 class BagSet:
-    """Labelled bags that are read on demand, two ahead, and cached in memory up to a limit.
+    """Labelled bags that are read on demand, three ahead, and cached in memory up to a limit.
 
     Attributes:
         labels: class index of each bag.
@@ -63,7 +63,7 @@ class BagSet:
         return len(self.labels)
 
     def read(self, order: Iterable[int]) -> Generator[LabelledBag]:
-        """Yield the bags with these indices, in this order; the next two are read by a thread while one is processed.
+        """Yield the bags with these indices, in this order; the next three are read by a thread while one is processed.
 
         The thread ends with the iteration. Whatever stops it early must close the iterator (`contextlib.closing`).
 

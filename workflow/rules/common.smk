@@ -62,8 +62,13 @@ os.environ.setdefault("WSI_MIL_DASK", CONFIG["dask"]["scheduler"])
 os.environ.setdefault("WSI_MIL_KEEP_GB", str(CONFIG["train"]["keep_gb"]))
 os.environ.setdefault(
     "WSI_MIL_TRAININGS",
-    str(len(FOLDS) * len(CONFIG["models"]) * len(CONFIG["encoders"])),
-)
+    str(
+        min(
+            workflow.cores,
+            len(FOLDS) * len(CONFIG["models"]) * len(CONFIG["encoders"]),
+        )
+    ),
+)  # how many may run at once
 
 
 envvars:
@@ -132,7 +137,11 @@ def validation_settings(wildcards):
 def report_config(wildcards):
     """Params function: the configuration without settings that change no result."""
     return dumps(
-        {name: CONFIG[name] for name in CONFIG if name not in ("remote", "dask", "train")}
+        {
+            name: CONFIG[name]
+            for name in CONFIG
+            if name not in ("remote", "dask", "train")
+        }
     )
 
 

@@ -44,7 +44,7 @@ def train(
     ] = "auto",
     trainings: Annotated[
         Optional[int],
-        typer.Option(min=1, envvar="WSI_MIL_TRAININGS", help="for auto: trainings of the whole run; default: unknown"),
+        typer.Option(min=1, envvar="WSI_MIL_TRAININGS", help="for auto: trainings that the run starts at once, at most"),
     ] = None,
     threads: Threads = 1,
     device: Device = "auto",

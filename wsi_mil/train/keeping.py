@@ -81,7 +81,7 @@ def trainings_at_once(device: torch.device, threads: int, planned: int | None) -
     Args:
         device: device of this training.
         threads: CPU threads of each.
-        planned: trainings of the whole run, or None if that is not known.
+        planned: trainings that the run starts at once, at most, or None if that is not known.
     """
     room = torch.cuda.device_count() if device.type == "cuda" else processes_at_once(threads)
     return max(1, min(room, room if planned is None else planned))
