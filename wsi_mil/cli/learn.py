@@ -55,7 +55,7 @@ def train(
     """
     limit_threads(threads)
     from wsi_mil.cohort.splits import read_splits
-    from wsi_mil.config import Train, parse_bag, parse_model, parse_protocol, parse_settings
+    from wsi_mil.config import parse_bag, parse_keep_gb, parse_model, parse_protocol
     from wsi_mil.devices import create_device, make_deterministic, set_threads
     from wsi_mil.train import Fold, Keep, train_fold, trainings_at_once
 
@@ -63,7 +63,7 @@ def train(
     make_deterministic()
     part = Fold(read_splits(splits), fold, features, parse_task(classes), unit=parse_bag(bag), protocol=parse_protocol(protocol))
     parsed = parse_model(json.loads(settings))
-    gb = parse_settings(Train, {"keep_gb": keep_gb}, where="--").keep_gb
+    gb = parse_keep_gb(keep_gb)
     claimed = create_device(device)
     keep = Keep(gb, at_once=trainings_at_once(claimed, threads, trainings))
     train_fold(part, parsed, model, claimed, base=base, keep=keep)

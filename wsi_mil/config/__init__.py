@@ -31,6 +31,7 @@ from wsi_mil.config.models import sentence_of as sentence_of
 from wsi_mil.config.parse import nearest as nearest
 from wsi_mil.config.parse import parse_bag as parse_bag
 from wsi_mil.config.parse import parse_base as parse_base
+from wsi_mil.config.parse import parse_keep_gb as parse_keep_gb
 from wsi_mil.config.parse import parse_model as parse_model
 from wsi_mil.config.parse import parse_protocol as parse_protocol
 from wsi_mil.config.parse import parse_settings as parse_settings
