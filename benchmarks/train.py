@@ -9,7 +9,7 @@ permuted    the same with permuted labels: the interval of AUROC over ten seeds 
 curves      learning curves: 16 to 400 bags of 200 to 400 instances, 0.5, 2 and 8 % of them positive; takes hours
 steps       time of updates on 8,000 × 1,024 and on 200, as ratios; with torchmil: `pip install -e '.[bench]'`
 memory      peak memory of a step: MHIM compared with TransMIL, and bags of 100,000 × 1,024
-reading     an epoch over feature stores, compared with numpy.load
+reading     an epoch over feature stores, compared with numpy.load, and with the slower of reading and computing
 
 The exit code is 1 if a figure is outside its limits.
 """
@@ -36,6 +36,7 @@ from wsi_mil.models import ClassLoss
 
 sys.path.insert(0, str(Path(__file__).parent))
 import bag_read
+import epoch
 
 from wsi_mil.bags import BagSet, LabelledBag
 from wsi_mil.config import MHIM, Training, parse_model
@@ -113,6 +114,8 @@ LIMITS: dict[str, tuple[float, float]] = {
     "transmil_100k_gb": (0, 6),
     "abmil_100k_gb": (0, 3),
     "bag_read_vs_numpy": (0.5, np.inf),
+    "train_epoch_vs_bound_held": (0, 1.1),
+    "train_epoch_vs_bound_disk": (0, 1.1),
 }
 
 
@@ -347,10 +350,12 @@ def _memory_gb(key: str) -> float:
 
 
 def reading() -> dict[str, float]:
-    """Measure reading feature stores, compared with numpy.load."""
-    figures = bag_read.figures()
-    print(f"bag_read_vs_numpy {figures['bag_read_vs_numpy']:.3f}")
-    return {"bag_read_vs_numpy": figures["bag_read_vs_numpy"]}
+    """Measure reading feature stores, alone and while a model is trained."""
+    found = bag_read.figures() | epoch.figures()
+    figures = {name: found[name] for name in ("bag_read_vs_numpy", "train_epoch_vs_bound_held", "train_epoch_vs_bound_disk")}
+    for key, value in figures.items():
+        print(f"{key:32s}{value:8.3f}")
+    return figures
 
 
 PARTS: dict[str, Callable[[], dict[str, float]]] = {

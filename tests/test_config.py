@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from wsi_mil.config import MODELS, Config, Training, parse_model, parse_settings
+from wsi_mil.config import MODELS, Config, Training, parse_keep_gb, parse_model, parse_settings
 from wsi_mil.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -90,6 +90,18 @@ def test_numbers_may_name_classes_but_must_differ() -> None:
 
 def test_overlap_must_be_smaller_than_a_tile() -> None:
     assert "overlap must be smaller" in faults(tilings={"default": {"overlap": 224}})[0]
+
+
+@pytest.mark.parametrize(("given", "read"), [("auto", "auto"), (0, 0.0), (1.5, 1.5), ("64", 64.0)])
+def test_features_are_kept_by_free_memory_or_up_to_a_number(given: object, read: object) -> None:
+    assert parse_settings(Config, {**LEAST, "train": {"keep_gb": given}}).train.keep_gb == read
+    assert parse_keep_gb(str(given)) == read
+
+
+@pytest.mark.parametrize("given", [-1, True, None, "4 GB", float("nan"), float("inf"), [4]])
+def test_a_bound_on_kept_features_that_is_no_number_is_one_fault(given: object) -> None:
+    (found,) = faults(train={"keep_gb": given})
+    assert found.startswith("train.keep_gb: expected auto or a number of GB, 0 or more")
 
 
 def test_contradictory_settings_are_a_fault() -> None:

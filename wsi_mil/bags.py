@@ -1,7 +1,8 @@
 """Bags of features: one slide, or all slides of a patient."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -19,6 +20,9 @@ from wsi_mil.store import read_attributes, read_bag
 ENCODER_KEYS = ("encoder", "weights_hash", "mpp", "tile_px")
 """Attributes of a feature store that must be equal for all bags of a model."""
 
+READ_AHEAD = 3
+"""Bags that are read while one is processed. More than one, since bags differ in size: a large one is read during small ones."""
+
 
 @dataclass(frozen=True)
 class LabelledBag:
@@ -29,16 +33,25 @@ class LabelledBag:
 
 
 class BagSet:
-    """Labelled bags that are read on demand, one ahead, and cached in memory up to a limit.
+    """Labelled bags that are read on demand, three ahead, and cached in memory up to a limit.
 
     Attributes:
         labels: class index of each bag.
     """
 
-    def __init__(self, labels: Sequence[int], load: Callable[[int], Bag], *, keep_bytes: int):
+    def __init__(self, labels: Sequence[int], load: Callable[[int], Bag], *, keep_bytes: int, pin: bool = False):
+        """Prepare reading.
+
+        Args:
+            labels: class index of each bag.
+            load: reads a bag by its number; it is called by one thread at a time.
+            keep_bytes: bytes of features that may be kept.
+            pin: whether features are read into page-locked memory, from which a CUDA device copies while others compute.
+        """
         self.labels = list(labels)
         self._load = load
         self._free = keep_bytes
+        self._pin = pin
         self._cached: dict[int, Bag] = {}
 
     @classmethod
@@ -49,28 +62,38 @@ class BagSet:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def read(self, order: Iterable[int]) -> Iterator[LabelledBag]:
-        """Yield the bags with these indices, in this order; the next is read while one is processed.
+    def read(self, order: Iterable[int]) -> Generator[LabelledBag]:
+        """Yield the bags with these indices, in this order; the next three are read by a thread while one is processed.
+
+        The thread ends with the iteration. Whatever stops it early must close the iterator (`contextlib.closing`).
 
         Raises:
             EmptyBagError: a bag has no instances.
+            Exception: what `load` raises, when that bag's turn comes.
         """
-        numbers = list(order)
-        with ThreadPoolExecutor(1) as reader:
-            ahead = reader.submit(self._bag, numbers[0]) if numbers else None
-            for position, number in enumerate(numbers):
-                assert ahead is not None
-                bag = ahead.result()
-                if position + 1 < len(numbers):
-                    ahead = reader.submit(self._bag, numbers[position + 1])
-                yield LabelledBag(bag, self.labels[number])
+        ahead = deque[tuple[int, Future[Bag]]]()
+        reader = ThreadPoolExecutor(1, thread_name_prefix="bags")
+        try:
+            for number in order:
+                ahead.append((number, reader.submit(self._bag, number)))
+                if len(ahead) > READ_AHEAD:
+                    yield self._labelled(*ahead.popleft())
+            while ahead:
+                yield self._labelled(*ahead.popleft())
+        finally:
+            reader.shutdown(cancel_futures=True)
 
     def __iter__(self) -> Iterator[LabelledBag]:
         return self.read(range(len(self)))
 
+    def _labelled(self, number: int, read: Future[Bag]) -> LabelledBag:
+        return LabelledBag(read.result(), self.labels[number])
+
     def _bag(self, number: int) -> Bag:
-        if number in self._cached:
-            return self._cached[number]
+        bag = self._cached.get(number) or self._read(number)
+        return pinned(bag) if self._pin else bag
+
+    def _read(self, number: int) -> Bag:
         bag = self._load(number)
         if not len(bag.features):
             raise EmptyBagError(bag.slide_id)
@@ -78,6 +101,11 @@ class BagSet:
             self._free -= bag.features.nbytes
             self._cached[number] = bag
         return bag
+
+
+def pinned(bag: Bag) -> Bag:
+    """Return a bag whose features are in page-locked memory, which a CUDA device reads without another copy. Needs CUDA."""
+    return replace(bag, features=torch.from_numpy(bag.features).pin_memory().numpy())
 
 
 def read_bag_of(bag_id: str, receipts: Sequence[Path]) -> Bag:
@@ -106,9 +134,13 @@ def bag_tensor(bag: Bag, model: nn.Module) -> Tensor:
 
 
 def stored_tensor(bag: Bag, model: nn.Module) -> Tensor:
-    """Return a bag as stored, float16 `(1, n_instances, …)`, on the model's device; on the CPU it shares the bag's memory."""
+    """Return a bag as stored, float16 `(1, n_instances, …)`, on the model's device; on the CPU it shares the bag's memory.
+
+    Pinned features are copied to a CUDA device while the CPU goes on, so the bag must live until its step is done.
+    """
     device = next(model.parameters()).device
-    return torch.from_numpy(bag.features).to(device).unsqueeze(0)
+    # not on other devices: Apple's may still be reading memory that was freed since
+    return torch.from_numpy(bag.features).to(device, non_blocking=device.type == "cuda").unsqueeze(0)
 
 
 @torch.inference_mode()

@@ -24,11 +24,11 @@ from wsi_mil.receipts import fingerprint, read_receipt
 from wsi_mil.records import Role, SlideRow, Status
 from wsi_mil.tasks import Classes
 from wsi_mil.tile import tile_slide
-from wsi_mil.train import Fold, predict_outputs, train_fold
+from wsi_mil.train import Fold, Keep, predict_outputs, train_fold
 
 CPU = torch.device("cpu")
-KEEP_BYTES = 2 * 10**9
-"""Bytes of features that may be kept in memory during training."""
+KEEP = Keep(2)
+"""Features that may be kept in memory during training: 2 GB."""
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class FoldModels:
         with exclusive(folder.with_name(f"{folder.name}-is-trained")):
             if not (folder / "config.json").exists():
                 fold = Fold(self.splits, number, self.features, Classes(self.classes))
-                train_fold(fold, self.entry, folder, CPU, base=base, keep_bytes=KEEP_BYTES)
+                train_fold(fold, self.entry, folder, CPU, base=base, keep=KEEP)
         return folder
 
     def predictions(self, number: int) -> tuple[dict[str, dict[str, Any]], ModelCard]:

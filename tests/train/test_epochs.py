@@ -8,7 +8,7 @@ from wsi_mil.bags import LabelledBag
 from wsi_mil.config import Training
 from wsi_mil.tasks import Classes
 from wsi_mil.train import predict_outputs
-from wsi_mil.train.epochs import with_epochs
+from wsi_mil.train.epochs import Epoch, duration, epochs_left, is_over, length_in_words, time_left, with_epochs
 
 
 def test_fit_keeps_the_epoch_with_the_lowest_validation_loss(random_bags: Callable) -> None:
@@ -84,3 +84,52 @@ def test_a_tie_of_aurocs_does_not_restart_patience(random_bags: Callable) -> Non
     first = next(i for i, e in enumerate(history) if e.val_auroc == gained)
     assert len(history) == first + 1 + 4 < 60
     assert best == min((i for i, e in enumerate(history) if e.val_auroc == gained), key=lambda i: history[i].val_loss)
+
+
+def curve(losses: list[float]) -> list[Epoch]:
+    """Epochs with these validation losses; their AUROC falls with the loss."""
+    return [Epoch(i + 1, 0.0, loss, 1 - loss, 0.1) for i, loss in enumerate(losses)]
+
+
+@pytest.mark.parametrize("select", ["loss", "auroc"])
+@pytest.mark.parametrize(
+    ("losses", "best", "left"),
+    [
+        pytest.param([], 0, (30, 8), id="at the start: not before min_epochs"),
+        pytest.param([0.7, 0.6], 1, (28, 6), id="min_epochs bind"),
+        pytest.param([0.7] * 6 + [0.5, 0.9], 6, (22, 4), id="patience binds: until the fifth epoch after the seventh"),
+        pytest.param([0.7] * 27 + [0.5], 27, (2, 2), id="the last epoch binds"),
+    ],
+)
+def test_what_is_left_at_most_and_if_nothing_improves(select: str, losses: list[float], best: int, left: tuple[int, int]) -> None:
+    settings = Training(epochs=30, patience=5, min_epochs=8, min_improvement=0.05, select=select)  # type: ignore[arg-type]
+    assert epochs_left(curve(losses), best, settings) == left
+    worse = curve([*losses, *[0.99] * left[1]])
+    assert is_over(worse, best, settings) and not is_over(worse[:-1], best, settings)
+
+
+def test_without_selection_all_epochs_are_left() -> None:
+    assert epochs_left(curve([0.1]), 0, Training(epochs=30, patience=5, select="last")) == (29, 29)
+
+
+def test_the_time_left_is_said_in_one_line() -> None:
+    settings = Training(epochs=30, patience=5, min_epochs=8)
+    assert time_left(curve([0.7, 0.6]), 1, settings, seconds_per_epoch=25) == (
+        "at most 11 min 40 s more, 2 min 30 s if nothing improves from now on"
+    )
+    assert time_left(curve([0.7] * 27 + [0.5]), 27, settings, seconds_per_epoch=25) == "at most 50 s more"
+    assert time_left(curve([0.5] + [0.9] * 7), 0, settings, seconds_per_epoch=25) == "patience has run out"
+    assert time_left(curve([0.5] * 30), 29, settings, seconds_per_epoch=25) == "all epochs are done"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (3599, "59 min 59 s"), (12_050, "3 h 20 min")]
+)
+def test_times_have_two_units_at_most(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_the_length_is_said_before_the_first_epoch() -> None:
+    settings = with_epochs(Training(updates=640, accumulate=3, patience=5, min_epochs=8), 16)
+    assert length_in_words(settings, 16) == "training lasts at most 107 epochs of 16 bags, 642 updates; it may end after 8"
+    assert length_in_words(Training(epochs=4, select="last"), 5) == "training lasts at most 4 epochs of 5 bags, 20 updates"

@@ -76,7 +76,7 @@ def test_nothing_of_the_test_patients_reaches_fitting_stopping_or_the_threshold(
     loop = wsi_mil.train.loop
     for module in (wsi_mil.train.stage, loop):
         record_slides("predict_outputs", lambda args: [b.bag.slide_id for b in args[1]], module)
-    record_slides("bag_tensor", lambda args: [args[0].slide_id], loop)
+    record_slides("stored_tensor", lambda args: [args[0].slide_id], loop)
     record_slides("finite_logits", lambda args: [args[1].slide_id], loop)
     for fold in range(3):
         seen.clear()

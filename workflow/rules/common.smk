@@ -79,6 +79,16 @@ os.environ.setdefault(
 )  # environment, not params: changes rerun nothing
 os.environ.setdefault("WSI_MIL_DASK", CONFIG["dask"]["scheduler"])
 os.environ.setdefault("WSI_MIL_AGAIN", "")
+os.environ.setdefault("WSI_MIL_KEEP_GB", str(CONFIG["train"]["keep_gb"]))
+os.environ.setdefault(
+    "WSI_MIL_TRAININGS",
+    str(
+        min(
+            workflow.cores,
+            len(FOLDS) * len(CONFIG["models"]) * len(CONFIG["encoders"]),
+        )
+    ),
+)  # how many may run at once
 
 
 envvars:
@@ -87,6 +97,8 @@ envvars:
     "WSI_MIL_REMOTE",
     "WSI_MIL_DASK",
     "WSI_MIL_AGAIN",
+    "WSI_MIL_KEEP_GB",
+    "WSI_MIL_TRAININGS",
 
 
 GPU = int(
@@ -173,7 +185,11 @@ def validation_settings(wildcards):
 def report_config(wildcards):
     """Params function: the configuration without settings that change no result."""
     return dumps(
-        {name: CONFIG[name] for name in CONFIG if name not in ("remote", "dask")}
+        {
+            name: CONFIG[name]
+            for name in CONFIG
+            if name not in ("remote", "dask", "train")
+        }
     )
 
 

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BYTES_OF_A_GB = 10**9
-
 commands = typer.Typer()
 
 
@@ -50,7 +48,14 @@ def train(
     base: Annotated[Optional[Path], typer.Option(help="mhim: folder of its base model, trained on the same fold")] = None,
     bag: Bag = "slide",
     protocol: Protocol = "held_out",
-    keep_gb: Annotated[float, typer.Option(min=0, help="GB of features kept in memory; others are read in every epoch")] = 4.0,
+    keep_gb: Annotated[
+        str,
+        typer.Option(envvar="WSI_MIL_KEEP_GB", help="GB of features kept in memory between epochs, or auto; changes no result"),
+    ] = "auto",
+    trainings: Annotated[
+        Optional[int],
+        typer.Option(min=1, envvar="WSI_MIL_TRAININGS", help="for auto: trainings that the run starts at once, at most"),
+    ] = None,
     threads: Threads = 1,
     device: Device = "auto",
 ) -> None:
@@ -60,15 +65,18 @@ def train(
     """
     limit_threads(threads)
     from wsi_mil.cohort.splits import read_splits
-    from wsi_mil.config import parse_bag, parse_model, parse_protocol
+    from wsi_mil.config import parse_bag, parse_keep_gb, parse_model, parse_protocol
     from wsi_mil.devices import create_device, make_deterministic, set_threads
-    from wsi_mil.train import Fold, train_fold
+    from wsi_mil.train import Fold, Keep, train_fold, trainings_at_once
 
     set_threads(threads)
     make_deterministic()
     part = Fold(read_splits(splits), fold, features, parse_task(classes), unit=parse_bag(bag), protocol=parse_protocol(protocol))
     parsed = parse_model(json.loads(settings))
-    train_fold(part, parsed, model, create_device(device), base=base, keep_bytes=round(keep_gb * BYTES_OF_A_GB))
+    gb = parse_keep_gb(keep_gb)
+    claimed = create_device(device)
+    keep = Keep(gb, at_once=trainings_at_once(claimed, threads, trainings))
+    train_fold(part, parsed, model, claimed, base=base, keep=keep)
 
 
 @commands.command()

@@ -31,6 +31,7 @@ from wsi_mil.config.models import sentence_of as sentence_of
 from wsi_mil.config.parse import nearest as nearest
 from wsi_mil.config.parse import parse_bag as parse_bag
 from wsi_mil.config.parse import parse_base as parse_base
+from wsi_mil.config.parse import parse_keep_gb as parse_keep_gb
 from wsi_mil.config.parse import parse_model as parse_model
 from wsi_mil.config.parse import parse_protocol as parse_protocol
 from wsi_mil.config.parse import parse_settings as parse_settings
@@ -59,5 +60,7 @@ from wsi_mil.config.stages import Tiling as Tiling
 from wsi_mil.config.stages import Tissue as Tissue
 from wsi_mil.config.stages import Truth as Truth
 from wsi_mil.config.stages import methods_of as methods_of
+from wsi_mil.config.training import KeepGB as KeepGB
 from wsi_mil.config.training import Schedule as Schedule
+from wsi_mil.config.training import Train as Train
 from wsi_mil.config.training import Training as Training

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from wsi_mil.config.models import MHIM, BaseModelSettings, Model
 from wsi_mil.config.settings import Settings
 from wsi_mil.config.stages import BagUnit, Config, Protocol
+from wsi_mil.config.training import KeepGB, Train
 from wsi_mil.errors import ConfigError
 
 T = TypeVar("T", bound=Settings)
@@ -71,6 +72,11 @@ def parse_protocol(value: str) -> Protocol:
     """Validate the protocol by which epoch and threshold are chosen. Raises ConfigError."""
     protocol: Protocol = _parse(Protocol, value, "protocol: ")
     return protocol
+
+
+def parse_keep_gb(value: str) -> KeepGB:
+    """Validate the bound on features kept in memory: auto or GB. Raises ConfigError."""
+    return parse_settings(Train, {"keep_gb": value}).keep_gb
 
 
 def _parse(kind: Any, values: object, where: str) -> Any:

@@ -11,6 +11,7 @@ from wsi_mil.config.models import Model, provided_by
 from wsi_mil.config.readers import Reader
 from wsi_mil.config.remote import Remote
 from wsi_mil.config.settings import EntryName, Settings
+from wsi_mil.config.training import Train
 from wsi_mil.geometry import SANE_MPP
 
 Origin = Literal["bounds", "slide"]
@@ -286,6 +287,7 @@ class Config(Settings):
     tissue: Tissue = Tissue()
     encoders: dict[EntryName, Encoder] = Field({"efficientnet": Encoder()}, min_length=1)
     split: Split = Split()
+    train: Train = Train()
     models: dict[EntryName, Model] = Field(min_length=1)
     predict: Predict = Predict()
     explain: Explain = Explain()

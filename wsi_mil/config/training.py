@@ -1,8 +1,9 @@
 """The block `train` of a model: how it is fitted, and the defaults that differ by model."""
 
+import math
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from wsi_mil.config.settings import Settings
 
@@ -26,6 +27,34 @@ WeightDecay = Annotated[float, Field(ge=0, description="strength of the pull of 
 Schedule = Annotated[Literal["constant", "cosine"], Field(description="over the epochs")]
 Accumulate = Annotated[int, Field(ge=1, description="bags whose gradients make one update")]
 InstanceDropout = Annotated[float, Field(ge=0, lt=1, description="share of a bag's instances left out in each step")]
+
+
+def _auto_or_number(value: Any) -> Any:
+    if value == "auto":
+        return value
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise ValueError("expected auto or a number of GB, 0 or more")
+    return number
+
+
+KeepGB = Annotated[
+    Literal["auto"] | Annotated[float, Field(ge=0)],
+    BeforeValidator(_auto_or_number),
+    Field(
+        description="GB of features that a training keeps in memory between epochs; auto: by the memory that is free and"
+        " the trainings that run at once; WSI_MIL_KEEP_GB overrides"
+    ),
+]
+
+
+class Train(Settings):
+    """Stage `train`, whatever the model. It changes no result."""
+
+    keep_gb: KeepGB = "auto"
 
 
 class Training(Settings):

@@ -36,15 +36,16 @@ class ProgressMeter:
         if kind is None:
             log.info("%s: %d %s in %.1f s (%s)", self.name, self.done - self.already, self.unit, self.seconds(), self._rate())
 
-    def advance(self, n: int, note: str = "") -> None:
-        """Count `n` more units; `note` is shown after the rate from now on."""
+    def advance(self, n: int, note: str = "", *, left: str = "") -> None:
+        """Count `n` more units; `note` is shown after the rate from now on, `left` in place of the time left by that rate."""
         self.done += n
         self._note = note or self._note
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done, rate=self._rate())
         elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
-            log.info("%s: %d of %d %s, %s, %s left", self.name, self.done, self.total, self.unit, self._rate(), self._left())
+            left = left or f"{self._left()} left"
+            log.info("%s: %d of %d %s, %s, %s", self.name, self.done, self.total, self.unit, self._rate(), left)
 
     def seconds(self) -> float:
         """Seconds since the meter was created."""

@@ -1,5 +1,6 @@
 """Number of epochs of a training, early stopping, and selection of the epoch to keep. No I/O."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -77,6 +78,54 @@ def is_over(history: Sequence[Epoch], best: int, settings: Training) -> bool:
     else:
         last_gain = _last_improvement([epoch.val_auroc for epoch in history], settings.min_improvement)
     return len(history) >= max(settings.min_epochs, 1) and len(history) - 1 - last_gain >= settings.patience
+
+
+def epochs_left(history: Sequence[Epoch], best: int, settings: Training) -> tuple[int, int]:
+    """Return the number of epochs that training still takes at most, and if no epoch is better from now on.
+
+    Args:
+        history: epochs so far.
+        best: index of the best of them.
+        settings: of the training, with `epochs`.
+    """
+    imagined = list(history)
+    while not is_over(imagined, best, settings):
+        imagined.append(Epoch(len(imagined) + 1, math.inf, val_loss=math.inf, val_auroc=-math.inf, lr=0.0))
+    return n_epochs(settings) - len(history), len(imagined) - len(history)
+
+
+def length_in_words(settings: Training, n_bags: int) -> str:
+    """Return how long training lasts, in epochs and updates; `settings` with `epochs`, `n_bags` for training."""
+    most, least = epochs_left([], 0, settings)
+    updates = most * -(-n_bags // settings.accumulate)
+    early = f"; it may end after {least}" if least < most else ""
+    return f"training lasts at most {most} epochs of {n_bags} bags, {updates} updates{early}"
+
+
+def time_left(history: Sequence[Epoch], best: int, settings: Training, *, seconds_per_epoch: float) -> str:
+    """Return the time that training still takes, in words.
+
+    Args:
+        history: epochs so far.
+        best: index of the best of them.
+        settings: of the training, with `epochs`.
+        seconds_per_epoch: of the epochs so far.
+    """
+    most, least = epochs_left(history, best, settings)
+    if least == 0:
+        return "patience has run out" if most else "all epochs are done"
+    early = f", {duration(least * seconds_per_epoch)} if nothing improves from now on" if least < most else ""
+    return f"at most {duration(most * seconds_per_epoch)} more{early}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words, such as 40 s, 5 min 10 s or 3 h 20 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def _last_improvement(values: list[float], min_improvement: float) -> int:

@@ -3,6 +3,7 @@
 import copy
 import logging
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import asdict
 
 import numpy as np
@@ -10,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wsi_mil.bags import BagSet, LabelledBag, bag_tensor, finite_logits
+from wsi_mil.bags import BagSet, LabelledBag, finite_logits, stored_tensor
 from wsi_mil.config import Training
 from wsi_mil.errors import DivergedError, NotFiniteError
 from wsi_mil.models import BagLoss, MILModel, create_loss
 from wsi_mil.runtime.progress import ProgressMeter
 from wsi_mil.tasks import Task
-from wsi_mil.train.epochs import Epoch, is_better, is_over, n_epochs, with_epochs, with_selection
+from wsi_mil.train.epochs import Epoch, is_better, is_over, length_in_words, n_epochs, time_left, with_epochs, with_selection
 from wsi_mil.train.optimizers import create_optimizer, learning_rate
 from wsi_mil.train.resume import Snapshot, TrainingState, generator_from
 
@@ -56,6 +57,7 @@ def fit(
     history = [Epoch(**line) for line in resumed.history] if resumed else []
     best, best_weights = (resumed.best, resumed.best_weights) if resumed else (0, _weights(model))
     rng = generator_from(resumed.rng_state if resumed else None, settings.seed)
+    log.info("%s", length_in_words(settings, len(train)))
     if resumed:
         log.info("resuming an interrupted training after epoch %d", len(history))
     with ProgressMeter("train", total=n_epochs(settings), unit="epochs", already=len(history)) as meter:
@@ -68,7 +70,8 @@ def fit(
                 best, best_weights = number, _weights(model)
             rng_state = dict(rng.bit_generator.state)
             state.save(model, optimizer, Snapshot([asdict(epoch) for epoch in history], best, best_weights, rng_state))
-            meter.advance(1)
+            seconds_per_epoch = meter.seconds() / (len(history) - meter.already)
+            meter.advance(1, left=time_left(history, best, settings, seconds_per_epoch=seconds_per_epoch))
     model.deployed.load_state_dict(best_weights)
     return history, best
 
@@ -102,27 +105,29 @@ def _train_epoch(
     order = rng.permutation(len(bags))
     updates, total = -(-len(bags) // settings.accumulate), 0.0
     optimizer.zero_grad()
-    for position, item in enumerate(bags.read(order)):
-        instances = sample_instances(len(item.bag.features), settings, rng)
-        bag_loss = _loss(model, item, instances, settings, loss)
-        if not torch.isfinite(bag_loss):
-            raise DivergedError(
-                epoch=number + 1, bag=item.bag.slide_id, features_are_finite=bool(np.isfinite(item.bag.features).all())
-            )
-        total += float(bag_loss.detach())
-        group_size = min(settings.accumulate, len(bags) - position // settings.accumulate * settings.accumulate)
-        (bag_loss / group_size).backward()  # type: ignore[no-untyped-call]
-        if (position + 1) % settings.accumulate == 0 or position + 1 == len(bags):
-            optimizer.step()
-            optimizer.zero_grad()
-            model.after_update((number * updates + position // settings.accumulate + 1) / (n_epochs(settings) * updates))
+    with closing(bags.read(order)) as items:
+        for position, item in enumerate(items):
+            instances = sample_instances(len(item.bag.features), settings, rng)
+            bag_loss = _loss(model, item, instances, settings, loss)
+            if not torch.isfinite(bag_loss):
+                raise DivergedError(
+                    epoch=number + 1, bag=item.bag.slide_id, features_are_finite=bool(np.isfinite(item.bag.features).all())
+                )
+            total += float(bag_loss.detach())
+            group_size = min(settings.accumulate, len(bags) - position // settings.accumulate * settings.accumulate)
+            (bag_loss / group_size).backward()  # type: ignore[no-untyped-call]
+            if (position + 1) % settings.accumulate == 0 or position + 1 == len(bags):
+                optimizer.step()
+                optimizer.zero_grad()
+                model.after_update((number * updates + position // settings.accumulate + 1) / (n_epochs(settings) * updates))
     return total / len(bags)
 
 
 def _loss(model: MILModel, item: LabelledBag, instances: Tensor | None, settings: Training, loss: BagLoss) -> Tensor:
-    features = bag_tensor(item.bag, model)
+    features = stored_tensor(item.bag, model)
     if instances is not None:
         features = features[:, instances.to(features.device)]
+    features = features.float()  # only now: what is left out would be converted for nothing
     label = torch.tensor([item.label], device=features.device)
     with torch.autocast(features.device.type, dtype=torch.bfloat16, enabled=settings.precision == "bfloat16"):
         return model.training_loss(features, label, loss)

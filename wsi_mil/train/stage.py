@@ -18,9 +18,11 @@ from wsi_mil.files import exclusive, write_table
 from wsi_mil.models import WRITE_MATRICES_OUT, MILModel, create_mhim, create_model, exact_step_bytes
 from wsi_mil.receipts import fingerprint, store_path
 from wsi_mil.records import Bag
+from wsi_mil.runtime.memory import free_bytes
 from wsi_mil.store import feature_dim, n_tiles, read_attributes
 from wsi_mil.tasks import Task
 from wsi_mil.train.epochs import Epoch, with_selection
+from wsi_mil.train.keeping import BagSizes, Keep, bytes_to_keep, log_reading
 from wsi_mil.train.loop import fit, n_sampled, predict_outputs
 from wsi_mil.train.resume import TrainingState
 from wsi_mil.version import __version__
@@ -28,6 +30,7 @@ from wsi_mil.version import __version__
 log = logging.getLogger(__name__)
 
 STAGE_VERSION = 3
+KEEP_NOTHING = Keep(0)
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Fold:
 
 
 def train_fold(
-    fold: Fold, settings: Model, folder: Path, device: torch.device, *, base: Path | None = None, keep_bytes: int = 0
+    fold: Fold, settings: Model, folder: Path, device: torch.device, *, base: Path | None = None, keep: Keep = KEEP_NOTHING
 ) -> ModelCard:
     """Train a model on one fold and write its checkpoint and `history.csv` to `folder`; an interrupted training resumes.
 
@@ -62,7 +65,7 @@ def train_fold(
         folder: folder of the checkpoint.
         device: device to train on.
         base: for MHIM, the checkpoint of its base model on the same fold.
-        keep_bytes: bytes of features that may be kept in memory; half for each part.
+        keep: how much of the features stays in memory between epochs, training bags first.
 
     Raises:
         ConfigError: a part of the fold lacks a stratum, the base model is missing or of the wrong kind, or exact attention takes
@@ -82,7 +85,7 @@ def train_fold(
         torch.manual_seed(settings.train.seed)
         model = _create(settings, card, base, device)
         state = TrainingState(folder, _fingerprint(fold, card, members, base, device))
-        train, val = (_bag_set(part, fold, keep_bytes // 2) for part in members)
+        train, val = _bag_sets(members, fold, card.feature_dim, keep, device)
         history, best = fit(model, train, val, settings.train, task=fold.task, state=state)
         select = with_selection(settings.train, fold.task.rarest(val.labels)).select
         card = _trained_card(replace(card, select=select), model.deployed, val, history[best])
@@ -196,7 +199,20 @@ def _fingerprint(
     )
 
 
-def _bag_set(members: dict[str, list[str]], fold: Fold, keep_bytes: int) -> BagSet:
+def _bag_sets(
+    members: list[dict[str, list[str]]], fold: Fold, dim: int, keep: Keep, device: torch.device
+) -> tuple[BagSet, BagSet]:
+    """Return training and validation bags, which are read on demand, and say in the log what is read."""
+    n_instances = [[sum(n_tiles(fold.features / f"{s}.json") for s in slides) for slides in part.values()] for part in members]
+    train, both = BagSizes.of(n_instances[0], dim), BagSizes.of([*n_instances[0], *n_instances[1]], dim)
+    kept = bytes_to_keep(keep, both, free_bytes())
+    log_reading(both, kept, keep)
+    of_train = min(kept, train.n_bytes)
+    pin = device.type == "cuda"
+    return _bag_set(members[0], fold, of_train, pin), _bag_set(members[1], fold, kept - of_train, pin)
+
+
+def _bag_set(members: dict[str, list[str]], fold: Fold, keep_bytes: int, pin: bool) -> BagSet:
     bags = list(members.items())
     labels = [fold.task.encode(fold.splits.labels[slides[0]]) for _, slides in bags]
 
@@ -204,7 +220,7 @@ def _bag_set(members: dict[str, list[str]], fold: Fold, keep_bytes: int) -> BagS
         bag_id, slides = bags[number]
         return read_bag_of(bag_id, [fold.features / f"{slide}.json" for slide in slides])
 
-    return BagSet(labels, load, keep_bytes=keep_bytes)
+    return BagSet(labels, load, keep_bytes=keep_bytes, pin=pin)
 
 
 def _trained_card(card: ModelCard, model: MILModel, val: BagSet, epoch: Epoch) -> ModelCard:
