@@ -1,12 +1,10 @@
 """The commands before training: `check`, `tile`, `extract`, `cohort`, `split`, and `unstage`."""
 
 import json
-import logging
 import math
 import sys
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -157,29 +155,14 @@ def extract(
     items = run_guarded(len(tiles), give_up, seconds=_read_limit_s(paths, read_timeout_s))
     # what follows runs in a child process: only it imports torch and uses a device
     from wsi_mil.config import Encoder, parse_settings
-    from wsi_mil.devices import create_device, fast_dtype, find_device, keep_freed_memory, reading_threads, set_threads
-    from wsi_mil.extract import RECOVERABLE_FAULTS, extract_slide
+    from wsi_mil.extract import RECOVERABLE_FAULTS
+    from wsi_mil.extractor import Extractor
 
-    @cache
-    def encoder() -> Any:
-        from wsi_mil.encoders.encoder import create_encoder
-
-        where = create_device(device)
-        if where.type == "cpu":
-            keep_freed_memory()
-        logging.getLogger(__name__).info("encoding on %s in %s", where, name)
-        return create_encoder(parsed, device=where, dtype=dtype)
-
-    parsed = parse_settings(Encoder, json.loads(settings))
-    set_threads(threads)
-    kind = find_device(device)
-    dtype, readers = fast_dtype(parsed.dtype, kind), reading_threads(kind, threads)
-    name = str(dtype).removeprefix("torch.")
+    extractor = Extractor(parse_settings(Encoder, json.loads(settings)), device=device, threads=threads)
     faults = []
     for item in items:
         try:
-            parsed_row = slide_row(row[item])
-            extract_slide(tiles[item], parsed_row, parsed, receipt[item], dtype=name, encoder=encoder, threads=readers)
+            extractor.extract(tiles[item], slide_row(row[item]), receipt[item])
         except RECOVERABLE_FAULTS as error:
             faults.append(str(error))
     if faults:

@@ -1,12 +1,14 @@
 """Downsampling by exact area averages."""
 
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.sparse import csr_array
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 Box = tuple[float, float, float, float]
 EXACT = 1e-6
@@ -83,8 +85,10 @@ def _area_means(image: NDArray[np.uint8] | NDArray[np.float32], low: float, high
 
 
 @lru_cache(maxsize=1024)
-def _area_weights(low: float, high: float, n: int, length: int) -> csr_array:
+def _area_weights(low: float, high: float, n: int, length: int) -> "csr_array":
     """Weights `(n, length)` of the pixels in each of `n` equal intervals between `low` and `high`."""
+    from scipy.sparse import csr_array  # here: only ratios that are no whole numbers need it
+
     edges = np.linspace(low, high, n + 1)
     first = np.floor(edges[:-1]).astype(np.int64)
     reach = int(np.ceil((high - low) / n)) + 1
