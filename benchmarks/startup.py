@@ -4,10 +4,10 @@
 python benchmarks/startup.py [--before COMMAND] [--rounds 5] [--tiny]
 
 A cohort of small slides goes through the stages once, by the commands themselves. Then each command runs again in every
-round, with the same data and one thread; of --before, the `wsi-mil` of another checkout, in turns with this one. Figures are
-user and system time of the process and its children, medians over rounds; the ratio is that of the medians. `torch` is a
-bare `import torch`, the least that a command with a model can take. The first extraction of a network with given weights
-compares its folded form with the plain one, and is not among the rounds. The last line is JSON.
+round, with the same data and one thread; of --before, the `wsi-mil` of another checkout with the same options, in turns with
+this one. Figures are user and system time of the process and its children, medians over rounds; the ratio is that of the
+medians. `torch` is a bare `import torch`, the least that a command with a model can take. The first extraction of a network
+with given weights compares its folded form with the plain one, and is not among the rounds. The last line is JSON.
 """
 
 import argparse
@@ -154,7 +154,7 @@ def measure(cohort: Cohort, programs: dict[str, Path], rounds: int) -> dict[str,
         cpu_seconds([str(programs["now"]), *arguments], cohort.folder)
     times: dict[str, dict[str, list[float]]] = {}
     for number in range(rounds):
-        for name, program in programs.items():
+        for name, program in list(programs.items())[:: 1 if number % 2 else -1]:
             for command, arguments in cohort.measured(f"{name}-{number}").items():
                 spent = cpu_seconds([str(program), *arguments], cohort.folder)
                 times.setdefault(command, {}).setdefault(name, []).append(spent)
