@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).resolve().parents[1]
-ALSO_NEEDED = ("sklearn.metrics", "sklearn.model_selection")
+ALSO_NEEDED = ("sklearn.metrics", "sklearn.model_selection", "scipy.spatial", "scipy.sparse", "dask.base", "dask.threaded")
 """Modules that commands import inside functions."""
 
 CALL = """#!{python} -IS

@@ -8,13 +8,13 @@ import wsi_mil
 ROOT = Path(wsi_mil.__file__).parent
 
 LAYERS = [
-    {"addresses", "errors", "geometry", "records", "metrics", "rasterise", "results", "version", "wording"},
+    {"addresses", "errors", "geometry", "records", "metrics", "rasterise", "results", "units", "version", "wording"},
     {"files", "runtime"},
     {"config", "receipts", "decoding"},
     {"jobs", "tissue", "tasks"},
     {"slides", "store", "annotations", "label_images", "score_scaling", "devices", "encoders", "cohort", "models"},
     {"extract", "bags", "checkpoints", "figures", "verify", "tile"},
-    {"ensemble", "inspection"},
+    {"ensemble", "extractor", "inspection"},
     {"train", "predict", "explain", "evaluate", "heatmaps", "interchange", "statistics"},
     {"report", "check", "demo", "view", "notebook"},
     {"doctor"},
@@ -61,6 +61,7 @@ TORCH_FREE = {
     "errors",
     "evaluate",
     "extract",
+    "extractor",
     "figures",
     "files",
     "geometry",
@@ -82,6 +83,7 @@ TORCH_FREE = {
     "tasks",
     "tile",
     "tissue",
+    "units",
     "verify",
     "view",
     "wording",

@@ -13,6 +13,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from wsi_mil.errors import WsiMilError
+from wsi_mil.runtime.hardware import BFLOAT16_MAJOR, cpu_format
 
 log = logging.getLogger(__name__)
 
@@ -125,9 +126,9 @@ def fast_dtype(name: str, device: torch.device) -> torch.dtype:
     if name != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
     if device.type == "cuda":
-        is_native = all(torch.cuda.get_device_capability(number) >= (8, 0) for number in _cuda_numbers(device))
+        is_native = all(torch.cuda.get_device_capability(number) >= (BFLOAT16_MAJOR, 0) for number in _cuda_numbers(device))
     else:
-        is_native = device.type == "cpu" and _cpu_has_bfloat16()
+        is_native = device.type == "cpu" and cpu_format() == "bfloat16"
     return torch.bfloat16 if is_native else torch.float32
 
 
@@ -171,13 +172,3 @@ def make_deterministic() -> None:
 def _cuda_numbers(device: torch.device) -> Sequence[int]:
     """Return the numbers of the CUDA devices that may be taken for `device`."""
     return range(torch.cuda.device_count()) if device.index is None else [device.index]
-
-
-def _cpu_has_bfloat16() -> bool:
-    """Return whether the CPU has instructions for bfloat16 (avx512_bf16 or AMX); without them it is slower than float32."""
-    try:
-        with Path("/proc/cpuinfo").open(encoding="utf-8") as file:
-            flags = next((line for line in file if line.startswith("flags")), "").split()
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,10 @@ from wsi_mil.geometry import Mpp
 from wsi_mil.receipts import fingerprint, read_receipt, store_marker, store_path, write_receipt
 from wsi_mil.records import SlideRow, Status, TileGrid
 from wsi_mil.runtime.progress import ProgressMeter
-from wsi_mil.slides import TileBatch, is_same_slide, open_slide, read_tiles
 from wsi_mil.store import FeatureStore, read_grid, remove_store
+
+if TYPE_CHECKING:
+    from wsi_mil.slides import TileBatch
 
 log = logging.getLogger(__name__)
 
@@ -92,9 +94,7 @@ def extract_slide(
         return Status(tiled["status"])
     grid = read_grid(store_path(tiles_receipt))
     attributes = _attributes(tiled, row, settings, dtype)
-    open_store = partial(
-        FeatureStore, store_path(receipt), coords=grid.coords, batch_size=settings.batch_size, attributes=attributes
-    )
+    open_store = partial(_store, receipt, grid, settings, attributes)
     with open_store() as store:
         exists = store.is_complete
     if not exists:
@@ -120,10 +120,23 @@ def outputs(receipt: Path) -> list[Path]:
     return [store_marker(receipt)] if read_receipt(receipt)["status"] == Status.OK else []
 
 
+def is_extracted(tiles_receipt: Path, row: SlideRow, settings: Encoder, receipt: Path, *, dtype: str) -> bool:
+    """Return whether `extract_slide` with the same arguments would encode nothing."""
+    tiled = read_receipt(tiles_receipt)
+    if tiled["status"] != Status.OK:
+        return True
+    with _store(receipt, read_grid(store_path(tiles_receipt)), settings, _attributes(tiled, row, settings, dtype)) as store:
+        return store.is_complete
+
+
 def write_failure_receipt(tiles_receipt: Path, row: SlideRow, receipt: Path, reason: str) -> None:
     """Write a receipt with the reason why a slide has no features; a partial store stays for the next run."""
     content = {"status": Status.FAILED, "reason": f"{row.path}: {reason}"}
     write_receipt(receipt, {"slide_id": row.slide_id, "warnings": read_receipt(tiles_receipt)["warnings"], **content})
+
+
+def _store(receipt: Path, grid: TileGrid, settings: Encoder, attributes: dict[str, object]) -> FeatureStore:
+    return FeatureStore(store_path(receipt), coords=grid.coords, batch_size=settings.batch_size, attributes=attributes)
 
 
 def _encode_rest(
@@ -133,6 +146,8 @@ def _encode_rest(
     if store.is_complete:
         log.info("%s: all %d tiles are encoded already", row.slide_id, len(grid.coords))
         return
+    from wsi_mil.slides import open_slide, read_tiles  # here: a slide with nothing left to encode does without
+
     batch_encoder = encoder()
     busy_s = 0.0
     store.begin(batch_encoder.dim)
@@ -177,6 +192,8 @@ def _attributes(tiled: dict[str, Any], row: SlideRow, settings: Encoder, dtype: 
 
 
 def _require_unchanged(row: SlideRow, tiled: dict[str, Any]) -> None:
+    from wsi_mil.slides import is_same_slide
+
     if not is_same_slide(row.path, tiled):
         raise StoreMismatchError(row.path, "its bytes changed since it was tiled; run `tile` again, then `extract`")
 
@@ -190,9 +207,9 @@ def _verdict(store: FeatureStore, settings: Encoder) -> dict[str, object]:
     return {"status": Status.OK, "reason": "", **counts}
 
 
-def _in_flight(batches: Iterable[TileBatch], encoder: BatchEncoder) -> Iterator[tuple[TileBatch, PendingFeatures]]:
+def _in_flight(batches: Iterable["TileBatch"], encoder: BatchEncoder) -> "Iterator[tuple[TileBatch, PendingFeatures]]":
     """Batches with their pending features, in order; the next are read while the device works."""
-    queue = deque[tuple[TileBatch, PendingFeatures]]()
+    queue = deque[tuple["TileBatch", PendingFeatures]]()
     for batch in batches:
         queue.append((batch, encoder.begin(batch.tiles)))
         if len(queue) > BATCHES_IN_FLIGHT:
@@ -214,7 +231,7 @@ class _Shards:
         self.features = np.zeros((rows, self.store.dim), np.float16)
         self.valid = np.zeros(rows, bool)
 
-    def add(self, batch: TileBatch, features: NDArray[np.float16]) -> None:
+    def add(self, batch: "TileBatch", features: NDArray[np.float16]) -> None:
         """Add the next batch, which never crosses the end of a shard."""
         _require_finite(self.store, batch, features)
         at = batch.start - self.store.rows_done
@@ -228,7 +245,7 @@ class _Shards:
             self._start_shard()
 
 
-def _require_finite(store: FeatureStore, batch: TileBatch, features: NDArray[np.float16]) -> None:
+def _require_finite(store: FeatureStore, batch: "TileBatch", features: NDArray[np.float16]) -> None:
     not_finite = np.flatnonzero(batch.readable & ~np.isfinite(features).all(axis=1))
     if len(not_finite):
         tile = batch.start + int(not_finite[0])

@@ -11,9 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-SANE_MPP = (0.05, 10.0)
-"""Plausible µm per pixel; other values (generic TIFFs often have a printer's resolution) count as missing."""
-
 UPSAMPLING_TOLERANCE = 1.1
 """Factor by which a slide may be coarser than requested, since scanners write 0.5021 for 0.5."""
 

@@ -11,7 +11,6 @@ from wsi_mil.errors import MissingFileError, SilentServerError, SlideError, Stor
 from wsi_mil.receipts import read_receipt
 from wsi_mil.records import SlideRow
 from wsi_mil.results import Results
-from wsi_mil.slides import remote_object
 
 MAX_REQUESTS = 16
 """Number of parallel requests."""
@@ -37,6 +36,10 @@ def remote_versions(rows: Iterable[SlideRow], config: Config) -> Versions:
     """Query the version of every slide on a server; a server that does not answer is not asked again."""
     versions = Versions()
     remote = {row.slide_id: row.path for row in rows if isinstance(row.path, str)}
+    if not config.extracted or not remote:
+        return versions
+    from wsi_mil.slides import remote_object  # here: sheets without slides on servers need no reader
+
     silent = set[str]()
 
     def query(slide: tuple[str, str]) -> tuple[str, str, Exception | None]:
@@ -50,8 +53,6 @@ def remote_versions(rows: Iterable[SlideRow], config: Config) -> Versions:
             silent.update([host] if isinstance(error, SilentServerError) else [])
             return slide_id, "", error
 
-    if not config.extracted or not remote:
-        return versions
     with ThreadPoolExecutor(MAX_REQUESTS) as pool:
         answers = list(pool.map(query, remote.items()))
     for slide_id, version, error in answers:

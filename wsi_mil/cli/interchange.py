@@ -8,8 +8,8 @@ import typer
 
 from wsi_mil.cli.options import Threads
 from wsi_mil.errors import ConfigError, FeatureFileError
-from wsi_mil.geometry import SANE_MPP
 from wsi_mil.runtime.threads import limit_threads
+from wsi_mil.units import SANE_MPP
 
 if TYPE_CHECKING:
     from wsi_mil.records import SlideRow

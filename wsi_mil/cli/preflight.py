@@ -9,8 +9,8 @@ import typer
 
 from wsi_mil.cli.options import Device, Threads, config_values, use_remote
 from wsi_mil.errors import WsiMilError
-from wsi_mil.geometry import SANE_MPP
 from wsi_mil.runtime.threads import limit_threads, usable_cores
+from wsi_mil.units import SANE_MPP
 
 if TYPE_CHECKING:
     from rich.console import Console

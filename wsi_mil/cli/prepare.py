@@ -1,11 +1,9 @@
 """The commands before training: `check`, `tile`, `extract`, `cohort`, `split`, and `unstage`."""
 
 import json
-import logging
 import sys
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -172,31 +170,17 @@ def extract(
     items = run_guarded(len(row), give_up, seconds=read_limit_s(row, read_timeout_s))
     # what follows runs in a child process: only it imports torch and uses a device
     from wsi_mil.config import Encoder, parse_settings
-    from wsi_mil.devices import create_device, fast_dtype, find_device, keep_freed_memory, reading_threads, set_threads
-    from wsi_mil.extract import extract_slide, outputs
+    from wsi_mil.extract import outputs
+    from wsi_mil.extractor import Extractor
     from wsi_mil.jobs import process_slides, write_record
 
-    @cache
-    def encoder() -> Any:
-        from wsi_mil.encoders.encoder import create_encoder
-
-        where = create_device(device)
-        if where.type == "cpu":
-            keep_freed_memory()
-        logging.getLogger(__name__).info("encoding on %s in %s", where, name)
-        return create_encoder(parsed, device=where, dtype=dtype)
-
-    parsed = parse_settings(Encoder, json.loads(settings))
-    set_threads(threads)
-    kind = find_device(device)
-    dtype, readers = fast_dtype(parsed.dtype, kind), reading_threads(kind, threads)
-    name = str(dtype).removeprefix("torch.")
+    extractor = Extractor(parse_settings(Encoder, json.loads(settings)), device=device, threads=threads)
     rows = slide_rows(row)
     tiled, receipts = receipts_of(rows, tiles), receipts_of(rows, features)
 
     def work(item: int) -> None:
         slide_id = rows[item].slide_id
-        extract_slide(tiled[slide_id], rows[item], parsed, receipts[slide_id], dtype=name, encoder=encoder, threads=readers)
+        extractor.extract(tiled[slide_id], rows[item], receipts[slide_id])
 
     process_slides(list(receipts), items, work)
     if record is not None:

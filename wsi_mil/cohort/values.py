@@ -10,9 +10,9 @@ from wsi_mil.cohort.columns import OVERRIDES
 from wsi_mil.cohort.rows import is_windows_path, local_path, number
 from wsi_mil.config import nearest, parse_settings
 from wsi_mil.errors import ConfigError
-from wsi_mil.geometry import SANE_MPP
 from wsi_mil.records import Role
 from wsi_mil.tasks import Task
+from wsi_mil.units import SANE_MPP
 
 SLIDE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 COPIED = ("label", "patient_id", "scanner", "fold")

@@ -12,7 +12,7 @@ from wsi_mil.config.readers import Reader
 from wsi_mil.config.remote import Remote
 from wsi_mil.config.settings import EntryName, Settings
 from wsi_mil.config.training import Train
-from wsi_mil.geometry import SANE_MPP
+from wsi_mil.units import SANE_MPP
 
 Origin = Literal["bounds", "slide"]
 

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch.nn import functional
 
 from wsi_mil.config import Encoder as EncoderSettings
 from wsi_mil.encoders.fusion import fused
+from wsi_mil.encoders.identity import network_identity
 from wsi_mil.encoders.networks import Network, create_network
 from wsi_mil.errors import DeviceMemoryError
 
@@ -61,8 +63,7 @@ class TileEncoder:
     def __init__(self, network: Network, *, device: torch.device, dtype: torch.dtype):
         self.dtype = dtype
         self.device = device
-        module = fused(network.module.eval(), network.input_px)
-        self._module = module.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._module = network.module.eval().to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._mean = torch.tensor(network.mean, device=device).view(1, 3, 1, 1) * 255
         self._std = torch.tensor(network.std, device=device).view(1, 3, 1, 1) * 255
         self._network = network
@@ -137,7 +138,9 @@ class TileEncoder:
 
 def create_encoder(settings: EncoderSettings, *, device: torch.device, dtype: torch.dtype) -> TileEncoder:
     """Create an encoder with its weights. Raises as `create_network` does."""
-    return TileEncoder(create_network(settings), device=device, dtype=dtype)
+    network = create_network(settings)
+    module = fused(network.module.eval(), network.input_px, identity=network_identity(settings))
+    return TileEncoder(replace(network, module=module), device=device, dtype=dtype)
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

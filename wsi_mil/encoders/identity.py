@@ -1,8 +1,7 @@
 """Identify networks without building them, for fingerprints and for reruns after a change."""
 
 import hashlib
-import logging
-import os
+import re
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -10,12 +9,12 @@ from pathlib import Path
 from wsi_mil.config import Encoder as EncoderSettings
 from wsi_mil.encoders.catalogue import record_of
 from wsi_mil.encoders.names import default_weights
-from wsi_mil.files import write_text
-
-log = logging.getLogger(__name__)
+from wsi_mil.encoders.remembered import remembered
 
 WORTH_KEEPING = 64 * 2**20
 """File size in bytes from which hashes are cached on disk, since hashing would take seconds per slide."""
+
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def weights_hash(name: str, weights: str) -> str:
@@ -68,16 +67,7 @@ def _file_hash(path: Path, size: int, mtime_ns: int) -> str:
     if size < WORTH_KEEPING:
         return _sha256(path)
     key = hashlib.sha256(f"{path}\0{size}\0{mtime_ns}".encode()).hexdigest()
-    cached = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wsi_mil" / "weights" / f"{key}.sha256"
-    try:
-        return cached.read_text(encoding="utf-8")
-    except OSError:
-        digest = _sha256(path)
-    try:
-        write_text(cached, digest)
-    except OSError as error:
-        log.info("%s: its hash cannot be cached (%s)", path, error)
-    return digest
+    return remembered(f"{key}.sha256", lambda: _sha256(path), is_valid=lambda text: bool(_SHA256.fullmatch(text)))
 
 
 def _sha256(path: Path) -> str:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from wsi_mil.metrics import auprc, auroc
 
@@ -133,6 +132,8 @@ def neighbours(coords: NDArray[np.int64], *, box: tuple[int, int]) -> NDArray[np
     Returns:
         int64 `(n_pairs, 2)`, each pair once.
     """
+    from scipy.spatial import cKDTree  # here: it takes a quarter of a second, and figures are read without it
+
     within = 1 + 1e-9  # includes adjacent tiles of a grid despite rounding
     return np.asarray(cKDTree(coords / np.asarray(box)).query_pairs(within, p=np.inf, output_type="ndarray"), np.int64)
 

@@ -1,4 +1,5 @@
-"""Run work in parallel: in threads of this process, in local processes, or on a Dask cluster. The only importer of Dask.
+"""Run work in parallel: in threads of this process, in local processes, or on a Dask cluster. The only importer of Dask,
+which takes a tenth of a second and is loaded when there is something to share out.
 
 The scheduler is set in the environment, not in the parameters of a job: it changes no result, so changing it reruns nothing.
 """
@@ -11,10 +12,6 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
-
-from dask.base import compute
-from dask.delayed import delayed
-from dask.threaded import get as threaded_get
 
 from wsi_mil.errors import ClusterError
 
@@ -42,7 +39,12 @@ def parallel_map(work: Callable[[Item], Result], items: Sequence[Item], *, threa
         Whatever `work` raises.
     """
     client = _client(threads)
+    if client is None and min(threads, len(items)) <= 1:
+        return [work(item) for item in items]
     if client is None:
+        from dask.base import compute
+        from dask.delayed import delayed
+
         tasks = [delayed(partial(work, item), traverse=False)() for item in items]
         return list(compute(*tasks, scheduler="threads", num_workers=threads, traverse=False))  # type: ignore[no-untyped-call]
     name = f"{_name_of(work)}-{uuid.uuid4().hex}"
@@ -61,6 +63,8 @@ def run_graph(steps: Mapping[Any, tuple[Any, ...]], last: Any, *, threads: int) 
     """
     client = _client(threads)
     if client is None:
+        from dask.threaded import get as threaded_get
+
         return threaded_get(dict(steps), last, num_workers=threads)
     prefix = uuid.uuid4().hex  # other jobs on the same cluster have steps of the same name
     names: dict[Any, Any] = {name: (prefix, *(name if isinstance(name, tuple) else (name,))) for name in steps}

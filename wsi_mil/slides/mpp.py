@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wsi_mil.errors import MissingMppError
-from wsi_mil.geometry import SANE_MPP, Mpp
+from wsi_mil.geometry import Mpp
 from wsi_mil.slides.ome import DESCRIPTIONS, ome_description
+from wsi_mil.units import SANE_MPP
 
 PROPERTY_PREFIXES = ("openslide", "tiffslide")
 
