@@ -42,13 +42,19 @@ OVERVIEW_MPP, MIN_COLOUR = 16.0, 12
 """A pixel of the overview is tissue if its channels differ by more than `MIN_COLOUR` grey levels."""
 
 
-def write_slide(path: Path) -> Path:
-    """Write an Aperio slide of 20,480 × 20,480 pixels at 0.25 µm, a square of tissue on glass."""
+def write_slide(path: Path, side_blocks: int = SIDE_BLOCKS) -> Path:
+    """Write an Aperio slide at 0.25 µm, a square of tissue on glass.
+
+    Args:
+        path: file to write.
+        side_blocks: its width and height in blocks of 256 pixels, a multiple of 64 unless the square may shift between levels;
+            by default 20,480 × 20,480 pixels.
+    """
     texture = read_texture(texture_path(None)).image
     rng = np.random.default_rng(0)
 
     def blocks(step: int) -> Iterator[np.ndarray]:
-        n = SIDE_BLOCKS // step
+        n = side_blocks // step
         for row in range(n):
             for column in range(n):
                 block = np.full((BLOCK, BLOCK, 3), 243, np.uint8)
@@ -57,7 +63,7 @@ def write_slide(path: Path) -> Path:
                     block = texture[y : y + BLOCK, x : x + BLOCK].copy()
                 yield block
 
-    side = SIDE_BLOCKS * BLOCK
+    side = side_blocks * BLOCK
     text = f"Aperio Image Library v12\r\n{side}x{side} [0,0 {side}x{side}] (256x256) JPEG/RGB Q=80|AppMag = 40|MPP = {MPP}"
     with tifffile.TiffWriter(path, bigtiff=True) as tif:
         for number, step in enumerate((1, 4, 16)):
