@@ -26,7 +26,7 @@ import openslide
 import timm
 import torch
 from PIL import Image
-from read import write_slide
+from read import SIDE_BLOCKS, write_slide
 from timm.data import create_transform
 
 from wsi_mil.config import Encoder, TileSettings, Tiling, Tissue
@@ -46,6 +46,11 @@ PLAIN_BATCH, PLAIN_TILES = 32, 192
 MEMORY_TILES = (10_000, 100_000)
 MEMORY_DIM = 64
 DEFAULT = Encoder()
+TISSUE_TILES = 4096
+TINY = {
+    **{"threads": 1, "tiles": 8, "rounds": 1, "batch_size": 4, "no_memory": True},
+    **{"side_blocks": 64, "mpps": (0.5,), "plain_tiles": 4, "tissue_tiles": 4},
+}
 
 
 def tiles_of(slide: Path, folder: Path, settings: TileSettings, mpp: float | None = None) -> Path:
@@ -108,9 +113,10 @@ class PlainLoop:
         return len(torch.cat(features))
 
 
-def plain_rate(slide: Path, tiles: Path, threads: int) -> float:
+def plain_rate(slide: Path, tiles: Path, args: argparse.Namespace) -> float:
     """Return the tiles per second of the plain loop, in a process of its own."""
-    command = [sys.executable, __file__, "--plain", str(slide), str(tiles), f"--threads={threads}"]
+    command = [sys.executable, __file__, "--plain", str(slide), str(tiles), f"--threads={args.threads}"]
+    command.append(f"--plain-tiles={args.plain_tiles}")
     return float(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
@@ -122,7 +128,7 @@ def cpu(slide: Path, tiles: Path, args: argparse.Namespace, folder: Path) -> dic
     for _ in range(args.rounds):
         rates["encoder"].append(encoder_rate(encoder, batch, args.tiles))
         rates["stage"].append(stage_rate(tiles, slide, encoder, args.batch_size, args.threads, folder))
-        rates["plain"].append(plain_rate(slide, tiles, args.threads))
+        rates["plain"].append(plain_rate(slide, tiles, args))
     for name, values in rates.items():
         print(f"{slide.name}: {name:8s} {statistics.median(values):8.1f} tiles/s ({', '.join(f'{v:.1f}' for v in values)})")
     ratios = {
@@ -142,11 +148,11 @@ def first_batch(slide: Path, tiles: Path, batch_size: int) -> np.ndarray:
         return next(iter(read_tiles(opened, grid, mpp=receipt["settings"]["tiling"]["mpp"], batch_size=batch_size))).tiles
 
 
-def precision(folder: Path) -> dict[str, float]:
-    """Measure the cosine similarity of bfloat16 and float32 features, on tissue of a real slide."""
+def precision(folder: Path, most: int) -> dict[str, float]:
+    """Measure the cosine similarity of bfloat16 and float32 features, on at most `most` tissue tiles of a real slide."""
     slide = texture_path(None)
     tiles = tiles_of(slide, folder, TileSettings(tiling=Tiling(overlap=112)))
-    batch = first_batch(slide, tiles, 4096)
+    batch = first_batch(slide, tiles, most)
     device = torch.device("cpu")
     exact, fast = (
         np.concatenate([encoder.encode(part) for part in np.array_split(batch, max(1, len(batch) // 64))]).astype(float)
@@ -198,24 +204,30 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--no-memory", action="store_true", help="skip the measurement of memory")
     parser.add_argument("--plain", nargs=2, type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--plain-tiles", type=int, default=PLAIN_TILES, help=argparse.SUPPRESS)
+    parser.set_defaults(side_blocks=SIDE_BLOCKS, mpps=(0.5, 0.25), tissue_tiles=TISSUE_TILES)
+    parser.add_argument("--tiny", action="store_true", help="the smallest size, to see that it runs; its figures mean nothing")
     args = parser.parse_args()
+    vars(args).update(TINY if args.tiny else {})
     set_threads(args.threads)
     if args.plain:
         loop = PlainLoop(*args.plain)
-        loop.run(PLAIN_BATCH)
-        print(PLAIN_TILES / seconds(lambda: loop.run(PLAIN_TILES)))
+        loop.run(min(PLAIN_BATCH, args.plain_tiles))
+        print(args.plain_tiles / seconds(lambda: loop.run(args.plain_tiles)))
         return
     keep_freed_memory()
     print(f"torch {torch.__version__}, timm {timm.__version__}")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        slides = [(slide, None) for slide in args.slides] or [(write_slide(folder / "made.svs"), mpp) for mpp in (0.5, 0.25)]
+        slides = [(slide, None) for slide in args.slides] or [
+            (write_slide(folder / "made.svs", args.side_blocks), mpp) for mpp in args.mpps
+        ]
         figures: dict[str, float] = {}
         for number, (slide, mpp) in enumerate(slides):
             tiles = tiles_of(slide, folder / str(number), TileSettings(tiling=Tiling(max_tiles=args.tiles)), mpp)
             of_slide = cpu(slide, tiles, args, folder / str(number))
             figures |= {f"{name}{'' if mpp in (None, 0.5) else f'_{mpp}um'}": value for name, value in of_slide.items()}
-        figures |= precision(folder)
+        figures |= precision(folder, args.tissue_tiles)
         figures |= {} if args.no_memory else memory(folder, args.threads)
     print(json.dumps(figures))
 

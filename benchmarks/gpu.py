@@ -97,14 +97,15 @@ def run_part(name: str, record: Record, *, device: str, is_tiny: bool) -> None:
 def _read(process: subprocess.Popen[str], part: PartRecord, record: Record, last_lines: deque[str]) -> None:
     """Read the output of a part to its end: rows into the record, everything onto the screen."""
     assert process.stdout is not None
-    for line in process.stdout:
-        print(line, end="", flush=True)
-        row = row_of(line)
-        if row is None:
-            last_lines.append(line.rstrip("\n"))
-        else:
-            part.rows.append(row)
-            record.save()
+    with process.stdout as lines:
+        for line in lines:
+            print(line, end="", flush=True)
+            row = row_of(line)
+            if row is None:
+                last_lines.append(line.rstrip("\n"))
+            else:
+                part.rows.append(row)
+                record.save()
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -37,6 +37,7 @@ from wsi_mil.tile.grid import tile_grid
 from wsi_mil.tissue import TissueMask
 
 BLOCK, SIDE_BLOCKS, MPP = 256, 80, 0.25
+TINY = {"side_blocks": 64, "tiles": 40, "rounds": 1, "threads": 1}
 ODD_OFFSET = (37, 21)
 OVERVIEW_MPP, MIN_COLOUR = 16.0, 12
 """A pixel of the overview is tissue if its channels differ by more than `MIN_COLOUR` grey levels."""
@@ -155,7 +156,7 @@ def compare(path: Path, *, tiles: int, threads: int, rounds: int) -> dict[str, f
 def peak_mb(path: Path, threads: int) -> float:
     """Return the peak memory in MB of a process that reads all tissue tiles of a slide; compare it between slides."""
     code = (
-        "import re, sys; sys.path.insert(0, 'benchmarks'); from pathlib import Path; import read\n"
+        f"import re, sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from pathlib import Path; import read\n"
         f"grid, mpp = read.grids(Path({str(path)!r}), 10**9)['offset']\n"
         f"read.read_all(read.open_slide(Path({str(path)!r}), mpp=read.MPP), grid, mpp, {threads})\n"
         "print(re.search(r'VmHWM:\\s*(\\d+)', Path('/proc/self/status').read_text())[1])"  # getrusage includes the parent
@@ -185,12 +186,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--tiles", type=int, default=2000, help="tiles per slide")
     parser.add_argument("--rounds", type=int, default=5, help="repetitions of each measurement")
+    parser.set_defaults(side_blocks=SIDE_BLOCKS)
+    parser.add_argument("--tiny", action="store_true", help="the smallest size, to see that it runs; its figures mean nothing")
     args = parser.parse_args()
+    vars(args).update(TINY if args.tiny else {})
     figures: dict[str, object] = {}
     if args.tile:  # first, because the peak of later child processes would hide its memory
         figures |= measure_tile(args.tile, args.threads)
     with tempfile.TemporaryDirectory() as folder:
-        for path in args.slides or [write_slide(Path(folder) / "made.svs")]:
+        for path in args.slides or [write_slide(Path(folder) / "made.svs", args.side_blocks)]:
             print(f"{path.name}, {args.threads} threads on {os.cpu_count()} cores")
             ratios = compare(path, tiles=args.tiles, threads=args.threads, rounds=args.rounds)
             figures[path.stem] = {**ratios, "peak_mb": peak_mb(path, args.threads)}

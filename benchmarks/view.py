@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from read import write_slide
+from read import SIDE_BLOCKS, write_slide
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -47,6 +47,7 @@ VIEWS = {
     "slide_first_view_s": (f"/slides/{LARGE}", "main:not([aria-busy=true])"),
 }
 ROUNDS = 5
+TINY = {"slides": 6, "tiles": 12, "in_flight": 2, "side_blocks": 64, "rounds": 1}
 LAYER = f"/slides/{LARGE}/layers/{ENTRY}/attention/auto"
 
 
@@ -153,7 +154,7 @@ def tile_figures(address: str, *, n: int, in_flight: int) -> dict[str, float]:
     return {"tile_median_ms": float(median), "tile_p95_ms": float(p95), "tiles_per_s": len(times) / seconds}
 
 
-def first_views(address: str) -> dict[str, float]:
+def first_views(address: str, rounds: int) -> dict[str, float]:
     """Return the seconds until a page and all visible images are loaded, medians over rounds."""
     from playwright.sync_api import sync_playwright
 
@@ -162,7 +163,7 @@ def first_views(address: str) -> dict[str, float]:
         args = ["--no-sandbox", "--disable-background-networking"]
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=args)
         browser.new_page().goto(f"{address}/slides/slide_000")
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             for name, (path, selector) in VIEWS.items():
                 context = browser.new_context(viewport={"width": 1280, "height": 800})
                 page = context.new_page()
@@ -188,14 +189,17 @@ def main() -> None:
     parser.add_argument("--slides", type=int, default=200, help="slides of the cohort")
     parser.add_argument("--in-flight", type=int, default=8, help="requests at once")
     parser.add_argument("--tiles", type=int, default=400, help="tiles requested")
+    parser.set_defaults(side_blocks=SIDE_BLOCKS, rounds=ROUNDS)
+    parser.add_argument("--tiny", action="store_true", help="the smallest size, to see that it runs; its figures mean nothing")
     args = parser.parse_args()
+    vars(args).update(TINY if args.tiny else {})
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        large = args.slide or write_slide(Path(folder) / "made.svs")
+        large = args.slide or write_slide(Path(folder) / "made.svs", args.side_blocks)
         results = write_results(Path(folder), large, args.slides)
         with server_of(results.results) as (address, pid):
             if shutil.which("chromium"):
-                figures |= first_views(address)
+                figures |= first_views(address, args.rounds)
             else:
                 print("first views are skipped: no Chromium is installed")
             figures |= tile_figures(address, n=args.tiles, in_flight=args.in_flight)
