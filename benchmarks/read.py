@@ -43,15 +43,16 @@ OVERVIEW_MPP, MIN_COLOUR = 16.0, 12
 """A pixel of the overview is tissue if its channels differ by more than `MIN_COLOUR` grey levels."""
 
 
-def write_slide(path: Path, side_blocks: int = SIDE_BLOCKS) -> Path:
+def write_slide(path: Path, side_blocks: int = SIDE_BLOCKS, texture: np.ndarray | None = None) -> Path:
     """Write an Aperio slide at 0.25 µm, a square of tissue on glass.
 
     Args:
         path: file to write.
         side_blocks: its width and height in blocks of 256 pixels, a multiple of 64 unless the square may shift between levels;
             by default 20,480 × 20,480 pixels.
+        texture: uint8 `[height, width, 3]` that the tissue's blocks are cut from; None: the demo's, downloaded if needed.
     """
-    texture = read_texture(texture_path(None)).image
+    texture = read_texture(texture_path(None)).image if texture is None else texture
     rng = np.random.default_rng(0)
 
     def blocks(step: int) -> Iterator[np.ndarray]:

@@ -15,7 +15,9 @@ from itertools import product
 from pathlib import Path
 from statistics import median
 
+import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter
 
 from benchmarks.gpu_parts.device import forget_peak, peak_gb, torch_device
 from benchmarks.gpu_parts.rows import Row, measure_all, parsed_arguments
@@ -31,6 +33,8 @@ from extract import encoder_rate, first_batch, stage_rate, tiles_of
 from read import write_slide
 
 ROUNDS, LEAST_BATCHES = 3, 4
+PALE, DARK = (235, 200, 220), (110, 50, 120)
+"""Colours of loose and of dense tissue."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,15 @@ FULL = Size(256, {"ViT-L/16": "vit_large_patch16_224", "ResNet-50": "resnet50"},
 TINY = Size(64, {"ViT": "test_vit", "ResNet": "test_resnet"}, (8,), (0.5, 0.25), 0.1)
 
 
+def made_texture(side: int = 1024) -> np.ndarray:
+    """Return an image `[side, side, 3]` in the colours of H&E, whose JPEG tiles are about as large as those of tissue."""
+    rng = np.random.default_rng(0)
+    coarse, fine = (gaussian_filter(rng.normal(size=(side, side)), sigma) for sigma in (6, 1.0))
+    density = 0.5 + 0.16 * coarse / coarse.std() + 0.17 * fine / fine.std()
+    colours = np.array(PALE) + density[..., None] * (np.array(DARK) - np.array(PALE))
+    return np.clip(colours + rng.normal(scale=2, size=(side, side, 1)), 0, 255).astype(np.uint8)
+
+
 class Shrunk(logging.Handler):
     """Records that an encoder halved its batch for want of memory."""
 
@@ -79,7 +92,7 @@ class Bench:
 
     @cached_property
     def slide(self) -> Path:
-        return write_slide(self.folder / "made.svs", self.size.side_blocks)
+        return write_slide(self.folder / "made.svs", self.size.side_blocks, made_texture())
 
     def measure(self, name: str, batch_size: int, mpp: float) -> Row:
         """Return medians over rounds, the first of which warms up where there are several."""

@@ -5,17 +5,21 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from benchmarks import gpu
-from benchmarks.gpu_parts import checks
-from benchmarks.gpu_parts.device import driver_version, is_out_of_memory, most_free, peak_gb, torch_device
+from benchmarks.gpu_parts import checks, extraction, training
+from benchmarks.gpu_parts.device import driver_version, find, is_out_of_memory, most_free, peak_gb, torch_device
 from benchmarks.gpu_parts.report import Record, row_of
 from benchmarks.gpu_parts.rows import measure_all
 from benchmarks.gpu_parts.training import MODELS
+from tests.gpu.stand_in import CUDA, stand_in
+from wsi_mil.records import Bag
 
 MACHINE = {"date": "2026-01-02 03:04", "name": "H0", "driver": "1.2", "torch": "2.6", "cuda": "12", "python": "3.11"}
 MACHINE |= {"cores": 3, "float32_products": "highest"}
@@ -168,3 +172,43 @@ def test_every_test_for_a_gpu_that_can_passes_on_a_cpu() -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=gpu.ROOT)
     rows = [row for row in map(row_of, done.stdout.splitlines()) if row]
     assert done.returncode == 0 and sum(row["result"] == "passed" for row in rows) >= 30, done.stdout[-3000:]
+
+
+def test_the_gpu_with_the_most_free_memory_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    with stand_in(monkeypatch):
+        found = find()
+    assert (found["device"], found["name"], found["free_gib"], found["memory_gib"]) == ("cuda:1", "Stand-in", 61.0, 80.0)
+    assert (found["capability"], found["dtype"]) == ("9.0", "bfloat16")
+
+
+def test_a_gpu_that_cannot_compute_is_a_fault_not_an_absence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def busy(number: int) -> tuple[int, int]:
+        raise RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable\nmore")
+
+    with stand_in(monkeypatch):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", busy)
+        assert find() == {"fault": "the CUDA device cannot be used: CUDA error: all CUDA-capable devices are busy or unavailable"}
+
+
+def test_training_steps_are_measured_on_the_gpu_and_its_memory_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    features = np.random.default_rng(0).random((9, 1024), np.float32).astype(np.float16)
+    with stand_in(monkeypatch):
+        bench = training.Bench(Bag("s", features, np.zeros((9, 2), np.int64)), CUDA, training.TINY, 0)
+        cases = [case for case in bench.cases() if "TransMIL" not in case[0]["model"]]
+        assert measure_all(cases, 60)
+    rows = [row for row in map(row_of, capsys.readouterr().out.splitlines()) if row]
+    assert [row["result"] for row in rows] == ["measured"] * 4
+    assert {(row["peak_gb"], row["reserved_gb"]) for row in rows} == {(3.0, 4.0)}
+
+
+@pytest.mark.slow
+@pytest.mark.system
+def test_extraction_is_measured_on_the_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = replace(extraction.TINY, encoders={"ViT": "test_vit"}, mpps=(0.5,))
+    with stand_in(monkeypatch):
+        bench = extraction.Bench(size, tmp_path, CUDA)
+        ((identity, measure),) = bench.cases()
+        row = measure()
+    assert (identity["dtype"], row["peak_gb"]) == ("bfloat16", 4.0) and row["gpu_vs_encoder"] > 0 and row["tiles"] >= 32

@@ -89,7 +89,7 @@ def without_device(name: str, args: tuple, kwargs: dict) -> tuple[bool | None, t
             return torch.device("cpu")
         return value
 
-    if name == "to" or "device" in kwargs:
+    if name == "to" or ("device" in kwargs and name != "_parse_to"):  # of Module.to, which calls Tensor.to afterwards
         args = tuple(replaced(value) for value in args)
         kwargs = {key: replaced(value) if key == "device" else value for key, value in kwargs.items()}
     return asked, args, kwargs
@@ -127,7 +127,14 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, *, capability: tuple[int, int] = (
             uuid=f"GPU-{torch.device(number).index if isinstance(number, torch.device) else number}",
             name="Stand-in",
             total_memory=80 << 30,
+            major=capability[0],
+            minor=capability[1],
         ),
+        "mem_get_info": lambda number: ((60 + number) << 30, 80 << 30),
+        "synchronize": lambda device: None,
+        "reset_peak_memory_stats": lambda device: None,
+        "max_memory_allocated": lambda device: 3_000_000_000,
+        "max_memory_reserved": lambda device: 4_000_000_000,
         "set_device": lambda device: None,
         "empty_cache": lambda: None,
         "current_stream": lambda device: None,
