@@ -8,6 +8,7 @@
 # make faults       kill every stage, Snakemake and a cluster node, fill disks, damage files; takes an hour
 # make audit        check the pinned versions for known vulnerabilities; needs PyPI
 # make bench        run the benchmarks; each prints a table and a line of JSON
+# make gpu          run what needs a GPU: tests, extraction, training steps; at most 12 minutes, nothing without a GPU
 # make scale        plan a cohort of a thousand slides, compared with a bare Snakemake DAG; measure the overhead of a job
 # make papers       run the papers' experiments that are not done yet, write docs/papers.md; DATA=folder, FAST=1, JOBS=2, ONLY=mnist_bags
 # make screenshots  renew the images of viewer and report in docs/ from the demo; needs Chromium
@@ -24,7 +25,7 @@ BENCHMARKS := demo read annotations remote extract bag_read train explain cohort
 TESTED := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 pytest -n 2 --dist worksteal
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: install demo view screenshots test test-system lint fuzz faults audit bench scale papers unlock clean schema constraints
+.PHONY: install demo view screenshots test test-system lint fuzz faults audit bench gpu scale papers unlock clean schema constraints
 .DELETE_ON_ERROR:
 
 install: $(READY)
@@ -76,6 +77,9 @@ audit: $(READY)
 bench: $(READY)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c envs/constraints.txt -e '.[bench]'
 	for name in $(BENCHMARKS); do python benchmarks/$$name.py || exit 1; done
+
+gpu: $(READY)
+	python benchmarks/gpu.py
 
 scale: $(READY)
 	python benchmarks/scale.py

@@ -21,6 +21,7 @@ from wsi_mil.annotations import Frame, overlap_fractions, read_annotation
 from wsi_mil.config import Truth
 
 SIDE = 120_000
+TINY = {"polygons": 400, "corners": 6}
 DIVISORS = (4, 2, 1)
 """A quarter, half and all of the polygons are read, to see whether time grows in proportion."""
 
@@ -80,7 +81,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--polygons", type=int, default=100_000, help="number of polygons")
     parser.add_argument("--corners", type=int, default=20, help="corners per polygon")
+    parser.add_argument("--tiny", action="store_true", help="the smallest size, to see that it runs; its figures mean nothing")
     args = parser.parse_args()
+    vars(args).update(TINY if args.tiny else {})
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(Path(folder), args.polygons, args.corners)
     figures = {name: round(value, 3) for name, value in figures.items()}

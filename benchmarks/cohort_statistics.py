@@ -20,6 +20,7 @@ import numpy as np
 from wsi_mil.runtime.threads import limit_threads
 from wsi_mil.store import FeatureStore
 
+TINY = {"slides": 2, "tiles": 200, "dim": 24, "threads": 1}
 FACTOR = 10
 """Ratio of the larger cohort to the smaller one."""
 MIB = 1 << 20
@@ -97,7 +98,9 @@ def main() -> None:
     parser.add_argument("--tiles", type=int, default=4000, help="tiles per slide")
     parser.add_argument("--dim", type=int, default=1280, help="length of a feature vector")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--tiny", action="store_true", help="the smallest size, to see that it runs; its figures mean nothing")
     args = parser.parse_args()
+    vars(args).update(TINY if args.tiny else {})
     limit_threads(args.threads)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:

@@ -5,6 +5,7 @@
 
 The figures are read from the files of `evaluate`, one table for each results folder (cohort). For an entry of `models`,
 `--pairs` prints the paired differences between sparse inversion and every other method, with 95 % intervals by patient.
+The last line is JSON: mean tile AUROC.
 """
 
 import argparse
@@ -37,6 +38,16 @@ def table(results: Path) -> str:
             cells = [_cell(figures, name) for name in FIGURES]
             lines.append(f"| {path.stem} | {method} | {' | '.join(cells)} | {figures.get('n_not_shown', '–')} |")
     return "\n".join(lines)
+
+
+def mean_auroc(results: Path) -> dict[str, float]:
+    """Return the mean tile AUROC by model and method."""
+    figures = {}
+    for path in sorted(results.glob("explanations/*/*.json")):
+        for method, of_method in json.loads(path.read_text())["methods"].items():
+            if of_method.get("tile_auroc") is not None:
+                figures[f"{path.stem} {method}"] = round(of_method["tile_auroc"], 4)
+    return figures
 
 
 def pairs(results: Path, model: str) -> str:
@@ -83,10 +94,13 @@ def main() -> None:
     parser.add_argument("results", nargs="+", type=Path, help="results folders")
     parser.add_argument("--pairs", metavar="MODEL", help="entry of `models` for paired differences")
     args = parser.parse_args()
+    figures: dict[str, float] = {}
     for results in args.results:
         print(f"\n{results}\n\n{table(results)}")
+        figures |= {f"{results.name}/{name}": value for name, value in mean_auroc(results).items()}
         if args.pairs:
             print(f"\n{args.pairs}\n\n{pairs(results, args.pairs)}")
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

@@ -7,8 +7,7 @@ SLIDE is any slide with tissue; without one, a slide of 400 megapixels is made f
 at 0.25 µm per pixel. The plain loop, in a process of its own, reads each tile with OpenSlide, resizes it with Pillow, and
 encodes batches of 32 with timm in float32. "Encoder alone" encodes one prepared batch repeatedly. Features in bfloat16 are
 compared with float32 on tissue of the demo's real slide. Peak memory is that of `wsi-mil extract` on 10,000 and on 100,000
-small tiles, in processes of their own. With a CUDA device, ViT-L/16 and ResNet-50 (random weights) at batch 256 are
-compared with the same encoders on prepared batches.
+small tiles, in processes of their own. For GPUs: `make gpu`.
 """
 
 import argparse
@@ -27,12 +26,12 @@ import openslide
 import timm
 import torch
 from PIL import Image
-from read import write_slide
+from read import SIDE_BLOCKS, write_slide
 from timm.data import create_transform
 
 from wsi_mil.config import Encoder, TileSettings, Tiling, Tissue
 from wsi_mil.demo.texture import texture_path
-from wsi_mil.devices import create_device, describe, fast_dtype, keep_freed_memory, reading_threads, set_threads
+from wsi_mil.devices import fast_dtype, keep_freed_memory, reading_threads, set_threads
 from wsi_mil.encoders.encoder import TileEncoder, create_encoder
 from wsi_mil.encoders.networks import create_classifier
 from wsi_mil.extract import extract_slide
@@ -44,10 +43,14 @@ from wsi_mil.store import read_grid, shard_rows
 from wsi_mil.tile import tile_slide
 
 PLAIN_BATCH, PLAIN_TILES = 32, 192
-GPU_BATCH = 256
 MEMORY_TILES = (10_000, 100_000)
 MEMORY_DIM = 64
 DEFAULT = Encoder()
+TISSUE_TILES = 4096
+TINY = {
+    **{"threads": 1, "tiles": 8, "rounds": 1, "batch_size": 4, "no_memory": True},
+    **{"side_blocks": 64, "mpps": (0.5,), "plain_tiles": 4, "tissue_tiles": 4},
+}
 
 
 def tiles_of(slide: Path, folder: Path, settings: TileSettings, mpp: float | None = None) -> Path:
@@ -110,9 +113,10 @@ class PlainLoop:
         return len(torch.cat(features))
 
 
-def plain_rate(slide: Path, tiles: Path, threads: int) -> float:
+def plain_rate(slide: Path, tiles: Path, args: argparse.Namespace) -> float:
     """Return the tiles per second of the plain loop, in a process of its own."""
-    command = [sys.executable, __file__, "--plain", str(slide), str(tiles), f"--threads={threads}"]
+    command = [sys.executable, __file__, "--plain", str(slide), str(tiles), f"--threads={args.threads}"]
+    command.append(f"--plain-tiles={args.plain_tiles}")
     return float(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
@@ -124,7 +128,7 @@ def cpu(slide: Path, tiles: Path, args: argparse.Namespace, folder: Path) -> dic
     for _ in range(args.rounds):
         rates["encoder"].append(encoder_rate(encoder, batch, args.tiles))
         rates["stage"].append(stage_rate(tiles, slide, encoder, args.batch_size, args.threads, folder))
-        rates["plain"].append(plain_rate(slide, tiles, args.threads))
+        rates["plain"].append(plain_rate(slide, tiles, args))
     for name, values in rates.items():
         print(f"{slide.name}: {name:8s} {statistics.median(values):8.1f} tiles/s ({', '.join(f'{v:.1f}' for v in values)})")
     ratios = {
@@ -144,11 +148,11 @@ def first_batch(slide: Path, tiles: Path, batch_size: int) -> np.ndarray:
         return next(iter(read_tiles(opened, grid, mpp=receipt["settings"]["tiling"]["mpp"], batch_size=batch_size))).tiles
 
 
-def precision(folder: Path) -> dict[str, float]:
-    """Measure the cosine similarity of bfloat16 and float32 features, on tissue of a real slide."""
+def precision(folder: Path, most: int) -> dict[str, float]:
+    """Measure the cosine similarity of bfloat16 and float32 features, on at most `most` tissue tiles of a real slide."""
     slide = texture_path(None)
     tiles = tiles_of(slide, folder, TileSettings(tiling=Tiling(overlap=112)))
-    batch = first_batch(slide, tiles, 4096)
+    batch = first_batch(slide, tiles, most)
     device = torch.device("cpu")
     exact, fast = (
         np.concatenate([encoder.encode(part) for part in np.array_split(batch, max(1, len(batch) // 64))]).astype(float)
@@ -191,56 +195,39 @@ def memory(folder: Path, threads: int) -> dict[str, float]:
     return {"memory_10k_mb": round(few), "memory_100k_mb": round(many), "memory_ratio": round((many - shard) / few, 3)}
 
 
-def gpu(slide: Path, mpp: float | None, args: argparse.Namespace, folder: Path) -> dict[str, float]:
-    """Measure the whole stage with two encoders on the GPU, compared with the encoders alone."""
-    if not torch.cuda.is_available():
-        print("GPU: skipped, torch sees no CUDA device")
-        return {}
-    device = create_device("auto")
-    print(f"GPU: {describe(device)}")
-    tiles = tiles_of(slide, folder / "gpu", TileSettings(tiling=Tiling(max_tiles=args.gpu_tiles)), mpp)
-    batch = first_batch(slide, tiles, GPU_BATCH)
-    figures = {}
-    for name, figure in (("vit_large_patch16_224", "vit_l16"), ("resnet50", "resnet50")):
-        encoder = create_encoder(Encoder(encoder=name, weights="random"), device=device, dtype=torch.bfloat16)
-        rounds = [
-            (stage_rate(tiles, slide, encoder, GPU_BATCH, args.threads, folder), encoder_rate(encoder, batch, args.gpu_tiles))
-            for _ in range(args.rounds)
-        ]
-        for stage, alone in rounds:
-            print(f"{name}: {stage:8.0f} tiles/s, encoder alone {alone:8.0f}, ratio {stage / alone:.2f}")
-        figures[f"gpu_vs_encoder_{figure}"] = round(statistics.median(stage / alone for stage, alone in rounds), 2)
-    return figures
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("slides", nargs="*", type=Path, help="slides with tissue; a synthetic one if none is given")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--tiles", type=int, default=1000, help="tiles per slide on the CPU")
-    parser.add_argument("--gpu-tiles", type=int, default=20_000, help="tiles per slide on the GPU")
     parser.add_argument("--rounds", type=int, default=3, help="repetitions of each measurement")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--no-memory", action="store_true", help="skip the measurement of memory")
     parser.add_argument("--plain", nargs=2, type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--plain-tiles", type=int, default=PLAIN_TILES, help=argparse.SUPPRESS)
+    parser.set_defaults(side_blocks=SIDE_BLOCKS, mpps=(0.5, 0.25), tissue_tiles=TISSUE_TILES)
+    parser.add_argument("--tiny", action="store_true", help="the smallest size, to see that it runs; its figures mean nothing")
     args = parser.parse_args()
+    vars(args).update(TINY if args.tiny else {})
     set_threads(args.threads)
     if args.plain:
         loop = PlainLoop(*args.plain)
-        loop.run(PLAIN_BATCH)
-        print(PLAIN_TILES / seconds(lambda: loop.run(PLAIN_TILES)))
+        loop.run(min(PLAIN_BATCH, args.plain_tiles))
+        print(args.plain_tiles / seconds(lambda: loop.run(args.plain_tiles)))
         return
     keep_freed_memory()
     print(f"torch {torch.__version__}, timm {timm.__version__}")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        slides = [(slide, None) for slide in args.slides] or [(write_slide(folder / "made.svs"), mpp) for mpp in (0.5, 0.25)]
+        slides = [(slide, None) for slide in args.slides] or [
+            (write_slide(folder / "made.svs", args.side_blocks), mpp) for mpp in args.mpps
+        ]
         figures: dict[str, float] = {}
         for number, (slide, mpp) in enumerate(slides):
             tiles = tiles_of(slide, folder / str(number), TileSettings(tiling=Tiling(max_tiles=args.tiles)), mpp)
-            of_slide = {**cpu(slide, tiles, args, folder / str(number)), **gpu(slide, mpp, args, folder / str(number))}
+            of_slide = cpu(slide, tiles, args, folder / str(number))
             figures |= {f"{name}{'' if mpp in (None, 0.5) else f'_{mpp}um'}": value for name, value in of_slide.items()}
-        figures |= precision(folder)
+        figures |= precision(folder, args.tissue_tiles)
         figures |= {} if args.no_memory else memory(folder, args.threads)
     print(json.dumps(figures))
 

@@ -37,18 +37,26 @@ from wsi_mil.tile.grid import tile_grid
 from wsi_mil.tissue import TissueMask
 
 BLOCK, SIDE_BLOCKS, MPP = 256, 80, 0.25
+TINY = {"side_blocks": 64, "tiles": 40, "rounds": 1, "threads": 1}
 ODD_OFFSET = (37, 21)
 OVERVIEW_MPP, MIN_COLOUR = 16.0, 12
 """A pixel of the overview is tissue if its channels differ by more than `MIN_COLOUR` grey levels."""
 
 
-def write_slide(path: Path) -> Path:
-    """Write an Aperio slide of 20,480 × 20,480 pixels at 0.25 µm, a square of tissue on glass."""
-    texture = read_texture(texture_path(None)).image
+def write_slide(path: Path, side_blocks: int = SIDE_BLOCKS, texture: np.ndarray | None = None) -> Path:
+    """Write an Aperio slide at 0.25 µm, a square of tissue on glass.
+
+    Args:
+        path: file to write.
+        side_blocks: its width and height in blocks of 256 pixels, a multiple of 64 unless the square may shift between levels;
+            by default 20,480 × 20,480 pixels.
+        texture: uint8 `[height, width, 3]` that the tissue's blocks are cut from; None: the demo's, downloaded if needed.
+    """
+    texture = read_texture(texture_path(None)).image if texture is None else texture
     rng = np.random.default_rng(0)
 
     def blocks(step: int) -> Iterator[np.ndarray]:
-        n = SIDE_BLOCKS // step
+        n = side_blocks // step
         for row in range(n):
             for column in range(n):
                 block = np.full((BLOCK, BLOCK, 3), 243, np.uint8)
@@ -57,7 +65,7 @@ def write_slide(path: Path) -> Path:
                     block = texture[y : y + BLOCK, x : x + BLOCK].copy()
                 yield block
 
-    side = SIDE_BLOCKS * BLOCK
+    side = side_blocks * BLOCK
     text = f"Aperio Image Library v12\r\n{side}x{side} [0,0 {side}x{side}] (256x256) JPEG/RGB Q=80|AppMag = 40|MPP = {MPP}"
     with tifffile.TiffWriter(path, bigtiff=True) as tif:
         for number, step in enumerate((1, 4, 16)):
@@ -149,7 +157,7 @@ def compare(path: Path, *, tiles: int, threads: int, rounds: int) -> dict[str, f
 def peak_mb(path: Path, threads: int) -> float:
     """Return the peak memory in MB of a process that reads all tissue tiles of a slide; compare it between slides."""
     code = (
-        "import re, sys; sys.path.insert(0, 'benchmarks'); from pathlib import Path; import read\n"
+        f"import re, sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from pathlib import Path; import read\n"
         f"grid, mpp = read.grids(Path({str(path)!r}), 10**9)['offset']\n"
         f"read.read_all(read.open_slide(Path({str(path)!r}), mpp=read.MPP), grid, mpp, {threads})\n"
         "print(re.search(r'VmHWM:\\s*(\\d+)', Path('/proc/self/status').read_text())[1])"  # getrusage includes the parent
@@ -178,12 +186,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--tiles", type=int, default=2000, help="tiles per slide")
     parser.add_argument("--rounds", type=int, default=5, help="repetitions of each measurement")
+    parser.set_defaults(side_blocks=SIDE_BLOCKS)
+    parser.add_argument("--tiny", action="store_true", help="the smallest size, to see that it runs; its figures mean nothing")
     args = parser.parse_args()
+    vars(args).update(TINY if args.tiny else {})
     figures: dict[str, object] = {}
     if args.tile:  # first, because the peak of later child processes would hide its memory
         figures |= measure_tile(args.tile, args.threads)
     with tempfile.TemporaryDirectory() as folder:
-        for path in args.slides or [write_slide(Path(folder) / "made.svs")]:
+        for path in args.slides or [write_slide(Path(folder) / "made.svs", args.side_blocks)]:
             print(f"{path.name}, {args.threads} threads on {os.cpu_count()} cores")
             ratios = compare(path, tiles=args.tiles, threads=args.threads, rounds=args.rounds)
             figures[path.stem] = {**ratios, "peak_mb": peak_mb(path, args.threads)}

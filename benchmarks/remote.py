@@ -28,6 +28,7 @@ from wsi_mil.store import read_grid
 from wsi_mil.tile import tile_slide
 
 MODES = ("local", "in place", "copy")
+TINY = {"side": (1200, 900), "delays": [0.0, 0.001], "threads": 1}
 
 
 def measure(path: Path, files: Files, mode: str, folder: Path, threads: int) -> dict[str, float]:
@@ -60,11 +61,14 @@ def main() -> None:
     parser.add_argument("--slide", type=Path, help="slide that tiffslide opens; a synthetic one by default")
     parser.add_argument("--delays", type=float, nargs="+", default=[0.0, 0.03], help="seconds before each response")
     parser.add_argument("--threads", type=int, default=2)
+    parser.set_defaults(side=(12000, 9000))
+    parser.add_argument("--tiny", action="store_true", help="the smallest size, to see that it runs; its figures mean nothing")
     args = parser.parse_args()
+    vars(args).update(TINY if args.tiny else {})
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        path = args.slide or write_aperio(folder / "served" / "made.svs", tissue_image(12000, 9000), levels=(1, 4, 16))
+        path = args.slide or write_aperio(folder / "served" / "made.svs", tissue_image(*args.side), levels=(1, 4, 16))
         print(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB")
         columns = ("tile, s", "MB", "requests", "read, s", "MB", "requests", "tiles/s")
         print(f"{'mode':<10}{'delay, ms':>10}" + "".join(f"{name:>10}" for name in columns))

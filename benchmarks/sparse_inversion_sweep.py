@@ -9,6 +9,7 @@ mean tile AUROC and AUPRC over true positive slides, and the mean gain over the 
 
 import argparse
 import json
+import sys
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -48,8 +49,8 @@ class Case:
     threshold: float | None
 
 
-def cases(plan: Plan, encoder: str, entry: str) -> list[Case]:
-    """Return the validation slides of all folds that are positive and predicted as such, with partial annotations."""
+def cases(plan: Plan, encoder: str, entry: str, *, only_predicted: bool = True) -> list[Case]:
+    """Return the validation slides of all folds that are positive with partial annotations, and are predicted as such."""
     config = plan.config
     positives = []
     splits = read_splits(config.results / "splits.csv")
@@ -63,7 +64,7 @@ def cases(plan: Plan, encoder: str, entry: str) -> list[Case]:
                 continue
             receipt = config.results / "features" / encoder / f"{slide_id}.json"
             bag = ensemble.read_bag(slide_id, [receipt])
-            if ensemble.predict(bag, (fold,)).predicted != len(config.classes) - 1:
+            if only_predicted and ensemble.predict(bag, (fold,)).predicted != len(config.classes) - 1:
                 continue
             box = read_attributes(store_path(receipt))["tile_px_level0"]
             truth = overlap_fractions(truths[slide_id].region, bag.coords, box=tuple(box)) >= config.truth.overlap
@@ -101,14 +102,19 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["abmil"], help="entries of `models`")
     parser.add_argument("--steps", nargs="+", type=int, default=[10], help="numbers of steps")
     parser.add_argument("--show", type=int, default=4, help="settings shown for each score, the best by AUPRC first")
+    parser.add_argument(
+        "--tiny", action="store_true", help="one step, and slides that are predicted wrongly too, to see that it runs"
+    )
     args = parser.parse_args()
     set_threads(1)
     slides: list[dict[Key, tuple[float, float, float, float]]] = []
     for path in args.configs:
         plan = check(yaml.safe_load(path.read_text()))
-        slides += [
-            sweep(c, args.steps) for encoder in plan.config.encoders for entry in args.models for c in cases(plan, encoder, entry)
-        ]
+        entries = [(encoder, entry) for encoder in plan.config.encoders for entry in args.models]
+        found = [case for entry in entries for case in cases(plan, *entry, only_predicted=not args.tiny)]
+        slides += [sweep(case, [1] if args.tiny else args.steps) for case in found]
+    if not slides:
+        sys.exit("no validation slide is positive, predicted as such and annotated in part: there is nothing to compare")
     keys = list(slides[0])
     table = np.array([[slide[key] for key in keys] for slide in slides])  # (n_slides, n_settings, 4)
     n_refused = np.isnan(table[..., 0]).any(axis=0).sum()
@@ -121,7 +127,8 @@ def main() -> None:
         ranked = sorted(rows, key=lambda i: -np.nan_to_num(table[:, i, 1].mean(), nan=-1))
         for i in [no_inversion, *ranked[: args.show]]:
             print(_line(keys[i], table[:, i].mean(axis=0)))
-        best[score] = {"setting": keys[ranked[0]][:3], "auprc": round(float(table[:, ranked[0], 1].mean()), 4)}
+        auprc_ = float(table[:, ranked[0], 1].mean())
+        best[score] = {"setting": keys[ranked[0]][:3], "auprc": None if np.isnan(auprc_) else round(auprc_, 4)}
     print(json.dumps(best))
 
 

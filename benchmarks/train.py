@@ -3,6 +3,7 @@
 
     python benchmarks/train.py                     all parts but `curves`, about an hour on two cores
     python benchmarks/train.py learning memory     some of the parts
+    python benchmarks/train.py --tiny              all parts but `reading` at their smallest, without limits
 
 learning    60 bags of 500 to 1,000 instances × 256, 2 % positive, hard negatives; AUROC on 60 new bags
 permuted    the same with permuted labels: the interval of AUROC over ten seeds must include 0.5
@@ -23,6 +24,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from statistics import mean, median
 
@@ -37,18 +39,16 @@ from wsi_mil.models import ClassLoss
 sys.path.insert(0, str(Path(__file__).parent))
 import bag_read
 import epoch
+from train_bags import DIM, FULL, TINY, Size, synthetic_bags
 
 from wsi_mil.bags import BagSet, LabelledBag
 from wsi_mil.config import MHIM, Training, parse_model
 from wsi_mil.metrics import auroc
 from wsi_mil.models import MILModel, create_mhim, create_model
-from wsi_mil.records import Bag
 from wsi_mil.tasks import Classes
 from wsi_mil.train import fit, predict_outputs
 from wsi_mil.train.optimizers import create_optimizer
 
-SEEDS = (0, 1, 2)
-DIM, LATENT = 256, 8
 EASY, HARD = 8.0, 4.0
 """Distance of positive instances and hard negatives from the others, in standard deviations of a latent direction."""
 
@@ -102,8 +102,8 @@ FULL_SIZE: dict[str, dict[str, object]] = {
     "transmil_exact": {"model": "transmil", "attention": "exact"},
 }
 CURVES = ("gated_abmil", "transmil", "mhim_gated_abmil", "dsmil")
-COHORTS, SHARES, SIZES = (16, 50, 150, 400), (0.005, 0.02, 0.08), (200, 401)
-"""Training and validation bags; share of positive instances in a positive bag; instances per bag."""
+SHARES = (0.005, 0.02, 0.08)
+"""Share of positive instances in a positive bag."""
 LIMITS: dict[str, tuple[float, float]] = {
     "mhim_transmil_time": (0, 0.8),
     "mhim_transmil_memory": (0, 0.6),
@@ -119,41 +119,15 @@ LIMITS: dict[str, tuple[float, float]] = {
 }
 
 
-def synthetic_bags(
-    n: int, seed: int, distance: float, *, evidence: float = 0.02, sizes: tuple[int, int] = (500, 1001)
-) -> list[LabelledBag]:
-    """Return bags whose features are mixtures of a few latent directions after a ReLU, as those of an encoder.
-
-    2 % of each bag are hard negatives, as distant as positive instances but in another direction. Positive bags have a
-    share of `evidence` positive instances, at least one. Each pair of bags has the same size, so that size is
-    uninformative.
-    """
-    rng = np.random.default_rng(seed)
-    mixing = np.random.default_rng(99).normal(size=(LATENT, DIM)) / np.sqrt(LATENT)
-    bags = []
-    size = 0
-    for number in range(n):
-        size = int(rng.integers(*sizes)) if number % 2 == 0 else size
-        label = number % 2
-        latent = rng.normal(size=(size, LATENT))
-        order = rng.permutation(size)
-        n_hard = round(0.02 * size)
-        latent[order[:n_hard], 1] += distance
-        latent[order[n_hard : n_hard + max(1, round(evidence * size))], 0] += distance * label
-        features = np.maximum(latent @ mixing + 0.3 * rng.normal(size=(size, DIM)), 0).astype(np.float16)
-        bags.append(LabelledBag(Bag(f"b{number}", features, np.zeros((size, 2), np.int64)), label))
-    return bags
-
-
-def train_model(name: str, bags: list[LabelledBag], seed: int) -> MILModel:
+def train_model(name: str, bags: list[LabelledBag], seed: int, size: Size) -> MILModel:
     """Train a model on three quarters of the bags, the rest selecting the epoch; for MHIM, its base first."""
     training = {} if LEARNERS[name]["model"] in DEFAULT_RECIPE else {**TRAINING, **OWN_TRAINING.get(name, {})}
-    settings = parse_model({**LEARNERS[name], "train": {**training, "seed": seed}})
+    settings = parse_model({**LEARNERS[name], "train": {**training, **size.training, "seed": seed}})
     torch.manual_seed(seed)
     if isinstance(settings, MHIM):
         architecture = parse_model(LEARNERS[settings.base])
         student = create_model(architecture, feature_dim=DIM, n_classes=2)
-        model: MILModel = create_mhim(settings, base=train_model(settings.base, bags, seed), student=student)
+        model: MILModel = create_mhim(settings, base=train_model(settings.base, bags, seed, size), student=student)
     else:
         model = create_model(settings, feature_dim=DIM, n_classes=2)
     n_train = len(bags) * 3 // 4 // 2 * 2
@@ -161,17 +135,16 @@ def train_model(name: str, bags: list[LabelledBag], seed: int) -> MILModel:
     return model.deployed
 
 
-def learning_auroc(task: tuple[str, int, float, bool]) -> float:
+def learning_auroc(size: Size, task: tuple[str, int, float, bool]) -> float:
     """Return the AUROC on new bags, for (model, seed, distance, whether labels are permuted)."""
     name, seed, distance, is_permuted = task
     torch.set_num_threads(1)
-    bags = synthetic_bags(60, 10 * seed + 1, distance)
-    new = synthetic_bags(60, 10 * seed + 2, distance)
+    bags, new = (synthetic_bags(size.bags, 10 * seed + k, distance, sizes=size.instances) for k in (1, 2))
     if is_permuted:
         labels = np.random.default_rng(seed).permutation([b.label for b in (*bags, *new)])
         permuted_bags = [LabelledBag(b.bag, int(label)) for b, label in zip((*bags, *new), labels, strict=True)]
-        bags, new = permuted_bags[:60], permuted_bags[60:]
-    return auroc_on(train_model(name, bags, seed), new)
+        bags, new = permuted_bags[: size.bags], permuted_bags[size.bags :]
+    return auroc_on(train_model(name, bags, seed, size), new)
 
 
 def auroc_on(model: MILModel, bags: list[LabelledBag]) -> float:
@@ -179,17 +152,17 @@ def auroc_on(model: MILModel, bags: list[LabelledBag]) -> float:
     return auroc(np.array([b.label for b in bags]), predict_outputs(model, bags, Classes.numbered(2)))
 
 
-def learning() -> dict[str, float]:
+def learning(size: Size) -> dict[str, float]:
     """Measure AUROC on new bags of every model."""
-    tasks = [(name, seed, distance, False) for distance in (EASY, HARD) for name in LEARNERS for seed in SEEDS]
+    tasks = [(name, seed, distance, False) for distance in (EASY, HARD) for name in LEARNERS for seed in size.seeds]
     tasks.sort(key=lambda task: "transmil" not in task[0])
     start = time.monotonic()
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        values = dict(zip(tasks, pool.map(learning_auroc, tasks), strict=True))
-    print(f"{'AUROC on 60 new bags':24s}{f'distance {EASY:g}, seeds 0 1 2':>32s}{f'distance {HARD:g}, seeds 0 1 2':>32s}")
+        values = dict(zip(tasks, pool.map(partial(learning_auroc, size), tasks), strict=True))
+    print(f"{'AUROC on new bags':24s}{f'distance {EASY:g}, by seed':>32s}{f'distance {HARD:g}, by seed':>32s}")
     figures = {}
     for name in LEARNERS:
-        rows = {d: [values[name, seed, d, False] for seed in SEEDS] for d in (EASY, HARD)}
+        rows = {d: [values[name, seed, d, False] for seed in size.seeds] for d in (EASY, HARD)}
         print(f"{name:24s}" + "".join(f"{'  '.join(f'{v:.3f}' for v in row):>32s}" for row in rows.values()))
         figures |= {f"{name}_auroc_min": min(rows[EASY]), f"{name}_hard_auroc_mean": mean(rows[HARD])}
         if name in REQUIRED:
@@ -197,39 +170,40 @@ def learning() -> dict[str, float]:
     return {**figures, "learning_seconds": time.monotonic() - start}
 
 
-def permuted() -> dict[str, float]:
+def permuted(size: Size) -> dict[str, float]:
     """Measure the interval of AUROC over seeds after training on permuted labels."""
-    tasks = [(name, seed, EASY, True) for name in REQUIRED for seed in range(10)]
+    tasks = [(name, seed, EASY, True) for name in REQUIRED for seed in size.permuted_seeds]
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        values = dict(zip(tasks, pool.map(learning_auroc, tasks), strict=True))
+        values = dict(zip(tasks, pool.map(partial(learning_auroc, size), tasks), strict=True))
     figures = {}
     for name in REQUIRED:
         own = [value for task, value in values.items() if task[0] == name]
         low, high = stats.t.interval(0.95, len(own) - 1, mean(own), stats.sem(own))
-        print(f"{name:24s}permuted labels, ten seeds: mean AUROC {mean(own):.3f}, 95 % interval {low:.3f} to {high:.3f}")
+        print(f"{name:24s}permuted labels, {len(own)} seeds: mean AUROC {mean(own):.3f}, 95 % interval {low:.3f} to {high:.3f}")
         figures |= {f"{name}_permuted_low": float(low), f"{name}_permuted_high": float(high)}
     return figures
 
 
-def curve_auroc(task: tuple[str, int, float, int]) -> float:
-    """Return the AUROC on 60 new bags, for (model, number of bags, share of positive instances, seed)."""
+def curve_auroc(size: Size, task: tuple[str, int, float, int]) -> float:
+    """Return the AUROC on new bags, for (model, number of bags, share of positive instances, seed)."""
     name, n, evidence, seed = task
     torch.set_num_threads(1)
-    bags, new = (synthetic_bags(m, 10 * seed + k, HARD, evidence=evidence, sizes=SIZES) for k, m in ((1, n), (2, 60)))
-    return auroc_on(train_model(name, bags, seed), new)
+    sizes = size.curve_instances
+    bags, new = (synthetic_bags(m, 10 * seed + k, HARD, evidence=evidence, sizes=sizes) for k, m in ((1, n), (2, size.bags)))
+    return auroc_on(train_model(name, bags, seed, size), new)
 
 
-def curves() -> dict[str, float]:
+def curves(size: Size) -> dict[str, float]:
     """Measure AUROC by number of bags and share of positive instances."""
-    tasks = [(name, n, evidence, seed) for n in COHORTS for evidence in SHARES for name in CURVES for seed in SEEDS]
+    tasks = [(name, n, evidence, seed) for n in size.cohorts for evidence in SHARES for name in CURVES for seed in size.seeds]
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        values = dict(zip(tasks, pool.map(curve_auroc, tasks), strict=True))
+        values = dict(zip(tasks, pool.map(partial(curve_auroc, size), tasks), strict=True))
     for evidence in SHARES:
-        print(f"{f'evidence {evidence:.1%}':24s}" + "".join(f"{f'{n} bags':>12s}" for n in COHORTS))
+        print(f"{f'evidence {evidence:.1%}':24s}" + "".join(f"{f'{n} bags':>12s}" for n in size.cohorts))
         for name in CURVES:
-            means = [mean(values[name, n, evidence, seed] for seed in SEEDS) for n in COHORTS]
+            means = [mean(values[name, n, evidence, seed] for seed in size.seeds) for n in size.cohorts]
             print(f"{name:24s}" + "".join(f"{value:12.3f}" for value in means))
-    return {f"{name}_{n}_{evidence:g}": value for (name, n, evidence, seed), value in values.items() if seed == SEEDS[0]}
+    return {f"{name}_{n}_{evidence:g}": value for (name, n, evidence, seed), value in values.items() if seed == size.seeds[0]}
 
 
 def full_size(name: str) -> tuple[MILModel, Training]:
@@ -282,7 +256,7 @@ def torchmil_step_of(name: str, bags: torch.Tensor) -> Callable[[], None]:
     return step
 
 
-def in_turn(first: Callable[[], None], second: Callable[[], None], *, rounds: int = 7) -> float:
+def in_turn(first: Callable[[], None], second: Callable[[], None], *, rounds: int) -> float:
     """Return the time of the first divided by that of the second: median over alternating rounds, after a warm-up."""
     times = [[_seconds(first), _seconds(second)] for _ in range(rounds + 1)][1:]
     return median(a / b for a, b in times)
@@ -294,13 +268,13 @@ def _seconds(step: Callable[[], None]) -> float:
     return time.perf_counter() - start
 
 
-def steps() -> dict[str, float]:
+def steps(size: Size) -> dict[str, float]:
     """Measure ratios of the time of an update."""
-    bags = torch.rand(1, 8000, 1024, generator=torch.Generator().manual_seed(0))
-    few = bags[:, :200]
+    bags = torch.rand(1, size.large, 1024, generator=torch.Generator().manual_seed(0))
+    few, rounds = bags[:, : size.few], size.rounds
     figures = {
-        "mhim_transmil_time": in_turn(step_of("mhim", bags), step_of("transmil", bags)),
-        "exact_vs_nystrom_200": in_turn(step_of("transmil_exact", few), step_of("transmil", few)),
+        "mhim_transmil_time": in_turn(step_of("mhim", bags), step_of("transmil", bags), rounds=rounds),
+        "exact_vs_nystrom_200": in_turn(step_of("transmil_exact", few), step_of("transmil", few), rounds=rounds),
     }
     if importlib.util.find_spec("torchmil") is None:
         print("torchmil is skipped: it is not installed (pip install -e '.[bench]')")
@@ -308,19 +282,22 @@ def steps() -> dict[str, float]:
     else:
         names = ("abmil", "transmil", "dsmil")
     for name in names:
-        figures[f"{name}_vs_torchmil"] = in_turn(step_of(name, bags), torchmil_step_of(name, bags))
+        figures[f"{name}_vs_torchmil"] = in_turn(step_of(name, bags), torchmil_step_of(name, bags), rounds=rounds)
     for key, value in figures.items():
         print(f"{key:32s}{value:8.3f}")
     return figures
 
 
-def memory() -> dict[str, float]:
+def memory(size: Size) -> dict[str, float]:
     """Measure the peak memory of an update."""
-    added = {name: _in_child(name, 8000)[1] for name in ("mhim", "transmil")}
+    added = {name: _in_child(name, size.large)[1] for name in ("mhim", "transmil")}
     figures = {"mhim_transmil_memory": added["mhim"] / added["transmil"]}
     for name in ("transmil", "abmil"):
-        figures[f"{name}_100k_gb"] = _in_child(name, 100_000)[0]
-    print(f"a step on 8,000 × 1,024 adds {added['transmil']:.2f} GB with TransMIL, {added['mhim']:.2f} GB with MHIM over it")
+        figures[f"{name}_100k_gb"] = _in_child(name, size.many)[0]
+    print(
+        f"a step on {size.large:,} × 1,024 adds {added['transmil']:.2f} GB with TransMIL,"
+        f" {added['mhim']:.2f} GB with MHIM over it"
+    )
     for key, value in figures.items():
         print(f"{key:32s}{value:8.3f}")
     return figures
@@ -349,7 +326,7 @@ def _memory_gb(key: str) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith(key)) * 1024 / 1e9
 
 
-def reading() -> dict[str, float]:
+def reading(size: Size) -> dict[str, float]:
     """Measure reading feature stores, alone and while a model is trained."""
     found = bag_read.figures() | epoch.figures()
     figures = {name: found[name] for name in ("bag_read_vs_numpy", "train_epoch_vs_bound_held", "train_epoch_vs_bound_disk")}
@@ -358,7 +335,7 @@ def reading() -> dict[str, float]:
     return figures
 
 
-PARTS: dict[str, Callable[[], dict[str, float]]] = {
+PARTS: dict[str, Callable[[Size], dict[str, float]]] = {
     "learning": learning,
     "permuted": permuted,
     "curves": curves,
@@ -386,6 +363,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", help=f"parts to run: {', '.join(PARTS)}")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch for the part `steps`")
+    parser.add_argument("--tiny", action="store_true", help="the smallest sizes, to see that it runs; without limits")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     parser.add_argument("--instances", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -397,11 +375,12 @@ def main() -> None:
         parser.error(f"unknown parts {', '.join(sorted(unknown))}; expected {', '.join(PARTS)}")
     torch.set_num_threads(args.threads)
     figures: dict[str, float] = {}
-    for name in args.parts or [name for name in PARTS if name != "curves"]:
+    left_out = "reading" if args.tiny else "curves"
+    for name in args.parts or [name for name in PARTS if name != left_out]:
         print(f"--- {name}")
-        figures |= PARTS[name]()
+        figures |= PARTS[name](TINY if args.tiny else FULL)
     print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
-    faults = list(violations(figures))
+    faults = [] if args.tiny else list(violations(figures))
     sys.exit("\n".join(faults) if faults else 0)
 
 

@@ -27,17 +27,20 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from read import write_slide
+from read import SIDE_BLOCKS, write_slide
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.conftest import tissue_image, write_aperio
-from tests.heatmap_files import Made
-from tests.view.made import Results
-from wsi_mil.slides import open_slide, slide_hash
+from benchmarks.made_run import CLASSES, ENCODER, TILING, write_run
+from tests.conftest import tissue_image, write_aperio, write_cohort
+from wsi_mil.cohort import read_sheet
+from wsi_mil.config import TileSettings, Tiling, Tissue
+from wsi_mil.receipts import read_receipt
+from wsi_mil.results import Results
 from wsi_mil.view.deepzoom import TILE_PX, Pyramid
 
-ENTRY, LARGE, TILE = "enc/abmil", "large", 224
+MODEL, LARGE, MPP = "abmil", "large", 0.5
+ENTRY = f"{ENCODER}/{MODEL}"
 VISIBLE_IMAGES_ARE_LOADED = (
     "[...document.images].filter(i => { const at = i.getBoundingClientRect();"
     " return at.top < innerHeight && at.left < innerWidth; }).every(i => i.complete)"
@@ -47,52 +50,29 @@ VIEWS = {
     "slide_first_view_s": (f"/slides/{LARGE}", "main:not([aria-busy=true])"),
 }
 ROUNDS = 5
+TINY = {"slides": 9, "tiles": 12, "in_flight": 2, "side_blocks": 64, "rounds": 1}
 LAYER = f"/slides/{LARGE}/layers/{ENTRY}/attention/auto"
 
 
-def write_cohort_of(results: Results, n: int) -> dict[str, float]:
-    """Write small slides with scores, all with the same image file to save time; return probabilities by slide."""
-    rng = np.random.default_rng(0)
-    path = write_aperio(results.folder / "small.svs", tissue_image(1600, 1120))
-    coords = np.stack(np.meshgrid(np.arange(0, 1376, TILE), np.arange(0, 896, TILE)), axis=-1).reshape(-1, 2)
-    probs = {f"slide_{i:03d}": float(rng.random()) for i in range(n)}
-    for i, (slide_id, prob) in enumerate(probs.items()):
-        write_slide_results(results, slide_id, path, coords, prob, rng)
-        results.rows.append(
-            {"slide_id": slide_id, "path": path.name, "label": ("normal", "tumour")[i % 2], "patient_id": f"p{i}"}
-        )
-    return probs
-
-
-def write_slide_results(
-    results: Results, slide_id: str, path: Path, coords: np.ndarray, prob: float, rng: np.random.Generator
-) -> None:
-    """Write the outputs of `tile` and `explain` for a slide."""
-    with open_slide(path, mpp=0.5) as slide:
-        dimensions = slide.dimensions
-    values = rng.exponential(size=len(coords)).astype(np.float32)
-    made = Made(coords, values, dimensions, TILE, slide_id=slide_id, method="attention", prob=prob, slide_hash=slide_hash(path))
-    made.tiles |= {"status": "ok", "reason": "", "n_tiles": len(coords), "reader": "auto"}
-    results.write_tiles(made)
-    results.write_scores(made, {"evidence": values[::-1].copy()}, ENTRY)
-
-
 def write_results(folder: Path, large: Path, n: int) -> Results:
-    """Write a finished run of small slides and a large one, which has scores on half of it."""
-    results = Results(folder)
-    rng = np.random.default_rng(1)
-    probs = write_cohort_of(results, n - 1)
-    with open_slide(large, mpp=0.5) as slide:
-        width, height = slide.dimensions
-    coords = np.stack(np.meshgrid(np.arange(0, width // 2, TILE), np.arange(0, height - TILE, TILE)), axis=-1).reshape(-1, 2)
-    write_slide_results(results, LARGE, large, coords, 0.9, rng)
-    results.rows.append({"slide_id": LARGE, "path": str(large.resolve()), "label": "tumour", "patient_id": "pl"})
-    results.write_predictions({**probs, LARGE: 0.9}, ENTRY)
-    results.write_status(dict.fromkeys((*probs, LARGE), ("ok", "")))
-    results.catalogue()
-    config = {"cohort": "cohort.csv", "classes": ["normal", "tumour"], "models": {"abmil": {"model": "abmil"}}}
+    """Run all stages on a cohort of small slides and a large one; return the results folder."""
+    names = [f"slide_{i:03d}" for i in range(n - 1)]
+    small = [write_aperio(folder / f"{name}.svs", tissue_image(1600, 1120, seed=i)) for i, name in enumerate(names)]
+    slides = [*zip(names, small, strict=True), (LARGE, large.resolve())]
+    rows = [
+        {"slide_id": slide_id, "path": str(path), "label": CLASSES[i % 2], "patient_id": f"p{i}", "mpp": str(MPP)}
+        for i, (slide_id, path) in enumerate(slides)
+    ]
+    sheet = read_sheet(write_cohort(folder, rows), None)
+    assert not sheet.faults, sheet.faults
+    results = Results(folder / "results")
+    tile = TileSettings(tiling=Tiling(mpp=MPP, min_tissue=0), tissue=Tissue(method="none"))
+    write_run(results, sheet.rows, tile, [MODEL], ("attention", "evidence"))
+    config = {"cohort": "cohort.csv", "classes": list(CLASSES), "models": {MODEL: {"model": "abmil"}}}
     (folder / "c.yaml").write_text(yaml.safe_dump(config))
-    print(f"{n} slides; {large.name}: {width * height / 1e9:.1f} gigapixels, {len(coords):,} scored tiles")
+    receipt = read_receipt(results.tiles_receipt(TILING, LARGE))
+    pixels = receipt["dimensions"][0] * receipt["dimensions"][1]
+    print(f"{n} slides; {large.name}: {pixels / 1e9:.1f} gigapixels, {receipt['n_tiles']:,} scored tiles")
     return results
 
 
@@ -153,7 +133,7 @@ def tile_figures(address: str, *, n: int, in_flight: int) -> dict[str, float]:
     return {"tile_median_ms": float(median), "tile_p95_ms": float(p95), "tiles_per_s": len(times) / seconds}
 
 
-def first_views(address: str) -> dict[str, float]:
+def first_views(address: str, rounds: int) -> dict[str, float]:
     """Return the seconds until a page and all visible images are loaded, medians over rounds."""
     from playwright.sync_api import sync_playwright
 
@@ -162,7 +142,7 @@ def first_views(address: str) -> dict[str, float]:
         args = ["--no-sandbox", "--disable-background-networking"]
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=args)
         browser.new_page().goto(f"{address}/slides/slide_000")
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             for name, (path, selector) in VIEWS.items():
                 context = browser.new_context(viewport={"width": 1280, "height": 800})
                 page = context.new_page()
@@ -188,14 +168,17 @@ def main() -> None:
     parser.add_argument("--slides", type=int, default=200, help="slides of the cohort")
     parser.add_argument("--in-flight", type=int, default=8, help="requests at once")
     parser.add_argument("--tiles", type=int, default=400, help="tiles requested")
+    parser.set_defaults(side_blocks=SIDE_BLOCKS, rounds=ROUNDS)
+    parser.add_argument("--tiny", action="store_true", help="the smallest size, to see that it runs; its figures mean nothing")
     args = parser.parse_args()
+    vars(args).update(TINY if args.tiny else {})
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        large = args.slide or write_slide(Path(folder) / "made.svs")
+        large = args.slide or write_slide(Path(folder) / "made.svs", args.side_blocks)
         results = write_results(Path(folder), large, args.slides)
-        with server_of(results.results) as (address, pid):
+        with server_of(results.folder) as (address, pid):
             if shutil.which("chromium"):
-                figures |= first_views(address)
+                figures |= first_views(address, args.rounds)
             else:
                 print("first views are skipped: no Chromium is installed")
             figures |= tile_figures(address, n=args.tiles, in_flight=args.in_flight)

@@ -14,5 +14,6 @@ from wsi_mil.slides.resample import resampled as resampled
 from wsi_mil.slides.slide import MAX_UNREADABLE as MAX_UNREADABLE
 from wsi_mil.slides.slide import Overview as Overview
 from wsi_mil.slides.slide import Slide as Slide
+from wsi_mil.slides.staging import is_read_in_place as is_read_in_place
 from wsi_mil.slides.staging import remove_copies as remove_copies
 from wsi_mil.slides.staging import scratch_folder as scratch_folder

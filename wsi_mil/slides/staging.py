@@ -58,6 +58,11 @@ class LocalCopy:
     __del__ = close
 
 
+def is_read_in_place(path: Path | str) -> bool:
+    """Return whether a slide is on a server and no local copy of it is made."""
+    return isinstance(path, str) and remote_settings().staging == "none"
+
+
 def scratch_folder() -> Path:
     """Return the folder of the copies, readable by the user alone, since slides are patient data.
 

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from shapely.geometry.base import BaseGeometry
 
-from wsi_mil.addresses import is_url
 from wsi_mil.annotations import NOTHING, TISSUE_CLASS, feature_collection, rings
 from wsi_mil.config import TileSettings
 from wsi_mil.errors import DataError, MissingFileError, StoreError, WsiMilError
@@ -30,7 +29,7 @@ from wsi_mil.receipts import (
 )
 from wsi_mil.records import SlideRow, Status, TileGrid
 from wsi_mil.runtime.crash_guard import reading
-from wsi_mil.slides import Slide, is_same_slide, open_slide, resampled, slide_hash
+from wsi_mil.slides import Slide, is_read_in_place, is_same_slide, open_slide, resampled, slide_hash
 from wsi_mil.store import remove_store, write_grid
 from wsi_mil.tile.layout import extent_um, fault_status, layout_tiles, mpp_guess, tile_warnings
 from wsi_mil.tile.supplied import SuppliedFiles
@@ -84,7 +83,7 @@ def _relevant(row: SlideRow, settings: TileSettings) -> TileSettings:
 def _stamp(row: SlideRow, settings: TileSettings, *, is_usable: bool) -> dict[str, str]:
     """What the outputs are made from besides the content of the slide; the reason why a slide is unusable names its path."""
     files = {"annotation": file_hash(row.annotation), "mask": file_hash(row.mask)}
-    where = is_url(row.path) if is_usable else str(row.path)
+    where = is_read_in_place(row.path) if is_usable else str(row.path)  # another reader may be used in place
     settings_values = settings.model_dump(mode="json")
     return made_from({"stage_version": STAGE_VERSION, "settings": settings_values, "mpp": row.mpp, "where": where, **files})
 
