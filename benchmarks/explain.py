@@ -18,6 +18,7 @@ The exit code is 1 if a figure is above its limit.
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -39,6 +40,7 @@ from wsi_mil.heatmaps.raster import ome_tiff
 from wsi_mil.heatmaps.regions import geojson
 from wsi_mil.heatmaps.slide_scores import read_slide_scores
 from wsi_mil.heatmaps.stage import backdrop, picture, title
+from wsi_mil.jobs import AGAIN_VARIABLE
 from wsi_mil.models import create_model
 from wsi_mil.receipts import store_path
 
@@ -47,8 +49,12 @@ TILES, FEW_TILES, METHOD = 20_000, 100, "evidence"
 TURNS = 3
 """Number of measurements of each of two ways that are compared; their medians count."""
 
+TINY_SCALE = 500
+"""How many times smaller bags are with --tiny."""
+
 SIZES = (5_000, 10_000, 20_000, 40_000)
 STEPS = 5
+COMMAND = Path(sys.executable).with_name("wsi-mil")
 BYTES_OF_FLOAT32, KB_OF_A_GB = 4, 1024**2
 LIMITS: dict[str, float] = {
     "sni_step_s": 0.6,
@@ -84,42 +90,27 @@ def seconds(work: Callable[[], object]) -> float:
     return min(times)
 
 
-def inversion() -> dict[str, float]:
-    """Measure time and memory of sparse inversion."""
+def inversion(scale: int) -> dict[str, float]:
+    """Measure time and memory of sparse inversion, of bags `scale` times smaller."""
     step_s = {}
-    for n in SIZES:
+    for n in (size // scale for size in SIZES):
         step_s[n] = (seconds(inversion_of(n, steps=1 + STEPS)) - seconds(inversion_of(n, steps=1))) / STEPS
         print(f"sparse inversion, {n:6,} × {FEATURES}: {step_s[n]:.3f} s per step, {step_s[n] / n * 1e6:.1f} µs per instance")
-    peak = in_child("memory")
+    peak = in_child("memory", scale)
     print(f"memory of {INSTANCES:,} × {FEATURES}: {peak:.2f} times the bag, including the bag")
     return {
-        "sni_step_s": step_s[INSTANCES],
+        "sni_step_s": step_s[INSTANCES // scale],
         "sni_memory_vs_bag": peak,
-        "sni_time_per_instance_40k_vs_10k": step_s[40_000] / step_s[10_000] / 4,
+        "sni_time_per_instance_40k_vs_10k": step_s[40_000 // scale] / step_s[10_000 // scale] / 4,
     }
 
 
-def memory() -> float:
+def memory(scale: int) -> float:
     """Return the peak memory that the bag (float16, as stored) and its inversion add, in sizes of the bag in float32."""
     inversion_of(64, steps=2)()
     before = _peak_kb()
-    inversion_of(INSTANCES, steps=2)()
-    return (_peak_kb() - before) * 1024 / (INSTANCES * FEATURES * BYTES_OF_FLOAT32)
-
-
-DRAW = """
-import sys, wsi_mil.cli
-from pathlib import Path
-from wsi_mil.cli.options import slide_row
-from wsi_mil.config import Heatmap
-from wsi_mil.heatmaps import draw_heatmaps
-from wsi_mil.runtime.threads import limit_threads
-limit_threads(1)
-row, slide, scores, tiles, folder, *methods = sys.argv[1:]
-draw_heatmaps(slide_row(row, path=slide), Path(scores), Path(tiles), methods, Heatmap(), Path(folder))
-print(next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")))
-"""
-"""Program that draws the heatmaps of a slide by some methods, with the imports of the command `heatmap`."""
+    inversion_of(INSTANCES // scale, steps=2)()
+    return (_peak_kb() - before) * 1024 / (INSTANCES // scale * FEATURES * BYTES_OF_FLOAT32)
 
 
 def drawing(n_tiles: int, before: Path | None) -> dict[str, float]:
@@ -127,7 +118,7 @@ def drawing(n_tiles: int, before: Path | None) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         few, many = (make_scored_slide(Path(folder, str(n)), n) for n in (FEW_TILES, n_tiles))
         figures = _parts(many, Path(folder))
-        figures["heatmap_gb"] = float(_output(_together(many, Path(folder)))) / KB_OF_A_GB
+        figures["heatmap_gb"] = peak_gb(_together(many, Path(folder)))
         name = f"heatmap_cpu_vs_{'before' if before else 'apart'}"
         figures |= {name: _cpu_ratio(many, Path(folder), before), f"{name}_of_few_tiles": _cpu_ratio(few, Path(folder), before)}
     print(
@@ -161,9 +152,10 @@ def _cpu_ratio(slide: ScoredSlide, folder: Path, before: Path | None) -> float:
 
 
 def _together(slide: ScoredSlide, folder: Path, methods: Sequence[str] = METHODS) -> list[str]:
-    """Command that draws some methods in one process, and prints the most memory that it held, in KB."""
-    files = [str(path) for path in (slide.row.path, slide.scores, slide.tiles, folder / "heatmaps")]
-    return [sys.executable, "-c", DRAW, _row_json(slide), *files, *methods]
+    """Command that draws some methods in one process."""
+    folders = [f"--scores={slide.scores.parent}", f"--tiles={slide.tiles.parent}", f"--heatmaps={folder / 'heatmaps'}"]
+    names = [f"--method={method}" for method in methods]
+    return [str(COMMAND), "heatmap", "--row", _row_json(slide, path=str(slide.row.path)), *folders, *names, "--settings={}"]
 
 
 def _before(command: Path, slide: ScoredSlide, folder: Path, method: str) -> list[str]:
@@ -173,9 +165,9 @@ def _before(command: Path, slide: ScoredSlide, folder: Path, method: str) -> lis
     return [str(command), "heatmap", *files, *what, "--image", str(folder / "before" / f"{method}.png")]
 
 
-def _row_json(slide: ScoredSlide) -> str:
+def _row_json(slide: ScoredSlide, **more: str) -> str:
     row = slide.row
-    return json.dumps({"slide_id": row.slide_id, "label": row.label, "annotation": str(row.annotation)})
+    return json.dumps({"slide_id": row.slide_id, "label": row.label, "annotation": str(row.annotation), **more})
 
 
 def cpu_seconds(commands: Sequence[list[str]]) -> float:
@@ -187,13 +179,24 @@ def cpu_seconds(commands: Sequence[list[str]]) -> float:
     return end.ru_utime + end.ru_stime - start.ru_utime - start.ru_stime
 
 
+def peak_gb(command: list[str]) -> float:
+    """Return the most memory that a command held, GB."""
+    process = subprocess.Popen(command, env={**os.environ, AGAIN_VARIABLE: "heatmap"}, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return usage.ru_maxrss / KB_OF_A_GB
+
+
 def _output(command: list[str]) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    """Output of a command, in which nothing is skipped because it is done."""
+    environment = {**os.environ, AGAIN_VARIABLE: "heatmap"}
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
 
 
-def in_child(part: str) -> float:
+def in_child(part: str, scale: int) -> float:
     """Return the figure that a new process measures."""
-    return float(json.loads(_output([sys.executable, __file__, "--child", part]).splitlines()[-1]))
+    return float(json.loads(_output([sys.executable, __file__, "--child", part, "--scale", str(scale)]).splitlines()[-1]))
 
 
 def _peak_kb() -> int:
@@ -208,7 +211,7 @@ def violations(figures: dict[str, float]) -> Iterator[str]:
 
 
 PARTS = ("inversion", "drawing")
-CHILDREN: dict[str, Callable[[], float]] = {"memory": memory}
+CHILDREN: dict[str, Callable[[int], float]] = {"memory": memory}
 
 
 def main() -> None:
@@ -216,18 +219,22 @@ def main() -> None:
     parser.add_argument("--only", choices=PARTS, help="run this part only")
     parser.add_argument("--n-tiles", type=int, default=TILES, help="tiles of the slide that is drawn")
     parser.add_argument("--before", type=Path, help="wsi-mil of an earlier version")
+    parser.add_argument("--tiny", action="store_true", help="the smallest size, to see that it runs; its figures mean nothing")
+    parser.add_argument("--scale", type=int, default=1, help=argparse.SUPPRESS)
     parser.add_argument("--child", choices=CHILDREN, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.tiny:
+        args.scale, args.n_tiles = TINY_SCALE, FEW_TILES
     set_threads(THREADS)
     if args.child:
-        print(json.dumps(CHILDREN[args.child]()))
+        print(json.dumps(CHILDREN[args.child](args.scale)))
         return
     figures: dict[str, float] = {}
     if args.only in (None, "inversion"):
-        figures |= inversion()
+        figures |= inversion(args.scale)
     if args.only in (None, "drawing"):
         figures |= drawing(args.n_tiles, args.before)
-    faults = list(violations(figures))
+    faults = [] if args.tiny else list(violations(figures))
     print(*faults, sep="\n")
     print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
     sys.exit(bool(faults))

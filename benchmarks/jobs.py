@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Measure the overhead of a job, and how much of it `slides_per_job` and job groups save.
+"""Measure the overhead of a job, and how much of it `slides_per_job: auto` saves.
 
-python benchmarks/jobs.py [--slides 24] [--per-job 12] [--slurm]
+python benchmarks/jobs.py [--slides 24] [--slurm] [--tiny]
 
 A cohort of tiny slides (640 × 448 pixels) is processed from slide to heatmap, one job at a time. Snakemake records the
 seconds of each job (`benchmark:`); the time of the run minus planning and these seconds is Snakemake's own, printed per job.
-Extraction runs with one and with --per-job slides per job, from which follow the start-up time of a job and the time per
-slide. With --slurm, heatmaps are made again on a real SLURM of one node (Debian packages) with the shipped profile: with its
-job groups, and with one job per slide. The last line is JSON.
+Each stage runs with one slide per job and with several, from which follow the start-up time of a job and the time per slide.
+With --slurm, heatmaps are made again on a real SLURM of one node (Debian packages) with the shipped profile: with one job
+per slide, and with several slides per job. The last line is JSON.
 """
 
 import argparse
@@ -60,37 +60,34 @@ def job_seconds(run: Run, rule: str) -> list[float]:
     return times
 
 
-def measure_local(folder: Path, n: int, per_job: int) -> dict[str, float]:
-    """Return figures of jobs on this machine."""
-    run = make(folder / "one", n)
-    planning = seconds(run, "features", "--dry-run")
-    total = seconds(run, "features")
-    tiles = job_seconds(run, "tile")
-    extracts = job_seconds(run, "extract")
-    assert (len(tiles), len(extracts)) == (n, n)
-    overhead = (total - planning - sum(tiles) - sum(extracts)) / (2 * n)
-    several = make(folder / "several", n, slides_per_job=per_job)
-    seconds(several, "features")
-    jobs = job_seconds(several, "extract")
-    start = (sum(extracts) - sum(jobs)) / (n - len(jobs))
-    seconds(run, "heatmaps")
-    explains, heatmaps = job_seconds(run, "explain"), job_seconds(run, "heatmap")
-    return {
-        "snakemake_s": overhead,
-        "tile_s": statistics.median(tiles),
-        "extract_s": statistics.median(extracts),
-        "extract_start_s": start,
-        "extract_slide_s": sum(jobs) / n - start * len(jobs) / n,
-        "explain_s": statistics.median(explains),
-        "heatmap_s": statistics.median(heatmaps),
-        f"extract_one_over_{per_job}_per_job": sum(extracts) / sum(jobs),
-    }
+def measure_local(folder: Path, n: int) -> dict[str, float]:
+    """Return figures of jobs on this machine: with one slide each, and with `slides_per_job: auto` on one core."""
+    run, several = make(folder / "one", n, slides_per_job=1), make(folder / "several", n, slides_per_job="auto")
+    figures: dict[str, float] = {}
+    for stage, target in {"tile": "tiles", "extract": "features", "explain": "scores", "heatmap": "heatmaps"}.items():
+        if stage == "explain":
+            run.snakemake("models", "--cores", "1")
+            several.snakemake("models", "--cores", "1")
+        planning = seconds(run, target, "--dry-run")
+        total = seconds(run, target)
+        single = job_seconds(run, stage)
+        seconds(several, target)
+        jobs = job_seconds(several, stage)
+        start = (sum(single) - sum(jobs)) / max(1, len(single) - len(jobs))
+        figures |= {
+            f"{stage}_snakemake_s": (total - planning - sum(single)) / len(single),
+            f"{stage}_s": statistics.median(single),
+            f"{stage}_start_s": start,
+            f"{stage}_slide_s": (sum(jobs) - start * len(jobs)) / len(single),
+            f"{stage}_one_vs_several": sum(single) / sum(jobs),
+        }
+    return figures
 
 
 def measure_slurm(run: Run, cluster: Slurm, *args: str) -> tuple[int, float]:
     """Make the heatmaps of a cohort again on SLURM; return the number of SLURM jobs, and seconds."""
-    shutil.rmtree(run.results("scores"))
-    shutil.rmtree(run.results("heatmaps"))
+    for name in ("scores", "heatmaps", "jobs/explain", "jobs/heatmap"):
+        shutil.rmtree(run.results(name))
     options = ["--slurm-status-command=squeue", "--slurm-init-seconds-before-status-checks=1", "--cores=2"]
     options += ["--seconds-between-status-checks=1", "--latency-wait=5", *args]
     before, begin = len(cluster.jobs()), time.perf_counter()
@@ -105,18 +102,20 @@ def measure_slurm(run: Run, cluster: Slurm, *args: str) -> tuple[int, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--slides", type=int, default=24, help="slides of the cohort")
-    parser.add_argument("--per-job", type=int, default=12, help="slides per job of the second extraction")
-    parser.add_argument("--slurm", action="store_true", help="measure job groups on a SLURM of one node, too")
+    parser.add_argument("--slurm", action="store_true", help="measure jobs on a SLURM of one node, too")
+    parser.add_argument("--tiny", action="store_true", help="eight slides, to see that it runs; its figures mean nothing")
     args = parser.parse_args()
+    if args.tiny:
+        args.slides = 8
     with tempfile.TemporaryDirectory() as temporary:
-        figures = measure_local(Path(temporary), args.slides, args.per_job)
+        figures = measure_local(Path(temporary), args.slides)
         if args.slurm and (reason := missing()):
             print(f"SLURM is skipped: {reason}")
         elif args.slurm:
             with slurm_cluster() as cluster:
-                run = Run(Path(temporary) / "one")
-                for name, options in {"grouped": [], "single": ["--group-components", "tile=1", "explain=1"]}.items():
-                    figures[f"slurm_{name}_jobs"], figures[f"slurm_{name}_s"] = measure_slurm(run, cluster, *options)
+                for name in ("one", "several"):
+                    run = Run(Path(temporary) / name)
+                    figures[f"slurm_{name}_jobs"], figures[f"slurm_{name}_s"] = measure_slurm(run, cluster)
     for name, value in figures.items():
         print(f"{name}: {value:.2f}")
     print(json.dumps({"slides": args.slides, **{name: round(value, 2) for name, value in figures.items()}}))

@@ -12,7 +12,7 @@ from tests.test_extract import MeanColour
 from wsi_mil.cohort.splits import draw_splits
 from wsi_mil.config import Encoder, Explain, Model, Split, TileSettings, Tiling, Tissue, parse_model
 from wsi_mil.ensemble import Ensemble
-from wsi_mil.explain import explain_slide
+from wsi_mil.explain.stage import explain_slide
 from wsi_mil.extract import extract_slide
 from wsi_mil.records import SlideRow
 from wsi_mil.tasks import Classes

@@ -23,9 +23,6 @@ MORE = {"gpu": ("--device", "cpu", "--out", "gpu.json")}
 NEED_MORE: dict[str, str] = {}
 """Benchmarks that cannot run here, with the reason: those that need a network or a paper's data. `benchmarks/papers` has tests
 of its own."""
-NOT_YET = {"explain", "jobs", "scale"}
-"""Benchmarks that are run as soon as they have `--tiny`."""
-
 pytestmark = [pytest.mark.slow, pytest.mark.system]
 
 
@@ -40,8 +37,6 @@ def last_line(name: str, *args: str, folder: Path) -> object:
 
 @pytest.mark.parametrize("name", [name for name in BENCHMARKS if name not in (*OF_RESULTS, *NEED_MORE)])
 def test_a_benchmark_runs_at_its_smallest_size_to_a_last_line_of_json(name: str, tmp_path: Path) -> None:
-    if name in NOT_YET and '"--tiny"' not in (FOLDER / f"{name}.py").read_text(encoding="utf-8"):
-        pytest.skip(f"benchmarks/{name}.py has no --tiny yet")
     figures = last_line(name, "--tiny", *MORE.get(name, ()), folder=tmp_path)
     assert isinstance(figures, dict) and figures
 

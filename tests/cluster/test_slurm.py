@@ -40,18 +40,18 @@ def test_a_job_cancelled_in_the_middle_is_run_again_and_the_run_completes(cluste
 
     jobs = cluster.jobs()
     assert {job["id"]: job["state"] for job in jobs if job["state"] != "COMPLETED"} == {victim["id"]: "CANCELLED"}
-    assert len(jobs) == 9, "six slides are tiled in one job and extracted in two; two are explained and drawn in one"
+    assert len(jobs) == 13, "two jobs of three slides in each of four stages, one of them twice; cohort, split, train, predict"
     extracts = [job for job in jobs if "rule_extract" in job["comment"]]
     assert sorted(job["mb"] for job in extracts) == ["12000M", "6000M", "6000M"], "the second attempt asks for more"
     assert sorted(job["limit"] for job in extracts) == ["16:00", "16:00", "32:00"]
     on_gpu = [job for job in jobs if job["gpus"] == "gres:gpu:1"]
-    assert rules(on_gpu) == {"extract_tiny_0", "extract_tiny_1", "train"} and {job["partition"] for job in on_gpu} == {"gpu"}
+    assert rules(on_gpu) == {"extract", "train"} and {job["partition"] for job in on_gpu} == {"gpu"}
     others = [job for job in jobs if job not in on_gpu]
-    assert rules(others) == {"tile_tile", "cohort", "split", "predict", "explain_explain_heatmap"}
+    assert rules(others) == {"tile", "cohort", "split", "predict", "explain", "heatmap"}
     assert {job["partition"] for job in others} == {"cpu"}
 
-    left = {"explain": 4, "heatmap": 4, "evaluate": 1, "statistics": 1, "report": 1}
-    assert submission.planned_here() == {**left, "all": 1, "total": 12}, "what the cluster did is not done again here"
+    left = {"evaluate": 1, "statistics": 1, "report": 1}
+    assert submission.planned_here() == {**left, "all": 1, "total": 4}, "what the cluster did is not done again here"
     undisturbed = Submission(tmp_path / "undisturbed", cluster, forking)
     undisturbed.run_here("features")
     assert submission.tree("features") == undisturbed.tree("features")
