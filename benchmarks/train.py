@@ -328,9 +328,8 @@ def _memory_gb(key: str) -> float:
 
 def reading(size: Size) -> dict[str, float]:
     """Measure reading feature stores, alone and while a model is trained."""
-    found = (
-        bag_read.figures() | epoch.figures() if size == FULL else bag_read.figures(**bag_read.TINY) | epoch.figures(3, 40, 16, 1)
-    )
+    is_tiny = size == TINY
+    found = bag_read.figures(**(bag_read.TINY if is_tiny else {})) | epoch.figures(**(epoch.TINY if is_tiny else {}))
     figures = {name: found[name] for name in ("bag_read_vs_numpy", "train_epoch_vs_bound_held", "train_epoch_vs_bound_disk")}
     for key, value in figures.items():
         print(f"{key:32s}{value:8.3f}")
