@@ -12,7 +12,7 @@ from wsi_mil.cohort.status import cohort_statuses
 from wsi_mil.config import Encoder, Explain, Method, Predict, Split, Statistics, TileSettings, Truth, parse_model
 from wsi_mil.ensemble import Ensemble
 from wsi_mil.evaluate import Sources, evaluate_cohort
-from wsi_mil.explain import explain_slide
+from wsi_mil.explain.stage import explain_slide
 from wsi_mil.extract import extract_slide
 from wsi_mil.predict import predict_cohort, write_metrics, write_predictions
 from wsi_mil.records import SlideRow, Status

@@ -224,7 +224,7 @@ def test_the_sheet_for_drawn_folds_has_neither_split_nor_test_114(data: Path) ->
 
 @pytest.mark.slow
 def test_a_dry_run_plans_every_slide(data: Path) -> None:
-    changes = {"cohort": str(data / "cohort.csv"), "results": str(data / "results")}
+    changes = {"cohort": str(data / "cohort.csv"), "results": str(data / "results"), "slides_per_job": 1}
     (data / "c.yaml").write_text(yaml.safe_dump({**CONFIG, **changes}))
     program = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     command = ["snakemake", "-s", str(ROOT / "Snakefile"), "--cores", "1", "--dry-run", "--configfile", "c.yaml"]

@@ -197,7 +197,8 @@ def test_one_slide_and_another_method_can_be_asked_for_by_name(run: Run) -> None
     assert run.snakemake("results/heatmaps/tiny/abmil/s3/evidence.png") == {"explain": 1, "heatmap": 1}
     assert run.results("heatmaps/tiny/abmil/s3/evidence.geojson").exists()
     assert times(run, "scores/tiny/abmil/*.json") == before
-    assert run.snakemake() == {}
+    assert set(run.snakemake()) <= {"heatmap", "report"}, "the job that lost a picture has its record again"
+    assert png.read_bytes() == first
 
 
 def test_a_slide_can_be_made_again_from_its_tiles_by_name(run: Run) -> None:
