@@ -16,8 +16,8 @@ from wsi_mil.bags import bag_tensor
 from wsi_mil.checkpoints import read_checkpoint
 from wsi_mil.config import Explain, SparseInversion, parse_model, supports
 from wsi_mil.ensemble import Ensemble
-from wsi_mil.explain.stage import explain_slide
 from wsi_mil.explain.registry import METHODS
+from wsi_mil.explain.stage import explain_slide
 from wsi_mil.receipts import read_receipt, store_path
 from wsi_mil.records import SlideRow
 from wsi_mil.store import read_scores
