@@ -118,8 +118,8 @@ def test_a_cohort_of_one_slide_is_refused() -> None:
 
 
 @pytest.mark.system
-def test_the_same_seed_gives_the_same_bytes(out: Path, tmp_path: Path) -> None:
-    create_demo_cohort(tmp_path, n_slides=4, seed=0)
+def test_the_same_seed_gives_the_same_bytes_also_in_several_processes(out: Path, tmp_path: Path) -> None:
+    create_demo_cohort(tmp_path, n_slides=4, seed=0, processes=2)
     assert files(tmp_path) == files(out)
 
 

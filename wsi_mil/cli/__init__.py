@@ -67,8 +67,9 @@ def demo_cohort(
 ) -> None:
     """Create a demo cohort: synthetic slides of real tissue with known lesions."""
     from wsi_mil.demo import create_demo_cohort
+    from wsi_mil.runtime.threads import usable_cores
 
-    create_demo_cohort(out, n_slides=slides, seed=seed, texture=texture)
+    create_demo_cohort(out, n_slides=slides, seed=seed, texture=texture, processes=usable_cores())
 
 
 @app.command(hidden=True)

@@ -4,8 +4,11 @@ import csv
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +64,7 @@ class PlannedSlide:
         return POSITIVE if self.has_lesion else NEGATIVE
 
 
-def create_demo_cohort(out: Path, *, n_slides: int = 24, seed: int = 0, texture: Path | None = None) -> Path:
+def create_demo_cohort(out: Path, *, n_slides: int = 24, seed: int = 0, texture: Path | None = None, processes: int = 1) -> Path:
     """Write synthetic slides, half of them with lesions, and the real slide that their texture is from.
 
     Writes slides/*.svs, truth/*.geojson (level-0 pixels, (x, y)) and, last, cohort.csv. Existing files are
@@ -73,6 +76,7 @@ def create_demo_cohort(out: Path, *, n_slides: int = 24, seed: int = 0, texture:
         seed: random seed, not negative.
         texture: an H&E slide used as texture; by default the CMU slide, downloaded if needed. Only in that case
             the real slide is part of the cohort, as the last row and without a label.
+        processes: number of processes that write slides; more than one start anew and import the main program's module.
 
     Returns:
         Path of the sheet.
@@ -88,7 +92,7 @@ def create_demo_cohort(out: Path, *, n_slides: int = 24, seed: int = 0, texture:
     for folder in ("slides", "truth"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     sheet.unlink(missing_ok=True)
-    rows = [_write_planned(out, planned, pieces) for planned in plan]
+    rows = list(_write_all(out, plan, pieces, processes))
     if is_cmu_slide(source):
         rows.append(_copy_real_slide(out, source))
     _write_whole(sheet, lambda aside: _write_sheet(aside, rows))
@@ -135,6 +139,37 @@ def _patients(n_slides: int, has_lesion: bool, rng: np.random.Generator) -> list
     return patients + patients[:n_second]
 
 
+def _write_all(out: Path, plan: list[PlannedSlide], texture: Texture, processes: int) -> Iterator[dict[str, str]]:
+    """Write all slides, and yield their rows of the sheet in order."""
+    _keep_texture(texture)
+    work = partial(_write_with_kept, out)
+    if processes == 1:
+        yield from _logged(map(work, plan))
+        return
+    with ProcessPoolExecutor(min(processes, len(plan)), get_context("spawn"), _keep_texture, (texture,)) as pool:
+        yield from _logged(pool.map(work, plan))
+
+
+def _logged(rows: Iterable[dict[str, str]]) -> Iterator[dict[str, str]]:
+    for row in rows:
+        log.info("%s: %s", row["slide_id"], row["label"])
+        yield row
+
+
+_kept_texture: Texture | None = None
+"""Texture that a process makes its slides of: it is sent once, not with every slide."""
+
+
+def _keep_texture(texture: Texture) -> None:
+    global _kept_texture
+    _kept_texture = texture
+
+
+def _write_with_kept(out: Path, planned: PlannedSlide) -> dict[str, str]:
+    assert _kept_texture is not None
+    return _write_planned(out, planned, _kept_texture)
+
+
 def _write_planned(out: Path, planned: PlannedSlide, texture: Texture) -> dict[str, str]:
     """Write one slide and its annotation, and return its row of the sheet."""
     rng = np.random.default_rng([*planned.seed, 1])
@@ -143,7 +178,6 @@ def _write_planned(out: Path, planned: PlannedSlide, texture: Texture) -> dict[s
     path, truth = f"slides/{planned.slide_id}.svs", f"truth/{planned.slide_id}.geojson"
     _write_whole(out / path, lambda aside: write_aperio(aside, slide.image))
     _write_whole(out / truth, lambda aside: write_truth(aside, slide.lesions))
-    log.info("%s: %s, %d lesions", planned.slide_id, planned.label, len(slide.lesions))
     annotation = truth if planned.has_lesion else ""
     fields = (planned.slide_id, path, planned.patient_id, planned.label, annotation)
     return dict(zip(COLUMNS, fields, strict=True))
