@@ -78,6 +78,7 @@ class Extractor:
         from wsi_mil.devices import create_device, keep_freed_memory
         from wsi_mil.encoders.encoder import create_encoder
 
+        log.info("loading the encoder %s", self.settings.encoder)
         device = create_device(self.device)
         if device.type == "cpu":
             keep_freed_memory()

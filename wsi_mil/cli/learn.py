@@ -105,6 +105,7 @@ def predict(
     usable = ok_ids(read_status(status))
     rows = [row for row in sheet_rows(sheet, classes) if row.slide_id in usable]
     ensemble = create_ensemble(models, splits, task, bag=bag, threads=threads, device=device)
+    log.info("predicting %d slides", len(rows))
     predicted = predict_cohort(rows, features, ensemble, include_train=include_train)
     write_predictions(predictions, predicted, task, ensemble.protocol)
     write_metrics(metrics, predicted, task, parse_settings(Predict, json.loads(settings)), ensemble.metadata)
@@ -205,4 +206,5 @@ def evaluate(
     usable = ok_ids(read_status(status))
     rows = [row for row in sheet_rows(sheet, classes) if row.label and row.slide_id in usable]
     sources = Sources(scores, tiles, validation, parse_task(classes), parse_settings(Truth, json.loads(truth)))
+    log.info("comparing the scores of %d slides with their annotations", len(rows))
     evaluate_cohort(rows, sources, parse_settings(Predict, json.loads(settings)), figures)

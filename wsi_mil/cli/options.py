@@ -1,6 +1,7 @@
 """Options shared by several commands, and the parsing of their text."""
 
 import json
+import logging
 import math
 import os
 import sys
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from wsi_mil.ensemble import Ensemble
     from wsi_mil.records import SlideRow
     from wsi_mil.tasks import Task
+
+log = logging.getLogger(__name__)
 
 Rows = Annotated[
     list[str],
@@ -131,4 +134,5 @@ def create_ensemble(models: Path, splits: Path, task: "Task", *, bag: str, threa
     from wsi_mil.ensemble import Ensemble
 
     set_threads(threads)
+    log.info("reading the models in %s", models)
     return Ensemble(models, read_splits(splits), task, create_device(device), unit=parse_bag(bag))

@@ -1,6 +1,7 @@
 """The commands that present results: `heatmap`, `heatmap-scale`, `statistics`, `report`."""
 
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Optional
@@ -24,6 +25,8 @@ from wsi_mil.cli.options import (
 )
 from wsi_mil.runtime.crash_guard import run_guarded
 from wsi_mil.runtime.threads import limit_threads
+
+log = logging.getLogger(__name__)
 
 commands = typer.Typer()
 
@@ -113,7 +116,9 @@ def statistics(
     from wsi_mil.statistics import write_statistics
 
     parsed = parse_settings(Statistics, json.loads(settings))
-    write_statistics(ok_ids(read_status(status)), features, parsed, receipt, threads=threads)
+    slide_ids = ok_ids(read_status(status))
+    log.info("reading the features of %d slides", len(slide_ids))
+    write_statistics(slide_ids, features, parsed, receipt, threads=threads)
 
 
 @commands.command()
@@ -130,4 +135,5 @@ def report(
     from wsi_mil.tasks import task_of
 
     parsed = parse_settings(Config, json.loads(config))
+    log.info("reading the results in %s", parsed.results)
     write_report(read_sheet(parsed.cohort, task_of(parsed), needs_path=False).rows, parsed, page)
