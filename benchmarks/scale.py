@@ -176,10 +176,10 @@ def write_outputs(folder: Path, slides: list[str]) -> int:
 
 def write_records(results: Results, slides: list[str]) -> int:
     """Write the records of all jobs, as the stages do; return their number."""
-    division = divide(dict.fromkeys(slides, True), {}, None, parallel=CORES)
+    division = divide(slides, {}, None, parallel=CORES)
     write_receipt(results.division, division)
     n = 1
-    for job, ids in division["labelled"].items():
+    for job, ids in division.items():
         tiles = {slide: results.tiles_receipt("default", slide) for slide in ids}
         write_record(results.record("tile", "default", job), tiles, [])
         for encoder in ENCODERS:

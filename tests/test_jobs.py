@@ -19,54 +19,42 @@ from wsi_mil.jobs import (
 from wsi_mil.receipts import read_receipt, write_receipt
 
 
-def labelled(*ids: str) -> dict[str, bool]:
-    return dict.fromkeys(ids, True)
-
-
 def test_slides_are_divided_evenly_in_the_order_of_the_sheet() -> None:
-    jobs = divide(labelled("g", "a", "f", "b", "e"), {}, None, parallel=2)
-    assert jobs == {"labelled": {"g": ["g", "a"], "f": ["f", "b", "e"]}, "unlabelled": {}}
+    assert divide(["g", "a", "f", "b", "e"], {}, None, parallel=2) == {"g": ["g", "a"], "f": ["f", "b", "e"]}
 
 
 def test_auto_gives_every_core_work_and_no_job_more_than_the_limit() -> None:
-    ids = labelled(*(f"s{n}" for n in range(100)))
-    assert sorted(len(members) for members in divide(ids, {}, None, parallel=64)["labelled"].values()) == [2] * 50
-    assert max(len(members) for members in divide(ids, {}, None, parallel=2)["labelled"].values()) <= MAX_SLIDES
+    ids = [f"s{n}" for n in range(100)]
+    assert sorted(len(members) for members in divide(ids, {}, None, parallel=64).values()) == [2] * 50
+    assert max(len(members) for members in divide(ids, {}, None, parallel=2).values()) <= MAX_SLIDES
 
 
 def test_a_number_fixes_the_size() -> None:
-    assert divide(labelled("a", "b", "c"), {}, 1, parallel=1)["labelled"] == {"a": ["a"], "b": ["b"], "c": ["c"]}
-    assert divide(labelled("a", "b", "c"), {}, 3, parallel=8)["labelled"] == {"a": ["a", "b", "c"]}
-
-
-def test_labelled_and_unlabelled_slides_have_separate_jobs() -> None:
-    jobs = divide({"a": True, "b": False, "c": True}, {}, None, parallel=1)
-    assert jobs == {"labelled": {"a": ["a", "c"]}, "unlabelled": {"b": ["b"]}}
+    assert divide(["a", "b", "c"], {}, 1, parallel=1) == {"a": ["a"], "b": ["b"], "c": ["c"]}
+    assert divide(["a", "b", "c"], {}, 3, parallel=8) == {"a": ["a", "b", "c"]}
 
 
 def test_slides_keep_their_job_when_others_come_and_go_and_the_sheet_is_sorted_differently() -> None:
-    first = divide(labelled("a", "b", "c", "d"), {}, None, parallel=2)
-    later = divide(labelled("d", "new", "b", "a", "z"), first, None, parallel=1)
-    assert later["labelled"] == {"a": ["a", "b"], "c": ["d"], "new": ["new", "z"]}
+    first = divide(["a", "b", "c", "d"], {}, None, parallel=2)
+    assert divide(["d", "new", "b", "a", "z"], first, None, parallel=1) == {"a": ["a", "b"], "c": ["d"], "new": ["new", "z"]}
 
 
-def test_a_slide_that_loses_its_label_changes_jobs_and_no_two_jobs_have_one_name() -> None:
-    first = divide(labelled("a", "b"), {}, None, parallel=1)
-    later = divide({"a": False, "b": True}, first, None, parallel=1)
-    assert later == {"labelled": {"a": ["b"]}, "unlabelled": {"a~2": ["a"]}}
+def test_no_two_jobs_have_one_name() -> None:
+    first = {"a": ["b", "c"]}  # its first slide was taken out of the sheet, and is back
+    assert divide(["a", "b", "c"], first, None, parallel=1) == {"a": ["b", "c"], "a~2": ["a"]}
 
 
 def test_a_smaller_number_divides_larger_jobs_again() -> None:
-    first = divide(labelled("a", "b", "c"), {}, 3, parallel=1)
-    assert divide(labelled("a", "b", "c"), first, 2, parallel=1)["labelled"] == {"a": ["a"], "b": ["b", "c"]}
-    assert divide(labelled("a", "b", "c"), first, None, parallel=8) == first
+    first = divide(["a", "b", "c"], {}, 3, parallel=1)
+    assert divide(["a", "b", "c"], first, 2, parallel=1) == {"a": ["a"], "b": ["b", "c"]}
+    assert divide(["a", "b", "c"], first, None, parallel=8) == first
 
 
 def test_a_damaged_division_counts_as_none(tmp_path: Path) -> None:
-    for text in ("", "null", "[]", '{"labelled": 3}'):
+    for text in ("", "null", "[1]", '{"a": 3}'):
         (tmp_path / "slides.json").write_text(text)
         assert read_division(tmp_path / "slides.json") == {}
-    division = divide({"a": True, "b": False}, {}, None, parallel=1)
+    division = divide(["a", "b"], {}, None, parallel=1)
     write_receipt(tmp_path / "slides.json", division)
     assert read_division(tmp_path / "slides.json") == division
 

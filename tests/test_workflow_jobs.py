@@ -216,7 +216,7 @@ def test_a_fixed_number_divides_the_slides_again_and_does_no_work(run: Run) -> N
     assert (counts["tile"], counts["extract"], counts["explain"], counts["heatmap"], counts["train"]) == (5, 5, 4, 4, 0)
     assert times(run, "features/tiny/*/zarr.json") == before
     division = json.loads(run.results("jobs/slides.json").read_text())
-    assert [len(ids) for ids in division["labelled"].values()] == [2] * 5
+    assert [len(ids) for ids in division.values()] == [2] * 5
     assert run.snakemake() == {}
 
 

@@ -36,37 +36,32 @@ AGAIN_VARIABLE = "WSI_MIL_AGAIN"
 """Environment variable: stages whose results are made again although they are current, separated by spaces. It is set by
 `snakemake --forcerun`."""
 
-LABELLED, UNLABELLED = "labelled", "unlabelled"
-Division = Mapping[str, Mapping[str, Sequence[str]]]
-"""Slide ids of each job, by its name, for labelled and unlabelled slides. They are kept apart: a new unlabelled slide must not
-change the record of a job on which figures of the labelled slides depend.
-"""
+Division = Mapping[str, Sequence[str]]
+"""Slide ids of each job, by its name."""
 
 
-def divide(slides: Mapping[str, bool], previous: Division, setting: int | None, *, parallel: int) -> Division:
+def divide(slide_ids: Sequence[str], previous: Division, setting: int | None, *, parallel: int) -> Division:
     """Divide slides among jobs. Slides that have a job keep it: new slides change no existing job.
 
     Args:
-        slides: for each slide_id, in the order of the sheet, whether it has a label.
+        slide_ids: slides in the order of the sheet.
         previous: division of the previous run, or {}.
         setting: `slides_per_job`; None: as many as give each of `parallel` jobs work, at most `MAX_SLIDES`. Existing jobs
             with more slides than a number are divided again.
         parallel: number of jobs that can run at the same time.
     """
-    ids = {kind: [s for s, is_labelled in slides.items() if is_labelled == (kind == LABELLED)] for kind in (LABELLED, UNLABELLED)}
-    jobs = {kind: _kept(previous.get(kind, {}), set(of_kind), setting) for kind, of_kind in ids.items()}
-    for kind, of_kind in ids.items():
-        have_job = {s for members in jobs[kind].values() for s in members}
-        new = [s for s in of_kind if s not in have_job]
-        size = setting or min(MAX_SLIDES, max(1, math.ceil(len(new) / parallel)))
-        for members in _even_parts(new, size):
-            jobs[kind][_free_name(members[0], jobs)] = members
+    jobs = _kept(previous, set(slide_ids), setting)
+    have_job = {slide_id for members in jobs.values() for slide_id in members}
+    new = [slide_id for slide_id in slide_ids if slide_id not in have_job]
+    size = setting or min(MAX_SLIDES, max(1, math.ceil(len(new) / parallel)))
+    for members in _even_parts(new, size):
+        jobs[_free_name(members[0], jobs)] = members
     return jobs
 
 
-def _kept(previous: Mapping[str, Sequence[str]], ids: set[str], most: int | None) -> dict[str, list[str]]:
+def _kept(previous: Division, ids: set[str], most: int | None) -> dict[str, list[str]]:
     """Previous jobs without slides that are gone; none that are empty or have too many slides."""
-    kept = {name: [s for s in members if s in ids] for name, members in previous.items()}
+    kept = {name: [slide_id for slide_id in members if slide_id in ids] for name, members in previous.items()}
     return {name: members for name, members in kept.items() if 0 < len(members) <= (most or math.inf)}
 
 
@@ -78,17 +73,15 @@ def _even_parts(ids: Sequence[str], size: int) -> Iterator[list[str]]:
 
 def _free_name(first: str, jobs: Division) -> str:
     """Name of a job: its first slide, with a number if another job has that name."""
-    taken = {name for of_kind in jobs.values() for name in of_kind}
-    names = (first, *(f"{first}~{number}" for number in range(2, len(taken) + 3)))
-    return next(name for name in names if name not in taken)
+    names = (first, *(f"{first}~{number}" for number in range(2, len(jobs) + 3)))
+    return next(name for name in names if name not in jobs)
 
 
 def read_division(path: Path) -> Division:
     """Read the division of the previous run; {} if there is none or it cannot be read: it changes no result."""
     try:
-        content = read_receipt(path)
-        return {kind: {str(name): list(map(str, ids)) for name, ids in content[kind].items()} for kind in (LABELLED, UNLABELLED)}
-    except (WsiMilError, AttributeError, KeyError, TypeError):
+        return {str(name): list(map(str, ids)) for name, ids in read_receipt(path).items()}
+    except (WsiMilError, TypeError):
         return {}
 
 

@@ -62,7 +62,7 @@ def checked_plan():
 PLAN = checked_plan()
 CONFIG = PLAN["config"]
 SLIDES = {row["slide_id"]: row for row in PLAN["slides"]}
-JOBS = {job: ids for jobs in PLAN["jobs"].values() for job, ids in jobs.items()}
+JOBS = PLAN["jobs"]  # slides of each job of several slides
 METHODS = PLAN["methods"]  # supported explanation methods of each model
 RESULTS = CONFIG["results"]
 SHEET = CONFIG[

@@ -64,7 +64,7 @@ def shown_jobs():
 
 
 def labelled_jobs():
-    """Jobs that have a usable labelled slide; their slides are all labelled."""
+    """Jobs that have a usable labelled slide. New slides have jobs of their own, so a new unlabelled one is not among them."""
     labelled = {row["slide_id"] for row in labelled_slides()}
     return [job for job in shown_jobs() if labelled.intersection(JOBS[job])]
 

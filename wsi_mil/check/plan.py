@@ -62,18 +62,18 @@ class Plan:
         """Return the slides of each job; those of the previous run of these results keep theirs."""
         setting = self.config.slides_per_job
         previous = read_division(Results(self.config.results).division)
-        slides = {row.slide_id: bool(row.label) for row in self.rows}
-        return divide(slides, previous, None if setting == "auto" else setting, parallel=self.parallel)
+        slide_ids = [row.slide_id for row in self.rows]
+        return divide(slide_ids, previous, None if setting == "auto" else setting, parallel=self.parallel)
 
     def notes(self) -> list[str]:
         """Return what Snakemake's list of jobs does not show as long as new slides are not encoded."""
         previous = read_division(Results(self.config.results).division)
-        known = {slide_id for jobs in previous.values() for slide_ids in jobs.values() for slide_id in slide_ids}
+        known = {slide_id for slide_ids in previous.values() for slide_id in slide_ids}
         n_new = sum(row.slide_id not in known for row in self.rows)
         if not n_new:
             return []
         if not Results(self.config.results).cohort_status.exists():
-            n_jobs = sum(map(len, self.jobs().values()))
+            n_jobs = len(self.jobs())
             n_models = sum(bool(methods_of(self.config, entry)) for entry in self.config.models)
             n_later = 2 * n_jobs * n_models * len(self.config.encoders)
             return [f"{n_later} jobs of explain and heatmap are added to the steps when `cohort` has found the usable slides"]
