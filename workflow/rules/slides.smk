@@ -188,7 +188,7 @@ def bags_version(wildcards):
     """Params function: hash of the features of the bags of a job's slides; a trigger only."""
     digests = receipt_digests(wildcards.encoder, *status_file())
     bags = [bag_slides(row) for row in ok_members(wildcards)]
-    return digest([[digests[slide_id] for slide_id in bag] for bag in bags])
+    return digest([[digests.get(slide_id) for slide_id in bag] for bag in bags])
 
 
 def bag_slides(slide):

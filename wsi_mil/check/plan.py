@@ -84,8 +84,11 @@ class Plan:
         ]
 
     def incomplete_records(self) -> dict[Path, list[Path]]:
-        """Return the records of jobs whose results were deleted, with the deleted files."""
-        return incomplete_records(Results(self.config.results).jobs)
+        """Return the records of jobs whose results were deleted, with the deleted files; only of entries that still exist."""
+        folder = Results(self.config.results).jobs
+        entries = {*self.config.tilings, *self.config.encoders, *self.config.models}
+        found = incomplete_records(folder)
+        return {record: lost for record, lost in found.items() if entries.issuperset(record.relative_to(folder).parts[1:-1])}
 
     def _version(self, row: SlideRow) -> dict[str, str]:
         return {"remote_version": self.versions[row.slide_id]} if row.slide_id in self.versions else {}
