@@ -8,7 +8,8 @@ import pytest
 from tests.conftest import write_geojson
 from tests.heatmap_files import Made
 from wsi_mil.config import Heatmap, Truth
-from wsi_mil.heatmaps.current import draw_stale, outputs, receipt_of
+from wsi_mil.errors import StoreError
+from wsi_mil.heatmaps.current import draw_stale, outputs, receipt_of, remove_others
 from wsi_mil.receipts import read_receipt, write_receipt
 from wsi_mil.records import SlideRow
 
@@ -38,12 +39,30 @@ def test_a_heatmap_that_is_current_is_not_drawn_again(drawn: Path) -> None:
     draw(drawn, SlideRow("s", Path("moved.svs"), "tumour"))
     draw(drawn, truth=Truth(overlap=0.1))
     assert when(drawn) == first
-    assert list(read_receipt(receipt_of(drawn / "h" / "s"))["methods"]) == ["evidence"]
+    assert read_receipt(receipt_of(drawn / "h" / "s", "evidence"))["method"] == "evidence"
+
+
+def test_a_heatmap_without_its_slide_is_drawn_again_when_the_slide_is_back_and_not_when_it_goes(drawn: Path) -> None:
+    first, slide = when(drawn), drawn / "back.svs"
+    slide.write_bytes(b"")
+    draw(drawn, SlideRow("s", slide, "tumour"))
+    second = when(drawn)
+    slide.unlink()
+    draw(drawn, SlideRow("s", slide, "tumour"))
+    assert first != second == when(drawn)
+
+
+def test_pictures_by_other_methods_can_be_removed(drawn: Path) -> None:
+    folder = drawn / "h" / "s"
+    remove_others(folder, ["evidence"])
+    assert (folder / "evidence.png").exists()
+    remove_others(folder, ["attention"])
+    assert list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("suffix", [".png", ".geojson", ".ome.tif", ".csv", ".tiles.png"])
 def test_a_deleted_file_is_made_again(drawn: Path, suffix: str) -> None:
-    (file,) = [f for f in outputs([receipt_of(drawn / "h" / "s")], ["evidence"], Heatmap()) if f.name == f"evidence{suffix}"]
+    (file,) = [f for f in outputs(receipt_of(drawn / "h" / "s", "evidence"), Heatmap()) if f.name == f"evidence{suffix}"]
     file.unlink()
     draw(drawn)
     assert file.exists()
@@ -81,9 +100,9 @@ def test_whatever_the_picture_shows_draws_it_again(drawn: Path, what: str) -> No
     assert when(drawn) != first
 
 
-def test_another_method_leaves_the_first_as_it_is(drawn: Path) -> None:
-    content = read_receipt(drawn / "scores" / "s.json")
-    first = read_receipt(receipt_of(drawn / "h" / "s"))["methods"]
-    with pytest.raises(Exception, match="has no scores of method 'attention'"):
+def test_a_method_without_scores_leaves_the_other_as_it_is(drawn: Path) -> None:
+    receipt = receipt_of(drawn / "h" / "s", "evidence")
+    first = receipt.read_bytes()
+    with pytest.raises(StoreError, match="has no scores of method 'attention'"):
         draw_stale(ROW, drawn / "scores" / "s.json", drawn / "tiles" / "s.json", ["attention"], Heatmap(), drawn / "h" / "s")
-    assert content and read_receipt(receipt_of(drawn / "h" / "s"))["methods"] == first
+    assert receipt.read_bytes() == first

@@ -1,15 +1,16 @@
 """Slides are divided among jobs, and a job's record says what it has done."""
 
 import errno
+import json
 from pathlib import Path
 
 import pytest
 
+from wsi_mil.cli.options import forget_if_forced
 from wsi_mil.errors import ConfigError, DeviceMemoryError, StoreError
 from wsi_mil.jobs import (
     MAX_SLIDES,
     divide,
-    forget_if_forced,
     incomplete_records,
     lost_text,
     process_slides,
@@ -69,10 +70,13 @@ def test_a_faulty_slide_does_not_stop_the_others_and_all_faults_are_reported(cap
             raise ZeroDivisionError("a bug")
         done.append(item)
 
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(ZeroDivisionError):
         process_slides(["s0", "s1", "s2", "s3"], range(4), work)
-    assert done == [0, 3] and error.value.faults == ["s1: is damaged", "a bug"]
+    assert done == [0, 3] and "s1: is damaged" in caplog.text
     assert "s2: unexpected error" in caplog.text and "ZeroDivisionError" in caplog.text
+    with pytest.raises(ConfigError) as error:
+        process_slides(["s0", "s1", "again"], [1, 1], work)
+    assert error.value.faults == ["s1: is damaged", "s1: is damaged"]
     with pytest.raises(StoreError):
         process_slides(["s0", "s1"], range(2), work)
 
@@ -97,20 +101,21 @@ def test_a_record_changes_with_its_receipts_only_and_notices_deleted_files(tmp_p
     picture = tmp_path / "tiles" / "a.png"
     picture.write_bytes(b"1")
     record = tmp_path / "jobs" / "tile" / "default" / "a.json"
-    write_record(record, receipts, [picture])
+    write_record(record, receipts.values(), [picture])
     before = record.read_bytes()
     picture.write_bytes(b"2")
-    write_record(record, receipts, [picture])
+    write_record(record, receipts.values(), [picture])
     assert record.read_bytes() == before and incomplete_records(tmp_path / "jobs") == {}
     write_receipt(receipts["b"], {"status": "empty"})
-    write_record(record, receipts, [picture])
+    assert incomplete_records(tmp_path / "jobs") == {record: [record.parent / "../../../tiles/b.json"]}, "it was changed"
+    write_record(record, receipts.values(), [picture])
     assert record.read_bytes() != before
     moved = tmp_path.rename(tmp_path.with_name("moved"))
     assert incomplete_records(moved / "jobs") == {}
     (moved / "tiles" / "a.png").unlink()
     lost = incomplete_records(moved / "jobs")
     assert list(lost) == [moved / "jobs" / "tile" / "default" / "a.json"]
-    assert lost_text(lost) == f"1 result is missing and made again: {moved / 'tiles' / 'a.png'}"
+    assert lost_text(lost).startswith("1 result is missing") and lost_text(lost).endswith(f": {moved / 'tiles' / 'a.png'}")
 
 
 def test_a_damaged_record_counts_as_incomplete(tmp_path: Path) -> None:
@@ -123,9 +128,10 @@ def test_a_damaged_record_counts_as_incomplete(tmp_path: Path) -> None:
 def test_only_receipts_of_a_forced_stage_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     receipt = tmp_path / "a.json"
     write_receipt(receipt, {})
+    rows = [json.dumps({"slide_id": name}) for name in ("a", "none")]
     monkeypatch.setenv("WSI_MIL_AGAIN", "explain_validation report")
-    forget_if_forced("explain", [receipt])
+    forget_if_forced("explain", rows, tmp_path)
     assert read_receipt(receipt) == {}
     monkeypatch.setenv("WSI_MIL_AGAIN", "explain report")
-    forget_if_forced("explain", [receipt, tmp_path / "none.json"])
+    forget_if_forced("explain", rows, tmp_path)
     assert not receipt.exists()

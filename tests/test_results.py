@@ -19,7 +19,10 @@ PATHS = {
         "jobs/extract/{encoder}/{job}.json": HERE.record("extract", "{encoder}", "{job}"),
         "features/{encoder}/{slide_id}.json": HERE.features_receipt("{encoder}", "{slide_id}"),
     },
-    "cohort": {"cohort_status.csv": HERE.cohort_status},
+    "cohort": {
+        "cohort_status.csv": HERE.cohort_status,
+        "cohort_features/{encoder}/{kind}.json": HERE.cohort_features("{encoder}", "{kind}"),
+    },
     "split": {"splits.csv": HERE.splits},
     "train": {
         "models/{encoder}/{model}/fold-{fold}/model.safetensors": HERE.checkpoint("{encoder}", "{model}", 7)

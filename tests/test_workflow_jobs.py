@@ -180,10 +180,10 @@ def test_a_killed_job_loses_the_slide_in_hand_only(run: Run) -> None:
 
 
 def test_forced_rules_do_everything_again(run: Run) -> None:
-    before = times(run, "scores/tiny/abmil/*.json") | times(run, "heatmaps/tiny/abmil/*/receipt.json")
+    before = times(run, "scores/tiny/abmil/*.json") | times(run, "heatmaps/tiny/abmil/*/attention.json")
     counts = run.snakemake("--forcerun", "explain")
     assert counts["explain"] == 2
-    after = times(run, "scores/tiny/abmil/*.json") | times(run, "heatmaps/tiny/abmil/*/receipt.json")
+    after = times(run, "scores/tiny/abmil/*.json") | times(run, "heatmaps/tiny/abmil/*/attention.json")
     assert changed(before, after) == {f"s{n}" for n in range(8)}, "scores are made again, and pictures of equal scores are not"
 
 

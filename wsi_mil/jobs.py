@@ -5,7 +5,7 @@ The receipts of the slides stay the unit of truth: a job skips slides whose rece
 Snakemake looks at; it is written last, and its content changes with the receipts only.
 """
 
-import hashlib
+import errno
 import logging
 import math
 import os
@@ -13,15 +13,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from wsi_mil.errors import (
-    CANNOT_WRITE,
     ClusterError,
     ConfigError,
     DeviceMemoryError,
     SilentServerError,
     StoreError,
+    UnreachableError,
     WsiMilError,
 )
-from wsi_mil.receipts import read_receipt, write_receipt
+from wsi_mil.receipts import file_hash, read_receipt, write_receipt
 from wsi_mil.wording import named
 
 log = logging.getLogger(__name__)
@@ -29,12 +29,9 @@ log = logging.getLogger(__name__)
 MAX_SLIDES = 16
 """Upper limit on the slides of a job with `slides_per_job: auto`; start-up is then a small part of its time."""
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 OF_THE_MACHINE = (ClusterError, DeviceMemoryError, SilentServerError)
 """Errors that the next slide would meet too."""
-
-AGAIN_VARIABLE = "WSI_MIL_AGAIN"
-"""Environment variable: stages whose results are made again although they are current, separated by spaces. It is set by
-`snakemake --forcerun`."""
 
 Division = Mapping[str, Sequence[str]]
 """Slide ids of each job, by its name."""
@@ -85,13 +82,6 @@ def read_division(path: Path) -> Division:
         return {}
 
 
-def forget_if_forced(stage: str, receipts: Iterable[Path]) -> None:
-    """Remove the receipts of a stage that is to run again, so that no slide is skipped."""
-    if stage in os.environ.get(AGAIN_VARIABLE, "").split():
-        for receipt in receipts:
-            receipt.unlink(missing_ok=True)
-
-
 def process_slides(slide_ids: Sequence[str], items: Iterable[int], work: Callable[[int], object]) -> None:
     """Work on the slides of a job one after the other. A fault of one slide is reported at the end and stops no other slide.
 
@@ -103,7 +93,8 @@ def process_slides(slide_ids: Sequence[str], items: Iterable[int], work: Callabl
         work: does the work on the slide at a position.
 
     Raises:
-        ConfigError: lists the faults of several slides; the fault of a single one is raised as it is.
+        ConfigError: lists the faults of several slides; the fault of a single one, and one that a second attempt may mend, is
+            raised as it is.
     """
     faults: list[Exception] = []
     for item in items:
@@ -114,47 +105,55 @@ def process_slides(slide_ids: Sequence[str], items: Iterable[int], work: Callabl
         except OF_THE_MACHINE:
             raise
         except Exception as error:  # anything that is wrong with one slide, also what nobody has thought of
-            if len(slide_ids) == 1 or (isinstance(error, OSError) and error.errno in CANNOT_WRITE):
+            if len(slide_ids) == 1 or (isinstance(error, OSError) and error.errno in FULL):
                 raise
-            if not isinstance(error, WsiMilError):
+            if isinstance(error, WsiMilError):
+                log.error("%s: %s", slide_ids[item], error)
+            else:
                 log.exception("%s: unexpected error", slide_ids[item])
             faults.append(error)
-    if len(faults) == 1:
-        raise faults[0]
+    of_machine = [fault for fault in faults if isinstance(fault, UnreachableError) or not isinstance(fault, WsiMilError)]
+    if of_machine or len(faults) == 1:
+        raise (of_machine or faults)[0]
     if faults:
         raise ConfigError([str(fault) for fault in faults])
 
 
-def write_record(path: Path, receipts: Mapping[str, Path], files: Iterable[Path]) -> None:
+def write_record(path: Path, receipts: Iterable[Path], files: Iterable[Path]) -> None:
     """Write the record of a job that has finished.
 
     Args:
         path: the record.
-        receipts: receipt of each slide.
-        files: files that must exist as long as the record does.
+        receipts: receipts of its slides, whose content must not change as long as the record is valid.
+        files: files that must exist as long as the record is valid.
     """
-    digests = {slide_id: hashlib.sha256(receipt.read_bytes()).hexdigest() for slide_id, receipt in receipts.items()}
     folder = path.parent.resolve()
-    relative = sorted(os.path.relpath(file.resolve(), folder) for file in (*receipts.values(), *files))
-    write_receipt(path, {"slides": digests, "files": relative})
+
+    def relative(file: Path) -> str:
+        return os.path.relpath(file.resolve(), folder)
+
+    write_receipt(path, {"receipts": {relative(r): file_hash(r) for r in receipts}, "files": sorted(map(relative, files))})
 
 
 def lost_files(record: Path) -> list[Path]:
-    """Return the files of a record that no longer exist; the record itself if it cannot be read."""
+    """Return what makes a record invalid: receipts that changed, files that no longer exist; itself if it cannot be read."""
     try:
-        files = [record.parent / name for name in read_receipt(record)["files"]]
-    except (StoreError, KeyError, TypeError):
+        content = read_receipt(record)
+        receipts = {record.parent / name: text for name, text in content["receipts"].items()}
+        files = [record.parent / name for name in content["files"]]
+    except (StoreError, AttributeError, KeyError, TypeError):
         return [record]
-    return [file for file in files if not file.exists()]
+    return [r for r, text in receipts.items() if file_hash(r) != text] + [file for file in files if not file.exists()]
 
 
 def incomplete_records(folder: Path) -> dict[Path, list[Path]]:
-    """Return the records below a folder whose files were deleted, with these files."""
+    """Return the records below a folder that are no longer valid, with the files that were deleted or changed."""
     found = {record: lost_files(record) for record in sorted(folder.glob("*/**/*.json"))}
     return {record: lost for record, lost in found.items() if lost}
 
 
 def lost_text(lost: Mapping[Path, Sequence[Path]]) -> str:
-    """Return a note on deleted files."""
+    """Return a note on files that were deleted or changed."""
     names = [os.path.normpath(file) for files in lost.values() for file in files]
-    return f"{len(names)} result{'s are' if len(names) > 1 else ' is'} missing and made again: {named(names, most=5)}"
+    are = "s are" if len(names) > 1 else " is"
+    return f"{len(names)} result{are} missing or not of the last run, and made again if need be: {named(names, most=5)}"

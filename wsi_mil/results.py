@@ -34,6 +34,10 @@ class Results:
         """Folder with the records of jobs, `{stage}/…/{job}.json`."""
         return self.folder / "jobs"
 
+    def cohort_features(self, encoder: str, kind: str) -> Path:
+        """Hashes of the features of the `usable` or the `labelled` slides."""
+        return self.folder / "cohort_features" / encoder / f"{kind}.json"
+
     def record(self, stage: str, *names: str) -> Path:
         """Record of a job of a stage; names of entries such as encoder and model, and of the job."""
         return self.jobs.joinpath(stage, *names[:-1], f"{names[-1]}.json")
@@ -122,7 +126,7 @@ class Results:
         return self.scores(encoder, model) / method / f"{slide_id}.json"
 
     def heatmap(self, encoder: str, model: str, slide_id: str, method: str) -> Path:
-        """Picture of one method on one slide."""
+        """Picture of one method on one slide; its receipt has the same name, with `.json`."""
         return self.folder / "heatmaps" / encoder / model / slide_id / f"{method}.png"
 
 

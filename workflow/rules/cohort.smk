@@ -7,6 +7,11 @@ checkpoint cohort:
             caption="../report/status.rst",
             category="Cohort report",
         ),
+        versions=[
+            f"<results>/cohort_features/{encoder}/{kind}.json"
+            for encoder in CONFIG["encoders"]
+            for kind in ("usable", "labelled")
+        ],
     log:
         "logs/cohort.log",
     benchmark:
@@ -24,5 +29,5 @@ checkpoint cohort:
         ).hexdigest(),
     shell:
         "wsi-mil cohort --sheet={SHEET:q} --classes={params.classes:q} --features={RESULTS:q}/features"
-        " --encoders={params.encoders:q} --status={output.status:q}"
+        " --encoders={params.encoders:q} --status={output.status:q} --versions={RESULTS:q}/cohort_features"
         " --threads={threads} 2> {log:q}"

@@ -149,6 +149,16 @@ def stage_settings(stage):
     return lambda wildcards: dumps(CONFIG[stage])
 
 
+def heatmap_settings(wildcards):
+    """Params function: settings of `heatmap`; the cohort's scale has no range for a method outside of the configuration."""
+    own = (
+        {"scale": "auto"}
+        if is_extra(wildcards) and CONFIG["heatmap"]["scale"] == "cohort"
+        else {}
+    )
+    return dumps({**CONFIG["heatmap"], **own})
+
+
 def entry_settings(block, wildcard):
     """Params function: settings of the entry named by a wildcard."""
     return lambda wildcards: dumps(CONFIG[block][wildcards[wildcard]])
@@ -156,7 +166,10 @@ def entry_settings(block, wildcard):
 
 def is_extra(wildcards):
     """Whether a heatmap is asked for by a method that the configuration does not have; its scores have a folder of their own."""
-    return "method" in wildcards.keys() and wildcards.method not in METHODS[wildcards.model]
+    return (
+        "method" in wildcards.keys()
+        and wildcards.method not in METHODS[wildcards.model]
+    )
 
 
 def explain_settings(wildcards):
@@ -169,11 +182,6 @@ def scores_folder(wildcards):
     """Params function: folder with the scores of a job's slides."""
     folder = f"{RESULTS}/scores/{wildcards.encoder}/{wildcards.model}"
     return f"{folder}/{wildcards.method}" if is_extra(wildcards) else folder
-
-
-def scores_of_slide(wildcards):
-    """Input function: the scores of a single heatmap that is asked for by name."""
-    return f"{scores_folder(wildcards)}/{wildcards.slide_id}.json"
 
 
 def validation_settings(wildcards):

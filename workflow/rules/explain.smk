@@ -3,6 +3,7 @@ rule explain:
         models=fold_models,
         splits=SPLITS,
         status=ancient("<results>/cohort_status.csv"),
+        features=bag_features,
     output:
         record="<results>/jobs/explain/{encoder}/{model}/{job}.json",
     log:
@@ -32,11 +33,6 @@ rule explain:
 
 
 use rule explain as explain_slide with:
-    input:
-        models=fold_models,
-        splits=SPLITS,
-        status=ancient("<results>/cohort_status.csv"),
-        features=bag_features,
     output:
         receipt="<results>/scores/{encoder}/{model}/{slide_id}.json",
     log:
@@ -59,6 +55,7 @@ rule explain_validation:
         models=fold_models,
         splits=SPLITS,
         status=ancient("<results>/cohort_status.csv"),
+        features=cohort_features("labelled"),
     output:
         receipts=[
             f"<results>/scores/{{encoder}}/{{model}}/validation/fold-{fold}.json"

@@ -41,7 +41,7 @@ rule heatmap:
         rows=row_options("path", "label", "annotation", of=ok_members),
         methods=method_options,
         tiling=lambda wildcards: tiling_of(wildcards),
-        settings=stage_settings("heatmap"),
+        settings=heatmap_settings,
         truth=stage_settings("truth"),
         scores=scores_folder,
         cohort_scale=cohort_scale_option,

@@ -3,6 +3,7 @@ rule predict:
         models=fold_models,
         splits=SPLITS,
         status=ancient("<results>/cohort_status.csv"),
+        features=cohort_features("usable"),
     output:
         predictions="<results>/predictions/{encoder}/{model}.csv",
         metrics="<results>/metrics/{encoder}/{model}.json",

@@ -1,6 +1,7 @@
 rule statistics:
     input:
         status=ancient("<results>/cohort_status.csv"),
+        features=cohort_features("usable"),
     output:
         receipt="<results>/statistics/{encoder}.json",
     log:

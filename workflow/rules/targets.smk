@@ -51,10 +51,40 @@ def all_feature_records(wildcards):
 # The functions below use the checkpoint `cohort`, see slides.smk.
 
 
+def cohort_features(kind):
+    """Input function: hashes of the features of the `usable` or `labelled` slides, which change with these features only."""
+
+    def file(wildcards):
+        checkpoints.cohort.get()
+        return f"{RESULTS}/cohort_features/{wildcards.encoder}/{kind}.json"
+
+    return file
+
+
+def job_of(slide_id):
+    """Name of the job that works on a slide."""
+    return next(job for job, ids in JOBS.items() if slide_id in ids)
+
+
 def bag_features(wildcards):
-    """Input function of a single slide that is asked for by name: the features of its bag."""
-    slide = SLIDES[wildcards.slide_id]
-    return [features_of(wildcards.encoder, slide_id) for slide_id in bag_slides(slide)]
+    """Input function: what has the features of the bags of a job's slides; receipts if they were imported."""
+    bags = [bag_slides(row) for row in ok_members(wildcards)]
+    slide_ids = sorted({slide_id for bag in bags for slide_id in bag})
+    if wildcards.encoder not in EXTRACTED:
+        return [features_of(wildcards.encoder, slide_id) for slide_id in slide_ids]
+    return records(
+        "extract",
+        wildcards.encoder,
+        jobs=sorted({job_of(slide_id) for slide_id in slide_ids}),
+    )
+
+
+def scores_of_slide(wildcards):
+    """Input function of a single heatmap: what has the scores of its slide."""
+    if is_extra(wildcards):
+        return f"{scores_folder(wildcards)}/{wildcards.slide_id}.json"
+    job = job_of(wildcards.slide_id)
+    return records("explain", wildcards.encoder, wildcards.model, jobs=[job])
 
 
 def shown_jobs():

@@ -4,6 +4,7 @@ if not TRAINED:
         input:
             splits="<results>/splits.csv",
             status=ancient("<results>/cohort_status.csv"),
+            features=cohort_features("labelled"),
             base=base_model,
         output:
             weights="<results>/models/{encoder}/{model}/fold-{fold}/model.safetensors",

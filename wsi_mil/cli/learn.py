@@ -2,9 +2,8 @@
 
 import json
 import logging
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import Annotated, Optional
 
 import typer
 
@@ -22,15 +21,13 @@ from wsi_mil.cli.options import (
     Threads,
     TruthJson,
     create_ensemble,
+    forget_if_forced,
     parse_task,
     receipts_of,
     sheet_rows,
     slide_rows,
 )
 from wsi_mil.runtime.threads import limit_threads
-
-if TYPE_CHECKING:
-    from wsi_mil.ensemble import Ensemble
 
 log = logging.getLogger(__name__)
 
@@ -133,32 +130,32 @@ def explain(
     from wsi_mil.cohort.splits import read_splits
     from wsi_mil.config import Explain, parse_bag, parse_settings
     from wsi_mil.explain.current import explain_stamp, is_explained, outputs
-    from wsi_mil.jobs import forget_if_forced, process_slides, write_record
+    from wsi_mil.jobs import process_slides, write_record
 
     parsed, task, parsed_splits = parse_settings(Explain, json.loads(settings)), parse_task(classes), read_splits(splits)
     rows, bags = slide_rows(row), json.loads(bag_slides)
     receipts = receipts_of(rows, scores)
 
-    @cache
-    def ensemble() -> "Ensemble":
-        return create_ensemble(models, splits, task, bag=bag, threads=threads, device=device)
-
-    def work(item: int) -> None:
-        slide = rows[item]
-        receipt = receipts[slide.slide_id]
-        members = [features / f"{slide_id}.json" for slide_id in bags.get(slide.slide_id, [slide.slide_id])]
-        stamp = explain_stamp(slide, members, models, parsed_splits, task, parsed, parse_bag(bag))
-        if is_explained(receipt, stamp):
-            log.info("%s: unchanged", slide.slide_id)
-            return
+    forget_if_forced("explain", row, scores)
+    members = {s.slide_id: [features / f"{m}.json" for m in bags.get(s.slide_id, [s.slide_id])] for s in rows}
+    stamps = {
+        s.slide_id: explain_stamp(s, members[s.slide_id], models, parsed_splits, task, parsed, parse_bag(bag)) for s in rows
+    }
+    stale = [item for item, s in enumerate(rows) if not is_explained(receipts[s.slide_id], stamps[s.slide_id])]
+    log.info("%d of %d slides are unchanged", len(rows) - len(stale), len(rows))
+    if stale:
         from wsi_mil.explain.stage import explain_slide
 
-        explain_slide(slide, members, ensemble(), parsed, receipt, stamp=stamp)
+        ensemble = create_ensemble(models, splits, task, bag=bag, threads=threads, device=device)
+        log.info("%d models of %s", len(ensemble.folds), ensemble.folder)  # faults of models concern all slides
 
-    forget_if_forced("explain", receipts.values())
-    process_slides(list(receipts), range(len(rows)), work)
+        def work(item: int) -> None:
+            slide_id = rows[item].slide_id
+            explain_slide(rows[item], members[slide_id], ensemble, parsed, receipts[slide_id], stamp=stamps[slide_id])
+
+        process_slides(list(receipts), stale, work)
     if record is not None:
-        write_record(record, receipts, (file for receipt in receipts.values() for file in outputs(receipt)))
+        write_record(record, receipts.values(), (file for receipt in receipts.values() for file in outputs(receipt)))
 
 
 @commands.command(name="explain-validation")

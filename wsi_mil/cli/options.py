@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+AGAIN_VARIABLE = "WSI_MIL_AGAIN"
+"""Environment variable: rules whose results are made again although they are current, separated by spaces; set by the workflow
+for `snakemake --forcerun`."""
+
 Rows = Annotated[
     list[str],
     typer.Option("--row", help='a slide\'s row of the sheet as JSON, such as \'{"slide_id": "s1"}\'; once per slide'),
@@ -114,6 +118,23 @@ def slide_rows(texts: list[str]) -> "list[SlideRow]":
     from wsi_mil.cohort import row_from_json
 
     return [row_from_json(json.loads(text)) for text in texts]
+
+
+def forget_if_forced(stage: str, rows: list[str], folder: Path, name: str = "{slide_id}.json") -> None:
+    """Remove the receipts of a stage that `snakemake --forcerun` names, so that no slide is skipped.
+
+    To be called once, before slides are worked on in a child process that may be started again.
+
+    Args:
+        stage: name of the rule.
+        rows: the slides.
+        folder: folder with the receipts.
+        name: pattern of their names.
+    """
+    if stage in os.environ.get(AGAIN_VARIABLE, "").split():
+        for row in rows:
+            for receipt in folder.glob(name.format(slide_id=json.loads(row)["slide_id"])):
+                receipt.unlink(missing_ok=True)
 
 
 def read_limit_s(rows: list[str], read_timeout_s: float) -> float:

@@ -20,6 +20,7 @@ from wsi_mil.cli.options import (
     Threads,
     TilesFolder,
     config_values,
+    forget_if_forced,
     parse_task,
     read_limit_s,
     receipts_of,
@@ -111,8 +112,9 @@ def tile(
         error = SlideReadError(parsed_row.path, reason)
         write_failure_receipt(parsed_row, parsed_settings, tiles / f"{parsed_row.slide_id}.json", error)
 
+    forget_if_forced("tile", row, tiles)
     items = run_guarded(len(row), give_up, seconds=read_limit_s(row, read_timeout_s))
-    from wsi_mil.jobs import forget_if_forced, process_slides, write_record
+    from wsi_mil.jobs import process_slides, write_record
     from wsi_mil.tile import outputs, tile_slide
 
     receipts = receipts_of(slide_rows(row), tiles)
@@ -121,10 +123,9 @@ def tile(
         parsed_row, parsed_settings = parsed(item)
         tile_slide(parsed_row, parsed_settings, receipts[parsed_row.slide_id], threads=threads)
 
-    forget_if_forced("tile", receipts.values())
     process_slides(list(receipts), items, work)
     if record is not None:
-        write_record(record, receipts, (file for receipt in receipts.values() for file in outputs(receipt)))
+        write_record(record, receipts.values(), (file for receipt in receipts.values() for file in outputs(receipt)))
 
 
 @commands.command()
@@ -184,7 +185,7 @@ def extract(
 
     process_slides(list(receipts), items, work)
     if record is not None:
-        write_record(record, receipts, (file for receipt in receipts.values() for file in outputs(receipt)))
+        write_record(record, receipts.values(), (file for receipt in receipts.values() for file in outputs(receipt)))
 
 
 @commands.command()
@@ -194,14 +195,24 @@ def cohort(
     features: Annotated[Path, typer.Option(help="folder that has a subfolder of receipts for each encoder entry")],
     encoders: Annotated[str, typer.Option(help="encoder entries, as a JSON list")],
     status: Annotated[Path, typer.Option(help="cohort_status.csv to write")],
+    versions: Annotated[
+        Optional[Path],
+        typer.Option(help="folder for hashes of the features of usable and of labelled slides"),
+    ] = None,
     threads: Threads = 1,
 ) -> None:
     """Collect the status of every slide."""
     limit_threads(threads)
-    from wsi_mil.cohort import write_status
-    from wsi_mil.cohort.status import cohort_statuses
+    from wsi_mil.cohort import ok_ids, write_status
+    from wsi_mil.cohort.status import cohort_statuses, write_feature_versions
 
-    write_status(status, cohort_statuses([row.slide_id for row in sheet_rows(sheet, classes)], features, json.loads(encoders)))
+    rows = sheet_rows(sheet, classes)
+    statuses = cohort_statuses([row.slide_id for row in rows], features, json.loads(encoders))
+    if versions is not None:
+        labelled = {row.slide_id for row in rows if row.label}
+        for encoder in json.loads(encoders):
+            write_feature_versions(versions / encoder, features / encoder, ok_ids(statuses), labelled)
+    write_status(status, statuses)
 
 
 @commands.command()

@@ -19,6 +19,7 @@ from wsi_mil.cli.options import (
     Threads,
     TilesFolder,
     TruthJson,
+    forget_if_forced,
     read_limit_s,
     sheet_rows,
     slide_rows,
@@ -56,11 +57,11 @@ def heatmap(
 
     def draw(item: int, *, is_readable: bool = True) -> None:
         from wsi_mil.config import Heatmap, Truth, parse_settings
-        from wsi_mil.heatmaps.current import draw_stale
+        from wsi_mil.heatmaps.current import draw_stale, remove_others
         from wsi_mil.records import NO_PATH
 
         slide = slide_rows([row[item]])[0]
-        draw_stale(
+        is_drawn = draw_stale(
             slide if is_readable else replace(slide, path=NO_PATH),
             scores / f"{slide.slide_id}.json",
             tiles / f"{slide.slide_id}.json",
@@ -70,17 +71,21 @@ def heatmap(
             cohort_scale=cohort_scale,
             truth=parse_settings(Truth, json.loads(truth)),
         )
+        if is_drawn and record is not None:  # all methods of the configuration
+            remove_others(heatmaps / slide.slide_id, method)
 
+    forget_if_forced("heatmap", row, heatmaps, "{slide_id}/*.json")
     items = run_guarded(len(row), lambda item, _: draw(item, is_readable=False), seconds=read_limit_s(row, read_timeout_s))
     from wsi_mil.config import Heatmap, parse_settings
     from wsi_mil.heatmaps.current import outputs, receipt_of
-    from wsi_mil.jobs import forget_if_forced, process_slides, write_record
+    from wsi_mil.jobs import process_slides, write_record
 
-    receipts = {slide.slide_id: receipt_of(heatmaps / slide.slide_id) for slide in slide_rows(row)}
-    forget_if_forced("heatmap", receipts.values())
-    process_slides(list(receipts), items, draw)
+    slide_ids = [slide.slide_id for slide in slide_rows(row)]
+    process_slides(slide_ids, items, draw)
     if record is not None:
-        write_record(record, receipts, outputs(receipts.values(), method, parse_settings(Heatmap, json.loads(settings))))
+        parsed = parse_settings(Heatmap, json.loads(settings))
+        receipts = [receipt_of(heatmaps / slide_id, name) for slide_id in slide_ids for name in method]
+        write_record(record, receipts, (file for receipt in receipts for file in outputs(receipt, parsed)))
 
 
 @commands.command(name="heatmap-scale")

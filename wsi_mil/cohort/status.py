@@ -1,13 +1,13 @@
 """Stage `cohort`: collect the status of every slide from its receipts into `cohort_status.csv`."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wsi_mil.errors import StoreError
 from wsi_mil.files import read_table, write_table
-from wsi_mil.receipts import read_receipt
+from wsi_mil.receipts import file_hash, read_receipt, write_receipt
 from wsi_mil.records import Status
 from wsi_mil.wording import named
 
@@ -111,3 +111,17 @@ def slide_status(slide_id: str, features: Path, encoders: list[str]) -> SlideSta
     warnings = dict.fromkeys(warning for r in receipts.values() for warning in r["warnings"])
     counts = {entry: int(r.get("n_tiles", 0)) for entry, r in receipts.items()}
     return SlideStatus(slide_id, status, "; ".join(reasons), "; ".join(warnings), counts)
+
+
+def write_feature_versions(folder: Path, features: Path, usable: Set[str], labelled: Set[str]) -> None:
+    """Write the hashes of the receipts of `extract` of all usable slides, and of the labelled ones among them.
+
+    Args:
+        folder: `usable.json` and `labelled.json` are written here; each changes only with the features of its slides.
+        features: folder with the receipts.
+        usable: ids of the slides that later stages work on.
+        labelled: ids of the slides that have a label.
+    """
+    hashes = {slide_id: file_hash(features / f"{slide_id}.json") for slide_id in sorted(usable)}
+    write_receipt(folder / "usable.json", hashes)
+    write_receipt(folder / "labelled.json", {slide_id: text for slide_id, text in hashes.items() if slide_id in labelled})

@@ -1,28 +1,28 @@
-"""Draw the heatmaps of a slide that are not current; a receipt tells from what each was made."""
+"""Draw the heatmaps of a slide that are not current; a receipt of each tells what it was made from."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from wsi_mil.config import Heatmap, Truth
-from wsi_mil.errors import StoreError
 from wsi_mil.heatmaps.stage import SUFFIXES, draw_heatmaps
-from wsi_mil.receipts import MADE_FROM, file_hash, made_from, read_receipt, write_receipt
-from wsi_mil.records import SlideRow
+from wsi_mil.receipts import file_hash, is_current, made_from, read_receipt, store_marker, write_receipt
+from wsi_mil.records import NO_PATH, SlideRow
 
 log = logging.getLogger(__name__)
 
 STAGE_VERSION = 1
 
 
-def receipt_of(folder: Path) -> Path:
-    """Return the receipt in a slide's folder of heatmaps."""
-    return folder / "receipt.json"
+def receipt_of(folder: Path, method: str) -> Path:
+    """Return the receipt of one heatmap in a slide's folder."""
+    return folder / f"{method}.json"
 
 
-def outputs(receipts: Iterable[Path], methods: Sequence[str], settings: Heatmap) -> list[Path]:
-    """Return the files of some methods that the receipts of slides stand for."""
-    return [file for receipt in receipts for method in methods for file in _files(receipt.parent, method, settings)]
+def outputs(receipt: Path, settings: Heatmap) -> list[Path]:
+    """Return the files that a receipt of a heatmap stands for."""
+    suffixes = SUFFIXES if settings.gallery else SUFFIXES[:-1]
+    return [receipt.with_suffix(suffix) for suffix in suffixes]
 
 
 def draw_stale(
@@ -35,8 +35,10 @@ def draw_stale(
     *,
     cohort_scale: Path | None = None,
     truth: Truth = Truth(),
-) -> None:
+) -> bool:
     """Draw the heatmaps of a slide by some methods, except those that are there and were made from the same.
+
+    A heatmap that was drawn without the slide file or without its thumbnail is drawn again once these are there.
 
     Args:
         row: the slide; its file may be missing.
@@ -44,39 +46,52 @@ def draw_stale(
         tiles_receipt: receipt of `tile`.
         methods: methods whose scores are drawn.
         settings: settings of `heatmap`.
-        folder: folder of the slide's heatmaps; its receipt is written last.
+        folder: folder of the slide's heatmaps; receipts are written last.
         cohort_scale: file written by `heatmap-scale`; needed only for scale "cohort".
         truth: settings of `truth`.
+
+    Returns:
+        Whether any was drawn.
 
     Raises:
         Those of `draw_heatmaps`.
     """
-    receipt = receipt_of(folder)
     stamp = _stamp(row, scores_receipt, tiles_receipt, settings, cohort_scale, truth)
-    drawn = _drawn(receipt)
-    stale = [
-        method
-        for method in methods
-        if drawn.get(method) != stamp or not all(f.exists() for f in _files(folder, method, settings))
-    ]
+    is_whole = _is_there(row) and store_marker(tiles_receipt).exists()
+    receipts = {method: receipt_of(folder, method) for method in methods}
+    stale = [m for m, receipt in receipts.items() if not _is_drawn(receipt, stamp, settings, could_be_whole=is_whole)]
     if not stale:
         log.info("%s: unchanged", row.slide_id)
-        return
-    kept = {method: made for method, made in drawn.items() if method not in stale}
-    write_receipt(receipt, {"slide_id": row.slide_id, "methods": kept})
+        return False
+    for method in stale:
+        receipts[method].unlink(missing_ok=True)  # it describes an earlier picture
     draw_heatmaps(row, scores_receipt, tiles_receipt, stale, settings, folder, cohort_scale=cohort_scale, truth=truth)
-    write_receipt(receipt, {"slide_id": row.slide_id, "methods": {**kept, **dict.fromkeys(stale, stamp)}})
+    for method in stale:
+        write_receipt(receipts[method], {"slide_id": row.slide_id, "method": method, "is_whole": is_whole, **stamp})
+    return True
 
 
-def _files(folder: Path, method: str, settings: Heatmap) -> list[Path]:
-    """Return the files of one method."""
-    suffixes = SUFFIXES if settings.gallery else SUFFIXES[:-1]
-    return [folder / f"{method}{suffix}" for suffix in suffixes]
+def remove_others(folder: Path, methods: Sequence[str]) -> None:
+    """Remove the heatmaps of a slide by other methods: beside new pictures, those of earlier models would mislead."""
+    for receipt in [path for path in folder.glob("*.json") if path.stem not in methods]:
+        for file in (*outputs(receipt, Heatmap()), receipt):
+            file.unlink(missing_ok=True)
+
+
+def _is_drawn(receipt: Path, stamp: Mapping[str, str], settings: Heatmap, *, could_be_whole: bool) -> bool:
+    if not is_current(receipt, stamp, outputs(receipt, settings)):
+        return False
+    return bool(read_receipt(receipt)["is_whole"]) or not could_be_whole
+
+
+def _is_there(row: SlideRow) -> bool:
+    """Whether the slide's pixels can be expected to be readable."""
+    return isinstance(row.path, str) or (row.path != NO_PATH and row.path.is_file())
 
 
 def _stamp(
     row: SlideRow, scores_receipt: Path, tiles_receipt: Path, settings: Heatmap, cohort_scale: Path | None, truth: Truth
-) -> str:
+) -> dict[str, str]:
     content: Mapping[str, object] = {
         "stage_version": STAGE_VERSION,
         "settings": settings.model_dump(mode="json"),
@@ -87,12 +102,4 @@ def _stamp(
         "truth": truth.model_dump(mode="json") if row.annotation else None,
         "cohort_scale": file_hash(cohort_scale),
     }
-    return made_from(content)[MADE_FROM]
-
-
-def _drawn(receipt: Path) -> dict[str, str]:
-    """What each heatmap was made from, by method; {} without a receipt that can be read."""
-    try:
-        return dict(read_receipt(receipt)["methods"])
-    except (StoreError, KeyError, TypeError, ValueError):
-        return {}
+    return made_from(content)
