@@ -72,7 +72,8 @@ def make_cohort(folder: Path, *, tiny: bool) -> None:
     if tiny:
         from tests.dag import make_cohort as make_tiny
 
-        make_tiny(folder / "demo")
+        (folder / "co hort").mkdir()
+        make_tiny(folder / "co hort")
     else:
         command = [sys.executable, "-m", "wsi_mil", "demo-cohort", str(folder / "demo")]
         subprocess.run(command, cwd=ROOT, check=True, stderr=subprocess.DEVNULL)
@@ -83,7 +84,7 @@ def configuration(before: Path, models: list[str], *, tiny: bool) -> dict[str, o
     if tiny:
         from tests.dag import CONFIG
 
-        return {**{key: value for key, value in CONFIG.items() if key != "slides_per_job"}, "cohort": "demo/cohort.csv"}
+        return {key: value for key, value in CONFIG.items() if key != "slides_per_job"}
     content = yaml.safe_load((before / "config.yaml").read_text(encoding="utf-8"))
     del content["slides_per_job"]
     return {**content, "models": {name: content["models"][name] for name in models}}

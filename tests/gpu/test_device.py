@@ -77,16 +77,16 @@ def test_the_command_extracts_on_the_device_what_it_extracts_on_the_cpu(tmp_path
     """In a process of its own with a temporary folder of its own, so that it does not wait for a GPU that this one claimed."""
     slide = write_aperio(tmp_path / "s.svs", tissue_image(1280, 896))
     tiling, tissue = Tiling(tile_px=96), Tissue(mpp=4.0, min_area_um2=1000)
-    tile_slide(SlideRow("s", slide), TileSettings(tiling=tiling, tissue=tissue), tmp_path / "t.json")
+    tile_slide(SlideRow("s", slide), TileSettings(tiling=tiling, tissue=tissue), tmp_path / "tiles" / "s.json")
     bags = []
     for device in (str(DEVICE), "cpu"):
-        receipt = tmp_path / device.replace(":", "-") / "s.json"
+        features = tmp_path / device.replace(":", "-")
         settings = {"encoder": "test_vit", "weights": "random", "dtype": "float32", "batch_size": 4}
-        command = [sys.executable, "-m", "wsi_mil", "extract", f"--tiles={tmp_path / 't.json'}", f"--device={device}"]
+        command = [sys.executable, "-m", "wsi_mil", "extract", f"--tiles={tmp_path / 'tiles'}", f"--device={device}"]
         command += [f"--row={json.dumps({'slide_id': 's', 'path': str(slide)})}", f"--settings={json.dumps(settings)}"]
         environment = {**os.environ, "TMPDIR": str(tmp_path)}
-        done = subprocess.run([*command, f"--receipt={receipt}"], env=environment, capture_output=True, text=True, timeout=120)
+        done = subprocess.run([*command, f"--features={features}"], env=environment, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
-        assert read_receipt(receipt)["status"] == "ok"
-        bags.append(read_bag(receipt).features.astype(float))
+        assert read_receipt(features / "s.json")["status"] == "ok"
+        bags.append(read_bag(features / "s.json").features.astype(float))
     assert len(bags[0]) > 10 and np.allclose(*bags, rtol=0.02, atol=0.02)
