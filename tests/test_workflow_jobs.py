@@ -201,6 +201,49 @@ def test_one_slide_and_another_method_can_be_asked_for_by_name(run: Run) -> None
     assert png.read_bytes() == first
 
 
+def test_a_picture_by_another_method_goes_when_the_slides_heatmaps_are_drawn_again(run: Run) -> None:
+    run.snakemake("results/heatmaps/tiny/abmil/s3/evidence.png")
+    run.config(heatmap={"colormap": "magma"})
+    assert run.snakemake() == {"heatmap": 2, "report": 1}
+    names = {path.name.split(".")[0] for path in run.results("heatmaps/tiny/abmil/s3").iterdir()}
+    assert names == {"attention"}
+
+
+def test_what_one_slide_got_under_other_settings_is_put_right_by_a_plain_run(run: Run) -> None:
+    path = run.results("heatmaps/tiny/abmil/s3/attention.png")
+    first = path.read_bytes()
+    run.config(heatmap={"colormap": "magma"})
+    assert run.snakemake("--force", "results/heatmaps/tiny/abmil/s3/attention.png") == {"heatmap": 1}
+    assert path.read_bytes() != first
+    run.config()
+    assert run.snakemake() == {"heatmap": 1, "report": 1} and path.read_bytes() == first
+
+
+def test_a_heatmap_asked_for_by_name_waits_for_the_scores_of_new_settings(run: Run) -> None:
+    run.config(explain={"methods": ["attention"], "curve_points": 3})
+    assert run.snakemake("--force", "results/heatmaps/tiny/abmil/s3/attention.png") == {"explain": 1, "heatmap": 1}
+
+
+def test_a_truncated_receipt_is_noticed(run: Run) -> None:
+    receipt = run.results("scores/tiny/abmil/s2.json")
+    whole = receipt.read_bytes()
+    receipt.write_bytes(whole[:40])
+    assert run.snakemake()["explain"] == 1 and receipt.read_bytes() == whole
+
+
+def test_without_snakemakes_records_a_new_slide_is_predicted_and_a_changed_one_trained_on(run: Run) -> None:
+    """As after a results folder was moved: Snakemake knows no parameters of the last run then."""
+    shutil.rmtree(run.folder / ".snakemake")
+    run.add("new", "", patient_id="p3")
+    counts = run.snakemake()
+    assert (counts["predict"], counts["explain"] >= 1) == (1, True)
+    assert "new," in run.results("predictions/tiny/abmil.csv").read_text()
+    shutil.rmtree(run.folder / ".snakemake")
+    write_aperio(run.folder / "co hort" / "s3.svs", tissue_image(640, 448, seed=77))
+    counts = run.snakemake()
+    assert counts["train"] == 2 and counts["explain"] >= 2
+
+
 def test_a_slide_can_be_made_again_from_its_tiles_by_name(run: Run) -> None:
     targets = ["results/tiles/default/s3.json", "results/features/tiny/s3.json"]
     before = times(run, "features/tiny/*.json")
