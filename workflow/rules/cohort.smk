@@ -22,12 +22,13 @@ checkpoint cohort:
     resources:
         **needs("cohort"),
     params:
+        results=folder(RESULTS),
         classes=classes_json,
         encoders=lambda wildcards: dumps(list(CONFIG["encoders"])),
         rerun_if=lambda wildcards: hashlib.sha256(
             dumps(list(SLIDES)).encode()
         ).hexdigest(),
     shell:
-        "wsi-mil cohort --sheet={SHEET:q} --classes={params.classes:q} --features={RESULTS:q}/features"
-        " --encoders={params.encoders:q} --status={output.status:q} --versions={RESULTS:q}/cohort_features"
+        "wsi-mil cohort --classes={params.classes:q} --features={params.results:q}/features"
+        " --encoders={params.encoders:q} --status={output.status:q} --versions={params.results:q}/cohort_features"
         " --threads={threads} 2> {log:q}"

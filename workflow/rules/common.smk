@@ -79,6 +79,7 @@ os.environ.setdefault(
 )  # environment, not params: changes rerun nothing
 os.environ.setdefault("WSI_MIL_DASK", CONFIG["dask"]["scheduler"])
 os.environ.setdefault("WSI_MIL_AGAIN", "")
+os.environ["WSI_MIL_SHEET"] = CONFIG["cohort"]  # a sheet with another name reruns nothing
 os.environ.setdefault("WSI_MIL_KEEP_GB", str(CONFIG["train"]["keep_gb"]))
 os.environ.setdefault(
     "WSI_MIL_TRAININGS",
@@ -97,6 +98,7 @@ envvars:
     "WSI_MIL_REMOTE",
     "WSI_MIL_DASK",
     "WSI_MIL_AGAIN",
+    "WSI_MIL_SHEET",
     "WSI_MIL_KEEP_GB",
     "WSI_MIL_TRAININGS",
 
@@ -137,6 +139,11 @@ EXTRACTED = [
     if entry["features"] == "extracted"
 ]  # tiles and features of other entries are imported: no rule has their receipts as output
 TILINGS = sorted({CONFIG["encoders"][name]["tiling"] for name in EXTRACTED})
+
+
+def folder(path):
+    """Params function: a folder that does not depend on wildcards; as text, braces in it would be taken for wildcards."""
+    return lambda wildcards: path
 
 
 def record_option(wildcards, output):

@@ -15,6 +15,7 @@ rule evaluate:
     resources:
         **needs("evaluate"),
     params:
+        results=folder(RESULTS),
         classes=classes_json,
         tiling=lambda wildcards: tiling_of(wildcards),
         validation=validation_option,
@@ -24,8 +25,8 @@ rule evaluate:
             "slide_id", "patient_id", "label", "annotation_hash", of=labelled_slides
         ),
     shell:
-        "wsi-mil evaluate --sheet={SHEET:q} --classes={params.classes:q} --status={input.status:q}"
-        " --scores={RESULTS:q}/scores/{wildcards.encoder}/{wildcards.model} --tiles={RESULTS:q}/tiles/{params.tiling}"
+        "wsi-mil evaluate --classes={params.classes:q} --status={input.status:q}"
+        " --scores={params.results:q}/scores/{wildcards.encoder}/{wildcards.model} --tiles={params.results:q}/tiles/{params.tiling}"
         " {params.validation:q} --truth={params.truth:q}"
         " --settings={params.settings:q} --figures={output.figures:q} --threads={threads} 2> {log:q}"
 

@@ -17,6 +17,8 @@ rule explain:
         **needs("explain"),
         gpu=GPU,
     params:
+        results=folder(RESULTS),
+        models=folder(MODELS),
         rows=row_options("patient_id", of=ok_members),
         classes=classes_json,
         bag=CONFIG["bag"],
@@ -27,8 +29,8 @@ rule explain:
         record=record_option,
     shell:
         "wsi-mil explain {params.rows:q} --classes={params.classes:q} --splits={input.splits:q}"
-        " --models={MODELS:q}/{wildcards.encoder}/{wildcards.model} --settings={params.settings:q}"
-        " --features={RESULTS:q}/features/{wildcards.encoder} --scores={params.scores:q}"
+        " --models={params.models:q}/{wildcards.encoder}/{wildcards.model} --settings={params.settings:q}"
+        " --features={params.results:q}/features/{wildcards.encoder} --scores={params.scores:q}"
         " --bag={params.bag} --bag-slides={params.bag_slides:q} {params.record:q} --threads={threads} 2> {log:q}"
 
 
@@ -72,14 +74,16 @@ rule explain_validation:
         **needs("explain_validation"),
         gpu=GPU,
     params:
+        results=folder(RESULTS),
+        models=folder(MODELS),
         classes=classes_json,
         bag=CONFIG["bag"],
         settings=validation_settings,
         rerun_if=features_version(of=labelled_slides),
     shell:
-        "wsi-mil explain-validation --features={RESULTS:q}/features/{wildcards.encoder} --classes={params.classes:q}"
-        " --splits={input.splits:q} --models={MODELS:q}/{wildcards.encoder}/{wildcards.model} --settings={params.settings:q}"
-        " --validation={RESULTS:q}/scores/{wildcards.encoder}/{wildcards.model}/validation --bag={params.bag}"
+        "wsi-mil explain-validation --features={params.results:q}/features/{wildcards.encoder} --classes={params.classes:q}"
+        " --splits={input.splits:q} --models={params.models:q}/{wildcards.encoder}/{wildcards.model} --settings={params.settings:q}"
+        " --validation={params.results:q}/scores/{wildcards.encoder}/{wildcards.model}/validation --bag={params.bag}"
         " --threads={threads} 2> {log:q}"
 
 

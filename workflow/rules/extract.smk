@@ -16,14 +16,15 @@ rule extract:
         **needs("extract"),
         gpu=1,
     params:
+        results=folder(RESULTS),
         rows=row_options("path"),
         settings=entry_settings("encoders", "encoder"),
         tiling=lambda wildcards: tiling_of(wildcards),
         rerun_if=lambda wildcards: PLAN["networks"][wildcards.encoder],
         record=record_option,
     shell:
-        "wsi-mil extract {params.rows:q} --settings={params.settings:q} --tiles={RESULTS:q}/tiles/{params.tiling}"
-        " --features={RESULTS:q}/features/{wildcards.encoder} {params.record:q} --threads={threads} 2> {log:q}"
+        "wsi-mil extract {params.rows:q} --settings={params.settings:q} --tiles={params.results:q}/tiles/{params.tiling}"
+        " --features={params.results:q}/features/{wildcards.encoder} {params.record:q} --threads={threads} 2> {log:q}"
 
 
 use rule extract as extract_slide with:

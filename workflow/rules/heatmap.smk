@@ -14,11 +14,12 @@ rule heatmap_scale:
     resources:
         **needs("heatmap_scale"),
     params:
+        results=folder(RESULTS),
         classes=classes_json,
         rerun_if=shown_rows("slide_id", "label", of=labelled_slides),
     shell:
-        "wsi-mil heatmap-scale --sheet={SHEET:q} --classes={params.classes:q} --status={input.status:q}"
-        " --scores={RESULTS:q}/scores/{wildcards.encoder}/{wildcards.model} --scale={output.scale:q} --threads={threads} 2> {log:q}"
+        "wsi-mil heatmap-scale --classes={params.classes:q} --status={input.status:q}"
+        " --scores={params.results:q}/scores/{wildcards.encoder}/{wildcards.model} --scale={output.scale:q} --threads={threads} 2> {log:q}"
 
 
 rule heatmap:
@@ -38,6 +39,7 @@ rule heatmap:
     resources:
         **needs("heatmap"),
     params:
+        results=folder(RESULTS),
         rows=row_options("path", "label", "annotation", of=ok_members),
         methods=method_options,
         tiling=lambda wildcards: tiling_of(wildcards),
@@ -49,8 +51,8 @@ rule heatmap:
         record=record_option,
     shell:
         "wsi-mil heatmap {params.rows:q} {params.methods:q} --settings={params.settings:q} --truth={params.truth:q}"
-        " --scores={params.scores:q} --tiles={RESULTS:q}/tiles/{params.tiling}"
-        " --heatmaps={RESULTS:q}/heatmaps/{wildcards.encoder}/{wildcards.model} {params.cohort_scale:q} {params.record:q}"
+        " --scores={params.scores:q} --tiles={params.results:q}/tiles/{params.tiling}"
+        " --heatmaps={params.results:q}/heatmaps/{wildcards.encoder}/{wildcards.model} {params.cohort_scale:q} {params.record:q}"
         " --threads={threads} 2> {log:q}"
 
 

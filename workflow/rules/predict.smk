@@ -18,6 +18,8 @@ rule predict:
         **needs("predict"),
         gpu=GPU,
     params:
+        results=folder(RESULTS),
+        models=folder(MODELS),
         classes=classes_json,
         settings=stage_settings("predict"),
         bag=CONFIG["bag"],
@@ -28,9 +30,9 @@ rule predict:
         ),
         rerun_if=features_version("patient_id", "label"),
     shell:
-        "wsi-mil predict --sheet={SHEET:q} --classes={params.classes:q} --status={input.status:q}"
-        " --splits={input.splits:q} --features={RESULTS:q}/features/{wildcards.encoder}"
-        " --models={MODELS:q}/{wildcards.encoder}/{wildcards.model}"
+        "wsi-mil predict --classes={params.classes:q} --status={input.status:q}"
+        " --splits={input.splits:q} --features={params.results:q}/features/{wildcards.encoder}"
+        " --models={params.models:q}/{wildcards.encoder}/{wildcards.model}"
         " --settings={params.settings:q} --predictions={output.predictions:q} --metrics={output.metrics:q}"
         " {params.include_train} --bag={params.bag} --threads={threads} 2> {log:q}"
 

@@ -26,7 +26,7 @@ if not TRAINED:
             protocol=CONFIG["protocol"],
             rerun_if=labelled_rows,
         shell:
-            "wsi-mil split --sheet={SHEET:q} --classes={params.classes:q} --status={input.status:q}"
+            "wsi-mil split --classes={params.classes:q} --status={input.status:q}"
             " --settings={params.settings:q} --splits={output.splits:q} {params.frozen:q}"
             " --protocol={params.protocol}"
             " --threads={threads} 2> {log:q}"

@@ -14,10 +14,11 @@ rule statistics:
     resources:
         **needs("statistics"),
     params:
+        results=folder(RESULTS),
         settings=stage_settings("statistics"),
         rerun_if=features_version(),
     shell:
-        "wsi-mil statistics --status={input.status:q} --features={RESULTS:q}/features/{wildcards.encoder}"
+        "wsi-mil statistics --status={input.status:q} --features={params.results:q}/features/{wildcards.encoder}"
         " --settings={params.settings:q} --receipt={output.receipt:q} --threads={threads} 2> {log:q}"
 
 

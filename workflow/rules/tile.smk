@@ -15,12 +15,13 @@ rule tile:
     resources:
         **needs("tile"),
     params:
+        results=folder(RESULTS),
         rows=tile_rows,
         rerun_if=tile_version,
         settings=tile_settings,
         record=record_option,
     shell:
-        "wsi-mil tile {params.rows:q} --settings={params.settings:q} --tiles={RESULTS:q}/tiles/{wildcards.tiling}"
+        "wsi-mil tile {params.rows:q} --settings={params.settings:q} --tiles={params.results:q}/tiles/{wildcards.tiling}"
         " {params.record:q} --threads={threads} 2> {log:q}"
 
 

@@ -20,6 +20,7 @@ if not TRAINED:
             **needs("train"),
             gpu=GPU,
         params:
+            results=folder(RESULTS),
             classes=classes_json,
             settings=entry_settings("models", "model"),
             base=base_option,
@@ -28,7 +29,7 @@ if not TRAINED:
             rerun_if=features_version(of=labelled_slides),
             folder=subpath(output.config, parent=True),
         shell:
-            "wsi-mil train --splits={input.splits:q} --fold={wildcards.fold} --features={RESULTS:q}/features/{wildcards.encoder}"
+            "wsi-mil train --splits={input.splits:q} --fold={wildcards.fold} --features={params.results:q}/features/{wildcards.encoder}"
             " --classes={params.classes:q} --settings={params.settings:q} --model={params.folder:q}"
             " {params.base:q} --bag={params.bag} --protocol={params.protocol}"
             " --threads={threads} 2> {log:q}"

@@ -42,7 +42,7 @@ Device = Annotated[str, typer.Option(envvar="WSI_MIL_DEVICE", help="auto, cpu, c
 ReadTimeout = Annotated[
     float, typer.Option(min=0.1, envvar="WSI_MIL_READ_TIMEOUT_S", help="seconds to wait for data from a slide before giving up")
 ]
-Sheet = Annotated[Path, typer.Option(help="the cohort sheet")]
+Sheet = Annotated[Path, typer.Option(envvar="WSI_MIL_SHEET", help="the cohort sheet")]
 Classes = Annotated[str, typer.Option(help="class names in order, as a JSON list; of two classes the last is positive")]
 Protocol = Annotated[
     str, typer.Option(help="held_out, or as_published: epoch and threshold are chosen on the test part, and all outputs say so")
