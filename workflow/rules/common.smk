@@ -65,9 +65,6 @@ SLIDES = {row["slide_id"]: row for row in PLAN["slides"]}
 JOBS = PLAN["jobs"]  # slides of each job of several slides
 METHODS = PLAN["methods"]  # supported explanation methods of each model
 RESULTS = CONFIG["results"]
-SHEET = CONFIG[
-    "cohort"
-]  # paths stand in commands, not in params: a file that was moved or renamed reruns nothing
 TRAINED = CONFIG["trained"]
 MODELS = f"{TRAINED or RESULTS}/models"
 SPLITS = f"{TRAINED or RESULTS}/splits.csv"
@@ -79,7 +76,9 @@ os.environ.setdefault(
 )  # environment, not params: changes rerun nothing
 os.environ.setdefault("WSI_MIL_DASK", CONFIG["dask"]["scheduler"])
 os.environ.setdefault("WSI_MIL_AGAIN", "")
-os.environ["WSI_MIL_SHEET"] = CONFIG["cohort"]  # a sheet with another name reruns nothing
+os.environ["WSI_MIL_SHEET"] = CONFIG[
+    "cohort"
+]  # a sheet with another name reruns nothing
 os.environ.setdefault("WSI_MIL_KEEP_GB", str(CONFIG["train"]["keep_gb"]))
 os.environ.setdefault(
     "WSI_MIL_TRAININGS",
