@@ -12,7 +12,7 @@ def features_of(encoder, slide_id):
 
 def records(stage, *entries, jobs=None):
     """Records of the jobs of a stage, for entries such as encoder and model; by default of all jobs."""
-    folder = "/".join([RESULTS, "jobs", stage, *entries])
+    folder = Path(RESULTS).joinpath("jobs", stage, *entries)
     return [f"{folder}/{job}.json" for job in (JOBS if jobs is None else jobs)]
 
 
