@@ -154,17 +154,19 @@ def trained(trained_once: tuple, tmp_path: Path) -> tuple:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str, command: Path) -> Path:
     """Results of a finished run with a job for each slide, to be copied; created by the first test process that needs them."""
     expected = {"tile": 10, "extract": 10, "explain": 8, "heatmap": 8}
-    return _finished(_shared_folder(tmp_path_factory, worker_id) / "finished", expected)
+    return _finished(_shared_folder(tmp_path_factory, worker_id) / "finished", expected, command)
 
 
 @pytest.fixture(scope="session")
 def finished_jobs(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """As `finished`, with two jobs for all slides."""
+    """As `finished`, with two jobs for all slides, and by the installed command."""
+    from tests.dag import INSTALLED
+
     expected = {"tile": 2, "extract": 2, "explain": 2, "heatmap": 2}
-    return _finished(_shared_folder(tmp_path_factory, worker_id) / "finished-jobs", expected, slides_per_job="auto")
+    return _finished(_shared_folder(tmp_path_factory, worker_id) / "finished-jobs", expected, INSTALLED, slides_per_job="auto")
 
 
 def _shared_folder(factory: pytest.TempPathFactory, worker_id: str) -> Path:
@@ -172,14 +174,14 @@ def _shared_folder(factory: pytest.TempPathFactory, worker_id: str) -> Path:
     return base if worker_id == "master" else base.parent
 
 
-def _finished(folder: Path, of_slides: dict[str, int], **settings: object) -> Path:
+def _finished(folder: Path, of_slides: dict[str, int], command: Path, **settings: object) -> Path:
     from tests.dag import Run, make_cohort
 
     with FileLock(folder.with_suffix(".lock")):
         if not (folder / "calls.txt").exists():
             (folder / "co hort").mkdir(parents=True)
             make_cohort(folder / "co hort")
-            run = Run(folder)
+            run = Run(folder, command)
             run.config(**settings)
             expected = {"cohort": 1, "split": 1, "train": 2, "predict": 1, "explain-validation": 1, "evaluate": 1}
             assert run.snakemake() == {**of_slides, **expected, "statistics": 1, "report": 1}
@@ -188,7 +190,7 @@ def _finished(folder: Path, of_slides: dict[str, int], **settings: object) -> Pa
 
 @pytest.fixture(scope="session")
 def command() -> Iterator[Path]:
-    """Fast `wsi-mil` for runs that continue `finished`, which was created with the installed command."""
+    """Fast `wsi-mil`, by which most runs are made; `finished_jobs` is made with the installed command."""
     from tests.dag import INSTALLED
     from tests.forks import forking_command
 
