@@ -148,7 +148,7 @@ def test_without_memory_a_job_is_tried_again(run: Disturbed, expected: dict[str,
 def test_a_clock_set_back_is_said_and_nothing_wrong_is_kept(run: Disturbed, expected: dict[str, bytes]) -> None:
     """Half of the results are of tomorrow, the rest is made today: Snakemake refuses what would be older than its inputs."""
     tomorrow = time.time() + 86_400
-    for stage in ("tiles", "features", "models"):
+    for stage in ("tiles", "features", "models", "jobs"):
         for path in run.results(stage).rglob("*"):
             os.utime(path, (tomorrow, tomorrow))
     shutil.rmtree(run.results("heatmaps"))
