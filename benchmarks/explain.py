@@ -31,6 +31,7 @@ from statistics import median
 import torch
 from scored_slide import METHODS, ScoredSlide, make_scored_slide
 
+from wsi_mil.cli.options import AGAIN_VARIABLE
 from wsi_mil.config import Heatmap, SparseInversion, Truth, parse_model
 from wsi_mil.devices import set_threads
 from wsi_mil.explain.sparse_inversion import Refinement, refine
@@ -40,7 +41,6 @@ from wsi_mil.heatmaps.raster import ome_tiff
 from wsi_mil.heatmaps.regions import geojson
 from wsi_mil.heatmaps.slide_scores import read_slide_scores
 from wsi_mil.heatmaps.stage import backdrop, picture, title
-from wsi_mil.jobs import AGAIN_VARIABLE
 from wsi_mil.models import create_model
 from wsi_mil.receipts import store_path
 

@@ -181,15 +181,15 @@ def write_records(results: Results, slides: list[str]) -> int:
     n = 1
     for job, ids in division.items():
         tiles = {slide: results.tiles_receipt("default", slide) for slide in ids}
-        write_record(results.record("tile", "default", job), tiles, [])
+        write_record(results.record("tile", "default", job), tiles.values(), [])
         for encoder in ENCODERS:
             features = {slide: results.features_receipt(encoder, slide) for slide in ids}
-            write_record(results.record("extract", encoder, job), features, [])
+            write_record(results.record("extract", encoder, job), features.values(), [])
             for model in MODELS:
                 scores = {slide: results.scores_receipt(encoder, model, slide) for slide in ids}
-                write_record(results.record("explain", encoder, model, job), scores, [])
+                write_record(results.record("explain", encoder, model, job), scores.values(), [])
                 pictures = [results.heatmap(encoder, model, slide, method) for slide in ids for method in METHODS]
-                write_record(results.record("heatmap", encoder, model, job), scores, pictures)
+                write_record(results.record("heatmap", encoder, model, job), scores.values(), pictures)
         n += 1 + len(ENCODERS) * (1 + 2 * len(MODELS))
     return n
 
