@@ -157,7 +157,7 @@ def receipt_digests(encoder, status, modified):
 def features_version(*columns, of=ok_slides):
     """Params function: hash of the features, and of some cells, of all rows `of` a kind; a trigger only.
 
-    The features are no input: the receipts of a job change with each of its slides, and not all of them are for all stages.
+    Stages also wait for a file of such hashes (`cohort_features`); this one holds if the sheet changed but no slide did.
     """
 
     def version(wildcards):
