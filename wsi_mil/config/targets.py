@@ -1,0 +1,115 @@
+"""The block `targets`: what models learn of a slide, one entry for each question."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+
+from wsi_mil.config.settings import Settings
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("YAML reads yes, no, on and off as true or false: put values like these in quotes")
+    return f"{value:g}" if isinstance(value, int | float) else value
+
+
+Cell = Annotated[str, BeforeValidator(_cell), StringConstraints(min_length=1)]
+"""Value of a cell of the cohort sheet."""
+Column = Annotated[str, StringConstraints(min_length=1)]
+"""Name of a column of the cohort sheet."""
+
+
+class ClassesTarget(Settings):
+    """Mutually exclusive classes, one per slide."""
+
+    kind: Literal["classes"]
+    column: Column = Field("label", description="column of the sheet")
+    classes: tuple[Cell, ...] = Field(min_length=2, description="class names in order; of two classes the last is positive")
+
+    @property
+    def columns_read(self) -> tuple[str, ...]:
+        """Columns of the sheet that the target is read from."""
+        return (self.column,)
+
+    @model_validator(mode="after")
+    def _classes_differ(self) -> "ClassesTarget":
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError(f"classes must differ, got {list(self.classes)}")
+        return self
+
+
+class MultilabelTarget(Settings):
+    """Several labels, each positive or negative by itself; each may be unknown."""
+
+    kind: Literal["multilabel"]
+    columns: tuple[Column, ...] = Field(min_length=1, description="columns of the sheet, one per label")
+    positive: tuple[Cell, ...] = Field(("1", "pos", "positive", "yes"), description="values that mean positive")
+    negative: tuple[Cell, ...] = Field(("0", "neg", "negative", "no"), description="values that mean negative")
+
+    @property
+    def columns_read(self) -> tuple[str, ...]:
+        """Columns of the sheet that the target is read from."""
+        return self.columns
+
+    @model_validator(mode="after")
+    def _values_differ(self) -> "MultilabelTarget":
+        if len(set(self.columns)) < len(self.columns):
+            raise ValueError(f"columns must differ, got {list(self.columns)}")
+        both = set(self.positive) & set(self.negative)
+        if both:
+            raise ValueError(f"{', '.join(sorted(both))} cannot be both positive and negative")
+        return self
+
+
+class RegressionTarget(Settings):
+    """A number per slide."""
+
+    kind: Literal["regression"]
+    column: Column = Field(description="column of the sheet")
+    transform: Literal["none", "log1p", "logit"] = Field(
+        "none", description="before standardisation; log1p: values of 0 or more; logit: shares between 0 and 1"
+    )
+    loss: Literal["squared", "absolute", "huber"] = Field("squared", description="of the standardised values")
+
+    @property
+    def columns_read(self) -> tuple[str, ...]:
+        """Columns of the sheet that the target is read from."""
+        return (self.column,)
+
+
+class SurvivalTarget(Settings):
+    """Time to an event, or to the end of follow-up; the same for all slides of a patient."""
+
+    kind: Literal["survival"]
+    time: Column = Field(description="column with the time to the event or to the end of follow-up, above zero")
+    event: Column = Field(description="column that says whether the event was observed")
+    event_is: tuple[Cell, ...] = Field(("1",), description="values that mean that the event was observed")
+    censored_is: tuple[Cell, ...] = Field(("0", "0:LIVING"), description="values that mean that follow-up ended without it")
+    loss: Literal["discrete", "cox"] = Field(
+        "discrete", description="discrete: hazards over intervals; cox: partial likelihood over all training patients"
+    )
+    intervals: int = Field(4, ge=2, le=50, description="discrete: number of intervals, between quantiles of the event times")
+    uncensored_weight: float = Field(
+        0.0, ge=0, lt=1, description="discrete: share of the loss that is computed from patients with an event only"
+    )
+    horizons: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        (), description="times of the time-dependent AUC, in the unit of `time`; []: quartiles of the event times"
+    )
+
+    @property
+    def columns_read(self) -> tuple[str, ...]:
+        """Columns of the sheet that the target is read from."""
+        return (self.time, self.event)
+
+    @model_validator(mode="after")
+    def _values_differ(self) -> "SurvivalTarget":
+        if self.time == self.event:
+            raise ValueError(f"time and event must be different columns, got {self.time!r} for both")
+        both = set(self.event_is) & set(self.censored_is)
+        if both:
+            raise ValueError(f"{', '.join(sorted(both))} cannot be in both event_is and censored_is")
+        return self
+
+
+Target = Annotated[ClassesTarget | MultilabelTarget | RegressionTarget | SurvivalTarget, Field(discriminator="kind")]
+"""One entry of `targets`."""
