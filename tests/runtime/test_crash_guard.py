@@ -1,6 +1,7 @@
 """Crashes and hangs of real processes."""
 
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -100,20 +101,43 @@ def test_the_child_ends_with_its_parent(tmp_path: Path) -> None:
     pytest.fail("the child outlived its parent by a minute")
 
 
-def command(stage: str, folder: Path, **options: object) -> subprocess.CompletedProcess[str]:
-    """`wsi-mil tile` or `extract` of the slide a.png."""
-    row = json.dumps({"slide_id": "a", "path": str(folder / "a.png"), "mpp": 0.5})
-    log = [f"--{name.replace('_', '-')}={value}" for name, value in {"row": row, **options}.items()]
-    whole = [sys.executable, "-m", "wsi_mil", stage, *log]
-    return subprocess.run(whole, capture_output=True, text=True, timeout=900, check=False)
+def command(
+    stage: str, folder: Path, *, slides: str = "a", again: str = "", **options: object
+) -> subprocess.CompletedProcess[str]:
+    """`wsi-mil tile` or `extract` of the slides a.png, b.png, …; `again` names a stage that Snakemake was told to force."""
+    rows = [{"slide_id": slide, "path": str(folder / f"{slide}.png"), "mpp": 0.5} for slide in slides]
+    values = [f"--row={json.dumps(row)}" for row in rows] + [f"--{n.replace('_', '-')}={value}" for n, value in options.items()]
+    whole = [sys.executable, "-m", "wsi_mil", stage, *values]
+    environment = {**os.environ, "WSI_MIL_AGAIN": again}
+    return subprocess.run(whole, capture_output=True, text=True, timeout=900, check=False, env=environment)
+
+
+def write_noise(path: Path, side: int) -> None:
+    """A slide whose reading takes the longer, the larger it is."""
+    noise = np.random.default_rng(0).integers(0, 255, (side, side, 3), np.uint8)
+    Image.fromarray(noise).save(path, compress_level=1)
+
+
+SETTINGS = TileSettings(tiling=Tiling(max_tiles=2), tissue=Tissue(method="none")).model_dump_json()
+
+
+def test_a_forced_job_whose_decoder_hangs_records_that_slide_as_failed_and_does_the_others_once(tmp_path: Path) -> None:
+    write_noise(tmp_path / "a.png", 6000)
+    write_noise(tmp_path / "b.png", 500)
+    tiles, record = tmp_path / "tiles", tmp_path / "record.json"
+    command("tile", tmp_path, slides="b", settings=SETTINGS, tiles=tiles)
+    done = command("tile", tmp_path, slides="ba", again="tile", settings=SETTINGS, tiles=tiles, record=record, read_timeout_s=0.1)
+    assert done.returncode == 0 and done.stderr.count("b: ok") == 1, done.stderr
+    receipts = {slide: read_receipt(tiles / f"{slide}.json") for slide in "ab"}
+    assert (receipts["a"]["status"], receipts["b"]["status"]) == ("failed", "ok")
+    assert receipts["a"]["reason"] == f"{tmp_path / 'a.png'}: no data came from it for 0.1 s"
+    assert record.exists() and not store_path(tiles / "a.json").exists()
 
 
 def test_a_slide_whose_decoder_hangs_is_recorded_as_failed(tmp_path: Path) -> None:
-    noise = np.random.default_rng(0).integers(0, 255, (6000, 6000, 3), np.uint8)
-    Image.fromarray(noise).save(tmp_path / "a.png", compress_level=1)
-    settings = TileSettings(tiling=Tiling(max_tiles=2), tissue=Tissue(method="none")).model_dump_json()
+    write_noise(tmp_path / "a.png", 6000)
     tiles, features, path = tmp_path / "tiles" / "a.json", tmp_path / "features" / "a.json", tmp_path / "a.png"
-    done = command("tile", tmp_path, settings=settings, tiles=tiles.parent)
+    done = command("tile", tmp_path, settings=SETTINGS, tiles=tiles.parent)
     assert done.returncode == 0 and read_receipt(tiles)["status"] == "ok", done.stderr
     encoder = json.dumps({"encoder": "resnet18", "weights": "random"})
     folders = {"tiles": tiles.parent, "features": features.parent}
@@ -121,7 +145,3 @@ def test_a_slide_whose_decoder_hangs_is_recorded_as_failed(tmp_path: Path) -> No
     reason = f"{path}: no data came from it for 0.1 s"
     assert done.returncode == 0 and "it is retried once" in done.stderr and "for the second time: it is given up" in done.stderr
     assert (read_receipt(features)["status"], read_receipt(features)["reason"]) == ("failed", reason)
-    tiles.unlink()
-    done = command("tile", tmp_path, settings=settings, tiles=tiles.parent, read_timeout_s=0.1)
-    assert done.returncode == 0 and (read_receipt(tiles)["status"], read_receipt(tiles)["reason"]) == ("failed", reason)
-    assert not store_path(tiles).exists()
