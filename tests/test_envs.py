@@ -11,9 +11,9 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-NEEDED = [Requirement(text) for text in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["workflow"]]
-EXTRA = PROJECT["optional-dependencies"]["dev"] + PROJECT["optional-dependencies"]["slurm"]
-DEV = [Requirement(text) for text in EXTRA if not text.startswith("wsi_mil")]
+EXTRAS = PROJECT["optional-dependencies"]
+NEEDED = [Requirement(text) for text in PROJECT["dependencies"] + EXTRAS["workflow"] + EXTRAS["survival"]]
+DEV = [Requirement(text) for text in EXTRAS["dev"] + EXTRAS["slurm"] if not text.startswith("wsi_mil")]
 
 
 def pins(lines: list[str]) -> dict[str, str]:

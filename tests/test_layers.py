@@ -9,7 +9,7 @@ ROOT = Path(wsi_mil.__file__).parent
 
 LAYERS = [
     {"addresses", "errors", "geometry", "records", "metrics", "rasterise", "results", "units", "version", "wording"},
-    {"files", "runtime"},
+    {"files", "runtime", "survival"},
     {"config", "receipts", "decoding"},
     {"jobs", "tissue", "tasks"},
     {"slides", "store", "annotations", "label_images", "score_scaling", "devices", "encoders", "cohort", "models"},
@@ -45,6 +45,8 @@ ONLY_IN = {
     "uvicorn": {"view"},
     "dask": {"runtime"},
     "distributed": {"runtime"},
+    "lifelines": {"survival"},
+    "pandas": {"survival"},
 }
 """Where a third party may be imported."""
 
@@ -80,6 +82,7 @@ TORCH_FREE = {
     "slides",
     "statistics",
     "store",
+    "survival",
     "tasks",
     "tile",
     "tissue",

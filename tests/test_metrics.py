@@ -13,13 +13,18 @@ from wsi_mil.metrics import (
     f1,
     holm,
     interval95,
+    mae,
     mid_ranks,
     paired_difference,
     patient_draws,
     patient_weights,
+    pearson,
     predicted_class,
+    r2,
     reliability_curve,
+    rmse,
     roc_points,
+    spearman,
     youden_threshold,
 )
 
@@ -265,3 +270,38 @@ def test_ranks_are_those_of_scipy_between_0_and_1() -> None:
 
     values = np.array([3.0, -1, 3, 7, 0, 0, 3])
     assert np.allclose(mid_ranks(values), (rankdata(values) - 0.5) / 7)
+
+
+TRUE_VALUES = np.array([1.0, 2.0, 4.0, 9.0])
+VALUES = np.array([2.0, 2.0, 3.0, 13.0])
+"""Errors of 1, 0, -1 and 4; the truth has the mean 4 and squares of 9 + 4 + 0 + 25 about it."""
+
+
+def test_errors_of_regression_by_hand() -> None:
+    assert r2(TRUE_VALUES, VALUES) == pytest.approx(1 - 18 / 38)
+    assert (mae(TRUE_VALUES, VALUES), rmse(TRUE_VALUES, VALUES)) == (1.5, pytest.approx(math.sqrt(4.5)))
+    assert r2(TRUE_VALUES, np.full(4, 4.0)) == 0 and r2(TRUE_VALUES, TRUE_VALUES) == 1
+
+
+def test_correlations_by_hand() -> None:
+    """Predicted values have the mean 5 and squares of 9 + 9 + 4 + 64; ranks are 1.5, 1.5, 3, 4."""
+    assert pearson(TRUE_VALUES, VALUES) == pytest.approx((-3 * -3 + -2 * -3 + 0 * -2 + 5 * 8) / math.sqrt(38 * 86))
+    assert spearman(TRUE_VALUES, VALUES) == pytest.approx((1.5 + 0.5 + 0.25 + 2.25) / math.sqrt(5 * 4.5))
+
+
+def test_r2_is_not_symmetric_and_correlations_ignore_scale() -> None:
+    assert r2(TRUE_VALUES, VALUES) != pytest.approx(r2(VALUES, TRUE_VALUES))
+    assert pearson(TRUE_VALUES, 3 * VALUES - 7) == pytest.approx(pearson(TRUE_VALUES, VALUES))
+    assert spearman(TRUE_VALUES, np.exp(VALUES)) == pytest.approx(spearman(TRUE_VALUES, VALUES))
+
+
+def test_figures_of_regression_are_undefined_where_values_do_not_differ() -> None:
+    constant, empty = np.full(4, 0.1), np.zeros(0)
+    assert math.isnan(r2(constant, VALUES)) and math.isnan(r2(TRUE_VALUES[:1], VALUES[:1])) and math.isnan(r2(empty, empty))
+    assert all(math.isnan(f(a, b)) for f in (pearson, spearman) for a, b in ((constant, VALUES), (VALUES, constant)))
+    assert math.isnan(mae(empty, empty)) and math.isnan(rmse(empty, empty))
+
+
+def test_a_value_that_is_no_number_leaves_no_figure() -> None:
+    values = np.array([1.0, np.nan, 3, 4])
+    assert all(math.isnan(f(TRUE_VALUES, values)) for f in (r2, mae, rmse, pearson, spearman))

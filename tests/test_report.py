@@ -15,8 +15,8 @@ from wsi_mil.metrics import auroc
 from wsi_mil.receipts import read_receipt, store_path, write_receipt
 from wsi_mil.records import InstanceScores, Role, SlideRow, Status
 from wsi_mil.report import write_report
-from wsi_mil.report.classes import report_of
 from wsi_mil.report.comparison import compare_models, evaluated_rows, least_p_holm
+from wsi_mil.report.registry import report_of
 from wsi_mil.report.stage import installed_versions
 from wsi_mil.report.task_report import Row
 from wsi_mil.statistics import write_statistics

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.statistics.conftest import write_features
-from tests.test_report import CLASSES, PROBS, lines, page, write_model, write_tiled
+from tests.test_report import CLASSES, PROBS, REPORT, lines, page, write_model, write_tiled
 from wsi_mil.cohort.splits import Splits, write_splits
 from wsi_mil.config import Config, Statistics, parse_settings
 from wsi_mil.records import Role, SlideRow
@@ -44,7 +44,7 @@ def effects(
     of = tuple({s: Role.TEST if n % 2 == k else Role.TRAIN for n, s in enumerate(labelled)} for k in range(roles))
     write_splits(folder / "splits.csv", Splits({s: s for s in labelled}, dict.fromkeys(labelled, CLASSES[0]), of))
     content = {"cohort": "c.csv", "classes": CLASSES, "results": folder, "encoders": {"enc": {}}, "trained": trained}
-    (found,) = batch_effects(rows, CLASSES, parse_settings(Config, {**content, "models": {"a": {"model": "abmil"}}}))
+    (found,) = batch_effects(rows, REPORT, parse_settings(Config, {**content, "models": {"a": {"model": "abmil"}}}))
     return found
 
 
@@ -136,7 +136,7 @@ def test_the_frame_holds_every_slide_with_y_upwards() -> None:
     plane = Plane((0, 1), ("low", "high"), np.array([[-9.0, 0.0], [50.0, 4.0]]), ("low",) * 500, tiles)
     (x, y), (u, v) = plane.to_view(plane.slides)
     assert LEFT < x < u < RIGHT and TOP < v < y < BOTTOM
-    assert [text for _, text in plane.ticks(0)] == ["-20", "0", "20", "40", "60"]
+    assert [text for _, text in plane.ticks(0)] == ["−20", "0", "20", "40", "60"]
     plot = plane.plot("label", {"low": "a"}, (), rest="none")
     (_, path), *others = plot.dots
     inside = (np.abs(tiles[:, 0] - 20.5) <= 44.25) & (np.abs(tiles[:, 1] - 2) <= 3)  # the range of slides and a quarter of it

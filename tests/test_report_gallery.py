@@ -23,7 +23,7 @@ TRUTH = (3584, 1536, 4096, 2048)
 
 
 def model(encoder: str = "e0", name: str = "a") -> ModelPage:
-    return ModelPage(encoder, name, {}, {}, {}, "", [])
+    return ModelPage(encoder, name, {}, {}, {}, None)
 
 
 def config_of(results: Path, *, encoders: int = 1, models: int = 1, **changes: object) -> Config:

@@ -1,4 +1,4 @@
-"""Classification metrics on arrays, with bootstrap intervals by patient.
+"""Metrics of classification and of regression on arrays, with bootstrap intervals by patient.
 
 Metrics that the bootstrap computes a thousand times are implemented in numpy and tested against scikit-learn. Metrics
 computed once come from scikit-learn, imported in the function: the import takes half a second that most commands save.
@@ -191,6 +191,46 @@ def f1(counts: NDArray[np.int64]) -> float:
     return float(of_class[1] if len(counts) == 2 else of_class.mean())
 
 
+def r2(truth: NDArray[np.float64], predicted: NDArray[np.float64]) -> float:
+    """Return the coefficient of determination: 1 is perfect, 0 as good as the mean of the truth, below 0 worse than it.
+
+    Args:
+        truth: `(n,)` values.
+        predicted: `(n,)` values in the same unit.
+
+    Returns:
+        NaN with fewer than two samples, or if all true values are equal.
+    """
+    if not _differ(truth):
+        return float("nan")
+    return float(1 - ((truth - predicted) ** 2).sum() / ((truth - truth.mean()) ** 2).sum())
+
+
+def mae(truth: NDArray[np.float64], predicted: NDArray[np.float64]) -> float:
+    """Return the mean absolute error of values `(n,)`, in their unit; NaN without samples."""
+    return _mean(np.abs(truth - predicted))
+
+
+def rmse(truth: NDArray[np.float64], predicted: NDArray[np.float64]) -> float:
+    """Return the root of the mean squared error of values `(n,)`, in their unit; NaN without samples."""
+    return float(np.sqrt(_mean((truth - predicted) ** 2)))
+
+
+def pearson(truth: NDArray[np.float64], predicted: NDArray[np.float64]) -> float:
+    """Return the linear correlation of values `(n,)`, from -1 to 1; NaN if all true or all predicted values are equal."""
+    if not (_differ(truth) and _differ(predicted)):
+        return float("nan")
+    first, second = truth - truth.mean(), predicted - predicted.mean()
+    return float((first * second).sum() / np.sqrt((first**2).sum() * (second**2).sum()))
+
+
+def spearman(truth: NDArray[np.float64], predicted: NDArray[np.float64]) -> float:
+    """Return the correlation of ranks of values `(n,)`, ties averaged; NaN if all true or all predicted values are equal."""
+    if np.isnan(truth).any() or np.isnan(predicted).any():
+        return float("nan")
+    return pearson(mid_ranks(truth), mid_ranks(predicted))
+
+
 def patient_draws(patients: Sequence[str], *, draws: int, seed: int = 0) -> Iterator[NDArray[np.int64]]:
     """Yield the rows of each bootstrap draw: all patients resampled with replacement, each with all its rows.
 
@@ -299,6 +339,10 @@ def _average_precision(positive: NDArray[np.bool_], scores: NDArray[np.float64])
 def _ratio(numerator: NDArray[np.int64], denominator: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the quotient, NaN where the denominator is 0."""
     return numerator / np.where(denominator > 0, denominator, np.nan)
+
+
+def _differ(values: NDArray[np.float64]) -> bool:
+    return len(values) > 1 and bool(np.ptp(values) != 0)
 
 
 def _mean(values: NDArray[np.float64] | NDArray[np.bool_]) -> float:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from wsi_mil.report.classes import report_of
+from wsi_mil.report.registry import report_of
 from wsi_mil.tasks import Classes, Outcomes, read_shown_prediction, task_of_stamp
 
 TWO, THREE = Classes(("normal", "tumour")), Classes(("a", "b", "c"))

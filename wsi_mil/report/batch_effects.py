@@ -15,10 +15,11 @@ from wsi_mil.metrics import holm
 from wsi_mil.receipts import read_receipt
 from wsi_mil.records import Role, SlideRow
 from wsi_mil.report.scatter import Plane, ScatterPlot
+from wsi_mil.report.task_report import TaskReport
 from wsi_mil.results import Results
 from wsi_mil.statistics import CohortProjections, GroupEffect, group_effect, read_projections
 
-LABEL, FOLD, SPLIT, SCANNER = "label", "fold", "split", "scanner"
+FOLD, SPLIT, SCANNER = "fold", "split", "scanner"
 SIGNIFICANT = 0.05
 COLUMNS = ["encoder", "grouping", "beside", "share", "by_chance", "p", "p_all", "component", "component_share", "p_component"]
 COLUMNS += ["p_component_all", "n_patients", "n_units", "n_groups", "within_patients"]
@@ -85,7 +86,8 @@ class BatchEffects:
         left_out: groupings without a plot, with the reason.
         effects: one for each test.
         sentences: conclusion of each effect.
-        cross_table: number of slides by scanner and label, if both differ.
+        label_groups: groups of labels, in order.
+        cross_table: number of slides by scanner and group of labels, if both differ.
     """
 
     encoder: str
@@ -95,6 +97,7 @@ class BatchEffects:
     left_out: tuple[str, ...]
     effects: tuple[Effect, ...]
     sentences: tuple[str, ...]
+    label_groups: tuple[str, ...]
     cross_table: dict[str, Counter[str]]
 
     def warnings_on(self, grouping: str) -> list[str]:
@@ -103,11 +106,11 @@ class BatchEffects:
         return [text for e, text in pairs if e.name == grouping and (e.is_significant or np.isnan(e.result.share))]
 
 
-def batch_effects(rows: Iterable[SlideRow], labels: tuple[str, ...], config: Config) -> list[BatchEffects]:
-    """Return the batch effects in the features of every encoder entry; `labels` are in the order of the legend."""
+def batch_effects(rows: Iterable[SlideRow], report: TaskReport, config: Config) -> list[BatchEffects]:
+    """Return the batch effects in the features of every encoder entry, beside the groups of labels of a report."""
     by_id = {row.slide_id: row for row in rows}
     splits = None if config.trained else read_splits(Results(config.results).splits)
-    return [_encoder_effects(encoder, by_id, splits, labels, config) for encoder in config.encoders]
+    return [_encoder_effects(encoder, by_id, splits, report, config) for encoder in config.encoders]
 
 
 def write_effects(effects: Iterable[BatchEffects], path: Path) -> None:
@@ -116,13 +119,15 @@ def write_effects(effects: Iterable[BatchEffects], path: Path) -> None:
 
 
 def _encoder_effects(
-    encoder: str, rows: Mapping[str, SlideRow], splits: Splits | None, labels: tuple[str, ...], config: Config
+    encoder: str, rows: Mapping[str, SlideRow], splits: Splits | None, report: TaskReport, config: Config
 ) -> BatchEffects:
     projections = read_projections(Results(config.results).statistics(encoder))
     slides = [rows[slide_id] for slide_id in projections.slide_ids]
     tiles = Results(config.results).tiles(config.encoders[encoder].tiling)
     scanner = Grouping(SCANNER, _present({row.slide_id: _scanner(row, tiles) for row in slides}))
-    label = Grouping(LABEL, _present({row.slide_id: row.label for row in slides}), labels, "no label")
+    groups = report.label_groups({row.label for row in slides if row.label})
+    group_of = {row.slide_id: groups[row.label] for row in slides if row.label}
+    label = Grouping(report.answer, group_of, tuple(dict.fromkeys(groups.values())), report.unknown)
     groupings = [label, _held_out(splits, projections.slide_ids), scanner]
     patients = {row.slide_id: row.patient_id for row in slides}
     effects = _effects(projections, groupings, patients) if projections.shares else []
@@ -134,6 +139,7 @@ def _encoder_effects(
         left_out=tuple(_why_left_out(g, projections, trained=splits is None) for g in groupings if g.n_groups < 2),
         effects=tuple(effects),
         sentences=tuple(_sentences(effects, len(projections.shares))),
+        label_groups=label.order,
         cross_table=_cross_table(scanner, label) if label.n_groups > 1 and scanner.n_groups > 1 else {},
     )
 

@@ -1,14 +1,27 @@
 """Texts and plots of classification in the report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
-from wsi_mil.metrics import auroc, roc_points
-from wsi_mil.report.task_report import Metrics, Row, TaskReport
-from wsi_mil.tasks import Classes, Outcomes, Task
+from wsi_mil.metrics import auroc
+from wsi_mil.report.curves import Dot, reliability_dots, roc_polyline
+from wsi_mil.report.task_report import Metrics, Row, TaskReport, interval_text
+from wsi_mil.tasks import Classes, Outcomes
 from wsi_mil.wording import listed
+
+
+@dataclass(frozen=True)
+class ClassesPlots:
+    """Plots of one model.
+
+    Attributes:
+        roc: points of the ROC curve; "" if there is none.
+        reliability: dots of the reliability curve.
+    """
+
+    roc: str
+    reliability: list[Dot]
 
 
 class ClassesReport(TaskReport):
@@ -27,6 +40,8 @@ class ClassesReport(TaskReport):
     }
     chance: ClassVar[float] = 0.5
     cards: ClassVar[str] = "classes_cards.html"
+    has_thresholds: ClassVar[bool] = True
+    can_be_wrong: ClassVar[bool] = True
 
     def __init__(self, task: Classes) -> None:
         self.task = task
@@ -34,10 +49,6 @@ class ClassesReport(TaskReport):
 
     def main_value(self, outcomes: Outcomes) -> float:
         return auroc(outcomes.truth, outcomes.outputs)
-
-    @property
-    def label_order(self) -> tuple[str, ...]:
-        return self.names
 
     @property
     def _is_binary(self) -> bool:
@@ -59,6 +70,9 @@ class ClassesReport(TaskReport):
     def label_counts(self, labels: Sequence[str]) -> list[str]:
         return [f"{labels.count(name)} labelled “{name}”" for name in self.names]
 
+    def label_groups(self, labels: Collection[str]) -> dict[str, str]:
+        return {name: name for name in self.names if name in labels}
+
     def outcome(self, metrics: Metrics) -> str:
         matrix = metrics["confusion_matrix"]
         parts = [f"{matrix[i][i]} of {sum(matrix[i])} “{name}”" for i, name in enumerate(self.names) if sum(matrix[i])]
@@ -68,7 +82,7 @@ class ClassesReport(TaskReport):
         value = metrics.get("auroc")
         if value is None:
             return []
-        interval = _interval(metrics["auroc_ci95"], unit)
+        interval = interval_text(metrics["auroc_ci95"], unit)
         if not self._is_binary:
             return [f"Its AUROC, averaged over classes, is {value:.3f} (0.5 is chance, 1 is perfect{interval})."]
         negative, positive = self.names
@@ -88,13 +102,11 @@ class ClassesReport(TaskReport):
         probs = ", ".join(f"P({name}) = {float(prediction[f'prob_{name}']):.3f}" for name in self.names)
         return probs + (f"; threshold {float(prediction['threshold']):.3f}" if prediction["threshold"] else "")
 
-    def curve(self, rows: Sequence[Row]) -> str:
-        """Return the ROC curve; only of two classes that both have a slide."""
+    def plots(self, metrics: Metrics, rows: Sequence[Row]) -> ClassesPlots:
+        """Return the plots; the ROC curve only of two classes that both have a slide."""
         outcomes = self.task.read_outcomes(rows)
-        if not self._is_binary or len(np.unique(outcomes.truth)) < 2:
-            return ""
-        points = zip(*roc_points(outcomes.truth, outcomes.outputs[:, 1]), strict=True)
-        return " ".join(f"{x:.4f},{1 - y:.4f}" for x, y in points)
+        roc = roc_polyline(outcomes.truth == 1, outcomes.outputs[:, 1]) if self._is_binary else ""
+        return ClassesPlots(roc, reliability_dots(metrics.get("reliability", [])))
 
     def figures_note(self, optimistic: str) -> str:
         if self._is_binary:
@@ -128,19 +140,10 @@ class ClassesReport(TaskReport):
             f" {negative}, whose tiles are all negative."
         )
 
+    @property
+    def curves_of(self) -> str:
+        return "the predicted probability, averaged over slides predicted as the class shown"
 
-def _interval(ends: Sequence[float | None], unit: str) -> str:
-    """Confidence interval of an AUROC; if all bootstrap draws are equal, it is uninformative and not given."""
-    low, high = ends
-    if low is None or high is None:
-        return ""
-    if low == high:
-        return f"; too few {unit}s to estimate an interval"
-    return f"; 95 % confidence interval {low:.3f} to {high:.3f}"
-
-
-def report_of(task: Task) -> TaskReport:
-    """Return the report of a task."""
-    if isinstance(task, Classes):
-        return ClassesReport(task)
-    raise TypeError(f"no report for tasks of kind {task.kind}")
+    def not_predicted_note(self, *, is_cohort_scale: bool) -> str:
+        hot = "no tile is drawn hot, and " if is_cohort_scale else ""
+        return f"On a slide that is not predicted as the class shown, {hot}sparse inversion shows nothing."

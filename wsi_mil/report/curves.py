@@ -1,7 +1,12 @@
-"""Reliability curves as coordinates in SVG's unit square, y downwards."""
+"""ROC and reliability curves as coordinates in SVG's unit square, y downwards."""
 
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_mil.metrics import roc_points
 
 DOT_AREA, LEAST_RADIUS = 0.004, 0.014
 """Area (divided by π) of a reliability dot for all slides, and the smallest visible radius; the side of the square is 1."""
@@ -15,6 +20,14 @@ class Dot:
     y: float
     radius: float
     count: int
+
+
+def roc_polyline(positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> str:
+    """Return the points of the ROC curve of scores `(n,)`; "" if no sample is positive, or all are."""
+    if not positive.any() or positive.all():
+        return ""
+    points = zip(*roc_points(positive.astype(np.int64), scores), strict=True)
+    return " ".join(f"{x:.4f},{1 - y:.4f}" for x, y in points)
 
 
 def reliability_dots(curve: list[dict[str, Any]]) -> list[Dot]:

@@ -9,7 +9,6 @@ from wsi_mil.config import Config, methods_of
 from wsi_mil.files import read_table
 from wsi_mil.receipts import read_receipt
 from wsi_mil.report.comparison import evaluated_rows
-from wsi_mil.report.curves import Dot, reliability_dots
 from wsi_mil.report.task_report import TaskReport
 from wsi_mil.results import Results
 
@@ -29,8 +28,7 @@ class ModelPage:
     metrics: dict[str, Any]
     predictions: dict[str, dict[str, str]]
     explanations: dict[str, Any]
-    curve: str
-    reliability: list[Dot]
+    plots: Any
 
     @property
     def protocol(self) -> str:
@@ -91,9 +89,9 @@ def read_model(config: Config, report: TaskReport, encoder: str, model: str) -> 
     metrics = read_receipt(results.metrics(encoder, model))
     is_explained = bool(methods_of(config, model))
     explanations = read_receipt(results.explanations(encoder, model)) if is_explained else NOT_EXPLAINED
-    curve = report.curve(evaluated_rows(predictions.values()))
-    dots = reliability_dots(metrics.get("reliability", []))
-    return ModelPage(encoder, model, metrics, predictions, explanations, curve, dots)
+    rows = evaluated_rows(predictions.values())
+    plots = report.plots(metrics, rows) if rows else None
+    return ModelPage(encoder, model, metrics, predictions, explanations, plots)
 
 
 def best_first(models: Iterable[ModelPage], report: TaskReport) -> list[ModelPage]:

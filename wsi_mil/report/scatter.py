@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_mil.report.axes import round_values, tick_text
+
 PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc3311", "#aa4499", "#56b4e9", "#000000", "#999933")
 """Safe for colour-blind readers; each colour also has its own shape."""
 
@@ -106,14 +108,11 @@ class Plane:
     def ticks(self, axis: int) -> list[tuple[float, str]]:
         """Return position and text of round numbers along an axis."""
         low, high = self.extent[:, axis].tolist()
-        raw = (high - low) / 5
-        unit = 10.0 ** np.floor(np.log10(raw))
-        step = unit * next(m for m in (1, 2, 5, 10) if m * unit >= raw)
-        values = np.arange(np.ceil(low / step), np.floor(high / step) + 1) * step
+        values = round_values(low, high)
         points = np.zeros((len(values), 2))
         points[:, axis] = values
         positions = self.to_view(points)[:, axis]
-        return [(float(position), f"{value or 0.0:g}") for position, value in zip(positions, values, strict=True)]
+        return [(float(position), tick_text(value)) for position, value in zip(positions, values, strict=True)]
 
     def plot(self, name: str, group_of: dict[str, str], order: Sequence[str], *, rest: str) -> ScatterPlot:
         """Return the scatter plot of a grouping.

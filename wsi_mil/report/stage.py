@@ -16,14 +16,15 @@ from wsi_mil.config import Config
 from wsi_mil.files import write_text
 from wsi_mil.records import SlideRow, Status
 from wsi_mil.report.batch_effects import BatchEffects, batch_effects, write_effects
-from wsi_mil.report.classes import report_of
 from wsi_mil.report.comparison import Comparison, compare_models, least_p_holm
 from wsi_mil.report.contact_sheet import MaskPicture, contact_sheet
 from wsi_mil.report.gallery import colour_stops, galleries, models_that_fit
 from wsi_mil.report.model_page import ModelPage, best_first, model_summary, read_model
+from wsi_mil.report.registry import report_of
 from wsi_mil.report.scatter import BOTTOM, LEFT, RIGHT, TOP
 from wsi_mil.report.summary import CohortOverview, describe_cohort, describe_results, limitations
-from wsi_mil.report.task_report import TaskReport
+from wsi_mil.report.survival import p_text
+from wsi_mil.report.task_report import TaskReport, decimals, digits
 from wsi_mil.results import Results
 from wsi_mil.statistics import PERMUTATIONS
 from wsi_mil.tasks import task_of
@@ -57,7 +58,7 @@ def write_report(rows: Iterable[SlideRow], config: Config, page: Path) -> None:
     task_report = report_of(task_of(config))
     models = best_first([read_model(config, task_report, e, m) for e in config.encoders for m in config.models], task_report)
     comparisons = _comparisons(models, task_report, config)
-    effects = batch_effects(rows, task_report.label_order, config)
+    effects = batch_effects(rows, task_report, config)
     masks = contact_sheet(rows, config)
     usable = [row for row in rows if statuses[row.slide_id].status is Status.OK]
     shown = models_that_fit(models, len(usable), config)
@@ -90,11 +91,6 @@ def write_report(rows: Iterable[SlideRow], config: Config, page: Path) -> None:
     write_text(page, html)
     for model in models:
         log.info("%s: %s", model.name, model_summary(model, task_report))
-
-
-def figure(value: float | None) -> str:
-    """Format a figure to three decimals, or a dash if it is missing."""
-    return "–" if value is None or value != value else f"{value:.3f}"
 
 
 def signed(value: float | None) -> str:
@@ -161,6 +157,6 @@ def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"figure": figure, "signed": signed}
+    environment.filters |= {"figure": decimals, "digits": digits, "p_text": p_text, "signed": signed}
     environment.globals["model_summary"] = model_summary
     return environment.get_template("index.html")

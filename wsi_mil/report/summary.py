@@ -61,15 +61,17 @@ def describe_cohort(cohort: CohortOverview) -> list[str]:
     n_patients = len({row.patient_id for row in cohort.rows})
     counts = listed(cohort.task_report.label_counts([row.label for row in cohort.rows]))
     unlabelled = sum(not row.label for row in cohort.rows)
-    rest = f", and {unlabelled} without a label, which {'is' if unlabelled == 1 else 'are'} only predicted" if unlabelled else ""
+    verb = "is" if unlabelled == 1 else "are"
+    rest = f", and {unlabelled} {cohort.task_report.lacking}, which {verb} only predicted" if unlabelled else ""
     sentences = [f"{_number(len(cohort.rows), 'slide')} of {_number(n_patients, 'patient')}: {counts}{rest}."]
     sentences.append(_usable_slides(cohort))
     if cohort.is_trained_elsewhere:
         sentences.append("The models were trained in an earlier run and are applied here unchanged.")
     else:
         sentences.append(
-            f"Models were trained to {cohort.task_report.goal} from small square images of tissue (tiles), with one label per"
-            " slide and without annotations. A heatmap is therefore a model's own estimate of where the evidence is."
+            f"Models were trained to {cohort.task_report.goal} from small square images of tissue (tiles), with"
+            f" {cohort.task_report.supervision} and without annotations. A heatmap is therefore a model's own estimate of where"
+            " the evidence is."
         )
     return sentences
 
@@ -82,9 +84,11 @@ def describe_results(best: ModelPage, n_models: int, cohort: CohortOverview) -> 
         return [f"{reason}, so performance could not be measured; only predictions are shown."]
     unit = "patient" if cohort.bag == "patient" else "slide"
     model = f"the best of {n_models} models, {best.name}," if n_models > 1 else f"the model {best.name}"
-    relation = "on which its epoch and threshold were selected" if best.is_as_published else "that it was not trained on"
-    n_labelled = _number(metrics["n_bags"], f"labelled {unit}")
-    sentences = [f"Of {n_labelled} {relation}, {model} {cohort.task_report.outcome(metrics)}."]
+    verb = "were" if cohort.task_report.has_thresholds else "was"
+    chosen = f"on which its {cohort.task_report.selected} {verb} selected"
+    relation = chosen if best.is_as_published else "that it was not trained on"
+    labelled = cohort.task_report.labelled(metrics, unit)
+    sentences = [f"Of {labelled} {relation}, {model} {cohort.task_report.outcome(metrics)}."]
     return sentences + cohort.task_report.discrimination(metrics, unit) + [_localisation(best, cohort)]
 
 
@@ -93,7 +97,7 @@ def limitations(
 ) -> list[Limitation]:
     """Return what to know before relying on a figure or heatmap of the page."""
     entries = _chance_models(models, cohort.task_report) + _chance_heatmaps(models) + _duplicates(cohort)
-    entries += _misclassified(models[0], cohort) + _last_epochs(models)
+    entries += _misclassified(models[0], cohort) + _last_epochs(models, has_thresholds=cohort.task_report.has_thresholds)
     unused = len(cohort.rows) - cohort.count(Status.OK)
     if unused:
         entries.append(Limitation(f"{_number(unused, 'slide')} could not be used.", "not-used"))
@@ -167,7 +171,7 @@ def _duplicates(cohort: CohortOverview) -> list[Limitation]:
     rows = {row.slide_id: row for row in cohort.rows}
     entries = []
     for group in cohort.duplicates:
-        labels = list(dict.fromkeys(rows[s].label for s in group if rows[s].label))
+        labels = list(dict.fromkeys(cohort.task_report.label_text(rows[s].label) for s in group if rows[s].label))
         patients = {rows[s].patient_id for s in group}
         text = f"{_number(len(group), 'slide')} are the same file under different names"
         if len(labels) > 1:
@@ -194,13 +198,13 @@ def _misclassified(best: ModelPage, cohort: CohortOverview) -> list[Limitation]:
     slides = tuple(s for s, p in best.predictions.items() if p["role"] in ("test", "") and is_wrong(p, labels[s]))
     if not slides:
         return []
-    text = f"{best.name} predicts the wrong label for {_number(len(slides), 'slide')}"
+    text = f"{best.name} predicts a wrong label for {_number(len(slides), 'slide')}"
     if len(slides) <= MAX_NAMED:
         return [Limitation(f"{text}:", slides=slides)]
     return [Limitation(f"{text}; they are marked in red.", "cohort")]
 
 
-def _last_epochs(models: Iterable[ModelPage]) -> list[Limitation]:
+def _last_epochs(models: Iterable[ModelPage], *, has_thresholds: bool) -> list[Limitation]:
     """Models whose last epoch was kept, since there were too few validation slides to select one."""
     parts = [
         f"{m.name} ({len(m.metrics['unchosen_folds'])} of {_number(m.metrics['n_folds'], 'fold')})"
@@ -210,7 +214,8 @@ def _last_epochs(models: Iterable[ModelPage]) -> list[Limitation]:
     if not parts:
         return []
     text = f"Too few validation slides to select an epoch, so the last one was kept: {listed(parts)}."
-    return [Limitation(f"{text} Thresholds are based on these few slides.", "figures")]
+    thresholds = " Thresholds are based on these few slides." if has_thresholds else ""
+    return [Limitation(f"{text}{thresholds}", "figures")]
 
 
 def _number(n: int, noun: str) -> str:

@@ -1,7 +1,7 @@
 """Texts and plots of the report that depend on the task: the counterpart of `wsi_mil.tasks`."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,6 +25,12 @@ class TaskReport(ABC):
     """Main figure of a model at chance."""
     cards: ClassVar[str]
     """Template of the plots of one model, `m`."""
+    answer: ClassVar[str] = "label"
+    """What is known of a slide, in one word: label, value, event."""
+    has_thresholds: ClassVar[bool] = False
+    """Whether thresholds are selected together with the epoch."""
+    can_be_wrong: ClassVar[bool] = False
+    """Whether a prediction is either right or wrong."""
 
     @property
     def main_figure(self) -> str:
@@ -36,6 +42,15 @@ class TaskReport(ABC):
         """Title of the main figure."""
         return self.figures[self.main_figure]
 
+    @property
+    def selected(self) -> str:
+        """What is selected on validation slides."""
+        return "epoch and threshold" if self.has_thresholds else "epoch"
+
+    def figure_text(self, name: str, value: float | None) -> str:
+        """Return a figure to three decimals, or a dash if it is missing."""
+        return decimals(value)
+
     def compared_figures(self, rows: Sequence[Row], draws: Iterable[NDArray[np.int64]]) -> tuple[float, NDArray[np.float64]]:
         """Return the main figure of labelled rows, and that of each bootstrap draw of them."""
         outcomes = self.task.read_outcomes(rows)
@@ -45,10 +60,7 @@ class TaskReport(ABC):
     def main_value(self, outcomes: Any) -> float:
         """Return the main figure of some outcomes."""
 
-    @property
-    @abstractmethod
-    def label_order(self) -> tuple[str, ...]:
-        """Labels in the order of legends and tables."""
+    # --- the cohort
 
     @property
     @abstractmethod
@@ -65,9 +77,39 @@ class TaskReport(ABC):
     def goal(self) -> str:
         """Goal of the models, to follow "models were trained to"."""
 
+    @property
+    def supervision(self) -> str:
+        """What models were told, to follow "with"."""
+        return f"one {self.answer} per slide"
+
+    @property
+    def unknown(self) -> str:
+        """Text in place of a label that is not known."""
+        return f"no {self.answer}"
+
+    @property
+    def lacking(self) -> str:
+        """What slides are without of which the label is not known."""
+        return f"without a {self.answer}"
+
+    def labelled(self, metrics: Metrics, unit: str) -> str:
+        """Return the number of bags that figures are computed from, with its noun."""
+        n = metrics["n_bags"]
+        return f"{n:,} labelled {unit}{'s' if n != 1 else ''}"
+
     @abstractmethod
     def label_counts(self, labels: Sequence[str]) -> list[str]:
         """Return the number of slides with each label, as items of a list."""
+
+    def label_text(self, label: str) -> str:
+        """Return a label as readers know it."""
+        return label
+
+    @abstractmethod
+    def label_groups(self, labels: Collection[str]) -> dict[str, str]:
+        """Return the group of each distinct label, in the order of legends; batch effects are compared with these groups."""
+
+    # --- figures
 
     @abstractmethod
     def outcome(self, metrics: Metrics) -> str:
@@ -78,20 +120,8 @@ class TaskReport(ABC):
         """Return sentences that explain the value of the main figure."""
 
     @abstractmethod
-    def is_wrong(self, prediction: Row, label: str) -> bool:
-        """Return whether the prediction for a slide with this label (or "") is wrong."""
-
-    @abstractmethod
-    def short(self, prediction: Row) -> tuple[str, str]:
-        """Return the prediction and its number, for the cell of a table."""
-
-    @abstractmethod
-    def numbers(self, prediction: Row) -> str:
-        """Return the numbers of a prediction, as part of a sentence."""
-
-    @abstractmethod
-    def curve(self, rows: Sequence[Row]) -> str:
-        """Return the points of the main plot in SVG's unit square, y downwards; "" without a plot."""
+    def plots(self, metrics: Metrics, rows: Sequence[Row]) -> Any:
+        """Return the plots of one model for `cards`, from its metrics and the rows that they are computed from."""
 
     @abstractmethod
     def figures_note(self, optimistic: str) -> str:
@@ -102,7 +132,58 @@ class TaskReport(ABC):
     def curves_note(self) -> str:
         """Explanation of the plots."""
 
+    # --- predictions
+
+    def is_wrong(self, prediction: Row, label: str) -> bool:
+        """Return whether the prediction for a slide with this label (or "") is wrong."""
+        return False
+
+    @abstractmethod
+    def short(self, prediction: Row) -> tuple[str, str]:
+        """Return the prediction and its number, for the cell of a table."""
+
+    @abstractmethod
+    def numbers(self, prediction: Row) -> str:
+        """Return the numbers of a prediction, as part of a sentence."""
+
+    # --- heatmaps
+
     @property
     @abstractmethod
     def annotations_note(self) -> str:
         """Explanation of which slides the evaluation of heatmaps counts."""
+
+    @property
+    @abstractmethod
+    def curves_of(self) -> str:
+        """What deletion and insertion curves follow, and over which slides gains are averaged, to follow "curves of"."""
+
+    def not_predicted_note(self, *, is_cohort_scale: bool) -> str:
+        """Return what is shown on slides that are not predicted as the output explained, "" if there are none."""
+        return ""
+
+
+def decimals(value: float | None) -> str:
+    """Return a figure to three decimals, or a dash if it is missing."""
+    return "–" if value is None or value != value else f"{value:.3f}".replace("-", "−")
+
+
+def digits(value: float | None) -> str:
+    """Return a value in a unit of its own to three digits, or a dash if it is missing."""
+    if value is None or value != value:
+        return "–"
+    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return text.replace("-", "−")
+
+
+def interval_text(ends: Sequence[float | None], unit: str) -> str:
+    """Return the confidence interval, to follow a figure in brackets.
+
+    If all bootstrap draws are equal, it is uninformative and not given.
+    """
+    low, high = ends
+    if low is None or high is None:
+        return ""
+    if low == high:
+        return f"; too few {unit}s to estimate an interval"
+    return f"; 95 % confidence interval {decimals(low)} to {decimals(high)}"
