@@ -101,4 +101,4 @@ def test_standard_input_is_read_as_files_are(encoding: str, tmp_path: Path) -> N
     if encoding == "latin-1":
         assert done.returncode == 2 and b"cannot read standard input: line 1: byte 0xFC" in done.stderr
     else:
-        assert done.returncode == 0 and b'"n_folds": 5' in done.stdout
+        assert done.returncode == 0 and b'"n_folds": {"t": 5}' in done.stdout

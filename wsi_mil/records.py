@@ -35,7 +35,7 @@ class SlideRow:
     Attributes:
         slide_id: unique id of the slide.
         path: the slide file, its URL (text), or `NO_PATH`.
-        label: label of the target at hand, in the text of `cohort.labels`, or "" for a slide that is only to be predicted.
+        label: label for one target, in the text of `cohort.labels`, or "" for a slide that is only to be predicted.
         patient_id: id of the patient, by whom slides are split into folds.
         mpp: µm per pixel of level 0; overrides the file's own value. None if not given.
         split: "train", "val" or "test" of a fixed split, or "".
