@@ -153,7 +153,7 @@ def _column_emptied(rng: np.random.Generator, table: Table) -> Outcome:
     if column == "path":
         return Outcome(None, [(row, "path is empty") for row in range(len(table.rows))])
     if column == "label":
-        return Outcome(None, others=("class",))
+        return Outcome(None, [("no slide has a label: column label must be filled",)])
     return Outcome(table)
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from wsi_mil.check.labels import empty_warnings
 from wsi_mil.check.rows import is_tiled, slides_tiled_by_annotation
 from wsi_mil.cohort import Sheet
 from wsi_mil.cohort.splits import patients_with_several_labels, read_splits
@@ -37,19 +38,24 @@ def config_warnings(config: Config, sheet: Sheet) -> list[str]:
 
 def _target_warnings(config: Config, sheet: Sheet, name: str) -> list[str]:
     """Warnings about the labels of a target: slides that a given split lacks, patients with slides of several classes."""
-    rows = [row.for_target(name) for row in sheet.rows]
+    if config.trained is not None:
+        return []
+    rows, target = [row.for_target(name) for row in sheet.rows], config.targets[name]
+    warnings = [f"targets.{name}: {warning}" for warning in empty_warnings(target, rows)]
     given = config.splits_of(name)
     if given is not None:
         known_slides = read_splits(given).patients
         n_missing = sum(bool(row.label) and row.slide_id not in known_slides for row in rows)
-        return [f"splits.{name}: {n_missing} labelled slides are not in {given}: predicted, not trained on"] if n_missing else []
-    draws_folds = config.trained is None and not any(row.split or row.fold for row in rows)
-    several = patients_with_several_labels(rows, task_of(config.targets[name])) if draws_folds else {}
+        missing = f"splits.{name}: {n_missing} labelled slides are not in {given}: predicted, not trained on"
+        return [*warnings, *([missing] if n_missing else [])]
+    draws_folds = not any(row.split or row.fold for row in rows)
+    several = patients_with_several_labels(rows, task_of(target)) if draws_folds else {}
     if not several:
-        return []
+        return warnings
     names = named([f"{patient} ({', '.join(classes)})" for patient, classes in several.items()])
     patients = "1 patient has" if len(several) == 1 else f"{len(several)} patients have"
-    return [f"targets.{name}: {patients} slides of several classes; folds are stratified by the last class of each: {names}"]
+    folds = "folds are stratified by the last class of each"
+    return [*warnings, f"targets.{name}: {patients} slides of several classes; {folds}: {names}"]
 
 
 def _method_warnings(config: Config) -> list[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from wsi_mil.check.labels import constant_faults, event_faults
 from wsi_mil.check.trained import trained_faults
 from wsi_mil.cohort import Sheet
 from wsi_mil.cohort.splits import (
@@ -17,7 +18,7 @@ from wsi_mil.cohort.splits import (
 from wsi_mil.config import Config
 from wsi_mil.errors import StoreError
 from wsi_mil.records import SlideRow
-from wsi_mil.tasks import Task, task_of
+from wsi_mil.tasks import task_of
 
 
 def target_faults(config: Config, sheet: Sheet) -> list[str]:
@@ -25,8 +26,9 @@ def target_faults(config: Config, sheet: Sheet) -> list[str]:
     faults = {}
     for name, target in config.targets.items():
         rows = [row.for_target(name) for row in sheet.rows]
+        constant = constant_faults(target, rows) if config.trained is None else []
         mixed = mixed_label_faults(rows) if config.bag == "patient" else []
-        faults[name] = mixed + _split_faults(config, rows, name, task_of(target))
+        faults[name] = mixed + (constant or _split_faults(config, rows, name))
     return _with_keys(faults)
 
 
@@ -37,29 +39,34 @@ def _with_keys(faults: Mapping[str, Sequence[str]]) -> list[str]:
     return shared + [f"targets.{name}: {fault}" for name, own in faults.items() for fault in own if fault not in of_all]
 
 
-def _split_faults(config: Config, rows: list[SlideRow], target: str, task: Task) -> list[str]:
+def _split_faults(config: Config, rows: list[SlideRow], target: str) -> list[str]:
     """Why the labelled slides cannot be split, or do not fit the trained models or the given splits."""
     if config.trained is not None:
         return trained_faults(config, config.trained, rows, target)
     given = config.splits_of(target)
     if given is not None:
-        return _given_split_faults(config, rows, given, task)
-    labelled = [row for row in rows if row.label]
+        return _given_split_faults(config, rows, given, target)
+    labelled, task = [row for row in rows if row.label], task_of(config.targets[target])
     faults = split_faults(labelled, task, config.split)
     if not faults:
         try:
             splits = draw_splits(labelled, task, config.split)
         except ValueError as error:
             return [f"split: these slides cannot be split ({error})"]
-        faults = _stratum_faults(splits, config, task, fold_names(labelled))
+        faults = _part_faults(splits, config, target, fold_names(labelled))
     return faults
 
 
-def _stratum_faults(splits: Splits, config: Config, task: Task, folds: Sequence[str] = ()) -> list[str]:
-    return [fault for fold in range(splits.n_folds) for fault in missing_strata(splits, fold, task, config.protocol, folds=folds)]
+def _part_faults(splits: Splits, config: Config, target: str, folds: Sequence[str] = ()) -> list[str]:
+    """What parts of folds lack."""
+    settings = config.targets[target]
+    task = task_of(settings)
+    numbers = range(splits.n_folds)
+    faults = [fault for fold in numbers for fault in missing_strata(splits, fold, task, config.protocol, folds=folds)]
+    return faults + event_faults(settings, splits)
 
 
-def _given_split_faults(config: Config, rows: list[SlideRow], path: Path, task: Task) -> list[str]:
+def _given_split_faults(config: Config, rows: list[SlideRow], path: Path, target: str) -> list[str]:
     """Why a splits file does not fit the sheet."""
     try:
         splits = read_splits(path)
@@ -71,4 +78,4 @@ def _given_split_faults(config: Config, rows: list[SlideRow], path: Path, task: 
         for name, values in (("label", splits.labels), ("patient_id", splits.patients))
         if row.slide_id in values and values[row.slide_id] != getattr(row, name)
     ]
-    return faults + _stratum_faults(splits, config, task)
+    return faults + _part_faults(splits, config, target)

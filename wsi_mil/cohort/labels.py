@@ -131,7 +131,7 @@ def number_warnings(targets: Mapping[str, Target], rows: Sequence[tuple[int, Map
         if with_comma and any(WITH_POINT.fullmatch(cells.get(column, "")) for _, cells in rows):
             first = next(cells[column] for row, cells in rows if row == with_comma[0])
             warnings.append(
-                f"column {column}: {in_rows(with_comma)} have a decimal comma and others a decimal point; {first} is read as"
+                f"column {column}: decimal commas in {in_rows(with_comma)} and decimal points in others; {first} is read as"
                 f" {number(first):g}"
             )
     return warnings
