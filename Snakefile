@@ -44,7 +44,7 @@ rule all:
         "<results>/report/index.html",
         all_tile_records,
         all_feature_records,
-        SPLITS,
+        all_splits,
         all_models,
         all_predictions,
         all_metrics,

@@ -27,10 +27,10 @@ MIN_TILE_AUROC = 0.85
 def figures(results: Path) -> dict[str, float]:
     """Return AUROC and mean tile AUROC of every model and method in a results folder."""
     auroc = {}
-    for file in sorted(results.glob("metrics/*/*.json")):
+    for file in sorted(results.glob("metrics/*/*/*.json")):
         auroc[f"{file.parent.name}/{file.stem} auroc"] = json.loads(file.read_text())["auroc"]
     of_method = defaultdict(list)
-    for path in sorted(results.glob("explanations/*/*.csv")):
+    for path in sorted(results.glob("explanations/*/*/*.csv")):
         with path.open(newline="") as file:
             for row in csv.DictReader(file):
                 if row["tile_auroc"]:

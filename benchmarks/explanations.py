@@ -33,7 +33,7 @@ SUBJECT = "sparse_inversion"
 def table(results: Path) -> str:
     """Return a Markdown table with a row for each model and method."""
     lines = [f"| model | method | {' | '.join(FIGURES.values())} | not shown |", "|---" * (len(FIGURES) + 3) + "|"]
-    for path in sorted(results.glob("explanations/*/*.json")):
+    for path in sorted(results.glob("explanations/*/*/*.json")):
         for method, figures in json.loads(path.read_text())["methods"].items():
             cells = [_cell(figures, name) for name in FIGURES]
             lines.append(f"| {path.stem} | {method} | {' | '.join(cells)} | {figures.get('n_not_shown', '–')} |")
@@ -43,7 +43,7 @@ def table(results: Path) -> str:
 def mean_auroc(results: Path) -> dict[str, float]:
     """Return the mean tile AUROC by model and method."""
     figures = {}
-    for path in sorted(results.glob("explanations/*/*.json")):
+    for path in sorted(results.glob("explanations/*/*/*.json")):
         for method, of_method in json.loads(path.read_text())["methods"].items():
             if of_method.get("tile_auroc") is not None:
                 figures[f"{path.stem} {method}"] = round(of_method["tile_auroc"], 4)
@@ -52,7 +52,7 @@ def mean_auroc(results: Path) -> dict[str, float]:
 
 def pairs(results: Path, model: str) -> str:
     """Return a Markdown table of sparse inversion minus every other method, on the same slides."""
-    (path,) = results.glob(f"explanations/*/{model}.csv")
+    (path,) = results.glob(f"explanations/*/*/{model}.csv")
     values: dict[str, dict[str, tuple[str, float, float]]] = defaultdict(dict)
     with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):

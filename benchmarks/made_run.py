@@ -24,7 +24,7 @@ from wsi_mil.train import Fold, train_fold
 
 CLASSES = ("normal", "tumour")
 TASK = Classes(CLASSES)
-ENCODER, TILING, FOLDS, DIM = "enc", "default", 2, 16
+TARGET, ENCODER, TILING, FOLDS, DIM = "tumour", "enc", "default", 2, 16
 MODEL = {"model": "abmil", "embed_dim": 8, "attention_dim": 4, "train": {"updates": None, "epochs": 1, "patience": 1}}
 """A model as good as untrained, whose scores vary from tile to tile."""
 
@@ -67,7 +67,7 @@ def write_run(
         assert status == Status.OK, row
     ids = [row.slide_id for row in rows]
     write_status(results.cohort_status, cohort_statuses(ids, results.folder / "features", [ENCODER]))
-    write_splits(results.splits, draw_splits(rows, TASK, Split(folds=FOLDS)))
+    write_splits(results.target(TARGET).splits, draw_splits(rows, TASK, Split(folds=FOLDS)))
     write_statistics(ids, features, Statistics(), results.statistics(ENCODER), threads=1)
     for name in models:
         _write_model(results, rows, name, Explain(methods=methods, curve_points=0))
@@ -76,15 +76,16 @@ def write_run(
 def _write_model(results: Results, rows: Sequence[SlideRow], name: str, explain: Explain) -> None:
     """Train, predict, explain and evaluate one entry of `models`."""
     splits, features = draw_splits(rows, TASK, Split(folds=FOLDS)), results.features(ENCODER)
+    target = results.target(TARGET)
     for fold in range(FOLDS):
         part = Fold(splits, fold, features, TASK)
-        train_fold(part, parse_model(MODEL), results.checkpoint(ENCODER, name, fold), torch.device("cpu"))
-    ensemble = Ensemble(results.model(ENCODER, name), splits, TASK, torch.device("cpu"))
+        train_fold(part, parse_model(MODEL), target.checkpoint(ENCODER, name, fold), torch.device("cpu"))
+    ensemble = Ensemble(target.model(ENCODER, name), splits, TASK, torch.device("cpu"))
     predictions = predict_cohort(rows, features, ensemble, include_train=False)
-    write_predictions(results.predictions(ENCODER, name), predictions, TASK, ensemble.protocol)
-    write_metrics(results.metrics(ENCODER, name), predictions, TASK, Predict(), ensemble.metadata)
+    write_predictions(target.predictions(ENCODER, name), predictions, TASK, ensemble.protocol)
+    write_metrics(target.metrics(ENCODER, name), predictions, TASK, Predict(), ensemble.metadata)
     for row in rows:
-        receipt = results.scores_receipt(ENCODER, name, row.slide_id)
+        receipt = target.scores_receipt(ENCODER, name, row.slide_id)
         explain_slide(row, [results.features_receipt(ENCODER, row.slide_id)], ensemble, explain, receipt)
-    sources = Sources(results.scores(ENCODER, name), results.tiles(TILING), None, TASK, Truth())
-    evaluate_cohort(rows, sources, Predict(bootstrap=100), results.explanations(ENCODER, name))
+    sources = Sources(target.scores(ENCODER, name), results.tiles(TILING), None, TASK, Truth())
+    evaluate_cohort(rows, sources, Predict(bootstrap=100), target.explanations(ENCODER, name))

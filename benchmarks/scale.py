@@ -31,6 +31,7 @@ from wsi_mil.results import Results
 ROOT = Path(__file__).resolve().parents[1]
 ENCODERS = ("a",)
 MODELS = ("m1", "m2", "m3")
+TARGET = "tumour"
 FOLDS = range(5)
 METHODS = ("attention", "evidence", "standardised_sum")
 CORES = 2
@@ -126,7 +127,7 @@ def make(folder: Path, slides: list[str]) -> None:
     entry = {"encoder": "test_vit", "weights": "random"}
     config = {
         "cohort": "cohort.csv",
-        "classes": ["normal", "tumour"],
+        "targets": {TARGET: {"kind": "classes", "classes": ["normal", "tumour"]}},
         "encoders": dict.fromkeys(ENCODERS, entry),
         "models": {name: {"model": "abmil"} for name in MODELS},
         "split": {"folds": len(FOLDS)},
@@ -153,24 +154,25 @@ def write_outputs(folder: Path, slides: list[str]) -> int:
         for encoder in ENCODERS:
             put(f"features/{encoder}/{slide}.json", ok)
     put("cohort_status.csv", "slide_id,status,reason\n" + "".join(f"{slide},ok,\n" for slide in slides))
-    put("splits.csv")
+    put(f"splits/{TARGET}.csv")
     for encoder in ENCODERS:
         put(f"statistics/{encoder}.json")
         for model in MODELS:
             for fold in FOLDS:
-                put(f"models/{encoder}/{model}/fold-{fold}/model.safetensors")
-                put(f"models/{encoder}/{model}/fold-{fold}/config.json")
+                put(f"models/{TARGET}/{encoder}/{model}/fold-{fold}/model.safetensors")
+                put(f"models/{TARGET}/{encoder}/{model}/fold-{fold}/config.json")
             for name in (
-                f"predictions/{encoder}/{model}.csv",
-                f"metrics/{encoder}/{model}.json",
-                f"explanations/{encoder}/{model}.json",
+                f"predictions/{TARGET}/{encoder}/{model}.csv",
+                f"metrics/{TARGET}/{encoder}/{model}.json",
+                f"explanations/{TARGET}/{encoder}/{model}.json",
             ):
                 put(name)
             for slide in slides:
-                put(f"scores/{encoder}/{model}/{slide}.json")
+                put(f"scores/{TARGET}/{encoder}/{model}/{slide}.json")
                 for method in METHODS:
-                    put(f"heatmaps/{encoder}/{model}/{slide}/{method}.png")
+                    put(f"heatmaps/{TARGET}/{encoder}/{model}/{slide}/{method}.png")
     put("report/index.html")
+    put(f"report/{TARGET}.html")
     return n + write_records(Results(results), slides)
 
 
@@ -186,10 +188,10 @@ def write_records(results: Results, slides: list[str]) -> int:
             features = {slide: results.features_receipt(encoder, slide) for slide in ids}
             write_record(results.record("extract", encoder, job), features.values(), [])
             for model in MODELS:
-                scores = {slide: results.scores_receipt(encoder, model, slide) for slide in ids}
-                write_record(results.record("explain", encoder, model, job), scores.values(), [])
-                pictures = [results.heatmap(encoder, model, slide, method) for slide in ids for method in METHODS]
-                write_record(results.record("heatmap", encoder, model, job), scores.values(), pictures)
+                scores = {slide: results.target(TARGET).scores_receipt(encoder, model, slide) for slide in ids}
+                write_record(results.record("explain", TARGET, encoder, model, job), scores.values(), [])
+                pictures = [results.target(TARGET).heatmap(encoder, model, slide, method) for slide in ids for method in METHODS]
+                write_record(results.record("heatmap", TARGET, encoder, model, job), scores.values(), pictures)
         n += 1 + len(ENCODERS) * (1 + 2 * len(MODELS))
     return n
 

@@ -31,6 +31,7 @@ from wsi_mil.explain.sparse_inversion import Refinement, read_off, refine, shrun
 from wsi_mil.metrics import auprc, auroc
 from wsi_mil.models import MILModel
 from wsi_mil.receipts import store_path
+from wsi_mil.results import Results
 from wsi_mil.store import read_attributes
 from wsi_mil.tasks import Classes
 
@@ -53,18 +54,21 @@ def cases(plan: Plan, encoder: str, entry: str, *, only_predicted: bool = True) 
     """Return the validation slides of all folds that are positive with partial annotations, and are predicted as such."""
     config = plan.config
     positives = []
-    splits = read_splits(config.results / "splits.csv")
-    ensemble = Ensemble(config.results / "models" / encoder / entry, splits, Classes(config.classes), torch.device("cpu"))
+    name, target = next(iter(config.targets.items()))
+    results, classes = Results(config.results).target(name), target.classes
+    splits = read_splits(results.splits)
+    ensemble = Ensemble(results.model(encoder, entry), splits, Classes(classes), torch.device("cpu"))
     tiles = config.results / "tiles" / config.encoders[encoder].tiling
-    sources = Sources(config.results / "scores", tiles, None, Classes(config.classes), config.truth)
-    truths = {row.slide_id: slide_truth(row, sources).annotation for row in plan.rows if row.label == config.classes[-1]}
+    sources = Sources(config.results / "scores", tiles, None, Classes(classes), config.truth)
+    rows = [row.for_target(name) for row in plan.rows]
+    truths = {row.slide_id: slide_truth(row, sources).annotation for row in rows if row.label == classes[-1]}
     for fold, member in enumerate(ensemble.folds):
         for slide_id, role in splits.roles[fold].items():
             if role != "val" or truths.get(slide_id) is None:
                 continue
             receipt = config.results / "features" / encoder / f"{slide_id}.json"
             bag = ensemble.read_bag(slide_id, [receipt])
-            if only_predicted and ensemble.predict(bag, (fold,)).predicted != len(config.classes) - 1:
+            if only_predicted and ensemble.predict(bag, (fold,)).predicted != len(classes) - 1:
                 continue
             box = read_attributes(store_path(receipt))["tile_px_level0"]
             truth = overlap_fractions(truths[slide_id].region, bag.coords, box=tuple(box)) >= config.truth.overlap

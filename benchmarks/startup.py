@@ -28,6 +28,8 @@ from tests.conftest import tissue_image, write_aperio
 
 COMMAND = Path(sys.executable).parent / "wsi-mil"
 CLASSES = ["normal", "tumour"]
+SETTINGS = {"kind": "classes", "classes": CLASSES}
+TARGET, TARGETS = f"--target={json.dumps(SETTINGS)}", f"--targets={json.dumps({'tumour': SETTINGS})}"
 N_SLIDES = 8
 LARGE, SMALL = (3000, 2200), (640, 448)
 """(width, height) of the first slide, whose tiles are encoded in every round, and of the others."""
@@ -76,12 +78,12 @@ class Cohort:
 
     def train(self, fold: int, out: str) -> list[str]:
         """Return the arguments of `train`."""
-        about = ["--splits=splits.csv", f"--fold={fold}", "--features=features/e", f"--classes={json.dumps(CLASSES)}"]
+        about = ["--splits=splits.csv", f"--fold={fold}", "--features=features/e", TARGET]
         return ["train", *about, f"--settings={json.dumps(MODEL)}", f"--model={out}/fold-{fold}", "--device=cpu"]
 
     def explain(self, slide: str, out: str) -> list[str]:
         """Return the arguments of `explain`."""
-        about = ["--features=features/e", f"--row={self.row(slide)}", f"--classes={json.dumps(CLASSES)}"]
+        about = ["--features=features/e", f"--row={self.row(slide)}", TARGET]
         about += ["--splits=splits.csv", f"--models={MODELS}", '--settings={"methods": ["attention", "evidence"]}']
         return ["explain", *about, f"--scores={out}", "--device=cpu"]
 
@@ -92,17 +94,17 @@ class Cohort:
 
     def status(self, out: str) -> list[str]:
         """Return the arguments of `cohort`."""
-        about = ["--sheet=cohort.csv", f"--classes={json.dumps(CLASSES)}", "--features=features", '--encoders=["e"]']
+        about = ["--sheet=cohort.csv", TARGETS, "--features=features", '--encoders=["e"]']
         return ["cohort", *about, f"--status={out}/cohort_status.csv"]
 
     def split(self, out: str) -> list[str]:
         """Return the arguments of `split`."""
-        about = ["--sheet=cohort.csv", f"--classes={json.dumps(CLASSES)}", "--status=cohort_status.csv"]
+        about = ["--sheet=cohort.csv", TARGET, "--status=cohort_status.csv"]
         return ["split", *about, '--settings={"folds": 2}', f"--splits={out}/splits.csv"]
 
     def predict(self, out: str) -> list[str]:
         """Return the arguments of `predict`."""
-        about = ["--sheet=cohort.csv", f"--classes={json.dumps(CLASSES)}", "--status=cohort_status.csv", "--splits=splits.csv"]
+        about = ["--sheet=cohort.csv", TARGET, "--status=cohort_status.csv", "--splits=splits.csv"]
         about += ["--features=features/e", f"--models={MODELS}", '--settings={"bootstrap": 100}']
         return ["predict", *about, f"--predictions={out}/p.csv", f"--metrics={out}/m.json", "--device=cpu"]
 

@@ -33,6 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.made_run import CLASSES, ENCODER, TILING, write_run
 from tests.conftest import tissue_image, write_aperio, write_cohort
+from tests.targets import NAME, block_of, targets_of
 from wsi_mil.cohort import read_sheet
 from wsi_mil.config import TileSettings, Tiling, Tissue
 from wsi_mil.receipts import read_receipt
@@ -63,12 +64,12 @@ def write_results(folder: Path, large: Path, n: int) -> Results:
         {"slide_id": slide_id, "path": str(path), "label": CLASSES[i % 2], "patient_id": f"p{i}", "mpp": str(MPP)}
         for i, (slide_id, path) in enumerate(slides)
     ]
-    sheet = read_sheet(write_cohort(folder, rows), None)
+    sheet = read_sheet(write_cohort(folder, rows), targets_of(*CLASSES))
     assert not sheet.faults, sheet.faults
     results = Results(folder / "results")
     tile = TileSettings(tiling=Tiling(mpp=MPP, min_tissue=0), tissue=Tissue(method="none"))
-    write_run(results, sheet.rows, tile, [MODEL], ("attention", "evidence"))
-    config = {"cohort": "cohort.csv", "classes": list(CLASSES), "models": {MODEL: {"model": "abmil"}}}
+    write_run(results, [row.for_target(NAME) for row in sheet.rows], tile, [MODEL], ("attention", "evidence"))
+    config = {"cohort": "cohort.csv", "targets": block_of(*CLASSES), "models": {MODEL: {"model": "abmil"}}}
     (folder / "c.yaml").write_text(yaml.safe_dump(config))
     receipt = read_receipt(results.tiles_receipt(TILING, LARGE))
     pixels = receipt["dimensions"][0] * receipt["dimensions"][1]

@@ -19,7 +19,7 @@ INSTALLED = BIN / "wsi-mil"
 CONFIG = {
     "cohort": "co hort/cohort.csv",
     "slides_per_job": 1,
-    "classes": ["normal", "tumour"],
+    "targets": {"tumour": {"kind": "classes", "column": "label", "classes": ["normal", "tumour"]}},
     "tilings": {"default": {"tile_px": 96}},
     "tissue": {"mpp": 4.0, "min_area_um2": 1000},
     "encoders": {"tiny": {"encoder": "test_efficientnet.r160_in1k", "weights": "random", "dtype": "float32"}},

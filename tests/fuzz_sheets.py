@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.sheet_changes import CHANGES, CLASSES, COLUMNS, UNREAD, Needle, Outcome, Raw, Table, good_table, write_files
+from tests.targets import NAME, block_of
 from wsi_mil.check import Plan, check
 from wsi_mil.errors import ConfigError
 
@@ -77,7 +78,7 @@ def encode(table: Table, form: Form) -> tuple[bytes, list[int]]:
 
 def outcome_of(sheet: Path) -> Plan | list[str]:
     """Check a sheet; return the plan, or the faults."""
-    config = {"cohort": str(sheet), "classes": list(CLASSES), "results": str(sheet.parent / "results")}
+    config = {"cohort": str(sheet), "targets": block_of(*CLASSES), "results": str(sheet.parent / "results")}
     try:
         return check({**config, "models": {"m": {"model": "abmil"}}, "split": {"folds": 2}})
     except ConfigError as error:
@@ -93,7 +94,8 @@ def expected_rows(table: Table, folder: Path) -> list[dict[str, object]]:
             {
                 "slide_id": cells["slide_id"],
                 "path": folder / cells["path"],
-                "label": cells["label"],
+                "label": "",
+                "labels": {NAME: cells["label"]} if cells["label"] else {},
                 "patient_id": cells["patient_id"] or cells["slide_id"],
                 "mpp": float(cells["mpp"]) if cells["mpp"] else None,
                 "split": "",

@@ -153,7 +153,7 @@ def _column_emptied(rng: np.random.Generator, table: Table) -> Outcome:
     if column == "path":
         return Outcome(None, [(row, "path is empty") for row in range(len(table.rows))])
     if column == "label":
-        return Outcome(None, others=("class",))
+        return Outcome(None, [("no slide has a label: column label must be filled",)])
     return Outcome(table)
 
 
@@ -186,6 +186,8 @@ def _names_swapped(rng: np.random.Generator, table: Table) -> Outcome:
     table.columns[at], table.columns[to] = other, one
     if one == "fold":
         return Outcome(None, others=tuple(needles))
+    if one == "label":
+        return Outcome(None, [("column label: 'Zoë 0' in rows ", "not in targets.tumour.classes")])
     return Outcome(None, [(row, *needles) for row in range(len(table.rows))])
 
 
@@ -209,7 +211,7 @@ def _file_under_another_name(rng: np.random.Generator, table: Table) -> Outcome:
     other = CLASSES[1 - CLASSES.index(own)]
     table.put(-1, "label", other)
     lost: list[tuple[Needle, ...]] = [("class 'normal' has 3 patients (not counting Zoë",)] if own == "normal" else []
-    return Outcome(None, [(slides, f"label {own!r}, {other!r}"), *lost])
+    return Outcome(None, [(slides, f"targets.tumour {own!r}, {other!r}"), *lost])
 
 
 def _patient_of_two_folds(rng: np.random.Generator, table: Table) -> Outcome:
@@ -245,7 +247,7 @@ def _bad_cell(rng: np.random.Generator, table: Table) -> Outcome:
     row, text = int(rng.integers(len(table.rows))), BAD[column][rng.integers(len(BAD[column]))]
     table.put(row, column, text)
     if text == "=1+1":
-        return Outcome(None, [(row, "label", "formula"), (row, "label", "not in classes")])
+        return Outcome(None, [(row, "label", "formula"), (row, "label", "not in targets.tumour.classes")])
     return Outcome(None, [(row, column)])
 
 

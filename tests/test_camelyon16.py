@@ -17,7 +17,7 @@ from tests.conftest import tissue_box, tissue_image
 from wsi_mil.check import check
 from wsi_mil.cohort import read_sheet
 from wsi_mil.cohort.splits import draw_splits
-from wsi_mil.config import TileSettings, Tiling, Truth
+from wsi_mil.config import TileSettings, Tiling, Truth, parse_target
 from wsi_mil.evaluate.slides import Sources, slide_truth
 from wsi_mil.receipts import read_receipt, store_path
 from wsi_mil.records import SlideRow
@@ -31,6 +31,7 @@ PAGE = (ROOT / "docs" / "camelyon16.md").read_text(encoding="utf-8")
 CONFIG = yaml.safe_load((ROOT / "configs" / "camelyon16.yaml").read_text(encoding="utf-8"))
 CLASSES = ("normal", "tumor")
 TASK = Classes(CLASSES)
+TARGET = parse_target(CONFIG["targets"]["tumor"])
 
 SIZE, MPP = (2560, 1792), 0.243
 LESION, HOLE, SECOND = (1200, 300, 1700, 600), (1300, 400, 1400, 450), (2000, 900, 2100, 1100)
@@ -121,9 +122,9 @@ def make_sheet(data: Path) -> subprocess.CompletedProcess:
 
 
 def sheet_rows(data: Path) -> dict[str, SlideRow]:
-    sheet = read_sheet(data / "cohort.csv", TASK, needs_file=lambda _: True)
+    sheet = read_sheet(data / "cohort.csv", {"tumor": TARGET}, needs_file=lambda _: True)
     assert sheet.faults == ()
-    return {row.slide_id: row for row in sheet.rows}
+    return {row.slide_id: row.for_target("tumor") for row in sheet.rows}
 
 
 def settings() -> TileSettings:
@@ -161,8 +162,8 @@ def test_labels_parts_and_outlines_are_those_of_the_data(layouts: dict[str, Path
 
 def test_the_configuration_has_no_fault_and_tests_on_the_test_set(data: Path) -> None:
     plan = check({**CONFIG, "cohort": str(data / "cohort.csv"), "results": str(data / "results")})
-    assert plan.n_folds == 1 and len(plan.rows) == 10
-    splits = draw_splits(plan.rows, TASK, plan.config.split)
+    assert plan.n_folds == {"tumor": 1} and len(plan.rows) == 10
+    splits = draw_splits([row.for_target("tumor") for row in plan.rows], TASK, plan.config.split)
     assert {s for s, role in splits.roles[0].items() if role == "test"} == set(TEST)
     assert sum(role == "val" for role in splits.roles[0].values()) == 2
 
@@ -219,7 +220,7 @@ def test_the_sheet_for_drawn_folds_has_neither_split_nor_test_114(data: Path) ->
     assert list(rows[0]) == ["slide_id", "path", "label", "annotation"] and len(rows) == 9
     assert "test_114" not in {row["slide_id"] for row in rows}
     changes = {"cohort": str(data / "folds.csv"), "protocol": "as_published", "split": {"folds": 3, "repeats": 3}}
-    assert check({**CONFIG, **changes, "results": str(data / "results")}).n_folds == 9
+    assert check({**CONFIG, **changes, "results": str(data / "results")}).n_folds == {"tumor": 9}
 
 
 @pytest.mark.slow

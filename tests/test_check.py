@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import tissue_image, write_aperio, write_cohort, write_geojson
+from tests.targets import NAME, block_of, targets_of
 from wsi_mil.check import check
 from wsi_mil.errors import ConfigError
 from wsi_mil.tasks import Classes
@@ -26,7 +27,8 @@ def write_slides(folder: Path, rows: list[dict[str, str]]) -> None:
 
 def config(sheet: Path, **changes: object) -> dict[str, object]:
     models = {"m": {"model": "abmil"}}
-    return {"cohort": str(sheet), "classes": CLASSES, "results": str(sheet.parent / "results"), "models": models, **changes}
+    about = {"cohort": str(sheet), "targets": block_of(*CLASSES), "results": str(sheet.parent / "results"), "models": models}
+    return {**about, **changes}
 
 
 def faults(values: dict[str, object]) -> list[str]:
@@ -37,7 +39,7 @@ def faults(values: dict[str, object]) -> list[str]:
 
 def test_a_plan_has_defaults_rows_and_folds(sheet: Path) -> None:
     plan = check(config(sheet)).as_json()
-    assert plan["n_folds"] == 5 and len(plan["slides"]) == 10
+    assert plan["n_folds"] == {"tumour": 5} and len(plan["slides"]) == 10
     assert plan["config"]["tilings"]["default"]["tile_px"] == 224
     assert plan["slides"][0]["path"] == str(sheet.parent / "sl ide's ü0.svs")
 
@@ -79,7 +81,7 @@ def test_a_missing_sheet_is_one_fault(sheet: Path) -> None:
 
 def test_trained_models_must_exist(sheet: Path) -> None:
     (found,) = faults(config(sheet, trained=str(sheet.parent / "old")))
-    assert found.startswith("trained: ") and "splits.csv" in found
+    assert found.startswith("targets.tumour: trained: ") and "splits/tumour.csv" in found
 
 
 def test_trained_must_differ_from_results(sheet: Path) -> None:
@@ -89,7 +91,11 @@ def test_trained_must_differ_from_results(sheet: Path) -> None:
 def test_braces_are_a_fault_of_each_path(sheet: Path) -> None:
     named = sheet.rename(sheet.with_name("co{h}ort.csv"))
     found = faults(config(named, results="re{x}sults", splits=str(sheet.parent / "{s}.csv")))
-    assert [fault.partition(":")[0] for fault in found if "reads as a wildcard" in fault] == ["cohort", "results", "splits"]
+    assert [fault.partition(":")[0] for fault in found if "reads as a wildcard" in fault] == [
+        "cohort",
+        "results",
+        "splits.tumour",
+    ]
 
 
 def test_an_unknown_colour_map_suggests_the_nearest(sheet: Path) -> None:
@@ -103,8 +109,9 @@ def test_frozen_splits_must_say_what_the_sheet_says(sheet: Path) -> None:
     from wsi_mil.config import Split
 
     frozen = sheet.parent / "splits.csv"
-    write_splits(frozen, draw_splits(read_sheet(sheet, Classes(tuple(CLASSES))).rows, Classes(tuple(CLASSES)), Split()))
-    assert check(config(sheet, splits=str(frozen))).n_folds == 5
+    rows = [row.for_target(NAME) for row in read_sheet(sheet, targets_of(*CLASSES)).rows]
+    write_splits(frozen, draw_splits(rows, Classes(tuple(CLASSES)), Split()))
+    assert check(config(sheet, splits=str(frozen))).n_folds == {NAME: 5}
     sheet.write_text(sheet.read_text().replace("s3,sl ide's ü3.svs,tumour", "s3,sl ide's ü3.svs,normal"))
     (found,) = faults(config(sheet, splits=str(frozen)))
     assert found.endswith("has label 'tumour' for slide s3, but the sheet has 'normal'")
@@ -113,10 +120,10 @@ def test_frozen_splits_must_say_what_the_sheet_says(sheet: Path) -> None:
 def test_a_fixed_split_needs_training_and_test_slides(tmp_path: Path) -> None:
     rows = [{"slide_id": f"s{i}", "path": f"{i}.svs", "label": CLASSES[i % 2], "split": "train"} for i in range(10)]
     write_slides(tmp_path, rows)
-    assert faults(config(write_cohort(tmp_path, rows))) == ["column split has no labelled test slide"]
+    assert faults(config(write_cohort(tmp_path, rows))) == ["targets.tumour: column split has no labelled test slide"]
     rows[0]["split"], rows[1]["split"] = "test", ""
     found = faults(config(write_cohort(tmp_path, rows)))
-    assert found == ["column split is empty for labelled slides s1: fill it for all or none"]
+    assert found == ["targets.tumour: column split is empty for labelled slides s1: fill it for all or none"]
 
 
 MHIM = {"model": "mhim", "base": "m"}
@@ -137,16 +144,13 @@ def test_an_unsupported_method_is_skipped_and_is_a_fault_if_no_model_supports_it
     explain = {"methods": ["attention", "sparse_inversion"]}
     plan = check(config(sheet, models=models, explain=explain))
     assert plan.as_json()["methods"] == {
-        "h": ["attention", "sparse_inversion"],
-        "m": ["attention", "sparse_inversion"],
-        "pool": ["sparse_inversion"],
+        NAME: {"h": ["attention", "sparse_inversion"], "m": ["attention", "sparse_inversion"], "pool": ["sparse_inversion"]}
     }
     assert list(plan.warnings) == ["models.pool: does not support attention, which is skipped for it"]
     (found,) = faults(config(sheet, models={"pool": {"model": "embedding_pool"}}, explain=explain))
     assert found == "explain.methods: attention is not supported by any of the models pool"
-    assert check(config(sheet, models={"pool": {"model": "embedding_pool"}})).as_json()["methods"] == {
-        "pool": ["sparse_inversion"]
-    }
+    plan = check(config(sheet, models={"pool": {"model": "embedding_pool"}}))
+    assert plan.as_json()["methods"] == {NAME: {"pool": ["sparse_inversion"]}}
 
 
 def test_methods_without_a_cohort_wide_scale_are_warned_of(sheet: Path) -> None:
@@ -160,7 +164,7 @@ def test_bags_of_patients_need_one_label_each(sheet: Path) -> None:
     write_slides(sheet.parent, rows)
     found = faults(config(write_cohort(sheet.parent, rows), bag="patient"))
     assert found[0] == (
-        "bag: patient needs one label per patient, but patient p0 has 'normal' (slide s0), 'tumour' (slide s1);"
+        "targets.tumour: bag: patient needs one label per patient, but patient p0 has 'normal' (slide s0), 'tumour' (slide s1);"
         " correct the labels or set bag: slide"
     )
 
@@ -176,7 +180,7 @@ def test_frozen_splits_need_every_class_in_every_part(sheet: Path) -> None:
     lines = [f"s{i},s{i},{CLASSES[i % 2]},,{role}" for i, role in enumerate(roles)]
     frozen.write_text("\n".join(["slide_id,patient_id,label,fold,role_0", *lines]) + "\n")
     (found,) = faults(config(sheet, splits=str(frozen)))
-    assert found == "splits: fold 0 has no val slide of class 'tumour'; every class is needed there"
+    assert found == "targets.tumour: splits: fold 0 has no val slide of class 'tumour'; every class is needed there"
 
 
 def test_slides_without_the_annotation_they_are_tiled_by_are_a_fault(sheet: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import write_cohort
+from tests.targets import block_of
 from tests.test_check import config, faults
 from wsi_mil.check import check
 from wsi_mil.receipts import write_receipt
@@ -36,11 +37,12 @@ def test_one_file_under_two_rows_is_a_warning(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", ["0.svs", "./0.svs", "link.svs", "linked/0.svs"])
 @pytest.mark.parametrize(("column", "one", "other"), [("patient_id", "p0", "p1"), ("label", "normal", "tumour")])
 def test_one_file_of_two_patients_or_labels_is_a_fault(path: str, column: str, one: str, other: str, tmp_path: Path) -> None:
+    key = {"label": "targets.tumour"}.get(column, column)
     sheet = sheet_of(tmp_path, {}, {**SAME, "path": path, column: other})
     (tmp_path / "link.svs").symlink_to("0.svs")
     (tmp_path / "linked").symlink_to(".")
     (fault,) = faults(config(sheet, **FOUR))
-    assert fault.startswith("path: slides s0, s1 are one file, ") and f"but have {column} {one!r}, {other!r}" in fault
+    assert fault.startswith("path: slides s0, s1 are one file, ") and f"but have {key} {one!r}, {other!r}" in fault
 
 
 def test_a_slide_without_a_label_beside_one_with_it_is_a_warning(tmp_path: Path) -> None:
@@ -70,11 +72,11 @@ def test_a_repeated_url_is_one_slide(tmp_path: Path) -> None:
 def test_patients_of_several_classes_are_named_with_the_class_that_they_count_as(tmp_path: Path) -> None:
     changes = [{}, {"patient_id": "p0"}]
     (warning,) = check(config(sheet_of(tmp_path, *changes), split={"folds": 3})).warnings
-    assert warning.startswith("label: 1 patient has slides of several classes") and "p0 (normal, tumour)" in warning
+    assert warning.startswith("targets.tumour: 1 patient has slides of several classes") and "p0 (normal, tumour)" in warning
     (fault,) = faults(config(sheet_of(tmp_path, *changes)))
     assert fault == (
-        "class 'normal' has 4 patients (not counting p0, with slides of a later class too), fewer than the 5 that 5 folds"
-        " need (test, train and validation)"
+        "targets.tumour: class 'normal' has 4 patients (not counting p0, with slides of a later class too), fewer than the 5"
+        " that 5 folds need (test, train and validation)"
     )
 
 
@@ -88,7 +90,8 @@ def test_faults_of_folds_by_hand_name_fold_and_class(tmp_path: Path) -> None:
     for n, row in enumerate(rows):
         row["fold"] = "site A" if row["label"] == "tumour" or n < 4 else "site B"
     assert faults(config(write_cohort(tmp_path, rows))) == [
-        f"splits: fold 'site A' (of column fold) has no {part} slide of class 'tumour'; every class is needed there"
+        f"targets.tumour: splits: fold 'site A' (of column fold) has no {part} slide of class 'tumour'; every class is needed"
+        " there"
         for part in ("train", "val")
     ]
     rows[9]["fold"] = "site B"
@@ -141,7 +144,7 @@ def test_a_fault_of_the_configuration_makes_none_in_the_sheet(changes: dict[str,
     (fault,) = faults(config(without_paths(tmp_path), **changes))
     assert "cohort.csv" not in fault
     _, fault = faults(config(without_paths(tmp_path, label="x"), **changes))
-    assert "cohort.csv, row 2: label 'x'" in fault, "what is wrong all the same is said"
+    assert "cohort.csv, column label: 'x' in row 2" in fault, "what is wrong all the same is said"
 
 
 def test_tiled_slides_are_not_reported_missing_because_of_other_faults(tmp_path: Path) -> None:
@@ -157,8 +160,8 @@ def test_tiled_slides_are_not_reported_missing_because_of_other_faults(tmp_path:
 
 def test_labels_are_not_compared_with_invalid_classes(tmp_path: Path) -> None:
     sheet = sheet_of(tmp_path, {"label": "x"}, {"mpp": "20x"})
-    found = faults(config(sheet, classes=["normal"]))
-    assert len(found) == 2 and found[0].startswith("classes: ") and "row 3: mpp '20x'" in found[1]
+    found = faults(config(sheet, targets=block_of("normal")))
+    assert len(found) == 2 and found[0].startswith("targets.tumour.classes: ") and "row 3: mpp '20x'" in found[1]
 
 
 def test_a_misspelt_block_is_not_also_reported_missing(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import tissue_image, write_aperio, write_cohort
 from tests.evaluate.test_stage import Cohort, evidence
+from tests.targets import block_of, option_of
 from tests.test_heatmaps import write_scored
 from wsi_mil.cohort import SlideStatus, write_status
 from wsi_mil.records import Status
@@ -43,7 +44,9 @@ def folder(tmp_path: Path) -> Path:
     for row in rows:
         (tmp_path / row["path"]).write_bytes(content)
     write_cohort(tmp_path, rows)
-    (tmp_path / "c.yaml").write_text("cohort: cohort.csv\nclasses: [n, p]\nmodels: {m: {model: abmil}}\n")
+    (tmp_path / "c.yaml").write_text(
+        f"cohort: cohort.csv\ntargets: {json.dumps(block_of('n', 'p'))}\nmodels: {{m: {{model: abmil}}}}\n"
+    )
     return tmp_path
 
 
@@ -62,14 +65,15 @@ def test_help_check_inspect_tile_and_heatmap_never_import_torch(folder: Path) ->
 def test_evaluate_never_imports_torch(folder: Path) -> None:
     Cohort(folder).add("s1", "p", evidence=evidence(t5=2))
     write_status(folder / "status.csv", [SlideStatus("s1", Status.OK, "", "", {"e": 12})])
-    about = ["--sheet=cohort.csv", '--classes=["n", "p"]', "--status=status.csv", "--scores=scores", "--tiles=tiles"]
+    about = ["--sheet=cohort.csv", option_of("n", "p"), "--status=status.csv", "--scores=scores", "--tiles=tiles"]
     assert is_light("evaluate", *about, "--truth={}", '--settings={"bootstrap": 100}', "--figures=e.json", cwd=folder)
     assert json.loads((folder / "e.json").read_text())["n_slides"] == 1 and (folder / "e.csv").is_file()
 
 
 def test_check_reads_a_file_or_standard_input(folder: Path) -> None:
     done = run("check", "c.yaml", cwd=folder)
-    assert done.returncode == 0 and "10 slides, 10 labelled, 5 folds: no faults" in done.stdout
+    said = ["c.yaml: 10 slides: no faults", "target tumour: 10 slides labelled, 5 folds"]
+    assert done.returncode == 0 and done.stdout.splitlines() == said
     done = run("check", cwd=folder, text=(folder / "c.yaml").read_text())
     assert done.returncode == 0 and len(json.loads(done.stdout)["slides"]) == 10
 
@@ -86,12 +90,13 @@ def test_check_lists_unused_columns_in_one_line(folder: Path) -> None:
 
 
 def test_faults_are_lines_and_exit_code_2(folder: Path) -> None:
-    (folder / "c.yaml").write_text("cohort: cohort.csv\nclasses: [n, q]\nmodel: {}\n")
+    (folder / "c.yaml").write_text(f"cohort: cohort.csv\ntargets: {json.dumps(block_of('n', 'q'))}\nmodel: {{}}\n")
     done = run("check", "c.yaml", cwd=folder)
     lines = done.stderr.splitlines()
     assert done.returncode == 2 and not done.stdout
     assert "error: model: unknown key; did you mean 'models'?" in lines
-    assert sum("label 'p' is not in classes" in line for line in lines) == 5
+    (fault,) = (line for line in lines if "cohort.csv" in line)
+    assert "column label: 'p' in rows 3, 5, 7, 9, 11 (5 slides): not in targets.tumour.classes" in fault
     assert all(line.startswith("error: ") for line in lines)
 
 
@@ -143,8 +148,8 @@ def test_json_does_not_depend_on_the_terminals_encoding(folder: Path) -> None:
     shutil.copy(folder / "a.svs", folder / "ü×.svs")
     (folder / "c.yaml").write_text((folder / "c.yaml").read_text().replace("cohort.csv", "./ü.csv"), encoding="utf-8")
     shutil.copy(folder / "cohort.csv", folder / "ü.csv")
-    config = json.dumps({"cohort": "ü.csv", "classes": ["n", "p"], "models": {"m": {"model": "abmil"}}})
-    for args, key, value in ((("inspect", "ü×.svs", "--json"), "path", "ü×.svs"), (("check",), "classes", ["n", "p"])):
+    config = json.dumps({"cohort": "ü.csv", "targets": block_of("n", "p"), "models": {"m": {"model": "abmil"}}})
+    for args, key, value in ((("inspect", "ü×.svs", "--json"), "path", "ü×.svs"), (("check",), "targets", block_of("n", "p"))):
         ascii_only, plain = (run(*args, cwd=folder, text=config, PYTHONIOENCODING=e) for e in ("ascii", "utf-8"))
         assert ascii_only.stdout == plain.stdout and plain.stdout.isascii() and plain.returncode == 0, plain.stderr
         found = json.loads(plain.stdout)

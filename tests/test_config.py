@@ -4,11 +4,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.targets import NAME, block_of
 from wsi_mil.config import MODELS, Config, Training, parse_keep_gb, parse_model, parse_settings
 from wsi_mil.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
-LEAST = {"cohort": "c.csv", "classes": ["a", "b"], "models": {"m": {"model": "abmil"}}}
+LEAST = {"cohort": "c.csv", "targets": block_of("a", "b"), "models": {"m": {"model": "abmil"}}}
 
 
 def faults(**changes: object) -> list[str]:
@@ -22,7 +23,7 @@ def test_the_template_shows_every_default_as_it_is() -> None:
     shown = Config.model_validate(template)
     models = {name: {key: entry[key] for key in ("model", "base") if key in entry} for name, entry in template["models"].items()}
     models["transmil"] |= {"embed_dim": 128, "heads": 4}  # the demo's: a smaller one takes less time
-    least = Config.model_validate({"cohort": template["cohort"], "classes": template["classes"], "models": models})
+    least = Config.model_validate({"cohort": template["cohort"], "targets": template["targets"], "models": models})
     assert list(models) == ["abmil", "transmil", "mhim"] and shown == least
 
 
@@ -61,7 +62,7 @@ def test_the_schema_for_editors_is_that_of_the_settings() -> None:
 
 
 def test_unknown_keys_suggest_the_nearest_known_one() -> None:
-    assert faults(clases=["a", "b"]) == ["clases: unknown key; did you mean 'classes'?"]
+    assert faults(tragets={}) == ["tragets: unknown key; did you mean 'targets'?"]
     assert faults(encoders={"e": {"batchsize": 3}}) == ["encoders.e.batchsize: unknown key; did you mean 'batch_size'?"]
     assert faults(models={"m": {"model": "abmil", "train": {"epoch": 3}}}) == [
         "models.m.train.epoch: unknown key; did you mean 'epochs'?"
@@ -80,12 +81,12 @@ def test_an_unknown_model_is_reported_with_the_known_ones() -> None:
 
 
 def test_yaml_truth_values_are_no_class_names() -> None:
-    assert "put class names like these in quotes" in faults(classes=yaml.safe_load("[no, yes]"))[0]
+    assert "put values like these in quotes" in faults(targets=block_of(*yaml.safe_load("[no, yes]")))[0]
 
 
 def test_numbers_may_name_classes_but_must_differ() -> None:
-    assert parse_settings(Config, {**LEAST, "classes": [0, 1]}).classes == ("0", "1")
-    assert "classes must differ" in faults(classes=["a", "a"])[0]
+    assert parse_settings(Config, {**LEAST, "targets": block_of(0, 1)}).targets[NAME].classes == ("0", "1")
+    assert "targets.tumour: classes must differ" in faults(targets=block_of("a", "a"))[0]
 
 
 def test_overlap_must_be_smaller_than_a_tile() -> None:

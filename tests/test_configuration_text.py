@@ -11,7 +11,7 @@ from wsi_mil.cli.options import config_values, require_unique_keys
 from wsi_mil.cli.yaml_text import repeated_keys
 from wsi_mil.errors import ConfigError
 
-TEXT = "cohort: ü.csv\nclasses: [n, p]\nmodels:\n  m: {model: abmil}\n"
+TEXT = "cohort: ü.csv\ntargets:\n  t: {kind: classes, classes: [n, p]}\nmodels:\n  m: {model: abmil}\n"
 
 
 def faults(folder: Path, text: str | bytes) -> list[str]:
@@ -25,16 +25,26 @@ def faults(folder: Path, text: str | bytes) -> list[str]:
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
 def test_a_configuration_is_read_the_same_in_every_encoding(encoding: str, newline: str, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_bytes(TEXT.replace("\n", newline).encode(encoding))
-    assert config_values(tmp_path / "c.yaml") == {"cohort": "ü.csv", "classes": ["n", "p"], "models": {"m": {"model": "abmil"}}}
+    assert config_values(tmp_path / "c.yaml") == {
+        "cohort": "ü.csv",
+        "targets": {"t": {"kind": "classes", "classes": ["n", "p"]}},
+        "models": {"m": {"model": "abmil"}},
+    }
 
 
 def test_a_repeated_key_is_reported_with_its_lines(tmp_path: Path) -> None:
     text = TEXT + "models:\n  k: {model: clam}\ntilings:\n  a:\n    mpp: 1\n    'mpp': 2\n  b: {mpp: 1}\nlist: [{x: 1, x: 2}]\n"
     assert faults(tmp_path, text) == [
-        f"{tmp_path}/c.yaml: tilings.a.mpp is set 2 times, in lines 9, 10: keep one of them, or merge them",
-        f"{tmp_path}/c.yaml: list.0.x is set 2 times, in line 12: keep one of them, or merge them",
-        f"{tmp_path}/c.yaml: models is set 2 times, in lines 3, 5: keep one of them, or merge them",
+        f"{tmp_path}/c.yaml: tilings.a.mpp is set 2 times, in lines 10, 11: keep one of them, or merge them",
+        f"{tmp_path}/c.yaml: list.0.x is set 2 times, in line 13: keep one of them, or merge them",
+        f"{tmp_path}/c.yaml: models is set 2 times, in lines 4, 6: keep one of them, or merge them",
     ]
+
+
+def test_two_targets_of_one_name_are_a_fault(tmp_path: Path) -> None:
+    text = TEXT.replace("models", "  t: {kind: regression, column: age}\nmodels")
+    (fault,) = faults(tmp_path, text)
+    assert "targets.t is set 2 times, in lines 3, 4: keep one of them" in fault
 
 
 def test_anchors_and_merges_are_no_repetition(tmp_path: Path) -> None:
@@ -50,15 +60,15 @@ def test_anchors_and_merges_are_no_repetition(tmp_path: Path) -> None:
     ("text", "said"),
     [
         (TEXT.encode("latin-1"), "line 1: byte 0xFC is no UTF-8: save it as UTF-8"),
-        (TEXT + "x: [", "line 5, column 5: "),
-        (TEXT + "\tx: 1\n", "line 5, column 1: "),
+        (TEXT + "x: [", "line 6, column 5: "),
+        (TEXT + "\tx: 1\n", "line 6, column 1: "),
         (TEXT + "x: 2024-13-40\n", "month must be in 1..12"),
-        (TEXT + "x: \0\n", "line 5 holds a zero byte"),
+        (TEXT + "x: \0\n", "line 6 holds a zero byte"),
         (TEXT + "x: \x07\n", "unacceptable character #x0007"),
-        (TEXT + "[a]: 1\n", "line 5, column 1: "),
+        (TEXT + "[a]: 1\n", "line 6, column 1: "),
         ("a: " + "[" * 5000, "too deep"),
         ("a: !!python/object:os.system x\n", "line 1, column 4: "),
-        (TEXT + "---\n" + TEXT, "line 5, column 1: "),
+        (TEXT + "---\n" + TEXT, "line 6, column 1: "),
         ("- a\n", "expected keys and values"),
         ("", "expected keys and values"),
     ],
@@ -91,4 +101,4 @@ def test_standard_input_is_read_as_files_are(encoding: str, tmp_path: Path) -> N
     if encoding == "latin-1":
         assert done.returncode == 2 and b"cannot read standard input: line 1: byte 0xFC" in done.stderr
     else:
-        assert done.returncode == 0 and b'"n_folds": 5' in done.stdout
+        assert done.returncode == 0 and b'"n_folds": {"t": 5}' in done.stdout

@@ -14,6 +14,7 @@ import tifffile
 from PIL import Image
 
 from tests.conftest import tissue_image, write_aperio, write_cohort, write_geojson
+from tests.targets import block_of
 from tests.tile.test_supplied import write_classes
 from wsi_mil.check import Plan, check
 from wsi_mil.cli import main
@@ -25,7 +26,7 @@ ENCODERS = {"e": {"tiling": "t"}}
 
 
 def plan_of(sheet: Path, **changes: object) -> Plan:
-    about = {"cohort": str(sheet), "classes": ["n", "p"], "results": str(sheet.parent / "results")}
+    about = {"cohort": str(sheet), "targets": block_of("n", "p"), "results": str(sheet.parent / "results")}
     values = {**about, "models": {"m": {"model": "abmil"}}, "encoders": ENCODERS, "split": {"folds": 2}, **SMALL, **changes}
     return check(values, needs_slides=False)
 
@@ -147,7 +148,9 @@ def write_fine(folder: Path) -> None:
 
 def run(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> tuple[int, str, str]:
     """Exit code, standard output and error of `doctor`."""
-    (folder / "c.yaml").write_text(f"classes: [n, p]\nsplit: {{folds: 2}}\nmodels: {{m: {{model: abmil}}}}\n{text}")
+    (folder / "c.yaml").write_text(
+        f"targets: {json.dumps(block_of('n', 'p'))}\nsplit: {{folds: 2}}\nmodels: {{m: {{model: abmil}}}}\n{text}"
+    )
     monkeypatch.chdir(folder)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(sys, "argv", ["wsi-mil", "doctor", "--configfile=c.yaml", "--threads=2", "--device=cpu"])

@@ -114,7 +114,7 @@ def test_a_slide_without_mpp_has_the_same_keys_and_exit_code_1(slide: Path, tmp_
 
 
 def test_the_table_fits_80_columns_and_shows_the_tilings_of_a_configuration(slide: Path, tmp_path: Path) -> None:
-    text = "cohort: c.csv\nclasses: [n, p]\nmodels: {m: {model: abmil}}\ntissue: {method: none}\n"
+    text = "cohort: c.csv\ntargets: {t: {kind: classes, classes: [n, p]}}\nmodels: {m: {model: abmil}}\ntissue: {method: none}\n"
     (tmp_path / "c.yaml").write_text(text + "tilings: {small: {tile_px: 64}, large: {tile_px: 224}}\n")
     done = CliRunner().invoke(app, ["inspect", str(slide), "--configfile", str(tmp_path / "c.yaml")], env={"COLUMNS": "80"})
     rows = [line.rstrip() for line in done.stdout.splitlines()]
@@ -144,7 +144,8 @@ def test_a_mask_and_excluded_regions_are_inspected_too(slide: Path, tmp_path: Pa
     assert found.tissue_share == about["tissue_share"] == pytest.approx((256 * 256 - 128 * 64) / (640 * 448))
     assert found.tilings["t"].n_tiles == about["n_tiles"] > 5
     (tmp_path / "c.yaml").write_text(
-        "cohort: c.csv\nclasses: [n, p]\nmodels: {m: {model: abmil}}\ntissue: {exclude_classes: [Fold]}\n"
+        "cohort: c.csv\ntargets: {t: {kind: classes, classes: [n, p]}}\nmodels: {m: {model: abmil}}\n"
+        "tissue: {exclude_classes: [Fold]}\n"
     )
     options = ["--annotation", str(annotation), "--mask", str(tmp_path / "m.png"), "--configfile", str(tmp_path / "c.yaml")]
     done = CliRunner().invoke(app, ["inspect", str(slide), *options])

@@ -6,6 +6,7 @@ import pytest
 
 from tests.heatmap_files import Made
 from tests.statistics.conftest import drawn_slides, write_features
+from tests.targets import NAME, block_of
 from wsi_mil.cohort import SlideStatus, write_status
 from wsi_mil.cohort.splits import Splits, write_splits
 from wsi_mil.config import Config, Statistics, parse_settings
@@ -52,14 +53,16 @@ def figures_of(rows: list[Row]) -> dict[str, object]:
 
 def write_model(results: Path, name: str, table: list[dict[str, str]], *, methods: tuple[str, ...] = ("attention",)) -> None:
     """What predict, explain and heatmap leave of one model."""
-    write_table(results / "predictions" / f"{name}.csv", list(table[0]), [row.values() for row in table])
+    write_table(results / "predictions" / NAME / f"{name}.csv", list(table[0]), [row.values() for row in table])
     rows = evaluated_rows(table)
     figures = figures_of(rows) if rows else {}
     about = {"protocol": table[0]["protocol"], "n_slides": len(rows)}
-    write_receipt(results / "metrics" / f"{name}.json", {**about, **figures})
+    write_receipt(results / "metrics" / NAME / f"{name}.json", {**about, **figures})
     write_explanations(results, name)
     for row in table:
-        write_scored(results / "scores" / name / f"{row['slide_id']}.json", row["slide_id"], dict.fromkeys(methods, VALUES))
+        write_scored(
+            results / "scores" / NAME / name / f"{row['slide_id']}.json", row["slide_id"], dict.fromkeys(methods, VALUES)
+        )
 
 
 def write_scored(receipt: Path, slide_id: str, values: dict[str, list[float]], *, reason: str = "") -> None:
@@ -80,7 +83,7 @@ def write_explanations(results: Path, name: str, **changes: object) -> None:
         "notes": {},
         "threshold_notes": [],
     }
-    write_receipt(results / "explanations" / f"{name}.json", {**nothing, **changes})
+    write_receipt(results / "explanations" / NAME / f"{name}.json", {**nothing, **changes})
 
 
 def write_tiled(results: Path, slide_id: str, *, tiling: str = "default", **changes: object) -> Path:
@@ -96,10 +99,13 @@ def write_tiled(results: Path, slide_id: str, *, tiling: str = "default", **chan
 def page(folder: Path, models: list[str], *, methods: tuple[str, ...] = ("attention",), pool: str = "") -> str:
     """The page of models of the encoder `enc` whose results lie in `folder`; of them `pool` has no attention."""
     kinds = {name: {"model": "embedding_pool" if name == pool else "abmil"} for name in models}
-    content = {"cohort": "cohort.csv", "classes": CLASSES, "results": folder, "encoders": {"enc": {}}, "models": kinds}
+    content = {"cohort": "cohort.csv", "targets": block_of(*CLASSES), "results": folder, "encoders": {"enc": {}}, "models": kinds}
     config = parse_settings(Config, {**content, "explain": {"methods": methods}})
     labels = [CLASSES[c] for c in TRUTH] + [""]
-    rows = [SlideRow(f"s{i}", Path("gone.svs"), label, f"p{i}") for i, label in enumerate(labels)]
+    rows = [
+        SlideRow(f"s{i}", Path("gone.svs"), label, f"p{i}", labels={NAME: label} if label else {})
+        for i, label in enumerate(labels)
+    ]
     for row in rows:
         if not (folder / "tiles" / "default" / f"{row.slide_id}.json").exists():
             write_tiled(folder, row.slide_id)
@@ -112,8 +118,10 @@ def page(folder: Path, models: list[str], *, methods: tuple[str, ...] = ("attent
     )
     labelled = {row.slide_id: row.label for row in rows if row.label}
     roles = tuple({s: Role.TEST if int(s[1:]) % 2 == fold else Role.TRAIN for s in labelled} for fold in (0, 1))
-    write_splits(folder / "splits.csv", Splits({row.slide_id: row.patient_id for row in rows if row.label}, labelled, roles))
-    write_report(rows, config, folder / "report" / "index.html")
+    write_splits(
+        folder / "splits/tumour.csv", Splits({row.slide_id: row.patient_id for row in rows if row.label}, labelled, roles)
+    )
+    write_report(rows, config, folder / "report")
     return (folder / "report" / "index.html").read_text()
 
 
@@ -158,7 +166,7 @@ def test_the_page_shows_every_figure_of_every_model_the_best_first(tmp_path: Pat
     write_model(tmp_path, "enc/poor", lines([1 - p for p in PROBS]))
     write_model(tmp_path, "enc/good", lines(PROBS))
     html = page(tmp_path, ["poor", "good"])
-    figures = json.loads((tmp_path / "metrics/enc/good.json").read_text())
+    figures = json.loads((tmp_path / "metrics/tumour/enc/good.json").read_text())
     low, high = figures["auprc_ci95"]
     assert f'{figures["auprc"]:.3f}<span class="small">{low:.3f}–{high:.3f}</span>' in html
     assert f"{figures['fold_mean']['brier']:.3f} ± {figures['fold_sd']['brier']:.3f}" in html
@@ -185,7 +193,7 @@ def test_optimistic_figures_are_announced_and_marked_wherever_the_model_is_named
 
 def test_figures_of_held_out_slides_have_no_banner(tmp_path: Path) -> None:
     write_model(tmp_path, "enc/a", lines(PROBS))
-    metrics = tmp_path / "metrics/enc/a.json"
+    metrics = tmp_path / "metrics/tumour/enc/a.json"
     unstamped = {key: value for key, value in json.loads(metrics.read_text()).items() if key != "protocol"}
     write_receipt(metrics, unstamped)
     html = page(tmp_path, ["a"])
@@ -217,7 +225,7 @@ def test_without_annotations_and_curves_heatmaps_are_not_evaluated(tmp_path: Pat
 
 def test_a_model_that_supports_no_method_needs_no_explanations(tmp_path: Path) -> None:
     write_model(tmp_path, "enc/a", lines(PROBS))
-    (tmp_path / "explanations" / "enc" / "a.json").unlink()
+    (tmp_path / "explanations" / NAME / "enc" / "a.json").unlink()
     html = page(tmp_path, ["a"], methods=())
     assert "There are no annotated slides to evaluate heatmaps on" in html
 

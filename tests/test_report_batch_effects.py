@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tests.statistics.conftest import write_features
+from tests.targets import NAME, block_of
 from tests.test_report import CLASSES, PROBS, REPORT, lines, page, write_model, write_tiled
 from wsi_mil.cohort.splits import Splits, write_splits
 from wsi_mil.config import Config, Statistics, parse_settings
@@ -42,9 +43,10 @@ def effects(
     write_statistics(features, folder / "features/enc", Statistics(components=6), folder / "statistics/enc.json", threads=1)
     labelled = [one.slide_id for one in rows if one.label]
     of = tuple({s: Role.TEST if n % 2 == k else Role.TRAIN for n, s in enumerate(labelled)} for k in range(roles))
-    write_splits(folder / "splits.csv", Splits({s: s for s in labelled}, dict.fromkeys(labelled, CLASSES[0]), of))
-    content = {"cohort": "c.csv", "classes": CLASSES, "results": folder, "encoders": {"enc": {}}, "trained": trained}
-    (found,) = batch_effects(rows, REPORT, parse_settings(Config, {**content, "models": {"a": {"model": "abmil"}}}))
+    write_splits(folder / "splits/tumour.csv", Splits({s: s for s in labelled}, dict.fromkeys(labelled, CLASSES[0]), of))
+    content = {"cohort": "c.csv", "targets": block_of(*CLASSES), "results": folder, "encoders": {"enc": {}}, "trained": trained}
+    config = parse_settings(Config, {**content, "models": {"a": {"model": "abmil"}}})
+    (found,) = batch_effects(rows, REPORT, config, NAME)
     return found
 
 
@@ -166,4 +168,6 @@ def test_the_page_shows_each_slide_in_each_plot_and_names_of_scanners_are_escape
     section = html.split('<h2 id="batch-effects">')[1].split('<h2 id="slides">')[0]
     assert section.count("<title>s8: ") == section.count("<figure>") >= 3 and "s8: no label" in section
     assert "&lt;b&gt;AT2&lt;/b&gt; (5)" in section and "<b>AT2" not in html
-    assert len(section) < 150_000 and (tmp_path / "report" / "batch_effects.csv").read_text().startswith("encoder,grouping,")
+    assert len(section) < 150_000 and (tmp_path / "report" / "tumour.batch_effects.csv").read_text().startswith(
+        "encoder,grouping,"
+    )

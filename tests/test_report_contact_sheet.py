@@ -9,6 +9,7 @@ import pytest
 import shapely
 from PIL import Image
 
+from tests.targets import block_of
 from tests.test_report import PROBS, lines, page, write_model, write_tiled
 from wsi_mil.annotations import TISSUE_CLASS, feature_collection
 from wsi_mil.config import Config, parse_settings
@@ -40,7 +41,7 @@ def write_failed(results: Path, slide_id: str, reason: str) -> None:
 
 def sheet(results: Path, *slide_ids: str, tilings: tuple[str, ...] = ("default",)) -> list[MaskPicture]:
     encoders = {f"e{number}": {"tiling": tiling} for number, tiling in enumerate(tilings)}
-    content = {"cohort": "c.csv", "classes": ["n", "p"], "results": results, "encoders": encoders}
+    content = {"cohort": "c.csv", "targets": block_of("n", "p"), "results": results, "encoders": encoders}
     blocks = {"tilings": {name: {} for name in tilings}, "models": {"m": {"model": "abmil"}}}
     return contact_sheet([SlideRow(s, Path("gone.svs")) for s in slide_ids], parse_settings(Config, {**content, **blocks}))
 

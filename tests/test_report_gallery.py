@@ -7,6 +7,7 @@ import pytest
 import shapely
 from PIL import Image
 
+from tests.targets import NAME, block_of
 from tests.test_report import write_scored, write_tiled
 from wsi_mil.annotations import feature_collection
 from wsi_mil.config import Config, parse_settings
@@ -23,11 +24,11 @@ TRUTH = (3584, 1536, 4096, 2048)
 
 
 def model(encoder: str = "e0", name: str = "a") -> ModelPage:
-    return ModelPage(encoder, name, {}, {}, {}, None)
+    return ModelPage(NAME, encoder, name, {}, {}, {}, None)
 
 
 def config_of(results: Path, *, encoders: int = 1, models: int = 1, **changes: object) -> Config:
-    content = {"cohort": "c.csv", "classes": ["n", "p"], "results": results, "explain": {"methods": ["attention"]}}
+    content = {"cohort": "c.csv", "targets": block_of("n", "p"), "results": results, "explain": {"methods": ["attention"]}}
     content["encoders"] = {f"e{k}": {"tiling": f"t{k}"} for k in range(encoders)}
     content["tilings"] = {f"t{k}": {} for k in range(encoders)}
     content["models"] = {"abcdefgh"[k]: {"model": "abmil"} for k in range(models)}
@@ -48,7 +49,7 @@ def write_slide(
 
 def shown(folder: Path, slide_id: str, values: list[float], *, reason: str = "", **row: object) -> SlideGallery:
     write_slide(folder, slide_id)
-    write_scored(folder / "scores/e0/a" / f"{slide_id}.json", slide_id, {"attention": values}, reason=reason)
+    write_scored(folder / "scores/tumour/e0/a" / f"{slide_id}.json", slide_id, {"attention": values}, reason=reason)
     rows = [SlideRow(slide_id, Path("gone.svs"), "p", slide_id, **row)]
     return galleries(rows, [model()], config_of(folder))[slide_id]
 
@@ -98,7 +99,7 @@ def test_encoders_share_the_picture_of_a_slide_unless_theirs_is_another(tmp_path
     config = config_of(tmp_path, encoders=3)
     for k, about in enumerate(({}, {}, {"dimensions": [4096, 4096], "reader": "imported"})):
         write_slide(tmp_path, "s", tiling=f"t{k}", **about)
-        write_scored(tmp_path / f"scores/e{k}/a/s.json", "s", {"attention": [0.0, 1.0, 4.0]})
+        write_scored(tmp_path / f"scores/tumour/e{k}/a/s.json", "s", {"attention": [0.0, 1.0, 4.0]})
     models = [model(f"e{k}") for k in range(3)]
     gallery = galleries([SlideRow("s", Path("gone.svs"))], models, config)["s"]
     assert [image.note for image in gallery.base_images.values()] == ["", "NO SLIDE FILE: TILES IN GREY"]
@@ -120,7 +121,7 @@ def test_a_picture_becomes_smaller_until_it_fits() -> None:
 def test_noise_is_held_to_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (512, 1024, 3)).astype(np.uint8)
     write_slide(tmp_path, "s", thumbnail=noise)
-    write_scored(tmp_path / "scores/e0/a/s.json", "s", {"attention": [0.0, 1.0, 4.0]})
+    write_scored(tmp_path / "scores/tumour/e0/a/s.json", "s", {"attention": [0.0, 1.0, 4.0]})
     rows = [SlideRow("s", Path("gone.svs"))]
     sizes = []
     for megabytes in (12.0, 0.06):

@@ -25,7 +25,7 @@ def model(probs: list[float], methods: dict[str, dict] | None = None, **changes:
     table = lines(probs)
     metrics = {"protocol": "held_out", "n_slides": 8, **figures_of(evaluated_rows(table)), **changes}
     explanations = {"methods": methods or {}, "n_with_truth": len(methods or {}), "notes": {}}
-    return ModelPage("enc", "a", metrics, {row["slide_id"]: row for row in table}, explanations, None)
+    return ModelPage("tumour", "enc", "a", metrics, {row["slide_id"]: row for row in table}, explanations, None)
 
 
 def test_slides_are_counted_by_label_and_status() -> None:
@@ -107,7 +107,7 @@ def test_wrong_slides_are_named_and_many_are_counted() -> None:
     table = {f"s{i}": {"role": "test", "predicted": "tumour"} for i in range(MAX_NAMED + 1)}
     rows = [SlideRow(name, Path("x"), "normal", name) for name in table]
     many = CohortOverview(rows, dict.fromkeys(table, Status.OK), REPORT, "slide", False)
-    best = ModelPage("enc", "a", {}, table, {"methods": {}}, None)
+    best = ModelPage("tumour", "enc", "a", {}, table, {"methods": {}}, None)
     first = limitations([best], [], many, 0)[0]
     assert (first.text, first.section) == (
         f"enc · a predicts a wrong label for {MAX_NAMED + 1} slides; they are marked in red.",
@@ -118,7 +118,7 @@ def test_wrong_slides_are_named_and_many_are_counted() -> None:
 def test_slides_that_were_trained_on_or_have_no_label_are_not_wrong() -> None:
     table = lines(PROBS)
     table[4]["role"] = "train"
-    best = ModelPage("enc", "a", {}, {row["slide_id"]: row for row in table}, {"methods": {}}, None)
+    best = ModelPage("tumour", "enc", "a", {}, {row["slide_id"]: row for row in table}, {"methods": {}}, None)
     (found,) = [c.slides for c in limitations([best], [], cohort(), 0) if c.slides]
     assert found == ("s5",)
 

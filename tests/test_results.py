@@ -9,6 +9,7 @@ from wsi_mil.results import Results
 
 RULES = Path(__file__).parents[1] / "workflow" / "rules"
 HERE = Results(Path("R"))
+OF_TARGET = HERE.target("{target}")
 
 PATHS = {
     "tile": {
@@ -21,34 +22,39 @@ PATHS = {
     },
     "cohort": {
         "cohort_status.csv": HERE.cohort_status,
-        "cohort_features/{encoder}/{kind}.json": HERE.cohort_features("{encoder}", "{kind}"),
+        "cohort_features/{encoder}/{name}.json": HERE.usable_features("{encoder}").with_name("{name}.json"),
     },
-    "split": {"splits.csv": HERE.splits},
+    "split": {"splits/{target}.csv": OF_TARGET.splits},
     "train": {
-        "models/{encoder}/{model}/fold-{fold}/model.safetensors": HERE.checkpoint("{encoder}", "{model}", 7)
+        "models/{target}/{encoder}/{model}/fold-{fold}/model.safetensors": OF_TARGET.checkpoint("{encoder}", "{model}", 7)
         / "model.safetensors",
-        "models/{encoder}/{model}/fold-{fold}/config.json": HERE.checkpoint("{encoder}", "{model}", 7) / "config.json",
+        "models/{target}/{encoder}/{model}/fold-{fold}/config.json": OF_TARGET.checkpoint("{encoder}", "{model}", 7)
+        / "config.json",
     },
     "predict": {
-        "predictions/{encoder}/{model}.csv": HERE.predictions("{encoder}", "{model}"),
-        "metrics/{encoder}/{model}.json": HERE.metrics("{encoder}", "{model}"),
+        "predictions/{target}/{encoder}/{model}.csv": OF_TARGET.predictions("{encoder}", "{model}"),
+        "metrics/{target}/{encoder}/{model}.json": OF_TARGET.metrics("{encoder}", "{model}"),
     },
     "explain": {
-        "jobs/explain/{encoder}/{model}/{job}.json": HERE.record("explain", "{encoder}", "{model}", "{job}"),
-        "scores/{encoder}/{model}/{method}/{slide_id}.json": HERE.extra_scores_receipt(
+        "jobs/explain/{target}/{encoder}/{model}/{job}.json": HERE.record("explain", "{target}", "{encoder}", "{model}", "{job}"),
+        "scores/{target}/{encoder}/{model}/{method}/{slide_id}.json": OF_TARGET.extra_scores_receipt(
             "{encoder}", "{model}", "{method}", "{slide_id}"
         ),
-        "scores/{encoder}/{model}/{slide_id}.json": HERE.scores_receipt("{encoder}", "{model}", "{slide_id}"),
-        "scores/{encoder}/{model}/validation/fold-{fold}.json": HERE.validation_scores("{encoder}", "{model}", 7),
+        "scores/{target}/{encoder}/{model}/{slide_id}.json": OF_TARGET.scores_receipt("{encoder}", "{model}", "{slide_id}"),
+        "jobs/explain_validation/{target}/{encoder}/{model}.json": HERE.record(
+            "explain_validation", "{target}", "{encoder}", "{model}"
+        ),
     },
-    "evaluate": {"explanations/{encoder}/{model}.json": HERE.explanations("{encoder}", "{model}")},
+    "evaluate": {"explanations/{target}/{encoder}/{model}.json": OF_TARGET.explanations("{encoder}", "{model}")},
     "heatmap": {
-        "jobs/heatmap/{encoder}/{model}/{job}.json": HERE.record("heatmap", "{encoder}", "{model}", "{job}"),
-        "heatmaps/{encoder}/{model}/cohort_scale.json": HERE.cohort_scale("{encoder}", "{model}"),
-        "heatmaps/{encoder}/{model}/{slide_id}/{method}.png": HERE.heatmap("{encoder}", "{model}", "{slide_id}", "{method}"),
+        "jobs/heatmap/{target}/{encoder}/{model}/{job}.json": HERE.record("heatmap", "{target}", "{encoder}", "{model}", "{job}"),
+        "heatmaps/{target}/{encoder}/{model}/cohort_scale.json": OF_TARGET.cohort_scale("{encoder}", "{model}"),
+        "heatmaps/{target}/{encoder}/{model}/{slide_id}/{method}.png": OF_TARGET.heatmap(
+            "{encoder}", "{model}", "{slide_id}", "{method}"
+        ),
     },
     "statistics": {"statistics/{encoder}.json": HERE.statistics("{encoder}")},
-    "report": {"report/index.html": HERE.report},
+    "report": {"report/index.html": HERE.report, "report/{target}.html": OF_TARGET.report},
 }
 
 
@@ -74,8 +80,21 @@ def test_no_rule_declares_an_output_that_the_layout_does_not_have() -> None:
 
 def test_the_names_of_entries_are_those_of_the_folders(tmp_path: Path) -> None:
     results = Results(tmp_path)
-    assert results.tilings == [] and results.encoders == [] and results.entries == []
-    for path in (results.scores_receipt("b", "m", "s"), results.predictions("a", "n"), results.tiles_receipt("t", "s")):
-        path.parent.mkdir(parents=True)
+    first, second = results.target("grade"), results.target("age")
+    assert results.tilings == [] and results.encoders == [] and results.targets == [] and first.entries == []
+    for path in (
+        first.scores_receipt("b", "m", "s"),
+        first.predictions("a", "n"),
+        second.splits,
+        second.splits.with_name(".grade.csv"),
+        results.tiles_receipt("t", "s"),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    assert results.tilings == ["t"] and results.entries == [("a", "n"), ("b", "m")]
+    assert results.tilings == ["t"] and results.targets == ["age", "grade"]
+    assert first.entries == [("a", "n"), ("b", "m")] and second.entries == []
+
+
+def test_files_of_labelled_slides_and_of_validation_are_where_the_commands_write_them() -> None:
+    assert OF_TARGET.labelled_features("e") == Path("R/cohort_features/e/labelled/{target}.json")
+    assert OF_TARGET.validation_scores("e", "m", 7) == Path("R/scores/{target}/e/m/validation/fold-7.json")

@@ -24,6 +24,7 @@ from tests.conftest import tissue_image, write_aperio, write_geojson
 from tests.dag import Run
 from tests.interchange.files import grid, numbers, write_clam
 from tests.malicious import Malicious
+from tests.targets import block_of
 from tests.train.cohort import CLASSES, CPU, TASK
 from tests.train.cohort import SETTINGS as MODEL
 from wsi_mil.annotations import Frame, read_annotation
@@ -91,7 +92,7 @@ def as_annotation(file: Path, folder: Path) -> None:
 
 
 def as_sheet(file: Path, folder: Path) -> None:
-    check({"cohort": str(file), "classes": list(CLASSES)})
+    check({"cohort": str(file), "targets": block_of(*CLASSES)})
 
 
 def as_checkpoint(file: Path, folder: Path) -> None:
@@ -307,7 +308,7 @@ def test_a_cohort_of_hostile_names_runs_and_no_name_reaches_a_shell_nor_a_label_
         truth = write_geojson(folder / "truth" / f"{name}.geojson", lesion) if lesion else None
         rows.append({**row, "annotation": f"truth/{truth.name}" if truth else "", "scanner": f"<b>{name}</b>"})
     run.write_rows(rows)
-    run.config(classes=classes, results=results.name)
+    run.config(targets=block_of(*classes), results=results.name)
     counts = run.snakemake()
     assert counts["tile"] == counts["extract"] == counts["heatmap"] == 8 and counts["report"] == 1
     assert not list(tmp_path.rglob("harm"))

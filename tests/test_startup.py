@@ -9,6 +9,7 @@ import torch
 from typer.testing import CliRunner
 
 from benchmarks.startup import SMALL, TINY_ENCODER, Cohort
+from tests.targets import block_of
 from wsi_mil.cli import app
 
 HEAVY = (
@@ -35,8 +36,8 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
     """A small cohort with the results of the stages, made in this process."""
     made = Cohort(tmp_path_factory.mktemp("cohort"), TINY_ENCODER)
     made.write(SMALL)
-    classes, models = json.dumps(["normal", "tumour"]), json.dumps({"m": {"model": "abmil"}})
-    (made.folder / "c.yaml").write_text(f"cohort: cohort.csv\nclasses: {classes}\nmodels: {models}\nsplit: {{folds: 2}}\n")
+    targets, models = json.dumps(block_of("normal", "tumour")), json.dumps({"m": {"model": "abmil"}})
+    (made.folder / "c.yaml").write_text(f"cohort: cohort.csv\ntargets: {targets}\nmodels: {models}\nsplit: {{folds: 2}}\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(made.folder)
         for arguments in made.stages():

@@ -125,7 +125,7 @@ def test_another_colour_map_redraws_only(run: Run) -> None:
 def test_a_cohort_scale_uses_labelled_slides_and_rescores_nothing(run: Run) -> None:
     run.config(heatmap={"scale": "cohort"})
     assert run.snakemake() == {"heatmap-scale": 1, "heatmap": 8, "report": 1}
-    assert read_receipt(run.results("heatmaps/tiny/abmil/cohort_scale.json"))["n_labelled"] == 8
+    assert read_receipt(run.results("heatmaps/tumour/tiny/abmil/cohort_scale.json"))["n_labelled"] == 8
     run.add("new", "")
     counts = run.snakemake()
     assert (counts["heatmap-scale"], counts["explain"], counts["heatmap"]) == (0, 1, 1)
@@ -152,7 +152,7 @@ def test_an_unlabelled_new_slide_trains_nothing(run: Run) -> None:
     counts = run.snakemake()
     assert counts == dict.fromkeys(("tile", "extract", "cohort", "predict", "explain", "heatmap", "statistics", "report"), 1)
     assert all("new" in call for call in run.calls if call.split()[0] in ("tile", "extract", "explain", "heatmap"))
-    with run.results("predictions/tiny/abmil.csv").open() as file:
+    with run.results("predictions/tumour/tiny/abmil.csv").open() as file:
         folds = {row["slide_id"]: row["fold"] for row in csv.DictReader(file)}
     assert folds["new"] == folds["s3"] != "mean"
 
@@ -236,12 +236,12 @@ def test_every_encoder_runs_with_every_model_and_targets_go_by_name(run: Run) ->
     assert run.snakemake("features") == {"extract": 10}
     assert run.snakemake("models") == {"cohort": 1, "train": 6}
     trained = [call.split("--model=")[1].split()[0] for call in run.calls if call.startswith("train")]
-    assert trained.index("results/models/big/abmil/fold-0") < trained.index("results/models/big/mhim/fold-0")
+    assert trained.index("results/models/tumour/big/abmil/fold-0") < trained.index("results/models/tumour/big/mhim/fold-0")
     assert run.snakemake("predictions") == {"predict": 3}
     planned = run.planned("heatmaps")
     assert (planned["explain"], planned["heatmap"]) == (24, 24)
     assert run.planned()["explain_validation"] == 3 and run.planned()["evaluate"] == 3
-    assert run.snakemake("results/heatmaps/big/mhim/s1/attention.png") == {"explain": 1, "heatmap": 1}
+    assert run.snakemake("results/heatmaps/tumour/big/mhim/s1/attention.png") == {"explain": 1, "heatmap": 1}
     run.config(models=models, encoders=encoders, explain={"methods": []})
     assert run.snakemake() == {"statistics": 1, "report": 1}, "nothing is explained where no method is asked for"
     page = run.results("report/index.html").read_text()
@@ -262,17 +262,17 @@ def test_a_patients_slides_are_one_bag_and_the_protocol_is_stamped(run: Run) -> 
     counts = run.snakemake()
     assert (counts["extract"], counts["split"], counts["train"], counts["explain"]) == (0, 1, 2, 8)
     assert "models.pool: does not support attention, which is skipped for it" in run.output
-    with run.results("predictions/tiny/abmil.csv").open() as file:
+    with run.results("predictions/tumour/tiny/abmil.csv").open() as file:
         table = {row["slide_id"]: row for row in csv.DictReader(file)}
     assert {slide: row["bag"] for slide, row in table.items()} == {"s0": "p0", "s4": "p0", "s7": "p7"}, "validation was fitted on"
     assert table["s0"]["prob_tumour"] == table["s4"]["prob_tumour"]
     assert {row["protocol"] for row in table.values()} == {"as_published"}
-    figures = json.loads(run.results("metrics/tiny/abmil.json").read_text())
+    figures = json.loads(run.results("metrics/tumour/tiny/abmil.json").read_text())
     assert figures["protocol"] == "as_published" and (figures["n_slides"], figures["n_bags"]) == (3, 2)
-    about = read_receipt(run.results("scores/tiny/abmil/s4.json"))
+    about = read_receipt(run.results("scores/tumour/tiny/abmil/s4.json"))
     assert about["bag_instances"] > about["n_instances"] and about["protocol"] == "as_published"
     assert "as published" in run.results("report/index.html").read_text()
-    assert "as_published" in run.results("heatmaps/tiny/abmil/s4/attention.geojson").read_text()
+    assert "as_published" in run.results("heatmaps/tumour/tiny/abmil/s4/attention.geojson").read_text()
     assert run.snakemake() == {}
 
 
@@ -287,7 +287,7 @@ def test_trained_models_predict_other_slides(run: Run) -> None:
     expected = {"tile": 3, "extract": 3, "cohort": 1, "predict": 1, "explain": 3, "evaluate": 1, "heatmap": 3}
     expected |= {"statistics": 1, "report": 1}
     assert other.snakemake() == expected
-    figures = json.loads(other.results("metrics/tiny/abmil.json").read_text())
+    figures = json.loads(other.results("metrics/tumour/tiny/abmil.json").read_text())
     assert figures["n_slides"] == 2 and not other.results("models").exists()
 
 
@@ -296,19 +296,19 @@ def test_a_fixed_split_shows_its_test_slides(run: Run) -> None:
     run.write_rows([{**row, "split": role} for row, role in zip(run.rows(), roles, strict=True)])
     counts = run.snakemake()
     assert (counts["extract"], counts["split"], counts["train"]) == (0, 1, 1)
-    with run.results("predictions/tiny/abmil.csv").open() as file:
+    with run.results("predictions/tumour/tiny/abmil.csv").open() as file:
         shown = {row["slide_id"]: row["role"] for row in csv.DictReader(file)}
     assert shown == {"s4": "test", "s5": "test", "s6": "val", "s7": "val"}
-    about = read_receipt(run.results("scores/tiny/abmil/s0.json"))
+    about = read_receipt(run.results("scores/tumour/tiny/abmil/s0.json"))
     assert "training slide" in about["methods"]["attention"]["reason"]
 
 
 def test_an_edited_annotation_redraws_its_heatmap_and_reruns_the_evaluation(run: Run) -> None:
-    before = json.loads(run.results("explanations/tiny/abmil.json").read_text())
+    before = json.loads(run.results("explanations/tumour/tiny/abmil.json").read_text())
     write_geojson(run.sheet.parent / "truth" / "s3.geojson", (900, 110, 990, 240))
     assert run.snakemake() == {"heatmap": 1, "evaluate": 1, "report": 1}
     assert ['"s3"' in call for call in run.calls if call.startswith("heatmap")] == [True]
-    after = json.loads(run.results("explanations/tiny/abmil.json").read_text())
+    after = json.loads(run.results("explanations/tumour/tiny/abmil.json").read_text())
     assert (before["n_with_truth"], after["n_with_truth"]) == (8, 7) and list(after["notes"]) == ["s3"]
     assert "outside the slide" in run.results("report/index.html").read_text()
 
@@ -345,7 +345,7 @@ def test_the_first_annotation_of_a_cohort_explains_only_validation_slides(run: R
     run.write_rows([{**row, "annotation": ""} for row in rows])
     assert run.snakemake() == {"heatmap": 4, "evaluate": 1, "report": 1}
     assert "--validation" not in next(call for call in run.calls if call.startswith("evaluate"))
-    shutil.rmtree(run.results("scores/tiny/abmil/validation"))
+    shutil.rmtree(run.results("scores/tumour/tiny/abmil/validation"))
     assert run.snakemake() == {}
     run.write_rows([{**row, "annotation": row["annotation"] if row["slide_id"] == "s3" else ""} for row in rows])
     assert run.snakemake() == {"explain-validation": 1, "heatmap": 1, "evaluate": 1, "report": 1}
@@ -370,11 +370,11 @@ def test_repeated_keys_in_a_merged_file_stop_the_run(run: Run) -> None:
 
 def test_a_job_that_fails_names_its_log(run: Run) -> None:
     run.config(heatmap={"colormap": "magma"})
-    run.results("scores/tiny/abmil/s1.zarr/attention/zarr.json").write_text("{}")
+    run.results("scores/tumour/tiny/abmil/s1.zarr/attention/zarr.json").write_text("{}")
     counts = run.snakemake("--retries", "0", expected=1)
     assert counts == {"heatmap": 8}
-    assert "logs/heatmap/tiny/abmil/s1.log" in run.output
-    log = run.folder / "logs/heatmap/tiny/abmil/s1.log"
+    assert "logs/heatmap/tumour/tiny/abmil/s1.log" in run.output
+    log = run.folder / "logs/heatmap/tumour/tiny/abmil/s1.log"
     assert "s1.zarr: array 'attention' cannot be read" in log.read_text()
 
 

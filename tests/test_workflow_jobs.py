@@ -68,11 +68,11 @@ def test_a_second_run_does_nothing_also_under_other_names_and_elsewhere(run: Run
 
 def test_a_sheet_that_moves_with_its_slides_trains_nothing(run: Run) -> None:
     (run.folder / "co hort").rename(run.folder / "cohort")
-    before = times(run, "features/tiny/*.zarr/features/**/*") | times(run, "scores/tiny/abmil/*.json")
+    before = times(run, "features/tiny/*.zarr/features/**/*") | times(run, "scores/tumour/tiny/abmil/*.json")
     run.config(cohort="cohort/cohort.csv")
     counts = run.snakemake()
     assert not {"split", "train"} & set(counts)
-    after = times(run, "features/tiny/*.zarr/features/**/*") | times(run, "scores/tiny/abmil/*.json")
+    after = times(run, "features/tiny/*.zarr/features/**/*") | times(run, "scores/tumour/tiny/abmil/*.json")
     assert after == before and run.snakemake() == {}
 
 
@@ -114,11 +114,11 @@ def _written(before: dict[str, dict[str, int]], run: Run, kind: str) -> list[str
     [
         ("tiles/default/s2.png", {"tile": 1, "extract": 1, "cohort": 1}),
         ("features/tiny/s2.zarr", {"extract": 1, "cohort": 1}),
-        ("scores/tiny/abmil/s2.zarr", {"explain": 1}),
-        ("heatmaps/tiny/abmil/s2/attention.tiles.png", {"heatmap": 1}),
-        ("heatmaps/tiny/abmil/s2/attention.png", {"heatmap": 1}),
-        ("predictions/tiny/abmil.csv", {"predict": 1}),
-        ("models/tiny/abmil/fold-1/model.safetensors", {"train": 1}),
+        ("scores/tumour/tiny/abmil/s2.zarr", {"explain": 1}),
+        ("heatmaps/tumour/tiny/abmil/s2/attention.tiles.png", {"heatmap": 1}),
+        ("heatmaps/tumour/tiny/abmil/s2/attention.png", {"heatmap": 1}),
+        ("predictions/tumour/tiny/abmil.csv", {"predict": 1}),
+        ("models/tumour/tiny/abmil/fold-1/model.safetensors", {"train": 1}),
     ],
 )
 def test_a_deleted_result_is_noticed_by_a_plain_run_and_made_again(run: Run, lost: str, expected: dict[str, int]) -> None:
@@ -174,47 +174,47 @@ def test_a_killed_job_loses_the_slide_in_hand_only(run: Run) -> None:
     """Receipts that were written before the kill are not written again."""
     shutil.rmtree(run.results("jobs/explain"))
     for slide in ("s3", "s4"):
-        run.results(f"scores/tiny/abmil/{slide}.json").unlink()
-    before = times(run, "scores/tiny/abmil/*.json")
+        run.results(f"scores/tumour/tiny/abmil/{slide}.json").unlink()
+    before = times(run, "scores/tumour/tiny/abmil/*.json")
     assert run.snakemake("scores") == {"explain": 2}
-    assert changed(before, times(run, "scores/tiny/abmil/*.json")) == {"s3", "s4"}
+    assert changed(before, times(run, "scores/tumour/tiny/abmil/*.json")) == {"s3", "s4"}
 
 
 def test_forced_rules_do_everything_again(run: Run) -> None:
-    before = times(run, "scores/tiny/abmil/*.json") | times(run, "heatmaps/tiny/abmil/*/attention.json")
+    before = times(run, "scores/tumour/tiny/abmil/*.json") | times(run, "heatmaps/tumour/tiny/abmil/*/attention.json")
     counts = run.snakemake("--forcerun", "explain")
     assert counts["explain"] == 2
-    after = times(run, "scores/tiny/abmil/*.json") | times(run, "heatmaps/tiny/abmil/*/attention.json")
+    after = times(run, "scores/tumour/tiny/abmil/*.json") | times(run, "heatmaps/tumour/tiny/abmil/*/attention.json")
     assert changed(before, after) == {f"s{n}" for n in range(8)}, "scores are made again, and pictures of equal scores are not"
 
 
 def test_one_slide_and_another_method_can_be_asked_for_by_name(run: Run) -> None:
-    png = run.results("heatmaps/tiny/abmil/s3/attention.png")
+    png = run.results("heatmaps/tumour/tiny/abmil/s3/attention.png")
     first = png.read_bytes()
     png.unlink()
-    assert run.snakemake("results/heatmaps/tiny/abmil/s3/attention.png") == {"heatmap": 1}
+    assert run.snakemake("results/heatmaps/tumour/tiny/abmil/s3/attention.png") == {"heatmap": 1}
     assert png.read_bytes() == first
-    before = times(run, "scores/tiny/abmil/*.json")
-    assert run.snakemake("results/heatmaps/tiny/abmil/s3/evidence.png") == {"explain": 1, "heatmap": 1}
-    assert run.results("heatmaps/tiny/abmil/s3/evidence.geojson").exists()
-    assert times(run, "scores/tiny/abmil/*.json") == before
+    before = times(run, "scores/tumour/tiny/abmil/*.json")
+    assert run.snakemake("results/heatmaps/tumour/tiny/abmil/s3/evidence.png") == {"explain": 1, "heatmap": 1}
+    assert run.results("heatmaps/tumour/tiny/abmil/s3/evidence.geojson").exists()
+    assert times(run, "scores/tumour/tiny/abmil/*.json") == before
     assert set(run.snakemake()) <= {"heatmap", "report"}, "the job that lost a picture has its record again"
     assert png.read_bytes() == first
 
 
 def test_a_picture_by_another_method_goes_when_the_slides_heatmaps_are_drawn_again(run: Run) -> None:
-    run.snakemake("results/heatmaps/tiny/abmil/s3/evidence.png")
+    run.snakemake("results/heatmaps/tumour/tiny/abmil/s3/evidence.png")
     run.config(heatmap={"colormap": "magma"})
     assert run.snakemake() == {"heatmap": 2, "report": 1}
-    names = {path.name.split(".")[0] for path in run.results("heatmaps/tiny/abmil/s3").iterdir()}
+    names = {path.name.split(".")[0] for path in run.results("heatmaps/tumour/tiny/abmil/s3").iterdir()}
     assert names == {"attention"}
 
 
 def test_what_one_slide_got_under_other_settings_is_put_right_by_a_plain_run(run: Run) -> None:
-    path = run.results("heatmaps/tiny/abmil/s3/attention.png")
+    path = run.results("heatmaps/tumour/tiny/abmil/s3/attention.png")
     first = path.read_bytes()
     run.config(heatmap={"colormap": "magma"})
-    assert run.snakemake("--force", "results/heatmaps/tiny/abmil/s3/attention.png") == {"heatmap": 1}
+    assert run.snakemake("--force", "results/heatmaps/tumour/tiny/abmil/s3/attention.png") == {"heatmap": 1}
     assert path.read_bytes() != first
     run.config()
     assert run.snakemake() == {"heatmap": 1, "report": 1} and path.read_bytes() == first
@@ -222,11 +222,11 @@ def test_what_one_slide_got_under_other_settings_is_put_right_by_a_plain_run(run
 
 def test_a_heatmap_asked_for_by_name_waits_for_the_scores_of_new_settings(run: Run) -> None:
     run.config(explain={"methods": ["attention"], "curve_points": 3})
-    assert run.snakemake("--force", "results/heatmaps/tiny/abmil/s3/attention.png") == {"explain": 1, "heatmap": 1}
+    assert run.snakemake("--force", "results/heatmaps/tumour/tiny/abmil/s3/attention.png") == {"explain": 1, "heatmap": 1}
 
 
 def test_a_truncated_receipt_is_noticed(run: Run) -> None:
-    receipt = run.results("scores/tiny/abmil/s2.json")
+    receipt = run.results("scores/tumour/tiny/abmil/s2.json")
     whole = receipt.read_bytes()
     receipt.write_bytes(whole[:40])
     assert run.snakemake()["explain"] == 1 and receipt.read_bytes() == whole
@@ -238,7 +238,7 @@ def test_without_snakemakes_records_a_new_slide_is_predicted_and_a_changed_one_t
     run.add("new", "", patient_id="p3")
     counts = run.snakemake()
     assert (counts["predict"], counts["explain"] >= 1) == (1, True)
-    assert "new," in run.results("predictions/tiny/abmil.csv").read_text()
+    assert "new," in run.results("predictions/tumour/tiny/abmil.csv").read_text()
     shutil.rmtree(run.folder / ".snakemake")
     write_aperio(run.folder / "co hort" / "s3.svs", tissue_image(640, 448, seed=77))
     counts = run.snakemake()

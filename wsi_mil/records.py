@@ -35,7 +35,7 @@ class SlideRow:
     Attributes:
         slide_id: unique id of the slide.
         path: the slide file, its URL (text), or `NO_PATH`.
-        label: class name, or "" for a slide that is only to be predicted.
+        label: label for one target, in the text of `cohort.labels`, or "" for a slide that is only to be predicted.
         patient_id: id of the patient, by whom slides are split into folds.
         mpp: µm per pixel of level 0; overrides the file's own value. None if not given.
         split: "train", "val" or "test" of a fixed split, or "".
@@ -44,6 +44,7 @@ class SlideRow:
         mask: a tissue mask made by another tool (GeoJSON or label image), or None.
         scanner: name of the scanner, or "" to read it from the file.
         overrides: settings for this slide only, {"tissue.method": …}.
+        labels: labels of the targets that the slide has one for, by the target's name.
     """
 
     slide_id: str
@@ -57,6 +58,11 @@ class SlideRow:
     mask: Path | None = None
     scanner: str = ""
     overrides: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+
+    def for_target(self, name: str) -> "SlideRow":
+        """Return the row with the label of a target."""
+        return replace(self, label=self.labels.get(name, ""))
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,8 @@ class Results:
         return self.folder / "cohort_status.csv"
 
     @property
-    def splits(self) -> Path:
-        """Table of folds and roles."""
-        return self.folder / "splits.csv"
-
-    @property
     def report(self) -> Path:
-        """The page of the cohort."""
+        """The overview of all targets."""
         return self.folder / "report" / "index.html"
 
     @property
@@ -34,9 +29,9 @@ class Results:
         """Folder with the records of jobs, `{stage}/…/{job}.json`."""
         return self.folder / "jobs"
 
-    def cohort_features(self, encoder: str, kind: str) -> Path:
-        """Hashes of the features of the `usable` or the `labelled` slides."""
-        return self.folder / "cohort_features" / encoder / f"{kind}.json"
+    def usable_features(self, encoder: str) -> Path:
+        """Hashes of the features of the usable slides."""
+        return self.folder / "cohort_features" / encoder / "usable.json"
 
     def record(self, stage: str, *names: str) -> Path:
         """Record of a job of a stage; names of entries such as encoder and model, and of the job."""
@@ -58,12 +53,14 @@ class Results:
         return _folders(self.folder / "features")
 
     @property
-    def entries(self) -> list[tuple[str, str]]:
-        """Encoder and model entries of which there are scores or predictions, sorted."""
-        scores = self.folder / "scores"
-        found = {(encoder, model) for encoder in _folders(scores) for model in _folders(scores / encoder)}
-        found |= {(file.parent.name, file.stem) for file in (self.folder / "predictions").glob("*/*.csv")}
-        return sorted(found)
+    def targets(self) -> list[str]:
+        """Targets of which there are splits, models, predictions or scores, sorted."""
+        found = {name for stage in ("models", "predictions", "scores") for name in _folders(self.folder / stage)}
+        return sorted(found | {file.stem for file in (self.folder / "splits").glob("[!.]*.csv")})
+
+    def target(self, name: str) -> "TargetResults":
+        """Return the files of a target."""
+        return TargetResults(self.folder, name)
 
     def tiles(self, tiling: str) -> Path:
         """Folder with the receipts of `tile`."""
@@ -85,9 +82,44 @@ class Results:
         """Receipt of `statistics`."""
         return self.folder / "statistics" / f"{encoder}.json"
 
+
+@dataclass(frozen=True)
+class TargetResults:
+    """The files of one target in a results folder.
+
+    Attributes:
+        folder: the results folder.
+        name: name of the target.
+    """
+
+    folder: Path
+    name: str
+
+    @property
+    def splits(self) -> Path:
+        """Table of folds and roles."""
+        return self.folder / "splits" / f"{self.name}.csv"
+
+    @property
+    def report(self) -> Path:
+        """The page of the target."""
+        return self.folder / "report" / f"{self.name}.html"
+
+    @property
+    def entries(self) -> list[tuple[str, str]]:
+        """Encoder and model entries of which there are scores or predictions, sorted."""
+        scores = self._of("scores")
+        found = {(encoder, model) for encoder in _folders(scores) for model in _folders(scores / encoder)}
+        found |= {(file.parent.name, file.stem) for file in self._of("predictions").glob("*/*.csv")}
+        return sorted(found)
+
+    def labelled_features(self, encoder: str) -> Path:
+        """Hashes of the features of the slides that have a label."""
+        return self.folder / "cohort_features" / encoder / "labelled" / f"{self.name}.json"
+
     def model(self, encoder: str, model: str) -> Path:
         """Folder with a folder for each fold."""
-        return self.folder / "models" / encoder / model
+        return self._of("models") / encoder / model
 
     def checkpoint(self, encoder: str, model: str, fold: int) -> Path:
         """Folder of a trained fold."""
@@ -95,15 +127,15 @@ class Results:
 
     def predictions(self, encoder: str, model: str) -> Path:
         """Table of predictions."""
-        return self.folder / "predictions" / encoder / f"{model}.csv"
+        return self._of("predictions") / encoder / f"{model}.csv"
 
     def metrics(self, encoder: str, model: str) -> Path:
         """Figures of predictions."""
-        return self.folder / "metrics" / encoder / f"{model}.json"
+        return self._of("metrics") / encoder / f"{model}.json"
 
     def scores(self, encoder: str, model: str) -> Path:
         """Folder with the receipts of `explain`."""
-        return self.folder / "scores" / encoder / model
+        return self._of("scores") / encoder / model
 
     def scores_receipt(self, encoder: str, model: str, slide_id: str) -> Path:
         """Receipt of `explain`."""
@@ -115,11 +147,11 @@ class Results:
 
     def explanations(self, encoder: str, model: str) -> Path:
         """Figures of explanation methods."""
-        return self.folder / "explanations" / encoder / f"{model}.json"
+        return self._of("explanations") / encoder / f"{model}.json"
 
     def cohort_scale(self, encoder: str, model: str) -> Path:
         """Colour ranges of the whole cohort, for `heatmap.scale: cohort`."""
-        return self.folder / "heatmaps" / encoder / model / "cohort_scale.json"
+        return self._of("heatmaps") / encoder / model / "cohort_scale.json"
 
     def extra_scores_receipt(self, encoder: str, model: str, method: str, slide_id: str) -> Path:
         """Receipt of `explain` of one slide by a method that is not in the configuration."""
@@ -127,7 +159,10 @@ class Results:
 
     def heatmap(self, encoder: str, model: str, slide_id: str, method: str) -> Path:
         """Picture of one method on one slide; its receipt has the same name, with `.json`."""
-        return self.folder / "heatmaps" / encoder / model / slide_id / f"{method}.png"
+        return self._of("heatmaps") / encoder / model / slide_id / f"{method}.png"
+
+    def _of(self, stage: str) -> Path:
+        return self.folder / stage / self.name
 
 
 def _folders(path: Path) -> list[str]:

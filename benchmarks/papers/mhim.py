@@ -14,7 +14,7 @@ from benchmarks.papers.cohorts import FoldModels, extract_features
 from benchmarks.papers.runs import Run
 from wsi_mil.cohort import read_sheet
 from wsi_mil.cohort.splits import Splits, draw_splits
-from wsi_mil.config import Encoder, Model, Split, TileSettings, parse_model
+from wsi_mil.config import ClassesTarget, Encoder, Model, Split, TileSettings, parse_model
 from wsi_mil.files import exclusive
 from wsi_mil.metrics import auroc
 from wsi_mil.receipts import fingerprint
@@ -118,7 +118,8 @@ def prepare(plan: Plan, data: Path) -> list[SlideRow]:
         ConfigError: a slide without features, with the reason in its receipt.
     """
     make_slides(plan, data)
-    rows = list(read_sheet(plan.folder / "cohort.csv", TASK).rows)
+    targets = {"tumour": ClassesTarget(kind="classes", classes=CLASSES)}
+    rows = [row.for_target("tumour") for row in read_sheet(plan.folder / "cohort.csv", targets).rows]
     extract_features(rows, TileSettings(), Encoder(), plan.folder)
     return rows
 

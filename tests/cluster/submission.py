@@ -13,7 +13,7 @@ from tests.dag import BIN, CONFIG, INSTALLED, ROOT
 
 ROLES = ("train", "train", "val", "val", "test", "test")
 SETTINGS = {**CONFIG, "cohort": "cohort.csv", "slides_per_job": 3}
-TARGETS = ["results/metrics/tiny/abmil.json", "heatmaps"]
+TARGETS = ["results/metrics/tumour/tiny/abmil.json", "heatmaps"]
 """Every kind of job that the profile says something of; the rest is left for this machine."""
 ASKED = [
     "--slurm-status-command=squeue",

@@ -2,10 +2,13 @@ import pytest
 
 from wsi_mil.cohort.columns import OPTIONAL, REQUIRED, SETTINGS, Columns, check_columns
 
+LABEL = {"label": "targets.t"}
+"""The column that a target is read from."""
+
 
 def about(*names: str) -> Columns:
     """Of a sheet that has these columns beside the required ones."""
-    return check_columns([*REQUIRED, *names], needs_path=True)
+    return check_columns([*REQUIRED, "label", *names], LABEL, needs_path=True)
 
 
 @pytest.mark.parametrize(
@@ -91,20 +94,20 @@ def test_a_similar_name_besides_the_right_one_is_another_column() -> None:
     ],
 )
 def test_a_missing_required_column_is_reported_with_the_similar_name(names: list[str], hints: list[str]) -> None:
-    found = check_columns(names, needs_path=True)
-    expected = zip(REQUIRED, hints, strict=True)
-    assert found.faults == tuple(f"column {name} is missing; did you mean {hint}?" for name, hint in expected)
+    found = check_columns(names, LABEL, needs_path=True)
+    expected = zip((*REQUIRED, "label"), hints, ("", "", " (for targets.t)"), strict=True)
+    assert found.faults == tuple(f"column {name} is missing; did you mean {hint}?{key}" for name, hint, key in expected)
     assert not found.are_enough
 
 
 def test_without_a_similar_name_the_columns_are_listed() -> None:
-    (fault, *_) = check_columns(["a|b|c"], needs_path=True).faults
+    (fault, *_) = check_columns(["a|b|c"], LABEL, needs_path=True).faults
     assert fault == "column slide_id is missing; its columns are a|b|c"
 
 
 def test_a_path_in_capitals_is_a_fault_even_if_no_path_is_needed() -> None:
-    assert check_columns(["slide_id", "label", "Path"], needs_path=False).faults == ("column Path: did you mean path?",)
-    assert not check_columns(["slide_id", "label"], needs_path=False).faults
+    assert check_columns(["slide_id", "label", "Path"], LABEL, needs_path=False).faults == ("column Path: did you mean path?",)
+    assert not check_columns(["slide_id", "label"], LABEL, needs_path=False).faults
 
 
 def test_known_columns_must_not_be_repeated_and_others_may() -> None:

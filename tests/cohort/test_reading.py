@@ -2,13 +2,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.targets import NAME, targets_of
 from wsi_mil.cohort import read_sheet
 from wsi_mil.cohort.reading import read_cells
 from wsi_mil.records import SlideRow
-from wsi_mil.tasks import Classes
 
 CLASSES = ("normal", "tumour")
-TASK = Classes(CLASSES)
+TARGETS = targets_of(*CLASSES)
 SHEET = """slide_id,path,label,patient_id,mpp
 a,a b.svs,normal,Müller 1,0.5
 b,"c,d.svs",tumour,p 2,0.25
@@ -17,7 +17,7 @@ b,"c,d.svs",tumour,p 2,0.25
 
 def read(folder: Path, data: bytes | str) -> tuple[tuple[SlideRow, ...], tuple[str, ...]]:
     (folder / "c.csv").write_bytes(data if isinstance(data, bytes) else data.encode())
-    sheet = read_sheet(folder / "c.csv", TASK)
+    sheet = read_sheet(folder / "c.csv", TARGETS)
     return sheet.rows, sheet.faults
 
 
@@ -62,7 +62,7 @@ HARMLESS: dict[str, bytes] = {
 @pytest.mark.parametrize("data", HARMLESS.values(), ids=HARMLESS)
 def test_a_sheet_is_read_the_same_in_every_variant_of_csv(data: bytes, tmp_path: Path) -> None:
     rows, faults = read(tmp_path, data)
-    assert not faults and [(r.slide_id, r.label, r.patient_id, r.mpp) for r in rows] == [
+    assert not faults and [(r.slide_id, r.labels[NAME], r.patient_id, r.mpp) for r in rows] == [
         ("a", "normal", "Müller 1", 0.5),
         ("b", "tumour", "p 2", 0.25),
     ]

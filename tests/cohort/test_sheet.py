@@ -3,49 +3,49 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import write_cohort
+from tests.targets import targets_of
 from wsi_mil.cohort import SlideStatus, read_sheet, read_status, row_from_json, row_json, with_overrides, write_status
 from wsi_mil.config import TileSettings, parse_settings
 from wsi_mil.records import NO_PATH, Status
-from wsi_mil.tasks import Classes
 
 CLASSES = ("normal", "tumour")
-TASK = Classes(CLASSES)
+TARGETS = targets_of(*CLASSES)
 GOOD = {"slide_id": "a", "path": "a.svs", "label": "normal"}
 
 
 def faults(tmp_path: Path, *rows: dict[str, str]) -> list[str]:
-    return list(read_sheet(write_cohort(tmp_path, list(rows)), TASK).faults)
+    return list(read_sheet(write_cohort(tmp_path, list(rows)), TARGETS).faults)
 
 
 def test_a_sheet_is_read_with_paths_relative_to_it(tmp_path: Path) -> None:
     row = {**GOOD, "patient_id": "p", "mpp": "0.25", "tissue.method": "none", "annotation": "t/a.xml", "age": "61"}
-    (read,) = read_sheet(write_cohort(tmp_path, [row]), TASK).rows
+    (read,) = read_sheet(write_cohort(tmp_path, [row]), TARGETS).rows
     assert (read.path, read.patient_id, read.mpp) == (tmp_path / "a.svs", "p", 0.25)
     assert read.annotation == tmp_path / "t/a.xml" and read.overrides == {"tissue.method": "none"}
 
 
 def test_a_scanner_in_the_sheet_travels_with_its_slide(tmp_path: Path) -> None:
     rows = [{**GOOD, "scanner": "AT2 7"}, {**GOOD, "slide_id": "b", "scanner": ""}]
-    first, second = read_sheet(write_cohort(tmp_path, rows), TASK).rows
+    first, second = read_sheet(write_cohort(tmp_path, rows), TARGETS).rows
     assert (first.scanner, second.scanner) == ("AT2 7", "")
     assert row_json(first)["scanner"] == "AT2 7" and "scanner" not in row_json(second)
 
 
 def test_a_short_row_has_empty_cells_and_a_long_one_is_a_fault(tmp_path: Path) -> None:
     (tmp_path / "c.csv").write_text("slide_id,path,label\na,a.svs\nb,b.svs,normal,what\n")
-    sheet = read_sheet(tmp_path / "c.csv", TASK)
-    assert sheet.rows[0].label == "" and "row 3: 4 cells, but the header has 3" in sheet.faults[0]
+    sheet = read_sheet(tmp_path / "c.csv", TARGETS)
+    assert sheet.rows[0].labels == {} and "row 3: 4 cells, but the header has 3" in sheet.faults[0]
 
 
 def test_a_slide_without_a_patient_is_a_patient_of_its_own(tmp_path: Path) -> None:
-    assert read_sheet(write_cohort(tmp_path, [GOOD]), TASK).rows[0].patient_id == "a"
+    assert read_sheet(write_cohort(tmp_path, [GOOD]), TARGETS).rows[0].patient_id == "a"
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_sheets_from_a_spreadsheet_program_work(tmp_path: Path, delimiter: str) -> None:
     lines = ["slide_id,path,label", "a,ä b'c.svs,tumour", ""]
     (tmp_path / "c.csv").write_text("\r\n".join(lines).replace(",", delimiter), encoding="utf-8-sig", newline="")
-    (row,) = read_sheet(tmp_path / "c.csv", TASK).rows
+    (row,) = read_sheet(tmp_path / "c.csv", TARGETS).rows
     assert row.slide_id == "a" and row.path.name == "ä b'c.svs"
 
 
@@ -57,7 +57,7 @@ def test_sheets_from_a_spreadsheet_program_work(tmp_path: Path, delimiter: str) 
         ({"slide_id": "-a"}, "slide_id '-a' must be letters"),
         ({"path": "{a}.svs"}, "reads as a wildcard"),
         ({"path": ""}, "path is empty"),
-        ({"label": "tumor"}, "label 'tumor' is not in classes; did you mean 'tumour'?"),
+        ({"fold": "=1"}, "fold '=1' looks like a formula"),
         ({"mpp": "20x"}, "mpp '20x' is not a number from 0.05 to 10"),
         ({"mpp": "896"}, "mpp '896' is not a number from 0.05 to 10"),
         ({"split": "training"}, "split 'training'; did you mean 'train'?"),
@@ -93,14 +93,14 @@ def test_one_patient_is_in_one_part(tmp_path: Path) -> None:
 
 def test_files_are_checked_only_if_required(tmp_path: Path) -> None:
     sheet = write_cohort(tmp_path, [{**GOOD, "annotation": "a.xml"}, {**GOOD, "slide_id": "b", "annotation": ""}])
-    assert not read_sheet(sheet, TASK).faults
-    found = read_sheet(sheet, TASK, needs_file=lambda slide_id: slide_id == "b").faults
+    assert not read_sheet(sheet, TARGETS).faults
+    found = read_sheet(sheet, TARGETS, needs_file=lambda slide_id: slide_id == "b").faults
     assert len(found) == 2 and "annotation" in found[0] and "row 3: path" in found[1]
 
 
 def test_a_row_survives_conversion_to_json(tmp_path: Path) -> None:
     row = {**GOOD, "mpp": "0.25", "tissue.method": "none", "annotation": "a.xml"}
-    (read,) = read_sheet(write_cohort(tmp_path, [row]), TASK).rows
+    (read,) = read_sheet(write_cohort(tmp_path, [row]), TARGETS).rows
     assert row_from_json(row_json(read)) == read
     assert "patient_id" in row_json(read) and "fold" not in row_json(read)
 
@@ -120,7 +120,7 @@ def test_a_column_that_looks_like_an_unknown_setting_is_a_fault(tmp_path: Path, 
 
 def test_a_cell_can_name_several_classes_and_booleans(tmp_path: Path) -> None:
     cells = {"tissue.annotation_classes": "Tissue| Tumour", "tissue.remove_pen": "false", "slide.on_missing_mpp": "0.25"}
-    (row,) = read_sheet(write_cohort(tmp_path, [{**GOOD, **cells}]), TASK).rows
+    (row,) = read_sheet(write_cohort(tmp_path, [{**GOOD, **cells}]), TARGETS).rows
     parsed = parse_settings(TileSettings, with_overrides({}, row))
     assert parsed.tissue.annotation_classes == ("Tissue", "Tumour") and not parsed.tissue.remove_pen
     assert parsed.slide.on_missing_mpp == 0.25
@@ -128,7 +128,7 @@ def test_a_cell_can_name_several_classes_and_booleans(tmp_path: Path) -> None:
 
 def test_a_url_stays_text_and_one_with_a_password_is_a_fault(tmp_path: Path) -> None:
     url = "s3://bucket/deep/{a} b.svs"
-    (row,) = read_sheet(write_cohort(tmp_path, [{**GOOD, "path": url}]), TASK, needs_file=lambda _: True).rows
+    (row,) = read_sheet(write_cohort(tmp_path, [{**GOOD, "path": url}]), TARGETS, needs_file=lambda _: True).rows
     assert row.path == url and row_from_json(row_json(row)) == row
     (found,) = faults(tmp_path, {**GOOD, "path": "https://me:geheim@host/a.svs"})
     assert "row 2" in found and "password" in found and "geheim" not in found
@@ -136,10 +136,10 @@ def test_a_url_stays_text_and_one_with_a_password_is_a_fault(tmp_path: Path) -> 
 
 def test_a_path_is_not_needed_if_features_are_imported(tmp_path: Path) -> None:
     sheet = write_cohort(tmp_path, [{"slide_id": "a", "label": "normal"}, {"slide_id": "b", "label": "x"}])
-    assert "column path is missing" in read_sheet(sheet, TASK).faults[0]
-    (fault,) = read_sheet(sheet, TASK, needs_path=False).faults
-    assert "label 'x' is not in classes" in fault
-    (row, _) = read_sheet(sheet, None, needs_path=False).rows
+    assert "column path is missing" in read_sheet(sheet, TARGETS).faults[0]
+    (fault,) = read_sheet(sheet, TARGETS, needs_path=False).faults
+    assert "column label: 'x' in row 3: not in targets.tumour.classes" in fault
+    (row, _) = read_sheet(sheet, {}, needs_path=False).rows
     assert row.path == NO_PATH and "path" not in row_json(row) and row_from_json(row_json(row)) == row
 
 
@@ -161,14 +161,14 @@ SHEET = "slide_id,path,label\na,a.svs,normal\n"
 )
 def test_a_file_that_is_no_sheet_is_reported(data: bytes, said: str, tmp_path: Path) -> None:
     (tmp_path / "c.csv").write_bytes(data)
-    sheet = read_sheet(tmp_path / "c.csv", Classes(("normal", "tumour")))
+    sheet = read_sheet(tmp_path / "c.csv", TARGETS)
     assert not sheet.rows and said in sheet.faults[0] and "c.csv" in sheet.faults[0]
 
 
 def test_a_huge_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
     with (tmp_path / "c.csv").open("wb") as file:
         file.truncate(100 * 10**6)
-    sheet = read_sheet(tmp_path / "c.csv", TASK)
+    sheet = read_sheet(tmp_path / "c.csv", TARGETS)
     assert not sheet.rows and "it is larger than 64 MiB" in sheet.faults[0]
 
 
@@ -176,5 +176,5 @@ def test_a_huge_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("column", ["patient_id", "scanner"])
 def test_formulas_are_faults_and_never_reach_our_tables(cell: str, column: str, tmp_path: Path) -> None:
     path = write_cohort(tmp_path, [{"slide_id": "a", "path": "a.svs", "label": "normal", column: cell}])
-    (fault,) = read_sheet(path, TASK).faults
+    (fault,) = read_sheet(path, TARGETS).faults
     assert f"{column} {cell!r} looks like a formula" in fault and "row 2" in fault

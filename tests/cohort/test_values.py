@@ -3,11 +3,11 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import write_cohort
+from tests.targets import NAME, targets_of
 from wsi_mil.cohort import Sheet, read_sheet
-from wsi_mil.tasks import Classes
 
 CLASSES = ("normal", "tumour")
-TASK = Classes(CLASSES)
+TARGETS = targets_of(*CLASSES)
 
 
 def sheet_of(folder: Path, *changes: dict[str, str], classes: tuple[str, ...] = CLASSES, exists: bool = True) -> Sheet:
@@ -16,7 +16,7 @@ def sheet_of(folder: Path, *changes: dict[str, str], classes: tuple[str, ...] = 
     rows = [{**row, **change} for row, change in zip(rows, [*changes, *[{}] * 4], strict=False)]
     for n in range(4 if exists else 0):
         (folder / f"{n}.svs").touch()
-    return read_sheet(write_cohort(folder, rows), Classes(classes), needs_file=(lambda _: True) if exists else None)
+    return read_sheet(write_cohort(folder, rows), targets_of(*classes), needs_file=(lambda _: True) if exists else None)
 
 
 @pytest.mark.parametrize("mark", ["NA", "na", "NaN", "nan", "N/A", "n.a.", "null", "NULL", "None", "-", "—", "#N/A", "<NA>", "?"])
@@ -30,28 +30,28 @@ def test_marks_of_missing_values_are_one_fault_that_names_the_rows(mark: str, co
 
 def test_five_hundred_marks_are_one_sentence(tmp_path: Path) -> None:
     rows = [{"slide_id": f"s{n}", "path": f"{n}.svs", "label": "normal", "patient_id": "NA"} for n in range(500)]
-    (fault,) = read_sheet(write_cohort(tmp_path, rows), TASK).faults
+    (fault,) = read_sheet(write_cohort(tmp_path, rows), TARGETS).faults
     assert "'NA' in rows 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 490 more" in fault and len(fault) < 400
 
 
 def test_different_marks_of_a_column_are_reported_together(tmp_path: Path) -> None:
     sheet = sheet_of(tmp_path, {"patient_id": "NA"}, {"patient_id": "unknown"}, {"patient_id": "NA", "label": "x"})
     first, second = sheet.faults
-    assert "row 4: label 'x'" in first and "'NA' in rows 2, 4 and 'unknown' in row 3" in second
+    assert "column label: 'x' in row 4" in second and "'NA' in rows 2, 4 and 'unknown' in row 3" in first
 
 
 def test_a_class_may_be_called_none(tmp_path: Path) -> None:
     assert not sheet_of(tmp_path, {"label": "none"}, classes=("none", *CLASSES)).faults
     (fault,) = sheet_of(tmp_path, {"label": "None"}, classes=("none", *CLASSES)).faults
     assert "column label: 'None' in row 2" in fault
-    assert not read_sheet(tmp_path / "cohort.csv", None).faults, "where labels are not looked at"
+    assert not read_sheet(tmp_path / "cohort.csv", {}).faults, "where labels are not looked at"
 
 
 @pytest.mark.parametrize("name", ["Krebs f\u00fcr", "Krebs fu\u0308r", "Krebs\xa0f\u00fcr"])
 @pytest.mark.parametrize("label", ["Krebs f\u00fcr", "Krebs fu\u0308r", "Krebs\xa0f\u00fcr"])
 def test_a_label_matches_the_class_that_looks_the_same(name: str, label: str, tmp_path: Path) -> None:
     sheet = sheet_of(tmp_path, {"label": label}, classes=(name, *CLASSES))
-    assert not sheet.faults and sheet.rows[0].label == name
+    assert not sheet.faults and sheet.rows[0].labels == {NAME: name}
 
 
 def test_settings_may_be_called_none_and_scanners_unknown(tmp_path: Path) -> None:
@@ -111,6 +111,6 @@ def test_an_impossible_file_name_is_a_fault_of_its_row(tmp_path: Path) -> None:
 
 def test_if_the_patient_column_is_misspelt_no_patient_faults_are_reported(tmp_path: Path) -> None:
     rows = [{"slide_id": f"s{n}", "path": "a.svs", "label": "x", "Patient": "p", "fold": str(n)} for n in range(2)]
-    first, *others = read_sheet(write_cohort(tmp_path, rows), TASK).faults
+    first, other = read_sheet(write_cohort(tmp_path, rows), TARGETS).faults
     assert "column Patient: did you mean patient_id?" in first
-    assert [f"row {n}: label 'x'" in fault for n, fault in enumerate(others, start=2)] == [True, True]
+    assert "column label: 'x' in rows 2, 3 (2 slides): not in targets.tumour.classes" in other

@@ -14,6 +14,7 @@ from tests.conftest import tissue_image, write_aperio, write_cohort, write_geojs
 from tests.docs.pages import ROOT, blocks
 from tests.docs.tables import RECORDS, with_lists, with_tables
 from tests.forks import forking_command
+from tests.targets import block_of
 from wsi_mil import config
 from wsi_mil.receipts import read_receipt
 
@@ -23,7 +24,7 @@ EACH_SLIDE = ("wsi-mil tile", "wsi-mil extract", "wsi-mil explain ", "wsi-mil he
 SLIDES = [f"s{number}" for number in range(1, 9)]
 SETTINGS = {
     "cohort": "cohort.csv",
-    "classes": ["normal", "tumour"],
+    "targets": block_of("normal", "tumour"),
     "split": {"folds": 2},
     "models": {"abmil": {"model": "abmil"}},
     "explain": {"methods": ["attention"]},

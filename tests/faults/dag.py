@@ -42,7 +42,7 @@ OUTPUTS = {
     "tile": "tiles",
     "extract": "features",
     "cohort": "cohort_status.csv",
-    "split": "splits.csv",
+    "split": "splits",
     "train": "models",
     "predict": "predictions",
     "explain": "scores",

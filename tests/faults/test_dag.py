@@ -80,10 +80,10 @@ def test_damaged_stores_are_found_and_made_anew(
 def test_a_damaged_checkpoint_is_named_and_trained_again(
     run: Disturbed, expected: dict[str, bytes], name: str, damage: Callable[[Path], None]
 ) -> None:
-    damage(run.results(f"models/tiny/abmil/fold-1/{name}"))
+    damage(run.results(f"models/tumour/tiny/abmil/fold-1/{name}"))
     run.snakemake("--retries", "0", "--forcerun", "predict", expected=1)
     said = (run.folder / "logs" / "predict" / "tiny" / "abmil.log").read_text()
-    assert f"models/tiny/abmil/fold-1/{name}" in said and "again" in said and "Traceback" not in said, said
+    assert f"models/tumour/tiny/abmil/fold-1/{name}" in said and "again" in said and "Traceback" not in said, said
     run.snakemake("--forcerun", "train")
     run.snakemake()
     compare(run.whole(), expected)
@@ -91,10 +91,12 @@ def test_a_damaged_checkpoint_is_named_and_trained_again(
 
 @pytest.mark.faults
 def test_damaged_scores_are_named_and_made_anew(run: Disturbed, expected: dict[str, bytes]) -> None:
-    flip(run.results("scores/tiny/abmil/s3.zarr/attention/c/0"))
+    flip(run.results("scores/tumour/tiny/abmil/s3.zarr/attention/c/0"))
     run.snakemake("--retries", "0", "--forcerun", "heatmap", expected=1)
-    said = (run.folder / "logs/heatmap/tiny/abmil/s3.log").read_text()
-    assert "error: results/scores/tiny/abmil/s3.zarr: array 'attention' cannot be read" in said and "Traceback" not in said, said
+    said = (run.folder / "logs/heatmap/tumour/tiny/abmil/s3.log").read_text()
+    assert (
+        "error: results/scores/tumour/tiny/abmil/s3.zarr: array 'attention' cannot be read" in said and "Traceback" not in said
+    ), said
     run.snakemake("--forcerun", "explain")
     run.snakemake()
     compare(run.whole(), expected)

@@ -66,11 +66,11 @@ def test_a_cohort_of_imported_features_runs_to_the_report(cohort: Cohort) -> Non
     assert cohort.snakemake() == {**expected, "heatmap": 8, "report": 1}
     with cohort.results("cohort_status.csv").open() as file:
         assert {(row["status"], row["n_tiles_uni"]) for row in csv.DictReader(file)} == {("ok", "112")}
-    figures = read_receipt(cohort.results("explanations/uni/abmil.json"))
+    figures = read_receipt(cohort.results("explanations/tumour/uni/abmil.json"))
     assert figures["n_with_truth"] == 8 and figures["methods"]["attention"]["tile_auroc"] > 0.9
     page = cohort.results("report/index.html").read_text()
     assert (page.count("data:image/jpeg"), page.count('<img alt="" src="data:image/webp')) == (8, 8), "tiles, heatmaps"
-    gallery = cohort.results("heatmaps/uni/abmil/s1/attention.tiles.png")
+    gallery = cohort.results("heatmaps/tumour/uni/abmil/s1/attention.tiles.png")
     assert gallery.is_file()
     assert all(text in cohort.call("doctor", "--configfile", "c.yaml") for text in ("8 ok", "encoder uni: imported features"))
 
@@ -126,7 +126,7 @@ def test_trained_models_say_which_size_they_take(cohort: Cohort) -> None:
     other.bring()
     assert other.snakemake(expected=2) == {}
     for what in ("mpp 0.5, imported features have 1.0 (a)", "dim 6, imported features have 4 (a)"):
-        assert f"trained: ../results/models/uni/abmil/fold-0/config.json was trained with {what}" in other.output
+        assert f"trained: ../results/models/tumour/uni/abmil/fold-0/config.json was trained with {what}" in other.output
     write_trident(other.folder / "files/a.h5", grid(5, 3, 512), numbers(15))
     other.bring()
     assert other.snakemake()["predict"] == 1

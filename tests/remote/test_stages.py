@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from tests.conftest import tissue_image, write_aperio, write_cohort
 from tests.servers import Files, free_port
+from tests.targets import block_of
 from wsi_mil.check import check
 from wsi_mil.cli import app
 from wsi_mil.config import TileSettings, Truth
@@ -105,7 +106,7 @@ def config(files: Files, tmp_path: Path, names: list[str]) -> dict[str, object]:
     sheet = write_cohort(tmp_path / "sheet", rows)
     models = {"abmil": {"model": "abmil"}}
     encoders = {"tiny": {"encoder": "test_efficientnet.r160_in1k", "weights": "random"}}
-    values = {"cohort": str(sheet), "classes": ["a", "b"], "results": str(tmp_path / "results")}
+    values = {"cohort": str(sheet), "targets": block_of("a", "b"), "results": str(tmp_path / "results")}
     return {**values, "models": models, "encoders": encoders, "split": {"folds": 2}}
 
 

@@ -52,9 +52,9 @@ def test_slides_that_move_to_a_server_are_copied_once_and_nothing_is_encoded_ane
     run.config()
     assert run.snakemake("features") == {}, "where slides are read from changes nothing"
     served.sent.clear()
-    counts = run.snakemake("results/heatmaps/tiny/abmil/s1/attention.png")
+    counts = run.snakemake("results/heatmaps/tumour/tiny/abmil/s1/attention.png")
     assert (counts["train"], counts["explain"], counts["heatmap"]) == (2, 1, 1)
-    with Image.open(run.results("heatmaps/tiny/abmil/s1/attention.tiles.png")) as gallery:
+    with Image.open(run.results("heatmaps/tumour/tiny/abmil/s1/attention.tiles.png")) as gallery:
         assert np.asarray(gallery.convert("RGB"))[60:200, 60:200].std() > 20, "tiles of the slide"
     assert list(served.sent) == [ODD_NAME]
 

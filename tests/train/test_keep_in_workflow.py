@@ -15,8 +15,8 @@ def test_another_bound_on_kept_features_runs_nothing_and_holds_for_the_next_trai
 ) -> None:
     shutil.copytree(finished, tmp_path / "run", symlinks=True)
     run = Run(tmp_path / "run", command)
-    log = run.folder / "logs/train/tiny/abmil/fold-0.log"
-    weights = run.results("models/tiny/abmil/fold-0/model.safetensors")
+    log = run.folder / "logs/train/tumour/tiny/abmil/fold-0.log"
+    weights = run.results("models/tumour/tiny/abmil/fold-0/model.safetensors")
     before = weights.read_bytes()
     assert "they stay in memory after the first epoch" in log.read_text()
     run.config(train={"keep_gb": 0})

@@ -8,6 +8,7 @@ import numpy as np
 
 from tests.conftest import write_aperio, write_cohort, write_geojson
 from tests.heatmap_files import Made, write_scn
+from tests.targets import NAME, targets_of
 from wsi_mil.cohort import read_sheet
 from wsi_mil.files import write_table
 from wsi_mil.receipts import store_path, write_receipt
@@ -57,9 +58,10 @@ class Results:
         return self.folder / "results"
 
     def catalogue(self, **more: object) -> Catalogue:
-        sheet = read_sheet(write_cohort(self.folder, self.rows), None, needs_path=False)
+        classes = dict.fromkeys((*CLASSES, *(row["label"] for row in self.rows if row["label"])))
+        sheet = read_sheet(write_cohort(self.folder, self.rows), targets_of(*classes), needs_path=False)
         assert not sheet.faults
-        return Catalogue(self.results, rows={row.slide_id: row for row in sheet.rows}, **more)
+        return Catalogue(self.results, NAME, {row.slide_id: row.for_target(NAME) for row in sheet.rows}, **more)
 
     def add_marked(self, slide_id: str, *, label: str = "tumour", prob: float = 0.9, scored: bool = True) -> Made:
         """A slide with the blue tile, scored hot there by `attention`; `evidence` is hot in the first tile."""
@@ -105,7 +107,7 @@ class Results:
 
     def write_scores(self, made: Made, others: dict[str, np.ndarray], entry: str = "enc/abmil", **changes: object) -> Path:
         """Scores of `made.method` and of others; `changes` go into the receipt."""
-        receipt = self.results / "scores" / entry / f"{made.slide_id}.json"
+        receipt = self.results / "scores" / NAME / entry / f"{made.slide_id}.json"
         arrays = {made.method: made.values, **others}
         scores = [InstanceScores(name, v.astype(np.float32), "", made.unit, False) for name, v in arrays.items()]
         write_scores(store_path(receipt), made.coords, scores, {})
@@ -121,7 +123,7 @@ class Results:
             (name, f"p-{name}", labels[name], i % 3, f"{1 - p:.6f}", f"{p:.6f}", threshold, CLASSES[p >= threshold])
             for i, (name, p) in enumerate(probs.items())
         ]
-        write_table(self.results / "predictions" / f"{entry}.csv", columns, rows)
+        write_table(self.results / "predictions" / NAME / f"{entry}.csv", columns, rows)
 
     def write_status(self, statuses: dict[str, tuple[str, str]]) -> None:
         """(status, reason) by slide_id."""

@@ -393,7 +393,7 @@ def test_a_slide_with_bounds_opens_at_its_scanned_area(browser: "api.Browser", t
 def odd(browser: "api.Browser", made: Results) -> Iterator[Tab]:
     """s1 moved, scores of s2 are half-written, s10 has no key instances."""
     (made.folder / "s1.svs").unlink()
-    (made.results / "scores/enc/abmil/s2.zarr/attention/c/0").unlink()
+    (made.results / "scores/tumour/enc/abmil/s2.zarr/attention/c/0").unlink()
     slide = made.add_marked("s10", scored=False, prob=0.1)
     made.rows.pop()
     slide.values[:] = np.nan

@@ -103,7 +103,7 @@ def test_the_cohorts_range_is_made_from_labelled_slides(made: Results) -> None:
 
 
 def test_the_cohorts_range_names_and_excludes_a_half_written_store(made: Results) -> None:
-    (made.results / "scores/enc/abmil/s2.zarr/attention/c/0").unlink()
+    (made.results / "scores/tumour/enc/abmil/s2.zarr/attention/c/0").unlink()
     layer = layer_of(made, scale="cohort")
     pooled = np.tile(hot_at(grid_coords(), MARKER) * np.float32(0.9), 2)
     assert (layer.scored.display.low, layer.scored.display.high) == weighted_range(pooled, "log_odds")
@@ -122,7 +122,7 @@ def test_a_changed_store_is_read_again(made: Results) -> None:
 @pytest.mark.parametrize("part", ["attention/c/0", "attention/zarr.json", "coords/c/0/0", "zarr.json"])
 @pytest.mark.parametrize("damage", ["gone", "cut"])
 def test_a_half_written_store_is_reported(made: Results, part: str, damage: str) -> None:
-    file = made.results / "scores/enc/abmil/s1.zarr" / part
+    file = made.results / "scores/tumour/enc/abmil/s1.zarr" / part
     content = file.read_bytes()
     file.unlink()
     if damage == "cut":
@@ -135,7 +135,7 @@ def test_a_half_written_store_is_reported(made: Results, part: str, damage: str)
     "text", ["{", "[]", "null", "3", '{"methods": {"attention": {}}}', '{"methods": {"attention": {}}, "tiles": 3}']
 )
 def test_a_damaged_receipt_is_reported(made: Results, text: str) -> None:
-    (made.results / "scores/enc/abmil/s1.json").write_text(text)
+    (made.results / "scores/tumour/enc/abmil/s1.json").write_text(text)
     with pytest.raises(StoreError):
         layer_of(made)
 

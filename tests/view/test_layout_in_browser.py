@@ -21,7 +21,7 @@ def test_long_names_and_reasons_stay_within_the_window(browser: "api.Browser", t
     made = Results(tmp_path)
     made.add_marked(SLIDE, label=CLASS)
     made.add_failed("x" * 90, "could not be opened: " + "very_long_unbroken_reason/" * 12)
-    path = made.results / "predictions/enc/abmil.csv"
+    path = made.results / "predictions/tumour/enc/abmil.csv"
     path.parent.mkdir(parents=True)
     path.write_text(f"slide_id,prob_{CLASS},prob_other_{CLASS},prob_c,predicted\n{SLIDE},0.2,0.5,0.3,other_{CLASS}\n")
     with serving(made.catalogue()) as address:

@@ -234,7 +234,7 @@ def test_imported_features_without_a_slide_are_shown_on_a_plain_background(tmp_p
 
 
 def test_a_half_written_store_is_reported_and_the_rest_shown(made: Results) -> None:
-    (made.results / "scores/enc/abmil/s1.zarr/attention/c/0").unlink()
+    (made.results / "scores/tumour/enc/abmil/s1.zarr/attention/c/0").unlink()
     with asking(made.catalogue()) as client:
         answer = client.get(f"{LAYER}/about.json")
         assert answer.status_code == 409 and "is missing" in answer.json()["reason"]
@@ -261,7 +261,7 @@ def test_an_invalid_receipt_of_tile_does_not_affect_the_rest(made: Results, text
 
 
 def test_scores_are_shown_even_if_their_receipt_lacks_keys(made: Results) -> None:
-    path = made.results / "scores/enc/abmil/s1.json"
+    path = made.results / "scores/tumour/enc/abmil/s1.json"
     receipt = json.loads(path.read_text())
     for name in ("kind", "reason"):
         del receipt["methods"]["attention"][name]
@@ -273,7 +273,7 @@ def test_scores_are_shown_even_if_their_receipt_lacks_keys(made: Results) -> Non
 
 def test_slides_used_in_training_and_optimistic_metrics_are_marked(made: Results) -> None:
     """With a fixed split and `include_train`; of s1 there are no scores yet."""
-    path = made.results / "predictions/enc/abmil.csv"
+    path = made.results / "predictions/tumour/enc/abmil.csv"
     roles = dict(
         zip(
             ("slide_id", "s1", "s2", "s10"),
@@ -284,7 +284,7 @@ def test_slides_used_in_training_and_optimistic_metrics_are_marked(made: Results
     with asking(made.catalogue()) as client:
         assert "Marked" not in client.get("/").text
     path.write_text("".join(f"{line},{roles[line.partition(',')[0]]}\n" for line in path.read_text().splitlines()))
-    (made.results / "scores/enc/abmil/s1.json").unlink()
+    (made.results / "scores/tumour/enc/abmil/s1.json").unlink()
     with asking(made.catalogue()) as client:
         page, notes = client.get("/").text, about(client, "s1")["entries"][0]["notes"]
     marks = [re.search(f'data-slide="{name}".*?</tr>', page, re.DOTALL)[0] for name in ("s1", "s2", "s10")]
@@ -295,7 +295,7 @@ def test_slides_used_in_training_and_optimistic_metrics_are_marked(made: Results
 
 @pytest.mark.parametrize("written", ["nan", "1e999", "high"])
 def test_an_invalid_probability_does_not_break_the_pages(made: Results, written: str) -> None:
-    path = made.results / "predictions/enc/abmil.csv"
+    path = made.results / "predictions/tumour/enc/abmil.csv"
     path.write_text(path.read_text().replace("0.900000", written))
     with asking(made.catalogue()) as client:
         found, lines = about(client, "s1"), client.get("/cohort.json").json()
@@ -317,7 +317,7 @@ def test_a_method_without_scores_has_a_reason(made: Results) -> None:
 
 
 def test_the_note_about_missing_scores_depends_on_the_status(made: Results) -> None:
-    (made.results / "scores/enc/abmil/s2.json").unlink()
+    (made.results / "scores/tumour/enc/abmil/s2.json").unlink()
     made.rows.append({**made.rows[-1], "slide_id": "later"})
     with asking(made.catalogue()) as client:
         assert "`explain` has not finished" in about(client, "s2")["entries"][0]["notes"][0]

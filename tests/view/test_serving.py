@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.targets import block_of
 from tests.view.made import CLASSES, Results
 from wsi_mil.errors import ConfigError
 from wsi_mil.view.serving import free_socket
 
-CONFIG = {"cohort": "cohort.csv", "classes": list(CLASSES), "models": {"abmil": {"model": "abmil"}}}
+CONFIG = {"cohort": "cohort.csv", "targets": block_of(*CLASSES), "models": {"abmil": {"model": "abmil"}}}
 
 
 def test_if_a_port_is_in_use_the_next_free_one_is_used() -> None:

@@ -8,9 +8,9 @@ checkpoint cohort:
             category="Cohort report",
         ),
         versions=[
-            f"<results>/cohort_features/{encoder}/{kind}.json"
+            f"<results>/cohort_features/{encoder}/{name}.json"
             for encoder in CONFIG["encoders"]
-            for kind in ("usable", "labelled")
+            for name in ("usable", *(f"labelled/{target}" for target in TARGETS))
         ],
     log:
         "logs/cohort.log",
@@ -23,12 +23,12 @@ checkpoint cohort:
         **needs("cohort"),
     params:
         results=folder(RESULTS),
-        classes=classes_json,
+        targets=lambda wildcards: dumps(PLAN["reading"]),
         encoders=lambda wildcards: dumps(list(CONFIG["encoders"])),
         rerun_if=lambda wildcards: hashlib.sha256(
             dumps(list(SLIDES)).encode()
         ).hexdigest(),
     shell:
-        "wsi-mil cohort --classes={params.classes:q} --features={params.results:q}/features"
+        "wsi-mil cohort --targets={params.targets:q} --features={params.results:q}/features"
         " --encoders={params.encoders:q} --status={output.status:q} --versions={params.results:q}/cohort_features"
         " --threads={threads} 2> {log:q}"

@@ -63,12 +63,14 @@ PLAN = checked_plan()
 CONFIG = PLAN["config"]
 SLIDES = {row["slide_id"]: row for row in PLAN["slides"]}
 JOBS = PLAN["jobs"]  # slides of each job of several slides
-METHODS = PLAN["methods"]  # supported explanation methods of each model
+METHODS = PLAN[
+    "methods"
+]  # supported explanation methods of each model, for each target
+TARGETS = list(CONFIG["targets"])
 RESULTS = CONFIG["results"]
 TRAINED = CONFIG["trained"]
 MODELS = f"{TRAINED or RESULTS}/models"
-SPLITS = f"{TRAINED or RESULTS}/splits.csv"
-FOLDS = range(PLAN["n_folds"])
+SPLITS = f"{TRAINED or RESULTS}/splits/{{target}}.csv"
 os.environ.setdefault("WSI_MIL_DEVICE", CONFIG["device"])  # for all jobs
 os.environ.setdefault("WSI_MIL_READ_TIMEOUT_S", str(CONFIG["read_timeout_s"]))
 os.environ.setdefault(
@@ -85,7 +87,9 @@ os.environ.setdefault(
     str(
         min(
             workflow.cores,
-            len(FOLDS) * len(CONFIG["models"]) * len(CONFIG["encoders"]),
+            sum(PLAN["n_folds"].values())
+            * len(CONFIG["models"])
+            * len(CONFIG["encoders"]),
         )
     ),
 )  # how many may run at once
@@ -118,6 +122,7 @@ wildcard_constraints:
     slide_id=r"[A-Za-z0-9_][A-Za-z0-9_.\-]*",
     job=r"[A-Za-z0-9_][A-Za-z0-9_.\-~]*",
     tiling="[a-z0-9_-]+",
+    target="[a-z0-9_-]+",
     encoder="[a-z0-9_-]+",
     model="[a-z0-9_-]+",
     fold="[0-9]+",
@@ -174,19 +179,22 @@ def is_extra(wildcards):
     """Whether a heatmap is asked for by a method that the configuration does not have; its scores have a folder of their own."""
     return (
         "method" in wildcards.keys()
-        and wildcards.method not in METHODS[wildcards.model]
+        and wildcards.method not in METHODS[wildcards.target][wildcards.model]
     )
 
 
 def explain_settings(wildcards):
     """Params function: settings of `explain`, with the methods that the model supports."""
-    methods = [wildcards.method] if is_extra(wildcards) else METHODS[wildcards.model]
+    own = METHODS[wildcards.target][wildcards.model]
+    methods = [wildcards.method] if is_extra(wildcards) else own
     return dumps({**CONFIG["explain"], "methods": methods})
 
 
 def scores_folder(wildcards):
     """Params function: folder with the scores of a job's slides."""
-    folder = f"{RESULTS}/scores/{wildcards.encoder}/{wildcards.model}"
+    folder = (
+        f"{RESULTS}/scores/{wildcards.target}/{wildcards.encoder}/{wildcards.model}"
+    )
     return f"{folder}/{wildcards.method}" if is_extra(wildcards) else folder
 
 
@@ -207,8 +215,9 @@ def report_config(wildcards):
     )
 
 
-def classes_json(wildcards):
-    return dumps(CONFIG["classes"])
+def target_settings(kind):
+    """Params function: settings of the target: those that determine labels and folds (`reading`), or models too (`learning`)."""
+    return lambda wildcards: dumps(PLAN[kind][wildcards.target])
 
 
 def forget_incomplete_records():

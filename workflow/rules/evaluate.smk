@@ -4,11 +4,11 @@ rule evaluate:
         validation=validation_scores,
         status=ancient("<results>/cohort_status.csv"),
     output:
-        figures="<results>/explanations/{encoder}/{model}.json",
+        figures="<results>/explanations/{target}/{encoder}/{model}.json",
     log:
-        "logs/evaluate/{encoder}/{model}.log",
+        "logs/evaluate/{target}/{encoder}/{model}.log",
     benchmark:
-        "<results>/benchmarks/evaluate/{encoder}/{model}.tsv"
+        "<results>/benchmarks/evaluate/{target}/{encoder}/{model}.tsv"
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -16,7 +16,7 @@ rule evaluate:
         **needs("evaluate"),
     params:
         results=folder(RESULTS),
-        classes=classes_json,
+        target=target_settings("learning"),
         tiling=lambda wildcards: tiling_of(wildcards),
         validation=validation_option,
         truth=stage_settings("truth"),
@@ -25,8 +25,8 @@ rule evaluate:
             "slide_id", "patient_id", "label", "annotation_hash", of=labelled_slides
         ),
     shell:
-        "wsi-mil evaluate --classes={params.classes:q} --status={input.status:q}"
-        " --scores={params.results:q}/scores/{wildcards.encoder}/{wildcards.model} --tiles={params.results:q}/tiles/{params.tiling}"
+        "wsi-mil evaluate --target={params.target:q} --status={input.status:q}"
+        " --scores={params.results:q}/scores/{wildcards.target}/{wildcards.encoder}/{wildcards.model} --tiles={params.results:q}/tiles/{params.tiling}"
         " {params.validation:q} --truth={params.truth:q}"
         " --settings={params.settings:q} --figures={output.figures:q} --threads={threads} 2> {log:q}"
 

@@ -5,11 +5,11 @@ rule explain:
         status=ancient("<results>/cohort_status.csv"),
         features=bag_features,
     output:
-        record="<results>/jobs/explain/{encoder}/{model}/{job}.json",
+        record="<results>/jobs/explain/{target}/{encoder}/{model}/{job}.json",
     log:
-        "logs/explain/{encoder}/{model}/{job}.log",
+        "logs/explain/{target}/{encoder}/{model}/{job}.log",
     benchmark:
-        "<results>/benchmarks/explain/{encoder}/{model}/{job}.tsv"
+        "<results>/benchmarks/explain/{target}/{encoder}/{model}/{job}.tsv"
     conda:
         "../../envs/gpu.yaml"
     threads: 1
@@ -20,7 +20,7 @@ rule explain:
         results=folder(RESULTS),
         models=folder(MODELS),
         rows=row_options("patient_id", of=ok_members),
-        classes=classes_json,
+        target=target_settings("learning"),
         bag=CONFIG["bag"],
         bag_slides=bags_option,
         settings=explain_settings,
@@ -28,28 +28,28 @@ rule explain:
         rerun_if=bags_version,
         record=record_option,
     shell:
-        "wsi-mil explain {params.rows:q} --classes={params.classes:q} --splits={input.splits:q}"
-        " --models={params.models:q}/{wildcards.encoder}/{wildcards.model} --settings={params.settings:q}"
+        "wsi-mil explain {params.rows:q} --target={params.target:q} --splits={input.splits:q}"
+        " --models={params.models:q}/{wildcards.target}/{wildcards.encoder}/{wildcards.model} --settings={params.settings:q}"
         " --features={params.results:q}/features/{wildcards.encoder} --scores={params.scores:q}"
         " --bag={params.bag} --bag-slides={params.bag_slides:q} {params.record:q} --threads={threads} 2> {log:q}"
 
 
 use rule explain as explain_slide with:
     output:
-        receipt="<results>/scores/{encoder}/{model}/{slide_id}.json",
+        receipt="<results>/scores/{target}/{encoder}/{model}/{slide_id}.json",
     log:
-        "logs/explain/{encoder}/{model}/{slide_id}.slide.log",
+        "logs/explain/{target}/{encoder}/{model}/{slide_id}.slide.log",
     benchmark:
-        "<results>/benchmarks/explain/{encoder}/{model}/{slide_id}.slide.tsv"
+        "<results>/benchmarks/explain/{target}/{encoder}/{model}/{slide_id}.slide.tsv"
 
 
 use rule explain_slide as explain_slide_method with:
     output:
-        receipt="<results>/scores/{encoder}/{model}/{method}/{slide_id}.json",
+        receipt="<results>/scores/{target}/{encoder}/{model}/{method}/{slide_id}.json",
     log:
-        "logs/explain/{encoder}/{model}/{slide_id}.{method}.log",
+        "logs/explain/{target}/{encoder}/{model}/{slide_id}.{method}.log",
     benchmark:
-        "<results>/benchmarks/explain/{encoder}/{model}/{slide_id}.{method}.tsv"
+        "<results>/benchmarks/explain/{target}/{encoder}/{model}/{slide_id}.{method}.tsv"
 
 
 rule explain_validation:
@@ -57,16 +57,13 @@ rule explain_validation:
         models=fold_models,
         splits=SPLITS,
         status=ancient("<results>/cohort_status.csv"),
-        features=cohort_features("labelled"),
+        features=labelled_features,
     output:
-        receipts=[
-            f"<results>/scores/{{encoder}}/{{model}}/validation/fold-{fold}.json"
-            for fold in FOLDS
-        ],
+        record="<results>/jobs/explain_validation/{target}/{encoder}/{model}.json",
     log:
-        "logs/explain_validation/{encoder}/{model}.log",
+        "logs/explain_validation/{target}/{encoder}/{model}.log",
     benchmark:
-        "<results>/benchmarks/explain_validation/{encoder}/{model}.tsv"
+        "<results>/benchmarks/explain_validation/{target}/{encoder}/{model}.tsv"
     conda:
         "../../envs/gpu.yaml"
     threads: 1
@@ -76,15 +73,15 @@ rule explain_validation:
     params:
         results=folder(RESULTS),
         models=folder(MODELS),
-        classes=classes_json,
+        target=target_settings("learning"),
         bag=CONFIG["bag"],
         settings=validation_settings,
         rerun_if=features_version(of=labelled_slides),
     shell:
-        "wsi-mil explain-validation --features={params.results:q}/features/{wildcards.encoder} --classes={params.classes:q}"
-        " --splits={input.splits:q} --models={params.models:q}/{wildcards.encoder}/{wildcards.model} --settings={params.settings:q}"
-        " --validation={params.results:q}/scores/{wildcards.encoder}/{wildcards.model}/validation --bag={params.bag}"
-        " --threads={threads} 2> {log:q}"
+        "wsi-mil explain-validation --features={params.results:q}/features/{wildcards.encoder} --target={params.target:q}"
+        " --splits={input.splits:q} --models={params.models:q}/{wildcards.target}/{wildcards.encoder}/{wildcards.model} --settings={params.settings:q}"
+        " --validation={params.results:q}/scores/{wildcards.target}/{wildcards.encoder}/{wildcards.model}/validation --bag={params.bag}"
+        " --record={output.record:q} --threads={threads} 2> {log:q}"
 
 
 rule scores:

@@ -3,11 +3,11 @@ rule heatmap_scale:
         scores=labelled_scores,
         status=ancient("<results>/cohort_status.csv"),
     output:
-        scale="<results>/heatmaps/{encoder}/{model}/cohort_scale.json",
+        scale="<results>/heatmaps/{target}/{encoder}/{model}/cohort_scale.json",
     log:
-        "logs/heatmap_scale/{encoder}/{model}.log",
+        "logs/heatmap_scale/{target}/{encoder}/{model}.log",
     benchmark:
-        "<results>/benchmarks/heatmap_scale/{encoder}/{model}.tsv"
+        "<results>/benchmarks/heatmap_scale/{target}/{encoder}/{model}.tsv"
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -15,24 +15,24 @@ rule heatmap_scale:
         **needs("heatmap_scale"),
     params:
         results=folder(RESULTS),
-        classes=classes_json,
+        target=target_settings("reading"),
         rerun_if=shown_rows("slide_id", "label", of=labelled_slides),
     shell:
-        "wsi-mil heatmap-scale --classes={params.classes:q} --status={input.status:q}"
-        " --scores={params.results:q}/scores/{wildcards.encoder}/{wildcards.model} --scale={output.scale:q} --threads={threads} 2> {log:q}"
+        "wsi-mil heatmap-scale --target={params.target:q} --status={input.status:q}"
+        " --scores={params.results:q}/scores/{wildcards.target}/{wildcards.encoder}/{wildcards.model} --scale={output.scale:q} --threads={threads} 2> {log:q}"
 
 
 rule heatmap:
     input:
-        scores="<results>/jobs/explain/{encoder}/{model}/{job}.json",
+        scores="<results>/jobs/explain/{target}/{encoder}/{model}/{job}.json",
         cohort_scale=cohort_scale,
         status=ancient("<results>/cohort_status.csv"),
     output:
-        record="<results>/jobs/heatmap/{encoder}/{model}/{job}.json",
+        record="<results>/jobs/heatmap/{target}/{encoder}/{model}/{job}.json",
     log:
-        "logs/heatmap/{encoder}/{model}/{job}.log",
+        "logs/heatmap/{target}/{encoder}/{model}/{job}.log",
     benchmark:
-        "<results>/benchmarks/heatmap/{encoder}/{model}/{job}.tsv"
+        "<results>/benchmarks/heatmap/{target}/{encoder}/{model}/{job}.tsv"
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -52,7 +52,7 @@ rule heatmap:
     shell:
         "wsi-mil heatmap {params.rows:q} {params.methods:q} --settings={params.settings:q} --truth={params.truth:q}"
         " --scores={params.scores:q} --tiles={params.results:q}/tiles/{params.tiling}"
-        " --heatmaps={params.results:q}/heatmaps/{wildcards.encoder}/{wildcards.model} {params.cohort_scale:q} {params.record:q}"
+        " --heatmaps={params.results:q}/heatmaps/{wildcards.target}/{wildcards.encoder}/{wildcards.model} {params.cohort_scale:q} {params.record:q}"
         " --threads={threads} 2> {log:q}"
 
 
@@ -62,11 +62,11 @@ use rule heatmap as heatmap_slide with:
         cohort_scale=cohort_scale,
         status=ancient("<results>/cohort_status.csv"),
     output:
-        image="<results>/heatmaps/{encoder}/{model}/{slide_id}/{method}.png",
+        image="<results>/heatmaps/{target}/{encoder}/{model}/{slide_id}/{method}.png",
     log:
-        "logs/heatmap/{encoder}/{model}/{slide_id}.{method}.log",
+        "logs/heatmap/{target}/{encoder}/{model}/{slide_id}.{method}.log",
     benchmark:
-        "<results>/benchmarks/heatmap/{encoder}/{model}/{slide_id}.{method}.tsv"
+        "<results>/benchmarks/heatmap/{target}/{encoder}/{model}/{slide_id}.{method}.tsv"
 
 
 rule heatmaps:

@@ -3,14 +3,14 @@ rule predict:
         models=fold_models,
         splits=SPLITS,
         status=ancient("<results>/cohort_status.csv"),
-        features=cohort_features("usable"),
+        features=usable_features,
     output:
-        predictions="<results>/predictions/{encoder}/{model}.csv",
-        metrics="<results>/metrics/{encoder}/{model}.json",
+        predictions="<results>/predictions/{target}/{encoder}/{model}.csv",
+        metrics="<results>/metrics/{target}/{encoder}/{model}.json",
     log:
-        "logs/predict/{encoder}/{model}.log",
+        "logs/predict/{target}/{encoder}/{model}.log",
     benchmark:
-        "<results>/benchmarks/predict/{encoder}/{model}.tsv"
+        "<results>/benchmarks/predict/{target}/{encoder}/{model}.tsv"
     conda:
         "../../envs/gpu.yaml"
     threads: 1
@@ -20,7 +20,7 @@ rule predict:
     params:
         results=folder(RESULTS),
         models=folder(MODELS),
-        classes=classes_json,
+        target=entry_settings("targets", "target"),
         settings=stage_settings("predict"),
         bag=CONFIG["bag"],
         include_train=(
@@ -30,9 +30,9 @@ rule predict:
         ),
         rerun_if=features_version("patient_id", "label"),
     shell:
-        "wsi-mil predict --classes={params.classes:q} --status={input.status:q}"
+        "wsi-mil predict --target={params.target:q} --status={input.status:q}"
         " --splits={input.splits:q} --features={params.results:q}/features/{wildcards.encoder}"
-        " --models={params.models:q}/{wildcards.encoder}/{wildcards.model}"
+        " --models={params.models:q}/{wildcards.target}/{wildcards.encoder}/{wildcards.model}"
         " --settings={params.settings:q} --predictions={output.predictions:q} --metrics={output.metrics:q}"
         " {params.include_train} --bag={params.bag} --threads={threads} 2> {log:q}"
 

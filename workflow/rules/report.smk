@@ -7,13 +7,14 @@ rule report:
         heatmaps=all_heatmaps,
         explanations=all_explanations,
         statistics=all_statistics,
-        splits=[] if TRAINED else SPLITS,
+        splits=[] if TRAINED else all_splits,
     output:
         page=report(
             "<results>/report/index.html",
             caption="../report/cohort.rst",
             category="Cohort report",
         ),
+        pages=[f"<results>/report/{target}.html" for target in TARGETS],
     log:
         "logs/report.log",
     benchmark:
@@ -25,7 +26,8 @@ rule report:
         **needs("report"),
     params:
         config=report_config,
-        rerun_if=shown_rows("slide_id", "patient_id", "label", "scanner"),
+        folder=subpath(output.page, parent=True),
+        rerun_if=shown_rows("slide_id", "patient_id", "labels", "scanner"),
     shell:
-        "wsi-mil report --config={params.config:q} --page={output.page:q}"
+        "wsi-mil report --config={params.config:q} --folder={params.folder:q}"
         " --threads={threads} 2> {log:q}"

@@ -6,10 +6,17 @@ import hashlib
 from functools import lru_cache
 
 
+def for_target(row, wildcards):
+    """The row of a slide with its `label` for the target of a job, if it has one."""
+    labels = row.get("labels", {})
+    target = wildcards.get("target")
+    return {**row, "label": labels[target]} if target in labels else row
+
+
 def members(wildcards):
     """Rows of the slides of a job, in order."""
     ids = JOBS[wildcards.job] if "job" in wildcards.keys() else [wildcards.slide_id]
-    return [SLIDES[slide_id] for slide_id in ids]
+    return [for_target(SLIDES[slide_id], wildcards) for slide_id in ids]
 
 
 def tiling_of(wildcards):
@@ -106,12 +113,13 @@ def status_file():
     return status, os.stat(status).st_mtime_ns
 
 
-def ok_slides():
-    return list(ok_in(*status_file()).values())
+def ok_slides(wildcards):
+    """Rows of the usable slides, with their labels for the target of a job."""
+    return [for_target(row, wildcards) for row in ok_in(*status_file()).values()]
 
 
-def labelled_slides():
-    return [row for row in ok_slides() if "label" in row]
+def labelled_slides(wildcards):
+    return [row for row in ok_slides(wildcards) if "label" in row]
 
 
 def ok_members(wildcards):
@@ -127,7 +135,7 @@ def labelled_rows(wildcards):
     columns = ("slide_id", "patient_id", "label", "split", "fold")
     rows = [
         {name: row[name] for name in columns if name in row}
-        for row in labelled_slides()
+        for row in labelled_slides(wildcards)
     ]
     return dumps(sorted(rows, key=lambda row: row["slide_id"]))
 
@@ -139,7 +147,7 @@ def digest(content):
 def shown_rows(*columns, of=ok_slides):
     """Params function: hash of the cells of all rows `of` a kind that a cohort-wide stage reads; a trigger only."""
     return lambda wildcards: digest(
-        [{name: row[name] for name in columns if name in row} for row in of()]
+        [{name: row[name] for name in columns if name in row} for row in of(wildcards)]
     )
 
 
@@ -162,7 +170,7 @@ def features_version(*columns, of=ok_slides):
 
     def version(wildcards):
         digests = receipt_digests(wildcards.encoder, *status_file())
-        rows = sorted(of(), key=lambda row: row["slide_id"])
+        rows = sorted(of(wildcards), key=lambda row: row["slide_id"])
         names = ("slide_id", *columns)
         return digest(
             [[digests[row["slide_id"]], *map(row.get, names)] for row in rows]
@@ -173,9 +181,8 @@ def features_version(*columns, of=ok_slides):
 
 def method_options(wildcards):
     """Params function: option --method for each method of a job's heatmaps."""
-    names = (
-        [wildcards.method] if "method" in wildcards.keys() else METHODS[wildcards.model]
-    )
+    own = METHODS[wildcards.target][wildcards.model]
+    names = [wildcards.method] if "method" in wildcards.keys() else own
     return [f"--method={name}" for name in names]
 
 
@@ -187,17 +194,17 @@ def heatmap_version(wildcards):
 def bags_version(wildcards):
     """Params function: hash of the features of the bags of a job's slides; a trigger only."""
     digests = receipt_digests(wildcards.encoder, *status_file())
-    bags = [bag_slides(row) for row in ok_members(wildcards)]
+    bags = [bag_slides(row, wildcards) for row in ok_members(wildcards)]
     return digest([[digests.get(slide_id) for slide_id in bag] for bag in bags])
 
 
-def bag_slides(slide):
+def bag_slides(slide, wildcards):
     """Slides of a slide's bag: itself, or its patient's slides that are labelled (or unlabelled) like it."""
     if CONFIG["bag"] == "slide":
         return [slide["slide_id"]]
     patient = [
         row
-        for row in ok_slides()
+        for row in ok_slides(wildcards)
         if row.get("patient_id") == slide.get("patient_id")
         and ("label" in row) == ("label" in slide)
     ]
@@ -208,4 +215,6 @@ def bags_option(wildcards):
     """Params function: the slides of each bag, for bags of several."""
     if CONFIG["bag"] == "slide":
         return "{}"
-    return dumps({row["slide_id"]: bag_slides(row) for row in ok_members(wildcards)})
+    return dumps(
+        {row["slide_id"]: bag_slides(row, wildcards) for row in ok_members(wildcards)}
+    )

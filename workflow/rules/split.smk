@@ -5,20 +5,20 @@ if not TRAINED:
         input:
             # ancient: a new unlabelled slide changes the statuses, but must not change the splits; labelled rows are in params
             status=ancient("<results>/cohort_status.csv"),
-            frozen=CONFIG["splits"] or [],
+            frozen=given_splits,
         output:
-            splits="<results>/splits.csv",
+            splits="<results>/splits/{target}.csv",
         log:
-            "logs/split.log",
+            "logs/split/{target}.log",
         benchmark:
-            "<results>/benchmarks/split/split.tsv"
+            "<results>/benchmarks/split/{target}.tsv"
         conda:
             "../../envs/cpu.yaml"
         threads: 1
         resources:
             **needs("split"),
         params:
-            classes=classes_json,
+            target=target_settings("reading"),
             settings=stage_settings("split"),
             frozen=lambda wildcards, input: (
                 f"--frozen={input.frozen}" if input.frozen else ""
@@ -26,7 +26,7 @@ if not TRAINED:
             protocol=CONFIG["protocol"],
             rerun_if=labelled_rows,
         shell:
-            "wsi-mil split --classes={params.classes:q} --status={input.status:q}"
+            "wsi-mil split --target={params.target:q} --status={input.status:q}"
             " --settings={params.settings:q} --splits={output.splits:q} {params.frozen:q}"
             " --protocol={params.protocol}"
             " --threads={threads} 2> {log:q}"

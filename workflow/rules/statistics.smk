@@ -1,7 +1,7 @@
 rule statistics:
     input:
         status=ancient("<results>/cohort_status.csv"),
-        features=cohort_features("usable"),
+        features=usable_features,
     output:
         receipt="<results>/statistics/{encoder}.json",
     log:

@@ -51,14 +51,27 @@ def all_feature_records(wildcards):
 # The functions below use the checkpoint `cohort`, see slides.smk.
 
 
-def cohort_features(kind):
-    """Input function: hashes of the features of the `usable` or `labelled` slides, which change with these features only."""
+def usable_features(wildcards):
+    """Input function: hashes of the features of the usable slides, which change with these features only."""
+    checkpoints.cohort.get()
+    return f"{RESULTS}/cohort_features/{wildcards.encoder}/usable.json"
 
-    def file(wildcards):
-        checkpoints.cohort.get()
-        return f"{RESULTS}/cohort_features/{wildcards.encoder}/{kind}.json"
 
-    return file
+def labelled_features(wildcards):
+    """Input function: as `usable_features`, of the slides that have a label for the target."""
+    checkpoints.cohort.get()
+    folder = f"{RESULTS}/cohort_features/{wildcards.encoder}/labelled"
+    return f"{folder}/{wildcards.target}.json"
+
+
+def given_splits(wildcards):
+    """Input function: the file of splits that the configuration has for a target, if any."""
+    return (CONFIG["splits"] or {}).get(wildcards.target, [])
+
+
+def folds_of(target):
+    """Numbers of the folds of a target."""
+    return range(PLAN["n_folds"][target])
 
 
 def job_of(slide_id):
@@ -68,7 +81,7 @@ def job_of(slide_id):
 
 def bag_features(wildcards):
     """Input function: what has the features of the bags of a job's slides; receipts if they were imported."""
-    bags = [bag_slides(row) for row in ok_members(wildcards)]
+    bags = [bag_slides(row, wildcards) for row in ok_members(wildcards)]
     slide_ids = sorted({slide_id for bag in bags for slide_id in bag})
     if wildcards.encoder not in EXTRACTED:
         return [features_of(wildcards.encoder, slide_id) for slide_id in slide_ids]
@@ -84,7 +97,8 @@ def scores_of_slide(wildcards):
     if is_extra(wildcards):
         return f"{scores_folder(wildcards)}/{wildcards.slide_id}.json"
     job = job_of(wildcards.slide_id)
-    return records("explain", wildcards.encoder, wildcards.model, jobs=[job])
+    entries = (wildcards.target, wildcards.encoder, wildcards.model)
+    return records("explain", *entries, jobs=[job])
 
 
 def shown_jobs():
@@ -93,16 +107,17 @@ def shown_jobs():
     return [job for job, ids in JOBS.items() if any(slide_id in ok for slide_id in ids)]
 
 
-def labelled_jobs():
+def labelled_jobs(wildcards):
     """Jobs that have a usable labelled slide. New slides have jobs of their own, so a new unlabelled one is not among them."""
-    labelled = {row["slide_id"] for row in labelled_slides()}
+    labelled = {row["slide_id"] for row in labelled_slides(wildcards)}
     return [job for job in shown_jobs() if labelled.intersection(JOBS[job])]
 
 
 def base_folder(wildcards):
     """Folder of the trained base model of an entry, or ""."""
     base = CONFIG["models"][wildcards.model].get("base")
-    return f"{MODELS}/{wildcards.encoder}/{base}/fold-{wildcards.fold}" if base else ""
+    folder = f"{MODELS}/{wildcards.target}/{wildcards.encoder}/{base}"
+    return f"{folder}/fold-{wildcards.fold}" if base else ""
 
 
 def base_model(wildcards):
@@ -117,17 +132,19 @@ def base_option(wildcards):
 
 
 def fold_models(wildcards):
+    folder = f"{MODELS}/{wildcards.target}/{wildcards.encoder}/{wildcards.model}"
     return [
-        f"{MODELS}/{wildcards.encoder}/{wildcards.model}/fold-{fold}/{name}"
-        for fold in FOLDS
+        f"{folder}/fold-{fold}/{name}"
+        for fold in folds_of(wildcards.target)
         for name in ("model.safetensors", "config.json")
     ]
 
 
 def for_entries(pattern):
-    """Input function: a pattern, filled in for every encoder × model."""
+    """Input function: a pattern, filled in for every target × encoder × model."""
     return lambda wildcards: [
-        pattern.format(results=RESULTS, encoder=encoder, model=model)
+        pattern.format(results=RESULTS, target=target, encoder=encoder, model=model)
+        for target in TARGETS
         for encoder in CONFIG["encoders"]
         for model in CONFIG["models"]
     ]
@@ -135,27 +152,32 @@ def for_entries(pattern):
 
 def labelled_scores(wildcards):
     """Records of the jobs that explain the labelled slides."""
-    return records("explain", wildcards.encoder, wildcards.model, jobs=labelled_jobs())
+    entries = (wildcards.target, wildcards.encoder, wildcards.model)
+    return records("explain", *entries, jobs=labelled_jobs(wildcards))
 
 
 def validation_folder(wildcards):
     """Folder with scores of each fold's validation slides, on which thresholds are chosen, or "". They are not needed
     without annotated slides of a positive class, and not available with models of an earlier run.
     """
-    healthy = CONFIG["classes"][:1] if len(CONFIG["classes"]) == 2 else []
+    classes = CONFIG["targets"][wildcards.target].get("classes", [])
+    healthy = classes[:1] if len(classes) == 2 else []
     needed = not TRAINED and any(
-        "annotation" in row and row["label"] not in healthy for row in labelled_slides()
+        "annotation" in row and row["label"] not in healthy
+        for row in labelled_slides(wildcards)
     )
-    return (
-        f"{RESULTS}/scores/{wildcards.encoder}/{wildcards.model}/validation"
-        if needed
-        else ""
+    folder = (
+        f"{RESULTS}/scores/{wildcards.target}/{wildcards.encoder}/{wildcards.model}"
     )
+    return f"{folder}/validation" if needed else ""
 
 
 def validation_scores(wildcards):
-    folder = validation_folder(wildcards)
-    return [f"{folder}/fold-{fold}.json" for fold in FOLDS] if folder else []
+    """Record of the scores of each fold's validation slides, if they are needed."""
+    if not validation_folder(wildcards):
+        return []
+    entries = (wildcards.target, wildcards.encoder)
+    return records("explain_validation", *entries, jobs=[wildcards.model])
 
 
 def validation_option(wildcards):
@@ -168,7 +190,8 @@ def cohort_scale(wildcards):
     if CONFIG["heatmap"]["scale"] != "cohort":
         return []
     return [
-        f"{RESULTS}/heatmaps/{wildcards.encoder}/{wildcards.model}/cohort_scale.json"
+        f"{RESULTS}/heatmaps/{wildcards.target}/{wildcards.encoder}/{wildcards.model}"
+        "/cohort_scale.json"
     ]
 
 
@@ -179,21 +202,27 @@ def cohort_scale_option(wildcards):
 
 def all_models(wildcards):
     return [
-        f"{MODELS}/{encoder}/{model}/fold-{fold}/model.safetensors"
+        f"{MODELS}/{target}/{encoder}/{model}/fold-{fold}/model.safetensors"
+        for target in TARGETS
         for encoder in CONFIG["encoders"]
         for model in CONFIG["models"]
-        for fold in FOLDS
+        for fold in folds_of(target)
     ]
+
+
+def all_splits(wildcards):
+    return [SPLITS.format(target=target) for target in TARGETS]
 
 
 def shown_records(stage):
     """Input function: records of a stage that works on the usable slides, for models that support a method."""
     return lambda wildcards: [
         record
+        for target in TARGETS
         for encoder in CONFIG["encoders"]
         for model in CONFIG["models"]
-        if METHODS[model]
-        for record in records(stage, encoder, model, jobs=shown_jobs())
+        if METHODS[target][model]
+        for record in records(stage, target, encoder, model, jobs=shown_jobs())
     ]
 
 
@@ -204,11 +233,11 @@ all_heatmaps = shown_records("heatmap")
 def all_explanations(wildcards):
     """Evaluations of all models that support one of the explanation methods."""
     return [
-        path
-        for path in for_entries("{results}/explanations/{encoder}/{model}.json")(
-            wildcards
-        )
-        if METHODS[Path(path).stem]
+        f"{RESULTS}/explanations/{target}/{encoder}/{model}.json"
+        for target in TARGETS
+        for encoder in CONFIG["encoders"]
+        for model in CONFIG["models"]
+        if METHODS[target][model]
     ]
 
 
@@ -216,5 +245,5 @@ def all_statistics(wildcards):
     return [f"{RESULTS}/statistics/{encoder}.json" for encoder in CONFIG["encoders"]]
 
 
-all_predictions = for_entries("{results}/predictions/{encoder}/{model}.csv")
-all_metrics = for_entries("{results}/metrics/{encoder}/{model}.json")
+all_predictions = for_entries("{results}/predictions/{target}/{encoder}/{model}.csv")
+all_metrics = for_entries("{results}/metrics/{target}/{encoder}/{model}.json")

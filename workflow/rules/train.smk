@@ -2,17 +2,17 @@ if not TRAINED:
 
     rule train:
         input:
-            splits="<results>/splits.csv",
+            splits=SPLITS,
             status=ancient("<results>/cohort_status.csv"),
-            features=cohort_features("labelled"),
+            features=labelled_features,
             base=base_model,
         output:
-            weights="<results>/models/{encoder}/{model}/fold-{fold}/model.safetensors",
-            config="<results>/models/{encoder}/{model}/fold-{fold}/config.json",
+            weights="<results>/models/{target}/{encoder}/{model}/fold-{fold}/model.safetensors",
+            config="<results>/models/{target}/{encoder}/{model}/fold-{fold}/config.json",
         log:
-            "logs/train/{encoder}/{model}/fold-{fold}.log",
+            "logs/train/{target}/{encoder}/{model}/fold-{fold}.log",
         benchmark:
-            "<results>/benchmarks/train/{encoder}/{model}/fold-{fold}.tsv"
+            "<results>/benchmarks/train/{target}/{encoder}/{model}/fold-{fold}.tsv"
         conda:
             "../../envs/gpu.yaml"
         threads: 1
@@ -21,7 +21,7 @@ if not TRAINED:
             gpu=GPU,
         params:
             results=folder(RESULTS),
-            classes=classes_json,
+            target=target_settings("learning"),
             settings=entry_settings("models", "model"),
             base=base_option,
             bag=CONFIG["bag"],
@@ -30,7 +30,7 @@ if not TRAINED:
             folder=subpath(output.config, parent=True),
         shell:
             "wsi-mil train --splits={input.splits:q} --fold={wildcards.fold} --features={params.results:q}/features/{wildcards.encoder}"
-            " --classes={params.classes:q} --settings={params.settings:q} --model={params.folder:q}"
+            " --target={params.target:q} --settings={params.settings:q} --model={params.folder:q}"
             " {params.base:q} --bag={params.bag} --protocol={params.protocol}"
             " --threads={threads} 2> {log:q}"
 

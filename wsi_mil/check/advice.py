@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+from wsi_mil.check.labels import empty_warnings
 from wsi_mil.check.rows import is_tiled, slides_tiled_by_annotation
 from wsi_mil.cohort import Sheet
 from wsi_mil.cohort.splits import patients_with_several_labels, read_splits
-from wsi_mil.config import EXPLANATIONS, Config, methods_of
+from wsi_mil.config import EXPLANATIONS, Config, explains, provided_by, supports
 from wsi_mil.encoders import advice
 from wsi_mil.records import NO_PATH
 from wsi_mil.tasks import task_of
@@ -19,13 +20,8 @@ def config_warnings(config: Config, sheet: Sheet) -> list[str]:
         for row in sheet.rows
         if isinstance(row.path, Path) and row.path != NO_PATH and is_tiled(row.slide_id, config) and not row.path.is_file()
     ]
-    warnings += _class_warnings(config, sheet)
-    warnings += [
-        f"models.{entry}: does not support {method}, which is skipped for it"
-        for entry in config.models
-        for method in config.explain.methods
-        if method not in methods_of(config, entry)
-    ]
+    warnings += [warning for name in config.targets for warning in _target_warnings(config, sheet, name)]
+    warnings += _method_warnings(config)
     warnings += _scale_warnings(config)
     for entry, encoder in config.extracted.items():
         tiling = config.tilings[encoder.tiling]
@@ -37,23 +33,46 @@ def config_warnings(config: Config, sheet: Sheet) -> list[str]:
     ]
     if config.protocol == "as_published" and config.trained is None:
         warnings.append("protocol as_published: epoch and threshold are chosen on the test fold, so metrics are optimistic")
-    if config.splits is not None:
-        known_slides = read_splits(config.splits).patients
-        missing = [row.slide_id for row in sheet.rows if row.label and row.slide_id not in known_slides]
-        if missing:
-            warnings.append(f"splits: {len(missing)} labelled slides are not in {config.splits}: predicted, not trained on")
     return warnings
 
 
-def _class_warnings(config: Config, sheet: Sheet) -> list[str]:
-    """Warning about patients with slides of several classes, since folds are stratified by one class per patient."""
-    draws_folds = config.trained is None and config.splits is None and not any(row.split or row.fold for row in sheet.rows)
-    several = patients_with_several_labels(sheet.rows, task_of(config)) if draws_folds else {}
-    if not several:
+def _target_warnings(config: Config, sheet: Sheet, name: str) -> list[str]:
+    """Warnings about the labels of a target: slides that a given split lacks, patients with slides of several classes."""
+    if config.trained is not None:
         return []
+    rows, target = [row.for_target(name) for row in sheet.rows], config.targets[name]
+    warnings = [f"targets.{name}: {warning}" for warning in empty_warnings(target, rows)]
+    given = config.splits_of(name)
+    if given is not None:
+        known_slides = read_splits(given).patients
+        n_missing = sum(bool(row.label) and row.slide_id not in known_slides for row in rows)
+        missing = f"splits.{name}: {n_missing} labelled slides are not in {given}: predicted, not trained on"
+        return [*warnings, *([missing] if n_missing else [])]
+    draws_folds = not any(row.split or row.fold for row in rows)
+    several = patients_with_several_labels(rows, task_of(target)) if draws_folds else {}
+    if not several:
+        return warnings
     names = named([f"{patient} ({', '.join(classes)})" for patient, classes in several.items()])
     patients = "1 patient has" if len(several) == 1 else f"{len(several)} patients have"
-    return [f"label: {patients} slides of several classes; folds are stratified by the last class of each: {names}"]
+    folds = "folds are stratified by the last class of each"
+    return [*warnings, f"targets.{name}: {patients} slides of several classes; {folds}: {names}"]
+
+
+def _method_warnings(config: Config) -> list[str]:
+    """Explanation methods that are left out, for a model or for a target."""
+    of_models = [
+        f"models.{entry}: does not support {method}, which is skipped for it"
+        for entry in config.models
+        for method in config.explain.methods
+        if not supports(provided_by(config.models, entry), method)
+    ]
+    of_targets = [
+        f"targets.{name}: {method} cannot explain targets of kind {target.kind}, and is skipped for it"
+        for name, target in config.targets.items()
+        for method in config.explain.methods
+        if not explains(method, target.kind)
+    ]
+    return of_models + of_targets
 
 
 def _scale_warnings(config: Config) -> list[str]:

@@ -58,8 +58,11 @@ def _part(row: SlideRow, config: Config) -> object:
 
 def _contradiction(rows: list[SlideRow]) -> str:
     """Patients or labels that differ, as text, or ""; a missing label is no contradiction."""
-    for column in ("patient_id", "label"):
-        values = dict.fromkeys(value for row in rows if (value := getattr(row, column)))
+    targets = dict.fromkeys(name for row in rows for name in row.labels)
+    columns = {"patient_id": [row.patient_id for row in rows]}
+    columns |= {f"targets.{name}": [row.labels[name] for row in rows if name in row.labels] for name in targets}
+    for column, cells in columns.items():
+        values = dict.fromkeys(cells)
         if len(values) > 1:
             return f"{column} {named([repr(value) for value in values])}"
     return ""

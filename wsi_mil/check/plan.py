@@ -10,9 +10,10 @@ from wsi_mil.check.duplicates import Duplicates, duplicates
 from wsi_mil.check.imported_features import import_faults, misplaced_import_faults
 from wsi_mil.check.references import reference_faults
 from wsi_mil.check.remote import Versions, remote_versions
-from wsi_mil.check.rows import annotation_faults, is_tiled, sheet_split_faults
+from wsi_mil.check.rows import annotation_faults, is_tiled
+from wsi_mil.check.targets import target_faults
 from wsi_mil.cohort import Sheet, read_sheet, row_json
-from wsi_mil.cohort.splits import mixed_label_faults, n_folds, read_splits
+from wsi_mil.cohort.splits import n_folds, read_splits
 from wsi_mil.config import EXPLANATIONS, Config, methods_of, parse_settings, valid_part
 from wsi_mil.encoders import network_identity
 from wsi_mil.errors import ConfigError
@@ -20,7 +21,6 @@ from wsi_mil.jobs import Division, divide, incomplete_records, read_division
 from wsi_mil.receipts import fingerprint
 from wsi_mil.records import SlideRow
 from wsi_mil.results import Results
-from wsi_mil.tasks import task_of
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Plan:
     Attributes:
         config: the configuration with all defaults.
         rows: rows of the sheet.
-        n_folds: number of folds of each encoder × model.
+        n_folds: number of folds of each encoder × model, for each target.
         warnings: warnings for the user.
         versions: version of each slide on a server, which changes with its content, by slide_id.
         unread: columns of the sheet that are not used.
@@ -39,7 +39,7 @@ class Plan:
 
     config: Config
     rows: tuple[SlideRow, ...]
-    n_folds: int
+    n_folds: Mapping[str, int]
     warnings: tuple[str, ...]
     versions: Mapping[str, str] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
@@ -50,10 +50,12 @@ class Plan:
         return {
             "config": self.config.model_dump(mode="json"),
             "slides": [{**row_json(row), **_file_hashes(row), **self._version(row)} for row in self.rows],
-            "n_folds": self.n_folds,
+            "n_folds": dict(self.n_folds),
+            "reading": {name: target.reading for name, target in self.config.targets.items()},
+            "learning": {name: target.learning for name, target in self.config.targets.items()},
             "jobs": self.jobs(),
             "incomplete_records": [str(record) for record in self.incomplete_records()],
-            "methods": {entry: list(methods_of(self.config, entry)) for entry in self.config.models},
+            "methods": {name: self._methods(name) for name in self.config.targets},
             "explanations": list(EXPLANATIONS),
             "networks": {name: fingerprint(network_identity(e)) for name, e in self.config.extracted.items()},
         }
@@ -74,7 +76,7 @@ class Plan:
             return []
         if not Results(self.config.results).cohort_status.exists():
             n_jobs = len(self.jobs())
-            n_models = sum(bool(methods_of(self.config, entry)) for entry in self.config.models)
+            n_models = sum(bool(methods) for name in self.config.targets for methods in self._methods(name).values())
             n_later = 2 * n_jobs * n_models * len(self.config.encoders)
             return [f"{n_later} jobs of explain and heatmap are added to the steps when `cohort` has found the usable slides"]
         new = f"{n_new} slides are new" if n_new > 1 else "1 slide is new"
@@ -86,9 +88,13 @@ class Plan:
     def incomplete_records(self) -> dict[Path, list[Path]]:
         """Return the records of jobs whose results were deleted, with the deleted files; only of entries that still exist."""
         folder = Results(self.config.results).jobs
-        entries = {*self.config.tilings, *self.config.encoders, *self.config.models}
+        entries = {*self.config.tilings, *self.config.targets, *self.config.encoders, *self.config.models}
         found = incomplete_records(folder)
         return {record: lost for record, lost in found.items() if entries.issuperset(record.relative_to(folder).parts[1:-1])}
+
+    def _methods(self, target: str) -> dict[str, list[str]]:
+        """Explanation methods of each model of a target."""
+        return {entry: list(methods_of(self.config, target, entry)) for entry in self.config.models}
 
     def _version(self, row: SlideRow) -> dict[str, str]:
         return {"remote_version": self.versions[row.slide_id]} if row.slide_id in self.versions else {}
@@ -125,21 +131,21 @@ def check(values: Mapping[str, object], *, needs_slides: bool = True, parallel: 
         faults += duplicate_files.faults
         faults += import_faults(config, sheet.rows)
         faults += misplaced_import_faults(config, sheet.rows)
-        faults += mixed_label_faults(sheet.rows) if config.bag == "patient" else []
         faults += annotation_faults(config, sheet)
-        faults += sheet_split_faults(config, sheet)
+        faults += target_faults(config, sheet)
     versions = remote_versions(sheet.rows, config) if needs_slides else Versions()
     faults += versions.faults
     if faults:
         raise ConfigError(faults)
     warnings = (*sheet.warnings, *duplicate_files.warnings, *config_warnings(config, sheet), *versions.warnings)
-    return Plan(config, sheet.rows, _n_folds(config, sheet), warnings, versions.by_slide, sheet.unread, parallel)
+    folds = {name: _n_folds(config, sheet, name) for name in config.targets}
+    return Plan(config, sheet.rows, folds, warnings, versions.by_slide, sheet.unread, parallel)
 
 
 def _sheet(config: Config, *, needs_slides: bool) -> Sheet:
     return read_sheet(
         config.cohort,
-        task_of(config),
+        config.targets,
         needs_path=bool(config.extracted),
         needs_file=lambda slide_id: needs_slides and not is_tiled(slide_id, config),
     )
@@ -150,14 +156,13 @@ def _sheet_of_invalid(values: Mapping[str, object], *, needs_slides: bool) -> Sh
     config, valid_keys = valid_part(values)
     if "cohort" not in valid_keys:
         return Sheet((), ())
-    if {"results", "encoders"} <= valid_keys and "classes" in valid_keys:
+    if {"results", "encoders", "targets"} <= valid_keys:
         return _sheet(config, needs_slides=needs_slides)
-    return read_sheet(config.cohort, task_of(config) if "classes" in valid_keys else None, needs_path=False)
+    return read_sheet(config.cohort, config.targets if "targets" in valid_keys else {}, needs_path=False)
 
 
-def _n_folds(config: Config, sheet: Sheet) -> int:
-    if config.trained is not None:
-        return read_splits(Results(config.trained).splits).n_folds
-    if config.splits is not None:
-        return read_splits(config.splits).n_folds
-    return n_folds(sheet.rows, config.split)
+def _n_folds(config: Config, sheet: Sheet, target: str) -> int:
+    given = config.splits_of(target) if config.trained is None else Results(config.trained).target(target).splits
+    if given is not None:
+        return read_splits(given).n_folds
+    return n_folds([row.for_target(target) for row in sheet.rows], config.split)

@@ -1,6 +1,6 @@
 """Find inconsistencies within a configuration: references to unknown names, settings that exclude each other."""
 
-from wsi_mil.config import MHIM, TEACHERS, Config, Heatmap, methods_of, nearest
+from wsi_mil.config import KINDS, MHIM, TEACHERS, Config, Heatmap, nearest, provided_by, supports
 from wsi_mil.encoders import name_faults
 
 
@@ -16,7 +16,7 @@ def reference_faults(config: Config) -> list[str]:
         if encoder.tiling not in config.tilings:
             faults.append(f"encoders.{entry}.tiling: no tiling {encoder.tiling!r}{nearest(encoder.tiling, list(config.tilings))}")
         faults += name_faults(entry, encoder.encoder, encoder.weights)
-    faults += _model_faults(config) + _wildcard_faults(config)
+    faults += _model_faults(config) + _target_faults(config) + _wildcard_faults(config)
     if config.trained is not None and config.trained.resolve() == config.results.resolve():
         faults.append("trained: must be another folder than results, or its splits and models would be overwritten")
     if config.heatmap.colormap != Heatmap().colormap:
@@ -39,13 +39,26 @@ def _model_faults(config: Config) -> list[str]:
     return [
         f"explain.methods: {method} is not supported by any of the models {', '.join(config.models)}"
         for method in config.explain.methods
-        if not any(method in methods_of(config, entry) for entry in config.models)
+        if not any(supports(provided_by(config.models, entry), method) for entry in config.models)
     ]
+
+
+def _target_faults(config: Config) -> list[str]:
+    """Models that cannot learn a target, and splits of targets that there are not."""
+    faults = [
+        f"models.{entry}: {settings.model} cannot learn targets of kind {target.kind} (targets.{name}): remove one of them"
+        for entry, settings in config.models.items()
+        for name, target in config.targets.items()
+        if target.kind not in getattr(settings, "learns", KINDS)
+    ]
+    unknown = [name for name in config.splits or {} if name not in config.targets]
+    return faults + [f"splits.{name}: no target {name!r}{nearest(name, list(config.targets))}" for name in unknown]
 
 
 def _wildcard_faults(config: Config) -> list[str]:
     """Paths that Snakemake would misread; the folder of the sheet is checked with the sheet."""
-    paths = {"cohort": config.cohort.name, "results": config.results, "splits": config.splits, "trained": config.trained}
+    paths = {"cohort": config.cohort.name, "results": config.results, "trained": config.trained}
+    paths |= {f"splits.{name}": path for name, path in (config.splits or {}).items()}
     return [
         f"{key}: {path} contains '{{' or '}}', which Snakemake reads as a wildcard; rename it"
         for key, path in paths.items()

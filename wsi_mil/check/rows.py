@@ -1,16 +1,9 @@
-"""Check the rows of the sheet against a configuration: required annotations, and splits."""
+"""Check the rows of the sheet against a configuration: required annotations, and slides that are tiled already."""
 
-from collections.abc import Sequence
-from pathlib import Path
-
-from wsi_mil.check.trained import trained_faults
 from wsi_mil.cohort import Sheet
-from wsi_mil.cohort.splits import Splits, draw_splits, fold_names, missing_strata, read_splits, split_faults
 from wsi_mil.config import Config
-from wsi_mil.errors import StoreError
 from wsi_mil.records import SlideRow
 from wsi_mil.results import Results
-from wsi_mil.tasks import task_of
 from wsi_mil.wording import named
 
 
@@ -44,43 +37,3 @@ def is_tiled(slide_id: str, config: Config) -> bool:
 def tilings_of_encoders(config: Config) -> set[str]:
     """Return the names of the tilings used by encoder entries that extract."""
     return {encoder.tiling for encoder in config.extracted.values()}
-
-
-def sheet_split_faults(config: Config, sheet: Sheet) -> list[str]:
-    """Return why the labelled slides cannot be split, or do not fit the trained models or the given splits."""
-    if config.trained is not None:
-        return trained_faults(config, config.trained, sheet)
-    if config.splits is not None:
-        return _given_split_faults(config, sheet, config.splits)
-    labelled = [row for row in sheet.rows if row.label]
-    faults = split_faults(labelled, task_of(config), config.split)
-    if not faults:
-        try:
-            splits = draw_splits(labelled, task_of(config), config.split)
-        except ValueError as error:
-            return [f"split: these slides cannot be split ({error})"]
-        faults = _stratum_faults(splits, config, fold_names(labelled))
-    return faults
-
-
-def _stratum_faults(splits: Splits, config: Config, folds: Sequence[str] = ()) -> list[str]:
-    return [
-        fault
-        for fold in range(splits.n_folds)
-        for fault in missing_strata(splits, fold, task_of(config), config.protocol, folds=folds)
-    ]
-
-
-def _given_split_faults(config: Config, sheet: Sheet, path: Path) -> list[str]:
-    """Why a splits file does not fit the sheet."""
-    try:
-        splits = read_splits(path)
-    except StoreError as error:
-        return [f"splits: {error}"]
-    faults = [
-        f"splits: {path} has {name} {values[row.slide_id]!r} for slide {row.slide_id}, but the sheet has {getattr(row, name)!r}"
-        for row in sheet.rows
-        for name, values in (("label", splits.labels), ("patient_id", splits.patients))
-        if row.slide_id in values and values[row.slide_id] != getattr(row, name)
-    ]
-    return faults + _stratum_faults(splits, config)

@@ -1,45 +1,49 @@
 """Check whether the trained models of an earlier run can be used."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from wsi_mil.cohort import Sheet
 from wsi_mil.cohort.splits import read_splits
 from wsi_mil.config import Config, Encoder
 from wsi_mil.encoders import weights_hash
 from wsi_mil.errors import StoreError
 from wsi_mil.receipts import read_receipt
+from wsi_mil.records import SlideRow
 from wsi_mil.results import Results
-from wsi_mil.tasks import task_of, task_of_stamp
+from wsi_mil.tasks import Task, task_of, task_of_stamp
 from wsi_mil.wording import named
 
 
-def trained_faults(config: Config, trained: Path, sheet: Sheet) -> list[str]:
-    """Return why the models of an earlier run cannot be used for these slides."""
+def trained_faults(config: Config, trained: Path, rows: Sequence[SlideRow], target: str) -> list[str]:
+    """Return why the models of an earlier run for a target cannot be used for these slides."""
+    results = Results(trained).target(target)
     try:
-        folds = read_splits(Results(trained).splits).n_folds
+        folds = read_splits(results.splits).n_folds
     except StoreError as error:
-        return [f"trained: {error}"]
+        others = f"; it has {', '.join(found)}" if (found := Results(trained).targets) else ""
+        return [f"trained: {error}; the earlier run must have a target of this name{others}"]
+    task = task_of(config.targets[target])
     return [
         fault
-        for entry, encoder in config.encoders.items()
+        for entry in config.encoders
         for model in config.models
         for fold in range(folds)
-        for fault in _card_faults(config, Results(trained).checkpoint(entry, model, fold) / "config.json", encoder, model)
+        for fault in _card_faults(config, results.checkpoint(entry, model, fold) / "config.json", (entry, model), task)
     ] + [
         fault
         for entry in config.imported
         for model in config.models
-        for fault in _unfit_features(config, Results(trained).checkpoint(entry, model, 0) / "config.json", entry, sheet)
+        for fault in _unfit_features(config, results.checkpoint(entry, model, 0) / "config.json", entry, rows)
     ]
 
 
-def _unfit_features(config: Config, path: Path, entry: str, sheet: Sheet) -> list[str]:
+def _unfit_features(config: Config, path: Path, entry: str, rows: Sequence[SlideRow]) -> list[str]:
     """Differences between imported features and those that a model was trained on, with the affected slides."""
     if not path.is_file():
         return []  # reported by `_card_faults`
     card = read_receipt(path)
     unfit = dict[str, list[str]]()
-    for row in sheet.rows:
+    for row in rows:
         receipt_path = Results(config.results).features_receipt(entry, row.slide_id)
         receipt = read_receipt(receipt_path) if receipt_path.is_file() else {"status": "missing"}
         for key, expected in {**card["encoder"], "dim": card["feature_dim"]}.items() if receipt["status"] == "ok" else ():
@@ -59,8 +63,9 @@ def _expected_encoder(config: Config, encoder: Encoder) -> dict[str, object]:
     return {"encoder": encoder.encoder, "weights_hash": weights, **scale}
 
 
-def _card_faults(config: Config, path: Path, encoder: Encoder, entry: str) -> list[str]:
-    """Why the model of a card cannot be used as an entry of `models`."""
+def _card_faults(config: Config, path: Path, entries: tuple[str, str], task: Task) -> list[str]:
+    """Why the model of a card cannot be used for an entry of `encoders` and one of `models`."""
+    encoder, entry = config.encoders[entries[0]], entries[1]
     try:
         card = read_receipt(path)
     except StoreError:
@@ -75,7 +80,6 @@ def _card_faults(config: Config, path: Path, encoder: Encoder, entry: str) -> li
         faults.append(f"trained: {path} is a model of kind {kind}, here models.{entry} is {config.models[entry].model}")
     if card.get("unit") != config.bag:
         faults.append(f"trained: {path} was trained on bags of a {card.get('unit')}, here bag is {config.bag}")
-    task = task_of(config)
     if task_of_stamp(card) != task:
         faults.append(f"trained: {path} was trained on {task_of_stamp(card)}, but the configuration has {task}")
     return faults

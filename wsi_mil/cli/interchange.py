@@ -112,7 +112,7 @@ def _rows(sheet: Path | None) -> "tuple[SlideRow, ...] | None":
         return None
     from wsi_mil.cohort import read_sheet
 
-    read = read_sheet(sheet, None, needs_path=False)
+    read = read_sheet(sheet, {}, needs_path=False)
     if read.faults:
         raise ConfigError(list(read.faults))
     return read.rows

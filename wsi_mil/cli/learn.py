@@ -9,7 +9,6 @@ import typer
 
 from wsi_mil.cli.options import (
     Bag,
-    Classes,
     Device,
     FeaturesFolder,
     Protocol,
@@ -18,6 +17,7 @@ from wsi_mil.cli.options import (
     ScoresFolder,
     SettingsJson,
     Sheet,
+    TargetJson,
     Threads,
     TruthJson,
     create_ensemble,
@@ -39,7 +39,7 @@ def train(
     splits: Annotated[Path, typer.Option(help="splits.csv")],
     fold: Annotated[int, typer.Option(min=0, help="number of the fold")],
     features: Annotated[Path, typer.Option(help="folder with the receipts of extract")],
-    classes: Classes,
+    target: TargetJson,
     settings: SettingsJson,
     model: Annotated[Path, typer.Option(help="folder for model.safetensors, config.json and history.csv")],
     base: Annotated[Optional[Path], typer.Option(help="mhim: folder of its base model, trained on the same fold")] = None,
@@ -68,7 +68,7 @@ def train(
 
     set_threads(threads)
     make_deterministic()
-    part = Fold(read_splits(splits), fold, features, parse_task(classes), unit=parse_bag(bag), protocol=parse_protocol(protocol))
+    part = Fold(read_splits(splits), fold, features, parse_task(target), unit=parse_bag(bag), protocol=parse_protocol(protocol))
     parsed = parse_model(json.loads(settings))
     gb = parse_keep_gb(keep_gb)
     claimed = create_device(device)
@@ -79,7 +79,7 @@ def train(
 @commands.command()
 def predict(
     sheet: Sheet,
-    classes: Classes,
+    target: TargetJson,
     status: Annotated[Path, typer.Option(help="cohort_status.csv")],
     splits: Annotated[Path, typer.Option(help="splits.csv of the models")],
     features: Annotated[Path, typer.Option(help="folder with the receipts of extract")],
@@ -98,9 +98,9 @@ def predict(
     from wsi_mil.config import Predict, parse_settings
     from wsi_mil.predict import predict_cohort, write_metrics, write_predictions
 
-    task = parse_task(classes)
+    task = parse_task(target)
     usable = ok_ids(read_status(status))
-    rows = [row for row in sheet_rows(sheet, classes) if row.slide_id in usable]
+    rows = [row for row in sheet_rows(sheet, target) if row.slide_id in usable]
     ensemble = create_ensemble(models, splits, task, bag=bag, threads=threads, device=device)
     log.info("predicting %d slides", len(rows))
     predicted = predict_cohort(rows, features, ensemble, include_train=include_train)
@@ -111,7 +111,7 @@ def predict(
 @commands.command()
 def explain(
     row: Rows,
-    classes: Classes,
+    target: TargetJson,
     splits: Annotated[Path, typer.Option(help="splits.csv of the models")],
     models: Annotated[Path, typer.Option(help="folder that has a subfolder for each fold")],
     settings: SettingsJson,
@@ -132,7 +132,7 @@ def explain(
     from wsi_mil.explain.current import explain_stamp, is_explained, outputs
     from wsi_mil.jobs import process_slides, write_record
 
-    parsed, task, parsed_splits = parse_settings(Explain, json.loads(settings)), parse_task(classes), read_splits(splits)
+    parsed, task, parsed_splits = parse_settings(Explain, json.loads(settings)), parse_task(target), read_splits(splits)
     rows, bags = slide_rows(row), json.loads(bag_slides)
     receipts = receipts_of(rows, scores)
 
@@ -161,12 +161,13 @@ def explain(
 @commands.command(name="explain-validation")
 def explain_validation(
     features: Annotated[Path, typer.Option(help="folder with the receipts of extract")],
-    classes: Classes,
+    target: TargetJson,
     splits: Annotated[Path, typer.Option(help="splits.csv of the models")],
     models: Annotated[Path, typer.Option(help="folder that has a subfolder for each fold")],
     settings: SettingsJson,
     validation: Annotated[Path, typer.Option(help="folder to write to: fold-0.json, … with stores in the folder of that name")],
     bag: Bag = "slide",
+    record: Record = None,
     threads: Threads = 1,
     device: Device = "auto",
 ) -> None:
@@ -174,17 +175,21 @@ def explain_validation(
     limit_threads(threads)
     from wsi_mil.config import Explain, parse_settings
     from wsi_mil.explain.stage import explain_validation as explained
+    from wsi_mil.jobs import write_record
 
-    ensemble = create_ensemble(models, splits, parse_task(classes), bag=bag, threads=threads, device=device)
+    ensemble = create_ensemble(models, splits, parse_task(target), bag=bag, threads=threads, device=device)
     parsed = parse_settings(Explain, json.loads(settings))
-    for fold in range(ensemble.splits.n_folds):
-        explained(fold, features, ensemble, parsed, validation / f"fold-{fold}.json")
+    receipts = [validation / f"fold-{fold}.json" for fold in range(ensemble.splits.n_folds)]
+    for fold, receipt in enumerate(receipts):
+        explained(fold, features, ensemble, parsed, receipt)
+    if record is not None:
+        write_record(record, receipts, filter(Path.exists, (receipt.with_suffix("") for receipt in receipts)))
 
 
 @commands.command()
 def evaluate(
     sheet: Sheet,
-    classes: Classes,
+    target: TargetJson,
     status: Annotated[Path, typer.Option(help="cohort_status.csv")],
     scores: Annotated[Path, typer.Option(help="folder with the receipts of explain")],
     tiles: Annotated[Path, typer.Option(help="folder with the receipts of tile")],
@@ -201,7 +206,7 @@ def evaluate(
     from wsi_mil.evaluate import Sources, evaluate_cohort
 
     usable = ok_ids(read_status(status))
-    rows = [row for row in sheet_rows(sheet, classes) if row.label and row.slide_id in usable]
-    sources = Sources(scores, tiles, validation, parse_task(classes), parse_settings(Truth, json.loads(truth)))
+    rows = [row for row in sheet_rows(sheet, target) if row.label and row.slide_id in usable]
+    sources = Sources(scores, tiles, validation, parse_task(target), parse_settings(Truth, json.loads(truth)))
     log.info("comparing the scores of %d slides with their annotations", len(rows))
     evaluate_cohort(rows, sources, parse_settings(Predict, json.loads(settings)), figures)

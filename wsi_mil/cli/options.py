@@ -43,18 +43,21 @@ ReadTimeout = Annotated[
     float, typer.Option(min=0.1, envvar="WSI_MIL_READ_TIMEOUT_S", help="seconds to wait for data from a slide before giving up")
 ]
 Sheet = Annotated[Path, typer.Option(envvar="WSI_MIL_SHEET", help="the cohort sheet")]
-Classes = Annotated[str, typer.Option(help="class names in order, as a JSON list; of two classes the last is positive")]
+TargetJson = Annotated[
+    str, typer.Option("--target", help='an entry of `targets` as JSON, such as \'{"kind": "classes", "classes": ["a", "b"]}\'')
+]
 Protocol = Annotated[
     str, typer.Option(help="held_out, or as_published: epoch and threshold are chosen on the test part, and all outputs say so")
 ]
 Bag = Annotated[str, typer.Option(help="slide, or patient: all slides of a patient are one bag")]
 
 
-def parse_task(classes: str) -> "Task":
-    """Return what `--classes` says is learned."""
-    from wsi_mil import tasks
+def parse_task(target: str) -> "Task":
+    """Return what models learn for `--target`. Raises ConfigError."""
+    from wsi_mil.config import parse_target
+    from wsi_mil.tasks import task_of
 
-    return tasks.Classes(tuple(json.loads(classes)))
+    return task_of(parse_target(json.loads(target), where="--target: "))
 
 
 def config_values(file: Path | None) -> dict[str, Any]:
@@ -103,11 +106,19 @@ def use_remote(values: Mapping[str, Any]) -> None:
     os.environ.setdefault(REMOTE_VARIABLE, settings.model_dump_json())
 
 
-def sheet_rows(sheet: Path, classes: str) -> "tuple[SlideRow, ...]":
-    """Read the whole sheet. Raises ConfigError with all of its faults."""
-    from wsi_mil.cohort import read_sheet
+def sheet_rows(sheet: Path, target: str) -> "tuple[SlideRow, ...]":
+    """Read the whole sheet, with the labels of `--target`. Raises ConfigError with all of its faults."""
+    name = "target"
+    return tuple(row.for_target(name) for row in rows_of_targets(sheet, {name: json.loads(target)}))
 
-    read = read_sheet(sheet, parse_task(classes), needs_path=False)  # `check` has required those that are needed
+
+def rows_of_targets(sheet: Path, targets: Mapping[str, object]) -> "tuple[SlideRow, ...]":
+    """Read the whole sheet, with the labels of all targets. Raises ConfigError with all of its faults."""
+    from wsi_mil.cohort import read_sheet
+    from wsi_mil.config import parse_target
+
+    parsed = {name: parse_target(values, where=f"targets.{name}.") for name, values in targets.items()}
+    read = read_sheet(sheet, parsed, needs_path=False)  # `check` has required those that are needed
     if read.faults:
         raise ConfigError(list(read.faults))
     return read.rows

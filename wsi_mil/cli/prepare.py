@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from wsi_mil.cli.options import (
-    Classes,
     Device,
     FeaturesFolder,
     Protocol,
@@ -17,6 +16,7 @@ from wsi_mil.cli.options import (
     Rows,
     SettingsJson,
     Sheet,
+    TargetJson,
     Threads,
     TilesFolder,
     config_values,
@@ -25,6 +25,7 @@ from wsi_mil.cli.options import (
     read_limit_s,
     receipts_of,
     require_unique_keys,
+    rows_of_targets,
     sheet_rows,
     slide_rows,
     use_remote,
@@ -76,8 +77,10 @@ def check(
     if config is None:
         json.dump(plan.as_json(), sys.stdout)  # ASCII, which every pipe accepts
     else:
-        labelled = sum(bool(row.label) for row in plan.rows)
-        print(f"{config}: {len(plan.rows)} slides, {labelled} labelled, {plan.n_folds} folds: no faults")
+        print(f"{config}: {len(plan.rows)} slides: no faults")
+        for name, n_folds in plan.n_folds.items():
+            labelled = sum(name in row.labels for row in plan.rows)
+            print(f"target {name}: {labelled} slides labelled, {n_folds} {'fold' if n_folds == 1 else 'folds'}")
 
 
 @commands.command()
@@ -191,13 +194,13 @@ def extract(
 @commands.command()
 def cohort(
     sheet: Sheet,
-    classes: Classes,
+    targets: Annotated[str, typer.Option(help="the `targets` block of config.yaml, as JSON")],
     features: Annotated[Path, typer.Option(help="folder that has a subfolder of receipts for each encoder entry")],
     encoders: Annotated[str, typer.Option(help="encoder entries, as a JSON list")],
     status: Annotated[Path, typer.Option(help="cohort_status.csv to write")],
     versions: Annotated[
         Optional[Path],
-        typer.Option(help="folder for hashes of the features of usable and of labelled slides"),
+        typer.Option(help="folder for hashes of the features of usable slides, and of each target's labelled ones"),
     ] = None,
     threads: Threads = 1,
 ) -> None:
@@ -206,10 +209,11 @@ def cohort(
     from wsi_mil.cohort import ok_ids, write_status
     from wsi_mil.cohort.status import cohort_statuses, write_feature_versions
 
-    rows = sheet_rows(sheet, classes)
+    parsed = json.loads(targets)
+    rows = rows_of_targets(sheet, parsed)
     statuses = cohort_statuses([row.slide_id for row in rows], features, json.loads(encoders))
     if versions is not None:
-        labelled = {row.slide_id for row in rows if row.label}
+        labelled = {name: {row.slide_id for row in rows if name in row.labels} for name in parsed}
         for encoder in json.loads(encoders):
             write_feature_versions(versions / encoder, features / encoder, ok_ids(statuses), labelled)
     write_status(status, statuses)
@@ -218,7 +222,7 @@ def cohort(
 @commands.command()
 def split(
     sheet: Sheet,
-    classes: Classes,
+    target: TargetJson,
     status: Annotated[Path, typer.Option(help="cohort_status.csv")],
     settings: SettingsJson,
     splits: Annotated[Path, typer.Option(help="splits.csv to write")],
@@ -226,15 +230,15 @@ def split(
     protocol: Protocol = "held_out",
     threads: Threads = 1,
 ) -> None:
-    """Split labelled slides into patient-level folds."""
+    """Split the slides that have a label into patient-level folds."""
     limit_threads(threads)
     from wsi_mil.cohort import ok_ids, read_status
     from wsi_mil.cohort.splits import draw_splits, fold_names, read_splits, split_faults, write_splits
     from wsi_mil.config import Split, parse_protocol, parse_settings
 
-    task = parse_task(classes)
+    task = parse_task(target)
     usable = ok_ids(read_status(status))
-    labelled = [row for row in sheet_rows(sheet, classes) if row.label]
+    labelled = [row for row in sheet_rows(sheet, target) if row.label]
     rows = [row for row in labelled if row.slide_id in usable]
     if frozen is not None:
         frozen_splits = read_splits(frozen).restricted_to({row.slide_id for row in rows}, task, parse_protocol(protocol))

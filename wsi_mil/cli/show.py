@@ -9,13 +9,13 @@ from typing import Annotated, Optional
 import typer
 
 from wsi_mil.cli.options import (
-    Classes,
     ReadTimeout,
     Record,
     Rows,
     ScoresFolder,
     SettingsJson,
     Sheet,
+    TargetJson,
     Threads,
     TilesFolder,
     TruthJson,
@@ -91,7 +91,7 @@ def heatmap(
 @commands.command(name="heatmap-scale")
 def heatmap_scale(
     sheet: Sheet,
-    classes: Classes,
+    target: TargetJson,
     status: Annotated[Path, typer.Option(help="cohort_status.csv")],
     scores: Annotated[Path, typer.Option(help="folder with the receipts of explain")],
     scale: Annotated[Path, typer.Option(help="JSON to write")],
@@ -103,7 +103,7 @@ def heatmap_scale(
     from wsi_mil.heatmaps import write_cohort_scale
 
     usable = ok_ids(read_status(status))
-    write_cohort_scale([row for row in sheet_rows(sheet, classes) if row.slide_id in usable], scores, scale)
+    write_cohort_scale([row for row in sheet_rows(sheet, target) if row.slide_id in usable], scores, scale)
 
 
 @commands.command()
@@ -129,16 +129,15 @@ def statistics(
 @commands.command()
 def report(
     config: Annotated[str, typer.Option(help="the whole configuration, as JSON")],
-    page: Annotated[Path, typer.Option(help="HTML page to write")],
+    folder: Annotated[Path, typer.Option(help="folder to write to: index.html, and {target}.html for each target")],
     threads: Threads = 1,
 ) -> None:
-    """Write the report of the whole cohort as one self-contained page."""
+    """Write the report of the whole cohort, a self-contained page for each target."""
     limit_threads(threads)
     from wsi_mil.cohort import read_sheet
     from wsi_mil.config import Config, parse_settings
     from wsi_mil.report import write_report
-    from wsi_mil.tasks import task_of
 
     parsed = parse_settings(Config, json.loads(config))
     log.info("reading the results in %s", parsed.results)
-    write_report(read_sheet(parsed.cohort, task_of(parsed), needs_path=False).rows, parsed, page)
+    write_report(read_sheet(parsed.cohort, parsed.targets, needs_path=False).rows, parsed, folder)

@@ -71,15 +71,16 @@ def _catalogue(results: Path, configfile: Path | None) -> "Catalogue":
             raise
         log.warning("%s: %s", path, error)
         return Catalogue(results, notes=(f"slides and annotations are not shown, because {path} has faults:", *error.faults))
-    return Catalogue(results, rows=rows, truth=config.truth, heatmap=config.heatmap, notes=tuple(faults))
+    target = next(iter(config.targets))
+    of_target = {slide_id: row.for_target(target) for slide_id, row in rows.items()}
+    return Catalogue(results, target, of_target, config.truth, config.heatmap, tuple(faults))
 
 
 def _rows(folder: Path, config: Any) -> tuple[dict[str, Any], list[str]]:
     """Rows of the sheet by slide_id, and its faults; rows without faults are shown all the same."""
     from wsi_mil.cohort import read_sheet
-    from wsi_mil.tasks import task_of
 
-    sheet = read_sheet(folder / config.cohort, task_of(config), needs_path=False)
+    sheet = read_sheet(folder / config.cohort, config.targets, needs_path=False)
     for fault in sheet.faults:
         log.warning("%s", fault)
     return {row.slide_id: row for row in sheet.rows}, list(sheet.faults)

@@ -1,15 +1,15 @@
 """Check the names of the sheet's columns: find missing ones, and misspelt or similar names."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher, get_close_matches
 
 from wsi_mil.config import Config, Settings, SlideFile, Tissue, nearest
 from wsi_mil.wording import named
 
-REQUIRED = ("slide_id", "path", "label")
-"""Required columns; `path` only if slides are read."""
+REQUIRED = ("slide_id", "path")
+"""Required columns, `path` only if slides are read; those of targets are required too."""
 
 OPTIONAL = ("patient_id", "mpp", "split", "fold", "annotation", "mask", "scanner")
 OVERRIDES: dict[str, type[Settings]] = {"slide": SlideFile, "tissue": Tissue}
@@ -68,23 +68,27 @@ class Columns:
     are_enough: bool
 
 
-def check_columns(names: Sequence[str], *, needs_path: bool) -> Columns:
+def check_columns(names: Sequence[str], of_targets: Mapping[str, str], *, needs_path: bool) -> Columns:
     """Compare the names of a sheet's columns with the known ones.
 
     Args:
         names: names in the order of the sheet.
+        of_targets: columns that targets are read from, with the key of a target that names them.
         needs_path: whether `path` is required.
     """
-    missing = [name for name in REQUIRED if name not in names and (needs_path or name != "path")]
-    twice = sorted({name for name in names if name in READ and names.count(name) > 1})
-    faults = [f"column {name} is missing{_hint(name, names)}" for name in missing]
+    required = dict.fromkeys(name for name in (*REQUIRED, *of_targets) if needs_path or name != "path")
+    read = (*READ, *of_targets)
+    missing = [name for name in required if name not in names]
+    twice = sorted({name for name in names if name in read and names.count(name) > 1})
+    keys = {name: f" (for {key})" for name, key in of_targets.items()}
+    faults = [f"column {name} is missing{_hint(name, names, read)}{keys.get(name, '')}" for name in missing]
     faults += [f"column {name} occurs twice" for name in twice]
     warnings = []
     unread = []
     for name in dict.fromkeys(names):
-        if name in READ:
+        if name in read:
             continue
-        fault = _fault(name, names, missing)
+        fault = _fault(name, names, missing, read)
         warning = "" if fault else _warning(name, names)
         faults += [fault] if fault else []
         warnings += [warning] if warning else []
@@ -92,9 +96,9 @@ def check_columns(names: Sequence[str], *, needs_path: bool) -> Columns:
     return Columns(tuple(faults), tuple(warnings), tuple(unread), not missing and not twice)
 
 
-def _hint(missing: str, names: Sequence[str]) -> str:
+def _hint(missing: str, names: Sequence[str], read: Collection[str]) -> str:
     """Suggestion for a missing column: a similar name, else the names in the sheet."""
-    unknown = [name for name in names if name not in READ]
+    unknown = [name for name in names if name not in read]
     near = [name for name in unknown if _same(name, missing)] or [name for name in unknown if _means(name, missing)]
     if near:
         return f"; did you mean {near[0]!r}?"
@@ -104,9 +108,9 @@ def _hint(missing: str, names: Sequence[str]) -> str:
     return f"; its columns are {named(list(names), most=12)}" if names else ""
 
 
-def _fault(name: str, names: Sequence[str], missing: Sequence[str]) -> str:
+def _fault(name: str, names: Sequence[str], missing: Sequence[str], read: Collection[str]) -> str:
     """Fault of an unknown name, or ""; also "" if the message about a missing column suggests it."""
-    same = next((known for known in READ if _same(name, known)), "")
+    same = next((known for known in read if _same(name, known)), "")
     if same:
         if same in names:
             return f"columns {name} and {same} have the same meaning: remove one of them"

@@ -14,27 +14,28 @@ WINDOWS_ROOT = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 """Drive or server at the beginning of a Windows path."""
 
 
-def slide_row(cells: Mapping[str, str], folder: Path) -> SlideRow:
-    """Convert cells without faults to a row; paths are relative to `folder`."""
-    files = {name: local_path(cells[name], folder) if cells.get(name) else None for name in ("annotation", "mask")}
+def slide_row(cells: Mapping[str, str], folder: Path, labels: Mapping[str, str]) -> SlideRow:
+    """Convert cells without faults to a row; paths are relative to `folder`, labels are by target."""
+    annotation, mask = (local_path(cells[name], folder) if cells.get(name) else None for name in ("annotation", "mask"))
     return SlideRow(
         slide_id=cells["slide_id"],
         path=slide_location(cells["path"], folder) if cells.get("path") else NO_PATH,
-        label=cells["label"],
         patient_id=cells.get("patient_id") or cells["slide_id"],
         mpp=number(cells["mpp"]) if cells.get("mpp") else None,
         split=cells.get("split", ""),
         fold=cells.get("fold", ""),
+        annotation=annotation,
+        mask=mask,
         scanner=cells.get("scanner", ""),
         overrides={name: v for name, v in cells.items() if v and name.partition(".")[0] in OVERRIDES and "." in name},
-        **files,
+        labels=dict(labels),
     )
 
 
 def row_json(row: SlideRow) -> dict[str, object]:
     """Convert a row to texts and numbers, without empty cells, with overrides under their column names."""
     cells = {key: str(v) if isinstance(v, Path) else v for key, v in vars(row).items() if key != "overrides" and v != NO_PATH}
-    return {key: value for key, value in {**cells, **row.overrides}.items() if value not in (None, "")}
+    return {key: value for key, value in {**cells, **row.overrides}.items() if value not in (None, "", {})}
 
 
 def row_from_json(cells: dict[str, Any], *, path: str = "") -> SlideRow:
@@ -68,7 +69,7 @@ def number(text: str) -> float:
     """Parse a number with a decimal point or comma. Raises ValueError."""
     if "_" in text:
         raise ValueError(f"{text} is a number in Python only")
-    return float(text.replace(",", ".")) if re.fullmatch(r"\d+,\d+", text) else float(text)
+    return float(text.replace(",", ".")) if re.fullmatch(r"[+-]?\d+,\d+", text) else float(text)
 
 
 def with_overrides(settings: Mapping[str, Any], row: SlideRow) -> dict[str, Any]:

@@ -1,16 +1,25 @@
 """Read a cohort sheet, and find all of its faults."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from wsi_mil.cohort.columns import check_columns
+from wsi_mil.cohort.labels import (
+    CellFault,
+    Reading,
+    columns_of,
+    follow_up_faults,
+    label_faults,
+    number_warnings,
+    read_label,
+)
 from wsi_mil.cohort.reading import plain, read_cells
 from wsi_mil.cohort.rows import slide_row
 from wsi_mil.cohort.values import FILES, SheetRules, cell_faults, file_faults, missing_marks
+from wsi_mil.config import Target
 from wsi_mil.records import SlideRow
-from wsi_mil.tasks import Task
 from wsi_mil.wording import in_rows, named, on_one_line
 
 FILE_COLUMNS = ("path", *FILES)
@@ -19,7 +28,6 @@ EMPTY = {
     "slide_id": "name the slides",
     "path": "give the files",
     "patient_id": "name the patients, or leave the cells empty (each slide is its own patient then)",
-    "label": "name the classes, or leave the cells empty (these slides are predicted only)",
     "mpp": "leave the cells empty to use the value in the file",
 }
 """Fix for cells that mark a missing value with text."""
@@ -44,7 +52,7 @@ class Sheet:
 
 def read_sheet(
     path: Path,
-    task: Task | None,
+    targets: Mapping[str, Target],
     *,
     needs_path: bool = True,
     needs_file: Callable[[str], bool] | None = None,
@@ -53,12 +61,12 @@ def read_sheet(
 
     Args:
         path: the sheet; paths in it are relative to its folder.
-        task: what labels are read for; None: labels are not checked.
+        targets: what labels are read for, by name; {}: no labels are read.
         needs_path: whether a slide without a path is a fault; False if all features are imported.
         needs_file: returns for a slide_id whether the slide file must exist; if given, annotations must exist, too. None: files
             are not checked.
     """
-    sheet = _read(path, SheetRules(path.parent, task, needs_path, needs_file))
+    sheet = _read(path, SheetRules(path.parent, targets, needs_path, needs_file))
     messages = [tuple(map(on_one_line, texts)) for texts in (sheet.faults, sheet.warnings, sheet.unread)]
     return Sheet(sheet.rows, *messages)
 
@@ -68,7 +76,7 @@ def _read(path: Path, rules: SheetRules) -> Sheet:
         table = read_cells(path)
     except (OSError, ValueError) as error:
         return Sheet((), (f"cohort: cannot read {path} ({error}); expected a CSV file in UTF-8",))
-    columns = check_columns(table.columns, needs_path=rules.needs_path)
+    columns = check_columns(table.columns, columns_of(rules.targets), needs_path=rules.needs_path)
     faults = [f"{path}: {fault}" for fault in columns.faults]
     table_faults = table.faults if columns.are_enough else [fault for fault in table.faults if fault.startswith("column")]
     faults += [f"{path}, {fault}" for fault in table_faults]  # without a valid header, lengths of rows cannot be compared
@@ -76,27 +84,26 @@ def _read(path: Path, rules: SheetRules) -> Sheet:
         faults.append(f"{path}: the sheet's folder contains '{{' or '}}', which Snakemake reads as a wildcard; rename it")
     if not columns.are_enough:
         return Sheet((), tuple(faults))
-    rows, row_faults = _read_rows(table.rows, rules)
+    rows, row_faults, partial = _read_rows(table.rows, rules)
     faults += [f"{path}, {fault}" for fault in row_faults]
     if not table.rows and not table.faults:
         faults.append(f"{path}: has no rows")
     if not columns.faults:  # if the column of patients is misspelt, every slide counts as a patient of its own
-        faults += [f"{path}: {fault}" for fault in _patient_faults(rows)]
-    warnings = (*columns.warnings, *_similar_patients(rows))
+        faults += [f"{path}: {fault}" for fault in (*_patient_faults(rows), *follow_up_faults(rows, rules.targets))]
+    warnings = (*columns.warnings, *_similar_patients(rows), *number_warnings(rules.targets, table.rows), *partial)
     return Sheet(tuple(rows), tuple(faults), tuple(f"{path}: {warning}" for warning in warnings), columns.unread)
 
 
-def _read_rows(table: Iterable[tuple[int, Mapping[str, str]]], rules: SheetRules) -> tuple[list[SlideRow], list[str]]:
-    """Rows without faults, and the faults of the others."""
+def _read_rows(table: Sequence[tuple[int, Mapping[str, str]]], rules: SheetRules) -> tuple[list[SlideRow], list[str], list[str]]:
+    """Rows without faults, the faults of the others, and warnings."""
     rows: list[SlideRow] = []
     faults: list[str] = []
     seen: dict[str, int] = {}
     marked: dict[str, dict[str, list[int]]] = {}
-    values = rules.task.label_values if rules.task else ()
-    spellings = {plain(value): value for value in values}  # use the configuration's Unicode form of a class name
+    no_labels: list[tuple[int, CellFault]] = []
+    partial: dict[str, list[int]] = {}
     for number, text in table:
         cells = {name: cell if name in FILE_COLUMNS else plain(cell) for name, cell in text.items()}
-        cells["label"] = spellings.get(cells["label"], cells["label"])
         marks = missing_marks(cells, rules)
         for column, mark in marks.items():
             marked.setdefault(column, {}).setdefault(mark, []).append(number)
@@ -106,9 +113,23 @@ def _read_rows(table: Iterable[tuple[int, Mapping[str, str]]], rules: SheetRules
             row_faults.append(f"slide_id {slide_id!r} occurs in row {seen[slide_id]} already")
         seen.setdefault(slide_id, number)
         faults += [f"row {number}: {fault}" for fault in row_faults]
-        if not row_faults and not marks:
-            rows.append(slide_row(cells, rules.folder))
-    return rows, faults + [_mark_fault(column, rows_by_mark) for column, rows_by_mark in marked.items()]
+        readings = _labels(cells, marks, rules)
+        no_labels += [(number, fault) for reading in readings.values() for fault in reading.faults]
+        for name in (name for name, reading in readings.items() if reading.is_partial):
+            partial.setdefault(name, []).append(number)
+        if not row_faults and not marks and not any(reading.faults for reading in readings.values()):
+            labels = {name: reading.label for name, reading in readings.items() if reading.label}
+            rows.append(slide_row(cells, rules.folder, labels))
+    held = {column: [plain(cells[column]) for _, cells in table] for column in columns_of(rules.targets)}
+    of_columns = [_mark_fault(column, rows_by_mark, rules) for column, rows_by_mark in marked.items()]
+    warnings = [f"targets.{n}: {in_rows(r)}: time or event is empty: the follow-up is unknown" for n, r in partial.items()]
+    return rows, faults + of_columns + label_faults(no_labels, held), warnings
+
+
+def _labels(cells: Mapping[str, str], marked: Iterable[str], rules: SheetRules) -> dict[str, Reading]:
+    """Labels of a row by target; cells that mark missing values are reported elsewhere."""
+    remaining = {name: "" if name in marked else cell for name, cell in cells.items()}
+    return {name: read_label(name, target, remaining) for name, target in rules.targets.items()}
 
 
 def _row_faults(cells: Mapping[str, str], marked: Iterable[str], rules: SheetRules) -> list[str]:
@@ -121,9 +142,11 @@ def _row_faults(cells: Mapping[str, str], marked: Iterable[str], rules: SheetRul
     return faults + file_faults({**remaining, "slide_id": cells["slide_id"]}, rules)
 
 
-def _mark_fault(column: str, rows_by_mark: Mapping[str, list[int]]) -> str:
+def _mark_fault(column: str, rows_by_mark: Mapping[str, list[int]], rules: SheetRules) -> str:
     where = " and ".join(f"{mark!r} in {in_rows(numbers)}" for mark, numbers in rows_by_mark.items())
-    fix = EMPTY.get(column, "leave these cells empty")
+    of_target = columns_of(rules.targets).get(column)
+    unknown = f"leave these cells empty (without a label for {of_target}, slides are predicted only)"
+    fix = unknown if of_target else EMPTY.get(column, "leave these cells empty")
     return f"column {column}: {where} would be read as a value: {fix}"
 
 

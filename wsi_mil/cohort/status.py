@@ -1,7 +1,7 @@
 """Stage `cohort`: collect the status of every slide from its receipts into `cohort_status.csv`."""
 
 import logging
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -113,15 +113,17 @@ def slide_status(slide_id: str, features: Path, encoders: list[str]) -> SlideSta
     return SlideStatus(slide_id, status, "; ".join(reasons), "; ".join(warnings), counts)
 
 
-def write_feature_versions(folder: Path, features: Path, usable: Set[str], labelled: Set[str]) -> None:
+def write_feature_versions(folder: Path, features: Path, usable: Set[str], labelled: Mapping[str, Set[str]]) -> None:
     """Write the hashes of the receipts of `extract` of all usable slides, and of the labelled ones among them.
 
     Args:
-        folder: `usable.json` and `labelled.json` are written here; each changes only with the features of its slides.
+        folder: `usable.json` and `labelled/{target}.json` are written here; each changes only with the features of its slides.
         features: folder with the receipts.
         usable: ids of the slides that later stages work on.
-        labelled: ids of the slides that have a label.
+        labelled: ids of the slides that have a label, for each target.
     """
     hashes = {slide_id: file_hash(features / f"{slide_id}.json") for slide_id in sorted(usable)}
     write_receipt(folder / "usable.json", hashes)
-    write_receipt(folder / "labelled.json", {slide_id: text for slide_id, text in hashes.items() if slide_id in labelled})
+    for target, slide_ids in labelled.items():
+        own = {slide_id: text for slide_id, text in hashes.items() if slide_id in slide_ids}
+        write_receipt(folder / "labelled" / f"{target}.json", own)

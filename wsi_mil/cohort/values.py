@@ -7,16 +7,16 @@ from pathlib import Path
 
 from wsi_mil.addresses import is_url, url_fault
 from wsi_mil.cohort.columns import OVERRIDES
+from wsi_mil.cohort.labels import columns_of, listed_values
 from wsi_mil.cohort.rows import is_windows_path, local_path, number
-from wsi_mil.config import nearest, parse_settings
+from wsi_mil.config import ClassesTarget, Target, nearest, parse_settings
 from wsi_mil.errors import ConfigError
 from wsi_mil.records import Role
-from wsi_mil.tasks import Task
 from wsi_mil.units import SANE_MPP
 
 SLIDE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
-COPIED = ("label", "patient_id", "scanner", "fold")
-"""Columns that are copied to tables, which may be opened in a spreadsheet program."""
+COPIED = ("patient_id", "scanner", "fold")
+"""Columns that are copied to tables, as classes are, which may be opened in a spreadsheet program."""
 FORMULAS = ("=", "@", "+")
 FILES = ("annotation", "mask")
 
@@ -27,7 +27,7 @@ UNKNOWN = ("unknown", "unk", "missing", "undefined", "tbd", ".")
 """Texts that people write for unknown values."""
 CAN_BE_UNKNOWN = ("scanner",)
 """Columns in which these are ordinary values."""
-MARKABLE = ("slide_id", "path", "label", "patient_id", "mpp", "split", "fold", "scanner", *FILES)
+MARKABLE = ("slide_id", "path", "patient_id", "mpp", "split", "fold", "scanner", *FILES)
 
 SCIENTIFIC_NUMBER = re.compile(r"\d([.,]\d+)?E\+\d+", re.IGNORECASE)
 """A long number in scientific notation, as spreadsheet programs show it: different numbers then look the same."""
@@ -39,14 +39,14 @@ class SheetRules:
 
     Attributes:
         folder: folder of the sheet; paths are relative to it.
-        task: what labels are read for; None: labels are not checked.
+        targets: what labels are read for.
         needs_path: whether a slide without a path is a fault.
         needs_file: returns for a slide_id whether the slide file must exist; if given, annotations and masks must exist, too.
             None: files are not checked.
     """
 
     folder: Path
-    task: Task | None
+    targets: Mapping[str, Target]
     needs_path: bool
     needs_file: Callable[[str], bool] | None
 
@@ -54,14 +54,14 @@ class SheetRules:
 def missing_marks(cells: Mapping[str, str], rules: SheetRules) -> dict[str, str]:
     """Return the cells of a row, by column, that mark a missing value with text instead of being empty."""
     marks = {}
-    for name in MARKABLE:
+    for name in dict.fromkeys((*MARKABLE, *columns_of(rules.targets))):
         text = cells.get(name, "")
         if not text:
             continue
         is_unknown = text.casefold() in UNKNOWN and name not in CAN_BE_UNKNOWN and name not in ("slide_id", "path", *FILES)
-        is_label = name == "label" and (rules.task is None or not rules.task.label_fault(text))
         is_id = name == "slide_id" and not SLIDE_ID.fullmatch(text)  # has another fault
-        if not is_label and not is_id and (text.casefold() in MISSING_MARKS or is_unknown):
+        is_mark = not is_id and (text.casefold() in MISSING_MARKS or is_unknown)
+        if is_mark and text not in listed_values(rules.targets.values(), name):
             marks[name] = text
     return marks
 
@@ -72,10 +72,7 @@ def cell_faults(cells: Mapping[str, str], rules: SheetRules) -> list[str]:
     faults = []
     if not SLIDE_ID.fullmatch(slide_id):
         faults.append(f"slide_id {slide_id!r} must be letters, digits, '_', '-', '.', and not start with '.' or '-'")
-    faults += _path_faults(cells.get("path", ""), rules) + _text_faults(cells)
-    label = cells.get("label", "")
-    if label and rules.task is not None and (fault := rules.task.label_fault(label)):
-        faults.append(fault)
+    faults += _path_faults(cells.get("path", ""), rules) + _text_faults(cells, rules)
     if cells.get("mpp") and not _is_sane_mpp(cells["mpp"]):
         faults.append(f"mpp {cells['mpp']!r} is not a number from {SANE_MPP[0]:g} to {SANE_MPP[1]:g} (µm per pixel)")
     if cells.get("split") and cells["split"] not in list(Role):
@@ -104,11 +101,12 @@ def _path_faults(slide: str, rules: SheetRules) -> list[str]:
     return []
 
 
-def _text_faults(cells: Mapping[str, str]) -> list[str]:
+def _text_faults(cells: Mapping[str, str], rules: SheetRules) -> list[str]:
     """Faults of cells that spreadsheet programs misinterpret, or have changed."""
+    of_classes = [target.column for target in rules.targets.values() if isinstance(target, ClassesTarget)]
     faults = [
         f"{name} {cells[name]!r} looks like a formula, which a spreadsheet program would run: write a value"
-        for name in COPIED
+        for name in dict.fromkeys((*of_classes, *COPIED))
         if cells.get(name, "").startswith(FORMULAS)
     ]
     if SCIENTIFIC_NUMBER.fullmatch(cells.get("patient_id", "")):

@@ -10,6 +10,7 @@ from wsi_mil.config.explanations import READ_OFF as READ_OFF
 from wsi_mil.config.explanations import ExplanationRecord as ExplanationRecord
 from wsi_mil.config.explanations import Method as Method
 from wsi_mil.config.explanations import ReadOff as ReadOff
+from wsi_mil.config.explanations import explains as explains
 from wsi_mil.config.explanations import supports as supports
 from wsi_mil.config.models import ABMIL as ABMIL
 from wsi_mil.config.models import CLAM as CLAM
@@ -35,6 +36,7 @@ from wsi_mil.config.parse import parse_keep_gb as parse_keep_gb
 from wsi_mil.config.parse import parse_model as parse_model
 from wsi_mil.config.parse import parse_protocol as parse_protocol
 from wsi_mil.config.parse import parse_settings as parse_settings
+from wsi_mil.config.parse import parse_target as parse_target
 from wsi_mil.config.parse import valid_part as valid_part
 from wsi_mil.config.readers import READERS as READERS
 from wsi_mil.config.readers import ReaderRecord as ReaderRecord
@@ -60,6 +62,12 @@ from wsi_mil.config.stages import Tiling as Tiling
 from wsi_mil.config.stages import Tissue as Tissue
 from wsi_mil.config.stages import Truth as Truth
 from wsi_mil.config.stages import methods_of as methods_of
+from wsi_mil.config.targets import KINDS as KINDS
+from wsi_mil.config.targets import ClassesTarget as ClassesTarget
+from wsi_mil.config.targets import MultilabelTarget as MultilabelTarget
+from wsi_mil.config.targets import RegressionTarget as RegressionTarget
+from wsi_mil.config.targets import SurvivalTarget as SurvivalTarget
+from wsi_mil.config.targets import Target as Target
 from wsi_mil.config.training import KeepGB as KeepGB
 from wsi_mil.config.training import Schedule as Schedule
 from wsi_mil.config.training import Train as Train

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from wsi_mil.config.models import InstanceScoreKind
+from wsi_mil.config.targets import KINDS
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class ExplanationRecord:
         requires_one_of: of which a model must provide one at least; () for nothing.
         excludes: what a model must not provide.
         scores_refined_bags: whether sparse inversion may score its refined bag by it.
+        kinds: kinds of targets that it can explain.
     """
 
     name: str
@@ -41,6 +43,7 @@ class ExplanationRecord:
     requires_one_of: tuple[InstanceScoreKind, ...] = ()
     excludes: tuple[InstanceScoreKind, ...] = ()
     scores_refined_bags: bool = False
+    kinds: tuple[str, ...] = KINDS
 
 
 EXPLANATIONS: dict[str, ExplanationRecord] = {
@@ -128,6 +131,7 @@ EXPLANATIONS: dict[str, ExplanationRecord] = {
             " `sparse_inversion.score`; nothing on slides predicted negative",
             implementation="wsi_mil.explain.sparse_inversion:refine",
             requires_one_of=("attention", "evidence"),
+            kinds=("classes", "multilabel"),
         ),
     )
 }
@@ -149,3 +153,8 @@ def supports(provides: Collection[InstanceScoreKind], method: Method) -> bool:
     record = EXPLANATIONS[method]
     is_enough = set(record.requires) <= set(provides) and set(record.excludes).isdisjoint(provides)
     return is_enough and (not record.requires_one_of or not set(record.requires_one_of).isdisjoint(provides))
+
+
+def explains(method: Method, kind: str) -> bool:
+    """Whether a method can explain models of a kind of target."""
+    return kind in EXPLANATIONS[method].kinds

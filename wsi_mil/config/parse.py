@@ -1,6 +1,8 @@
 """Validate values as settings; report all faults together, with the nearest known key for an unknown one."""
 
 import difflib
+import json
+import re
 import types
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
@@ -10,13 +12,21 @@ from pydantic import TypeAdapter, ValidationError
 from wsi_mil.config.models import MHIM, BaseModelSettings, Model
 from wsi_mil.config.settings import Settings
 from wsi_mil.config.stages import BagUnit, Config, Protocol
+from wsi_mil.config.targets import KINDS, Target
 from wsi_mil.config.training import KeepGB, Train
 from wsi_mil.errors import ConfigError
 
 T = TypeVar("T", bound=Settings)
 
-PLACEHOLDERS = {"cohort": "cohort.csv", "classes": ["a", "b"], "models": {"m": {"model": "abmil"}}}
+PLACEHOLDERS = {
+    "cohort": "cohort.csv",
+    "targets": {"t": {"kind": "classes", "classes": ["a", "b"]}},
+    "models": {"m": {"model": "abmil"}},
+}
 """Valid values for required blocks, used in place of blocks with faults."""
+
+NO_TEXT = ("yes", "no", "on", "off", "true", "false", "null", "y", "n")
+"""Words that YAML does not read as text."""
 
 
 def parse_settings(model: type[T], values: object, *, where: str = "") -> T:
@@ -51,6 +61,12 @@ def valid_part(values: Mapping[str, object]) -> tuple[Config, set[str]]:
 def parse_model(values: object, *, where: str = "") -> Model:
     """Validate an entry of `models`. Raises ConfigError."""
     parsed: Model = _parse(Model, values, where)
+    return parsed
+
+
+def parse_target(values: object, *, where: str = "") -> Target:
+    """Validate an entry of `targets`. Raises ConfigError."""
+    parsed: Target = _parse(Target, values, where)
     return parsed
 
 
@@ -105,6 +121,8 @@ def _is_consequence(error: dict[str, Any], errors: list[dict[str, Any]]) -> bool
     """Whether a list is too short only because its items have faults, or a key is missing only because it is misspelt."""
     depth = len(error["loc"])
     if error["type"] == "missing":
+        if error["loc"] == ("targets",) and any(_is_former(e) for e in errors):
+            return True
         beside = [str(e["loc"][-1]) for e in errors if e["type"] == "extra_forbidden" and e["loc"][:-1] == error["loc"][:-1]]
         return bool(difflib.get_close_matches(str(error["loc"][-1]), beside, n=1, cutoff=0.6))
     return error["type"] == "too_short" and any(e["loc"][:depth] == error["loc"] and e is not error for e in errors)
@@ -113,13 +131,14 @@ def _is_consequence(error: dict[str, Any], errors: list[dict[str, Any]]) -> bool
 def _fault(kind: Any, error: dict[str, Any]) -> str:
     loc, inner = _walk(kind, [str(part) for part in error["loc"] if part != "[key]"])
     key = ".".join(loc) or "configuration"
+    if _is_former(error) and kind is Config:
+        return _how_to_write(error["input"])
     if error["type"] == "extra_forbidden":
         return f"{key}: unknown key{nearest(loc[-1], list(getattr(inner, 'model_fields', {})))}"
-    if error["type"] in ("missing", "union_tag_not_found"):
-        return f"{key}: missing" if error["type"] == "missing" else f"{'.'.join([*loc, 'model'])}: missing"
-    if error["type"] == "union_tag_invalid":
-        known = error["ctx"]["expected_tags"].replace("'", "").split(", ")
-        return f"{'.'.join([*loc, 'model'])}: no model {error['ctx']['tag']!r}{nearest(error['ctx']['tag'], known)}"
+    if error["type"] == "missing":
+        return f"{key}: missing"
+    if error["type"] in ("union_tag_not_found", "union_tag_invalid"):
+        return _fault_of_tag(loc, error)
     message = error["msg"].removeprefix("Value error, ")
     got = "" if isinstance(error["input"], dict) else f", got {error['input']!r}"
     hint = ""
@@ -129,6 +148,38 @@ def _fault(kind: Any, error: dict[str, Any]) -> str:
     return f"{key}: {message}{got}{hint}"
 
 
+def _fault_of_tag(loc: list[str], error: dict[str, Any]) -> str:
+    """Fault of the key that says which member of a union is meant: missing, or of no member."""
+    tag = error["ctx"]["discriminator"].strip("'")
+    key = ".".join([*loc, tag])
+    if error["type"] == "union_tag_not_found":
+        return f"{key}: missing{nearest('', list(KINDS)) if tag == 'kind' else ''}"
+    known = error["ctx"]["expected_tags"].replace("'", "").split(", ")
+    return f"{key}: no {tag} {error['ctx']['tag']!r}{nearest(error['ctx']['tag'], known)}"
+
+
+def _is_former(error: dict[str, Any]) -> bool:
+    """Whether the fault is the key `classes`, which `targets` has replaced."""
+    return (error["type"], error["loc"]) == ("extra_forbidden", ("classes",))
+
+
+def _how_to_write(classes: object) -> str:
+    """Fault of a configuration with `classes`: the same as a target."""
+    names = list(classes) if isinstance(classes, list | tuple) else []
+    are_names = names and all(isinstance(name, str | int) and not isinstance(name, bool) for name in names)
+    listed = ", ".join(map(_in_yaml, names if are_names else ["negative", "positive"]))
+    return (
+        f"classes: has become targets; write targets: {{label: {{kind: classes, column: label, classes: [{listed}]}}}}"
+        " in its place, where the first `label` is a name of your choice and the second the column of the sheet"
+    )
+
+
+def _in_yaml(name: str | int) -> str:
+    """A class name in YAML, in quotes where it would be read as something else."""
+    is_plain = isinstance(name, str) and re.fullmatch(r"[^\W\d][\w-]*", name) and name.casefold() not in NO_TEXT
+    return str(name) if is_plain or isinstance(name, int) else json.dumps(name, ensure_ascii=False)
+
+
 def _walk(kind: Any, loc: list[str]) -> tuple[list[str], Any]:
     """Key of a pydantic location, without the names pydantic adds for members of a union, and the model that contains it."""
     key = []
@@ -136,7 +187,7 @@ def _walk(kind: Any, loc: list[str]) -> tuple[list[str], Any]:
     for part in loc:
         members = _members(kind)
         if len(members) > 1:
-            kind = next((m for m in members if part in get_args(m.model_fields["model"].annotation)), None)
+            kind = next((m for m in members if part in get_args(m.model_fields[_tag_of(m)].annotation)), None)
             continue
         key.append(part)
         inside, kind = kind, _inside(kind, part)
@@ -144,10 +195,13 @@ def _walk(kind: Any, loc: list[str]) -> tuple[list[str], Any]:
 
 
 def _members(kind: Any) -> tuple[Any, ...]:
-    """Members of a union of settings that is discriminated by `model`."""
-    return tuple(
-        m for m in get_args(_bare(kind)) if isinstance(m, type) and issubclass(m, Settings) and "model" in m.model_fields
-    )
+    """Members of a union of settings that is discriminated by `model` or `kind`."""
+    return tuple(m for m in get_args(_bare(kind)) if isinstance(m, type) and issubclass(m, Settings) and _tag_of(m))
+
+
+def _tag_of(settings: type[Settings]) -> str:
+    """Key that says which member of a union is meant, or ""."""
+    return next((key for key in ("model", "kind") if key in settings.model_fields), "")
 
 
 def _inside(kind: Any, part: str) -> Any:

@@ -3,14 +3,15 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, StringConstraints, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
 from wsi_mil.config.cluster import Dask
-from wsi_mil.config.explanations import Method, ReadOff, supports
+from wsi_mil.config.explanations import Method, ReadOff, explains, supports
 from wsi_mil.config.models import Model, provided_by
 from wsi_mil.config.readers import Reader
 from wsi_mil.config.remote import Remote
 from wsi_mil.config.settings import EntryName, Settings
+from wsi_mil.config.targets import Target
 from wsi_mil.config.training import Train
 from wsi_mil.units import SANE_MPP
 
@@ -246,22 +247,24 @@ class Truth(Settings):
         return self
 
 
-def _class_name(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError("YAML reads yes, no, on and off as true or false: put class names like these in quotes")
-    return str(value) if isinstance(value, int) else value
-
-
-ClassName = Annotated[str, BeforeValidator(_class_name), StringConstraints(min_length=1)]
+FILE_OR_FILES = {
+    "anyOf": [
+        {"type": "string", "format": "path"},
+        {"type": "object", "additionalProperties": {"type": "string", "format": "path"}},
+        {"type": "null"},
+    ]
+}
 
 
 class Config(Settings):
     """The whole configuration."""
 
-    cohort: Path = Field(description="the cohort sheet: slide_id, path, label, …")
-    classes: tuple[ClassName, ...] = Field(min_length=2, description="class names in order; of two the last is positive")
+    cohort: Path = Field(description="the cohort sheet: slide_id, path, the columns of targets, …")
+    targets: dict[EntryName, Target] = Field(min_length=1, description="what models learn, each with every encoder and model")
     results: Path = Field(Path("results"), description="folder for all results")
-    splits: Path | None = Field(None, description="existing splits.csv to use instead of drawing folds")
+    splits: Annotated[dict[EntryName, Path] | None, WithJsonSchema(FILE_OR_FILES)] = Field(
+        None, description="existing splits to use instead of drawing folds: a file, or of several targets {target: file}"
+    )
     trained: Path | None = Field(None, description="results folder of an earlier run whose models are used without training")
     bag: BagUnit = Field("slide", description="patient: all slides of a patient are one bag")
     protocol: Protocol = Field(
@@ -324,14 +327,31 @@ class Config(Settings):
         """Names of the encoder entries whose features were imported."""
         return tuple(name for name, entry in self.encoders.items() if entry.is_imported)
 
-    @model_validator(mode="after")
-    def _classes_differ(self) -> "Config":
-        if len(set(self.classes)) < len(self.classes):
-            raise ValueError(f"classes must differ, got {list(self.classes)}")
-        return self
+    @field_validator("splits", mode="before")
+    @classmethod
+    def _one_file_is_of_one_target(cls, splits: Any, info: ValidationInfo) -> Any:
+        if not isinstance(splits, str | Path):
+            return splits
+        targets = list(info.data.get("targets", ["target"]))
+        if len(targets) > 1:
+            files = ", ".join(f"{name}: {splits}" for name in targets)
+            raise ValueError(f"a file has the labels of one target: name it, as in splits: {{{files}}}")
+        return {targets[0]: splits}
+
+    @field_validator("targets")
+    @classmethod
+    def _pages_of_targets_differ_from_the_overview(cls, targets: dict[str, Target]) -> dict[str, Target]:
+        if "index" in targets:
+            raise ValueError("no target can be named index, since report/index.html is the overview")
+        return targets
+
+    def splits_of(self, target: str) -> Path | None:
+        """Return the existing splits of a target; None if its folds are drawn."""
+        return (self.splits or {}).get(target)
 
 
-def methods_of(config: Config, entry: str) -> tuple[Method, ...]:
-    """Return those of `explain.methods` that the model of an entry supports."""
+def methods_of(config: Config, target: str, entry: str) -> tuple[Method, ...]:
+    """Return those of `explain.methods` that the model of an entry supports for a target."""
     provides = provided_by(config.models, entry)
-    return tuple(method for method in config.explain.methods if supports(provides, method))
+    kind = config.targets[target].kind
+    return tuple(method for method in config.explain.methods if supports(provides, method) and explains(method, kind))

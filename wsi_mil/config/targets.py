@@ -1,6 +1,6 @@
 """The block `targets`: what models learn of a slide, one entry for each question."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
@@ -19,7 +19,30 @@ Column = Annotated[str, StringConstraints(min_length=1)]
 """Name of a column of the cohort sheet."""
 
 
-class ClassesTarget(Settings):
+KINDS = ("classes", "multilabel", "regression", "survival")
+"""Kinds of targets."""
+
+
+class BaseTarget(Settings):
+    """What all kinds of targets have in common. Which settings matter to a stage decides what is run again when one changes."""
+
+    not_read: ClassVar[tuple[str, ...]] = ()
+    """Settings that change neither labels nor folds, only what models learn of them, or figures."""
+    not_learned: ClassVar[tuple[str, ...]] = ()
+    """Settings that change neither labels nor models, only figures."""
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """Settings that determine labels and folds, for JSON."""
+        return self.model_dump(mode="json", exclude=set(self.not_read))
+
+    @property
+    def learning(self) -> dict[str, Any]:
+        """Settings that determine labels, folds and models, for JSON."""
+        return self.model_dump(mode="json", exclude=set(self.not_learned))
+
+
+class ClassesTarget(BaseTarget):
     """Mutually exclusive classes, one per slide."""
 
     kind: Literal["classes"]
@@ -38,7 +61,7 @@ class ClassesTarget(Settings):
         return self
 
 
-class MultilabelTarget(Settings):
+class MultilabelTarget(BaseTarget):
     """Several labels, each positive or negative by itself; each may be unknown."""
 
     kind: Literal["multilabel"]
@@ -61,9 +84,10 @@ class MultilabelTarget(Settings):
         return self
 
 
-class RegressionTarget(Settings):
+class RegressionTarget(BaseTarget):
     """A number per slide."""
 
+    not_read: ClassVar[tuple[str, ...]] = ("loss",)
     kind: Literal["regression"]
     column: Column = Field(description="column of the sheet")
     transform: Literal["none", "log1p", "logit"] = Field(
@@ -77,9 +101,11 @@ class RegressionTarget(Settings):
         return (self.column,)
 
 
-class SurvivalTarget(Settings):
+class SurvivalTarget(BaseTarget):
     """Time to an event, or to the end of follow-up; the same for all slides of a patient."""
 
+    not_read: ClassVar[tuple[str, ...]] = ("loss", "intervals", "uncensored_weight", "horizons")
+    not_learned: ClassVar[tuple[str, ...]] = ("horizons",)
     kind: Literal["survival"]
     time: Column = Field(description="column with the time to the event or to the end of follow-up, above zero")
     event: Column = Field(description="column that says whether the event was observed")

@@ -106,10 +106,17 @@ class BatchEffects:
         return [text for e, text in pairs if e.name == grouping and (e.is_significant or np.isnan(e.result.share))]
 
 
-def batch_effects(rows: Iterable[SlideRow], report: TaskReport, config: Config) -> list[BatchEffects]:
-    """Return the batch effects in the features of every encoder entry, beside the groups of labels of a report."""
+def batch_effects(rows: Iterable[SlideRow], report: TaskReport, config: Config, target: str) -> list[BatchEffects]:
+    """Return the batch effects in the features of every encoder entry, beside the groups of labels of a report.
+
+    Args:
+        rows: with the labels of the target.
+        report: of the target.
+        config: the whole configuration.
+        target: name of the target.
+    """
     by_id = {row.slide_id: row for row in rows}
-    splits = None if config.trained else read_splits(Results(config.results).splits)
+    splits = None if config.trained else read_splits(Results(config.results).target(target).splits)
     return [_encoder_effects(encoder, by_id, splits, report, config) for encoder in config.encoders]
 
 

@@ -101,7 +101,7 @@ def models_that_fit(models: Sequence[ModelPage], n_slides: int, config: Config) 
     n_layers_left = LAYERS_MB * 1000 / LEAST_LAYER_KB
     fitting = list[ModelPage]()
     for model in models:
-        n_layers_left -= n_slides * len(methods_of(config, model.model))
+        n_layers_left -= n_slides * len(methods_of(config, model.target, model.model))
         if fitting and n_layers_left < 0:
             break
         fitting.append(model)
@@ -111,7 +111,7 @@ def models_that_fit(models: Sequence[ModelPage], n_slides: int, config: Config) 
 def galleries(rows: Iterable[SlideRow], models: Sequence[ModelPage], config: Config) -> dict[str, SlideGallery]:
     """Return the galleries of usable slides, with heatmaps of `models`, by slide_id."""
     rows = list(rows)
-    n_layers = len(rows) * sum(len(methods_of(config, model.model)) for model in models)
+    n_layers = len(rows) * sum(len(methods_of(config, model.target, model.model)) for model in models)
     max_bytes = (int(BASE_IMAGES_MB * 1e6 / max(1, len(rows))), int(LAYERS_MB * 1e6 / max(1, n_layers)))
     with_ranges = [(model, _ranges(model, config)) for model in models]
     return {row.slide_id: _gallery(number, row, with_ranges, config, max_bytes) for number, row in enumerate(rows)}
@@ -130,8 +130,8 @@ def _gallery(
     for model, ranges in models:
         results = Results(config.results)
         tiles_receipt = results.tiles_receipt(config.encoders[model.encoder].tiling, row.slide_id)
-        scores_receipt = results.scores_receipt(model.encoder, model.model, row.slide_id)
-        for method in methods_of(config, model.model):
+        scores_receipt = results.target(model.target).scores_receipt(model.encoder, model.model, row.slide_id)
+        for method in methods_of(config, model.target, model.model):
             scores = read_slide_scores(row, scores_receipt, tiles_receipt, method, scale=config.heatmap.scale, ranges=ranges)
             source = (scores.grid.dimensions, scores.tile_receipt["slide_hash"], scores.tile_receipt["reader"] == IMPORTED)
             if source not in keys:
@@ -143,7 +143,7 @@ def _gallery(
 
 
 def _ranges(model: ModelPage, config: Config) -> Ranges:
-    path = Results(config.results).cohort_scale(model.encoder, model.model)
+    path = Results(config.results).target(model.target).cohort_scale(model.encoder, model.model)
     return read_cohort_scale(path) if config.heatmap.scale == "cohort" else {}
 
 

@@ -21,8 +21,9 @@ NOT_EXPLAINED: dict[str, Any] = {"methods": {}, "n_with_truth": 0, "notes": {}}
 
 @dataclass(frozen=True)
 class ModelPage:
-    """Results of one encoder × model."""
+    """Results of one encoder × model for a target."""
 
+    target: str
     encoder: str
     model: str
     metrics: dict[str, Any]
@@ -82,16 +83,16 @@ def _sample_size(metrics: dict[str, Any]) -> str:
     return f"{n_slides_text(metrics['n_slides'])}{bags}"
 
 
-def read_model(config: Config, report: TaskReport, encoder: str, model: str) -> ModelPage:
-    """Read the results of one entry of `encoders` and one of `models`."""
-    results = Results(config.results)
+def read_model(config: Config, report: TaskReport, target: str, encoder: str, model: str) -> ModelPage:
+    """Read the results of an entry of `targets`, one of `encoders` and one of `models`."""
+    results = Results(config.results).target(target)
     predictions = {row["slide_id"]: row for row in read_table(results.predictions(encoder, model))}
     metrics = read_receipt(results.metrics(encoder, model))
-    is_explained = bool(methods_of(config, model))
+    is_explained = bool(methods_of(config, target, model))
     explanations = read_receipt(results.explanations(encoder, model)) if is_explained else NOT_EXPLAINED
     rows = evaluated_rows(predictions.values())
     plots = report.plots(metrics, rows) if rows else None
-    return ModelPage(encoder, model, metrics, predictions, explanations, plots)
+    return ModelPage(target, encoder, model, metrics, predictions, explanations, plots)
 
 
 def best_first(models: Iterable[ModelPage], report: TaskReport) -> list[ModelPage]:

@@ -45,25 +45,35 @@ CURVE_FIGURES = {"deletion_gain": "Deletion gain", "insertion_gain": "Insertion 
 """Figures of methods with their titles, in order: those that need annotations, and those that do not."""
 
 
-def write_report(rows: Iterable[SlideRow], config: Config, page: Path) -> None:
-    """Write the page, and a table of batch effects beside it.
+def write_report(rows: Iterable[SlideRow], config: Config, folder: Path) -> None:
+    """Write a page for each target, and a table of batch effects beside it; `index.html` is the page of the first target.
 
     Args:
         rows: all rows of the sheet.
         config: the whole configuration.
-        page: HTML file to write.
+        folder: gets {target}.html and {target}.batch_effects.csv for each target, and index.html.
     """
     rows = list(rows)
+    for name in config.targets:
+        _write_page([row.for_target(name) for row in rows], config, name, folder / f"{name}.html")
+    first = folder / f"{next(iter(config.targets))}.html"
+    write_text(folder / "index.html", first.read_text(encoding="utf-8"))
+
+
+def _write_page(rows: list[SlideRow], config: Config, target: str, page: Path) -> None:
+    """Write the page of a target, and its table of batch effects."""
     statuses = {s.slide_id: s for s in read_status(Results(config.results).cohort_status)}
-    task_report = report_of(task_of(config))
-    models = best_first([read_model(config, task_report, e, m) for e in config.encoders for m in config.models], task_report)
+    task_report = report_of(task_of(config.targets[target]))
+    entries = [(encoder, model) for encoder in config.encoders for model in config.models]
+    models = best_first([read_model(config, task_report, target, *entry) for entry in entries], task_report)
     comparisons = _comparisons(models, task_report, config)
-    effects = batch_effects(rows, task_report, config)
+    effects = batch_effects(rows, task_report, config, target)
     masks = contact_sheet(rows, config)
     usable = [row for row in rows if statuses[row.slide_id].status is Status.OK]
     shown = models_that_fit(models, len(usable), config)
     html = _template().render(
         config=config,
+        target=target,
         task_report=task_report,
         rows=rows,
         unused=[row for row in rows if row not in usable],
@@ -87,10 +97,10 @@ def write_report(rows: Iterable[SlideRow], config: Config, page: Path) -> None:
         versions=installed_versions(PACKAGES),
         **_summary(rows, statuses, models, effects, masks, task_report, config),
     )
-    write_effects(effects, page.with_name("batch_effects.csv"))
+    write_effects(effects, page.with_suffix(".batch_effects.csv"))
     write_text(page, html)
     for model in models:
-        log.info("%s: %s", model.name, model_summary(model, task_report))
+        log.info("%s, %s: %s", target, model.name, model_summary(model, task_report))
 
 
 def signed(value: float | None) -> str:

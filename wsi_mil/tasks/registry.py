@@ -1,16 +1,22 @@
-"""Create the task of a configuration, of a checkpoint or of a receipt, and read rows of predictions."""
+"""Create the task of a target, of a checkpoint or of a receipt, and read rows of predictions."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from wsi_mil.config import Config
+from wsi_mil.config import ClassesTarget, Target
 from wsi_mil.tasks.base import ShownPrediction, Task
 from wsi_mil.tasks.classes import Classes, shown_prediction
 
 
-def task_of(config: Config) -> Task:
-    """Return the task of a configuration."""
-    return Classes(config.classes)
+def task_of(target: Target) -> Task:
+    """Return what models learn for a target.
+
+    Raises:
+        TypeError: no kind of task is written for it.
+    """
+    if isinstance(target, ClassesTarget):
+        return Classes(target.classes)
+    raise TypeError(f"no task for targets of kind {target.kind}")
 
 
 def task_of_stamp(content: Mapping[str, Any]) -> Task:

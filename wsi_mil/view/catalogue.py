@@ -14,7 +14,7 @@ from wsi_mil.errors import StoreError, UnknownNameError, WsiMilError
 from wsi_mil.files import read_table
 from wsi_mil.receipts import TILE_IDENTITY, read_receipt
 from wsi_mil.records import SlideRow
-from wsi_mil.results import Results
+from wsi_mil.results import Results, TargetResults
 
 NOT_RUN = "not run"
 """Status of a slide for which no stage has recorded a final status."""
@@ -77,13 +77,15 @@ class Catalogue:
 
     Attributes:
         results: the folder.
-        rows: rows of the cohort sheet by slide_id; {} if the sheet is unknown.
+        target: name of the target that is shown; "": the first of those that the folder has results of.
+        rows: rows of the cohort sheet by slide_id, with the labels of the target; {} if the sheet is unknown.
         truth: settings for reading annotations.
         heatmap: initial settings of the overlays.
         notes: messages shown on every page.
     """
 
     results: Path
+    target: str = ""
     rows: dict[str, SlideRow] = field(default_factory=dict)
     truth: Truth = field(default_factory=Truth)
     heatmap: Heatmap = field(default_factory=Heatmap)
@@ -95,14 +97,19 @@ class Catalogue:
         return Results(self.results)
 
     @cached_property
+    def of_target(self) -> TargetResults:
+        """Where the files of the target are."""
+        return self.layout.target(self.target or next(iter(self.layout.targets), ""))
+
+    @cached_property
     def statuses(self) -> dict[str, dict[str, str]]:
         """Rows of `cohort_status.csv` by slide_id; {} if the file does not exist yet."""
         return {row["slide_id"]: row for row in _table(self.layout.cohort_status)}
 
     @cached_property
     def splits(self) -> dict[str, dict[str, str]]:
-        """Rows of `splits.csv` by slide_id; {} if the file does not exist yet."""
-        return {row["slide_id"]: row for row in _table(self.layout.splits)}
+        """Rows of the target's splits by slide_id; {} if the file does not exist yet."""
+        return {row["slide_id"]: row for row in _table(self.of_target.splits)}
 
     @cached_property
     def tilings(self) -> list[str]:
@@ -112,7 +119,7 @@ class Catalogue:
     @cached_property
     def entries(self) -> list[Entry]:
         """Every encoder × model that has predictions or scores."""
-        return [Entry(encoder, model) for encoder, model in self.layout.entries]
+        return [Entry(encoder, model) for encoder, model in self.of_target.entries]
 
     @cached_property
     def slide_ids(self) -> list[str]:
@@ -153,7 +160,7 @@ class Catalogue:
     def scores_receipt(self, slide_id: str, entry: Entry) -> Path:
         """Return the path of the receipt of `explain`, which may not exist."""
         known = self.entry(entry.encoder, entry.model)
-        return self.layout.scores_receipt(known.encoder, known.model, self.row(slide_id).slide_id)
+        return self.of_target.scores_receipt(known.encoder, known.model, self.row(slide_id).slide_id)
 
     def scores(self, slide_id: str, entry: Entry) -> dict[str, Any]:
         """Read the receipt of `explain`; {} if it is missing or unreadable."""
@@ -173,7 +180,7 @@ class Catalogue:
 
     def cohort_scale(self, entry: Entry) -> Path:
         """Return the path of the output of `heatmap-scale`, which may not exist."""
-        return self.layout.cohort_scale(entry.encoder, entry.model)
+        return self.of_target.cohort_scale(entry.encoder, entry.model)
 
     def labelled_scores(self, entry: Entry) -> list[Path]:
         """Return the existing receipts of `explain` of all labelled slides."""
@@ -186,7 +193,7 @@ class Catalogue:
 
     def predictions(self, entry: Entry) -> dict[str, dict[str, str]]:
         """Return the rows of an entry's predictions by slide_id; {} if there are none yet."""
-        return {row["slide_id"]: row for row in _table(self.layout.predictions(entry.encoder, entry.model))}
+        return {row["slide_id"]: row for row in _table(self.of_target.predictions(entry.encoder, entry.model))}
 
     def cohort_rows(self, entry: Entry | None) -> list[CohortRow]:
         """Return a row for every slide, with the prediction of an entry."""

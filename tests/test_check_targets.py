@@ -1,0 +1,129 @@
+"""Targets that a sheet has no use for, or that have too little in it."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import write_cohort
+from tests.targets import block_of
+from tests.test_check import config, faults
+from wsi_mil.check import check
+from wsi_mil.check.labels import constant_faults, empty_warnings, event_faults
+from wsi_mil.cohort.splits import Splits
+from wsi_mil.config import parse_target
+from wsi_mil.records import NO_PATH, Role, SlideRow
+
+CLASSES = {"kind": "classes", "column": "grade", "classes": ["low", "mid", "high"]}
+MARKERS = {"kind": "multilabel", "columns": ["er", "pr"]}
+TMB = {"kind": "regression", "column": "tmb"}
+SURVIVAL = {"kind": "survival", "time": "months", "event": "status"}
+
+
+def rows_of(*labels: str) -> list[SlideRow]:
+    return [SlideRow(f"s{n}", NO_PATH, label, f"p{n}") for n, label in enumerate(labels)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "labels", "said"),
+    [
+        (CLASSES, ["low", "mid", "low", ""], ["no slide has class 'high': column grade holds 'low' (2) and 'mid' (1)"]),
+        (CLASSES, ["mid", "mid"], ["no slide has class 'low' or 'high': column grade holds 'mid' (2)"]),
+        (CLASSES, ["low", "high", "mid"], []),
+        (CLASSES, ["", ""], ["no slide has a label: column grade must be filled"]),
+        (SURVIVAL, ["", ""], ["no slide has a label: columns months and status must be filled"]),
+        (MARKERS, ["1 ?", "0 1", "1 1"], ["column pr: all 2 labelled slides are positive"]),
+        (MARKERS, ["0 ?", "0 ?"], ["column er: all 2 labelled slides are negative", "column pr is empty: remove it from `col"]),
+        (MARKERS, ["1 0", "0 1"], []),
+        (TMB, ["2.5", "2.5", ""], ["column tmb: all 2 labelled slides have 2.5: there is nothing to learn"]),
+        (TMB, ["2.5", "2.6"], []),
+        (SURVIVAL, ["3.0 0", "5.0 0"], ["column status: none of 2 slides has an event"]),
+        (SURVIVAL, ["3.0 0", "3.0 1"], ["column months: all 2 labelled slides have 3: there is nothing to learn"]),
+        (SURVIVAL, ["3.0 1", "5.0 1"], []),
+    ],
+)
+def test_labels_that_nothing_can_be_learned_from_are_faults(settings: dict, labels: list[str], said: list[str]) -> None:
+    found = constant_faults(parse_target(settings), rows_of(*labels))
+    assert len(found) == len(said) and all(text in fault for text, fault in zip(said, found, strict=True))
+
+
+def test_a_column_that_is_mostly_empty_is_a_warning_with_the_number() -> None:
+    rows = rows_of("1 ?", "0 ?", "", "? 1", "? 0", "? 1", "0 0")
+    (warning,) = empty_warnings(parse_target(MARKERS), rows)
+    assert warning == "4 of 7 slides have no label (column er); they are not trained on"
+    assert not empty_warnings(parse_target(TMB), rows_of("1.0", ""))
+    (warning,) = empty_warnings(parse_target(SURVIVAL), rows_of("1.0 1", "", ""))
+    assert warning.startswith("2 of 3 slides have no label (column months and column status)")
+
+
+def test_a_fold_that_is_tested_without_an_event_is_a_fault() -> None:
+    labels = {"a": "1.0 1", "b": "2.0 0", "c": "3.0 0", "d": "10.0 1"}
+    roles = ({"a": Role.TEST, "b": Role.TEST, "c": Role.TRAIN, "d": Role.TRAIN},)
+    roles += ({"a": Role.TRAIN, "b": Role.TEST, "c": Role.TEST, "d": Role.VAL},)
+    splits = Splits({name: name for name in labels}, labels, roles)
+    assert event_faults(parse_target(SURVIVAL), splits) == ["splits: fold 1 has no test slide with an event; use fewer folds"]
+    assert not event_faults(parse_target(CLASSES), splits)
+
+
+def sheet_of(folder: Path, **columns: list[str]) -> Path:
+    """Ten slides of ten patients with a column of two classes, and other columns."""
+    rows = []
+    for n in range(10):
+        (folder / f"{n}.svs").touch()
+        cells = {name: values[n] for name, values in columns.items()}
+        rows.append({"slide_id": f"s{n}", "path": f"{n}.svs", "label": ("normal", "tumour")[n % 2], **cells})
+    return write_cohort(folder, rows)
+
+
+GRADE = {"kind": "classes", "column": "grade", "classes": ["low", "high"]}
+LOW_HIGH = ["low", "high", "low", "high", "high", "low", "", "low", "", "low"]
+
+
+def test_faults_name_their_target_and_those_of_all_targets_stand_once(tmp_path: Path) -> None:
+    targets = {**block_of("normal", "tumour"), "grade": GRADE}
+    sheet = sheet_of(tmp_path, grade=LOW_HIGH, split=["train"] * 10)
+    assert faults(config(sheet, targets=targets)) == ["column split has no labelled test slide"]
+    sheet = sheet_of(tmp_path, grade=LOW_HIGH)
+    assert faults(config(sheet, targets=targets)) == [
+        "targets.grade: class 'high' has 3 patients, fewer than the 5 that 5 folds need (test, train and validation)"
+    ]
+    plan = check(config(sheet, targets=targets, split={"folds": 3}))
+    assert plan.n_folds == {"tumour": 3, "grade": 3} and not plan.warnings
+
+
+def test_a_plan_has_the_labels_of_each_slide_and_what_each_stage_reads_of_a_target(tmp_path: Path) -> None:
+    targets = {**block_of("normal", "tumour"), "grade": GRADE}
+    plan = check(config(sheet_of(tmp_path, grade=LOW_HIGH), targets=targets, split={"folds": 3})).as_json()
+    assert plan["slides"][4]["labels"] == {"tumour": "normal", "grade": "high"}
+    assert plan["slides"][6]["labels"] == {"tumour": "normal"} and "label" not in plan["slides"][6]
+    assert plan["reading"]["grade"] == plan["learning"]["grade"] == GRADE
+
+
+def test_settings_that_change_no_label_or_no_model_are_left_out_of_what_is_read_or_learned() -> None:
+    target = parse_target({**SURVIVAL, "horizons": [12, 24], "loss": "cox"})
+    assert set(target.reading) == {"kind", "time", "event", "event_is", "censored_is"}
+    assert set(target.learning) == set(target.model_dump()) - {"horizons"}
+    assert parse_target(target.reading).loss == "discrete", "any value will do where it is not read"
+    assert set(parse_target(TMB).reading) == {"kind", "column", "transform"}
+
+
+def test_splits_of_targets_are_given_by_name(tmp_path: Path) -> None:
+    targets = {**block_of("normal", "tumour"), "grade": GRADE}
+    sheet = sheet_of(tmp_path, grade=LOW_HIGH)
+    lines = ["slide_id,patient_id,label,fold,role_0"]
+    lines += [f"s{n},s{n},{label},,{('train', 'val', 'test')[n // 2 % 3]}" for n, label in enumerate(LOW_HIGH) if label]
+    (tmp_path / "grade.csv").write_text("\n".join(lines) + "\n")
+    plan = check(config(sheet, targets=targets, splits={"grade": str(tmp_path / "grade.csv")}))
+    assert plan.n_folds == {"tumour": 5, "grade": 1}
+    (fault,) = faults(config(sheet, targets=targets, splits={"grad": "x.csv"}, split={"folds": 3}))
+    assert fault == "splits.grad: no target 'grad'; did you mean 'grade'?"
+    (fault,) = faults(config(sheet, targets=targets, splits="x.csv"))
+    assert fault.startswith("splits: a file has the labels of one target: name it, as in splits: {tumour: x.csv, grade: x.csv}")
+
+
+def test_sparse_inversion_is_left_out_for_values_and_follow_up_and_check_says_so(tmp_path: Path) -> None:
+    from wsi_mil.config import Config, methods_of, parse_settings
+
+    values = config(tmp_path / "c.csv", targets={"tmb": TMB, **block_of("a", "b")})
+    parsed = parse_settings(Config, {**values, "explain": {"methods": ["attention", "sparse_inversion"]}})
+    assert methods_of(parsed, "tmb", "m") == ("attention",)
+    assert methods_of(parsed, "tumour", "m") == ("attention", "sparse_inversion")
