@@ -114,6 +114,8 @@ def _written(before: dict[str, dict[str, int]], run: Run, kind: str) -> list[str
     [
         ("tiles/default/s2.png", {"tile": 1, "extract": 1, "cohort": 1}),
         ("features/tiny/s2.zarr", {"extract": 1, "cohort": 1}),
+        ("cohort_features/tiny/usable.json", {"cohort": 1}),
+        ("cohort_features/tiny/labelled/tumour.json", {"cohort": 1}),
         ("scores/tumour/tiny/abmil/s2.zarr", {"explain": 1}),
         ("heatmaps/tumour/tiny/abmil/s2/attention.tiles.png", {"heatmap": 1}),
         ("heatmaps/tumour/tiny/abmil/s2/attention.png", {"heatmap": 1}),

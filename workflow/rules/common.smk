@@ -221,7 +221,7 @@ def target_settings(kind):
 
 
 def forget_incomplete_records():
-    """Remove the records of jobs whose results were deleted, so that these are made again."""
+    """Remove the records of jobs, and the table of statuses, whose results were deleted, so that these are made again."""
     for record in PLAN["incomplete_records"]:
         Path(record).unlink(missing_ok=True)
 

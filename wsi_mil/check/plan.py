@@ -54,7 +54,7 @@ class Plan:
             "reading": {name: target.reading for name, target in self.config.targets.items()},
             "learning": {name: target.learning for name, target in self.config.targets.items()},
             "jobs": self.jobs(),
-            "incomplete_records": [str(record) for record in self.incomplete_records()],
+            "incomplete_records": list(map(str, [*self.incomplete_records(), *self._incomplete_status()])),
             "methods": {name: self._methods(name) for name in self.config.targets},
             "explanations": list(EXPLANATIONS),
             "networks": {name: fingerprint(network_identity(e)) for name, e in self.config.extracted.items()},
@@ -91,6 +91,18 @@ class Plan:
         entries = {*self.config.tilings, *self.config.targets, *self.config.encoders, *self.config.models}
         found = incomplete_records(folder)
         return {record: lost for record, lost in found.items() if entries.issuperset(record.relative_to(folder).parts[1:-1])}
+
+    def _incomplete_status(self) -> list[Path]:
+        """The table of statuses, if a file that `cohort` writes beside it is missing, as for a new target: Snakemake looks for
+        it among the outputs of the checkpoint, but makes only outputs again that a rule asks for.
+        """
+        results = Results(self.config.results)
+        beside = [results.usable_features(entry) for entry in self.config.encoders]
+        beside += [
+            results.target(name).labelled_features(entry) for entry in self.config.encoders for name in self.config.targets
+        ]
+        is_incomplete = results.cohort_status.is_file() and not all(file.is_file() for file in beside)
+        return [results.cohort_status] if is_incomplete else []
 
     def _methods(self, target: str) -> dict[str, list[str]]:
         """Explanation methods of each model of a target."""
