@@ -73,7 +73,7 @@ class Made:
             "reason": self.reason,
         }
         receipt = {"slide_id": self.slide_id, "tiles": {"coords_digest": "a", "slide_hash": self.slide_hash}}
-        receipt |= {"probs": [1 - self.prob, self.prob], "threshold": 0.5, "predicted": int(self.prob >= 0.5), "target": 1}
+        receipt |= {"probs": [1 - self.prob, self.prob], "threshold": 0.5, "predicted": int(self.prob >= 0.5), "output": 1}
         receipt |= {"classes": ["normal", "tumour"], "protocol": "held_out", "role": "test", "bag_instances": len(self.coords)}
         return {**receipt, "methods": {self.method: method}}
 

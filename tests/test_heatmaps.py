@@ -56,7 +56,7 @@ def write_scored(tmp_path: Path) -> tuple[Path, Path]:
         "probs": [0.1, 0.9],
         "threshold": 0.5,
         "predicted": 1,
-        "target": 1,
+        "output": 1,
         "classes": ["normal", "tumour"],
     }
     about |= {
@@ -152,6 +152,6 @@ def test_without_the_store_of_tiles_the_image_is_plain_and_the_title_says_so(sco
 
 
 def test_the_title_shows_a_probability_just_above_its_threshold_with_enough_digits() -> None:
-    receipt = {"classes": ["normal", "tumour"], "target": 1, "predicted": 1, "probs": [0.4986, 0.5014], "threshold": 0.4991}
+    receipt = {"classes": ["normal", "tumour"], "output": 1, "predicted": 1, "probs": [0.4986, 0.5014], "threshold": 0.4991}
     text = title(SlideRow("s1", Path("s1.svs"), label="tumour"), {**receipt, "role": "test", "protocol": "held_out"}, "attention")
     assert text == "s1 · attention · label: tumour · predicted: tumour · P(tumour) = 0.501 · threshold 0.499"

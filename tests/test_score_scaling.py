@@ -61,6 +61,6 @@ def test_nan_stays_nan() -> None:
 
 def test_the_context_is_read_from_the_receipt() -> None:
     metadata = {"unit": "logit", "zero": 2.5, "comparable": False, "comparable_weighed": True}
-    receipt = {"methods": {"m": metadata}, "bag_instances": 9, "target": 1, "probs": [0.2, 0.8], "classes": ["a", "b"]}
+    receipt = {"methods": {"m": metadata}, "bag_instances": 9, "output": 1, "probs": [0.2, 0.8], "classes": ["a", "b"]}
     receipt["predicted"] = 0
     assert score_context(receipt, "m") == ScoreContext("logit", 2.5, True, 0.8, False, "b", 9)

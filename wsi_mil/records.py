@@ -108,7 +108,7 @@ class InstanceScores:
         zero: neutral value: evidence neither for nor against the class (0 for shares; for attention logits that of an even
             share, logsumexp - log n).
         reason: why the method has no result, or "".
-        target: index of the explained class; scores that belong to no class (attention) are weighted by its probability.
+        output: index of the explained class; scores that belong to no class (attention) are weighted by its probability.
             None if no model was used.
         log: figures about the computation, for the receipt.
     """
@@ -121,7 +121,7 @@ class InstanceScores:
     comparable_weighted: bool = False
     zero: float = 0.0
     reason: str = ""
-    target: int | None = None
+    output: int | None = None
     log: dict[str, object] = field(default_factory=dict)
 
     def of_rows(self, rows: slice) -> "InstanceScores":

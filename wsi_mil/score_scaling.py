@@ -26,7 +26,7 @@ class ScoreContext:
         comparable: whether rescaled scores can be compared across slides.
         prob: predicted probability of the class shown.
         predicted: whether the slide is predicted as that class.
-        target: name of the class shown.
+        output: name of the class shown.
         n: number of instances of the bag, over which attention sums to 1: those of the slide, or of all slides of its patient.
     """
 
@@ -35,18 +35,18 @@ class ScoreContext:
     comparable: bool
     prob: float
     predicted: bool
-    target: str
+    output: str
     n: int
 
 
 def score_context(receipt: Mapping[str, Any], method: str) -> ScoreContext:
     """Return the context of a method's scores from the receipt of `explain`."""
     metadata = receipt["methods"][method]
-    target = receipt.get("target")
+    output = receipt.get("output")
     n = receipt["bag_instances"]
     unit, zero, comparable = metadata["unit"], metadata["zero"], metadata["comparable_weighed"]
-    if target is None:
-        return ScoreContext(unit, zero, comparable, prob=0.0, predicted=False, target="", n=n)
+    if output is None:
+        return ScoreContext(unit, zero, comparable, prob=0.0, predicted=False, output="", n=n)
     prob, predicted, name = task_of_stamp(receipt).explained_in(receipt)
     return ScoreContext(unit, zero, comparable, prob, predicted, name, n)
 

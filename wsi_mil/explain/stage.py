@@ -125,7 +125,7 @@ def _prediction_content(request: ExplainRequest) -> Receipt:
     return {
         "folds": list(prediction.folds),
         **request.ensemble.task.prediction_stamp(prediction),
-        "target": request.target,
+        "output": request.output,
     }
 
 

@@ -73,9 +73,9 @@ class ABMIL(EncodeClassifyModel):
         return torch.as_tensor(self.classifier(self.embed(bags)))
 
     @torch.no_grad()
-    def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:
+    def instance_scores(self, bag: Tensor, output: int) -> dict[InstanceScoreKind, Tensor]:
         logits = self.encode_scored(self.embed(bag))[1][0].double()
-        evidence = margin_of(self.class_evidence(bag)[0].double(), target)
+        evidence = margin_of(self.class_evidence(bag)[0].double(), output)
         return {"attention": torch.softmax(logits, dim=0), "attention_logits": logits, "evidence": evidence}
 
 

@@ -66,8 +66,8 @@ class MILModel(nn.Module, ABC):
         """Classify bags of embedded instances; each bag must be whole."""
 
     @abstractmethod
-    def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:
-        """Score the instances of one bag for the class `target`.
+    def instance_scores(self, bag: Tensor, output: int) -> dict[InstanceScoreKind, Tensor]:
+        """Score the instances of one bag for the class `output`.
 
         - attention: share of the pooling weight, sums to 1; attention_logits: the same before softmax.
         - probability: probability of the class given the instance alone; only if the model is trained to predict it.
@@ -76,7 +76,7 @@ class MILModel(nn.Module, ABC):
 
         Args:
             bag: `(1, n_instances, …)`.
-            target: class index.
+            output: class index.
 
         Returns:
             For each kind in `provides` float64 `(n_instances,)` in the order of the bag, without gradient.
@@ -112,10 +112,10 @@ class MILModel(nn.Module, ABC):
         return encoded.reshape(*bags.shape[:2], -1)
 
 
-def margin_of(logits: Tensor, target: int) -> Tensor:
-    """Return the log odds of `target` against all other classes, over the last axis."""
-    others = torch.cat([logits[..., :target], logits[..., target + 1 :]], dim=-1)
-    return logits[..., target] - torch.logsumexp(others, dim=-1)
+def margin_of(logits: Tensor, output: int) -> Tensor:
+    """Return the log odds of `output` against all other classes, over the last axis."""
+    others = torch.cat([logits[..., :output], logits[..., output + 1 :]], dim=-1)
+    return logits[..., output] - torch.logsumexp(others, dim=-1)
 
 
 def n_outputs(n_classes: int) -> int:

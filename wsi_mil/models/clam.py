@@ -99,12 +99,12 @@ class CLAM(MILModel):
         return loss / len(rows)
 
     @torch.no_grad()
-    def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:
+    def instance_scores(self, bag: Tensor, output: int) -> dict[InstanceScoreKind, Tensor]:
         """Attention is that of the class's own branch where classes have one."""
         embedded = self.embed(bag)
         rows = self.attention(embedded)[0].double()
-        row = rows[:, target if rows.shape[1] > 1 else 0]
-        evidence = margin_of(self.classifier(embedded)[0].double(), target)
+        row = rows[:, output if rows.shape[1] > 1 else 0]
+        evidence = margin_of(self.classifier(embedded)[0].double(), output)
         return {"attention": torch.softmax(row, dim=0), "attention_logits": row, "evidence": evidence}
 
     def _classifier_loss(self, number: int, instances: Tensor, is_in: Tensor) -> Tensor:

@@ -90,13 +90,13 @@ class DSMIL(EncodeClassifyModel):
         return 0.5 * bag + 0.5 * loss(_critical_logits(encoding), label)
 
     @torch.no_grad()
-    def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:
+    def instance_scores(self, bag: Tensor, output: int) -> dict[InstanceScoreKind, Tensor]:
         encoding = self.encode(self.embed(bag))
         assert encoding.attention_logits is not None
         rows = encoding.attention_logits[0].double()
-        row = rows[:, target if rows.shape[1] > 1 else 0]
+        row = rows[:, output if rows.shape[1] > 1 else 0]
         logits = class_logits(_outputs(encoding)[0].double())
-        probability, evidence = torch.softmax(logits, dim=-1)[:, target], margin_of(logits, target)
+        probability, evidence = torch.softmax(logits, dim=-1)[:, output], margin_of(logits, output)
         return {"attention": torch.softmax(row, 0), "attention_logits": row, "probability": probability, "evidence": evidence}
 
     def _bag_logits(self, encoding: BagEncoding) -> Tensor:

@@ -96,7 +96,7 @@ class DTFD(MILModel):
         return logits, bag[torch.cat(instances)]
 
     @torch.no_grad()
-    def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:
+    def instance_scores(self, bag: Tensor, output: int) -> dict[InstanceScoreKind, Tensor]:
         """Score by tier 1 over the whole bag, since scores of different pseudo-bags cannot be compared; evidence is tier 2's.
 
         Class activation is the log odds of the derived p_n, with n·a_n for a_n (which of two classes keeps their order, and
@@ -109,8 +109,8 @@ class DTFD(MILModel):
         return {
             "attention": attention,
             "attention_logits": row,
-            "evidence": margin_of(self.second.classifier(embedded).double(), target),
-            "class_activation": margin_of(activations, target) + math.log(activations.shape[1] - 1),
+            "evidence": margin_of(self.second.classifier(embedded).double(), output),
+            "class_activation": margin_of(activations, output) + math.log(activations.shape[1] - 1),
         }
 
     def _logits(self, bag: Tensor, attention_logits: Tensor) -> Tensor:
@@ -129,9 +129,9 @@ class DTFD(MILModel):
 
     def _distilled(self, inside: Tensor, shares: Tensor, logits: Tensor, activations: Tensor) -> Tensor:
         """Indices of the instances that a pseudo-bag is distilled to."""
-        target = len(logits) - 1 if len(logits) == 2 else int(logits.argmax())
+        output = len(logits) - 1 if len(logits) == 2 else int(logits.argmax())
         members = inside.nonzero().squeeze(1)
-        odds = margin_of(shares[members, None].float() * activations[members].float(), target)
+        odds = margin_of(shares[members, None].float() * activations[members].float(), output)
         k = self.settings.total // self.settings.pseudo_bags
         if self.settings.distil == "maxs":
             return members[odds.topk(min(k, len(members))).indices]

@@ -91,18 +91,18 @@ class KrausPool(InstanceClassifier):
         return (loss.bag_weights(label) * losses).sum()
 
     @torch.no_grad()
-    def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:
-        margin = _margin(self.classifier(self.embed(bag))[0].double(), target)
+    def instance_scores(self, bag: Tensor, output: int) -> dict[InstanceScoreKind, Tensor]:
+        margin = _margin(self.classifier(self.embed(bag))[0].double(), output)
         return {"probability": torch.sigmoid(margin), "evidence": margin}
 
-    def instance_probs(self, outputs: Tensor, target: int) -> Tensor:
-        return torch.sigmoid(_margin(outputs, target))
+    def instance_probs(self, outputs: Tensor, output: int) -> Tensor:
+        return torch.sigmoid(_margin(outputs, output))
 
-    def bag_probability(self, embedded: Tensor, target: int) -> Tensor:
+    def bag_probability(self, embedded: Tensor, output: int) -> Tensor:
         """The pooled probability P, not the prediction y of the dense layer."""
         pooled = self.pooled(embedded)
         of_class = pooled.log_p[0] if pooled.log_p.shape[1] > 1 else torch.stack([pooled.log_q[0, 0], pooled.log_p[0, 0]])
-        return of_class[target].exp()
+        return of_class[output].exp()
 
     def _pool(self, outputs: Tensor) -> Pooled:
         s = self.settings
@@ -122,8 +122,8 @@ SHARP: dict[str, Callable[[Tensor], Pooled]] = {"noisy_or": noisy_or, "isr": isr
 SOFT: dict[str, Callable[[Tensor, float], Pooled]] = {"generalised_mean": generalised_mean, "log_sum_exp": log_sum_exp}
 
 
-def _margin(outputs: Tensor, target: int) -> Tensor:
+def _margin(outputs: Tensor, output: int) -> Tensor:
     """Log odds of p for a class: of two the one output is the positive one's."""
     if outputs.shape[-1] == 1:
-        return outputs[..., 0] if target else -outputs[..., 0]
-    return outputs[..., target]
+        return outputs[..., 0] if output else -outputs[..., 0]
+    return outputs[..., output]

@@ -57,8 +57,8 @@ class MHIM(MILModel):
         return self.student.pool(embedded, bag_mask)
 
     @torch.no_grad()
-    def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:
-        return self.student.instance_scores(bag, target)
+    def instance_scores(self, bag: Tensor, output: int) -> dict[InstanceScoreKind, Tensor]:
+        return self.student.instance_scores(bag, output)
 
     def training_loss(self, bags: Tensor, label: Tensor, loss: BagLoss) -> Tensor:
         """Loss of one bag `(1, n_instances, …)`."""

@@ -20,11 +20,11 @@ class InstanceClassifier(MILModel):
     classifier: nn.Linear
 
     @abstractmethod
-    def instance_probs(self, outputs: Tensor, target: int) -> Tensor:
+    def instance_probs(self, outputs: Tensor, output: int) -> Tensor:
         """Probability of a class `(…)` from outputs of the classifier `(…, n_outputs)`."""
 
     @abstractmethod
-    def bag_probability(self, embedded: Tensor, target: int) -> Tensor:
+    def bag_probability(self, embedded: Tensor, output: int) -> Tensor:
         """Pooled probability of a class, of one bag `(1, n_instances, embed_dim)`; a scalar."""
 
 
@@ -65,15 +65,15 @@ class InstancePool(InstanceClassifier):
         return MILOutput(pooled, instance_logits=logits)
 
     @torch.no_grad()
-    def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:
+    def instance_scores(self, bag: Tensor, output: int) -> dict[InstanceScoreKind, Tensor]:
         logits = self(bag).instance_logits[0].double()
-        return {"probability": torch.softmax(logits, dim=-1)[:, target], "evidence": margin_of(logits, target)}
+        return {"probability": torch.softmax(logits, dim=-1)[:, output], "evidence": margin_of(logits, output)}
 
-    def instance_probs(self, outputs: Tensor, target: int) -> Tensor:
-        return torch.softmax(class_logits(outputs), dim=-1)[..., target]
+    def instance_probs(self, outputs: Tensor, output: int) -> Tensor:
+        return torch.softmax(class_logits(outputs), dim=-1)[..., output]
 
-    def bag_probability(self, embedded: Tensor, target: int) -> Tensor:
-        return torch.softmax(self.pool(embedded).logits[0], dim=-1)[target]
+    def bag_probability(self, embedded: Tensor, output: int) -> Tensor:
+        return torch.softmax(self.pool(embedded).logits[0], dim=-1)[output]
 
 
 class EmbeddingPool(MILModel):
@@ -109,9 +109,9 @@ class EmbeddingPool(MILModel):
         return MILOutput(self.classifier(pooled))
 
     @torch.no_grad()
-    def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:
+    def instance_scores(self, bag: Tensor, output: int) -> dict[InstanceScoreKind, Tensor]:
         logits = self.classifier(self.embed(bag))
-        return {"evidence": margin_of(logits[0].double(), target)}
+        return {"evidence": margin_of(logits[0].double(), output)}
 
 
 def _max_logits(values: Tensor, bag_mask: Tensor | None) -> Tensor:

@@ -90,7 +90,7 @@ class TransMIL(EncodeClassifyModel):
         return torch.as_tensor(attention)[:, : bag.shape[1]]
 
     @torch.no_grad()
-    def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:
+    def instance_scores(self, bag: Tensor, output: int) -> dict[InstanceScoreKind, Tensor]:
         """Attention: head-mean of the first layer's |class-token attention|, scaled to sum to 1; the same for all classes.
 
         In the last layer tokens are mixed already, and the class token's attention there says little about the tile

@@ -182,12 +182,12 @@ class Task(ABC):
         """Return the index of the output that is explained for a slide."""
 
     @abstractmethod
-    def is_predicted(self, prediction: SlidePrediction, target: int) -> bool:
-        """Return whether a slide is predicted as `target`."""
+    def is_predicted(self, prediction: SlidePrediction, output: int) -> bool:
+        """Return whether a slide is predicted as `output`."""
 
     @abstractmethod
-    def threshold_of(self, threshold: float | None, target: int) -> float | None:
-        """Return the smallest output at which a model with `threshold` predicts `target`, or None."""
+    def threshold_of(self, threshold: float | None, output: int) -> float | None:
+        """Return the smallest output at which a model with `threshold` predicts `output`, or None."""
 
     @abstractmethod
     def prediction_stamp(self, prediction: SlidePrediction) -> dict[str, object]:
@@ -198,8 +198,8 @@ class Task(ABC):
         """Return whether a slide with this label has no evidence anywhere, whatever its annotations."""
 
     @abstractmethod
-    def may_show_evidence(self, label: str, target: int | None) -> bool:
-        """Return whether scores for `target` can be compared with the annotations of a slide with this label."""
+    def may_show_evidence(self, label: str, output: int | None) -> bool:
+        """Return whether scores for `output` can be compared with the annotations of a slide with this label."""
 
     @abstractmethod
     def title_parts(self, receipt: Mapping[str, Any]) -> list[str]:

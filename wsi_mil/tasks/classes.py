@@ -171,12 +171,12 @@ class Classes(Task):
         """Return the positive one of two classes; with more classes, the predicted one."""
         return 1 if self.is_binary else prediction.predicted
 
-    def is_predicted(self, prediction: SlidePrediction, target: int) -> bool:
-        return prediction.predicted == target
+    def is_predicted(self, prediction: SlidePrediction, output: int) -> bool:
+        return prediction.predicted == output
 
-    def threshold_of(self, threshold: float | None, target: int) -> float | None:
+    def threshold_of(self, threshold: float | None, output: int) -> float | None:
         """Return the threshold for the positive class, None for others."""
-        return threshold if target == 1 else None
+        return threshold if output == 1 else None
 
     def prediction_stamp(self, prediction: SlidePrediction) -> dict[str, object]:
         return {
@@ -189,18 +189,18 @@ class Classes(Task):
         """Return whether the label is the negative one of two classes; with more, none is known to be the healthy one."""
         return self.is_binary and label != self.names[-1]
 
-    def may_show_evidence(self, label: str, target: int | None) -> bool:
+    def may_show_evidence(self, label: str, output: int | None) -> bool:
         """Return whether the scores are for the label's class, or there are two classes, of which one has evidence."""
-        return self.is_binary or target == self.encode(label)
+        return self.is_binary or output == self.encode(label)
 
     def title_parts(self, receipt: Mapping[str, Any]) -> list[str]:
-        target, threshold = receipt["target"], receipt["threshold"]
-        parts = [f"predicted: {self.names[receipt['predicted']]}", f"P({self.names[target]}) = {receipt['probs'][target]:.3f}"]
+        output, threshold = receipt["output"], receipt["threshold"]
+        parts = [f"predicted: {self.names[receipt['predicted']]}", f"P({self.names[output]}) = {receipt['probs'][output]:.3f}"]
         return parts + ([] if threshold is None else [f"threshold {threshold:.3f}"])
 
     def explained_in(self, receipt: Mapping[str, Any]) -> tuple[float, bool, str]:
-        target = receipt["target"]
-        return float(receipt["probs"][target]), receipt["predicted"] == target, self.names[target]
+        output = receipt["output"]
+        return float(receipt["probs"][output]), receipt["predicted"] == output, self.names[output]
 
     def stamp(self) -> dict[str, object]:
         return {"classes": list(self.names)}
