@@ -159,6 +159,7 @@ KNOWS_CLASSES = {
     "cli/show.py",
     "models/__init__.py",
     "models/losses.py",
+    "models/outputs.py",
     "notebook.py",
     "report/classes.py",
     "tasks/__init__.py",

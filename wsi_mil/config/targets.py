@@ -19,6 +19,11 @@ Column = Annotated[str, StringConstraints(min_length=1)]
 """Name of a column of the cohort sheet."""
 
 
+Transform = Literal["none", "log1p", "logit"]
+RegressionLoss = Literal["squared", "absolute", "huber"]
+SurvivalLoss = Literal["discrete", "cox"]
+
+
 class ClassesTarget(Settings):
     """Mutually exclusive classes, one per slide."""
 
@@ -66,10 +71,10 @@ class RegressionTarget(Settings):
 
     kind: Literal["regression"]
     column: Column = Field(description="column of the sheet")
-    transform: Literal["none", "log1p", "logit"] = Field(
+    transform: Transform = Field(
         "none", description="before standardisation; log1p: values of 0 or more; logit: shares between 0 and 1"
     )
-    loss: Literal["squared", "absolute", "huber"] = Field("squared", description="of the standardised values")
+    loss: RegressionLoss = Field("squared", description="of the standardised values")
 
     @property
     def columns_read(self) -> tuple[str, ...]:
@@ -85,7 +90,7 @@ class SurvivalTarget(Settings):
     event: Column = Field(description="column that says whether the event was observed")
     event_is: tuple[Cell, ...] = Field(("1",), description="values that mean that the event was observed")
     censored_is: tuple[Cell, ...] = Field(("0", "0:LIVING"), description="values that mean that follow-up ended without it")
-    loss: Literal["discrete", "cox"] = Field(
+    loss: SurvivalLoss = Field(
         "discrete", description="discrete: hazards over intervals; cox: partial likelihood over all training patients"
     )
     intervals: int = Field(4, ge=2, le=50, description="discrete: number of intervals, between quantiles of the event times")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wsi_mil.models import MILModel, margin_of
+from wsi_mil.models import MILModel
 
 CHUNK = 512
 """Instances whose gradients are held at once where no setting says otherwise."""
@@ -50,7 +50,7 @@ def margin_gradient(model: MILModel, bag: Tensor, output: int, *, chunk: int) ->
     with torch.enable_grad():
         embedded.requires_grad_(True)
         logits = model.pool(embedded).logits[0]
-        margin = margin_of(logits, output)
+        margin = model.outputs.scalar(logits, output)
         (slope,) = torch.autograd.grad(margin, embedded)
 
     def parts() -> Iterator[tuple[slice, Tensor]]:

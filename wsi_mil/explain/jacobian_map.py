@@ -53,8 +53,8 @@ def _signals(model: MILModel, bag: Tensor, output: int) -> Iterator[tuple[slice,
     with torch.no_grad():
         prob = model.bag_probability(embedded_bag(model, bag, slices), output)
     for rows in slices:
-        outputs, signal = _passed_back(layers, bag[0, rows].float(), output)
-        yield rows, prob * model.instance_probs(outputs, output), signal
+        units, signal = _passed_back(layers, bag[0, rows].float(), *model.outputs.unit_of(output))
+        yield rows, prob * model.instance_probs(units, output), signal
 
 
 def _layers(module: nn.Module) -> list[nn.Module]:
@@ -64,21 +64,18 @@ def _layers(module: nn.Module) -> list[nn.Module]:
     return [module]
 
 
-def _passed_back(layers: list[nn.Module], instances: Tensor, output: int) -> tuple[Tensor, Tensor]:
-    """Outputs of the last layer, and what comes back of one unit of the class; layers may work in place, so they get copies."""
+def _passed_back(layers: list[nn.Module], instances: Tensor, unit: int, sign: float) -> tuple[Tensor, Tensor]:
+    """Units of the last layer, and what comes back of one of them; layers may work in place, so they get copies."""
     reached = [instances]
     with torch.no_grad():
         for layer in layers:
             reached.append(layer(reached[-1].clone()))
-    outputs = reached.pop()
-    signal = torch.zeros_like(outputs)
-    if outputs.shape[1] == 1:  # of two classes the first one's log odds are the negative output
-        signal[:, 0] = 1.0 if output else -1.0
-    else:
-        signal[:, output] = 1.0
+    units = reached.pop()
+    signal = torch.zeros_like(units)
+    signal[:, unit] = sign
     for layer, below in zip(reversed(layers), reversed(reached), strict=True):
         with torch.enable_grad():
             variable = below.requires_grad_()
             (gradient,) = torch.autograd.grad(layer(variable.clone()), variable, signal)
         signal = torch.relu(gradient)
-    return outputs, signal
+    return units, signal

@@ -122,7 +122,8 @@ def _with_curves(request: ExplainRequest, scores: list[InstanceScores], points: 
 
     def prob(rows: NDArray[np.int64]) -> float:
         part = Bag(bag.slide_id, bag.features[rows], bag.coords[rows])
-        return request.ensemble.predict(part, request.prediction.folds).probs[output]
+        prediction = request.ensemble.predict(part, request.prediction.folds)
+        return request.ensemble.task.explained_value(prediction, output)
 
     random = random_curves(len(bag.coords), prob, points=points)
     with_curves = []

@@ -43,7 +43,7 @@ class MHIM(MILModel):
         teacher: EncodeClassifyModel,
         **keywords: Unpack[MHIMKeywords],
     ):
-        super().__init__()
+        super().__init__(student.outputs)
         self.student, self.teacher = student, teacher
         self.settings = model_settings(config.MHIM, settings, keywords)
         self.provides = student.provides

@@ -13,6 +13,7 @@ from wsi_mil.models.embedding import Embedding
 from wsi_mil.models.encode_classify import BagEncoding, EncodeClassifyModel
 from wsi_mil.models.keywords import TransMILKeywords, model_settings
 from wsi_mil.models.nystrom import NystromAttention
+from wsi_mil.models.outputs import Outputs, chosen_outputs
 from wsi_mil.models.self_attention import ExactAttention, SelfAttention
 
 KERNELS = (7, 5, 3)
@@ -44,12 +45,14 @@ class TransMIL(EncodeClassifyModel):
         settings: config.TransMIL | None = None,
         *,
         feature_dim: int,
-        n_classes: int,
+        n_classes: int | None = None,
+        outputs: Outputs | None = None,
         instance_encoder: nn.Module | None = None,
         **keywords: Unpack[TransMILKeywords],
     ):
-        super().__init__(instance_encoder)
         settings = model_settings(config.TransMIL, settings, keywords, feature_dim=feature_dim, n_classes=n_classes)
+        outputs = chosen_outputs(n_classes, outputs)
+        super().__init__(outputs, instance_encoder)
         self.settings = settings
         dim = settings.embed_dim
         self.embedding = Embedding(feature_dim, dim, settings.dropout)
@@ -58,7 +61,7 @@ class TransMIL(EncodeClassifyModel):
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(2))
         self.position = PPEG(dim)
         self.norm = nn.LayerNorm(dim)
-        self.classifier = nn.Linear(dim, n_classes)
+        self.classifier = nn.Linear(dim, outputs.n)
         if settings.position_start == "zero":
             for convolution in (self.position.seven, self.position.five, self.position.three):
                 nn.init.zeros_(convolution.weight)
