@@ -61,6 +61,7 @@ from wsi_mil.config.stages import Tissue as Tissue
 from wsi_mil.config.stages import Truth as Truth
 from wsi_mil.config.stages import methods_of as methods_of
 from wsi_mil.config.targets import ClassesTarget as ClassesTarget
+from wsi_mil.config.targets import Kind as Kind
 from wsi_mil.config.targets import MultilabelTarget as MultilabelTarget
 from wsi_mil.config.targets import RegressionLoss as RegressionLoss
 from wsi_mil.config.targets import RegressionTarget as RegressionTarget

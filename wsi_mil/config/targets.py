@@ -19,6 +19,8 @@ Column = Annotated[str, StringConstraints(min_length=1)]
 """Name of a column of the cohort sheet."""
 
 
+Kind = Literal["classes", "multilabel", "regression", "survival"]
+"""Kinds of targets."""
 Transform = Literal["none", "log1p", "logit"]
 RegressionLoss = Literal["squared", "absolute", "huber"]
 SurvivalLoss = Literal["discrete", "cox"]

@@ -13,6 +13,7 @@ from wsi_mil.models.encode_classify import BagEncoding, EncodeClassifyModel
 from wsi_mil.models.keywords import DSMILKeywords, model_settings
 from wsi_mil.models.losses import BagLoss
 from wsi_mil.models.outputs import Outputs, chosen_outputs, probability_and_evidence
+from wsi_mil.models.precision import widened
 
 
 class DSMIL(EncodeClassifyModel):
@@ -72,7 +73,7 @@ class DSMIL(EncodeClassifyModel):
         attention_logits = queries @ of_critical.mT / math.sqrt(queries.shape[-1])  # (batch_size, n_instances, n_units)
         if bag_mask is not None:
             attention_logits = attention_logits.masked_fill(~bag_mask.unsqueeze(-1), -torch.inf)
-        attention = torch.softmax(attention_logits.float(), dim=1).to(embedded.dtype)
+        attention = torch.softmax(widened(attention_logits), dim=1).to(embedded.dtype)
         return BagEncoding(attention.mT @ self.value(embedded), attention_logits, scores)
 
     def encode_scored(self, embedded: Tensor) -> tuple[BagEncoding, Tensor]:
@@ -83,7 +84,7 @@ class DSMIL(EncodeClassifyModel):
         bag = self._bag_logits(encoding)
         if not self.average:
             return bag
-        return self.outputs.mean(torch.stack([bag, self._critical_logits(encoding)]).float(), dim=0)
+        return self.outputs.mean(widened(torch.stack([bag, self._critical_logits(encoding)])), dim=0)
 
     def encoding_loss(self, encoding: BagEncoding, label: Tensor, loss: BagLoss) -> Tensor:
         bag = loss(self._bag_logits(encoding), label)

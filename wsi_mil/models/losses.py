@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from wsi_mil.config import RegressionLoss
+from wsi_mil.models.precision import widened
 from wsi_mil.tasks import Classes, Multilabel, Regression, Survival, Task
 
 
@@ -68,7 +69,7 @@ class LabelLoss(BagLoss):
     weights: Tensor
 
     def __call__(self, outputs: Tensor, label: Tensor) -> Tensor:
-        logits = _exact(outputs)
+        logits = widened(outputs)
         known = label.nan_to_num(0.0).to(logits.dtype)
         return self._mean(functional.binary_cross_entropy_with_logits(logits, known, reduction="none"), label)
 
@@ -94,7 +95,7 @@ class ValueLoss(BagLoss):
     kind: RegressionLoss
 
     def __call__(self, outputs: Tensor, label: Tensor) -> Tensor:
-        value = _exact(outputs)[:, 0]
+        value = widened(outputs)[:, 0]
         label = label.to(value.dtype)
         if self.kind == "huber":
             return functional.huber_loss(value, label, reduction="sum")
@@ -118,7 +119,7 @@ class HazardLoss(BagLoss):
     uncensored_weight: float
 
     def __call__(self, outputs: Tensor, label: Tensor) -> Tensor:
-        logits, interval, event = _exact(outputs), label[:, :1].long(), label[:, 1].to(_exact(outputs).dtype)
+        logits, interval, event = widened(outputs), label[:, :1].long(), label[:, 1].to(widened(outputs).dtype)
         survived = functional.pad(functional.logsigmoid(-logits).cumsum(dim=1), (1, 0))  # log S before each interval, and after
         died = (survived.gather(1, interval) + functional.logsigmoid(logits).gather(1, interval))[:, 0]
         lived = survived.gather(1, interval + 1)[:, 0]
@@ -146,7 +147,7 @@ class RiskLoss(BagLoss):
     def __call__(self, outputs: Tensor, label: Tensor) -> Tensor:
         if len(outputs) != 1:
             raise ValueError(f"expected one bag at a time, got {len(outputs)}")
-        risk = _exact(outputs)[0, 0]
+        risk = widened(outputs)[0, 0]
         self.risks.append(float(risk.detach()))
         return risk * (0.0 if self._slopes is None else self._slopes[len(self.risks) - 1])
 
@@ -162,8 +163,3 @@ def create_loss(task: Task, weights: Tensor) -> BagLoss:
     if isinstance(task, Survival):
         return RiskLoss() if task.loss == "cox" else HazardLoss(task.uncensored_weight)
     raise TypeError(f"no loss for tasks of kind {task.kind}")
-
-
-def _exact(outputs: Tensor) -> Tensor:
-    """Outputs in float32, or in float64 as they are."""
-    return outputs if outputs.dtype == torch.float64 else outputs.float()

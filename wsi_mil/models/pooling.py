@@ -12,6 +12,7 @@ from wsi_mil.models.base import MILModel, MILOutput
 from wsi_mil.models.embedding import create_embedding
 from wsi_mil.models.keywords import PoolKeywords, model_settings
 from wsi_mil.models.outputs import Outputs, chosen_outputs, probability_and_evidence
+from wsi_mil.models.precision import widened
 
 
 class InstanceClassifier(MILModel):
@@ -63,7 +64,7 @@ class InstancePool(InstanceClassifier):
         self.by = settings.pool
 
     def pool(self, embedded: Tensor, bag_mask: Tensor | None = None) -> MILOutput:
-        logits = self.outputs.logits_of(self.classifier(embedded).float())
+        logits = self.outputs.logits_of(widened(self.classifier(embedded)))
         pooled = _maximum(logits, bag_mask) if self.by == "max" else self.outputs.mean(logits, 1, bag_mask)
         return MILOutput(pooled, instance_logits=logits)
 

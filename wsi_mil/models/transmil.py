@@ -131,7 +131,8 @@ class PPEG(nn.Module):
         convolutions = (self.seven, self.five, self.three)
         kernel = torch.stack([functional.pad(c.weight, [(KERNELS[0] - c.kernel_size[0]) // 2] * 4) for c in convolutions]).sum(0)
         kernel[:, :, KERNELS[0] // 2, KERNELS[0] // 2] += 1  # the token itself
-        bias = torch.stack([torch.as_tensor(c.bias) for c in convolutions]).sum(0)
+        # not `stack(…).sum(0)`: torch would let the gradients of the three share their memory, and add to it three times
+        bias = torch.as_tensor(self.seven.bias) + torch.as_tensor(self.five.bias) + torch.as_tensor(self.three.bias)
         encoded = functional.conv2d(raster, kernel, bias, padding=KERNELS[0] // 2, groups=dim)
         return torch.cat([tokens[:, :1], encoded.flatten(2).transpose(1, 2)], dim=1)
 
