@@ -14,6 +14,7 @@ from wsi_mil.geometry import Mpp, footprint, rounded
 from wsi_mil.receipts import store_path, write_receipt
 from wsi_mil.records import InstanceScores, TileGrid
 from wsi_mil.store import write_grid, write_scores
+from wsi_mil.tasks import Classes
 
 OME = "{http://www.openmicroscopy.org/Schemas/OME/2016-06}"
 
@@ -73,8 +74,13 @@ class Made:
             "reason": self.reason,
         }
         receipt = {"slide_id": self.slide_id, "tiles": {"coords_digest": "a", "slide_hash": self.slide_hash}}
-        receipt |= {"probs": [1 - self.prob, self.prob], "threshold": 0.5, "predicted": int(self.prob >= 0.5), "target": 1}
-        receipt |= {"classes": ["normal", "tumour"], "protocol": "held_out", "role": "test", "bag_instances": len(self.coords)}
+        receipt |= {"probs": [1 - self.prob, self.prob], "threshold": 0.5, "predicted": int(self.prob >= 0.5), "output": 1}
+        receipt |= {
+            **Classes(("normal", "tumour")).stamp(),
+            "protocol": "held_out",
+            "role": "test",
+            "bag_instances": len(self.coords),
+        }
         return {**receipt, "methods": {self.method: method}}
 
 

@@ -17,6 +17,7 @@ from wsi_mil.heatmaps.stage import title
 from wsi_mil.receipts import store_path, write_receipt
 from wsi_mil.records import InstanceScores, SlideRow, TileGrid
 from wsi_mil.store import write_grid, write_scores
+from wsi_mil.tasks import Classes
 
 DIMENSIONS = (640, 448)
 COORDS = np.array([[x, y] for y in range(0, 448, 64) for x in range(0, 640, 64)])
@@ -56,8 +57,8 @@ def write_scored(tmp_path: Path) -> tuple[Path, Path]:
         "probs": [0.1, 0.9],
         "threshold": 0.5,
         "predicted": 1,
-        "target": 1,
-        "classes": ["normal", "tumour"],
+        "output": 1,
+        **Classes(("normal", "tumour")).stamp(),
     }
     about |= {
         "protocol": "held_out",
@@ -152,6 +153,12 @@ def test_without_the_store_of_tiles_the_image_is_plain_and_the_title_says_so(sco
 
 
 def test_the_title_shows_a_probability_just_above_its_threshold_with_enough_digits() -> None:
-    receipt = {"classes": ["normal", "tumour"], "target": 1, "predicted": 1, "probs": [0.4986, 0.5014], "threshold": 0.4991}
+    receipt = {
+        **Classes(("normal", "tumour")).stamp(),
+        "output": 1,
+        "predicted": 1,
+        "probs": [0.4986, 0.5014],
+        "threshold": 0.4991,
+    }
     text = title(SlideRow("s1", Path("s1.svs"), label="tumour"), {**receipt, "role": "test", "protocol": "held_out"}, "attention")
     assert text == "s1 · attention · label: tumour · predicted: tumour · P(tumour) = 0.501 · threshold 0.499"

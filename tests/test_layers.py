@@ -160,6 +160,7 @@ KNOWS_CLASSES = {
     "cohort/labels.py",
     "models/__init__.py",
     "models/losses.py",
+    "models/outputs.py",
     "notebook.py",
     "report/classes.py",
     "tasks/__init__.py",

@@ -80,9 +80,9 @@ def picture(drawn: tuple[Path, Bag, MILModel], scores: InstanceScores, folder: P
 def test_scores_are_drawn_for_the_class_that_they_are_of(drawn: tuple[Path, Bag, MILModel], method: Method) -> None:
     """Attention, which speaks for no class, by the probability of the one that was asked for."""
     folder, bag, model = drawn
-    scores = [tile_scores(model, bag, method, target=target) for target in range(3)]
-    assert [s.target for s in scores] == [0, 1, 2]
-    of_class_2, taken_for_1 = (picture(drawn, s, folder) for s in (scores[2], replace(scores[2], target=1)))
+    scores = [tile_scores(model, bag, method, output=output) for output in range(3)]
+    assert [s.output for s in scores] == [0, 1, 2]
+    of_class_2, taken_for_1 = (picture(drawn, s, folder) for s in (scores[2], replace(scores[2], output=1)))
     assert of_class_2 != taken_for_1 and of_class_2 == picture(drawn, scores[2], folder)
 
 
@@ -90,12 +90,12 @@ def test_scores_of_no_class_or_another_bag_and_classes_that_are_none_are_refused
     folder, bag, model = drawn
     scores = tile_scores(model, bag, "attention")
     n = len(bag.coords)
-    for wrong, found in ((replace(scores, target=None), f"{n} of class None"), (scores.of_rows(slice(2)), "2 of class 1")):
+    for wrong, found in ((replace(scores, output=None), f"{n} of class None"), (scores.of_rows(slice(2)), "2 of class 1")):
         with pytest.raises(ConfigError, match=f"slide: expected scores of {n} tiles for a class, got {found}"):
             picture(drawn, wrong, folder)
-    for target in (-1, 3):
-        with pytest.raises(ConfigError, match=f"target: expected the index of a class, 0 to 2, got {target}"):
-            tile_scores(model, bag, "attention", target=target)
+    for output in (-1, 3):
+        with pytest.raises(ConfigError, match=f"output: expected the index of a class, 0 to 2, got {output}"):
+            tile_scores(model, bag, "attention", output=output)
 
 
 def test_in_the_results_of_a_run_the_tiling_of_the_bag_is_found(drawn: tuple[Path, Bag, MILModel], tmp_path: Path) -> None:

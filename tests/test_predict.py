@@ -30,7 +30,7 @@ def test_a_slide_is_predicted_by_the_fold_that_held_it_out(trained, tmp_path: Pa
         own = splits.patients.get("s00" if slide == "s24" else slide)
         held = [k for k in range(3) if own in {splits.patients[s] for s in splits.slides(k, Role.TEST)}]
         expected = np.mean([each[k] for k in held or range(3)], axis=0)
-        assert np.allclose(item.prediction.probs, expected, atol=1e-6)
+        assert np.allclose(item.prediction.outputs, expected, atol=1e-6)
     assert predicted["s25"].placement.folds == (0, 1, 2)
     assert predicted["s24"].placement.folds == predicted["s00"].placement.folds
 
@@ -124,7 +124,7 @@ def test_with_repeated_folds_a_slide_is_the_mean_of_those_that_held_it_out(train
     of_first = set(splits.slides(0, Role.TEST))
     for item in predicted:
         assert item.placement.folds == ((2, 3) if item.row.slide_id in of_first else item.placement.folds[:1])
-        assert np.allclose(item.prediction.probs, np.mean(item.prediction.probs_of_fold, axis=0))
+        assert np.allclose(item.prediction.outputs, np.mean(item.prediction.outputs_of_fold, axis=0))
     write_metrics(tmp_path / "m.json", predicted, TASK, Predict(bootstrap=100), {"protocol": "held_out"})
     write_predictions(tmp_path / "p.csv", predicted, TASK, "held_out")
     figures, table = json.loads((tmp_path / "m.json").read_text()), read_table(tmp_path / "p.csv")
@@ -145,7 +145,7 @@ def test_a_patients_slides_are_predicted_as_one_bag_and_count_once(trained, tmp_
     whole = ensemble.read_bag(patient, [tmp_path / "f" / f"{s}.json" for s in slides])
     model = ensemble.folds[predicted[slides[0]].placement.folds[0]].model
     alone = torch.softmax(model(bag_tensor(whole, model)).logits[0], 0)
-    assert np.allclose(predicted[slides[0]].prediction.probs, alone, atol=1e-6)
+    assert np.allclose(predicted[slides[0]].prediction.outputs, alone, atol=1e-6)
     write_metrics(tmp_path / "m.json", list(predicted.values()), TASK, Predict(bootstrap=100), {"protocol": "held_out"})
     figures = json.loads((tmp_path / "m.json").read_text())
     assert figures["n_bags"] == figures["n_patients"] == len(set(splits.patients.values())) < figures["n_slides"] == 24

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsi_mil.score_scaling import ScoreContext, probability_weighted, score_context
+from wsi_mil.tasks import Classes
 
 UNITS = ("share", "logit", "log_odds", "probability", "deviation", "contribution", "sensitivity")
 
@@ -61,6 +62,12 @@ def test_nan_stays_nan() -> None:
 
 def test_the_context_is_read_from_the_receipt() -> None:
     metadata = {"unit": "logit", "zero": 2.5, "comparable": False, "comparable_weighed": True}
-    receipt = {"methods": {"m": metadata}, "bag_instances": 9, "target": 1, "probs": [0.2, 0.8], "classes": ["a", "b"]}
+    receipt = {
+        "methods": {"m": metadata},
+        "bag_instances": 9,
+        "output": 1,
+        "probs": [0.2, 0.8],
+        **Classes(("a", "b")).stamp(),
+    }
     receipt["predicted"] = 0
     assert score_context(receipt, "m") == ScoreContext("logit", 2.5, True, 0.8, False, "b", 9)

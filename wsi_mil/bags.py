@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from wsi_mil.models import MILModel
 from wsi_mil.receipts import store_path
 from wsi_mil.records import Bag
 from wsi_mil.store import read_attributes, read_bag
+from wsi_mil.tasks import Truth
 
 ENCODER_KEYS = ("encoder", "weights_hash", "mpp", "tile_px")
 """Attributes of a feature store that must be equal for all bags of a model."""
@@ -26,29 +27,29 @@ READ_AHEAD = 3
 
 @dataclass(frozen=True)
 class LabelledBag:
-    """Bag in memory with its class index."""
+    """Bag in memory with its encoded label: for classes, its class index."""
 
     bag: Bag
-    label: int
+    label: Any
 
 
 class BagSet:
     """Labelled bags that are read on demand, three ahead, and cached in memory up to a limit.
 
     Attributes:
-        labels: class index of each bag.
+        truth: encoded label of each bag, and whose bag it is.
     """
 
-    def __init__(self, labels: Sequence[int], load: Callable[[int], Bag], *, keep_bytes: int, pin: bool = False):
+    def __init__(self, truth: Truth | Sequence[Any], load: Callable[[int], Bag], *, keep_bytes: int, pin: bool = False):
         """Prepare reading.
 
         Args:
-            labels: class index of each bag.
+            truth: encoded labels; without patients, each bag is from another one.
             load: reads a bag by its number; it is called by one thread at a time.
             keep_bytes: bytes of features that may be kept.
             pin: whether features are read into page-locked memory, from which a CUDA device copies while others compute.
         """
-        self.labels = list(labels)
+        self.truth = truth if isinstance(truth, Truth) else Truth.of(truth)
         self._load = load
         self._free = keep_bytes
         self._pin = pin
@@ -60,7 +61,7 @@ class BagSet:
         return cls([b.label for b in bags], lambda i: bags[i].bag, keep_bytes=0)
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.truth)
 
     def read(self, order: Iterable[int]) -> Generator[LabelledBag]:
         """Yield the bags with these indices, in this order; the next three are read by a thread while one is processed.
@@ -87,7 +88,7 @@ class BagSet:
         return self.read(range(len(self)))
 
     def _labelled(self, number: int, read: Future[Bag]) -> LabelledBag:
-        return LabelledBag(read.result(), self.labels[number])
+        return LabelledBag(read.result(), self.truth.labels[number])
 
     def _bag(self, number: int) -> Bag:
         bag = self._cached.get(number) or self._read(number)
@@ -145,10 +146,10 @@ def stored_tensor(bag: Bag, model: nn.Module) -> Tensor:
 
 @torch.inference_mode()
 def finite_logits(model: MILModel, bag: Bag) -> Tensor:
-    """Return a model's logits for a bag, `(1, n_classes)`.
+    """Return a model's logits for a bag, `(1, n_outputs)`.
 
     Raises:
-        NotFiniteError: the features or the logits are not finite, so that no class may follow from them.
+        NotFiniteError: the features or the logits are not finite, so that nothing may follow from them.
     """
     logits = model(bag_tensor(bag, model)).logits
     if not torch.isfinite(logits).all():

@@ -11,13 +11,14 @@ from safetensors.torch import load, save
 from wsi_mil.config import BagUnit, BaseModelSettings, Model, Protocol, parse_base, parse_model
 from wsi_mil.errors import ConfigError, StoreError, StoreMismatchError
 from wsi_mil.files import write_bytes
-from wsi_mil.models import MILModel, create_model
+from wsi_mil.models import MILModel, create_model, outputs_of
 from wsi_mil.receipts import read_receipt, write_receipt
+from wsi_mil.records import Threshold
 from wsi_mil.tasks import Task, task_of_stamp
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
-CARD_VERSION = 2
+CARD_VERSION = 3
 """Version of the card; a model of an earlier version would be rebuilt with defaults that it was not trained with."""
 
 
@@ -29,7 +30,8 @@ class ModelCard:
         settings: the entry of `models`.
         architecture: settings used to rebuild the network; equals `settings` with `attention: auto` of TransMIL resolved,
             except for MHIM, where it is the base model's.
-        task: the task the model was trained for; the order of its classes is the order of the logits.
+        task: the task the model was trained for, with the constants of its training part; the order of its classes is the
+            order of the logits.
         feature_dim: length of a feature vector.
         encoder: name, weights' hash, mpp and tile_px of the encoder that computed the features.
         fold: number of the fold whose training part the model was fitted on.
@@ -37,9 +39,10 @@ class ModelCard:
         protocol: "as_published" if the test part selected epoch and threshold.
         trained_on: fingerprint of the roles and labels of all slides in that fold.
         features: fingerprint of the features that the model was trained and validated on.
-        threshold: on the positive class's probability (two classes), else None.
+        threshold: on the positive class's probability (two classes), on each label's, or on the risk; else None.
         epoch: the epoch that was kept, counted from 1.
-        select: criterion that selected the epoch: `loss` or `auroc` of the validation part, or `last`.
+        select: criterion that selected the epoch: `loss` or `auroc` (of other kinds than classes, their figure) of the validation
+            part, or `last`.
         validation: figures on the validation part.
         weights_hash: sha256 of the weights file; "" if an earlier version wrote none.
     """
@@ -54,7 +57,7 @@ class ModelCard:
     protocol: Protocol
     trained_on: str
     features: str
-    threshold: float | None = None
+    threshold: Threshold = None
     epoch: int = 0
     select: str = ""
     validation: dict[str, float] = field(default_factory=dict)
@@ -91,7 +94,7 @@ def read_checkpoint(folder: Path, device: torch.device) -> tuple[MILModel, Model
         StoreMismatchError: the weights do not match the model that the card describes.
     """
     card = read_card(folder)
-    model = create_model(card.architecture, feature_dim=card.feature_dim, n_classes=card.task.n_outputs)
+    model = create_model(card.architecture, feature_dim=card.feature_dim, outputs=outputs_of(card.task))
     try:
         weights = (folder / WEIGHTS).read_bytes()
         model.load_state_dict(load(weights))
@@ -121,7 +124,8 @@ def read_card(folder: Path) -> ModelCard:
         content["settings"] = parse_model(content["settings"], where=f"{path}: ")
         content["architecture"] = parse_base(content["architecture"], where=f"{path}: ")
         content["task"] = task_of_stamp(content)
-        return ModelCard(**{name: content[name] for name in content if name not in content["task"].stamp()})
+        threshold = content["threshold"]
+        return ModelCard(**content | {"threshold": tuple(threshold) if isinstance(threshold, list) else threshold})
     except (ConfigError, KeyError, TypeError) as error:
         raise StoreError(path, f"not a valid model card ({error}); train the model again") from error
 

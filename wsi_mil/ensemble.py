@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from wsi_mil.bags import finite_logits, read_bag_of
@@ -50,8 +51,8 @@ class Ensemble:
         """Models of the folds, in order.
 
         Raises:
-            StoreMismatchError: trained on other classes or another order of them, on other bags, or on other splits: a
-                model must not predict slides that it was trained on.
+            StoreMismatchError: trained for another task (other classes, or another order of them), on other bags, or on other
+                splits: a model must not predict slides that it was trained on.
         """
         loaded = []
         for fold in range(self.splits.n_folds):
@@ -106,5 +107,5 @@ class Ensemble:
             NotFiniteError: features or logits are not finite.
         """
         members = [self.folds[fold] for fold in folds]
-        logits = torch.cat([finite_logits(member.model, bag) for member in members])
-        return self.task.prediction(folds, self.task.outputs(logits), [member.card.threshold for member in members])
+        outputs = [self.task.with_fitted(member.card.task).outputs(finite_logits(member.model, bag)) for member in members]
+        return self.task.prediction(folds, np.concatenate(outputs), [member.card.threshold for member in members])

@@ -20,7 +20,7 @@ def cohort_figures(
 
     Args:
         task: the task the models were trained for.
-        outcomes: at least one row per bag (a slide, or a patient's slides), predicted by the folds that held it out; with
+        outcomes: at least one row, a row per bag (a slide, or a patient's slides), predicted by the folds that held it out; with
             repeated folds the mean over them.
         patients: patient of each row.
         parts: outcomes of each fold's own model on the bags it held out; empty ones are left out.
@@ -30,17 +30,13 @@ def cohort_figures(
         Values for JSON: each figure under its name and `{name}_ci95`; the task's summary; `n_bags`, `n_patients`;
         `of_fold` with the figures of each fold, and their `fold_mean` and `fold_sd` (n - 1).
     """
+    n_bags = len(outcomes)
+    outcomes, patients = task.unit_outcomes(outcomes, patients)
     pooled = task.point_figures(outcomes)
     resampled = [task.point_figures(outcomes.rows(rows)) for rows in patient_draws(patients, draws=draws)]
     intervals = {f"{name}_ci95": list(interval95(np.array([figures[name] for figures in resampled]))) for name in pooled}
-    return {
-        "n_bags": len(outcomes),
-        "n_patients": len(set(patients)),
-        **pooled,
-        **intervals,
-        **task.summary(outcomes),
-        **_over_folds(task, parts, list(pooled)),
-    }
+    figures = task.arranged({**pooled, **intervals, **_over_folds(task, parts, list(pooled))})
+    return {"n_bags": n_bags, "n_patients": len(set(patients)), **figures, **task.summary(outcomes)}
 
 
 def _over_folds(task: Task, parts: Mapping[int, Outcomes], names: list[str]) -> dict[str, object]:

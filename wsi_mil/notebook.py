@@ -111,8 +111,8 @@ def class_probs(model: MILModel, bag: Bag) -> tuple[float, ...]:
         return tuple(Classes.numbered(2).outputs(finite_logits(model, bag))[0].tolist())
 
 
-def tile_scores(model: MILModel, bag: Bag, method: Method, *, target: int = 1) -> InstanceScores:
-    """Score every tile for the class of index `target`, by any method except sparse inversion (see `refine`).
+def tile_scores(model: MILModel, bag: Bag, method: Method, *, output: int = 1) -> InstanceScores:
+    """Score every tile for the class of index `output`, by any method except sparse inversion (see `refine`).
 
     Raises:
         ConfigError: an unknown method or one that the model does not support, or an unknown class.
@@ -121,9 +121,9 @@ def tile_scores(model: MILModel, bag: Bag, method: Method, *, target: int = 1) -
     if method not in known:
         raise ConfigError([f"method {method!r}: this model supports {', '.join(known)}"])
     n_classes = len(class_probs(model, bag))
-    if not 0 <= target < n_classes:
-        raise ConfigError([f"target: expected the index of a class, 0 to {n_classes - 1}, got {target}"])
-    return METHODS[method].scores([model], bag, target)
+    if not 0 <= output < n_classes:
+        raise ConfigError([f"output: expected the index of a class, 0 to {n_classes - 1}, got {output}"])
+    return METHODS[method].scores([model], bag, output)
 
 
 def draw_scores(
@@ -142,24 +142,24 @@ def draw_scores(
     Raises:
         ConfigError: scores of another bag or of no class, or tiles that are not in the folder.
     """
-    if scores.target is None or len(scores.values) != len(bag.coords):
-        received = f"{len(scores.values)} of class {scores.target}"
+    if scores.output is None or len(scores.values) != len(bag.coords):
+        received = f"{len(scores.values)} of class {scores.output}"
         raise ConfigError([f"{bag.slide_id}: expected scores of {len(bag.coords)} tiles for a class, got {received}"])
-    target = scores.target
+    output = scores.output
     probs = class_probs(model, bag)
-    is_predicted = int(np.argmax(probs)) == target
+    is_predicted = int(np.argmax(probs)) == output
     receipt = _tiles_of(bag, folder)
     metadata = read_tile_receipt(receipt)
     slide_image = panel(read_thumbnail(store_path(receipt)))
     context = ScoreContext(
-        scores.unit, scores.zero, scores.comparable_weighted, probs[target], is_predicted, f"class {target}", len(bag.coords)
+        scores.unit, scores.zero, scores.comparable_weighted, probs[output], is_predicted, f"class {output}", len(bag.coords)
     )
     display = score_display(scores.values, context, settings.scale)
     width, height = metadata["dimensions"]
     box_width, box_height = metadata["tile_px_level0"]
     box, dimensions = (box_width, box_height), (width, height)
     raster = tile_raster(display.values, bag.coords, box=box, dimensions=dimensions, shape=slide_image.shape[:2])
-    title = f"{bag.slide_id} · {scores.method.replace('_', ' ')} · P(class {target}) = {probs[target]:.2f}"
+    title = f"{bag.slide_id} · {scores.method.replace('_', ' ')} · P(class {output}) = {probs[output]:.2f}"
     bar = scale_bar(dimensions, Mpp(*metadata["mpp"]))
     image.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(image, draw(Picture(Backdrop(slide_image, [], bar), raster, display, title, scores.reason), settings))

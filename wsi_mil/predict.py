@@ -1,10 +1,11 @@
 """Stage `predict`: predict every slide by models that did not see its patient, and measure their performance."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wsi_mil.cohort.splits import Placement, bag_members
 from wsi_mil.config import Predict, Protocol
@@ -12,8 +13,8 @@ from wsi_mil.ensemble import Ensemble
 from wsi_mil.figures import cohort_figures
 from wsi_mil.files import write_table
 from wsi_mil.receipts import write_receipt
-from wsi_mil.records import Role, SlidePrediction, SlideRow
-from wsi_mil.tasks import Outcomes, Task
+from wsi_mil.records import Predicted, Role, SlidePrediction, SlideRow
+from wsi_mil.tasks import Labels, Outcomes, Task
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def write_predictions(path: Path, predictions: list[SlidePredictionRow], task: T
             item.row.label,
             "mean" if item.placement.role is None else " ".join(map(str, item.placement.folds)),
             item.placement.role or "",
-            *task.prediction_cells(item.prediction),
+            *task.prediction_cells(item.prediction, item.row.label),
             item.bag_id,
             protocol,
         ]
@@ -98,21 +99,21 @@ def write_metrics(
     bags = list({item.bag_id: item for item in slides}.values())
     content: dict[str, object] = {**metadata, **task.stamp(), "n_slides": len(slides)}
     if bags:
-        truth = np.array([task.encode(item.row.label) for item in bags])
+        truth = task.encode([item.row.label for item in bags])
         outcomes = Outcomes(
             truth,
-            np.array([item.prediction.probs for item in bags]),
-            np.array([item.prediction.predicted for item in bags]),
+            np.array([item.prediction.outputs for item in bags]),
+            _decisions([item.prediction.predicted for item in bags]),
         )
         patients = [item.row.patient_id for item in bags]
-        content |= cohort_figures(task, outcomes, patients, _held_out_outcomes(bags, truth), draws=settings.bootstrap)
+        content |= cohort_figures(task, outcomes, patients, _held_out_outcomes(task, bags, truth), draws=settings.bootstrap)
     write_receipt(path, content)
 
 
-def _held_out_outcomes(bags: list[SlidePredictionRow], truth: np.ndarray) -> dict[int, Outcomes]:
-    """Return, for each fold, its model's outcomes on the bags it held out; new patients were held out by none."""
+def _held_out_outcomes(task: Task, bags: list[SlidePredictionRow], truth: Labels) -> dict[int, Outcomes]:
+    """Return, for each fold, its model's outcomes on what it held out; new patients were held out by none."""
     held_out = [
-        (fold, i, item.prediction.probs_of_fold[k], item.prediction.predicted_of_fold[k])
+        (fold, i, item.prediction.outputs_of_fold[k], item.prediction.predicted_of_fold[k])
         for i, item in enumerate(bags)
         if item.placement.role is Role.TEST
         for k, fold in enumerate(item.placement.folds)
@@ -121,5 +122,11 @@ def _held_out_outcomes(bags: list[SlidePredictionRow], truth: np.ndarray) -> dic
     for number in sorted({fold for fold, *_ in held_out}):
         own = [entry for entry in held_out if entry[0] == number]
         rows = [i for _, i, _, _ in own]
-        parts[number] = Outcomes(truth[rows], np.array([p for *_, p, _ in own]), np.array([c for *_, c in own]))
+        outcomes = Outcomes(truth[rows], np.array([p for *_, p, _ in own]), _decisions([c for *_, c in own]))
+        parts[number], _ = task.unit_outcomes(outcomes, [bags[i].row.patient_id for i in rows])
     return parts
+
+
+def _decisions(predicted: Sequence[Predicted]) -> NDArray[np.int64]:
+    """Return what is predicted of each bag `(n, …)`, `(n, 0)` where nothing is."""
+    return np.array([() if each is None else each for each in predicted], np.int64)

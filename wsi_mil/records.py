@@ -114,7 +114,7 @@ class InstanceScores:
         zero: neutral value: evidence neither for nor against the class (0 for shares; for attention logits that of an even
             share, logsumexp - log n).
         reason: why the method has no result, or "".
-        target: index of the explained class; scores that belong to no class (attention) are weighted by its probability.
+        output: index of the explained class; scores that belong to no class (attention) are weighted by its probability.
             None if no model was used.
         log: figures about the computation, for the receipt.
     """
@@ -127,12 +127,18 @@ class InstanceScores:
     comparable_weighted: bool = False
     zero: float = 0.0
     reason: str = ""
-    target: int | None = None
+    output: int | None = None
     log: dict[str, object] = field(default_factory=dict)
 
     def of_rows(self, rows: slice) -> "InstanceScores":
         """Return the scores of some of the instances."""
         return replace(self, values=self.values[rows])
+
+
+Threshold = float | tuple[float, ...] | None
+"""Decision threshold: one number, one for each label, or none."""
+Predicted = int | tuple[int, ...] | None
+"""What is predicted: index of a class, 1 or 0 for each label, 1 for the higher-risk group; None for a number."""
 
 
 @dataclass(frozen=True)
@@ -141,16 +147,16 @@ class SlidePrediction:
 
     Attributes:
         folds: folds whose models were averaged.
-        probs: probability of each class, mean over folds.
-        threshold: on the positive class's probability (two classes), else None.
-        predicted: index of the predicted class.
-        probs_of_fold: probabilities of each model of `folds`.
-        predicted_of_fold: class that each of them predicts at its own threshold.
+        outputs: values of the prediction, mean over folds: for classes and labels their probabilities (`Task.outputs`).
+        threshold: for two classes on the positive one's probability, for labels on each probability, for survival on the risk.
+        predicted: what is predicted.
+        outputs_of_fold: values of each model of `folds`.
+        predicted_of_fold: what each of them predicts at its own threshold.
     """
 
     folds: tuple[int, ...]
-    probs: tuple[float, ...]
-    threshold: float | None
-    predicted: int
-    probs_of_fold: tuple[tuple[float, ...], ...]
-    predicted_of_fold: tuple[int, ...]
+    outputs: tuple[float, ...]
+    threshold: Threshold
+    predicted: Predicted
+    outputs_of_fold: tuple[tuple[float, ...], ...]
+    predicted_of_fold: tuple[Predicted, ...]

@@ -1,5 +1,7 @@
 """Rescale instance scores for comparison across slides: subtract the neutral value, multiply by the predicted probability.
 
+Of a number or a risk there is no probability: scores are the difference from the neutral value.
+
 No I/O.
 """
 
@@ -24,35 +26,35 @@ class ScoreContext:
         unit: unit as in InstanceScores; "" if there is nothing to show.
         zero: neutral value, as in InstanceScores.
         comparable: whether rescaled scores can be compared across slides.
-        prob: predicted probability of the class shown.
-        predicted: whether the slide is predicted as that class.
-        target: name of the class shown.
+        prob: predicted probability of the class or label shown; None if what is shown has none.
+        predicted: whether the slide is predicted as that class or label.
+        output: name of what is shown.
         n: number of instances of the bag, over which attention sums to 1: those of the slide, or of all slides of its patient.
     """
 
     unit: str
     zero: float
     comparable: bool
-    prob: float
+    prob: float | None
     predicted: bool
-    target: str
+    output: str
     n: int
 
 
 def score_context(receipt: Mapping[str, Any], method: str) -> ScoreContext:
     """Return the context of a method's scores from the receipt of `explain`."""
     metadata = receipt["methods"][method]
-    target = receipt.get("target")
+    output = receipt.get("output")
     n = receipt["bag_instances"]
     unit, zero, comparable = metadata["unit"], metadata["zero"], metadata["comparable_weighed"]
-    if target is None:
-        return ScoreContext(unit, zero, comparable, prob=0.0, predicted=False, target="", n=n)
+    if output is None:
+        return ScoreContext(unit, zero, comparable, prob=0.0, predicted=False, output="", n=n)
     prob, predicted, name = task_of_stamp(receipt).explained_in(receipt)
     return ScoreContext(unit, zero, comparable, prob, predicted, name, n)
 
 
 def probability_weighted(values: NDArray[np.float32], context: ScoreContext) -> NDArray[np.float32]:
-    """Return scores relative to their neutral value, multiplied by the slide's predicted probability P of the class.
+    """Return scores relative to their neutral value, times the slide's predicted probability P of the class, if it has one.
 
     Attention weights a (which sum to 1 in a negative slide too) become n·a·P, the multiple of an even share times P;
     attention logits become the logarithm of that; all other scores become (value - zero)·P if above zero. One threshold is
@@ -66,11 +68,12 @@ def probability_weighted(values: NDArray[np.float32], context: ScoreContext) -> 
     Returns:
         float32 `(n,)`.
     """
+    prob = 1.0 if context.prob is None else context.prob
     if context.unit == "share":
-        weighted = values * (context.n * context.prob)
+        weighted = values * (context.n * prob)
     elif context.unit == "logit":
-        weighted = values - context.zero + math.log(max(context.prob, LEAST_PROB))
+        weighted = values - context.zero + math.log(max(prob, LEAST_PROB))
     else:
         difference = values - context.zero
-        weighted = np.where(difference > 0, difference * context.prob, difference)
+        weighted = np.where(difference > 0, difference * prob, difference)
     return np.asarray(weighted, np.float32)

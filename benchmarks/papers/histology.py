@@ -169,7 +169,7 @@ class Fold:
             rng = np.random.default_rng([1, entry.train.seed])
             parts = bag_set(self.images(images, Role.TRAIN), rng), bag_set(self.images(images, Role.VAL))
             history, best = fit(untrained, *parts, entry.train, task=Classes.numbered(2))
-            curve = {name: [round(getattr(e, name), 5) for e in history] for name in ("train_loss", "val_loss", "val_auroc")}
+            curve = {name: [round(getattr(e, name), 5) for e in history] for name in ("train_loss", "val_loss", "val_figure")}
             return {"epochs": len(history), "epoch_kept": best + 1, "curve": curve}
 
         return model, load_or_train(self.name, self.as_json(), model, train)

@@ -201,7 +201,7 @@ class MnistBags:
             bags = self.bags("train", setting.mean, setting.n_train, setting.seed)
             val = bags if setting.condition == TO_THE_END else self.bags("val", setting.mean, VAL_BAGS, setting.seed)
             history, best = fit(untrained, bags, val, entry.train, task=TASK)
-            curve = {name: [round(getattr(e, name), 5) for e in history] for name in ("train_loss", "val_loss", "val_auroc")}
+            curve = {name: [round(getattr(e, name), 5) for e in history] for name in ("train_loss", "val_loss", "val_figure")}
             return {"epochs": len(history), "epoch_kept": best + 1, "curve": curve}
 
         return model, load_or_train(f"mnist_bags/{setting.name}", setting.as_json(), model, train)
@@ -210,7 +210,7 @@ class MnistBags:
         """Return the figures of a setting's model on the test bags, and facts about its training."""
         model, training = self.model(setting)
         test = self.bags("test", setting.mean, TEST_BAGS, TEST_SEED)
-        return {**bag_figures(np.array(test.labels), predict_outputs(model, test, TASK)), "training": training}
+        return {**bag_figures(test.truth.labels, predict_outputs(model, test, TASK)), "training": training}
 
 
 def bag_figures(truth: NDArray[np.int64], probs: NDArray[np.float64]) -> dict[str, Any]:

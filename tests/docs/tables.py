@@ -28,6 +28,7 @@ from wsi_mil.config import (
     sentence_of,
     supports,
 )
+from wsi_mil.config.models import EVERY_KIND
 from wsi_mil.encoders.listing import markdown_table
 
 _SETTINGS = re.compile(r"(?<=<!-- settings: )(\w+)( -->\n)(?:\|[^\n]*\n)*(?=<!-- end of settings -->)")
@@ -80,10 +81,14 @@ def table(settings: type[Settings]) -> str:
 
 
 def _models() -> str:
-    lines = ["| `model:` | what it is | scores of a tile that it provides |", "|---|---|---|"]
+    lines = [
+        "| `model:` | what it is | targets that it learns | scores of a tile that it provides |",
+        "|---|---|---|---|",
+    ]
     for name, settings in MODELS.items():
         provides = "those of its base" if settings is MHIM else _names(settings.provides)
-        lines.append(f"| `{name}` | {sentence_of(settings)} | {provides} |")
+        learns = "all" if settings.learns == EVERY_KIND else ", ".join(settings.learns)
+        lines.append(f"| `{name}` | {sentence_of(settings)} | {learns} | {provides} |")
     return "\n".join(lines) + "\n"
 
 

@@ -55,7 +55,13 @@ class Cohort:
         write_scores(self.folder / folder / f"{slide_id}.zarr", COORDS, scores, {})
         entry = {"unit": "log_odds", "zero": 0.0, "comparable": True, "comparable_weighed": True, "reason": ""}
         each = {s.method: {**entry, **curves.get(s.method, {})} for s in scores}
-        receipt = {"methods": each, "probs": [0.0, 1.0], "target": 1, "classes": list(CLASSES), "bag_instances": 12}
+        receipt = {
+            "methods": each,
+            "probs": [0.0, 1.0],
+            "output": 1,
+            **Classes(CLASSES).stamp(),
+            "bag_instances": 12,
+        }
         receipt |= {
             "bag": slide_id,
             "predicted": 1,
@@ -284,9 +290,9 @@ def test_a_method_missing_on_a_slide_finds_nothing_there(cohort: Cohort) -> None
 
 def test_with_many_classes_a_slide_that_shows_another_class_has_its_lesions_missed(cohort: Cohort) -> None:
     classes = ("normal", "ductal", "lobular")
-    cohort.add("a", "ductal", TILE_5, evidence=evidence(t5=2), target=1, classes=classes, probs=[0, 1, 0])
-    cohort.add("b", "lobular", TILE_5, evidence=evidence(t5=2), target=1, classes=classes, probs=[0, 1, 0])
-    cohort.add("c", "normal", evidence=evidence(t5=2), target=1, classes=classes, probs=[0, 1, 0])
+    cohort.add("a", "ductal", TILE_5, evidence=evidence(t5=2), output=1, **Classes(classes).stamp(), probs=[0, 1, 0])
+    cohort.add("b", "lobular", TILE_5, evidence=evidence(t5=2), output=1, **Classes(classes).stamp(), probs=[0, 1, 0])
+    cohort.add("c", "normal", evidence=evidence(t5=2), output=1, **Classes(classes).stamp(), probs=[0, 1, 0])
     found = cohort.evaluate(classes)
     assert found["methods"]["evidence"]["tile_auroc"] == 0.75 and found["n_with_truth"] == 2
 

@@ -25,26 +25,26 @@ def made(entry: str, *, n_classes: int = 2, embed_dim: int | None = 9) -> Instan
     return model.eval().requires_grad_(False)
 
 
-def probs(model: InstanceClassifier, bag: Tensor, target: int) -> tuple[float, np.ndarray]:
+def probs(model: InstanceClassifier, bag: Tensor, output: int) -> tuple[float, np.ndarray]:
     """P and p_n."""
-    return float(model.bag_probability(model.embed(bag), target)), model.instance_scores(bag, target)["probability"].numpy()
+    return float(model.bag_probability(model.embed(bag), output)), model.instance_scores(bag, output)["probability"].numpy()
 
 
 @every_entry
-@pytest.mark.parametrize(("n_classes", "target"), [(2, 0), (2, 1), (3, 2)])
+@pytest.mark.parametrize(("n_classes", "output"), [(2, 0), (2, 1), (3, 2)])
 def test_the_map_is_the_signal_that_stays_positive_through_every_layer(
-    toy_bag: Tensor, entry: str, n_classes: int, target: int
+    toy_bag: Tensor, entry: str, n_classes: int, output: int
 ) -> None:
     model = made(entry, n_classes=n_classes)
     w = {name: value.double().numpy() for name, value in model.state_dict().items()}
-    row = w["classifier.weight"][target] if n_classes > 2 else w["classifier.weight"][0] * (1 if target else -1)
+    row = w["classifier.weight"][output] if n_classes > 2 else w["classifier.weight"][0] * (1 if output else -1)
     is_used = toy_bag[0].double().numpy() @ w["embedding.0.weight"].T + w["embedding.0.bias"] > 0
     signal = np.maximum((is_used * np.maximum(row, 0)) @ w["embedding.0.weight"], 0)  # (n_instances, feature_dim)
-    bag_prob, p = probs(model, toy_bag, target)
-    found = np.concatenate([part.numpy() for _, part in jacobian_parts(model, toy_bag, target)])
+    bag_prob, p = probs(model, toy_bag, output)
+    found = np.concatenate([part.numpy() for _, part in jacobian_parts(model, toy_bag, output)])
     assert np.allclose(found, bag_prob * p[:, None] * signal, atol=1e-6) and found.max() > 0
     sums = signal.sum(1)
-    assert np.allclose(jacobian_map(model, toy_bag, target).scores, bag_prob * p * sums / sums.mean(), atol=1e-6)
+    assert np.allclose(jacobian_map(model, toy_bag, output).scores, bag_prob * p * sums / sums.mean(), atol=1e-6)
 
 
 @every_entry

@@ -87,8 +87,8 @@ def test_explaining_mixes_no_tensors_of_cpu_and_gpu(name: str, cuda: torch.devic
     for method, scorer in METHODS.items():
         if supports(model.provides, method):
             assert scorer.of_model(model, bag, 1).scores.shape == (9,), method
-    target = int(model(bag).logits.argmax())
-    result = refine(model, bag.half(), target, SparseInversion(steps=2, penalty=0.0001), threshold=None)
+    output = int(model(bag).logits.argmax())
+    result = refine(model, bag.half(), output, SparseInversion(steps=2, penalty=0.0001), threshold=None)
     assert result.bag.device == cuda
 
 

@@ -11,8 +11,8 @@ from torch.testing import assert_close
 from wsi_mil import config
 from wsi_mil.config import parse_base
 from wsi_mil.models import ClassLoss, create_loss, create_mhim, create_model
-from wsi_mil.models.base import class_logits, margin_of, n_outputs
 from wsi_mil.models.instance_encoders import Standardise, histology_cnn, lenet
+from wsi_mil.models.outputs import ClassOutputs, class_logits, margin_of
 from wsi_mil.tasks import Classes
 
 MODELS: dict[str, dict[str, object]] = {
@@ -187,7 +187,7 @@ def test_the_histology_network_flattens_to_the_published_size(side_px: int, flat
 
 
 def test_two_classes_have_one_output_whose_sigmoid_is_the_softmax() -> None:
-    assert n_outputs(2) == 1 and n_outputs(3) == 3
+    assert ClassOutputs(2).n_units == 1 and ClassOutputs(3).n_units == 3
     output = torch.tensor([[0.7]])
     assert_close(torch.softmax(class_logits(output), -1)[:, 1:], torch.sigmoid(output))
 

@@ -250,3 +250,16 @@ def test_no_matrix_of_tiles_by_tiles_is_ever_held(make: Callable, attention: str
 def test_the_class_token_is_on_the_models_device_and_of_its_type(make: Callable, bag: Tensor) -> None:
     model = make("transmil", **SMALL).double()
     assert model(bag.double()).logits.dtype == torch.float64 and isinstance(model.class_token, nn.Parameter)
+
+
+def test_gradients_of_two_bags_add_up_in_every_parameter(make: Callable[..., TransMIL]) -> None:
+    """Parameters whose gradients share memory would get the second bag's several times."""
+    first, second = torch.rand(1, 9, 6), torch.rand(1, 12, 6)
+    found = []
+    for bags in ((first,), (second,), (first, second)):
+        model = make("transmil", embed_dim=16, heads=2, position_start="random")
+        for one in bags:
+            model(one).logits[0, 0].backward()
+        found.append([p.grad.clone() for p in model.parameters()])
+    for a, b, both in zip(*found, strict=True):
+        assert_close(both, a + b)

@@ -38,7 +38,7 @@ def test_fit_stops_when_patience_runs_out(random_bags: Callable) -> None:
 def test_the_epoch_can_be_selected_by_auroc_and_ties_by_loss(random_bags: Callable) -> None:
     settings = Training(epochs=12, patience=12, lr=0.02, min_improvement=0, select="auroc", **UNREGULARISED)
     history, best = fit_bags(random_bags(10), random_bags(10, seed=1), settings)
-    assert best == max(range(12), key=lambda i: (history[i].val_auroc, -history[i].val_loss))
+    assert best == max(range(12), key=lambda i: (history[i].val_figure, -history[i].val_loss))
 
 
 def test_no_stopping_before_min_epochs(random_bags: Callable) -> None:
@@ -80,10 +80,10 @@ def test_the_last_epoch_is_kept_with_select_last(random_bags: Callable) -> None:
 def test_a_tie_of_aurocs_does_not_restart_patience(random_bags: Callable) -> None:
     settings = Training(epochs=60, patience=4, lr=0.01, min_improvement=0, select="auroc", **UNREGULARISED)
     history, best = fit_bags(random_bags(24), random_bags(8, seed=1), settings)
-    gained = max(e.val_auroc for e in history)
-    first = next(i for i, e in enumerate(history) if e.val_auroc == gained)
+    gained = max(e.val_figure for e in history)
+    first = next(i for i, e in enumerate(history) if e.val_figure == gained)
     assert len(history) == first + 1 + 4 < 60
-    assert best == min((i for i, e in enumerate(history) if e.val_auroc == gained), key=lambda i: history[i].val_loss)
+    assert best == min((i for i, e in enumerate(history) if e.val_figure == gained), key=lambda i: history[i].val_loss)
 
 
 def curve(losses: list[float]) -> list[Epoch]:

@@ -190,14 +190,15 @@ def draw_splits(rows: Iterable[SlideRow], task: Task, settings: Split, *, folds:
         ValueError: too few patients of a stratum are left in a fold.
     """
     rows = sorted(rows, key=lambda row: row.slide_id)
-    strata = _patient_strata(rows, task)
+    labels = _patient_labels(rows)
     names = folds or fold_names(rows)
+    strata = task.strata(labels, least=_least_patients(len(names) or settings.folds))
     if any(row.split for row in rows):
         roles = [_fixed_roles(rows, strata, task, settings)]
     else:
         roles = []
         for k, held_out in enumerate(_held_out_patients(rows, strata, settings, names)):
-            _require_two_patients(strata, held_out, task, f"{_fold_name(k, names)} leaves")
+            _require_two_patients(labels, held_out, task, f"{_fold_name(k, names)} leaves")
             roles.append(_roles_of_fold(held_out, strata, settings, k))
     patients = {row.slide_id: row.patient_id for row in rows}
     by_slide = tuple({slide_id: of_patient[patient] for slide_id, patient in patients.items()} for of_patient in roles)
@@ -287,12 +288,17 @@ def _require_no_leaks(path: Path, splits: Splits) -> None:
                 raise StoreError(path, f"fold {fold}: patient {patient!r} is in both {clash}; correct {ROLE_PREFIX}{fold}")
 
 
-def _patient_strata(rows: list[SlideRow], task: Task) -> dict[str, int]:
-    """Return the stratum of each patient, patients sorted."""
+def _patient_labels(rows: list[SlideRow]) -> dict[str, list[str]]:
+    """Return the labels of each patient's slides, patients sorted."""
     labels: dict[str, list[str]] = {}
     for row in sorted(rows, key=lambda row: row.patient_id):
         labels.setdefault(row.patient_id, []).append(row.label)
-    return {patient: task.stratum(own) for patient, own in labels.items()}
+    return labels
+
+
+def _least_patients(folds: int) -> int:
+    """Return how many patients of a group are needed: each fold tests on one, and must leave two to train and validate on."""
+    return SMALLEST_STRATUM_OF_TWO_FOLDS if folds == 2 else folds
 
 
 def _fold_name(fold: int, names: Sequence[str]) -> str:
@@ -300,12 +306,11 @@ def _fold_name(fold: int, names: Sequence[str]) -> str:
     return f"fold {names[fold]!r} (of column fold)" if names else f"fold {fold}"
 
 
-def _require_two_patients(strata: dict[str, int], held_out: set[str], task: Task, subject: str) -> None:
-    """Raise ValueError if only one patient of a stratum is left for training and validation."""
-    for stratum in sorted(set(strata.values())):
-        patients = [patient for patient, own in strata.items() if own == stratum and patient not in held_out]
+def _require_two_patients(labels: dict[str, list[str]], held_out: set[str], task: Task, subject: str) -> None:
+    """Raise ValueError if only one patient of a group is left for training and validation."""
+    for index, name in enumerate(task.groups):
+        patients = [patient for patient, own in labels.items() if index in task.groups_of(own) and patient not in held_out]
         if len(patients) == 1:
-            name = task.stratum_name(stratum)
             raise ValueError(f"{subject} one patient of {name}, {patients[0]}: two are needed, for training and validation")
 
 
@@ -341,24 +346,28 @@ def _fixed_roles(rows: list[SlideRow], strata: dict[str, int], task: Task, setti
     roles = {row.patient_id: Role(row.split) for row in rows}
     if Role.VAL not in roles.values():
         held_out = {patient for patient, role in roles.items() if role is not Role.TRAIN}
-        _require_two_patients(strata, held_out, task, "column split has no val, and its train has")
+        _require_two_patients(_patient_labels(rows), held_out, task, "column split has no val, and its train has")
         train = {p: stratum for p, stratum in strata.items() if roles[p] is Role.TRAIN}
         roles.update(dict.fromkeys(_validation_patients(train, settings, 0), Role.VAL))
     return {patient: roles[patient] for patient in strata}
 
 
 def _too_few_patients(rows: list[SlideRow], task: Task, folds: int) -> list[str]:
-    """Return faults for strata with too few patients: each fold tests on one, and must leave two to train and validate on."""
-    strata = list(_patient_strata(rows, task).values())
+    """Return faults for groups with too few patients."""
+    groups = [task.groups_of(own) for own in _patient_labels(rows).values()]
     several = patients_with_several_labels(rows, task)
-    minimum = SMALLEST_STRATUM_OF_TWO_FOLDS if folds == 2 else folds
+    minimum = _least_patients(folds)
     faults = []
-    for stratum in task.strata:
-        n = strata.count(stratum)
+    for index, name in enumerate(task.groups):
+        n = sum(index in own for own in groups)
         if n < minimum:
-            elsewhere = [p for p, labels in several.items() if stratum in [task.stratum([label]) for label in labels[:-1]]]
+            elsewhere = [p for p, labels in several.items() if index in _only_earlier(task, labels)]
             note = f" (not counting {named(elsewhere)}, with slides of a later class too)" if elsewhere else ""
             count = f"{n} patient{'' if n == 1 else 's'}{note}"
-            name = task.stratum_name(stratum)
             faults.append(f"{name} has {count}, fewer than the {minimum} that {folds} folds need (test, train and validation)")
     return faults
+
+
+def _only_earlier(task: Task, labels: tuple[str, ...]) -> set[int]:
+    """Return groups of a patient's single labels that the patient as a whole is not in."""
+    return {index for label in labels for index in task.groups_of([label])} - task.groups_of(labels)

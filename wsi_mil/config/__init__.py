@@ -64,10 +64,14 @@ from wsi_mil.config.stages import Truth as Truth
 from wsi_mil.config.stages import methods_of as methods_of
 from wsi_mil.config.targets import KINDS as KINDS
 from wsi_mil.config.targets import ClassesTarget as ClassesTarget
+from wsi_mil.config.targets import Kind as Kind
 from wsi_mil.config.targets import MultilabelTarget as MultilabelTarget
+from wsi_mil.config.targets import RegressionLoss as RegressionLoss
 from wsi_mil.config.targets import RegressionTarget as RegressionTarget
+from wsi_mil.config.targets import SurvivalLoss as SurvivalLoss
 from wsi_mil.config.targets import SurvivalTarget as SurvivalTarget
 from wsi_mil.config.targets import Target as Target
+from wsi_mil.config.targets import Transform as Transform
 from wsi_mil.config.training import KeepGB as KeepGB
 from wsi_mil.config.training import Schedule as Schedule
 from wsi_mil.config.training import Train as Train

@@ -19,7 +19,7 @@ class ExplanationRecord:
     Attributes:
         name: as in `explain.methods`.
         sentence: what the number of an instance is.
-        implementation: "module:function" of `(model, bag, target)` → `explain.base.Values`; of sparse inversion, which scores a
+        implementation: "module:function" of `(model, bag, output)` → `explain.base.Values`; of sparse inversion, which scores a
             refined bag by one of the others, the function that refines.
         kind: what the numbers are, as receipts have it; "" of sparse inversion.
         unit: as in `InstanceScores`; "" of sparse inversion.

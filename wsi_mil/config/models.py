@@ -13,7 +13,11 @@ from pydantic import Field, model_validator
 from wsi_mil.config import recipes
 from wsi_mil.config.recipes import Recipe, WithRecipe
 from wsi_mil.config.settings import EntryName, Settings
+from wsi_mil.config.targets import Kind
 from wsi_mil.config.training import CLAMTraining, DTFDTraining, KrausTraining, MHIMTraining, Schedule, Training
+
+EVERY_KIND: tuple[Kind, ...] = get_args(Kind)
+"""Kinds of targets that a model without a loss of its own can learn."""
 
 InstanceScoreKind = Literal["attention", "attention_logits", "probability", "evidence", "class_activation"]
 """Kinds of scores that a model may provide for each instance."""
@@ -33,11 +37,13 @@ class ModelSettings(Settings):
     Attributes:
         implementation: "module:class" of a `wsi_mil.models.MILModel`, imported by the factory only.
         provides: kinds of scores that the model provides for each instance, in the order of its `instance_scores`.
+        learns: kinds of targets that the model can learn.
         is_teacher: whether MHIM can be trained over it.
     """
 
     implementation: ClassVar[str]
     provides: ClassVar[tuple[InstanceScoreKind, ...]]
+    learns: ClassVar[tuple[Kind, ...]] = ("classes",)
     is_teacher: ClassVar[bool] = False
 
 
@@ -45,6 +51,7 @@ class InstancePool(ModelSettings):
     """Instances are classified, and their classes are pooled by maximum or mean."""
 
     implementation = "wsi_mil.models.pooling:InstancePool"
+    learns = EVERY_KIND
     provides = ("probability", "evidence")
     model: Literal["instance_pool"]
     pool: Literal["max", "mean"] = Field("max", description="max: the bag is its most positive instance")
@@ -57,6 +64,7 @@ class EmbeddingPool(ModelSettings):
     """Embeddings are pooled by maximum or mean, and the pool is classified."""
 
     implementation = "wsi_mil.models.pooling:EmbeddingPool"
+    learns = EVERY_KIND
     provides = ("evidence",)
     model: Literal["embedding_pool"]
     pool: Literal["max", "mean"] = Field("mean", description="element by element")
@@ -69,6 +77,7 @@ class ABMIL(ModelSettings):
     """Attention-based MIL, gated or plain (Ilse et al. 2018)."""
 
     implementation = "wsi_mil.models.abmil:ABMIL"
+    learns = EVERY_KIND
     provides = ("attention", "attention_logits", "evidence")
     is_teacher = True
     model: Literal["abmil"]
@@ -85,6 +94,7 @@ class TransMIL(ModelSettings, WithRecipe):
     """Class token over exact or Nyström attention (Shao et al. 2021)."""
 
     implementation = "wsi_mil.models.transmil:TransMIL"
+    learns = EVERY_KIND
     provides = ("attention",)
     is_teacher = True
     published = recipes.TRANSMIL
@@ -135,6 +145,7 @@ class DSMIL(ModelSettings, WithRecipe):
     """
 
     implementation = "wsi_mil.models.dsmil:DSMIL"
+    learns = EVERY_KIND
     provides = ("attention", "attention_logits", "probability", "evidence")
     is_teacher = True
     published = recipes.DSMIL
@@ -199,6 +210,7 @@ class KrausPool(ModelSettings):
     """Noisy-AND, noisy-OR, ISR, generalised mean or log-sum-exp of instance probabilities (Kraus et al. 2016)."""
 
     implementation = "wsi_mil.models.kraus:KrausPool"
+    learns = ("classes", "multilabel")
     provides = ("probability", "evidence")
     model: Literal["kraus_pool"]
     pool: Literal["noisy_and", "noisy_or", "isr", "generalised_mean", "log_sum_exp"] = "noisy_and"
@@ -235,6 +247,7 @@ class MHIM(ModelSettings, WithRecipe):
     """
 
     implementation = "wsi_mil.models.mhim:MHIM"
+    learns = EVERY_KIND
     published = recipes.MHIM
     model: Literal["mhim"]
     recipe: RecipeKey = "default"

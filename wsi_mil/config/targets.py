@@ -1,6 +1,6 @@
 """The block `targets`: what models learn of a slide, one entry for each question."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
@@ -19,7 +19,12 @@ Column = Annotated[str, StringConstraints(min_length=1)]
 """Name of a column of the cohort sheet."""
 
 
-KINDS = ("classes", "multilabel", "regression", "survival")
+Kind = Literal["classes", "multilabel", "regression", "survival"]
+Transform = Literal["none", "log1p", "logit"]
+RegressionLoss = Literal["squared", "absolute", "huber"]
+SurvivalLoss = Literal["discrete", "cox"]
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
 """Kinds of targets."""
 
 
@@ -90,10 +95,10 @@ class RegressionTarget(BaseTarget):
     not_read: ClassVar[tuple[str, ...]] = ("loss",)
     kind: Literal["regression"]
     column: Column = Field(description="column of the sheet")
-    transform: Literal["none", "log1p", "logit"] = Field(
+    transform: Transform = Field(
         "none", description="before standardisation; log1p: values of 0 or more; logit: shares between 0 and 1"
     )
-    loss: Literal["squared", "absolute", "huber"] = Field("squared", description="of the standardised values")
+    loss: RegressionLoss = Field("squared", description="of the standardised values")
 
     @property
     def columns_read(self) -> tuple[str, ...]:
@@ -111,7 +116,7 @@ class SurvivalTarget(BaseTarget):
     event: Column = Field(description="column that says whether the event was observed")
     event_is: tuple[Cell, ...] = Field(("1",), description="values that mean that the event was observed")
     censored_is: tuple[Cell, ...] = Field(("0", "0:LIVING"), description="values that mean that follow-up ended without it")
-    loss: Literal["discrete", "cox"] = Field(
+    loss: SurvivalLoss = Field(
         "discrete", description="discrete: hazards over intervals; cox: partial likelihood over all training patients"
     )
     intervals: int = Field(4, ge=2, le=50, description="discrete: number of intervals, between quantiles of the event times")

@@ -82,6 +82,10 @@ class Training(Settings):
     max_instances: int | None = Field(None, ge=1, description="instances drawn from each bag in each epoch; null: all")
     instance_dropout: InstanceDropout = 0.5
     class_weights: bool = Field(True, description="weight each class by the inverse of its share")
+    cox_updates: int = Field(
+        150, ge=1, description="of a target with loss cox, in place of updates and epochs: each takes all training bags"
+    )
+    cox_lr: float = Field(1e-3, gt=0, description="of a target with loss cox, in place of lr")
     seed: int = Field(0, ge=0, description="of weights, order and dropout")
 
     @model_validator(mode="before")

@@ -110,7 +110,7 @@ def scored_slide(
     row: SlideRow, slide_truth: SlideTruth, store: Path, receipt: Mapping[str, Any], sources: Sources
 ) -> ScoredSlide:
     """Return a slide with its scores and ground truth; `store` and `receipt` are from `explain` or `explain-validation`."""
-    is_of_its_class = sources.task.may_show_evidence(row.label, receipt.get("target"))
+    is_of_its_class = sources.task.may_show_evidence(row.label, receipt.get("output"))
     truth = None
     if slide_truth.annotation is not None and receipt["methods"]:
         truth = _tile_truth(slide_truth.annotation, store, receipt, sources.truth.overlap)

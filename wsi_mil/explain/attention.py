@@ -6,9 +6,9 @@ from wsi_mil.explain.base import Values, model_scores
 from wsi_mil.models import MILModel
 
 
-def attention(model: MILModel, bag: Tensor, target: int) -> Values:
+def attention(model: MILModel, bag: Tensor, output: int) -> Values:
     """Attention of the class where classes differ in it (DSMIL, CLAM-MB).
 
     TransMIL's is its class token's, |·| and mean over heads; DTFD's that of tier 1 over the whole bag.
     """
-    return Values(model_scores(model, bag, target, "attention"))
+    return Values(model_scores(model, bag, output, "attention"))

@@ -9,7 +9,7 @@ from wsi_mil.explain.base import Values, model_scores
 from wsi_mil.models import MILModel
 
 
-def attention_logits(model: MILModel, bag: Tensor, target: int) -> Values:
+def attention_logits(model: MILModel, bag: Tensor, output: int) -> Values:
     """Attention logits e_n; an instance with an even share would have logsumexp(e) - log n."""
-    logits = model_scores(model, bag, target, "attention_logits")
+    logits = model_scores(model, bag, output, "attention_logits")
     return Values(logits, float(torch.logsumexp(torch.from_numpy(logits), 0)) - math.log(len(logits)))

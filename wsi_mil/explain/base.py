@@ -34,9 +34,9 @@ class InstanceMethod:
     record: ExplanationRecord
     of_model: Callable[[MILModel, Tensor, int], Values]
 
-    def scores(self, models: Sequence[MILModel], bag: Bag, target: int) -> InstanceScores:
+    def scores(self, models: Sequence[MILModel], bag: Bag, output: int) -> InstanceScores:
         """Scores of a bag, mean over models, float32 in the order of the bag."""
-        values, zero = mean_of([self.of_model(model, bag_tensor(bag, model), target) for model in models])
+        values, zero = mean_of([self.of_model(model, bag_tensor(bag, model), output) for model in models])
         return InstanceScores(
             method=self.record.name,
             values=values,
@@ -45,7 +45,7 @@ class InstanceMethod:
             comparable=self.record.comparable,
             comparable_weighted=self.record.comparable_weighted,
             zero=zero,
-            target=target,
+            output=output,
         )
 
 
@@ -56,6 +56,6 @@ def mean_of(values: Sequence[Values]) -> tuple[NDArray[np.float32], float]:
 
 
 @torch.no_grad()
-def model_scores(model: MILModel, bag: Tensor, target: int, name: InstanceScoreKind) -> NDArray[np.float64]:
+def model_scores(model: MILModel, bag: Tensor, output: int, name: InstanceScoreKind) -> NDArray[np.float64]:
     """Scores of one of the kinds that the model itself provides, float64 in the order of the bag."""
-    return model.instance_scores(bag, target)[name].double().cpu().numpy()
+    return model.instance_scores(bag, output)[name].double().cpu().numpy()

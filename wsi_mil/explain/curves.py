@@ -7,14 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 Prob = Callable[[NDArray[np.int64]], float]
-"""P(target) of the bag of these instances alone, given in ascending order."""
+"""P(output) of the bag of these instances alone, given in ascending order."""
 
 RANDOM_ORDERS = 3
 
 
 @dataclass(frozen=True)
 class Curves:
-    """P(target) along one order of the instances.
+    """P(output) along one order of the instances.
 
     Attributes:
         deletion: `(points + 1,)`, after the first shares of the order were taken out; one instance always stays.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wsi_mil.models import MILModel, margin_of
+from wsi_mil.models import MILModel
 
 CHUNK = 512
 """Instances whose gradients are held at once where no setting says otherwise."""
@@ -28,8 +28,8 @@ class MarginGradient:
     parts: Callable[[], Iterator[tuple[slice, Tensor]]]
 
 
-def margin_gradient(model: MILModel, bag: Tensor, target: int, *, chunk: int) -> MarginGradient:
-    """Gradient of log P(target) / P(others), from the logits, for a whole bag under one softmax.
+def margin_gradient(model: MILModel, bag: Tensor, output: int, *, chunk: int) -> MarginGradient:
+    """Gradient of log P(output) / P(others), from the logits, for a whole bag under one softmax.
 
     Instances are embedded one by one, and pooled together. So the embedded bag is differentiated whole, and the step
     from there back to the instances is taken chunk by chunk: the chain rule, nothing is approximated.
@@ -37,7 +37,7 @@ def margin_gradient(model: MILModel, bag: Tensor, target: int, *, chunk: int) ->
     Args:
         model: frozen, in eval mode.
         bag: `(1, n_instances, …)`.
-        target: class index.
+        output: class index.
         chunk: instances whose embedding is differentiated at once.
 
     Raises:
@@ -50,7 +50,7 @@ def margin_gradient(model: MILModel, bag: Tensor, target: int, *, chunk: int) ->
     with torch.enable_grad():
         embedded.requires_grad_(True)
         logits = model.pool(embedded).logits[0]
-        margin = margin_of(logits, target)
+        margin = model.outputs.scalar(logits, output)
         (slope,) = torch.autograd.grad(margin, embedded)
 
     def parts() -> Iterator[tuple[slice, Tensor]]:

@@ -6,6 +6,6 @@ from wsi_mil.explain.base import Values, model_scores
 from wsi_mil.models import MILModel
 
 
-def probability(model: MILModel, bag: Tensor, target: int) -> Values:
+def probability(model: MILModel, bag: Tensor, output: int) -> Values:
     """Probability of the class by the instance alone."""
-    return Values(model_scores(model, bag, target, "probability"))
+    return Values(model_scores(model, bag, output, "probability"))

@@ -35,13 +35,13 @@ class ExplainRequest:
         ensemble: the models of all folds.
         bag: the bag.
         prediction: of the folds that held the bag's patient out; their models explain it.
-        target: index of the class to explain.
+        output: index of the class to explain.
     """
 
     ensemble: Ensemble
     bag: Bag
     prediction: SlidePrediction
-    target: int
+    output: int
 
     @property
     def members(self) -> list[FoldModel]:
@@ -51,7 +51,7 @@ class ExplainRequest:
     @property
     def is_predicted(self) -> bool:
         """Whether the bag is predicted as the class that is asked about."""
-        return self.ensemble.task.is_predicted(self.prediction, self.target)
+        return self.ensemble.task.is_predicted(self.prediction, self.output)
 
 
 def scores_of(request: ExplainRequest, settings: Explain) -> list[InstanceScores]:
@@ -62,49 +62,49 @@ def scores_of(request: ExplainRequest, settings: Explain) -> list[InstanceScores
             scores += _inverted(request, settings.sparse_inversion)
         else:
             models = [member.model for member in request.members]
-            scores.append(METHODS[method].scores(models, request.bag, request.target))
+            scores.append(METHODS[method].scores(models, request.bag, request.output))
     return _with_curves(request, scores, settings.curve_points) if settings.curve_points else scores
 
 
 def empty_scores(
-    method: str, bag: Bag, reason: str, *, target: int | None = None, log: dict[str, object] | None = None
+    method: str, bag: Bag, reason: str, *, output: int | None = None, log: dict[str, object] | None = None
 ) -> InstanceScores:
     """The scores of a method that has nothing to show, all NaN, with the reason."""
     values = np.full(len(bag.coords), np.nan, np.float32)
-    return InstanceScores(method, values, kind="", unit="", comparable=False, reason=reason, target=target, log=log or {})
+    return InstanceScores(method, values, kind="", unit="", comparable=False, reason=reason, output=output, log=log or {})
 
 
 def _inverted(request: ExplainRequest, settings: SparseInversion) -> list[InstanceScores]:
     """Scores by sparse inversion, mean over the models whose prediction holds, and by its control, shrunk as far with η = 0."""
-    bag, target = request.bag, request.target
+    bag, output = request.bag, request.output
     if not request.is_predicted:
         reason = "predicted negative: sparse inversion finds no key instances"
-        return [empty_scores(name, bag, reason, target=target) for name in (INVERSION, CONTROL)]
+        return [empty_scores(name, bag, reason, output=output) for name in (INVERSION, CONTROL)]
     logs: dict[str, object] = {}
     refined, controls, reasons = [], [], set()
     for fold, member in zip(request.prediction.folds, request.members, strict=True):
         features = stored_tensor(bag, member.model)
-        threshold = request.ensemble.task.threshold_of(member.card.threshold, target)
-        result = refine(member.model, features, target, settings, threshold=threshold)
+        threshold = request.ensemble.task.threshold_of(member.card.threshold, output)
+        result = refine(member.model, features, output, settings, threshold=threshold)
         logs[str(fold)] = result.log()
         if result.refused:
             reasons.add(result.refused)
             continue
         method = METHODS[read_off(member.model, settings.score)]
-        refined.append(method.of_model(member.model, result.bag, target))
+        refined.append(method.of_model(member.model, result.bag, output))
         control = shrunk(features, settings.penalty, len(result.pull))
-        controls.append(method.of_model(member.model, control, target))
+        controls.append(method.of_model(member.model, control, output))
     log: dict[str, object] = {"folds": logs}
     if not refined:
         reason = "; ".join(sorted(reasons))
         return [
-            empty_scores(INVERSION, bag, reason, target=target, log=log),
-            empty_scores(CONTROL, bag, reason, target=target),
+            empty_scores(INVERSION, bag, reason, output=output, log=log),
+            empty_scores(CONTROL, bag, reason, output=output),
         ]
     log["rank_correlation_with_control"] = round(_rank_correlation(mean_of(refined)[0], mean_of(controls)[0]), 6)
     return [
-        replace(_read(INVERSION, "the refined bag", method, refined), target=target, log=log),
-        replace(_read(CONTROL, "the bag shrunk as far without the model (η = 0)", method, controls), target=target),
+        replace(_read(INVERSION, "the refined bag", method, refined), output=output, log=log),
+        replace(_read(CONTROL, "the bag shrunk as far without the model (η = 0)", method, controls), output=output),
     ]
 
 
@@ -115,14 +115,15 @@ def _read(name: str, what: str, method: InstanceMethod, values: Sequence[Values]
 
 @torch.inference_mode()
 def _with_curves(request: ExplainRequest, scores: list[InstanceScores], points: int) -> list[InstanceScores]:
-    """Scores with deletion and insertion curves in their logs, if the bag is predicted as the target."""
-    bag, target = request.bag, request.target
+    """Scores with deletion and insertion curves in their logs, if the bag is predicted as the output."""
+    bag, output = request.bag, request.output
     if not request.is_predicted:
         return scores
 
     def prob(rows: NDArray[np.int64]) -> float:
         part = Bag(bag.slide_id, bag.features[rows], bag.coords[rows])
-        return request.ensemble.predict(part, request.prediction.folds).probs[target]
+        prediction = request.ensemble.predict(part, request.prediction.folds)
+        return request.ensemble.task.explained_value(prediction, output)
 
     random = random_curves(len(bag.coords), prob, points=points)
     with_curves = []

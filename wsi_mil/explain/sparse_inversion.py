@@ -103,22 +103,22 @@ class Refinement:
 def refine(
     model: MILModel,
     bag: Tensor,
-    target: int,
+    output: int,
     settings: SparseInversion,
     *,
     threshold: float | None = None,
     domain: Domain | None = None,
 ) -> Refinement:
-    """Proximal gradient on the bag: towards the class `target`, with a sparsity penalty.
+    """Proximal gradient on the bag: towards the class `output`, with a sparsity penalty.
 
     Source:
-        Shin et al., sparse network inversion for key instance detection in MIL: minimise l(X) = -log P(target) from
+        Shin et al., sparse network inversion for key instance detection in MIL: minimise l(X) = -log P(output) from
         the bag itself by X ← S_λ(X - η ∂l/∂X), S_λ the soft threshold. The model is frozen and in eval mode, and the
         whole bag stands under one softmax.
 
     Differs:
         X are the encoder's features where the encoder is frozen; with an instance encoder that was trained along, its
-        images, as in the paper. With s the log odds of the target, ∂l/∂X = -(1 - P) ∂s/∂X, where 1 - P = σ(-s) stays
+        images, as in the paper. With s the log odds of the output, ∂l/∂X = -(1 - P) ∂s/∂X, where 1 - P = σ(-s) stays
         exact at P ≈ 1. The paper gives no η, λ, T. Here they are relative to the bag: with b the background, m the mean
         |X - b| and r the RMS of ∂s/∂X at the start, the step is η·m/r and the penalty λ·m, since gradients scale with
         1/n_instances. Values stay in their domain, and are shrunk towards the background.
@@ -128,16 +128,16 @@ def refine(
     Args:
         model: frozen, in eval mode.
         bag: `(1, n_instances, …)`, float32 or, to hold less, float16 as it is stored; left as it is.
-        target: class index.
+        output: class index.
         settings: η, λ, number of steps, tolerance.
-        threshold: P from which the bag counts as `target`; None: where it is the most probable class.
+        threshold: P from which the bag counts as `output`; None: where it is the most probable class.
         domain: of the values; None: of features.
 
     Returns:
-        The last iterate, refused where the bag is not predicted as the target, at any step; where its log odds are no
+        The last iterate, refused where the bag is not predicted as the output, at any step; where its log odds are no
         number; where the model does not react to it; or where too many instances lost every value.
     """
-    run = _Inversion(model, bag, target, settings, threshold, Domain.of_features(bag) if domain is None else domain)
+    run = _Inversion(model, bag, output, settings, threshold, Domain.of_features(bag) if domain is None else domain)
     while not run.stopped:
         run.take_step()
     return run.refinement()
@@ -175,9 +175,9 @@ class _Inversion:
     """A refinement in progress."""
 
     def __init__(
-        self, model: MILModel, bag: Tensor, target: int, settings: SparseInversion, threshold: float | None, domain: Domain
+        self, model: MILModel, bag: Tensor, output: int, settings: SparseInversion, threshold: float | None, domain: Domain
     ):
-        self.model, self.bag, self.target, self.settings, self.domain = model, bag, target, settings, domain
+        self.model, self.bag, self.output, self.settings, self.domain = model, bag, output, settings, domain
         self.threshold = threshold
         self.current, self.scale = bag.to(torch.float32, copy=True), domain.scale_of(bag)
         self.length = domain.length_of(bag)
@@ -214,7 +214,7 @@ class _Inversion:
 
     def _evaluate(self) -> MarginGradient:
         """Evaluate the model at the current bag, and stop where the refinement must not go on."""
-        gradient = margin_gradient(self.model, self.current, self.target, chunk=self.settings.chunk)
+        gradient = margin_gradient(self.model, self.current, self.output, chunk=self.settings.chunk)
         self.log_prob.append(float(functional.logsigmoid(gradient.margin)))
         self.nonzero.append(self.domain.nonzero_of(self.current))
         if not torch.isfinite(gradient.margin):
@@ -225,10 +225,10 @@ class _Inversion:
         return gradient
 
     def _holds(self, logits: Tensor) -> bool:
-        """Whether the bag is still predicted as the target."""
+        """Whether the bag is still predicted as the output."""
         if self.threshold is None:
-            return int(logits.argmax()) == self.target
-        return float(torch.softmax(logits.double(), 0)[self.target]) >= self.threshold
+            return int(logits.argmax()) == self.output
+        return float(torch.softmax(logits.double(), 0)[self.output]) >= self.threshold
 
     def _step_size(self) -> float:
         """η·m/r, where r is the gradient's RMS at the start."""

@@ -93,7 +93,7 @@ def explain_validation(fold: int, features: Path, ensemble: Ensemble, settings: 
 
 def _request(ensemble: Ensemble, bag: Bag, folds: tuple[int, ...]) -> ExplainRequest:
     prediction = ensemble.predict(bag, folds)
-    return ExplainRequest(ensemble, bag, prediction, ensemble.task.explained(prediction))
+    return ExplainRequest(ensemble, bag, prediction, ensemble.task.explained(prediction)[0])
 
 
 def _write_own_part(own: Path, bag_receipts: Sequence[Path], bag: Bag, scores: Iterable[InstanceScores], store: Path) -> Receipt:
@@ -125,7 +125,7 @@ def _prediction_content(request: ExplainRequest) -> Receipt:
     return {
         "folds": list(prediction.folds),
         **request.ensemble.task.prediction_stamp(prediction),
-        "target": request.target,
+        "output": request.output,
     }
 
 

@@ -8,10 +8,10 @@ from wsi_mil.explain.base import Values, model_scores
 from wsi_mil.models import MILModel
 
 
-def standardised_sum(model: MILModel, bag: Tensor, target: int) -> Values:
+def standardised_sum(model: MILModel, bag: Tensor, output: int) -> Values:
     """z(e) + z(c): e the attention logits, c the evidence, z over the bag. Ours: no paper has it."""
-    logits = model_scores(model, bag, target, "attention_logits")
-    return Values(standardised(logits) + standardised(model_scores(model, bag, target, "evidence")))
+    logits = model_scores(model, bag, output, "attention_logits")
+    return Values(standardised(logits) + standardised(model_scores(model, bag, output, "evidence")))
 
 
 def standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -29,18 +29,18 @@ LEAST_TOP = {
 STORED_LABELS = {
     "share": "attention (sums to 1 over the bag)",
     "logit": "logit of attention",
-    "log_odds": "log odds of {target}",
+    "log_odds": "log odds of {output}",
     "deviation": "standard deviations above the slide's mean",
-    "probability": "tile's probability of {target}",
-    "contribution": "contribution to the log odds of {target}",
-    "sensitivity": "sensitivity of {target} to the tile, in slide means × probability",
+    "probability": "tile's probability of {output}",
+    "contribution": "contribution to the log odds of {output}",
+    "sensitivity": "sensitivity of {output} to the tile, in slide means × probability",
 }
 """By unit, label of stored scores."""
 
 WEIGHTED_LABELS = {
-    **{unit: f"{text} × P({{target}})" for unit, text in STORED_LABELS.items()},
-    "share": "attention / even share × P({target})",
-    "logit": "log(attention / even share × P({target}))",
+    **{unit: f"{text} × P({{output}})" for unit, text in STORED_LABELS.items()},
+    "share": "attention / even share × P({output})",
+    "logit": "log(attention / even share × P({output}))",
 }
 """By unit, label of scores multiplied by the predicted probability."""
 
@@ -135,7 +135,7 @@ def _cap_if_not_predicted(display: ScoreDisplay, context: ScoreContext) -> Score
     """Keep a slide that is not predicted as the class from being hot: on a large slide n·a·P and log odds have no bound."""
     if context.predicted:
         return display
-    label = f"{display.label}\nnot predicted as {context.target}: never drawn hot"
+    label = f"{display.label}\nnot predicted as {context.output}: never drawn hot"
     return replace(display, ceiling=NOT_PREDICTED, label=label)
 
 
@@ -162,7 +162,7 @@ def _constant_display(values: NDArray[np.float32], context: ScoreContext, scale:
 
 
 def _label(labels: dict[str, str], context: ScoreContext) -> str:
-    return labels[context.unit].format(target=context.target)
+    return labels[context.unit].format(output=context.output)
 
 
 def _is_constant(values: NDArray[np.float32]) -> bool:

@@ -3,7 +3,6 @@
 from wsi_mil.models.abmil import ABMIL as ABMIL
 from wsi_mil.models.base import MILModel as MILModel
 from wsi_mil.models.base import MILOutput as MILOutput
-from wsi_mil.models.base import margin_of as margin_of
 from wsi_mil.models.clam import CLAM as CLAM
 from wsi_mil.models.dsmil import DSMIL as DSMIL
 from wsi_mil.models.dtfd import DTFD as DTFD
@@ -13,8 +12,16 @@ from wsi_mil.models.factory import create_model as create_model
 from wsi_mil.models.kraus import KrausPool as KrausPool
 from wsi_mil.models.losses import BagLoss as BagLoss
 from wsi_mil.models.losses import ClassLoss as ClassLoss
+from wsi_mil.models.losses import RiskLoss as RiskLoss
 from wsi_mil.models.losses import create_loss as create_loss
 from wsi_mil.models.mhim import MHIM as MHIM
+from wsi_mil.models.outputs import ClassOutputs as ClassOutputs
+from wsi_mil.models.outputs import HazardOutputs as HazardOutputs
+from wsi_mil.models.outputs import LabelOutputs as LabelOutputs
+from wsi_mil.models.outputs import Outputs as Outputs
+from wsi_mil.models.outputs import ValueOutputs as ValueOutputs
+from wsi_mil.models.outputs import margin_of as margin_of
+from wsi_mil.models.outputs import outputs_of as outputs_of
 from wsi_mil.models.pooling import EmbeddingPool as EmbeddingPool
 from wsi_mil.models.pooling import InstanceClassifier as InstanceClassifier
 from wsi_mil.models.pooling import InstancePool as InstancePool

@@ -7,10 +7,11 @@ from torch import Tensor, nn
 
 from wsi_mil import config
 from wsi_mil.config import InstanceScoreKind
-from wsi_mil.models.base import margin_of
 from wsi_mil.models.embedding import create_embedding
 from wsi_mil.models.encode_classify import BagEncoding, EncodeClassifyModel
 from wsi_mil.models.keywords import ABMILKeywords, model_settings
+from wsi_mil.models.outputs import Outputs, chosen_outputs
+from wsi_mil.models.precision import widened
 
 
 class ABMIL(EncodeClassifyModel):
@@ -38,12 +39,14 @@ class ABMIL(EncodeClassifyModel):
         settings: config.ABMIL | None = None,
         *,
         feature_dim: int,
-        n_classes: int,
+        n_classes: int | None = None,
+        outputs: Outputs | None = None,
         instance_encoder: nn.Module | None = None,
         **keywords: Unpack[ABMILKeywords],
     ):
-        super().__init__(instance_encoder)
         settings = model_settings(config.ABMIL, settings, keywords, feature_dim=feature_dim, n_classes=n_classes)
+        outputs = chosen_outputs(n_classes, outputs)
+        super().__init__(outputs, instance_encoder)
         self.settings = settings
         self.embedding, dim = create_embedding(feature_dim, settings.embed_dim, settings.dropout)
         bias, activation = settings.attention_bias, nn.Tanh() if settings.activation == "tanh" else nn.ReLU()
@@ -51,13 +54,13 @@ class ABMIL(EncodeClassifyModel):
         gate = (nn.Linear(dim, settings.attention_dim, bias=bias), nn.Sigmoid())
         self.gate = nn.Sequential(*gate) if settings.gated else _One()
         self.attention = nn.Linear(settings.attention_dim, 1, bias=bias)
-        self.classifier = nn.Linear(dim, n_classes)
+        self.classifier = nn.Linear(dim, outputs.n)
 
     def encode(self, embedded: Tensor, bag_mask: Tensor | None = None) -> BagEncoding:
         attention_logits = self.attention(self.hidden(embedded) * self.gate(embedded))  # (batch_size, n_instances, 1)
         if bag_mask is not None:
             attention_logits = attention_logits.masked_fill(~bag_mask.unsqueeze(-1), -torch.inf)
-        attention = torch.softmax(attention_logits.float(), dim=1).to(embedded.dtype)
+        attention = torch.softmax(widened(attention_logits), dim=1).to(embedded.dtype)
         return BagEncoding(attention.transpose(1, 2) @ embedded, attention_logits)
 
     def encode_scored(self, embedded: Tensor) -> tuple[BagEncoding, Tensor]:
@@ -69,13 +72,13 @@ class ABMIL(EncodeClassifyModel):
         return torch.as_tensor(self.classifier(encoding.bag.squeeze(1)))
 
     def class_evidence(self, bags: Tensor) -> Tensor:
-        """W h_n + b `(batch_size, n_instances, n_classes)`: the bag's logits are the attention-weighted mean of these."""
+        """W h_n + b `(batch_size, n_instances, n_outputs)`: the bag's logits are the attention-weighted mean of these."""
         return torch.as_tensor(self.classifier(self.embed(bags)))
 
     @torch.no_grad()
-    def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:
+    def instance_scores(self, bag: Tensor, output: int) -> dict[InstanceScoreKind, Tensor]:
         logits = self.encode_scored(self.embed(bag))[1][0].double()
-        evidence = margin_of(self.class_evidence(bag)[0].double(), target)
+        evidence = self.outputs.scalar(self.class_evidence(bag)[0].double(), output)
         return {"attention": torch.softmax(logits, dim=0), "attention_logits": logits, "evidence": evidence}
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from wsi_mil.config import InstanceScoreKind
 from wsi_mil.models.losses import BagLoss
+from wsi_mil.models.outputs import Outputs
 
 N_DIMS_OF_FEATURES = 3
 
@@ -16,16 +17,16 @@ class MILOutput(NamedTuple):
     """Output of a model for a batch of bags."""
 
     logits: Tensor
-    """`(batch_size, n_classes)`."""
+    """`(batch_size, n_outputs)`."""
     attention_logits: Tensor | None = None
-    """`(batch_size, n_instances, n_rows)`, before the softmax over instances, -inf where masked. One row for all classes, or
-    one per class; None if the model has no attention, or computes it on request only (`instance_scores`)."""
+    """`(batch_size, n_instances, n_rows)`, before the softmax over instances, -inf where masked. One row for all outputs, or
+    one per output; None if the model has no attention, or computes it on request only (`instance_scores`)."""
     instance_logits: Tensor | None = None
-    """`(batch_size, n_instances, n_classes)` if the model classifies each instance, else None."""
+    """`(batch_size, n_instances, n_outputs)` if the model classifies each instance, else None."""
 
 
 class MILModel(nn.Module, ABC):
-    """A bag classifier that can score its instances.
+    """A model of bags that can score their instances. In the words below its outputs are classes; `outputs` says what they are.
 
     An instance is a feature vector, or the input of a trainable instance encoder (an image) if the model has one.
 
@@ -38,8 +39,10 @@ class MILModel(nn.Module, ABC):
 
     embedding: nn.Module
 
-    def __init__(self, instance_encoder: nn.Module | None = None):
+    def __init__(self, outputs: Outputs, instance_encoder: nn.Module | None = None):
         super().__init__()
+        self.outputs = outputs
+        self.provides = outputs.provided(type(self).provides) if hasattr(type(self), "provides") else ()
         self.instance_encoder = instance_encoder if instance_encoder is not None else nn.Identity()
 
     def forward(self, bags: Tensor, bag_mask: Tensor | None = None) -> MILOutput:
@@ -66,17 +69,17 @@ class MILModel(nn.Module, ABC):
         """Classify bags of embedded instances; each bag must be whole."""
 
     @abstractmethod
-    def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:
-        """Score the instances of one bag for the class `target`.
+    def instance_scores(self, bag: Tensor, output: int) -> dict[InstanceScoreKind, Tensor]:
+        """Score the instances of one bag for one of the outputs.
 
         - attention: share of the pooling weight, sums to 1; attention_logits: the same before softmax.
-        - probability: probability of the class given the instance alone; only if the model is trained to predict it.
-        - evidence: log odds of the class against the others, if the classifier is applied to the instance alone.
-        - class_activation: the instance's contribution to the bag's log odds, times the number of instances.
+        - probability: of the class or label given the instance alone; only if the model is trained to predict it.
+        - evidence: the output's scalar (see `Outputs`) if the classifier is applied to the instance alone.
+        - class_activation: the instance's contribution to the bag's scalar, times the number of instances.
 
         Args:
             bag: `(1, n_instances, …)`.
-            target: class index.
+            output: index of the output.
 
         Returns:
             For each kind in `provides` float64 `(n_instances,)` in the order of the bag, without gradient.
@@ -110,22 +113,3 @@ class MILModel(nn.Module, ABC):
             return bags
         encoded: Tensor = self.instance_encoder(bags.flatten(0, 1))
         return encoded.reshape(*bags.shape[:2], -1)
-
-
-def margin_of(logits: Tensor, target: int) -> Tensor:
-    """Return the log odds of `target` against all other classes, over the last axis."""
-    others = torch.cat([logits[..., :target], logits[..., target + 1 :]], dim=-1)
-    return logits[..., target] - torch.logsumexp(others, dim=-1)
-
-
-def n_outputs(n_classes: int) -> int:
-    """Return the number of a classifier's outputs: one for two classes, else one per class."""
-    return 1 if n_classes == 2 else n_classes
-
-
-def class_logits(outputs: Tensor) -> Tensor:
-    """Return logits `(…, n_classes)` from `n_outputs` outputs; of two classes, the first has logit zero.
-
-    Then the softmax of the logits is the sigmoid of the one output, and cross-entropy is its Bernoulli likelihood.
-    """
-    return torch.cat([torch.zeros_like(outputs), outputs], dim=-1) if outputs.shape[-1] == 1 else outputs

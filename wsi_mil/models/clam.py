@@ -10,10 +10,11 @@ from torch.nn import functional
 from wsi_mil import config
 from wsi_mil.config import InstanceScoreKind
 from wsi_mil.models.attention import GatedAttention, top_and_bottom
-from wsi_mil.models.base import MILModel, MILOutput, margin_of
+from wsi_mil.models.base import MILModel, MILOutput
 from wsi_mil.models.embedding import create_embedding
 from wsi_mil.models.keywords import CLAMKeywords, model_settings
 from wsi_mil.models.losses import BagLoss
+from wsi_mil.models.outputs import Outputs, chosen_outputs
 
 SURE = math.log(1000)
 """Lead of the first score over the second from which the smooth loss is the hard one to three digits."""
@@ -38,6 +39,8 @@ class CLAM(MILModel):
         fewer than k is no error.
         The authors recommend drawing bags by the inverse of their class's share; here both parts of the loss are weighted
         by it. A batch of bags is the sum over bags.
+        Classes only: which end of the attention is in or out of a class has no counterpart in a number or a risk, nor in labels
+        of which several may be right.
         The output of the instance classifiers is not provided as a probability: without subtyping they never saw a bag of
         another class.
     """
@@ -49,18 +52,20 @@ class CLAM(MILModel):
         settings: config.CLAM | None = None,
         *,
         feature_dim: int,
-        n_classes: int,
+        n_classes: int | None = None,
+        outputs: Outputs | None = None,
         instance_encoder: nn.Module | None = None,
         **keywords: Unpack[CLAMKeywords],
     ):
-        super().__init__(instance_encoder)
         settings = model_settings(config.CLAM, settings, keywords, feature_dim=feature_dim, n_classes=n_classes)
+        outputs = chosen_outputs(n_classes, outputs)
+        super().__init__(outputs, instance_encoder)
         self.settings = settings
         self.embedding, dim = create_embedding(feature_dim, settings.embed_dim, settings.dropout)
-        rows = n_classes if settings.branches == "multi" else 1
+        rows = outputs.n if settings.branches == "multi" else 1
         self.attention = GatedAttention(dim, settings.attention_dim, rows=rows, dropout=settings.attention_dropout)
-        self.classifier = nn.Linear(dim, n_classes)
-        self.instance_classifiers = nn.ModuleList(nn.Linear(dim, 2) for _ in range(n_classes))
+        self.classifier = nn.Linear(dim, outputs.n)
+        self.instance_classifiers = nn.ModuleList(nn.Linear(dim, 2) for _ in range(outputs.n))
 
     def pool(self, embedded: Tensor, bag_mask: Tensor | None = None) -> MILOutput:
         attention_logits = self.attention(embedded, bag_mask)
@@ -99,12 +104,12 @@ class CLAM(MILModel):
         return loss / len(rows)
 
     @torch.no_grad()
-    def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:
+    def instance_scores(self, bag: Tensor, output: int) -> dict[InstanceScoreKind, Tensor]:
         """Attention is that of the class's own branch where classes have one."""
         embedded = self.embed(bag)
         rows = self.attention(embedded)[0].double()
-        row = rows[:, target if rows.shape[1] > 1 else 0]
-        evidence = margin_of(self.classifier(embedded)[0].double(), target)
+        row = rows[:, output if rows.shape[1] > 1 else 0]
+        evidence = self.outputs.scalar(self.classifier(embedded)[0].double(), output)
         return {"attention": torch.softmax(row, dim=0), "attention_logits": row, "evidence": evidence}
 
     def _classifier_loss(self, number: int, instances: Tensor, is_in: Tensor) -> Tensor:

@@ -8,11 +8,12 @@ from torch import Tensor, nn
 
 from wsi_mil import config
 from wsi_mil.config import InstanceScoreKind
-from wsi_mil.models.base import class_logits, margin_of, n_outputs
 from wsi_mil.models.embedding import create_embedding
 from wsi_mil.models.encode_classify import BagEncoding, EncodeClassifyModel
 from wsi_mil.models.keywords import DSMILKeywords, model_settings
 from wsi_mil.models.losses import BagLoss
+from wsi_mil.models.outputs import Outputs, chosen_outputs, probability_and_evidence
+from wsi_mil.models.precision import widened
 
 
 class DSMIL(EncodeClassifyModel):
@@ -41,76 +42,75 @@ class DSMIL(EncodeClassifyModel):
         settings: config.DSMIL | None = None,
         *,
         feature_dim: int,
-        n_classes: int,
+        n_classes: int | None = None,
+        outputs: Outputs | None = None,
         instance_encoder: nn.Module | None = None,
         **keywords: Unpack[DSMILKeywords],
     ):
-        super().__init__(instance_encoder)
         settings = model_settings(config.DSMIL, settings, keywords, feature_dim=feature_dim, n_classes=n_classes)
+        outputs = chosen_outputs(n_classes, outputs)
+        super().__init__(outputs, instance_encoder)
         self.settings = settings
         self.embedding, dim = create_embedding(feature_dim, settings.embed_dim, settings.dropout)
-        outputs = n_outputs(n_classes)
-        self.instance_classifier = nn.Linear(dim, outputs)
+        self.instance_classifier = nn.Linear(dim, outputs.n_units)
         first = nn.Linear(dim, settings.query_dim)
         deep = (first, nn.ReLU(), nn.Linear(settings.query_dim, settings.query_dim), nn.Tanh())
         self.query = nn.Sequential(*deep) if settings.nonlinear else first
         value = (nn.Dropout(settings.dropout), nn.Linear(dim, dim), nn.ReLU())
         self.value = nn.Sequential(*value) if settings.value_layer else nn.Identity()
-        self.classifier = nn.Conv1d(outputs, outputs, kernel_size=dim)
+        self.classifier = nn.Conv1d(outputs.n_units, outputs.n_units, kernel_size=dim)
         self.average = settings.average
         for own in (self.embedding, self.instance_classifier, self.query, self.value, self.classifier):
             own.apply(_orthogonal)
 
     def encode(self, embedded: Tensor, bag_mask: Tensor | None = None) -> BagEncoding:
-        scores = self.instance_classifier(embedded)  # (batch_size, n_instances, n_outputs)
+        scores = self.instance_classifier(embedded)  # (batch_size, n_instances, n_units)
         if bag_mask is not None:
             scores = scores.masked_fill(~bag_mask.unsqueeze(-1), -torch.inf)
         queries = self.query(embedded)  # (batch_size, n_instances, query_dim)
-        critical = scores.argmax(dim=1, keepdim=True).mT  # (batch_size, n_outputs, 1)
+        critical = scores.argmax(dim=1, keepdim=True).mT  # (batch_size, n_units, 1)
         of_critical = queries.gather(1, critical.expand(-1, -1, queries.shape[-1]))
-        attention_logits = queries @ of_critical.mT / math.sqrt(queries.shape[-1])  # (batch_size, n_instances, n_outputs)
+        attention_logits = queries @ of_critical.mT / math.sqrt(queries.shape[-1])  # (batch_size, n_instances, n_units)
         if bag_mask is not None:
             attention_logits = attention_logits.masked_fill(~bag_mask.unsqueeze(-1), -torch.inf)
-        attention = torch.softmax(attention_logits.float(), dim=1).to(embedded.dtype)
+        attention = torch.softmax(widened(attention_logits), dim=1).to(embedded.dtype)
         return BagEncoding(attention.mT @ self.value(embedded), attention_logits, scores)
 
     def encode_scored(self, embedded: Tensor) -> tuple[BagEncoding, Tensor]:
         encoding = self.encode(embedded)
-        return encoding, _outputs(encoding).amax(dim=-1)
+        return encoding, _units(encoding).amax(dim=-1)
 
     def classify(self, encoding: BagEncoding) -> Tensor:
         bag = self._bag_logits(encoding)
         if not self.average:
             return bag
-        both = torch.stack([bag, _critical_logits(encoding)]).float()
-        return torch.logsumexp(torch.log_softmax(both, dim=-1), dim=0) - math.log(2)
+        return self.outputs.mean(widened(torch.stack([bag, self._critical_logits(encoding)])), dim=0)
 
     def encoding_loss(self, encoding: BagEncoding, label: Tensor, loss: BagLoss) -> Tensor:
         bag = loss(self._bag_logits(encoding), label)
-        return 0.5 * bag + 0.5 * loss(_critical_logits(encoding), label)
+        return 0.5 * bag + 0.5 * loss(self._critical_logits(encoding), label)
 
     @torch.no_grad()
-    def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:
+    def instance_scores(self, bag: Tensor, output: int) -> dict[InstanceScoreKind, Tensor]:
         encoding = self.encode(self.embed(bag))
         assert encoding.attention_logits is not None
         rows = encoding.attention_logits[0].double()
-        row = rows[:, target if rows.shape[1] > 1 else 0]
-        logits = class_logits(_outputs(encoding)[0].double())
-        probability, evidence = torch.softmax(logits, dim=-1)[:, target], margin_of(logits, target)
-        return {"attention": torch.softmax(row, 0), "attention_logits": row, "probability": probability, "evidence": evidence}
+        row = rows[:, self.outputs.row_of(output)]
+        logits = self.outputs.logits_of(_units(encoding)[0].double())
+        attention: dict[InstanceScoreKind, Tensor] = {"attention": torch.softmax(row, 0), "attention_logits": row}
+        return attention | probability_and_evidence(self.outputs, logits, output)
 
     def _bag_logits(self, encoding: BagEncoding) -> Tensor:
-        return class_logits(self.classifier(encoding.bag).squeeze(-1))
+        return self.outputs.logits_of(self.classifier(encoding.bag).squeeze(-1))
+
+    def _critical_logits(self, encoding: BagEncoding) -> Tensor:
+        """Logits of the instance of the largest unit, unit by unit."""
+        return self.outputs.logits_of(_units(encoding).amax(dim=1))
 
 
-def _outputs(encoding: BagEncoding) -> Tensor:
+def _units(encoding: BagEncoding) -> Tensor:
     assert encoding.instance_logits is not None
     return encoding.instance_logits
-
-
-def _critical_logits(encoding: BagEncoding) -> Tensor:
-    """Logits of the most positive instance of each class."""
-    return class_logits(_outputs(encoding).amax(dim=1))
 
 
 def _orthogonal(module: nn.Module) -> None:

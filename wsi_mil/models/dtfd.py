@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from wsi_mil import config
 from wsi_mil.config import InstanceScoreKind
 from wsi_mil.models.attention import GatedAttention, top_and_bottom
-from wsi_mil.models.base import MILModel, MILOutput, margin_of
+from wsi_mil.models.base import MILModel, MILOutput
 from wsi_mil.models.embedding import create_embedding
 from wsi_mil.models.keywords import DTFDKeywords, model_settings
 from wsi_mil.models.losses import BagLoss
+from wsi_mil.models.outputs import Outputs, chosen_outputs, margin_of
 
 
 class DTFD(MILModel):
@@ -37,6 +38,8 @@ class DTFD(MILModel):
         A bag of fewer than G instances has a pseudo-bag for each. A pseudo-bag of fewer instances than are chosen gives what it
         has, none of them twice. Instances are ranked by the log odds of p_n, since p_n itself comes near ½ as a_n falls with
         the size of the bag; of more than two classes by those of the class that tier 1 predicts for the pseudo-bag.
+        Classes only: a class is inherited by a part of the bag that holds a key instance, while a part's value or risk is not
+        the bag's, and instances cannot be ranked for several labels at once.
     """
 
     provides = config.DTFD.provides
@@ -46,15 +49,17 @@ class DTFD(MILModel):
         settings: config.DTFD | None = None,
         *,
         feature_dim: int,
-        n_classes: int,
+        n_classes: int | None = None,
+        outputs: Outputs | None = None,
         instance_encoder: nn.Module | None = None,
         **keywords: Unpack[DTFDKeywords],
     ):
-        super().__init__(instance_encoder)
         settings = model_settings(config.DTFD, settings, keywords, feature_dim=feature_dim, n_classes=n_classes)
+        outputs = chosen_outputs(n_classes, outputs)
+        super().__init__(outputs, instance_encoder)
         self.settings = settings
         self.embedding, dim = create_embedding(feature_dim, settings.embed_dim, settings.dropout, bias=False)
-        self.first, self.second = (Tier(dim, settings.attention_dim, n_classes) for _ in range(2))
+        self.first, self.second = (Tier(dim, settings.attention_dim, outputs.n) for _ in range(2))
 
     def pool(self, embedded: Tensor, bag_mask: Tensor | None = None) -> MILOutput:
         attention_logits = self.first.attention(embedded, bag_mask)
@@ -96,7 +101,7 @@ class DTFD(MILModel):
         return logits, bag[torch.cat(instances)]
 
     @torch.no_grad()
-    def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:
+    def instance_scores(self, bag: Tensor, output: int) -> dict[InstanceScoreKind, Tensor]:
         """Score by tier 1 over the whole bag, since scores of different pseudo-bags cannot be compared; evidence is tier 2's.
 
         Class activation is the log odds of the derived p_n, with n·a_n for a_n (which of two classes keeps their order, and
@@ -109,15 +114,14 @@ class DTFD(MILModel):
         return {
             "attention": attention,
             "attention_logits": row,
-            "evidence": margin_of(self.second.classifier(embedded).double(), target),
-            "class_activation": margin_of(activations, target) + math.log(activations.shape[1] - 1),
+            "evidence": self.outputs.scalar(self.second.classifier(embedded).double(), output),
+            "class_activation": margin_of(activations, output) + math.log(activations.shape[1] - 1),
         }
 
     def _logits(self, bag: Tensor, attention_logits: Tensor) -> Tensor:
         """Logarithm of the mean probability over the divisions, `(n_classes,)`."""
         logits = [self.second(self.distil(bag, attention_logits, numbers)[1])[0] for numbers in self._divisions(len(bag))]
-        log_probs = torch.log_softmax(torch.stack(logits).float(), dim=-1)
-        return torch.logsumexp(log_probs, dim=0) - math.log(len(logits))
+        return self.outputs.mean(torch.stack(logits).float(), dim=0)
 
     def _divisions(self, n: int) -> list[Tensor]:
         """A new division in training, always the same ones afterwards; drawn on the CPU, whose generator state is saved."""
@@ -129,9 +133,9 @@ class DTFD(MILModel):
 
     def _distilled(self, inside: Tensor, shares: Tensor, logits: Tensor, activations: Tensor) -> Tensor:
         """Indices of the instances that a pseudo-bag is distilled to."""
-        target = len(logits) - 1 if len(logits) == 2 else int(logits.argmax())
+        output = len(logits) - 1 if len(logits) == 2 else int(logits.argmax())
         members = inside.nonzero().squeeze(1)
-        odds = margin_of(shares[members, None].float() * activations[members].float(), target)
+        odds = margin_of(shares[members, None].float() * activations[members].float(), output)
         k = self.settings.total // self.settings.pseudo_bags
         if self.settings.distil == "maxs":
             return members[odds.topk(min(k, len(members))).indices]

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from wsi_mil.models.base import MILModel, MILOutput, class_logits
+from wsi_mil.models.base import MILModel, MILOutput
 from wsi_mil.models.losses import BagLoss
 
 
@@ -17,7 +17,7 @@ class BagEncoding(NamedTuple):
     attention_logits: Tensor | None = None
     """Attention logits as in MILOutput."""
     instance_logits: Tensor | None = None
-    """Instance logits as in MILOutput, but `(batch_size, n_instances, n_outputs)`: of two classes only the last one's."""
+    """Instance logits as in MILOutput, but `(batch_size, n_instances, n_units)`: of two classes only the last one's."""
 
 
 class EncodeClassifyModel(MILModel):
@@ -33,7 +33,7 @@ class EncodeClassifyModel(MILModel):
 
     @abstractmethod
     def classify(self, encoding: BagEncoding) -> Tensor:
-        """Logits `(batch_size, n_classes)` of a bag embedding."""
+        """Logits `(batch_size, n_outputs)` of a bag embedding."""
 
     def encoding_loss(self, encoding: BagEncoding, label: Tensor, loss: BagLoss) -> Tensor:
         """Training loss of encoded bags."""
@@ -41,7 +41,7 @@ class EncodeClassifyModel(MILModel):
 
     def pool(self, embedded: Tensor, bag_mask: Tensor | None = None) -> MILOutput:
         encoding = self.encode(embedded, bag_mask)
-        instance_logits = None if encoding.instance_logits is None else class_logits(encoding.instance_logits)
+        instance_logits = None if encoding.instance_logits is None else self.outputs.logits_of(encoding.instance_logits)
         return MILOutput(self.classify(encoding), encoding.attention_logits, instance_logits)
 
     def training_loss(self, bags: Tensor, label: Tensor, loss: BagLoss) -> Tensor:

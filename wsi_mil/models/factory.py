@@ -10,21 +10,30 @@ from wsi_mil.models.base import MILModel
 from wsi_mil.models.encode_classify import EncodeClassifyModel
 from wsi_mil.models.keywords import MHIMKeywords, model_settings
 from wsi_mil.models.mhim import MHIM
+from wsi_mil.models.outputs import Outputs, chosen_outputs
 
 
 def create_model(
-    settings: config.BaseModelSettings, *, feature_dim: int, n_classes: int, instance_encoder: nn.Module | None = None
+    settings: config.BaseModelSettings,
+    *,
+    feature_dim: int,
+    n_classes: int | None = None,
+    outputs: Outputs | None = None,
+    instance_encoder: nn.Module | None = None,
 ) -> MILModel:
     """Create a freshly initialised model from an entry of `models`.
 
     Args:
         settings: the entry.
         feature_dim: length of an instance's features, or of what the instance encoder gives.
-        n_classes: number of classes.
+        n_classes: number of classes, where classes are learned.
+        outputs: what the outputs are, where something else is; in place of `n_classes`.
         instance_encoder: trained along, `(n, *instance)` → `(n, feature_dim)`; None: instances are features.
     """
     implementation = resolve_name(settings.implementation)
-    model: MILModel = implementation(settings, feature_dim=feature_dim, n_classes=n_classes, instance_encoder=instance_encoder)
+    model: MILModel = implementation(
+        settings, feature_dim=feature_dim, outputs=chosen_outputs(n_classes, outputs), instance_encoder=instance_encoder
+    )
     return model
 
 

@@ -18,19 +18,20 @@ BASE = "base"
 """MHIM's base is a model here and not the name of an entry: its key gets this value."""
 
 
-def model_settings(kind: type[S], settings: S | None, keywords: Mapping[str, object], **sizes: int) -> S:
+def model_settings(kind: type[S], settings: S | None, keywords: Mapping[str, object], **sizes: int | None) -> S:
     """Return the settings of a model: those given, or keywords completed by the defaults of its entry in `models`.
 
     Args:
         kind: class of the settings; messages name it.
         settings: settings that were parsed already, or None.
         keywords: keys of the entry, except `model` and `base`.
-        sizes: `feature_dim` and `n_classes`.
+        sizes: `feature_dim` and `n_classes`, None where `outputs` is given.
 
     Raises:
         ConfigError: with every fault: an unknown key, a value out of range, settings of another model, settings and keywords.
     """
-    faults = [f"{key}: expected {MINIMUM[key]} or more, got {size}" for key, size in sizes.items() if size < MINIMUM[key]]
+    given = {key: size for key, size in sizes.items() if size is not None}
+    faults = [f"{key}: expected {MINIMUM[key]} or more, got {size}" for key, size in given.items() if size < MINIMUM[key]]
     if settings is None:
         settings, more = _parsed(kind, keywords, ["instance_encoder"] if sizes else [])
         faults += more

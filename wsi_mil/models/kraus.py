@@ -5,14 +5,14 @@ from typing import Unpack
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from wsi_mil import config
 from wsi_mil.config import InstanceScoreKind
-from wsi_mil.models.base import MILOutput, class_logits, n_outputs
+from wsi_mil.models.base import MILOutput
 from wsi_mil.models.embedding import create_embedding
 from wsi_mil.models.keywords import KrausPoolKeywords, model_settings
 from wsi_mil.models.losses import BagLoss
+from wsi_mil.models.outputs import LabelOutputs, Outputs, chosen_outputs
 from wsi_mil.models.pooling import InstanceClassifier
 from wsi_mil.models.soft_pools import Pooled, generalised_mean, isr, log_sum_exp, noisy_and, noisy_or
 
@@ -39,7 +39,7 @@ class KrausPool(InstanceClassifier):
         network. Maximum and mean, the paper's other pools, are `instance_pool`.
         Of two classes there is one output, the positive one's: p_n, P, y = σ(dense(P)). More classes have an output each, whose
         P is compared with "this class or not", and y is their softmax. Without the dense layer, P scaled to sum 1 is the
-        prediction of more than two.
+        prediction of more than two. Labels that do not exclude each other have a P and a y = σ(dense(P)) each.
         Noisy-AND's b = σ(β), so that it stays between 0 and 1; β is learnt from 0. The dense layer starts as a multiple of the
         identity, so that y agrees with P. Under noisy-OR and ISR instances start at p = 0.0025 instead of ½: from ½ neither
         learns large bags (docs/performance.md).
@@ -52,24 +52,26 @@ class KrausPool(InstanceClassifier):
         settings: config.KrausPool | None = None,
         *,
         feature_dim: int,
-        n_classes: int,
+        n_classes: int | None = None,
+        outputs: Outputs | None = None,
         instance_encoder: nn.Module | None = None,
         **keywords: Unpack[KrausPoolKeywords],
     ):
-        super().__init__(instance_encoder)
         settings = model_settings(config.KrausPool, settings, keywords, feature_dim=feature_dim, n_classes=n_classes)
+        outputs = chosen_outputs(n_classes, outputs)
+        super().__init__(outputs, instance_encoder)
         self.settings = settings
         self.embedding, dim = create_embedding(feature_dim, settings.embed_dim, settings.dropout)
-        outputs = n_outputs(n_classes)
-        self.classifier = nn.Linear(dim, outputs)
+        n_units = outputs.n_units
+        self.classifier = nn.Linear(dim, n_units)
         if settings.pool in SHARP:
             nn.init.constant_(self.classifier.bias, LOW)
         if settings.pool == "noisy_and":
-            self.threshold = nn.Parameter(torch.zeros(outputs))
+            self.threshold = nn.Parameter(torch.zeros(n_units))
         if settings.joint:
-            self.dense = nn.Linear(outputs, outputs)
+            self.dense = nn.Linear(n_units, n_units)
             nn.init.eye_(self.dense.weight).data.mul_(START)
-            nn.init.constant_(self.dense.bias, -START / 2 if outputs == 1 else 0.0)
+            nn.init.constant_(self.dense.bias, -START / 2 if outputs.n_units == 1 or isinstance(outputs, LabelOutputs) else 0.0)
 
     def pool(self, embedded: Tensor, bag_mask: Tensor | None = None) -> MILOutput:
         return MILOutput(self._logits(self.pooled(embedded, bag_mask)))
@@ -83,26 +85,22 @@ class KrausPool(InstanceClassifier):
 
     def training_loss(self, bags: Tensor, label: Tensor, loss: BagLoss) -> Tensor:
         pooled = self.pooled(self.embed(bags))
-        n = pooled.log_p.shape[1]
-        is_class = label[:, None].float() if n == 1 else functional.one_hot(label, n).float()
-        losses = -(is_class * pooled.log_p + (1 - is_class) * pooled.log_q).sum(dim=1)
-        if self.settings.joint:
-            losses = losses + functional.cross_entropy(self._logits(pooled).float(), label, reduction="none")
-        return (loss.bag_weights(label) * losses).sum()
+        logits = self._logits(pooled) if self.settings.joint else None
+        return loss.of_pool(pooled.log_p, pooled.log_q, logits, label)
 
     @torch.no_grad()
-    def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:
-        margin = _margin(self.classifier(self.embed(bag))[0].double(), target)
+    def instance_scores(self, bag: Tensor, output: int) -> dict[InstanceScoreKind, Tensor]:
+        margin = self._margin(self.classifier(self.embed(bag))[0].double(), output)
         return {"probability": torch.sigmoid(margin), "evidence": margin}
 
-    def instance_probs(self, outputs: Tensor, target: int) -> Tensor:
-        return torch.sigmoid(_margin(outputs, target))
+    def instance_probs(self, units: Tensor, output: int) -> Tensor:
+        return torch.sigmoid(self._margin(units, output))
 
-    def bag_probability(self, embedded: Tensor, target: int) -> Tensor:
+    def bag_probability(self, embedded: Tensor, output: int) -> Tensor:
         """The pooled probability P, not the prediction y of the dense layer."""
         pooled = self.pooled(embedded)
-        of_class = pooled.log_p[0] if pooled.log_p.shape[1] > 1 else torch.stack([pooled.log_q[0, 0], pooled.log_p[0, 0]])
-        return of_class[target].exp()
+        unit, sign = self.outputs.unit_of(output)
+        return (pooled.log_p if sign > 0 else pooled.log_q)[0, unit].exp()
 
     def _pool(self, outputs: Tensor) -> Pooled:
         s = self.settings
@@ -114,16 +112,16 @@ class KrausPool(InstanceClassifier):
 
     def _logits(self, pooled: Pooled) -> Tensor:
         if self.settings.joint:
-            return class_logits(self.dense(pooled.log_p.exp()))
-        return torch.cat([pooled.log_q, pooled.log_p], dim=1) if pooled.log_p.shape[1] == 1 else pooled.log_p
+            return self.outputs.logits_of(self.dense(pooled.log_p.exp()))
+        if isinstance(self.outputs, LabelOutputs):
+            return pooled.log_p - pooled.log_q
+        return torch.cat([pooled.log_q, pooled.log_p], dim=1) if self.outputs.n_units == 1 else pooled.log_p
+
+    def _margin(self, units: Tensor, output: int) -> Tensor:
+        """Log odds of p for a class or label."""
+        unit, sign = self.outputs.unit_of(output)
+        return units[..., unit] if sign > 0 else -units[..., unit]
 
 
 SHARP: dict[str, Callable[[Tensor], Pooled]] = {"noisy_or": noisy_or, "isr": isr}
 SOFT: dict[str, Callable[[Tensor, float], Pooled]] = {"generalised_mean": generalised_mean, "log_sum_exp": log_sum_exp}
-
-
-def _margin(outputs: Tensor, target: int) -> Tensor:
-    """Log odds of p for a class: of two the one output is the positive one's."""
-    if outputs.shape[-1] == 1:
-        return outputs[..., 0] if target else -outputs[..., 0]
-    return outputs[..., target]

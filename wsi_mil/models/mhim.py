@@ -13,6 +13,7 @@ from wsi_mil.models.encode_classify import BagEncoding, EncodeClassifyModel
 from wsi_mil.models.keywords import MHIMKeywords, model_settings
 from wsi_mil.models.losses import BagLoss
 from wsi_mil.models.masking import Masking, kept_instances
+from wsi_mil.models.precision import widened
 
 
 class MHIM(MILModel):
@@ -43,7 +44,7 @@ class MHIM(MILModel):
         teacher: EncodeClassifyModel,
         **keywords: Unpack[MHIMKeywords],
     ):
-        super().__init__()
+        super().__init__(student.outputs)
         self.student, self.teacher = student, teacher
         self.settings = model_settings(config.MHIM, settings, keywords)
         self.provides = student.provides
@@ -57,8 +58,8 @@ class MHIM(MILModel):
         return self.student.pool(embedded, bag_mask)
 
     @torch.no_grad()
-    def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:
-        return self.student.instance_scores(bag, target)
+    def instance_scores(self, bag: Tensor, output: int) -> dict[InstanceScoreKind, Tensor]:
+        return self.student.instance_scores(bag, output)
 
     def training_loss(self, bags: Tensor, label: Tensor, loss: BagLoss) -> Tensor:
         """Loss of one bag `(1, n_instances, …)`."""
@@ -101,8 +102,8 @@ class MHIM(MILModel):
         return self.teacher.encode_scored(self.teacher.embed(bags))
 
     def _consistency(self, taught: Tensor, learned: Tensor) -> Tensor:
-        target = torch.softmax(taught.float() / self.settings.teacher_temperature, dim=-1)
-        log_student = torch.log_softmax(learned.float() / self.settings.student_temperature, dim=-1)
+        target = torch.softmax(widened(taught) / self.settings.teacher_temperature, dim=-1)
+        log_student = torch.log_softmax(widened(learned) / self.settings.student_temperature, dim=-1)
         return -(target * log_student).sum(dim=-1).mean()
 
     def _falling(self, schedule: Schedule) -> float:

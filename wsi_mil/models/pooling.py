@@ -1,6 +1,5 @@
 """The baselines: maximum and mean, over instances' classes or over their embeddings."""
 
-import math
 from abc import abstractmethod
 from typing import Unpack
 
@@ -9,9 +8,11 @@ from torch import Tensor, nn
 
 from wsi_mil import config
 from wsi_mil.config import InstanceScoreKind
-from wsi_mil.models.base import MILModel, MILOutput, class_logits, margin_of, n_outputs
+from wsi_mil.models.base import MILModel, MILOutput
 from wsi_mil.models.embedding import create_embedding
 from wsi_mil.models.keywords import PoolKeywords, model_settings
+from wsi_mil.models.outputs import Outputs, chosen_outputs, probability_and_evidence
+from wsi_mil.models.precision import widened
 
 
 class InstanceClassifier(MILModel):
@@ -20,11 +21,11 @@ class InstanceClassifier(MILModel):
     classifier: nn.Linear
 
     @abstractmethod
-    def instance_probs(self, outputs: Tensor, target: int) -> Tensor:
-        """Probability of a class `(…)` from outputs of the classifier `(…, n_outputs)`."""
+    def instance_probs(self, units: Tensor, output: int) -> Tensor:
+        """Probability of a class or label `(…)` from outputs of the classifier `(…, n_units)`."""
 
     @abstractmethod
-    def bag_probability(self, embedded: Tensor, target: int) -> Tensor:
+    def bag_probability(self, embedded: Tensor, output: int) -> Tensor:
         """Pooled probability of a class, of one bag `(1, n_instances, embed_dim)`; a scalar."""
 
 
@@ -39,6 +40,7 @@ class InstancePool(InstanceClassifier):
 
     Differs:
         More than two classes: the maximum is taken class by class over logits, the mean over softmax probabilities.
+        Of what has no probability, a value or a risk, the maximum and the mean are taken as it is.
     """
 
     provides = config.InstancePool.provides
@@ -48,32 +50,34 @@ class InstancePool(InstanceClassifier):
         settings: config.InstancePool | None = None,
         *,
         feature_dim: int,
-        n_classes: int,
+        n_classes: int | None = None,
+        outputs: Outputs | None = None,
         instance_encoder: nn.Module | None = None,
         **keywords: Unpack[PoolKeywords],
     ):
-        super().__init__(instance_encoder)
         settings = model_settings(config.InstancePool, settings, keywords, feature_dim=feature_dim, n_classes=n_classes)
+        outputs = chosen_outputs(n_classes, outputs)
+        super().__init__(outputs, instance_encoder)
         self.settings = settings
         self.embedding, dim = create_embedding(feature_dim, settings.embed_dim, settings.dropout)
-        self.classifier = nn.Linear(dim, n_outputs(n_classes))
+        self.classifier = nn.Linear(dim, outputs.n_units)
         self.by = settings.pool
 
     def pool(self, embedded: Tensor, bag_mask: Tensor | None = None) -> MILOutput:
-        logits = class_logits(self.classifier(embedded).float())
-        pooled = _max_logits(logits, bag_mask) if self.by == "max" else _log_mean_probs(logits, bag_mask)
+        logits = self.outputs.logits_of(widened(self.classifier(embedded)))
+        pooled = _maximum(logits, bag_mask) if self.by == "max" else self.outputs.mean(logits, 1, bag_mask)
         return MILOutput(pooled, instance_logits=logits)
 
     @torch.no_grad()
-    def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:
+    def instance_scores(self, bag: Tensor, output: int) -> dict[InstanceScoreKind, Tensor]:
         logits = self(bag).instance_logits[0].double()
-        return {"probability": torch.softmax(logits, dim=-1)[:, target], "evidence": margin_of(logits, target)}
+        return probability_and_evidence(self.outputs, logits, output)
 
-    def instance_probs(self, outputs: Tensor, target: int) -> Tensor:
-        return torch.softmax(class_logits(outputs), dim=-1)[..., target]
+    def instance_probs(self, units: Tensor, output: int) -> Tensor:
+        return self.outputs.probability(self.outputs.logits_of(units), output)
 
-    def bag_probability(self, embedded: Tensor, target: int) -> Tensor:
-        return torch.softmax(self.pool(embedded).logits[0], dim=-1)[target]
+    def bag_probability(self, embedded: Tensor, output: int) -> Tensor:
+        return self.outputs.probability(self.pool(embedded).logits[0], output)
 
 
 class EmbeddingPool(MILModel):
@@ -93,28 +97,30 @@ class EmbeddingPool(MILModel):
         settings: config.EmbeddingPool | None = None,
         *,
         feature_dim: int,
-        n_classes: int,
+        n_classes: int | None = None,
+        outputs: Outputs | None = None,
         instance_encoder: nn.Module | None = None,
         **keywords: Unpack[PoolKeywords],
     ):
-        super().__init__(instance_encoder)
         settings = model_settings(config.EmbeddingPool, settings, keywords, feature_dim=feature_dim, n_classes=n_classes)
+        outputs = chosen_outputs(n_classes, outputs)
+        super().__init__(outputs, instance_encoder)
         self.settings = settings
         self.embedding, dim = create_embedding(feature_dim, settings.embed_dim, settings.dropout)
-        self.classifier = nn.Linear(dim, n_classes)
+        self.classifier = nn.Linear(dim, outputs.n)
         self.by = settings.pool
 
     def pool(self, embedded: Tensor, bag_mask: Tensor | None = None) -> MILOutput:
-        pooled = _max_logits(embedded, bag_mask) if self.by == "max" else _mean(embedded, bag_mask)
+        pooled = _maximum(embedded, bag_mask) if self.by == "max" else _mean(embedded, bag_mask)
         return MILOutput(self.classifier(pooled))
 
     @torch.no_grad()
-    def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:
+    def instance_scores(self, bag: Tensor, output: int) -> dict[InstanceScoreKind, Tensor]:
         logits = self.classifier(self.embed(bag))
-        return {"evidence": margin_of(logits[0].double(), target)}
+        return {"evidence": self.outputs.scalar(logits[0].double(), output)}
 
 
-def _max_logits(values: Tensor, bag_mask: Tensor | None) -> Tensor:
+def _maximum(values: Tensor, bag_mask: Tensor | None) -> Tensor:
     """Maximum over real instances, column by column: `(batch_size, n_columns)`."""
     if bag_mask is not None:
         values = values.masked_fill(~bag_mask.unsqueeze(-1), -torch.inf)
@@ -125,12 +131,3 @@ def _mean(values: Tensor, bag_mask: Tensor | None) -> Tensor:
     if bag_mask is None:
         return values.mean(dim=1)
     return values.masked_fill(~bag_mask.unsqueeze(-1), 0).sum(dim=1) / bag_mask.sum(dim=1, keepdim=True)
-
-
-def _log_mean_probs(logits: Tensor, bag_mask: Tensor | None) -> Tensor:
-    """Logarithm of the mean softmax over real instances, which softmax takes back to that mean."""
-    log_probs = torch.log_softmax(logits, dim=-1)
-    if bag_mask is None:
-        return torch.logsumexp(log_probs, dim=1) - math.log(logits.shape[1])
-    log_probs = log_probs.masked_fill(~bag_mask.unsqueeze(-1), -torch.inf)
-    return torch.logsumexp(log_probs, dim=1) - torch.log(bag_mask.sum(dim=1, keepdim=True))

@@ -13,6 +13,7 @@ from wsi_mil.models.embedding import Embedding
 from wsi_mil.models.encode_classify import BagEncoding, EncodeClassifyModel
 from wsi_mil.models.keywords import TransMILKeywords, model_settings
 from wsi_mil.models.nystrom import NystromAttention
+from wsi_mil.models.outputs import Outputs, chosen_outputs
 from wsi_mil.models.self_attention import ExactAttention, SelfAttention
 
 KERNELS = (7, 5, 3)
@@ -44,12 +45,14 @@ class TransMIL(EncodeClassifyModel):
         settings: config.TransMIL | None = None,
         *,
         feature_dim: int,
-        n_classes: int,
+        n_classes: int | None = None,
+        outputs: Outputs | None = None,
         instance_encoder: nn.Module | None = None,
         **keywords: Unpack[TransMILKeywords],
     ):
-        super().__init__(instance_encoder)
         settings = model_settings(config.TransMIL, settings, keywords, feature_dim=feature_dim, n_classes=n_classes)
+        outputs = chosen_outputs(n_classes, outputs)
+        super().__init__(outputs, instance_encoder)
         self.settings = settings
         dim = settings.embed_dim
         self.embedding = Embedding(feature_dim, dim, settings.dropout)
@@ -58,7 +61,7 @@ class TransMIL(EncodeClassifyModel):
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(2))
         self.position = PPEG(dim)
         self.norm = nn.LayerNorm(dim)
-        self.classifier = nn.Linear(dim, n_classes)
+        self.classifier = nn.Linear(dim, outputs.n)
         if settings.position_start == "zero":
             for convolution in (self.position.seven, self.position.five, self.position.three):
                 nn.init.zeros_(convolution.weight)
@@ -90,7 +93,7 @@ class TransMIL(EncodeClassifyModel):
         return torch.as_tensor(attention)[:, : bag.shape[1]]
 
     @torch.no_grad()
-    def instance_scores(self, bag: Tensor, target: int) -> dict[InstanceScoreKind, Tensor]:
+    def instance_scores(self, bag: Tensor, output: int) -> dict[InstanceScoreKind, Tensor]:
         """Attention: head-mean of the first layer's |class-token attention|, scaled to sum to 1; the same for all classes.
 
         In the last layer tokens are mixed already, and the class token's attention there says little about the tile
@@ -128,7 +131,8 @@ class PPEG(nn.Module):
         convolutions = (self.seven, self.five, self.three)
         kernel = torch.stack([functional.pad(c.weight, [(KERNELS[0] - c.kernel_size[0]) // 2] * 4) for c in convolutions]).sum(0)
         kernel[:, :, KERNELS[0] // 2, KERNELS[0] // 2] += 1  # the token itself
-        bias = torch.stack([torch.as_tensor(c.bias) for c in convolutions]).sum(0)
+        # not `stack(…).sum(0)`: torch would let the gradients of the three share their memory, and add to it three times
+        bias = torch.as_tensor(self.seven.bias) + torch.as_tensor(self.five.bias) + torch.as_tensor(self.three.bias)
         encoded = functional.conv2d(raster, kernel, bias, padding=KERNELS[0] // 2, groups=dim)
         return torch.cat([tokens[:, :1], encoded.flatten(2).transpose(1, 2)], dim=1)
 

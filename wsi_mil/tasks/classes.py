@@ -19,8 +19,8 @@ from wsi_mil.metrics import (
     reliability_curve,
     youden_threshold,
 )
-from wsi_mil.records import SlidePrediction
-from wsi_mil.tasks.base import Outcomes, ShownPrediction, Task
+from wsi_mil.records import SlidePrediction, Threshold
+from wsi_mil.tasks.base import Labels, Outcomes, ShownPrediction, Task, Truth, finite_cell, one_index, one_number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,6 +42,8 @@ class Classes(Task):
     names: tuple[str, ...]
 
     kind: ClassVar[str] = "classes"
+    figure_name: ClassVar[str] = "auroc"
+    figure_label: ClassVar[str] = "AUROC"
 
     @classmethod
     def numbered(cls, n: int) -> "Classes":
@@ -60,26 +62,27 @@ class Classes(Task):
     def label_fault(self, text: str) -> str:
         return "" if text in self.names else f"label {text!r} is not in classes{nearest(text, list(self.names))}"
 
-    def encode(self, label: str) -> int:
-        return self.names.index(label)
+    def encode(self, labels: Sequence[str]) -> NDArray[np.int64]:
+        return np.array([self.names.index(label) for label in labels], np.int64)
 
     @property
-    def strata(self) -> Sequence[int]:
-        return range(len(self.names))
+    def groups(self) -> tuple[str, ...]:
+        return tuple(f"class {name!r}" for name in self.names)
 
-    def stratum(self, labels: Iterable[str]) -> int:
+    def groups_of(self, labels: Iterable[str]) -> frozenset[int]:
         """Return the last class among the labels."""
-        return max(self.encode(label) for label in labels)
+        return frozenset([max(self.names.index(label) for label in labels)])
 
-    def stratum_name(self, stratum: int) -> str:
-        return f"class {self.names[stratum]!r}"
+    def strata(self, labels: Mapping[str, Sequence[str]], *, least: int) -> dict[str, int]:
+        """Return the last class of each patient; classes are never merged."""
+        return {patient: index for patient, own in labels.items() for index in self.groups_of(own)}
 
     def missing(self, labels: Collection[str]) -> str:
         missing = [repr(name) for name in self.names if name not in labels]
         return f"slide of class {', '.join(missing)}; every class is needed there" if missing else ""
 
     def in_order(self, labels: Collection[str]) -> tuple[str, ...]:
-        return tuple(sorted(labels, key=self.encode))
+        return tuple(sorted(labels, key=self.names.index))
 
     @property
     def n_outputs(self) -> int:
@@ -88,64 +91,51 @@ class Classes(Task):
     def outputs(self, logits: "Tensor") -> NDArray[np.float64]:
         return np.asarray(logits.double().softmax(dim=1).cpu().numpy())
 
-    def loss_weights(self, labels: Sequence[int], *, balanced: bool) -> NDArray[np.float32]:
+    def loss_weights(self, labels: Labels, *, balanced: bool) -> NDArray[np.float32]:
         """Return `n / (n_classes · n_c)` for each class, so that classes have equal weight and the mean over bags is 1."""
         if not balanced:
             return np.ones(self.n_outputs, np.float32)
         counts = np.bincount(labels, minlength=self.n_outputs)
         return np.asarray(len(labels) / (self.n_outputs * np.maximum(counts, 1)), np.float32)
 
-    def validation_loss(self, outputs: NDArray[np.float64], truth: NDArray[np.int64], weights: NDArray[np.float32]) -> float:
+    def validation_loss(self, logits: "Tensor", truth: Truth, weights: NDArray[np.float32]) -> float:
         """Return the mean log loss, each bag weighted by its class."""
-        prob_of_truth = np.clip(outputs[np.arange(len(truth)), truth], MIN_PROB, 1)
-        return float((-np.log(prob_of_truth) * weights[truth]).mean())
+        prob_of_truth = np.clip(self.outputs(logits)[np.arange(len(truth)), truth.labels], MIN_PROB, 1)
+        return float((-np.log(prob_of_truth) * weights[truth.labels]).mean())
 
-    def selection_figure(self, outputs: NDArray[np.float64], truth: NDArray[np.int64]) -> float:
-        return auroc(truth, outputs)
+    def selection_figure(self, outputs: NDArray[np.float64], truth: Truth) -> float:
+        return auroc(truth.labels, outputs)
 
-    def rarest(self, labels: Sequence[int]) -> int:
-        return min(list(labels).count(index) for index in self.strata)
+    def rarest(self, truth: Truth) -> int:
+        """Return the number of bags of the rarest class."""
+        return int(np.bincount(truth.labels, minlength=self.n_outputs).min())
 
-    def threshold(self, outputs: NDArray[np.float64], truth: NDArray[np.int64]) -> float | None:
+    def threshold(self, outputs: NDArray[np.float64], truth: Truth) -> float | None:
         """Return the threshold on the positive class's probability with the largest Youden index; None for more classes."""
-        return youden_threshold(truth == 1, outputs[:, 1]) if self.is_binary else None
+        return youden_threshold(truth.labels == 1, outputs[:, 1]) if self.is_binary else None
 
-    def validation_figures(
-        self, outputs: NDArray[np.float64], truth: NDArray[np.int64], threshold: float | None
-    ) -> dict[str, float]:
-        predicted = np.array([predicted_class(probs, threshold) for probs in outputs])
-        return accuracies(truth, predicted, self.n_outputs)
+    def validation_figures(self, outputs: NDArray[np.float64], truth: Truth, threshold: Threshold) -> dict[str, float]:
+        predicted = np.array([self.predicted(probs, threshold) for probs in outputs])
+        return accuracies(truth.labels, predicted, self.n_outputs)
 
-    def prediction(
-        self, folds: tuple[int, ...], outputs: NDArray[np.float64], thresholds: Sequence[float | None]
-    ) -> SlidePrediction:
-        """Return the mean of probabilities and of thresholds over folds, and the class they predict."""
-        probs = outputs.mean(axis=0)
-        given = [threshold for threshold in thresholds if threshold is not None]
-        threshold = float(np.mean(given)) if given else None
-        return SlidePrediction(
-            folds=folds,
-            probs=tuple(float(p) for p in probs),
-            threshold=threshold,
-            predicted=predicted_class(probs, threshold),
-            probs_of_fold=tuple(tuple(float(p) for p in row) for row in outputs),
-            predicted_of_fold=tuple(predicted_class(row, own) for row, own in zip(outputs, thresholds, strict=True)),
-        )
+    def predicted(self, outputs: NDArray[np.float64], threshold: Threshold) -> int:
+        return predicted_class(outputs, one_number(threshold))
 
     @property
     def prediction_columns(self) -> tuple[str, ...]:
         return (*(f"{PROB_PREFIX}{name}" for name in self.names), "threshold", "predicted")
 
-    def prediction_cells(self, prediction: SlidePrediction) -> tuple[str, ...]:
-        threshold = "" if prediction.threshold is None else f"{prediction.threshold:.6f}"
-        return (*(f"{p:.6f}" for p in prediction.probs), threshold, self.names[prediction.predicted])
+    def prediction_cells(self, prediction: SlidePrediction, label: str) -> tuple[str, ...]:
+        threshold = one_number(prediction.threshold)
+        text = "" if threshold is None else f"{threshold:.6f}"
+        return (*(f"{p:.6f}" for p in prediction.outputs), text, self.names[one_index(prediction.predicted)])
 
     def read_outcomes(self, rows: Sequence[Mapping[str, str]]) -> Outcomes:
         probs = np.array([[float(row[f"{PROB_PREFIX}{name}"]) for name in self.names] for row in rows], np.float64)
         return Outcomes(
-            np.array([self.encode(row["label"]) for row in rows], np.int64),
+            self.encode([row["label"] for row in rows]),
             probs.reshape(len(rows), self.n_outputs),
-            np.array([self.encode(row["predicted"]) for row in rows], np.int64),
+            self.encode([row["predicted"] for row in rows]),
         )
 
     def point_figures(self, outcomes: Outcomes) -> dict[str, float]:
@@ -167,21 +157,26 @@ class Classes(Task):
             "confusion_matrix": confusion(outcomes.truth, outcomes.predicted, self.n_outputs).tolist(),
         }
 
-    def explained(self, prediction: SlidePrediction) -> int:
+    def explained(self, prediction: SlidePrediction) -> tuple[int, ...]:
         """Return the positive one of two classes; with more classes, the predicted one."""
-        return 1 if self.is_binary else prediction.predicted
+        return (1 if self.is_binary else one_index(prediction.predicted),)
 
-    def is_predicted(self, prediction: SlidePrediction, target: int) -> bool:
-        return prediction.predicted == target
+    def explained_value(self, prediction: SlidePrediction, output: int) -> float:
+        """Return the probability of the class."""
+        return prediction.outputs[output]
 
-    def threshold_of(self, threshold: float | None, target: int) -> float | None:
+    def is_predicted(self, prediction: SlidePrediction, output: int) -> bool:
+        return prediction.predicted == output
+
+    def threshold_of(self, threshold: Threshold, output: int) -> float | None:
         """Return the threshold for the positive class, None for others."""
-        return threshold if target == 1 else None
+        return one_number(threshold) if output == 1 else None
 
     def prediction_stamp(self, prediction: SlidePrediction) -> dict[str, object]:
+        threshold = one_number(prediction.threshold)
         return {
-            "probs": [round(p, 6) for p in prediction.probs],
-            "threshold": None if prediction.threshold is None else round(prediction.threshold, 6),
+            "probs": [round(p, 6) for p in prediction.outputs],
+            "threshold": None if threshold is None else round(threshold, 6),
             "predicted": prediction.predicted,
         }
 
@@ -189,21 +184,25 @@ class Classes(Task):
         """Return whether the label is the negative one of two classes; with more, none is known to be the healthy one."""
         return self.is_binary and label != self.names[-1]
 
-    def may_show_evidence(self, label: str, target: int | None) -> bool:
+    def may_show_evidence(self, label: str, output: int | None) -> bool:
         """Return whether the scores are for the label's class, or there are two classes, of which one has evidence."""
-        return self.is_binary or target == self.encode(label)
+        return self.is_binary or (output is not None and label == self.names[output])
 
     def title_parts(self, receipt: Mapping[str, Any]) -> list[str]:
-        target, threshold = receipt["target"], receipt["threshold"]
-        parts = [f"predicted: {self.names[receipt['predicted']]}", f"P({self.names[target]}) = {receipt['probs'][target]:.3f}"]
+        output, threshold = receipt["output"], receipt["threshold"]
+        parts = [f"predicted: {self.names[receipt['predicted']]}", f"P({self.names[output]}) = {receipt['probs'][output]:.3f}"]
         return parts + ([] if threshold is None else [f"threshold {threshold:.3f}"])
 
     def explained_in(self, receipt: Mapping[str, Any]) -> tuple[float, bool, str]:
-        target = receipt["target"]
-        return float(receipt["probs"][target]), receipt["predicted"] == target, self.names[target]
+        output = receipt["output"]
+        return float(receipt["probs"][output]), receipt["predicted"] == output, self.names[output]
 
-    def stamp(self) -> dict[str, object]:
+    def settings(self) -> dict[str, object]:
         return {"classes": list(self.names)}
+
+    @classmethod
+    def of_settings(cls, settings: Mapping[str, Any]) -> "Classes":
+        return cls(tuple(settings["classes"]))
 
     def __str__(self) -> str:
         return f"classes {list(self.names)}"
@@ -219,12 +218,4 @@ def shown_prediction(row: Mapping[str, str]) -> ShownPrediction:
     if not probs:
         return ShownPrediction(None, "", None, predicted)
     of = list(probs)[-1] if len(probs) == 2 else predicted
-    return ShownPrediction(_finite(probs.get(of, "")), of, _finite(row.get("threshold", "")), predicted)
-
-
-def _finite(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if np.isfinite(value) else None
+    return ShownPrediction(finite_cell(probs.get(of, "")), of, finite_cell(row.get("threshold", "")), predicted)

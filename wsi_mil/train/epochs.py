@@ -5,16 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wsi_mil.config import Training
+from wsi_mil.tasks import Task
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch of the training curve; `epoch` counts from 1."""
+    """One epoch of the training curve; `epoch` counts from 1, `val_figure` is the task's figure of the validation bags."""
 
     epoch: int
     train_loss: float
     val_loss: float
-    val_auroc: float
+    val_figure: float
     lr: float
 
 
@@ -30,6 +31,23 @@ def with_epochs(settings: Training, n_bags: int) -> Training:
     updates_per_epoch = -(-n_bags // settings.accumulate)
     epochs = max(-(-settings.updates // updates_per_epoch), settings.min_epochs)
     return settings.model_copy(update={"epochs": epochs, "updates": None})
+
+
+def for_task(settings: Training, task: Task, n_bags: int) -> Training:
+    """Return settings as they hold for a task.
+
+    Where all training bags make one update, its own number of updates and learning rate hold. `min_improvement` is zero where it
+    does not count.
+
+    Args:
+        settings: of the training.
+        task: the task to learn.
+        n_bags: number of training bags.
+    """
+    changes: dict[str, object] = {} if task.min_improvement_counts else {"min_improvement": 0.0}
+    if task.is_learned_at_once:
+        changes |= {"epochs": settings.cox_updates, "updates": None, "lr": settings.cox_lr, "accumulate": n_bags}
+    return settings.model_copy(update=changes)
 
 
 def n_epochs(settings: Training) -> int:
@@ -51,20 +69,20 @@ def with_selection(settings: Training, n_rarest: int) -> Training:
 def is_better(new: Epoch, best: Epoch, settings: Training) -> bool:
     """Return whether an epoch is better than the best one before it, by the criterion in `select`.
 
-    If AUROCs are equal, the lower validation loss is better. With `select: last` a later epoch is always better.
+    If figures are equal, the lower validation loss is better. With `select: last` a later epoch is always better.
     """
     if settings.select == "last":
         return True
     if settings.select == "loss":
         return new.val_loss < best.val_loss - settings.min_improvement
-    gain = new.val_auroc - best.val_auroc
+    gain = new.val_figure - best.val_figure
     return gain > settings.min_improvement or (gain == 0 and new.val_loss < best.val_loss)
 
 
 def is_over(history: Sequence[Epoch], best: int, settings: Training) -> bool:
     """Return whether training ends: all epochs are done, or patience has run out.
 
-    An epoch with the same AUROC and a lower loss does not restart patience.
+    An epoch with the same figure and a lower loss does not restart patience.
 
     Args:
         history: epochs so far.
@@ -76,7 +94,7 @@ def is_over(history: Sequence[Epoch], best: int, settings: Training) -> bool:
     if settings.select == "loss":
         last_gain = best
     else:
-        last_gain = _last_improvement([epoch.val_auroc for epoch in history], settings.min_improvement)
+        last_gain = _last_improvement([epoch.val_figure for epoch in history], settings.min_improvement)
     return len(history) >= max(settings.min_epochs, 1) and len(history) - 1 - last_gain >= settings.patience
 
 
@@ -90,7 +108,7 @@ def epochs_left(history: Sequence[Epoch], best: int, settings: Training) -> tupl
     """
     imagined = list(history)
     while not is_over(imagined, best, settings):
-        imagined.append(Epoch(len(imagined) + 1, math.inf, val_loss=math.inf, val_auroc=-math.inf, lr=0.0))
+        imagined.append(Epoch(len(imagined) + 1, math.inf, val_loss=math.inf, val_figure=-math.inf, lr=0.0))
     return n_epochs(settings) - len(history), len(imagined) - len(history)
 
 

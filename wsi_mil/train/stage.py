@@ -5,7 +5,6 @@ from bisect import bisect_right
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from wsi_mil.bags import BagSet, common_encoder, read_bag_of
@@ -15,12 +14,12 @@ from wsi_mil.config import MHIM, TEACHERS, BagUnit, BaseModelSettings, Model, Pr
 from wsi_mil.devices import memory_bytes
 from wsi_mil.errors import ConfigError, StoreMismatchError
 from wsi_mil.files import exclusive, write_table
-from wsi_mil.models import WRITE_MATRICES_OUT, MILModel, create_mhim, create_model, exact_step_bytes
+from wsi_mil.models import WRITE_MATRICES_OUT, MILModel, create_mhim, create_model, exact_step_bytes, outputs_of
 from wsi_mil.receipts import fingerprint, store_path
 from wsi_mil.records import Bag
 from wsi_mil.runtime.memory import free_bytes
 from wsi_mil.store import feature_dim, n_tiles, read_attributes
-from wsi_mil.tasks import Task
+from wsi_mil.tasks import Task, Truth
 from wsi_mil.train.epochs import Epoch, with_selection
 from wsi_mil.train.keeping import BagSizes, Keep, bytes_to_keep, log_reading
 from wsi_mil.train.loop import fit, n_sampled, predict_outputs
@@ -29,7 +28,7 @@ from wsi_mil.version import __version__
 
 log = logging.getLogger(__name__)
 
-STAGE_VERSION = 3
+STAGE_VERSION = 4
 KEEP_NOTHING = Keep(0)
 
 
@@ -78,6 +77,7 @@ def train_fold(
     if faults:
         raise ConfigError(faults)
     members = [fold.splits.bags(fold.number, roles, fold.unit) for roles in protocol_roles(fold.protocol)]
+    fold = replace(fold, task=fold.task.fitted(_truth(members[0], fold)))
     receipts = [fold.features / f"{slide}.json" for part in members for slides in part.values() for slide in slides]
     card = _initial_card(fold, settings, receipts, base)
     card = replace(card, architecture=_with_attention(card, members[0], fold, device))
@@ -87,9 +87,10 @@ def train_fold(
         state = TrainingState(folder, _fingerprint(fold, card, members, base, device))
         train, val = _bag_sets(members, fold, card.feature_dim, keep, device)
         history, best = fit(model, train, val, settings.train, task=fold.task, state=state)
-        select = with_selection(settings.train, fold.task.rarest(val.labels)).select
-        card = _trained_card(replace(card, select=select), model.deployed, val, history[best])
-        write_table(folder / "history.csv", list(Epoch.__annotations__), [vars(epoch).values() for epoch in history])
+        select = with_selection(settings.train, fold.task.rarest(val.truth)).select
+        card = _trained_card(replace(card, select=select), model.deployed, (train, val), history[best])
+        columns = [name.replace("figure", card.task.figure_name) for name in Epoch.__annotations__]
+        write_table(folder / "history.csv", columns, [vars(epoch).values() for epoch in history])
         write_checkpoint(folder, model.deployed, card)
         state.remove()
     return card
@@ -175,7 +176,7 @@ def _require_memory(settings: TransMIL, largest: int, device: torch.device) -> N
 
 def _create(settings: Model, card: ModelCard, base: Path | None, device: torch.device) -> MILModel:
     """Return the untrained model; it is initialised before the base is read, so that the seed determines its weights."""
-    untrained = create_model(card.architecture, feature_dim=card.feature_dim, n_classes=card.task.n_outputs)
+    untrained = create_model(card.architecture, feature_dim=card.feature_dim, outputs=outputs_of(card.task))
     if not isinstance(settings, MHIM) or base is None:
         return untrained.to(device)
     return create_mhim(settings, base=read_checkpoint(base, device)[0], student=untrained).to(device)
@@ -214,20 +215,28 @@ def _bag_sets(
 
 def _bag_set(members: dict[str, list[str]], fold: Fold, keep_bytes: int, pin: bool) -> BagSet:
     bags = list(members.items())
-    labels = [fold.task.encode(fold.splits.labels[slides[0]]) for _, slides in bags]
 
     def load(number: int) -> Bag:
         bag_id, slides = bags[number]
         return read_bag_of(bag_id, [fold.features / f"{slide}.json" for slide in slides])
 
-    return BagSet(labels, load, keep_bytes=keep_bytes, pin=pin)
+    return BagSet(_truth(members, fold), load, keep_bytes=keep_bytes, pin=pin)
 
 
-def _trained_card(card: ModelCard, model: MILModel, val: BagSet, epoch: Epoch) -> ModelCard:
-    """Return the card with threshold and figures of the bags that selected the epoch."""
-    task = card.task
-    truth = np.array(val.labels)
+def _truth(members: dict[str, list[str]], fold: Fold) -> Truth:
+    """Labels and patients of bags, which are those of the first slide of each."""
+    first = [slides[0] for slides in members.values()]
+    labels = fold.task.encode([fold.splits.labels[slide] for slide in first])
+    return Truth(labels, tuple(fold.splits.patients[slide] for slide in first))
+
+
+def _trained_card(card: ModelCard, model: MILModel, parts: tuple[BagSet, BagSet], epoch: Epoch) -> ModelCard:
+    """Return the card with what follows from the trained model's outputs for the training and for the validation bags."""
+    (train, val), task = parts, card.task
+    if task.is_judged_on_training:
+        task = task.calibrated(predict_outputs(model, train, task), train.truth)
     outputs = predict_outputs(model, val, task)
-    threshold = task.threshold(outputs, truth)
-    figures = {"loss": epoch.val_loss, "auroc": epoch.val_auroc, **task.validation_figures(outputs, truth, threshold)}
-    return replace(card, threshold=threshold, epoch=epoch.epoch, validation=figures)
+    threshold = task.threshold(outputs, val.truth)
+    of_epoch = {"loss": epoch.val_loss, task.figure_name: epoch.val_figure}
+    figures = {**of_epoch, **task.validation_figures(outputs, val.truth, threshold)}
+    return replace(card, task=task, threshold=threshold, epoch=epoch.epoch, validation=figures)
