@@ -16,7 +16,7 @@ LEFT, TOP, RIGHT, BOTTOM = 100.0, 10.0, 510.0, 240.0
 COLOURS = {"low": "#0072b2", "high": "#cc3311"}
 DASHES = {"low": "7 3", "high": "none"}
 TITLES = {"low": "lower risk", "high": "higher risk"}
-"""Of each group. Safe for colour-blind readers; the kind of line tells the groups apart in black and white."""
+"""Of each group. Safe for colour-blind readers; the groups have different lines, for print in black and white."""
 
 
 @dataclass(frozen=True)
