@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_mil.cohort.splits import Placement, bag_members
+from wsi_mil.cohort.splits import Placement, Splits, bag_members
 from wsi_mil.config import Predict, Protocol
 from wsi_mil.ensemble import Ensemble
 from wsi_mil.figures import cohort_figures
 from wsi_mil.files import write_table
 from wsi_mil.receipts import write_receipt
 from wsi_mil.records import Predicted, Role, SlidePrediction, SlideRow
-from wsi_mil.tasks import Labels, Outcomes, Task
+from wsi_mil.tasks import Labels, Outcomes, Task, Truth
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,13 @@ class SlidePredictionRow:
     def is_evaluated(self) -> bool:
         """Whether the slide counts in the figures: it is labelled, and the models have not seen its patient."""
         return bool(self.row.label) and self.placement.role in (Role.TEST, None)
+
+
+def task_with_horizons(task: Task, splits: Splits) -> Task:
+    """Return a task with the constants that only its figures need, for survival the horizons, from all labelled slides."""
+    slides = sorted(splits.labels)
+    patients = tuple(splits.patients[slide] for slide in slides)
+    return task.resolved(Truth(task.encode([splits.labels[slide] for slide in slides]), patients))
 
 
 def predict_cohort(

@@ -95,10 +95,11 @@ def predict(
     """Predict every usable slide with models that never saw its patient."""
     limit_threads(threads)
     from wsi_mil.cohort import ok_ids, read_status
+    from wsi_mil.cohort.splits import read_splits
     from wsi_mil.config import Predict, parse_settings
-    from wsi_mil.predict import predict_cohort, write_metrics, write_predictions
+    from wsi_mil.predict import predict_cohort, task_with_horizons, write_metrics, write_predictions
 
-    task = parse_task(target)
+    task = task_with_horizons(parse_task(target), read_splits(splits))
     usable = ok_ids(read_status(status))
     rows = [row for row in sheet_rows(sheet, target) if row.slide_id in usable]
     ensemble = create_ensemble(models, splits, task, bag=bag, threads=threads, device=device)

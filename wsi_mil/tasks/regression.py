@@ -152,10 +152,9 @@ class Regression(Task):
         return (f"{prediction.outputs[0]:.6g}",)
 
     def read_outcomes(self, rows: Sequence[Mapping[str, str]]) -> Outcomes:
-        values = np.array([float(row["value"]) for row in rows], np.float64)
-        standardised = self.learned(values)
-        predicted = np.empty((len(rows), 0), np.int64)
-        return Outcomes(self.encode([row["label"] for row in rows]), np.stack([values, standardised], axis=1), predicted)
+        """Return outcomes whose outputs `(n, 1)` are values in the unit of the column."""
+        values = np.array([[float(row["value"])] for row in rows], np.float64).reshape(-1, 1)
+        return Outcomes(self.encode([row["label"] for row in rows]), values, np.empty((len(rows), 0), np.int64))
 
     def point_figures(self, outcomes: Outcomes) -> dict[str, float]:
         """Return figures of the values in the unit of the column."""
