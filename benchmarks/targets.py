@@ -34,12 +34,12 @@ import yaml
 from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).parent))
+from targets_cohort import FULL, TINY, Cohort, Size, permuted, write_cohort, write_sheet
+
 from wsi_mil.metrics import auroc
 from wsi_mil.receipts import read_receipt, store_path
 from wsi_mil.results import Results
 from wsi_mil.store import read_scores
-
-from targets_cohort import FULL, TINY, Cohort, Size, permuted, write_cohort, write_sheet
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGETS: dict[str, dict[str, object]] = {

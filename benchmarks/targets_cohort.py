@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
 from wsi_mil.geometry import Mpp
 from wsi_mil.interchange import trident
 from wsi_mil.interchange.tile_features import Scale, TileFeatures
