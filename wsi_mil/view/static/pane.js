@@ -105,7 +105,10 @@ export class Pane {
   // Show the heatmap of a method: get its description, then its tiles. The previous heatmap stays until they are loaded.
   async show(state, method) {
     const reason = entryOf(this.slide, state)?.methods.find((other) => other.name === method)?.reason ?? "";
-    if (!method) return this.#showMessage("");
+    if (!method) {
+      this.layer = null;
+      return this.#showMessage("");
+    }
     const address = layerUrl(this.slide, state, method);
     const tiles = `${address}/${encodeURIComponent(state.map)}/${state.threshold}`;
     if (this.overlayUrl === tiles) return this.setOpacity(state);
