@@ -32,11 +32,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import yaml
 from scipy import stats
+from sklearn.metrics import roc_auc_score
 
 sys.path.insert(0, str(Path(__file__).parent))
 from targets_cohort import FULL, TINY, Cohort, Size, permuted, write_cohort, write_sheet
 
-from wsi_mil.metrics import auroc
 from wsi_mil.receipts import read_receipt, store_path
 from wsi_mil.results import Results
 from wsi_mil.store import read_scores
@@ -141,11 +141,11 @@ def tile_figures(results: Results, target: str, cohort: Cohort) -> dict[str, flo
             receipt = results.target(target).scores_receipt("made", model, slide_id)
             content = read_receipt(receipt)
             for method in content["methods"]:
-                scores = read_scores(store_path(receipt)).scores[method]
+                scores = read_scores(store_path(receipt), method)[1]
                 label = content["methods"][method].get("name", "")
                 is_driving = np.isin(kinds, DRIVING.get(label, (1, 2)))
                 if np.isfinite(scores).all():
-                    values.setdefault(method.partition("@")[0], []).append(auroc(is_driving.astype(int), scores))
+                    values.setdefault(method.partition("@")[0], []).append(roc_auc_score(is_driving, scores))
         found |= {f"tile_auroc_{target}_{model}_{method}": mean(own) for method, own in values.items()}
     return {**found, f"tile_auroc_{target}": max(found.values())}
 
