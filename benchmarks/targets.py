@@ -53,7 +53,7 @@ MAIN = {"discrete": "c_harrell", "cox": "c_harrell", "value": "r2", "labels": "a
 CHANCE = {"discrete": 0.5, "cox": 0.5, "value": 0.0, "labels": 0.5}
 MODELS: dict[str, dict[str, object]] = {
     "abmil": {"model": "abmil"},
-    "transmil": {"model": "transmil"},
+    "transmil": {"model": "transmil", "embed_dim": 128, "heads": 4},
     "mhim": {"model": "mhim", "base": "abmil"},
 }
 METHODS = ["attention", "evidence", "standardised_sum", "gradient_input"]
@@ -73,6 +73,7 @@ def run_dag(folder: Path, sheet: Path, changes: Mapping[str, object], *goals: st
         "cohort": str(sheet),
         "results": str(folder / "results"),
         "encoders": {"made": {"features": "imported"}},
+        "split": {"folds": 3},
         "targets": TARGETS,
         "explain": {"methods": METHODS, "curve_points": 0},
         "device": "cpu",
@@ -161,7 +162,7 @@ def permutations(folder: Path, size: Size) -> dict[str, float]:
         run.mkdir()
         write_sheet(run / "cohort.csv", permuted(cohort.rows, seed=seed))
         import_features(folder / "features", run / "results")
-        results = run_dag(run, run / "cohort.csv", {"models": models, "split": {"seed": seed}}, "predictions")
+        results = run_dag(run, run / "cohort.csv", {"models": models, "split": {"folds": 3, "seed": seed}}, "predictions")
         for target, name in MAIN.items():
             value = read_receipt(results.target(target).metrics("made", "abmil"))[name]
             values[target].append(np.nan if value is None else float(value))
