@@ -32,11 +32,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import yaml
 from scipy import stats
+from sklearn.metrics import roc_auc_score
 
 sys.path.insert(0, str(Path(__file__).parent))
 from targets_cohort import FULL, TINY, Cohort, Size, permuted, write_cohort, write_sheet
 
-from wsi_mil.metrics import auroc
 from wsi_mil.receipts import read_receipt, store_path
 from wsi_mil.results import Results
 from wsi_mil.store import read_scores
@@ -53,7 +53,7 @@ MAIN = {"discrete": "c_harrell", "cox": "c_harrell", "value": "r2", "labels": "a
 CHANCE = {"discrete": 0.5, "cox": 0.5, "value": 0.0, "labels": 0.5}
 MODELS: dict[str, dict[str, object]] = {
     "abmil": {"model": "abmil"},
-    "transmil": {"model": "transmil"},
+    "transmil": {"model": "transmil", "embed_dim": 128, "heads": 4},
     "mhim": {"model": "mhim", "base": "abmil"},
 }
 METHODS = ["attention", "evidence", "standardised_sum", "gradient_input"]
@@ -73,6 +73,7 @@ def run_dag(folder: Path, sheet: Path, changes: Mapping[str, object], *goals: st
         "cohort": str(sheet),
         "results": str(folder / "results"),
         "encoders": {"made": {"features": "imported"}},
+        "split": {"folds": 3},
         "targets": TARGETS,
         "explain": {"methods": METHODS, "curve_points": 0},
         "device": "cpu",
@@ -141,11 +142,11 @@ def tile_figures(results: Results, target: str, cohort: Cohort) -> dict[str, flo
             receipt = results.target(target).scores_receipt("made", model, slide_id)
             content = read_receipt(receipt)
             for method in content["methods"]:
-                scores = read_scores(store_path(receipt)).scores[method]
+                scores = read_scores(store_path(receipt), method)[1]
                 label = content["methods"][method].get("name", "")
                 is_driving = np.isin(kinds, DRIVING.get(label, (1, 2)))
                 if np.isfinite(scores).all():
-                    values.setdefault(method.partition("@")[0], []).append(auroc(is_driving.astype(int), scores))
+                    values.setdefault(method.partition("@")[0], []).append(roc_auc_score(is_driving, scores))
         found |= {f"tile_auroc_{target}_{model}_{method}": mean(own) for method, own in values.items()}
     return {**found, f"tile_auroc_{target}": max(found.values())}
 
@@ -161,7 +162,7 @@ def permutations(folder: Path, size: Size) -> dict[str, float]:
         run.mkdir()
         write_sheet(run / "cohort.csv", permuted(cohort.rows, seed=seed))
         import_features(folder / "features", run / "results")
-        results = run_dag(run, run / "cohort.csv", {"models": models, "split": {"seed": seed}}, "predictions")
+        results = run_dag(run, run / "cohort.csv", {"models": models, "split": {"folds": 3, "seed": seed}}, "predictions")
         for target, name in MAIN.items():
             value = read_receipt(results.target(target).metrics("made", "abmil"))[name]
             values[target].append(np.nan if value is None else float(value))

@@ -15,7 +15,7 @@ PAGES = {
     "view_slide.jpg": "/slides/demo_05#side=1&truth=1",
     "view_nuclei.jpg": "/slides/demo_05#method=sparse_inversion&x=3456&y=3360&w=900&opacity=45&truth=1",
 }
-REPORT = {"report_summary.jpg": "#summary", "report_slide.jpg": "#slide-demo_05"}
+REPORT = {"report_summary.jpg": "tumour.html#summary", "report_slide.jpg": "tumour.html#slide-demo_05"}
 
 
 def main(results: str, folder: str) -> None:
@@ -28,9 +28,9 @@ def main(results: str, folder: str) -> None:
             browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=args)
             for name, path in PAGES.items():
                 take(browser, address + path, Path(folder, name), "main:not([aria-busy=true])")
-            report = Path(results, "report", "index.html").resolve().as_uri()
+            report = Path(results, "report").resolve().as_uri()
             for name, place in REPORT.items():
-                take(browser, report + place, Path(folder, name), "body")
+                take(browser, f"{report}/{place}", Path(folder, name), "body")
             browser.close()
         finally:
             server.terminate()

@@ -1,5 +1,6 @@
 """Targets that a sheet has no use for, or that have too little in it."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,16 @@ def test_settings_that_change_no_label_or_no_model_are_left_out_of_what_is_read_
     assert set(target.learning) == set(target.model_dump()) - {"horizons"}
     assert parse_target(target.reading).loss == "discrete", "any value will do where it is not read"
     assert set(parse_target(TMB).reading) == {"kind", "column", "transform"}
+
+
+def test_a_target_of_survival_needs_the_package_that_compares_risk_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sheet = sheet_of(tmp_path, months=[f"{n + 1.5}" for n in range(10)], status=["1", "1", "0", "1", "1"] * 2)
+    monkeypatch.setitem(sys.modules, "lifelines", None)
+    assert faults(config(sheet, targets={"os": SURVIVAL}, split={"folds": 2}))[:1] == [
+        "targets of kind survival need the package lifelines, not installed: pip install 'wsi_mil[survival]'"
+    ]
 
 
 def test_splits_of_targets_are_given_by_name(tmp_path: Path) -> None:

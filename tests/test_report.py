@@ -18,8 +18,8 @@ from wsi_mil.records import InstanceScores, Role, SlideRow, Status
 from wsi_mil.report import write_report
 from wsi_mil.report.comparison import compare_models, evaluated_rows, least_p_holm
 from wsi_mil.report.registry import report_of
-from wsi_mil.report.stage import installed_versions
 from wsi_mil.report.task_report import Row
+from wsi_mil.report.templating import installed_versions
 from wsi_mil.statistics import write_statistics
 from wsi_mil.store import write_scores
 from wsi_mil.tasks import Classes
@@ -97,7 +97,7 @@ def write_tiled(results: Path, slide_id: str, *, tiling: str = "default", **chan
 
 
 def page(folder: Path, models: list[str], *, methods: tuple[str, ...] = ("attention",), pool: str = "") -> str:
-    """The page of models of the encoder `enc` whose results lie in `folder`; of them `pool` has no attention."""
+    """The page of a target with models of the encoder `enc` whose results lie in `folder`; of them `pool` has no attention."""
     kinds = {name: {"model": "embedding_pool" if name == pool else "abmil"} for name in models}
     content = {"cohort": "cohort.csv", "targets": block_of(*CLASSES), "results": folder, "encoders": {"enc": {}}, "models": kinds}
     config = parse_settings(Config, {**content, "explain": {"methods": methods}})
@@ -122,6 +122,11 @@ def page(folder: Path, models: list[str], *, methods: tuple[str, ...] = ("attent
         folder / "splits/tumour.csv", Splits({row.slide_id: row.patient_id for row in rows if row.label}, labelled, roles)
     )
     write_report(rows, config, folder / "report")
+    return (folder / "report" / f"{NAME}.html").read_text()
+
+
+def overview(folder: Path) -> str:
+    """The overview that `page` wrote."""
     return (folder / "report" / "index.html").read_text()
 
 

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from tests.statistics.conftest import write_features
-from tests.targets import NAME, block_of
+from tests.targets import block_of
 from tests.test_report import CLASSES, PROBS, REPORT, lines, page, write_model, write_tiled
-from wsi_mil.cohort.splits import Splits, write_splits
+from wsi_mil.cohort.splits import Splits, read_splits, write_splits
 from wsi_mil.config import Config, Statistics, parse_settings
 from wsi_mil.records import Role, SlideRow
-from wsi_mil.report.batch_effects import BatchEffects, batch_effects, write_effects
+from wsi_mil.report.batch_effects import BatchEffects, batch_effects, read_features, write_effects
 from wsi_mil.report.scatter import BOTTOM, LEFT, RIGHT, TOP, Plane
 from wsi_mil.statistics import write_statistics
 
@@ -46,7 +46,8 @@ def effects(
     write_splits(folder / "splits/tumour.csv", Splits({s: s for s in labelled}, dict.fromkeys(labelled, CLASSES[0]), of))
     content = {"cohort": "c.csv", "targets": block_of(*CLASSES), "results": folder, "encoders": {"enc": {}}, "trained": trained}
     config = parse_settings(Config, {**content, "models": {"a": {"model": "abmil"}}})
-    (found,) = batch_effects(rows, REPORT, config, NAME)
+    splits = None if trained else read_splits(folder / "splits/tumour.csv")
+    (found,) = batch_effects(rows, REPORT, read_features(rows, config), splits)
     return found
 
 

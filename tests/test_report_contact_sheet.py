@@ -10,7 +10,7 @@ import shapely
 from PIL import Image
 
 from tests.targets import block_of
-from tests.test_report import PROBS, lines, page, write_model, write_tiled
+from tests.test_report import PROBS, lines, overview, page, write_model, write_tiled
 from wsi_mil.annotations import TISSUE_CLASS, feature_collection
 from wsi_mil.config import Config, parse_settings
 from wsi_mil.errors import StoreError
@@ -120,8 +120,9 @@ def test_the_page_shows_every_mask_and_marks_a_warning_in_words(tmp_path: Path) 
     for number in range(1, 9):
         write_pictured(tmp_path, f"s{number}", n_tiles=1234 + number)
     write_pictured(tmp_path, "s0", tissue_share=0.0004, n_tiles=1, warnings=[LITTLE])
-    html = page(tmp_path, ["a"])
-    section = html[html.index('<h2 id="masks">') : html.index('<h2 id="slides">')]
+    page(tmp_path, ["a"])
+    html = overview(tmp_path)
+    section = html[html.index('<h2 id="masks">') : html.index('<h2 id="settings">')]
     assert '<a href="#masks">Tissue masks</a>' in html
     assert section.count('loading="lazy"') == section.count("data:image/jpeg") == section.count('href="#slide-s') == 9
     assert section.index("#slide-s0") < section.index("#slide-s1") and section.count('class="suspicious"') == 1
@@ -135,8 +136,9 @@ def test_a_failed_slide_is_an_empty_box_with_the_reason_in_short_and_whole(tmp_p
     write_model(tmp_path, "enc/a", lines(PROBS))
     reason = f'gone.svs: a "quoted" <reason> that is {"very " * 30}long'
     write_failed(tmp_path, "s3", reason)
-    html = page(tmp_path, ["a"])
-    section = html[html.index('<h2 id="masks">') : html.index('<h2 id="slides">')]
+    page(tmp_path, ["a"])
+    html = overview(tmp_path)
+    section = html[html.index('<h2 id="masks">') : html.index('<h2 id="settings">')]
     box = next(item for item in section.split("<li") if "<b>s3</b>" in item)
     assert "<img" not in box and "no image" in box and "<span>not tiled</span>" in box
     whole = reason.replace('"', "&#34;").replace("<", "&lt;").replace(">", "&gt;")

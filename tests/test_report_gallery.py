@@ -8,13 +8,14 @@ import shapely
 from PIL import Image
 
 from tests.targets import NAME, block_of
-from tests.test_report import write_scored, write_tiled
+from tests.test_report import REPORT, write_scored, write_tiled
 from wsi_mil.annotations import feature_collection
 from wsi_mil.config import Config, parse_settings
 from wsi_mil.heatmaps.scale_bar import ScaleBar
 from wsi_mil.receipts import store_path
 from wsi_mil.records import SlideRow, TileGrid
-from wsi_mil.report.gallery import SIDES_PX, STEPS, SlideGallery, galleries, models_that_fit
+from wsi_mil.report.base_images import SIDES_PX, BaseImages
+from wsi_mil.report.gallery import STEPS, SlideGallery, galleries, models_that_fit
 from wsi_mil.report.model_page import ModelPage
 from wsi_mil.report.pictures import largest_url
 from wsi_mil.store import write_grid
@@ -51,7 +52,7 @@ def shown(folder: Path, slide_id: str, values: list[float], *, reason: str = "",
     write_slide(folder, slide_id)
     write_scored(folder / "scores/tumour/e0/a" / f"{slide_id}.json", slide_id, {"attention": values}, reason=reason)
     rows = [SlideRow(slide_id, Path("gone.svs"), "p", slide_id, **row)]
-    return galleries(rows, [model()], config_of(folder))[slide_id]
+    return galleries(rows, [model()], BaseImages(config_of(folder), 1), REPORT)[slide_id]
 
 
 def decoded(url: str) -> np.ndarray:
@@ -101,7 +102,7 @@ def test_encoders_share_the_picture_of_a_slide_unless_theirs_is_another(tmp_path
         write_slide(tmp_path, "s", tiling=f"t{k}", **about)
         write_scored(tmp_path / f"scores/tumour/e{k}/a/s.json", "s", {"attention": [0.0, 1.0, 4.0]})
     models = [model(f"e{k}") for k in range(3)]
-    gallery = galleries([SlideRow("s", Path("gone.svs"))], models, config)["s"]
+    gallery = galleries([SlideRow("s", Path("gone.svs"))], models, BaseImages(config, 1), REPORT)["s"]
     assert [image.note for image in gallery.base_images.values()] == ["", "NO SLIDE FILE: TILES IN GREY"]
     names = [[panel.name for panel in gallery.panels_on(key)] for key in gallery.base_images]
     assert names == [["e0 · a", "e1 · a"], ["e2 · a"]]
@@ -110,7 +111,8 @@ def test_encoders_share_the_picture_of_a_slide_unless_theirs_is_another(tmp_path
 def test_there_is_room_for_the_first_models_and_for_one_always(tmp_path: Path) -> None:
     models = [model(name=name) for name in "abcdefgh"]
     config = config_of(tmp_path, models=8)
-    assert [len(models_that_fit(models, n, config)) for n in (0, 100, 200, 300, 999, 5000)] == [8, 8, 5, 3, 1, 1]
+    slides = [[f"s{i}" for i in range(n)] for n in (0, 100, 200, 300, 999, 5000)]
+    assert [len(models_that_fit(models, ids, config, REPORT)) for ids in slides] == [8, 8, 5, 3, 1, 1]
 
 
 def test_a_picture_becomes_smaller_until_it_fits() -> None:
@@ -125,8 +127,8 @@ def test_noise_is_held_to_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     rows = [SlideRow("s", Path("gone.svs"))]
     sizes = []
     for megabytes in (12.0, 0.06):
-        monkeypatch.setattr("wsi_mil.report.gallery.BASE_IMAGES_MB", megabytes)
-        (image,) = galleries(rows, [model()], config_of(tmp_path))["s"].base_images.values()
+        monkeypatch.setattr("wsi_mil.report.base_images.BASE_IMAGES_MB", megabytes)
+        (image,) = galleries(rows, [model()], BaseImages(config_of(tmp_path), 1), REPORT)["s"].base_images.values()
         sizes.append(decoded(image.url).shape[1])
         assert len(image.url) <= megabytes * 1e6
     assert sizes[0] == SIDES_PX[0] > sizes[1] >= SIDES_PX[-1]

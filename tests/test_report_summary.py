@@ -3,13 +3,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_report import PROBS, REPORT, figures_of, lines, page, write_explanations, write_model, write_tiled
+from tests.test_report import PROBS, REPORT, figures_of, lines, overview, page, write_explanations, write_model, write_tiled
 from tests.test_report_contact_sheet import write_failed
 from wsi_mil.records import SlideRow, Status
 from wsi_mil.report.comparison import evaluated_rows
 from wsi_mil.report.model_page import ModelPage
-from wsi_mil.report.stage import signed
-from wsi_mil.report.summary import MAX_NAMED, CohortOverview, describe_cohort, describe_results, limitations
+from wsi_mil.report.summary import MAX_NAMED, CohortOverview, cohort_limitations, describe_cohort, describe_results, limitations
+from wsi_mil.report.templating import signed
 
 
 def cohort(statuses: str = "ooooooooo", *, bag: str = "slide", trained: bool = False) -> CohortOverview:
@@ -84,31 +84,31 @@ def test_localisation_is_given_for_each_method() -> None:
 
 
 def test_heatmaps_of_a_model_at_chance_are_not_to_be_interpreted() -> None:
-    (limitation, *_) = limitations([model([1 - p for p in PROBS])], [], cohort(), 0)
+    (limitation, *_) = limitations([model([1 - p for p in PROBS])], [], cohort())
     assert limitation.text == (
         "enc · a has not been shown to be better than chance (the 95 % AUROC interval is not entirely above 0.5, or could not"
         " be computed). Do not interpret its heatmaps."
     )
-    assert not any("chance" in c.text for c in limitations([model(PROBS, auroc_ci95=[0.7, 1.0])], [], cohort(), 0))
-    first, *_ = limitations([model(PROBS, auroc_ci95=[None, None])] * 2, [], cohort(), 0)
+    assert not any("chance" in c.text for c in limitations([model(PROBS, auroc_ci95=[0.7, 1.0])], [], cohort()))
+    first, *_ = limitations([model(PROBS, auroc_ci95=[None, None])] * 2, [], cohort())
     assert "enc · a and enc · a have not been shown" in first.text and "interpret their heatmaps" in first.text
 
 
 def test_heatmaps_no_better_than_chance_are_named() -> None:
     ends = {"x_y": [0.45, 0.7], "z": [0.55, 0.7]}
     methods = {name: {"tile_auroc": 0.6, "tile_auroc_ci95": interval} for name, interval in ends.items()}
-    found = [c for c in limitations([model(PROBS, methods)], [], cohort(), 0) if c.section == "explanations"]
+    found = [c for c in limitations([model(PROBS, methods)], [], cohort()) if c.section == "explanations"]
     assert [c.text.rpartition(": ")[2] for c in found] == ["enc · a by x y."]
 
 
 def test_wrong_slides_are_named_and_many_are_counted() -> None:
-    found = [c for c in limitations([model(PROBS, auroc_ci95=[0.7, 1.0])], [], cohort("ooooooooe"), 2) if c.slides]
+    found = [c for c in limitations([model(PROBS, auroc_ci95=[0.7, 1.0])], [], cohort("ooooooooe")) if c.slides]
     assert [c.slides for c in found] == [("s4", "s5")] and found[0].text == "enc · a predicts a wrong label for 2 slides:"
     table = {f"s{i}": {"role": "test", "predicted": "tumour"} for i in range(MAX_NAMED + 1)}
     rows = [SlideRow(name, Path("x"), "normal", name) for name in table]
     many = CohortOverview(rows, dict.fromkeys(table, Status.OK), REPORT, "slide", False)
     best = ModelPage("tumour", "enc", "a", {}, table, {"methods": {}}, None)
-    first = limitations([best], [], many, 0)[0]
+    first = limitations([best], [], many)[0]
     assert (first.text, first.section) == (
         f"enc · a predicts a wrong label for {MAX_NAMED + 1} slides; they are marked in red.",
         "cohort",
@@ -119,40 +119,41 @@ def test_slides_that_were_trained_on_or_have_no_label_are_not_wrong() -> None:
     table = lines(PROBS)
     table[4]["role"] = "train"
     best = ModelPage("tumour", "enc", "a", {}, {row["slide_id"]: row for row in table}, {"methods": {}}, None)
-    (found,) = [c.slides for c in limitations([best], [], cohort(), 0) if c.slides]
+    (found,) = [c.slides for c in limitations([best], [], cohort()) if c.slides]
     assert found == ("s5",)
 
 
 def test_unused_slides_masks_and_several_models_are_mentioned() -> None:
-    found = {c.section: c.text for c in limitations([model(PROBS), model(PROBS)], [], cohort("ofoooooee"), 1)}
-    assert (
-        found["not-used"] == "3 slides could not be used."
-        and found["masks"] == "1 tissue mask has warnings: tissue outside the mask is never analysed."
-    )
-    assert "selected by the same figures" in found["compared"] and found[""] == "For research use only, not for diagnosis."
+    of_slides = cohort_limitations(cohort().rows, [], n_unused=3, n_suspicious=1)
+    assert [(c.text, c.page, c.section) for c in of_slides] == [
+        ("3 slides could not be used.", "index.html", "not-used"),
+        ("1 tissue mask has warnings: tissue outside the mask is never analysed.", "index.html", "masks"),
+        ("For research use only, not for diagnosis.", "", ""),
+    ]
+    assert cohort_limitations(cohort().rows, [], n_unused=0, n_suspicious=0) == of_slides[2:]
+    last = limitations([model(PROBS), model(PROBS)], [], cohort())[-1]
+    assert last.section == "compared" and "selected by the same figures" in last.text
 
 
-def test_slides_under_several_names_are_listed_with_contradictions() -> None:
-    plain = CohortOverview(cohort().rows, cohort().status, REPORT, "slide", False, [("s7", "s8")])
-    (found,) = [
-        c
-        for c in limitations([model(PROBS, auroc_ci95=[0.7, 1.0])], [], plain, 0)
-        if (c.slides and "same file" in c.text) or "several names" in c.text
-    ]
-    assert (found.text, found.slides) == ("2 slides are the same file under different names:", ("s7", "s8"))
-    unlike = CohortOverview(
-        cohort().rows, cohort().status, REPORT, "slide", False, [("s7", "s8"), ("s0", "s1"), ("s0", "s2", "s5")]
+def test_slides_under_several_names_are_listed_those_of_several_patients_first() -> None:
+    groups = [("s7", "s8"), ("s0", "s2", "s5")]
+    first, second, _ = cohort_limitations(cohort().rows, groups, n_unused=0, n_suspicious=0)
+    assert first.slides == ("s0", "s2", "s5") and first.text == (
+        "3 slides are the same file under different names; they count as 3 patients, so one can be used to train a model and"
+        " another to test it:"
     )
-    first, second, third = [
-        c for c in limitations([model(PROBS)], [], unlike, 0) if "same file" in c.text or "several names" in c.text
-    ]
-    assert first.slides == ("s0", "s2", "s5")
-    assert "but their labels are “normal” and “tumour”, so at least one is wrong" in first.text
-    assert "they count as 3 patients, so one can be used to train a model and another to test it" in first.text
-    assert "labels" not in second.text and "count as 2 patients" in second.text and third.slides == ("s7", "s8")
-    many = CohortOverview(cohort().rows, cohort().status, REPORT, "slide", False, [("s0", f"s{i}") for i in range(1, 9)])
-    *_, last = [c for c in limitations([model(PROBS)], [], many, 0) if "same file" in c.text or "several names" in c.text]
+    assert (second.text, second.slides) == ("2 slides are the same file under different names:", ("s7", "s8"))
+    many = [("s0", f"s{i}") for i in range(1, 9)]
+    *_, last, _ = cohort_limitations(cohort().rows, many, n_unused=0, n_suspicious=0)
     assert last.text == "3 more slides under several names: see cohort_status.csv."
+
+
+def test_contradictory_labels_of_one_file_are_the_targets_limitation() -> None:
+    groups = [("s7", "s8"), ("s0", "s1"), ("s0", "s2", "s5")]
+    (found,) = [c for c in limitations([model(PROBS)], [], replace(cohort(), duplicates=groups)) if "same file" in c.text]
+    assert found.slides == ("s0", "s2", "s5") and found.text == (
+        "3 slides are the same file under different names, but their labels are “normal” and “tumour”, so at least one is wrong:"
+    )
 
 
 def test_html_in_notes_reasons_and_scanners_is_text(tmp_path: Path) -> None:
@@ -162,8 +163,11 @@ def test_html_in_notes_reasons_and_scanners_is_text(tmp_path: Path) -> None:
     write_model(tmp_path, "enc/a", lines(PROBS))
     write_explanations(tmp_path, "enc/a", notes={"s1": [f"{hostile} 3"]})
     html = page(tmp_path, ["a"])
-    assert "<img src=x" not in html and all(f"&lt;img src=x onerror=alert(1)&gt; {k}" in html for k in (1, 2, 3))
-    assert '<h2 id="not-used">' in html and 'href="#not-used">Details' in html
+    assert "<img src=x" not in html and all(f"&lt;img src=x onerror=alert(1)&gt; {k}" in html for k in (1, 3))
+    assert 'href="index.html#not-used">Details' in html and "&gt; 2" not in html
+    first = overview(tmp_path)
+    assert "<img src=x" not in first and first.count("&lt;img src=x onerror=alert(1)&gt; 2") >= 2
+    assert '<h2 id="not-used">' in first and 'href="#not-used">Details' in first
 
 
 @pytest.mark.parametrize(
@@ -175,9 +179,9 @@ def test_zero_has_no_sign(value: float | None, text: str) -> None:
 
 def test_models_that_kept_the_last_epoch_are_named_with_their_folds() -> None:
     few, none = model(PROBS, unchosen_folds=[0, 3], n_folds=5), model(PROBS, unchosen_folds=[], n_folds=5)
-    texts = [limitation.text for limitation in limitations([few, none], [], cohort(), 0)]
+    texts = [limitation.text for limitation in limitations([few, none], [], cohort())]
     assert (
         "Too few validation slides to select an epoch, so the last one was kept: enc · a (2 of 5 folds)."
         " Thresholds are based on these few slides." in texts
     )
-    assert not any("Too few validation" in c.text for c in limitations([none], [], cohort(), 0))
+    assert not any("Too few validation" in c.text for c in limitations([none], [], cohort()))

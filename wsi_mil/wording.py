@@ -35,3 +35,13 @@ def signal_text(number: int) -> str:
 def listed(parts: Sequence[str]) -> str:
     """Return a; a and b; a, b and c."""
     return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
+
+
+def method_title(method: str, label: str = "") -> str:
+    """Return the name of an explanation method as readers see it, with the label that it explains, if there are several.
+
+    Scores for a further label of a slide are stored under the name of the method with the label: `attention@er`.
+    """
+    name, _, own = method.partition("@")
+    shown = label or own
+    return f"{name.replace('_', ' ')} for {shown}" if shown else name.replace("_", " ")

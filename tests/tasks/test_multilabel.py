@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from wsi_mil.figures import cohort_figures
 from wsi_mil.models import create_loss
-from wsi_mil.tasks import Multilabel, Outcomes, Truth, read_shown_prediction, task_of_stamp
+from wsi_mil.tasks import Classes, Multilabel, Outcomes, Truth, read_shown_prediction, task_of_stamp
 
 TASK = Multilabel(("er", "pr", "her2"))
 LABELS = ["1 0 ?", "0 0 1", "1 ? 0", "0 1 0", "1 1 ?", "0 0 0"]
@@ -109,3 +110,23 @@ def test_evidence_is_looked_for_where_the_label_is_positive() -> None:
 
 def test_the_stamp_gives_the_task_again_and_the_order_of_labels_counts() -> None:
     assert task_of_stamp(json.loads(json.dumps(TASK.stamp()))) == TASK != Multilabel(("pr", "er", "her2"))
+
+
+def test_the_figures_of_each_label_have_intervals_over_the_patients_of_whom_it_is_known() -> None:
+    rng = np.random.default_rng(1)
+    truth = (rng.random((40, 3)) < 0.5).astype(float)
+    truth[rng.random((40, 3)) < 0.2] = np.nan
+    outputs = np.clip(np.where(truth == 1, 0.65, 0.35) + rng.normal(size=(40, 3)) / 4, 0.01, 0.99)
+    outcomes = Outcomes(truth, outputs, (outputs >= 0.5).astype(int))
+    patients = [f"p{i:02}" for i in range(40)]
+    figures = cohort_figures(TASK, outcomes, patients, {0: outcomes}, draws=100)
+    known = ~np.isnan(truth[:, 1])
+    two = Classes.numbered(2)
+    own = np.stack([1 - outputs[known, 1], outputs[known, 1]], axis=1)
+    alone = two.point_figures(Outcomes(truth[known, 1].astype(int), own, outcomes.predicted[known, 1]))
+    of_pr = figures["of_label"]["pr"]
+    assert {name: of_pr[name] for name in alone} == pytest.approx(alone)
+    assert all(of_pr[f"{n}_ci95"][0] < of_pr[n] < of_pr[f"{n}_ci95"][1] for n in ("auroc", "auprc", "accuracy", "brier"))
+    assert figures["auroc"] == pytest.approx(np.mean([own["auroc"] for own in figures["of_label"].values()]))
+    assert figures["of_fold"]["0"]["of_label"]["her2"]["f1"] == figures["of_label"]["her2"]["f1"]
+    assert set(figures["fold_mean"]["of_label"]) == set(TASK.names)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from wsi_mil.figures import cohort_figures
 from wsi_mil.models import create_loss
-from wsi_mil.tasks import Regression, Truth, read_shown_prediction, task_of_stamp
+from wsi_mil.tasks import Outcomes, Regression, Truth, read_shown_prediction, task_of_stamp
 
 VALUES = np.array([0.0, 3.0, 15.0, 120.0, 7.5])
 SHARES = np.array([0.02, 0.4, 0.97, 0.6, 0.11])
@@ -85,3 +86,17 @@ def test_the_figure_of_selection_is_one_for_the_truth_and_zero_for_its_mean() ->
         outputs = task.outputs(torch.from_numpy(logits)[:, None])
         assert task.selection_figure(outputs, Truth.of(VALUES)) == pytest.approx(expected)
     assert np.isnan(task.selection_figure(outputs[:1], Truth.of(VALUES[:1])))
+
+
+def test_figures_are_in_the_unit_of_the_column_and_have_intervals() -> None:
+    truth, predicted = np.array([1.0, 2.0, 4.0, 9.0]), np.array([2.0, 2.0, 3.0, 7.0])
+    outcomes = Outcomes(truth, np.stack([predicted, np.zeros(4)], axis=1), np.empty((4, 0), np.int64))
+    figures = cohort_figures(Regression(), outcomes, [*"abcd"], {0: outcomes}, draws=200)
+    assert figures["r2"] == pytest.approx(1 - 6 / 38)
+    assert (figures["mae"], figures["rmse"]) == pytest.approx((1, np.sqrt(6 / 4)))
+    assert figures["pearson"] == pytest.approx(np.corrcoef(truth, predicted)[0, 1])
+    assert figures["spearman"] == pytest.approx(np.corrcoef([1, 2, 3, 4], [1.5, 1.5, 3, 4])[0, 1])
+    for name in Regression().point_figures(outcomes):
+        low, high = figures[f"{name}_ci95"]
+        assert low <= figures[name] <= high and figures["of_fold"]["0"][name] == figures[name]
+    assert figures["quartiles"] == [1, 1.75, 3, 5.25, 9]

@@ -6,8 +6,10 @@ import torch
 from torch.nn import functional
 
 from wsi_mil.config import SurvivalTarget
+from wsi_mil.figures import cohort_figures
 from wsi_mil.models import HazardOutputs, create_loss, outputs_of
-from wsi_mil.tasks import Survival, Truth, read_shown_prediction, task_of, task_of_stamp
+from wsi_mil.survival import breslow, brier_at
+from wsi_mil.tasks import Outcomes, Survival, Truth, read_shown_prediction, task_of, task_of_stamp
 
 TASK = Survival("discrete", n_intervals=3)
 TIMES = ["2.0 1", "4.0 1", "6.0 1", "8.0 1", "10.0 1", "3.0 0", "20.0 0"]
@@ -158,8 +160,6 @@ def test_figures_are_of_patients_whose_risk_is_the_mean_of_their_slides() -> Non
     outputs = np.array([[3.0, 0.5], [1.0, 0.5], [-2.0, 0.5], [-1.0, 0.5]])
     labels = task.encode(["5.0 1", "9.0 0", "5.0 1", "5.0 1"])
     patients, rows = ["b", "a", "b", "b"], np.array([1, 1, 0, 0])
-    from wsi_mil.tasks import Outcomes
-
     outcomes, names = task.unit_outcomes(Outcomes(labels, outputs, rows), patients)
     assert names == ("a", "b") and outcomes.truth.tolist() == [[9, 0], [5, 1]]
     assert outcomes.outputs.tolist() == [[1, 0.5], [0, 0.5]] and outcomes.predicted.tolist() == [1, 0]
@@ -172,3 +172,66 @@ def test_extreme_logits_keep_a_finite_loss_and_gradient() -> None:
     loss.backward()
     assert torch.isfinite(loss) and torch.isfinite(logits.grad).all()
     assert torch.isfinite(functional.softplus(logits)).all()
+
+
+def test_cox_predicts_survival_by_the_baseline_hazard_of_training_patients_whatever_their_number_of_slides() -> None:
+    task = Survival("cox", configured_horizons=(7.0, 3.0)).resolved(truth(TIMES))
+    logits = torch.tensor([[1.0], [3.0], [0.5], [2.0], [-1.0], [0.0], [-4.0], [5.0]], dtype=torch.float64)
+    labels, patients = task.encode([*TIMES, "2.0 1"]), [*"abcdefg", "a"]
+    trained = task.calibrated(task.outputs(logits), Truth.of(labels, patients))
+    risk = np.array([3.0, 3.0, 0.5, 2.0, -1.0, 0.0, -4.0])
+    of_patient = task.encode(TIMES)
+    baseline = breslow(of_patient[:, 0], of_patient[:, 1] == 1, risk)
+    new = torch.tensor([[0.7], [-2.0]], dtype=torch.float64)
+    assert trained.horizons == (3.0, 7.0)
+    expected = baseline.survival(np.array([0.7, -2.0]), np.array([3.0, 7.0]))
+    assert trained.outputs(new)[:, 2:] == pytest.approx(expected)
+    again = task.with_fitted(task_of_stamp(json.loads(json.dumps(trained.stamp()))))
+    assert again.outputs(new)[:, 2:] == pytest.approx(expected)
+
+
+def test_the_figure_of_selection_is_the_concordance_of_patients() -> None:
+    labels = Truth.of(TASK.encode(["5.0 1", "5.0 1", "7.0 0", "9.0 1"]), ["a", "a", "b", "c"])
+    outputs = np.array([[9.0, 0], [-7.0, 0], [2.0, 0], [0.0, 0]])  # risks of patients: 1, 2, 0
+    assert TASK.selection_figure(outputs, labels) == pytest.approx(1 / 2)
+    assert np.isnan(TASK.selection_figure(outputs[2:3], Truth.of(TASK.encode(["7.0 0"]))))
+
+
+def test_figures_by_hand() -> None:
+    task = Survival("cox", configured_horizons=(4.0, 6.0)).resolved(truth(TIMES))
+    labels = task.encode(["2.0 1", "4.0 1", "6.0 1", "8.0 1", "10.0 1"])
+    risk, survival = np.array([3.0, 1.0, 2.0, 0.0, -1.0]), np.array([[0.1, 0.0], [0.6, 0.2], [0.7, 0.4], [0.9, 0.8], [1, 0.9]])
+    outputs = np.column_stack([risk, np.full(5, 1.5), survival])
+    figures = task.point_figures(Outcomes(labels, outputs, (risk >= 1.5).astype(int)))
+    assert list(figures) == ["c_harrell", "c_uno", "auc_4", "auc_6", "integrated_brier"]
+    assert figures["c_harrell"] == pytest.approx(9 / 10)
+    assert figures["c_uno"] == pytest.approx(6 / 7)  # pairs whose first event is before 6
+    assert (figures["auc_4"], figures["auc_6"]) == pytest.approx((5 / 6, 1))
+    at_4 = (0.1**2 + 0.6**2 + 0.3**2 + 0.1**2 + 0) / 5
+    at_6 = (0 + 0.2**2 + 0.4**2 + 0.2**2 + 0.1**2) / 5
+    assert figures["integrated_brier"] == pytest.approx((at_4 + at_6) / 2)
+    assert at_6 == pytest.approx(brier_at(labels[:, 0], labels[:, 1] == 1, survival[:, 1], 6.0))
+
+
+def test_figures_of_a_cohort_are_of_patients_and_have_intervals() -> None:
+    rng = np.random.default_rng(3)
+    risk = rng.normal(size=30)
+    time = np.round(rng.exponential(np.exp(-risk)) + 0.05, 2)
+    labels = np.column_stack([time, (rng.random(30) < 0.7).astype(float)])
+    task = Survival("cox").resolved(Truth.of(labels))
+    patients = [f"p{i:02}" for i in range(30)]
+    outputs = np.column_stack([risk, np.zeros(30), np.exp(-np.exp(risk)[:, None] * np.array(task.horizons))])
+    whole = Outcomes(labels, outputs, (risk >= 0).astype(int))
+    both = Outcomes(*(np.repeat(values, 2, axis=0) for values in (labels, outputs, whole.predicted)))
+    both.outputs[:, 0] += np.tile([1.0, -1.0], 30)
+    once, twice = (
+        cohort_figures(task, o, p, {0: whole}, draws=50) for o, p in ((whole, patients), (both, list(np.repeat(patients, 2))))
+    )
+    assert (once["n_bags"], twice["n_bags"], twice["n_patients"]) == (30, 60, 30)
+    for name in [*task.point_figures(whole), "hazard_ratio", "logrank_p", "n_high_risk"]:
+        assert twice[name] == pytest.approx(once[name]), name
+        if f"{name}_ci95" in once:
+            low, high = once[f"{name}_ci95"]
+            assert low < once[name] < high, name
+    assert once["risk_groups"]["high"]["n"] == once["n_high_risk"] == (risk >= 0).sum()
+    assert once["hazard_ratio"] > 1 and 0.5 < once["c_harrell"] < 1

@@ -158,8 +158,9 @@ def test_each_slide_is_predicted_by_the_fold_that_held_it_out_and_its_row_reads_
     assert low < metrics[main] < high and set(metrics["of_fold"]) == {"0", "1", "2"}
 
 
-def test_a_discrete_model_predicts_survival_at_the_horizons_of_the_cohort(tmp_path: Path) -> None:
-    cohort = Trained(tmp_path, "discrete")
+@pytest.mark.parametrize("loss", ["discrete", "cox"])
+def test_models_of_either_loss_predict_survival_at_the_horizons_of_the_cohort(tmp_path: Path, loss: str) -> None:
+    cohort = Trained(tmp_path, loss)
     task = task_with_horizons(cohort.task, cohort.splits)
     assert isinstance(task, Survival) and len(task.horizons) == 3
     predictions = predict_cohort(cohort.rows, tmp_path / "f", cohort.ensemble(task), include_train=False)
@@ -171,6 +172,14 @@ def test_a_discrete_model_predicts_survival_at_the_horizons_of_the_cohort(tmp_pa
         assert probs == sorted(probs, reverse=True)
         assert row["predicted"] == ("high" if float(row["risk"]) >= float(row["cutoff"]) else "low")
         assert f"{row['time']} {row['event']}" == row["label"]
+    write_metrics(tmp_path / "m.json", predictions, task, Predict(bootstrap=100), {})
+    metrics = json.loads((tmp_path / "m.json").read_text())
+    aucs = [f"auc_{horizon:g}" for horizon in task.horizons]
+    for figure in ("c_harrell", "c_uno", *aucs, "integrated_brier"):
+        low, high = metrics[f"{figure}_ci95"]
+        assert low < metrics[figure] < high
+        assert set(metrics["of_fold"]["0"]) >= {figure}
+    assert metrics["integrated_brier"] < 0.25 and metrics["risk_groups"]["high"]["n"] == metrics["n_high_risk"]
 
 
 def test_every_part_of_every_fold_has_what_the_kind_needs() -> None:

@@ -23,18 +23,29 @@ assert browser  # a fixture
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of nine slides, of which s3 failed and s4 and s5 are predicted wrongly."""
+    """The page of a target of nine slides, of which s3 failed and s4 and s5 are predicted wrongly."""
     folder = tmp_path_factory.mktemp("report")
     write_tiled(folder, "s1", warnings=["odd <b>mask</b>"])
     write_failed(folder, "s3", "gone.svs: no slide")
     write_model(folder, "enc/a", lines(PROBS))
     write_model(folder, "enc/b", lines(PROBS, protocol="as_published"))
     page(folder, ["a", "b"])
-    return folder / "report" / "index.html"
+    return folder / "report" / "tumour.html"
 
 
 @pytest.fixture
 def opened(browser: "api.Browser", path: Path) -> Iterator["api.Page"]:
+    """The page of the target."""
+    yield from quietly(browser, path)
+
+
+@pytest.fixture
+def overview(browser: "api.Browser", path: Path) -> Iterator["api.Page"]:
+    """The page of the cohort."""
+    yield from quietly(browser, path.with_name("index.html"))
+
+
+def quietly(browser: "api.Browser", path: Path) -> Iterator["api.Page"]:
     """Nothing may be said in the console, and nothing asked for but the page itself."""
     tab = browser.new_page(viewport={"width": 1280, "height": 800})
     said, asked = [], []
@@ -87,21 +98,43 @@ def test_the_table_is_sifted_by_words_and_by_wrong_predictions(opened: "api.Page
     opened.fill("#find", "tumour s5")
     assert rows.count() == 1
     opened.uncheck("#wrong")
-    opened.fill("#find", "no slide")
+    opened.fill("#find", "failed")
     assert rows.count() == 1 and "s3" in rows.first.inner_text()
+
+
+def test_the_slides_of_the_cohort_are_sifted_by_words(overview: "api.Page") -> None:
+    rows = overview.locator("#slides-table tbody tr:visible")
+    assert rows.count() == 9
+    overview.fill("#find", "no slide")
+    assert rows.count() == 1 and "s3" in rows.first.inner_text()
+    overview.fill("#find", "tumour")
+    assert [rows.nth(i).locator("td").first.inner_text() for i in range(rows.count())] == ["s5", "s6", "s7"]
+
+
+def test_a_slide_of_the_cohort_leads_to_its_heatmaps(browser: "api.Browser", path: Path) -> None:
+    tab = browser.new_page()
+    tab.goto(path.with_name("index.html").as_uri())
+    tab.locator("#slide-s6 a").click()
+    assert tab.url == f"{path.as_uri()}#slide-s6" and tab.locator("#slide-s6 .panel").count() > 1
+    tab.get_by_role("link", name="← Cohort report").click()
+    assert tab.url == path.with_name("index.html").as_uri() and tab.locator("h1").inner_text() == "Cohort report"
+    tab.close()
 
 
 def test_links_lead_to_their_sections_by_keyboard(opened: "api.Page") -> None:
     targets = opened.eval_on_selector_all("a[href^='#']", "links => links.map(a => decodeURIComponent(a.hash.slice(1)))")
-    assert len(targets) > 20 and opened.evaluate("ids => ids.filter(id => !document.getElementById(id))", targets) == []
+    assert len(targets) > 15 and opened.evaluate("ids => ids.filter(id => !document.getElementById(id))", targets) == []
+    opened.keyboard.press("Tab")
     opened.keyboard.press("Tab")
     opened.keyboard.press("Enter")
     assert opened.url.endswith("#figures")
 
 
-def test_nothing_is_too_faint_and_nothing_is_wider_than_the_window(opened: "api.Page") -> None:
-    assert faint(opened) == []
-    assert opened.evaluate("document.documentElement.scrollWidth") <= 1280
+@pytest.mark.parametrize("name", ["opened", "overview"])
+def test_nothing_is_too_faint_and_nothing_is_wider_than_the_window(request: pytest.FixtureRequest, name: str) -> None:
+    shown = request.getfixturevalue(name)
+    assert faint(shown) == []
+    assert shown.evaluate("document.documentElement.scrollWidth") <= 1280
 
 
 CUT_OFF = """() => [...document.body.querySelectorAll("*")].filter((element) => {
@@ -109,10 +142,12 @@ CUT_OFF = """() => [...document.body.querySelectorAll("*")].filter((element) => 
 }).map((element) => element.textContent.slice(0, 60))"""
 
 
+@pytest.mark.parametrize("name", ["opened", "overview"])
 @pytest.mark.parametrize("width", [1032, 965], ids=["A4", "Letter"])
-def test_on_paper_no_table_is_cut_off(opened: "api.Page", width: int) -> None:
+def test_on_paper_no_table_is_cut_off(request: pytest.FixtureRequest, name: str, width: int) -> None:
     """A landscape sheet less its margins; what scrolls on the screen would end at its edge."""
-    opened.emulate_media(media="print")
-    opened.set_viewport_size({"width": width, "height": 700})
-    assert opened.evaluate(CUT_OFF) == [] and opened.evaluate("document.documentElement.scrollWidth") <= width
-    assert opened.locator("#opacity").is_hidden()
+    shown = request.getfixturevalue(name)
+    shown.emulate_media(media="print")
+    shown.set_viewport_size({"width": width, "height": 700})
+    assert shown.evaluate(CUT_OFF) == [] and shown.evaluate("document.documentElement.scrollWidth") <= width
+    assert shown.locator("#find").is_hidden()

@@ -13,8 +13,17 @@ rule report:
             "<results>/report/index.html",
             caption="../report/cohort.rst",
             category="Cohort report",
+            labels={"page": "overview"},
         ),
-        pages=[f"<results>/report/{target}.html" for target in TARGETS],
+        pages=[
+            report(
+                f"<results>/report/{target}.html",
+                caption="../report/target.rst",
+                category="Cohort report",
+                labels={"page": target},
+            )
+            for target in TARGETS
+        ],
     log:
         "logs/report.log",
     benchmark:

@@ -18,6 +18,7 @@ from wsi_mil.cohort.splits import (
 from wsi_mil.config import Config
 from wsi_mil.errors import StoreError
 from wsi_mil.records import SlideRow
+from wsi_mil.survival import lifelines_fault
 from wsi_mil.tasks import task_of
 
 
@@ -29,7 +30,8 @@ def target_faults(config: Config, sheet: Sheet) -> list[str]:
         constant = constant_faults(target, rows) if config.trained is None else []
         mixed = mixed_label_faults(rows) if config.bag == "patient" else []
         faults[name] = mixed + (constant or _split_faults(config, rows, name))
-    return _with_keys(faults)
+    has_survival = any(target.kind == "survival" for target in config.targets.values())
+    return [fault for fault in [lifelines_fault()] if fault and has_survival] + _with_keys(faults)
 
 
 def _with_keys(faults: Mapping[str, Sequence[str]]) -> list[str]:

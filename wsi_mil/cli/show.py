@@ -132,7 +132,7 @@ def report(
     folder: Annotated[Path, typer.Option(help="folder to write to: index.html, and {target}.html for each target")],
     threads: Threads = 1,
 ) -> None:
-    """Write the report of the whole cohort, a self-contained page for each target."""
+    """Write the report: an overview of the cohort and a page for each target, all self-contained."""
     limit_threads(threads)
     from wsi_mil.cohort import read_sheet
     from wsi_mil.config import Config, parse_settings

@@ -1,3 +1,3 @@
-"""Report: the whole cohort on one self-contained page."""
+"""Report: an overview of the cohort and a page for each target, all self-contained."""
 
 from wsi_mil.report.stage import write_report as write_report

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from wsi_mil.cohort.splits import Splits, read_splits
+from wsi_mil.cohort.splits import Splits
 from wsi_mil.config import Config
 from wsi_mil.files import write_table
 from wsi_mil.metrics import holm
@@ -106,18 +106,42 @@ class BatchEffects:
         return [text for e, text in pairs if e.name == grouping and (e.is_significant or np.isnan(e.result.share))]
 
 
-def batch_effects(rows: Iterable[SlideRow], report: TaskReport, config: Config, target: str) -> list[BatchEffects]:
+@dataclass(frozen=True)
+class EncoderFeatures:
+    """Features of one encoder entry, with what is the same for all targets.
+
+    Attributes:
+        encoder: name of the entry.
+        projections: its slides and tiles on the principal components.
+        scanner: scanner of each slide.
+        scanner_effect: what scanners explain if nothing is held constant; None if there are not two of them.
+    """
+
+    encoder: str
+    projections: CohortProjections
+    scanner: Grouping
+    scanner_effect: GroupEffect | None
+
+
+def read_features(rows: Iterable[SlideRow], config: Config) -> list[EncoderFeatures]:
+    """Read what `statistics` and `tile` found, for every encoder entry."""
+    by_id = {row.slide_id: row for row in rows}
+    return [_read_encoder(encoder, by_id, config) for encoder in config.encoders]
+
+
+def batch_effects(
+    rows: Iterable[SlideRow], report: TaskReport, features: Iterable[EncoderFeatures], splits: Splits | None
+) -> list[BatchEffects]:
     """Return the batch effects in the features of every encoder entry, beside the groups of labels of a report.
 
     Args:
         rows: with the labels of the target.
         report: of the target.
-        config: the whole configuration.
-        target: name of the target.
+        features: of all encoder entries.
+        splits: folds of the target; None if its models were trained in another run.
     """
     by_id = {row.slide_id: row for row in rows}
-    splits = None if config.trained else read_splits(Results(config.results).target(target).splits)
-    return [_encoder_effects(encoder, by_id, splits, report, config) for encoder in config.encoders]
+    return [_encoder_effects(of_encoder, by_id, splits, report) for of_encoder in features]
 
 
 def write_effects(effects: Iterable[BatchEffects], path: Path) -> None:
@@ -125,21 +149,30 @@ def write_effects(effects: Iterable[BatchEffects], path: Path) -> None:
     write_table(path, COLUMNS, [[entry.encoder, *_cells(effect)] for entry in effects for effect in entry.effects])
 
 
-def _encoder_effects(
-    encoder: str, rows: Mapping[str, SlideRow], splits: Splits | None, report: TaskReport, config: Config
-) -> BatchEffects:
+def _read_encoder(encoder: str, rows: Mapping[str, SlideRow], config: Config) -> EncoderFeatures:
     projections = read_projections(Results(config.results).statistics(encoder))
     slides = [rows[slide_id] for slide_id in projections.slide_ids]
     tiles = Results(config.results).tiles(config.encoders[encoder].tiling)
     scanner = Grouping(SCANNER, _present({row.slide_id: _scanner(row, tiles) for row in slides}))
+    can_be_tested = bool(projections.shares) and scanner.n_groups > 1
+    patients = {row.slide_id: row.patient_id for row in slides}
+    effect = _explained(projections, patients, scanner, None) if can_be_tested else None
+    return EncoderFeatures(encoder, projections, scanner, effect)
+
+
+def _encoder_effects(
+    features: EncoderFeatures, rows: Mapping[str, SlideRow], splits: Splits | None, report: TaskReport
+) -> BatchEffects:
+    projections, scanner = features.projections, features.scanner
+    slides = [rows[slide_id] for slide_id in projections.slide_ids]
     groups = report.label_groups({row.label for row in slides if row.label})
     group_of = {row.slide_id: groups[row.label] for row in slides if row.label}
     label = Grouping(report.answer, group_of, tuple(dict.fromkeys(groups.values())), report.unknown)
     groupings = [label, _held_out(splits, projections.slide_ids), scanner]
     patients = {row.slide_id: row.patient_id for row in slides}
-    effects = _effects(projections, groupings, patients) if projections.shares else []
+    effects = _effects(features, groupings, patients) if projections.shares else []
     return BatchEffects(
-        encoder=encoder,
+        encoder=features.encoder,
         receipt=projections.receipt,
         shares=projections.shares,
         plots=tuple(_plots(projections, groupings, effects)),
@@ -186,13 +219,17 @@ def _held_out(splits: Splits | None, slide_ids: Sequence[str]) -> Grouping:
     return Grouping(FOLD, _present(fold_of), tuple(f"fold {k}" for k in range(splits.n_folds)), "in no fold")
 
 
-def _effects(projections: CohortProjections, groupings: Sequence[Grouping], patients: Mapping[str, str]) -> list[Effect]:
+def _effects(features: EncoderFeatures, groupings: Sequence[Grouping], patients: Mapping[str, str]) -> list[Effect]:
     """Effect of each grouping alone; then of label and scanner, each with the other held constant."""
     label, scanner = groupings[0], groupings[-1]
     tests: list[tuple[Grouping, Grouping | None]] = [(g, None) for g in groupings if g.n_groups > 1]
     if label.n_groups > 1 and scanner.n_groups > 1:
         tests += [(scanner, label), (label, scanner)]
-    results = [_explained(projections, patients, grouping, constant) for grouping, constant in tests]
+    alone = {SCANNER: features.scanner_effect}
+    results = [
+        (alone.get(grouping.name) if constant is None else None) or _explained(features.projections, patients, grouping, constant)
+        for grouping, constant in tests
+    ]
     p = np.array([[r.p, r.p_component] for r in results]).reshape(len(results), 2)
     adjusted = np.full(p.shape, np.nan)
     adjusted[~np.isnan(p)] = holm(p[~np.isnan(p)])

@@ -5,60 +5,32 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from wsi_mil.annotations import Frame
 from wsi_mil.config import Config, methods_of
 from wsi_mil.heatmaps.cohort_scale import read_cohort_scale
 from wsi_mil.heatmaps.colour_maps import colours, rgba
-from wsi_mil.heatmaps.scale_bar import ScaleBar, scale_bar
-from wsi_mil.heatmaps.slide_scores import Ranges, SlideScores, read_slide_scores
-from wsi_mil.heatmaps.stage import annotation_rings, base_image
+from wsi_mil.heatmaps.slide_scores import Ranges, SlideScores, read_scores_by_method
 from wsi_mil.rasterise import tile_raster
-from wsi_mil.receipts import IMPORTED, store_path
+from wsi_mil.receipts import read_receipt
 from wsi_mil.records import SlideRow
+from wsi_mil.report.base_images import SIDES_PX, BaseImage, BaseImages, source_of
 from wsi_mil.report.model_page import ModelPage
-from wsi_mil.report.pictures import largest_url, smaller, webp_url
+from wsi_mil.report.pictures import largest_url, webp_url
+from wsi_mil.report.task_report import TaskReport
 from wsi_mil.results import Results
+from wsi_mil.wording import method_title
 
-BASE_IMAGES_MB, LAYERS_MB = 12.0, 8.0
-"""Upper limits on the base images of all slides, and on all layers, as text in the page."""
+LAYERS_MB = 8.0
+"""Upper limit on all layers, as text in the page."""
 
 LEAST_LAYER_KB = 8.0
 """Below this size a layer of a large slide is too coarse to be useful: fewer models are shown instead."""
 
-SIDES_PX = (900, 720, 560, 420, 300, 200, 120)
-"""Longest sides to try, in decreasing order."""
-
-QUALITY = 62
 STEPS = 48
 """Number of colours of a layer: needs a third of the space, and cannot be distinguished from more by eye."""
 
 COLOUR_BAR_STEPS = 16
-MAX_CORNERS = 600
-"""Upper limit on the corners of a slide's annotation outlines."""
-
-
-@dataclass(frozen=True)
-class BaseImage:
-    """Image of a slide under the layers.
-
-    Attributes:
-        key: name of the image, used in CSS.
-        url: data URL of the whole slide.
-        size: (width, height) of the frame that it is shown in, the unit of `outlines`.
-        outlines: SVG path of the annotation, or "".
-        bar: scale bar.
-        note: remark for the caption, or "".
-    """
-
-    key: str
-    url: str
-    size: tuple[int, int]
-    outlines: str
-    bar: ScaleBar
-    note: str
 
 
 @dataclass(frozen=True)
@@ -86,7 +58,7 @@ class HeatmapPanel:
 
 @dataclass
 class SlideGallery:
-    """Base images and heatmaps of a slide."""
+    """Base images, by the name that CSS has for them, and heatmaps of a slide."""
 
     base_images: dict[str, BaseImage] = field(default_factory=dict)
     panels: list[HeatmapPanel] = field(default_factory=list)
@@ -96,25 +68,27 @@ class SlideGallery:
         return [panel for panel in self.panels if panel.base_image == key]
 
 
-def models_that_fit(models: Sequence[ModelPage], n_slides: int, config: Config) -> list[ModelPage]:
+def models_that_fit(models: Sequence[ModelPage], slide_ids: Sequence[str], config: Config, report: TaskReport) -> list[ModelPage]:
     """Return the first models, as many as the size limit of the page allows, but at least one."""
     n_layers_left = LAYERS_MB * 1000 / LEAST_LAYER_KB
     fitting = list[ModelPage]()
     for model in models:
-        n_layers_left -= n_slides * len(methods_of(config, model.target, model.model))
+        n_layers_left -= _n_layers(model, slide_ids, config, report)
         if fitting and n_layers_left < 0:
             break
         fitting.append(model)
     return fitting
 
 
-def galleries(rows: Iterable[SlideRow], models: Sequence[ModelPage], config: Config) -> dict[str, SlideGallery]:
+def galleries(
+    rows: Sequence[SlideRow], models: Sequence[ModelPage], images: BaseImages, report: TaskReport
+) -> dict[str, SlideGallery]:
     """Return the galleries of usable slides, with heatmaps of `models`, by slide_id."""
-    rows = list(rows)
-    n_layers = len(rows) * sum(len(methods_of(config, model.target, model.model)) for model in models)
-    max_bytes = (int(BASE_IMAGES_MB * 1e6 / max(1, len(rows))), int(LAYERS_MB * 1e6 / max(1, n_layers)))
-    with_ranges = [(model, _ranges(model, config)) for model in models]
-    return {row.slide_id: _gallery(number, row, with_ranges, config, max_bytes) for number, row in enumerate(rows)}
+    slide_ids = [row.slide_id for row in rows]
+    n_layers = sum(_n_layers(model, slide_ids, images.config, report) for model in models)
+    drawing = _Drawing(images, report, int(LAYERS_MB * 1e6 / max(1, n_layers)))
+    with_ranges = [(model, _ranges(model, images.config)) for model in models]
+    return {row.slide_id: drawing.gallery(number, row, with_ranges) for number, row in enumerate(rows)}
 
 
 def colour_stops(colormap: str) -> str:
@@ -122,57 +96,60 @@ def colour_stops(colormap: str) -> str:
     return ", ".join(f"rgb{colour}" for colour in colours(np.linspace(0, 1, COLOUR_BAR_STEPS), colormap))
 
 
-def _gallery(
-    number: int, row: SlideRow, models: Sequence[tuple[ModelPage, Ranges]], config: Config, max_bytes: tuple[int, int]
-) -> SlideGallery:
-    """Gallery of one slide; models whose tiles come from the same slide file share its image."""
-    gallery, keys = SlideGallery(), dict[object, str]()
-    for model, ranges in models:
-        results = Results(config.results)
-        tiles_receipt = results.tiles_receipt(config.encoders[model.encoder].tiling, row.slide_id)
-        scores_receipt = results.target(model.target).scores_receipt(model.encoder, model.model, row.slide_id)
-        for method in methods_of(config, model.target, model.model):
-            scores = read_slide_scores(row, scores_receipt, tiles_receipt, method, scale=config.heatmap.scale, ranges=ranges)
-            source = (scores.grid.dimensions, scores.tile_receipt["slide_hash"], scores.tile_receipt["reader"] == IMPORTED)
-            if source not in keys:
-                key = keys[source] = f"g{number}-{len(keys)}"
-                gallery.base_images[key] = _base_image(key, row, scores, tiles_receipt, config, max_bytes[0])
-            image = gallery.base_images[keys[source]]
-            gallery.panels.append(_panel(model.name, scores, image, config.heatmap.colormap, max_bytes[1]))
-    return gallery
+@dataclass(frozen=True)
+class _Drawing:
+    """Draws galleries: images of slides, report of the target, and upper limit on the characters of a layer."""
+
+    images: BaseImages
+    report: TaskReport
+    max_bytes: int
+
+    def gallery(self, number: int, row: SlideRow, models: Sequence[tuple[ModelPage, Ranges]]) -> SlideGallery:
+        """Return the gallery of one slide; models whose tiles come from the same slide file share its image."""
+        gallery, keys = SlideGallery(), dict[object, str]()
+        config = self.images.config
+        for model, ranges in models:
+            results = Results(config.results)
+            tiles_receipt = results.tiles_receipt(config.encoders[model.encoder].tiling, row.slide_id)
+            scores_receipt = results.target(model.target).scores_receipt(model.encoder, model.model, row.slide_id)
+            methods = methods_of(config, model.target, model.model)
+            if not methods:
+                continue
+            shown = _shown_methods(scores_receipt, methods)
+            scored = read_scores_by_method(row, scores_receipt, tiles_receipt, shown, scale=config.heatmap.scale, ranges=ranges)
+            for scores in scored.values():
+                key = keys.setdefault(source_of(scores), f"g{number}-{len(keys)}")
+                gallery.base_images[key] = self.images.of(row, scores, tiles_receipt)
+                gallery.panels.append(self._panel(key, model.name, scores, gallery.base_images[key].size))
+        return gallery
+
+    def _panel(self, key: str, name: str, scores: SlideScores, size: tuple[int, int]) -> HeatmapPanel:
+        method = method_title(scores.method, self.report.shown_output(scores.metadata))
+        reason = scores.metadata["reason"]
+        if reason:
+            return HeatmapPanel(key, name, method, "", ("", ""), "", reason)
+        colormap = self.images.config.heatmap.colormap
+        url = largest_url(lambda side: _layer(scores, size, side, colormap), SIDES_PX, self.max_bytes)
+        display = scores.display
+        label = f"{display.label}\nlogarithmic colour bar" if display.is_log else display.label
+        return HeatmapPanel(key, name, method, url, (f"{display.low:.3g}", f"{display.high:.3g}"), label, "")
+
+
+def _n_layers(model: ModelPage, slide_ids: Iterable[str], config: Config, report: TaskReport) -> int:
+    """Number of heatmaps of a model: of each slide one for each method and output shown."""
+    n_outputs = sum(report.n_shown(model.predictions[s]) if s in model.predictions else 1 for s in slide_ids)
+    return n_outputs * len(methods_of(config, model.target, model.model))
+
+
+def _shown_methods(scores_receipt: Path, methods: Sequence[str]) -> list[str]:
+    """Methods of a slide, each followed by its scores for further labels (`attention@er`)."""
+    stored = read_receipt(scores_receipt)["methods"]
+    return [name for method in methods for name in (method, *(key for key in stored if key.startswith(f"{method}@")))]
 
 
 def _ranges(model: ModelPage, config: Config) -> Ranges:
     path = Results(config.results).target(model.target).cohort_scale(model.encoder, model.model)
     return read_cohort_scale(path) if config.heatmap.scale == "cohort" else {}
-
-
-def _base_image(key: str, row: SlideRow, scores: SlideScores, tiles_receipt: Path, config: Config, max_bytes: int) -> BaseImage:
-    pixels, note = base_image(scores, store_path(tiles_receipt))
-    image = Image.fromarray(pixels)
-    url = largest_url(lambda side: webp_url(smaller(image, side), QUALITY), SIDES_PX, max_bytes)
-    dimensions = np.array(scores.grid.dimensions)
-    width, height = (max(1, round(float(side))) for side in dimensions * SIDES_PX[0] / dimensions.max())
-    to_frame = np.array((width, height)) / dimensions
-    rings = annotation_rings(row, Frame.of(scores.tile_receipt), config.truth, to_frame, most=MAX_CORNERS)
-    bar = scale_bar(scores.grid.dimensions, scores.grid.mpp)
-    return BaseImage(key, url, (width, height), _svg_path(rings), bar, note)
-
-
-def _svg_path(rings: Iterable[NDArray[np.float64]]) -> str:
-    """Closed rings as an SVG path."""
-    return "".join(f"M{' '.join(f'{x:.1f},{y:.1f}' for x, y in ring)}z" for ring in rings)
-
-
-def _panel(name: str, scores: SlideScores, image: BaseImage, colormap: str, max_bytes: int) -> HeatmapPanel:
-    method = scores.method.replace("_", " ")
-    reason = scores.metadata["reason"]
-    if reason:
-        return HeatmapPanel(image.key, name, method, "", ("", ""), "", reason)
-    url = largest_url(lambda side: _layer(scores, image.size, side, colormap), SIDES_PX, max_bytes)
-    display = scores.display
-    label = f"{display.label}\nlogarithmic colour bar" if display.is_log else display.label
-    return HeatmapPanel(image.key, name, method, url, (f"{display.low:.3g}", f"{display.high:.3g}"), label, "")
 
 
 def _layer(scores: SlideScores, size: tuple[int, int], side: int, colormap: str) -> str:

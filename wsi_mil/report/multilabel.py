@@ -99,6 +99,10 @@ class MultilabelReport(TaskReport):
         unknown = ", ".join(name for name, cell in zip(self.names, cells, strict=False) if cell == UNKNOWN)
         return (positive or "none positive") + (f" ({unknown} not known)" if unknown and cells else "")
 
+    def contradict(self, labels: Collection[str]) -> bool:
+        """Return whether one is positive of a label for which another one is negative."""
+        return any({POSITIVE, NEGATIVE} <= set(cells) for cells in zip(*(label.split() for label in labels), strict=True))
+
     def label_groups(self, labels: Collection[str]) -> dict[str, str]:
         """Return the combination of labels of each slide, those with fewer positive ones first."""
         return {label: self.label_text(label) for label in sorted(labels, key=lambda text: (text.count(POSITIVE), text))}
@@ -164,6 +168,14 @@ class MultilabelReport(TaskReport):
             f"P({name}) = {float(prediction[f'prob_{name}']):.3f} (threshold {float(prediction[f'threshold_{name}']):.3f})"
             for name in self.names
         )
+
+    def n_shown(self, prediction: Row) -> int:
+        """Return the number of labels that are predicted positive, at least one."""
+        return max(1, sum(prediction[f"predicted_{name}"] == POSITIVE for name in self.names))
+
+    def shown_output(self, metadata: Metrics) -> str:
+        """Return the name of the label."""
+        return self.names[metadata["output"]]
 
     @property
     def annotations_note(self) -> str:

@@ -1,5 +1,6 @@
 """Summary of the results in sentences, for readers who do not know the tool. No I/O."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,16 @@ from wsi_mil.wording import listed
 
 MAX_NAMED = 12
 """Upper limit on misclassified slides that are named; of more only the number is given."""
+
+INDEX = "index.html"
+"""The page about the cohort."""
+
+REASONS = {
+    Status.FAILED: "failed",
+    Status.EMPTY: "without tissue",
+    Status.SKIPPED: "skipped: no resolution (µm per pixel)",
+}
+"""Why slides are not used."""
 
 MAX_DUPLICATES = 5
 """Upper limit on groups of slides under several names that are listed."""
@@ -24,16 +35,21 @@ class Limitation:
         text: the sentence.
         section: id of the section with details, or "".
         slides: slides to name after the sentence.
+        page: file name of the page with the section; "" if it is the page of the target.
     """
 
     text: str
     section: str = ""
     slides: tuple[str, ...] = ()
+    page: str = ""
+
+
+RESEARCH_ONLY = Limitation("For research use only, not for diagnosis.")
 
 
 @dataclass(frozen=True)
 class CohortOverview:
-    """The cohort, as the summary describes it.
+    """The cohort, as the summary of a target describes it.
 
     Attributes:
         rows: all rows of the sheet.
@@ -51,20 +67,25 @@ class CohortOverview:
     is_trained_elsewhere: bool
     duplicates: Sequence[Sequence[str]] = ()
 
-    def count(self, status: Status) -> int:
-        """Return the number of slides with a status."""
-        return sum(self.status[row.slide_id] is status for row in self.rows)
+
+def describe_slides(rows: Sequence[SlideRow], status: Mapping[str, Status]) -> list[str]:
+    """Return sentences about the number of slides and patients, and which slides could be used."""
+    return [f"{_sample(rows)}.", _usable_slides(rows, status)]
+
+
+def describe_labels(rows: Sequence[SlideRow], task_report: TaskReport) -> str:
+    """Return how many slides have each label, and how many have none, as part of a sentence."""
+    counts = listed(task_report.label_counts([row.label for row in rows]))
+    unlabelled = sum(not row.label for row in rows)
+    verb = "is" if unlabelled == 1 else "are"
+    rest = f"{unlabelled} {task_report.lacking}, which {verb} only predicted" if unlabelled else ""
+    return ", and ".join(part for part in (counts, rest) if part)
 
 
 def describe_cohort(cohort: CohortOverview) -> list[str]:
     """Return sentences about the slides and how models were trained."""
-    n_patients = len({row.patient_id for row in cohort.rows})
-    counts = listed(cohort.task_report.label_counts([row.label for row in cohort.rows]))
-    unlabelled = sum(not row.label for row in cohort.rows)
-    verb = "is" if unlabelled == 1 else "are"
-    rest = f", and {unlabelled} {cohort.task_report.lacking}, which {verb} only predicted" if unlabelled else ""
-    sentences = [f"{_number(len(cohort.rows), 'slide')} of {_number(n_patients, 'patient')}: {counts}{rest}."]
-    sentences.append(_usable_slides(cohort))
+    labels = describe_labels(cohort.rows, cohort.task_report)
+    sentences = [f"{_sample(cohort.rows)}: {labels}.", _usable_slides(cohort.rows, cohort.status)]
     if cohort.is_trained_elsewhere:
         sentences.append("The models were trained in an earlier run and are applied here unchanged.")
     else:
@@ -92,35 +113,54 @@ def describe_results(best: ModelPage, n_models: int, cohort: CohortOverview) -> 
     return sentences + cohort.task_report.discrimination(metrics, unit) + [_localisation(best, cohort)]
 
 
-def limitations(
-    models: Sequence[ModelPage], effects: Iterable[BatchEffects], cohort: CohortOverview, n_suspicious: int
-) -> list[Limitation]:
-    """Return what to know before relying on a figure or heatmap of the page."""
-    entries = _chance_models(models, cohort.task_report) + _chance_heatmaps(models) + _duplicates(cohort)
-    entries += _misclassified(models[0], cohort) + _last_epochs(models, has_thresholds=cohort.task_report.has_thresholds)
-    unused = len(cohort.rows) - cohort.count(Status.OK)
-    if unused:
-        entries.append(Limitation(f"{_number(unused, 'slide')} could not be used.", "not-used"))
-    if n_suspicious:
-        masks = "1 tissue mask has warnings" if n_suspicious == 1 else f"{n_suspicious} tissue masks have warnings"
-        entries.append(Limitation(f"{masks}: tissue outside the mask is never analysed.", "masks"))
+def limitations(models: Sequence[ModelPage], effects: Iterable[BatchEffects], cohort: CohortOverview) -> list[Limitation]:
+    """Return what to know before relying on a figure or heatmap of a target, the most important first."""
+    entries = _chance_models(models, cohort.task_report) + _chance_heatmaps(models)
+    entries += _contradictions(cohort)
     entries += [Limitation(f"{e.encoder}: {text}", "batch-effects") for e in effects for text in e.warnings_on(SCANNER)]
+    entries += _last_epochs(models, has_thresholds=cohort.task_report.has_thresholds) + _misclassified(models[0], cohort)
     if len(models) > 1:
         text = "The best model was selected by the same figures that are shown, which makes its performance look slightly better."
         entries.append(Limitation(text, "compared"))
-    return [*entries, Limitation("For research use only, not for diagnosis.")]
+    return entries
 
 
-def _usable_slides(cohort: CohortOverview) -> str:
-    reasons = {
-        Status.FAILED: "failed",
-        Status.EMPTY: "without tissue",
-        Status.SKIPPED: "skipped: no resolution (µm per pixel)",
-    }
-    unused = [f"{cohort.count(status)} {reason}" for status, reason in reasons.items() if cohort.count(status)]
+def cohort_limitations(
+    rows: Sequence[SlideRow], duplicates: Iterable[Sequence[str]], *, n_unused: int, n_suspicious: int
+) -> list[Limitation]:
+    """Return what to know about the slides, whatever is asked of them.
+
+    Args:
+        rows: all rows of the sheet.
+        duplicates: groups of slides with the same bytes.
+        n_unused: number of slides that could not be used.
+        n_suspicious: number of tissue masks of usable slides that have warnings.
+    """
+    entries = _duplicates(rows, duplicates)
+    if n_unused:
+        entries.append(Limitation(f"{_number(n_unused, 'slide')} could not be used.", "not-used", page=INDEX))
+    if n_suspicious:
+        masks = "1 tissue mask has warnings" if n_suspicious == 1 else f"{n_suspicious} tissue masks have warnings"
+        entries.append(Limitation(f"{masks}: tissue outside the mask is never analysed.", "masks", page=INDEX))
+    return [*entries, RESEARCH_ONLY]
+
+
+def is_at_chance(model: ModelPage, task_report: TaskReport) -> bool:
+    """Return whether the interval of the main figure of an evaluated model reaches chance, or there is none."""
+    ends = model.metrics.get(f"{task_report.main_figure}_ci95", [None])
+    return bool(model.metrics.get("n_slides")) and _reaches(ends[0], task_report.chance)
+
+
+def _sample(rows: Sequence[SlideRow]) -> str:
+    return f"{_number(len(rows), 'slide')} of {_number(len({row.patient_id for row in rows}), 'patient')}"
+
+
+def _usable_slides(rows: Sequence[SlideRow], status: Mapping[str, Status]) -> str:
+    counts = Counter(status[row.slide_id] for row in rows)
+    unused = [f"{counts[status]} {reason}" for status, reason in REASONS.items() if counts[status]]
     if not unused:
         return "All of them could be used."
-    return f"{cohort.count(Status.OK)} of them could be used. Not used: {listed(unused)}."
+    return f"{counts[Status.OK]} of them could be used. Not used: {listed(unused)}."
 
 
 def _localisation(best: ModelPage, cohort: CohortOverview) -> str:
@@ -139,10 +179,7 @@ def _localisation(best: ModelPage, cohort: CohortOverview) -> str:
 
 def _chance_models(models: Iterable[ModelPage], task_report: TaskReport) -> list[Limitation]:
     """Models whose main figure has an interval that reaches chance, or no interval."""
-    interval = f"{task_report.main_figure}_ci95"
-    names = [
-        m.name for m in models if m.metrics.get("n_slides") and _reaches(m.metrics.get(interval, [None])[0], task_report.chance)
-    ]
+    names = [model.name for model in models if is_at_chance(model, task_report)]
     if not names:
         return []
     verb, pronoun = ("has", "its") if len(names) == 1 else ("have", "their")
@@ -166,25 +203,42 @@ def _chance_heatmaps(models: Iterable[ModelPage]) -> list[Limitation]:
     return [Limitation(text, "explanations")]
 
 
-def _duplicates(cohort: CohortOverview) -> list[Limitation]:
-    """Slides that are in the cohort under several names, those with contradictory labels first."""
-    rows = {row.slide_id: row for row in cohort.rows}
+def _contradictions(cohort: CohortOverview) -> list[Limitation]:
+    """Slides that are the same file and have labels that cannot both be right."""
+    label_of = {row.slide_id: row.label for row in cohort.rows}
     entries = []
     for group in cohort.duplicates:
-        labels = list(dict.fromkeys(cohort.task_report.label_text(rows[s].label) for s in group if rows[s].label))
-        patients = {rows[s].patient_id for s in group}
-        text = f"{_number(len(group), 'slide')} are the same file under different names"
-        if len(labels) > 1:
-            text += f", but their labels are {listed([f'“{label}”' for label in labels])}, so at least one is wrong"
-        if len(patients) > 1:
-            text += f"; they count as {len(patients)} patients, so one can be used to train a model and another to test it"
-        entries.append((len(labels) < 2, len(patients) < 2, Limitation(f"{text}:", slides=tuple(group))))
-    sorted_entries = [limitation for *_, limitation in sorted(entries, key=lambda entry: entry[:2])]
-    rest = len(sorted_entries) - MAX_DUPLICATES
+        labels = list(dict.fromkeys(label_of[slide_id] for slide_id in group if label_of[slide_id]))
+        if cohort.task_report.contradict(labels):
+            texts = listed([f"“{cohort.task_report.label_text(label)}”" for label in labels])
+            text = f"{_same_file(group)}, but their labels are {texts}, so at least one is wrong:"
+            entries.append(Limitation(text, slides=tuple(group)))
+    return _first(entries)
+
+
+def _duplicates(rows: Sequence[SlideRow], duplicates: Iterable[Sequence[str]]) -> list[Limitation]:
+    """Slides that are in the cohort under several names, those of several patients first."""
+    patient_of = {row.slide_id: row.patient_id for row in rows}
+    of_one, of_several = list[Limitation](), list[Limitation]()
+    for group in duplicates:
+        n_patients = len({patient_of[slide_id] for slide_id in group})
+        leak = f"; they count as {n_patients} patients, so one can be used to train a model and another to test it"
+        entries = of_several if n_patients > 1 else of_one
+        entries.append(Limitation(f"{_same_file(group)}{leak if n_patients > 1 else ''}:", slides=tuple(group)))
+    return _first(of_several + of_one)
+
+
+def _same_file(group: Sequence[str]) -> str:
+    return f"{_number(len(group), 'slide')} are the same file under different names"
+
+
+def _first(entries: list[Limitation]) -> list[Limitation]:
+    """The first entries on slides under several names, and the number of the others."""
+    rest = len(entries) - MAX_DUPLICATES
     if rest <= 0:
-        return sorted_entries
+        return entries
     text = f"{_number(rest, 'more slide')} under several names: see cohort_status.csv."
-    return [*sorted_entries[:MAX_DUPLICATES], Limitation(text)]
+    return [*entries[:MAX_DUPLICATES], Limitation(text)]
 
 
 def _reaches(low: float | None, chance: float) -> bool:

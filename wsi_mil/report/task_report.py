@@ -105,6 +105,10 @@ class TaskReport(ABC):
         """Return a label as readers know it."""
         return label
 
+    def contradict(self, labels: Collection[str]) -> bool:
+        """Return whether labels of the same slide cannot all be right."""
+        return len(set(labels)) > 1
+
     @abstractmethod
     def label_groups(self, labels: Collection[str]) -> dict[str, str]:
         """Return the group of each distinct label, in the order of legends; batch effects are compared with these groups."""
@@ -147,6 +151,14 @@ class TaskReport(ABC):
         """Return the numbers of a prediction, as part of a sentence."""
 
     # --- heatmaps
+
+    def n_shown(self, prediction: Row) -> int:
+        """Return the number of outputs that heatmaps of a slide with this prediction explain."""
+        return 1
+
+    def shown_output(self, metadata: Metrics) -> str:
+        """Return the name of the output that scores explain, from the method's entry in their receipt; "" if there is one."""
+        return ""
 
     @property
     @abstractmethod

@@ -1,6 +1,8 @@
 """Baseline hazard of a proportional hazards model, which turns risks into probabilities."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +29,15 @@ class BaselineHazard:
         log_hazard = steps[np.searchsorted(self.times, times, "right")]
         with np.errstate(over="ignore"):
             return np.asarray(np.exp(-np.exp(log_risk[:, None] + log_hazard)))
+
+    def values(self) -> dict[str, object]:
+        """Return the hazard as values for JSON."""
+        return {"times": self.times.tolist(), "log_cumulative": self.log_cumulative.tolist()}
+
+    @classmethod
+    def of_values(cls, values: Mapping[str, Any]) -> "BaselineHazard":
+        """Return the hazard that has these `values`."""
+        return cls(np.array(values["times"], np.float64), np.array(values["log_cumulative"], np.float64))
 
 
 def breslow(time: NDArray[np.float64], event: NDArray[np.bool_], log_risk: NDArray[np.float64]) -> BaselineHazard:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_mil.config import RegressionLoss, Transform
+from wsi_mil.metrics import mae, pearson, r2, rmse, spearman
 from wsi_mil.records import SlidePrediction, Threshold
 from wsi_mil.tasks.base import Labels, Outcomes, ShownPrediction, Task, Truth, finite_cell, quantile_strata
 
@@ -126,9 +127,7 @@ class Regression(Task):
 
     def selection_figure(self, outputs: Array, truth: Truth) -> float:
         """Return R² of the standardised values."""
-        values = self.learned(truth.labels)
-        spread = float(((values - values.mean()) ** 2).sum())
-        return 1 - float(((values - outputs[:, 1]) ** 2).sum()) / spread if spread else float("nan")
+        return r2(self.learned(truth.labels), outputs[:, 1])
 
     def rarest(self, truth: Truth) -> int:
         """Return half the number of bags: as many as there are below, and above, the median."""
@@ -139,7 +138,7 @@ class Regression(Task):
 
     def validation_figures(self, outputs: Array, truth: Truth, threshold: Threshold) -> dict[str, float]:
         """Return the mean absolute error in the unit of the column."""
-        return {"mae": float(np.abs(outputs[:, 0] - truth.labels).mean())}
+        return {"mae": mae(truth.labels, outputs[:, 0])}
 
     def predicted(self, outputs: Array, threshold: Threshold) -> None:
         return None
@@ -158,13 +157,8 @@ class Regression(Task):
 
     def point_figures(self, outcomes: Outcomes) -> dict[str, float]:
         """Return figures of the values in the unit of the column."""
-        truth, errors = outcomes.truth, outcomes.outputs[:, 0] - outcomes.truth
-        spread = float(((truth - truth.mean()) ** 2).sum()) if len(truth) else 0.0
-        return {
-            "r2": 1 - float((errors**2).sum()) / spread if spread else float("nan"),
-            "mae": float(np.abs(errors).mean()) if len(truth) else float("nan"),
-            "rmse": float(np.sqrt((errors**2).mean())) if len(truth) else float("nan"),
-        }
+        truth, predicted = outcomes.truth, outcomes.outputs[:, 0]
+        return {figure.__name__: figure(truth, predicted) for figure in (r2, mae, rmse, pearson, spearman)}
 
     def summary(self, outcomes: Outcomes) -> dict[str, object]:
         """Return the quartiles of the true values."""

@@ -9,6 +9,15 @@ from numpy.typing import NDArray
 
 from wsi_mil.config import SurvivalLoss
 from wsi_mil.records import SlidePrediction, Threshold
+from wsi_mil.survival import (
+    BaselineHazard,
+    auc_at,
+    breslow,
+    group_figures,
+    harrell_c,
+    integrated_brier,
+    uno_c,
+)
 from wsi_mil.tasks.base import (
     Labels,
     Outcomes,
@@ -35,6 +44,8 @@ GROUPS = ("low", "high")
 """Names of the groups of lower and of higher risk, in `predictions.csv`."""
 SURVIVAL_PREFIX = "survival_"
 """Prefix of columns with probabilities of no event until a time."""
+AUC_PREFIX = "auc_"
+"""Prefix of the AUC at a time."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,7 @@ class Survival(Task):
         intervals: intervals of time, from the training part.
         centre: mean log risk of the training part, which predicted risks are relative to.
         cutoff: their median, from which on a risk is high, relative to `centre`.
+        baseline: hazard of a patient whose risk is `centre`, of Cox's model; None until it is calibrated.
     """
 
     loss: SurvivalLoss = "discrete"
@@ -62,6 +74,7 @@ class Survival(Task):
     intervals: Intervals | None = field(default=None, compare=False)
     centre: float = field(default=0.0, compare=False)
     cutoff: float = field(default=0.0, compare=False)
+    baseline: BaselineHazard | None = field(default=None, compare=False)
 
     kind: ClassVar[str] = "survival"
     figure_name: ClassVar[str] = "c_harrell"
@@ -117,14 +130,14 @@ class Survival(Task):
 
     def with_fitted(self, other: Task) -> "Survival":
         assert isinstance(other, Survival)
-        return replace(self, intervals=other.intervals, centre=other.centre, cutoff=other.cutoff)
+        return replace(self, intervals=other.intervals, centre=other.centre, cutoff=other.cutoff, baseline=other.baseline)
 
     def resolved(self, truth: Truth) -> "Survival":
         """Return the task with the configured horizons, or else the quartiles of the times at which events were observed."""
         of_patient = mean_by_patient(truth.labels, truth.patients)
         times = of_patient[of_patient[:, 1] == 1, 0]
         quartiles = np.unique(np.quantile(times, [0.25, 0.5, 0.75])).tolist() if len(times) else []
-        return replace(self, horizons=self.configured_horizons or tuple(quartiles))
+        return replace(self, horizons=tuple(sorted(set(self.configured_horizons))) or tuple(quartiles))
 
     def learned(self, labels: Labels) -> Labels:
         """Return `(n, 2)`: the interval of the time, of the discrete loss, or else the time; and 1 for an event or 0."""
@@ -161,17 +174,20 @@ class Survival(Task):
 
     def selection_figure(self, outputs: Array, truth: Truth) -> float:
         """Return Harrell's C of patients."""
-        return float("nan")
+        of_patient = mean_by_patient(truth.labels, truth.patients)
+        return harrell_c(of_patient[:, 0], of_patient[:, 1] == 1, mean_by_patient(outputs[:, 0], truth.patients))
 
     def rarest(self, truth: Truth) -> int:
         """Return the number of patients with an event."""
         return int(mean_by_patient(truth.labels, truth.patients)[:, 1].sum())
 
     def calibrated(self, outputs: Array, truth: Truth) -> "Survival":
-        """Return the task with mean and median of the training patients' risks."""
-        risks = mean_by_patient(outputs[:, 0], truth.patients)
+        """Return the task with mean and median of the training patients' risks, and for Cox's model their baseline hazard."""
+        risks, of_patient = mean_by_patient(outputs[:, 0], truth.patients), mean_by_patient(truth.labels, truth.patients)
         mean = float(risks.mean())
-        return replace(self, centre=mean, cutoff=float(np.median(risks)) - mean)
+        is_cox = self.loss == "cox"
+        baseline = breslow(of_patient[:, 0], of_patient[:, 1] == 1, risks - mean) if is_cox else None
+        return replace(self, centre=mean, cutoff=float(np.median(risks)) - mean, baseline=baseline)
 
     def threshold(self, outputs: Array, truth: Truth) -> float:
         """Return the cut-off between risk groups, which is from the training part."""
@@ -207,11 +223,23 @@ class Survival(Task):
         return Outcomes(self.encode([row["label"] for row in rows]), outputs, predicted)
 
     def point_figures(self, outcomes: Outcomes) -> dict[str, float]:
-        """Return no figures yet: they come with `wsi_mil.survival`."""
-        return {}
+        """Return concordance, the AUC at each horizon, and the integrated Brier score where there are horizons."""
+        time, event, risk = outcomes.truth[:, 0], outcomes.truth[:, 1] == 1, outcomes.outputs[:, 0]
+        figures = {"c_harrell": harrell_c(time, event, risk)}
+        if not self.horizons:
+            return figures | {"c_uno": uno_c(time, event, risk)}
+        return {
+            **figures,
+            "c_uno": uno_c(time, event, risk, tau=self.horizons[-1]),
+            **{f"{AUC_PREFIX}{horizon:g}": auc_at(time, event, risk, horizon) for horizon in self.horizons},
+            "integrated_brier": integrated_brier(time, event, outcomes.outputs[:, 2:], np.array(self.horizons)),
+        }
 
     def summary(self, outcomes: Outcomes) -> dict[str, object]:
-        return {"n_events": int(outcomes.truth[:, 1].sum()), "n_high_risk": int(outcomes.predicted.sum())}
+        """Return counts, and how the group of higher risk fared compared with the other."""
+        time, event, is_high = outcomes.truth[:, 0], outcomes.truth[:, 1] == 1, outcomes.predicted == 1
+        counts = {"n_events": int(event.sum()), "n_high_risk": int(is_high.sum())}
+        return {**counts, **group_figures(time, event, is_high)}
 
     def explained(self, prediction: SlidePrediction) -> tuple[int, ...]:
         return (0,)
@@ -247,6 +275,8 @@ class Survival(Task):
         fitted: dict[str, object] = {"centre": self.centre, "cutoff": self.cutoff}
         if self.intervals is not None:
             fitted |= {"intervals": self.intervals.values()}
+        if self.baseline is not None:
+            fitted |= {"baseline": self.baseline.values()}
         resolved = {"horizons": list(self.horizons)} if self.horizons else {}
         about = {"loss": self.loss, "intervals": self.n_intervals, "uncensored_weight": self.uncensored_weight}
         return {**about, **resolved, "fitted": fitted}
@@ -262,16 +292,20 @@ class Survival(Task):
             intervals=Intervals.of_values(fitted["intervals"]) if "intervals" in fitted else None,
             centre=fitted["centre"],
             cutoff=fitted["cutoff"],
+            baseline=BaselineHazard.of_values(fitted["baseline"]) if "baseline" in fitted else None,
         )
 
     def __str__(self) -> str:
         return f"survival (loss {self.loss})"
 
     def _survival(self, logits: Array, risk: Array) -> Array:
-        """Probability of no event until each horizon `(n, n_horizons)`."""
-        if self.intervals is None:
-            return np.full((len(risk), len(self.horizons)), np.nan)
-        return self.intervals.survival(logits, np.array(self.horizons))
+        """Probability of no event until each horizon `(n, n_horizons)`; NaN before Cox's model has a baseline."""
+        horizons = np.array(self.horizons, np.float64)
+        if self.intervals is not None:
+            return self.intervals.survival(logits, horizons)
+        if self.baseline is None:
+            return np.full((len(risk), len(horizons)), np.nan)
+        return self.baseline.survival(risk, horizons)
 
 
 def shown_risk(row: Mapping[str, str]) -> ShownPrediction:

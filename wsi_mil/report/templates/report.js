@@ -8,7 +8,7 @@ function filterRows() {
   const words = element("find").value.toLowerCase().split(/\s+/).filter(Boolean);
   for (const row of document.querySelectorAll("#slides-table tbody tr")) {
     const text = row.textContent.toLowerCase();
-    const isShown = words.every((word) => text.includes(word)) && (!element("wrong").checked || row.querySelector(".wrong"));
+    const isShown = words.every((word) => text.includes(word)) && (!element("wrong")?.checked || row.querySelector(".wrong"));
     row.classList.toggle("hidden", !isShown);
   }
 }

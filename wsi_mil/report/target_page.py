@@ -1,0 +1,104 @@
+"""The page of one target: its models, predictions and heatmaps."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from wsi_mil.cohort.splits import read_splits
+from wsi_mil.config import Config
+from wsi_mil.files import write_text
+from wsi_mil.records import Status
+from wsi_mil.report.batch_effects import batch_effects, write_effects
+from wsi_mil.report.cohort import Cohort
+from wsi_mil.report.comparison import Comparison, compare_models, least_p_holm
+from wsi_mil.report.gallery import colour_stops, galleries, models_that_fit
+from wsi_mil.report.model_page import ModelPage, best_first, model_summary, read_model
+from wsi_mil.report.overview import TargetSummary, summarised
+from wsi_mil.report.registry import report_of
+from wsi_mil.report.scatter import BOTTOM, LEFT, RIGHT, TOP
+from wsi_mil.report.summary import CohortOverview, describe_cohort, describe_results, limitations
+from wsi_mil.report.task_report import TaskReport
+from wsi_mil.report.templating import render
+from wsi_mil.results import Results
+from wsi_mil.statistics import PERMUTATIONS
+from wsi_mil.tasks import task_of
+
+log = logging.getLogger(__name__)
+
+ANNOTATION_FIGURES = {
+    "tile_auroc": "Tile AUROC",
+    "tile_auprc": "Tile AUPRC",
+    "pooled_auroc": "Pooled AUROC",
+    "f1": "F1",
+    "f1_oracle": "F1, oracle",
+    "froc_mean": "Lesion recall",
+}
+CURVE_FIGURES = {"deletion_gain": "Deletion gain", "insertion_gain": "Insertion gain"}
+"""Figures of methods with their titles, in order: those that need annotations, and those that do not."""
+
+
+def write_target(cohort: Cohort, target: str, page: Path) -> TargetSummary:
+    """Write the page of a target, and its table of batch effects; return what the overview says about it."""
+    config = cohort.config
+    rows = [row.for_target(target) for row in cohort.rows]
+    report = report_of(task_of(config.targets[target]))
+    entries = [(encoder, model) for encoder in config.encoders for model in config.models]
+    models = best_first([read_model(config, report, target, *entry) for entry in entries], report)
+    splits = None if config.trained else read_splits(Results(config.results).target(target).splits)
+    effects = batch_effects(rows, report, cohort.features, splits)
+    comparisons = _comparisons(models, report, config)
+    usable = [row for row in rows if cohort.status[row.slide_id] is Status.OK]
+    shown = models_that_fit(models, [row.slide_id for row in usable], config, report)
+    about = CohortOverview(rows, cohort.status, report, config.bag, config.trained is not None, cohort.duplicates)
+    results, cautions = describe_results(models[0], len(models), about), limitations(models, effects, about)
+    html = render(
+        "target.html",
+        config=config,
+        target=target,
+        task_report=report,
+        rows=rows,
+        statuses=cohort.statuses,
+        models=models,
+        shown=shown,
+        not_shown=models[len(shown) :],
+        galleries=galleries(usable, shown, cohort.images, report),
+        colour_stops=colour_stops(config.heatmap.colormap),
+        figures={name: title for name, title in report.figures.items() if any(name in m.metrics for m in models)},
+        comparisons=comparisons,
+        least_p_holm=least_p_holm(len(comparisons), config.predict.bootstrap),
+        batch_effects=effects,
+        frame=(LEFT, TOP, RIGHT, BOTTOM),
+        permutations=PERMUTATIONS,
+        columns=_columns(models),
+        notes=_notes(models),
+        has_seen_slides=any(p["role"] in ("train", "val") for m in models for p in m.predictions.values()),
+        cohort_sentences=describe_cohort(about),
+        result_sentences=results,
+        limitations=[*cautions, *cohort.limitations],
+    )
+    write_effects(effects, page.with_suffix(".batch_effects.csv"))
+    write_text(page, html)
+    for model in models:
+        log.info("%s, %s: %s", target, model.name, model_summary(model, report))
+    return summarised(target, about, models, results, cautions)
+
+
+def _columns(models: list[ModelPage]) -> dict[str, str]:
+    """Figures of methods that at least one model has."""
+    with_truth = ANNOTATION_FIGURES if any(m.has_truth for m in models) else {}
+    return {**with_truth, **(CURVE_FIGURES if any(m.has_curves for m in models) else {})}
+
+
+def _notes(models: list[ModelPage]) -> dict[str, str]:
+    """Warnings about the annotation of each slide, by slide_id."""
+    all_notes: dict[str, list[str]] = {}
+    for model in models:
+        for slide_id, notes in model.explanations["notes"].items():
+            all_notes.setdefault(slide_id, []).extend(notes)
+    return {slide_id: "; ".join(dict.fromkeys(notes)) for slide_id, notes in all_notes.items()}
+
+
+def _comparisons(models: Sequence[ModelPage], report: TaskReport, config: Config) -> list[Comparison]:
+    """Comparisons of all pairs of models that have evaluated slides in common."""
+    predictions = {m.name: m.predictions.values() for m in models}
+    return [pair for pair in compare_models(predictions, report, draws=config.predict.bootstrap) if pair.n]
