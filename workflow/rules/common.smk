@@ -205,14 +205,11 @@ def validation_settings(wildcards):
 
 
 def report_config(wildcards):
-    """Params function: the configuration without settings that change no result."""
-    return dumps(
-        {
-            name: CONFIG[name]
-            for name in CONFIG
-            if name not in ("remote", "dask", "train")
-        }
-    )
+    """Params function: the configuration without settings that change no result. Entries stay in order: the page shows them so."""
+    shown = {
+        name: CONFIG[name] for name in CONFIG if name not in ("remote", "dask", "train")
+    }
+    return json.dumps(shown, ensure_ascii=False)
 
 
 def target_settings(kind):

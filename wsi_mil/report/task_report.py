@@ -24,6 +24,8 @@ class TaskReport(ABC):
     """Main figure of a model at chance."""
     cards: ClassVar[str]
     """Template of the plots of one model, `m`."""
+    has_wide_cards: ClassVar[bool] = False
+    """Whether they need the whole width of the page."""
     answer: ClassVar[str] = "label"
     """What is known of a slide, in one word: label, value, event."""
     has_thresholds: ClassVar[bool] = False

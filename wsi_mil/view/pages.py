@@ -13,7 +13,16 @@ import jinja2
 from wsi_mil.config import Scale
 from wsi_mil.geometry import Mpp
 from wsi_mil.heatmaps.colour_maps import colormap_names
-from wsi_mil.tasks.shown import explained_label, is_wrong, label_group, label_order, label_text, prediction_text, truth_name
+from wsi_mil.tasks.shown import (
+    can_be_wrong,
+    explained_label,
+    is_wrong,
+    label_group,
+    label_order,
+    label_text,
+    prediction_text,
+    truth_name,
+)
 from wsi_mil.view.catalogue import NOT_RUN, UNREADABLE, Catalogue, CohortRow, Entry
 from wsi_mil.view.deepzoom import TILE_PX, Pyramid
 from wsi_mil.view.slide_images import SlideImage
@@ -83,6 +92,7 @@ def cohort_page(catalogue: Catalogue, target: str, entry: Entry | None) -> str:
         rows=[{"row": row, "data": cohort_row_json(row, others), "role": _role(row)} for row in rows],
         statuses=_names(row.status for row in rows),
         truth=truth_name(catalogue.task(target)),
+        can_be_wrong=can_be_wrong(catalogue.task(target)),
         groups=_names(label_group(row.task, row.label) for row in rows if row.label),
         folds=_names(row.fold for row in rows),
         number=_number_name(rows),
