@@ -4,10 +4,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from wsi_mil.tasks.base import STAMP_KEY, Task
+from wsi_mil.tasks.base import Task
 from wsi_mil.tasks.classes import Classes
 from wsi_mil.tasks.multilabel import Multilabel
-from wsi_mil.tasks.registry import read_shown_prediction
+from wsi_mil.tasks.registry import read_shown_prediction, task_of_stamp
 from wsi_mil.tasks.regression import Regression
 from wsi_mil.tasks.survival import Survival
 from wsi_mil.wording import digits
@@ -135,9 +135,8 @@ def prediction_text(row: Row) -> PredictionText:
 
 def explained_label(receipt: Mapping[str, Any], method: str) -> str:
     """Return the label that scores of a method explain, from their receipt; "" if the task has no several labels."""
-    output = receipt["methods"][method].get("output", receipt.get("output"))
-    labels = receipt[STAMP_KEY].get("labels")
-    return "" if labels is None or output is None else str(labels[output])
+    output, task = receipt["methods"][method]["output"], task_of_stamp(receipt)
+    return task.output_name(output) if isinstance(task, Multilabel) and output is not None else ""
 
 
 def _labels_text(task: Multilabel, label: str) -> str:
