@@ -46,7 +46,7 @@ def checked_plan():
                 f"--parallel={parallel_jobs()}",
                 *dict.fromkeys(merged),
             ],
-            input=text,
+            input=json.dumps(config, default=str),
             encoding="utf-8",
             stdout=subprocess.PIPE,
         )
