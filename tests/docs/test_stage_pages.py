@@ -112,9 +112,12 @@ def test_the_commands_of_the_pages_lead_from_slides_to_the_report(ran: Path) -> 
     results = ran / "results"
     page = (results / "report" / "index.html").read_text(encoding="utf-8")
     assert all(slide_id in page for slide_id in SLIDES)
-    figures = read_receipt(results / "metrics" / "efficientnet" / "abmil.json")
+    figures = read_receipt(results / "metrics" / "tumour" / "efficientnet" / "abmil.json")
     assert figures["n_slides"] == 8
-    assert set(read_receipt(results / "scores" / "efficientnet" / "abmil" / "s3.json")["methods"]) == {"attention", "evidence"}
-    assert read_receipt(results / "explanations" / "efficientnet" / "abmil.json")["n_with_truth"] == 8
-    with Image.open(results / "heatmaps" / "efficientnet" / "abmil" / "s8" / "attention.png") as picture:
+    assert set(read_receipt(results / "scores" / "tumour" / "efficientnet" / "abmil" / "s3.json")["methods"]) == {
+        "attention",
+        "evidence",
+    }
+    assert read_receipt(results / "explanations" / "tumour" / "efficientnet" / "abmil.json")["n_with_truth"] == 8
+    with Image.open(results / "heatmaps" / "tumour" / "efficientnet" / "abmil" / "s8" / "attention.png") as picture:
         assert picture.width > 1000
