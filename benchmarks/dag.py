@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
@@ -90,8 +91,17 @@ def configuration(before: Path, models: list[str], *, tiny: bool) -> dict[str, o
     return {**content, "models": {name: content["models"][name] for name in models}}
 
 
-def run(tree: Path, folder: Path, *, cores: int) -> tuple[float, float]:
+def as_written_now(content: Mapping[str, object]) -> dict[str, object]:
+    """Return an earlier commit's configuration as this commit reads it."""
+    if "targets" in content:
+        return dict(content)
+    rest = {key: value for key, value in content.items() if key != "classes"}
+    return {**rest, "targets": {"tumour": {"kind": "classes", "classes": content["classes"]}}}
+
+
+def run(tree: Path, folder: Path, content: Mapping[str, object], *, cores: int) -> tuple[float, float]:
     """Run the whole DAG of a tree from nothing; return CPU and elapsed seconds."""
+    (folder / "c.yaml").write_text(yaml.safe_dump(dict(content)), encoding="utf-8")
     for name in ("results", "logs", ".snakemake", "calls.txt"):
         path = folder / name
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
@@ -152,10 +162,10 @@ def main() -> None:
             folder.mkdir()
             make_cohort(folder, tiny=args.tiny)
             content = configuration(before, args.models, tiny=args.tiny)
-            (folder / "c.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+            now = as_written_now(content)
             pairs = []
             for number in range(rounds):
-                pairs.append((run(before, folder, cores=args.cores), run(ROOT, folder, cores=args.cores)))
+                pairs.append((run(before, folder, content, cores=args.cores), run(ROOT, folder, now, cores=args.cores)))
                 (old_cpu, old_wall), (cpu, wall) = pairs[-1]
                 times = f"CPU {old_cpu:.0f} s before, {cpu:.0f} s now; elapsed {old_wall:.0f} s, {wall:.0f} s"
                 print(f"round {number + 1}: {times}", flush=True)
@@ -166,8 +176,8 @@ def main() -> None:
     for command, seconds in startup.most_common():
         print(f"start-up of {command}: {seconds:.1f} CPU s")
     figures = {
-        "dag_cpu_vs_before": round(statistics.median(now[0] / old[0] for old, now in pairs), 3),
-        "dag_wall_vs_before": round(statistics.median(now[1] / old[1] for old, now in pairs), 3),
+        "dag_cpu_vs_before": round(statistics.median(new[0] / old[0] for old, new in pairs), 3),
+        "dag_wall_vs_before": round(statistics.median(new[1] / old[1] for old, new in pairs), 3),
         "startup_share": round(startup.total() / pairs[-1][1][0], 3),
         "dag_cpu_s": round(pairs[-1][1][0], 1),
         "dag_wall_s": round(pairs[-1][1][1], 1),

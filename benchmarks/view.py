@@ -52,7 +52,7 @@ VIEWS = {
 }
 ROUNDS = 5
 TINY = {"slides": 9, "tiles": 12, "in_flight": 2, "side_blocks": 64, "rounds": 1}
-LAYER = f"/slides/{LARGE}/layers/{ENTRY}/attention/auto"
+LAYER = f"/slides/{LARGE}/layers/{NAME}/{ENTRY}/attention/auto"
 
 
 def write_results(folder: Path, large: Path, n: int) -> Results:

@@ -72,6 +72,7 @@ class Made:
             "comparable_weighed": self.comparable,
             "zero": self.zero,
             "reason": self.reason,
+            "output": 1,
         }
         receipt = {"slide_id": self.slide_id, "tiles": {"coords_digest": "a", "slide_hash": self.slide_hash}}
         receipt |= {"probs": [1 - self.prob, self.prob], "threshold": 0.5, "predicted": int(self.prob >= 0.5), "output": 1}

@@ -163,7 +163,8 @@ def test_slides_that_are_not_shown_and_methods_that_are_not_comparable_do_not_co
     rows = write_cohort(tmp_path)
     receipt = tmp_path / "scores" / "p.json"
     about = json.loads(receipt.read_text())
-    receipt.write_text(json.dumps({key: value for key, value in about.items() if key not in ("probs", "output")}))
+    hidden = {key: value for key, value in about.items() if key not in ("probs", "output")}
+    receipt.write_text(json.dumps(hidden).replace('"output": 1', '"output": null'))
     write_cohort_scale(rows[:1], tmp_path / "scores", tmp_path / "scale.json")
     assert read_cohort_scale(tmp_path / "scale.json") == {}
     receipt.write_text(json.dumps(about).replace('"comparable_weighed": true', '"comparable_weighed": false'))

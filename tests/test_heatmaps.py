@@ -49,7 +49,8 @@ def write_scored(tmp_path: Path) -> tuple[Path, Path]:
     write_scores(store_path(receipt), COORDS, scores, {})
     names = ("unit", "kind", "reason", "zero", "comparable")
     methods = {
-        s.method: {**{name: getattr(s, name) for name in names}, "comparable_weighed": s.comparable_weighted} for s in scores
+        s.method: {**{name: getattr(s, name) for name in names}, "comparable_weighed": s.comparable_weighted, "output": 1}
+        for s in scores
     }
     about = {
         "slide_id": "s",
@@ -159,6 +160,7 @@ def test_the_title_shows_a_probability_just_above_its_threshold_with_enough_digi
         "predicted": 1,
         "probs": [0.4986, 0.5014],
         "threshold": 0.4991,
+        "methods": {"attention": {"output": 1}},
     }
     text = title(SlideRow("s1", Path("s1.svs"), label="tumour"), {**receipt, "role": "test", "protocol": "held_out"}, "attention")
     assert text == "s1 · attention · label: tumour · predicted: tumour · P(tumour) = 0.501 · threshold 0.499"

@@ -94,7 +94,7 @@ def test_scores_of_no_class_or_another_bag_and_classes_that_are_none_are_refused
         with pytest.raises(ConfigError, match=f"slide: expected scores of {n} tiles for a class, got {found}"):
             picture(drawn, wrong, folder)
     for output in (-1, 3):
-        with pytest.raises(ConfigError, match=f"output: expected the index of a class, 0 to 2, got {output}"):
+        with pytest.raises(ConfigError, match=f"output: expected the index of a class, label or number, 0 to 2, got {output}"):
             tile_scores(model, bag, "attention", output=output)
 
 

@@ -18,11 +18,11 @@ from wsi_mil.records import InstanceScores, Role, SlideRow, Status
 from wsi_mil.report import write_report
 from wsi_mil.report.comparison import compare_models, evaluated_rows, least_p_holm
 from wsi_mil.report.registry import report_of
-from wsi_mil.report.task_report import Row
 from wsi_mil.report.templating import installed_versions
 from wsi_mil.statistics import write_statistics
 from wsi_mil.store import write_scores
 from wsi_mil.tasks import Classes
+from wsi_mil.tasks.shown import Row
 
 CLASSES = ("normal", "tumour")
 TASK = Classes(CLASSES)

@@ -61,7 +61,7 @@ def test_nan_stays_nan() -> None:
 
 
 def test_the_context_is_read_from_the_receipt() -> None:
-    metadata = {"unit": "logit", "zero": 2.5, "comparable": False, "comparable_weighed": True}
+    metadata = {"unit": "logit", "zero": 2.5, "comparable": False, "comparable_weighed": True, "output": 1}
     receipt = {
         "methods": {"m": metadata},
         "bag_instances": 9,
@@ -70,4 +70,4 @@ def test_the_context_is_read_from_the_receipt() -> None:
         **Classes(("a", "b")).stamp(),
     }
     receipt["predicted"] = 0
-    assert score_context(receipt, "m") == ScoreContext("logit", 2.5, True, 0.8, False, "b", 9)
+    assert score_context(receipt, "m") == ScoreContext("logit", 2.5, True, 0.8, False, "b", 9, "the log odds of b")

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from wsi_mil.notebook import class_probs as class_probs
     from wsi_mil.notebook import draw_scores as draw_scores
     from wsi_mil.notebook import encoded_slide as encoded_slide
+    from wsi_mil.notebook import fitted_for as fitted_for
     from wsi_mil.notebook import fitted_model as fitted_model
     from wsi_mil.notebook import tile_scores as tile_scores
     from wsi_mil.records import Bag as Bag
@@ -53,6 +54,9 @@ if TYPE_CHECKING:
     from wsi_mil.store import read_grid as read_grid
     from wsi_mil.store import read_scores as read_scores
     from wsi_mil.tasks import Classes as Classes
+    from wsi_mil.tasks import Multilabel as Multilabel
+    from wsi_mil.tasks import Regression as Regression
+    from wsi_mil.tasks import Survival as Survival
     from wsi_mil.tile import tile_slide as tile_slide
     from wsi_mil.train import fit as fit
     from wsi_mil.train import predict_outputs as predict_outputs
@@ -68,11 +72,11 @@ _HOMES = {
         *("ABMIL", "CLAM", "DSMIL", "DTFD", "MHIM", "EmbeddingPool", "InstancePool", "KrausPool", "MILModel", "MILOutput"),
         *("TransMIL", "create_mhim"),
     ),
-    "notebook": ("class_probs", "draw_scores", "encoded_slide", "fitted_model", "tile_scores"),
+    "notebook": ("class_probs", "draw_scores", "encoded_slide", "fitted_for", "fitted_model", "tile_scores"),
     "records": ("Bag", "InstanceScores", "SlideRow", "Status", "TileGrid"),
     "slides": ("Slide", "open_slide", "read_tiles"),
     "store": ("read_bag", "read_grid", "read_scores"),
-    "tasks": ("Classes",),
+    "tasks": ("Classes", "Multilabel", "Regression", "Survival"),
     "tile": ("tile_slide",),
     "train": ("fit", "predict_outputs"),
 }

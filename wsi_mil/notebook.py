@@ -6,6 +6,7 @@ confidence intervals, retries and the report exist only in the workflow.
 
 import glob
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -25,15 +26,15 @@ from wsi_mil.geometry import Mpp
 from wsi_mil.heatmaps.overlay import Backdrop, Picture, draw, panel
 from wsi_mil.heatmaps.scale import score_display
 from wsi_mil.heatmaps.scale_bar import scale_bar
-from wsi_mil.models import MILModel, create_model
+from wsi_mil.models import ClassOutputs, MILModel, create_model, outputs_of
 from wsi_mil.rasterise import tile_raster
 from wsi_mil.receipts import read_receipt, read_tile_receipt, store_path
 from wsi_mil.records import Bag, InstanceScores, SlideRow, Status
 from wsi_mil.score_scaling import ScoreContext
 from wsi_mil.store import read_bag, read_grid, read_thumbnail
-from wsi_mil.tasks import Classes
+from wsi_mil.tasks import Classes, Task
 from wsi_mil.tile import tile_slide
-from wsi_mil.train import fit
+from wsi_mil.train import fit, predict_outputs
 
 
 def encoded_slide(
@@ -76,10 +77,35 @@ def encoded_slide(
     return read_bag(features)
 
 
+@dataclass(frozen=True)
+class FittedModel:
+    """A trained model with its task, which has the constants of the training bags.
+
+    Attributes:
+        model: in eval mode.
+        task: what it was trained for.
+    """
+
+    model: MILModel
+    task: Task
+
+    def outputs(self, bag: Bag) -> tuple[float, ...]:
+        """Return the prediction of a bag.
+
+        Of classes and labels: their probabilities. Of a regression: the value in its unit, and standardised. Of survival: the
+        log hazard ratio against the mean of the training patients, the cut-off between risk groups, and the probability of no
+        event until each of the task's `horizons`.
+
+        Raises:
+            NotFiniteError: the features or the logits are not finite.
+        """
+        return tuple(self.task.outputs(finite_logits(self.model, bag))[0].tolist())
+
+
 def fitted_model(
     train: Sequence[LabelledBag], val: Sequence[LabelledBag], settings: Mapping[str, object], *, n_classes: int = 2
 ) -> MILModel:
-    """Train a new model, and keep the epoch that is best on `val`.
+    """Train a new model of classes, and keep the epoch that is best on `val`.
 
     Args:
         train: bags with class indices.
@@ -94,15 +120,46 @@ def fitted_model(
         ConfigError: wrong settings, or no bags.
         DivergedError: the loss is not finite.
     """
+    return fitted_for(train, val, settings, Classes.numbered(n_classes)).model
+
+
+def fitted_for(
+    train: Sequence[LabelledBag], val: Sequence[LabelledBag], settings: Mapping[str, object], task: Task
+) -> FittedModel:
+    """Train a new model for a task of any kind, and keep the epoch that is best on `val`; each bag is of another patient.
+
+    Args:
+        train: bags with labels: a class index; 1, 0 or NaN for each label; a number; or time and event, 1 or 0.
+        val: validation bags, of other patients.
+        settings: an entry of `models` other than `mhim`: {"model": "abmil"}.
+        task: `Classes`, `Multilabel`, `Regression` or `Survival`.
+
+    Returns:
+        The model, and the task with the constants of the training bags.
+
+    Raises:
+        ConfigError: wrong settings, no bags, or a model that cannot learn the kind of task.
+        DivergedError: the loss is not finite.
+    """
     parsed = parse_base(settings)
     if not train or not val:
         raise ConfigError([f"expected bags to train on and bags to choose the epoch by, got {len(train)} and {len(val)}"])
+    if task.kind not in parsed.learns:
+        raise ConfigError([f"model {parsed.model} learns {', '.join(parsed.learns)}, not {task.kind}"])
     if isinstance(parsed, TransMIL):
         parsed = parsed.settled(max(len(item.bag.features) for item in train))
+    bags = BagSet.of(train)
+    task = task.resolved(bags.truth).fitted(bags.truth)
+    dim = train[0].bag.features.shape[1]
     torch.manual_seed(parsed.train.seed)
-    model = create_model(parsed, feature_dim=train[0].bag.features.shape[1], n_classes=n_classes)
-    fit(model, BagSet.of(train), BagSet.of(val), parsed.train, task=Classes.numbered(n_classes))
-    return model.eval()
+    model = create_model(parsed, feature_dim=dim, outputs=outputs_of(task))
+    fit(model, bags, BagSet.of(val), parsed.train, task=task)
+    if task.is_judged_on_training:
+        task = task.calibrated(predict_outputs(model, bags, task), bags.truth)
+        weights = model.state_dict()
+        model = create_model(parsed, feature_dim=dim, outputs=outputs_of(task))
+        model.load_state_dict(weights)
+    return FittedModel(model.eval(), task)
 
 
 def class_probs(model: MILModel, bag: Bag) -> tuple[float, ...]:
@@ -111,25 +168,28 @@ def class_probs(model: MILModel, bag: Bag) -> tuple[float, ...]:
         return tuple(Classes.numbered(2).outputs(finite_logits(model, bag))[0].tolist())
 
 
-def tile_scores(model: MILModel, bag: Bag, method: Method, *, output: int = 1) -> InstanceScores:
-    """Score every tile for the class of index `output`, by any method except sparse inversion (see `refine`).
+def tile_scores(model: MILModel, bag: Bag, method: Method, *, output: int | None = None) -> InstanceScores:
+    """Score every tile for the class or label of index `output`, by any method except sparse inversion (see `refine`).
+
+    Of a number or a risk there is only output 0.
 
     Raises:
-        ConfigError: an unknown method or one that the model does not support, or an unknown class.
+        ConfigError: an unknown method or one that the model does not support, or an unknown output.
     """
     known = [name for name in METHODS if supports(model.provides, name)]
     if method not in known:
         raise ConfigError([f"method {method!r}: this model supports {', '.join(known)}"])
-    n_classes = len(class_probs(model, bag))
-    if not 0 <= output < n_classes:
-        raise ConfigError([f"output: expected the index of a class, 0 to {n_classes - 1}, got {output}"])
+    last = model.outputs.n_explained - 1
+    output = min(1, last) if output is None else output
+    if not 0 <= output <= last:
+        raise ConfigError([f"output: expected the index of a class, label or number, 0 to {last}, got {output}"])
     return METHODS[method].scores([model], bag, output)
 
 
 def draw_scores(
     model: MILModel, bag: Bag, scores: InstanceScores, folder: Path, image: Path, *, settings: Heatmap = Heatmap()
 ) -> None:
-    """Draw a heatmap (PNG) of scores, weighted by the slide's probability of their class, as the workflow does.
+    """Draw a heatmap (PNG) of scores, weighted by the slide's probability where there is one, as the workflow does.
 
     Args:
         model: the model of the scores.
@@ -145,24 +205,35 @@ def draw_scores(
     if scores.output is None or len(scores.values) != len(bag.coords):
         received = f"{len(scores.values)} of class {scores.output}"
         raise ConfigError([f"{bag.slide_id}: expected scores of {len(bag.coords)} tiles for a class, got {received}"])
-    output = scores.output
-    probs = class_probs(model, bag)
-    is_predicted = int(np.argmax(probs)) == output
+    prob, is_predicted, name = _shown(model, bag, scores.output)
     receipt = _tiles_of(bag, folder)
     metadata = read_tile_receipt(receipt)
     slide_image = panel(read_thumbnail(store_path(receipt)))
+    quantity = "" if prob is not None else "what the model predicts"
     context = ScoreContext(
-        scores.unit, scores.zero, scores.comparable_weighted, probs[output], is_predicted, f"class {output}", len(bag.coords)
+        scores.unit, scores.zero, scores.comparable_weighted, prob, is_predicted, name, len(bag.coords), quantity
     )
     display = score_display(scores.values, context, settings.scale)
     width, height = metadata["dimensions"]
     box_width, box_height = metadata["tile_px_level0"]
     box, dimensions = (box_width, box_height), (width, height)
     raster = tile_raster(display.values, bag.coords, box=box, dimensions=dimensions, shape=slide_image.shape[:2])
-    title = f"{bag.slide_id} · {scores.method.replace('_', ' ')} · P(class {output}) = {probs[output]:.2f}"
+    shown = "" if prob is None else f" · P({name}) = {prob:.2f}"
+    title = f"{bag.slide_id} · {scores.method.replace('_', ' ')}{shown}"
     bar = scale_bar(dimensions, Mpp(*metadata["mpp"]))
     image.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(image, draw(Picture(Backdrop(slide_image, [], bar), raster, display, title, scores.reason), settings))
+
+
+def _shown(model: MILModel, bag: Bag, output: int) -> tuple[float | None, bool, str]:
+    """Probability of an output if it has one, whether the bag is predicted as it, and its name."""
+    if not model.outputs.are_probabilities:
+        return None, True, "what the model predicts"
+    logits = finite_logits(model, bag)[0].double()
+    prob = float(model.outputs.probability(logits, output))
+    if isinstance(model.outputs, ClassOutputs):
+        return prob, int(logits.argmax()) == output, f"class {output}"
+    return prob, prob >= 0.5, f"label {output}"
 
 
 def _tiles_of(bag: Bag, folder: Path) -> Path:

@@ -106,15 +106,16 @@ class InstanceScores:
         method: name of the method.
         values: float32 `(n,)` in the order of the bag's `coords`; all NaN if the method has no result for the slide.
         kind: description of the values, in words.
-        unit: "share" (sums to 1 over the bag), "logit" (of a share), "log_odds" (of the class), "probability" (of the
-            class), "deviation" (standard deviations), "contribution" (to the log odds, times the number of instances) or
-            "sensitivity" (of the class to the instance's features, times probabilities, in means of the bag).
+        unit: "share" (sums to 1 over the bag), "logit" (of a share), "log_odds" (the explained quantity itself: log odds of a
+            class or label, standardised value, log risk), "probability" (of the class or label), "deviation" (standard
+            deviations), "contribution" (to the explained quantity, times the number of instances) or "sensitivity" (of the
+            class to the instance's features, times probabilities, in means of the bag).
         comparable: whether values of different slides can be compared.
         comparable_weighted: whether they can be after weighting by the slide's probability (see `score_scaling`).
         zero: neutral value: evidence neither for nor against the class (0 for shares; for attention logits that of an even
             share, logsumexp - log n).
         reason: why the method has no result, or "".
-        output: index of the explained class; scores that belong to no class (attention) are weighted by its probability.
+        output: index of the explained output; scores that belong to none (attention) are weighted by its probability, if any.
             None if no model was used.
         log: figures about the computation, for the receipt.
     """

@@ -28,8 +28,9 @@ class ScoreContext:
         comparable: whether rescaled scores can be compared across slides.
         prob: predicted probability of the class or label shown; None if what is shown has none.
         predicted: whether the slide is predicted as that class or label.
-        output: name of what is shown.
+        output: name of what is shown: a class, a label, a number or the risk.
         n: number of instances of the bag, over which attention sums to 1: those of the slide, or of all slides of its patient.
+        quantity: what is explained, in words; "": the log odds of `output`.
     """
 
     unit: str
@@ -39,18 +40,25 @@ class ScoreContext:
     predicted: bool
     output: str
     n: int
+    quantity: str = ""
+
+    @property
+    def explained(self) -> str:
+        """What is explained, as part of a sentence."""
+        return self.quantity or f"the log odds of {self.output}"
 
 
 def score_context(receipt: Mapping[str, Any], method: str) -> ScoreContext:
     """Return the context of a method's scores from the receipt of `explain`."""
     metadata = receipt["methods"][method]
-    output = receipt.get("output")
+    output = metadata["output"]
     n = receipt["bag_instances"]
     unit, zero, comparable = metadata["unit"], metadata["zero"], metadata["comparable_weighed"]
     if output is None:
         return ScoreContext(unit, zero, comparable, prob=0.0, predicted=False, output="", n=n)
-    prob, predicted, name = task_of_stamp(receipt).explained_in(receipt)
-    return ScoreContext(unit, zero, comparable, prob, predicted, name, n)
+    task = task_of_stamp(receipt)
+    prob, predicted = task.explained_in(receipt, output)
+    return ScoreContext(unit, zero, comparable, prob, predicted, task.output_name(output), n, task.quantity(output))
 
 
 def probability_weighted(values: NDArray[np.float32], context: ScoreContext) -> NDArray[np.float32]:

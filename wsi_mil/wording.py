@@ -45,3 +45,11 @@ def method_title(method: str, label: str = "") -> str:
     name, _, own = method.partition("@")
     shown = label or own
     return f"{name.replace('_', ' ')} for {shown}" if shown else name.replace("_", " ")
+
+
+def digits(value: float | None) -> str:
+    """Return a value in a unit of its own to three digits, or a dash if it is missing."""
+    if value is None or value != value:
+        return "–"
+    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return text.replace("-", "−")

@@ -53,7 +53,7 @@ class Cohort:
         curves = about.pop("curves", {})
         scores = [InstanceScores(n, v, kind="", unit="log_odds", comparable=True) for n, v in methods.items()]
         write_scores(self.folder / folder / f"{slide_id}.zarr", COORDS, scores, {})
-        entry = {"unit": "log_odds", "zero": 0.0, "comparable": True, "comparable_weighed": True, "reason": ""}
+        entry = {"unit": "log_odds", "zero": 0.0, "comparable": True, "comparable_weighed": True, "reason": "", "output": 1}
         each = {s.method: {**entry, **curves.get(s.method, {})} for s in scores}
         receipt = {
             "methods": each,
@@ -142,7 +142,7 @@ def test_a_slide_of_unknown_truth_does_not_count_as_one_without_lesions(cohort: 
     found = cohort.evaluate()
     assert found["methods"] == alone["methods"] and (found["n_slides"], found["n_with_truth"]) == (4, 1)
     assert "outside the slide" in found["notes"]["elsewhere"][0]
-    assert found["notes"]["slipped"][1] == "annotation: contains no region to count, so the position of tumour is unknown"
+    assert found["notes"]["slipped"][1] == "annotation: contains no region to count, so what it shows is unknown"
 
 
 def test_a_slide_labelled_negative_has_no_lesion_whatever_is_annotated(cohort: Cohort) -> None:

@@ -10,11 +10,13 @@ from tests.conftest import write_aperio, write_cohort, write_geojson
 from tests.heatmap_files import Made, write_scn
 from tests.targets import NAME, targets_of
 from wsi_mil.cohort import read_sheet
+from wsi_mil.config import MultilabelTarget, SurvivalTarget, Target
 from wsi_mil.files import write_table
-from wsi_mil.receipts import store_path, write_receipt
+from wsi_mil.receipts import read_receipt, store_path, write_receipt
 from wsi_mil.records import InstanceScores, TileGrid
 from wsi_mil.slides import slide_hash
 from wsi_mil.store import write_grid, write_scores
+from wsi_mil.tasks import task_of
 from wsi_mil.view import Catalogue
 
 DIMENSIONS, TILE = (1600, 1120), 64
@@ -52,6 +54,7 @@ class Results:
 
     folder: Path
     rows: list[dict[str, str]] = field(default_factory=list)
+    more_targets: dict[str, Target] = field(default_factory=dict)
 
     @property
     def results(self) -> Path:
@@ -59,9 +62,11 @@ class Results:
 
     def catalogue(self, **more: object) -> Catalogue:
         classes = dict.fromkeys((*CLASSES, *(row["label"] for row in self.rows if row["label"])))
-        sheet = read_sheet(write_cohort(self.folder, self.rows), targets_of(*classes), needs_path=False)
+        targets = targets_of(*classes) | self.more_targets
+        sheet = read_sheet(write_cohort(self.folder, self.rows), targets, needs_path=False)
         assert not sheet.faults
-        return Catalogue(self.results, NAME, {row.slide_id: row.for_target(NAME) for row in sheet.rows}, **more)
+        tasks = {name: task_of(target) for name, target in targets.items()}
+        return Catalogue(self.results, tasks, {row.slide_id: row for row in sheet.rows}, **more)
 
     def add_marked(self, slide_id: str, *, label: str = "tumour", prob: float = 0.9, scored: bool = True) -> Made:
         """A slide with the blue tile, scored hot there by `attention`; `evidence` is hot in the first tile."""
@@ -105,9 +110,11 @@ class Results:
         write_receipt(receipt, made.tile_receipt())
         return receipt
 
-    def write_scores(self, made: Made, others: dict[str, np.ndarray], entry: str = "enc/abmil", **changes: object) -> Path:
+    def write_scores(
+        self, made: Made, others: dict[str, np.ndarray], entry: str = "enc/abmil", *, target: str = NAME, **changes: object
+    ) -> Path:
         """Scores of `made.method` and of others; `changes` go into the receipt."""
-        receipt = self.results / "scores" / NAME / entry / f"{made.slide_id}.json"
+        receipt = self.results / "scores" / target / entry / f"{made.slide_id}.json"
         arrays = {made.method: made.values, **others}
         scores = [InstanceScores(name, v.astype(np.float32), "", made.unit, False) for name, v in arrays.items()]
         write_scores(store_path(receipt), made.coords, scores, {})
@@ -115,6 +122,12 @@ class Results:
         methods = {name: {**about["methods"][made.method], "kind": f"kind of {name}"} for name in arrays}
         write_receipt(receipt, {**about, "methods": methods, **changes})
         return receipt
+
+    def change(self, receipt: Path, methods: dict[str, dict[str, object]]) -> None:
+        """Add entries about methods to a receipt of scores."""
+        content = read_receipt(receipt)
+        own = {name: {**about, **methods.get(name, {})} for name, about in content["methods"].items()}
+        write_receipt(receipt, {**content, "methods": own})
 
     def write_predictions(self, probs: dict[str, float], entry: str = "enc/abmil", threshold: float = 0.5) -> None:
         columns = ["slide_id", "patient_id", "label", "fold", "prob_normal", "prob_tumour", "threshold", "predicted"]
@@ -124,6 +137,31 @@ class Results:
             for i, (name, p) in enumerate(probs.items())
         ]
         write_table(self.results / "predictions" / NAME / f"{entry}.csv", columns, rows)
+
+    def add_targets(self) -> None:
+        """Survival and two markers beside the classes of s1, s2 and s10; of the latter two scores of s1."""
+        self.more_targets = {
+            "survival": SurvivalTarget(kind="survival", time="months", event="died"),
+            "markers": MultilabelTarget(kind="multilabel", columns=("er", "her2/neu")),
+        }
+        cells = {"s1": ("34.5", "1", "1", "0"), "s2": ("9", "0", "0", ""), "s10": ("120", "0", "", "")}
+        for row in self.rows:
+            row |= dict(zip(("months", "died", "er", "her2/neu"), cells.get(row["slide_id"], [""] * 4), strict=True))
+        of_survival = [
+            ("s1", "34.5 1", 0.75, 0.25, "high"),
+            ("s2", "9.0 0", -1.5, 0.25, "low"),
+            ("s10", "120.0 0", 12.0, 0.25, "high"),
+        ]
+        self.write_rows("survival", ["risk", "cutoff", "predicted"], of_survival)
+        columns = [f"{name}_{label}" for label in ("er", "her2/neu") for name in ("prob", "threshold", "predicted")]
+        of_markers = [("s1", "1 0", 0.9, 0.5, 1, 0.8, 0.3, 1), ("s2", "0 ?", 0.2, 0.5, 0, 0.1, 0.3, 0)]
+        self.write_rows("markers", columns, of_markers)
+
+    def write_rows(self, target: str, columns: list[str], rows: list[tuple[object, ...]], entry: str = "enc/abmil") -> None:
+        """Predictions of a target: slide_id, label, then the columns of its kind."""
+        lines = [(slide_id, f"p-{slide_id}", label, 0, *cells) for slide_id, label, *cells in rows]
+        columns = ["slide_id", "patient_id", "label", "fold", *columns]
+        write_table(self.results / "predictions" / target / f"{entry}.csv", columns, lines)
 
     def write_status(self, statuses: dict[str, tuple[str, str]]) -> None:
         """(status, reason) by slide_id."""

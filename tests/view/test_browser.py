@@ -4,7 +4,7 @@ import io
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.view.conftest import HTML, serving
-from tests.view.made import BLUE, CORNER, MARKER, TILE, Results
+from tests.view.made import BLUE, CORNER, MARKER, TILE, Results, hot_at
 
 CHROMIUM = shutil.which("chromium")
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -142,7 +142,7 @@ def test_the_back_link_keeps_the_filters_of_the_cohort_page(tab: Tab) -> None:
     page = tab.open("/?q=s1&sort=slide&down=1")
     page.locator("tr[data-slide=s1] a").click()
     tab.settle()
-    assert page.url.startswith(f"{tab.address}/slides/s1?q=s1&sort=slide&down=1#entry=enc%2Fabmil&")
+    assert page.url.startswith(f"{tab.address}/slides/s1?q=s1&sort=slide&down=1#target=tumour&entry=enc%2Fabmil&")
     page.get_by_role("link", name="Cohort").click()
     page.wait_for_url("**/?q=s1&sort=slide&down=1")
     assert rows_shown(page) == ["s10", "s1"]
@@ -417,3 +417,53 @@ def test_missing_data_are_explained(odd: Tab) -> None:
     assert "is missing" in page.locator(f"{PANE} .message").inner_text()
     assert odd.faults and all("409" in fault for fault in odd.faults)  # the browser's own word for what the server refused
     odd.faults.clear()
+
+
+@pytest.fixture
+def several(browser: "api.Browser", made: Results) -> Iterator[Tab]:
+    """A tab of three targets: tumour, survival and markers."""
+    made.add_targets()
+    slide = made.add_marked("s1", scored=False)
+    made.rows.pop()
+    made.write_scores(replace(slide, values=hot_at(slide.coords, (0, 0))), {}, target="survival")
+    with serving(made.catalogue()) as address:
+        yield from opened(browser, address)
+
+
+def test_the_target_is_chosen_on_the_slide_and_the_address_keeps_it(several: Tab) -> None:
+    page = several.open("/slides/s1")
+    assert several.state()["target"] == "tumour" and "P(TUMOUR)" in page.locator("#facts").inner_text().upper()
+    before = box_of(several.seen(), YELLOW)
+    page.get_by_label("Target").select_option("survival")
+    several.settle()
+    facts = page.locator("#facts").inner_text()
+    assert "34.5, event" in facts and "high risk" in facts and "0.75 (cut-off 0.25)" in facts and "✗" not in facts
+    assert several.state()["target"] == "survival" and page.get_by_label("Method", exact=True).input_value() == "attention"
+    after = box_of(several.seen(), YELLOW)
+    assert after[0] < before[0] - 100 and after[1] < before[1] - 50, "the other target's scores are hot in the first tile"
+    page = several.open(page.url.removeprefix(several.address))
+    assert page.get_by_label("Target").input_value() == "survival"
+    page.get_by_label("Target").select_option("markers")
+    several.settle()
+    assert "er, her2/neu ✗" in page.locator("#facts").inner_text() and several.state()["entry"] == "enc/abmil"
+
+
+def test_a_link_without_a_target_opens_the_first(several: Tab) -> None:
+    page = several.open("/slides/s1#entry=enc/abmil&method=evidence")
+    assert page.get_by_label("Target").input_value() == "tumour" and several.state()["method"] == "evidence"
+
+
+def test_the_cohort_is_sorted_by_any_target_and_slides_open_with_the_chosen_one(several: Tab) -> None:
+    page = several.open("/")
+    page.get_by_role("button", name="survival").click()
+    assert rows_shown(page) == ["s2", "s1", "s10", "bad"], "−1.5, 0.75, 12"
+    page.get_by_label("Target").select_option("survival")
+    page.wait_for_url("**/?target=survival")
+    several.settle()
+    page.get_by_role("button", name="Follow-up").click()
+    assert rows_shown(page) == ["s2", "s1", "s10", "bad"], "9, 34.5, 120"
+    page.get_by_label("Follow-up").select_option("censored")
+    assert rows_shown(page) == ["s2", "s10"]
+    page.get_by_role("link", name="s10").click()
+    several.settle()
+    assert several.state()["target"] == "survival" and page.locator("#position").inner_text() == "2 of 2 listed"

@@ -2,13 +2,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.targets import NAME
 from tests.view.made import Results
 from wsi_mil.errors import UnknownNameError
 from wsi_mil.receipts import write_receipt
 from wsi_mil.view import Catalogue
 from wsi_mil.view.catalogue import NOT_RUN, Entry
 
-ENTRY = Entry("enc", "abmil")
+ENTRY = Entry(NAME, "enc", "abmil")
 
 
 def test_slides_are_in_the_order_of_the_sheet_then_of_other_files(made: Results) -> None:
@@ -18,16 +19,16 @@ def test_slides_are_in_the_order_of_the_sheet_then_of_other_files(made: Results)
 
 
 def test_a_cohort_row_combines_sheet_status_and_prediction(made: Results) -> None:
-    lines = {line.slide_id: line for line in made.catalogue().cohort_rows(ENTRY)}
+    lines = {line.slide_id: line for line in made.catalogue().cohort_rows(NAME, ENTRY)}
     wrong = lines["s10"]
-    assert (wrong.status, wrong.label, wrong.predicted, wrong.is_wrong) == ("ok", "normal", "tumour", True)
+    assert (wrong.status, wrong.label, wrong.shown.predicted, wrong.is_wrong) == ("ok", "normal", "tumour", True)
     assert (wrong.fold, wrong.n_tiles, wrong.patient_id, wrong.has_picture) == ("2", "425", "p-s10", True)
     assert not lines["s1"].is_wrong and not lines["bad"].is_wrong and not lines["bad"].has_picture
 
 
 def test_without_statuses_receipts_are_used(made: Results) -> None:
     (made.results / "cohort_status.csv").unlink()
-    lines = {line.slide_id: line for line in made.catalogue().cohort_rows(None)}
+    lines = {line.slide_id: line for line in made.catalogue().cohort_rows(NAME, None)}
     assert (lines["bad"].status, lines["s1"].status) == ("failed", NOT_RUN)
     assert "tiled" in lines["s1"].reason and lines["bad"].reason
 
@@ -37,7 +38,7 @@ def test_without_statuses_a_failed_extraction_or_second_tiling_is_shown(made: Re
     write_receipt(made.results / "features/enc/s1.json", {"status": "failed", "reason": "9 % of the tiles are corrupt"})
     write_receipt(made.results / "features/enc/s10.json", {"status": "ok", "count": 425})
     write_receipt(made.results / "tiles/fine/s2.json", {"status": "empty", "reason": "no tissue"})
-    lines = {line.slide_id: line for line in made.catalogue().cohort_rows(None)}
+    lines = {line.slide_id: line for line in made.catalogue().cohort_rows(NAME, None)}
     assert (lines["s1"].status, lines["s1"].reason, lines["s1"].n_tiles) == ("failed", "9 % of the tiles are corrupt", "425")
     assert (lines["s2"].status, lines["s2"].reason) == ("empty", "no tissue")
     assert lines["s10"].status == NOT_RUN and lines["s10"].reason.startswith("features extracted")
@@ -45,7 +46,7 @@ def test_without_statuses_a_failed_extraction_or_second_tiling_is_shown(made: Re
 
 def test_entries_are_those_with_predictions_or_scores(made: Results) -> None:
     made.write_predictions({"s1": 0.5}, "other/mhim")
-    assert made.catalogue().entries == [ENTRY, Entry("other", "mhim")]
+    assert made.catalogue().entries == [ENTRY, Entry(NAME, "other", "mhim")]
 
 
 def test_scores_are_matched_to_their_tiling(made: Results) -> None:
@@ -72,9 +73,9 @@ def test_an_invalid_file_name_never_becomes_a_path(made: Results, name: str) -> 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"a,b\n1,2\n", b"slide_id,status\ns1\n", b'slide_id,status\n"s1,ok\n'])
 def test_a_damaged_table_is_ignored(made: Results, content: bytes) -> None:
     (made.results / "cohort_status.csv").write_bytes(content)
-    lines = {line.slide_id: line for line in made.catalogue().cohort_rows(ENTRY)}
+    lines = {line.slide_id: line for line in made.catalogue().cohort_rows(NAME, ENTRY)}
     assert lines["s2"].status == NOT_RUN
 
 
 def test_an_empty_folder_has_an_empty_catalogue(tmp_path: Path) -> None:
-    assert Catalogue(tmp_path).cohort_rows(None) == [] and Catalogue(tmp_path).entries == []
+    assert Catalogue(tmp_path).cohort_rows("", None) == [] and Catalogue(tmp_path).entries == []

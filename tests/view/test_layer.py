@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.targets import NAME
 from tests.view.made import CLASSES, MARKER, TILE, Results, grid_coords, hot_at
 from wsi_mil.errors import StoreError, UnknownNameError
 from wsi_mil.heatmaps.colour_maps import colours
@@ -14,7 +15,7 @@ from wsi_mil.view.catalogue import Entry
 from wsi_mil.view.deepzoom import Pyramid, View
 from wsi_mil.view.layer import Layer, LayerCache
 
-ENTRY = Entry("enc", "abmil")
+ENTRY = Entry(NAME, "enc", "abmil")
 WHOLE = View((0, 0), (400, 280), 4)
 
 
@@ -147,7 +148,11 @@ def test_scores_of_missing_tiles_are_an_error(made: Results) -> None:
 
 
 def test_missing_names_are_unknown(made: Results) -> None:
-    for slide_id, entry, method in (("no", ENTRY, "attention"), ("s1", Entry("enc", "no"), "attention"), ("s1", ENTRY, "no")):
+    for slide_id, entry, method in (
+        ("no", ENTRY, "attention"),
+        ("s1", Entry(NAME, "enc", "no"), "attention"),
+        ("s1", ENTRY, "no"),
+    ):
         with pytest.raises(UnknownNameError):
             LayerCache().layer(made.catalogue(), slide_id, entry, method, "raw")
     assert CLASSES[1] in layer_of(made).scored.display.label

@@ -14,7 +14,7 @@ from tests.view.conftest import HTML, asking
 from tests.view.made import BLUE, CORNER, GROUND, MARKER, TILE, Results
 from wsi_mil.view import Catalogue
 
-LAYER = "/slides/s1/layers/enc/abmil/attention/raw"
+LAYER = "/slides/s1/layers/tumour/enc/abmil/attention/raw"
 
 
 def about(client: TestClient, slide_id: str) -> dict:
@@ -41,7 +41,7 @@ def test_slide_and_overlay_show_the_marked_tile_at_the_same_position(client: Tes
 def test_slide_overlay_strip_and_annotation_are_aligned_on_a_slide_with_bounds(tmp_path: Path) -> None:
     made = Results(tmp_path)
     made.add_bounded("b")
-    (x, y), layer = (np.array(CORNER) + MARKER), "/slides/b/layers/enc/abmil/attention/raw"
+    (x, y), layer = (np.array(CORNER) + MARKER), "/slides/b/layers/tumour/enc/abmil/attention/raw"
     with asking(made.catalogue()) as client:
         image = about(client, "b")["image"]
         place = f"{image['max_level']}/{x // 256}_{y // 256}"
@@ -76,9 +76,10 @@ def test_description_of_a_layer_and_score_at_a_position(client: TestClient) -> N
 def test_the_slide_page_has_label_prediction_and_methods(client: TestClient) -> None:
     found = about(client, "s2")
     entry = found["entries"][0]
-    assert (found["label"], found["previous"], found["next"], found["position"]) == ("tumour", "s1", "s10", [2, 4])
+    assert (found["previous"], found["next"], found["position"]) == ("s1", "s10", [2, 4])
+    assert found["targets"] == [{"name": "tumour", "truth": "label", "label": "tumour"}]
     assert [method["name"] for method in entry["methods"]] == ["attention", "evidence"]
-    shown = {"predicted": "tumour", "fold": "1", "prob": 0.7, "prob_of": "tumour", "threshold": 0.5}
+    shown = {"predicted": "tumour", "is_wrong": False, "name": "P(tumour)", "number": "0.700 (threshold 0.500)", "fold": "1"}
     assert entry["prediction"] == shown and entry["tiling"] == "default"
     assert found["image"]["mpp"] == [0.5, 0.5] and found["image"]["dimensions"] == [1600, 1120]
 
@@ -118,12 +119,12 @@ NOT_THERE = [
     "/slides/s1/macro.jpg",
     "/slides/s1/outlines/truth/..%2fdefault.json",
     "/slides/s1/outlines/../default.json",
-    "/slides/s1/layers/enc/..%2fabmil/attention/raw/about.json",
-    "/slides/s1/layers/../abmil/attention/raw/about.json",
-    "/slides/s1/layers/%2e%2e/abmil/attention/raw/about.json",
-    "/slides/s1/layers/enc/abmil/coords/raw/about.json",
-    "/slides/s1/layers/enc/abmil/..%2fs2/raw/about.json",
-    "/slides/s1/layers/enc/abmil/attention/none/about.json",
+    "/slides/s1/layers/tumour/enc/..%2fabmil/attention/raw/about.json",
+    "/slides/s1/layers/tumour/../abmil/attention/raw/about.json",
+    "/slides/s1/layers/tumour/%2e%2e/abmil/attention/raw/about.json",
+    "/slides/s1/layers/tumour/enc/abmil/coords/raw/about.json",
+    "/slides/s1/layers/tumour/enc/abmil/..%2fs2/raw/about.json",
+    "/slides/s1/layers/tumour/enc/abmil/attention/none/about.json",
     f"{LAYER}/none/0/11/0_0.png",
     f"{LAYER}/viridis/0/99/0_0.png",
     f"{LAYER}/viridis/0/11/7_0.png",
@@ -137,6 +138,11 @@ NOT_THERE = [
     "/colours/none.png",
     "/?entry=enc/..",
     "/?entry=../..",
+    "/?target=none",
+    "/?target=../tumour",
+    "/slides/s1/layers/none/enc/abmil/attention/raw/about.json",
+    "/slides/s1/layers/../enc/abmil/attention/raw/about.json",
+    "/slides/s1/layers/%2e%2e/enc/abmil/attention/raw/about.json",
     "/static/../server.py",
     "/static/%2e%2e/server.py",
     "/static/..%2fserver.py",
@@ -299,7 +305,7 @@ def test_an_invalid_probability_does_not_break_the_pages(made: Results, written:
     path.write_text(path.read_text().replace("0.900000", written))
     with asking(made.catalogue()) as client:
         found, lines = about(client, "s1"), client.get("/cohort.json").json()
-    assert found["entries"][0]["prediction"]["prob"] is None and lines[0]["prob"] == "" and lines[1]["prob"] == "0.7"
+    assert found["entries"][0]["prediction"]["number"] == "" and lines[0]["prob"] == "" and lines[1]["prob"] == "0.7"
 
 
 def test_a_method_without_scores_has_a_reason(made: Results) -> None:

@@ -57,7 +57,7 @@ def heatmap(
 
     def draw(item: int, *, is_readable: bool = True) -> None:
         from wsi_mil.config import Heatmap, Truth, parse_settings
-        from wsi_mil.heatmaps.current import draw_stale, remove_others
+        from wsi_mil.heatmaps.current import draw_stale, drawn, remove_others
         from wsi_mil.records import NO_PATH
 
         slide = slide_rows([row[item]])[0]
@@ -72,19 +72,20 @@ def heatmap(
             truth=parse_settings(Truth, json.loads(truth)),
         )
         if is_drawn and record is not None:  # all methods of the configuration
-            remove_others(heatmaps / slide.slide_id, method)
+            folder = heatmaps / slide.slide_id
+            remove_others(folder, drawn(scores / f"{slide.slide_id}.json", method, folder))
 
     forget_if_forced("heatmap", row, heatmaps, "{slide_id}/*.json")
     items = run_guarded(len(row), lambda item, _: draw(item, is_readable=False), seconds=read_limit_s(row, read_timeout_s))
     from wsi_mil.config import Heatmap, parse_settings
-    from wsi_mil.heatmaps.current import outputs, receipt_of
+    from wsi_mil.heatmaps.current import drawn, outputs
     from wsi_mil.jobs import process_slides, write_record
 
     slide_ids = [slide.slide_id for slide in slide_rows(row)]
     process_slides(slide_ids, items, draw)
     if record is not None:
         parsed = parse_settings(Heatmap, json.loads(settings))
-        receipts = [receipt_of(heatmaps / slide_id, name) for slide_id in slide_ids for name in method]
+        receipts = [r for slide in slide_ids for r in drawn(scores / f"{slide}.json", method, heatmaps / slide)]
         write_record(record, receipts, (file for receipt in receipts for file in outputs(receipt, parsed)))
 
 

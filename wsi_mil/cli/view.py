@@ -51,6 +51,7 @@ def _catalogue(results: Path, configfile: Path | None) -> "Catalogue":
             notes on the pages.
     """
     from wsi_mil.config import Config, parse_settings
+    from wsi_mil.tasks import task_of
     from wsi_mil.view import Catalogue
 
     candidates = [(configfile, Path())] if configfile else _configs_of(results)
@@ -71,9 +72,8 @@ def _catalogue(results: Path, configfile: Path | None) -> "Catalogue":
             raise
         log.warning("%s: %s", path, error)
         return Catalogue(results, notes=(f"slides and annotations are not shown, because {path} has faults:", *error.faults))
-    target = next(iter(config.targets))
-    of_target = {slide_id: row.for_target(target) for slide_id, row in rows.items()}
-    return Catalogue(results, target, of_target, config.truth, config.heatmap, tuple(faults))
+    tasks = {name: task_of(target) for name, target in config.targets.items()}
+    return Catalogue(results, tasks, rows, config.truth, config.heatmap, tuple(faults))
 
 
 def _rows(folder: Path, config: Any) -> tuple[dict[str, Any], list[str]]:

@@ -11,6 +11,8 @@ from wsi_mil.config.explanations import ExplanationRecord as ExplanationRecord
 from wsi_mil.config.explanations import Method as Method
 from wsi_mil.config.explanations import ReadOff as ReadOff
 from wsi_mil.config.explanations import explains as explains
+from wsi_mil.config.explanations import further_name as further_name
+from wsi_mil.config.explanations import method_of as method_of
 from wsi_mil.config.explanations import supports as supports
 from wsi_mil.config.models import ABMIL as ABMIL
 from wsi_mil.config.models import CLAM as CLAM

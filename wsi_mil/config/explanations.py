@@ -7,6 +7,7 @@ records. To add one: docs/add_an_explanation.md.
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import quote
 
 from wsi_mil.config.models import InstanceScoreKind
 from wsi_mil.config.targets import KINDS
@@ -72,9 +73,9 @@ EXPLANATIONS: dict[str, ExplanationRecord] = {
         ),
         ExplanationRecord(
             name="evidence",
-            sentence="log odds of the class for the tile alone",
+            sentence="log odds of the class or label, or value or log risk, for the tile alone",
             implementation="wsi_mil.explain.evidence:evidence",
-            kind="each instance's own log odds for the class",
+            kind="each instance's own log odds, value or log risk",
             unit="log_odds",
             comparable=True,
             comparable_weighted=True,
@@ -92,9 +93,9 @@ EXPLANATIONS: dict[str, ExplanationRecord] = {
         ),
         ExplanationRecord(
             name="probability",
-            sentence="the tile's own probability of the class",
+            sentence="the tile's own probability of the class or label",
             implementation="wsi_mil.explain.probability:probability",
-            kind="each instance's own probability of the class",
+            kind="each instance's own probability of the class or label",
             unit="probability",
             comparable=True,
             comparable_weighted=True,
@@ -122,7 +123,7 @@ EXPLANATIONS: dict[str, ExplanationRecord] = {
             name="gradient_input",
             sentence="gradient × input",
             implementation="wsi_mil.explain.gradient_input:gradient_input",
-            kind="gradient × input, times the number of instances: contribution to the bag's log odds",
+            kind="gradient × input, times the number of instances: contribution to what is explained of the bag",
             unit="contribution",
         ),
         ExplanationRecord(
@@ -136,6 +137,9 @@ EXPLANATIONS: dict[str, ExplanationRecord] = {
     )
 }
 """By name, in the order in which choices are listed."""
+
+FURTHER = "@"
+"""Between method and label in the name of scores for a further label of a slide."""
 
 READ_OFF = tuple(name for name, record in EXPLANATIONS.items() if record.scores_refined_bags)
 """Names of the explanations that may score a refined bag."""
@@ -153,6 +157,19 @@ def supports(provides: Collection[InstanceScoreKind], method: Method) -> bool:
     record = EXPLANATIONS[method]
     is_enough = set(record.requires) <= set(provides) and set(record.excludes).isdisjoint(provides)
     return is_enough and (not record.requires_one_of or not set(record.requires_one_of).isdisjoint(provides))
+
+
+def further_name(name: str, label: str) -> str:
+    """Return the name of scores for a further label of a slide, `{name}@{label}`, which is a file name.
+
+    Characters other than letters of ASCII, digits, and ``_.-`` become ``~`` and their code, so that no two labels share a name.
+    """
+    return name + FURTHER + quote(label, safe="").replace("~", "%7E").replace("%", "~")
+
+
+def method_of(name: str) -> str:
+    """Return the method that scores are by, from their name."""
+    return name.partition(FURTHER)[0]
 
 
 def explains(method: Method, kind: str) -> bool:

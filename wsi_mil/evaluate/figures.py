@@ -26,7 +26,7 @@ from wsi_mil.evaluate.thresholds import Thresholds
 from wsi_mil.metrics import holm, interval95, paired_difference, patient_weights
 
 AREAS = ("deletion_area", "insertion_area", "random_deletion_area", "random_insertion_area")
-"""Keys of each method's curves written by `explain`: mean probability along them, hottest tiles first and in random order."""
+"""Keys of each method's curves written by `explain`: mean value along them, hottest tiles first and in random order."""
 
 
 @dataclass(frozen=True)

@@ -100,9 +100,9 @@ def slide_truth(row: SlideRow, sources: Sources) -> SlideTruth:
         return SlideTruth(default, (str(error),))
     notes = [f"annotation: {note}" for note in annotation.notes]
     if is_negative and not annotation.region.is_empty:
-        notes.append(f"annotation: ignored on a slide labelled {row.label}")
+        notes.append(f"annotation: ignored on a slide labelled {sources.task.label_words(row.label)}")
     elif not is_negative and annotation.region.is_empty:
-        notes.append(f"annotation: contains no region to count, so the position of {row.label} is unknown")
+        notes.append("annotation: contains no region to count, so what it shows is unknown")
     return SlideTruth(default if is_negative or annotation.region.is_empty else annotation, tuple(notes))
 
 

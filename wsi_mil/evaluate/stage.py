@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wsi_mil.config import Predict
+from wsi_mil.config import Predict, method_of
 from wsi_mil.evaluate.figures import AREAS, SlideFigures, curve_gains, differences, gain_figures, method_figures, slide_figures
 from wsi_mil.evaluate.localisation import FALSE_POSITIVES, froc
 from wsi_mil.evaluate.slides import ScoredSlide, SlideTruth, Sources, read_scored_slide, slide_truth
@@ -39,7 +39,8 @@ class _Evaluation:
 def evaluate_cohort(rows: Iterable[SlideRow], sources: Sources, settings: Predict, figures: Path) -> None:
     """Evaluate a model's methods; write a JSON file of figures, and a CSV table of each slide and method beside it.
 
-    Only slides that the models were not trained on are counted. Validation slides serve only to select thresholds.
+    Only slides that the models were not trained on are counted. Validation slides serve only to select thresholds. Of several
+    labels that are explained on a slide, the most probable counts.
 
     Args:
         rows: labelled, usable slides, each with a receipt of `explain`.
@@ -62,7 +63,7 @@ def _evaluate(
 ) -> _Evaluation:
     """Figures of each slide; empty if no slide has a known lesion."""
     slides = [slide for slide in candidates if slide.is_held_out]
-    methods = sorted({method for slide in slides for method in slide.receipt["methods"]})
+    methods = sorted({name for slide in slides for name in slide.receipt["methods"] if name == method_of(name)})
     if not any(slide.truth.n_lesions for slide in slides if slide.truth is not None):
         return _Evaluation(slides, {method: {} for method in methods}, Thresholds({}))
     folds = {fold for slide in slides for fold in slide.receipt["folds"]}

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Prob = Callable[[NDArray[np.int64]], float]
-"""P(output) of the bag of these instances alone, given in ascending order."""
+Value = Callable[[NDArray[np.int64]], float]
+"""What is predicted of the bag of these instances alone, given in ascending order: probability, value or log risk."""
 
 RANDOM_ORDERS = 3
 
 
 @dataclass(frozen=True)
 class Curves:
-    """P(output) along one order of the instances.
+    """The predicted value along one order of the instances.
 
     Attributes:
         deletion: `(points + 1,)`, after the first shares of the order were taken out; one instance always stays.
@@ -26,7 +26,7 @@ class Curves:
 
     @property
     def areas(self) -> tuple[float, float]:
-        """Areas under both, over shares from 0 to 1: the mean P. A good order has a small first and a large second one."""
+        """Areas under both, over shares from 0 to 1: the mean value. A good order has a small first and a large second one."""
         x = shares(len(self.deletion) - 1)
         return float(np.trapezoid(self.deletion, x)), float(np.trapezoid(self.insertion, x))
 
@@ -36,7 +36,7 @@ def shares(points: int) -> NDArray[np.float64]:
     return np.square(np.linspace(0, 1, points + 1))
 
 
-def curves_of(order: NDArray[np.int64], prob: Prob, *, points: int) -> Curves:
+def curves_of(order: NDArray[np.int64], value: Value, *, points: int) -> Curves:
     """Compute both curves of one order.
 
     Source:
@@ -45,20 +45,20 @@ def curves_of(order: NDArray[np.int64], prob: Prob, *, points: int) -> Curves:
 
     Args:
         order: `(n,)` instances, the most important first.
-        prob: the model.
+        value: prediction of the model.
         points: how many parts the curves have.
     """
     n = len(order)
     counts = np.rint(shares(points) * n).astype(np.int64)
-    deletion = [prob(np.sort(order[min(k, n - 1) :])) for k in counts]
-    insertion = [prob(np.sort(order[: max(k, 1)])) for k in counts]
+    deletion = [value(np.sort(order[min(k, n - 1) :])) for k in counts]
+    insertion = [value(np.sort(order[: max(k, 1)])) for k in counts]
     return Curves(np.array(deletion), np.array(insertion))
 
 
-def random_curves(n: int, prob: Prob, *, points: int, seed: int = 0) -> Curves:
+def random_curves(n: int, value: Value, *, points: int, seed: int = 0) -> Curves:
     """Mean over a few random orders of `n` instances: the baseline that any order is compared with."""
     rng = np.random.default_rng(seed)
-    curves = [curves_of(rng.permutation(n), prob, points=points) for _ in range(RANDOM_ORDERS)]
+    curves = [curves_of(rng.permutation(n), value, points=points) for _ in range(RANDOM_ORDERS)]
     return Curves(np.mean([c.deletion for c in curves], axis=0), np.mean([c.insertion for c in curves], axis=0))
 
 

@@ -1,4 +1,4 @@
-"""Evidence for the class, or class activation: the output of the classifier for each instance alone."""
+"""Evidence for an output, or class activation: the output of the classifier for each instance alone."""
 
 from torch import Tensor
 
@@ -7,7 +7,7 @@ from wsi_mil.models import MILModel
 
 
 def evidence(model: MILModel, bag: Tensor, output: int) -> Values:
-    """Log odds of the class against the others for a bag that pools to this instance alone.
+    """What is explained, as log odds of a class, for a bag that pools to this instance alone.
 
     Source:
         Class activation mapping (Zhou et al. 2016) at instances instead of pixels: with attention a and classifier w, b the

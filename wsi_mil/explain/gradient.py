@@ -1,4 +1,4 @@
-"""Gradient of a bag's log odds with respect to the bag, exact for any chunk size."""
+"""Gradient of what is explained of a bag with respect to the bag, exact for any chunk size."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ CHUNK = 512
 
 @dataclass(frozen=True)
 class MarginGradient:
-    """Log odds of a class for one bag, and their gradient.
+    """The explained quantity of an output for one bag, and its gradient.
 
     Attributes:
-        logits: `(n_classes,)`.
-        margin: log odds of the class against the others, a scalar.
+        logits: `(n_outputs,)`.
+        margin: the explained quantity (`Outputs.scalar`), for a class its log odds against the others.
         parts: gives the gradient part by part: rows of the bag, and `(1, n_rows, …)`. May be iterated more than once,
             and rows that were yielded may be changed before the next ones.
     """
@@ -29,7 +29,7 @@ class MarginGradient:
 
 
 def margin_gradient(model: MILModel, bag: Tensor, output: int, *, chunk: int) -> MarginGradient:
-    """Gradient of log P(output) / P(others), from the logits, for a whole bag under one softmax.
+    """Gradient of the explained quantity of an output, for a whole bag under one softmax.
 
     Instances are embedded one by one, and pooled together. So the embedded bag is differentiated whole, and the step
     from there back to the instances is taken chunk by chunk: the chain rule, nothing is approximated.
@@ -37,7 +37,7 @@ def margin_gradient(model: MILModel, bag: Tensor, output: int, *, chunk: int) ->
     Args:
         model: frozen, in eval mode.
         bag: `(1, n_instances, …)`.
-        output: class index.
+        output: index of the output.
         chunk: instances whose embedding is differentiated at once.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Gradient × input: the first-order share of each instance in the bag's log odds."""
+"""Gradient × input: the first-order share of each instance in what is explained of the bag."""
 
 import numpy as np
 from torch import Tensor
@@ -9,7 +9,7 @@ from wsi_mil.models import MILModel
 
 
 def gradient_input(model: MILModel, bag: Tensor, output: int) -> Values:
-    """n·⟨x_n, ∂s/∂x_n⟩, s the log odds of the class.
+    """n·⟨x_n, ∂s/∂x_n⟩, s the explained quantity: log odds, standardised value or log risk.
 
     The factor n compensates that gradients fall with the size of the bag: the mean over the bag is ⟨X, ∂s/∂X⟩.
 

@@ -29,13 +29,13 @@ METHODS: dict[Method, InstanceMethod] = {
 
 @dataclass(frozen=True)
 class ExplainRequest:
-    """A bag, and the models and the class to explain it by.
+    """A bag, and the models and the output to explain it by.
 
     Attributes:
         ensemble: the models of all folds.
         bag: the bag.
         prediction: of the folds that held the bag's patient out; their models explain it.
-        output: index of the class to explain.
+        output: index of the output to explain: class, label, number or risk.
     """
 
     ensemble: Ensemble
@@ -50,7 +50,7 @@ class ExplainRequest:
 
     @property
     def is_predicted(self) -> bool:
-        """Whether the bag is predicted as the class that is asked about."""
+        """Whether the bag is predicted as the output that is asked about."""
         return self.ensemble.task.is_predicted(self.prediction, self.output)
 
 
@@ -120,18 +120,18 @@ def _with_curves(request: ExplainRequest, scores: list[InstanceScores], points: 
     if not request.is_predicted:
         return scores
 
-    def prob(rows: NDArray[np.int64]) -> float:
+    def value(rows: NDArray[np.int64]) -> float:
         part = Bag(bag.slide_id, bag.features[rows], bag.coords[rows])
         prediction = request.ensemble.predict(part, request.prediction.folds)
         return request.ensemble.task.explained_value(prediction, output)
 
-    random = random_curves(len(bag.coords), prob, points=points)
+    random = random_curves(len(bag.coords), value, points=points)
     with_curves = []
     for s in scores:
         if s.reason:
             with_curves.append(s)
             continue
-        curves = curves_of(np.argsort(-s.values, kind="stable"), prob, points=points)
+        curves = curves_of(np.argsort(-s.values, kind="stable"), value, points=points)
         with_curves.append(replace(s, log={**s.log, "curves": curve_log(curves, random)}))
     return with_curves
 

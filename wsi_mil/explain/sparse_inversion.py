@@ -128,7 +128,7 @@ def refine(
     Args:
         model: frozen, in eval mode.
         bag: `(1, n_instances, …)`, float32 or, to hold less, float16 as it is stored; left as it is.
-        output: class index.
+        output: index of the class or label.
         settings: η, λ, number of steps, tolerance.
         threshold: P from which the bag counts as `output`; None: where it is the most probable class.
         domain: of the values; None: of features.
@@ -228,7 +228,7 @@ class _Inversion:
         """Whether the bag is still predicted as the output."""
         if self.threshold is None:
             return int(logits.argmax()) == self.output
-        return float(torch.softmax(logits.double(), 0)[self.output]) >= self.threshold
+        return float(self.model.outputs.probability(logits.double(), self.output)) >= self.threshold
 
     def _step_size(self) -> float:
         """η·m/r, where r is the gradient's RMS at the start."""

@@ -1,17 +1,18 @@
 """Stage `explain`: the scores of one slide, by the models of the folds that held its patient out."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from wsi_mil.bags import rows_of
 from wsi_mil.cohort.splits import protocol_roles
-from wsi_mil.config import Explain, supports
+from wsi_mil.config import Explain, explains, further_name, supports
 from wsi_mil.ensemble import Ensemble
 from wsi_mil.errors import ConfigError
 from wsi_mil.explain.current import STAGE_VERSION
 from wsi_mil.explain.registry import CONTROL, INVERSION, ExplainRequest, empty_scores, scores_of
 from wsi_mil.receipts import TILE_IDENTITY, store_path, write_receipt
-from wsi_mil.records import Bag, InstanceScores, SlideRow
+from wsi_mil.records import Bag, InstanceScores, SlidePrediction, SlideRow
 from wsi_mil.store import read_attributes, remove_store, write_scores
 
 Receipt = dict[str, object]
@@ -27,6 +28,8 @@ def explain_slide(
     stamp: Mapping[str, str] | None = None,
 ) -> None:
     """Score every instance of a slide by every method, and write store and receipt.
+
+    If several labels are predicted positive, the most probable has the names of the methods, others `{method}@{label}`.
 
     A slide of the fold's held-out patients gets that fold's scores; one of a new patient the mean over all folds.
     Training slides get none unless `include_train`.
@@ -48,9 +51,9 @@ def explain_slide(
     placement = ensemble.splits.as_trained(ensemble.protocol).placement(row.slide_id, row.patient_id)
     content: Receipt = {"role": placement.role, "protocol": ensemble.protocol}
     if placement.is_shown(include_train=settings.include_train):
-        request = _request(ensemble, bag, placement.folds)
-        scores = scores_of(request, settings)
-        content |= _prediction_content(request)
+        prediction = ensemble.predict(bag, placement.folds)
+        scores = _scores(ensemble, bag, prediction, settings)
+        content |= _prediction_content(ensemble, prediction)
     else:
         reason = "a training slide: its model has seen it (explain.include_train shows it all the same)"
         scores = [empty_scores(method, bag, reason) for method in _stored(settings)]
@@ -78,22 +81,29 @@ def explain_validation(fold: int, features: Path, ensemble: Ensemble, settings: 
     remove_store(receipt.with_suffix(""))
     for bag_id, slides in ensemble.splits.bags(fold, protocol_roles(ensemble.protocol)[1], ensemble.unit).items():
         bag_receipts = [features / f"{slide}.json" for slide in slides]
-        request = _request(ensemble, ensemble.read_bag(bag_id, bag_receipts), (fold,))
-        scores = scores_of(request, settings)
+        bag = ensemble.read_bag(bag_id, bag_receipts)
+        prediction = ensemble.predict(bag, (fold,))
+        scores = scores_of(ExplainRequest(ensemble, bag, prediction, ensemble.task.explained(prediction)[0]), settings)
         for own in bag_receipts:
             store = receipt.with_suffix("") / f"{own.stem}.zarr"
             content[own.stem] = {
-                **_write_own_part(own, bag_receipts, request.bag, scores, store),
-                **_prediction_content(request),
+                **_write_own_part(own, bag_receipts, bag, scores, store),
+                **_prediction_content(ensemble, prediction),
                 **ensemble.task.stamp(),
             }
     about = {"fold": fold, "protocol": ensemble.protocol, "stage_version": STAGE_VERSION}
     write_receipt(receipt, {**about, "slides": content})
 
 
-def _request(ensemble: Ensemble, bag: Bag, folds: tuple[int, ...]) -> ExplainRequest:
-    prediction = ensemble.predict(bag, folds)
-    return ExplainRequest(ensemble, bag, prediction, ensemble.task.explained(prediction)[0])
+def _scores(ensemble: Ensemble, bag: Bag, prediction: SlidePrediction, settings: Explain) -> list[InstanceScores]:
+    """Scores for every output that is explained, the most important under the names of the methods."""
+    first, *further = ensemble.task.explained(prediction)
+    scores = scores_of(ExplainRequest(ensemble, bag, prediction, first), settings)
+    for output in further:
+        label = ensemble.task.output_name(output)
+        own = scores_of(ExplainRequest(ensemble, bag, prediction, output), settings)
+        scores += [replace(s, method=further_name(s.method, label)) for s in own]
+    return scores
 
 
 def _write_own_part(own: Path, bag_receipts: Sequence[Path], bag: Bag, scores: Iterable[InstanceScores], store: Path) -> Receipt:
@@ -113,19 +123,21 @@ def _write_own_part(own: Path, bag_receipts: Sequence[Path], bag: Bag, scores: I
 
 
 def _require_supported(settings: Explain, ensemble: Ensemble) -> None:
-    provides = ensemble.folds[0].model.provides
+    provides, task = ensemble.folds[0].model.provides, ensemble.task
+    unfit = [method for method in settings.methods if not explains(method, task.kind)]
+    if unfit:
+        raise ConfigError([f"explain.methods: {', '.join(unfit)} cannot explain a target of kind {task.kind}"])
     missing = [method for method in settings.methods if not supports(provides, method)]
     if missing:
         kind = ensemble.folds[0].card.settings.model
         raise ConfigError([f"explain.methods: {kind} does not support {', '.join(missing)}; it provides {', '.join(provides)}"])
 
 
-def _prediction_content(request: ExplainRequest) -> Receipt:
-    prediction = request.prediction
+def _prediction_content(ensemble: Ensemble, prediction: SlidePrediction) -> Receipt:
     return {
         "folds": list(prediction.folds),
-        **request.ensemble.task.prediction_stamp(prediction),
-        "output": request.output,
+        **ensemble.task.prediction_stamp(prediction),
+        "output": ensemble.task.explained(prediction)[0],
     }
 
 
@@ -137,6 +149,7 @@ def _scores_content(scores: InstanceScores) -> Receipt:
         "comparable_weighed": scores.comparable_weighted,
         "zero": scores.zero,
         "reason": scores.reason,
+        "output": scores.output,
         **scores.log,
     }
 

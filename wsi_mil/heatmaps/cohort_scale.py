@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_mil.config import method_of
 from wsi_mil.heatmaps.scale import TOP_PERCENTILE, weighted_range
 from wsi_mil.receipts import read_receipt, store_path, write_receipt
 from wsi_mil.records import SlideRow
@@ -25,7 +26,7 @@ def write_cohort_scale(rows: Iterable[SlideRow], scores: Path, path: Path) -> No
         path: JSON file to write.
     """
     receipts = [scores / f"{row.slide_id}.json" for row in rows if row.label]
-    methods = sorted({method for receipt in receipts for method in read_receipt(receipt)["methods"]})
+    methods = sorted({method_of(name) for receipt in receipts for name in read_receipt(receipt)["methods"]})
     ranges = {method: method_range(method, receipts) for method in methods}
     metadata = {"percentile": TOP_PERCENTILE, "n_labelled": len(receipts)}
     write_receipt(path, {**metadata, "methods": {method: ends for method, ends in ranges.items() if ends}})
@@ -37,17 +38,21 @@ def read_cohort_scale(path: Path) -> dict[str, tuple[float, float]]:
 
 
 def method_range(method: str, receipts: list[Path]) -> dict[str, object]:
-    """Return the range of a method over many slides; empty if it cannot be compared, or shows nothing on any of them."""
-    pooled: list[NDArray[np.float32]] = []
+    """Return the range of a method over many slides; empty if it cannot be compared, or shows nothing on any of them.
+
+    The labels of a slide have one range: their scores are of one unit.
+    """
+    pooled: dict[Path, list[NDArray[np.float32]]] = {}
     unit = ""
     for path in receipts:
         receipt = read_receipt(path)
-        context = score_context(receipt, method)
-        if "probs" in receipt and context.unit and context.comparable:
-            unit = context.unit
-            pooled.append(probability_weighted(read_scores(store_path(path), method)[1], context))
+        for name in (name for name in receipt["methods"] if method_of(name) == method_of(method)):
+            context = score_context(receipt, name)
+            if context.output and context.unit and context.comparable:
+                unit = context.unit
+                pooled.setdefault(path, []).append(probability_weighted(read_scores(store_path(path), name)[1], context))
     if not pooled:
         return {}
-    values = np.concatenate(pooled)
+    values = np.concatenate([part for parts in pooled.values() for part in parts])
     low, high = weighted_range(values, unit)
     return {"low": low, "high": high, "unit": unit, "n_slides": len(pooled), "n_tiles": int(np.isfinite(values).sum())}

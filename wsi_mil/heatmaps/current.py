@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from wsi_mil.config import Heatmap, Truth
+from wsi_mil.heatmaps.slide_scores import names_of
 from wsi_mil.heatmaps.stage import SUFFIXES, draw_heatmaps
 from wsi_mil.receipts import file_hash, is_current, made_from, read_receipt, store_marker, write_receipt
 from wsi_mil.records import NO_PATH, SlideRow
@@ -44,7 +45,7 @@ def draw_stale(
         row: the slide; its file may be missing.
         scores_receipt: receipt of `explain`.
         tiles_receipt: receipt of `tile`.
-        methods: methods whose scores are drawn.
+        methods: methods whose scores are drawn, those of further labels too.
         settings: settings of `heatmap`.
         folder: folder of the slide's heatmaps; receipts are written last.
         cohort_scale: file written by `heatmap-scale`; needed only for scale "cohort".
@@ -58,7 +59,7 @@ def draw_stale(
     """
     stamp = _stamp(row, scores_receipt, tiles_receipt, settings, cohort_scale, truth)
     is_whole = _is_there(row) and store_marker(tiles_receipt).exists()
-    receipts = {method: receipt_of(folder, method) for method in methods}
+    receipts = {receipt.stem: receipt for receipt in drawn(scores_receipt, methods, folder)}
     stale = [m for m, receipt in receipts.items() if not _is_drawn(receipt, stamp, settings, could_be_whole=is_whole)]
     if not stale:
         log.info("%s: unchanged", row.slide_id)
@@ -71,9 +72,14 @@ def draw_stale(
     return True
 
 
-def remove_others(folder: Path, methods: Sequence[str]) -> None:
-    """Remove the heatmaps of a slide by other methods: beside new pictures, those of earlier models would mislead."""
-    for receipt in [path for path in folder.glob("*.json") if path.stem not in methods]:
+def drawn(scores_receipt: Path, methods: Sequence[str], folder: Path) -> list[Path]:
+    """Return the receipts of a slide's heatmaps by some methods, those of further labels included."""
+    return [receipt_of(folder, name) for name in names_of(read_receipt(scores_receipt), methods)]
+
+
+def remove_others(folder: Path, kept: Sequence[Path]) -> None:
+    """Remove the heatmaps of a slide whose receipts are not `kept`: beside new ones, those of earlier models would mislead."""
+    for receipt in [path for path in folder.glob("*.json") if path not in kept]:
         for file in (*outputs(receipt, Heatmap()), receipt):
             file.unlink(missing_ok=True)
 

@@ -29,17 +29,19 @@ LEAST_TOP = {
 STORED_LABELS = {
     "share": "attention (sums to 1 over the bag)",
     "logit": "logit of attention",
-    "log_odds": "log odds of {output}",
+    "log_odds": "{quantity}",
     "deviation": "standard deviations above the slide's mean",
     "probability": "tile's probability of {output}",
-    "contribution": "contribution to the log odds of {output}",
+    "contribution": "contribution to {quantity}",
     "sensitivity": "sensitivity of {output} to the tile, in slide means × probability",
 }
 """By unit, label of stored scores."""
 
+RELATIVE_LABELS = {**STORED_LABELS, "share": "attention / even share", "logit": "log(attention / even share)"}
+"""By unit, label of scores relative to their neutral value, where there is no probability."""
+
 WEIGHTED_LABELS = {
-    **{unit: f"{text} × P({{output}})" for unit, text in STORED_LABELS.items()},
-    "share": "attention / even share × P({output})",
+    **{unit: f"{text} × P({{output}})" for unit, text in RELATIVE_LABELS.items()},
     "logit": "log(attention / even share × P({output}))",
 }
 """By unit, label of scores multiplied by the predicted probability."""
@@ -127,7 +129,7 @@ def _weighted_display(values: NDArray[np.float32], context: ScoreContext, scale:
     weighted = probability_weighted(values, context)
     low, high = weighted_range(weighted, context.unit)
     names = {"auto": "scale auto: range of this slide", "cohort": "not comparable across slides: range of this slide"}
-    label = f"{_label(WEIGHTED_LABELS, context)}\n{names[scale]}"
+    label = f"{_weighted_label(context)}\n{names[scale]}"
     return ScoreDisplay(weighted, low, high, context.unit == "share", label)
 
 
@@ -143,7 +145,7 @@ def _cohort_display(
     values: NDArray[np.float32], context: ScoreContext, cohort_range: tuple[float, float] | None, *, is_constant: bool
 ) -> ScoreDisplay:
     low, high = cohort_range or weighted_range(np.empty(0, np.float32), context.unit)
-    label = f"{_label(WEIGHTED_LABELS, context)}\nscale cohort: same range for all slides"
+    label = f"{_weighted_label(context)}\nscale cohort: same range for all slides"
     label += "; all tiles have the same score" if is_constant else ""
     return ScoreDisplay(probability_weighted(values, context), low, high, context.unit == "share", label)
 
@@ -157,12 +159,16 @@ def _constant_display(values: NDArray[np.float32], context: ScoreContext, scale:
         return ScoreDisplay(zeros, 0.0, 1.0, False, _label(STORED_LABELS, context) + label)
     displayed = values if scale == "raw" else probability_weighted(values, context)
     low = _min_and_max(displayed)[1]
-    labels = STORED_LABELS if scale == "raw" else WEIGHTED_LABELS
-    return ScoreDisplay(displayed, low, low + (abs(low) or 1.0), False, _label(labels, context) + label)
+    what = _label(STORED_LABELS, context) if scale == "raw" else _weighted_label(context)
+    return ScoreDisplay(displayed, low, low + (abs(low) or 1.0), False, what + label)
+
+
+def _weighted_label(context: ScoreContext) -> str:
+    return _label(RELATIVE_LABELS if context.prob is None else WEIGHTED_LABELS, context)
 
 
 def _label(labels: dict[str, str], context: ScoreContext) -> str:
-    return labels[context.unit].format(output=context.output)
+    return labels[context.unit].format(output=context.output, quantity=context.explained).removeprefix("the ")
 
 
 def _is_constant(values: NDArray[np.float32]) -> bool:

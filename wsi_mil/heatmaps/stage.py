@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_mil.annotations import Frame, read_annotation, simplified_rings
-from wsi_mil.config import Heatmap, Truth
+from wsi_mil.config import Heatmap, Truth, method_of
 from wsi_mil.errors import AnnotationError, ConfigError, StoreError
 from wsi_mil.files import write_bytes, write_table, write_text
 from wsi_mil.heatmaps.cohort_scale import read_cohort_scale
@@ -45,14 +45,14 @@ def draw_heatmaps(
     row: SlideRow,
     scores_receipt: Path,
     tiles_receipt: Path,
-    methods: Sequence[str],
+    names: Sequence[str],
     settings: Heatmap,
     folder: Path,
     *,
     cohort_scale: Path | None = None,
     truth: Truth = Truth(),
 ) -> None:
-    """Draw the scores of one slide by several methods: `folder/{method}.png`, and the other files beside it (`SUFFIXES`).
+    """Draw the scores of one slide by several methods: `folder/{name}.png`, and the other files beside it (`SUFFIXES`).
 
     What the methods have in common (receipts, thumbnail, annotation, tiles of the slide file) is read once. If there is
     nothing to show, the picture gives the reason, and the other files contain no tiles. Files of an earlier run are removed
@@ -63,7 +63,7 @@ def draw_heatmaps(
         row: the slide; its file may be missing.
         scores_receipt: receipt of `explain`.
         tiles_receipt: receipt of `tile`; without its store the scores are drawn on a plain image.
-        methods: names of the methods.
+        names: names of scores: methods, and `{method}@{label}` of further labels.
         settings: settings of `heatmap`.
         folder: folder of the files.
         cohort_scale: file written by `heatmap-scale`; needed only for scale "cohort".
@@ -74,10 +74,10 @@ def draw_heatmaps(
         StoreError: there are no scores of one of the methods.
         ConfigError: matplotlib has no such colour map, or scale "cohort" without `cohort_scale`.
     """
-    images = {method: folder / f"{method}{SUFFIXES[0]}" for method in methods}
+    images = {name: folder / f"{name}{SUFFIXES[0]}" for name in names}
     ranges = _ranges(settings, cohort_scale)
-    scores = read_scores_by_method(row, scores_receipt, tiles_receipt, methods, scale=settings.scale, ranges=ranges)
-    _draw_all(row, {images[method]: scores[method] for method in methods}, store_path(tiles_receipt), settings, truth)
+    scores = read_scores_by_method(row, scores_receipt, tiles_receipt, names, scale=settings.scale, ranges=ranges)
+    _draw_all(row, {images[name]: scores[name] for name in names}, store_path(tiles_receipt), settings, truth)
 
 
 def draw_heatmap(
@@ -171,10 +171,11 @@ def table_rows(scores: SlideScores) -> Iterable[tuple[object, ...]]:
 
 def title(row: SlideRow, receipt: dict[str, Any], method: str) -> str:
     """Return slide, method, true label and prediction in one line."""
-    label = f"label: {row.label}" if row.label else "no label"
-    parts = [row.slide_id, method.replace("_", " "), label]
-    if "probs" in receipt:
-        parts += task_of_stamp(receipt).title_parts(receipt)
+    task, output = task_of_stamp(receipt), receipt["methods"][method]["output"]
+    label = f"label: {task.label_words(row.label)}" if row.label else "no label"
+    parts = [row.slide_id, method_of(method).replace("_", " "), label]
+    if output is not None:
+        parts += task.title_parts(receipt, output)
     if receipt["role"] in ("train", "val"):
         parts.append("TRAINING SLIDE" if receipt["role"] == "train" else "VALIDATION SLIDE")
     if receipt["protocol"] == "as_published":

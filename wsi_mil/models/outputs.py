@@ -34,6 +34,11 @@ class Outputs(ABC):
         """Return logits `(…, n)` from `n_units` outputs of a classifier."""
         return units
 
+    @property
+    def n_explained(self) -> int:
+        """Number of outputs that can be explained: each class or label, or the one number."""
+        return self.n if self.are_probabilities else 1
+
     def row_of(self, output: int) -> int:
         """Return the unit that belongs to an output: of two classes the only one, to both."""
         return self.unit_of(output)[0]

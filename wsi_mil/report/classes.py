@@ -6,8 +6,9 @@ from typing import ClassVar
 
 from wsi_mil.metrics import auroc
 from wsi_mil.report.curves import Dot, reliability_dots, roc_polyline
-from wsi_mil.report.task_report import Metrics, Row, TaskReport, interval_text
+from wsi_mil.report.task_report import Metrics, TaskReport, interval_text
 from wsi_mil.tasks import Classes, Outcomes
+from wsi_mil.tasks.shown import Row
 from wsi_mil.wording import listed
 
 
@@ -90,9 +91,6 @@ class ClassesReport(TaskReport):
             f"Given a random “{positive}” {unit} and a random “{negative}” {unit}, it ranks the “{positive}” {unit} higher in"
             f" {100 * value:.1f} % of cases (AUROC {value:.3f}; 0.5 is chance{interval})."
         ]
-
-    def is_wrong(self, prediction: Row, label: str) -> bool:
-        return bool(label) and prediction["predicted"] != label
 
     def short(self, prediction: Row) -> tuple[str, str]:
         name = prediction["predicted"]

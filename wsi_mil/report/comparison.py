@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from wsi_mil.metrics import Difference, holm, paired_difference, patient_draws
 from wsi_mil.records import Role
-from wsi_mil.report.task_report import Row, TaskReport
+from wsi_mil.report.task_report import TaskReport
+from wsi_mil.tasks.shown import Row
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from wsi_mil.report.model_page import ModelPage
 from wsi_mil.report.pictures import largest_url, webp_url
 from wsi_mil.report.task_report import TaskReport
 from wsi_mil.results import Results
+from wsi_mil.tasks.shown import explained_label
 from wsi_mil.wording import method_title
 
 LAYERS_MB = 8.0
@@ -124,7 +125,7 @@ class _Drawing:
         return gallery
 
     def _panel(self, key: str, name: str, scores: SlideScores, size: tuple[int, int]) -> HeatmapPanel:
-        method = method_title(scores.method, self.report.shown_output(scores.metadata))
+        method = method_title(scores.method, explained_label(scores.receipt, scores.method))
         reason = scores.metadata["reason"]
         if reason:
             return HeatmapPanel(key, name, method, "", ("", ""), "", reason)

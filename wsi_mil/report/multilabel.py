@@ -9,12 +9,10 @@ import numpy as np
 from wsi_mil.metrics import auroc
 from wsi_mil.report.curves import roc_polyline
 from wsi_mil.report.scatter import PALETTE
-from wsi_mil.report.task_report import Metrics, Row, TaskReport, interval_text
+from wsi_mil.report.task_report import Metrics, TaskReport, interval_text
 from wsi_mil.tasks import Outcomes, Task
+from wsi_mil.tasks.shown import NEGATIVE, POSITIVE, Row
 from wsi_mil.wording import listed
-
-POSITIVE, NEGATIVE, UNKNOWN = "1", "0", "?"
-"""Parts of a label: of each label whether it is positive, or not known."""
 
 MAX_CURVES = len(PALETTE)
 """Upper limit on ROC curves in one plot; of more labels, the table has the figures."""
@@ -83,7 +81,7 @@ class MultilabelReport(TaskReport):
         return f"tell for each of {len(self.names)} labels whether a slide is positive"
 
     @property
-    def supervision(self) -> str:
+    def training_labels(self) -> str:
         return "the labels of each slide"
 
     def label_counts(self, labels: Sequence[str]) -> list[str]:
@@ -91,13 +89,6 @@ class MultilabelReport(TaskReport):
         columns = list(zip(*(label.split() for label in labels if label), strict=True)) or [()] * len(self.names)
         counts = zip(self.names, columns, strict=True)
         return [f"{name} {cells.count(POSITIVE)} positive and {cells.count(NEGATIVE)} negative" for name, cells in counts]
-
-    def label_text(self, label: str) -> str:
-        """Return the positive labels, and those that are not known."""
-        cells = label.split()
-        positive = ", ".join(name for name, cell in zip(self.names, cells, strict=False) if cell == POSITIVE)
-        unknown = ", ".join(name for name, cell in zip(self.names, cells, strict=False) if cell == UNKNOWN)
-        return (positive or "none positive") + (f" ({unknown} not known)" if unknown and cells else "")
 
     def contradict(self, labels: Collection[str]) -> bool:
         """Return whether one is positive of a label for which another one is negative."""
@@ -152,13 +143,6 @@ class MultilabelReport(TaskReport):
         shown = f" (the first {MAX_CURVES} labels)" if len(self.names) > MAX_CURVES else ""
         return f"One ROC curve per label{shown}. In small type: 95 % confidence intervals from bootstrap draws of patients."
 
-    def is_wrong(self, prediction: Row, label: str) -> bool:
-        """Return whether a label that is known is predicted wrongly."""
-        return any(
-            cell != UNKNOWN and prediction[f"predicted_{name}"] != cell
-            for name, cell in zip(self.names, label.split(), strict=False)
-        )
-
     def short(self, prediction: Row) -> tuple[str, str]:
         positive = [name for name in self.names if prediction[f"predicted_{name}"] == POSITIVE]
         return ", ".join(positive) or "none positive", ""
@@ -172,10 +156,6 @@ class MultilabelReport(TaskReport):
     def n_shown(self, prediction: Row) -> int:
         """Return the number of labels that are predicted positive, at least one."""
         return max(1, sum(prediction[f"predicted_{name}"] == POSITIVE for name in self.names))
-
-    def shown_output(self, metadata: Metrics) -> str:
-        """Return the name of the label."""
-        return self.names[metadata["output"]]
 
     @property
     def annotations_note(self) -> str:

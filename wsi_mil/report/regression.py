@@ -7,8 +7,10 @@ import numpy as np
 
 from wsi_mil.metrics import r2
 from wsi_mil.report.agreement import AgreementPlot, agreement_plot
-from wsi_mil.report.task_report import Metrics, Row, TaskReport, decimals, digits, interval_text
+from wsi_mil.report.task_report import Metrics, TaskReport, decimals, interval_text
 from wsi_mil.tasks import Outcomes, Task
+from wsi_mil.tasks.shown import Row
+from wsi_mil.wording import digits
 
 IN_UNIT = ("mae", "rmse")
 """Figures in the unit of the values."""
@@ -59,9 +61,6 @@ class RegressionReport(TaskReport):
             return []
         low, median, high = (digits(float(v)) for v in np.quantile(values, [0, 0.5, 1]))
         return [f"{len(values):,} with a value, from {low} to {high} (median {median})"]
-
-    def label_text(self, label: str) -> str:
-        return digits(float(label))
 
     def label_groups(self, labels: Collection[str]) -> dict[str, str]:
         """Return the quarter of each value, between the quartiles of the distinct values."""

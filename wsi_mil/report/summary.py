@@ -91,8 +91,8 @@ def describe_cohort(cohort: CohortOverview) -> list[str]:
     else:
         sentences.append(
             f"Models were trained to {cohort.task_report.goal} from small square images of tissue (tiles), with"
-            f" {cohort.task_report.supervision} and without annotations. A heatmap is therefore a model's own estimate of where"
-            " the evidence is."
+            f" {cohort.task_report.training_labels} and without annotations. A heatmap is therefore a model's own estimate of"
+            " where the evidence is."
         )
     return sentences
 

@@ -5,16 +5,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from wsi_mil.report.kaplan_meier import KaplanMeierPlot, kaplan_meier_plot, median_text
-from wsi_mil.report.task_report import Metrics, Row, TaskReport, digits, interval_text
+from wsi_mil.report.task_report import Metrics, TaskReport, interval_text
 from wsi_mil.survival import harrell_c
 from wsi_mil.tasks import Outcomes, Task
-from wsi_mil.wording import listed
+from wsi_mil.tasks.shown import CENSORED, EVENT, Row, label_group
+from wsi_mil.wording import digits, listed
 
 HORIZON_AUC, HORIZON_SURVIVAL = "auc_", "survival_"
 """Prefixes of figures and of columns of predictions that belong to a horizon; its time follows."""
-
-EVENT, CENSORED = "event", "censored"
-"""How follow-up ended; groups of slides."""
 
 SIGNIFICANT = 0.05
 
@@ -67,7 +65,7 @@ class SurvivalReport(TaskReport):
         return "predict which patients have the event earlier"
 
     @property
-    def supervision(self) -> str:
+    def training_labels(self) -> str:
         return "the follow-up of each patient"
 
     @property
@@ -83,15 +81,15 @@ class SurvivalReport(TaskReport):
         return f"{n:,} patient{'s' if n != 1 else ''} with follow-up"
 
     def label_counts(self, labels: Sequence[str]) -> list[str]:
-        ended = [self._ended(label) for label in labels if label]
+        ended = [label_group(self.task, label) for label in labels if label]
         return [f"{ended.count(EVENT)} of patients with the event", f"{ended.count(CENSORED)} of patients followed without it"]
-
-    def label_text(self, label: str) -> str:
-        return f"{digits(float(label.split()[0]))}, {self._ended(label)}"
 
     def label_groups(self, labels: Collection[str]) -> dict[str, str]:
         """Return whether the event was observed."""
-        return {label: self._ended(label) for label in sorted(labels, key=self._ended, reverse=True)}
+        return {
+            label: label_group(self.task, label)
+            for label in sorted(labels, key=lambda label: label_group(self.task, label), reverse=True)
+        }
 
     def outcome(self, metrics: Metrics) -> str:
         groups = metrics["risk_groups"]
@@ -112,10 +110,6 @@ class SurvivalReport(TaskReport):
         if p is None or p >= SIGNIFICANT:
             return "has not been shown to have the event earlier"
         return "had the event earlier" if ratio is not None else "had the event at other times"
-
-    @staticmethod
-    def _ended(label: str) -> str:
-        return EVENT if label.split()[1] == "1" else CENSORED
 
     def discrimination(self, metrics: Metrics, unit: str) -> list[str]:
         value = metrics.get("c_harrell")

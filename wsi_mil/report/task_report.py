@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_mil.tasks import Task
+from wsi_mil.tasks.shown import Row, is_wrong, label_text
 
-Row = Mapping[str, str]
-"""Row of a predictions table."""
 Metrics = Mapping[str, Any]
 """Metrics of one model, written by `predict`."""
 
@@ -78,8 +77,8 @@ class TaskReport(ABC):
         """Goal of the models, to follow "models were trained to"."""
 
     @property
-    def supervision(self) -> str:
-        """What models were told, to follow "with"."""
+    def training_labels(self) -> str:
+        """What models were trained with, to follow "with"."""
         return f"one {self.answer} per slide"
 
     @property
@@ -103,7 +102,7 @@ class TaskReport(ABC):
 
     def label_text(self, label: str) -> str:
         """Return a label as readers know it."""
-        return label
+        return label_text(self.task, label)
 
     def contradict(self, labels: Collection[str]) -> bool:
         """Return whether labels of the same slide cannot all be right."""
@@ -140,7 +139,7 @@ class TaskReport(ABC):
 
     def is_wrong(self, prediction: Row, label: str) -> bool:
         """Return whether the prediction for a slide with this label (or "") is wrong."""
-        return False
+        return is_wrong(self.task, prediction, label)
 
     @abstractmethod
     def short(self, prediction: Row) -> tuple[str, str]:
@@ -155,10 +154,6 @@ class TaskReport(ABC):
     def n_shown(self, prediction: Row) -> int:
         """Return the number of outputs that heatmaps of a slide with this prediction explain."""
         return 1
-
-    def shown_output(self, metadata: Metrics) -> str:
-        """Return the name of the output that scores explain, from the method's entry in their receipt; "" if there is one."""
-        return ""
 
     @property
     @abstractmethod
@@ -178,14 +173,6 @@ class TaskReport(ABC):
 def decimals(value: float | None) -> str:
     """Return a figure to three decimals, or a dash if it is missing."""
     return "–" if value is None or value != value else f"{value:.3f}".replace("-", "−")
-
-
-def digits(value: float | None) -> str:
-    """Return a value in a unit of its own to three digits, or a dash if it is missing."""
-    if value is None or value != value:
-        return "–"
-    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-    return text.replace("-", "−")
 
 
 def interval_text(ends: Sequence[float | None], unit: str) -> str:

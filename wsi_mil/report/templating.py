@@ -11,7 +11,8 @@ import yaml
 
 from wsi_mil.report.model_page import model_summary
 from wsi_mil.report.survival import p_text
-from wsi_mil.report.task_report import decimals, digits
+from wsi_mil.report.task_report import decimals
+from wsi_mil.wording import digits
 
 
 def render(template: str, **values: Any) -> str:

@@ -276,7 +276,15 @@ class Task(ABC):
 
     @abstractmethod
     def explained_value(self, prediction: SlidePrediction, output: int) -> float:
-        """Return the value of an explained output as deletion and insertion curves show it; for classes, the probability."""
+        """Return the value of an explained output as deletion and insertion curves show it: a probability where there is one."""
+
+    @abstractmethod
+    def output_name(self, output: int) -> str:
+        """Return the name of an explained output: class, label, or what the number is."""
+
+    def quantity(self, output: int) -> str:
+        """Return the quantity of an output that is explained, in words, as part of a sentence."""
+        return f"the log odds of {self.output_name(output)}"
 
     @abstractmethod
     def is_predicted(self, prediction: SlidePrediction, output: int) -> bool:
@@ -290,6 +298,10 @@ class Task(ABC):
     def prediction_stamp(self, prediction: SlidePrediction) -> dict[str, object]:
         """Return the entries about a slide's prediction in a receipt of scores."""
 
+    def label_words(self, label: str) -> str:
+        """Return a label as pictures show it."""
+        return label
+
     @abstractmethod
     def lacks_evidence(self, label: str) -> bool:
         """Return whether a slide with this label has no evidence anywhere, whatever its annotations."""
@@ -299,12 +311,12 @@ class Task(ABC):
         """Return whether scores for `output` can be compared with the annotations of a slide with this label."""
 
     @abstractmethod
-    def title_parts(self, receipt: Mapping[str, Any]) -> list[str]:
-        """Return the parts of a heatmap's title about the prediction, from the receipt of its scores."""
+    def title_parts(self, receipt: Mapping[str, Any], output: int) -> list[str]:
+        """Return the parts of a heatmap's title about the prediction, from the receipt of its scores for `output`."""
 
     @abstractmethod
-    def explained_in(self, receipt: Mapping[str, Any]) -> tuple[float | None, bool, str]:
-        """Return what scores are weighted by, whether it is predicted, and name of the explained output, from a receipt.
+    def explained_in(self, receipt: Mapping[str, Any], output: int) -> tuple[float | None, bool]:
+        """Return what scores for `output` are weighted by, and whether the slide is predicted as it, from their receipt.
 
         The weight is the probability of the class or label; None where there is none.
         """

@@ -165,6 +165,9 @@ class Classes(Task):
         """Return the probability of the class."""
         return prediction.outputs[output]
 
+    def output_name(self, output: int) -> str:
+        return self.names[output]
+
     def is_predicted(self, prediction: SlidePrediction, output: int) -> bool:
         return prediction.predicted == output
 
@@ -188,14 +191,13 @@ class Classes(Task):
         """Return whether the scores are for the label's class, or there are two classes, of which one has evidence."""
         return self.is_binary or (output is not None and label == self.names[output])
 
-    def title_parts(self, receipt: Mapping[str, Any]) -> list[str]:
-        output, threshold = receipt["output"], receipt["threshold"]
+    def title_parts(self, receipt: Mapping[str, Any], output: int) -> list[str]:
+        threshold = receipt["threshold"]
         parts = [f"predicted: {self.names[receipt['predicted']]}", f"P({self.names[output]}) = {receipt['probs'][output]:.3f}"]
         return parts + ([] if threshold is None else [f"threshold {threshold:.3f}"])
 
-    def explained_in(self, receipt: Mapping[str, Any]) -> tuple[float, bool, str]:
-        output = receipt["output"]
-        return float(receipt["probs"][output]), receipt["predicted"] == output, self.names[output]
+    def explained_in(self, receipt: Mapping[str, Any], output: int) -> tuple[float, bool]:
+        return float(receipt["probs"][output]), receipt["predicted"] == output
 
     def settings(self) -> dict[str, object]:
         return {"classes": list(self.names)}

@@ -175,6 +175,9 @@ class Multilabel(Task):
         """Return the probability of the label."""
         return prediction.outputs[output]
 
+    def output_name(self, output: int) -> str:
+        return self.names[output]
+
     def is_predicted(self, prediction: SlidePrediction, output: int) -> bool:
         return indices(prediction.predicted)[output] == 1
 
@@ -188,6 +191,10 @@ class Multilabel(Task):
             "predicted": list(indices(prediction.predicted)),
         }
 
+    def label_words(self, label: str) -> str:
+        known = [(name, value) for name, value in zip(self.names, label.split(" "), strict=True) if value != "?"]
+        return ", ".join(f"{name} {WORDS[int(value)]}" for name, value in known)
+
     def lacks_evidence(self, label: str) -> bool:
         """Return whether every label is known to be negative."""
         return set(label) <= {"0", " "}
@@ -197,14 +204,12 @@ class Multilabel(Task):
         is_positive = output is not None and self.encode([label])[0, output] == 1
         return bool(is_positive) or self.lacks_evidence(label)
 
-    def title_parts(self, receipt: Mapping[str, Any]) -> list[str]:
-        output = receipt["output"]
+    def title_parts(self, receipt: Mapping[str, Any], output: int) -> list[str]:
         word, name = WORDS[receipt["predicted"][output]], self.names[output]
         return [f"{name}: {word}", f"P = {receipt['probs'][output]:.3f}", f"threshold {receipt['threshold'][output]:.3f}"]
 
-    def explained_in(self, receipt: Mapping[str, Any]) -> tuple[float, bool, str]:
-        output = receipt["output"]
-        return float(receipt["probs"][output]), receipt["predicted"][output] == 1, self.names[output]
+    def explained_in(self, receipt: Mapping[str, Any], output: int) -> tuple[float, bool]:
+        return float(receipt["probs"][output]), receipt["predicted"][output] == 1
 
     def settings(self) -> dict[str, object]:
         return {"labels": list(self.names)}

@@ -172,6 +172,12 @@ class Regression(Task):
         """Return the standardised value."""
         return prediction.outputs[1]
 
+    def output_name(self, output: int) -> str:
+        return self.name
+
+    def quantity(self, output: int) -> str:
+        return f"{self.name}, standardised"
+
     def is_predicted(self, prediction: SlidePrediction, output: int) -> bool:
         """Return True: a number is always predicted."""
         return True
@@ -182,17 +188,20 @@ class Regression(Task):
     def prediction_stamp(self, prediction: SlidePrediction) -> dict[str, object]:
         return {"value": float(f"{prediction.outputs[0]:.6g}"), "standardised": round(prediction.outputs[1], 6)}
 
+    def label_words(self, label: str) -> str:
+        return f"{float(label):.4g}".replace("-", "−")
+
     def lacks_evidence(self, label: str) -> bool:
         return False
 
     def may_show_evidence(self, label: str, output: int | None) -> bool:
         return True
 
-    def title_parts(self, receipt: Mapping[str, Any]) -> list[str]:
-        return [f"{self.name}: {receipt['value']:.4g}"]
+    def title_parts(self, receipt: Mapping[str, Any], output: int) -> list[str]:
+        return [f"{self.name}: {receipt['value']:.4g}".replace("-", "−")]
 
-    def explained_in(self, receipt: Mapping[str, Any]) -> tuple[None, bool, str]:
-        return None, True, self.name
+    def explained_in(self, receipt: Mapping[str, Any], output: int) -> tuple[None, bool]:
+        return None, True
 
     def settings(self) -> dict[str, object]:
         fitted = {"mean": self.mean, "sd": self.sd}

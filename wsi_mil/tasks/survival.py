@@ -248,6 +248,12 @@ class Survival(Task):
         """Return the log risk."""
         return prediction.outputs[0]
 
+    def output_name(self, output: int) -> str:
+        return "risk"
+
+    def quantity(self, output: int) -> str:
+        return "the log hazard ratio against the cohort's mean"
+
     def is_predicted(self, prediction: SlidePrediction, output: int) -> bool:
         """Return True: a risk is always predicted."""
         return True
@@ -259,17 +265,22 @@ class Survival(Task):
         risk, cutoff = (round(value, 6) for value in prediction.outputs[:2])
         return {"risk": risk, "cutoff": cutoff, "predicted": prediction.predicted}
 
+    def label_words(self, label: str) -> str:
+        time, _, event = label.partition(" ")
+        return f"{'event' if event == '1' else 'censored'} at {float(time):g}"
+
     def lacks_evidence(self, label: str) -> bool:
         return False
 
     def may_show_evidence(self, label: str, output: int | None) -> bool:
         return True
 
-    def title_parts(self, receipt: Mapping[str, Any]) -> list[str]:
-        return [f"log hazard ratio {receipt['risk']:.2f}", f"{GROUPS[receipt['predicted']]} risk"]
+    def title_parts(self, receipt: Mapping[str, Any], output: int) -> list[str]:
+        risk, cutoff = (f"{receipt[name]:.2f}".replace("-", "−") for name in ("risk", "cutoff"))
+        return [f"log hazard ratio {risk}", f"{GROUPS[receipt['predicted']]} risk (cut-off {cutoff})"]
 
-    def explained_in(self, receipt: Mapping[str, Any]) -> tuple[None, bool, str]:
-        return None, True, "risk"
+    def explained_in(self, receipt: Mapping[str, Any], output: int) -> tuple[None, bool]:
+        return None, True
 
     def settings(self) -> dict[str, object]:
         fitted: dict[str, object] = {"centre": self.centre, "cutoff": self.cutoff}

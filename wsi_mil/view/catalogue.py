@@ -3,6 +3,7 @@
 Every name is looked up in the catalogue before it is joined to a path.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,9 @@ from wsi_mil.errors import StoreError, UnknownNameError, WsiMilError
 from wsi_mil.files import read_table
 from wsi_mil.receipts import TILE_IDENTITY, read_receipt
 from wsi_mil.records import SlideRow
-from wsi_mil.results import Results, TargetResults
+from wsi_mil.results import Results
+from wsi_mil.tasks import Task
+from wsi_mil.tasks.shown import PredictionText, is_wrong, label_text, prediction_text, task_of_columns
 
 NOT_RUN = "not run"
 """Status of a slide for which no stage has recorded a final status."""
@@ -25,22 +28,24 @@ UNREADABLE = (WsiMilError, OSError, ValueError, LookupError, TypeError, Attribut
 
 @dataclass(frozen=True)
 class Entry:
-    """A pair of an encoder entry and a model entry."""
+    """A target with an encoder entry and a model entry."""
 
+    target: str
     encoder: str
     model: str
 
     @property
     def name(self) -> str:
-        """Name shown on the pages."""
+        """Name of encoder and model, as the pages show it."""
         return f"{self.encoder} · {self.model}"
 
 
 @dataclass(frozen=True)
 class CohortRow:
-    """A row of the table on the cohort page.
+    """A row of the table on the cohort page, for one target.
 
     Attributes:
+        task: what models learn for the target; None if it is unknown.
         status: ok, empty, failed, skipped, or `NOT_RUN`.
         reason: why it is not ok, and warnings.
         has_page: whether its name may be part of a path.
@@ -50,6 +55,7 @@ class CohortRow:
     """
 
     slide_id: str
+    task: Task | None
     status: str
     reason: str
     label: str
@@ -61,14 +67,19 @@ class CohortRow:
     prediction: dict[str, str] = field(default_factory=dict)
 
     @property
-    def predicted(self) -> str:
-        """Name of the predicted class, or ""."""
-        return self.prediction.get("predicted", "")
+    def label_text(self) -> str:
+        """The label in words, or ""."""
+        return label_text(self.task, self.label) if self.label else ""
+
+    @cached_property
+    def shown(self) -> PredictionText:
+        """The prediction in words."""
+        return prediction_text(self.prediction)
 
     @property
     def is_wrong(self) -> bool:
-        """Whether the predicted class differs from the label."""
-        return bool(self.label and self.predicted and self.label != self.predicted)
+        """Whether the prediction contradicts the label."""
+        return is_wrong(self.task, self.prediction, self.label)
 
 
 @dataclass(frozen=True)
@@ -77,15 +88,15 @@ class Catalogue:
 
     Attributes:
         results: the folder.
-        target: name of the target that is shown; "": the first of those that the folder has results of.
-        rows: rows of the cohort sheet by slide_id, with the labels of the target; {} if the sheet is unknown.
+        tasks: what models learn for each target of the configuration, in its order; {} if it is unknown.
+        rows: rows of the cohort sheet by slide_id; {} if the sheet is unknown.
         truth: settings for reading annotations.
         heatmap: initial settings of the overlays.
         notes: messages shown on every page.
     """
 
     results: Path
-    target: str = ""
+    tasks: Mapping[str, Task] = field(default_factory=dict)
     rows: dict[str, SlideRow] = field(default_factory=dict)
     truth: Truth = field(default_factory=Truth)
     heatmap: Heatmap = field(default_factory=Heatmap)
@@ -97,19 +108,42 @@ class Catalogue:
         return Results(self.results)
 
     @cached_property
-    def of_target(self) -> TargetResults:
-        """Where the files of the target are."""
-        return self.layout.target(self.target or next(iter(self.layout.targets), ""))
+    def targets(self) -> list[str]:
+        """Targets of the configuration in its order, then others that there are results of."""
+        return list(dict.fromkeys([*self.tasks, *self.layout.targets]))
+
+    def target(self, name: str) -> str:
+        """Look up a target; "" is the first one. Raises UnknownNameError if there is no such target."""
+        if name and name not in self.targets:
+            raise UnknownNameError(f"no target {name}")
+        return name or next(iter(self.targets), "")
+
+    def task(self, target: str) -> Task | None:
+        """Return what models learn for a target, from the configuration or else from predictions; None if it is unknown."""
+        if target in self.tasks:
+            return self.tasks[target]
+        rows = (row for entry in self.entries_of(target) for row in self.predictions(entry).values())
+        return task_of_columns(next(rows, {}))
+
+    @cached_property
+    def _tables(self) -> dict[Path, dict[str, dict[str, str]]]:
+        """Tables that have been read, by slide_id."""
+        return {}
+
+    def _by_slide(self, path: Path) -> dict[str, dict[str, str]]:
+        """Rows of a table by slide_id; {} if the file does not exist yet."""
+        if path not in self._tables:
+            self._tables[path] = {row["slide_id"]: row for row in _table(path)}
+        return self._tables[path]
 
     @cached_property
     def statuses(self) -> dict[str, dict[str, str]]:
         """Rows of `cohort_status.csv` by slide_id; {} if the file does not exist yet."""
-        return {row["slide_id"]: row for row in _table(self.layout.cohort_status)}
+        return self._by_slide(self.layout.cohort_status)
 
-    @cached_property
-    def splits(self) -> dict[str, dict[str, str]]:
-        """Rows of the target's splits by slide_id; {} if the file does not exist yet."""
-        return {row["slide_id"]: row for row in _table(self.of_target.splits)}
+    def splits(self, target: str) -> dict[str, dict[str, str]]:
+        """Return the rows of a target's splits by slide_id; {} if the file does not exist yet."""
+        return self._by_slide(self.layout.target(target).splits) if target else {}
 
     @cached_property
     def tilings(self) -> list[str]:
@@ -118,8 +152,12 @@ class Catalogue:
 
     @cached_property
     def entries(self) -> list[Entry]:
-        """Every encoder × model that has predictions or scores."""
-        return [Entry(encoder, model) for encoder, model in self.of_target.entries]
+        """Every target × encoder × model that has predictions or scores."""
+        return [Entry(target, *names) for target in self.targets for names in self.layout.target(target).entries]
+
+    def entries_of(self, target: str) -> list[Entry]:
+        """Return every encoder × model of a target."""
+        return [entry for entry in self.entries if entry.target == target]
 
     @cached_property
     def slide_ids(self) -> list[str]:
@@ -135,11 +173,22 @@ class Catalogue:
         """Slide_ids that may be part of a path."""
         return frozenset(name for name in self.slide_ids if SLIDE_ID.fullmatch(name))
 
-    def entry(self, encoder: str, model: str) -> Entry:
-        """Look up an encoder × model. Raises UnknownNameError if there is no such entry."""
-        if Entry(encoder, model) not in self.entries:
+    def entry(self, target: str, encoder: str, model: str) -> Entry:
+        """Look up an encoder × model of a target. Raises UnknownNameError if there is no such entry."""
+        if Entry(target, encoder, model) not in self.entries:
+            raise UnknownNameError(f"no encoder × model {encoder} × {model} of target {target}")
+        return Entry(target, encoder, model)
+
+    def entry_or_first(self, target: str, encoder: str, model: str) -> Entry | None:
+        """Return an encoder × model of a target; the first one if it is not named or another target's, None if there is none.
+
+        Raises:
+            UnknownNameError: no target has such an entry.
+        """
+        own = self.entries_of(target)
+        if encoder and not any((entry.encoder, entry.model) == (encoder, model) for entry in self.entries):
             raise UnknownNameError(f"no encoder × model {encoder} × {model}")
-        return Entry(encoder, model)
+        return next((entry for entry in own if (entry.encoder, entry.model) == (encoder, model)), next(iter(own), None))
 
     def row(self, slide_id: str) -> SlideRow:
         """Return the slide's row of the sheet; without a sheet, a row without a file.
@@ -159,8 +208,8 @@ class Catalogue:
 
     def scores_receipt(self, slide_id: str, entry: Entry) -> Path:
         """Return the path of the receipt of `explain`, which may not exist."""
-        known = self.entry(entry.encoder, entry.model)
-        return self.of_target.scores_receipt(known.encoder, known.model, self.row(slide_id).slide_id)
+        known = self.entry(entry.target, entry.encoder, entry.model)
+        return self.layout.target(known.target).scores_receipt(known.encoder, known.model, self.row(slide_id).slide_id)
 
     def scores(self, slide_id: str, entry: Entry) -> dict[str, Any]:
         """Read the receipt of `explain`; {} if it is missing or unreadable."""
@@ -180,36 +229,43 @@ class Catalogue:
 
     def cohort_scale(self, entry: Entry) -> Path:
         """Return the path of the output of `heatmap-scale`, which may not exist."""
-        return self.of_target.cohort_scale(entry.encoder, entry.model)
+        return self.layout.target(entry.target).cohort_scale(entry.encoder, entry.model)
 
     def labelled_scores(self, entry: Entry) -> list[Path]:
-        """Return the existing receipts of `explain` of all labelled slides."""
-        paths = [self.scores_receipt(name, entry) for name in self.slide_ids if name in self.path_safe_ids and self.label(name)]
+        """Return the existing receipts of `explain` of all slides that are labelled for the target."""
+        labelled = [name for name in self.slide_ids if name in self.path_safe_ids and self.label(entry.target, name)]
+        paths = [self.scores_receipt(name, entry) for name in labelled]
         return [path for path in paths if path.is_file()]
 
-    def label(self, slide_id: str) -> str:
-        """Return the label from the sheet or the splits; "" if there is none."""
-        return self.rows[slide_id].label if slide_id in self.rows else self.splits.get(slide_id, {}).get("label", "")
+    def label(self, target: str, slide_id: str) -> str:
+        """Return the label for a target from the sheet or the splits; "" if there is none."""
+        if slide_id in self.rows:
+            return self.rows[slide_id].labels.get(target, "")
+        return self.splits(target).get(slide_id, {}).get("label", "")
 
     def predictions(self, entry: Entry) -> dict[str, dict[str, str]]:
         """Return the rows of an entry's predictions by slide_id; {} if there are none yet."""
-        return {row["slide_id"]: row for row in _table(self.of_target.predictions(entry.encoder, entry.model))}
+        return self._by_slide(self.layout.target(entry.target).predictions(entry.encoder, entry.model))
 
-    def cohort_rows(self, entry: Entry | None) -> list[CohortRow]:
-        """Return a row for every slide, with the prediction of an entry."""
-        predictions = self.predictions(entry) if entry else {}
-        return [self.cohort_row(name, predictions.get(name, {})) for name in self.slide_ids]
+    def cohort_rows(self, target: str, entry: Entry | None) -> list[CohortRow]:
+        """Return a row for every slide, with its label for a target and the prediction of one of the target's entries."""
+        predictions, task = self.predictions(entry) if entry else {}, self.task(target)
+        return [self._cohort_row(name, target, task, predictions.get(name, {})) for name in self.slide_ids]
 
-    def cohort_row(self, slide_id: str, prediction: dict[str, str]) -> CohortRow:
-        """Return the row of a slide."""
-        status, reason, n_tiles = self._status(slide_id)
-        split = self.splits.get(slide_id, {})
+    def cohort_row(self, slide_id: str, target: str) -> CohortRow:
+        """Return the row of a slide without a prediction."""
+        return self._cohort_row(slide_id, target, self.task(target), {})
+
+    def _cohort_row(self, slide_id: str, target: str, task: Task | None, prediction: dict[str, str]) -> CohortRow:
+        status, reason, n_tiles = self.status(slide_id)
+        split = self.splits(target).get(slide_id, {})
         row = self.rows.get(slide_id)
         return CohortRow(
             slide_id=slide_id,
+            task=task,
             status=status,
             reason=reason,
-            label=self.label(slide_id) or prediction.get("label", ""),
+            label=self.label(target, slide_id) or prediction.get("label", ""),
             patient_id=row.patient_id if row else split.get("patient_id", "") or prediction.get("patient_id", ""),
             fold=prediction.get("fold", "") or split.get("fold", ""),
             has_page=slide_id in self.path_safe_ids,
@@ -223,8 +279,8 @@ class Catalogue:
         stores = [path.with_suffix(".zarr") for path in self.tiles_receipts(slide_id).values()]
         return next((store for store in stores if store.is_dir()), None)
 
-    def _status(self, slide_id: str) -> tuple[str, str, str]:
-        """Status, reason with warnings, and number of tiles."""
+    def status(self, slide_id: str) -> tuple[str, str, str]:
+        """Return status, reason with warnings, and number of tiles."""
         cells = self.statuses.get(slide_id)
         if cells:
             n_tiles = next((value for name, value in cells.items() if name.startswith("n_tiles_")), "")

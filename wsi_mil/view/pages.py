@@ -1,7 +1,9 @@
 """The two kinds of pages: the cohort and a slide."""
 
 import math
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
@@ -11,10 +13,11 @@ import jinja2
 from wsi_mil.config import Scale
 from wsi_mil.geometry import Mpp
 from wsi_mil.heatmaps.colour_maps import colormap_names
-from wsi_mil.tasks import read_shown_prediction
-from wsi_mil.view.catalogue import NOT_RUN, Catalogue, CohortRow, Entry
+from wsi_mil.tasks.shown import explained_label, is_wrong, label_group, label_order, label_text, prediction_text, truth_name
+from wsi_mil.view.catalogue import NOT_RUN, UNREADABLE, Catalogue, CohortRow, Entry
 from wsi_mil.view.deepzoom import TILE_PX, Pyramid
 from wsi_mil.view.slide_images import SlideImage
+from wsi_mil.wording import method_title
 
 SCALES: tuple[Scale, ...] = get_args(Scale)
 COLORMAPS = ("viridis", "magma", "inferno", "cividis", "turbo", "coolwarm", "Reds")
@@ -26,6 +29,9 @@ SQUARE_TOLERANCE = 0.01
 FIRST_METHODS = ("attention", "sparse_inversion")
 """Methods shown first (left and right) if the model supports them."""
 
+OTHER = "of."
+"""Before the name of another target, in the key that the cohort page sorts by."""
+
 PROTOCOL_NOTE = "epoch and threshold were chosen on the test fold (protocol: as_published): metrics are optimistic"
 ROLE_NOTES = {
     "train": "training slide: the model was trained on it",
@@ -33,20 +39,55 @@ ROLE_NOTES = {
 }
 
 
-def cohort_page(catalogue: Catalogue, entry: Entry | None) -> str:
-    """Return the HTML of the cohort page, with the predictions of one entry."""
-    rows = catalogue.cohort_rows(entry)
+@dataclass(frozen=True)
+class OtherTarget:
+    """Labels and predictions of a target that is not the one chosen, as a column of the cohort page.
+
+    Attributes:
+        target: name of the target.
+        rows: its rows by slide_id.
+    """
+
+    target: str
+    rows: Mapping[str, CohortRow]
+
+    def order(self, slide_id: str) -> str:
+        """Return what slides are sorted by: the predicted number, else the label; "" if there is neither."""
+        row = self.rows[slide_id]
+        return label_order(row.task, row.label) if row.shown.value is None else str(row.shown.value)
+
+
+def other_columns(catalogue: Catalogue, target: str, entry: Entry | None) -> list[OtherTarget]:
+    """Return a column for each other target, with the predictions of the same encoder × model, or of its first one."""
+    names = (entry.encoder, entry.model) if entry else ("", "")
+    columns = []
+    for name in catalogue.targets:
+        if name != target:
+            rows = catalogue.cohort_rows(name, catalogue.entry_or_first(name, *names))
+            columns.append(OtherTarget(name, {row.slide_id: row for row in rows}))
+    return columns
+
+
+def cohort_page(catalogue: Catalogue, target: str, entry: Entry | None) -> str:
+    """Return the HTML of the cohort page for a target, with the predictions of one of its entries."""
+    rows, others = catalogue.cohort_rows(target, entry), other_columns(catalogue, target, entry)
+    counts = Counter(row.status for row in rows)
     return _template("cohort.html").render(
         results=str(_short_path(catalogue.results)),
         notes=[*catalogue.notes, *_progress_notes(catalogue), *_held_out_warnings(rows)],
-        entries=catalogue.entries,
+        targets=catalogue.targets,
+        target=target,
+        entries=catalogue.entries_of(target),
         entry=entry,
-        rows=[{"row": row, "data": cohort_row_json(row), "role": _role(row), **_probability(row.prediction)} for row in rows],
+        others=others,
+        rows=[{"row": row, "data": cohort_row_json(row, others), "role": _role(row)} for row in rows],
         statuses=_names(row.status for row in rows),
-        labels=_names(row.label for row in rows),
+        truth=truth_name(catalogue.task(target)),
+        groups=_names(label_group(row.task, row.label) for row in rows if row.label),
         folds=_names(row.fold for row in rows),
-        positive=_probability_class(rows),
-        counts={status: sum(row.status == status for row in rows) for status in _names(row.status for row in rows)},
+        number=_number_name(rows),
+        has_text=any(row.shown.predicted for row in rows) or not any(row.shown.name for row in rows),
+        counts={status: counts[status] for status in sorted(counts)},
         n_wrong=sum(row.is_wrong for row in rows),
     )
 
@@ -70,21 +111,22 @@ def _no_scores_note(status: str) -> str:
     return f"no scores of this slide for this model: the slide was excluded ({status})"
 
 
-def cohort_row_json(row: CohortRow) -> dict[str, str]:
+def cohort_row_json(row: CohortRow, others: Sequence[OtherTarget]) -> dict[str, str]:
     """Return the texts by which the cohort page filters and sorts; booleans are "1" and ""."""
-    prob = _probability(row.prediction)["prob"]
     return {
         "slide": row.slide_id,
         "patient": row.patient_id,
         "status": row.status,
         "reason": row.reason,
-        "label": row.label,
-        "predicted": row.predicted,
-        "prob": "" if prob is None else str(prob),
+        "label": label_group(row.task, row.label) if row.label else "",
+        "truth": label_order(row.task, row.label),
+        "predicted": row.shown.predicted,
+        "prob": "" if row.shown.value is None else str(row.shown.value),
         "fold": row.fold,
         "tiles": row.n_tiles,
         "wrong": "1" if row.is_wrong else "",
         "page": "1" if row.has_page else "",
+        **{f"{OTHER}{other.target}": other.order(row.slide_id) for other in others},
     }
 
 
@@ -101,17 +143,16 @@ def slide_page(catalogue: Catalogue, slide_id: str, image: SlideImage) -> str:
 
 def slide_json(catalogue: Catalogue, slide_id: str, image: SlideImage) -> dict[str, Any]:
     """Return the data of a slide for the script of its page."""
-    row = catalogue.cohort_row(slide_id, {})
+    status, reason, _ = catalogue.status(slide_id)
     ids = [name for name in catalogue.slide_ids if name in catalogue.path_safe_ids]
     position = ids.index(slide_id)
     colormaps = list(dict.fromkeys([catalogue.heatmap.colormap, *COLORMAPS]))
     return {
         "slide_id": slide_id,
-        "patient_id": row.patient_id,
-        "label": row.label,
-        "status": row.status,
-        "reason": row.reason,
+        "status": status,
+        "reason": reason,
         "image": _image_json(image),
+        "targets": [_target_json(catalogue, slide_id, target) for target in catalogue.targets],
         "entries": [_entry_json(catalogue, slide_id, entry) for entry in catalogue.entries],
         "tilings": list(catalogue.tiles_receipts(slide_id)),
         "has_truth": catalogue.row(slide_id).annotation is not None,
@@ -149,40 +190,73 @@ def _image_json(image: SlideImage) -> dict[str, Any] | None:
     }
 
 
+def _target_json(catalogue: Catalogue, slide_id: str, target: str) -> dict[str, str]:
+    """What is known of a slide for a target."""
+    task, label = catalogue.task(target), catalogue.label(target, slide_id)
+    return {"name": target, "truth": truth_name(task), "label": label_text(task, label) if label else ""}
+
+
 def _entry_json(catalogue: Catalogue, slide_id: str, entry: Entry) -> dict[str, Any]:
     """Prediction and explanation methods of one encoder × model for a slide; methods without scores have a reason."""
     receipt = catalogue.scores(slide_id, entry)
     prediction = catalogue.predictions(entry).get(slide_id, {})
-    methods = receipt.get("methods", {})
-    names = [name for name in FIRST_METHODS if name in methods] + [name for name in methods if name not in FIRST_METHODS]
     stamps = {name: str(receipt.get(name) or prediction.get(name, "")) for name in ("role", "protocol")}
     notes = [ROLE_NOTES[stamps["role"]]] if stamps["role"] in ROLE_NOTES else []
     notes += [PROTOCOL_NOTE] if stamps["protocol"] == "as_published" else []
-    notes += [] if receipt else [_no_scores_note(catalogue.cohort_row(slide_id, {}).status)]
+    notes += [] if receipt else [_no_scores_note(catalogue.status(slide_id)[0])]
     return {
         **asdict(entry),
         "name": entry.name,
         "tiling": catalogue.tiling_of(slide_id, receipt),
-        "methods": [{"name": n, "kind": methods[n].get("kind", ""), "reason": methods[n].get("reason", "")} for n in names],
-        "prediction": {
-            "predicted": prediction.get("predicted", ""),
-            "fold": prediction.get("fold", ""),
-            **_probability(prediction),
-        },
+        "methods": _methods_json(receipt),
+        "prediction": _prediction_json(catalogue, slide_id, entry, prediction),
         "notes": notes,
     }
 
 
-def _probability(prediction: dict[str, str]) -> dict[str, Any]:
-    """Probability shown for a slide, its class (the last of two, else the predicted one), and the threshold."""
-    shown = read_shown_prediction(prediction)
-    return {"prob": shown.value, "prob_of": shown.of, "threshold": shown.threshold}
+def _methods_json(receipt: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Methods of a receipt of scores with their titles, those of `FIRST_METHODS` first; further labels follow their method."""
+    methods = receipt.get("methods", {})
+    bases = {name: name.partition("@")[0] for name in methods}
+    order = list(dict.fromkeys([*FIRST_METHODS, *bases.values()]))
+    names = sorted(methods, key=lambda name: order.index(bases[name]))
+    return [
+        {
+            "name": name,
+            "title": method_title(name, _label_of(receipt, name)),
+            "kind": methods[name].get("kind", ""),
+            "reason": methods[name].get("reason", ""),
+        }
+        for name in names
+    ]
 
 
-def _probability_class(rows: list[CohortRow]) -> str:
-    """Class whose probabilities the table shows; "" if it differs from slide to slide."""
-    classes = {_probability(row.prediction)["prob_of"] for row in rows if row.prediction}
-    return classes.pop() if len(classes) == 1 else ""
+def _label_of(receipt: Mapping[str, Any], method: str) -> str:
+    """The label that scores explain; "" if there is none, or the receipt is of an earlier version."""
+    try:
+        return explained_label(receipt, method)
+    except UNREADABLE:
+        return ""
+
+
+def _prediction_json(catalogue: Catalogue, slide_id: str, entry: Entry, prediction: dict[str, str]) -> dict[str, Any]:
+    """The prediction of a slide in words and a number with its threshold, and whether it is wrong."""
+    shown = prediction_text(prediction)
+    label = catalogue.label(entry.target, slide_id)
+    limit = f" ({shown.limit})" if shown.limit else ""
+    return {
+        "predicted": shown.predicted,
+        "is_wrong": is_wrong(catalogue.task(entry.target), prediction, label),
+        "name": shown.name,
+        "number": f"{shown.number}{limit}" if shown.number else "",
+        "fold": prediction.get("fold", ""),
+    }
+
+
+def _number_name(rows: Sequence[CohortRow]) -> str:
+    """What the predicted numbers of the table are; "" if that differs from slide to slide."""
+    names = {row.shown.name for row in rows if row.prediction}
+    return names.pop() if len(names) == 1 else ""
 
 
 def _names(values: Any) -> list[str]:
@@ -194,7 +268,7 @@ def _progress_notes(catalogue: Catalogue) -> list[str]:
     if not catalogue.statuses:
         return ["The run is not finished (there is no cohort_status.csv yet). The results so far are shown."]
     notes = [] if catalogue.entries else ["The run is not finished: there are no predictions and no scores yet."]
-    n_unfinished = sum(row.status == NOT_RUN for row in catalogue.cohort_rows(None))
+    n_unfinished = sum(catalogue.status(slide_id)[0] == NOT_RUN for slide_id in catalogue.slide_ids)
     if n_unfinished:
         notes.append(f"{n_unfinished} {'slide is' if n_unfinished == 1 else 'slides are'} not fully processed yet.")
     return notes

@@ -24,7 +24,7 @@ from wsi_mil.view.deepzoom import Pyramid, View
 from wsi_mil.view.hosts import LOCAL_NAMES, HostCheck
 from wsi_mil.view.layer import Layer, LayerCache, colour_bar
 from wsi_mil.view.outlines import outlines
-from wsi_mil.view.pages import SCALES, cohort_page, cohort_row_json, slide_page
+from wsi_mil.view.pages import SCALES, cohort_page, cohort_row_json, other_columns, slide_page
 from wsi_mil.view.slide_images import SlideImages, jpeg
 
 STATIC = Path(__file__).parent / "static"
@@ -96,14 +96,16 @@ class Viewer:
             return catalogue
 
     def cohort(self, request: Request) -> Response:
-        """Return the cohort page, with the predictions of `?entry=encoder/model`, or of the first entry."""
+        """Return the cohort page of `?target=` with the predictions of `?entry=encoder/model`, or of the first ones."""
         catalogue = self.catalogue
-        return HTMLResponse(cohort_page(catalogue, _entry(catalogue, request)))
+        return HTMLResponse(cohort_page(catalogue, *_chosen(catalogue, request)))
 
     def cohort_rows(self, request: Request) -> Response:
         """Return the rows of the cohort page as JSON, from which slide pages find the next slide of the list."""
         catalogue = self.catalogue
-        return JSONResponse([cohort_row_json(row) for row in catalogue.cohort_rows(_entry(catalogue, request))])
+        target, entry = _chosen(catalogue, request)
+        others = other_columns(catalogue, target, entry)
+        return JSONResponse([cohort_row_json(row, others) for row in catalogue.cohort_rows(target, entry)])
 
     def slide(self, request: Request) -> Response:
         """Return the page of a slide."""
@@ -185,7 +187,7 @@ class Viewer:
         if params["scale"] not in SCALES:
             raise UnknownNameError(f"no scale {params['scale']}")
         scale: Scale = params["scale"]
-        entry = Entry(params["encoder"], params["model"])
+        entry = Entry(params["target"], params["encoder"], params["model"])
         return self.layers.layer(self.catalogue, params["slide_id"], entry, params["method"], scale)
 
 
@@ -199,7 +201,7 @@ def create_app(catalogue: Catalogue, *, names: tuple[str, ...] = LOCAL_NAMES) ->
     viewer = Viewer(catalogue)
     slide = "/slides/{slide_id}"
     tile = "{level:small}/{column:small}_{row:small}"
-    layer = slide + "/layers/{encoder}/{model}/{method}/{scale}"
+    layer = slide + "/layers/{target}/{encoder}/{model}/{method}/{scale}"
     routes: dict[str, Answer] = {
         "/": viewer.cohort,
         "/cohort.json": viewer.cohort_rows,
@@ -263,10 +265,11 @@ async def _icon(_: Request) -> Response:
     return RedirectResponse("/static/icon.svg")
 
 
-def _entry(catalogue: Catalogue, request: Request) -> Entry | None:
-    """The encoder × model named by `?entry=`; by default the first, None if there is none."""
+def _chosen(catalogue: Catalogue, request: Request) -> tuple[str, Entry | None]:
+    """The target named by `?target=`, and its encoder × model by `?entry=`; by default the first ones, None if there is none."""
+    target = catalogue.target(request.query_params.get("target", ""))
     encoder, _, model = request.query_params.get("entry", "").partition("/")
-    return catalogue.entry(encoder, model) if encoder else next(iter(catalogue.entries), None)
+    return target, catalogue.entry_or_first(target, encoder, model)
 
 
 def _colormap(name: str) -> str:

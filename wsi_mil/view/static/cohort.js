@@ -6,7 +6,7 @@ const form = document.getElementById("filters");
 const body = document.querySelector("#slides tbody");
 const heads = [...document.querySelectorAll("button[data-sort]")];
 const rows = [...body.rows];
-const slides = rows.map((row) => ({ ...row.dataset, row }));
+const slides = rows.map((row) => ({ ...JSON.parse(row.dataset.row), row }));
 const filters = readFilters(location.search);
 
 for (const name of ["q", ...SELECTS]) form.elements[name].value = filters[name];
@@ -39,9 +39,10 @@ function updateAddress() {
 
 form.addEventListener("input", ({ target }) => {
   filters[target.name] = target.type === "checkbox" ? target.checked : target.value;
-  if (target.name !== "entry") return show();
+  if (!["target", "entry"].includes(target.name)) return show();
+  if (target.name === "target") filters.label = filters.sort = ""; // those of the other target differ
   updateAddress();
-  location.reload(); // predictions of another model come from the server
+  location.reload(); // labels and predictions of another target or model come from the server
 });
 form.addEventListener("submit", (event) => event.preventDefault());
 form.addEventListener("reset", (event) => {

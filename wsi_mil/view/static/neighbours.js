@@ -1,12 +1,12 @@
 // Previous and next slide: in the order of the sheet, or of the filtered list that the address names.
 
-import { filterQuery, filterAndSort, readFilters } from "./listing.js";
+import { filterQuery, filterAndSort, readFilters, rowsAddress } from "./listing.js";
 
 const by = (id) => document.getElementById(id);
 
 async function neighbours(slide, filters) {
   if (filterQuery(filters)) {
-    const answer = await fetch(filters.entry ? `/cohort.json?entry=${encodeURIComponent(filters.entry)}` : "/cohort.json");
+    const answer = await fetch(rowsAddress(filters));
     if (answer.ok) {
       const names = filterAndSort(await answer.json(), filters).flatMap((row) => (row.page ? [row.slide] : []));
       const index = names.indexOf(slide.slide_id);

@@ -1,6 +1,7 @@
 // One view of the slide with the heatmap of one method.
 
 import { drawMarks, scaleBar } from "./marks.js";
+import { entryOf, methodTitle } from "./state.js";
 
 const BAR_PX = 140;
 const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -9,7 +10,7 @@ export const slideUrl = (slide) => `/slides/${encodeURIComponent(slide.slide_id)
 
 export function layerUrl(slide, state, method) {
   const [encoder, model] = state.entry.split("/");
-  return `${slideUrl(slide)}/layers/${[encoder, model, method, state.scale].map(encodeURIComponent).join("/")}`;
+  return `${slideUrl(slide)}/layers/${[state.target, encoder, model, method, state.scale].map(encodeURIComponent).join("/")}`;
 }
 
 export function createElement(tag, name, text = "") {
@@ -103,10 +104,11 @@ export class Pane {
 
   // Show the heatmap of a method: get its description, then its tiles. The previous heatmap stays until they are loaded.
   async show(state, method) {
-    const [encoder, model] = state.entry.split("/");
-    const known = this.slide.entries.find((e) => e.encoder === encoder && e.model === model);
-    const reason = known?.methods.find((other) => other.name === method)?.reason ?? "";
-    if (!method) return this.#showMessage("");
+    const reason = entryOf(this.slide, state)?.methods.find((other) => other.name === method)?.reason ?? "";
+    if (!method) {
+      this.layer = null;
+      return this.#showMessage("");
+    }
     const address = layerUrl(this.slide, state, method);
     const tiles = `${address}/${encodeURIComponent(state.map)}/${state.threshold}`;
     if (this.overlayUrl === tiles) return this.setOpacity(state);
@@ -191,7 +193,7 @@ export class Pane {
     const texts = [number(layer.low), layer.is_log ? "logarithmic" : "", number(layer.high)];
     ends.append(...texts.map((text) => createElement("span", "", text)));
     const lines = [...layer.label.split("\n"), ...(layer.note ? [layer.note] : [])].map((line) => createElement("p", "", line));
-    this.legend.replaceChildren(createElement("h3", "", method.replaceAll("_", " ")), bar, ends, ...lines);
+    this.legend.replaceChildren(createElement("h3", "", methodTitle(this.slide, state, method)), bar, ends, ...lines);
   }
 
   // Position of the slide's corner on the screen, and screen pixels per level-0 pixel.

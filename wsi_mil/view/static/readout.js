@@ -1,19 +1,18 @@
 // Texts and images around the slide: its label and prediction, the score at a position, the highest scoring tiles.
 
 import { layerUrl, createElement, number } from "./pane.js";
+import { entryOf, methodTitle } from "./state.js";
 
 const by = (id) => document.getElementById(id);
-export const readable = (name) => name.replaceAll("_", " ");
 
-export function showFacts(slide, entry) {
+export function showFacts(slide, state) {
+  const entry = entryOf(slide, state);
   const { prediction, notes } = entry ?? { prediction: {}, notes: [] };
-  const facts = [["label", slide.label || "none"]];
-  const wrong = slide.label && prediction.predicted && slide.label !== prediction.predicted;
+  const target = slide.targets.find(({ name }) => name === state.target);
+  const facts = [[target?.truth ?? "label", target?.label || "none"]];
+  const wrong = prediction.is_wrong;
   if (prediction.predicted) facts.push(["predicted", `${prediction.predicted}${wrong ? " ✗" : ""}`, wrong ? "wrong" : ""]);
-  if (prediction.prob !== null && prediction.prob !== undefined) {
-    const threshold = prediction.threshold === null ? "" : ` (threshold ${prediction.threshold.toFixed(3)})`;
-    facts.push([`P(${prediction.prob_of})`, `${prediction.prob.toFixed(3)}${threshold}`]);
-  }
+  if (prediction.number) facts.push([prediction.name, prediction.number]);
   if (prediction.fold) facts.push(["fold", prediction.fold === "mean" ? "mean of all" : prediction.fold]);
   if (slide.status !== "ok") facts.push(["status", slide.status, slide.status]);
   by("facts").replaceChildren(
@@ -24,7 +23,7 @@ export function showFacts(slide, entry) {
     }),
   );
   const texts = [...slide.notes, ...(slide.reason ? [slide.reason] : []), ...notes];
-  if (!slide.entries.length) texts.push("There are no heatmaps yet: `explain` has not finished for any model.");
+  if (!entry) texts.push("There are no heatmaps yet: `explain` has not finished for any model.");
   by("notes").replaceChildren(...texts.map((text) => createElement("li", "", text)));
 }
 
@@ -35,13 +34,13 @@ function outOfRange(shown, { low, high }) {
 }
 
 // Show the score at a position (x, y) in level-0 pixels; null outside of tiles.
-export function showScore(score, layer, method, [x, y]) {
+export function showScore(score, layer, title, [x, y]) {
   const position = createElement("p", "small", `x ${Math.floor(x)}, y ${Math.floor(y)} (level-0 pixels)`);
   if (!score) return by("reading").replaceChildren(createElement("p", "", "no scored tile here"), position);
   const overlap = score.n_tiles > 1 ? `, mean of ${score.n_tiles} overlapping tiles` : "";
   by("reading").replaceChildren(
     createElement("p", "value", number(score.value)),
-    createElement("p", "", `${layer.kind || `${readable(method)}: ${layer.unit}`}${overlap}`),
+    createElement("p", "", `${layer.kind || `${title}: ${layer.unit}`}${overlap}`),
     createElement("p", "", `rank ${score.rank} of ${score.n}: higher than ${Math.floor(100 * score.below)} % of the tiles`),
     createElement("p", "small", `on the colour bar: ${number(score.shown)}${outOfRange(score.shown, layer)} (${Math.round(100 * score.place)} %)`),
     position,
@@ -55,10 +54,11 @@ export function showStrip(slide, state, layer, onSelect) {
   const strip = by("strip");
   if (!layer?.n) return strip.replaceChildren(createElement("p", "small", "no tiles to show"));
   const address = layerUrl(slide, state, state.method);
+  const title = methodTitle(slide, state, state.method);
   const tiles = layer.top.map((tile, i) => {
     const button = createElement("button", "tile");
     button.type = "button";
-    button.title = `${readable(state.method)} ${number(tile.value)}: go to this tile`;
+    button.title = `${title} ${number(tile.value)}: go to this tile`;
     const image = createElement("img", "");
     image.loading = "lazy";
     image.src = `${address}/tiles/${tile.index}.jpg?v=${slide.image.version}-${layer.version}`;
@@ -72,5 +72,5 @@ export function showStrip(slide, state, layer, onSelect) {
     });
     return button;
   });
-  strip.replaceChildren(createElement("h2", "", `Highest ${readable(state.method)}`), ...tiles);
+  strip.replaceChildren(createElement("h2", "", `Highest ${title}`), ...tiles);
 }

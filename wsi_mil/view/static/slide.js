@@ -3,8 +3,8 @@
 import { listenForKeys } from "./keys.js";
 import { pathOf } from "./marks.js";
 import { Pane, layerUrl, createElement, number, slideUrl } from "./pane.js";
-import { noScore, showFacts, showScore, showStrip, readable } from "./readout.js";
-import { entryOf, hasView, validated, readState, stateHash } from "./state.js";
+import { noScore, showFacts, showScore, showStrip } from "./readout.js";
+import { entriesOf, entryOf, hasView, methodTitle, validated, readState, stateHash } from "./state.js";
 
 const AROUND_TILE = 5;
 const SETTLED_MS = 180;
@@ -37,8 +37,10 @@ function options(select, values, value) {
 
 function showControls() {
   const entry = entryOf(slide, state);
-  const methods = (entry?.methods ?? []).map(({ name, reason }) => [name, readable(name) + (reason ? " (no scores)" : "")]);
-  options(controls.entry, slide.entries.map((e) => [`${e.encoder}/${e.model}`, e.name]), state.entry);
+  const methods = (entry?.methods ?? []).map(({ name, title, reason }) => [name, title + (reason ? " (no scores)" : "")]);
+  options(controls.target, slide.targets.map(({ name }) => [name, name]), state.target);
+  by("target-field").hidden = slide.targets.length < 2;
+  options(controls.entry, entriesOf(slide, state).map((e) => [`${e.encoder}/${e.model}`, e.name]), state.entry);
   options(controls.method, methods, state.method);
   options(controls.second, methods, state.second);
   options(controls.map, slide.colormaps.map((name) => [name, name]), state.map);
@@ -82,7 +84,7 @@ async function readScore() {
   isReading = true;
   try {
     const answer = await fetch(`${layerUrl(slide, state, method)}/at.json?x=${x.toFixed(1)}&y=${y.toFixed(1)}`);
-    if (answer.ok) showScore(await answer.json(), reading.pane.layer, method, [x, y]);
+    if (answer.ok) showScore(await answer.json(), reading.pane.layer, methodTitle(slide, state, method), [x, y]);
     else noScore("the scores can no longer be read");
   } catch {
     noScore("the server does not answer");
@@ -189,7 +191,7 @@ async function update() {
   by("pane-1").hidden = !state.side;
   if (state.side && !panes[1] && slide.image) openPane(1);
   if (state.side && panes[1]?.isOpen) leader = panes[0];
-  showFacts(slide, entryOf(slide, state));
+  showFacts(slide, state);
   showControls();
   mark();
   const shown = panes.map((pane, i) => (pane.isOpen && !pane.element.hidden ? pane.show(state, i ? state.second : state.method) : null));
@@ -205,7 +207,7 @@ let shownStrip = "";
 
 function showStripOnce() {
   if (!panes[0]) return;
-  const wantedStrip = `${state.entry} ${state.method} ${state.scale} ${state.map} ${panes[0]?.layer?.version}`;
+  const wantedStrip = `${state.target} ${state.entry} ${state.method} ${state.scale} ${state.map} ${panes[0]?.layer?.version}`;
   if (wantedStrip !== shownStrip) showStrip(slide, state, panes[0].layer, showTile);
   shownStrip = wantedStrip;
 }
@@ -242,7 +244,7 @@ const go = (id) => linked.then(() => by(id).click());
 const beforeMove = () => (pointer = null); // then the score at the centre is shown
 listenForKeys({ slide, state, change, pane: () => leader ?? panes[0], beforeMove, go });
 
-showFacts(slide, entryOf(slide, state));
+showFacts(slide, state);
 showControls();
 by("panes").classList.toggle("two", state.side); // before the slide is fitted to its pane
 by("pane-1").hidden = !state.side;

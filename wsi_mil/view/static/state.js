@@ -5,7 +5,17 @@ const SWITCHES = ["side", "overlay", "truth", "tissue"];
 export const FIRST_METHODS = ["attention", "sparse_inversion"];
 
 export function entryOf(slide, state) {
-  return slide.entries.find((entry) => `${entry.encoder}/${entry.model}` === state.entry);
+  return entriesOf(slide, state).find((entry) => `${entry.encoder}/${entry.model}` === state.entry);
+}
+
+// Every encoder × model of the target.
+export function entriesOf(slide, state) {
+  return slide.entries.filter((entry) => entry.target === state.target);
+}
+
+// Name of a method on the page; with several labels, also of the label that it explains on this slide.
+export function methodTitle(slide, state, name) {
+  return entryOf(slide, state)?.methods.find((method) => method.name === name)?.title ?? name.replaceAll("_", " ");
 }
 
 // Whether a state has a position and width of the view.
@@ -13,8 +23,11 @@ export const hasView = ({ x, y, w }) => w > 0 && Number.isFinite(x + y);
 
 export function readState(slide, text) {
   const params = new URLSearchParams(text);
-  const first = slide.entries.find((entry) => entry.methods.length) ?? slide.entries[0];
+  const target = params.get("target") ?? slide.targets[0]?.name ?? "";
+  const own = entriesOf(slide, { target });
+  const first = own.find((entry) => entry.methods.length) ?? own[0];
   const state = {
+    target,
     entry: first ? `${first.encoder}/${first.model}` : "",
     method: "",
     second: "",
@@ -41,9 +54,9 @@ export function readState(slide, text) {
 
 // Replace values that are invalid for this slide.
 export function validated(slide, state) {
-  if (!entryOf(slide, state) && slide.entries.length) {
-    state.entry = `${slide.entries[0].encoder}/${slide.entries[0].model}`;
-  }
+  if (!slide.targets.some(({ name }) => name === state.target)) state.target = slide.targets[0]?.name ?? "";
+  const [first] = entriesOf(slide, state);
+  if (!entryOf(slide, state)) state.entry = first ? `${first.encoder}/${first.model}` : "";
   const names = (entryOf(slide, state)?.methods ?? []).map((method) => method.name);
   if (!names.includes(state.method)) state.method = names[0] ?? "";
   const other = FIRST_METHODS.find((name) => names.includes(name) && name !== state.method);
