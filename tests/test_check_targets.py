@@ -157,6 +157,14 @@ def test_a_model_that_cannot_learn_a_kind_is_a_fault_until_the_target_names_its_
     ]
 
 
+def test_a_column_that_is_missing_does_not_hide_faults_of_other_targets(tmp_path: Path) -> None:
+    sheet = sheet_of(tmp_path, months=["1,5", "-3", *["2"] * 8], status=["1", "0", "dead", *["1"] * 7])
+    missing, time, event = faults(config(sheet, targets={"tmb": TMB, "survival": SURVIVAL}))
+    assert "column tmb is missing" in missing and "(for targets.tmb)" in missing
+    assert "column months: '-3' in row 3: expected a time above 0" in time
+    assert "column status: 'dead' in row 4" in event and "the column holds '1' (8), '0' (1) and 'dead' (1)" in event
+
+
 def test_sparse_inversion_is_left_out_for_values_and_follow_up_and_check_says_so(tmp_path: Path) -> None:
     from wsi_mil.config import Config, methods_of, parse_settings
 

@@ -165,6 +165,7 @@ KNOWS_CLASSES = {
     "report/classes.py",
     "tasks/__init__.py",
     "tasks/registry.py",
+    "tasks/shown.py",
 }
 """Modules that use `Classes`, its loss, or the classes of a target (docs/architecture.md); all others ask a `Task`."""
 
