@@ -194,10 +194,10 @@ def cohort_scale(wildcards):
     """Input function: the common colour scale, if heatmaps use one."""
     if CONFIG["heatmap"]["scale"] != "cohort":
         return []
-    return [
+    folder = (
         f"{RESULTS}/heatmaps/{wildcards.target}/{wildcards.encoder}/{wildcards.model}"
-        "/cohort_scale.json"
-    ]
+    )
+    return [f"{folder}/cohort_scale.json"]
 
 
 def cohort_scale_option(wildcards):
