@@ -73,7 +73,6 @@ def run_dag(folder: Path, sheet: Path, changes: Mapping[str, object], *goals: st
         "cohort": str(sheet),
         "results": str(folder / "results"),
         "encoders": {"made": {"features": "imported"}},
-        "split": {"folds": 3},
         "targets": TARGETS,
         "explain": {"methods": METHODS, "curve_points": 0},
         "device": "cpu",
@@ -93,7 +92,7 @@ def run_dag(folder: Path, sheet: Path, changes: Mapping[str, object], *goals: st
 
 def import_features(folder: Path, results: Path) -> None:
     """Import the features of all slides, as `wsi-mil import-features` does."""
-    command = [sys.executable, "-m", "wsi_mil", "import-features", str(folder), "--encoder", "made", "--results", str(results)]
+    command = ["wsi-mil", "import-features", str(folder), "--encoder", "made", "--results", str(results)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
@@ -108,7 +107,8 @@ def learning(folder: Path, size: Size) -> dict[str, float]:
     cohort = write_cohort(folder / "features", size)
     write_sheet(folder / "cohort.csv", cohort.rows)
     import_features(folder / "features", folder / "results")
-    results = run_dag(folder, folder / "cohort.csv", {"models": models_with(size.training)}, "predictions", "scores")
+    changes = {"models": models_with(size.training), "split": {"folds": size.folds}}
+    results = run_dag(folder, folder / "cohort.csv", changes, "predictions", "scores")
     figures = {"c_of_true_risk": true_concordance(cohort)}
     for target, name in MAIN.items():
         for model in MODELS:
@@ -185,7 +185,7 @@ PARTS = {"learning": learning, "permuted": permutations}
 def main() -> None:
     """Run the parts, print their figures, and exit with 1 if one is outside its limits."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=list(PARTS), help="default: all")
+    parser.add_argument("parts", nargs="*", metavar="part", choices=[*PARTS, []], help=f"{' or '.join(PARTS)}; default: both")
     parser.add_argument("--tiny", action="store_true", help="the smallest size, without limits")
     arguments = parser.parse_args()
     size = TINY if arguments.tiny else FULL

@@ -30,6 +30,7 @@ class Size:
     Attributes:
         patients: each has one slide.
         tiles: bounds of the number of tiles.
+        folds: folds of every target.
         permuted_patients: of the cohort whose outcomes are permuted.
         permuted_seeds: number of permutations.
         training: settings that shorten every training.
@@ -37,13 +38,17 @@ class Size:
 
     patients: int = 300
     tiles: tuple[int, int] = (200, 801)
+    folds: int = 3
     permuted_patients: int = 120
     permuted_seeds: int = 10
     training: Mapping[str, object] | None = None
 
 
 FULL = Size()
-TINY = Size(24, (6, 13), 24, 2, {"epochs": 1, "patience": 1, "min_epochs": 1})
+TINY = Size(
+    patients=24, tiles=(6, 13), folds=2, permuted_patients=24, permuted_seeds=2,
+    training={"epochs": 1, "patience": 1, "min_epochs": 1, "cox_updates": 2},
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

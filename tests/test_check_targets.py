@@ -102,7 +102,7 @@ def test_a_plan_has_the_labels_of_each_slide_and_what_each_stage_reads_of_a_targ
 def test_settings_that_change_no_label_or_no_model_are_left_out_of_what_is_read_or_learned() -> None:
     target = parse_target({**SURVIVAL, "horizons": [12, 24], "loss": "cox"})
     assert set(target.reading) == {"kind", "time", "event", "event_is", "censored_is"}
-    assert set(target.learning) == set(target.model_dump()) - {"horizons"}
+    assert set(target.learning) == set(target.model_dump()) - {"horizons", "models"}
     assert parse_target(target.reading).loss == "discrete", "any value will do where it is not read"
     assert set(parse_target(TMB).reading) == {"kind", "column", "transform"}
 
@@ -129,6 +129,40 @@ def test_splits_of_targets_are_given_by_name(tmp_path: Path) -> None:
     assert fault == "splits.grad: no target 'grad'; did you mean 'grade'?"
     (fault,) = faults(config(sheet, targets=targets, splits="x.csv"))
     assert fault.startswith("splits: a file has the labels of one target: name it, as in splits: {tumour: x.csv, grade: x.csv}")
+
+
+def test_a_model_that_cannot_learn_a_kind_is_a_fault_until_the_target_names_its_models(tmp_path: Path) -> None:
+    sheet = sheet_of(tmp_path, months=[str(n + 1) for n in range(10)], status=["1"] * 10, tmb=[str(n) for n in range(10)])
+    models = {"sb": {"model": "clam"}, "ab": {"model": "abmil"}, "mh": {"model": "mhim", "base": "ab"}, "dt": {"model": "dtfd"}}
+    targets = {**block_of("normal", "tumour"), "survival": SURVIVAL, "tmb": {**TMB, "models": ["mh"]}}
+    assert faults(config(sheet, targets=targets, models=models)) == [
+        "targets.survival: sb and dt cannot learn targets of kind survival; write targets.survival.models: [ab, mh], or remove"
+        " the others from models"
+    ]
+    of_survival = {**SURVIVAL, "models": ["ab"]}
+    plan = check(config(sheet, targets={**targets, "survival": of_survival}, models=models))
+    assert {name: list(own) for name, own in plan.as_json()["methods"].items()} == {
+        "tumour": ["sb", "ab", "mh", "dt"],
+        "survival": ["ab"],
+        "tmb": ["mh"],
+    }
+    assert parse_target(of_survival).predicting == parse_target(SURVIVAL).predicting, "a model more runs no other again"
+    (fault,) = faults(config(sheet, targets={"tmb": {**TMB, "models": ["abmil"]}}, models=models))
+    assert fault.startswith("targets.tmb.models: no entry 'abmil' in models; did you mean")
+    (fault,) = faults(config(sheet, targets={"tmb": TMB}, models={"sb": {"model": "clam"}}))
+    assert fault.startswith("targets.tmb: sb cannot learn targets of kind regression; add an entry with one of instance_pool, ")
+    plan = check(config(sheet, targets={"tmb": {**TMB, "models": ["mh"]}}, models=models))
+    assert [text for text in plan.warnings if "no target" in text] == [
+        f"models.{entry}: no target names it in its models, so it is not trained" for entry in ("sb", "dt")
+    ]
+
+
+def test_a_column_that_is_missing_does_not_hide_faults_of_other_targets(tmp_path: Path) -> None:
+    sheet = sheet_of(tmp_path, months=["1,5", "-3", *["2"] * 8], status=["1", "0", "dead", *["1"] * 7])
+    missing, time, event = faults(config(sheet, targets={"tmb": TMB, "survival": SURVIVAL}))
+    assert "column tmb is missing" in missing and "(for targets.tmb)" in missing
+    assert "column months: '-3' in row 3: expected a time above 0" in time
+    assert "column status: 'dead' in row 4" in event and "the column holds '1' (8), '0' (1) and 'dead' (1)" in event
 
 
 def test_sparse_inversion_is_left_out_for_values_and_follow_up_and_check_says_so(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from wsi_mil.cli.options import config_values, require_unique_keys
 from wsi_mil.cli.yaml_text import repeated_keys
 from wsi_mil.errors import ConfigError
 
+ROOT = Path(__file__).resolve().parents[1]
 TEXT = "cohort: ü.csv\ntargets:\n  t: {kind: classes, classes: [n, p]}\nmodels:\n  m: {model: abmil}\n"
 
 
@@ -39,6 +40,11 @@ def test_a_repeated_key_is_reported_with_its_lines(tmp_path: Path) -> None:
         f"{tmp_path}/c.yaml: list.0.x is set 2 times, in line 13: keep one of them, or merge them",
         f"{tmp_path}/c.yaml: models is set 2 times, in lines 4, 6: keep one of them, or merge them",
     ]
+
+
+@pytest.mark.parametrize("file", [ROOT / "config.yaml", *sorted((ROOT / "configs").glob("*.yaml"))], ids=lambda file: file.name)
+def test_no_key_of_the_templates_is_repeated(file: Path) -> None:
+    assert config_values(file)
 
 
 def test_two_targets_of_one_name_are_a_fault(tmp_path: Path) -> None:

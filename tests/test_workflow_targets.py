@@ -93,10 +93,10 @@ def run_of_kinds(finished_jobs: Path, command: Path, tmp_path: Path) -> Run:
     return run
 
 
-def configure(run: Run, **changes: object) -> None:
+def configure(run: Run, *, models: object = CONFIG["models"], **changes: object) -> None:
     """Write a configuration with a target of each kind."""
     targets = {**CONFIG["targets"], **KINDS, **changes}
-    run.config(targets=targets, splits={"markers": "markers.csv"}, slides_per_job="auto")
+    run.config(targets=targets, models=models, splits={"markers": "markers.csv"}, slides_per_job="auto")
 
 
 def test_targets_of_all_kinds_run_to_the_report_and_each_by_itself(run_of_kinds: Run) -> None:
@@ -122,6 +122,11 @@ def test_targets_of_all_kinds_run_to_the_report_and_each_by_itself(run_of_kinds:
         assert run.planned() == {**planned, "total": sum(planned.values())}, name
         assert set(re.findall(r"wildcards: target=(\w+)", run.output)) == {name}, "a changed cell runs its own target"
     run.write_rows(before)
+    kinds = {name: {**target, "models": ["abmil"]} for name, target in KINDS.items()}
+    configure(run, **kinds, models={**CONFIG["models"], "sb": {"model": "clam"}})
+    of_model = {stage: n for stage, n in planned.items() if stage != "split"}
+    assert run.planned() == {**of_model, "total": sum(of_model.values())}
+    assert set(re.findall(r"target=(\w+), encoder=tiny, model=(\w+)", run.output)) == {("tumour", "sb")}, "it learns classes only"
     configure(run, survival={**KINDS["survival"], "loss": "cox"})
     assert run.snakemake() == {**{stage: n for stage, n in OF_A_KIND.items() if stage != "split"}, "report": 1}
     assert all("survival" in call for call in run.calls if not call.startswith("report"))

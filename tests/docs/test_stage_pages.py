@@ -17,6 +17,7 @@ from tests.forks import forking_command
 from tests.targets import block_of
 from wsi_mil import config
 from wsi_mil.receipts import read_receipt
+from wsi_mil.results import Results
 
 DOCS = ROOT / "docs"
 STAGES = ("tile", "extract", "split", "train", "predict", "explain", "heatmap", "report")
@@ -110,14 +111,12 @@ def shell(script: str, folder: Path, where: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="a process that has imported so much must not fork on every system")
 def test_the_commands_of_the_pages_lead_from_slides_to_the_report(ran: Path) -> None:
     results = ran / "results"
-    page = (results / "report" / "index.html").read_text(encoding="utf-8")
+    page = (results / "report" / "tumour.html").read_text(encoding="utf-8")
     assert all(slide_id in page for slide_id in SLIDES)
-    figures = read_receipt(results / "metrics" / "tumour" / "efficientnet" / "abmil.json")
-    assert figures["n_slides"] == 8
-    assert set(read_receipt(results / "scores" / "tumour" / "efficientnet" / "abmil" / "s3.json")["methods"]) == {
-        "attention",
-        "evidence",
-    }
-    assert read_receipt(results / "explanations" / "tumour" / "efficientnet" / "abmil.json")["n_with_truth"] == 8
-    with Image.open(results / "heatmaps" / "tumour" / "efficientnet" / "abmil" / "s8" / "attention.png") as picture:
+    tumour = Results(results).target("tumour")
+    assert read_receipt(tumour.metrics("efficientnet", "abmil"))["n_slides"] == 8
+    methods = read_receipt(tumour.scores_receipt("efficientnet", "abmil", "s3"))["methods"]
+    assert set(methods) == {"attention", "evidence"}
+    assert read_receipt(tumour.explanations("efficientnet", "abmil"))["n_with_truth"] == 8
+    with Image.open(tumour.heatmap("efficientnet", "abmil", "s8", "attention")) as picture:
         assert picture.width > 1000

@@ -87,8 +87,7 @@ os.environ.setdefault(
     str(
         min(
             workflow.cores,
-            sum(PLAN["n_folds"].values())
-            * len(CONFIG["models"])
+            sum(PLAN["n_folds"][target] * len(METHODS[target]) for target in TARGETS)
             * len(CONFIG["encoders"]),
         )
     ),
@@ -213,7 +212,7 @@ def report_config(wildcards):
 
 
 def target_settings(kind):
-    """Params function: settings of the target: those that determine labels and folds (`reading`), or models too (`learning`)."""
+    """Params function: settings of the target: those that determine labels and folds (`reading`), models too (`learning`), or figures too (`predicting`)."""
     return lambda wildcards: dumps(PLAN[kind][wildcards.target])
 
 

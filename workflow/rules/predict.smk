@@ -20,7 +20,7 @@ rule predict:
     params:
         results=folder(RESULTS),
         models=folder(MODELS),
-        target=entry_settings("targets", "target"),
+        target=target_settings("predicting"),
         settings=stage_settings("predict"),
         bag=CONFIG["bag"],
         include_train=(

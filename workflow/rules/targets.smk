@@ -140,13 +140,18 @@ def fold_models(wildcards):
     ]
 
 
+def models_of(target):
+    """Entries of `models` that learn a target."""
+    return list(METHODS[target])
+
+
 def for_entries(pattern):
-    """Input function: a pattern, filled in for every target × encoder × model."""
+    """Input function: a pattern, filled in for every target × encoder × model that learns it."""
     return lambda wildcards: [
         pattern.format(results=RESULTS, target=target, encoder=encoder, model=model)
         for target in TARGETS
         for encoder in CONFIG["encoders"]
-        for model in CONFIG["models"]
+        for model in models_of(target)
     ]
 
 
@@ -189,10 +194,10 @@ def cohort_scale(wildcards):
     """Input function: the common colour scale, if heatmaps use one."""
     if CONFIG["heatmap"]["scale"] != "cohort":
         return []
-    return [
+    folder = (
         f"{RESULTS}/heatmaps/{wildcards.target}/{wildcards.encoder}/{wildcards.model}"
-        "/cohort_scale.json"
-    ]
+    )
+    return [f"{folder}/cohort_scale.json"]
 
 
 def cohort_scale_option(wildcards):
@@ -205,7 +210,7 @@ def all_models(wildcards):
         f"{MODELS}/{target}/{encoder}/{model}/fold-{fold}/model.safetensors"
         for target in TARGETS
         for encoder in CONFIG["encoders"]
-        for model in CONFIG["models"]
+        for model in models_of(target)
         for fold in folds_of(target)
     ]
 
@@ -220,7 +225,7 @@ def shown_records(stage):
         record
         for target in TARGETS
         for encoder in CONFIG["encoders"]
-        for model in CONFIG["models"]
+        for model in models_of(target)
         if METHODS[target][model]
         for record in records(stage, target, encoder, model, jobs=shown_jobs())
     ]
@@ -236,7 +241,7 @@ def all_explanations(wildcards):
         f"{RESULTS}/explanations/{target}/{encoder}/{model}.json"
         for target in TARGETS
         for encoder in CONFIG["encoders"]
-        for model in CONFIG["models"]
+        for model in models_of(target)
         if METHODS[target][model]
     ]
 

@@ -6,7 +6,7 @@ from wsi_mil.check.labels import empty_warnings
 from wsi_mil.check.rows import is_tiled, slides_tiled_by_annotation
 from wsi_mil.cohort import Sheet
 from wsi_mil.cohort.splits import patients_with_several_labels, read_splits
-from wsi_mil.config import EXPLANATIONS, Config, explains, provided_by, supports
+from wsi_mil.config import EXPLANATIONS, MHIM, Config, explains, provided_by, supports
 from wsi_mil.encoders import advice
 from wsi_mil.records import NO_PATH
 from wsi_mil.tasks import task_of
@@ -21,7 +21,7 @@ def config_warnings(config: Config, sheet: Sheet) -> list[str]:
         if isinstance(row.path, Path) and row.path != NO_PATH and is_tiled(row.slide_id, config) and not row.path.is_file()
     ]
     warnings += [warning for name in config.targets for warning in _target_warnings(config, sheet, name)]
-    warnings += _method_warnings(config)
+    warnings += _unused_model_warnings(config) + _method_warnings(config)
     warnings += _scale_warnings(config)
     for entry, encoder in config.extracted.items():
         tiling = config.tilings[encoder.tiling]
@@ -56,6 +56,14 @@ def _target_warnings(config: Config, sheet: Sheet, name: str) -> list[str]:
     patients = "1 patient has" if len(several) == 1 else f"{len(several)} patients have"
     folds = "folds are stratified by the last class of each"
     return [*warnings, f"targets.{name}: {patients} slides of several classes; {folds}: {names}"]
+
+
+def _unused_model_warnings(config: Config) -> list[str]:
+    """Models that no target names, and that are no bases either."""
+    used = {entry for name in config.targets for entry in config.models_of(name)}
+    used |= {settings.base for settings in config.models.values() if isinstance(settings, MHIM)}
+    unused = [entry for entry in config.models if entry not in used]
+    return [f"models.{entry}: no target names it in its models, so it is not trained" for entry in unused]
 
 
 def _method_warnings(config: Config) -> list[str]:

@@ -53,6 +53,7 @@ class Plan:
             "n_folds": dict(self.n_folds),
             "reading": {name: target.reading for name, target in self.config.targets.items()},
             "learning": {name: target.learning for name, target in self.config.targets.items()},
+            "predicting": {name: target.predicting for name, target in self.config.targets.items()},
             "jobs": self.jobs(),
             "incomplete_records": list(map(str, [*self.incomplete_records(), *self._incomplete_status()])),
             "methods": {name: self._methods(name) for name in self.config.targets},
@@ -105,8 +106,8 @@ class Plan:
         return [results.cohort_status] if is_incomplete else []
 
     def _methods(self, target: str) -> dict[str, list[str]]:
-        """Explanation methods of each model of a target."""
-        return {entry: list(methods_of(self.config, target, entry)) for entry in self.config.models}
+        """Explanation methods of each model that learns a target."""
+        return {entry: list(methods_of(self.config, target, entry)) for entry in self.config.models_of(target)}
 
     def _version(self, row: SlideRow) -> dict[str, str]:
         return {"remote_version": self.versions[row.slide_id]} if row.slide_id in self.versions else {}

@@ -1,7 +1,8 @@
 """Find inconsistencies within a configuration: references to unknown names, settings that exclude each other."""
 
-from wsi_mil.config import KINDS, MHIM, TEACHERS, Config, Heatmap, nearest, provided_by, supports
+from wsi_mil.config import MHIM, MODELS, TEACHERS, Config, Heatmap, Kind, nearest, provided_by, supports
 from wsi_mil.encoders import name_faults
+from wsi_mil.wording import listed
 
 
 def reference_faults(config: Config) -> list[str]:
@@ -44,15 +45,32 @@ def _model_faults(config: Config) -> list[str]:
 
 
 def _target_faults(config: Config) -> list[str]:
-    """Models that cannot learn a target, and splits of targets that there are not."""
-    faults = [
-        f"models.{entry}: {settings.model} cannot learn targets of kind {target.kind} (targets.{name}): remove one of them"
-        for entry, settings in config.models.items()
-        for name, target in config.targets.items()
-        if target.kind not in getattr(settings, "learns", KINDS)
-    ]
+    """Models that cannot learn a target, models of targets that there are not, and splits likewise."""
+    faults, entries = [], list(config.models)
+    for name, target in config.targets.items():
+        own = config.models_of(name)
+        unknown = [entry for entry in own if entry not in entries]
+        faults += [f"targets.{name}.models: no entry {entry!r} in models{nearest(entry, entries)}" for entry in unknown]
+        unable = [entry for entry in own if entry not in unknown and target.kind not in _learned(config, entry)]
+        if unable:
+            cannot = f"{listed(unable)} cannot learn targets of kind {target.kind}"
+            faults.append(f"targets.{name}: {cannot}; {_models_that_can(config, name)}")
     unknown = [name for name in config.splits or {} if name not in config.targets]
     return faults + [f"splits.{name}: no target {name!r}{nearest(name, list(config.targets))}" for name in unknown]
+
+
+def _learned(config: Config, entry: str) -> tuple[Kind, ...]:
+    """Kinds of targets that the model of an entry learns."""
+    return MODELS[config.models[entry].model].learns
+
+
+def _models_that_can(config: Config, target: str) -> str:
+    """What mends a target whose models include some that cannot learn it."""
+    kind = config.targets[target].kind
+    able = [entry for entry in config.models if kind in _learned(config, entry)]
+    if able:
+        return f"write targets.{target}.models: [{', '.join(able)}], or remove the others from models"
+    return f"add an entry with one of {', '.join(name for name, settings in MODELS.items() if kind in settings.learns)}"
 
 
 def _wildcard_faults(config: Config) -> list[str]:

@@ -26,13 +26,13 @@ def trained_faults(config: Config, trained: Path, rows: Sequence[SlideRow], targ
     return [
         fault
         for entry in config.encoders
-        for model in config.models
+        for model in config.models_of(target)
         for fold in range(folds)
         for fault in _card_faults(config, results.checkpoint(entry, model, fold) / "config.json", (entry, model), task)
     ] + [
         fault
         for entry in config.imported
-        for model in config.models
+        for model in config.models_of(target)
         for fault in _unfit_features(config, results.checkpoint(entry, model, 0) / "config.json", entry, rows)
     ]
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wsi_mil.cohort.columns import check_columns
@@ -78,11 +78,13 @@ def _read(path: Path, rules: SheetRules) -> Sheet:
         return Sheet((), (f"cohort: cannot read {path} ({error}); expected a CSV file in UTF-8",))
     columns = check_columns(table.columns, columns_of(rules.targets), needs_path=rules.needs_path)
     faults = [f"{path}: {fault}" for fault in columns.faults]
-    table_faults = table.faults if columns.are_enough else [fault for fault in table.faults if fault.startswith("column")]
+    rules = replace(rules, targets={n: t for n, t in rules.targets.items() if set(t.columns_read) <= set(table.columns)})
+    are_enough = check_columns(table.columns, columns_of(rules.targets), needs_path=rules.needs_path).are_enough
+    table_faults = table.faults if are_enough else [fault for fault in table.faults if fault.startswith("column")]
     faults += [f"{path}, {fault}" for fault in table_faults]  # without a valid header, lengths of rows cannot be compared
     if set("{}") & set(str(path.parent)):
         faults.append(f"{path}: the sheet's folder contains '{{' or '}}', which Snakemake reads as a wildcard; rename it")
-    if not columns.are_enough:
+    if not are_enough:
         return Sheet((), tuple(faults))
     rows, row_faults, partial = _read_rows(table.rows, rules)
     faults += [f"{path}, {fault}" for fault in row_faults]

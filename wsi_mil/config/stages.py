@@ -260,7 +260,7 @@ class Config(Settings):
     """The whole configuration."""
 
     cohort: Path = Field(description="the cohort sheet: slide_id, path, the columns of targets, …")
-    targets: dict[EntryName, Target] = Field(min_length=1, description="what models learn, each with every encoder and model")
+    targets: dict[EntryName, Target] = Field(min_length=1, description="what models learn, each with every encoder")
     results: Path = Field(Path("results"), description="folder for all results")
     splits: Annotated[dict[EntryName, Path] | None, WithJsonSchema(FILE_OR_FILES)] = Field(
         None, description="existing splits to use instead of drawing folds: a file, or of several targets {target: file}"
@@ -344,6 +344,10 @@ class Config(Settings):
         if "index" in targets:
             raise ValueError("no target can be named index, since report/index.html is the overview")
         return targets
+
+    def models_of(self, target: str) -> tuple[str, ...]:
+        """Return the entries of `models` that learn a target."""
+        return self.targets[target].models or tuple(self.models)
 
     def splits_of(self, target: str) -> Path | None:
         """Return the existing splits of a target; None if its folds are drawn."""

@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
-from wsi_mil.config.settings import Settings
+from wsi_mil.config.settings import EntryName, Settings
 
 
 def _cell(value: Any) -> Any:
@@ -17,6 +17,12 @@ Cell = Annotated[str, BeforeValidator(_cell), StringConstraints(min_length=1)]
 """Value of a cell of the cohort sheet."""
 Column = Annotated[str, StringConstraints(min_length=1)]
 """Name of a column of the cohort sheet."""
+
+
+ModelEntries = Annotated[
+    tuple[EntryName, ...] | None,
+    Field(min_length=1, description="entries of `models` that learn it, with their bases; null: all"),
+]
 
 
 Kind = Literal["classes", "multilabel", "regression", "survival"]
@@ -39,12 +45,17 @@ class BaseTarget(Settings):
     @property
     def reading(self) -> dict[str, Any]:
         """Settings that determine labels and folds, for JSON."""
-        return self.model_dump(mode="json", exclude=set(self.not_read))
+        return self.model_dump(mode="json", exclude={*self.not_read, "models"})
 
     @property
     def learning(self) -> dict[str, Any]:
         """Settings that determine labels, folds and models, for JSON."""
-        return self.model_dump(mode="json", exclude=set(self.not_learned))
+        return self.model_dump(mode="json", exclude={*self.not_learned, "models"})
+
+    @property
+    def predicting(self) -> dict[str, Any]:
+        """Settings that determine labels, folds, models and figures, for JSON."""
+        return self.model_dump(mode="json", exclude={"models"})
 
 
 class ClassesTarget(BaseTarget):
@@ -53,6 +64,7 @@ class ClassesTarget(BaseTarget):
     kind: Literal["classes"]
     column: Column = Field("label", description="column of the sheet")
     classes: tuple[Cell, ...] = Field(min_length=2, description="class names in order; of two classes the last is positive")
+    models: ModelEntries = None
 
     @property
     def columns_read(self) -> tuple[str, ...]:
@@ -73,6 +85,7 @@ class MultilabelTarget(BaseTarget):
     columns: tuple[Column, ...] = Field(min_length=1, description="columns of the sheet, one per label")
     positive: tuple[Cell, ...] = Field(("1", "pos", "positive", "yes"), description="values that mean positive")
     negative: tuple[Cell, ...] = Field(("0", "neg", "negative", "no"), description="values that mean negative")
+    models: ModelEntries = None
 
     @property
     def columns_read(self) -> tuple[str, ...]:
@@ -99,6 +112,7 @@ class RegressionTarget(BaseTarget):
         "none", description="before standardisation; log1p: values of 0 or more; logit: shares between 0 and 1"
     )
     loss: RegressionLoss = Field("squared", description="of the standardised values")
+    models: ModelEntries = None
 
     @property
     def columns_read(self) -> tuple[str, ...]:
@@ -126,6 +140,7 @@ class SurvivalTarget(BaseTarget):
     horizons: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (), description="times of the time-dependent AUC, in the unit of `time`; []: quartiles of the event times"
     )
+    models: ModelEntries = None
 
     @property
     def columns_read(self) -> tuple[str, ...]:

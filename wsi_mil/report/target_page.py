@@ -42,7 +42,7 @@ def write_target(cohort: Cohort, target: str, page: Path) -> TargetSummary:
     config = cohort.config
     rows = [row.for_target(target) for row in cohort.rows]
     report = report_of(task_of(config.targets[target]))
-    entries = [(encoder, model) for encoder in config.encoders for model in config.models]
+    entries = [(encoder, model) for encoder in config.encoders for model in config.models_of(target)]
     models = best_first([read_model(config, report, target, *entry) for entry in entries], report)
     splits = None if config.trained else read_splits(Results(config.results).target(target).splits)
     effects = batch_effects(rows, report, cohort.features, splits)
