@@ -80,6 +80,7 @@ def _fold_thresholds(
         if name in truths and truths[name][1].annotation is not None
     ]
     patients = frozenset(slide.row.patient_id for slide in slides)
+    slides = [slide for slide in slides if slide.truth is not None]  # of several labels, the explained one may not be known
     positives = [slide.truth.positive for slide in slides if slide.truth is not None]
     if not any(positive.any() for positive in positives):
         return {}, patients
