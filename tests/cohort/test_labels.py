@@ -102,6 +102,13 @@ def test_a_time_that_is_not_above_zero_or_no_number_is_a_fault(text: str, tmp_pa
     assert fault == f"column months: {text!r} in row 2: expected a time above 0 (targets.os.time)"
 
 
+@pytest.mark.parametrize(("column", "text"), [("tmb", "1,234"), ("tmb", "-12,345"), ("months", "100,000")])
+def test_a_comma_that_may_separate_thousands_is_a_fault(column: str, text: str, tmp_path: Path) -> None:
+    (fault,) = faults(tmp_path, {column: text, "status": "1"}, {"tmb": "460", "months": "3,5", "status": "1"})
+    expected = "the comma may separate thousands or decimals; write 1234 or 1.234"
+    assert fault == f"column {column}: {text!r} in row 2: {expected}"
+
+
 @pytest.mark.parametrize("text", ["high", "1_000", "12 %", "1.234,5", "infinity"])
 def test_a_value_that_is_no_number_is_a_fault(text: str, tmp_path: Path) -> None:
     (fault,) = faults(tmp_path, {"tmb": text}, {"tmb": "3"})

@@ -26,6 +26,9 @@ MAX_VALUES = 8
 """Largest number of values of a column that a message lists."""
 
 WITH_COMMA = re.compile(r"[+-]?\d+,\d+")
+WITH_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
+"""A comma that may separate thousands, or decimals."""
+AMBIGUOUS = "the comma may separate thousands or decimals; write 1234 or 1.234"
 WITH_POINT = re.compile(r"[+-]?\d+\.\d+")
 
 
@@ -182,7 +185,9 @@ def _value(where: str, target: RegressionTarget, text: str) -> Reading:
         return Reading("")
     value = _finite(text)
     expected = ""
-    if value is None:
+    if WITH_THOUSANDS.fullmatch(text):
+        expected = AMBIGUOUS
+    elif value is None:
         expected = f"expected a number ({where})"
     elif target.transform == "log1p" and value < 0:
         expected = f"{where}.transform log1p needs values of 0 or more"
@@ -195,7 +200,9 @@ def _follow_up(where: str, target: SurvivalTarget, cells: Mapping[str, str]) -> 
     text, status = cells[target.time], cells[target.event]
     faults = []
     time = _finite(text) if text else None
-    if text and (time is None or time <= 0):
+    if WITH_THOUSANDS.fullmatch(text):
+        faults.append(CellFault(target.time, text, AMBIGUOUS))
+    elif text and (time is None or time <= 0):
         faults.append(CellFault(target.time, text, f"expected a time above 0 ({where}.time)"))
     has_event, is_censored = (_listed_value(status, values) is not None for values in (target.event_is, target.censored_is))
     if status and not has_event and not is_censored:
