@@ -11,9 +11,10 @@ from tests.conftest import tissue_image, write_aperio
 from wsi_mil import notebook
 from wsi_mil.config import Encoder, Method, TileSettings, Tiling, Tissue, parse_model
 from wsi_mil.errors import ConfigError, SlideError
-from wsi_mil.models import MILModel, create_model
-from wsi_mil.notebook import class_probs, draw_scores, encoded_slide, fitted_model, tile_scores
+from wsi_mil.models import MILModel, ValueOutputs, create_model
+from wsi_mil.notebook import class_probs, draw_scores, encoded_slide, fitted_for, fitted_model, tile_scores
 from wsi_mil.records import Bag, InstanceScores, SlideRow
+from wsi_mil.tasks import Multilabel, Regression, Survival, Task
 from wsi_mil.tile import tile_slide
 
 TINY = Encoder(encoder="test_efficientnet.r160_in1k", weights="random", dtype="float32")
@@ -50,6 +51,52 @@ def test_a_model_is_fitted_and_says_what_it_offers_only(random_bags: Callable) -
     assert set(np.argsort(scores.values)[-2:]) == {0, 1} and scores.unit == "probability"
     with pytest.raises(ConfigError, match="method 'attention': this model supports evidence, probability"):
         tile_scores(model, bags[37].bag, "attention")
+
+
+SMALL = {"model": "instance_pool", "pool": "mean", "embed_dim": 8, "train": {"lr": 0.02, "cox_lr": 0.02, "epochs": 30}}
+
+
+@pytest.mark.parametrize(
+    ("task", "label"),
+    [
+        (Multilabel(("a", "b")), lambda y, n: (y, float("nan") if y else 0.0)),
+        (Regression("log1p"), lambda y, n: 1.0 + 50 * y),
+        (Survival("discrete", 3), lambda y, n: (10.0 - 8 * y + n % 5, int(y or n % 3 > 0))),
+        (Survival("cox"), lambda y, n: (10.0 - 8 * y + n % 5, int(y or n % 3 > 0))),
+    ],
+    ids=["multilabel", "regression", "discrete", "cox"],
+)
+def test_a_model_of_every_kind_is_fitted_predicts_and_is_explained(random_bags: Callable, task: Task, label: Callable) -> None:
+    bags = [replace(item, label=label(item.label, n)) for n, item in enumerate(random_bags(40))]
+    quiet = {**SMALL, "train": {**SMALL["train"], "min_epochs": 0, "select": "last"}}
+    fitted = fitted_for(bags[:24], bags[24:36], quiet, task)
+    assert type(fitted.task) is type(task) and not fitted.model.training
+    outputs = [fitted.outputs(item.bag) for item in bags[36:]]
+    assert min(outputs[1][0], outputs[3][0]) > max(outputs[0][0], outputs[2][0])
+    scores = tile_scores(fitted.model, bags[37].bag, "evidence", output=0)
+    assert set(np.argsort(scores.values)[-2:]) == {0, 1} and scores.output == 0
+    last = 1 if isinstance(task, Multilabel) else 0
+    assert tile_scores(fitted.model, bags[37].bag, "gradient_input").output == last
+    with pytest.raises(ConfigError, match=f"0 to {last}, got {last + 1}"):
+        tile_scores(fitted.model, bags[37].bag, "evidence", output=last + 1)
+
+
+@pytest.mark.parametrize("loss", ["discrete", "cox"])
+def test_risks_are_relative_to_the_mean_of_the_training_bags_as_are_their_explanations(random_bags: Callable, loss: str) -> None:
+    bags = [replace(item, label=(20.0 - 15 * item.label + n / 10, 1)) for n, item in enumerate(random_bags(40))]
+    quick = {**SMALL, "train": {"cox_updates": 5, "epochs": 5, "min_epochs": 0, "select": "last"}}
+    fitted = fitted_for(bags[:24], bags[24:36], quick, Survival(loss, configured_horizons=(18.0, 6.0)))
+    train = np.array([fitted.outputs(item.bag) for item in bags[:24]])
+    assert train[:, 0].mean() == pytest.approx(0, abs=1e-6) and np.median(train[:, 0]) == pytest.approx(train[0, 1], abs=1e-6)
+    assert train.shape[1] == 4 and (train[:, 2] <= 1).all() and (train[:, 2] >= train[:, 3]).all() and (train[:, 3] >= 0).all()
+    alone = Bag("one", bags[37].bag.features[:1], bags[37].bag.coords[:1])
+    score = tile_scores(fitted.model, alone, "evidence").values[0]
+    assert score == pytest.approx(fitted.outputs(alone)[0], abs=1e-5)
+
+
+def test_a_kind_that_a_model_cannot_learn_is_refused(random_bags: Callable) -> None:
+    with pytest.raises(ConfigError, match="model clam learns classes, not survival"):
+        fitted_for(random_bags(4), random_bags(4), {"model": "clam"}, Survival())
 
 
 def test_no_bags_and_a_model_that_needs_another_are_refused(random_bags: Callable) -> None:
@@ -127,3 +174,12 @@ def test_a_bag_that_lacks_tiles_is_drawn_on_the_tiling_that_has_them(drawn: tupl
         tile_slide(SlideRow("slide", made.parent / "slide.svs"), about, tmp_path / "tiles" / name / "slide.json")
     with pytest.raises(ConfigError, match=r"tilings in .* have the bag's tiles in several sizes: large, small; give"):
         draw_scores(model, part, tile_scores(model, part, "attention"), tmp_path, tmp_path / "b.png")
+
+
+def test_scores_of_a_risk_are_drawn_without_a_probability(drawn: tuple[Path, Bag, MILModel], tmp_path: Path) -> None:
+    folder, bag, _ = drawn
+    settings = parse_model({"model": "abmil", "embed_dim": 16})
+    model = create_model(settings, feature_dim=bag.features.shape[1], outputs=ValueOutputs(centre=0.2)).eval()
+    draw_scores(model, bag, tile_scores(model, bag, "gradient_input"), folder, tmp_path / "risk.png")
+    draw_scores(model, bag, tile_scores(model, bag, "evidence"), folder, tmp_path / "evidence.png")
+    assert (tmp_path / "risk.png").read_bytes() != (tmp_path / "evidence.png").read_bytes()

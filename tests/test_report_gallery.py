@@ -1,5 +1,6 @@
 import base64
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,15 @@ from tests.test_report import REPORT, write_scored, write_tiled
 from wsi_mil.annotations import feature_collection
 from wsi_mil.config import Config, parse_settings
 from wsi_mil.heatmaps.scale_bar import ScaleBar
-from wsi_mil.receipts import store_path
+from wsi_mil.receipts import read_receipt, store_path, write_receipt
 from wsi_mil.records import SlideRow, TileGrid
 from wsi_mil.report.base_images import SIDES_PX, BaseImages
 from wsi_mil.report.gallery import STEPS, SlideGallery, galleries, models_that_fit
 from wsi_mil.report.model_page import ModelPage
 from wsi_mil.report.pictures import largest_url
+from wsi_mil.report.registry import report_of
 from wsi_mil.store import write_grid
+from wsi_mil.tasks import Multilabel
 
 WIDTH, HEIGHT = 4096, 2048
 TRUTH = (3584, 1536, 4096, 2048)
@@ -138,3 +141,29 @@ def test_few_colours_are_as_many_as_are_told(tmp_path: Path) -> None:
     gallery = shown(tmp_path, "s", [0.0, 1.0, 4.0])
     layer = decoded(gallery.panels[0].url).reshape(-1, 4)
     assert len(np.unique(layer[layer[:, 3] > 0], axis=0)) == 3 <= STEPS
+
+
+def test_each_label_of_a_slide_has_a_panel_named_by_it(tmp_path: Path) -> None:
+    write_slide(tmp_path, "s")
+    receipt = tmp_path / "scores/tumour/e0/a/s.json"
+    write_scored(receipt, "s", {"attention": [0.0, 1.0, 4.0], "attention@er": [4.0, 1.0, 0.0], "evidence": [0.0, 1.0, 4.0]})
+    content = read_receipt(receipt)
+    stamp = {**Multilabel(("er", "her2")).stamp(), "probs": [0.6, 0.9], "threshold": [0.5, 0.5], "predicted": [1, 1], "output": 1}
+    methods = {name: {**about, "output": 0 if "@" in name else 1} for name, about in content["methods"].items()}
+    write_receipt(receipt, {**content, **stamp, "methods": methods})
+    panels = galleries([SlideRow("s", Path("gone.svs"))], [model()], BaseImages(config_of(tmp_path), 1), REPORT)["s"].panels
+    assert [panel.method for panel in panels] == ["attention for her2", "attention for er"], (
+        "evidence is not in the configuration"
+    )
+    first, second = (decoded(panel.url) for panel in panels)
+    assert first[-5, -5].tolist() != first[5, 5].tolist() and first[-5, -5].tolist() == second[5, 5].tolist()
+
+
+def test_further_labels_take_their_share_of_the_page(tmp_path: Path) -> None:
+    report = report_of(Multilabel(("er", "her2", "pr")))
+    config = config_of(tmp_path, models=2)
+    rows = {f"s{i}": {"predicted_er": "1", "predicted_her2": "1", "predicted_pr": "0"} for i in range(300)}
+    models = [replace(model(name=name), predictions=rows) for name in "ab"]
+    assert len(models_that_fit(models, list(rows), config, report)) == 1, "2 × 300 heatmaps each, and room for 1,000"
+    none = {slide_id: dict.fromkeys(row, "0") for slide_id, row in rows.items()}
+    assert len(models_that_fit([replace(m, predictions=none) for m in models], list(rows), config, report)) == 2

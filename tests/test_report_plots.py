@@ -9,8 +9,9 @@ from wsi_mil.report.agreement import MAX_DOTS, agreement_plot
 from wsi_mil.report.axes import Axis, round_values
 from wsi_mil.report.curves import roc_polyline
 from wsi_mil.report.kaplan_meier import BOTTOM, LEFT, RIGHT, TOP, GroupCurve, kaplan_meier_plot
-from wsi_mil.report.task_report import decimals, digits, interval_text
+from wsi_mil.report.task_report import decimals, interval_text
 from wsi_mil.survival import group_figures
+from wsi_mil.wording import digits
 
 TIME = np.array([6.0, 6.0, 6.0, 7.0, 10.0, 2.0, 5.0, 6.0, 3.0, 3.0, 7.0, 1.0])
 EVENT = np.array([1, 1, 0, 1, 0, 1, 1, 1, 1, 0, 1, 0], bool)

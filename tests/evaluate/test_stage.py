@@ -12,7 +12,7 @@ from wsi_mil.evaluate import Sources, evaluate_cohort
 from wsi_mil.receipts import write_receipt
 from wsi_mil.records import InstanceScores, SlideRow
 from wsi_mil.store import write_scores
-from wsi_mil.tasks import Classes
+from wsi_mil.tasks import Classes, Multilabel, Regression, Survival, Task
 
 CLASSES = ("normal", "tumour")
 BOX = (64, 32)
@@ -53,7 +53,8 @@ class Cohort:
         curves = about.pop("curves", {})
         scores = [InstanceScores(n, v, kind="", unit="log_odds", comparable=True) for n, v in methods.items()]
         write_scores(self.folder / folder / f"{slide_id}.zarr", COORDS, scores, {})
-        entry = {"unit": "log_odds", "zero": 0.0, "comparable": True, "comparable_weighed": True, "reason": "", "output": 1}
+        entry = {"unit": "log_odds", "zero": 0.0, "comparable": True, "comparable_weighed": True, "reason": ""}
+        entry["output"] = about.get("output", 1)
         each = {s.method: {**entry, **curves.get(s.method, {})} for s in scores}
         receipt = {
             "methods": each,
@@ -81,9 +82,13 @@ class Cohort:
         write_receipt(self.folder / "validation" / f"fold-{fold}.json", {"fold": fold, "slides": found})
 
     def evaluate(self, classes: tuple[str, ...] = CLASSES, *, validation: bool = False, draws: int = 200, **truth) -> dict:
+        """Run the stage for classes and return its figures."""
+        return self.evaluate_for(Classes(classes), validation=validation, draws=draws, **truth)
+
+    def evaluate_for(self, task: Task, *, validation: bool = False, draws: int = 200, **truth) -> dict:
         """Run the stage and return its figures."""
         folder = self.folder / "validation" if validation else None
-        sources = Sources(self.folder / "scores", self.folder / "tiles", folder, Classes(classes), Truth(**truth))
+        sources = Sources(self.folder / "scores", self.folder / "tiles", folder, task, Truth(**truth))
         evaluate_cohort(self.rows, sources, Predict(bootstrap=draws), self.folder / "e" / "m.json")
         return json.loads((self.folder / "e" / "m.json").read_text())
 
@@ -319,3 +324,41 @@ def test_methods_with_scores_relative_to_their_slide_are_marked(cohort: Cohort) 
     cohort.add("a", "tumour", TILE_5, evidence=evidence(t5=3), own=evidence(t5=3), curves={"own": {"comparable_weighed": False}})
     methods = cohort.evaluate()["methods"]
     assert methods["evidence"]["comparable"] and not methods["own"]["comparable"]
+
+
+OF_NUMBERS = {
+    "regression": (Regression(name="tmb"), {"value": 3.0, "standardised": -0.5}, "7.5"),
+    "survival": (Survival("cox"), {"risk": -0.5, "cutoff": 0.0, "predicted": 0}, "34.5 0"),
+}
+
+
+@pytest.mark.parametrize("kind", OF_NUMBERS)
+def test_of_numbers_and_risks_annotated_slides_are_compared_whatever_is_predicted(cohort: Cohort, kind: str) -> None:
+    task, prediction, label = OF_NUMBERS[kind]
+    about = {**task.stamp(), **prediction, "output": 0}
+    curves = dict.fromkeys(("deletion_area", "insertion_area"), -1.0) | {
+        "random_deletion_area": 0.5,
+        "random_insertion_area": -2.0,
+    }
+    cohort.add("t", label, TILES_5_6, evidence=evidence(t5=9, t3=5, t6=2), curves={"evidence": {"curves": curves}}, **about)
+    cohort.add("plain", label, evidence=evidence(t0=5), **about)
+    found = cohort.evaluate_for(task)
+    figures = found["methods"]["evidence"]
+    assert (found["n_slides"], found["n_with_truth"], found["n_with_lesion"]) == (2, 1, 1)
+    assert figures["tile_auroc"] == pytest.approx((10 + 9) / 20) and figures["n_curves"] == 1
+    assert (figures["deletion_gain"], figures["insertion_gain"]) == (1.5, 1.0)
+
+
+def test_of_several_labels_the_one_that_is_explained_must_be_known_and_further_ones_do_not_count(cohort: Cohort) -> None:
+    task = Multilabel(("er", "her2"))
+    about = {**task.stamp(), "probs": [1.0, 0.9], "threshold": [0.5, 0.5], "predicted": [1, 1], "output": 0}
+    scores = {"evidence": evidence(t5=3), "evidence@her2": evidence(t0=3)}
+    cohort.add("t", "1 0", TILE_5, **scores, **about)
+    cohort.add("unknown", "? 1", TILE_5, **scores, **about)
+    cohort.add("wrong", "0 1", TILE_5, **scores, **about)
+    cohort.add("none", "0 0", evidence=evidence(t0=1), **about)
+    found = cohort.evaluate_for(task)
+    assert list(found["methods"]) == ["evidence"] and (found["n_with_truth"], found["n_with_lesion"]) == (3, 2)
+    table = cohort.table()
+    assert {slide for slide, _ in table} == {"t", "wrong", "none"}
+    assert (table["t", "evidence"]["tile_auroc"], table["wrong", "evidence"]["is_shown"]) == ("1.0", "False")

@@ -70,7 +70,7 @@ def test_the_other_targets_have_a_column_each(client: TestClient) -> None:
 
 def test_one_wrong_label_makes_a_prediction_of_several_wrong(client: TestClient) -> None:
     found = lines(client, "?target=markers")
-    assert [(found[s]["predicted"], found[s]["wrong"]) for s in ("s1", "s2")] == [("er, her2/neu", "1"), ("none", "")]
+    assert [(found[s]["predicted"], found[s]["wrong"]) for s in ("s1", "s2")] == [("er, her2/neu", "1"), ("none positive", "")]
     assert [found[s]["label"] for s in ("s1", "s2", "s10")] == ["er", "none positive (her2/neu not known)", ""]
 
 

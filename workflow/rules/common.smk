@@ -46,7 +46,7 @@ def checked_plan():
                 f"--parallel={parallel_jobs()}",
                 *dict.fromkeys(merged),
             ],
-            input=text,
+            input=json.dumps(config, default=str),
             encoding="utf-8",
             stdout=subprocess.PIPE,
         )
@@ -204,14 +204,11 @@ def validation_settings(wildcards):
 
 
 def report_config(wildcards):
-    """Params function: the configuration without settings that change no result."""
-    return dumps(
-        {
-            name: CONFIG[name]
-            for name in CONFIG
-            if name not in ("remote", "dask", "train")
-        }
-    )
+    """Params function: the configuration without settings that change no result. Entries stay in order: the page shows them so."""
+    shown = {
+        name: CONFIG[name] for name in CONFIG if name not in ("remote", "dask", "train")
+    }
+    return json.dumps(shown, ensure_ascii=False)
 
 
 def target_settings(kind):

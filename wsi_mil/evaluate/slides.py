@@ -87,7 +87,8 @@ def slide_truth(row: SlideRow, sources: Sources) -> SlideTruth:
     With two classes, a slide labelled with the first class has no lesion, whatever is annotated. A slide labelled with the
     last class has the annotated lesions; without an annotation that can be used, its truth is unknown, and it must not
     count as a slide without lesions. With more classes, each annotated slide has lesions of its own class; other slides
-    are unknown, since no class is known to be the healthy one.
+    are unknown, since no class is known to be the healthy one. Of several labels, a slide without any has no lesion; of numbers
+    and follow-up, only annotated slides are known.
     """
     is_negative = sources.task.lacks_evidence(row.label)
     default = Annotation(NOTHING) if is_negative else None
@@ -110,9 +111,11 @@ def scored_slide(
     row: SlideRow, slide_truth: SlideTruth, store: Path, receipt: Mapping[str, Any], sources: Sources
 ) -> ScoredSlide:
     """Return a slide with its scores and ground truth; `store` and `receipt` are from `explain` or `explain-validation`."""
-    is_of_its_class = sources.task.may_show_evidence(row.label, receipt.get("output"))
+    output = receipt.get("output")
+    is_of_its_class = sources.task.may_show_evidence(row.label, output)
+    is_known = output is None or sources.task.is_known(row.label, output)
     truth = None
-    if slide_truth.annotation is not None and receipt["methods"]:
+    if slide_truth.annotation is not None and receipt["methods"] and is_known:
         truth = _tile_truth(slide_truth.annotation, store, receipt, sources.truth.overlap)
     return ScoredSlide(row, store, receipt, is_of_its_class, truth)
 

@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_mil.metrics import Difference, holm, paired_difference, patient_draws
+from wsi_mil.metrics import Difference, holm, paired_difference
 from wsi_mil.records import Role
 from wsi_mil.report.task_report import TaskReport
 from wsi_mil.tasks.shown import Row
@@ -94,4 +94,4 @@ def _figures(rows: list[Row], report: TaskReport, draws: int) -> tuple[float, ND
     """Main figure of all rows, and of each draw `(draws,)`."""
     if not rows:
         return float("nan"), np.full(draws, np.nan)
-    return report.compared_figures(rows, patient_draws([row["patient_id"] for row in rows], draws=draws))
+    return report.compared_figures(rows, draws=draws)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -10,7 +9,7 @@ from PIL import Image
 from wsi_mil.config import Config, methods_of
 from wsi_mil.heatmaps.cohort_scale import read_cohort_scale
 from wsi_mil.heatmaps.colour_maps import colours, rgba
-from wsi_mil.heatmaps.slide_scores import Ranges, SlideScores, read_scores_by_method
+from wsi_mil.heatmaps.slide_scores import Ranges, SlideScores, names_of, read_scores_by_method
 from wsi_mil.rasterise import tile_raster
 from wsi_mil.receipts import read_receipt
 from wsi_mil.records import SlideRow
@@ -116,7 +115,7 @@ class _Drawing:
             methods = methods_of(config, model.target, model.model)
             if not methods:
                 continue
-            shown = _shown_methods(scores_receipt, methods)
+            shown = names_of(read_receipt(scores_receipt), methods)
             scored = read_scores_by_method(row, scores_receipt, tiles_receipt, shown, scale=config.heatmap.scale, ranges=ranges)
             for scores in scored.values():
                 key = keys.setdefault(source_of(scores), f"g{number}-{len(keys)}")
@@ -140,12 +139,6 @@ def _n_layers(model: ModelPage, slide_ids: Iterable[str], config: Config, report
     """Number of heatmaps of a model: of each slide one for each method and output shown."""
     n_outputs = sum(report.n_shown(model.predictions[s]) if s in model.predictions else 1 for s in slide_ids)
     return n_outputs * len(methods_of(config, model.target, model.model))
-
-
-def _shown_methods(scores_receipt: Path, methods: Sequence[str]) -> list[str]:
-    """Methods of a slide, each followed by its scores for further labels (`attention@er`)."""
-    stored = read_receipt(scores_receipt)["methods"]
-    return [name for method in methods for name in (method, *(key for key in stored if key.startswith(f"{method}@")))]
 
 
 def _ranges(model: ModelPage, config: Config) -> Ranges:

@@ -51,6 +51,7 @@ class MultilabelReport(TaskReport):
     """Columns of the table of labels."""
     chance: ClassVar[float] = 0.5
     cards: ClassVar[str] = "multilabel_cards.html"
+    has_wide_cards: ClassVar[bool] = True
     has_thresholds: ClassVar[bool] = True
     can_be_wrong: ClassVar[bool] = True
 
@@ -85,10 +86,13 @@ class MultilabelReport(TaskReport):
         return "the labels of each slide"
 
     def label_counts(self, labels: Sequence[str]) -> list[str]:
-        """Return for each label how many slides are positive and negative."""
+        """Return for each label how many slides are positive, of those of which it is known."""
         columns = list(zip(*(label.split() for label in labels if label), strict=True)) or [()] * len(self.names)
         counts = zip(self.names, columns, strict=True)
-        return [f"{name} {cells.count(POSITIVE)} positive and {cells.count(NEGATIVE)} negative" for name, cells in counts]
+        return [
+            f"“{name}” positive in {cells.count(POSITIVE)} of {cells.count(POSITIVE) + cells.count(NEGATIVE)}"
+            for name, cells in counts
+        ]
 
     def contradict(self, labels: Collection[str]) -> bool:
         """Return whether one is positive of a label for which another one is negative."""
@@ -99,10 +103,10 @@ class MultilabelReport(TaskReport):
         return {label: self.label_text(label) for label in sorted(labels, key=lambda text: (text.count(POSITIVE), text))}
 
     def outcome(self, metrics: Metrics) -> str:
-        known = {name: n["positive"] + n["negative"] for name, n in metrics["n_of_label"].items()}
-        shares = {name: figures["accuracy"] for name, figures in metrics["of_label"].items()}
-        parts = [f"{name} correctly for {shares[name] * n:.0f} of {n}" for name, n in known.items() if n]
-        return f"predicted {listed(parts)}"
+        known = {name: metrics["n_of_label"][name]["positive"] + metrics["n_of_label"][name]["negative"] for name in self.names}
+        right = {name: metrics["of_label"][name]["accuracy"] * n for name, n in known.items() if n}
+        parts = [f"“{name}” for {n_right:.0f} of {known[name]}" for name, n_right in right.items()]
+        return f"was right about {listed(parts)}"
 
     def discrimination(self, metrics: Metrics, unit: str) -> list[str]:
         value = metrics.get("auroc")
@@ -110,11 +114,12 @@ class MultilabelReport(TaskReport):
             return []
         interval = interval_text(metrics["auroc_ci95"], unit)
         mean = f"Its AUROC, averaged over labels, is {value:.3f} (0.5 is chance, 1 is perfect{interval})"
-        areas = {name: f["auroc"] for name, f in metrics["of_label"].items() if f["auroc"] is not None}
+        areas = {name: metrics["of_label"][name]["auroc"] for name in self.names}
+        areas = {name: area for name, area in areas.items() if area is not None}
         if len(areas) < 2:
             return [f"{mean}."]
         best, poorest = max(areas, key=lambda name: areas[name]), min(areas, key=lambda name: areas[name])
-        return [f"{mean}: highest for {best} ({areas[best]:.3f}), lowest for {poorest} ({areas[poorest]:.3f})."]
+        return [f"{mean}: highest for “{best}” ({areas[best]:.3f}), lowest for “{poorest}” ({areas[poorest]:.3f})."]
 
     def plots(self, metrics: Metrics, rows: Sequence[Row]) -> list[LabelCurve]:
         """Return the ROC curve of each label that has both positive and negative slides."""

@@ -8,7 +8,7 @@ import numpy as np
 from wsi_mil.metrics import r2
 from wsi_mil.report.agreement import AgreementPlot, agreement_plot
 from wsi_mil.report.task_report import Metrics, TaskReport, decimals, interval_text
-from wsi_mil.tasks import Outcomes, Task
+from wsi_mil.tasks import Outcomes, Regression
 from wsi_mil.tasks.shown import Row
 from wsi_mil.wording import digits
 
@@ -30,8 +30,9 @@ class RegressionReport(TaskReport):
     cards: ClassVar[str] = "regression_cards.html"
     answer: ClassVar[str] = "value"
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Regression) -> None:
         self.task = task
+        self.name = task.name
 
     def main_value(self, outcomes: Outcomes) -> float:
         return r2(outcomes.truth, outcomes.outputs[:, 0])
@@ -45,7 +46,7 @@ class RegressionReport(TaskReport):
 
     @property
     def headline(self) -> str:
-        return "a value per slide"
+        return f"a number per slide, {self.name}"
 
     @property
     def goal(self) -> str:
@@ -120,4 +121,4 @@ class RegressionReport(TaskReport):
 
     @property
     def curves_of(self) -> str:
-        return "the predicted value, averaged over slides"
+        return "the predicted value, in standard deviations of the training values, averaged over slides"

@@ -130,7 +130,8 @@ class SurvivalReport(TaskReport):
 
     def plots(self, metrics: Metrics, rows: Sequence[Row]) -> SurvivalPlots:
         names = [name for name in metrics if name.startswith(HORIZON_AUC) and not name.endswith("_ci95")]
-        horizons = (HorizonFigure(n.removeprefix(HORIZON_AUC), metrics[n], tuple(metrics[f"{n}_ci95"])) for n in names)
+        times = sorted((float(name.removeprefix(HORIZON_AUC)), name) for name in names)
+        horizons = (HorizonFigure(digits(time), metrics[name], tuple(metrics[f"{name}_ci95"])) for time, name in times)
         return SurvivalPlots(kaplan_meier_plot(metrics.get("risk_groups", {})), tuple(horizons))
 
     def figures_note(self, optimistic: str) -> str:
@@ -153,8 +154,8 @@ class SurvivalReport(TaskReport):
 
     def numbers(self, prediction: Row) -> str:
         risk, cutoff = (digits(float(prediction[name])) for name in ("risk", "cutoff"))
-        known = {k.removeprefix(HORIZON_SURVIVAL): v for k, v in prediction.items() if k.startswith(HORIZON_SURVIVAL) and v}
-        shares = listed([f"{100 * float(value):.0f} % until {horizon}" for horizon, value in known.items()])
+        known = [(float(k.removeprefix(HORIZON_SURVIVAL)), v) for k, v in prediction.items() if k.startswith(HORIZON_SURVIVAL)]
+        shares = listed([f"{100 * float(value):.0f} % until {digits(time)}" for time, value in sorted(known) if value])
         no_event = f"; probability of no event {shares}" if shares else ""
         return f"log risk {risk}; cut-off {cutoff}{no_event}"
 

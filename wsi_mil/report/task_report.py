@@ -1,12 +1,13 @@
 """Texts and plots of the report that depend on the task: the counterpart of `wsi_mil.tasks`."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_mil.metrics import patient_draws
 from wsi_mil.tasks import Task
 from wsi_mil.tasks.shown import Row, is_wrong, label_text
 
@@ -24,6 +25,8 @@ class TaskReport(ABC):
     """Main figure of a model at chance."""
     cards: ClassVar[str]
     """Template of the plots of one model, `m`."""
+    has_wide_cards: ClassVar[bool] = False
+    """Whether they need the whole width of the page."""
     answer: ClassVar[str] = "label"
     """What is known of a slide, in one word: label, value, event."""
     has_thresholds: ClassVar[bool] = False
@@ -50,10 +53,11 @@ class TaskReport(ABC):
         """Return a figure to three decimals, or a dash if it is missing."""
         return decimals(value)
 
-    def compared_figures(self, rows: Sequence[Row], draws: Iterable[NDArray[np.int64]]) -> tuple[float, NDArray[np.float64]]:
-        """Return the main figure of labelled rows, and that of each bootstrap draw of them."""
-        outcomes = self.task.read_outcomes(rows)
-        return self.main_value(outcomes), np.array([self.main_value(outcomes.rows(index)) for index in draws])
+    def compared_figures(self, rows: Sequence[Row], *, draws: int) -> tuple[float, NDArray[np.float64]]:
+        """Return the main figure of labelled rows, and that of each bootstrap draw of their patients `(draws,)`."""
+        outcomes, patients = self.task.unit_outcomes(self.task.read_outcomes(rows), [row["patient_id"] for row in rows])
+        drawn = [self.main_value(outcomes.rows(index)) for index in patient_draws(patients, draws=draws)]
+        return self.main_value(outcomes), np.array(drawn)
 
     @abstractmethod
     def main_value(self, outcomes: Any) -> float:

@@ -306,6 +306,10 @@ class Task(ABC):
     def lacks_evidence(self, label: str) -> bool:
         """Return whether a slide with this label has no evidence anywhere, whatever its annotations."""
 
+    def is_known(self, label: str, output: int) -> bool:
+        """Return whether a label says what is true of an explained output."""
+        return True
+
     @abstractmethod
     def may_show_evidence(self, label: str, output: int | None) -> bool:
         """Return whether scores for `output` can be compared with the annotations of a slide with this label."""

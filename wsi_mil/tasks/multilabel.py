@@ -199,6 +199,9 @@ class Multilabel(Task):
         """Return whether every label is known to be negative."""
         return set(label) <= {"0", " "}
 
+    def is_known(self, label: str, output: int) -> bool:
+        return bool(~np.isnan(self.encode([label])[0, output]))
+
     def may_show_evidence(self, label: str, output: int | None) -> bool:
         """Return whether the label of the scores is known to be positive, or there is nothing to find for any label."""
         is_positive = output is not None and self.encode([label])[0, output] == 1

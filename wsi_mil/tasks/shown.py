@@ -4,10 +4,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from wsi_mil.tasks.base import STAMP_KEY, Task
+from wsi_mil.tasks.base import Task
 from wsi_mil.tasks.classes import Classes
 from wsi_mil.tasks.multilabel import Multilabel
-from wsi_mil.tasks.registry import read_shown_prediction
+from wsi_mil.tasks.registry import read_shown_prediction, task_of_stamp
 from wsi_mil.tasks.regression import Regression
 from wsi_mil.tasks.survival import Survival
 from wsi_mil.wording import digits
@@ -21,6 +21,7 @@ PROB, PREDICTED = "prob_", "predicted_"
 POSITIVE, NEGATIVE, UNKNOWN = "1", "0", "?"
 """Parts of a label of several: whether each is positive, or not known."""
 
+NONE_POSITIVE = "none positive"
 EVENT, CENSORED = "event", "censored"
 """How follow-up ended."""
 
@@ -111,7 +112,12 @@ def is_wrong(task: Task | None, prediction: Row, label: str) -> bool:
         pairs = zip(task.names, label.split(), strict=False)
         return any(cell != UNKNOWN and prediction.get(f"{PREDICTED}{name}", cell) != cell for name, cell in pairs)
     predicted = prediction.get("predicted", "")
-    return bool(label and predicted) and not isinstance(task, Regression | Survival) and predicted != label
+    return bool(label and predicted) and can_be_wrong(task) and predicted != label
+
+
+def can_be_wrong(task: Task | None) -> bool:
+    """Return whether predictions are either right or wrong."""
+    return not isinstance(task, Regression | Survival)
 
 
 def prediction_text(row: Row) -> PredictionText:
@@ -123,18 +129,18 @@ def prediction_text(row: Row) -> PredictionText:
     if isinstance(task, Regression):
         return PredictionText("", "predicted value", shown.value, None, is_share=False)
     name = f"P({shown.of})" if shown.of else ""
-    return PredictionText(shown.predicted, name, shown.value, shown.threshold, is_share=True)
+    is_none = isinstance(task, Multilabel) and POSITIVE not in [row[f"{PREDICTED}{label}"] for label in task.names]
+    return PredictionText(NONE_POSITIVE if is_none else shown.predicted, name, shown.value, shown.threshold, is_share=True)
 
 
 def explained_label(receipt: Mapping[str, Any], method: str) -> str:
     """Return the label that scores of a method explain, from their receipt; "" if the task has no several labels."""
-    output = receipt["methods"][method].get("output", receipt.get("output"))
-    labels = receipt[STAMP_KEY].get("labels")
-    return "" if labels is None or output is None else str(labels[output])
+    output, task = receipt["methods"][method]["output"], task_of_stamp(receipt)
+    return task.output_name(output) if isinstance(task, Multilabel) and output is not None else ""
 
 
 def _labels_text(task: Multilabel, label: str) -> str:
     """The positive labels, and those that are not known."""
     cells = list(zip(task.names, label.split(), strict=False))
     positive, unknown = (", ".join(name for name, cell in cells if cell == wanted) for wanted in (POSITIVE, UNKNOWN))
-    return (positive or "none positive") + (f" ({unknown} not known)" if unknown else "")
+    return (positive or NONE_POSITIVE) + (f" ({unknown} not known)" if unknown else "")

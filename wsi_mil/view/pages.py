@@ -10,10 +10,19 @@ from typing import Any, get_args
 
 import jinja2
 
-from wsi_mil.config import Scale
+from wsi_mil.config import Scale, method_of
 from wsi_mil.geometry import Mpp
 from wsi_mil.heatmaps.colour_maps import colormap_names
-from wsi_mil.tasks.shown import explained_label, is_wrong, label_group, label_order, label_text, prediction_text, truth_name
+from wsi_mil.tasks.shown import (
+    can_be_wrong,
+    explained_label,
+    is_wrong,
+    label_group,
+    label_order,
+    label_text,
+    prediction_text,
+    truth_name,
+)
 from wsi_mil.view.catalogue import NOT_RUN, UNREADABLE, Catalogue, CohortRow, Entry
 from wsi_mil.view.deepzoom import TILE_PX, Pyramid
 from wsi_mil.view.slide_images import SlideImage
@@ -83,6 +92,7 @@ def cohort_page(catalogue: Catalogue, target: str, entry: Entry | None) -> str:
         rows=[{"row": row, "data": cohort_row_json(row, others), "role": _role(row)} for row in rows],
         statuses=_names(row.status for row in rows),
         truth=truth_name(catalogue.task(target)),
+        can_be_wrong=can_be_wrong(catalogue.task(target)),
         groups=_names(label_group(row.task, row.label) for row in rows if row.label),
         folds=_names(row.fold for row in rows),
         number=_number_name(rows),
@@ -217,7 +227,7 @@ def _entry_json(catalogue: Catalogue, slide_id: str, entry: Entry) -> dict[str, 
 def _methods_json(receipt: Mapping[str, Any]) -> list[dict[str, str]]:
     """Methods of a receipt of scores with their titles, those of `FIRST_METHODS` first; further labels follow their method."""
     methods = receipt.get("methods", {})
-    bases = {name: name.partition("@")[0] for name in methods}
+    bases = {name: method_of(name) for name in methods}
     order = list(dict.fromkeys([*FIRST_METHODS, *bases.values()]))
     names = sorted(methods, key=lambda name: order.index(bases[name]))
     return [
