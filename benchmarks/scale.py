@@ -156,6 +156,8 @@ def write_outputs(folder: Path, slides: list[str]) -> int:
     put("cohort_status.csv", "slide_id,status,reason\n" + "".join(f"{slide},ok,\n" for slide in slides))
     put(f"splits/{TARGET}.csv")
     for encoder in ENCODERS:
+        put(f"cohort_features/{encoder}/usable.json")
+        put(f"cohort_features/{encoder}/labelled/{TARGET}.json")
         put(f"statistics/{encoder}.json")
         for model in MODELS:
             for fold in FOLDS:

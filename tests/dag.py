@@ -103,6 +103,10 @@ class Run:
     def results(self, path: str) -> Path:
         return self.folder / "results" / path
 
+    def report(self) -> str:
+        """Text of all pages of the report, the overview first."""
+        return "".join(page.read_text(encoding="utf-8") for page in sorted(self.results("report").glob("*.html")))
+
 
 def make_cohort(folder: Path) -> None:
     """Write eight slides, one of them over 1 MB, a text file and a slide without tissue, and their sheet."""

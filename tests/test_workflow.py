@@ -110,7 +110,7 @@ def test_bad_slides_have_a_status_and_a_reason_and_the_rest_goes_on(run: Run) ->
         statuses = {row["slide_id"]: row for row in csv.DictReader(file)}
     assert [statuses[s]["status"] for s in ("s1", "text", "glass")] == ["ok", "failed", "empty"]
     assert "cannot open" in statuses["text"]["reason"] and statuses["glass"]["reason"] == "tiny: no tissue found"
-    page = run.results("report/index.html").read_text()
+    page = run.report()
     assert "cannot open" in page and "no tissue found" in page
     assert (page.count('<img alt="" src="data:image/webp'), page.count("data:image/jpeg")) == (8, 9), "heatmaps, masks"
     assert "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
@@ -165,7 +165,7 @@ def test_a_copy_of_a_slide_is_reported_everywhere_and_retrains_nothing(run: Run)
     warnings = {status.slide_id: status.warnings for status in read_status(run.results("cohort_status.csv"))}
     said = {slide_id: text for slide_id, text in warnings.items() if "same content" in text}
     assert said == {"s3": "same content as slide copy", "copy": "same content as slide s3"}
-    page = run.results("report/index.html").read_text(encoding="utf-8")
+    page = run.report()
     assert "2 slides are the same file under different names; they count as 2 patients, so one can be used to train" in page
     assert "slides s3, copy have the same content" in (run.folder / "logs" / "cohort.log").read_text()
     assert run.snakemake() == {}
@@ -215,11 +215,11 @@ def test_a_changed_label_splits_and_trains_but_tiles_and_extracts_nothing(run: R
 
 
 def test_a_scanner_in_the_sheet_changes_only_the_report(run: Run) -> None:
-    page = run.results("report/index.html").read_text()
+    page = run.report()
     assert "Not plotted: by scanner: there is only one (aperio)." in page and "Slides grouped by" in page
     run.write_rows([{**row, "scanner": ("left", "right & wrong")[n % 4 < 2]} for n, row in enumerate(run.rows())])
     assert run.snakemake() == {"report": 1}
-    page = run.results("report/index.html").read_text()
+    page = run.report()
     assert "right &amp; wrong (4)" in page and page.count("<b>by scanner</b>") >= 1
     run.config(statistics={"components": 3})
     assert run.snakemake() == {"statistics": 1, "report": 1}
@@ -244,7 +244,7 @@ def test_every_encoder_runs_with_every_model_and_targets_go_by_name(run: Run) ->
     assert run.snakemake("results/heatmaps/tumour/big/mhim/s1/attention.png") == {"explain": 1, "heatmap": 1}
     run.config(models=models, encoders=encoders, explain={"methods": []})
     assert run.snakemake() == {"statistics": 1, "report": 1}, "nothing is explained where no method is asked for"
-    page = run.results("report/index.html").read_text()
+    page = run.report()
     assert "Model comparison" in page and "tiny · mhim" in page
     run.config(models={**models, "mhim": {**models["mhim"], "momentum": 0.9}}, encoders=encoders)
     assert run.planned("models")["train"] == 4
@@ -271,7 +271,7 @@ def test_a_patients_slides_are_one_bag_and_the_protocol_is_stamped(run: Run) -> 
     assert figures["protocol"] == "as_published" and (figures["n_slides"], figures["n_bags"]) == (3, 2)
     about = read_receipt(run.results("scores/tumour/tiny/abmil/s4.json"))
     assert about["bag_instances"] > about["n_instances"] and about["protocol"] == "as_published"
-    assert "as published" in run.results("report/index.html").read_text()
+    assert "as published" in run.report()
     assert "as_published" in run.results("heatmaps/tumour/tiny/abmil/s4/attention.geojson").read_text()
     assert run.snakemake() == {}
 
@@ -310,7 +310,7 @@ def test_an_edited_annotation_redraws_its_heatmap_and_reruns_the_evaluation(run:
     assert ['"s3"' in call for call in run.calls if call.startswith("heatmap")] == [True]
     after = json.loads(run.results("explanations/tumour/tiny/abmil.json").read_text())
     assert (before["n_with_truth"], after["n_with_truth"]) == (8, 7) and list(after["notes"]) == ["s3"]
-    assert "outside the slide" in run.results("report/index.html").read_text()
+    assert "outside the slide" in run.report()
 
 
 def test_only_tiles_that_depend_on_an_annotation_follow_it(run: Run) -> None:

@@ -68,7 +68,7 @@ def test_a_cohort_of_imported_features_runs_to_the_report(cohort: Cohort) -> Non
         assert {(row["status"], row["n_tiles_uni"]) for row in csv.DictReader(file)} == {("ok", "112")}
     figures = read_receipt(cohort.results("explanations/tumour/uni/abmil.json"))
     assert figures["n_with_truth"] == 8 and figures["methods"]["attention"]["tile_auroc"] > 0.9
-    page = cohort.results("report/index.html").read_text()
+    page = cohort.report()
     assert (page.count("data:image/jpeg"), page.count('<img alt="" src="data:image/webp')) == (8, 8), "tiles, heatmaps"
     gallery = cohort.results("heatmaps/tumour/uni/abmil/s1/attention.tiles.png")
     assert gallery.is_file()
