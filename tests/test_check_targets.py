@@ -40,6 +40,11 @@ def rows_of(*labels: str) -> list[SlideRow]:
         (SURVIVAL, ["3.0 0", "5.0 0"], ["column status: none of 2 slides has an event"]),
         (SURVIVAL, ["3.0 0", "3.0 1"], ["column months: all 2 labelled slides have 3: there is nothing to learn"]),
         (SURVIVAL, ["3.0 1", "5.0 1"], []),
+        (
+            {**SURVIVAL, "horizons": [2, 5, 60]},
+            ["3.0 1", "5.0 1"],
+            ["horizons: 5 and 60: no patient was followed that long; column months ends at 5"],
+        ),
     ],
 )
 def test_labels_that_nothing_can_be_learned_from_are_faults(settings: dict, labels: list[str], said: list[str]) -> None:
@@ -61,7 +66,9 @@ def test_a_fold_that_is_tested_without_an_event_is_a_fault() -> None:
     roles = ({"a": Role.TEST, "b": Role.TEST, "c": Role.TRAIN, "d": Role.TRAIN},)
     roles += ({"a": Role.TRAIN, "b": Role.TEST, "c": Role.TEST, "d": Role.VAL},)
     splits = Splits({name: name for name in labels}, labels, roles)
-    assert event_faults(parse_target(SURVIVAL), splits) == ["splits: fold 1 has no test slide with an event; use fewer folds"]
+    assert event_faults(parse_target(SURVIVAL), splits) == [
+        "splits: fold 1 has no test slide with an event, on which nothing can be measured; use fewer or other folds"
+    ]
     assert not event_faults(parse_target(CLASSES), splits)
 
 
@@ -115,6 +122,26 @@ def test_a_target_of_survival_needs_the_package_that_compares_risk_groups(
     assert faults(config(sheet, targets={"os": SURVIVAL}, split={"folds": 2}))[:1] == [
         "targets of kind survival need the package lifelines, not installed: pip install 'wsi_mil[survival]'"
     ]
+
+
+def test_a_faulty_cell_of_one_target_hides_no_faults_of_others_and_of_its_own_other_rows(tmp_path: Path) -> None:
+    months = [f"{n + 1.5}" for n in range(10)]
+    columns = {"months": months, "status": ["1", "0"] * 5, "tmb": ["high", *["3"] * 9], "patient_id": ["p", "p", *"abcdefgh"]}
+    sheet = sheet_of(tmp_path, grade=["low"] * 10, **columns)
+    targets = {"grade": GRADE, "os": SURVIVAL, "tmb": TMB}
+    found = faults(config(sheet, targets=targets, split={"folds": 2}))
+    assert any("column tmb: 'high' in row 2: expected a number" in fault for fault in found)
+    assert any("patient 'p' has 1.5 with event (slide s0) and 2.5 without event (slide s1)" in fault for fault in found)
+    assert "targets.grade: no slide has class 'high': column grade holds 'low' (10)" in found
+    assert not any(fault.startswith("targets.tmb: column tmb") for fault in found), "the labels that are left are not all"
+
+
+def test_only_of_classes_is_it_said_that_a_patient_has_slides_of_several(tmp_path: Path) -> None:
+    sheet = sheet_of(tmp_path, tmb=[str(n) for n in range(10)], patient_id=["p", "p", *"abcdefgh"])
+    several = "slides of several classes"
+    assert not any(several in text for text in check(config(sheet, targets={"tmb": TMB}, split={"folds": 2})).warnings)
+    (warning,) = check(config(sheet, targets=block_of("normal", "tumour"), split={"folds": 2})).warnings
+    assert f"1 patient has {several}" in warning
 
 
 def test_splits_of_targets_are_given_by_name(tmp_path: Path) -> None:

@@ -74,10 +74,11 @@ class Cohort:
         }
         return receipt | about
 
-    def validate(self, fold: int, slides: dict[str, np.ndarray]) -> None:
-        """Write the output of `explain-validation` for a fold, with one method."""
+    def validate(self, fold: int, slides: dict[str, np.ndarray], **about) -> None:
+        """Write the output of `explain-validation` for a fold, with one method; `about` changes receipts."""
         found = {
-            name: self.scored(f"validation/fold-{fold}", name, evidence=v, role="val", folds=[fold]) for name, v in slides.items()
+            name: self.scored(f"validation/fold-{fold}", name, evidence=v, role="val", folds=[fold], **about)
+            for name, v in slides.items()
         }
         write_receipt(self.folder / "validation" / f"fold-{fold}.json", {"fold": fold, "slides": found})
 
@@ -347,6 +348,16 @@ def test_of_numbers_and_risks_annotated_slides_are_compared_whatever_is_predicte
     assert (found["n_slides"], found["n_with_truth"], found["n_with_lesion"]) == (2, 1, 1)
     assert figures["tile_auroc"] == pytest.approx((10 + 9) / 20) and figures["n_curves"] == 1
     assert (figures["deletion_gain"], figures["insertion_gain"]) == (1.5, 1.0)
+
+
+def test_a_validation_slide_whose_explained_label_is_unknown_chooses_no_threshold(cohort: Cohort) -> None:
+    task = Multilabel(("er", "her2"))
+    about = {**task.stamp(), "probs": [1.0, 0.9], "threshold": [0.5, 0.5], "predicted": [1, 1], "output": 0}
+    cohort.add("t", "1 0", TILE_5, evidence=evidence(t5=3), **about)
+    for name, label in (("v", "1 0"), ("w", "? 1")):
+        cohort.add(name, label, TILE_5, evidence=evidence(t5=2), **about)
+    cohort.validate(0, {"v": evidence(t5=2), "w": evidence(t0=9)}, **about)
+    assert cohort.evaluate_for(task, validation=True)["methods"]["evidence"]["f1"] == 1.0
 
 
 def test_of_several_labels_the_one_that_is_explained_must_be_known_and_further_ones_do_not_count(cohort: Cohort) -> None:

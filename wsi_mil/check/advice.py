@@ -6,7 +6,7 @@ from wsi_mil.check.labels import empty_warnings
 from wsi_mil.check.rows import is_tiled, slides_tiled_by_annotation
 from wsi_mil.cohort import Sheet
 from wsi_mil.cohort.splits import patients_with_several_labels, read_splits
-from wsi_mil.config import EXPLANATIONS, MHIM, Config, explains, provided_by, supports
+from wsi_mil.config import EXPLANATIONS, MHIM, ClassesTarget, Config, explains, provided_by, supports
 from wsi_mil.encoders import advice
 from wsi_mil.records import NO_PATH
 from wsi_mil.tasks import task_of
@@ -48,7 +48,7 @@ def _target_warnings(config: Config, sheet: Sheet, name: str) -> list[str]:
         n_missing = sum(bool(row.label) and row.slide_id not in known_slides for row in rows)
         missing = f"splits.{name}: {n_missing} labelled slides are not in {given}: predicted, not trained on"
         return [*warnings, *([missing] if n_missing else [])]
-    draws_folds = not any(row.split or row.fold for row in rows)
+    draws_folds = isinstance(target, ClassesTarget) and not any(row.split or row.fold for row in rows)
     several = patients_with_several_labels(rows, task_of(target)) if draws_folds else {}
     if not several:
         return warnings

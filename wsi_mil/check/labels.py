@@ -60,7 +60,10 @@ def event_faults(target: Target, splits: Splits) -> list[str]:
     if not isinstance(target, SurvivalTarget):
         return []
     without = [fold for fold in range(splits.n_folds) if not _has_event(splits, fold)]
-    return [f"splits: fold {fold} has no test slide with an event; use fewer folds" for fold in without]
+    return [
+        f"splits: fold {fold} has no test slide with an event, on which nothing can be measured; use fewer or other folds"
+        for fold in without
+    ]
 
 
 def _has_event(splits: Splits, fold: int) -> bool:
@@ -91,6 +94,10 @@ def _same_labels(column: str, values: Sequence[str]) -> list[str]:
 def _unusable_follow_up(target: SurvivalTarget, labels: Sequence[str]) -> list[str]:
     times, events = zip(*(label.split() for label in labels), strict=True)
     faults = [] if "1" in events else [f"column {target.event}: none of {len(labels)} slides has an event"]
+    longest = max(map(float, times))
+    beyond = [f"{horizon:g}" for horizon in target.horizons if horizon >= longest]
+    if beyond:
+        faults.append(f"horizons: {listed(beyond)}: no patient was followed that long; column {target.time} ends at {longest:g}")
     return faults + ([_always(target.time, times)] if len(set(times)) == 1 else [])
 
 

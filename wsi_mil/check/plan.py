@@ -145,7 +145,7 @@ def check(values: Mapping[str, object], *, needs_slides: bool = True, parallel: 
         faults += import_faults(config, sheet.rows)
         faults += misplaced_import_faults(config, sheet.rows)
         faults += annotation_faults(config, sheet)
-        faults += target_faults(config, sheet)
+    faults += target_faults(config, sheet)
     versions = remote_versions(sheet.rows, config) if needs_slides else Versions()
     faults += versions.faults
     if faults:

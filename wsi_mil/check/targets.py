@@ -23,10 +23,10 @@ from wsi_mil.tasks import task_of
 
 
 def target_faults(config: Config, sheet: Sheet) -> list[str]:
-    """Return why targets cannot be learned from, or predicted for, the slides of the sheet, for all targets."""
+    """Return why targets whose labels could be read cannot be learned from, or predicted for, the slides of the sheet."""
     faults = {}
-    for name, target in config.targets.items():
-        rows = [row.for_target(name) for row in sheet.rows]
+    for name in sheet.read_targets:
+        target, rows = config.targets[name], [row.for_target(name) for row in sheet.rows]
         constant = constant_faults(target, rows) if config.trained is None else []
         mixed = mixed_label_faults(rows) if config.bag == "patient" else []
         faults[name] = mixed + (constant or _split_faults(config, rows, name))
@@ -37,7 +37,7 @@ def target_faults(config: Config, sheet: Sheet) -> list[str]:
 def _with_keys(faults: Mapping[str, Sequence[str]]) -> list[str]:
     """Faults with the key of their target; those that all of several targets have stand once, without a key."""
     of_all = set.intersection(*map(set, faults.values())) if len(faults) > 1 else set[str]()
-    shared = [fault for fault in next(iter(faults.values())) if fault in of_all]
+    shared = [fault for fault in next(iter(faults.values()), []) if fault in of_all]
     return shared + [f"targets.{name}: {fault}" for name, own in faults.items() for fault in own if fault not in of_all]
 
 

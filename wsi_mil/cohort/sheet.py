@@ -38,16 +38,18 @@ class Sheet:
     """Content and faults of a cohort sheet.
 
     Attributes:
-        rows: rows without faults.
+        rows: rows without faults; a label that could not be read is missing.
         faults: messages that name the sheet and the row or column.
         warnings: messages about probable mistakes.
         unread: names of columns that are not used.
+        read_targets: names of the targets of which every label could be read.
     """
 
     rows: tuple[SlideRow, ...]
     faults: tuple[str, ...]
     warnings: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
+    read_targets: tuple[str, ...] = ()
 
 
 def read_sheet(
@@ -67,8 +69,8 @@ def read_sheet(
             are not checked.
     """
     sheet = _read(path, SheetRules(path.parent, targets, needs_path, needs_file))
-    messages = [tuple(map(on_one_line, texts)) for texts in (sheet.faults, sheet.warnings, sheet.unread)]
-    return Sheet(sheet.rows, *messages)
+    faults, warnings, unread = (tuple(map(on_one_line, texts)) for texts in (sheet.faults, sheet.warnings, sheet.unread))
+    return replace(sheet, faults=faults, warnings=warnings, unread=unread)
 
 
 def _read(path: Path, rules: SheetRules) -> Sheet:
@@ -86,24 +88,29 @@ def _read(path: Path, rules: SheetRules) -> Sheet:
         faults.append(f"{path}: the sheet's folder contains '{{' or '}}', which Snakemake reads as a wildcard; rename it")
     if not are_enough:
         return Sheet((), tuple(faults))
-    rows, row_faults, partial = _read_rows(table.rows, rules)
+    rows, row_faults, partial, faulty = _read_rows(table.rows, rules)
+    are_all_there = len(rows) == len(table.rows) and not columns.faults and not table.faults
+    read_targets = tuple(name for name in rules.targets if are_all_there and name not in faulty)
     faults += [f"{path}, {fault}" for fault in row_faults]
     if not table.rows and not table.faults:
         faults.append(f"{path}: has no rows")
     if not columns.faults:  # if the column of patients is misspelt, every slide counts as a patient of its own
         faults += [f"{path}: {fault}" for fault in (*_patient_faults(rows), *follow_up_faults(rows, rules.targets))]
     warnings = (*columns.warnings, *_similar_patients(rows), *number_warnings(rules.targets, table.rows), *partial)
-    return Sheet(tuple(rows), tuple(faults), tuple(f"{path}: {warning}" for warning in warnings), columns.unread)
+    return Sheet(tuple(rows), tuple(faults), tuple(f"{path}: {warning}" for warning in warnings), columns.unread, read_targets)
 
 
-def _read_rows(table: Sequence[tuple[int, Mapping[str, str]]], rules: SheetRules) -> tuple[list[SlideRow], list[str], list[str]]:
-    """Rows without faults, the faults of the others, and warnings."""
+def _read_rows(
+    table: Sequence[tuple[int, Mapping[str, str]]], rules: SheetRules
+) -> tuple[list[SlideRow], list[str], list[str], set[str]]:
+    """Rows without faults but those of labels, all faults, warnings, and the targets that have faulty labels."""
     rows: list[SlideRow] = []
     faults: list[str] = []
     seen: dict[str, int] = {}
     marked: dict[str, dict[str, list[int]]] = {}
     no_labels: list[tuple[int, CellFault]] = []
     partial: dict[str, list[int]] = {}
+    faulty = set[str]()
     for number, text in table:
         cells = {name: cell if name in FILE_COLUMNS else plain(cell) for name, cell in text.items()}
         marks = missing_marks(cells, rules)
@@ -119,13 +126,14 @@ def _read_rows(table: Sequence[tuple[int, Mapping[str, str]]], rules: SheetRules
         no_labels += [(number, fault) for reading in readings.values() for fault in reading.faults]
         for name in (name for name, reading in readings.items() if reading.is_partial):
             partial.setdefault(name, []).append(number)
-        if not row_faults and not marks and not any(reading.faults for reading in readings.values()):
+        faulty.update(name for name, reading in readings.items() if reading.faults)
+        if not row_faults and not marks:
             labels = {name: reading.label for name, reading in readings.items() if reading.label}
             rows.append(slide_row(cells, rules.folder, labels))
     held = {column: [plain(cells[column]) for _, cells in table] for column in columns_of(rules.targets)}
     of_columns = [_mark_fault(column, rows_by_mark, rules) for column, rows_by_mark in marked.items()]
     warnings = [f"targets.{n}: {in_rows(r)}: time or event is empty: the follow-up is unknown" for n, r in partial.items()]
-    return rows, faults + of_columns + label_faults(no_labels, held), warnings
+    return rows, faults + of_columns + label_faults(no_labels, held), warnings, faulty
 
 
 def _labels(cells: Mapping[str, str], marked: Iterable[str], rules: SheetRules) -> dict[str, Reading]:

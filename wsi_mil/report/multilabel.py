@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from wsi_mil.metrics import auroc
+from wsi_mil.report.classes import ClassesReport
 from wsi_mil.report.curves import roc_polyline
 from wsi_mil.report.scatter import PALETTE
 from wsi_mil.report.task_report import Metrics, TaskReport, interval_text
@@ -30,17 +31,7 @@ class LabelCurve:
 class MultilabelReport(TaskReport):
     """Texts, figures and plots of several labels, each positive or negative by itself."""
 
-    figures: ClassVar[Mapping[str, str]] = {
-        "auroc": "AUROC",
-        "auprc": "AUPRC",
-        "balanced_accuracy": "Balanced accuracy",
-        "accuracy": "Accuracy",
-        "f1": "F1",
-        "sensitivity": "Sensitivity",
-        "specificity": "Specificity",
-        "brier": "Brier score",
-        "ece": "Calibration error",
-    }
+    figures: ClassVar[Mapping[str, str]] = ClassesReport.figures
     label_figures: ClassVar[Mapping[str, str]] = {
         "auroc": "AUROC",
         "auprc": "AUPRC",

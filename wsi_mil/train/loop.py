@@ -119,8 +119,8 @@ def _resolved_settings(settings: Training, train: BagSet, val: BagSet, task: Tas
     resolved = with_selection(with_epochs(settings, len(train)), task.rarest(val.truth))
     if resolved.select != settings.select:
         log.warning(
-            "too few validation bags to select an epoch (%d, fewer than %d of a class): the last epoch is kept",
-            len(val),
+            "too few validation bags to select an epoch (%d, but min_val_bags asks for %d): the last epoch is kept",
+            task.rarest(val.truth),
             settings.min_val_bags,
         )
     return resolved
