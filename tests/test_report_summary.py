@@ -7,8 +7,9 @@ from tests.test_report import PROBS, REPORT, figures_of, lines, overview, page, 
 from tests.test_report_contact_sheet import write_failed
 from wsi_mil.records import SlideRow, Status
 from wsi_mil.report.comparison import evaluated_rows
-from wsi_mil.report.model_page import ModelPage
+from wsi_mil.report.model_page import ModelPage, model_summary
 from wsi_mil.report.summary import MAX_NAMED, CohortOverview, cohort_limitations, describe_cohort, describe_results, limitations
+from wsi_mil.report.task_report import decimals
 from wsi_mil.report.templating import signed
 
 
@@ -185,3 +186,14 @@ def test_models_that_kept_the_last_epoch_are_named_with_their_folds() -> None:
         " Thresholds are based on these few slides." in texts
     )
     assert not any("Too few validation" in c.text for c in limitations([none], [], cohort()))
+
+
+def test_a_main_figure_that_cannot_be_computed_is_told_from_a_lack_of_slides() -> None:
+    undefined = ModelPage("tumour", "enc", "a", {"n_slides": 2, "n_bags": 2, "auroc": None}, {}, {"methods": {}}, None)
+    assert model_summary(undefined, REPORT) == "AUROC cannot be computed from 2 slides"
+    nothing = ModelPage("tumour", "enc", "a", {"n_slides": 0}, {}, {"methods": {}}, None)
+    assert model_summary(nothing, REPORT) == "no labelled slide could be evaluated"
+
+
+def test_a_figure_that_rounds_to_zero_has_no_sign() -> None:
+    assert [decimals(value) for value in (-0.0004, -0.0006, None, float("nan"))] == ["0.000", "−0.001", "–", "–"]

@@ -60,8 +60,10 @@ class ModelPage:
 def model_summary(model: ModelPage, report: TaskReport) -> str:
     """Return the figures of one model in one line."""
     value = model.metrics.get(report.main_figure)
-    if value is None:
+    if value is None and not model.metrics.get("n_slides"):
         return "no labelled slide could be evaluated"
+    if value is None:
+        return f"{report.main_title} cannot be computed from {_sample_size(model.metrics)}"
     low, high = model.metrics[f"{report.main_figure}_ci95"]
     interval = "" if low is None else f" (95 % interval {low:.3f} to {high:.3f})"
     tiles = "".join(

@@ -176,7 +176,7 @@ class TaskReport(ABC):
 
 def decimals(value: float | None) -> str:
     """Return a figure to three decimals, or a dash if it is missing."""
-    return "–" if value is None or value != value else f"{value:.3f}".replace("-", "−")
+    return "–" if value is None or value != value else f"{value:z.3f}".replace("-", "−")
 
 
 def interval_text(ends: Sequence[float | None], unit: str) -> str:
