@@ -42,7 +42,7 @@ class Sheet:
         faults: messages that name the sheet and the row or column.
         warnings: messages about probable mistakes.
         unread: names of columns that are not used.
-        read_targets: names of the targets of which every label could be read.
+        read_targets: names of the targets of which every label could be read; none if patients are in several folds.
     """
 
     rows: tuple[SlideRow, ...]
@@ -90,27 +90,30 @@ def _read(path: Path, rules: SheetRules) -> Sheet:
         return Sheet((), tuple(faults))
     rows, row_faults, partial, faulty = _read_rows(table.rows, rules)
     are_all_there = len(rows) == len(table.rows) and not columns.faults and not table.faults
-    read_targets = tuple(name for name in rules.targets if are_all_there and name not in faulty)
     faults += [f"{path}, {fault}" for fault in row_faults]
     if not table.rows and not table.faults:
         faults.append(f"{path}: has no rows")
     if not columns.faults:  # if the column of patients is misspelt, every slide counts as a patient of its own
-        faults += [f"{path}: {fault}" for fault in (*_patient_faults(rows), *follow_up_faults(rows, rules.targets))]
+        read = [row for row in rows if not any(row.slide_id in slides for slides in faulty.values())]
+        of_patients = _patient_faults(read)
+        faults += [f"{path}: {fault}" for fault in (*of_patients, *follow_up_faults(rows, rules.targets))]
+        are_all_there = are_all_there and not of_patients
+    read_targets = tuple(name for name in rules.targets if are_all_there and name not in faulty)
     warnings = (*columns.warnings, *_similar_patients(rows), *number_warnings(rules.targets, table.rows), *partial)
     return Sheet(tuple(rows), tuple(faults), tuple(f"{path}: {warning}" for warning in warnings), columns.unread, read_targets)
 
 
 def _read_rows(
     table: Sequence[tuple[int, Mapping[str, str]]], rules: SheetRules
-) -> tuple[list[SlideRow], list[str], list[str], set[str]]:
-    """Rows without faults but those of labels, all faults, warnings, and the targets that have faulty labels."""
+) -> tuple[list[SlideRow], list[str], list[str], dict[str, set[str]]]:
+    """Rows without faults but those of labels, all faults, warnings, and by target the slides whose labels are faulty."""
     rows: list[SlideRow] = []
     faults: list[str] = []
     seen: dict[str, int] = {}
     marked: dict[str, dict[str, list[int]]] = {}
     no_labels: list[tuple[int, CellFault]] = []
     partial: dict[str, list[int]] = {}
-    faulty = set[str]()
+    faulty: dict[str, set[str]] = {}
     for number, text in table:
         cells = {name: cell if name in FILE_COLUMNS else plain(cell) for name, cell in text.items()}
         marks = missing_marks(cells, rules)
@@ -126,7 +129,8 @@ def _read_rows(
         no_labels += [(number, fault) for reading in readings.values() for fault in reading.faults]
         for name in (name for name, reading in readings.items() if reading.is_partial):
             partial.setdefault(name, []).append(number)
-        faulty.update(name for name, reading in readings.items() if reading.faults)
+        for name in (name for name, reading in readings.items() if reading.faults):
+            faulty.setdefault(name, set()).add(cells["slide_id"])
         if not row_faults and not marks:
             labels = {name: reading.label for name, reading in readings.items() if reading.label}
             rows.append(slide_row(cells, rules.folder, labels))
