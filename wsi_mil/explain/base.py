@@ -11,6 +11,7 @@ from torch import Tensor
 
 from wsi_mil.bags import bag_tensor
 from wsi_mil.config import ExplanationRecord, InstanceScoreKind
+from wsi_mil.explain.agreement import agreement_log
 from wsi_mil.models import MILModel
 from wsi_mil.records import Bag, InstanceScores
 
@@ -36,7 +37,8 @@ class InstanceMethod:
 
     def scores(self, models: Sequence[MILModel], bag: Bag, output: int) -> InstanceScores:
         """Scores of a bag, mean over models, float32 in the order of the bag."""
-        values, zero = mean_of([self.of_model(model, bag_tensor(bag, model), output) for model in models])
+        of_models = [self.of_model(model, bag_tensor(bag, model), output) for model in models]
+        values, zero = mean_of(of_models)
         return InstanceScores(
             method=self.record.name,
             values=values,
@@ -46,6 +48,7 @@ class InstanceMethod:
             comparable_weighted=self.record.comparable_weighted,
             zero=zero,
             output=output,
+            log=agreement_log([each.scores for each in of_models]),
         )
 
 

@@ -9,8 +9,9 @@ from wsi_mil.cohort.splits import protocol_roles
 from wsi_mil.config import Explain, explains, further_name, supports
 from wsi_mil.ensemble import Ensemble
 from wsi_mil.errors import ConfigError
+from wsi_mil.explain.agreement import with_permuted_weights
 from wsi_mil.explain.current import STAGE_VERSION
-from wsi_mil.explain.registry import CONTROL, INVERSION, ExplainRequest, empty_scores, scores_of
+from wsi_mil.explain.registry import CONTROL, INVERSION, ExplainRequest, empty_scores, scores_of, with_randomisation
 from wsi_mil.receipts import TILE_IDENTITY, store_path, write_receipt
 from wsi_mil.records import Bag, InstanceScores, SlidePrediction, SlideRow
 from wsi_mil.store import read_attributes, remove_store, write_scores
@@ -63,7 +64,9 @@ def explain_slide(
 
 
 def explain_validation(fold: int, features: Path, ensemble: Ensemble, settings: Explain, receipt: Path) -> None:
-    """Score the slides that chose a fold's epoch and threshold, by that fold's model; used for thresholds, never shown.
+    """Score the slides that chose a fold's epoch and threshold, by that fold's model; never shown.
+
+    Score thresholds are chosen on them, and the methods are tested: by their curves, and by the model with permuted weights.
 
     Args:
         fold: which one.
@@ -77,13 +80,14 @@ def explain_validation(fold: int, features: Path, ensemble: Ensemble, settings: 
     """
     _require_supported(settings, ensemble)
     content: dict[str, Receipt] = {}
-    settings = settings.model_copy(update={"curve_points": 0})
+    permuted = with_permuted_weights(ensemble.folds[fold].model)
     remove_store(receipt.with_suffix(""))
     for bag_id, slides in ensemble.splits.bags(fold, protocol_roles(ensemble.protocol)[1], ensemble.unit).items():
         bag_receipts = [features / f"{slide}.json" for slide in slides]
         bag = ensemble.read_bag(bag_id, bag_receipts)
         prediction = ensemble.predict(bag, (fold,))
-        scores = scores_of(ExplainRequest(ensemble, bag, prediction, ensemble.task.explained(prediction)[0]), settings)
+        request = ExplainRequest(ensemble, bag, prediction, ensemble.task.explained(prediction)[0])
+        scores = with_randomisation(request, permuted, scores_of(request, settings), settings.sparse_inversion)
         for own in bag_receipts:
             store = receipt.with_suffix("") / f"{own.stem}.zarr"
             content[own.stem] = {
@@ -136,6 +140,7 @@ def _require_supported(settings: Explain, ensemble: Ensemble) -> None:
 def _prediction_content(ensemble: Ensemble, prediction: SlidePrediction) -> Receipt:
     return {
         "folds": list(prediction.folds),
+        "outputs": [round(value, 6) for value in prediction.outputs],
         **ensemble.task.prediction_stamp(prediction),
         "output": ensemble.task.explained(prediction)[0],
     }
