@@ -13,7 +13,16 @@ from wsi_mil.receipts import read_receipt
 pytestmark = pytest.mark.slow
 
 TARGETS = {**CONFIG["targets"], "grade": {"kind": "classes", "column": "grade", "classes": ["low", "high"]}}
-OF_A_TARGET = {"split": 1, "train": 2, "predict": 1, "explain": 8, "explain-validation": 1, "evaluate": 1, "heatmap": 8}
+OF_A_TARGET = {
+    "split": 1,
+    "train": 2,
+    "predict": 1,
+    "explain": 8,
+    "explain-validation": 1,
+    "trust": 1,
+    "evaluate": 1,
+    "heatmap": 8,
+}
 """Jobs of one target, of two folds and eight slides with a job each."""
 KINDS = {
     "markers": {"kind": "multilabel", "columns": ["er", "pr"]},
@@ -28,7 +37,7 @@ CELLS = {
     "died": ["1", "1", "0", "0", "1", "1", "0", "0", "", ""],
 }
 """Cells of the ten slides, of which the last two cannot be used."""
-OF_A_KIND = {"split": 1, "train": 2, "predict": 1, "explain": 2, "explain-validation": 1, "evaluate": 1, "heatmap": 2}
+OF_A_KIND = {"split": 1, "train": 2, "predict": 1, "explain": 2, "explain-validation": 1, "trust": 1, "evaluate": 1, "heatmap": 2}
 """Jobs of one target, of two folds and two jobs for all slides."""
 
 

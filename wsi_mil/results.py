@@ -149,6 +149,10 @@ class TargetResults:
         """Figures of explanation methods."""
         return self._of("explanations") / encoder / f"{model}.json"
 
+    def trust(self, encoder: str, model: str) -> Path:
+        """What is known of a model and its methods, on which the trust lines of heatmaps depend."""
+        return self._of("trust") / encoder / f"{model}.json"
+
     def cohort_scale(self, encoder: str, model: str) -> Path:
         """Colour ranges of the whole cohort, for `heatmap.scale: cohort`."""
         return self._of("heatmaps") / encoder / model / "cohort_scale.json"

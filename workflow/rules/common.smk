@@ -200,7 +200,7 @@ def scores_folder(wildcards):
 def validation_settings(wildcards):
     """Params function: settings of `explain`, without those that have no effect on validation slides."""
     settings = json.loads(explain_settings(wildcards))
-    return dumps({**settings, "curve_points": 0, "include_train": False})
+    return dumps({**settings, "include_train": False})
 
 
 def report_config(wildcards):

@@ -6,6 +6,7 @@ rule report:
         metrics=all_metrics,
         heatmaps=all_heatmaps,
         explanations=all_explanations,
+        trust=all_trust,
         statistics=all_statistics,
         splits=[] if TRAINED else all_splits,
     output:

@@ -44,6 +44,7 @@ def heatmap(
         typer.Option(help="folder to write to: {slide_id}/{method}.png and .geojson, .ome.tif, .csv, .tiles.png"),
     ],
     cohort_scale: Annotated[Optional[Path], typer.Option(help="output of heatmap-scale, for scale: cohort")] = None,
+    trust: Annotated[Optional[Path], typer.Option(help="output of trust, for the trust lines")] = None,
     truth: TruthJson = "{}",
     record: Record = None,
     threads: Threads = 1,
@@ -57,6 +58,7 @@ def heatmap(
 
     def draw(item: int, *, is_readable: bool = True) -> None:
         from wsi_mil.config import Heatmap, Truth, parse_settings
+        from wsi_mil.heatmaps import CohortFiles
         from wsi_mil.heatmaps.current import draw_stale, drawn, remove_others
         from wsi_mil.records import NO_PATH
 
@@ -68,7 +70,7 @@ def heatmap(
             method,
             parse_settings(Heatmap, json.loads(settings)),
             heatmaps / slide.slide_id,
-            cohort_scale=cohort_scale,
+            cohort=CohortFiles(cohort_scale, trust),
             truth=parse_settings(Truth, json.loads(truth)),
         )
         if is_drawn and record is not None:  # all methods of the configuration

@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from wsi_mil.config import Predict, method_of
-from wsi_mil.evaluate.figures import AREAS, SlideFigures, curve_gains, differences, gain_figures, method_figures, slide_figures
+from wsi_mil.evaluate.figures import (
+    AREAS,
+    GAINS,
+    SlideFigures,
+    curve_gains,
+    differences,
+    gain_figures,
+    method_figures,
+    slide_figures,
+)
 from wsi_mil.evaluate.localisation import FALSE_POSITIVES, froc
 from wsi_mil.evaluate.slides import ScoredSlide, SlideTruth, Sources, read_scored_slide, slide_truth
 from wsi_mil.evaluate.thresholds import Thresholds, select_thresholds
@@ -20,10 +29,11 @@ log = logging.getLogger(__name__)
 STAGE_VERSION = 1
 FIGURES = ("tile_auroc", "tile_auprc", "threshold", "f1", "f1_oracle")
 RECALLS = tuple(f"recall_at_{most}fp" for most in FALSE_POSITIVES)
-GAINS = ("deletion_gain", "insertion_gain")
+TURNS = ("turn", "random_turn")
+"""Share of tiles whose removal turns the prediction, hottest first and in random order."""
 COLUMNS = (
     *("slide_id", "patient_id", "label", "role", "protocol", "method", "is_shown", "n_tiles", "n_true", *FIGURES),
-    *("n_lesions", *RECALLS, *AREAS, *GAINS),
+    *("n_lesions", *RECALLS, *AREAS, *GAINS, *TURNS),
 )
 
 
@@ -100,6 +110,8 @@ def _content(
         "n_with_lesion": sum(truth.n_lesions > 0 for truth in tile_truths),
         "n_patients": len({slide.row.patient_id for slide in slides}),
         "methods": methods,
+        "beats_random": dict(sources.trust.beats_random),
+        "randomised": dict(sources.trust.randomised),
         "differences": differences(with_truth, draws=draws),
         "notes": {slide_id: list(truth.notes) for slide_id, (_, truth) in truths.items() if truth.notes},
         "threshold_notes": list(evaluation.thresholds.notes),
@@ -120,7 +132,8 @@ def _table(evaluation: _Evaluation) -> list[list[object]]:
             cells = _cells(by_slide[slide.row.slide_id]) if slide.row.slide_id in by_slide else {}
             curves = slide.receipt["methods"].get(method, {}).get("curves")
             if curves:
-                cells |= {name: curves[name] for name in AREAS} | curve_gains(curves)
+                turns = {name: "" if curves.get(name) is None else curves[name] for name in TURNS}
+                cells |= {name: curves[name] for name in AREAS} | curve_gains(curves) | turns
             if cells:
                 table.append(_table_row({**_slide_cells(slide), "method": method, **cells}))
     return table

@@ -140,7 +140,7 @@ def _require_supported(settings: Explain, ensemble: Ensemble) -> None:
 def _prediction_content(ensemble: Ensemble, prediction: SlidePrediction) -> Receipt:
     return {
         "folds": list(prediction.folds),
-        "outputs": [round(value, 6) for value in prediction.outputs],
+        "outputs": [float(f"{value:.9g}") for value in prediction.outputs],
         **ensemble.task.prediction_stamp(prediction),
         "output": ensemble.task.explained(prediction)[0],
     }

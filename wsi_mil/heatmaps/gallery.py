@@ -15,10 +15,11 @@ from wsi_mil.errors import MissingFileError, SlideError, SlideReadError, Unreach
 from wsi_mil.geometry import Mpp
 from wsi_mil.heatmaps.colour_maps import colours
 from wsi_mil.heatmaps.slide_scores import SlideScores
-from wsi_mil.heatmaps.text import draw_lines, line_height, png, wrapped
+from wsi_mil.heatmaps.text import ON_WARNING_COLOUR, TEXT_COLOUR, WARNING_COLOUR, draw_lines, line_height, png, wrapped
 from wsi_mil.receipts import IMPORTED
 from wsi_mil.records import NO_PATH, SlideRow
 from wsi_mil.slides import Slide, is_same_slide, open_slide
+from wsi_mil.trust import TrustLine
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ def gallery(scores: SlideScores, tiles: SlideTiles, settings: Heatmap, *, title:
     caption = (
         f"stored score and top-left corner (x, y) in level-0 pixels; a tile is {tiling['tile_px'] * tiling['mpp']:g} µm wide"
     )
-    strips = [_text_strip(title)]
+    strips = [_text_strip(title), *([_trust_strip(scores.trust)] if scores.trust.text else [])]
     strips += [_text_strip(f"nothing to show: {scores.metadata['reason']}")] if not cells else []
     strips += [_text_strip(note)] if note else []
     for name, part in (("highest", cells[: len(top)]), ("lowest", cells[len(top) :])):
@@ -188,6 +189,16 @@ def _text_strip(text: str) -> Image.Image:
     lines = wrapped(text, TEXT_PX, WIDTH_PX - 2 * GAP_PX)
     image = Image.new("RGB", (WIDTH_PX, len(lines) * line_height(TEXT_PX) + GAP_PX), BACKGROUND)
     draw_lines(ImageDraw.Draw(image), (GAP_PX, GAP_PX), lines, TEXT_PX)
+    return image
+
+
+def _trust_strip(trust: TrustLine) -> Image.Image:
+    """Draw a strip with a trust line, as a banner if it is a warning."""
+    lines = wrapped(trust.text, TEXT_PX, WIDTH_PX - 2 * GAP_PX)
+    fill = WARNING_COLOUR if trust.is_warning else BACKGROUND
+    image = Image.new("RGB", (WIDTH_PX, len(lines) * line_height(TEXT_PX) + GAP_PX), fill)
+    colour = ON_WARNING_COLOUR if trust.is_warning else TEXT_COLOUR
+    draw_lines(ImageDraw.Draw(image), (GAP_PX, GAP_PX // 2), lines, TEXT_PX, fill=colour)
     return image
 
 

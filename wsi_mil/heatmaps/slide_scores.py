@@ -1,7 +1,7 @@
 """Scores of one slide by one method, with their tile grid, from the receipts of `explain` and `tile`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from wsi_mil.receipts import TILE_IDENTITY, extent_and_stride, read_receipt, rea
 from wsi_mil.records import SlideRow
 from wsi_mil.score_scaling import score_context
 from wsi_mil.store import read_scores
+from wsi_mil.trust import NO_LINE, Trust, TrustLine, trust_line
 
 REMEDY = "run `extract` and `explain` again on these tiles, or give the tiles that the scores were computed on"
 
@@ -71,6 +72,7 @@ class SlideScores:
         stamp: slide_id, method, role and protocol, which every exported file contains.
         receipt: receipt of `explain`.
         tile_receipt: receipt of `tile`.
+        trust: how far the scores can be trusted; `stamp` has its text.
     """
 
     method: str
@@ -81,6 +83,13 @@ class SlideScores:
     stamp: dict[str, str]
     receipt: dict[str, Any]
     tile_receipt: dict[str, Any]
+    trust: TrustLine = NO_LINE
+
+
+def trusted(scores: Mapping[str, SlideScores], trust: Trust) -> dict[str, SlideScores]:
+    """Return scores of a slide with their trust lines, from what is known of their model."""
+    lines = {name: trust_line(trust, own.receipt, own.method) for name, own in scores.items()}
+    return {name: replace(own, trust=lines[name], stamp={**own.stamp, "trust": lines[name].text}) for name, own in scores.items()}
 
 
 def names_of(receipt: Mapping[str, Any], methods: Sequence[str]) -> list[str]:

@@ -12,19 +12,20 @@ from wsi_mil.annotations import Frame, read_annotation, simplified_rings
 from wsi_mil.config import Heatmap, Truth, method_of
 from wsi_mil.errors import AnnotationError, ConfigError, StoreError
 from wsi_mil.files import write_bytes, write_table, write_text
-from wsi_mil.heatmaps.cohort_scale import read_cohort_scale
+from wsi_mil.heatmaps.cohort_scale import CohortFiles, read_cohort_scale
 from wsi_mil.heatmaps.colour_maps import require_colormap
 from wsi_mil.heatmaps.gallery import gallery, read_gallery_tiles
 from wsi_mil.heatmaps.overlay import Backdrop, Picture, draw, panel
 from wsi_mil.heatmaps.raster import ome_tiff
 from wsi_mil.heatmaps.regions import geojson, plain_numbers
 from wsi_mil.heatmaps.scale_bar import scale_bar
-from wsi_mil.heatmaps.slide_scores import Ranges, SlideScores, read_scores_by_method
+from wsi_mil.heatmaps.slide_scores import Ranges, SlideScores, read_scores_by_method, trusted
 from wsi_mil.rasterise import tile_raster
 from wsi_mil.receipts import IMPORTED, store_path
 from wsi_mil.records import SlideRow
 from wsi_mil.store import read_thumbnail
 from wsi_mil.tasks import task_of_stamp
+from wsi_mil.trust import read_trust
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def draw_heatmaps(
     settings: Heatmap,
     folder: Path,
     *,
-    cohort_scale: Path | None = None,
+    cohort: CohortFiles = CohortFiles(),
     truth: Truth = Truth(),
 ) -> None:
     """Draw the scores of one slide by several methods: `folder/{name}.png`, and the other files beside it (`SUFFIXES`).
@@ -66,17 +67,18 @@ def draw_heatmaps(
         names: names of scores: methods, and `{method}@{label}` of further labels.
         settings: settings of `heatmap`.
         folder: folder of the files.
-        cohort_scale: file written by `heatmap-scale`; needed only for scale "cohort".
+        cohort: files about the whole cohort; `scale` is needed only for scale "cohort".
         truth: settings of `truth`, for the outlines of the annotation.
 
     Raises:
         StoreMismatchError: scores of another slide or of other tiles.
         StoreError: there are no scores of one of the methods.
-        ConfigError: matplotlib has no such colour map, or scale "cohort" without `cohort_scale`.
+        ConfigError: matplotlib has no such colour map, or scale "cohort" without its file.
     """
     images = {name: folder / f"{name}{SUFFIXES[0]}" for name in names}
-    ranges = _ranges(settings, cohort_scale)
+    ranges, trust = _ranges(settings, cohort.scale), read_trust(cohort.trust)
     scores = read_scores_by_method(row, scores_receipt, tiles_receipt, names, scale=settings.scale, ranges=ranges)
+    scores = trusted(scores, trust)
     _draw_all(row, {images[name]: scores[name] for name in names}, store_path(tiles_receipt), settings, truth)
 
 
@@ -88,13 +90,13 @@ def draw_heatmap(
     settings: Heatmap,
     image: Path,
     *,
-    cohort_scale: Path | None = None,
+    cohort: CohortFiles = CohortFiles(),
     truth: Truth = Truth(),
 ) -> None:
     """Draw the scores of one slide by one method, as `draw_heatmaps`, under another name: `image` (PNG)."""
-    ranges = _ranges(settings, cohort_scale)
+    ranges, trust = _ranges(settings, cohort.scale), read_trust(cohort.trust)
     scores = read_scores_by_method(row, scores_receipt, tiles_receipt, [method], scale=settings.scale, ranges=ranges)
-    _draw_all(row, {image: scores[method]}, store_path(tiles_receipt), settings, truth)
+    _draw_all(row, {image: trusted(scores, trust)[method]}, store_path(tiles_receipt), settings, truth)
 
 
 def _ranges(settings: Heatmap, cohort_scale: Path | None) -> Ranges:
@@ -142,7 +144,7 @@ def picture(scores: SlideScores, slide: Backdrop, heading: str) -> Picture:
     grid = scores.grid
     shape = (slide.image.shape[0], slide.image.shape[1])
     raster = tile_raster(scores.display.values, grid.coords, box=grid.box, dimensions=grid.dimensions, shape=shape)
-    return Picture(slide, raster, scores.display, heading, scores.metadata["reason"])
+    return Picture(slide, raster, scores.display, heading, scores.metadata["reason"], scores.trust)
 
 
 def base_image(scores: SlideScores, tiles: Path) -> tuple[NDArray[np.uint8], str]:

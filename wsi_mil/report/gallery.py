@@ -1,7 +1,7 @@
 """Every slide with its heatmaps: the slide image once, and a layer over it for each model and method, within a size limit."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from PIL import Image
@@ -19,6 +19,7 @@ from wsi_mil.report.pictures import largest_url, webp_url
 from wsi_mil.report.task_report import TaskReport
 from wsi_mil.results import Results
 from wsi_mil.tasks.shown import explained_label
+from wsi_mil.trust import NO_LINE, TrustLine, trust_line
 from wsi_mil.wording import method_title
 
 LAYERS_MB = 8.0
@@ -45,6 +46,7 @@ class HeatmapPanel:
         ends: numbers at both ends of the colour bar.
         label: unit of the numbers, and the scale.
         reason: why there is nothing to show, or "".
+        trust: how far it can be trusted.
     """
 
     base_image: str
@@ -54,6 +56,7 @@ class HeatmapPanel:
     ends: tuple[str, str]
     label: str
     reason: str
+    trust: TrustLine = NO_LINE
 
 
 @dataclass
@@ -120,7 +123,9 @@ class _Drawing:
             for scores in scored.values():
                 key = keys.setdefault(source_of(scores), f"g{number}-{len(keys)}")
                 gallery.base_images[key] = self.images.of(row, scores, tiles_receipt)
-                gallery.panels.append(self._panel(key, model.name, scores, gallery.base_images[key].size))
+                trust = trust_line(model.trust, scores.receipt, scores.method)
+                panel = self._panel(key, model.name, scores, gallery.base_images[key].size)
+                gallery.panels.append(replace(panel, trust=trust))
         return gallery
 
     def _panel(self, key: str, name: str, scores: SlideScores, size: tuple[int, int]) -> HeatmapPanel:

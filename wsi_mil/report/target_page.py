@@ -33,7 +33,7 @@ ANNOTATION_FIGURES = {
     "f1_oracle": "F1, oracle",
     "froc_mean": "Lesion recall",
 }
-CURVE_FIGURES = {"deletion_gain": "Deletion gain", "insertion_gain": "Insertion gain"}
+CURVE_FIGURES = {"symmetric_gain": "Symmetric gain", "deletion_gain": "Deletion gain", "insertion_gain": "Insertion gain"}
 """Figures of methods with their titles, in order: those that need annotations, and those that do not."""
 
 

@@ -96,6 +96,8 @@ class Task(ABC):
     """Name of `selection_figure` in the training curve and the model card."""
     figure_label: ClassVar[str]
     """Its name in messages."""
+    chance: ClassVar[float] = 0.5
+    """Its value at chance."""
     is_of_patient: ClassVar[bool] = False
     """Whether a label is the patient's, so that all its slides must have the same, and figures are of patients."""
     is_judged_on_training: ClassVar[bool] = False

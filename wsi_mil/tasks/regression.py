@@ -46,6 +46,7 @@ class Regression(Task):
     kind: ClassVar[str] = "regression"
     figure_name: ClassVar[str] = "r2"
     figure_label: ClassVar[str] = "R²"
+    chance: ClassVar[float] = 0.0
     min_improvement_counts: ClassVar[bool] = False
 
     @property

@@ -23,6 +23,7 @@ from wsi_mil.tasks.shown import (
     prediction_text,
     truth_name,
 )
+from wsi_mil.trust import OLD_LINE, Trust, model_line, trust_line
 from wsi_mil.view.catalogue import NOT_RUN, UNREADABLE, Catalogue, CohortRow, Entry
 from wsi_mil.view.deepzoom import TILE_PX, Pyramid
 from wsi_mil.view.slide_images import SlideImage
@@ -213,12 +214,14 @@ def _entry_json(catalogue: Catalogue, slide_id: str, entry: Entry) -> dict[str, 
     stamps = {name: str(receipt.get(name) or prediction.get(name, "")) for name in ("role", "protocol")}
     notes = [ROLE_NOTES[stamps["role"]]] if stamps["role"] in ROLE_NOTES else []
     notes += [PROTOCOL_NOTE] if stamps["protocol"] == "as_published" else []
+    trust = catalogue.trust(entry)
+    notes += [model_line(trust).text] if receipt and model_line(trust).is_warning else []
     notes += [] if receipt else [_no_scores_note(catalogue.status(slide_id)[0])]
     return {
         **asdict(entry),
         "name": entry.name,
         "tiling": catalogue.tiling_of(slide_id, receipt),
-        "methods": _methods_json(receipt),
+        "methods": [{**method, **_trust_json(trust, receipt, method["name"])} for method in _methods_json(receipt)],
         "prediction": _prediction_json(catalogue, slide_id, entry, prediction),
         "notes": notes,
     }
@@ -239,6 +242,15 @@ def _methods_json(receipt: Mapping[str, Any]) -> list[dict[str, str]]:
         }
         for name in names
     ]
+
+
+def _trust_json(trust: Trust, receipt: Mapping[str, Any], method: str) -> dict[str, Any]:
+    """How far the scores of a slide by a method can be trusted."""
+    try:
+        line = trust_line(trust, receipt, method)
+    except UNREADABLE:
+        line = OLD_LINE
+    return {"trust": line.text, "is_warning": line.is_warning}
 
 
 def _label_of(receipt: Mapping[str, Any], method: str) -> str:
