@@ -188,7 +188,9 @@ def earlier_trust(wildcards):
     """Input function: what the run that trained the models knows of them, if it does."""
     if not TRAINED:
         return []
-    file = f"{TRAINED}/trust/{wildcards.target}/{wildcards.encoder}/{wildcards.model}.json"
+    file = (
+        f"{TRAINED}/trust/{wildcards.target}/{wildcards.encoder}/{wildcards.model}.json"
+    )
     return [file] if Path(file).exists() else []
 
 

@@ -174,6 +174,8 @@ def _p_values(task: Task, outcomes: Outcomes, patients: Sequence[str], *, draws:
 def _permuted(patients: Sequence[str], rng: np.random.Generator) -> NDArray[np.int64]:
     """Row whose label each row gets: patients change places, a patient's rows get the labels of one other patient in turn."""
     names, patient_of = np.unique(np.asarray(patients), return_inverse=True)
+    if len(names) == len(patients):
+        return rng.permutation(len(patients))
     rows_of = [np.flatnonzero(patient_of == index) for index in range(len(names))]
     given = np.empty(len(patients), np.int64)
     for own, donor in zip(rows_of, rng.permutation(len(names)), strict=True):
