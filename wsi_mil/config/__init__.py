@@ -5,6 +5,7 @@ Unknown keys are errors that suggest the nearest known key. `config.yaml` shows 
 """
 
 from wsi_mil.config.cluster import Dask as Dask
+from wsi_mil.config.explanations import BEST as BEST
 from wsi_mil.config.explanations import EXPLANATIONS as EXPLANATIONS
 from wsi_mil.config.explanations import READ_OFF as READ_OFF
 from wsi_mil.config.explanations import ExplanationRecord as ExplanationRecord
@@ -13,6 +14,7 @@ from wsi_mil.config.explanations import ReadOff as ReadOff
 from wsi_mil.config.explanations import explains as explains
 from wsi_mil.config.explanations import further_name as further_name
 from wsi_mil.config.explanations import method_of as method_of
+from wsi_mil.config.explanations import resolved as resolved
 from wsi_mil.config.explanations import supports as supports
 from wsi_mil.config.models import ABMIL as ABMIL
 from wsi_mil.config.models import CLAM as CLAM
@@ -29,6 +31,7 @@ from wsi_mil.config.models import KrausPool as KrausPool
 from wsi_mil.config.models import Model as Model
 from wsi_mil.config.models import ModelSettings as ModelSettings
 from wsi_mil.config.models import TransMIL as TransMIL
+from wsi_mil.config.models import architecture_of as architecture_of
 from wsi_mil.config.models import provided_by as provided_by
 from wsi_mil.config.models import sentence_of as sentence_of
 from wsi_mil.config.parse import nearest as nearest

@@ -95,7 +95,11 @@ def _inverted(request: ExplainRequest, settings: SparseInversion) -> list[Instan
             reasons.add(result.refused)
             continue
         method = METHODS[read_off(member.model, settings.score)]
-        refined.append(method.of_model(member.model, result.bag, output))
+        values = method.of_model(member.model, result.bag, output)
+        if values.refused:
+            reasons.add(values.refused)
+            continue
+        refined.append(values)
         control = shrunk(features, settings.penalty, len(result.pull))
         controls.append(method.of_model(member.model, control, output))
     log: dict[str, object] = {"folds": logs}
