@@ -139,7 +139,7 @@ EXPLANATIONS: dict[str, ExplanationRecord] = {
 """By name, in the order in which choices are listed."""
 
 FURTHER = "@"
-"""Between method and label in the name of scores for a further label of a slide."""
+"""Between method and output in the name of scores for a further output of a slide."""
 
 READ_OFF = tuple(name for name, record in EXPLANATIONS.items() if record.scores_refined_bags)
 """Names of the explanations that may score a refined bag."""
@@ -160,7 +160,7 @@ def supports(provides: Collection[InstanceScoreKind], method: Method) -> bool:
 
 
 def further_name(name: str, label: str) -> str:
-    """Return the name of scores for a further label of a slide, `{name}@{label}`, which is a file name.
+    """Return the name of scores for a further class or label of a slide, `{name}@{label}`, which is a file name.
 
     Characters other than letters of ASCII, digits, and ``_.-`` become ``~`` and their code, so that no two labels share a name.
     """

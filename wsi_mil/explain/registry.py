@@ -16,6 +16,7 @@ from wsi_mil.explain.curves import curve_log, curves_of, random_curves
 from wsi_mil.explain.sparse_inversion import read_off, refine, shrunk
 from wsi_mil.metrics import mid_ranks
 from wsi_mil.records import Bag, InstanceScores, SlidePrediction
+from wsi_mil.tasks import not_predicted
 
 INVERSION, CONTROL = "sparse_inversion", "sparse_inversion_control"
 
@@ -78,7 +79,7 @@ def _inverted(request: ExplainRequest, settings: SparseInversion) -> list[Instan
     """Scores by sparse inversion, mean over the models whose prediction holds, and by its control, shrunk as far with η = 0."""
     bag, output = request.bag, request.output
     if not request.is_predicted:
-        reason = "predicted negative: sparse inversion finds no key instances"
+        reason = f"{not_predicted(request.ensemble.task, output)}: sparse inversion finds no key instances"
         return [empty_scores(name, bag, reason, output=output) for name in (INVERSION, CONTROL)]
     logs: dict[str, object] = {}
     refined, controls, reasons = [], [], set()

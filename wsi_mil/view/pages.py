@@ -225,7 +225,7 @@ def _entry_json(catalogue: Catalogue, slide_id: str, entry: Entry) -> dict[str, 
 
 
 def _methods_json(receipt: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Methods of a receipt of scores with their titles, those of `FIRST_METHODS` first; further labels follow their method."""
+    """Methods of a receipt of scores with their titles, those of `FIRST_METHODS` first; further outputs follow their method."""
     methods = receipt.get("methods", {})
     bases = {name: method_of(name) for name in methods}
     order = list(dict.fromkeys([*FIRST_METHODS, *bases.values()]))
@@ -233,6 +233,8 @@ def _methods_json(receipt: Mapping[str, Any]) -> list[dict[str, str]]:
     return [
         {
             "name": name,
+            "method": bases[name],
+            "output": _label_of(receipt, name),
             "title": method_title(name, _label_of(receipt, name)),
             "kind": methods[name].get("kind", ""),
             "reason": methods[name].get("reason", ""),
@@ -242,7 +244,7 @@ def _methods_json(receipt: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def _label_of(receipt: Mapping[str, Any], method: str) -> str:
-    """The label that scores explain; "" if there is none, or the receipt is of an earlier version."""
+    """The output that scores explain; "" if that goes without saying, or the receipt is of an earlier version."""
     try:
         return explained_label(receipt, method)
     except UNREADABLE:
