@@ -114,7 +114,7 @@ def test_targets_of_all_kinds_run_to_the_report_and_each_by_itself(run_of_kinds:
     added = {stage: 3 * n - (stage == "train") for stage, n in OF_A_KIND.items()}
     assert run.snakemake() == {"cohort": 1, **added, "report": 1}, "one fold of markers is given"
     pages = {path.name for path in run.results("report").glob("*.html")}
-    assert pages == {"index.html", "tumour.html", *(f"{name}.html" for name in KINDS)}
+    assert pages == {"index.html", *(f"{name}{page}" for name in ("tumour", *KINDS) for page in (".html", ".tiles.html"))}
     columns = {"markers": {"prob_er", "predicted_pr"}, "tmb": {"value"}, "survival": {"time", "event", "risk", "cutoff"}}
     for name, own in columns.items():
         with run.results(f"predictions/{name}/tiny/abmil.csv").open() as file:

@@ -81,7 +81,8 @@ def cohort_page(catalogue: Catalogue, target: str, entry: Entry | None) -> str:
     """Return the HTML of the cohort page for a target, with the predictions of one of its entries."""
     rows, others = catalogue.cohort_rows(target, entry), other_columns(catalogue, target, entry)
     counts = Counter(row.status for row in rows)
-    return _template("cohort.html").render(
+    return render(
+        "cohort.html",
         results=str(_short_path(catalogue.results)),
         notes=[*catalogue.notes, *_progress_notes(catalogue), *_held_out_warnings(rows)],
         targets=catalogue.targets,
@@ -148,7 +149,7 @@ def _short_path(folder: Path) -> Path:
 def slide_page(catalogue: Catalogue, slide_id: str, image: SlideImage) -> str:
     """Return the HTML of the page of a slide. Raises UnknownNameError if there is no such slide."""
     catalogue.row(slide_id)
-    return _template("slide.html").render(slide=slide_json(catalogue, slide_id, image), slide_id=slide_id)
+    return render("slide.html", slide=slide_json(catalogue, slide_id, image), slide_id=slide_id)
 
 
 def slide_json(catalogue: Catalogue, slide_id: str, image: SlideImage) -> dict[str, Any]:
@@ -286,13 +287,14 @@ def _progress_notes(catalogue: Catalogue) -> list[str]:
     return notes
 
 
+def render(name: str, **values: Any) -> str:
+    """Return a page as HTML."""
+    return _environment().get_template(name).render(**values)
+
+
 @cache
 def _environment() -> jinja2.Environment:
     loader = jinja2.PackageLoader("wsi_mil.view", "templates")
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     environment.trim_blocks = environment.lstrip_blocks = True
     return environment
-
-
-def _template(name: str) -> jinja2.Template:
-    return _environment().get_template(name)
