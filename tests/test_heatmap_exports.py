@@ -331,9 +331,9 @@ def test_every_output_has_its_files_and_the_raster_of_a_method_has_a_channel_for
     with tifffile.TiffFile(images["evidence"].with_suffix(".ome.tif")) as tif:
         raster = tif.series[0].asarray()
         channels = ElementTree.fromstring(tif.ome_metadata).findall(f".//{OME}Channel")
-    assert [channel.get("Name") for channel in channels] == ["luad", "lusc", "normal"]
+    assert [channel.get("Name") for channel in channels] == ["normal", "luad", "lusc"]
     hottest = [np.unravel_index(np.nanargmax(channel), channel.shape) for channel in raster]
-    assert hottest == [(1, 7), (0, 4), (6, 0)], "row and column of tiles 17, 4 and 60 of ten in a row"
+    assert hottest == [(6, 0), (1, 7), (0, 4)], "row and column of tiles 60, 17 and 4 of ten in a row"
     assert not list((tmp_path / "h").glob("*@*.ome.tif"))
     for name, output in zip(names, ("luad", "lusc", "normal"), strict=True):
         regions, tile = features(images[name], "annotation"), features(images[name], "tile")[0]

@@ -80,6 +80,14 @@ def test_a_healthy_slide_adds_false_alarms_whatever_is_annotated_on_it(cohort: C
     assert found["methods"]["evidence"]["pooled_auroc"] == pytest.approx(1 - 0.5 / 23)
 
 
+def test_annotation_classes_of_a_healthy_class_are_no_lesions_for_another_output(cohort: Cohort) -> None:
+    about = {"asked_by_prediction": [1], "output": 1}
+    cohort.add("a", "tumour", TILE_5, evidence=evidence(t5=3), **about)
+    cohort.add("b", "normal", TILE_0, evidence=evidence(t0=1), **about)
+    found = cohort.evaluate_for(Classes(("normal", "tumour")), classes={"normal": ["_0"]})
+    assert (found["n_with_truth"], found["n_with_lesion"]) == (2, 1)
+
+
 def test_an_annotated_slide_of_a_class_without_a_region_of_it_is_not_known(cohort: Cohort) -> None:
     add(cohort, "a", "luad", 1, {"keratin": TILE_0})
     found = cohort.evaluate_for(Classes(CLASSES), classes={"luad": ["acinar"]})

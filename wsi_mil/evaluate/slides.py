@@ -185,8 +185,9 @@ class Reading:
         is_shown = self._is_healthy(row) or task.is_of(row.label, output)
         if not is_shown and output not in receipt.get("asked_by_prediction", [output]):
             return {}, None
-        own = row.label if row.label in task.explainable else task.output_name(output)
-        return names if is_shown else {}, self.truths.of(row.slide_id, own).annotation
+        if is_shown or row.label not in task.explainable:
+            return names if is_shown else {}, self.truths.of(row.slide_id, task.output_name(output)).annotation
+        return {}, self.truths.of(row.slide_id, row.label).annotation
 
     def _of(self, output: int, row: SlideRow, receipt: Mapping[str, Any]) -> tuple[dict[str, str], Annotation | None]:
         """Names and truth of a slide's scores for an output, whatever the slide is predicted as.

@@ -29,12 +29,14 @@ OFF_GRID_NOTE = "tiles are not on one grid: each pixel is the highest of the til
 def ome_tiff(channels: Sequence[SlideScores]) -> bytes:
     """Return an OME-TIFF of the stored scores in float32, NaN where no tile starts. The same scores give the same bytes.
 
-    A channel for each output, named after it; all channels are of one method and on the same tiles.
+    A channel for each output, named after it, in the order of the model's outputs, so that it is the same on every slide. All
+    channels are of one method and on the same tiles.
 
     Pixel [row, column] is the tile whose corner is the level-0 pixel (round(column·stride x), round(row·stride y)).
     Overlapping tiles are not averaged, since that would move the hottest point off the corner of its tile. Physical sizes
     and the position of the first pixel are in µm; the image description contains the exact numbers as JSON.
     """
+    channels = sorted(channels, key=lambda scores: scores.metadata["output"] or 0)
     grid = channels[0].grid
     rasters = [gridded(s.values, grid.coords, stride=grid.stride, dimensions=grid.dimensions) for s in channels]
     levels = [np.stack(level) for level in zip(*map(pyramid, rasters), strict=True)]
@@ -69,7 +71,7 @@ def _metadata(channels: Sequence[SlideScores], raster: NDArray[np.float32]) -> d
     grid, stamp, n = first.grid, channels[0].stamp, len(channels)
     names = [scores.stamp["output"] or stamp["method"] for scores in channels]
     exact = {
-        **stamp,
+        **{key: text for key, text in stamp.items() if key != "output"},
         "outputs": names,
         "unit": first.metadata["unit"],
         "kind": first.metadata["kind"],
