@@ -165,6 +165,7 @@ KNOWS_CLASSES = {
     "notebook.py",
     "report/classes.py",
     "tasks/__init__.py",
+    "tasks/explained.py",
     "tasks/registry.py",
     "tasks/shown.py",
 }

@@ -55,7 +55,11 @@ PATHS = {
         ),
     },
     "statistics": {"statistics/{encoder}.json": HERE.statistics("{encoder}")},
-    "report": {"report/index.html": HERE.report, "report/{target}.html": OF_TARGET.report},
+    "report": {
+        "report/index.html": HERE.report,
+        "report/{target}.html": OF_TARGET.report,
+        "report/{target}.tiles.html": OF_TARGET.tiles_page,
+    },
 }
 
 

@@ -106,6 +106,11 @@ class TargetResults:
         return self.folder / "report" / f"{self.name}.html"
 
     @property
+    def tiles_page(self) -> Path:
+        """The page with the highest scoring tiles of all slides."""
+        return self.folder / "report" / f"{self.name}.tiles.html"
+
+    @property
     def entries(self) -> list[tuple[str, str]]:
         """Encoder and model entries of which there are scores or predictions, sorted."""
         scores = self._of("scores")

@@ -78,6 +78,21 @@ def test_a_slide_predicted_negative_has_no_key_instances(trained, tmp_path: Path
     assert found >= 10
 
 
+def test_each_class_that_is_asked_for_has_scores_of_its_own(trained, tmp_path: Path) -> None:
+    settings = Explain(methods=("evidence", "sparse_inversion"), outputs=("normal", "tumour"), curve_points=0)
+    for row in trained[2][2:4]:  # one of each class
+        receipt, scores = explained(trained, row, tmp_path, settings)
+        _, normal = read_scores(tmp_path / "scores" / f"{row.slide_id}.zarr", "evidence@normal")
+        assert np.allclose(normal, -scores["evidence"], atol=1e-4) and receipt["output"] == 1
+        entries = {name: receipt["methods"][f"sparse_inversion{name}"] for name in ("", "@normal")}
+        assert {name: entry["output"] for name, entry in entries.items()} == {"": 1, "@normal": 0}
+        reasons = [entry["reason"] for entry in entries.values()]
+        other = "predicted negative" if receipt["predicted"] == 0 else "not predicted as normal"
+        assert sorted(reasons) == ["", f"{other}: sparse inversion finds no key instances"]
+    receipt, scores = explained(trained, row, tmp_path, settings.model_copy(update={"outputs": ("normal",)}))
+    assert np.array_equal(scores["evidence"], normal) and receipt["output"] == 0 and receipt["asked_by_prediction"] == [1]
+
+
 def test_a_training_slide_is_not_explained_unless_asked_for(trained, tmp_path: Path) -> None:
     splits, _, rows = trained
     fixed = Splits(splits.patients, splits.labels, splits.roles[:1])

@@ -16,6 +16,7 @@ from wsi_mil.receipts import read_receipt
 from wsi_mil.view import Catalogue
 from wsi_mil.view.pages import slide_json
 from wsi_mil.view.slide_images import SlideImage
+from wsi_mil.view.tiles import TilesCache, tiles_page
 
 pytestmark = [pytest.mark.slow, pytest.mark.system]
 
@@ -86,8 +87,16 @@ def test_the_report_says_so_below_every_heatmap_and_at_the_top(run: Run) -> None
     assert page.count(f'<span class="trust warned">{NOT_INTERPRETED}') == len(METHODS) * N_SLIDES
     assert "Do not interpret its heatmaps." in page and "Permuted weights</th>" in page
     assert "Do not interpret its heatmaps." in run.results("report/index.html").read_text()
+    assert f'<p class="trust warned">{NOT_INTERPRETED}' in run.results("report/permuted.tiles.html").read_text()
+    assert NOT_INTERPRETED not in run.results("report/tumour.tiles.html").read_text()
     other = run.results("report/tumour.html").read_text()
     assert NOT_INTERPRETED not in other and 'class="trust"' in other
+
+
+def test_the_viewers_page_of_tiles_says_so(run: Run) -> None:
+    catalogue = Catalogue(run.folder / "results")
+    pages = {t: tiles_page(catalogue, t, catalogue.entry(t, "uni", "abmil"), TilesCache()) for t in ("tumour", "permuted")}
+    assert f'<p class="note warned">{NOT_INTERPRETED}' in pages["permuted"] and NOT_INTERPRETED not in pages["tumour"]
 
 
 def test_the_viewer_says_so_for_every_method(run: Run) -> None:

@@ -25,6 +25,15 @@ rule report:
             )
             for target in TARGETS
         ],
+        tiles=[
+            report(
+                f"<results>/report/{target}.tiles.html",
+                caption="../report/tiles.rst",
+                category="Cohort report",
+                labels={"page": f"{target}: highest tiles"},
+            )
+            for target in TARGETS
+        ],
     log:
         "logs/report.log",
     benchmark:

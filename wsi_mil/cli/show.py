@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Optional
@@ -132,15 +133,19 @@ def statistics(
 @commands.command()
 def report(
     config: Annotated[str, typer.Option(help="the whole configuration, as JSON")],
-    folder: Annotated[Path, typer.Option(help="folder to write to: index.html, and {target}.html for each target")],
+    folder: Annotated[Path, typer.Option(help="folder to write to: index.html, {target}.html and {target}.tiles.html")],
     threads: Threads = 1,
 ) -> None:
     """Write the report: an overview of the cohort and a page for each target, all self-contained."""
     limit_threads(threads)
+    values = json.loads(config)
+    seconds = values.get("read_timeout_s", 300.0)
+    # An item for each row of the sheet, which is not read yet.
+    readable = run_guarded(sys.maxsize, lambda _, reason: log.error("its tiles are left out: %s", reason), seconds=seconds)
     from wsi_mil.cohort import read_sheet
     from wsi_mil.config import Config, parse_settings
     from wsi_mil.report import write_report
 
-    parsed = parse_settings(Config, json.loads(config))
+    parsed = parse_settings(Config, values)
     log.info("reading the results in %s", parsed.results)
-    write_report(read_sheet(parsed.cohort, parsed.targets, needs_path=False).rows, parsed, folder)
+    write_report(read_sheet(parsed.cohort, parsed.targets, needs_path=False).rows, parsed, folder, readable=readable)

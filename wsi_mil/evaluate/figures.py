@@ -134,7 +134,7 @@ def gain_figures(slides: Sequence[ScoredSlide], method: str, *, draws: int) -> d
     """
     first_of_bag: dict[str, tuple[str, Mapping[str, Any]]] = {}
     for slide in slides:
-        curves = slide.receipt["methods"].get(method, {}).get("curves")
+        curves = slide.receipt["methods"].get(slide.names.get(method, method), {}).get("curves")
         if curves:
             first_of_bag.setdefault(slide.receipt["bag"], (slide.row.patient_id, curves))
     patients = [patient for patient, _ in first_of_bag.values()]

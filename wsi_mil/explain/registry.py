@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from wsi_mil.bags import bag_tensor, stored_tensor
-from wsi_mil.config import EXPLANATIONS, Explain, Method, SparseInversion
+from wsi_mil.config import EXPLANATIONS, Explain, Method, SparseInversion, method_of
 from wsi_mil.ensemble import Ensemble, FoldModel
 from wsi_mil.explain.agreement import agreement_log
 from wsi_mil.explain.base import InstanceMethod, Values, mean_of
@@ -18,6 +18,7 @@ from wsi_mil.explain.sparse_inversion import read_off, refine, shrunk
 from wsi_mil.metrics import spearman
 from wsi_mil.models import MILModel
 from wsi_mil.records import Bag, InstanceScores, SlidePrediction
+from wsi_mil.tasks import not_predicted
 
 INVERSION, CONTROL = "sparse_inversion", "sparse_inversion_control"
 RANDOMISED = "randomised_correlation"
@@ -82,7 +83,7 @@ def _inverted(request: ExplainRequest, settings: SparseInversion) -> list[Instan
     """Scores by sparse inversion, mean over the models whose prediction holds, and by its control, shrunk as far with η = 0."""
     bag, output = request.bag, request.output
     if not request.is_predicted:
-        reason = "predicted negative: sparse inversion finds no key instances"
+        reason = f"{not_predicted(request.ensemble.task, output)}: sparse inversion finds no key instances"
         return [empty_scores(name, bag, reason, output=output) for name in (INVERSION, CONTROL)]
     logs: dict[str, object] = {}
     refined, controls, reasons = [], [], set()
@@ -138,7 +139,7 @@ def with_randomisation(
     """
     found = []
     for s in scores:
-        other = None if s.reason or s.method == CONTROL else _of_permuted(request, permuted, s.method, settings)
+        other = None if s.reason or method_of(s.method) == CONTROL else _of_permuted(request, permuted, s, settings)
         if other is not None:
             s = replace(s, log={**s.log, RANDOMISED: round(abs(spearman(s.values, other)), 6)})
         found.append(s)
@@ -146,15 +147,16 @@ def with_randomisation(
 
 
 def _of_permuted(
-    request: ExplainRequest, permuted: MILModel, method: str, settings: SparseInversion
+    request: ExplainRequest, permuted: MILModel, scores: InstanceScores, settings: SparseInversion
 ) -> NDArray[np.float64] | None:
-    """Scores of a bag by a model of permuted weights, whatever that predicts; None where sparse inversion is refused."""
+    """Scores as others are, by a model of permuted weights, whatever that predicts; None where sparse inversion is refused."""
+    method, output = method_of(scores.method), request.output if scores.output is None else scores.output
     if method != INVERSION:
-        return METHODS[method].of_model(permuted, bag_tensor(request.bag, permuted), request.output).scores
-    result = refine(permuted, stored_tensor(request.bag, permuted), request.output, settings, threshold=0.0)
+        return METHODS[method].of_model(permuted, bag_tensor(request.bag, permuted), output).scores
+    result = refine(permuted, stored_tensor(request.bag, permuted), output, settings, threshold=0.0)
     if result.refused:
         return None
-    return METHODS[read_off(permuted, settings.score)].of_model(permuted, result.bag, request.output).scores
+    return METHODS[read_off(permuted, settings.score)].of_model(permuted, result.bag, output).scores
 
 
 @torch.inference_mode()

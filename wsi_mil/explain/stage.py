@@ -20,6 +20,7 @@ from wsi_mil.metrics import spearman
 from wsi_mil.receipts import TILE_IDENTITY, store_path, write_receipt
 from wsi_mil.records import Bag, InstanceScores, SlidePrediction, SlideRow
 from wsi_mil.store import read_attributes, remove_store, write_scores
+from wsi_mil.tasks import chosen_outputs
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ def explain_slide(
 ) -> None:
     """Score every instance of a slide by every method, and write store and receipt.
 
-    If several labels are predicted positive, the most probable has the names of the methods, others `{method}@{label}`.
+    If several outputs are explained (`explain.outputs`), the first has the names of the methods, others `{method}@{output}`.
 
     A slide of the fold's held-out patients gets that fold's scores; one of a new patient the mean over all folds.
     Training slides get none unless `include_train`.
@@ -60,8 +61,9 @@ def explain_slide(
     content: Receipt = {"role": placement.role, "protocol": ensemble.protocol}
     if placement.is_shown(include_train=settings.include_train):
         prediction = ensemble.predict(bag, placement.folds)
-        scores = _scores(ensemble, bag, prediction, settings)
-        content |= _prediction_content(ensemble, prediction) | _streams_content(ensemble, bag, prediction)
+        outputs = chosen_outputs(ensemble.task, prediction, settings.outputs)
+        scores = _scores(ensemble, bag, prediction, outputs, settings)
+        content |= _prediction_content(ensemble, prediction, outputs[0]) | _streams_content(ensemble, bag, prediction)
     else:
         reason = "a training slide: its model has seen it (explain.include_train shows it all the same)"
         scores = [empty_scores(method, bag, reason) for method in _stored(settings)]
@@ -93,22 +95,26 @@ def explain_validation(fold: int, features: Path, ensemble: Ensemble, settings: 
         bag_receipts = [features / f"{slide}.json" for slide in slides]
         bag = ensemble.read_bag(bag_id, bag_receipts)
         prediction = ensemble.predict(bag, (fold,))
-        request = ExplainRequest(ensemble, bag, prediction, ensemble.task.explained(prediction)[0])
-        scores = with_randomisation(request, permuted, scores_of(request, settings), settings.sparse_inversion)
+        outputs = chosen_outputs(ensemble.task, prediction, settings.outputs)
+        scores = _scores(ensemble, bag, prediction, outputs, settings)
+        request = ExplainRequest(ensemble, bag, prediction, outputs[0])
+        scores = with_randomisation(request, permuted, scores, settings.sparse_inversion)
         for own in bag_receipts:
             store = receipt.with_suffix("") / f"{own.stem}.zarr"
             content[own.stem] = {
                 **_write_own_part(own, bag_receipts, bag, scores, store),
-                **_prediction_content(ensemble, prediction),
+                **_prediction_content(ensemble, prediction, outputs[0]),
                 **ensemble.task.stamp(),
             }
     about = {"fold": fold, "protocol": ensemble.protocol, "stage_version": STAGE_VERSION}
     write_receipt(receipt, {**about, "slides": content})
 
 
-def _scores(ensemble: Ensemble, bag: Bag, prediction: SlidePrediction, settings: Explain) -> list[InstanceScores]:
-    """Scores for every output that is explained, the most important under the names of the methods."""
-    first, *further = ensemble.task.explained(prediction)
+def _scores(
+    ensemble: Ensemble, bag: Bag, prediction: SlidePrediction, outputs: Sequence[int], settings: Explain
+) -> list[InstanceScores]:
+    """Scores for every output that is explained, the first under the names of the methods."""
+    first, *further = outputs
     scores = scores_of(ExplainRequest(ensemble, bag, prediction, first), settings)
     for output in further:
         label = ensemble.task.output_name(output)
@@ -148,12 +154,13 @@ def _settings_for(ensemble: Ensemble, settings: Explain) -> Explain:
     return settings
 
 
-def _prediction_content(ensemble: Ensemble, prediction: SlidePrediction) -> Receipt:
+def _prediction_content(ensemble: Ensemble, prediction: SlidePrediction, output: int) -> Receipt:
     return {
         "folds": list(prediction.folds),
         "outputs": [float(f"{value:.9g}") for value in prediction.outputs],
         **ensemble.task.prediction_stamp(prediction),
-        "output": ensemble.task.explained(prediction)[0],
+        "output": output,
+        "asked_by_prediction": list(ensemble.task.explained(prediction)),
     }
 
 

@@ -54,7 +54,7 @@ def read_cohort_scale(path: Path) -> dict[str, tuple[float, float]]:
 def method_range(method: str, receipts: list[Path]) -> dict[str, object]:
     """Return the range of a method over many slides; empty if it cannot be compared, or shows nothing on any of them.
 
-    The labels of a slide have one range: their scores are of one unit.
+    The outputs of a slide have one range: their scores are of one unit.
     """
     pooled: dict[Path, list[NDArray[np.float32]]] = {}
     unit = ""

@@ -7,7 +7,7 @@ from pathlib import Path
 from wsi_mil.config import Heatmap, Truth
 from wsi_mil.heatmaps.cohort_scale import CohortFiles
 from wsi_mil.heatmaps.slide_scores import names_of
-from wsi_mil.heatmaps.stage import SUFFIXES, draw_heatmaps
+from wsi_mil.heatmaps.stage import RASTER, SUFFIXES, draw_heatmaps, is_first
 from wsi_mil.receipts import file_hash, is_current, made_from, read_receipt, store_marker, write_receipt
 from wsi_mil.records import NO_PATH, SlideRow
 
@@ -24,7 +24,7 @@ def receipt_of(folder: Path, method: str) -> Path:
 def outputs(receipt: Path, settings: Heatmap) -> list[Path]:
     """Return the files that a receipt of a heatmap stands for."""
     suffixes = SUFFIXES if settings.gallery else SUFFIXES[:-1]
-    return [receipt.with_suffix(suffix) for suffix in suffixes]
+    return [receipt.with_suffix(suffix) for suffix in suffixes if suffix != RASTER or is_first(receipt.stem)]
 
 
 def draw_stale(
@@ -46,7 +46,7 @@ def draw_stale(
         row: the slide; its file may be missing.
         scores_receipt: receipt of `explain`.
         tiles_receipt: receipt of `tile`.
-        methods: methods whose scores are drawn, those of further labels too.
+        methods: methods whose scores are drawn, those of further outputs too.
         settings: settings of `heatmap`.
         folder: folder of the slide's heatmaps; receipts are written last.
         cohort: files about the whole cohort; `scale` is needed only for scale "cohort".
@@ -74,15 +74,15 @@ def draw_stale(
 
 
 def drawn(scores_receipt: Path, methods: Sequence[str], folder: Path) -> list[Path]:
-    """Return the receipts of a slide's heatmaps by some methods, those of further labels included."""
+    """Return the receipts of a slide's heatmaps by some methods, those of further outputs included."""
     return [receipt_of(folder, name) for name in names_of(read_receipt(scores_receipt), methods)]
 
 
 def remove_others(folder: Path, kept: Sequence[Path]) -> None:
     """Remove the heatmaps of a slide whose receipts are not `kept`: beside new ones, those of earlier models would mislead."""
     for receipt in [path for path in folder.glob("*.json") if path not in kept]:
-        for file in (*outputs(receipt, Heatmap()), receipt):
-            file.unlink(missing_ok=True)
+        for suffix in (*SUFFIXES, receipt.suffix):
+            receipt.with_suffix(suffix).unlink(missing_ok=True)
 
 
 def _is_drawn(receipt: Path, stamp: Mapping[str, str], settings: Heatmap, *, could_be_whole: bool) -> bool:

@@ -30,6 +30,9 @@ BACKGROUND, PLACEHOLDER = (255, 255, 255), (225, 225, 225)
 CELL_PX = TILE_PX + 2 * FRAME_PX + GAP_PX
 WIDTH_PX = TILES_PER_ROW * CELL_PX + GAP_PX
 
+Corner = tuple[int, int]
+"""(x, y) of the top-left corner of a tile, level-0 pixels."""
+
 
 @dataclass(frozen=True)
 class SlideTiles:
@@ -129,18 +132,32 @@ def read_gallery_tiles(row: SlideRow, scores: Iterable[SlideScores], n: int) -> 
     Raises:
         UnreachableError: the slide's server does not answer.
     """
-    corners: dict[tuple[int, int], None] = {}
+    corners: dict[Corner, None] = {}
     receipt: Mapping[str, Any] = {}
     for one in scores:
         receipt = one.tile_receipt
         corners |= dict.fromkeys(_corners(one, np.concatenate(top_and_bottom(one, n))))
     if not corners:
         return SlideTiles(row.path, "", {})
+    return read_tiles(row, receipt, corners, raises=(UnreachableError,))  # else a picture without tiles would be kept
+
+
+def read_tiles(
+    row: SlideRow, receipt: Mapping[str, Any], corners: Iterable[Corner], *, raises: tuple[type[Exception], ...] = ()
+) -> SlideTiles:
+    """Read tiles of a slide at the mpp of its tiling, or say why there are none.
+
+    Args:
+        row: the slide; its file may be missing.
+        receipt: receipt of `tile`.
+        corners: top-left corners (x, y), level-0 pixels.
+        raises: errors that are raised, not returned as the reason.
+    """
     try:
         reason = unreadable_reason(row, receipt)
         return SlideTiles(row.path, reason, {} if reason else _read_tiles(row, receipt, corners))
-    except UnreachableError:
-        raise  # else a picture without tiles would be kept
+    except raises:
+        raise
     except (SlideError, OSError) as error:
         return SlideTiles(row.path, str(error), {})
 

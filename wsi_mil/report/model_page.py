@@ -12,11 +12,12 @@ from wsi_mil.report.comparison import evaluated_rows
 from wsi_mil.report.task_report import TaskReport
 from wsi_mil.results import Results
 from wsi_mil.trust import UNTESTED, Trust, TrustLine, method_line, model_line, read_trust
+from wsi_mil.wording import method_title
 
 AS_PUBLISHED = "as_published"
 """Protocol that selects epoch and threshold on the test fold, to reproduce papers."""
 
-NOT_EXPLAINED: dict[str, Any] = {"methods": {}, "n_with_truth": 0, "notes": {}}
+NOT_EXPLAINED: dict[str, Any] = {"methods": {}, "outputs": {}, "n_with_truth": 0, "notes": {}}
 """Explanations of a model that supports none of the methods, for which `evaluate` does not run."""
 
 
@@ -61,6 +62,19 @@ class ModelPage:
     def method_line(self, method: str) -> TrustLine:
         """Return what is known of a method on validation slides, by the name of its figures."""
         return method_line(self.trust, method)
+
+    @property
+    def has_outputs(self) -> bool:
+        """Whether its methods have figures of each of several outputs."""
+        return bool(self.explanations.get("outputs"))
+
+    @property
+    def lines(self) -> list[tuple[str, str, dict[str, Any]]]:
+        """Titles of methods, their names and figures: for what slides are predicted as, then for each output that has figures."""
+        own = self.explanations["methods"].items()
+        outputs = self.explanations.get("outputs", {}).items()
+        lines = [(method_title(method), method, figures) for method, figures in own]
+        return lines + [(method_title(m, output), m, f) for output, about in outputs for m, f in about["methods"].items()]
 
     @property
     def name(self) -> str:

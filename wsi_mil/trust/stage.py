@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_mil.cohort.splits import Splits
+from wsi_mil.config import method_of
 from wsi_mil.errors import StoreMismatchError
 from wsi_mil.figures import cohort_figures
 from wsi_mil.metrics import interval95, patient_weights
@@ -184,7 +185,8 @@ def _permuted(patients: Sequence[str], rng: np.random.Generator) -> NDArray[np.i
 
 
 def _methods(validation: Sequence[_Judged]) -> list[str]:
-    return sorted({name for bag in validation for name in bag.receipt["methods"]})
+    """Names of methods; scores of further outputs have names of their own and do not count."""
+    return sorted({name for bag in validation for name in bag.receipt["methods"] if name == method_of(name)})
 
 
 def _method(name: str, validation: Sequence[_Judged], *, draws: int) -> dict[str, object]:

@@ -41,10 +41,8 @@ def trust_line(trust: Trust, receipt: Mapping[str, Any], name: str) -> TrustLine
     entry = receipt["methods"][name]
     output = _output_name(receipt, entry)
     verdict = trust.verdict_on(output)
-    if verdict is not None and verdict.is_better is False:
-        return _not(_no_better(verdict, output if output in trust.outputs else ""))
-    if method_line(trust, name).is_warning:
-        return method_line(trust, name)
+    if output_line(trust, output, name).is_warning:
+        return output_line(trust, output, name)
     if entry["reason"]:
         return TrustLine("")
     parts = [_on_slide(receipt, entry), *_doubts(trust, verdict, method_of(name)), *_agreement(entry)]
@@ -56,6 +54,15 @@ def model_line(trust: Trust) -> TrustLine:
     if trust.model is None or trust.model.is_better is None:
         return TrustLine(UNKNOWN_MODEL if trust.is_known else NOT_RUN)
     return TrustLine("") if trust.model.is_better else _not(_no_better(trust.model))
+
+
+def output_line(trust: Trust, output: str, name: str) -> TrustLine:
+    """Return what is known of the scores for an output by a method on all slides; "" if both have passed their tests."""
+    verdict = trust.verdict_on(output)
+    if verdict is not None and verdict.is_better is False:
+        return _not(_no_better(verdict, output if output in trust.outputs else ""))
+    line = method_line(trust, name)
+    return line if line.is_warning else TrustLine("; ".join(_doubts(trust, verdict, method_of(name))))
 
 
 def method_line(trust: Trust, name: str) -> TrustLine:

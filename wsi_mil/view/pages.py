@@ -82,7 +82,8 @@ def cohort_page(catalogue: Catalogue, target: str, entry: Entry | None) -> str:
     """Return the HTML of the cohort page for a target, with the predictions of one of its entries."""
     rows, others = catalogue.cohort_rows(target, entry), other_columns(catalogue, target, entry)
     counts = Counter(row.status for row in rows)
-    return _template("cohort.html").render(
+    return render(
+        "cohort.html",
         results=str(_short_path(catalogue.results)),
         notes=[*catalogue.notes, *_progress_notes(catalogue), *_held_out_warnings(rows)],
         targets=catalogue.targets,
@@ -149,7 +150,7 @@ def _short_path(folder: Path) -> Path:
 def slide_page(catalogue: Catalogue, slide_id: str, image: SlideImage) -> str:
     """Return the HTML of the page of a slide. Raises UnknownNameError if there is no such slide."""
     catalogue.row(slide_id)
-    return _template("slide.html").render(slide=slide_json(catalogue, slide_id, image), slide_id=slide_id)
+    return render("slide.html", slide=slide_json(catalogue, slide_id, image), slide_id=slide_id)
 
 
 def slide_json(catalogue: Catalogue, slide_id: str, image: SlideImage) -> dict[str, Any]:
@@ -228,7 +229,7 @@ def _entry_json(catalogue: Catalogue, slide_id: str, entry: Entry) -> dict[str, 
 
 
 def _methods_json(receipt: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Methods of a receipt of scores with their titles, those of `FIRST_METHODS` first; further labels follow their method."""
+    """Methods of a receipt of scores with their titles, those of `FIRST_METHODS` first; further outputs follow their method."""
     methods = receipt.get("methods", {})
     bases = {name: method_of(name) for name in methods}
     order = list(dict.fromkeys([*FIRST_METHODS, *bases.values()]))
@@ -236,6 +237,8 @@ def _methods_json(receipt: Mapping[str, Any]) -> list[dict[str, str]]:
     return [
         {
             "name": name,
+            "method": bases[name],
+            "output": _label_of(receipt, name),
             "title": method_title(name, _label_of(receipt, name)),
             "kind": methods[name].get("kind", ""),
             "reason": methods[name].get("reason", ""),
@@ -254,7 +257,7 @@ def _trust_json(trust: Trust, receipt: Mapping[str, Any], method: str) -> dict[s
 
 
 def _label_of(receipt: Mapping[str, Any], method: str) -> str:
-    """The label that scores explain; "" if there is none, or the receipt is of an earlier version."""
+    """The output that scores explain; "" if that goes without saying, or the receipt is of an earlier version."""
     try:
         return explained_label(receipt, method)
     except UNREADABLE:
@@ -296,13 +299,14 @@ def _progress_notes(catalogue: Catalogue) -> list[str]:
     return notes
 
 
+def render(name: str, **values: Any) -> str:
+    """Return a page as HTML."""
+    return _environment().get_template(name).render(**values)
+
+
 @cache
 def _environment() -> jinja2.Environment:
     loader = jinja2.PackageLoader("wsi_mil.view", "templates")
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     environment.trim_blocks = environment.lstrip_blocks = True
     return environment
-
-
-def _template(name: str) -> jinja2.Template:
-    return _environment().get_template(name)
