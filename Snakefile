@@ -19,6 +19,7 @@ include: "workflow/rules/split.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/predict.smk"
 include: "workflow/rules/explain.smk"
+include: "workflow/rules/trust.smk"
 include: "workflow/rules/heatmap.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/statistics.smk"
@@ -51,4 +52,5 @@ rule all:
         all_statistics,
         all_scores,
         all_explanations,
+        all_trust,
         all_heatmaps,

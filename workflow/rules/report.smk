@@ -6,6 +6,7 @@ rule report:
         metrics=all_metrics,
         heatmaps=all_heatmaps,
         explanations=all_explanations,
+        trust=all_trust,
         statistics=all_statistics,
         splits=[] if TRAINED else all_splits,
     output:
@@ -21,6 +22,15 @@ rule report:
                 caption="../report/target.rst",
                 category="Cohort report",
                 labels={"page": target},
+            )
+            for target in TARGETS
+        ],
+        tiles=[
+            report(
+                f"<results>/report/{target}.tiles.html",
+                caption="../report/tiles.rst",
+                category="Cohort report",
+                labels={"page": f"{target}: highest tiles"},
             )
             for target in TARGETS
         ],
