@@ -20,6 +20,7 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/predict.smk"
 include: "workflow/rules/explain.smk"
 include: "workflow/rules/heatmap.smk"
+include: "workflow/rules/fine.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/statistics.smk"
 include: "workflow/rules/report.smk"
@@ -52,3 +53,4 @@ rule all:
         all_scores,
         all_explanations,
         all_heatmaps,
+        all_fine_heatmaps,

@@ -141,6 +141,9 @@ EXPLANATIONS: dict[str, ExplanationRecord] = {
 FURTHER = "@"
 """Between method and label in the name of scores for a further label of a slide."""
 
+FINE = ".fine"
+"""After the method, in the name of scores that are the mean over shifted tilings. Names of methods have no dot."""
+
 READ_OFF = tuple(name for name, record in EXPLANATIONS.items() if record.scores_refined_bags)
 """Names of the explanations that may score a refined bag."""
 
@@ -169,7 +172,24 @@ def further_name(name: str, label: str) -> str:
 
 def method_of(name: str) -> str:
     """Return the method that scores are by, from their name."""
-    return name.partition(FURTHER)[0]
+    return name.partition(FURTHER)[0].removesuffix(FINE)
+
+
+def fine_name(name: str) -> str:
+    """Return the name of the scores on the finer grid, `{method}.fine` or `{method}.fine@{label}`."""
+    method, separator, label = name.partition(FURTHER)
+    return f"{method}{FINE}{separator}{label}"
+
+
+def usual_name(name: str) -> str:
+    """Return the name of the usual scores, of those on the finer grid."""
+    method, separator, label = name.partition(FURTHER)
+    return f"{method.removesuffix(FINE)}{separator}{label}"
+
+
+def is_fine(name: str) -> bool:
+    """Return whether scores are the mean over shifted tilings, by their name."""
+    return name.partition(FURTHER)[0].endswith(FINE)
 
 
 def explains(method: Method, kind: str) -> bool:

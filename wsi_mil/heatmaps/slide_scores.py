@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_mil.config import Scale, method_of
+from wsi_mil.config import FURTHER, Scale, method_of
 from wsi_mil.errors import StoreError, StoreMismatchError
 from wsi_mil.geometry import Mpp, grid_cells
 from wsi_mil.heatmaps.scale import ScoreDisplay, score_display
@@ -85,7 +85,8 @@ class SlideScores:
 
 def names_of(receipt: Mapping[str, Any], methods: Sequence[str]) -> list[str]:
     """Return the names of a slide's scores by some methods: those of further labels stand after the method's first."""
-    return [name for method in methods for name in (method, *(n for n in receipt["methods"] if n != method == method_of(n)))]
+    further = [(n.partition(FURTHER)[0], n) for n in receipt["methods"] if FURTHER in n]
+    return [name for method in methods for name in (method, *(n for own, n in further if own == method))]
 
 
 def read_slide_scores(

@@ -173,7 +173,7 @@ def title(row: SlideRow, receipt: dict[str, Any], method: str) -> str:
     """Return slide, method, true label and prediction in one line."""
     task, output = task_of_stamp(receipt), receipt["methods"][method]["output"]
     label = f"label: {task.label_words(row.label)}" if row.label else "no label"
-    parts = [row.slide_id, method_of(method).replace("_", " "), label]
+    parts = [row.slide_id, method_of(method).replace("_", " ") + _tilings_text(receipt), label]
     if output is not None:
         parts += task.title_parts(receipt, output)
     if receipt["role"] in ("train", "val"):
@@ -181,6 +181,12 @@ def title(row: SlideRow, receipt: dict[str, Any], method: str) -> str:
     if receipt["protocol"] == "as_published":
         parts.append("EPOCH AND THRESHOLD CHOSEN ON THE TEST FOLD")
     return " · ".join(parts)
+
+
+def _tilings_text(receipt: dict[str, Any]) -> str:
+    """What finer scores are the mean of, for the title; "" of usual ones."""
+    fine = receipt.get("fine")
+    return f", mean of {fine['tilings']} tilings shifted by 1/{fine['steps']} of a tile" if fine else ""
 
 
 def annotation_rings(

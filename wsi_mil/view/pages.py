@@ -209,6 +209,7 @@ def _target_json(catalogue: Catalogue, slide_id: str, target: str) -> dict[str, 
 def _entry_json(catalogue: Catalogue, slide_id: str, entry: Entry) -> dict[str, Any]:
     """Prediction and explanation methods of one encoder × model for a slide; methods without scores have a reason."""
     receipt = catalogue.scores(slide_id, entry)
+    fine = catalogue.fine_methods(slide_id, entry) if receipt else {}
     prediction = catalogue.predictions(entry).get(slide_id, {})
     stamps = {name: str(receipt.get(name) or prediction.get(name, "")) for name in ("role", "protocol")}
     notes = [ROLE_NOTES[stamps["role"]]] if stamps["role"] in ROLE_NOTES else []
@@ -218,7 +219,7 @@ def _entry_json(catalogue: Catalogue, slide_id: str, entry: Entry) -> dict[str, 
         **asdict(entry),
         "name": entry.name,
         "tiling": catalogue.tiling_of(slide_id, receipt),
-        "methods": _methods_json(receipt),
+        "methods": _methods_json({**receipt, "methods": {**receipt.get("methods", {}), **fine}}),
         "prediction": _prediction_json(catalogue, slide_id, entry, prediction),
         "notes": notes,
     }
