@@ -151,7 +151,7 @@ class _Drawing:
 
 def _n_layers(model: ModelPage, slide_ids: Iterable[str], config: Config, report: TaskReport) -> int:
     """Number of heatmaps of a model: of each slide one for each method and output shown, two of one with finer heatmaps."""
-    n_maps = {slide_id: 2 for slide_id in config.heatmap.fine.slides}
+    n_maps = dict.fromkeys(config.heatmap.fine.slides, 2)
     n_outputs = sum(n_maps.get(s, 1) * (report.n_shown(model.predictions[s]) if s in model.predictions else 1) for s in slide_ids)
     return n_outputs * len(methods_of(config, model.target, model.model))
 

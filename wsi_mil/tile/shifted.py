@@ -40,7 +40,7 @@ def tile_shifted(row: SlideRow, usual: Path, receipts: Mapping[Shift, Path], *, 
         StoreError: there is no receipt of `tile`.
     """
     stamp = made_from({"stage_version": STAGE_VERSION, "usual": file_hash(usual)})
-    if all(is_current(receipt, stamp, outputs(receipt)) for receipt in receipts.values()):
+    if all(is_current(receipt, stamp, [store_marker(receipt)]) for receipt in receipts.values()):
         log.info("%s: unchanged", row.slide_id)
         return
     tiled = read_receipt(usual)
