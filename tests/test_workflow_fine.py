@@ -61,7 +61,7 @@ def test_what_changes_usual_heatmaps_changes_finer_ones_and_none_of_earlier_mode
     counts = run.snakemake()
     assert (counts["fine-tile"], counts["fine-extract"], counts["fine-explain"], counts["fine-heatmap"]) == (0, 0, 1, 1)
     assert fine_files(run, "s1") == {f"{method}.fine{suffix}" for method in ("attention", "evidence") for suffix in SUFFIXES}
-    run.config(heatmap={"colormap": "magma"})
+    run.config(heatmap={"colormap": "magma"}, explain={"methods": ["attention", "evidence"]})
     assert run.snakemake() == {"report": 1}, "pictures stay as long as the usual ones, which they were made with"
     assert fine_files(run, "s1") and "attention, fine" not in run.report()
     run.config(heatmap={"colormap": "magma"}, explain={"methods": ["attention"], "curve_points": 3})
@@ -80,8 +80,7 @@ def test_a_slide_that_cannot_be_used_is_left_out_and_one_that_does_not_exist_is_
 
 
 def test_patients_bags_have_the_shifted_tiles_of_the_slide_and_the_usual_ones_of_the_others(run: Run) -> None:
-    rows = [{**row, "patient_id": "p1" if row["slide_id"] == "s3" else row["patient_id"]} for row in run.rows()]
-    run.write_rows(rows)
+    run.add("s8", "tumour", patient_id="p1")
     run.config(bag="patient", heatmap={"fine": {"slides": ["s1"]}})
     run.snakemake()
     usual = read_receipt(run.results("scores/tumour/tiny/abmil/s1.json"))
