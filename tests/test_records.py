@@ -8,16 +8,19 @@ from typing import get_args
 import pytest
 
 from wsi_mil.config import (
+    BEST,
     EXPLANATIONS,
     MODELS,
     READ_OFF,
     READERS,
     TEACHERS,
+    BaseModelSettings,
     Explain,
     Method,
     ReadOff,
     SlideFile,
     parse_base,
+    resolved,
     supports,
 )
 from wsi_mil.explain.base import Values
@@ -65,15 +68,15 @@ def test_what_a_model_must_provide_for_a_method() -> None:
     assert supports(("attention_logits", "evidence"), "standardised_sum") and not supports(("evidence",), "standardised_sum")
     assert supports(("probability", "evidence"), "jacobian_map")
     assert not supports(("attention", "probability"), "jacobian_map"), "a pool of probabilities has no attention"
-    assert supports(("attention",), "sparse_inversion") and supports(("evidence",), "sparse_inversion")
-    assert not supports(("probability",), "sparse_inversion")
-    assert supports((), "gradient_input") and not supports((), "attention")
+    assert supports((), "sparse_inversion") and supports((), "gradient_input") and not supports((), "attention")
 
 
 def test_settings_take_the_names_of_the_records() -> None:
     assert get_args(Method) == tuple(EXPLANATIONS)
     assert get_args(ReadOff) == READ_OFF and set(READ_OFF) >= {"attention", "evidence"} and set(READ_OFF) <= set(METHODS)
-    assert set(Explain().methods) <= set(EXPLANATIONS)
+    assert set(Explain().methods) <= {*EXPLANATIONS, BEST} and BEST not in EXPLANATIONS
+    assert all(supports(settings.provides, settings.best) for settings in get_args(BaseModelSettings))
+    assert resolved(("attention", BEST, "evidence"), "evidence") == ("attention", "evidence")
     assert get_args(SlideFile.model_fields["reader"].annotation) == ("auto", *READERS)
 
 

@@ -108,7 +108,8 @@ class InstanceScores:
         kind: description of the values, in words.
         unit: "share" (sums to 1 over the bag), "logit" (of a share), "log_odds" (the explained quantity itself: log odds of a
             class or label, standardised value, log risk), "probability" (of the class or label), "deviation" (standard
-            deviations), "contribution" (to the explained quantity, times the number of instances) or "sensitivity" (of the
+            deviations), "contribution" (to the explained quantity, times the number of instances), "part" (likewise, not times
+            it: sums to the explained quantity over the bag) or "sensitivity" (of the
             class to the instance's features, times probabilities, in means of the bag).
         comparable: whether values of different slides can be compared.
         comparable_weighted: whether they can be after weighting by the slide's probability (see `score_scaling`).

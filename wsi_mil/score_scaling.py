@@ -65,7 +65,8 @@ def probability_weighted(values: NDArray[np.float32], context: ScoreContext) -> 
     """Return scores relative to their neutral value, times the slide's predicted probability P of the class, if it has one.
 
     Attention weights a (which sum to 1 in a negative slide too) become n·a·P, the multiple of an even share times P;
-    attention logits become the logarithm of that; all other scores become (value - zero)·P if above zero. One threshold is
+    attention logits become the logarithm of that; all other scores become (value - zero)·P if above zero, and parts of a sum
+    over the bag are multiplied by n as well. One threshold is
     then meaningful across slides. Scores below zero are not multiplied: a small P would bring them close to zero, so that
     the coldest tiles of a negative slide would rank above cold tiles of a positive one.
 
@@ -82,6 +83,6 @@ def probability_weighted(values: NDArray[np.float32], context: ScoreContext) -> 
     elif context.unit == "logit":
         weighted = values - context.zero + math.log(max(prob, LEAST_PROB))
     else:
-        difference = values - context.zero
+        difference = (values - context.zero) * (context.n if context.unit == "part" else 1)
         weighted = np.where(difference > 0, difference * prob, difference)
     return np.asarray(weighted, np.float32)

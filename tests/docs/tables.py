@@ -82,13 +82,13 @@ def table(settings: type[Settings]) -> str:
 
 def _models() -> str:
     lines = [
-        "| `model:` | what it is | targets that it learns | scores of a tile that it provides |",
-        "|---|---|---|---|",
+        "| `model:` | what it is | targets that it learns | scores of a tile that it provides | `best` explanation |",
+        "|---|---|---|---|---|",
     ]
     for name, settings in MODELS.items():
-        provides = "those of its base" if settings is MHIM else _names(settings.provides)
+        provides, best = (_names(settings.provides), f"`{settings.best}`") if settings is not MHIM else ("those of its base",) * 2
         learns = "all" if settings.learns == EVERY_KIND else ", ".join(settings.learns)
-        lines.append(f"| `{name}` | {sentence_of(settings)} | {learns} | {provides} |")
+        lines.append(f"| `{name}` | {sentence_of(settings)} | {learns} | {provides} | {best} |")
     return "\n".join(lines) + "\n"
 
 

@@ -32,7 +32,7 @@ def test_every_method_points_at_the_two_positive_instances(toy_model: MILModel, 
 
 
 def test_the_zero_of_attention_logits_is_an_even_share(toy_model: MILModel, toy_bag: Tensor) -> None:
-    logits, zero = METHODS["attention_logits"].of_model(toy_model, toy_bag, 1)
+    logits, zero, *_ = METHODS["attention_logits"].of_model(toy_model, toy_bag, 1)
     attention = METHODS["attention"].of_model(toy_model, toy_bag, 1).scores
     assert np.allclose(np.exp(logits - zero) / 37, attention, rtol=1e-5)
 

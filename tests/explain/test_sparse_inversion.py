@@ -183,7 +183,7 @@ def test_a_refined_bag_is_scored_by_what_the_model_supports(toy_model: MILModel,
         "standardised_sum",
         "evidence",
     ]
-    assert read_off(made["transmil"], "standardised_sum") == "attention"
+    assert read_off(made["transmil"], "standardised_sum") == "standardised_contribution"
     assert read_off(made["instance_pool"], "attention") == "evidence"
 
 

@@ -65,3 +65,14 @@ def test_the_instance_encoder_keeps_its_weights() -> None:
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     create_model(parse_base({"model": "dsmil", "recipe": "published"}), feature_dim=dim, n_classes=2, instance_encoder=encoder)
     assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
+
+
+def test_evidence_is_the_bag_streams_and_the_streams_may_contradict(make: Callable, bag: Tensor) -> None:
+    model = make("dsmil", embed_dim=None, value_layer=False)
+    with torch.no_grad():
+        model.classifier.weight.copy_(-model.instance_classifier.weight[:, None])
+    of_instances, of_bag = model.streams(bag, 1)
+    assert_close(of_bag, -of_instances)
+    assert_close(model.instance_scores(bag, 1)["evidence"], of_bag.double())
+    assert_close(model.instance_scores(bag, 1)["probability"], torch.sigmoid(of_instances).double())
+    assert make("abmil").streams(bag, 1) is None

@@ -7,7 +7,7 @@ from wsi_mil.check.labels import empty_warnings
 from wsi_mil.check.rows import is_tiled, slides_tiled_by_annotation
 from wsi_mil.cohort import Sheet
 from wsi_mil.cohort.splits import patients_with_several_labels, read_splits
-from wsi_mil.config import EXPLANATIONS, MHIM, ClassesTarget, Config, explains, provided_by, supports
+from wsi_mil.config import BEST, EXPLANATIONS, MHIM, ClassesTarget, Config, explains, methods_of, provided_by, supports
 from wsi_mil.encoders import advice
 from wsi_mil.records import NO_PATH
 from wsi_mil.tasks import task_of
@@ -73,13 +73,13 @@ def _method_warnings(config: Config) -> list[str]:
         f"models.{entry}: does not support {method}, which is skipped for it"
         for entry in config.models
         for method in config.explain.methods
-        if not supports(provided_by(config.models, entry), method)
+        if method != BEST and not supports(provided_by(config.models, entry), method)
     ]
     of_targets = [
         f"targets.{name}: {method} cannot explain targets of kind {target.kind}, and is skipped for it"
         for name, target in config.targets.items()
         for method in config.explain.methods
-        if not explains(method, target.kind)
+        if method != BEST and not explains(method, target.kind)
     ]
     return of_models + of_targets
 
@@ -87,8 +87,10 @@ def _method_warnings(config: Config) -> list[str]:
 def _scale_warnings(config: Config) -> list[str]:
     if config.heatmap.scale != "cohort":
         return []
+    learned = [(name, entry) for name in config.targets for entry in config.models_of(name)]
+    methods = dict.fromkeys(method for name, entry in learned for method in methods_of(config, name, entry))
     return [
         f"heatmap.scale: {method} cannot be compared across slides, so its heatmaps keep each slide's own scale"
-        for method in config.explain.methods
+        for method in methods
         if not EXPLANATIONS[method].comparable_weighted
     ]

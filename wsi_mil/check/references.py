@@ -1,6 +1,6 @@
 """Find inconsistencies within a configuration: references to unknown names, settings that exclude each other."""
 
-from wsi_mil.config import MHIM, MODELS, TEACHERS, Config, Heatmap, Kind, nearest, provided_by, supports
+from wsi_mil.config import BEST, MHIM, MODELS, TEACHERS, Config, Heatmap, Kind, nearest, provided_by, supports
 from wsi_mil.encoders import name_faults
 from wsi_mil.wording import listed
 
@@ -40,6 +40,7 @@ def _model_faults(config: Config) -> list[str]:
     return [
         f"explain.methods: {method} is not supported by any of the models {', '.join(config.models)}"
         for method in config.explain.methods
+        if method != BEST
         if not any(supports(provided_by(config.models, entry), method) for entry in config.models)
     ]
 

@@ -5,8 +5,8 @@ Unknown keys are errors that suggest the nearest known key. `config.yaml` shows 
 """
 
 from wsi_mil.config.cluster import Dask as Dask
+from wsi_mil.config.explanations import BEST as BEST
 from wsi_mil.config.explanations import EXPLANATIONS as EXPLANATIONS
-from wsi_mil.config.explanations import FURTHER as FURTHER
 from wsi_mil.config.explanations import READ_OFF as READ_OFF
 from wsi_mil.config.explanations import ExplanationRecord as ExplanationRecord
 from wsi_mil.config.explanations import Method as Method
@@ -16,6 +16,7 @@ from wsi_mil.config.explanations import fine_name as fine_name
 from wsi_mil.config.explanations import further_name as further_name
 from wsi_mil.config.explanations import is_fine as is_fine
 from wsi_mil.config.explanations import method_of as method_of
+from wsi_mil.config.explanations import resolved as resolved
 from wsi_mil.config.explanations import supports as supports
 from wsi_mil.config.explanations import usual_name as usual_name
 from wsi_mil.config.models import ABMIL as ABMIL
@@ -33,6 +34,7 @@ from wsi_mil.config.models import KrausPool as KrausPool
 from wsi_mil.config.models import Model as Model
 from wsi_mil.config.models import ModelSettings as ModelSettings
 from wsi_mil.config.models import TransMIL as TransMIL
+from wsi_mil.config.models import architecture_of as architecture_of
 from wsi_mil.config.models import provided_by as provided_by
 from wsi_mil.config.models import sentence_of as sentence_of
 from wsi_mil.config.parse import nearest as nearest

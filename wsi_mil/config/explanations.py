@@ -4,7 +4,7 @@
 records. To add one: docs/add_an_explanation.md.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
@@ -27,7 +27,6 @@ class ExplanationRecord:
         comparable: whether scores of different slides may be compared.
         comparable_weighted: whether they may be once they are weighted by the slide's probability.
         requires: what a model must provide, all of it.
-        requires_one_of: of which a model must provide one at least; () for nothing.
         excludes: what a model must not provide.
         scores_refined_bags: whether sparse inversion may score its refined bag by it.
         kinds: kinds of targets that it can explain.
@@ -41,7 +40,6 @@ class ExplanationRecord:
     comparable: bool = False
     comparable_weighted: bool = False
     requires: tuple[InstanceScoreKind, ...] = ()
-    requires_one_of: tuple[InstanceScoreKind, ...] = ()
     excludes: tuple[InstanceScoreKind, ...] = ()
     scores_refined_bags: bool = False
     kinds: tuple[str, ...] = KINDS
@@ -127,11 +125,58 @@ EXPLANATIONS: dict[str, ExplanationRecord] = {
             unit="contribution",
         ),
         ExplanationRecord(
+            name="contribution",
+            sentence="share of the bag's log odds, value or log risk: sums to it with those of class token and biases (xMIL)",
+            implementation="wsi_mil.explain.contribution:contribution",
+            kind="contribution to what is explained of the bag, with attention held constant; sums to it over the bag",
+            unit="part",
+            comparable_weighted=True,
+        ),
+        ExplanationRecord(
+            name="centred_contribution",
+            sentence="contribution of what sets the tile apart from the slide's mean tile, times the number of tiles",
+            implementation="wsi_mil.explain.contribution:centred_contribution",
+            kind="contribution of the difference from the bag's mean instance, times the number of instances",
+            unit="contribution",
+        ),
+        ExplanationRecord(
+            name="direction",
+            sentence="how far the tile lies in the direction that raises the log odds, value or log risk, wherever attention is",
+            implementation="wsi_mil.explain.contribution:direction",
+            kind="product with the summed gradient of what is explained of the bag, attention held constant",
+            unit="log_odds",
+            comparable=True,
+            comparable_weighted=True,
+            scores_refined_bags=True,
+        ),
+        ExplanationRecord(
+            name="standardised_contribution",
+            sentence="centred contribution and direction, each in standard deviations, added",
+            implementation="wsi_mil.explain.contribution:standardised_contribution",
+            kind="centred contribution and direction, each in standard deviations from the bag's mean, added",
+            unit="deviation",
+            scores_refined_bags=True,
+        ),
+        ExplanationRecord(
+            name="single",
+            sentence="log odds, value or log risk of the tile as a bag of its own; of most models the same as `evidence`",
+            implementation="wsi_mil.explain.single:single",
+            kind="what is explained, of a bag of this instance alone",
+            unit="log_odds",
+        ),
+        ExplanationRecord(
+            name="integrated_gradients",
+            sentence="gradient × input, mean along the way from a bag of zeros (Sundararajan et al. 2017)",
+            implementation="wsi_mil.explain.integrated_gradients:integrated_gradients",
+            kind="integrated gradients from zeros; sums to the change of what is explained of the bag",
+            unit="part",
+            comparable_weighted=True,
+        ),
+        ExplanationRecord(
             name="sparse_inversion",
             sentence="the bag is refined until what does not carry the prediction fades (Shin et al.), then scored by"
             " `sparse_inversion.score`; nothing on slides predicted negative",
             implementation="wsi_mil.explain.sparse_inversion:refine",
-            requires_one_of=("attention", "evidence"),
             kinds=("classes", "multilabel"),
         ),
     )
@@ -144,22 +189,31 @@ FURTHER = "@"
 FINE = ".fine"
 """After the method, in the name of scores that are the mean over shifted tilings. Names of methods have no dot."""
 
+BEST = "best"
+"""In `explain.methods`: the method that `best` of the model's record names."""
+
 READ_OFF = tuple(name for name, record in EXPLANATIONS.items() if record.scores_refined_bags)
 """Names of the explanations that may score a refined bag."""
 
 if TYPE_CHECKING:  # names stand in the records alone; settings are validated against them when they are read
     Method = str
+    MethodChoice = str
     ReadOff = str
 else:
     Method = Literal[tuple(EXPLANATIONS)]
+    MethodChoice = Literal[(*EXPLANATIONS, BEST)]
     ReadOff = Literal[READ_OFF]
 
 
 def supports(provides: Collection[InstanceScoreKind], method: Method) -> bool:
     """Whether a model that provides these scores can be explained by a method."""
     record = EXPLANATIONS[method]
-    is_enough = set(record.requires) <= set(provides) and set(record.excludes).isdisjoint(provides)
-    return is_enough and (not record.requires_one_of or not set(record.requires_one_of).isdisjoint(provides))
+    return set(record.requires) <= set(provides) and set(record.excludes).isdisjoint(provides)
+
+
+def resolved(methods: Iterable[MethodChoice], best: Method) -> tuple[Method, ...]:
+    """Return methods with the name of the best one in the place of `best`, each once."""
+    return tuple(dict.fromkeys(best if method == BEST else method for method in methods))
 
 
 def further_name(name: str, label: str) -> str:
@@ -171,8 +225,8 @@ def further_name(name: str, label: str) -> str:
 
 
 def method_of(name: str) -> str:
-    """Return the method that scores are by, from their name."""
-    return name.partition(FURTHER)[0].removesuffix(FINE)
+    """Return the method that scores are by, from their name; of those on the finer grid, `{method}.fine`."""
+    return name.partition(FURTHER)[0]
 
 
 def fine_name(name: str) -> str:
@@ -182,14 +236,14 @@ def fine_name(name: str) -> str:
 
 
 def usual_name(name: str) -> str:
-    """Return the name of the usual scores, of those on the finer grid."""
+    """Return the name without `.fine`, which is that of the usual scores or their method."""
     method, separator, label = name.partition(FURTHER)
     return f"{method.removesuffix(FINE)}{separator}{label}"
 
 
 def is_fine(name: str) -> bool:
     """Return whether scores are the mean over shifted tilings, by their name."""
-    return name.partition(FURTHER)[0].endswith(FINE)
+    return method_of(name).endswith(FINE)
 
 
 def explains(method: Method, kind: str) -> bool:

@@ -38,12 +38,14 @@ class ModelSettings(Settings):
         implementation: "module:class" of a `wsi_mil.models.MILModel`, imported by the factory only.
         provides: kinds of scores that the model provides for each instance, in the order of its `instance_scores`.
         learns: kinds of targets that the model can learn.
+        best: the explanation that `best` in `explain.methods` stands for (docs/explanations.md has the figures).
         is_teacher: whether MHIM can be trained over it.
     """
 
     implementation: ClassVar[str]
     provides: ClassVar[tuple[InstanceScoreKind, ...]]
     learns: ClassVar[tuple[Kind, ...]] = ("classes",)
+    best: ClassVar[str] = "standardised_contribution"
     is_teacher: ClassVar[bool] = False
 
 
@@ -51,6 +53,7 @@ class InstancePool(ModelSettings):
     """Instances are classified, and their classes are pooled by maximum or mean."""
 
     implementation = "wsi_mil.models.pooling:InstancePool"
+    best = "evidence"
     learns = EVERY_KIND
     provides = ("probability", "evidence")
     model: Literal["instance_pool"]
@@ -64,6 +67,7 @@ class EmbeddingPool(ModelSettings):
     """Embeddings are pooled by maximum or mean, and the pool is classified."""
 
     implementation = "wsi_mil.models.pooling:EmbeddingPool"
+    best = "evidence"
     learns = EVERY_KIND
     provides = ("evidence",)
     model: Literal["embedding_pool"]
@@ -77,6 +81,7 @@ class ABMIL(ModelSettings):
     """Attention-based MIL, gated or plain (Ilse et al. 2018)."""
 
     implementation = "wsi_mil.models.abmil:ABMIL"
+    best = "standardised_sum"
     learns = EVERY_KIND
     provides = ("attention", "attention_logits", "evidence")
     is_teacher = True
@@ -164,6 +169,7 @@ class CLAM(ModelSettings):
     """Clustering-constrained attention MIL: CLAM-SB, or CLAM-MB with a branch per class (Lu et al. 2021)."""
 
     implementation = "wsi_mil.models.clam:CLAM"
+    best = "standardised_sum"
     provides = ("attention", "attention_logits", "evidence")
     model: Literal["clam"]
     branches: Literal["single", "multi"] = Field("single", description="single: CLAM-SB; multi: CLAM-MB, attention by class")
@@ -184,6 +190,7 @@ class DTFD(ModelSettings):
     """Double-tier feature distillation of pseudo-bags: AFS, MaxS or MaxMinS (Zhang et al. 2022)."""
 
     implementation = "wsi_mil.models.dtfd:DTFD"
+    best = "standardised_sum"
     provides = ("attention", "attention_logits", "evidence", "class_activation")
     model: Literal["dtfd"]
     distil: Literal["afs", "maxs", "maxmins"] = Field(
@@ -210,6 +217,7 @@ class KrausPool(ModelSettings):
     """Noisy-AND, noisy-OR, ISR, generalised mean or log-sum-exp of instance probabilities (Kraus et al. 2016)."""
 
     implementation = "wsi_mil.models.kraus:KrausPool"
+    best = "evidence"
     learns = ("classes", "multilabel")
     provides = ("probability", "evidence")
     model: Literal["kraus_pool"]
@@ -280,7 +288,12 @@ def sentence_of(settings: type[ModelSettings]) -> str:
     return (settings.__doc__ or "").partition("\n")[0].removesuffix(".")
 
 
+def architecture_of(models: Mapping[str, Model], entry: str) -> BaseModelSettings:
+    """Settings of the network that an entry makes: of MHIM its base's."""
+    settings = models[entry]
+    return architecture_of(models, settings.base) if isinstance(settings, MHIM) else settings
+
+
 def provided_by(models: Mapping[str, Model], entry: str) -> tuple[InstanceScoreKind, ...]:
     """Kinds of scores that the model of an entry provides for each instance; MHIM provides what its base does."""
-    settings = models[entry]
-    return provided_by(models, settings.base) if isinstance(settings, MHIM) else settings.provides
+    return architecture_of(models, entry).provides

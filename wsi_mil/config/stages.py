@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
 from wsi_mil.config.cluster import Dask
-from wsi_mil.config.explanations import Method, ReadOff, explains, supports
-from wsi_mil.config.models import Model, provided_by
+from wsi_mil.config.explanations import Method, MethodChoice, ReadOff, explains, resolved, supports
+from wsi_mil.config.models import Model, architecture_of, provided_by
 from wsi_mil.config.readers import Reader
 from wsi_mil.config.remote import Remote
 from wsi_mil.config.settings import EntryName, Settings
@@ -196,8 +196,8 @@ class SparseInversion(Settings):
 class Explain(Settings):
     """Methods that score the instances, and their settings."""
 
-    methods: tuple[Method, ...] = Field(
-        ("attention", "sparse_inversion", "standardised_sum"), description="each gets a heatmap; [] for none"
+    methods: tuple[MethodChoice, ...] = Field(
+        ("attention", "sparse_inversion", "best"), description="each gets a heatmap; best: see the table of models; [] for none"
     )
     include_train: bool = Field(False, description="with a fixed split: show training slides too, stamped so")
     curve_points: int = Field(10, ge=0, le=100, description="points of the deletion and insertion curves; 0: none")
@@ -377,7 +377,7 @@ class Config(Settings):
 
 
 def methods_of(config: Config, target: str, entry: str) -> tuple[Method, ...]:
-    """Return those of `explain.methods` that the model of an entry supports for a target."""
-    provides = provided_by(config.models, entry)
-    kind = config.targets[target].kind
-    return tuple(method for method in config.explain.methods if supports(provides, method) and explains(method, kind))
+    """Return those of `explain.methods` that the model of an entry supports for a target, with the best one by its name."""
+    provides, kind = provided_by(config.models, entry), config.targets[target].kind
+    methods = resolved(config.explain.methods, architecture_of(config.models, entry).best)
+    return tuple(method for method in methods if supports(provides, method) and explains(method, kind))

@@ -1,7 +1,8 @@
 """An explanation as a function of one frozen model and one bag, which every method but sparse inversion is."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -16,10 +17,16 @@ from wsi_mil.records import Bag, InstanceScores
 
 
 class Values(NamedTuple):
-    """Scores float64 `(n_instances,)` in the order of the bag, and their neutral value, neither for nor against the class."""
+    """Scores of the instances of a bag by one model."""
 
     scores: NDArray[np.float64]
+    """`(n_instances,)` in the order of the bag."""
     zero: float = 0.0
+    """Their neutral value, neither for nor against the class."""
+    log: Mapping[str, float] = MappingProxyType({})
+    """Figures about the computation."""
+    refused: str = ""
+    """Why the scores must not be shown, or ""."""
 
 
 @dataclass(frozen=True)
@@ -35,17 +42,22 @@ class InstanceMethod:
     of_model: Callable[[MILModel, Tensor, int], Values]
 
     def scores(self, models: Sequence[MILModel], bag: Bag, output: int) -> InstanceScores:
-        """Scores of a bag, mean over models, float32 in the order of the bag."""
-        values, zero = mean_of([self.of_model(model, bag_tensor(bag, model), output) for model in models])
+        """Scores of a bag, mean over models, float32 in the order of the bag; NaN with the reason if a model's are refused."""
+        of_models = [self.of_model(model, bag_tensor(bag, model), output) for model in models]
+        values, zero = mean_of(of_models)
+        reason = "; ".join(dict.fromkeys(v.refused for v in of_models if v.refused))
+        logs = [dict(v.log) for v in of_models]
         return InstanceScores(
             method=self.record.name,
-            values=values,
+            values=np.full_like(values, np.nan) if reason else values,
             kind=self.record.kind,
             unit=self.record.unit,
             comparable=self.record.comparable,
             comparable_weighted=self.record.comparable_weighted,
             zero=zero,
+            reason=reason,
             output=output,
+            log={"models": logs} if any(logs) else {},
         )
 
 

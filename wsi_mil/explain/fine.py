@@ -20,15 +20,16 @@ from wsi_mil.shifts import Cells, Shift
 from wsi_mil.store import read_scores, read_thumbnail, write_scores, write_whole
 
 Receipt = dict[str, Any]
-Part = tuple[NDArray[np.int64], NDArray[np.floating]]
-"""Corners (x, y) `(n, 2)` of the tiles of one tiling, level-0 pixels, and their scores `(n,)`."""
+
+SUMMED = ("share", "part")
+"""Units of scores that have a sum over the bag, so that they are the smaller the more tiles it has."""
 
 
 def explain_fine(row: SlideRow, fine: Fine, ensemble: Ensemble, settings: Explain, *, stamp: Mapping[str, str]) -> None:
     """Score the shifted tilings of a slide, and write the mean of all tilings, the usual one included, on the finer grid.
 
-    Outputs are those that the usual scores explain, whatever the bag of a shifted tiling is predicted as. Attention is brought to
-    the number of tiles of the usual bag, other scores to its neutral value, so that the mean reads as a score of the usual bag.
+    Outputs are those that the usual scores explain, whatever the bag of a shifted tiling is predicted as. Scores with a sum over
+    the bag are brought to the number of tiles of the usual bag, all to its neutral value: the mean reads as a score of it.
     A tiling without tiles, or one whose bag a method has no result for, takes no part; the receipt counts those that do.
 
     Args:
@@ -123,17 +124,14 @@ def _without_curves(settings: Explain, asked: Iterable[str]) -> Explain:
 def _mean(tilings: Sequence[_Tiling], name: str, usual: Receipt, cells: Cells) -> NDArray[np.float64]:
     """Mean of the scores of a name over all tilings that have them, by cell, on the scale of the usual bag."""
     own = [tiling for tiling in tilings if name in tiling.values]
-    on_scale = _on_scale_of_shares if usual["methods"][name]["unit"] == "share" else _on_scale
-    return cells.mean([(tiling.coords, on_scale(tiling, name, tilings[0])) for tiling in own])
+    is_summed = usual["methods"][name]["unit"] in SUMMED
+    return cells.mean([(tiling.coords, _on_scale(tiling, name, tilings[0], is_summed=is_summed)) for tiling in own])
 
 
-def _on_scale_of_shares(tiling: _Tiling, name: str, usual: _Tiling) -> NDArray[np.float64]:
-    """Shares as in a bag with as many instances as the usual one: an even share stays one."""
-    return tiling.values[name].astype(np.float64) * (tiling.n / usual.n)
-
-
-def _on_scale(tiling: _Tiling, name: str, usual: _Tiling) -> NDArray[np.float64]:
-    return tiling.values[name].astype(np.float64) - tiling.zeros[name] + usual.zeros[name]
+def _on_scale(tiling: _Tiling, name: str, usual: _Tiling, *, is_summed: bool) -> NDArray[np.float64]:
+    """Scores relative to the neutral value of the usual bag, and parts of a sum as in a bag with as many instances as it."""
+    difference = tiling.values[name].astype(np.float64) - tiling.zeros[name]
+    return difference * (tiling.n / usual.n if is_summed else 1.0) + usual.zeros[name]
 
 
 def _cells(tiled: Receipt, steps: int) -> Cells:

@@ -91,7 +91,11 @@ def _inverted(request: ExplainRequest, settings: SparseInversion) -> list[Instan
             reasons.add(result.refused)
             continue
         method = METHODS[read_off(member.model, settings.score)]
-        refined.append(method.of_model(member.model, result.bag, output))
+        values = method.of_model(member.model, result.bag, output)
+        if values.refused:
+            reasons.add(values.refused)
+            continue
+        refined.append(values)
         control = shrunk(features, settings.penalty, len(result.pull))
         controls.append(method.of_model(member.model, control, output))
     log: dict[str, object] = {"folds": logs}
@@ -101,7 +105,7 @@ def _inverted(request: ExplainRequest, settings: SparseInversion) -> list[Instan
             empty_scores(INVERSION, bag, reason, output=output, log=log),
             empty_scores(CONTROL, bag, reason, output=output),
         ]
-    log["rank_correlation_with_control"] = round(_rank_correlation(mean_of(refined)[0], mean_of(controls)[0]), 6)
+    log["rank_correlation_with_control"] = round(rank_correlation(mean_of(refined)[0], mean_of(controls)[0]), 6)
     return [
         replace(_read(INVERSION, "the refined bag", method, refined), output=output, log=log),
         replace(_read(CONTROL, "the bag shrunk as far without the model (η = 0)", method, controls), output=output),
@@ -136,7 +140,7 @@ def _with_curves(request: ExplainRequest, scores: list[InstanceScores], points: 
     return with_curves
 
 
-def _rank_correlation(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+def rank_correlation(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
     """Spearman's rank correlation; NaN if all values of one of them are equal."""
     ranks = [mid_ranks(values) - 0.5 for values in (first, second)]
     norm = float(np.linalg.norm(ranks[0]) * np.linalg.norm(ranks[1]))

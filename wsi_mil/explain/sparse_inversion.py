@@ -164,11 +164,8 @@ def shrunk(bag: Tensor, penalty: float, steps: int, domain: Domain | None = None
 
 
 def read_off(model: MILModel, score: ReadOff) -> ReadOff:
-    """Name of the method that scores a refined bag: `score` where the model supports it, or else evidence, or else attention."""
-    for name in (score, "evidence", "attention"):
-        if supports(model.provides, name):
-            return name
-    raise ValueError(f"this model provides neither evidence nor attention, only {', '.join(model.provides)}")
+    """Method that scores a refined bag: `score` if the model supports it, else evidence, else standardised contribution."""
+    return next(name for name in (score, "evidence", "standardised_contribution") if supports(model.provides, name))
 
 
 class _Inversion:

@@ -1,19 +1,25 @@
 """Stage `explain`: the scores of one slide, by the models of the folds that held its patient out."""
 
+import logging
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from wsi_mil.bags import rows_of
+import numpy as np
+
+from wsi_mil.bags import bag_tensor, rows_of
 from wsi_mil.cohort.splits import protocol_roles
-from wsi_mil.config import Explain, explains, further_name, supports
+from wsi_mil.config import Explain, explains, further_name, resolved, supports
 from wsi_mil.ensemble import Ensemble
 from wsi_mil.errors import ConfigError
 from wsi_mil.explain.current import STAGE_VERSION
-from wsi_mil.explain.registry import CONTROL, INVERSION, ExplainRequest, empty_scores, scores_of
+from wsi_mil.explain.registry import CONTROL, INVERSION, ExplainRequest, empty_scores, rank_correlation, scores_of
 from wsi_mil.receipts import TILE_IDENTITY, store_path, write_receipt
 from wsi_mil.records import Bag, InstanceScores, SlidePrediction, SlideRow
 from wsi_mil.store import read_attributes, remove_store, write_scores
+
+log = logging.getLogger(__name__)
 
 Receipt = dict[str, object]
 
@@ -45,7 +51,7 @@ def explain_slide(
     Raises:
         ConfigError: a method that the models do not support.
     """
-    _require_supported(settings, ensemble)
+    settings = _settings_for(ensemble, settings)
     receipt.unlink(missing_ok=True)  # it describes earlier scores
     bag = ensemble.read_bag(row.patient_id if ensemble.unit == "patient" else row.slide_id, bag_receipts)
     placement = ensemble.splits.as_trained(ensemble.protocol).placement(row.slide_id, row.patient_id)
@@ -53,7 +59,7 @@ def explain_slide(
     if placement.is_shown(include_train=settings.include_train):
         prediction = ensemble.predict(bag, placement.folds)
         scores = _scores(ensemble, bag, prediction, settings)
-        content |= _prediction_content(ensemble, prediction)
+        content |= _prediction_content(ensemble, prediction) | _streams_content(ensemble, bag, prediction)
     else:
         reason = "a training slide: its model has seen it (explain.include_train shows it all the same)"
         scores = [empty_scores(method, bag, reason) for method in _stored(settings)]
@@ -75,7 +81,7 @@ def explain_validation(fold: int, features: Path, ensemble: Ensemble, settings: 
     Raises:
         ConfigError: a method that the models do not support.
     """
-    _require_supported(settings, ensemble)
+    settings = _settings_for(ensemble, settings)
     content: dict[str, Receipt] = {}
     settings = settings.model_copy(update={"curve_points": 0})
     remove_store(receipt.with_suffix(""))
@@ -122,7 +128,10 @@ def _write_own_part(own: Path, bag_receipts: Sequence[Path], bag: Bag, scores: I
     }
 
 
-def _require_supported(settings: Explain, ensemble: Ensemble) -> None:
+def _settings_for(ensemble: Ensemble, settings: Explain) -> Explain:
+    """Settings with the model's best method by its name; all methods must be supported."""
+    best = ensemble.folds[0].card.architecture.best
+    settings = settings.model_copy(update={"methods": resolved(settings.methods, best)})
     provides, task = ensemble.folds[0].model.provides, ensemble.task
     unfit = [method for method in settings.methods if not explains(method, task.kind)]
     if unfit:
@@ -131,6 +140,7 @@ def _require_supported(settings: Explain, ensemble: Ensemble) -> None:
     if missing:
         kind = ensemble.folds[0].card.settings.model
         raise ConfigError([f"explain.methods: {kind} does not support {', '.join(missing)}; it provides {', '.join(provides)}"])
+    return settings
 
 
 def _prediction_content(ensemble: Ensemble, prediction: SlidePrediction) -> Receipt:
@@ -139,6 +149,22 @@ def _prediction_content(ensemble: Ensemble, prediction: SlidePrediction) -> Rece
         **ensemble.task.prediction_stamp(prediction),
         "output": ensemble.task.explained(prediction)[0],
     }
+
+
+def _streams_content(ensemble: Ensemble, bag: Bag, prediction: SlidePrediction) -> Receipt:
+    """Agreement of the streams of models with an instance stream and a bag stream, with a warning where they contradict."""
+    models, output = [ensemble.folds[fold].model for fold in prediction.folds], ensemble.task.explained(prediction)[0]
+    streams = [streams for model in models if (streams := model.streams(bag_tensor(bag, model), output)) is not None]
+    if not streams:
+        return {}
+    correlation = float(np.mean([rank_correlation(*(of_tiles.cpu().numpy() for of_tiles in pair)) for pair in streams]))
+    if correlation < 0:
+        log.warning(
+            "%s: the instance stream ranks the tiles against the bag stream (rank correlation %.2f): do not use `probability`",
+            bag.slide_id,
+            correlation,
+        )
+    return {"streams_rank_correlation": None if math.isnan(correlation) else round(correlation, 6)}
 
 
 def _scores_content(scores: InstanceScores) -> Receipt:

@@ -22,6 +22,7 @@ LEAST_TOP = {
     "deviation": 4.0,
     "probability": 1.0,
     "contribution": 1.0,
+    "part": 1.0,
     "sensitivity": 1.0,
 }
 """By unit, lower limit of the top of a colour bar of weighted scores, so that a slide on which nothing stands out stays cold."""
@@ -33,11 +34,17 @@ STORED_LABELS = {
     "deviation": "standard deviations above the slide's mean",
     "probability": "tile's probability of {output}",
     "contribution": "contribution to {quantity}",
+    "part": "contribution to {quantity} (sums to it over the bag)",
     "sensitivity": "sensitivity of {output} to the tile, in slide means × probability",
 }
 """By unit, label of stored scores."""
 
-RELATIVE_LABELS = {**STORED_LABELS, "share": "attention / even share", "logit": "log(attention / even share)"}
+RELATIVE_LABELS = {
+    **STORED_LABELS,
+    "share": "attention / even share",
+    "logit": "log(attention / even share)",
+    "part": "contribution to {quantity} × number of tiles",
+}
 """By unit, label of scores relative to their neutral value, where there is no probability."""
 
 WEIGHTED_LABELS = {

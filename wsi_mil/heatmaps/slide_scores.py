@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_mil.config import FURTHER, Scale, method_of
+from wsi_mil.config import Scale, method_of, usual_name
 from wsi_mil.errors import StoreError, StoreMismatchError
 from wsi_mil.geometry import Mpp, grid_cells
 from wsi_mil.heatmaps.scale import ScoreDisplay, score_display
@@ -85,8 +85,7 @@ class SlideScores:
 
 def names_of(receipt: Mapping[str, Any], methods: Sequence[str]) -> list[str]:
     """Return the names of a slide's scores by some methods: those of further labels stand after the method's first."""
-    further = [(n.partition(FURTHER)[0], n) for n in receipt["methods"] if FURTHER in n]
-    return [name for method in methods for name in (method, *(n for own, n in further if own == method))]
+    return [name for method in methods for name in (method, *(n for n in receipt["methods"] if n != method == method_of(n)))]
 
 
 def read_slide_scores(
@@ -136,7 +135,9 @@ def read_scores_by_method(
     found = {}
     for method in methods:
         coords, values = read_scores(store_path(scores_receipt), method)
-        display = score_display(values, score_context(receipt, method), scale, cohort_range=ranges.get(method_of(method)))
+        display = score_display(
+            values, score_context(receipt, method), scale, cohort_range=ranges.get(usual_name(method_of(method)))
+        )
         stamp = {"slide_id": row.slide_id, "method": method, "role": receipt["role"] or "new", "protocol": receipt["protocol"]}
         grid = _grid(coords, tile_receipt)
         found[method] = SlideScores(method, receipt["methods"][method], values, display, grid, stamp, receipt, tile_receipt)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_mil.annotations import Frame, read_annotation, simplified_rings
-from wsi_mil.config import Heatmap, Truth, method_of
+from wsi_mil.config import Heatmap, Truth, method_of, usual_name
 from wsi_mil.errors import AnnotationError, ConfigError, StoreError
 from wsi_mil.files import write_bytes, write_table, write_text
 from wsi_mil.heatmaps.cohort_scale import read_cohort_scale
@@ -173,7 +173,7 @@ def title(row: SlideRow, receipt: dict[str, Any], method: str) -> str:
     """Return slide, method, true label and prediction in one line."""
     task, output = task_of_stamp(receipt), receipt["methods"][method]["output"]
     label = f"label: {task.label_words(row.label)}" if row.label else "no label"
-    parts = [row.slide_id, method_of(method).replace("_", " ") + _tilings_text(receipt), label]
+    parts = [row.slide_id, method_of(usual_name(method)).replace("_", " "), *_tilings_text(receipt), label]
     if output is not None:
         parts += task.title_parts(receipt, output)
     if receipt["role"] in ("train", "val"):
@@ -183,10 +183,10 @@ def title(row: SlideRow, receipt: dict[str, Any], method: str) -> str:
     return " · ".join(parts)
 
 
-def _tilings_text(receipt: dict[str, Any]) -> str:
-    """What finer scores are the mean of, for the title; "" of usual ones."""
+def _tilings_text(receipt: dict[str, Any]) -> list[str]:
+    """What finer scores are the mean of, for the title; [] of usual ones."""
     fine = receipt.get("fine")
-    return f", mean of {fine['tilings']} tilings shifted by 1/{fine['steps']} of a tile" if fine else ""
+    return [f"mean of {fine['tilings']} tilings, shifted by 1/{fine['steps']} of a tile"] if fine else []
 
 
 def annotation_rings(

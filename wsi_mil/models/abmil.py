@@ -9,6 +9,7 @@ from wsi_mil import config
 from wsi_mil.config import InstanceScoreKind
 from wsi_mil.models.embedding import create_embedding
 from wsi_mil.models.encode_classify import BagEncoding, EncodeClassifyModel
+from wsi_mil.models.held import constant
 from wsi_mil.models.keywords import ABMILKeywords, model_settings
 from wsi_mil.models.outputs import Outputs, chosen_outputs
 from wsi_mil.models.precision import widened
@@ -60,7 +61,7 @@ class ABMIL(EncodeClassifyModel):
         attention_logits = self.attention(self.hidden(embedded) * self.gate(embedded))  # (batch_size, n_instances, 1)
         if bag_mask is not None:
             attention_logits = attention_logits.masked_fill(~bag_mask.unsqueeze(-1), -torch.inf)
-        attention = torch.softmax(widened(attention_logits), dim=1).to(embedded.dtype)
+        attention = constant(torch.softmax(widened(attention_logits), dim=1).to(embedded.dtype))
         return BagEncoding(attention.transpose(1, 2) @ embedded, attention_logits)
 
     def encode_scored(self, embedded: Tensor) -> tuple[BagEncoding, Tensor]:

@@ -85,6 +85,37 @@ class MILModel(nn.Module, ABC):
             For each kind in `provides` float64 `(n_instances,)` in the order of the bag, without gradient.
         """
 
+    def linear_logits(self, embedded: Tensor) -> Tensor:
+        """Return logits of parts of one bag; inside of `held_constant` they are linear, piece by piece.
+
+        They grow in proportion with the embedded instances, the class token and all biases, so the parts of a part that these
+        have sum to it. A model of one part, which has no `combined` of its own, marks its attention weights as `constant`.
+
+        Args:
+            embedded: `(1, n_instances, embed_dim)`.
+
+        Returns:
+            `(n_parts, n_outputs)`, the input of `combined`.
+        """
+        return self.pool(embedded).logits
+
+    def combined(self, parts: Tensor) -> Tensor:
+        """Return logits of a bag `(n_outputs,)` from its `linear_logits`."""
+        return parts[0]
+
+    def single_logits(self, embedded: Tensor) -> Tensor:
+        """Return logits `(n_instances, n_outputs)` of instances `(n_instances, embed_dim)`, each as a bag of its own."""
+        return self.pool(embedded.unsqueeze(1)).logits
+
+    def streams(self, bag: Tensor, output: int) -> tuple[Tensor, Tensor] | None:
+        """Return the scalar of each instance by the instance stream and by the bag stream, of a model that has both.
+
+        Args:
+            bag: `(1, n_instances, …)`.
+            output: index of the output.
+        """
+        return None
+
     def training_loss(self, bags: Tensor, label: Tensor, loss: BagLoss) -> Tensor:
         """Return the loss of a batch of bags, summed over bags.
 

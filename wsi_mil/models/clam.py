@@ -12,6 +12,7 @@ from wsi_mil.config import InstanceScoreKind
 from wsi_mil.models.attention import GatedAttention, top_and_bottom
 from wsi_mil.models.base import MILModel, MILOutput
 from wsi_mil.models.embedding import create_embedding
+from wsi_mil.models.held import constant
 from wsi_mil.models.keywords import CLAMKeywords, model_settings
 from wsi_mil.models.losses import BagLoss
 from wsi_mil.models.outputs import Outputs, chosen_outputs
@@ -69,7 +70,7 @@ class CLAM(MILModel):
 
     def pool(self, embedded: Tensor, bag_mask: Tensor | None = None) -> MILOutput:
         attention_logits = self.attention(embedded, bag_mask)
-        attention = torch.softmax(attention_logits.float(), dim=1).to(embedded.dtype)
+        attention = constant(torch.softmax(attention_logits.float(), dim=1).to(embedded.dtype))
         pooled = attention.mT @ embedded  # (batch_size, rows, embed_dim)
         logits = (self.classifier.weight * pooled).sum(dim=-1) + self.classifier.bias
         return MILOutput(logits, attention_logits)

@@ -10,9 +10,10 @@ from wsi_mil import config
 from wsi_mil.config import InstanceScoreKind
 from wsi_mil.models.embedding import create_embedding
 from wsi_mil.models.encode_classify import BagEncoding, EncodeClassifyModel
+from wsi_mil.models.held import constant
 from wsi_mil.models.keywords import DSMILKeywords, model_settings
 from wsi_mil.models.losses import BagLoss
-from wsi_mil.models.outputs import Outputs, chosen_outputs, probability_and_evidence
+from wsi_mil.models.outputs import Outputs, chosen_outputs
 from wsi_mil.models.precision import widened
 
 
@@ -73,7 +74,7 @@ class DSMIL(EncodeClassifyModel):
         attention_logits = queries @ of_critical.mT / math.sqrt(queries.shape[-1])  # (batch_size, n_instances, n_units)
         if bag_mask is not None:
             attention_logits = attention_logits.masked_fill(~bag_mask.unsqueeze(-1), -torch.inf)
-        attention = torch.softmax(widened(attention_logits), dim=1).to(embedded.dtype)
+        attention = constant(torch.softmax(widened(attention_logits), dim=1).to(embedded.dtype))
         return BagEncoding(attention.mT @ self.value(embedded), attention_logits, scores)
 
     def encode_scored(self, embedded: Tensor) -> tuple[BagEncoding, Tensor]:
@@ -90,15 +91,33 @@ class DSMIL(EncodeClassifyModel):
         bag = loss(self._bag_logits(encoding), label)
         return 0.5 * bag + 0.5 * loss(self._critical_logits(encoding), label)
 
+    def linear_logits(self, embedded: Tensor) -> Tensor:
+        """Logits of the bag's stream, also where the prediction is the mean of both streams."""
+        return self._bag_logits(self.encode(embedded))
+
+    def single_logits(self, embedded: Tensor) -> Tensor:
+        """Logits of the bag's stream for bags of one instance, which has all the attention."""
+        bag = self.value(embedded).unsqueeze(1).expand(-1, self.outputs.n_units, -1)
+        return self._bag_logits(BagEncoding(bag))
+
     @torch.no_grad()
     def instance_scores(self, bag: Tensor, output: int) -> dict[InstanceScoreKind, Tensor]:
-        encoding = self.encode(self.embed(bag))
+        """Probability is the instance stream's, evidence the bag stream's: the two need not agree."""
+        embedded = self.embed(bag)
+        encoding = self.encode(embedded)
         assert encoding.attention_logits is not None
-        rows = encoding.attention_logits[0].double()
-        row = rows[:, self.outputs.row_of(output)]
-        logits = self.outputs.logits_of(_units(encoding)[0].double())
-        attention: dict[InstanceScoreKind, Tensor] = {"attention": torch.softmax(row, 0), "attention_logits": row}
-        return attention | probability_and_evidence(self.outputs, logits, output)
+        row = encoding.attention_logits[0].double()[:, self.outputs.row_of(output)]
+        scores: dict[InstanceScoreKind, Tensor] = {"attention": torch.softmax(row, 0), "attention_logits": row}
+        if self.outputs.are_probabilities:
+            logits = self.outputs.logits_of(_units(encoding)[0].double())
+            scores["probability"] = self.outputs.probability(logits, output)
+        return scores | {"evidence": self.outputs.scalar(self.single_logits(embedded[0]).double(), output)}
+
+    @torch.no_grad()
+    def streams(self, bag: Tensor, output: int) -> tuple[Tensor, Tensor]:
+        embedded = self.embed(bag)
+        of_instances = self.outputs.logits_of(self.instance_classifier(embedded[0]))
+        return self.outputs.scalar(of_instances, output), self.outputs.scalar(self.single_logits(embedded[0]), output)
 
     def _bag_logits(self, encoding: BagEncoding) -> Tensor:
         return self.outputs.logits_of(self.classifier(encoding.bag).squeeze(-1))

@@ -11,9 +11,11 @@ from wsi_mil.config import InstanceScoreKind
 from wsi_mil.models.attention import GatedAttention, top_and_bottom
 from wsi_mil.models.base import MILModel, MILOutput
 from wsi_mil.models.embedding import create_embedding
+from wsi_mil.models.held import constant
 from wsi_mil.models.keywords import DTFDKeywords, model_settings
 from wsi_mil.models.losses import BagLoss
 from wsi_mil.models.outputs import Outputs, chosen_outputs, margin_of
+from wsi_mil.models.precision import widened
 
 
 class DTFD(MILModel):
@@ -90,7 +92,7 @@ class DTFD(MILModel):
             Logits of the pseudo-bags `(n_pseudo_bags, n_classes)`, and what is distilled `(n_distilled, embed_dim)`.
         """
         inside = numbers == torch.arange(int(numbers.max()) + 1, device=bag.device)[:, None]
-        shares = torch.softmax(torch.where(inside, attention_logits.float(), -torch.inf), dim=1).to(bag.dtype)
+        shares = constant(torch.softmax(torch.where(inside, attention_logits.float(), -torch.inf), dim=1).to(bag.dtype))
         pooled = shares @ bag  # (n_pseudo_bags, embed_dim)
         logits = self.first.classifier(pooled)
         if self.settings.distil == "afs":
@@ -118,10 +120,25 @@ class DTFD(MILModel):
             "class_activation": margin_of(activations, output) + math.log(activations.shape[1] - 1),
         }
 
+    def linear_logits(self, embedded: Tensor) -> Tensor:
+        """Logits of each division into pseudo-bags."""
+        return self._by_division(embedded[0], self.first.attention(embedded)[0, :, 0])
+
+    def combined(self, parts: Tensor) -> Tensor:
+        """Logarithm of the mean probability over the divisions."""
+        return self.outputs.mean(widened(parts), dim=0)
+
+    def single_logits(self, embedded: Tensor) -> Tensor:
+        """Of one instance, pooling and distilling leave the instance itself: tier 2's classifier."""
+        return torch.as_tensor(self.second.classifier(embedded))
+
     def _logits(self, bag: Tensor, attention_logits: Tensor) -> Tensor:
-        """Logarithm of the mean probability over the divisions, `(n_classes,)`."""
-        logits = [self.second(self.distil(bag, attention_logits, numbers)[1])[0] for numbers in self._divisions(len(bag))]
-        return self.outputs.mean(torch.stack(logits).float(), dim=0)
+        return self.combined(self._by_division(bag, attention_logits))
+
+    def _by_division(self, bag: Tensor, attention_logits: Tensor) -> Tensor:
+        """Logits of tier 2 `(n_divisions, n_classes)`."""
+        divisions = self._divisions(len(bag))
+        return torch.cat([self.second(self.distil(bag, attention_logits, numbers)[1]) for numbers in divisions])
 
     def _divisions(self, n: int) -> list[Tensor]:
         """A new division in training, always the same ones afterwards; drawn on the CPU, whose generator state is saved."""
@@ -152,7 +169,7 @@ class Tier(nn.Module):
 
     def forward(self, instances: Tensor) -> Tensor:
         """`(n_instances, embed_dim)` → `(1, n_classes)`."""
-        shares = torch.softmax(self.attention(instances).float(), dim=0).to(instances.dtype)
+        shares = constant(torch.softmax(self.attention(instances).float(), dim=0).to(instances.dtype))
         return torch.as_tensor(self.classifier(shares.mT @ instances))
 
     def activations(self, instances: Tensor) -> Tensor:

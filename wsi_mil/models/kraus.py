@@ -14,6 +14,7 @@ from wsi_mil.models.keywords import KrausPoolKeywords, model_settings
 from wsi_mil.models.losses import BagLoss
 from wsi_mil.models.outputs import LabelOutputs, Outputs, chosen_outputs
 from wsi_mil.models.pooling import InstanceClassifier
+from wsi_mil.models.precision import widened
 from wsi_mil.models.soft_pools import Pooled, generalised_mean, isr, log_sum_exp, noisy_and, noisy_or
 
 START = 4.0
@@ -78,10 +79,17 @@ class KrausPool(InstanceClassifier):
 
     def pooled(self, embedded: Tensor, bag_mask: Tensor | None = None) -> Pooled:
         """Pool each bag of a batch, `(batch_size, n_outputs)`."""
-        outputs = self.classifier(embedded).float()
+        outputs = widened(self.classifier(embedded))
         masks = bag_mask if bag_mask is not None else [slice(None)] * len(outputs)
         pooled = [self._pool(bag[real]) for bag, real in zip(outputs, masks, strict=True)]
         return Pooled(*(torch.stack(part) for part in zip(*pooled, strict=True)))
+
+    def linear_logits(self, embedded: Tensor) -> Tensor:
+        """Units of each instance `(n_instances, n_units)`."""
+        return widened(self.classifier(embedded))[0]
+
+    def combined(self, parts: Tensor) -> Tensor:
+        return self._logits(Pooled(*(part[None] for part in self._pool(parts))))[0]
 
     def training_loss(self, bags: Tensor, label: Tensor, loss: BagLoss) -> Tensor:
         pooled = self.pooled(self.embed(bags))

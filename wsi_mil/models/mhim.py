@@ -57,6 +57,18 @@ class MHIM(MILModel):
     def pool(self, embedded: Tensor, bag_mask: Tensor | None = None) -> MILOutput:
         return self.student.pool(embedded, bag_mask)
 
+    def linear_logits(self, embedded: Tensor) -> Tensor:
+        return self.student.linear_logits(embedded)
+
+    def combined(self, parts: Tensor) -> Tensor:
+        return self.student.combined(parts)
+
+    def single_logits(self, embedded: Tensor) -> Tensor:
+        return self.student.single_logits(embedded)
+
+    def streams(self, bag: Tensor, output: int) -> tuple[Tensor, Tensor] | None:
+        return self.student.streams(bag, output)
+
     @torch.no_grad()
     def instance_scores(self, bag: Tensor, output: int) -> dict[InstanceScoreKind, Tensor]:
         return self.student.instance_scores(bag, output)

@@ -1,5 +1,6 @@
 """Attention among many tokens through a few landmarks."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -49,6 +50,20 @@ class NystromAttention(SelfAttention):
         marks, k = self._marks(padded), self._projected(padded, "k")
         return self._attend(padded, marks, k, n_tokens), self._first_row_of_matrix(padded, marks, k, n_tokens)
 
+    def _pairs_attended(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Each token is a landmark of its own, and all padding is alike: three tokens stand for all, with their numbers.
+
+        With a single landmark, class token and instance share it.
+        """
+        if self.landmarks == 1:
+            q_mark, k_mark = (tokens.mean(dim=2, keepdim=True) for tokens in (q, k))
+            return softmax_rows(q, k_mark) @ softmax_rows(q_mark, k) @ v  # the inverse of a matrix of one 1 is 1
+        q, k, v = (functional.pad(tokens, (0, 0, 1, 0)) for tokens in (q, k, v))  # padding, class token, instance
+        numbers = torch.tensor([self.landmarks - 2.0, 1.0, 1.0], dtype=v.dtype, device=v.device)
+        rows = torch.softmax(q @ k.mT / math.sqrt(q.shape[-1]) + numbers.log(), dim=-1) / numbers.clamp_min(1)
+        inverse = pseudo_inverse_of_groups(rows, numbers)
+        return (rows[:, :, 1:] * numbers) @ (inverse * numbers) @ (rows * numbers) @ v
+
     def _padded(self, tokens: Tensor) -> Tensor:
         return functional.pad(tokens, (0, 0, -tokens.shape[1] % self.landmarks, 0))
 
@@ -97,4 +112,23 @@ def pseudo_inverse(matrices: Tensor) -> Tensor:
     for _ in range(PINV_STEPS):
         bz = matrices @ z
         z = 0.25 * z @ (13 * identity - bz @ (15 * identity - bz @ (7 * identity - bz)))
+    return z
+
+
+def pseudo_inverse_of_groups(matrices: Tensor, numbers: Tensor) -> Tensor:
+    """`pseudo_inverse` of matrices whose rows and columns come in groups of equal ones, by one entry for each pair of groups.
+
+    Args:
+        matrices: `(batch_size, heads, g, g)`, of each pair of groups the entry that all its rows and columns share.
+        numbers: `(g,)`, how many rows and columns each group has.
+
+    Returns:
+        Entries of the inverses, of the same shape; the iteration of each bag starts from all its heads together.
+    """
+    rows, columns = ((matrices.abs() * numbers).sum(dim=-1), (matrices.abs() * numbers[:, None]).sum(dim=-2))
+    z = matrices.mT / (rows.amax(dim=(1, 2)) * columns.amax(dim=(1, 2)))[:, None, None, None]
+    for _ in range(PINV_STEPS):
+        bz = (matrices * numbers) @ z
+        inner = 15 * bz - (bz * numbers) @ (7 * bz - (bz * numbers) @ bz)
+        z = 0.25 * (13 * z - (z * numbers) @ inner)
     return z

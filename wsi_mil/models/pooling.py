@@ -68,6 +68,14 @@ class InstancePool(InstanceClassifier):
         pooled = _maximum(logits, bag_mask) if self.by == "max" else self.outputs.mean(logits, 1, bag_mask)
         return MILOutput(pooled, instance_logits=logits)
 
+    def linear_logits(self, embedded: Tensor) -> Tensor:
+        """Logits of each instance, of which the mean is taken; or the largest."""
+        output = self.pool(embedded)
+        return output.logits if self.by == "max" or output.instance_logits is None else output.instance_logits[0]
+
+    def combined(self, parts: Tensor) -> Tensor:
+        return parts[0] if self.by == "max" else self.outputs.mean(parts, 0)
+
     @torch.no_grad()
     def instance_scores(self, bag: Tensor, output: int) -> dict[InstanceScoreKind, Tensor]:
         logits = self(bag).instance_logits[0].double()

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from wsi_mil.models.held import constant
+
 RESIDUAL_KERNEL = 33
 
 NUMBERS_OF_A_TOKEN, HELD_MATRICES = 30, 3
@@ -37,6 +39,17 @@ class SelfAttention(nn.Module, ABC):
     def first_row(self, tokens: Tensor) -> Tensor:
         """First token of the result of `forward`, `(1, 1, dim)`, at a fraction of its cost: the last layer needs no more."""
 
+    def of_pairs(self, pairs: Tensor) -> Tensor:
+        """Result of `forward` for many bags of a class token and one instance, `(batch_size, 2, dim)` → the same shape."""
+        q, k, v = (self._projected(pairs, part) for part in "qkv")
+        left, middle, right = self.residual.weight[:, 0, RESIDUAL_KERNEL // 2 - 1 :][:, :3, None].unbind(1)  # (heads, 1)
+        convolved = torch.stack([middle * v[:, :, 0] + right * v[:, :, 1], left * v[:, :, 0] + middle * v[:, :, 1]], dim=2)
+        return self._out(convolved + self._pairs_attended(q, k, v))
+
+    @abstractmethod
+    def _pairs_attended(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attended values of pairs, `(batch_size, heads, 2, head_dim)`, from their projections of the same shape."""
+
     @abstractmethod
     def with_class_attention(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Result of `forward`, and the first token's attention to all others `(heads, n_tokens - 1)`."""
@@ -45,7 +58,8 @@ class SelfAttention(nn.Module, ABC):
         """Queries, keys or values `(1, heads, n_tokens, head_dim)`: a product each, so that gradients are not held together."""
         weight = self.to_qkv.weight.chunk(3)["qkv".index(part)]
         projected = functional.linear(tokens, weight)
-        return projected.view(1, tokens.shape[1], self.heads, -1).transpose(1, 2)
+        heads = projected.view(len(tokens), tokens.shape[1], self.heads, -1).transpose(1, 2)
+        return heads if part == "v" else constant(heads)
 
     def _out(self, mixed: Tensor) -> Tensor:
         """Heads merged `(1, n_tokens, dim)`; native dropout holds a mask of bytes, not of floats."""
@@ -82,6 +96,9 @@ class ExactAttention(SelfAttention):
         """The row is a softmax over all tokens: what it lacks to 1 is the class token's attention to itself."""
         row = softmax_rows(self._projected(tokens[:, :1], "q"), self._projected(tokens, "k"))
         return self(tokens), row[0, :, 0, 1:]
+
+    def _pairs_attended(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return softmax_rows(q, k) @ v
 
 
 def softmax_rows(queries: Tensor, keys: Tensor) -> Tensor:

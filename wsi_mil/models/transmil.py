@@ -11,6 +11,7 @@ from wsi_mil import config
 from wsi_mil.config import InstanceScoreKind
 from wsi_mil.models.embedding import Embedding
 from wsi_mil.models.encode_classify import BagEncoding, EncodeClassifyModel
+from wsi_mil.models.held import LayerNorm
 from wsi_mil.models.keywords import TransMILKeywords, model_settings
 from wsi_mil.models.nystrom import NystromAttention
 from wsi_mil.models.outputs import Outputs, chosen_outputs
@@ -58,9 +59,9 @@ class TransMIL(EncodeClassifyModel):
         self.embedding = Embedding(feature_dim, dim, settings.dropout)
         self.class_token = nn.Parameter(torch.randn(1, 1, dim))
         self.layers = nn.ModuleList(_layer(settings) for _ in range(2))
-        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(2))
+        self.norms = nn.ModuleList(LayerNorm(dim) for _ in range(2))
         self.position = PPEG(dim)
-        self.norm = nn.LayerNorm(dim)
+        self.norm = LayerNorm(dim)
         self.classifier = nn.Linear(dim, outputs.n)
         if settings.position_start == "zero":
             for convolution in (self.position.seven, self.position.five, self.position.three):
@@ -77,6 +78,14 @@ class TransMIL(EncodeClassifyModel):
         tokens, side = self._tokens(embedded)
         mixed, attention = self.layers[0].with_class_attention(self.norms[0](tokens))  # type: ignore[operator]
         return BagEncoding(self._last(self.position(tokens + mixed, side))), attention[:, : embedded.shape[1]]
+
+    def single_logits(self, embedded: Tensor) -> Tensor:
+        """Each instance and the class token are a pair of tokens, and the pairs a batch."""
+        tokens = torch.cat([self.class_token.to(embedded.dtype).expand(len(embedded), -1, -1), embedded.unsqueeze(1)], dim=1)
+        first, last = self.layers
+        tokens = self.position(tokens + first.of_pairs(self.norms[0](tokens)), 1)  # type: ignore[operator]
+        mixed = last.of_pairs(self.norms[1](tokens))[:, :1]  # type: ignore[operator]
+        return self.classify(BagEncoding(self.norm(tokens[:, :1] + mixed)))
 
     def classify(self, encoding: BagEncoding) -> Tensor:
         return torch.as_tensor(self.classifier(encoding.bag.squeeze(1)))
@@ -125,9 +134,9 @@ class PPEG(nn.Module):
         self.seven, self.five, self.three = (nn.Conv2d(dim, dim, k, padding=k // 2, groups=dim) for k in KERNELS)
 
     def forward(self, tokens: Tensor, side: int) -> Tensor:
-        """`(1, 1 + side², dim)` → the same."""
+        """`(batch_size, 1 + side², dim)` → the same."""
         dim = tokens.shape[2]
-        raster = tokens[:, 1:].transpose(1, 2).reshape(1, dim, side, side)
+        raster = tokens[:, 1:].transpose(1, 2).reshape(len(tokens), dim, side, side)
         convolutions = (self.seven, self.five, self.three)
         kernel = torch.stack([functional.pad(c.weight, [(KERNELS[0] - c.kernel_size[0]) // 2] * 4) for c in convolutions]).sum(0)
         kernel[:, :, KERNELS[0] // 2, KERNELS[0] // 2] += 1  # the token itself

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from wsi_mil.config import Scale, is_fine, method_of
+from wsi_mil.config import Scale, is_fine, usual_name
 from wsi_mil.errors import StoreError, UnknownNameError
 from wsi_mil.heatmaps.cohort_scale import method_range, read_cohort_scale
 from wsi_mil.heatmaps.colour_maps import colours, rgba
@@ -146,7 +146,7 @@ class LayerCache:
         path = catalogue.fine_receipts(slide_id, entry)[0] if is_fine(method) else catalogue.scores_receipt(slide_id, entry)
         if not path.is_file():
             raise UnknownNameError(f"no scores of {slide_id} by {entry.name}")
-        cohort = self._cohort_range(catalogue, entry, method_of(method)) if scale == "cohort" else _Range()
+        cohort = self._cohort_range(catalogue, entry, usual_name(method)) if scale == "cohort" else _Range()
         key = (path, path.stat().st_mtime_ns, method, scale, *cohort.by_method.items())
         with self._lock:
             if key in self._layers:

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import jinja2
 
-from wsi_mil.config import Scale, method_of
+from wsi_mil.config import Scale, method_of, usual_name
 from wsi_mil.geometry import Mpp
 from wsi_mil.heatmaps.colour_maps import colormap_names
 from wsi_mil.tasks.shown import (
@@ -228,7 +228,7 @@ def _entry_json(catalogue: Catalogue, slide_id: str, entry: Entry) -> dict[str, 
 def _methods_json(receipt: Mapping[str, Any]) -> list[dict[str, str]]:
     """Methods of a receipt of scores with their titles, those of `FIRST_METHODS` first; further labels follow their method."""
     methods = receipt.get("methods", {})
-    bases = {name: method_of(name) for name in methods}
+    bases = {name: method_of(usual_name(name)) for name in methods}
     order = list(dict.fromkeys([*FIRST_METHODS, *bases.values()]))
     names = sorted(methods, key=lambda name: order.index(bases[name]))
     return [
