@@ -58,10 +58,7 @@ def explain_fine(row: SlideRow, fine: Fine, ensemble: Ensemble, settings: Explai
     write_receipt(fine.cells, {**tiled, **_cells_content(cells), **identity, "n_tiles": len(coords)})
     values = {name: _mean(tilings, name, usual, cells)[covered] for name in usual["methods"]}
     write_scores(store_path(fine.receipt), coords, list(_named(values, usual)), {"slide_id": row.slide_id})
-    methods = {
-        fine_name(name): {**m, "reason": m["reason"] or why_not, "tilings": sum(name in tiling.values for tiling in tilings)}
-        for name, m in usual["methods"].items()
-    }
+    methods = {fine_name(name): _method(m, name, why_not, tilings) for name, m in usual["methods"].items()}
     about = {"stage_version": STAGE_VERSION, "methods": methods, "n_instances": len(coords), "tiles": identity}
     write_receipt(fine.receipt, {**usual, **about, "fine": _fine_content(states, len(tilings)), **stamp})
 
@@ -143,6 +140,13 @@ def _cells(tiled: Receipt, steps: int) -> Cells:
 def _cells_content(cells: Cells) -> Receipt:
     """What the finer grid has other than the usual one."""
     return {"tile_px_level0": list(cells.box), CELLS: {"extent": list(cells.side), "stride": list(cells.side)}}
+
+
+def _method(usual: Receipt, name: str, why_not: str, tilings: Sequence[_Tiling]) -> Receipt:
+    """Entry of a method in the receipt: as the usual one, with what differs."""
+    n_tilings = sum(name in tiling.values for tiling in tilings)
+    kind = f"mean over the tiles of {n_tilings} shifted tilings: {usual['kind']}" if n_tilings else usual["kind"]
+    return {**usual, "kind": kind, "reason": usual["reason"] or why_not, "tilings": n_tilings}
 
 
 def _thumbnail(tiles: Path) -> dict[str, NDArray[np.uint8]]:
