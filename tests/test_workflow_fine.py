@@ -69,6 +69,25 @@ def test_what_changes_usual_heatmaps_changes_finer_ones_and_none_of_earlier_mode
     assert not fine_files(run, "s1")
 
 
+def test_lost_and_forced_results_are_made_again(run: Run) -> None:
+    choose(run, "s1")
+    run.snakemake()
+    picture = run.results("heatmaps/tumour/tiny/abmil/s1/attention.fine.png").read_bytes()
+    shutil.rmtree(run.results("fine/scores/tumour/tiny/abmil/s1.zarr"))
+    counts = run.snakemake()
+    assert counts["fine-explain"] == 1 and set(counts) <= {"fine-explain", "fine-heatmap", "report"}
+    shutil.rmtree(run.results("fine"))
+    counts = run.snakemake()
+    assert all(counts[stage] == 1 for stage in ALONE) and not {"tile", "extract", "explain", "train"} & set(counts)
+    for rule in ("fine_tile", "heatmap"):
+        before = times(run, "heatmaps/tumour/tiny/abmil/s1/*fine*")
+        counts = run.snakemake("--forcerun", rule)
+        assert counts["fine-heatmap"] == 1 and not {"tile", "extract", "explain", "train"} & set(counts)
+        assert set(times(run, "heatmaps/tumour/tiny/abmil/s1/*fine*")) == set(before)
+    assert run.results("heatmaps/tumour/tiny/abmil/s1/attention.fine.png").read_bytes() == picture
+    assert run.snakemake() == {}
+
+
 def test_a_slide_that_cannot_be_used_is_left_out_and_one_that_does_not_exist_is_a_fault(run: Run) -> None:
     choose(run, "glass", "s3", "text")
     assert run.snakemake() == ALONE

@@ -249,20 +249,23 @@ def fine_features(wildcards):
 def fine_slides():
     """Slides that are chosen for finer heatmaps and can be used; of the others the table of statuses says why not."""
     ok = ok_in(*status_file())
-    return [slide_id for slide_id in CONFIG["heatmap"]["fine"]["slides"] if slide_id in ok]
+    return [
+        slide_id for slide_id in CONFIG["heatmap"]["fine"]["slides"] if slide_id in ok
+    ]
 
 
 def all_fine_heatmaps(wildcards):
-    """Records of the finer heatmaps of the chosen slides, for models that support a method and features of this run."""
+    """Records of the finer scores and heatmaps of the chosen slides, for models that support a method and features of this
+    run. Viewer and report read the scores, so these are made again if they are lost.
+    """
     return [
         record
         for target in TARGETS
         for encoder in EXTRACTED
         for model in models_of(target)
         if METHODS[target][model] and CONFIG["heatmap"]["fine"]["slides"]
-        for record in records(
-            "fine_heatmap", target, encoder, model, jobs=fine_slides()
-        )
+        for stage in ("fine_explain", "fine_heatmap")
+        for record in records(stage, target, encoder, model, jobs=fine_slides())
     ]
 
 

@@ -16,6 +16,7 @@ from wsi_mil.cli.options import (
     Threads,
     TruthJson,
     create_ensemble,
+    forget_if_forced,
     parse_task,
     read_limit_s,
     slide_rows,
@@ -62,6 +63,8 @@ def fine_tile(
 
         write_failure(slide_rows([row])[0], _usual_tiles(results, tiling, row), receipts(), reason)
 
+    for receipt in receipts().values():
+        forget_if_forced("fine_tile", [row], receipt.parent)
     items = run_guarded(1, give_up, seconds=read_limit_s([row], read_timeout_s))
     from wsi_mil.jobs import write_record
     from wsi_mil.tile.shifted import outputs, tile_shifted
@@ -150,6 +153,7 @@ def fine_explain(
     slide, parsed = slide_rows([row])[0], parse_settings(Explain, json.loads(settings))
     fine = _fine(results, tiling, entry, slide.slide_id, json.loads(bag_slides).get(slide.slide_id, [slide.slide_id]), steps)
     stamp = fine_stamp(fine)
+    forget_if_forced("fine_explain", [row], fine.receipt.parent)
     if not is_fine_current(fine, stamp):
         from wsi_mil.explain.fine import explain_fine
 
@@ -188,6 +192,7 @@ def fine_heatmap(
     parsed = parse_settings(Heatmap, {**json.loads(settings), "gallery": 0})
     names = [fine_name(name) for name in method]
     parsed_truth = parse_settings(Truth, json.loads(truth))
+    forget_if_forced("fine_heatmap", [row], folder.parent, "{slide_id}/*.fine*.json")
     draw_stale(slide, scores, cells, names, parsed, folder, cohort_scale=cohort_scale, truth=parsed_truth)
     if record is not None:
         receipts = drawn(scores, names, folder)
