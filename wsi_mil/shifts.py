@@ -81,7 +81,8 @@ class Cells:
     def coords(self, covered: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Return the corners (x, y) `(m, 2)`, level-0 pixels, of the cells that are True in [rows, columns], row by row."""
         rows, columns = np.nonzero(covered)
-        return np.rint(np.stack([columns, rows], axis=1) * np.asarray(self.side)).astype(np.int64)
+        corners = np.stack([columns, rows], axis=1) * np.asarray(self.side)
+        return np.asarray(np.rint(corners), np.int64)
 
     def covered(self, tilings: Iterable[NDArray[np.int64]]) -> NDArray[np.bool_]:
         """Return which cells [rows, columns] have a tile over their centre; `tilings` are corners (x, y) `(n, 2)`."""

@@ -229,9 +229,9 @@ class Catalogue:
         """Return the methods of a slide's finer scores; {} if there are none, or if they were made with other usual scores."""
         receipt = receipt_or_empty(self.fine_receipts(slide_id, entry)[0])
         methods = receipt.get("methods")
-        is_complete = isinstance(methods, dict) and all(isinstance(m, dict) for m in methods.values())
-        is_current = receipt.get(USUAL) == file_hash(self.scores_receipt(slide_id, entry))
-        return dict(methods) if is_complete and is_current else {}
+        if receipt.get(USUAL) != file_hash(self.scores_receipt(slide_id, entry)) or not isinstance(methods, dict):
+            return {}
+        return methods if all(isinstance(m, dict) for m in methods.values()) else {}
 
     def tiling_of(self, slide_id: str, scores: dict[str, Any]) -> str | None:
         """Return the tiling that scores belong to, by the receipt of `explain`; None if it is gone."""
