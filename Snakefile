@@ -19,6 +19,7 @@ include: "workflow/rules/split.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/predict.smk"
 include: "workflow/rules/explain.smk"
+include: "workflow/rules/trust.smk"
 include: "workflow/rules/heatmap.smk"
 include: "workflow/rules/fine.smk"
 include: "workflow/rules/evaluate.smk"
@@ -52,5 +53,6 @@ rule all:
         all_statistics,
         all_scores,
         all_explanations,
+        all_trust,
         all_heatmaps,
         all_fine_heatmaps,

@@ -183,7 +183,7 @@ def _finished(folder: Path, of_slides: dict[str, int], command: Path, **settings
             make_cohort(folder / "co hort")
             run = Run(folder, command)
             run.config(**settings)
-            expected = {"cohort": 1, "split": 1, "train": 2, "predict": 1, "explain-validation": 1, "evaluate": 1}
+            expected = {"cohort": 1, "split": 1, "train": 2, "predict": 1, "explain-validation": 1, "trust": 1, "evaluate": 1}
             assert run.snakemake() == {**of_slides, **expected, "statistics": 1, "report": 1}
     return folder
 

@@ -133,6 +133,16 @@ def test_none_of_the_classes_known_is_an_error_that_names_both(tmp_path: Path) -
         read(path, include=("Tumor",))
 
 
+def test_an_output_has_the_classes_that_are_named_for_it_and_all_others_those_of_include(tmp_path: Path) -> None:
+    boxes = {"a": ring(0, 0, 10, 20), "b": ring(30, 0, 60, 20), "c": ring(0, 40, 10, 80)}
+    path = write_features(tmp_path / "a.geojson", *((box, name) for name, box in boxes.items()))
+    truth = Truth(include=("a",), classes={"luad": ("b",), "lusc": ("d",)})
+    areas = {output: read_annotation(path, truth, FRAME, output=output).region.area for output in ("luad", "lusc", "grade", None)}
+    assert areas == {"luad": 600, "lusc": 0, "grade": 200, None: 800}, "outlines are drawn of all that counts for any output"
+    with pytest.raises(AnnotationError, match=r"none of the classes in truth\.include"):
+        read_annotation(path, truth.model_copy(update={"include": ("e",)}), FRAME, output="grade")
+
+
 def test_an_invalid_polygon_is_repaired_with_a_note(tmp_path: Path) -> None:
     found = read(write_features(tmp_path / "a.geojson", (BOW_TIE, "Tumor"), (ring(20, 0, 30, 4), "Tumor")))
     assert found.region.is_valid and found.region.area == 16 + 40

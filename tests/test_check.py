@@ -156,6 +156,34 @@ def test_an_unsupported_method_is_skipped_and_is_a_fault_if_no_model_supports_it
     assert plan.as_json()["methods"] == {NAME: {"pool": ["sparse_inversion"]}}
 
 
+def test_outputs_that_no_target_has_are_faults_with_the_nearest_name(sheet: Path) -> None:
+    targets = {**config(sheet)["targets"], "tmb": {"kind": "regression", "column": "tmb"}}
+    found = faults(config(sheet, targets=targets, explain={"outputs": ["tumor", "tumour", "tmb"]}))
+    assert [fault for fault in found if fault.startswith("explain")] == [
+        "explain.outputs: no target has a class or label 'tumor'; did you mean 'tumour'?",
+        "explain.outputs: no target has a class or label 'tmb'; known: normal, tumour",
+    ]
+    assert faults(config(sheet, explain={"outputs": "tumour"})) == [
+        "explain.outputs: expected predicted, all, or a list of classes or labels, as in [luad], got 'tumour'"
+    ]
+    assert check(config(sheet, explain={"outputs": ["normal"]})).as_json()["outputs"] == {"tumour": ("normal",)}
+
+
+def test_names_in_truth_are_those_of_targets(sheet: Path) -> None:
+    assert faults(config(sheet, truth={"healthy": ["norma"], "classes": {"tumor": ["a"]}})) == [
+        "truth.classes: no target has a class or label 'tumor'; did you mean 'tumour'?",
+        "truth.healthy: no target has a class 'norma'; did you mean 'normal'?",
+    ]
+    (found,) = faults(config(sheet, truth={"healthy": ["tumour"]}))
+    assert found == (
+        "truth.healthy: the positive one of classes ['normal', 'tumour'] cannot be healthy, or no slide has a lesion"
+    )
+    assert faults(config(sheet, truth={"classes": {"tumour": ["_2"]}})) == [
+        "truth: _2 cannot be in both classes.tumour and exclude"
+    ]
+    check(config(sheet, truth={"healthy": ["normal"], "classes": {"tumour": ["Tumor"]}}))
+
+
 def test_methods_without_a_cohort_wide_scale_are_warned_of(sheet: Path) -> None:
     explain = {"methods": ["attention", "evidence", "sparse_inversion"]}
     (warning,) = check(config(sheet, heatmap={"scale": "cohort"}, explain=explain)).warnings

@@ -2,6 +2,7 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -9,11 +10,11 @@ import tifffile
 from shapely.geometry import shape
 
 from tests.conftest import tissue_image, write_aperio
-from tests.heatmap_files import Made, csv_hottest, features, geojson_hottest, ome_hottest, write_scn
+from tests.heatmap_files import OME, Made, csv_hottest, features, geojson_hottest, ome_hottest, write_scn
 from wsi_mil.config import Heatmap, TileSettings, Tiling, Tissue
 from wsi_mil.errors import StoreError, StoreMismatchError
 from wsi_mil.geometry import Mpp
-from wsi_mil.heatmaps import draw_heatmap
+from wsi_mil.heatmaps import draw_heatmap, draw_heatmaps
 from wsi_mil.receipts import read_receipt, store_path, write_receipt
 from wsi_mil.records import InstanceScores, SlideRow
 from wsi_mil.slides import open_slide
@@ -175,14 +176,22 @@ def test_tiles_have_the_stored_and_the_shown_score(tmp_path: Path) -> None:
     image = exported(made(), tmp_path)
     hot = features(image, "tile")[17]["properties"]
     assert hot["measurements"] == {"evidence": 3.0, "shown": pytest.approx(2.7)}
-    assert hot["metadata"] == {"slide_id": "s", "method": "evidence", "role": "test", "protocol": "held_out"}
+    trust = hot["metadata"].pop("trust")
+    assert trust.startswith("not tested: the scores are of an earlier version; run `explain` again")
+    assert hot["metadata"] == {
+        "slide_id": "s",
+        "method": "evidence",
+        "output": "tumour",
+        "role": "test",
+        "protocol": "held_out",
+    }
     with image.with_suffix(".csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["slide_id", "x", "y", "width", "height", "score", "shown", "role", "protocol"]
+    assert list(rows[0]) == ["slide_id", "x", "y", "width", "height", "score", "shown", "role", "protocol", "output"]
     assert [(int(r["x"]), int(r["y"])) for r in rows] == [tuple(c) for c in LOPSIDED.tolist()]
     expected = {"slide_id": "s", "x": "448", "y": "64", "width": "64", "height": "64", "score": "3.0"}
     assert float(rows[17].pop("shown")) == pytest.approx(2.7)
-    assert rows[17] == {**expected, "role": "test", "protocol": "held_out"}
+    assert rows[17] == {**expected, "role": "test", "protocol": "held_out", "output": "tumour"}
 
 
 def test_the_raster_has_each_tiles_own_score_and_its_position(tmp_path: Path) -> None:
@@ -300,3 +309,38 @@ def test_exports_have_the_format_that_qupath_reads(tmp_path: Path, slide: Path) 
     assert tissue["features"] and differs_from_qupaths_form(heatmap) == differs_from_qupaths_form(tissue) == []
     heatmap["features"][0]["properties"]["measurements"]["max"] = "4"
     assert differs_from_qupaths_form(heatmap)[0].startswith("measurements: ")
+
+
+def outputs_of_three(folder: Path) -> tuple[Path, Path]:
+    """Receipts of a slide predicted as luad with evidence 3 in tile 17; for lusc it is in tile 4, for normal in tile 60."""
+    scores, tiles = made().write(folder)
+    values = {"evidence": made().values, "evidence@lusc": made(4).values, "evidence@normal": made(60).values}
+    arrays = [InstanceScores(name, value, "", "log_odds", True) for name, value in values.items()]
+    write_scores(store_path(scores), LOPSIDED, arrays, {})
+    receipt = read_receipt(scores)
+    about = receipt["methods"]["evidence"]
+    outputs = {"evidence": 1, "evidence@lusc": 2, "evidence@normal": 0}
+    receipt |= {"task": {"kind": "classes", "classes": ["normal", "luad", "lusc"]}, "probs": [0.2, 0.7, 0.1], "threshold": None}
+    write_receipt(scores, {**receipt, "methods": {name: {**about, "output": output} for name, output in outputs.items()}})
+    return scores, tiles
+
+
+def test_every_output_has_its_files_and_the_raster_of_a_method_has_a_channel_for_each(tmp_path: Path) -> None:
+    receipts = outputs_of_three(tmp_path)
+    names = ("evidence", "evidence@lusc", "evidence@normal")
+    draw_heatmaps(SlideRow("s", Path("gone.svs"), "luad"), *receipts, names, Heatmap(), tmp_path / "h")
+    images = {name: tmp_path / "h" / f"{name}.png" for name in names}
+    with tifffile.TiffFile(images["evidence"].with_suffix(".ome.tif")) as tif:
+        raster = tif.series[0].asarray()
+        channels = ElementTree.fromstring(tif.ome_metadata).findall(f".//{OME}Channel")
+    assert [channel.get("Name") for channel in channels] == ["normal", "luad", "lusc"]
+    hottest = [np.unravel_index(np.nanargmax(channel), channel.shape) for channel in raster]
+    assert hottest == [(6, 0), (1, 7), (0, 4)], "row and column of tiles 60, 17 and 4 of ten in a row"
+    assert not list((tmp_path / "h").glob("*@*.ome.tif"))
+    for name, output in zip(names, ("luad", "lusc", "normal"), strict=True):
+        regions, tile = features(images[name], "annotation"), features(images[name], "tile")[0]
+        assert tile["properties"]["metadata"]["output"] == output
+        hot = {f"hot: evidence for {output}"} if output == "luad" else set()
+        assert {region["properties"]["classification"]["name"] for region in regions} == hot, "not predicted: never hot"
+        with images[name].with_suffix(".csv").open(newline="") as file:
+            assert {row["output"] for row in csv.DictReader(file)} == {output}

@@ -8,7 +8,7 @@ import pytest
 from tests.heatmap_files import Made
 from wsi_mil.config import Heatmap
 from wsi_mil.errors import ConfigError
-from wsi_mil.heatmaps import draw_heatmap, write_cohort_scale
+from wsi_mil.heatmaps import CohortFiles, draw_heatmap, write_cohort_scale
 from wsi_mil.heatmaps.cohort_scale import read_cohort_scale
 from wsi_mil.heatmaps.scale import LEAST_TOP, NOT_PREDICTED, ScoreDisplay, score_display
 from wsi_mil.records import SlideRow
@@ -182,7 +182,7 @@ def test_on_the_cohorts_scale_the_picture_of_the_small_negative_slide_has_no_hot
             tmp_path / row.slide_id / "a.png",
         )
         settings = Heatmap(scale="cohort", gallery=0)
-        draw_heatmap(row, *receipts, "attention", settings, image, cohort_scale=tmp_path / "scale.json")
+        draw_heatmap(row, *receipts, "attention", settings, image, cohort=CohortFiles(scale=tmp_path / "scale.json"))
         features = json.loads(image.with_suffix(".geojson").read_text())["features"]
         n_hot[row.slide_id] = sum(
             f["properties"]["measurements"]["tiles"] for f in features if "classification" in f["properties"]

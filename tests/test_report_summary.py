@@ -87,8 +87,8 @@ def test_localisation_is_given_for_each_method() -> None:
 def test_heatmaps_of_a_model_at_chance_are_not_to_be_interpreted() -> None:
     (limitation, *_) = limitations([model([1 - p for p in PROBS])], [], cohort())
     assert limitation.text == (
-        "enc · a has not been shown to be better than chance (the 95 % AUROC interval is not entirely above 0.5, or could not"
-        " be computed). Do not interpret its heatmaps."
+        "enc · a has not been shown to be better than chance (the 95 % AUROC interval is not entirely above 0.5 or could not"
+        " be computed, or permuted labels do as well). Do not interpret its heatmaps."
     )
     assert not any("chance" in c.text for c in limitations([model(PROBS, auroc_ci95=[0.7, 1.0])], [], cohort()))
     first, *_ = limitations([model(PROBS, auroc_ci95=[None, None])] * 2, [], cohort())

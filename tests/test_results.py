@@ -45,6 +45,7 @@ PATHS = {
             "explain_validation", "{target}", "{encoder}", "{model}"
         ),
     },
+    "trust": {"trust/{target}/{encoder}/{model}.json": OF_TARGET.trust("{encoder}", "{model}")},
     "evaluate": {"explanations/{target}/{encoder}/{model}.json": OF_TARGET.explanations("{encoder}", "{model}")},
     "heatmap": {
         "jobs/heatmap/{target}/{encoder}/{model}/{job}.json": HERE.record("heatmap", "{target}", "{encoder}", "{model}", "{job}"),
@@ -64,7 +65,11 @@ PATHS = {
         ),
     },
     "statistics": {"statistics/{encoder}.json": HERE.statistics("{encoder}")},
-    "report": {"report/index.html": HERE.report, "report/{target}.html": OF_TARGET.report},
+    "report": {
+        "report/index.html": HERE.report,
+        "report/{target}.html": OF_TARGET.report,
+        "report/{target}.tiles.html": OF_TARGET.tiles_page,
+    },
 }
 
 

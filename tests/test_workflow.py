@@ -36,7 +36,7 @@ def test_each_job_records_its_memory_and_time_and_deleting_the_records_reruns_no
     benchmarks = run.results("benchmarks")
     counts = Counter(path.relative_to(benchmarks).parts[0] for path in benchmarks.rglob("*.tsv"))
     assert counts == {"tile": 10, "extract": 10, "cohort": 1, "split": 1, "train": 2, "predict": 1, "explain": 8} | {
-        "explain_validation": 1, "evaluate": 1, "heatmap": 8, "statistics": 1, "report": 1
+        "explain_validation": 1, "trust": 1, "evaluate": 1, "heatmap": 8, "statistics": 1, "report": 1
     }  # fmt: skip
     shutil.rmtree(benchmarks)
     assert run.snakemake() == {}
@@ -143,7 +143,7 @@ def test_a_deleted_slide_does_not_stop_later_stages(run: Run) -> None:
 def test_another_model_setting_never_extracts(run: Run) -> None:
     changed = {**CONFIG["models"]["abmil"], "dropout": 0.1}
     run.config(models={"abmil": changed})
-    explained = {"explain": 8, "explain-validation": 1, "evaluate": 1, "heatmap": 8}
+    explained = {"explain": 8, "explain-validation": 1, "trust": 1, "evaluate": 1, "heatmap": 8}
     assert run.snakemake() == {"train": 2, "predict": 1, **explained, "report": 1}
 
 
@@ -285,8 +285,10 @@ def test_trained_models_predict_other_slides(run: Run) -> None:
     other.write_rows(rows)
     other.config(trained="../results")
     expected = {"tile": 3, "extract": 3, "cohort": 1, "predict": 1, "explain": 3, "evaluate": 1, "heatmap": 3}
-    expected |= {"statistics": 1, "report": 1}
+    expected |= {"trust": 1, "statistics": 1, "report": 1}
     assert other.snakemake() == expected
+    known, earlier = (read_receipt(each.results("trust/tumour/tiny/abmil.json")) for each in (other, run))
+    assert known == {**earlier, "earlier": True}, "models are judged on the slides of the run that trained them"
     figures = json.loads(other.results("metrics/tumour/tiny/abmil.json").read_text())
     assert figures["n_slides"] == 2 and not other.results("models").exists()
 
@@ -340,15 +342,12 @@ def test_tiles_follow_the_mask_and_excluded_classes_only(run: Run) -> None:
     assert run.planned("tiles")["tile"] == 1
 
 
-def test_the_first_annotation_of_a_cohort_explains_only_validation_slides(run: Run) -> None:
+def test_the_first_annotation_of_a_cohort_reruns_only_the_evaluation(run: Run) -> None:
     rows = run.rows()
     run.write_rows([{**row, "annotation": ""} for row in rows])
     assert run.snakemake() == {"heatmap": 4, "evaluate": 1, "report": 1}
-    assert "--validation" not in next(call for call in run.calls if call.startswith("evaluate"))
-    shutil.rmtree(run.results("scores/tumour/tiny/abmil/validation"))
-    assert run.snakemake() == {}
     run.write_rows([{**row, "annotation": row["annotation"] if row["slide_id"] == "s3" else ""} for row in rows])
-    assert run.snakemake() == {"explain-validation": 1, "heatmap": 1, "evaluate": 1, "report": 1}
+    assert run.snakemake() == {"heatmap": 1, "evaluate": 1, "report": 1}
 
 
 def test_errors_of_the_user_stop_the_run_before_any_job(run: Run) -> None:

@@ -13,7 +13,16 @@ from wsi_mil.receipts import read_receipt
 pytestmark = pytest.mark.slow
 
 TARGETS = {**CONFIG["targets"], "grade": {"kind": "classes", "column": "grade", "classes": ["low", "high"]}}
-OF_A_TARGET = {"split": 1, "train": 2, "predict": 1, "explain": 8, "explain-validation": 1, "evaluate": 1, "heatmap": 8}
+OF_A_TARGET = {
+    "split": 1,
+    "train": 2,
+    "predict": 1,
+    "explain": 8,
+    "explain-validation": 1,
+    "trust": 1,
+    "evaluate": 1,
+    "heatmap": 8,
+}
 """Jobs of one target, of two folds and eight slides with a job each."""
 KINDS = {
     "markers": {"kind": "multilabel", "columns": ["er", "pr"]},
@@ -28,7 +37,7 @@ CELLS = {
     "died": ["1", "1", "0", "0", "1", "1", "0", "0", "", ""],
 }
 """Cells of the ten slides, of which the last two cannot be used."""
-OF_A_KIND = {"split": 1, "train": 2, "predict": 1, "explain": 2, "explain-validation": 1, "evaluate": 1, "heatmap": 2}
+OF_A_KIND = {"split": 1, "train": 2, "predict": 1, "explain": 2, "explain-validation": 1, "trust": 1, "evaluate": 1, "heatmap": 2}
 """Jobs of one target, of two folds and two jobs for all slides."""
 
 
@@ -63,6 +72,15 @@ def test_a_new_target_runs_itself_alone_and_a_changed_cell_its_own_target(run: R
     run.config()
     assert run.snakemake() == {"cohort": 1, "report": 1}, "the results of a target that is gone are left"
     assert run.results("models/grade").is_dir()
+
+
+def test_other_outputs_are_explained_without_training_and_only_for_the_target_that_has_them(run: Run) -> None:
+    of_explanations = {"explain": 8, "explain_validation": 1, "evaluate": 1, "heatmap": 8, "report": 1, "all": 1}
+    for outputs in ("all", ["tumour"]):
+        run.config(explain={"methods": ["attention"], "outputs": outputs})
+        assert run.planned() == {"report": 1, "all": 1, "total": 2}, "of two classes the positive one is explained anyway"
+    run.config(explain={"methods": ["attention"], "outputs": ["normal"]})
+    assert run.planned() == {**of_explanations, "total": sum(of_explanations.values())}
 
 
 def test_splits_and_their_folds_are_given_for_one_target(run: Run) -> None:
@@ -105,7 +123,7 @@ def test_targets_of_all_kinds_run_to_the_report_and_each_by_itself(run_of_kinds:
     added = {stage: 3 * n - (stage == "train") for stage, n in OF_A_KIND.items()}
     assert run.snakemake() == {"cohort": 1, **added, "report": 1}, "one fold of markers is given"
     pages = {path.name for path in run.results("report").glob("*.html")}
-    assert pages == {"index.html", "tumour.html", *(f"{name}.html" for name in KINDS)}
+    assert pages == {"index.html", *(f"{name}{page}" for name in ("tumour", *KINDS) for page in (".html", ".tiles.html"))}
     columns = {"markers": {"prob_er", "predicted_pr"}, "tmb": {"value"}, "survival": {"time", "event", "risk", "cutoff"}}
     for name, own in columns.items():
         with run.results(f"predictions/{name}/tiny/abmil.csv").open() as file:

@@ -224,7 +224,7 @@ def pearson(truth: NDArray[np.float64], predicted: NDArray[np.float64]) -> float
     return float((first * second).sum() / np.sqrt((first**2).sum() * (second**2).sum()))
 
 
-def spearman(truth: NDArray[np.float64], predicted: NDArray[np.float64]) -> float:
+def spearman(truth: NDArray[np.floating], predicted: NDArray[np.floating]) -> float:
     """Return the correlation of ranks of values `(n,)`, ties averaged; NaN if all true or all predicted values are equal."""
     if np.isnan(truth).any() or np.isnan(predicted).any():
         return float("nan")

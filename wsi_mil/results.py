@@ -115,6 +115,11 @@ class TargetResults:
         return self.folder / "report" / f"{self.name}.html"
 
     @property
+    def tiles_page(self) -> Path:
+        """The page with the highest scoring tiles of all slides."""
+        return self.folder / "report" / f"{self.name}.tiles.html"
+
+    @property
     def entries(self) -> list[tuple[str, str]]:
         """Encoder and model entries of which there are scores or predictions, sorted."""
         scores = self._of("scores")
@@ -157,6 +162,10 @@ class TargetResults:
     def explanations(self, encoder: str, model: str) -> Path:
         """Figures of explanation methods."""
         return self._of("explanations") / encoder / f"{model}.json"
+
+    def trust(self, encoder: str, model: str) -> Path:
+        """What is known of a model and its methods, on which the trust lines of heatmaps depend."""
+        return self._of("trust") / encoder / f"{model}.json"
 
     def cohort_scale(self, encoder: str, model: str) -> Path:
         """Colour ranges of the whole cohort, for `heatmap.scale: cohort`."""

@@ -20,7 +20,7 @@ from wsi_mil.receipts import read_receipt
 from wsi_mil.results import Results
 
 DOCS = ROOT / "docs"
-STAGES = ("tile", "extract", "split", "train", "predict", "explain", "heatmap", "report")
+STAGES = ("tile", "extract", "split", "train", "predict", "explain", "trust", "heatmap", "report")
 EACH_SLIDE = ("wsi-mil tile", "wsi-mil extract", "wsi-mil explain ", "wsi-mil heatmap")
 SLIDES = [f"s{number}" for number in range(1, 9)]
 SETTINGS = {

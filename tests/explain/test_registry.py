@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from wsi_mil.config import ABMIL, parse_model, supports
-from wsi_mil.explain.curves import curves_of, random_curves, shares
+from wsi_mil.explain.curves import Predicted, curve_log, curves_of, descending, random_curves, shares
 from wsi_mil.explain.registry import METHODS
 from wsi_mil.explain.standardised_sum import standardised
 from wsi_mil.models import MILModel, create_model
@@ -70,8 +70,8 @@ def test_standardised_by_hand() -> None:
 
 
 def count_of(wanted: set[int]):
-    """A model that says 1 where at least one of `wanted` is in the bag, else 0."""
-    return lambda rows: float(bool(wanted & set(rows.tolist())))
+    """A model that says 1 where at least one of `wanted` is in the bag, else 0, which turns its prediction."""
+    return lambda rows: Predicted(float(bool(wanted & set(rows.tolist()))), bool(wanted & set(rows.tolist())))
 
 
 def test_curves_by_hand() -> None:
@@ -86,7 +86,7 @@ def test_curves_by_hand() -> None:
 
 def test_the_model_sees_instances_in_the_order_of_the_bag() -> None:
     seen = []
-    curves_of(np.array([3, 0, 2, 1]), lambda rows: seen.append(rows.tolist()) or 0.0, points=3)
+    curves_of(np.array([3, 0, 2, 1]), lambda rows: seen.append(rows.tolist()) or Predicted(0.0), points=3)
     assert all(rows == sorted(rows) and rows for rows in seen) and [0, 1, 2, 3] in seen
 
 
@@ -102,3 +102,48 @@ def test_a_single_instance_has_flat_curves() -> None:
     curves = curves_of(np.array([0]), count_of({0}), points=4)
     assert curves.deletion.tolist() == curves.insertion.tolist() == [1.0] * 5
     assert math.isclose(curves.areas[0], 1.0)
+
+
+def test_the_insertion_curve_is_deletion_with_the_least_important_instances_first_read_from_its_end() -> None:
+    rng = np.random.default_rng(3)
+    weight = rng.random(25)
+
+    def model(rows: np.ndarray) -> Predicted:
+        return Predicted(float(weight[rows].sum() / weight.sum()) ** 2)
+
+    order = rng.permutation(25)
+    curves = curves_of(order, model, points=6)
+    removed = np.rint(shares(6) * 25).astype(int)
+    least_first = [model(np.sort(order[::-1][25 - max(k, 1) :])).value for k in removed]
+    assert curves.insertion.tolist() == least_first
+    best = curves_of(np.argsort(-weight), model, points=6)
+    assert best.symmetric_gain > curves.symmetric_gain > curves_of(np.argsort(weight), model, points=6).symmetric_gain
+
+
+def test_the_tiles_that_turn_the_prediction_by_hand() -> None:
+    wanted = {4, 9, 17}  # the last of them is the 6th of the order
+    order = np.array([9, 0, 4, 1, 2, 17, *(i for i in range(40) if i not in (9, 0, 4, 1, 2, 17))])
+    curves = curves_of(order, count_of(wanted), points=10)
+    assert curves.turn == 6 / 40, "small numbers are exact"
+    assert curves_of(order[::-1], count_of(wanted), points=10).turn is None, "the hottest tile stays to the last"
+    log = curve_log(curves, random_curves(40, count_of(wanted), points=10))
+    assert log["turn"] == 0.15 and log["random_turn"] > 0.5 and log["symmetric_gain"] > log["random_symmetric_gain"]
+
+
+@pytest.mark.parametrize("needed", [1, 37, 500, 999])
+def test_large_numbers_of_tiles_that_turn_are_right_to_a_tenth(needed: int) -> None:
+    seen = []
+
+    def model(rows: np.ndarray) -> Predicted:
+        seen.append(len(rows))
+        return Predicted(len(rows) / 1000, len(rows) > 1000 - needed)
+
+    turn = curves_of(np.arange(1000), model, points=10).turn
+    assert turn is not None and needed <= round(1000 * turn) <= 1.12 * needed and len(seen) <= 22 + 8
+
+
+def test_the_order_of_tied_scores_is_not_that_of_the_bag() -> None:
+    values = np.array([1.0] + [0.0] * 50 + [2.0], np.float32)
+    order = descending(values)
+    assert order[:2].tolist() == [51, 0] and order[2:].tolist() != list(range(1, 51))
+    assert sorted(order.tolist()) == list(range(52)) and order.tolist() == descending(values).tolist()

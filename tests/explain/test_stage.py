@@ -10,11 +10,14 @@ from wsi_mil.cohort.splits import Splits
 from wsi_mil.config import EXPLANATIONS, MODELS, Explain, SparseInversion, parse_base, resolved, supports
 from wsi_mil.ensemble import Ensemble
 from wsi_mil.errors import ConfigError
+from wsi_mil.explain.agreement import with_permuted_weights
 from wsi_mil.explain.attention import attention
+from wsi_mil.explain.registry import RANDOMISED, ExplainRequest, scores_of
 from wsi_mil.explain.stage import explain_slide, explain_validation
+from wsi_mil.metrics import spearman
 from wsi_mil.models import MILModel
 from wsi_mil.receipts import read_receipt, store_path
-from wsi_mil.records import SlideRow
+from wsi_mil.records import Bag, SlideRow
 from wsi_mil.store import read_scores
 from wsi_mil.train import Fold, train_fold
 
@@ -73,6 +76,21 @@ def test_a_slide_predicted_negative_has_no_key_instances(trained, tmp_path: Path
             assert np.isnan(scores["sparse_inversion"]).all() and np.isfinite(scores["attention"]).all()
             assert "predicted negative" in receipt["methods"]["sparse_inversion"]["reason"]
     assert found >= 10
+
+
+def test_each_class_that_is_asked_for_has_scores_of_its_own(trained, tmp_path: Path) -> None:
+    settings = Explain(methods=("evidence", "sparse_inversion"), outputs=("normal", "tumour"), curve_points=0)
+    for row in trained[2][2:4]:  # one of each class
+        receipt, scores = explained(trained, row, tmp_path, settings)
+        _, normal = read_scores(tmp_path / "scores" / f"{row.slide_id}.zarr", "evidence@normal")
+        assert np.allclose(normal, -scores["evidence"], atol=1e-4) and receipt["output"] == 1
+        entries = {name: receipt["methods"][f"sparse_inversion{name}"] for name in ("", "@normal")}
+        assert {name: entry["output"] for name, entry in entries.items()} == {"": 1, "@normal": 0}
+        reasons = [entry["reason"] for entry in entries.values()]
+        other = "predicted negative" if receipt["predicted"] == 0 else "not predicted as normal"
+        assert sorted(reasons) == ["", f"{other}: sparse inversion finds no key instances"]
+    receipt, scores = explained(trained, row, tmp_path, settings.model_copy(update={"outputs": ("normal",)}))
+    assert np.array_equal(scores["evidence"], normal) and receipt["output"] == 0 and receipt["asked_by_prediction"] == [1]
 
 
 def test_a_training_slide_is_not_explained_unless_asked_for(trained, tmp_path: Path) -> None:
@@ -168,7 +186,8 @@ def test_curves_stand_in_the_receipt_of_a_slide_predicted_positive_and_beat_rand
                 assert curves["deletion"][0] == curves["insertion"][-1] == pytest.approx(receipt["probs"][1], abs=1e-5)
                 gains.append(curves["random_deletion_area"] - curves["deletion_area"])
     assert len(gains) >= 20 and np.mean(gains) > 0.2
-    assert "curves" not in explained(trained, trained[2][3], tmp_path, Explain(curve_points=0))[0]["methods"]["attention"]
+    without = explained(trained, trained[2][3], tmp_path, Explain(curve_points=0))[0]["methods"]["attention"]
+    assert "curves" not in without and without["untested"] == "explain.curve_points is 0"
 
 
 def test_validation_slides_are_scored_by_the_fold_that_they_chose(trained, tmp_path: Path) -> None:
@@ -183,4 +202,41 @@ def test_validation_slides_are_scored_by_the_fold_that_they_chose(trained, tmp_p
         bag = ensemble.read_bag(slide, [tmp_path / "f" / f"{slide}.json"])
         expected = attention(ensemble.folds[1].model, bag_tensor(bag, ensemble.folds[1].model), 1).scores
         assert np.array_equal(coords, bag.coords) and np.allclose(values, expected, atol=1e-7)
-        assert about["folds"] == [1] and "curves" not in about["methods"]["attention"]
+        assert about["folds"] == [1] and len(about["outputs"]) == 2
+        attended = about["methods"]["attention"]
+        assert ("curves" in attended) == (about["predicted"] == 1) == ("untested" not in attended)
+
+
+def test_scores_are_compared_with_those_of_permuted_weights_and_the_model_is_left_as_it_is(trained, tmp_path: Path) -> None:
+    _, ensemble, _ = trained
+    model = ensemble.folds[1].model
+    permuted = with_permuted_weights(model)
+    for own, other in zip(model.parameters(), permuted.parameters(), strict=True):
+        assert torch.equal(own.flatten().sort().values, other.flatten().sort().values)
+    assert any(not torch.equal(own, other) for own, other in zip(model.parameters(), permuted.parameters(), strict=True))
+    explain_validation(1, tmp_path / "f", ensemble, Explain(), tmp_path / "fold-1.json")
+    for slide, about in read_receipt(tmp_path / "fold-1.json")["slides"].items():
+        bag = bag_tensor(ensemble.read_bag(slide, [tmp_path / "f" / f"{slide}.json"]), model)
+        expected = abs(spearman(attention(model, bag, 1).scores, attention(permuted, bag, 1).scores))
+        assert about["methods"]["attention"][RANDOMISED] == pytest.approx(expected, abs=1e-5) and expected < 0.9
+        assert RANDOMISED not in about["methods"]["sparse_inversion_control"]
+
+
+def test_models_that_speak_for_a_slide_together_are_compared(trained, tmp_path: Path) -> None:
+    receipt, _ = explained(trained, trained[2][-1], tmp_path)
+    about = receipt["methods"]["attention"]
+    assert about["n_models"] == 3 and 0 < about["agreement"] <= 1
+    assert "agreement" not in explained(trained, trained[2][3], tmp_path)[0]["methods"]["attention"]
+
+
+def test_a_slide_with_one_tile_or_equal_scores_is_not_put_in_order(trained, tmp_path: Path) -> None:
+    splits, ensemble, rows = trained
+    row = next(r for r in rows[:24] if r.label == "tumour" and explained(trained, r, tmp_path)[0]["predicted"] == 1)
+    bag = ensemble.read_bag(row.slide_id, [tmp_path / "f" / f"{row.slide_id}.json"])
+    fold = splits.placement(row.slide_id, row.patient_id).folds
+    for rows_of_bag, words in (([0], "there is one tile only"), ([0, 0, 0], "all tiles have the same score")):
+        part = Bag(bag.slide_id, bag.features[rows_of_bag], bag.coords[rows_of_bag])
+        request = ExplainRequest(ensemble, part, ensemble.predict(part, fold), 1)
+        assert request.is_predicted
+        for scores in scores_of(request, Explain(methods=("attention", "evidence"))):
+            assert scores.log == {"untested": words}

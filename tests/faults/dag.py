@@ -31,6 +31,7 @@ STAGES = (
     "predict",
     "explain",
     "explain-validation",
+    "trust",
     "evaluate",
     "heatmap",
     "statistics",

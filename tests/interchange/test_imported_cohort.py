@@ -62,7 +62,7 @@ def test_a_cohort_of_imported_features_runs_to_the_report(cohort: Cohort) -> Non
     assert "encoders.uni: no imported features for s0, s1, s2, s3, s4 and 3 more; run `wsi-mil import-features" in cohort.output
     assert "s7: 112 tiles × 6 (trident)" in cohort.bring()
     expected = {"cohort": 1, "split": 1, "statistics": 1, "train": 2, "predict": 1, "explain": 8}
-    expected |= {"explain-validation": 1, "evaluate": 1}
+    expected |= {"explain-validation": 1, "trust": 1, "evaluate": 1}
     assert cohort.snakemake() == {**expected, "heatmap": 8, "report": 1}
     with cohort.results("cohort_status.csv").open() as file:
         assert {(row["status"], row["n_tiles_uni"]) for row in csv.DictReader(file)} == {("ok", "112")}

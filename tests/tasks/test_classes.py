@@ -72,7 +72,8 @@ def test_of_more_classes_the_predicted_one_is_shown_and_of_none_nothing() -> Non
 def test_evidence_is_looked_for_where_the_label_can_have_any() -> None:
     assert TWO.lacks_evidence("normal") and not TWO.lacks_evidence("tumour")
     assert not any(THREE.lacks_evidence(name) for name in THREE.names)
-    assert TWO.may_show_evidence("normal", 1) and THREE.may_show_evidence("b", 1) and not THREE.may_show_evidence("b", 2)
+    assert THREE.lacks_evidence("a", ["a"]) and not THREE.lacks_evidence("b", ["a"]) and TWO.lacks_evidence("normal", ["a"])
+    assert THREE.is_of("b", 1) and not THREE.is_of("b", 2) and not TWO.is_of("tumour", 0)
 
 
 def test_the_stamp_gives_the_task_again() -> None:

@@ -105,7 +105,7 @@ def test_a_part_that_lacks_values_names_them() -> None:
 
 def test_evidence_is_looked_for_where_the_label_is_positive() -> None:
     assert TASK.lacks_evidence("0 0 0") and not TASK.lacks_evidence("0 ? 0")
-    assert TASK.may_show_evidence("1 0 0", 0) and not TASK.may_show_evidence("1 0 0", 1) and TASK.may_show_evidence("0 0 0", 1)
+    assert TASK.is_of("1 0 ?", 0) and not TASK.is_of("1 0 ?", 1) and not TASK.is_of("1 0 ?", 2)
 
 
 def test_the_stamp_gives_the_task_again_and_the_order_of_labels_counts() -> None:

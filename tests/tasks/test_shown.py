@@ -96,4 +96,11 @@ def test_scores_of_several_labels_name_theirs() -> None:
     methods = {"attention": {"output": 1}, "attention@er": {"output": 0}, "shown": {"output": None}}
     receipt = {**LABELS.stamp(), "methods": methods, "output": 1}
     assert [explained_label(receipt, name) for name in methods] == ["her2/neu", "er", ""]
-    assert explained_label({**CLASSES.stamp(), "methods": methods}, "attention") == ""
+
+
+def test_scores_of_a_class_name_it_unless_they_are_of_the_positive_one_of_two_alone() -> None:
+    alone, other, both = ({f"attention{i}": {"output": n} for i, n in enumerate(own)} for own in ((1,), (0,), (1, 0)))
+    names = [[explained_label({**CLASSES.stamp(), "methods": own}, name) for name in own] for own in (alone, other, both)]
+    assert names == [[""], ["normal"], ["tumour", "normal"]]
+    three = Classes(("a", "b", "c")).stamp()
+    assert explained_label({**three, "methods": alone}, "attention0") == "b"

@@ -60,7 +60,7 @@ class Tab:
     def seen(self, pane: str = PANE) -> np.ndarray:
         """What a pane shows, int [height, width, 3], without what lies over its corners."""
         hide = "parts => parts.forEach(part => (part.style.visibility = 'hidden'))"
-        self.page.eval_on_selector_all(".legend, .scale-bar, .navigator, .marks", hide)
+        self.page.eval_on_selector_all(".legend, .scale-bar, .navigator, .marks, .trust", hide)
         image = np.asarray(Image.open(io.BytesIO(self.page.locator(pane).screenshot())).convert("RGB")).astype(int)
         image[:6] = image[-6:] = image[:, :6] = image[:, -6:] = 0  # the frame around what has the focus
         return image

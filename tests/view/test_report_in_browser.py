@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.test_report import PROBS, lines, page, write_model, write_tiled
+from tests.targets import NAME
+from tests.test_report import PROBS, VALUES, lines, page, write_model, write_scored, write_tiled
 from tests.test_report_contact_sheet import write_failed
 from tests.view.test_browser import browser
 from tests.view.test_contrast import faint
+from wsi_mil.receipts import read_receipt, write_receipt
 
 CHROMIUM = shutil.which("chromium")
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -151,3 +153,27 @@ def test_on_paper_no_table_is_cut_off(request: pytest.FixtureRequest, name: str,
     shown.set_viewport_size({"width": width, "height": 700})
     assert shown.evaluate(CUT_OFF) == [] and shown.evaluate("document.documentElement.scrollWidth") <= width
     assert shown.locator("#find").is_hidden()
+
+
+def test_a_class_is_chosen_among_those_that_are_explained(browser: "api.Browser", tmp_path: Path) -> None:
+    """Scores for both classes of s6, and for the positive one alone of all other slides."""
+    write_model(tmp_path, "enc/a", lines(PROBS))
+    receipt = tmp_path / "scores" / NAME / "enc/a/s6.json"
+    write_scored(receipt, "s6", {"attention": VALUES, "attention@normal": VALUES[::-1]})
+    content = read_receipt(receipt)
+    content["methods"]["attention@normal"]["output"] = 0
+    write_receipt(receipt, content)
+    page(tmp_path, ["a"])
+    for tab in quietly(browser, tmp_path / "report" / "tumour.html"):
+        choice, panels = tab.get_by_label("Output"), tab.locator("#slide-s6 figcaption b")
+        tab.locator("#slide-s6").evaluate(SETTLE)
+        assert panels.all_inner_texts() == ["attention for tumour", "attention for normal"]
+        choice.select_option("normal")
+        assert [panel.inner_text() for panel in panels.all() if panel.is_visible()] == ["attention for normal"]
+        assert tab.locator("#slide-s5 figcaption b").is_visible(), "of s5 there is nothing to choose"
+        choice.select_option("all")
+        assert all(panel.is_visible() for panel in panels.all())
+
+
+def test_there_is_no_choice_where_one_class_is_explained(opened: "api.Page") -> None:
+    assert not opened.get_by_label("Output").count()

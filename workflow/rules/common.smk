@@ -184,10 +184,11 @@ def is_extra(wildcards):
 
 
 def explain_settings(wildcards):
-    """Params function: settings of `explain`, with the methods that the model supports."""
+    """Params function: settings of `explain`, with the methods that the model supports, and the outputs that the target has."""
     own = METHODS[wildcards.target][wildcards.model]
     methods = [wildcards.method] if is_extra(wildcards) else own
-    return dumps({**CONFIG["explain"], "methods": methods})
+    outputs = PLAN["outputs"][wildcards.target]
+    return dumps({**CONFIG["explain"], "methods": methods, "outputs": outputs})
 
 
 def scores_folder(wildcards):
@@ -201,7 +202,7 @@ def scores_folder(wildcards):
 def validation_settings(wildcards):
     """Params function: settings of `explain`, without those that have no effect on validation slides."""
     settings = json.loads(explain_settings(wildcards))
-    return dumps({**settings, "curve_points": 0, "include_train": False})
+    return dumps({**settings, "include_train": False})
 
 
 def report_config(wildcards):

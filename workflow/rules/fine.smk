@@ -101,6 +101,7 @@ rule fine_heatmap:
         scores="<results>/jobs/fine_explain/{target}/{encoder}/{model}/{slide_id}.json",
         usual=usual_heatmap_record,
         cohort_scale=cohort_scale,
+        trust=trust_of,
         status=ancient("<results>/cohort_status.csv"),
     output:
         record="<results>/jobs/fine_heatmap/{target}/{encoder}/{model}/{slide_id}.json",
@@ -122,11 +123,12 @@ rule fine_heatmap:
         settings=heatmap_settings,
         truth=stage_settings("truth"),
         cohort_scale=cohort_scale_option,
+        trust=trust_option,
         rerun_if=heatmap_version,
     shell:
         "wsi-mil fine-heatmap {params.rows:q} {params.methods:q} --settings={params.settings:q} --truth={params.truth:q}"
         " --results={params.results:q} --entry={wildcards.target}/{wildcards.encoder}/{wildcards.model}"
-        " {params.cohort_scale:q} --record={output.record:q} --threads={threads} 2> {log:q}"
+        " {params.cohort_scale:q} {params.trust:q} --record={output.record:q} --threads={threads} 2> {log:q}"
 
 
 rule fine_heatmaps:

@@ -26,6 +26,7 @@ rule heatmap:
     input:
         scores="<results>/jobs/explain/{target}/{encoder}/{model}/{job}.json",
         cohort_scale=cohort_scale,
+        trust=trust_of,
         status=ancient("<results>/cohort_status.csv"),
     output:
         record="<results>/jobs/heatmap/{target}/{encoder}/{model}/{job}.json",
@@ -47,12 +48,13 @@ rule heatmap:
         truth=stage_settings("truth"),
         scores=scores_folder,
         cohort_scale=cohort_scale_option,
+        trust=trust_option,
         rerun_if=heatmap_version,
         record=record_option,
     shell:
         "wsi-mil heatmap {params.rows:q} {params.methods:q} --settings={params.settings:q} --truth={params.truth:q}"
         " --scores={params.scores:q} --tiles={params.results:q}/tiles/{params.tiling}"
-        " --heatmaps={params.results:q}/heatmaps/{wildcards.target}/{wildcards.encoder}/{wildcards.model} {params.cohort_scale:q} {params.record:q}"
+        " --heatmaps={params.results:q}/heatmaps/{wildcards.target}/{wildcards.encoder}/{wildcards.model} {params.cohort_scale:q} {params.trust:q} {params.record:q}"
         " --threads={threads} 2> {log:q}"
 
 
@@ -60,6 +62,7 @@ use rule heatmap as heatmap_slide with:
     input:
         scores=scores_of_slide,
         cohort_scale=cohort_scale,
+        trust=trust_if_there,
         status=ancient("<results>/cohort_status.csv"),
     output:
         image="<results>/heatmaps/{target}/{encoder}/{model}/{slide_id}/{method}.png",

@@ -7,6 +7,7 @@ rule report:
         heatmaps=all_heatmaps,
         fine=all_fine_heatmaps,
         explanations=all_explanations,
+        trust=all_trust,
         statistics=all_statistics,
         splits=[] if TRAINED else all_splits,
     output:
@@ -22,6 +23,15 @@ rule report:
                 caption="../report/target.rst",
                 category="Cohort report",
                 labels={"page": target},
+            )
+            for target in TARGETS
+        ],
+        tiles=[
+            report(
+                f"<results>/report/{target}.tiles.html",
+                caption="../report/tiles.rst",
+                category="Cohort report",
+                labels={"page": f"{target}: highest tiles"},
             )
             for target in TARGETS
         ],

@@ -77,6 +77,7 @@ NEEDS = {
     "predict": (1000, 8, largest_bag_mb, 15, 0.05, slides),
     "explain": (1000, 8, largest_bag_mb, 5, 0.1, bags_mb),
     "explain_validation": (1000, 8, largest_bag_mb, 15, 0.1, slides),
+    "trust": (500, 0.5, slides, 10, 0.05, slides),
     "heatmap_scale": (500, 0.5, slides, 10, 0.05, slides),
     "heatmap": (500, 0, constant, 2, 0.05, thousand_tiles),
     "fine_tile": (600, 0, constant, 10, 0, constant),

@@ -162,23 +162,17 @@ def labelled_scores(wildcards):
 
 
 def validation_folder(wildcards):
-    """Folder with scores of each fold's validation slides, on which thresholds are chosen, or "". They are not needed
-    without annotated slides of a positive class, and not available with models of an earlier run.
+    """Folder with scores of each fold's validation slides, on which thresholds are chosen and methods tested; "" with models of an
+    earlier run, where they are not available.
     """
-    classes = CONFIG["targets"][wildcards.target].get("classes", [])
-    healthy = classes[:1] if len(classes) == 2 else []
-    needed = not TRAINED and any(
-        "annotation" in row and row["label"] not in healthy
-        for row in labelled_slides(wildcards)
-    )
     folder = (
         f"{RESULTS}/scores/{wildcards.target}/{wildcards.encoder}/{wildcards.model}"
     )
-    return f"{folder}/validation" if needed else ""
+    return "" if TRAINED else f"{folder}/validation"
 
 
 def validation_scores(wildcards):
-    """Record of the scores of each fold's validation slides, if they are needed."""
+    """Record of the scores of each fold's validation slides, if they are available."""
     if not validation_folder(wildcards):
         return []
     entries = (wildcards.target, wildcards.encoder)
@@ -188,6 +182,41 @@ def validation_scores(wildcards):
 def validation_option(wildcards):
     folder = validation_folder(wildcards)
     return f"--validation={folder}" if folder else ""
+
+
+def earlier_trust(wildcards):
+    """Input function: what the run that trained the models knows of them, if it does."""
+    if not TRAINED:
+        return []
+    file = (
+        f"{TRAINED}/trust/{wildcards.target}/{wildcards.encoder}/{wildcards.model}.json"
+    )
+    return [file] if Path(file).exists() else []
+
+
+def earlier_option(wildcards):
+    return [f"--earlier={file}" for file in earlier_trust(wildcards)]
+
+
+def trusted_scores(wildcards):
+    """Input function: records of the jobs that explain the labelled slides; none where an earlier run knows the models."""
+    return [] if earlier_trust(wildcards) else labelled_scores(wildcards)
+
+
+def trust_of(wildcards):
+    """What is known of a model and its methods."""
+    return (
+        f"{RESULTS}/trust/{wildcards.target}/{wildcards.encoder}/{wildcards.model}.json"
+    )
+
+
+def trust_if_there(wildcards):
+    """Input function of a single heatmap, which is not to explain the whole cohort: what is known if it has been found out."""
+    return [trust_of(wildcards)] if Path(trust_of(wildcards)).exists() else []
+
+
+def trust_option(wildcards, input):
+    return [f"--trust={file}" for file in [input.trust] if file]
 
 
 def cohort_scale(wildcards):
@@ -289,6 +318,17 @@ def all_explanations(wildcards):
     """Evaluations of all models that support one of the explanation methods."""
     return [
         f"{RESULTS}/explanations/{target}/{encoder}/{model}.json"
+        for target in TARGETS
+        for encoder in CONFIG["encoders"]
+        for model in models_of(target)
+        if METHODS[target][model]
+    ]
+
+
+def all_trust(wildcards):
+    """What is known of all models that support one of the explanation methods."""
+    return [
+        f"{RESULTS}/trust/{target}/{encoder}/{model}.json"
         for target in TARGETS
         for encoder in CONFIG["encoders"]
         for model in models_of(target)

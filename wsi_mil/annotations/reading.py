@@ -91,25 +91,28 @@ class _Polygons:
         return np.isin(self.names, np.array(classes, str))
 
 
-def read_annotation(path: Path, truth: Truth, frame: Frame) -> Annotation:
-    """Read the ground truth of the positive class from an annotation file.
+def read_annotation(path: Path, truth: Truth, frame: Frame, *, output: str | None = None) -> Annotation:
+    """Read the ground truth of an output, or of all of them (None), from an annotation file.
 
-    `truth.include` names the classes that count; null means all, and unclassified polygons, but not this package's exports
-    (tissue, hot regions) or QuPath's ignored classes (`Ignore*`). Polygons of `truth.exclude` are subtracted. QuPath's
-    coordinates start at the corner of a slide's bounds, ASAP's at the slide's own. Of QuPath's objects only annotations with
-    an area count; the notes list the others.
+    `truth.classes` names the annotation classes that count for an output; a file without any of them has nothing of it, which
+    is no fault. For all other outputs `truth.include` names those that count; null means all, and unclassified polygons, but
+    not this package's exports (tissue, hot regions) or QuPath's ignored classes (`Ignore*`). Polygons of `truth.exclude` are
+    subtracted. QuPath's coordinates start at the corner of a slide's bounds, ASAP's at the slide's own. Of QuPath's objects
+    only annotations with an area count; the notes list the others.
 
     Raises:
         AnnotationError: the file is neither GeoJSON nor ASAP XML; it has no annotation with an area; it has none of the
             classes of `truth.include`; or all of it lies outside the slide. The ground truth is then unknown.
     """
     polygons_in_file = _read_polygons(path)
-    _require_known_classes(path, polygons_in_file, truth)
+    counted = truth.counted(output)
+    if output not in truth.tied:
+        _require_known_classes(path, polygons_in_file, counted)
     excluded = polygons_in_file.in_classes(truth.exclude)
     notes = list(polygons_in_file.notes)
     selected = ~excluded
-    if truth.include is not None:
-        selected &= polygons_in_file.in_classes(truth.include)
+    if counted is not None:
+        selected &= polygons_in_file.in_classes(counted)
     else:
         ignored = selected & np.array([_is_not_truth(str(name)) for name in polygons_in_file.names], bool)
         notes += [f"{ignored.sum()} regions of tissue, of a heatmap or to be ignored do not count"] if ignored.any() else []
@@ -230,12 +233,12 @@ def _class_counts(polygons_in_file: _Polygons) -> str:
     return ", ".join(f"{name!r} ({n})" if name else f"no class ({n})" for name, n in sorted(classes.items())) or "none at all"
 
 
-def _require_known_classes(path: Path, polygons_in_file: _Polygons, truth: Truth) -> None:
-    if truth.include is None or not len(polygons_in_file.names) or polygons_in_file.in_classes(truth.include).any():
+def _require_known_classes(path: Path, polygons_in_file: _Polygons, counted: Sequence[str] | None) -> None:
+    if counted is None or not len(polygons_in_file.names) or polygons_in_file.in_classes(counted).any():
         return
     raise AnnotationError(
         path,
-        f"has none of the classes in truth.include ({', '.join(map(repr, truth.include))}), only"
+        f"has none of the classes in truth.include ({', '.join(map(repr, counted))}), only"
         f" {_class_counts(polygons_in_file)}; name the classes of the positive class there",
     )
 

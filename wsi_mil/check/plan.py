@@ -22,6 +22,7 @@ from wsi_mil.jobs import Division, divide, incomplete_records, read_division
 from wsi_mil.receipts import fingerprint
 from wsi_mil.records import SlideRow
 from wsi_mil.results import Results
+from wsi_mil.tasks import own_choice, task_of
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Plan:
             "incomplete_records": list(map(str, [*self.incomplete_records(), *self._incomplete_status()])),
             "methods": {name: self._methods(name) for name in self.config.targets},
             "explanations": list(EXPLANATIONS),
+            "outputs": {name: own_choice(task_of(t), self.config.explain.outputs) for name, t in self.config.targets.items()},
             "networks": {name: fingerprint(network_identity(e)) for name, e in self.config.extracted.items()},
         }
 

@@ -2,6 +2,7 @@
 
 from wsi_mil.config import BEST, MHIM, MODELS, TEACHERS, Config, Heatmap, Kind, nearest, provided_by, supports
 from wsi_mil.encoders import name_faults
+from wsi_mil.tasks import Task, task_of
 from wsi_mil.wording import listed
 
 
@@ -17,7 +18,8 @@ def reference_faults(config: Config) -> list[str]:
         if encoder.tiling not in config.tilings:
             faults.append(f"encoders.{entry}.tiling: no tiling {encoder.tiling!r}{nearest(encoder.tiling, list(config.tilings))}")
         faults += name_faults(entry, encoder.encoder, encoder.weights)
-    faults += _model_faults(config) + _target_faults(config) + _wildcard_faults(config)
+    faults += _model_faults(config) + _target_faults(config) + _output_faults(config)
+    faults += _truth_faults(config) + _wildcard_faults(config)
     if config.trained is not None and config.trained.resolve() == config.results.resolve():
         faults.append("trained: must be another folder than results, or its splits and models would be overwritten")
     if config.heatmap.colormap != Heatmap().colormap:
@@ -58,6 +60,35 @@ def _target_faults(config: Config) -> list[str]:
             faults.append(f"targets.{name}: {cannot}; {_models_that_can(config, name)}")
     unknown = [name for name in config.splits or {} if name not in config.targets]
     return faults + [f"splits.{name}: no target {name!r}{nearest(name, list(config.targets))}" for name in unknown]
+
+
+def _output_faults(config: Config) -> list[str]:
+    """Outputs to explain, or with annotation classes of their own, that no target has."""
+    explained = () if isinstance(config.explain.outputs, str) else config.explain.outputs
+    named = [*(("explain.outputs", name) for name in explained), *(("truth.classes", name) for name in config.truth.tied)]
+    known = [name for kind in ("classes", "multilabel") for task in _tasks(config, kind) for name in task.explainable]
+    return [
+        f"{key}: no target has a class or label {name!r}{nearest(name, list(dict.fromkeys(known)))}"
+        for key, name in named
+        if name not in known
+    ]
+
+
+def _truth_faults(config: Config) -> list[str]:
+    """Healthy classes that no target has, or that leave a target without a class that could have a lesion."""
+    tasks, healthy = _tasks(config, "classes"), config.truth.healthy
+    known = list(dict.fromkeys(name for task in tasks for name in task.explainable))
+    faults = [f"truth.healthy: no target has a class {name!r}{nearest(name, known)}" for name in healthy if name not in known]
+    for task in tasks:
+        if all(task.lacks_evidence(name, healthy) for name in task.explainable):
+            of = f"the positive one of {task}" if len(task.explainable) == 2 else f"every one of {task}"
+            faults.append(f"truth.healthy: {of} cannot be healthy, or no slide has a lesion")
+    return faults
+
+
+def _tasks(config: Config, kind: str) -> list[Task]:
+    """What is learned for the targets of a kind."""
+    return [task_of(target) for target in config.targets.values() if target.kind == kind]
 
 
 def _learned(config: Config, entry: str) -> tuple[Kind, ...]:

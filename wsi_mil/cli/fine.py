@@ -171,6 +171,7 @@ def fine_heatmap(
     results: ResultsFolder,
     entry: Entry,
     cohort_scale: Annotated[Path | None, typer.Option(help="output of heatmap-scale, for scale: cohort")] = None,
+    trust: Annotated[Path | None, typer.Option(help="output of trust, for the trust lines")] = None,
     truth: TruthJson = "{}",
     record: Record = None,
     threads: Threads = 1,
@@ -181,6 +182,7 @@ def fine_heatmap(
     """
     limit_threads(threads)
     from wsi_mil.config import Heatmap, Truth, fine_name, parse_settings
+    from wsi_mil.heatmaps import CohortFiles
     from wsi_mil.heatmaps.current import draw_stale, drawn, outputs
     from wsi_mil.jobs import write_record
     from wsi_mil.results import Results
@@ -193,7 +195,8 @@ def fine_heatmap(
     names = [fine_name(name) for name in method]
     parsed_truth = parse_settings(Truth, json.loads(truth))
     forget_if_forced("fine_heatmap", [row], folder.parent, "{slide_id}/*.fine*.json")
-    draw_stale(slide, scores, cells, names, parsed, folder, cohort_scale=cohort_scale, truth=parsed_truth)
+    cohort = CohortFiles(cohort_scale, trust)
+    draw_stale(slide, scores, cells, names, parsed, folder, cohort=cohort, truth=parsed_truth)
     if record is not None:
         receipts = drawn(scores, names, folder)
         write_record(record, receipts, (file for receipt in receipts for file in outputs(receipt, parsed)))

@@ -1,4 +1,4 @@
-"""The commands that train or apply models: `train`, `predict`, `explain`, `explain-validation`, `evaluate`."""
+"""The commands that train or apply models: `train`, `predict`, `explain`, `explain-validation`, `trust`, `evaluate`."""
 
 import json
 import logging
@@ -188,6 +188,32 @@ def explain_validation(
 
 
 @commands.command()
+def trust(
+    sheet: Sheet,
+    target: TargetJson,
+    status: Annotated[Path, typer.Option(help="cohort_status.csv")],
+    splits: Annotated[Path, typer.Option(help="splits.csv of the models")],
+    scores: Annotated[Path, typer.Option(help="folder with the receipts of explain")],
+    settings: Annotated[str, typer.Option(help="settings of predict, as JSON: number of bootstrap samples")],
+    trust: Annotated[Path, typer.Option(help="JSON to write")],
+    validation: Annotated[Optional[Path], typer.Option(help="folder with the receipts of explain-validation")] = None,
+    earlier: Annotated[Optional[Path], typer.Option(help="the JSON of the run that trained the models")] = None,
+    threads: Threads = 1,
+) -> None:
+    """Find out whether a model is better than chance, and each of its methods better than random order."""
+    limit_threads(threads)
+    from wsi_mil.cohort import ok_ids, read_status
+    from wsi_mil.cohort.splits import read_splits
+    from wsi_mil.config import Predict, parse_settings
+    from wsi_mil.trust import TrustSources, write_trust
+
+    usable = ok_ids(read_status(status))
+    rows = [row for row in sheet_rows(sheet, target) if row.label and row.slide_id in usable]
+    sources = TrustSources(scores, validation, read_splits(splits), parse_task(target), earlier)
+    write_trust(rows, sources, trust, draws=parse_settings(Predict, json.loads(settings)).bootstrap)
+
+
+@commands.command()
 def evaluate(
     sheet: Sheet,
     target: TargetJson,
@@ -198,6 +224,7 @@ def evaluate(
     settings: Annotated[str, typer.Option(help="settings of predict, as JSON: number of bootstrap samples")],
     figures: Annotated[Path, typer.Option(help="figures to write (JSON), with a table of slides beside it (CSV)")],
     validation: Annotated[Optional[Path], typer.Option(help="folder with the receipts of explain-validation")] = None,
+    trust: Annotated[Optional[Path], typer.Option(help="output of trust")] = None,
     threads: Threads = 1,
 ) -> None:
     """Evaluate every explanation method against the annotations."""
@@ -205,9 +232,10 @@ def evaluate(
     from wsi_mil.cohort import ok_ids, read_status
     from wsi_mil.config import Predict, Truth, parse_settings
     from wsi_mil.evaluate import Sources, evaluate_cohort
+    from wsi_mil.trust import read_trust
 
     usable = ok_ids(read_status(status))
     rows = [row for row in sheet_rows(sheet, target) if row.label and row.slide_id in usable]
-    sources = Sources(scores, tiles, validation, parse_task(target), parse_settings(Truth, json.loads(truth)))
+    sources = Sources(scores, tiles, validation, parse_task(target), parse_settings(Truth, json.loads(truth)), read_trust(trust))
     log.info("comparing the scores of %d slides with their annotations", len(rows))
     evaluate_cohort(rows, sources, parse_settings(Predict, json.loads(settings)), figures)

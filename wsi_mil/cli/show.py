@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Optional
@@ -44,6 +45,7 @@ def heatmap(
         typer.Option(help="folder to write to: {slide_id}/{method}.png and .geojson, .ome.tif, .csv, .tiles.png"),
     ],
     cohort_scale: Annotated[Optional[Path], typer.Option(help="output of heatmap-scale, for scale: cohort")] = None,
+    trust: Annotated[Optional[Path], typer.Option(help="output of trust, for the trust lines")] = None,
     truth: TruthJson = "{}",
     record: Record = None,
     threads: Threads = 1,
@@ -57,6 +59,7 @@ def heatmap(
 
     def draw(item: int, *, is_readable: bool = True) -> None:
         from wsi_mil.config import Heatmap, Truth, parse_settings
+        from wsi_mil.heatmaps import CohortFiles
         from wsi_mil.heatmaps.current import draw_stale, drawn, remove_others
         from wsi_mil.records import NO_PATH
 
@@ -68,7 +71,7 @@ def heatmap(
             method,
             parse_settings(Heatmap, json.loads(settings)),
             heatmaps / slide.slide_id,
-            cohort_scale=cohort_scale,
+            cohort=CohortFiles(cohort_scale, trust),
             truth=parse_settings(Truth, json.loads(truth)),
         )
         if is_drawn and record is not None:  # all methods of the configuration
@@ -130,15 +133,19 @@ def statistics(
 @commands.command()
 def report(
     config: Annotated[str, typer.Option(help="the whole configuration, as JSON")],
-    folder: Annotated[Path, typer.Option(help="folder to write to: index.html, and {target}.html for each target")],
+    folder: Annotated[Path, typer.Option(help="folder to write to: index.html, {target}.html and {target}.tiles.html")],
     threads: Threads = 1,
 ) -> None:
     """Write the report: an overview of the cohort and a page for each target, all self-contained."""
     limit_threads(threads)
+    values = json.loads(config)
+    seconds = values.get("read_timeout_s", 300.0)
+    # An item for each row of the sheet, which is not read yet.
+    readable = run_guarded(sys.maxsize, lambda _, reason: log.error("its tiles are left out: %s", reason), seconds=seconds)
     from wsi_mil.cohort import read_sheet
     from wsi_mil.config import Config, parse_settings
     from wsi_mil.report import write_report
 
-    parsed = parse_settings(Config, json.loads(config))
+    parsed = parse_settings(Config, values)
     log.info("reading the results in %s", parsed.results)
-    write_report(read_sheet(parsed.cohort, parsed.targets, needs_path=False).rows, parsed, folder)
+    write_report(read_sheet(parsed.cohort, parsed.targets, needs_path=False).rows, parsed, folder, readable=readable)

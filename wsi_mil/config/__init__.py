@@ -59,6 +59,7 @@ from wsi_mil.config.stages import Explain as Explain
 from wsi_mil.config.stages import Fine as Fine
 from wsi_mil.config.stages import Heatmap as Heatmap
 from wsi_mil.config.stages import Origin as Origin
+from wsi_mil.config.stages import OutputChoice as OutputChoice
 from wsi_mil.config.stages import Predict as Predict
 from wsi_mil.config.stages import Protocol as Protocol
 from wsi_mil.config.stages import Scale as Scale

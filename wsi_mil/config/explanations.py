@@ -184,7 +184,7 @@ EXPLANATIONS: dict[str, ExplanationRecord] = {
 """By name, in the order in which choices are listed."""
 
 FURTHER = "@"
-"""Between method and label in the name of scores for a further label of a slide."""
+"""Between method and output in the name of scores for a further output of a slide."""
 
 FINE = ".fine"
 """After the method, in the name of scores that are the mean over shifted tilings. Names of methods have no dot."""
@@ -217,7 +217,7 @@ def resolved(methods: Iterable[MethodChoice], best: Method) -> tuple[Method, ...
 
 
 def further_name(name: str, label: str) -> str:
-    """Return the name of scores for a further label of a slide, `{name}@{label}`, which is a file name.
+    """Return the name of scores for a further class or label of a slide, `{name}@{label}`, which is a file name.
 
     Characters other than letters of ASCII, digits, and ``_.-`` become ``~`` and their code, so that no two labels share a name.
     """

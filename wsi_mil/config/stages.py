@@ -11,7 +11,7 @@ from wsi_mil.config.models import Model, architecture_of, provided_by
 from wsi_mil.config.readers import Reader
 from wsi_mil.config.remote import Remote
 from wsi_mil.config.settings import EntryName, Settings
-from wsi_mil.config.targets import Target
+from wsi_mil.config.targets import Cell, Target, cell_text
 from wsi_mil.config.training import Train
 from wsi_mil.units import SANE_MPP
 
@@ -193,11 +193,35 @@ class SparseInversion(Settings):
     chunk: int = Field(512, ge=1, description="instances whose gradients are held at once; the result is the same")
 
 
+def _outputs(value: Any) -> Any:
+    if isinstance(value, str) and value in ("predicted", "all"):
+        return value
+    if not isinstance(value, list | tuple) or not value:
+        raise ValueError("expected predicted, all, or a list of classes or labels, as in [luad]")
+    names = tuple(map(cell_text, value))
+    if not all(isinstance(name, str) and name for name in names):
+        raise ValueError("expected the names of classes or labels")
+    if len(set(names)) < len(names):
+        raise ValueError("names must differ")
+    return names
+
+
+OutputChoice = Annotated[
+    Literal["predicted", "all"] | Annotated[tuple[Cell, ...], Field(min_length=1)],
+    BeforeValidator(_outputs),
+]
+"""Which outputs of a model are explained."""
+
+
 class Explain(Settings):
     """Methods that score the instances, and their settings."""
 
     methods: tuple[MethodChoice, ...] = Field(
         ("attention", "sparse_inversion", "best"), description="each gets a heatmap; best: see the table of models; [] for none"
+    )
+    outputs: OutputChoice = Field(
+        "predicted",
+        description="classes or labels that are explained: predicted (of two classes the positive one), all, or [names]",
     )
     include_train: bool = Field(False, description="with a fixed split: show training slides too, stamped so")
     curve_points: int = Field(10, ge=0, le=100, description="points of the deletion and insertion curves; 0: none")
@@ -258,15 +282,38 @@ class Truth(Settings):
         None, description="annotation classes that mark the positive class; null: all that are not excluded"
     )
     exclude: tuple[str, ...] = Field(("_2",), description="annotation classes that are cut out (_2 in CAMELYON16)")
+    healthy: tuple[Cell, ...] = Field(
+        (), description="classes of the targets whose slides have no lesion; the first of two classes has none anyway"
+    )
+    classes: dict[Cell, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(
+        {}, description="annotation classes that count for scores of a class or label, {luad: [tumour]}; of others, `include`"
+    )
     overlap: float = Field(0.5, gt=0, le=1, description="minimum annotated share of a tile that counts as positive")
     origin: Origin = Field("bounds", description="origin of GeoJSON coordinates on slides with bounds (MRXS)")
 
     @model_validator(mode="after")
     def _included_and_excluded_classes_differ(self) -> "Truth":
-        both = set(self.include or ()) & set(self.exclude)
-        if both:
-            raise ValueError(f"{', '.join(sorted(both))} cannot be in both include and exclude")
+        for key, names in self.by_key.items():
+            both = set(names) & set(self.exclude)
+            if both:
+                raise ValueError(f"{', '.join(sorted(both))} cannot be in both {key} and exclude")
         return self
+
+    @property
+    def by_key(self) -> dict[str, tuple[str, ...]]:
+        """Annotation classes that count, by the key that names them."""
+        return {"include": self.include or (), **{f"classes.{name}": own for name, own in self.classes.items()}}
+
+    def counted(self, output: str | None) -> tuple[str, ...] | None:
+        """Return the annotation classes that count for scores of an output, or of any (None); None: all but the excluded."""
+        if output is not None:
+            return self.classes.get(output, self.include)
+        return None if self.include is None else (*self.include, *(name for own in self.classes.values() for name in own))
+
+    @property
+    def tied(self) -> tuple[str, ...]:
+        """Outputs that have annotation classes of their own."""
+        return tuple(self.classes)
 
 
 FILE_OR_FILES = {
@@ -334,9 +381,10 @@ class Config(Settings):
     def _classes_cut_from_tissue_are_excluded(cls, truth: Truth, info: ValidationInfo) -> Truth:
         tissue = info.data.get("tissue")
         cut_out = (tissue and tissue.exclude_classes) or ()
-        both = set(truth.include or ()) & set(cut_out)
-        if both:
-            raise ValueError(f"include names {', '.join(sorted(both))}, which tissue.exclude_classes cuts out of the tissue")
+        for key, names in truth.by_key.items():
+            both = set(names) & set(cut_out)
+            if both:
+                raise ValueError(f"{key} names {', '.join(sorted(both))}, which tissue.exclude_classes cuts out of the tissue")
         return truth.model_copy(update={"exclude": (*truth.exclude, *(name for name in cut_out if name not in truth.exclude))})
 
     @property

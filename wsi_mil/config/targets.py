@@ -7,13 +7,14 @@ from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from wsi_mil.config.settings import EntryName, Settings
 
 
-def _cell(value: Any) -> Any:
+def cell_text(value: Any) -> Any:
+    """Return a number as the text that a cell has for it, and other values as they are."""
     if isinstance(value, bool):
         raise ValueError("YAML reads yes, no, on and off as true or false: put values like these in quotes")
     return f"{value:g}" if isinstance(value, int | float) else value
 
 
-Cell = Annotated[str, BeforeValidator(_cell), StringConstraints(min_length=1)]
+Cell = Annotated[str, BeforeValidator(cell_text), StringConstraints(min_length=1)]
 """Value of a cell of the cohort sheet."""
 Column = Annotated[str, StringConstraints(min_length=1)]
 """Name of a column of the cohort sheet."""

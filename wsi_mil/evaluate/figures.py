@@ -25,6 +25,9 @@ from wsi_mil.evaluate.slides import ScoredSlide
 from wsi_mil.evaluate.thresholds import Thresholds
 from wsi_mil.metrics import holm, interval95, paired_difference, patient_weights
 
+GAINS = ("symmetric_gain", "deletion_gain", "insertion_gain")
+"""Gains over random order, of which the first is the sum of the others."""
+
 AREAS = ("deletion_area", "insertion_area", "random_deletion_area", "random_insertion_area")
 """Keys of each method's curves written by `explain`: mean value along them, hottest tiles first and in random order."""
 
@@ -131,22 +134,26 @@ def gain_figures(slides: Sequence[ScoredSlide], method: str, *, draws: int) -> d
     """
     first_of_bag: dict[str, tuple[str, Mapping[str, Any]]] = {}
     for slide in slides:
-        curves = slide.receipt["methods"].get(method, {}).get("curves")
+        curves = slide.receipt["methods"].get(slide.names.get(method, method), {}).get("curves")
         if curves:
             first_of_bag.setdefault(slide.receipt["bag"], (slide.row.patient_id, curves))
     patients = [patient for patient, _ in first_of_bag.values()]
     gains = [curve_gains(curves) for _, curves in first_of_bag.values()]
     figures: dict[str, Any] = {"n_curves": len(gains)}
-    for name in ("deletion_gain", "insertion_gain"):
+    for name in GAINS:
         figures[name], drawn = mean_over_slides([gain[name] for gain in gains], patients, draws)
         figures[f"{name}_ci95"] = list(interval95(drawn))
     return figures
 
 
 def curve_gains(curves: Mapping[str, Any]) -> dict[str, float]:
-    """Return the areas between a slide's curves and those of random order; larger is better."""
+    """Return the areas between a slide's curves and those of random order; larger is better.
+
+    Insertion is deletion with the least important tiles first, read from its end, so the sum is the symmetric relevance gain.
+    """
     deletion, insertion, random_deletion, random_insertion = (curves[name] for name in AREAS)
-    return {"deletion_gain": random_deletion - deletion, "insertion_gain": insertion - random_insertion}
+    gains = {"deletion_gain": random_deletion - deletion, "insertion_gain": insertion - random_insertion}
+    return {"symmetric_gain": sum(gains.values()), **gains}
 
 
 def differences(by_method: Mapping[str, Sequence[SlideFigures]], *, draws: int) -> list[dict[str, Any]]:

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from wsi_mil.evaluate.localisation import best_threshold
-from wsi_mil.evaluate.slides import ScoredSlide, SlideTruth, Sources, scored_slide
+from wsi_mil.evaluate.slides import Reading, ScoredSlide
 from wsi_mil.receipts import read_receipt
-from wsi_mil.records import SlideRow
 
 
 @dataclass(frozen=True)
@@ -37,9 +36,7 @@ class Thresholds:
         return float(np.mean([by_fold.get(fold, substitute) for fold in slide.receipt["folds"]]))
 
 
-def select_thresholds(
-    folds: Iterable[int], methods: Sequence[str], truths: Mapping[str, tuple[SlideRow, SlideTruth]], sources: Sources
-) -> Thresholds:
+def select_thresholds(folds: Iterable[int], methods: Sequence[str], read: Reading) -> Thresholds:
     """Return the thresholds with the best F1 on each fold's validation tiles, scored by its own model.
 
     Each fold has its own threshold, since scores of different models can be on different scales. A fold has none if it has
@@ -48,12 +45,11 @@ def select_thresholds(
     Args:
         folds: folds that need a threshold.
         methods: names of the methods.
-        truths: rows and ground truth of all slides, by slide_id.
-        sources: input of the stage.
+        read: reads slides for the output that is evaluated.
     """
-    if sources.validation is None:
+    if read.sources.validation is None:
         return Thresholds({})
-    by_fold = {fold: _fold_thresholds(sources.validation, fold, methods, truths, sources) for fold in sorted(folds)}
+    by_fold = {fold: _fold_thresholds(read.sources.validation, fold, methods, read) for fold in sorted(folds)}
     by_method = {m: {fold: values[m] for fold, (values, _) in by_fold.items() if m in values} for m in methods}
     notes = []
     for method, thresholds in by_method.items():
@@ -66,21 +62,17 @@ def select_thresholds(
 
 
 def _fold_thresholds(
-    validation: Path,
-    fold: int,
-    methods: Sequence[str],
-    truths: Mapping[str, tuple[SlideRow, SlideTruth]],
-    sources: Sources,
+    validation: Path, fold: int, methods: Sequence[str], read: Reading
 ) -> tuple[dict[str, float], frozenset[str]]:
     """Threshold of each method that has one in a fold, and the patients of the slides used."""
     receipts = read_receipt(validation / f"fold-{fold}.json")["slides"]
     slides = [
-        scored_slide(*truths[name], validation / f"fold-{fold}" / f"{name}.zarr", receipts[name], sources)
+        read.slide(name, validation / f"fold-{fold}" / f"{name}.zarr", receipts[name])
         for name in sorted(receipts)
-        if name in truths and truths[name][1].annotation is not None
+        if name in read.truths.rows
     ]
-    patients = frozenset(slide.row.patient_id for slide in slides)
     slides = [slide for slide in slides if slide.truth is not None]  # of several labels, the explained one may not be known
+    patients = frozenset(slide.row.patient_id for slide in slides)
     positives = [slide.truth.positive for slide in slides if slide.truth is not None]
     if not any(positive.any() for positive in positives):
         return {}, patients

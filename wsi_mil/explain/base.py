@@ -12,6 +12,7 @@ from torch import Tensor
 
 from wsi_mil.bags import bag_tensor
 from wsi_mil.config import ExplanationRecord, InstanceScoreKind
+from wsi_mil.explain.agreement import agreement_log
 from wsi_mil.models import MILModel
 from wsi_mil.records import Bag, InstanceScores
 
@@ -47,6 +48,7 @@ class InstanceMethod:
         values, zero = mean_of(of_models)
         reason = "; ".join(dict.fromkeys(v.refused for v in of_models if v.refused))
         logs = [dict(v.log) for v in of_models]
+        log: dict[str, object] = {"models": logs} if any(logs) else {}
         return InstanceScores(
             method=self.record.name,
             values=np.full_like(values, np.nan) if reason else values,
@@ -57,7 +59,7 @@ class InstanceMethod:
             zero=zero,
             reason=reason,
             output=output,
-            log={"models": logs} if any(logs) else {},
+            log=log if reason else {**log, **agreement_log([v.scores for v in of_models])},
         )
 
 

@@ -10,7 +10,7 @@ from wsi_mil.receipts import file_hash, is_current, made_from, store_marker
 from wsi_mil.records import SlideRow
 from wsi_mil.tasks import Task
 
-STAGE_VERSION = 6
+STAGE_VERSION = 7
 
 
 def explain_stamp(

@@ -8,16 +8,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wsi_mil.bags import stored_tensor
-from wsi_mil.config import EXPLANATIONS, Explain, Method, SparseInversion
+from wsi_mil.bags import bag_tensor, stored_tensor
+from wsi_mil.config import EXPLANATIONS, Explain, Method, SparseInversion, method_of
 from wsi_mil.ensemble import Ensemble, FoldModel
+from wsi_mil.explain.agreement import agreement_log
 from wsi_mil.explain.base import InstanceMethod, Values, mean_of
-from wsi_mil.explain.curves import curve_log, curves_of, random_curves
+from wsi_mil.explain.curves import Predicted, curve_log, curves_of, descending, random_curves
 from wsi_mil.explain.sparse_inversion import read_off, refine, shrunk
-from wsi_mil.metrics import mid_ranks
+from wsi_mil.metrics import spearman
+from wsi_mil.models import MILModel
 from wsi_mil.records import Bag, InstanceScores, SlidePrediction
+from wsi_mil.tasks import not_predicted
 
 INVERSION, CONTROL = "sparse_inversion", "sparse_inversion_control"
+RANDOMISED = "randomised_correlation"
+"""Key of a validation slide's scores: how much they are like those of a model of permuted weights, 0 to 1."""
 
 METHODS: dict[Method, InstanceMethod] = {
     name: InstanceMethod(record, resolve_name(record.implementation))
@@ -63,7 +68,7 @@ def scores_of(request: ExplainRequest, settings: Explain) -> list[InstanceScores
         else:
             models = [member.model for member in request.members]
             scores.append(METHODS[method].scores(models, request.bag, request.output))
-    return _with_curves(request, scores, settings.curve_points) if settings.curve_points else scores
+    return _with_curves(request, scores, settings.curve_points)
 
 
 def empty_scores(
@@ -78,7 +83,7 @@ def _inverted(request: ExplainRequest, settings: SparseInversion) -> list[Instan
     """Scores by sparse inversion, mean over the models whose prediction holds, and by its control, shrunk as far with η = 0."""
     bag, output = request.bag, request.output
     if not request.is_predicted:
-        reason = "predicted negative: sparse inversion finds no key instances"
+        reason = f"{not_predicted(request.ensemble.task, output)}: sparse inversion finds no key instances"
         return [empty_scores(name, bag, reason, output=output) for name in (INVERSION, CONTROL)]
     logs: dict[str, object] = {}
     refined, controls, reasons = [], [], set()
@@ -105,7 +110,8 @@ def _inverted(request: ExplainRequest, settings: SparseInversion) -> list[Instan
             empty_scores(INVERSION, bag, reason, output=output, log=log),
             empty_scores(CONTROL, bag, reason, output=output),
         ]
-    log["rank_correlation_with_control"] = round(rank_correlation(mean_of(refined)[0], mean_of(controls)[0]), 6)
+    log |= agreement_log([values.scores for values in refined])
+    log["rank_correlation_with_control"] = round(spearman(mean_of(refined)[0], mean_of(controls)[0]), 6)
     return [
         replace(_read(INVERSION, "the refined bag", method, refined), output=output, log=log),
         replace(_read(CONTROL, "the bag shrunk as far without the model (η = 0)", method, controls), output=output),
@@ -117,31 +123,76 @@ def _read(name: str, what: str, method: InstanceMethod, values: Sequence[Values]
     return InstanceScores(name, scores, f"on {what}: {method.record.kind}", method.record.unit, comparable=False, zero=zero)
 
 
+def with_randomisation(
+    request: ExplainRequest, permuted: MILModel, scores: Sequence[InstanceScores], settings: SparseInversion
+) -> list[InstanceScores]:
+    """Return scores with |rank correlation| to those by the same method on a model of permuted weights, in their logs.
+
+    Source:
+        Adebayo et al.: Sanity checks for saliency maps, NeurIPS 2018, https://arxiv.org/abs/1810.03292.
+
+    Args:
+        request: a bag that one model explains.
+        permuted: that model with permuted weights, see `with_permuted_weights`.
+        scores: of all methods; those without a result, and the control, which no model has a say in, stay as they are.
+        settings: of sparse inversion.
+    """
+    found = []
+    for s in scores:
+        other = None if s.reason or method_of(s.method) == CONTROL else _of_permuted(request, permuted, s, settings)
+        if other is not None:
+            s = replace(s, log={**s.log, RANDOMISED: round(abs(spearman(s.values, other)), 6)})
+        found.append(s)
+    return found
+
+
+def _of_permuted(
+    request: ExplainRequest, permuted: MILModel, scores: InstanceScores, settings: SparseInversion
+) -> NDArray[np.float64] | None:
+    """Scores as others are, by a model of permuted weights, whatever that predicts; None where sparse inversion is refused."""
+    method, output = method_of(scores.method), request.output if scores.output is None else scores.output
+    if method != INVERSION:
+        return METHODS[method].of_model(permuted, bag_tensor(request.bag, permuted), output).scores
+    result = refine(permuted, stored_tensor(request.bag, permuted), output, settings, threshold=0.0)
+    if result.refused:
+        return None
+    return METHODS[read_off(permuted, settings.score)].of_model(permuted, result.bag, output).scores
+
+
 @torch.inference_mode()
 def _with_curves(request: ExplainRequest, scores: list[InstanceScores], points: int) -> list[InstanceScores]:
-    """Scores with deletion and insertion curves in their logs, if the bag is predicted as the output."""
+    """Scores with deletion and insertion curves in their logs, or with the reason why there are none."""
     bag, output = request.bag, request.output
-    if not request.is_predicted:
-        return scores
+    untested = _untested(request, points)
+    if untested:
+        return [replace(s, log={**s.log, "untested": untested}) for s in scores]
 
-    def value(rows: NDArray[np.int64]) -> float:
-        part = Bag(bag.slide_id, bag.features[rows], bag.coords[rows])
-        prediction = request.ensemble.predict(part, request.prediction.folds)
-        return request.ensemble.task.explained_value(prediction, output)
+    def model(rows: NDArray[np.int64]) -> Predicted:
+        task, prediction = request.ensemble.task, request.prediction
+        if len(rows) < len(bag.coords):
+            part = Bag(bag.slide_id, bag.features[rows], bag.coords[rows])
+            prediction = request.ensemble.predict(part, request.prediction.folds)
+        return Predicted(task.explained_value(prediction, output), task.is_predicted(prediction, output))
 
-    random = random_curves(len(bag.coords), value, points=points)
+    random = random_curves(len(bag.coords), model, points=points)
     with_curves = []
     for s in scores:
         if s.reason:
             with_curves.append(s)
-            continue
-        curves = curves_of(np.argsort(-s.values, kind="stable"), value, points=points)
-        with_curves.append(replace(s, log={**s.log, "curves": curve_log(curves, random)}))
+        elif np.ptp(s.values) == 0:
+            with_curves.append(replace(s, log={**s.log, "untested": "all tiles have the same score"}))
+        else:
+            curves = curves_of(descending(s.values), model, points=points)
+            with_curves.append(replace(s, log={**s.log, "curves": curve_log(curves, random)}))
     return with_curves
 
 
-def rank_correlation(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
-    """Spearman's rank correlation; NaN if all values of one of them are equal."""
-    ranks = [mid_ranks(values) - 0.5 for values in (first, second)]
-    norm = float(np.linalg.norm(ranks[0]) * np.linalg.norm(ranks[1]))
-    return float(ranks[0] @ ranks[1]) / norm if norm else float("nan")
+def _untested(request: ExplainRequest, points: int) -> str:
+    """Why a bag has no curves by any method, or ""."""
+    if not points:
+        return "explain.curve_points is 0"
+    if len(request.bag.coords) == 1:
+        return "there is one tile only"
+    if not request.is_predicted:
+        return f"the slide is not predicted as {request.ensemble.task.output_name(request.output)}"
+    return ""

@@ -13,11 +13,14 @@ from wsi_mil.cohort.splits import protocol_roles
 from wsi_mil.config import Explain, explains, further_name, resolved, supports
 from wsi_mil.ensemble import Ensemble
 from wsi_mil.errors import ConfigError
+from wsi_mil.explain.agreement import with_permuted_weights
 from wsi_mil.explain.current import STAGE_VERSION
-from wsi_mil.explain.registry import CONTROL, INVERSION, ExplainRequest, empty_scores, rank_correlation, scores_of
+from wsi_mil.explain.registry import CONTROL, INVERSION, ExplainRequest, empty_scores, scores_of, with_randomisation
+from wsi_mil.metrics import spearman
 from wsi_mil.receipts import TILE_IDENTITY, store_path, write_receipt
 from wsi_mil.records import Bag, InstanceScores, SlidePrediction, SlideRow
 from wsi_mil.store import read_attributes, remove_store, write_scores
+from wsi_mil.tasks import chosen_outputs
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +38,7 @@ def explain_slide(
 ) -> None:
     """Score every instance of a slide by every method, and write store and receipt.
 
-    If several labels are predicted positive, the most probable has the names of the methods, others `{method}@{label}`.
+    If several outputs are explained (`explain.outputs`), the first has the names of the methods, others `{method}@{output}`.
 
     A slide of the fold's held-out patients gets that fold's scores; one of a new patient the mean over all folds.
     Training slides get none unless `include_train`.
@@ -58,8 +61,9 @@ def explain_slide(
     content: Receipt = {"role": placement.role, "protocol": ensemble.protocol}
     if placement.is_shown(include_train=settings.include_train):
         prediction = ensemble.predict(bag, placement.folds)
-        scores = _scores(ensemble, bag, prediction, settings)
-        content |= _prediction_content(ensemble, prediction) | _streams_content(ensemble, bag, prediction)
+        outputs = chosen_outputs(ensemble.task, prediction, settings.outputs)
+        scores = _scores(ensemble, bag, prediction, outputs, settings)
+        content |= _prediction_content(ensemble, prediction, outputs[0]) | _streams_content(ensemble, bag, prediction)
     else:
         reason = "a training slide: its model has seen it (explain.include_train shows it all the same)"
         scores = [empty_scores(method, bag, reason) for method in _stored(settings)]
@@ -69,7 +73,9 @@ def explain_slide(
 
 
 def explain_validation(fold: int, features: Path, ensemble: Ensemble, settings: Explain, receipt: Path) -> None:
-    """Score the slides that chose a fold's epoch and threshold, by that fold's model; used for thresholds, never shown.
+    """Score the slides that chose a fold's epoch and threshold, by that fold's model; never shown.
+
+    Score thresholds are chosen on them, and the methods are tested: by their curves, and by the model with permuted weights.
 
     Args:
         fold: which one.
@@ -83,27 +89,32 @@ def explain_validation(fold: int, features: Path, ensemble: Ensemble, settings: 
     """
     settings = _settings_for(ensemble, settings)
     content: dict[str, Receipt] = {}
-    settings = settings.model_copy(update={"curve_points": 0})
+    permuted = with_permuted_weights(ensemble.folds[fold].model)
     remove_store(receipt.with_suffix(""))
     for bag_id, slides in ensemble.splits.bags(fold, protocol_roles(ensemble.protocol)[1], ensemble.unit).items():
         bag_receipts = [features / f"{slide}.json" for slide in slides]
         bag = ensemble.read_bag(bag_id, bag_receipts)
         prediction = ensemble.predict(bag, (fold,))
-        scores = scores_of(ExplainRequest(ensemble, bag, prediction, ensemble.task.explained(prediction)[0]), settings)
+        outputs = chosen_outputs(ensemble.task, prediction, settings.outputs)
+        scores = _scores(ensemble, bag, prediction, outputs, settings)
+        request = ExplainRequest(ensemble, bag, prediction, outputs[0])
+        scores = with_randomisation(request, permuted, scores, settings.sparse_inversion)
         for own in bag_receipts:
             store = receipt.with_suffix("") / f"{own.stem}.zarr"
             content[own.stem] = {
                 **_write_own_part(own, bag_receipts, bag, scores, store),
-                **_prediction_content(ensemble, prediction),
+                **_prediction_content(ensemble, prediction, outputs[0]),
                 **ensemble.task.stamp(),
             }
     about = {"fold": fold, "protocol": ensemble.protocol, "stage_version": STAGE_VERSION}
     write_receipt(receipt, {**about, "slides": content})
 
 
-def _scores(ensemble: Ensemble, bag: Bag, prediction: SlidePrediction, settings: Explain) -> list[InstanceScores]:
-    """Scores for every output that is explained, the most important under the names of the methods."""
-    first, *further = ensemble.task.explained(prediction)
+def _scores(
+    ensemble: Ensemble, bag: Bag, prediction: SlidePrediction, outputs: Sequence[int], settings: Explain
+) -> list[InstanceScores]:
+    """Scores for every output that is explained, the first under the names of the methods."""
+    first, *further = outputs
     scores = scores_of(ExplainRequest(ensemble, bag, prediction, first), settings)
     for output in further:
         label = ensemble.task.output_name(output)
@@ -143,11 +154,13 @@ def _settings_for(ensemble: Ensemble, settings: Explain) -> Explain:
     return settings
 
 
-def _prediction_content(ensemble: Ensemble, prediction: SlidePrediction) -> Receipt:
+def _prediction_content(ensemble: Ensemble, prediction: SlidePrediction, output: int) -> Receipt:
     return {
         "folds": list(prediction.folds),
+        "outputs": [float(f"{value:.9g}") for value in prediction.outputs],
         **ensemble.task.prediction_stamp(prediction),
-        "output": ensemble.task.explained(prediction)[0],
+        "output": output,
+        "asked_by_prediction": list(ensemble.task.explained(prediction)),
     }
 
 
@@ -157,7 +170,7 @@ def _streams_content(ensemble: Ensemble, bag: Bag, prediction: SlidePrediction) 
     streams = [streams for model in models if (streams := model.streams(bag_tensor(bag, model), output)) is not None]
     if not streams:
         return {}
-    correlation = float(np.mean([rank_correlation(*(of_tiles.cpu().numpy() for of_tiles in pair)) for pair in streams]))
+    correlation = float(np.mean([spearman(*(of_tiles.cpu().numpy() for of_tiles in pair)) for pair in streams]))
     if correlation < 0:
         log.warning(
             "%s: the instance stream ranks the tiles against the bag stream (rank correlation %.2f): do not use `probability`",

@@ -1,6 +1,7 @@
 """One range of the colour bar for all slides, from the scores of the labelled ones."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,19 @@ from wsi_mil.receipts import read_receipt, store_path, write_receipt
 from wsi_mil.records import SlideRow
 from wsi_mil.score_scaling import probability_weighted, score_context
 from wsi_mil.store import read_scores
+
+
+@dataclass(frozen=True)
+class CohortFiles:
+    """What pictures need of the whole cohort.
+
+    Attributes:
+        scale: file written by `heatmap-scale`, for scale "cohort".
+        trust: file written by `trust`; without it pictures say that model and method were not tested.
+    """
+
+    scale: Path | None = None
+    trust: Path | None = None
 
 
 def write_cohort_scale(rows: Iterable[SlideRow], scores: Path, path: Path) -> None:
@@ -40,7 +54,7 @@ def read_cohort_scale(path: Path) -> dict[str, tuple[float, float]]:
 def method_range(method: str, receipts: list[Path]) -> dict[str, object]:
     """Return the range of a method over many slides; empty if it cannot be compared, or shows nothing on any of them.
 
-    The labels of a slide have one range: their scores are of one unit.
+    The outputs of a slide have one range: their scores are of one unit.
     """
     pooled: dict[Path, list[NDArray[np.float32]]] = {}
     unit = ""

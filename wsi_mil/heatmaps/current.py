@@ -5,14 +5,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from wsi_mil.config import Heatmap, Truth, is_fine
+from wsi_mil.heatmaps.cohort_scale import CohortFiles
 from wsi_mil.heatmaps.slide_scores import names_of
-from wsi_mil.heatmaps.stage import SUFFIXES, draw_heatmaps
+from wsi_mil.heatmaps.stage import RASTER, SUFFIXES, draw_heatmaps, is_first
 from wsi_mil.receipts import USUAL, file_hash, is_current, made_from, read_receipt, store_marker, write_receipt
 from wsi_mil.records import NO_PATH, SlideRow
 
 log = logging.getLogger(__name__)
 
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 
 
 def receipt_of(folder: Path, method: str) -> Path:
@@ -23,7 +24,7 @@ def receipt_of(folder: Path, method: str) -> Path:
 def outputs(receipt: Path, settings: Heatmap) -> list[Path]:
     """Return the files that a receipt of a heatmap stands for."""
     suffixes = SUFFIXES if settings.gallery else SUFFIXES[:-1]
-    return [receipt.with_suffix(suffix) for suffix in suffixes]
+    return [receipt.with_suffix(suffix) for suffix in suffixes if suffix != RASTER or is_first(receipt.stem)]
 
 
 def draw_stale(
@@ -34,7 +35,7 @@ def draw_stale(
     settings: Heatmap,
     folder: Path,
     *,
-    cohort_scale: Path | None = None,
+    cohort: CohortFiles = CohortFiles(),
     truth: Truth = Truth(),
 ) -> bool:
     """Draw the heatmaps of a slide by some methods, except those that are there and were made from the same.
@@ -45,10 +46,10 @@ def draw_stale(
         row: the slide; its file may be missing.
         scores_receipt: receipt of `explain`.
         tiles_receipt: receipt of `tile`.
-        methods: methods whose scores are drawn, those of further labels too.
+        methods: methods whose scores are drawn, those of further outputs too.
         settings: settings of `heatmap`.
         folder: folder of the slide's heatmaps; receipts are written last.
-        cohort_scale: file written by `heatmap-scale`; needed only for scale "cohort".
+        cohort: files about the whole cohort; `scale` is needed only for scale "cohort".
         truth: settings of `truth`.
 
     Returns:
@@ -57,7 +58,7 @@ def draw_stale(
     Raises:
         Those of `draw_heatmaps`.
     """
-    stamp = _stamp(row, scores_receipt, tiles_receipt, settings, cohort_scale, truth)
+    stamp = _stamp(row, scores_receipt, tiles_receipt, settings, cohort, truth)
     is_whole = _is_there(row) and store_marker(tiles_receipt).exists()
     receipts = {receipt.stem: receipt for receipt in drawn(scores_receipt, methods, folder)}
     stale = [m for m, receipt in receipts.items() if not _is_drawn(receipt, stamp, settings, could_be_whole=is_whole)]
@@ -66,7 +67,7 @@ def draw_stale(
         return False
     for method in stale:
         receipts[method].unlink(missing_ok=True)  # it describes an earlier picture
-    draw_heatmaps(row, scores_receipt, tiles_receipt, stale, settings, folder, cohort_scale=cohort_scale, truth=truth)
+    draw_heatmaps(row, scores_receipt, tiles_receipt, stale, settings, folder, cohort=cohort, truth=truth)
     usual = {USUAL: text} if (text := read_receipt(scores_receipt).get(USUAL)) else {}
     for method in stale:
         write_receipt(receipts[method], {"slide_id": row.slide_id, "method": method, "is_whole": is_whole, **usual, **stamp})
@@ -74,7 +75,7 @@ def draw_stale(
 
 
 def drawn(scores_receipt: Path, methods: Sequence[str], folder: Path) -> list[Path]:
-    """Return the receipts of a slide's heatmaps by some methods, those of further labels included."""
+    """Return the receipts of a slide's heatmaps by some methods, those of further outputs included."""
     return [receipt_of(folder, name) for name in names_of(read_receipt(scores_receipt), methods)]
 
 
@@ -86,8 +87,8 @@ def remove_others(folder: Path, kept: Sequence[Path], scores_receipt: Path) -> N
     usual = file_hash(scores_receipt)
     others = [path for path in folder.glob("*.json") if path not in kept]
     for receipt in [path for path in others if not (is_fine(path.stem) and read_receipt(path).get(USUAL) == usual)]:
-        for file in (*outputs(receipt, Heatmap()), receipt):
-            file.unlink(missing_ok=True)
+        for suffix in (*SUFFIXES, receipt.suffix):
+            receipt.with_suffix(suffix).unlink(missing_ok=True)
 
 
 def _is_drawn(receipt: Path, stamp: Mapping[str, str], settings: Heatmap, *, could_be_whole: bool) -> bool:
@@ -102,7 +103,7 @@ def _is_there(row: SlideRow) -> bool:
 
 
 def _stamp(
-    row: SlideRow, scores_receipt: Path, tiles_receipt: Path, settings: Heatmap, cohort_scale: Path | None, truth: Truth
+    row: SlideRow, scores_receipt: Path, tiles_receipt: Path, settings: Heatmap, cohort: CohortFiles, truth: Truth
 ) -> dict[str, str]:
     content: Mapping[str, object] = {
         "stage_version": STAGE_VERSION,
@@ -112,6 +113,7 @@ def _stamp(
         "label": row.label,
         "annotation": file_hash(row.annotation),
         "truth": truth.model_dump(mode="json") if row.annotation else None,
-        "cohort_scale": file_hash(cohort_scale),
+        "cohort_scale": file_hash(cohort.scale),
+        "trust": file_hash(cohort.trust),
     }
     return made_from(content)

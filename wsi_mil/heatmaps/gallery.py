@@ -15,10 +15,11 @@ from wsi_mil.errors import MissingFileError, SlideError, SlideReadError, Unreach
 from wsi_mil.geometry import Mpp
 from wsi_mil.heatmaps.colour_maps import colours
 from wsi_mil.heatmaps.slide_scores import SlideScores
-from wsi_mil.heatmaps.text import draw_lines, line_height, png, wrapped
+from wsi_mil.heatmaps.text import ON_WARNING_COLOUR, TEXT_COLOUR, WARNING_COLOUR, draw_lines, line_height, png, wrapped
 from wsi_mil.receipts import IMPORTED
 from wsi_mil.records import NO_PATH, SlideRow
 from wsi_mil.slides import Slide, is_same_slide, open_slide
+from wsi_mil.trust import TrustLine
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,9 @@ TEXT_PX = 16
 BACKGROUND, PLACEHOLDER = (255, 255, 255), (225, 225, 225)
 CELL_PX = TILE_PX + 2 * FRAME_PX + GAP_PX
 WIDTH_PX = TILES_PER_ROW * CELL_PX + GAP_PX
+
+Corner = tuple[int, int]
+"""(x, y) of the top-left corner of a tile, level-0 pixels."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ def gallery(scores: SlideScores, tiles: SlideTiles, settings: Heatmap, *, title:
     caption = (
         f"stored score and top-left corner (x, y) in level-0 pixels; a tile is {tiling['tile_px'] * tiling['mpp']:g} µm wide"
     )
-    strips = [_text_strip(title)]
+    strips = [_text_strip(title), *([_trust_strip(scores.trust)] if scores.trust.text else [])]
     strips += [_text_strip(f"nothing to show: {scores.metadata['reason']}")] if not cells else []
     strips += [_text_strip(note)] if note else []
     for name, part in (("highest", cells[: len(top)]), ("lowest", cells[len(top) :])):
@@ -128,18 +132,32 @@ def read_gallery_tiles(row: SlideRow, scores: Iterable[SlideScores], n: int) -> 
     Raises:
         UnreachableError: the slide's server does not answer.
     """
-    corners: dict[tuple[int, int], None] = {}
+    corners: dict[Corner, None] = {}
     receipt: Mapping[str, Any] = {}
     for one in scores:
         receipt = one.tile_receipt
         corners |= dict.fromkeys(_corners(one, np.concatenate(top_and_bottom(one, n))))
     if not corners:
         return SlideTiles(row.path, "", {})
+    return read_tiles(row, receipt, corners, raises=(UnreachableError,))  # else a picture without tiles would be kept
+
+
+def read_tiles(
+    row: SlideRow, receipt: Mapping[str, Any], corners: Iterable[Corner], *, raises: tuple[type[Exception], ...] = ()
+) -> SlideTiles:
+    """Read tiles of a slide at the mpp of its tiling, or say why there are none.
+
+    Args:
+        row: the slide; its file may be missing.
+        receipt: receipt of `tile`.
+        corners: top-left corners (x, y), level-0 pixels.
+        raises: errors that are raised, not returned as the reason.
+    """
     try:
         reason = unreadable_reason(row, receipt)
         return SlideTiles(row.path, reason, {} if reason else _read_tiles(row, receipt, corners))
-    except UnreachableError:
-        raise  # else a picture without tiles would be kept
+    except raises:
+        raise
     except (SlideError, OSError) as error:
         return SlideTiles(row.path, str(error), {})
 
@@ -188,6 +206,16 @@ def _text_strip(text: str) -> Image.Image:
     lines = wrapped(text, TEXT_PX, WIDTH_PX - 2 * GAP_PX)
     image = Image.new("RGB", (WIDTH_PX, len(lines) * line_height(TEXT_PX) + GAP_PX), BACKGROUND)
     draw_lines(ImageDraw.Draw(image), (GAP_PX, GAP_PX), lines, TEXT_PX)
+    return image
+
+
+def _trust_strip(trust: TrustLine) -> Image.Image:
+    """Draw a strip with a trust line, as a banner if it is a warning."""
+    lines = wrapped(trust.text, TEXT_PX, WIDTH_PX - 2 * GAP_PX)
+    fill = WARNING_COLOUR if trust.is_warning else BACKGROUND
+    image = Image.new("RGB", (WIDTH_PX, len(lines) * line_height(TEXT_PX) + GAP_PX), fill)
+    colour = ON_WARNING_COLOUR if trust.is_warning else TEXT_COLOUR
+    draw_lines(ImageDraw.Draw(image), (GAP_PX, GAP_PX // 2), lines, TEXT_PX, fill=colour)
     return image
 
 

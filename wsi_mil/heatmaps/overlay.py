@@ -12,7 +12,17 @@ from wsi_mil.heatmaps.colour_bar import colour_bar_height, draw_colour_bar
 from wsi_mil.heatmaps.colour_maps import colour_of, opacity_of, require_colormap
 from wsi_mil.heatmaps.scale import ScoreDisplay
 from wsi_mil.heatmaps.scale_bar import ScaleBar
-from wsi_mil.heatmaps.text import draw_lines, line_height, png, text_width, wrapped
+from wsi_mil.heatmaps.text import (
+    ON_WARNING_COLOUR,
+    TEXT_COLOUR,
+    WARNING_COLOUR,
+    draw_lines,
+    line_height,
+    png,
+    text_width,
+    wrapped,
+)
+from wsi_mil.trust import NO_LINE, TrustLine
 
 OUTLINE_COLOUR = (0, 229, 255)
 OUTLINE_PX, FINENESS = 2.5, 4
@@ -25,7 +35,7 @@ MAX_HEIGHT_PX = 3072
 COLUMN_PX, ROW_PX = 480, 160
 """Least width and height of the place of the slide, so that title, colour bar and reasons fit beside narrow and low ones."""
 
-MARGIN_PX, FOOT_PX = 16, 14
+MARGIN_PX, FOOT_PX, TRUST_GAP_PX = 16, 14, 8
 TITLE_PX, TEXT_PX = 20, 16
 SCALE_BAR_PX = 7
 BOX_PX, BOX_OPACITY = 8, 0.85
@@ -91,6 +101,7 @@ class Picture:
         display: range and label of the colour bar.
         title: slide, prediction, label.
         reason: why there is nothing to show, or "".
+        trust: how far the scores can be trusted.
     """
 
     backdrop: Backdrop
@@ -98,6 +109,7 @@ class Picture:
     display: ScoreDisplay
     title: str
     reason: str
+    trust: TrustLine = NO_LINE
 
 
 def panel(thumbnail: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -122,12 +134,15 @@ def draw(picture: Picture, settings: Heatmap) -> bytes:
     reason = _reason_lines(picture.reason, column)
     row = max(height, ROW_PX, _text_height(reason) + 2 * BOX_PX)
     title = wrapped(picture.title, TITLE_PX, 2 * column + MARGIN_PX)
-    top = MARGIN_PX + _text_height(title) + FOOT_PX
+    trust = wrapped(picture.trust.text, TITLE_PX, 2 * column + MARGIN_PX)
+    banner = MARGIN_PX + _text_height(title) + TRUST_GAP_PX
+    top = banner + _text_height(trust) + FOOT_PX
     foot = top + row + FOOT_PX
     below = max(SCALE_BAR_PX + line_height(TEXT_PX), colour_bar_height(picture.display.label, column))
     image = Image.new("RGB", (2 * column + 3 * MARGIN_PX, foot + below + MARGIN_PX), WHITE)
     lines = ImageDraw.Draw(image)
     draw_lines(lines, (image.width // 2, MARGIN_PX), title, TITLE_PX, centred=True)
+    draw_trust(lines, (image.width, banner), trust, TITLE_PX, is_warning=picture.trust.is_warning)
     left, right = ((x + (column - width) // 2, top + (row - height) // 2) for x in (MARGIN_PX, 2 * MARGIN_PX + column))
     image.paste(backdrop.outlined, left)
     _draw_scale_bar(lines, (left[0], foot), width, backdrop.scale_bar)
@@ -138,6 +153,16 @@ def draw(picture: Picture, settings: Heatmap) -> bytes:
         image.paste(backdrop.with_outlines(coloured(picture, settings)), right)
         draw_colour_bar(image, (2 * MARGIN_PX + column, foot), column, picture.display, settings.colormap)
     return png(image)
+
+
+def draw_trust(draw: ImageDraw.ImageDraw, at: tuple[int, int], lines: list[str], px: int, *, is_warning: bool) -> None:
+    """Draw a trust line across a picture, as a banner if it is a warning; `at` is the (width of the picture, top)."""
+    width, top = at
+    if is_warning:
+        box = (0, top - TRUST_GAP_PX // 2, width - 1, top + len(lines) * line_height(px) + TRUST_GAP_PX // 2)
+        draw.rectangle(box, fill=WARNING_COLOUR)
+    fill = ON_WARNING_COLOUR if is_warning else TEXT_COLOUR
+    draw_lines(draw, (width // 2, top), lines, px, centred=True, fill=fill)
 
 
 def coloured(picture: Picture, settings: Heatmap) -> NDArray[np.uint8]:

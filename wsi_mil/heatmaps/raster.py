@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,19 +26,24 @@ BAND_PX = 4_000_000
 OFF_GRID_NOTE = "tiles are not on one grid: each pixel is the highest of the tiles whose corner is next to it"
 
 
-def ome_tiff(scores: SlideScores) -> bytes:
+def ome_tiff(channels: Sequence[SlideScores]) -> bytes:
     """Return an OME-TIFF of the stored scores in float32, NaN where no tile starts. The same scores give the same bytes.
+
+    A channel for each output, named after it, in the order of the model's outputs, so that it is the same on every slide. All
+    channels are of one method and on the same tiles.
 
     Pixel [row, column] is the tile whose corner is the level-0 pixel (round(column·stride x), round(row·stride y)).
     Overlapping tiles are not averaged, since that would move the hottest point off the corner of its tile. Physical sizes
     and the position of the first pixel are in µm; the image description contains the exact numbers as JSON.
     """
-    grid = scores.grid
-    levels = pyramid(gridded(scores.values, grid.coords, stride=grid.stride, dimensions=grid.dimensions))
+    channels = sorted(channels, key=lambda scores: scores.metadata["output"] or 0)
+    grid = channels[0].grid
+    rasters = [gridded(s.values, grid.coords, stride=grid.stride, dimensions=grid.dimensions) for s in channels]
+    levels = [np.stack(level) for level in zip(*map(pyramid, rasters), strict=True)]
     file = io.BytesIO()
     options: dict[str, Any] = {"tile": TILE, "compression": "zlib", "photometric": "minisblack"}
     with tifffile.TiffWriter(file, ome=True) as tif:
-        tif.write(levels[0], subifds=len(levels) - 1, metadata=_metadata(scores, levels[0]), **options)
+        tif.write(levels[0], subifds=len(levels) - 1, metadata=_metadata(channels, levels[0]), **options)
         for level in levels[1:]:
             tif.write(level, subfiletype=1, **options)
     return file.getvalue()
@@ -59,13 +65,16 @@ def _halved_in_bands(image: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.concatenate(parallel_map(halved, [image[top : top + rows] for top in range(0, len(image), rows)], threads=1))
 
 
-def _metadata(scores: SlideScores, raster: NDArray[np.float32]) -> dict[str, object]:
-    grid = scores.grid
-    stamp = scores.stamp
+def _metadata(channels: Sequence[SlideScores], raster: NDArray[np.float32]) -> dict[str, object]:
+    """Metadata of an image [channel, height, width]."""
+    first = next((scores for scores in channels if scores.metadata["unit"]), channels[0])
+    grid, stamp, n = first.grid, channels[0].stamp, len(channels)
+    names = [scores.stamp["output"] or stamp["method"] for scores in channels]
     exact = {
-        **stamp,
-        "unit": scores.metadata["unit"],
-        "kind": scores.metadata["kind"],
+        **{key: text for key, text in stamp.items() if key != "output"},
+        "outputs": names,
+        "unit": first.metadata["unit"],
+        "kind": first.metadata["kind"],
         "origin_level0": [0, 0],
         "stride_level0": list(grid.stride),
         "tile_px_level0": list(grid.box),
@@ -76,7 +85,8 @@ def _metadata(scores: SlideScores, raster: NDArray[np.float32]) -> dict[str, obj
     description = json.dumps(exact, sort_keys=True)
     content = hashlib.sha256(raster.tobytes() + description.encode()).hexdigest()
     return {
-        "axes": "YX",
+        "axes": "CYX",
+        "Channel": {"Name": names},
         "Name": f"{stamp['slide_id']} {stamp['method']}",
         "Description": description,
         "Creator": f"wsi_mil {__version__}",
@@ -85,5 +95,8 @@ def _metadata(scores: SlideScores, raster: NDArray[np.float32]) -> dict[str, obj
         "PhysicalSizeXUnit": "µm",
         "PhysicalSizeY": grid.stride[1] * grid.mpp.y,
         "PhysicalSizeYUnit": "µm",
-        "Plane": {"PositionX": [0.0], "PositionXUnit": ["µm"], "PositionY": [0.0], "PositionYUnit": ["µm"]},
+        "Plane": {
+            **{f"Position{axis}": [0.0] * n for axis in "XY"},
+            **{f"Position{axis}Unit": ["µm"] * n for axis in "XY"},
+        },
     }

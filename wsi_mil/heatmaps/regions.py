@@ -8,8 +8,9 @@ import shapely
 from numpy.typing import NDArray
 
 from wsi_mil.annotations import HOT_CLASS
-from wsi_mil.config import Heatmap
+from wsi_mil.config import Heatmap, method_of
 from wsi_mil.heatmaps.slide_scores import HeatmapGrid, SlideScores
+from wsi_mil.tasks.shown import explained_label
 
 HOT_COLOUR = (230, 60, 20)
 RING = ((0, 0), (1, 0), (1, 1), (0, 1), (0, 0))
@@ -79,11 +80,17 @@ def _region_feature(region: Region, scores: SlideScores, corner: tuple[int, int]
     }
     properties = {
         "objectType": "annotation",
-        "classification": {"name": f"{HOT_CLASS}{scores.method}", "color": list(HOT_COLOUR)},
+        "classification": {"name": f"{HOT_CLASS}{_name_of(scores)}", "color": list(HOT_COLOUR)},
         "measurements": measurements,
         "metadata": scores.stamp,
     }
     return {"type": "Feature", "geometry": shapely.geometry.mapping(outline), "properties": properties}
+
+
+def _name_of(scores: SlideScores) -> str:
+    """Name of the method, and of what it explains where that does not go without saying."""
+    label = explained_label(scores.receipt, scores.method)
+    return f"{method_of(scores.method)} for {label}" if label else method_of(scores.method)
 
 
 def _tile_features(scores: SlideScores, corner: tuple[int, int]) -> list[str]:

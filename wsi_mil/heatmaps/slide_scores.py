@@ -1,7 +1,7 @@
 """Scores of one slide by one method, with their tile grid, from the receipts of `explain` and `tile`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from wsi_mil.receipts import TILE_IDENTITY, extent_and_stride, read_receipt, rea
 from wsi_mil.records import SlideRow
 from wsi_mil.score_scaling import score_context
 from wsi_mil.store import read_scores
+from wsi_mil.tasks import task_of_stamp
+from wsi_mil.trust import NO_LINE, Trust, TrustLine, trust_line
 
 REMEDY = "run `extract` and `explain` again on these tiles, or give the tiles that the scores were computed on"
 
@@ -68,9 +70,10 @@ class SlideScores:
         values: float32 `(n,)` as stored, NaN where there is nothing to show.
         display: the scores as they are shown.
         grid: tile grid, in the order of `values`.
-        stamp: slide_id, method, role and protocol, which every exported file contains.
+        stamp: slide_id, method, output, role and protocol, which every exported file contains.
         receipt: receipt of `explain`.
         tile_receipt: receipt of `tile`.
+        trust: how far the scores can be trusted; `stamp` has its text.
     """
 
     method: str
@@ -81,10 +84,17 @@ class SlideScores:
     stamp: dict[str, str]
     receipt: dict[str, Any]
     tile_receipt: dict[str, Any]
+    trust: TrustLine = NO_LINE
+
+
+def trusted(scores: Mapping[str, SlideScores], trust: Trust) -> dict[str, SlideScores]:
+    """Return scores of a slide with their trust lines, from what is known of their model."""
+    lines = {name: trust_line(trust, own.receipt, own.method) for name, own in scores.items()}
+    return {name: replace(own, trust=lines[name], stamp={**own.stamp, "trust": lines[name].text}) for name, own in scores.items()}
 
 
 def names_of(receipt: Mapping[str, Any], methods: Sequence[str]) -> list[str]:
-    """Return the names of a slide's scores by some methods: those of further labels stand after the method's first."""
+    """Return the names of a slide's scores by some methods: those of further outputs stand after the method's first."""
     return [name for method in methods for name in (method, *(n for n in receipt["methods"] if n != method == method_of(n)))]
 
 
@@ -138,10 +148,17 @@ def read_scores_by_method(
         display = score_display(
             values, score_context(receipt, method), scale, cohort_range=ranges.get(usual_name(method_of(method)))
         )
-        stamp = {"slide_id": row.slide_id, "method": method, "role": receipt["role"] or "new", "protocol": receipt["protocol"]}
+        stamp = _stamp(row.slide_id, method, receipt)
         grid = _grid(coords, tile_receipt)
         found[method] = SlideScores(method, receipt["methods"][method], values, display, grid, stamp, receipt, tile_receipt)
     return found
+
+
+def _stamp(slide_id: str, method: str, receipt: Mapping[str, Any]) -> dict[str, str]:
+    output = receipt["methods"][method]["output"]
+    name = "" if output is None else task_of_stamp(receipt).output_name(output)
+    about = {"slide_id": slide_id, "method": method_of(method), "output": name}
+    return {**about, "role": receipt["role"] or "new", "protocol": receipt["protocol"]}
 
 
 def _grid(coords: NDArray[np.int64], tile_receipt: dict[str, Any]) -> HeatmapGrid:

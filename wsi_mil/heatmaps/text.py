@@ -11,7 +11,11 @@ PNG_EFFORT = 1
 DPI = 130
 """Resolution that a picture declares, for programs that print it or place it in a page."""
 
+Colour = tuple[int, int, int]
 TEXT_COLOUR = (20, 20, 20)
+WARNING_COLOUR, ON_WARNING_COLOUR = (176, 0, 32), (255, 255, 255)
+"""Background and text of the banner of a picture that is not to be interpreted."""
+
 UNKNOWN = "\uffff"
 """A character that no font has."""
 
@@ -55,11 +59,19 @@ def wrapped(text: str, px: int, width: int) -> list[str]:
     return lines
 
 
-def draw_lines(draw: ImageDraw.ImageDraw, at: tuple[int, int], lines: list[str], px: int, *, centred: bool = False) -> None:
+def draw_lines(
+    draw: ImageDraw.ImageDraw,
+    at: tuple[int, int],
+    lines: list[str],
+    px: int,
+    *,
+    centred: bool = False,
+    fill: Colour = TEXT_COLOUR,
+) -> None:
     """Draw lines of text, at the top left corner `at` (x, y), or centred on its x."""
     for number, line in enumerate(lines):
         x = at[0] - (text_width(line, px) // 2 if centred else 0)
-        draw.text((x, at[1] + number * line_height(px)), line, fill=TEXT_COLOUR, font=font(px))
+        draw.text((x, at[1] + number * line_height(px)), line, fill=fill, font=font(px))
 
 
 def line_height(px: int) -> int:

@@ -1,7 +1,7 @@
 """Every slide with its heatmaps: the slide image once, and a layer over it for each model and method, within a size limit."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from PIL import Image
@@ -18,7 +18,9 @@ from wsi_mil.report.model_page import ModelPage
 from wsi_mil.report.pictures import largest_url, webp_url
 from wsi_mil.report.task_report import TaskReport
 from wsi_mil.results import Results
+from wsi_mil.tasks import wanted_outputs
 from wsi_mil.tasks.shown import explained_label
+from wsi_mil.trust import NO_LINE, TrustLine, trust_line
 from wsi_mil.wording import method_title
 
 LAYERS_MB = 8.0
@@ -40,20 +42,24 @@ class HeatmapPanel:
     Attributes:
         base_image: key of the image under it.
         name: name of the model.
-        method: name of the method, in words.
+        method: name of the method, in words, with the output that it explains where that does not go without saying.
+        output: name of that output, or "".
         url: data URL of the layer, "" if there is nothing to show.
         ends: numbers at both ends of the colour bar.
         label: unit of the numbers, and the scale.
         reason: why there is nothing to show, or "".
+        trust: how far it can be trusted.
     """
 
     base_image: str
     name: str
     method: str
+    output: str
     url: str
     ends: tuple[str, str]
     label: str
     reason: str
+    trust: TrustLine = NO_LINE
 
 
 @dataclass
@@ -91,6 +97,12 @@ def galleries(
     return {row.slide_id: drawing.gallery(number, row, with_ranges) for number, row in enumerate(rows)}
 
 
+def outputs_shown(galleries: Iterable[SlideGallery]) -> list[str]:
+    """Return the outputs among which readers can choose; none if there is one at most."""
+    names = sorted({panel.output for gallery in galleries for panel in gallery.panels if panel.output})
+    return names if len(names) > 1 else []
+
+
 def colour_stops(colormap: str) -> str:
     """Return a colour map, from cold to hot, as the stops of a CSS gradient."""
     return ", ".join(f"rgb{colour}" for colour in colours(np.linspace(0, 1, COLOUR_BAR_STEPS), colormap))
@@ -121,7 +133,9 @@ class _Drawing:
             for scores in sorted(scored.values(), key=lambda scores: shown.index(usual_name(scores.method))):
                 key = keys.setdefault(source_of(scores), f"g{number}-{len(keys)}")
                 gallery.base_images[key] = self.images.of(row, scores, tiles_receipt)
-                gallery.panels.append(self._panel(key, model.name, scores, gallery.base_images[key].size))
+                trust = trust_line(model.trust, scores.receipt, scores.method)
+                panel = self._panel(key, model.name, scores, gallery.base_images[key].size)
+                gallery.panels.append(replace(panel, trust=trust))
         return gallery
 
     def _fine(self, row: SlideRow, model: ModelPage, shown: Sequence[str], ranges: Ranges) -> dict[str, SlideScores]:
@@ -138,21 +152,24 @@ class _Drawing:
         return read_scores_by_method(row, receipt, cells, methods, scale=config.heatmap.scale, ranges=ranges)
 
     def _panel(self, key: str, name: str, scores: SlideScores, size: tuple[int, int]) -> HeatmapPanel:
-        method = method_title(scores.method, explained_label(scores.receipt, scores.method))
+        output = explained_label(scores.receipt, scores.method)
+        method = method_title(scores.method, output)
         reason = scores.metadata["reason"]
         if reason:
-            return HeatmapPanel(key, name, method, "", ("", ""), "", reason)
+            return HeatmapPanel(key, name, method, output, "", ("", ""), "", reason)
         colormap = self.images.config.heatmap.colormap
         url = largest_url(lambda side: _layer(scores, size, side, colormap), SIDES_PX, self.max_bytes)
         display = scores.display
         label = f"{display.label}\nlogarithmic colour bar" if display.is_log else display.label
-        return HeatmapPanel(key, name, method, url, (f"{display.low:.3g}", f"{display.high:.3g}"), label, "")
+        return HeatmapPanel(key, name, method, output, url, (f"{display.low:.3g}", f"{display.high:.3g}"), label, "")
 
 
 def _n_layers(model: ModelPage, slide_ids: Iterable[str], config: Config, report: TaskReport) -> int:
     """Number of heatmaps of a model: of each slide one for each method and output shown, two of one with finer heatmaps."""
-    n_maps = dict.fromkeys(config.heatmap.fine.slides, 2)
-    n_outputs = sum(n_maps.get(s, 1) * (report.n_shown(model.predictions[s]) if s in model.predictions else 1) for s in slide_ids)
+    chosen, n_maps = len(wanted_outputs(report.task, config.explain.outputs)), dict.fromkeys(config.heatmap.fine.slides, 2)
+    n_outputs = sum(
+        n_maps.get(s, 1) * (chosen or report.n_shown(model.predictions[s]) if s in model.predictions else 1) for s in slide_ids
+    )
     return n_outputs * len(methods_of(config, model.target, model.model))
 
 

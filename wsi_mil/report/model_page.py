@@ -11,11 +11,13 @@ from wsi_mil.receipts import read_receipt
 from wsi_mil.report.comparison import evaluated_rows
 from wsi_mil.report.task_report import TaskReport
 from wsi_mil.results import Results
+from wsi_mil.trust import UNTESTED, Trust, TrustLine, method_line, model_line, read_trust
+from wsi_mil.wording import method_title
 
 AS_PUBLISHED = "as_published"
 """Protocol that selects epoch and threshold on the test fold, to reproduce papers."""
 
-NOT_EXPLAINED: dict[str, Any] = {"methods": {}, "n_with_truth": 0, "notes": {}}
+NOT_EXPLAINED: dict[str, Any] = {"methods": {}, "outputs": {}, "n_with_truth": 0, "notes": {}}
 """Explanations of a model that supports none of the methods, for which `evaluate` does not run."""
 
 
@@ -30,6 +32,7 @@ class ModelPage:
     predictions: dict[str, dict[str, str]]
     explanations: dict[str, Any]
     plots: Any
+    trust: Trust = UNTESTED
 
     @property
     def protocol(self) -> str:
@@ -50,6 +53,28 @@ class ModelPage:
     def has_curves(self) -> bool:
         """Whether a method has deletion and insertion curves."""
         return any(figures["n_curves"] for figures in self.explanations["methods"].values())
+
+    @property
+    def line(self) -> TrustLine:
+        """What is known of the model itself."""
+        return model_line(self.trust)
+
+    def method_line(self, method: str) -> TrustLine:
+        """Return what is known of a method on validation slides, by the name of its figures."""
+        return method_line(self.trust, method)
+
+    @property
+    def has_outputs(self) -> bool:
+        """Whether its methods have figures of each of several outputs."""
+        return bool(self.explanations.get("outputs"))
+
+    @property
+    def lines(self) -> list[tuple[str, str, dict[str, Any]]]:
+        """Titles of methods, their names and figures: for what slides are predicted as, then for each output that has figures."""
+        own = self.explanations["methods"].items()
+        outputs = self.explanations.get("outputs", {}).items()
+        lines = [(method_title(method), method, figures) for method, figures in own]
+        return lines + [(method_title(m, output), m, f) for output, about in outputs for m, f in about["methods"].items()]
 
     @property
     def name(self) -> str:
@@ -94,7 +119,8 @@ def read_model(config: Config, report: TaskReport, target: str, encoder: str, mo
     explanations = read_receipt(results.explanations(encoder, model)) if is_explained else NOT_EXPLAINED
     rows = evaluated_rows(predictions.values())
     plots = report.plots(metrics, rows) if rows else None
-    return ModelPage(target, encoder, model, metrics, predictions, explanations, plots)
+    trust = read_trust(results.trust(encoder, model))
+    return ModelPage(target, encoder, model, metrics, predictions, explanations, plots, trust)
 
 
 def best_first(models: Iterable[ModelPage], report: TaskReport) -> list[ModelPage]:

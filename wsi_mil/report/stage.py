@@ -10,19 +10,24 @@ from wsi_mil.report.cohort import read_cohort
 from wsi_mil.report.summary import INDEX, describe_slides
 from wsi_mil.report.target_page import write_target
 from wsi_mil.report.templating import installed_versions, render
+from wsi_mil.report.tiles_page import write_tile_pages
 
 PACKAGES = ("wsi_mil", "torch", "timm", "zarr", "openslide-python", "snakemake")
 
 
-def write_report(rows: Iterable[SlideRow], config: Config, folder: Path) -> None:
-    """Write the overview, a page for each target, and a table of batch effects beside each of them.
+def write_report(rows: Iterable[SlideRow], config: Config, folder: Path, *, readable: Iterable[int] | None = None) -> None:
+    """Write the overview, for each target its page and that of its highest scoring tiles, and a table of batch effects.
 
     Args:
         rows: all rows of the sheet.
         config: the whole configuration.
-        folder: gets index.html, and {target}.html and {target}.batch_effects.csv for each target.
+        folder: gets index.html, and {target}.html, {target}.tiles.html and {target}.batch_effects.csv for each target.
+        readable: indices of the rows whose slide files may be read, in increasing order; None: all of them.
     """
     cohort = read_cohort(list(rows), config)
+    write_tile_pages(
+        cohort, folder, range(len(cohort.rows)) if readable is None else readable
+    )  # first: a crash of a reader starts all again
     targets = [write_target(cohort, name, folder / f"{name}.html") for name in config.targets]
     html = render(
         "index.html",

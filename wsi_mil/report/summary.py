@@ -146,7 +146,9 @@ def cohort_limitations(
 
 
 def is_at_chance(model: ModelPage, task_report: TaskReport) -> bool:
-    """Return whether the interval of the main figure of an evaluated model reaches chance, or there is none."""
+    """Return whether an evaluated model has not been shown to be better than chance, by its interval or by `trust`."""
+    if model.line.is_warning:
+        return True
     ends = model.metrics.get(f"{task_report.main_figure}_ci95", [None])
     return bool(model.metrics.get("n_slides")) and _reaches(ends[0], task_report.chance)
 
@@ -183,7 +185,8 @@ def _chance_models(models: Iterable[ModelPage], task_report: TaskReport) -> list
     if not names:
         return []
     verb, pronoun = ("has", "its") if len(names) == 1 else ("have", "their")
-    reason = f"the 95 % {task_report.main_title} interval is not entirely above {task_report.chance:g}, or could not be computed"
+    reason = f"the 95 % {task_report.main_title} interval is not entirely above {task_report.chance:g} or could not be"
+    reason += " computed, or permuted labels do as well"
     text = f"{listed(names)} {verb} not been shown to be better than chance ({reason}). Do not interpret {pronoun} heatmaps."
     return [Limitation(text, "figures")]
 

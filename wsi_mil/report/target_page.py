@@ -11,7 +11,7 @@ from wsi_mil.records import Status
 from wsi_mil.report.batch_effects import batch_effects, write_effects
 from wsi_mil.report.cohort import Cohort
 from wsi_mil.report.comparison import Comparison, compare_models, least_p_holm
-from wsi_mil.report.gallery import colour_stops, galleries, models_that_fit
+from wsi_mil.report.gallery import colour_stops, galleries, models_that_fit, outputs_shown
 from wsi_mil.report.model_page import ModelPage, best_first, model_summary, read_model
 from wsi_mil.report.overview import TargetSummary, summarised
 from wsi_mil.report.registry import report_of
@@ -33,7 +33,7 @@ ANNOTATION_FIGURES = {
     "f1_oracle": "F1, oracle",
     "froc_mean": "Lesion recall",
 }
-CURVE_FIGURES = {"deletion_gain": "Deletion gain", "insertion_gain": "Insertion gain"}
+CURVE_FIGURES = {"symmetric_gain": "Symmetric gain", "deletion_gain": "Deletion gain", "insertion_gain": "Insertion gain"}
 """Figures of methods with their titles, in order: those that need annotations, and those that do not."""
 
 
@@ -51,6 +51,7 @@ def write_target(cohort: Cohort, target: str, page: Path) -> TargetSummary:
     shown = models_that_fit(models, [row.slide_id for row in usable], config, report)
     about = CohortOverview(rows, cohort.status, report, config.bag, config.trained is not None, cohort.duplicates)
     results, cautions = describe_results(models[0], len(models), about), limitations(models, effects, about)
+    drawn = galleries(usable, shown, cohort.images, report)
     html = render(
         "target.html",
         config=config,
@@ -61,7 +62,8 @@ def write_target(cohort: Cohort, target: str, page: Path) -> TargetSummary:
         models=models,
         shown=shown,
         not_shown=models[len(shown) :],
-        galleries=galleries(usable, shown, cohort.images, report),
+        galleries=drawn,
+        outputs=outputs_shown(drawn.values()),
         colour_stops=colour_stops(config.heatmap.colormap),
         figures={name: title for name, title in report.figures.items() if any(name in m.metrics for m in models)},
         comparisons=comparisons,

@@ -8,6 +8,11 @@ from wsi_mil.tasks.base import Task as Task
 from wsi_mil.tasks.base import Truth as Truth
 from wsi_mil.tasks.base import mean_by_patient as mean_by_patient
 from wsi_mil.tasks.classes import Classes as Classes
+from wsi_mil.tasks.explained import all_explained as all_explained
+from wsi_mil.tasks.explained import chosen_outputs as chosen_outputs
+from wsi_mil.tasks.explained import not_predicted as not_predicted
+from wsi_mil.tasks.explained import own_choice as own_choice
+from wsi_mil.tasks.explained import wanted_outputs as wanted_outputs
 from wsi_mil.tasks.multilabel import Multilabel as Multilabel
 from wsi_mil.tasks.partial_likelihood import partial_likelihood as partial_likelihood
 from wsi_mil.tasks.registry import read_shown_prediction as read_shown_prediction

@@ -96,10 +96,14 @@ class Task(ABC):
     """Name of `selection_figure` in the training curve and the model card."""
     figure_label: ClassVar[str]
     """Its name in messages."""
+    chance: ClassVar[float] = 0.5
+    """Its value at chance."""
     is_of_patient: ClassVar[bool] = False
     """Whether a label is the patient's, so that all its slides must have the same, and figures are of patients."""
     is_judged_on_training: ClassVar[bool] = False
     """Whether `calibrated` needs what the trained model says about its training bags."""
+    is_independent: ClassVar[bool] = False
+    """Whether each output is true or false of a slide by itself, whatever the others are."""
     min_improvement_counts: ClassVar[bool] = True
     """Whether the setting `min_improvement` holds: classifiers' losses fall on as weights grow, long after they are right."""
 
@@ -270,6 +274,11 @@ class Task(ABC):
 
     # --- explanations
 
+    @property
+    def explainable(self) -> tuple[str, ...]:
+        """Names of the outputs that can be explained, in their order."""
+        return (self.output_name(0),)
+
     @abstractmethod
     def explained(self, prediction: SlidePrediction) -> tuple[int, ...]:
         """Return the indices of the outputs that are explained for a slide, the most important first; at least one."""
@@ -303,16 +312,16 @@ class Task(ABC):
         return label
 
     @abstractmethod
-    def lacks_evidence(self, label: str) -> bool:
-        """Return whether a slide with this label has no evidence anywhere, whatever its annotations."""
+    def lacks_evidence(self, label: str, healthy: Collection[str] = ()) -> bool:
+        """Return whether a slide with this label has no evidence anywhere; `healthy`: classes that are said to have none."""
 
     def is_known(self, label: str, output: int) -> bool:
         """Return whether a label says what is true of an explained output."""
         return True
 
-    @abstractmethod
-    def may_show_evidence(self, label: str, output: int | None) -> bool:
-        """Return whether scores for `output` can be compared with the annotations of a slide with this label."""
+    def is_of(self, label: str, output: int) -> bool:
+        """Return whether `output` is true of a slide with this label, so that what is annotated is evidence of it."""
+        return True
 
     @abstractmethod
     def title_parts(self, receipt: Mapping[str, Any], output: int) -> list[str]:
@@ -377,13 +386,6 @@ def one_index(predicted: Predicted) -> int:
     if not isinstance(predicted, int):
         raise TypeError(f"expected one index, got {predicted}")
     return predicted
-
-
-def quantile_strata(values: NDArray[np.float64], least: int, most: int) -> NDArray[np.int64]:
-    """Return which of at most `most` parts of equal size each value is in, from the lowest on; a part has `least` or more."""
-    n_parts = int(np.clip(len(values) // max(least, 1), 1, most))
-    ranks = np.argsort(np.argsort(values, kind="stable"), kind="stable")
-    return np.asarray(ranks * n_parts // max(len(values), 1), np.int64)
 
 
 def finite_cell(text: str) -> float | None:

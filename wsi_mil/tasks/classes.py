@@ -157,6 +157,10 @@ class Classes(Task):
             "confusion_matrix": confusion(outcomes.truth, outcomes.predicted, self.n_outputs).tolist(),
         }
 
+    @property
+    def explainable(self) -> tuple[str, ...]:
+        return self.names
+
     def explained(self, prediction: SlidePrediction) -> tuple[int, ...]:
         """Return the positive one of two classes; with more classes, the predicted one."""
         return (1 if self.is_binary else one_index(prediction.predicted),)
@@ -172,8 +176,9 @@ class Classes(Task):
         return prediction.predicted == output
 
     def threshold_of(self, threshold: Threshold, output: int) -> float | None:
-        """Return the threshold for the positive class, None for others."""
-        return one_number(threshold) if output == 1 else None
+        """Return the threshold for the positive class; of two classes, the other one's is what is left of 1."""
+        number = one_number(threshold)
+        return number if number is None or output == 1 else 1 - number
 
     def prediction_stamp(self, prediction: SlidePrediction) -> dict[str, object]:
         threshold = one_number(prediction.threshold)
@@ -183,13 +188,12 @@ class Classes(Task):
             "predicted": prediction.predicted,
         }
 
-    def lacks_evidence(self, label: str) -> bool:
-        """Return whether the label is the negative one of two classes; with more, none is known to be the healthy one."""
-        return self.is_binary and label != self.names[-1]
+    def lacks_evidence(self, label: str, healthy: Collection[str] = ()) -> bool:
+        """Return whether the label is the negative one of two classes, or one that is said to be healthy."""
+        return label in healthy or (self.is_binary and label != self.names[-1])
 
-    def may_show_evidence(self, label: str, output: int | None) -> bool:
-        """Return whether the scores are for the label's class, or there are two classes, of which one has evidence."""
-        return self.is_binary or (output is not None and label == self.names[output])
+    def is_of(self, label: str, output: int) -> bool:
+        return label == self.names[output]
 
     def title_parts(self, receipt: Mapping[str, Any], output: int) -> list[str]:
         threshold = receipt["threshold"]

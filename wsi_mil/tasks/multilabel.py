@@ -34,6 +34,7 @@ class Multilabel(Task):
     names: tuple[str, ...]
 
     kind: ClassVar[str] = "multilabel"
+    is_independent: ClassVar[bool] = True
     figure_name: ClassVar[str] = "auroc"
     figure_label: ClassVar[str] = "AUROC"
 
@@ -166,6 +167,10 @@ class Multilabel(Task):
         counts = {name: [int((own == 0).sum()), int((own == 1).sum()), int(np.isnan(own).sum())] for name, own in known.items()}
         return {"n_of_label": {name: dict(zip((*WORDS, "unknown"), own, strict=True)) for name, own in counts.items()}}
 
+    @property
+    def explainable(self) -> tuple[str, ...]:
+        return self.names
+
     def explained(self, prediction: SlidePrediction) -> tuple[int, ...]:
         """Return the labels that are predicted positive, the most probable first; if none is, the most probable label."""
         ranked = sorted(range(self.n_outputs), key=lambda index: -prediction.outputs[index])
@@ -195,17 +200,16 @@ class Multilabel(Task):
         known = [(name, value) for name, value in zip(self.names, label.split(" "), strict=True) if value != "?"]
         return ", ".join(f"{name} {WORDS[int(value)]}" for name, value in known)
 
-    def lacks_evidence(self, label: str) -> bool:
+    def lacks_evidence(self, label: str, healthy: Collection[str] = ()) -> bool:
         """Return whether every label is known to be negative."""
         return set(label) <= {"0", " "}
 
     def is_known(self, label: str, output: int) -> bool:
         return bool(~np.isnan(self.encode([label])[0, output]))
 
-    def may_show_evidence(self, label: str, output: int | None) -> bool:
-        """Return whether the label of the scores is known to be positive, or there is nothing to find for any label."""
-        is_positive = output is not None and self.encode([label])[0, output] == 1
-        return bool(is_positive) or self.lacks_evidence(label)
+    def is_of(self, label: str, output: int) -> bool:
+        """Return whether the label of the output is known to be positive."""
+        return bool(self.encode([label])[0, output] == 1)
 
     def title_parts(self, receipt: Mapping[str, Any], output: int) -> list[str]:
         word, name = WORDS[receipt["predicted"][output]], self.names[output]

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from wsi_mil.config import RegressionLoss, Transform
 from wsi_mil.metrics import mae, pearson, r2, rmse, spearman
 from wsi_mil.records import SlidePrediction, Threshold
-from wsi_mil.tasks.base import Labels, Outcomes, ShownPrediction, Task, Truth, finite_cell, quantile_strata
+from wsi_mil.tasks.base import Labels, Outcomes, ShownPrediction, Task, Truth, finite_cell
+from wsi_mil.tasks.strata import quantile_strata
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,6 +47,7 @@ class Regression(Task):
     kind: ClassVar[str] = "regression"
     figure_name: ClassVar[str] = "r2"
     figure_label: ClassVar[str] = "R²"
+    chance: ClassVar[float] = 0.0
     min_improvement_counts: ClassVar[bool] = False
 
     @property
@@ -191,11 +193,8 @@ class Regression(Task):
     def label_words(self, label: str) -> str:
         return f"{float(label):.4g}".replace("-", "−")
 
-    def lacks_evidence(self, label: str) -> bool:
+    def lacks_evidence(self, label: str, healthy: Collection[str] = ()) -> bool:
         return False
-
-    def may_show_evidence(self, label: str, output: int | None) -> bool:
-        return True
 
     def title_parts(self, receipt: Mapping[str, Any], output: int) -> list[str]:
         return [f"{self.name}: {receipt['value']:.4g}".replace("-", "−")]

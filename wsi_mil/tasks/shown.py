@@ -6,6 +6,7 @@ from typing import Any
 
 from wsi_mil.tasks.base import Task
 from wsi_mil.tasks.classes import Classes
+from wsi_mil.tasks.explained import all_explained
 from wsi_mil.tasks.multilabel import Multilabel
 from wsi_mil.tasks.registry import read_shown_prediction, task_of_stamp
 from wsi_mil.tasks.regression import Regression
@@ -134,9 +135,15 @@ def prediction_text(row: Row) -> PredictionText:
 
 
 def explained_label(receipt: Mapping[str, Any], method: str) -> str:
-    """Return the label that scores of a method explain, from their receipt; "" if the task has no several labels."""
+    """Return the class or label that scores of a method explain, from their receipt.
+
+    "" where that goes without saying: of a number or a risk, and of the positive one of two classes where it is the only one.
+    """
     output, task = receipt["methods"][method]["output"], task_of_stamp(receipt)
-    return task.output_name(output) if isinstance(task, Multilabel) and output is not None else ""
+    if output is None or (len(task.explainable) == 1 and not isinstance(task, Multilabel)):
+        return ""
+    explained = {entry["output"] for entry in receipt["methods"].values()} - {None}
+    return "" if explained == set(all_explained(task)) == {output} else task.output_name(output)
 
 
 def _labels_text(task: Multilabel, label: str) -> str:

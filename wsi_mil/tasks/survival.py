@@ -28,10 +28,10 @@ from wsi_mil.tasks.base import (
     mean_by_patient,
     one_index,
     one_number,
-    quantile_strata,
 )
 from wsi_mil.tasks.hazards import Intervals
 from wsi_mil.tasks.partial_likelihood import partial_likelihood
+from wsi_mil.tasks.strata import quantile_strata
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -269,11 +269,8 @@ class Survival(Task):
         time, _, event = label.partition(" ")
         return f"{'event' if event == '1' else 'censored'} at {float(time):g}"
 
-    def lacks_evidence(self, label: str) -> bool:
+    def lacks_evidence(self, label: str, healthy: Collection[str] = ()) -> bool:
         return False
-
-    def may_show_evidence(self, label: str, output: int | None) -> bool:
-        return True
 
     def title_parts(self, receipt: Mapping[str, Any], output: int) -> list[str]:
         risk, cutoff = (f"{receipt[name]:.2f}".replace("-", "−") for name in ("risk", "cutoff"))

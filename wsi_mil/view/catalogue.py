@@ -18,6 +18,7 @@ from wsi_mil.records import SlideRow
 from wsi_mil.results import Results
 from wsi_mil.tasks import Task
 from wsi_mil.tasks.shown import PredictionText, is_wrong, label_text, prediction_text, task_of_columns
+from wsi_mil.trust import UNTESTED, Trust, read_trust
 
 NOT_RUN = "not run"
 """Status of a slide for which no stage has recorded a final status."""
@@ -241,6 +242,13 @@ class Catalogue:
             if [receipt.get(key) for key in TILE_IDENTITY] == wanted:
                 return tiling
         return None
+
+    def trust(self, entry: Entry) -> Trust:
+        """Read what is known of a model and its methods; `UNTESTED` without a file that can be read."""
+        try:
+            return read_trust(self.layout.target(entry.target).trust(entry.encoder, entry.model))
+        except UNREADABLE:
+            return UNTESTED
 
     def cohort_scale(self, entry: Entry) -> Path:
         """Return the path of the output of `heatmap-scale`, which may not exist."""

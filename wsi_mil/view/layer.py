@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from wsi_mil.config import Scale, is_fine, usual_name
+from wsi_mil.config import Scale, is_fine, method_of, usual_name
 from wsi_mil.errors import StoreError, UnknownNameError
 from wsi_mil.heatmaps.cohort_scale import method_range, read_cohort_scale
 from wsi_mil.heatmaps.colour_maps import colours, rgba
@@ -186,7 +186,7 @@ class LayerCache:
         scale_file = catalogue.cohort_scale(entry)
         try:
             if scale_file.is_file():
-                return _Range({name: ends for name, ends in read_cohort_scale(scale_file).items() if name == method})
+                return _Range({name: ends for name, ends in read_cohort_scale(scale_file).items() if name == method_of(method)})
             receipts = catalogue.labelled_scores(entry)
             stamps = tuple((path, path.stat().st_mtime_ns) for path in receipts)
             cached = self._ranges.get((entry, method))
@@ -210,10 +210,10 @@ def _range_of(method: str, receipts: list[Path]) -> _Range:
     """Range of the scores of all slides that can be read."""
     with_method = [path for path in receipts if method in receipt_or_empty(path).get("methods", {})]
     readable = [path for path in with_method if _is_readable(path, method)]
-    ends = method_range(method, readable)
+    ends = method_range(method, readable)  # of all its outputs
     missing = [path.stem for path in with_method if path not in readable]
     note = f"computed without {', '.join(missing)}, whose scores cannot be read" if missing else ""
-    return _Range({method: (_number(ends["low"]), _number(ends["high"]))} if ends else {}, note)
+    return _Range({method_of(method): (_number(ends["low"]), _number(ends["high"]))} if ends else {}, note)
 
 
 def _is_readable(receipt: Path, method: str) -> bool:

@@ -23,6 +23,7 @@ from wsi_mil.tasks.shown import (
     prediction_text,
     truth_name,
 )
+from wsi_mil.trust import OLD_LINE, Trust, model_line, trust_line
 from wsi_mil.view.catalogue import NOT_RUN, UNREADABLE, Catalogue, CohortRow, Entry
 from wsi_mil.view.deepzoom import TILE_PX, Pyramid
 from wsi_mil.view.slide_images import SlideImage
@@ -81,7 +82,8 @@ def cohort_page(catalogue: Catalogue, target: str, entry: Entry | None) -> str:
     """Return the HTML of the cohort page for a target, with the predictions of one of its entries."""
     rows, others = catalogue.cohort_rows(target, entry), other_columns(catalogue, target, entry)
     counts = Counter(row.status for row in rows)
-    return _template("cohort.html").render(
+    return render(
+        "cohort.html",
         results=str(_short_path(catalogue.results)),
         notes=[*catalogue.notes, *_progress_notes(catalogue), *_held_out_warnings(rows)],
         targets=catalogue.targets,
@@ -148,7 +150,7 @@ def _short_path(folder: Path) -> Path:
 def slide_page(catalogue: Catalogue, slide_id: str, image: SlideImage) -> str:
     """Return the HTML of the page of a slide. Raises UnknownNameError if there is no such slide."""
     catalogue.row(slide_id)
-    return _template("slide.html").render(slide=slide_json(catalogue, slide_id, image), slide_id=slide_id)
+    return render("slide.html", slide=slide_json(catalogue, slide_id, image), slide_id=slide_id)
 
 
 def slide_json(catalogue: Catalogue, slide_id: str, image: SlideImage) -> dict[str, Any]:
@@ -210,23 +212,26 @@ def _entry_json(catalogue: Catalogue, slide_id: str, entry: Entry) -> dict[str, 
     """Prediction and explanation methods of one encoder × model for a slide; methods without scores have a reason."""
     receipt = catalogue.scores(slide_id, entry)
     fine = catalogue.fine_methods(slide_id, entry) if receipt else {}
+    scored = {**receipt, "methods": {**receipt.get("methods", {}), **fine}}
     prediction = catalogue.predictions(entry).get(slide_id, {})
     stamps = {name: str(receipt.get(name) or prediction.get(name, "")) for name in ("role", "protocol")}
     notes = [ROLE_NOTES[stamps["role"]]] if stamps["role"] in ROLE_NOTES else []
     notes += [PROTOCOL_NOTE] if stamps["protocol"] == "as_published" else []
+    trust = catalogue.trust(entry)
+    notes += [model_line(trust).text] if receipt and model_line(trust).is_warning else []
     notes += [] if receipt else [_no_scores_note(catalogue.status(slide_id)[0])]
     return {
         **asdict(entry),
         "name": entry.name,
         "tiling": catalogue.tiling_of(slide_id, receipt),
-        "methods": _methods_json({**receipt, "methods": {**receipt.get("methods", {}), **fine}}),
+        "methods": [{**method, **_trust_json(trust, scored, method["name"])} for method in _methods_json(scored)],
         "prediction": _prediction_json(catalogue, slide_id, entry, prediction),
         "notes": notes,
     }
 
 
 def _methods_json(receipt: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Methods of a receipt of scores with their titles, those of `FIRST_METHODS` first; further labels follow their method."""
+    """Methods of a receipt of scores with their titles, those of `FIRST_METHODS` first; further outputs follow their method."""
     methods = receipt.get("methods", {})
     bases = {name: method_of(usual_name(name)) for name in methods}
     order = list(dict.fromkeys([*FIRST_METHODS, *bases.values()]))
@@ -234,6 +239,8 @@ def _methods_json(receipt: Mapping[str, Any]) -> list[dict[str, str]]:
     return [
         {
             "name": name,
+            "method": method_of(name),
+            "output": _label_of(receipt, name),
             "title": method_title(name, _label_of(receipt, name)),
             "kind": methods[name].get("kind", ""),
             "reason": methods[name].get("reason", ""),
@@ -242,8 +249,17 @@ def _methods_json(receipt: Mapping[str, Any]) -> list[dict[str, str]]:
     ]
 
 
+def _trust_json(trust: Trust, receipt: Mapping[str, Any], method: str) -> dict[str, Any]:
+    """How far the scores of a slide by a method can be trusted."""
+    try:
+        line = trust_line(trust, receipt, method)
+    except UNREADABLE:
+        line = OLD_LINE
+    return {"trust": line.text, "is_warning": line.is_warning}
+
+
 def _label_of(receipt: Mapping[str, Any], method: str) -> str:
-    """The label that scores explain; "" if there is none, or the receipt is of an earlier version."""
+    """The output that scores explain; "" if that goes without saying, or the receipt is of an earlier version."""
     try:
         return explained_label(receipt, method)
     except UNREADABLE:
@@ -285,13 +301,14 @@ def _progress_notes(catalogue: Catalogue) -> list[str]:
     return notes
 
 
+def render(name: str, **values: Any) -> str:
+    """Return a page as HTML."""
+    return _environment().get_template(name).render(**values)
+
+
 @cache
 def _environment() -> jinja2.Environment:
     loader = jinja2.PackageLoader("wsi_mil.view", "templates")
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     environment.trim_blocks = environment.lstrip_blocks = True
     return environment
-
-
-def _template(name: str) -> jinja2.Template:
-    return _environment().get_template(name)

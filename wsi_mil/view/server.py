@@ -26,6 +26,7 @@ from wsi_mil.view.layer import Layer, LayerCache, colour_bar
 from wsi_mil.view.outlines import outlines
 from wsi_mil.view.pages import SCALES, cohort_page, cohort_row_json, other_columns, slide_page
 from wsi_mil.view.slide_images import SlideImages, jpeg
+from wsi_mil.view.tiles import TilesCache, tiles_page
 
 STATIC = Path(__file__).parent / "static"
 OPENSEADRAGON_STYLE_HASH = "'sha256-9xTiqzfwFaL2SGb1rmr8gysEwVVjIvqWAgmZgqFqpEE='"
@@ -76,6 +77,7 @@ class Viewer:
     Attributes:
         images: images of slides.
         layers: cache of heatmap layers.
+        highest: cache of the highest scoring tiles.
     """
 
     def __init__(self, catalogue: Catalogue):
@@ -84,6 +86,7 @@ class Viewer:
         self._latest: tuple[float, Catalogue] = (0.0, catalogue)
         self.images = SlideImages()
         self.layers = LayerCache()
+        self.highest = TilesCache()
 
     @property
     def catalogue(self) -> Catalogue:
@@ -99,6 +102,11 @@ class Viewer:
         """Return the cohort page of `?target=` with the predictions of `?entry=encoder/model`, or of the first ones."""
         catalogue = self.catalogue
         return HTMLResponse(cohort_page(catalogue, *_chosen(catalogue, request)))
+
+    def tiles(self, request: Request) -> Response:
+        """Return the page with the highest scoring tiles of all slides."""
+        catalogue = self.catalogue
+        return HTMLResponse(tiles_page(catalogue, *_chosen(catalogue, request), self.highest))
 
     def cohort_rows(self, request: Request) -> Response:
         """Return the rows of the cohort page as JSON, from which slide pages find the next slide of the list."""
@@ -205,6 +213,7 @@ def create_app(catalogue: Catalogue, *, names: tuple[str, ...] = LOCAL_NAMES) ->
     routes: dict[str, Answer] = {
         "/": viewer.cohort,
         "/cohort.json": viewer.cohort_rows,
+        "/tiles": viewer.tiles,
         slide: viewer.slide,
         f"{slide}/thumbnail.jpg": viewer.thumbnail,
         f"{slide}/image/{{version}}/{tile}.jpg": viewer.slide_tile,

@@ -1,6 +1,6 @@
 // Keyboard control of the slide page.
 
-import { entryOf } from "./state.js";
+import { scoreName, scoresOf } from "./state.js";
 
 const PAN_SHARE = 0.15;
 const ZOOM_STEP = 1.5;
@@ -23,7 +23,14 @@ export function listenForKeys({ slide, state, change, pane, beforeMove, go }) {
     viewport.applyConstraints();
   }
 
-  const names = () => entryOf(slide, state)?.methods.map((method) => method.name) ?? [];
+  const names = () => scoresOf(slide, state).map(({ name }) => name);
+  // The next method, for the same output.
+  function nextMethod() {
+    const { method, output } = scoresOf(slide, state).find(({ name }) => name === state.method);
+    const methods = [...new Set(scoresOf(slide, state).map((scores) => scores.method))];
+    change({ method: scoreName(slide, state, methods[(methods.indexOf(method) + 1) % methods.length], output) });
+  }
+
   const step = (name, by, most) => change({ [name]: Math.min(most, Math.max(0, state[name] + by)) });
   const viewKeys = {
     ArrowLeft: () => pan(-1, 0),
@@ -42,7 +49,7 @@ export function listenForKeys({ slide, state, change, pane, beforeMove, go }) {
     ",": () => step("opacity", -OPACITY_STEP, 100),
     ".": () => step("opacity", OPACITY_STEP, 100),
     o: () => change({ overlay: !state.overlay }),
-    m: () => names().length && change({ method: names()[(names().indexOf(state.method) + 1) % names().length] }),
+    m: () => names().length && nextMethod(),
     s: () => names().length > 1 && change({ side: !state.side }),
     t: () => slide.has_truth && change({ truth: !state.truth }),
     u: () => change({ tissue: !state.tissue }),

@@ -39,6 +39,7 @@ export class Pane {
     this.bar = element.appendChild(createElement("div", "scale-bar"));
     this.length = this.bar.appendChild(createElement("span", ""));
     this.message = element.appendChild(createElement("p", "message"));
+    this.trust = element.appendChild(createElement("p", "trust"));
     this.viewer.addHandler("update-viewport", () => this.draw());
     this.viewer.addHandler("viewport-change", () => moved(this));
     this.viewer.addHandler("canvas-key", (event) => {
@@ -121,6 +122,7 @@ export class Pane {
     }
     this.layer = answer;
     this.message.textContent = "";
+    this.#showTrust(state, method);
     this.#showLegend(method, state, answer);
     this.#addLayer(tiles, `v=${answer.version}`, state);
   }
@@ -144,8 +146,16 @@ export class Pane {
     this.overlayUrl = overlayUrl;
     this.message.textContent = text;
     this.legend.replaceChildren();
+    this.trust.textContent = "";
     this.#keepOnly(null);
     this.busy();
+  }
+
+  // How far the heatmap can be trusted, across the top of the view.
+  #showTrust(state, method) {
+    const { trust = "", is_warning } = entryOf(this.slide, state)?.methods.find(({ name }) => name === method) ?? {};
+    this.trust.textContent = trust;
+    this.trust.classList.toggle("warned", Boolean(is_warning));
   }
 
   #keepOnly(item) {

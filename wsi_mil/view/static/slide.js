@@ -4,7 +4,7 @@ import { listenForKeys } from "./keys.js";
 import { pathOf } from "./marks.js";
 import { Pane, layerUrl, createElement, number, slideUrl } from "./pane.js";
 import { noScore, showFacts, showScore, showStrip } from "./readout.js";
-import { entriesOf, entryOf, hasView, methodTitle, validated, readState, stateHash } from "./state.js";
+import { entriesOf, entryOf, hasView, methodTitle, readState, scoreName, scoresOf, stateHash, validated } from "./state.js";
 
 const AROUND_TILE = 5;
 const SETTLED_MS = 180;
@@ -35,19 +35,39 @@ function options(select, values, value) {
   select.disabled = !values.length;
 }
 
+// The method and the output of the scores in a pane: each in a list of its own.
+function showChoice(key) {
+  const all = scoresOf(slide, state);
+  const { method, output } = all.find(({ name }) => name === state[key]) ?? {};
+  const distinct = (values) => [...new Set(values)];
+  const text = (base) => {
+    const scores = all.find(({ name }) => name === scoreName(slide, state, base, output));
+    return base.replaceAll("_", " ").replace(".fine", ", fine") + (scores?.reason ? " (no scores)" : "");
+  };
+  options(controls[key], distinct(all.map((scores) => scores.method)).map((base) => [base, text(base)]), method);
+  const outputs = distinct(all.filter((scores) => scores.method === method).map((scores) => scores.output));
+  options(controls[`${key}-output`], outputs.map((name) => [name, name]), output);
+  by(`${key}-output-field`).hidden = !outputs.some(Boolean) || (key === "second" && !state.side);
+}
+
+// The scores that are meant by a choice of method or output for a pane.
+function chosenScores(name, value) {
+  const [key, isOutput] = name.split("-");
+  const { method, output } = scoresOf(slide, state).find((scores) => scores.name === state[key]) ?? {};
+  return { [key]: isOutput ? scoreName(slide, state, method, value) : scoreName(slide, state, value, output) };
+}
+
 function showControls() {
-  const entry = entryOf(slide, state);
-  const methods = (entry?.methods ?? []).map(({ name, title, reason }) => [name, title + (reason ? " (no scores)" : "")]);
+  const n = scoresOf(slide, state).length;
   options(controls.target, slide.targets.map(({ name }) => [name, name]), state.target);
   by("target-field").hidden = slide.targets.length < 2;
   options(controls.entry, entriesOf(slide, state).map((e) => [`${e.encoder}/${e.model}`, e.name]), state.entry);
-  options(controls.method, methods, state.method);
-  options(controls.second, methods, state.second);
+  for (const key of ["method", "second"]) showChoice(key);
   options(controls.map, slide.colormaps.map((name) => [name, name]), state.map);
   options(controls.scale, slide.scales.map((name) => [name, name]), state.scale);
   for (const name of ["side", "overlay", "truth", "tissue"]) controls[name].checked = state[name];
   for (const name of ["opacity", "threshold"]) controls[name].value = state[name];
-  controls.side.disabled = methods.length < 2;
+  controls.side.disabled = n < 2;
   controls.truth.disabled = !slide.has_truth;
   by("second-field").hidden = !state.side;
   by("opacity-value").textContent = `${state.opacity} %`;
@@ -222,6 +242,7 @@ function change(values) {
 by("controls").addEventListener("submit", (event) => event.preventDefault());
 by("controls").addEventListener("input", ({ target }) => {
   if (target.type === "checkbox") return change({ [target.name]: target.checked });
+  if (/^(method|second)/.test(target.name)) return change(chosenScores(target.name, target.value));
   if (target.type !== "range") return change({ [target.name]: target.value });
   state[target.name] = Number(target.value);
   if (target.name === "opacity") for (const pane of panes) pane.setOpacity(state);

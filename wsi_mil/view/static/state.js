@@ -13,7 +13,16 @@ export function entriesOf(slide, state) {
   return slide.entries.filter((entry) => entry.target === state.target);
 }
 
-// Name of a method on the page; with several labels, also of the label that it explains on this slide.
+// Scores of the model that is chosen: `name` of each, its `method`, and the `output` that it explains.
+export const scoresOf = (slide, state) => entryOf(slide, state)?.methods ?? [];
+
+// Name of the scores by a method for an output; for its first output if it has no scores for that one.
+export function scoreName(slide, state, method, output) {
+  const own = scoresOf(slide, state).filter((scores) => scores.method === method);
+  return (own.find((scores) => scores.output === output) ?? own[0])?.name ?? "";
+}
+
+// Name of a method on the page; with several outputs, also of the one that it explains.
 export function methodTitle(slide, state, name) {
   return entryOf(slide, state)?.methods.find((method) => method.name === name)?.title ?? name.replaceAll("_", " ");
 }

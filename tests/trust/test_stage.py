@@ -1,0 +1,176 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from wsi_mil.cohort.splits import Splits
+from wsi_mil.errors import StoreMismatchError
+from wsi_mil.receipts import read_receipt, write_receipt
+from wsi_mil.records import Role, SlideRow
+from wsi_mil.tasks import Classes, Multilabel, Regression, Task
+from wsi_mil.trust import TrustSources, read_trust, write_trust
+
+TASK = Classes(("normal", "tumour"))
+DRAWS = 400
+
+
+class Made:
+    """Receipts of `explain` and `explain-validation` as they would be, one slide per patient."""
+
+    def __init__(self, folder: Path, task: Task = TASK):
+        self.folder, self.task, self.rows = folder, task, []
+        self.folds: dict[int, dict[str, Any]] = {0: {}, 1: {}}
+
+    def add(self, name: str, label: str, outputs: list[float], *, role: str = "test", patient: str = "", bag: str = "") -> None:
+        predicted = {} if self.task.kind == "regression" else {"predicted": [int(p >= 0.5) for p in outputs]}
+        if self.task.kind == "classes":
+            predicted = {"predicted": int(np.argmax(outputs))}
+        receipt = {"role": role, "bag": bag or name, "outputs": outputs, "methods": {}, **predicted}
+        write_receipt(self.folder / "scores" / f"{name}.json", receipt)
+        self.rows.append(SlideRow(name, Path("x"), label, patient or name))
+
+    def validate(self, fold: int, name: str, prob: float, *, gain: float | None = None, randomised: float | None = None) -> None:
+        entry: dict[str, object] = (
+            {} if gain is None else {"curves": {"symmetric_gain": gain + 0.1, "random_symmetric_gain": 0.1}}
+        )
+        entry |= {} if randomised is None else {"randomised_correlation": randomised}
+        about = {"bag": name, "outputs": [1 - prob, prob], "predicted": int(prob >= 0.5), "methods": {"evidence": entry}}
+        self.folds[fold][name] = about
+
+    def write(self, *, earlier: Path | None = None, **labels: str) -> dict[str, Any]:
+        for fold, slides in self.folds.items():
+            write_receipt(self.folder / "validation" / f"fold-{fold}.json", {"slides": slides})
+        names = {name for slides in self.folds.values() for name in slides}
+        known = {name: labels.get(name, "tumour") for name in names}
+        splits = Splits({name: name for name in names}, known, [{}, {}])
+        sources = TrustSources(self.folder / "scores", self.folder / "validation", splits, self.task, earlier)
+        write_trust(self.rows, sources, self.folder / "trust.json", draws=DRAWS)
+        return read_receipt(self.folder / "trust.json")
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Made:
+    return Made(tmp_path)
+
+
+def separated(made: Made, n: int) -> None:
+    """`n` slides of each class, told apart perfectly."""
+    for i in range(n):
+        made.add(f"t{i}", "tumour", [0.2, 0.8])
+        made.add(f"n{i}", "normal", [0.7, 0.3])
+
+
+def test_a_model_that_tells_classes_apart_is_better_than_chance(made: Made) -> None:
+    separated(made, 6)
+    found = made.write()["model"]
+    assert (found["value"], found["ci95"], found["is_better"], found["on"]) == (1.0, [1.0, 1.0], True, "held-out")
+    assert read_trust(made.folder / "trust.json").model.is_better is True
+
+
+def test_four_slides_that_are_told_apart_are_no_proof(made: Made) -> None:
+    separated(made, 2)
+    found = made.write()["model"]
+    assert found["ci95"] == [1.0, 1.0] and found["is_better"] is False, "one in six permutations does as well"
+
+
+def test_slides_of_a_patient_change_places_together(made: Made) -> None:
+    for i in range(6):
+        made.add(f"t{i}", "tumour", [0.2, 0.8], patient=f"p{i // 3}")
+        made.add(f"n{i}", "normal", [0.7, 0.3], patient=f"q{i // 3}")
+    assert made.write()["model"]["is_better"] is False, "twelve slides of four patients"
+
+
+def test_a_model_at_chance_is_not_better(made: Made) -> None:
+    rng = np.random.default_rng(0)
+    for i in range(20):
+        prob = float(rng.random())
+        made.add(f"s{i}", ("normal", "tumour")[i % 2], [1 - prob, prob])
+    found = made.write()["model"]
+    assert found["is_better"] is False and found["ci95"][0] < 0.5
+
+
+def test_training_slides_and_a_bag_given_twice_do_not_count(made: Made) -> None:
+    separated(made, 6)
+    made.add("again", "normal", [0.2, 0.8], patient="t0", bag="t0")
+    made.add("seen", "normal", [0.1, 0.9], role=Role.TRAIN)
+    assert made.write()["model"]["n_slides"] == 12
+
+
+def test_without_a_held_out_slide_validation_slides_decide(made: Made) -> None:
+    for i in range(6):
+        made.validate(0, f"t{i}", 0.9)
+        made.validate(1, f"n{i}", 0.2)
+    found = made.write(**{f"n{i}": "normal" for i in range(6)})["model"]
+    assert (found["on"], found["is_better"], found["n_slides"]) == ("validation", True, 12)
+
+
+def test_without_any_labelled_slide_nothing_is_known(made: Made) -> None:
+    found = made.write()
+    assert found["model"] is None and read_trust(made.folder / "trust.json").model is None
+    made.add("t", "tumour", [0.2, 0.8])
+    found = made.write()["model"]
+    assert found["value"] is None and found["is_better"] is None, "AUROC of one class"
+
+
+def test_each_label_has_a_verdict(tmp_path: Path) -> None:
+    made = Made(tmp_path, Multilabel(("er", "pr")))
+    rng = np.random.default_rng(1)
+    for i in range(20):
+        made.add(f"s{i}", f"{i % 2} {i // 2 % 2}", [0.9 if i % 2 else 0.1, float(rng.random())])
+    found = read_trust(made.folder / "trust.json") if made.write() else None
+    assert found.outputs["er"].is_better is True and found.outputs["pr"].is_better is False
+
+
+def test_numbers_are_better_than_chance_above_zero(tmp_path: Path) -> None:
+    for noise, expected in ((0.1, True), (50.0, False)):
+        made = Made(tmp_path / str(noise), Regression())
+        rng = np.random.default_rng(2)
+        for i in range(15):
+            value = i + float(rng.normal()) * noise
+            made.add(f"s{i}", str(i), [value, value])
+        assert made.write()["model"]["is_better"] is expected
+
+
+def test_a_method_beats_random_order_if_its_interval_lies_above_zero(made: Made) -> None:
+    for i, gain in enumerate((0.3, 0.2, 0.4, 0.1, 0.35)):
+        made.validate(i % 2, f"v{i}", 0.9, gain=gain, randomised=0.1 * i)
+    made.validate(0, "negative", 0.2, randomised=0.5)
+    found = made.write()["methods"]["evidence"]
+    assert found["symmetric_gain"] == pytest.approx(0.27) and found["beats_random"] is True
+    assert 0 < found["symmetric_gain_ci95"][0] < 0.27 and (found["n_slides"], found["n_patients"]) == (5, 5)
+    assert found["randomised"] == pytest.approx((0 + 0.1 + 0.2 + 0.3 + 0.4 + 0.5) / 6)
+
+
+def test_a_method_that_helps_on_some_slides_and_harms_on_others_does_not(made: Made) -> None:
+    for i, gain in enumerate((0.3, -0.2, 0.4, -0.3, 0.05)):
+        made.validate(i % 2, f"v{i}", 0.9, gain=gain)
+    assert made.write()["methods"]["evidence"]["beats_random"] is False
+
+
+@pytest.mark.parametrize(("gains", "expected"), [((0.3, -0.1), True), ((-0.3, 0.1), False), ((), None)])
+def test_the_mean_decides_where_patients_are_too_few(made: Made, gains: tuple[float, ...], expected: bool | None) -> None:
+    made.validate(1, "w", 0.1)
+    for i, gain in enumerate(gains):
+        made.validate(0, f"v{i}", 0.9, gain=gain)
+    found = made.write()["methods"]["evidence"]
+    assert found["beats_random"] is expected and found["symmetric_gain_ci95"] == [None, None]
+    assert ("evidence" in read_trust(made.folder / "trust.json").beats_random) == (expected is not None)
+
+
+def test_models_of_an_earlier_run_are_known_from_there(made: Made, tmp_path: Path) -> None:
+    separated(made, 2)
+    own = made.write()
+    earlier = tmp_path / "earlier.json"
+    earlier.write_text(json.dumps({**own, "model": {**own["model"], "is_better": True}}))
+    assert made.write(earlier=earlier)["model"]["is_better"] is True
+    assert made.write(earlier=tmp_path / "missing.json")["model"]["is_better"] is False
+
+
+def test_scores_of_an_earlier_version_are_a_fault(made: Made) -> None:
+    separated(made, 6)
+    path = made.folder / "scores" / "t0.json"
+    write_receipt(path, {name: value for name, value in read_receipt(path).items() if name != "outputs"})
+    with pytest.raises(StoreMismatchError, match=r"t0\.json.*earlier version; run `explain` and `explain-validation` again"):
+        made.write()

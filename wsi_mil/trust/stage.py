@@ -1,0 +1,213 @@
+"""Stage `trust`: whether a model is better than chance, and each of its methods better than random order."""
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_mil.cohort.splits import Splits
+from wsi_mil.config import method_of
+from wsi_mil.errors import StoreMismatchError
+from wsi_mil.figures import cohort_figures
+from wsi_mil.metrics import interval95, patient_weights
+from wsi_mil.receipts import read_receipt, write_receipt
+from wsi_mil.records import Role, SlideRow
+from wsi_mil.tasks import Outcomes, Task
+from wsi_mil.trust.verdicts import HELD_OUT, VALIDATION, Verdict
+
+log = logging.getLogger(__name__)
+
+STAGE_VERSION = 1
+MAX_P = 0.025
+"""A model is better than chance if labels that are permuted among patients give as good a figure in a smaller share of draws."""
+
+MIN_PATIENTS = 5
+"""With fewer patients there is no interval of a method's gain: its mean decides."""
+
+OLD = "was written by an earlier version; run `explain` and `explain-validation` again"
+
+
+@dataclass(frozen=True)
+class TrustSources:
+    """Input of the stage.
+
+    Attributes:
+        scores: folder with the receipts of `explain`.
+        validation: folder with the receipts of `explain-validation` of each fold, or None.
+        splits: patients and labels of the slides that the models were trained with.
+        task: task of the models.
+        earlier: output of this stage in the run that trained the models, or None.
+    """
+
+    scores: Path
+    validation: Path | None
+    splits: Splits
+    task: Task
+    earlier: Path | None = None
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A labelled bag with its prediction and scores: its id, patient, label and receipt."""
+
+    bag: str
+    patient: str
+    label: str
+    receipt: Mapping[str, Any]
+
+
+def write_trust(rows: Iterable[SlideRow], sources: TrustSources, trust: Path, *, draws: int) -> None:
+    """Write what is known of a model and its methods; with models of an earlier run, what that run wrote if it did.
+
+    Args:
+        rows: labelled, usable slides, each with a receipt of `explain`.
+        sources: input of the stage.
+        trust: JSON file to write.
+        draws: number of bootstrap draws, and of permutations of the labels.
+
+    Raises:
+        StoreMismatchError: scores of an earlier version.
+    """
+    if sources.earlier is not None and sources.earlier.is_file():
+        write_receipt(trust, {**read_receipt(sources.earlier), "earlier": True})
+        return
+    held_out, validation = list(_held_out(rows, sources)), list(_validation(sources))
+    on, judged = (HELD_OUT, held_out) if held_out else (VALIDATION, validation)
+    verdicts = _verdicts(sources.task, judged, on, draws=draws) if judged else {}
+    content = {
+        "stage_version": STAGE_VERSION,
+        **sources.task.stamp(),
+        "model": asdict(verdicts[""]) if verdicts else None,
+        "outputs": {name: asdict(verdict) for name, verdict in verdicts.items() if name},
+        "methods": {name: _method(name, validation, draws=draws) for name in _methods(validation)},
+    }
+    write_receipt(trust, content)
+    log.info("%d held-out and %d validation slides", len(held_out), len(validation))
+
+
+def _held_out(rows: Iterable[SlideRow], sources: TrustSources) -> Iterator[_Judged]:
+    """Labelled bags of slides that no model was trained or validated on, each bag once."""
+    seen = set()
+    for row in sorted(rows, key=lambda row: row.slide_id):
+        path = sources.scores / f"{row.slide_id}.json"
+        receipt = read_receipt(path)
+        if receipt["role"] in (Role.TEST, "", None) and receipt["bag"] not in seen:
+            seen.add(receipt["bag"])
+            yield _Judged(receipt["bag"], row.patient_id, row.label, _current(receipt, path))
+
+
+def _validation(sources: TrustSources) -> Iterator[_Judged]:
+    """Validation bags of each fold, each bag once in a fold."""
+    if sources.validation is None:
+        return
+    for fold in range(sources.splits.n_folds):
+        path = sources.validation / f"fold-{fold}.json"
+        seen = set()
+        for slide_id, receipt in sorted(read_receipt(path)["slides"].items()):
+            if receipt["bag"] not in seen:
+                seen.add(receipt["bag"])
+                label = sources.splits.labels[slide_id]
+                yield _Judged(receipt["bag"], sources.splits.patients[slide_id], label, _current(receipt, path))
+
+
+def _current(receipt: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
+    if "outputs" not in receipt:
+        raise StoreMismatchError(path, OLD)
+    return receipt
+
+
+def _verdicts(task: Task, judged: Sequence[_Judged], on: str, *, draws: int) -> dict[str, Verdict]:
+    """Verdict on the model under "", and of several labels on each."""
+    outcomes = Outcomes(
+        task.encode([bag.label for bag in judged]),
+        np.array([bag.receipt["outputs"] for bag in judged], np.float64),
+        np.array([() if bag.receipt.get("predicted") is None else bag.receipt["predicted"] for bag in judged], np.int64),
+    )
+    patients = [bag.patient for bag in judged]
+    figures: dict[str, Any] = cohort_figures(task, outcomes, patients, {}, draws=draws)
+    p_of = _p_values(task, outcomes, patients, draws=draws)
+    name = task.figure_name
+    found = {"": figures, **figures.get("of_label", {})}
+    return {
+        key: Verdict(
+            task.figure_label,
+            *_rounded(own[name], own[f"{name}_ci95"]),
+            chance=task.chance,
+            on=on,
+            n_slides=len(judged),
+            is_better=_is_better(own[name], own[f"{name}_ci95"][0], p_of[f"{key}/{name}" if key else name], task.chance),
+        )
+        for key, own in found.items()
+    }
+
+
+def _rounded(value: float, ci95: Sequence[float]) -> tuple[float | None, tuple[float | None, float | None]]:
+    low, high = (round(end, 6) if end == end else None for end in ci95)
+    return (round(value, 6) if value == value else None), (low, high)
+
+
+def _is_better(value: float, low: float, p: float, chance: float) -> bool | None:
+    return None if value != value else bool(low > chance and p <= MAX_P)
+
+
+def _p_values(task: Task, outcomes: Outcomes, patients: Sequence[str], *, draws: int) -> dict[str, float]:
+    """For each main figure, the share of permutations of the labels among patients that give as large a figure.
+
+    The bootstrap interval of a perfect figure is a point, even of four slides; permutations know how few they are.
+    """
+    outcomes, patients = task.unit_outcomes(outcomes, patients)
+    rng = np.random.default_rng(0)
+    observed = task.point_figures(outcomes)
+    names = [name for name in observed if name.rpartition("/")[2] == task.figure_name]
+    reached = dict.fromkeys(names, 1)
+    for _ in range(draws):
+        truth = outcomes.truth[_permuted(patients, rng)]
+        figures = task.point_figures(Outcomes(truth, outcomes.outputs, outcomes.predicted))
+        for name in names:
+            reached[name] += bool(figures[name] >= observed[name])
+    return {name: n / (draws + 1) for name, n in reached.items()}
+
+
+def _permuted(patients: Sequence[str], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Row whose label each row gets: patients change places, a patient's rows get the labels of one other patient in turn."""
+    names, patient_of = np.unique(np.asarray(patients), return_inverse=True)
+    if len(names) == len(patients):
+        return rng.permutation(len(patients))
+    rows_of = [np.flatnonzero(patient_of == index) for index in range(len(names))]
+    given = np.empty(len(patients), np.int64)
+    for own, donor in zip(rows_of, rng.permutation(len(names)), strict=True):
+        given[own] = np.resize(rows_of[donor], len(own))
+    return given
+
+
+def _methods(validation: Sequence[_Judged]) -> list[str]:
+    """Names of methods; scores of further outputs have names of their own and do not count."""
+    return sorted({name for bag in validation for name in bag.receipt["methods"] if name == method_of(name)})
+
+
+def _method(name: str, validation: Sequence[_Judged], *, draws: int) -> dict[str, object]:
+    """Symmetric gain of a method over random order, and how much its maps are like those of permuted weights."""
+    entries = [(bag.patient, bag.receipt["methods"].get(name, {})) for bag in validation]
+    curves = [(patient, entry["curves"]) for patient, entry in entries if "curves" in entry]
+    gains = np.array([own["symmetric_gain"] - own["random_symmetric_gain"] for _, own in curves])
+    names, patient_of = np.unique([patient for patient, _ in curves], return_inverse=True)
+    low, high = _gain_interval(gains, patient_of, draws) if len(names) >= MIN_PATIENTS else (np.nan, np.nan)
+    mean = float(gains.mean()) if len(gains) else float("nan")
+    randomised = [entry["randomised_correlation"] for _, entry in entries if entry.get("randomised_correlation") is not None]
+    return {
+        "n_slides": len(gains),
+        "n_patients": len(names),
+        "symmetric_gain": mean,
+        "symmetric_gain_ci95": [low, high],
+        "beats_random": None if mean != mean else bool((mean if low != low else low) > 0),
+        "randomised": float(np.mean(randomised)) if randomised else None,
+    }
+
+
+def _gain_interval(gains: NDArray[np.float64], patient_of: NDArray[np.int64], draws: int) -> tuple[float, float]:
+    weights = patient_weights(int(patient_of.max()) + 1, draws=draws)
+    return interval95((weights @ np.bincount(patient_of, gains)) / (weights @ np.bincount(patient_of)))

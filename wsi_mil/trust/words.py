@@ -1,0 +1,143 @@
+"""The trust line of a slide and method, as pictures, files, pages and galleries show it. Nothing else words it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from wsi_mil.config import is_fine, method_of, usual_name
+from wsi_mil.tasks import task_of_stamp
+from wsi_mil.trust.verdicts import HELD_OUT, Trust, Verdict
+
+NOT_INTERPRETED = "not to be interpreted"
+NOT_RUN = "model and method are not tested: run `snakemake verdicts`"
+UNKNOWN_MODEL = "it is not known whether the model is better than chance"
+EARLIER = "not tested: the scores are of an earlier version; run `explain` again"
+
+
+@dataclass(frozen=True)
+class TrustLine:
+    """A sentence without a full stop.
+
+    Attributes:
+        text: the sentence, or "" where a method shows nothing and there is nothing to say of the model.
+        is_warning: whether the picture is not to be interpreted.
+    """
+
+    text: str
+    is_warning: bool = False
+
+
+NO_LINE, OLD_LINE = TrustLine(""), TrustLine(EARLIER)
+
+
+def trust_line(trust: Trust, receipt: Mapping[str, Any], name: str) -> TrustLine:
+    """Return how far the scores of a slide by one method can be trusted.
+
+    Args:
+        trust: what is known of the model and its methods.
+        receipt: receipt of `explain`.
+        name: name of the scores: the method, or with the output that they are for.
+    """
+    entry = receipt["methods"][name]
+    output = _output_name(receipt, entry)
+    verdict = trust.verdict_on(output)
+    if output_line(trust, output, name).is_warning:
+        return output_line(trust, output, name)
+    if entry["reason"]:
+        return TrustLine("")
+    of_usual = "the usual heatmap: " if is_fine(name) else ""  # its tiles were removed
+    doubts = _doubts(trust, verdict, usual_name(method_of(name)))
+    parts = [of_usual + _on_slide(receipt, entry), *doubts, *_agreement(entry)]
+    return TrustLine("; ".join(parts))
+
+
+def model_line(trust: Trust) -> TrustLine:
+    """Return what is known of the model itself, for the place where it is listed; "" if it is better than chance."""
+    if trust.model is None or trust.model.is_better is None:
+        return TrustLine(UNKNOWN_MODEL if trust.is_known else NOT_RUN)
+    return TrustLine("") if trust.model.is_better else _not(_no_better(trust.model))
+
+
+def output_line(trust: Trust, output: str, name: str) -> TrustLine:
+    """Return what is known of the scores for an output by a method on all slides; "" if both have passed their tests."""
+    verdict = trust.verdict_on(output)
+    if verdict is not None and verdict.is_better is False:
+        return _not(_no_better(verdict, output if output in trust.outputs else ""))
+    line = method_line(trust, name)
+    return line if line.is_warning else TrustLine("; ".join(_doubts(trust, verdict, usual_name(method_of(name)))))
+
+
+def method_line(trust: Trust, name: str) -> TrustLine:
+    """Return what is known of a method on validation slides; "" if it does better than random order there."""
+    beats_random = trust.beats_random.get(usual_name(method_of(name)))
+    if beats_random is None:
+        return TrustLine("not tested on validation slides")
+    return NO_LINE if beats_random else _not("on validation slides this method does no better than random order")
+
+
+def _not(reason: str) -> TrustLine:
+    return TrustLine(f"{NOT_INTERPRETED}: {reason}", is_warning=True)
+
+
+def _no_better(verdict: Verdict, output: str = "") -> str:
+    low, high = verdict.ci95
+    ends = "" if low is None or high is None else f", {_number(low)} to {_number(high)}"
+    where = "" if verdict.on == HELD_OUT else f" on {verdict.on} slides"
+    of = f" for {output}" if output else ""
+    return f"the model is no better than chance{of} ({verdict.figure} {_number(verdict.value)}{ends}{where})"
+
+
+def _on_slide(receipt: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
+    """What removing tiles of this slide does to its prediction."""
+    curves = entry.get("curves")
+    if not curves:
+        return f"not tested: {entry['untested']}" if "untested" in entry else EARLIER
+    if "symmetric_gain" not in curves:
+        return EARLIER
+    turn, at_random = curves["turn"], curves["random_turn"]
+    is_slower = turn is not None and at_random is not None and turn >= at_random
+    gain = curves["symmetric_gain"] - curves["random_symmetric_gain"]
+    start = "faithful" if gain > 0 and not is_slower else "not faithful on this slide"
+    return f"{start}: {_turning(turn, at_random) if turn is not None else _lowering(receipt, entry)}"
+
+
+def _turning(turn: float, at_random: float | None) -> str:
+    random = "at random no share does" if at_random is None else f"at random {_percent(at_random)}"
+    return f"removing the hottest {_percent(turn)} of tiles turns the prediction; {random}"
+
+
+def _lowering(receipt: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
+    """Of a number or a risk, or a prediction that no removal turns: the mean difference of the value along the curve."""
+    task, curves = task_of_stamp(receipt), entry["curves"]
+    difference = curves["random_deletion_area"] - curves["deletion_area"]
+    has_prob = task.explained_in(receipt, entry["output"])[0] is not None
+    of = f"P({task.output_name(entry['output'])})" if has_prob else task.quantity(entry["output"])
+    degree = "more" if difference > 0 else "less"
+    turns = "no removal turns the prediction; " if has_prob else ""
+    return f"{turns}removing the hottest tiles lowers {of} by {abs(difference):.2g} {degree} than at random, on average"
+
+
+def _doubts(trust: Trust, verdict: Verdict | None, method: str) -> list[str]:
+    if not trust.is_known:
+        return [NOT_RUN]
+    doubts = [] if method in trust.beats_random else ["the method is not tested on validation slides"]
+    return doubts if verdict is not None and verdict.is_better is not None else [*doubts, UNKNOWN_MODEL]
+
+
+def _agreement(entry: Mapping[str, Any]) -> list[str]:
+    if entry.get("agreement") is None:
+        return []
+    return [f"rank correlation between its {entry['n_models']} models {_number(entry['agreement'])}"]
+
+
+def _output_name(receipt: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
+    return "" if entry["output"] is None else task_of_stamp(receipt).output_name(entry["output"])
+
+
+def _percent(share: float) -> str:
+    percent = 100 * share
+    return f"{percent:.0f} %" if percent >= 9.95 else f"{percent:.2g} %"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:z.2f}".replace("-", "−")
