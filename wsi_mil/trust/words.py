@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from wsi_mil.config import method_of
+from wsi_mil.config import is_fine, method_of, usual_name
 from wsi_mil.tasks import task_of_stamp
 from wsi_mil.trust.verdicts import HELD_OUT, Trust, Verdict
 
@@ -45,7 +45,9 @@ def trust_line(trust: Trust, receipt: Mapping[str, Any], name: str) -> TrustLine
         return output_line(trust, output, name)
     if entry["reason"]:
         return TrustLine("")
-    parts = [_on_slide(receipt, entry), *_doubts(trust, verdict, method_of(name)), *_agreement(entry)]
+    of_usual = "the usual heatmap: " if is_fine(name) else ""  # its tiles were removed
+    doubts = _doubts(trust, verdict, usual_name(method_of(name)))
+    parts = [of_usual + _on_slide(receipt, entry), *doubts, *_agreement(entry)]
     return TrustLine("; ".join(parts))
 
 
@@ -62,12 +64,12 @@ def output_line(trust: Trust, output: str, name: str) -> TrustLine:
     if verdict is not None and verdict.is_better is False:
         return _not(_no_better(verdict, output if output in trust.outputs else ""))
     line = method_line(trust, name)
-    return line if line.is_warning else TrustLine("; ".join(_doubts(trust, verdict, method_of(name))))
+    return line if line.is_warning else TrustLine("; ".join(_doubts(trust, verdict, usual_name(method_of(name)))))
 
 
 def method_line(trust: Trust, name: str) -> TrustLine:
     """Return what is known of a method on validation slides; "" if it does better than random order there."""
-    beats_random = trust.beats_random.get(method_of(name))
+    beats_random = trust.beats_random.get(usual_name(method_of(name)))
     if beats_random is None:
         return TrustLine("not tested on validation slides")
     return NO_LINE if beats_random else _not("on validation slides this method does no better than random order")
