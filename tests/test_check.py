@@ -153,7 +153,7 @@ def test_an_unsupported_method_is_skipped_and_is_a_fault_if_no_model_supports_it
     (found,) = faults(config(sheet, models={"pool": {"model": "embedding_pool"}}, explain=explain))
     assert found == "explain.methods: attention is not supported by any of the models pool"
     plan = check(config(sheet, models={"pool": {"model": "embedding_pool"}}))
-    assert plan.as_json()["methods"] == {NAME: {"pool": ["sparse_inversion"]}}
+    assert plan.as_json()["methods"] == {NAME: {"pool": ["sparse_inversion", "evidence"]}}
 
 
 def test_outputs_that_no_target_has_are_faults_with_the_nearest_name(sheet: Path) -> None:
