@@ -21,6 +21,7 @@ include: "workflow/rules/predict.smk"
 include: "workflow/rules/explain.smk"
 include: "workflow/rules/trust.smk"
 include: "workflow/rules/heatmap.smk"
+include: "workflow/rules/fine.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/statistics.smk"
 include: "workflow/rules/report.smk"
@@ -54,3 +55,4 @@ rule all:
         all_explanations,
         all_trust,
         all_heatmaps,
+        all_fine_heatmaps,

@@ -6,6 +6,9 @@ from tests.conftest import tissue_image, write_aperio, write_cohort, write_geojs
 from tests.targets import NAME, block_of, targets_of
 from wsi_mil.check import check
 from wsi_mil.errors import ConfigError
+from wsi_mil.receipts import write_receipt
+from wsi_mil.results import Results
+from wsi_mil.shifts import shifts
 from wsi_mil.tasks import Classes
 
 CLASSES = ["normal", "tumour"]
@@ -226,3 +229,57 @@ def test_tiling_by_annotations_is_warned_of(sheet: Path) -> None:
     sheet.write_text("\n".join([lines[0] + ",annotation", *(line + ",a.geojson" for line in lines[1:])]))
     plan = check(config(sheet, tissue={"method": "annotation"}))
     assert any("10 slides are tiled by their annotations" in warning for warning in plan.warnings)
+
+
+def fine(sheet: Path, *slides: str, **changes: object) -> dict[str, object]:
+    return config(sheet, heatmap={"fine": {"slides": list(slides)}}, **changes)
+
+
+def test_slides_for_finer_heatmaps_must_be_in_the_sheet(sheet: Path) -> None:
+    found = faults(fine(sheet, "s3", "s11", "other"))
+    assert "heatmap.fine.slides: the sheet has no slide 's11'; did you mean 's1'?" in found
+    assert "heatmap.fine.slides: the sheet has no slide 'other'; it has s0, s1, s2, s3, s4 and 5 more" in found
+    assert len(found) == 2 and check(fine(sheet, "s3")).config.heatmap.fine.slides == ("s3",)
+
+
+@pytest.mark.parametrize(
+    ("block", "said"),
+    [
+        ({"steps": 1}, "heatmap.fine.steps"),
+        ({"steps": 9}, "heatmap.fine.steps"),
+        ({"steps": 2.5}, "heatmap.fine.steps"),
+        ({"slides": ["s1", "s2", "s1"]}, "heatmap.fine: slides names s1 more than once"),
+        ({"slide": ["s1"]}, "heatmap.fine.slide: unknown key; did you mean 'slides'?"),
+        ({"slides": "s1"}, "heatmap.fine.slides"),
+    ],
+)
+def test_a_faulty_block_of_finer_heatmaps_is_named(sheet: Path, block: dict[str, object], said: str) -> None:
+    (found,) = faults(config(sheet, heatmap={"fine": block}))
+    assert said in found
+
+
+def test_finer_heatmaps_need_an_encoder_that_extracts_and_a_method(sheet: Path) -> None:
+    found = faults(fine(sheet, "s1", encoders={"e": {"features": "imported"}}))
+    assert any(text.startswith("heatmap.fine.slides: shifted tiles must be encoded") for text in found)
+    (found,) = faults(fine(sheet, "s1", explain={"methods": []}))
+    assert found.startswith("heatmap.fine.slides: explain.methods is empty")
+
+
+def test_sampled_tilings_are_warned_of_only_with_finer_heatmaps(sheet: Path) -> None:
+    sampled = {"tilings": {"default": {"max_tiles": 50}}}
+    warnings = [text for text in check(fine(sheet, "s1", **sampled)).warnings if "max_tiles" in text]
+    assert len(warnings) == 1 and warnings[0].startswith("heatmap.fine: tilings.default samples")
+    assert not [text for text in check(config(sheet, **sampled)).warnings if "max_tiles" in text]
+
+
+def test_the_file_of_a_chosen_slide_must_be_there_until_its_shifted_tiles_are_encoded(sheet: Path) -> None:
+    """The slide is tiled, so that without finer heatmaps its file may be gone."""
+    results = Results(sheet.parent / "results")
+    write_receipt(results.tiles_receipt("default", "s3"), {"slide_id": "s3", "status": "ok"})
+    (sheet.parent / "sl ide's ü3.svs").unlink()
+    assert any("is gone" in text for text in check(config(sheet)).warnings)
+    (found,) = faults(fine(sheet, "s3", encoders={"e": {}}))
+    assert "ü3.svs" in found and "does not exist" in found
+    for shift in shifts(2):
+        write_receipt(results.shifted(shift.name).features_receipt("e", "s3"), {"status": "ok"})
+    assert check(fine(sheet, "s3", encoders={"e": {}}))

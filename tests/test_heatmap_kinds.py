@@ -131,7 +131,7 @@ def test_each_label_has_its_pictures_which_are_in_the_record_and_removed_with_th
     assert not draw_stale(row(kind), scores, tiles, ["evidence"], settings, folder)
     write(tmp_path, replace(kind, outputs={"": 0}))
     draw_stale(row(kind), scores, tiles, ["evidence"], settings, folder)
-    remove_others(folder, drawn(scores, ["evidence"], folder))
+    remove_others(folder, drawn(scores, ["evidence"], folder), scores)
     assert {file.name.partition(".")[0] for file in folder.iterdir()} == {"evidence"}
 
 

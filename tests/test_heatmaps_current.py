@@ -54,9 +54,9 @@ def test_a_heatmap_without_its_slide_is_drawn_again_when_the_slide_is_back_and_n
 
 def test_pictures_by_other_methods_can_be_removed(drawn: Path) -> None:
     folder = drawn / "h" / "s"
-    remove_others(folder, [receipt_of(folder, "evidence")])
+    remove_others(folder, [receipt_of(folder, "evidence")], drawn / "scores" / "s.json")
     assert (folder / "evidence.png").exists()
-    remove_others(folder, [receipt_of(folder, "attention")])
+    remove_others(folder, [receipt_of(folder, "attention")], drawn / "scores" / "s.json")
     assert list(folder.iterdir()) == []
 
 

@@ -9,7 +9,7 @@ ROOT = Path(wsi_mil.__file__).parent
 
 LAYERS = [
     {"addresses", "errors", "geometry", "records", "metrics", "rasterise", "results", "units", "version", "wording"},
-    {"files", "runtime", "survival"},
+    {"files", "runtime", "shifts", "survival"},
     {"config", "receipts", "decoding"},
     {"jobs", "tissue", "tasks"},
     {"slides", "store", "annotations", "label_images", "score_scaling", "devices", "encoders", "cohort", "models"},
@@ -79,6 +79,7 @@ TORCH_FREE = {
     "results",
     "runtime",
     "score_scaling",
+    "shifts",
     "slides",
     "statistics",
     "store",

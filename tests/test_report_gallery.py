@@ -13,7 +13,7 @@ from tests.test_report import REPORT, write_scored, write_tiled
 from wsi_mil.annotations import feature_collection
 from wsi_mil.config import Config, parse_settings
 from wsi_mil.heatmaps.scale_bar import ScaleBar
-from wsi_mil.receipts import read_receipt, store_path, write_receipt
+from wsi_mil.receipts import file_hash, read_receipt, store_path, write_receipt
 from wsi_mil.records import SlideRow, TileGrid
 from wsi_mil.report.base_images import SIDES_PX, BaseImages
 from wsi_mil.report.gallery import STEPS, SlideGallery, galleries, models_that_fit
@@ -167,3 +167,24 @@ def test_further_labels_take_their_share_of_the_page(tmp_path: Path) -> None:
     assert len(models_that_fit(models, list(rows), config, report)) == 1, "2 × 300 heatmaps each, and room for 1,000"
     none = {slide_id: dict.fromkeys(row, "0") for slide_id, row in rows.items()}
     assert len(models_that_fit([replace(m, predictions=none) for m in models], list(rows), config, report)) == 2
+
+
+def test_a_chosen_slide_has_a_finer_panel_after_the_usual_one_if_they_belong_together(tmp_path: Path) -> None:
+    write_slide(tmp_path, "s")
+    usual, fine = (tmp_path / f"{folder}scores/tumour/e0/a/s.json" for folder in ("", "fine/"))
+    write_scored(usual, "s", {"attention": [0.0, 1.0, 4.0]})
+    write_scored(fine, "s", {"attention.fine": [4.0, 1.0, 0.0]})
+    cells = {**read_receipt(tmp_path / "tiles/t0/s.json"), "cells": {"extent": [256, 256], "stride": [256, 256]}}
+    write_receipt(tmp_path / "fine/cells/tumour/e0/a/s.json", {**cells, "tile_px_level0": [256, 256]})
+    write_receipt(fine, {**read_receipt(fine), "usual": file_hash(usual)})
+    chosen = {"heatmap": {"fine": {"slides": ["s"]}}}
+
+    def titles(**changes: object) -> list[str]:
+        rows = [SlideRow("s", Path("gone.svs"), "p", "s")]
+        panels = galleries(rows, [model()], BaseImages(config_of(tmp_path, **changes), 1), REPORT)["s"].panels
+        assert len({panel.base_image for panel in panels}) == 1 and all(panel.url for panel in panels)
+        return [panel.method for panel in panels]
+
+    assert titles(**chosen) == ["attention", "attention, fine"] and titles() == ["attention"]
+    write_receipt(usual, {**read_receipt(usual), "probs": [0.3, 0.7]})
+    assert titles(**chosen) == ["attention"], "the usual scores are others"

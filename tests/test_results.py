@@ -54,6 +54,16 @@ PATHS = {
             "{encoder}", "{model}", "{slide_id}", "{method}"
         ),
     },
+    "fine": {
+        "jobs/fine_tile/{tiling}/{slide_id}.json": HERE.record("fine_tile", "{tiling}", "{slide_id}"),
+        "jobs/fine_extract/{encoder}/{slide_id}.json": HERE.record("fine_extract", "{encoder}", "{slide_id}"),
+        "jobs/fine_explain/{target}/{encoder}/{model}/{slide_id}.json": HERE.record(
+            "fine_explain", "{target}", "{encoder}", "{model}", "{slide_id}"
+        ),
+        "jobs/fine_heatmap/{target}/{encoder}/{model}/{slide_id}.json": HERE.record(
+            "fine_heatmap", "{target}", "{encoder}", "{model}", "{slide_id}"
+        ),
+    },
     "statistics": {"statistics/{encoder}.json": HERE.statistics("{encoder}")},
     "report": {
         "report/index.html": HERE.report,

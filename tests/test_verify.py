@@ -15,10 +15,13 @@ from wsi_mil.cli import app
 from wsi_mil.config import Encoder
 from wsi_mil.errors import MissingFileError
 from wsi_mil.extract import extract_slide
-from wsi_mil.receipts import array_digest, fingerprint, write_receipt
+from wsi_mil.receipts import array_digest, fingerprint, read_receipt, write_receipt
 from wsi_mil.records import SlideRow
+from wsi_mil.results import Results
+from wsi_mil.shifts import Shift, shifts
 from wsi_mil.store import remove_store
 from wsi_mil.tile import tile_slide
+from wsi_mil.tile.shifted import tile_shifted
 from wsi_mil.verify import verify
 
 
@@ -48,6 +51,19 @@ def results(finished: Path, tmp_path: Path) -> Path:
 def test_stores_written_by_the_stages_are_sound(results: Path) -> None:
     paths = [f"{stage}/{name}.json" for stage in ("features/tiny", "tiles/default") for name in ("glass", "s")]
     assert found(results) == dict.fromkeys(paths, ("sound", ()))
+
+
+def test_stores_of_shifted_tilings_are_checked_too(results: Path, tmp_path: Path) -> None:
+    slide, usual = write_aperio(tmp_path / "s.svs", tissue_image(640, 448)), results / "tiles" / "default" / "s.json"
+    receipts = {shift: Results(results).shifted(shift.name).tiles_receipt("default", "s") for shift in shifts(2)}
+    tile_shifted(SlideRow("s", slide), usual, receipts)
+    names = {receipt.relative_to(results).as_posix() for receipt in receipts.values()}
+    assert names < set(found(results)) and {verdict for verdict, _ in found(results).values()} == {"sound"}
+    damaged = receipts[Shift(1, 0, 2)]
+    write_receipt(damaged, {**read_receipt(damaged), "coords_digest": "other"})
+    assert [name for name, (verdict, _) in found(results).items() if verdict == "damaged"] == [
+        damaged.relative_to(results).as_posix()
+    ]
 
 
 def flip_a_feature(store: Path) -> None:

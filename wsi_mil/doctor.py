@@ -18,6 +18,7 @@ from wsi_mil.receipts import read_receipt, store_path
 from wsi_mil.records import NO_PATH, SlideRow, Status
 from wsi_mil.results import Results
 from wsi_mil.runtime.process_pool import WorkerFailure, map_isolated
+from wsi_mil.shifts import shifts
 from wsi_mil.slides import slide_exists
 from wsi_mil.store import bytes_on_disk, feature_bytes
 from wsi_mil.tile.layout import fault_status
@@ -198,9 +199,16 @@ def disk_need(config: Config, findings: Iterable[Finding]) -> DiskNeed:
         for finding in findings:
             expected = finding.tiles.get(encoder.tiling)
             if expected is not None and expected.status is Status.OK and expected.n_tiles:
-                existing = bytes_on_disk(store_path(Results(config.results).features_receipt(entry, finding.slide_id)))
-                needed += max(0, feature_bytes(expected.n_tiles, dim, encoder.batch_size) - existing)
+                for folder in _feature_folders(config, finding.slide_id):
+                    existing = bytes_on_disk(store_path(folder.features_receipt(entry, finding.slide_id)))
+                    needed += max(0, feature_bytes(expected.n_tiles, dim, encoder.batch_size) - existing)
     return DiskNeed(config.results, needed, shutil.disk_usage(_nearest_folder(config.results)).free, tuple(unknown))
+
+
+def _feature_folders(config: Config, slide_id: str) -> list[Results]:
+    """Results that will hold features of a slide: the usual ones, and those of shifted tilings if it gets finer heatmaps."""
+    usual, fine = Results(config.results), config.heatmap.fine
+    return [usual, *(usual.shifted(shift.name) for shift in shifts(fine.steps) if slide_id in fine.slides)]
 
 
 def _reason(slide: Inspection) -> str:

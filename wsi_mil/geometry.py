@@ -159,15 +159,15 @@ def level_windows(
     return LevelWindows(corners, sizes, np.concatenate([low - corners, np.minimum(high - corners, sizes)], axis=1))
 
 
-def axis_positions(length: int, *, tile: float, stride: float, pad: bool = False) -> NDArray[np.int64]:
+def axis_positions(length: int, *, tile: float, stride: float, start: float = 0.0, pad: bool = False) -> NDArray[np.int64]:
     """Return the left (or top) edges, level-0 pixels, of all tiles inside `length`; with `pad`, of all that overlap it.
 
-    Position i is round(i·stride), never accumulated, so there is no drift.
+    Position i is round(start + i·stride), never accumulated, so there is no drift.
     """
     if tile <= 0 or stride <= 0:
         raise ValueError(f"tile and stride must be positive, got {tile} and {stride}")
-    n = max(0, math.floor(length / stride) + 2)
-    positions = np.rint(np.arange(n) * stride).astype(np.int64)
+    n = max(0, math.floor((length - start) / stride) + 2)
+    positions = np.rint(start + np.arange(n) * stride).astype(np.int64)
     inside = positions < length if pad else positions + max(1, round(tile)) <= length
     return np.asarray(positions[inside])
 

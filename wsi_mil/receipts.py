@@ -24,6 +24,11 @@ IMPORTED = "imported"
 """Key of imported tiles' extent and stride in receipts, and value of unknown entries there: the reader if there was no slide, the
 encoder, the hash of its weights."""
 
+CELLS = "cells"
+"""Key of extent and stride of the finer grid that shifted tilings have together, in the description of that grid."""
+
+USUAL = "usual"
+"""Key of a receipt of finer scores and of their pictures: hash of the receipt of the slide's usual scores."""
 
 MADE_FROM = "made_from"
 """Key of a receipt: fingerprint of all that determines the outputs of its stage."""
@@ -77,10 +82,10 @@ def read_tile_receipt(path: Path) -> dict[str, Any]:
 def extent_and_stride(tiled: Mapping[str, Any]) -> tuple[tuple[float, float], tuple[float, float]]:
     """Return the extent of a tile and the stride of neighbouring tiles, both (x, y) level-0 pixels, unrounded.
 
-    They follow from the settings in the receipt of `tile`; for imported tiles the receipt holds them.
+    They follow from the settings in the receipt of `tile`; for imported tiles and finer grids the receipt holds them.
     """
-    if IMPORTED in tiled:
-        (width, height), (right, down) = tiled[IMPORTED]["extent"], tiled[IMPORTED]["stride"]
+    for given in (tiled[key] for key in (IMPORTED, CELLS) if key in tiled):
+        (width, height), (right, down) = given["extent"], given["stride"]
         return (width, height), (right, down)
     mpp = Mpp(*tiled["mpp"])
     tiling = tiled["settings"]["tiling"]

@@ -78,6 +78,15 @@ class Results:
         """Receipt of `extract`."""
         return self.features(encoder) / f"{slide_id}.json"
 
+    @property
+    def fine(self) -> "Results":
+        """Results of finer heatmaps: the scores that are means over shifted tilings."""
+        return Results(self.folder / "fine")
+
+    def shifted(self, shift: str) -> "Results":
+        """Return the results of one shifted tiling, of which there are tiles and features; by the name of its shift."""
+        return Results(self.fine.folder / shift)
+
     def statistics(self, encoder: str) -> Path:
         """Receipt of `statistics`."""
         return self.folder / "statistics" / f"{encoder}.json"
@@ -165,6 +174,14 @@ class TargetResults:
     def extra_scores_receipt(self, encoder: str, model: str, method: str, slide_id: str) -> Path:
         """Receipt of `explain` of one slide by a method that is not in the configuration."""
         return self.scores(encoder, model) / method / f"{slide_id}.json"
+
+    def cells_receipt(self, encoder: str, model: str, slide_id: str) -> Path:
+        """Description of the finer grid of a slide, in the form of a receipt of `tile`."""
+        return self._of("cells") / encoder / model / f"{slide_id}.json"
+
+    def heatmaps(self, encoder: str, model: str) -> Path:
+        """Folder with a folder of pictures for each slide."""
+        return self._of("heatmaps") / encoder / model
 
     def heatmap(self, encoder: str, model: str, slide_id: str, method: str) -> Path:
         """Picture of one method on one slide; its receipt has the same name, with `.json`."""

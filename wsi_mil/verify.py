@@ -46,7 +46,8 @@ def verify(results: Path, *, threads: int = 1) -> Iterator[StoreCheck]:
     Raises:
         MissingFileError: the folder has no receipts or stores of tiles or features.
     """
-    receipts = sorted({path for stage in FAULTS for path in _receipts(results / stage)})
+    folders = [results, *results.glob("fine/*-of-*")]  # shifted tilings have tiles and features too
+    receipts = sorted({path for folder in folders for stage in FAULTS for path in _receipts(folder / stage)})
     if not receipts:
         raise MissingFileError(results, "expected a results folder, but it has neither tiles/*/*.json nor features/*/*.json")
     with ThreadPoolExecutor(threads) as pool:

@@ -40,11 +40,12 @@ def listed(parts: Sequence[str]) -> str:
 def method_title(method: str, label: str = "") -> str:
     """Return the name of an explanation method as readers see it, with the label that it explains, if there are several.
 
-    Scores for a further label of a slide are stored under the name of the method with the label: `attention@er`.
+    Scores for a further label of a slide are stored under the name of the method with the label: `attention@er`. Those on the
+    finer grid of shifted tilings are named `attention.fine`.
     """
     name, _, own = method.partition("@")
-    shown = label or own
-    return f"{name.replace('_', ' ')} for {shown}" if shown else name.replace("_", " ")
+    title, shown = name.replace(".fine", ", fine").replace("_", " "), label or own
+    return f"{title} for {shown}" if shown else title
 
 
 def digits(value: float | None) -> str:

@@ -100,6 +100,12 @@ def test_what_is_not_tested_is_said() -> None:
     )
 
 
+def test_finer_scores_have_the_line_of_the_usual_ones() -> None:
+    methods = {"evidence.fine": {"output": 1, "reason": "", "curves": curves()}}
+    found = trust_line(TESTED, {**CLASSES, "methods": methods}, "evidence.fine")
+    assert found.text == f"{text(curves=curves())}; tested with the usual tiles"
+
+
 def test_the_agreement_of_models_is_added() -> None:
     found = text(curves=curves(), agreement=0.834, n_models=5)
     assert found.endswith("; rank correlation between its 5 models 0.83")

@@ -10,9 +10,9 @@ from tests.conftest import write_aperio, write_cohort, write_geojson
 from tests.heatmap_files import Made, write_scn
 from tests.targets import NAME, targets_of
 from wsi_mil.cohort import read_sheet
-from wsi_mil.config import MultilabelTarget, SurvivalTarget, Target
+from wsi_mil.config import MultilabelTarget, SurvivalTarget, Target, fine_name
 from wsi_mil.files import write_table
-from wsi_mil.receipts import read_receipt, store_path, write_receipt
+from wsi_mil.receipts import CELLS, USUAL, file_hash, read_receipt, store_path, write_receipt
 from wsi_mil.records import InstanceScores, TileGrid
 from wsi_mil.slides import slide_hash
 from wsi_mil.store import write_grid, write_scores
@@ -121,6 +121,24 @@ class Results:
         about = made.scores_receipt()
         methods = {name: {**about["methods"][made.method], "kind": f"kind of {name}"} for name in arrays}
         write_receipt(receipt, {**about, "methods": methods, **changes})
+        return receipt
+
+    def write_fine(self, made: Made, value: float = 9.0, *, target: str = NAME, entry: str = "enc/abmil") -> Path:
+        """Finer scores by `made.method`, on cells of half a tile: hot in the lower right quarter of the marked tile."""
+        results = self.results / "fine"
+        usual = self.results / "scores" / target / entry / f"{made.slide_id}.json"
+        half = made.tile_px // 2
+        coords = (made.coords[:, None] + half * np.array([(0, 0), (1, 0), (0, 1), (1, 1)])).reshape(-1, 2)
+        values = hot_at(coords, (MARKER[0] + half, MARKER[1] + half), value)
+        identity = {"coords_digest": "cells", "slide_hash": made.slide_hash}
+        cells = {"tile_px_level0": [half, half], CELLS: {"extent": [half, half], "stride": [half, half]}, **identity}
+        write_receipt(results / "cells" / target / entry / usual.name, {**made.tile_receipt(), **cells})
+        name, receipt = fine_name(made.method), results / "scores" / target / entry / usual.name
+        write_scores(store_path(receipt), coords, [InstanceScores(name, values, "", made.unit, False)], {})
+        about = read_receipt(usual)
+        methods = {name: {**about["methods"][made.method], "tilings": 4}}
+        more = {"tiles": identity, "fine": {"steps": 2, "tilings": 4}, USUAL: file_hash(usual)}
+        write_receipt(receipt, {**about, "methods": methods, **more})
         return receipt
 
     def change(self, receipt: Path, methods: dict[str, dict[str, object]]) -> None:

@@ -467,3 +467,24 @@ def test_the_cohort_is_sorted_by_any_target_and_slides_open_with_the_chosen_one(
     page.get_by_role("link", name="s10").click()
     several.settle()
     assert several.state()["target"] == "survival" and page.locator("#position").inner_text() == "2 of 2 listed"
+
+
+def test_a_finer_heatmap_is_a_method_to_choose_and_lies_where_its_cells_are(browser: "api.Browser", made: Results) -> None:
+    made.write_fine(made.add_marked("s7"))
+    with serving(made.catalogue()) as address:
+        for tab in opened(browser, address):
+            x, y = MARKER[0] + TILE // 2, MARKER[1] + TILE // 2
+            page = tab.open(f"/slides/s7#x={x}&y={y}&w=400&truth=0&scale=raw&opacity=100&threshold=500")
+            titles = page.eval_on_selector_all("#method option", "options => options.map(option => option.textContent)")
+            assert titles == ["attention", "attention, fine", "evidence"]
+            usual = box_of(tab.seen(), YELLOW)
+            page.get_by_label("Method", exact=True).select_option("attention.fine")
+            tab.settle()
+            image = tab.seen()
+            fine, px = box_of(image, YELLOW), image.shape[1] / 400
+            centre = image.shape[1] / 2, image.shape[0] / 2
+            assert np.abs(np.array(fine) - [*centre, *(side + TILE / 2 * px for side in centre)]).max() <= 2
+            assert fine[2:] == pytest.approx(usual[2:], abs=2), "its lower right quarter"
+            assert tab.state()["method"] == "attention.fine" and page.locator("#reading .value").inner_text() == "9"
+            page = tab.open(page.url.removeprefix(tab.address))
+            assert page.get_by_label("Method", exact=True).input_value() == "attention.fine"

@@ -156,3 +156,24 @@ def test_missing_names_are_unknown(made: Results) -> None:
         with pytest.raises(UnknownNameError):
             LayerCache().layer(made.catalogue(), slide_id, entry, method, "raw")
     assert CLASSES[1] in layer_of(made).scored.display.label
+
+
+def test_a_finer_layer_is_hot_in_its_cell_and_gone_when_the_usual_scores_are_others(made: Results) -> None:
+    slide = made.add_marked("s7")
+    made.write_fine(slide)
+    layer, half = layer_of(made, "attention.fine", slide_id="s7"), TILE // 2
+    rows, columns = np.nonzero(layer.raster(WHOLE) == 9.0)
+    x, y = MARKER[0] + half, MARKER[1] + half
+    assert (columns.min(), columns.max() + 1, rows.min(), rows.max() + 1) == (x / 4, (x + half) / 4, y / 4, (y + half) / 4)
+    assert layer.at(x + 1, y + 1)["box"] == [x, y, x + half, y + half] and layer.at(x - 1, y)["value"] == 0.0
+    assert len(layer.tiles) == 4 * len(slide.coords)
+    made.write_scores(slide, {}, predicted=0)
+    with pytest.raises(UnknownNameError, match=r"attention\.fine"):
+        layer_of(made, "attention.fine", slide_id="s7")
+    assert layer_of(made, "attention", slide_id="s7").at(*MARKER)["value"] == 5.0
+
+
+def test_a_finer_layer_has_the_cohorts_range_of_its_method(made: Results) -> None:
+    made.write_fine(made.add_marked("s7"))
+    usual, fine = (layer_of(made, name, "cohort", "s7").scored.display for name in ("attention", "attention.fine"))
+    assert (usual.low, usual.high) == (fine.low, fine.high)

@@ -166,7 +166,8 @@ def heatmap_settings(wildcards):
         if is_extra(wildcards) and CONFIG["heatmap"]["scale"] == "cohort"
         else {}
     )
-    return dumps({**CONFIG["heatmap"], **own})
+    drawn = {key: CONFIG["heatmap"][key] for key in CONFIG["heatmap"] if key != "fine"}
+    return dumps({**drawn, **own})
 
 
 def entry_settings(block, wildcard):

@@ -5,6 +5,7 @@ rule report:
         predictions=all_predictions,
         metrics=all_metrics,
         heatmaps=all_heatmaps,
+        fine=all_fine_heatmaps,
         explanations=all_explanations,
         trust=all_trust,
         statistics=all_statistics,

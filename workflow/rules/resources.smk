@@ -23,6 +23,12 @@ def thousand_tiles(wildcards, input):
     return [tiles_and_width(r)[0] / 1000 if r.exists() else 0 for r in receipts]
 
 
+def thousand_fine_tiles(wildcards, input):
+    """Thousands of tiles of all shifted tilings of a slide, about; 0 if it is not tiled yet."""
+    shifts = CONFIG["heatmap"]["fine"]["steps"] ** 2 - 1
+    return [shifts * thousand for thousand in thousand_tiles(wildcards, input)]
+
+
 @lru_cache(maxsize=64)
 def bag_mb(encoder, status, modified):
     """Size of the features of each usable slide in float32, MB."""
@@ -74,6 +80,10 @@ NEEDS = {
     "trust": (500, 0.5, slides, 10, 0.05, slides),
     "heatmap_scale": (500, 0.5, slides, 10, 0.05, slides),
     "heatmap": (500, 0, constant, 2, 0.05, thousand_tiles),
+    "fine_tile": (600, 0, constant, 10, 0, constant),
+    "fine_extract": (6000, 0, constant, 15, 1, thousand_fine_tiles),
+    "fine_explain": (1000, 12, largest_bag_mb, 10, 1, thousand_fine_tiles),
+    "fine_heatmap": (700, 0, constant, 5, 0.2, thousand_fine_tiles),
     "evaluate": (500, 1, slides, 15, 0.1, slides),
     "report": (500, 5, slides, 15, 0.2, slides),
 }

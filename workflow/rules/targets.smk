@@ -248,6 +248,56 @@ def all_splits(wildcards):
     return [SPLITS.format(target=target) for target in TARGETS]
 
 
+def usual_tile_record(wildcards):
+    """Record of the job that tiles a slide as usual."""
+    return records("tile", wildcards.tiling, jobs=[job_of(wildcards.slide_id)])
+
+
+def usual_scores_record(wildcards):
+    """Record of the job that explains a slide as usual."""
+    entries = (wildcards.target, wildcards.encoder, wildcards.model)
+    return records("explain", *entries, jobs=[job_of(wildcards.slide_id)])
+
+
+def usual_heatmap_record(wildcards):
+    """Record of the job that draws a slide as usual: it removes finer heatmaps of other scores, so it comes first."""
+    entries = (wildcards.target, wildcards.encoder, wildcards.model)
+    return records("heatmap", *entries, jobs=[job_of(wildcards.slide_id)])
+
+
+def fine_tile_record(wildcards):
+    return records("fine_tile", tiling_of(wildcards), jobs=[wildcards.slide_id])
+
+
+def fine_features(wildcards):
+    """Records of the jobs with the features of a slide's shifted tilings, and of the other slides of its bag."""
+    own = records("fine_extract", wildcards.encoder, jobs=[wildcards.slide_id])
+    return own + bag_features(wildcards)
+
+
+def fine_slides():
+    """Slides that are chosen for finer heatmaps and can be used; of the others the table of statuses says why not."""
+    ok = ok_in(*status_file())
+    return [
+        slide_id for slide_id in CONFIG["heatmap"]["fine"]["slides"] if slide_id in ok
+    ]
+
+
+def all_fine_heatmaps(wildcards):
+    """Records of the finer scores and heatmaps of the chosen slides, for models that support a method and features of this
+    run. Viewer and report read the scores, so these are made again if they are lost.
+    """
+    return [
+        record
+        for target in TARGETS
+        for encoder in EXTRACTED
+        for model in models_of(target)
+        if METHODS[target][model] and CONFIG["heatmap"]["fine"]["slides"]
+        for stage in ("fine_explain", "fine_heatmap")
+        for record in records(stage, target, encoder, model, jobs=fine_slides())
+    ]
+
+
 def shown_records(stage):
     """Input function: records of a stage that works on the usable slides, for models that support a method."""
     return lambda wildcards: [

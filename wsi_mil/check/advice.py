@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from wsi_mil.check.fine import fine_warnings
 from wsi_mil.check.labels import empty_warnings
 from wsi_mil.check.rows import is_tiled, slides_tiled_by_annotation
 from wsi_mil.cohort import Sheet
@@ -22,7 +23,7 @@ def config_warnings(config: Config, sheet: Sheet) -> list[str]:
     ]
     warnings += [warning for name in config.targets for warning in _target_warnings(config, sheet, name)]
     warnings += _unused_model_warnings(config) + _method_warnings(config)
-    warnings += _scale_warnings(config)
+    warnings += _scale_warnings(config) + fine_warnings(config)
     for entry, encoder in config.extracted.items():
         tiling = config.tilings[encoder.tiling]
         warnings += advice(entry, encoder, mpp=tiling.mpp, tile_px=tiling.tile_px)

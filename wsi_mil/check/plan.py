@@ -7,6 +7,7 @@ from pathlib import Path
 
 from wsi_mil.check.advice import config_warnings
 from wsi_mil.check.duplicates import Duplicates, duplicates
+from wsi_mil.check.fine import fine_faults, needs_slide
 from wsi_mil.check.imported_features import import_faults, misplaced_import_faults
 from wsi_mil.check.references import reference_faults
 from wsi_mil.check.remote import Versions, remote_versions
@@ -147,6 +148,7 @@ def check(values: Mapping[str, object], *, needs_slides: bool = True, parallel: 
         faults += import_faults(config, sheet.rows)
         faults += misplaced_import_faults(config, sheet.rows)
         faults += annotation_faults(config, sheet)
+        faults += fine_faults(config, sheet.rows)
     faults += target_faults(config, sheet)
     versions = remote_versions(sheet.rows, config) if needs_slides else Versions()
     faults += versions.faults
@@ -162,7 +164,7 @@ def _sheet(config: Config, *, needs_slides: bool) -> Sheet:
         config.cohort,
         config.targets,
         needs_path=bool(config.extracted),
-        needs_file=lambda slide_id: needs_slides and not is_tiled(slide_id, config),
+        needs_file=lambda slide_id: needs_slides and (not is_tiled(slide_id, config) or needs_slide(slide_id, config)),
     )
 
 

@@ -75,8 +75,8 @@ def heatmap(
             truth=parse_settings(Truth, json.loads(truth)),
         )
         if is_drawn and record is not None:  # all methods of the configuration
-            folder = heatmaps / slide.slide_id
-            remove_others(folder, drawn(scores / f"{slide.slide_id}.json", method, folder))
+            folder, own = heatmaps / slide.slide_id, scores / f"{slide.slide_id}.json"
+            remove_others(folder, drawn(own, method, folder), own)
 
     forget_if_forced("heatmap", row, heatmaps, "{slide_id}/*.json")
     items = run_guarded(len(row), lambda item, _: draw(item, is_readable=False), seconds=read_limit_s(row, read_timeout_s))

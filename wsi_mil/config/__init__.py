@@ -12,10 +12,13 @@ from wsi_mil.config.explanations import ExplanationRecord as ExplanationRecord
 from wsi_mil.config.explanations import Method as Method
 from wsi_mil.config.explanations import ReadOff as ReadOff
 from wsi_mil.config.explanations import explains as explains
+from wsi_mil.config.explanations import fine_name as fine_name
 from wsi_mil.config.explanations import further_name as further_name
+from wsi_mil.config.explanations import is_fine as is_fine
 from wsi_mil.config.explanations import method_of as method_of
 from wsi_mil.config.explanations import resolved as resolved
 from wsi_mil.config.explanations import supports as supports
+from wsi_mil.config.explanations import usual_name as usual_name
 from wsi_mil.config.models import ABMIL as ABMIL
 from wsi_mil.config.models import CLAM as CLAM
 from wsi_mil.config.models import DSMIL as DSMIL
@@ -53,6 +56,7 @@ from wsi_mil.config.stages import BagUnit as BagUnit
 from wsi_mil.config.stages import Config as Config
 from wsi_mil.config.stages import Encoder as Encoder
 from wsi_mil.config.stages import Explain as Explain
+from wsi_mil.config.stages import Fine as Fine
 from wsi_mil.config.stages import Heatmap as Heatmap
 from wsi_mil.config.stages import Origin as Origin
 from wsi_mil.config.stages import OutputChoice as OutputChoice

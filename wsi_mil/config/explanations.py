@@ -186,6 +186,9 @@ EXPLANATIONS: dict[str, ExplanationRecord] = {
 FURTHER = "@"
 """Between method and output in the name of scores for a further output of a slide."""
 
+FINE = ".fine"
+"""After the method, in the name of scores that are the mean over shifted tilings. Names of methods have no dot."""
+
 BEST = "best"
 """In `explain.methods`: the method that `best` of the model's record names."""
 
@@ -222,8 +225,25 @@ def further_name(name: str, label: str) -> str:
 
 
 def method_of(name: str) -> str:
-    """Return the method that scores are by, from their name."""
+    """Return the method that scores are by, from their name; of those on the finer grid, `{method}.fine`."""
     return name.partition(FURTHER)[0]
+
+
+def fine_name(name: str) -> str:
+    """Return the name of the scores on the finer grid, `{method}.fine` or `{method}.fine@{label}`."""
+    method, separator, label = name.partition(FURTHER)
+    return f"{method}{FINE}{separator}{label}"
+
+
+def usual_name(name: str) -> str:
+    """Return the name without `.fine`, which is that of the usual scores or their method."""
+    method, separator, label = name.partition(FURTHER)
+    return f"{method.removesuffix(FINE)}{separator}{label}"
+
+
+def is_fine(name: str) -> bool:
+    """Return whether scores are the mean over shifted tilings, by their name."""
+    return method_of(name).endswith(FINE)
 
 
 def explains(method: Method, kind: str) -> bool:

@@ -245,6 +245,28 @@ class Heatmap(Settings):
     origin: Origin = Field("bounds", description="origin of exports for QuPath on slides with bounds (MRXS)")
 
 
+class Fine(Settings):
+    """Finer heatmaps of chosen slides: the mean over shifted tilings."""
+
+    slides: tuple[str, ...] = Field((), description="slide_id of each slide that gets finer heatmaps")
+    steps: int = Field(
+        2, ge=2, le=8, description="shifts along either axis, each by 1/steps of a tile; a slide is encoded steps² - 1 more times"
+    )
+
+    @model_validator(mode="after")
+    def _slides_differ(self) -> "Fine":
+        twice = sorted({slide_id for slide_id in self.slides if self.slides.count(slide_id) > 1})
+        if twice:
+            raise ValueError(f"slides names {', '.join(twice)} more than once")
+        return self
+
+
+class HeatmapBlock(Heatmap):
+    """The block `heatmap` of the configuration: settings of the pictures, and slides that get finer ones."""
+
+    fine: Fine = Fine()
+
+
 class Statistics(Settings):
     """Statistics of the features of the whole cohort."""
 
@@ -341,7 +363,7 @@ class Config(Settings):
     models: dict[EntryName, Model] = Field(min_length=1)
     predict: Predict = Predict()
     explain: Explain = Explain()
-    heatmap: Heatmap = Heatmap()
+    heatmap: HeatmapBlock = HeatmapBlock()
     truth: Truth = Field(Truth(), validate_default=True)
     statistics: Statistics = Statistics()
 

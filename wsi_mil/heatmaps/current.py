@@ -4,11 +4,11 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from wsi_mil.config import Heatmap, Truth
+from wsi_mil.config import Heatmap, Truth, is_fine
 from wsi_mil.heatmaps.cohort_scale import CohortFiles
 from wsi_mil.heatmaps.slide_scores import names_of
 from wsi_mil.heatmaps.stage import RASTER, SUFFIXES, draw_heatmaps, is_first
-from wsi_mil.receipts import file_hash, is_current, made_from, read_receipt, store_marker, write_receipt
+from wsi_mil.receipts import USUAL, file_hash, is_current, made_from, read_receipt, store_marker, write_receipt
 from wsi_mil.records import NO_PATH, SlideRow
 
 log = logging.getLogger(__name__)
@@ -68,8 +68,9 @@ def draw_stale(
     for method in stale:
         receipts[method].unlink(missing_ok=True)  # it describes an earlier picture
     draw_heatmaps(row, scores_receipt, tiles_receipt, stale, settings, folder, cohort=cohort, truth=truth)
+    usual = {USUAL: text} if (text := read_receipt(scores_receipt).get(USUAL)) else {}
     for method in stale:
-        write_receipt(receipts[method], {"slide_id": row.slide_id, "method": method, "is_whole": is_whole, **stamp})
+        write_receipt(receipts[method], {"slide_id": row.slide_id, "method": method, "is_whole": is_whole, **usual, **stamp})
     return True
 
 
@@ -78,9 +79,14 @@ def drawn(scores_receipt: Path, methods: Sequence[str], folder: Path) -> list[Pa
     return [receipt_of(folder, name) for name in names_of(read_receipt(scores_receipt), methods)]
 
 
-def remove_others(folder: Path, kept: Sequence[Path]) -> None:
-    """Remove the heatmaps of a slide whose receipts are not `kept`: beside new ones, those of earlier models would mislead."""
-    for receipt in [path for path in folder.glob("*.json") if path not in kept]:
+def remove_others(folder: Path, kept: Sequence[Path], scores_receipt: Path) -> None:
+    """Remove the heatmaps of a slide whose receipts are not `kept`: beside new ones, those of earlier models would mislead.
+
+    Finer ones stay as long as they were made with the scores of `scores_receipt`.
+    """
+    usual = file_hash(scores_receipt)
+    others = [path for path in folder.glob("*.json") if path not in kept]
+    for receipt in [path for path in others if not (is_fine(path.stem) and read_receipt(path).get(USUAL) == usual)]:
         for suffix in (*SUFFIXES, receipt.suffix):
             receipt.with_suffix(suffix).unlink(missing_ok=True)
 

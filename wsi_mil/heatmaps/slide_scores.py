@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_mil.config import Scale, method_of
+from wsi_mil.config import Scale, method_of, usual_name
 from wsi_mil.errors import StoreError, StoreMismatchError
 from wsi_mil.geometry import Mpp, grid_cells
 from wsi_mil.heatmaps.scale import ScoreDisplay, score_display
@@ -145,7 +145,9 @@ def read_scores_by_method(
     found = {}
     for method in methods:
         coords, values = read_scores(store_path(scores_receipt), method)
-        display = score_display(values, score_context(receipt, method), scale, cohort_range=ranges.get(method_of(method)))
+        display = score_display(
+            values, score_context(receipt, method), scale, cohort_range=ranges.get(usual_name(method_of(method)))
+        )
         stamp = _stamp(row.slide_id, method, receipt)
         grid = _grid(coords, tile_receipt)
         found[method] = SlideScores(method, receipt["methods"][method], values, display, grid, stamp, receipt, tile_receipt)

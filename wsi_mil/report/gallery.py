@@ -6,12 +6,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from PIL import Image
 
-from wsi_mil.config import Config, methods_of
+from wsi_mil.config import Config, fine_name, methods_of, usual_name
 from wsi_mil.heatmaps.cohort_scale import read_cohort_scale
 from wsi_mil.heatmaps.colour_maps import colours, rgba
 from wsi_mil.heatmaps.slide_scores import Ranges, SlideScores, names_of, read_scores_by_method
 from wsi_mil.rasterise import tile_raster
-from wsi_mil.receipts import read_receipt
+from wsi_mil.receipts import USUAL, file_hash, read_receipt
 from wsi_mil.records import SlideRow
 from wsi_mil.report.base_images import SIDES_PX, BaseImage, BaseImages, source_of
 from wsi_mil.report.model_page import ModelPage
@@ -129,13 +129,27 @@ class _Drawing:
                 continue
             shown = names_of(read_receipt(scores_receipt), methods)
             scored = read_scores_by_method(row, scores_receipt, tiles_receipt, shown, scale=config.heatmap.scale, ranges=ranges)
-            for scores in scored.values():
+            scored |= self._fine(row, model, shown, ranges)
+            for scores in sorted(scored.values(), key=lambda scores: shown.index(usual_name(scores.method))):
                 key = keys.setdefault(source_of(scores), f"g{number}-{len(keys)}")
                 gallery.base_images[key] = self.images.of(row, scores, tiles_receipt)
                 trust = trust_line(model.trust, scores.receipt, scores.method)
                 panel = self._panel(key, model.name, scores, gallery.base_images[key].size)
                 gallery.panels.append(replace(panel, trust=trust))
         return gallery
+
+    def _fine(self, row: SlideRow, model: ModelPage, shown: Sequence[str], ranges: Ranges) -> dict[str, SlideScores]:
+        """Finer scores of a slide that is chosen for them, if the usual ones that they were made with are still there."""
+        config = self.images.config
+        if row.slide_id not in config.heatmap.fine.slides or config.encoders[model.encoder].is_imported:
+            return {}
+        usual, fine = (results.target(model.target) for results in (Results(config.results), Results(config.results).fine))
+        names = (model.encoder, model.model, row.slide_id)
+        receipt, cells = fine.scores_receipt(*names), fine.cells_receipt(*names)
+        if not receipt.is_file() or read_receipt(receipt).get(USUAL) != file_hash(usual.scores_receipt(*names)):
+            return {}
+        methods = [fine_name(name) for name in shown]
+        return read_scores_by_method(row, receipt, cells, methods, scale=config.heatmap.scale, ranges=ranges)
 
     def _panel(self, key: str, name: str, scores: SlideScores, size: tuple[int, int]) -> HeatmapPanel:
         output = explained_label(scores.receipt, scores.method)
@@ -151,9 +165,10 @@ class _Drawing:
 
 
 def _n_layers(model: ModelPage, slide_ids: Iterable[str], config: Config, report: TaskReport) -> int:
-    """Number of heatmaps of a model: of each slide one for each method and output shown."""
-    chosen = len(wanted_outputs(report.task, config.explain.outputs))
-    n_outputs = sum(chosen or report.n_shown(model.predictions[s]) if s in model.predictions else 1 for s in slide_ids)
+    """Number of heatmaps of a model: of each slide one for each method and output shown, two of one with finer heatmaps."""
+    chosen, n_maps = len(wanted_outputs(report.task, config.explain.outputs)), dict.fromkeys(config.heatmap.fine.slides, 2)
+    n_of = {s: chosen or (report.n_shown(model.predictions[s]) if s in model.predictions else 1) for s in slide_ids}
+    n_outputs = sum(n_maps.get(s, 1) * n for s, n in n_of.items())
     return n_outputs * len(methods_of(config, model.target, model.model))
 
 

@@ -11,9 +11,11 @@ from wsi_mil.records import TileGrid
 from wsi_mil.store.zarr_files import array_of, attributes_of, open_store, write_whole
 
 
-def write_grid(path: Path, grid: TileGrid, thumbnail: NDArray[np.uint8], attributes: Mapping[str, object]) -> None:
-    """Write a slide's tiles and its thumbnail [height, width, 3], which later stages use as background."""
-    arrays: dict[str, NDArray[Any]] = {"coords": grid.coords, "tissue_fraction": grid.tissue_fraction, "thumbnail": thumbnail}
+def write_grid(path: Path, grid: TileGrid, thumbnail: NDArray[np.uint8] | None, attributes: Mapping[str, object]) -> None:
+    """Write a slide's tiles and its thumbnail [height, width, 3], which later stages use as background; None for none."""
+    arrays: dict[str, NDArray[Any]] = {"coords": grid.coords, "tissue_fraction": grid.tissue_fraction}
+    if thumbnail is not None:
+        arrays["thumbnail"] = thumbnail
     geometry = {"tile_px": grid.tile_px, "tile_px_level0": list(grid.tile_px_level0)}
     write_whole(path, arrays, {**attributes, **geometry})
 

@@ -9,7 +9,13 @@ from wsi_mil.records import TileGrid
 from wsi_mil.tissue import TissueMask
 
 
-def tile_grid(dimensions: tuple[int, int], mask: TissueMask, settings: Tiling, slide_mpp: Mpp) -> TileGrid:
+def tile_grid(
+    dimensions: tuple[int, int],
+    mask: TissueMask,
+    settings: Tiling,
+    slide_mpp: Mpp,
+    start: tuple[float, float] = (0.0, 0.0),
+) -> TileGrid:
     """Return every tile with enough tissue, row by row.
 
     Args:
@@ -18,6 +24,7 @@ def tile_grid(dimensions: tuple[int, int], mask: TissueMask, settings: Tiling, s
         settings: resolution, side, overlap, least tissue, whether tiles may reach beyond the slide. Area beyond the slide
             counts as background.
         slide_mpp: µm per pixel of level 0.
+        start: (x, y) of the corner of the grid's first tile, level-0 pixels, unrounded.
 
     Returns:
         The grid; it has no tiles if the slide is smaller than one, or has no tissue.
@@ -27,7 +34,8 @@ def tile_grid(dimensions: tuple[int, int], mask: TissueMask, settings: Tiling, s
     box = footprint(side, target_mpp=settings.mpp, slide_mpp=slide_mpp)
     stride = footprint(step, target_mpp=settings.mpp, slide_mpp=slide_mpp)
     pad = settings.edge == "pad"
-    axes = [axis_positions(n, tile=t, stride=s, pad=pad) for n, t, s in zip(dimensions, box, stride, strict=True)]
+    sides = zip(dimensions, box, stride, start, strict=True)
+    axes = [axis_positions(length, tile=t, stride=s, start=first, pad=pad) for length, t, s, first in sides]
     coords = crossing(*axes)
     whole_box = rounded(box)
     fraction = mask.fractions(coords, box=whole_box, dimensions=dimensions)

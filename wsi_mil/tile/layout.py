@@ -1,6 +1,6 @@
 """Segment the tissue of an open slide and place tiles on it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,8 +12,9 @@ from shapely.geometry.base import BaseGeometry
 from wsi_mil.annotations import NOTHING, overlap_fractions
 from wsi_mil.config import SlideFile, TileSettings, Tissue
 from wsi_mil.errors import DataError, MissingMppError, SlideReadError
-from wsi_mil.geometry import Mpp, size_at
+from wsi_mil.geometry import Mpp, footprint, size_at
 from wsi_mil.records import Status, TileGrid
+from wsi_mil.shifts import Shift
 from wsi_mil.slides import MAX_UNREADABLE, MppGuess, Overview, Slide
 from wsi_mil.tile.grid import sample_tiles, select_tiles, tile_grid
 from wsi_mil.tile.supplied import AnnotatedRegions, SuppliedFiles, read_annotated_regions, read_supplied_mask
@@ -96,9 +97,42 @@ def layout_tiles(
     slide.require_fine_enough(settings.tiling.mpp)
     annotated = read_annotated_regions(slide, supplied.annotation, settings)
     tissue = tissue or _tissue(slide, supplied.mask, settings, annotated, threads)
-    tissue_grid = tile_grid(slide.dimensions, tissue.mask, settings.tiling, slide.mpp)
-    grid = sample_tiles(_inside(tissue_grid, annotated.inside, settings), settings.tiling)
+    tissue_grid, grid = _grids(slide, tissue, settings, annotated.inside)
     return TileLayout(tissue, grid, "" if len(grid.coords) else _why_empty(slide, tissue, tissue_grid, supplied, settings))
+
+
+def layout_shifted(
+    slide: Slide, supplied: SuppliedFiles, settings: TileSettings, tissue: SlideTissue, moves: Sequence[Shift]
+) -> list[TileGrid]:
+    """Place tiles of shifted tilings on an open slide, as `layout_tiles` places those of the usual one.
+
+    Args:
+        slide: the slide.
+        supplied: annotation and mask of the slide, if any.
+        settings: settings of tissue and tiles.
+        tissue: tissue of the slide.
+        moves: the shifts.
+
+    Raises:
+        DataError: the annotation, which decides which tiles are cut, cannot be read.
+    """
+    inside = read_annotated_regions(slide, supplied.annotation, settings).inside
+    step = settings.tiling.tile_px - settings.tiling.overlap
+    right, down = footprint((step, step), target_mpp=settings.tiling.mpp, slide_mpp=slide.mpp)
+    starts = [(shift.of(right)[0], shift.of(down)[1]) for shift in moves]
+    return [_grids(slide, tissue, settings, inside, start)[1] for start in starts]
+
+
+def _grids(
+    slide: Slide,
+    tissue: SlideTissue,
+    settings: TileSettings,
+    inside: BaseGeometry,
+    start: tuple[float, float] = (0.0, 0.0),
+) -> tuple[TileGrid, TileGrid]:
+    """All tiles with enough tissue, and those of them that are kept, from a first tile at `start` on."""
+    tissue_grid = tile_grid(slide.dimensions, tissue.mask, settings.tiling, slide.mpp, start)
+    return tissue_grid, sample_tiles(_inside(tissue_grid, inside, settings), settings.tiling)
 
 
 def tile_warnings(slide: Slide, settings: TileSettings, tissue: SlideTissue) -> list[str]:

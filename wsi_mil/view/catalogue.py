@@ -13,7 +13,7 @@ from wsi_mil.cohort import SLIDE_ID
 from wsi_mil.config import Heatmap, Truth
 from wsi_mil.errors import StoreError, UnknownNameError, WsiMilError
 from wsi_mil.files import read_table
-from wsi_mil.receipts import TILE_IDENTITY, read_receipt
+from wsi_mil.receipts import TILE_IDENTITY, USUAL, file_hash, read_receipt
 from wsi_mil.records import SlideRow
 from wsi_mil.results import Results
 from wsi_mil.tasks import Task
@@ -218,6 +218,21 @@ class Catalogue:
         methods = receipt.get("methods")
         is_complete = isinstance(methods, dict) and all(isinstance(m, dict) for m in methods.values())
         return receipt if is_complete and isinstance(receipt.get("tiles"), dict) else {}
+
+    def fine_receipts(self, slide_id: str, entry: Entry) -> tuple[Path, Path]:
+        """Return the paths of the receipt of finer scores and of the description of their grid, which may not exist."""
+        known = self.entry(entry.target, entry.encoder, entry.model)
+        fine = self.layout.fine.target(known.target)
+        names = (known.encoder, known.model, self.row(slide_id).slide_id)
+        return fine.scores_receipt(*names), fine.cells_receipt(*names)
+
+    def fine_methods(self, slide_id: str, entry: Entry) -> dict[str, dict[str, Any]]:
+        """Return the methods of a slide's finer scores; {} if there are none, or if they were made with other usual scores."""
+        receipt = receipt_or_empty(self.fine_receipts(slide_id, entry)[0])
+        methods = receipt.get("methods")
+        if receipt.get(USUAL) != file_hash(self.scores_receipt(slide_id, entry)) or not isinstance(methods, dict):
+            return {}
+        return methods if all(isinstance(m, dict) for m in methods.values()) else {}
 
     def tiling_of(self, slide_id: str, scores: dict[str, Any]) -> str | None:
         """Return the tiling that scores belong to, by the receipt of `explain`; None if it is gone."""

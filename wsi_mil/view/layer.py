@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from wsi_mil.config import Scale, method_of
+from wsi_mil.config import Scale, is_fine, method_of, usual_name
 from wsi_mil.errors import StoreError, UnknownNameError
 from wsi_mil.heatmaps.cohort_scale import method_range, read_cohort_scale
 from wsi_mil.heatmaps.colour_maps import colours, rgba
@@ -143,10 +143,10 @@ class LayerCache:
             UnknownNameError: there is no such slide, entry or method.
             StoreError: the scores cannot be read.
         """
-        path = catalogue.scores_receipt(slide_id, entry)
+        path = catalogue.fine_receipts(slide_id, entry)[0] if is_fine(method) else catalogue.scores_receipt(slide_id, entry)
         if not path.is_file():
             raise UnknownNameError(f"no scores of {slide_id} by {entry.name}")
-        cohort = self._cohort_range(catalogue, entry, method) if scale == "cohort" else _Range()
+        cohort = self._cohort_range(catalogue, entry, usual_name(method)) if scale == "cohort" else _Range()
         key = (path, path.stat().st_mtime_ns, method, scale, *cohort.by_method.items())
         with self._lock:
             if key in self._layers:
@@ -155,12 +155,13 @@ class LayerCache:
         receipt = catalogue.scores(slide_id, entry)
         if not receipt:
             raise StoreError(path, "the receipt cannot be read or is of another version; run `explain` again")
-        if method not in receipt["methods"]:
+        if method not in (catalogue.fine_methods(slide_id, entry) if is_fine(method) else receipt["methods"]):
             raise UnknownNameError(f"no method {method}")
         version = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
         try:
             row = catalogue.row(slide_id)
-            tiles = self._tiles(catalogue, slide_id, entry)
+            fine = catalogue.fine_receipts(slide_id, entry)[1] if is_fine(method) else None
+            tiles = fine or self._tiles(catalogue, slide_id, entry)
             layer = Layer(read_slide_scores(row, path, tiles, method, scale=scale, ranges=cohort.by_method), version, cohort.note)
         except StoreError:
             raise

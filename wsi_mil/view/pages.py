@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import jinja2
 
-from wsi_mil.config import Scale, method_of
+from wsi_mil.config import Scale, method_of, usual_name
 from wsi_mil.geometry import Mpp
 from wsi_mil.heatmaps.colour_maps import colormap_names
 from wsi_mil.tasks.shown import (
@@ -211,6 +211,8 @@ def _target_json(catalogue: Catalogue, slide_id: str, target: str) -> dict[str, 
 def _entry_json(catalogue: Catalogue, slide_id: str, entry: Entry) -> dict[str, Any]:
     """Prediction and explanation methods of one encoder × model for a slide; methods without scores have a reason."""
     receipt = catalogue.scores(slide_id, entry)
+    fine = catalogue.fine_methods(slide_id, entry) if receipt else {}
+    shown = {**receipt, "methods": {**receipt.get("methods", {}), **fine}}
     prediction = catalogue.predictions(entry).get(slide_id, {})
     stamps = {name: str(receipt.get(name) or prediction.get(name, "")) for name in ("role", "protocol")}
     notes = [ROLE_NOTES[stamps["role"]]] if stamps["role"] in ROLE_NOTES else []
@@ -222,7 +224,7 @@ def _entry_json(catalogue: Catalogue, slide_id: str, entry: Entry) -> dict[str, 
         **asdict(entry),
         "name": entry.name,
         "tiling": catalogue.tiling_of(slide_id, receipt),
-        "methods": [{**method, **_trust_json(trust, receipt, method["name"])} for method in _methods_json(receipt)],
+        "methods": [{**m, **_trust_json(trust, shown, m["name"])} for m in _methods_json(shown)],
         "prediction": _prediction_json(catalogue, slide_id, entry, prediction),
         "notes": notes,
     }
@@ -231,7 +233,7 @@ def _entry_json(catalogue: Catalogue, slide_id: str, entry: Entry) -> dict[str, 
 def _methods_json(receipt: Mapping[str, Any]) -> list[dict[str, str]]:
     """Methods of a receipt of scores with their titles, those of `FIRST_METHODS` first; further outputs follow their method."""
     methods = receipt.get("methods", {})
-    bases = {name: method_of(name) for name in methods}
+    bases = {name: method_of(usual_name(name)) for name in methods}
     order = list(dict.fromkeys([*FIRST_METHODS, *bases.values()]))
     names = sorted(methods, key=lambda name: order.index(bases[name]))
     return [
