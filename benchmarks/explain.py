@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Measure time and memory of sparse inversion and of drawing heatmaps.
+"""Measure time and memory of contributions, of sparse inversion and of drawing heatmaps.
 
     python benchmarks/explain.py                     all parts
     python benchmarks/explain.py --only inversion    one part
     python benchmarks/explain.py --only drawing --before ../earlier/.venv/bin/wsi-mil
 
+contribution contribution, centred contribution, direction and their sum of 20,000 × 1024 instances, for gated ABMIL and TransMIL:
+             CPU time of one thread compared with forward passes, in turns, and memory in sizes of the bag
 inversion    sparse inversion of 20,000 × 1024 instances with gated ABMIL: seconds per step, memory in sizes of the bag,
              and growth of time with the number of instances
 drawing      heatmap, OME-TIFF and GeoJSON of a slide of 20,000 tiles; CPU time of the heatmaps of three methods of it, and
@@ -25,6 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -34,6 +37,7 @@ from scored_slide import METHODS, ScoredSlide, make_scored_slide
 from wsi_mil.cli.options import AGAIN_VARIABLE
 from wsi_mil.config import Heatmap, SparseInversion, Truth, parse_model
 from wsi_mil.devices import set_threads
+from wsi_mil.explain.registry import METHODS as EXPLAINED
 from wsi_mil.explain.sparse_inversion import Refinement, refine
 from wsi_mil.files import write_bytes
 from wsi_mil.heatmaps.overlay import draw
@@ -41,7 +45,7 @@ from wsi_mil.heatmaps.raster import ome_tiff
 from wsi_mil.heatmaps.regions import geojson
 from wsi_mil.heatmaps.slide_scores import read_slide_scores
 from wsi_mil.heatmaps.stage import backdrop, picture, title
-from wsi_mil.models import create_model
+from wsi_mil.models import MILModel, create_model
 from wsi_mil.receipts import store_path
 
 FEATURES, INSTANCES, THREADS = 1024, 20_000, 2
@@ -56,7 +60,14 @@ SIZES = (5_000, 10_000, 20_000, 40_000)
 STEPS = 5
 COMMAND = Path(sys.executable).with_name("wsi-mil")
 BYTES_OF_FLOAT32, KB_OF_A_GB = 4, 1024**2
+OF_CONTRIBUTION: dict[str, dict[str, object]] = {
+    "abmil": {"model": "abmil"},
+    "transmil": {"model": "transmil", "embed_dim": 128, "heads": 4, "attention": "nystrom"},
+}
+KIN = ("contribution", "centred_contribution", "direction", "standardised_contribution")
 LIMITS: dict[str, float] = {
+    **{f"{method}_cpu_vs_forward_{model}": 2.5 for model in OF_CONTRIBUTION for method in KIN},
+    **{f"contribution_memory_vs_bag_{model}": 4.0 for model in OF_CONTRIBUTION},
     "sni_step_s": 0.6,
     "sni_memory_vs_bag": 4.0,
     "sni_time_per_instance_40k_vs_10k": 1.25,
@@ -88,6 +99,56 @@ def seconds(work: Callable[[], object]) -> float:
         work()
         times.append(time.monotonic() - start)
     return min(times)
+
+
+def model_and_bag(model: str, n: int) -> tuple[MILModel, torch.Tensor]:
+    """Return a model and a bag of half-normal instances `(1, n, features)`."""
+    torch.manual_seed(0)
+    made = create_model(parse_model(OF_CONTRIBUTION[model]), feature_dim=FEATURES, n_classes=2)
+    return made.eval().requires_grad_(False), torch.randn(1, n, FEATURES).abs_()
+
+
+def contributions(scale: int) -> dict[str, float]:
+    """Measure CPU time and memory of contributions, of bags `scale` times smaller."""
+    set_threads(1)  # threads that wait for each other count as CPU time
+    figures = {}
+    for name in OF_CONTRIBUTION:
+        model, bag = model_and_bag(name, INSTANCES // scale)
+        with torch.inference_mode():
+            model(bag)
+        turns = [[own_cpu_seconds(work) for work in _works(model, bag)] for _ in range(TURNS + 2)]
+        forward, *kin = (median(times) for times in zip(*turns, strict=True))
+        figures |= {f"{method}_cpu_vs_forward_{name}": seconds / forward for method, seconds in zip(KIN, kin, strict=True)}
+        peak = in_child(f"memory_of_{name}", scale)
+        figures[f"contribution_memory_vs_bag_{name}"] = peak
+        print(f"{name}: forward {forward:.3f} CPU s, {KIN[-1]} {kin[-1]:.3f}; memory {peak:.2f} times the bag, including it")
+    set_threads(THREADS)
+    return figures
+
+
+def _works(model: MILModel, bag: torch.Tensor) -> list[Callable[[], object]]:
+    """A forward pass, and each of the methods."""
+
+    def forward() -> None:
+        with torch.inference_mode():
+            model(bag)
+
+    return [forward, *(partial(EXPLAINED[method].of_model, model, bag, 1) for method in KIN)]
+
+
+def contribution_memory(scale: int, model: str) -> float:
+    """Return the peak memory that the bag and the sum of its contributions add, in sizes of the bag."""
+    EXPLAINED[KIN[-1]].of_model(*model_and_bag(model, 64), 1)
+    before = _peak_kb()
+    EXPLAINED[KIN[-1]].of_model(*model_and_bag(model, INSTANCES // scale), 1)
+    return (_peak_kb() - before) * 1024 / (INSTANCES // scale * FEATURES * BYTES_OF_FLOAT32)
+
+
+def own_cpu_seconds(work: Callable[[], object]) -> float:
+    """Return the CPU seconds of this process in some work."""
+    start = time.process_time()
+    work()
+    return time.process_time() - start
 
 
 def inversion(scale: int) -> dict[str, float]:
@@ -210,8 +271,11 @@ def violations(figures: dict[str, float]) -> Iterator[str]:
             yield f"{name} is {value:.3f}, expected at most {LIMITS[name]:g}"
 
 
-PARTS = ("inversion", "drawing")
-CHILDREN: dict[str, Callable[[int], float]] = {"memory": memory}
+PARTS = ("contribution", "inversion", "drawing")
+CHILDREN: dict[str, Callable[[int], float]] = {
+    "memory": memory,
+    **{f"memory_of_{model}": partial(contribution_memory, model=model) for model in OF_CONTRIBUTION},
+}
 
 
 def main() -> None:
@@ -230,6 +294,8 @@ def main() -> None:
         print(json.dumps(CHILDREN[args.child](args.scale)))
         return
     figures: dict[str, float] = {}
+    if args.only in (None, "contribution"):
+        figures |= contributions(args.scale)
     if args.only in (None, "inversion"):
         figures |= inversion(args.scale)
     if args.only in (None, "drawing"):

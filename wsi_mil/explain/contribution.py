@@ -16,6 +16,7 @@ Differs:
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -23,13 +24,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wsi_mil.explain.base import Values
-from wsi_mil.explain.gradient import CHUNK, embedded_bag
+from wsi_mil.explain.gradient import embedded_bag
 from wsi_mil.explain.standardised_sum import standardised
 from wsi_mil.models import MILModel
 from wsi_mil.models.held import held_constant
 
 MOST_RESIDUAL = 1e-3
 """Largest share of the bag's explained quantity, or of 1 if that is larger, by which contributions may fail to sum to it."""
+
+EMBEDDED_AT_ONCE = 4096
+"""Instances that are embedded at once, without gradients."""
 
 CLASS_TOKEN = "class_token"
 
@@ -54,10 +58,25 @@ class Decomposition:
     biases: float
     pooling: float
 
-    @property
+    @cached_property
     def contributions(self) -> NDArray[np.float64]:
         """⟨h_k, g_k⟩ `(n_instances,)`."""
-        return _products(self.embedded, self.slope)
+        return _float64(torch.linalg.vecdot(self.embedded, self.slope))
+
+    @cached_property
+    def common(self) -> NDArray[np.float64]:
+        """⟨h̄, g_k⟩ `(n_instances,)`: what the mean instance has in place of each."""
+        return _float64(self.slope @ self.embedded.mean(dim=0))
+
+    @property
+    def centred(self) -> NDArray[np.float64]:
+        """Contributions of h_k - h̄ in place of h_k, times n."""
+        return np.asarray(len(self.embedded) * (self.contributions - self.common))
+
+    @property
+    def direction(self) -> NDArray[np.float64]:
+        """⟨h_k, Σ_j g_j⟩."""
+        return _float64(self.embedded @ self.slope.sum(dim=0))
 
     @property
     def rest(self) -> float:
@@ -94,7 +113,7 @@ def contribution(model: MILModel, bag: Tensor, output: int) -> Values:
 def centred_contribution(model: MILModel, bag: Tensor, output: int) -> Values:
     """Return n ⟨h_k - h̄, g_k⟩: what sets the instance apart from the others contributes, not what all have in common."""
     parts = decompose(model, bag, output)
-    return parts.values(_centred(parts))
+    return parts.values(parts.centred)
 
 
 def direction(model: MILModel, bag: Tensor, output: int) -> Values:
@@ -104,13 +123,13 @@ def direction(model: MILModel, bag: Tensor, output: int) -> Values:
     but for the bias, which is in the neutral value.
     """
     parts = decompose(model, bag, output)
-    return parts.values(_direction(parts), zero=-parts.rest)
+    return parts.values(parts.direction, zero=-parts.rest)
 
 
 def standardised_contribution(model: MILModel, bag: Tensor, output: int) -> Values:
     """z(centred contribution) + z(direction), z in standard deviations of the bag. Ours: no paper has it."""
     parts = decompose(model, bag, output)
-    return parts.values(standardised(_centred(parts)) + standardised(_direction(parts)))
+    return parts.values(standardised(parts.centred) + standardised(parts.direction))
 
 
 def decompose(model: MILModel, bag: Tensor, output: int) -> Decomposition:
@@ -126,7 +145,7 @@ def decompose(model: MILModel, bag: Tensor, output: int) -> Decomposition:
     """
     if model.training:
         raise ValueError("the model must be in eval mode: dropout would make every contribution another one")
-    slices = [slice(start, start + CHUNK) for start in range(0, bag.shape[1], CHUNK)]
+    slices = [slice(start, start + EMBEDDED_AT_ONCE) for start in range(0, bag.shape[1], EMBEDDED_AT_ONCE)]
     embedded = embedded_bag(model, bag, slices).requires_grad_()
     tokens, biases = _constants(model)
     with _requiring_gradients([*tokens, *biases]), torch.enable_grad(), held_constant():
@@ -164,17 +183,5 @@ def _requiring_gradients(parameters: list[nn.Parameter]) -> Iterator[None]:
             parameter.requires_grad_(required)
 
 
-def _centred(parts: Decomposition) -> NDArray[np.float64]:
-    mean = parts.embedded.double().mean(dim=0)
-    common = (parts.slope.double() @ mean).cpu().numpy()
-    return np.asarray(len(parts.embedded) * (parts.contributions - common))
-
-
-def _direction(parts: Decomposition) -> NDArray[np.float64]:
-    return np.asarray((parts.embedded.double() @ parts.slope.double().sum(dim=0)).cpu().numpy())
-
-
-def _products(first: Tensor, second: Tensor) -> NDArray[np.float64]:
-    """Row-wise dot products, float64."""
-    pairs = zip(torch.split(first, CHUNK), torch.split(second, CHUNK), strict=True)
-    return np.concatenate([(a.double() * b.double()).sum(dim=1).cpu().numpy() for a, b in pairs])
+def _float64(values: Tensor) -> NDArray[np.float64]:
+    return np.asarray(values.double().cpu().numpy())

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from wsi_mil.models.self_attention import SelfAttention, softmax_rows
+from wsi_mil.models.self_attention import SelfAttention, attended, softmax_rows
 
 PINV_STEPS = 6
 
@@ -77,13 +77,13 @@ class NystromAttention(SelfAttention):
 
     def _summary(self, marks: "_Marks", k: Tensor, v: Tensor) -> Tensor:
         """B⁺ (G v) `(1, heads, landmarks, head_dim)`."""
-        return marks.inverse @ functional.scaled_dot_product_attention(marks.q, k, v)
+        return marks.inverse @ attended(marks.q, k, v)
 
     def _attend(self, padded: Tensor, marks: "_Marks", k: Tensor, n_tokens: int) -> Tensor:
         v = self._projected(padded, "v")
         summary = self._summary(marks, k, v)
-        attended = functional.scaled_dot_product_attention(self._projected(padded, "q"), marks.k, summary)
-        return self._out(self._convolved(v).add_(attended)[:, :, -n_tokens:])
+        mixed = attended(self._projected(padded, "q"), marks.k, summary)
+        return self._out(self._convolved(v).add_(mixed)[:, :, -n_tokens:])
 
     def _first_row_of_matrix(self, padded: Tensor, marks: "_Marks", k: Tensor, n_tokens: int) -> Tensor:
         """Attention of the first real token, without its own column and padding; head by head, to save memory."""

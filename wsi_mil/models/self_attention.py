@@ -2,12 +2,13 @@
 
 import math
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wsi_mil.models.held import constant
+from wsi_mil.models.held import constant, depthwise, is_held
 
 RESIDUAL_KERNEL = 33
 
@@ -16,6 +17,8 @@ NUMBERS_OF_A_TOKEN, HELD_MATRICES = 30, 3
 
 Matrices only where they are written out.
 """
+HELD_NUMBERS = 2**21
+"""Numbers of the attention matrix that are held at once where its weights are constant."""
 WRITE_MATRICES_OUT = ("mps",)
 """Types of device on which torch has no backward pass that goes through the matrix in blocks."""
 
@@ -69,7 +72,7 @@ class SelfAttention(nn.Module, ABC):
     def _convolved(self, v: Tensor) -> Tensor:
         """Each head's values, every channel by itself, convolved along the tokens."""
         rows = v[0].permute(2, 0, 1)  # (head_dim, heads, n_tokens)
-        return torch.as_tensor(self.residual(rows)).permute(1, 2, 0).unsqueeze(0)
+        return depthwise(rows, self.residual.weight).permute(1, 2, 0).unsqueeze(0)
 
     def _first_convolved(self, v: Tensor) -> Tensor:
         """The first row of `_convolved`, `(1, heads, 1, head_dim)`, where all that lies left of it is zero."""
@@ -86,7 +89,7 @@ class ExactAttention(SelfAttention):
 
     def forward(self, tokens: Tensor) -> Tensor:
         q, k, v = (self._projected(tokens, part) for part in "qkv")
-        return self._out(self._convolved(v).add_(functional.scaled_dot_product_attention(q, k, v)))
+        return self._out(self._convolved(v).add_(attended(q, k, v)))
 
     def first_row(self, tokens: Tensor) -> Tensor:
         q, k, v = self._projected(tokens[:, :1], "q"), self._projected(tokens, "k"), self._projected(tokens, "v")
@@ -99,6 +102,33 @@ class ExactAttention(SelfAttention):
 
     def _pairs_attended(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return softmax_rows(q, k) @ v
+
+
+def attended(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Return softmax(q kᵀ / √head_dim) v, without holding the matrix; `(1, heads, …, head_dim)`."""
+    if not is_held():
+        return functional.scaled_dot_product_attention(q, k, v)
+    return torch.as_tensor(_HeldAttention.apply(q, k, v))  # type: ignore[no-untyped-call]
+
+
+class _HeldAttention(torch.autograd.Function):
+    """Attention whose weights are constant: the slope goes to the values alone, which need not be kept for it."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        ctx.save_for_backward(q, k)
+        return functional.scaled_dot_product_attention(q, k, v)
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[None, None, Tensor]:
+        q, k = ctx.saved_tensors
+        (slope,) = slopes
+        rows = max(1, HELD_NUMBERS // k.shape[2])
+        to_values = torch.zeros_like(k)
+        for queries, part in zip(torch.split(q, rows, dim=2), torch.split(slope, rows, dim=2), strict=True):
+            for head in range(k.shape[1]):
+                to_values[:, head] += softmax_rows(queries[:, head], k[:, head]).mT @ part[:, head]
+        return None, None, to_values
 
 
 def softmax_rows(queries: Tensor, keys: Tensor) -> Tensor:

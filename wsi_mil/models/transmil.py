@@ -11,7 +11,7 @@ from wsi_mil import config
 from wsi_mil.config import InstanceScoreKind
 from wsi_mil.models.embedding import Embedding
 from wsi_mil.models.encode_classify import BagEncoding, EncodeClassifyModel
-from wsi_mil.models.held import LayerNorm
+from wsi_mil.models.held import LayerNorm, depthwise
 from wsi_mil.models.keywords import TransMILKeywords, model_settings
 from wsi_mil.models.nystrom import NystromAttention
 from wsi_mil.models.outputs import Outputs, chosen_outputs
@@ -142,7 +142,7 @@ class PPEG(nn.Module):
         kernel[:, :, KERNELS[0] // 2, KERNELS[0] // 2] += 1  # the token itself
         # not `stack(…).sum(0)`: torch would let the gradients of the three share their memory, and add to it three times
         bias = torch.as_tensor(self.seven.bias) + torch.as_tensor(self.five.bias) + torch.as_tensor(self.three.bias)
-        encoded = functional.conv2d(raster, kernel, bias, padding=KERNELS[0] // 2, groups=dim)
+        encoded = depthwise(raster, kernel, bias)
         return torch.cat([tokens[:, :1], encoded.flatten(2).transpose(1, 2)], dim=1)
 
 
