@@ -58,7 +58,6 @@ from wsi_mil.config.stages import Encoder as Encoder
 from wsi_mil.config.stages import Explain as Explain
 from wsi_mil.config.stages import Fine as Fine
 from wsi_mil.config.stages import Heatmap as Heatmap
-from wsi_mil.config.stages import Origin as Origin
 from wsi_mil.config.stages import OutputChoice as OutputChoice
 from wsi_mil.config.stages import Predict as Predict
 from wsi_mil.config.stages import Protocol as Protocol
@@ -70,7 +69,6 @@ from wsi_mil.config.stages import Statistics as Statistics
 from wsi_mil.config.stages import TileSettings as TileSettings
 from wsi_mil.config.stages import Tiling as Tiling
 from wsi_mil.config.stages import Tissue as Tissue
-from wsi_mil.config.stages import Truth as Truth
 from wsi_mil.config.stages import methods_of as methods_of
 from wsi_mil.config.targets import KINDS as KINDS
 from wsi_mil.config.targets import ClassesTarget as ClassesTarget
@@ -86,3 +84,5 @@ from wsi_mil.config.training import KeepGB as KeepGB
 from wsi_mil.config.training import Schedule as Schedule
 from wsi_mil.config.training import Train as Train
 from wsi_mil.config.training import Training as Training
+from wsi_mil.config.truth import Origin as Origin
+from wsi_mil.config.truth import Truth as Truth
