@@ -100,6 +100,13 @@ def test_what_is_not_tested_is_said() -> None:
     )
 
 
+def test_what_is_known_of_models_that_were_trained_again_does_not_count() -> None:
+    trust = Trust(CHANCE, beats_random={"evidence": False}, models="a", is_known=True)
+    for models, is_warning in (("a", True), ("b", False)):
+        line = trust_line(trust, {**receipt(curves=curves()), "models": models}, "evidence")
+        assert line.is_warning is is_warning and ("run `snakemake verdicts`" in line.text) is not is_warning
+
+
 def test_finer_scores_have_the_line_of_the_usual_ones() -> None:
     methods = {"evidence.fine": {"output": 1, "reason": "", "curves": curves()}}
     found = trust_line(TESTED, {**CLASSES, "methods": methods}, "evidence.fine")
