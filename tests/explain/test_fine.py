@@ -4,16 +4,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from tests.train.cohort import STORE_ATTRIBUTES, write_features
 from wsi_mil.bags import LabelledBag, bag_tensor
-from wsi_mil.config import Explain
+from wsi_mil.config import Explain, Heatmap
 from wsi_mil.ensemble import Ensemble
 from wsi_mil.explain.attention import attention
 from wsi_mil.explain.evidence import evidence
 from wsi_mil.explain.fine import explain_fine
 from wsi_mil.explain.fine_current import Fine, fine_stamp, is_fine_current
 from wsi_mil.explain.stage import explain_slide
+from wsi_mil.heatmaps.current import draw_stale
 from wsi_mil.receipts import read_receipt, store_path, write_receipt
 from wsi_mil.records import Bag, SlideRow
 from wsi_mil.shifts import Shift, shifts
@@ -45,7 +47,14 @@ def bag_of(shift: Shift, *, lesion: tuple[int, int, int, int] | None, seed: int,
     return Bag(ROW.slide_id, features.astype(np.float16), coords)
 
 
-def made(folder: Path, ensemble: Ensemble, bags: dict[Shift, Bag | str], *, methods: tuple[str, ...] = METHODS) -> Fine:
+def made(
+    folder: Path,
+    ensemble: Ensemble,
+    bags: dict[Shift, Bag | str],
+    *,
+    methods: tuple[str, ...] = METHODS,
+    outputs: tuple[str, ...] | str = "predicted",
+) -> Fine:
     """Receipts of a slide with its usual tiling, `Shift(0, 0, steps)`, and shifted ones; a text is why one is empty."""
     steps = next(iter(bags)).steps
     features = {shift: folder / shift.name / f"{ROW.slide_id}.json" for shift in bags}
@@ -62,9 +71,10 @@ def made(folder: Path, ensemble: Ensemble, bags: dict[Shift, Bag | str], *, meth
     tiled |= {"bounds": None, "reader": "auto", "settings": {"tiling": {"mpp": 0.5, "tile_px": SIDE, "overlap": 0}}}
     write_receipt(folder / "tiles.json", tiled)
     own = features.pop(Shift(0, 0, steps))
-    explain_slide(ROW, [own], ensemble, Explain(methods=methods), folder / "usual.json")
+    settings = Explain(methods=methods, outputs=outputs)
+    explain_slide(ROW, [own], ensemble, settings, folder / "usual.json")
     fine = Fine(folder / "usual.json", folder / "tiles.json", [own], features, folder / "fine.json", folder / "cells.json")
-    explain_fine(ROW, fine, ensemble, Explain(methods=methods), stamp=fine_stamp(fine))
+    explain_fine(ROW, fine, ensemble, settings, stamp=fine_stamp(fine))
     return fine
 
 
@@ -148,6 +158,21 @@ def test_outputs_and_prediction_are_those_of_the_usual_bag(ensemble: Ensemble, t
     tilings = {name: m["tilings"] for name, m in receipt["methods"].items()}
     assert tilings["attention.fine"] == 4 and tilings["sparse_inversion.fine"] == 1, "sparse inversion refuses the others"
     assert scores(fine, "sparse_inversion")[0, 0] == read_scores(store_path(fine.usual), "sparse_inversion")[1][0]
+
+
+def test_every_output_that_is_asked_for_has_finer_scores_and_a_channel(ensemble: Ensemble, tmp_path: Path) -> None:
+    fine = made(tmp_path, ensemble, all_bags(2, lesion=HALF_OFF), methods=("attention", "evidence"), outputs=("tumour", "normal"))
+    further = [name for name in read_receipt(fine.usual)["methods"] if "@" in name]
+    assert sorted(further) in (["attention@normal", "evidence@normal"], ["attention@tumour", "evidence@tumour"])
+    methods = read_receipt(fine.receipt)["methods"]
+    assert set(methods) == {"attention.fine", "evidence.fine", *(name.replace("@", ".fine@") for name in further)}
+    store, other = store_path(fine.receipt), further[1].replace("@", ".fine@")
+    first, second = (read_scores(store, name)[1] for name in ("evidence.fine", other))
+    assert np.allclose(first, -second, atol=1e-4), "log odds of either class"
+    draw_stale(ROW, fine.receipt, fine.cells, ["evidence.fine"], Heatmap(gallery=0), tmp_path / "h")
+    with tifffile.TiffFile(tmp_path / "h" / "evidence.fine.ome.tif") as tif:
+        assert tif.series[0].shape == (2, 10, 13) and tif.series[0].axes == "CYX"
+    assert {path.name for path in (tmp_path / "h").glob("*.png")} == {"evidence.fine.png", f"{other}.png"}
 
 
 def test_a_method_without_a_result_has_none_on_the_finer_grid_for_the_same_reason(ensemble: Ensemble, tmp_path: Path) -> None:

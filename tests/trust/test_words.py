@@ -107,12 +107,6 @@ def test_what_is_known_of_models_that_were_trained_again_does_not_count() -> Non
         assert line.is_warning is is_warning and ("run `snakemake verdicts`" in line.text) is not is_warning
 
 
-def test_finer_scores_have_the_line_of_the_usual_ones() -> None:
-    methods = {"evidence.fine": {"output": 1, "reason": "", "curves": curves()}}
-    found = trust_line(TESTED, {**CLASSES, "methods": methods}, "evidence.fine")
-    assert found.text == f"{text(curves=curves())}; tested with the usual tiles"
-
-
 def test_the_agreement_of_models_is_added() -> None:
     found = text(curves=curves(), agreement=0.834, n_models=5)
     assert found.endswith("; rank correlation between its 5 models 0.83")

@@ -195,7 +195,8 @@ def fine_heatmap(
     names = [fine_name(name) for name in method]
     parsed_truth = parse_settings(Truth, json.loads(truth))
     forget_if_forced("fine_heatmap", [row], folder.parent, "{slide_id}/*.fine*.json")
-    draw_stale(slide, scores, cells, names, parsed, folder, cohort=CohortFiles(cohort_scale, trust), truth=parsed_truth)
+    cohort = CohortFiles(cohort_scale, trust)
+    draw_stale(slide, scores, cells, names, parsed, folder, cohort=cohort, truth=parsed_truth)
     if record is not None:
         receipts = drawn(scores, names, folder)
         write_record(record, receipts, (file for receipt in receipts for file in outputs(receipt, parsed)))

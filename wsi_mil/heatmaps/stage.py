@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_mil.annotations import Frame, read_annotation, simplified_rings
-from wsi_mil.config import Heatmap, Truth, method_of, usual_name
+from wsi_mil.config import Heatmap, Truth, method_of
 from wsi_mil.errors import AnnotationError, ConfigError, StoreError
 from wsi_mil.files import write_bytes, write_table, write_text
 from wsi_mil.heatmaps.cohort_scale import CohortFiles, read_cohort_scale
@@ -197,7 +197,7 @@ def title(row: SlideRow, receipt: dict[str, Any], method: str) -> str:
     task, output = task_of_stamp(receipt), receipt["methods"][method]["output"]
     label = f"label: {task.label_words(row.label)}" if row.label else "no label"
     shown = "" if task.is_independent else explained_label(receipt, method)  # labels name themselves in the parts below
-    parts = [row.slide_id, method_title(method_of(usual_name(method)), shown), *_tilings_text(receipt), label]
+    parts = [row.slide_id, method_title(method_of(method), shown), *_tilings_text(receipt), label]
     if output is not None:
         parts += task.title_parts(receipt, output)
     if receipt["role"] in ("train", "val"):

@@ -167,8 +167,9 @@ class _Drawing:
 def _n_layers(model: ModelPage, slide_ids: Iterable[str], config: Config, report: TaskReport) -> int:
     """Number of heatmaps of a model: of each slide one for each method and output shown, two of one with finer heatmaps."""
     chosen, n_maps = len(wanted_outputs(report.task, config.explain.outputs)), dict.fromkeys(config.heatmap.fine.slides, 2)
-    n_of = {s: chosen or (report.n_shown(model.predictions[s]) if s in model.predictions else 1) for s in slide_ids}
-    n_outputs = sum(n_maps.get(s, 1) * n for s, n in n_of.items())
+    n_outputs = sum(
+        n_maps.get(s, 1) * (chosen or report.n_shown(model.predictions[s]) if s in model.predictions else 1) for s in slide_ids
+    )
     return n_outputs * len(methods_of(config, model.target, model.model))
 
 

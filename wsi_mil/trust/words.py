@@ -45,8 +45,9 @@ def trust_line(trust: Trust, receipt: Mapping[str, Any], name: str) -> TrustLine
         return output_line(trust, output, name)
     if entry["reason"]:
         return TrustLine("")
-    parts = [_on_slide(receipt, entry), *_doubts(trust, verdict, name), *_agreement(entry)]
-    parts += ["tested with the usual tiles"] if is_fine(name) and "curves" in entry else []
+    of_usual = "the usual heatmap: " if is_fine(name) else ""  # its tiles were removed
+    doubts = _doubts(trust, verdict, usual_name(method_of(name)))
+    parts = [of_usual + _on_slide(receipt, entry), *doubts, *_agreement(entry)]
     return TrustLine("; ".join(parts))
 
 
@@ -63,12 +64,12 @@ def output_line(trust: Trust, output: str, name: str) -> TrustLine:
     if verdict is not None and verdict.is_better is False:
         return _not(_no_better(verdict, output if output in trust.outputs else ""))
     line = method_line(trust, name)
-    return line if line.is_warning else TrustLine("; ".join(_doubts(trust, verdict, name)))
+    return line if line.is_warning else TrustLine("; ".join(_doubts(trust, verdict, usual_name(method_of(name)))))
 
 
 def method_line(trust: Trust, name: str) -> TrustLine:
     """Return what is known of a method on validation slides; "" if it does better than random order there."""
-    beats_random = trust.beats_random.get(_method(name))
+    beats_random = trust.beats_random.get(usual_name(method_of(name)))
     if beats_random is None:
         return TrustLine("not tested on validation slides")
     return NO_LINE if beats_random else _not("on validation slides this method does no better than random order")
@@ -116,16 +117,11 @@ def _lowering(receipt: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
     return f"{turns}removing the hottest tiles lowers {of} by {abs(difference):.2g} {degree} than at random, on average"
 
 
-def _doubts(trust: Trust, verdict: Verdict | None, name: str) -> list[str]:
+def _doubts(trust: Trust, verdict: Verdict | None, method: str) -> list[str]:
     if not trust.is_known:
         return [NOT_RUN]
-    doubts = [] if _method(name) in trust.beats_random else ["the method is not tested on validation slides"]
+    doubts = [] if method in trust.beats_random else ["the method is not tested on validation slides"]
     return doubts if verdict is not None and verdict.is_better is not None else [*doubts, UNKNOWN_MODEL]
-
-
-def _method(name: str) -> str:
-    """Method of some scores; finer ones count as the usual ones of their method."""
-    return method_of(usual_name(name))
 
 
 def _agreement(entry: Mapping[str, Any]) -> list[str]:

@@ -212,7 +212,7 @@ def _entry_json(catalogue: Catalogue, slide_id: str, entry: Entry) -> dict[str, 
     """Prediction and explanation methods of one encoder × model for a slide; methods without scores have a reason."""
     receipt = catalogue.scores(slide_id, entry)
     fine = catalogue.fine_methods(slide_id, entry) if receipt else {}
-    shown = {**receipt, "methods": {**receipt.get("methods", {}), **fine}}
+    scored = {**receipt, "methods": {**receipt.get("methods", {}), **fine}}
     prediction = catalogue.predictions(entry).get(slide_id, {})
     stamps = {name: str(receipt.get(name) or prediction.get(name, "")) for name in ("role", "protocol")}
     notes = [ROLE_NOTES[stamps["role"]]] if stamps["role"] in ROLE_NOTES else []
@@ -224,7 +224,7 @@ def _entry_json(catalogue: Catalogue, slide_id: str, entry: Entry) -> dict[str, 
         **asdict(entry),
         "name": entry.name,
         "tiling": catalogue.tiling_of(slide_id, receipt),
-        "methods": [{**m, **_trust_json(trust, shown, m["name"])} for m in _methods_json(shown)],
+        "methods": [{**method, **_trust_json(trust, scored, method["name"])} for method in _methods_json(scored)],
         "prediction": _prediction_json(catalogue, slide_id, entry, prediction),
         "notes": notes,
     }
@@ -239,7 +239,7 @@ def _methods_json(receipt: Mapping[str, Any]) -> list[dict[str, str]]:
     return [
         {
             "name": name,
-            "method": bases[name],
+            "method": method_of(name),
             "output": _label_of(receipt, name),
             "title": method_title(name, _label_of(receipt, name)),
             "kind": methods[name].get("kind", ""),

@@ -42,7 +42,7 @@ function showChoice(key) {
   const distinct = (values) => [...new Set(values)];
   const text = (base) => {
     const scores = all.find(({ name }) => name === scoreName(slide, state, base, output));
-    return base.replaceAll("_", " ") + (scores?.reason ? " (no scores)" : "");
+    return base.replaceAll("_", " ").replace(".fine", ", fine") + (scores?.reason ? " (no scores)" : "");
   };
   options(controls[key], distinct(all.map((scores) => scores.method)).map((base) => [base, text(base)]), method);
   const outputs = distinct(all.filter((scores) => scores.method === method).map((scores) => scores.output));
