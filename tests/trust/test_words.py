@@ -100,6 +100,13 @@ def test_what_is_not_tested_is_said() -> None:
     )
 
 
+def test_what_is_known_of_models_that_were_trained_again_does_not_count() -> None:
+    trust = Trust(CHANCE, beats_random={"evidence": False}, models="a", is_known=True)
+    for models, is_warning in (("a", True), ("b", False)):
+        line = trust_line(trust, {**receipt(curves=curves()), "models": models}, "evidence")
+        assert line.is_warning is is_warning and ("run `snakemake verdicts`" in line.text) is not is_warning
+
+
 def test_the_agreement_of_models_is_added() -> None:
     found = text(curves=curves(), agreement=0.834, n_models=5)
     assert found.endswith("; rank correlation between its 5 models 0.83")

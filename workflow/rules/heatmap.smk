@@ -62,7 +62,6 @@ use rule heatmap as heatmap_slide with:
     input:
         scores=scores_of_slide,
         cohort_scale=cohort_scale,
-        trust=trust_if_there,
         status=ancient("<results>/cohort_status.csv"),
     output:
         image="<results>/heatmaps/{target}/{encoder}/{model}/{slide_id}/{method}.png",

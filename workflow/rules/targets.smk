@@ -210,13 +210,13 @@ def trust_of(wildcards):
     )
 
 
-def trust_if_there(wildcards):
-    """Input function of a single heatmap, which is not to explain the whole cohort: what is known if it has been found out."""
-    return [trust_of(wildcards)] if Path(trust_of(wildcards)).exists() else []
-
-
 def trust_option(wildcards, input):
-    return [f"--trust={file}" for file in [input.trust] if file]
+    """Params function: what is known of the model. A single heatmap takes it if it is there, and does not wait for it, which would
+    explain the whole cohort; of other models than those of the scores, the command takes no notice of it.
+    """
+    file = trust_of(wildcards)
+    is_there = "trust" in input.keys() or Path(file).exists()
+    return [f"--trust={file}"] if is_there else []
 
 
 def cohort_scale(wildcards):

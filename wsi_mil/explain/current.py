@@ -6,7 +6,7 @@ from pathlib import Path
 
 from wsi_mil.cohort.splits import Splits
 from wsi_mil.config import BagUnit, Explain
-from wsi_mil.receipts import file_hash, is_current, made_from, store_marker
+from wsi_mil.receipts import file_hash, fingerprint, is_current, made_from, store_marker
 from wsi_mil.records import SlideRow
 from wsi_mil.tasks import Task
 
@@ -49,6 +49,11 @@ def outputs(receipt: Path) -> list[Path]:
 def is_explained(receipt: Path, stamp: Mapping[str, str]) -> bool:
     """Return whether the scores of a slide are current."""
     return is_current(receipt, stamp, outputs(receipt))
+
+
+def models_fingerprint(models: Path, n_folds: int) -> str:
+    """Return what tells the models of all folds from those of another training, for receipts."""
+    return fingerprint({"models": _cards(models, n_folds)})
 
 
 @lru_cache(maxsize=1)

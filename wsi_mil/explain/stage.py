@@ -14,7 +14,7 @@ from wsi_mil.config import Explain, explains, further_name, resolved, supports
 from wsi_mil.ensemble import Ensemble
 from wsi_mil.errors import ConfigError
 from wsi_mil.explain.agreement import with_permuted_weights
-from wsi_mil.explain.current import STAGE_VERSION
+from wsi_mil.explain.current import STAGE_VERSION, models_fingerprint
 from wsi_mil.explain.registry import CONTROL, INVERSION, ExplainRequest, empty_scores, scores_of, with_randomisation
 from wsi_mil.metrics import spearman
 from wsi_mil.receipts import TILE_IDENTITY, store_path, write_receipt
@@ -157,6 +157,7 @@ def _settings_for(ensemble: Ensemble, settings: Explain) -> Explain:
 def _prediction_content(ensemble: Ensemble, prediction: SlidePrediction, output: int) -> Receipt:
     return {
         "folds": list(prediction.folds),
+        "models": models_fingerprint(ensemble.folder, ensemble.splits.n_folds),
         "outputs": [float(f"{value:.9g}") for value in prediction.outputs],
         **ensemble.task.prediction_stamp(prediction),
         "output": output,

@@ -81,6 +81,7 @@ def write_trust(rows: Iterable[SlideRow], sources: TrustSources, trust: Path, *,
     content = {
         "stage_version": STAGE_VERSION,
         **sources.task.stamp(),
+        "models": next((bag.receipt["models"] for bag in judged if "models" in bag.receipt), ""),
         "model": asdict(verdicts[""]) if verdicts else None,
         "outputs": {name: asdict(verdict) for name, verdict in verdicts.items() if name},
         "methods": {name: _method(name, validation, draws=draws) for name in _methods(validation)},

@@ -43,6 +43,7 @@ class Trust:
         outputs: of several labels, the same of each.
         beats_random: of each method that was tested on validation slides, whether it does better than random order.
         randomised: of each method, the rank correlation of its map with that of a model of permuted weights.
+        models: fingerprint of the models, as in receipts of `explain`; "" if there was no slide to test them on.
         is_known: whether there is a file of this version.
     """
 
@@ -50,7 +51,13 @@ class Trust:
     outputs: Mapping[str, Verdict] = field(default_factory=dict)
     beats_random: Mapping[str, bool] = field(default_factory=dict)
     randomised: Mapping[str, float] = field(default_factory=dict)
+    models: str = ""
     is_known: bool = False
+
+    def of(self, receipt: Mapping[str, Any]) -> "Trust":
+        """Return what is known of the models of a receipt of `explain`: nothing if they were trained again since."""
+        models = receipt.get("models", self.models)
+        return self if not self.models or models == self.models else UNTESTED
 
     def verdict_on(self, output: str) -> Verdict | None:
         """Return the verdict on an output: its own if it has one, else that on the model."""
@@ -78,6 +85,7 @@ def trust_of(content: Mapping[str, Any]) -> Trust:
         outputs={name: verdict for name, own in content["outputs"].items() if (verdict := _verdict(own))},
         beats_random={name: own["beats_random"] for name, own in methods.items() if own["beats_random"] is not None},
         randomised={name: own["randomised"] for name, own in methods.items() if own["randomised"] is not None},
+        models=content.get("models", ""),
         is_known=True,
     )
 

@@ -38,7 +38,7 @@ def trust_line(trust: Trust, receipt: Mapping[str, Any], name: str) -> TrustLine
         receipt: receipt of `explain`.
         name: name of the scores: the method, or with the output that they are for.
     """
-    entry = receipt["methods"][name]
+    trust, entry = trust.of(receipt), receipt["methods"][name]
     output = _output_name(receipt, entry)
     verdict = trust.verdict_on(output)
     if output_line(trust, output, name).is_warning:
