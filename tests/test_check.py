@@ -156,6 +156,12 @@ def test_an_unsupported_method_is_skipped_and_is_a_fault_if_no_model_supports_it
     assert plan.as_json()["methods"] == {NAME: {"pool": ["sparse_inversion", "evidence"]}}
 
 
+def test_direction_is_stored_where_no_drawn_method_can_be_compared_between_slides(sheet: Path) -> None:
+    models = {"m": {"model": "transmil"}, "pool": {"model": "embedding_pool"}}
+    assert check(config(sheet, models=models)).as_json()["compared"] == {NAME: {"m": ["direction"], "pool": []}}
+    assert check(config(sheet, models=models, explain={"methods": []})).as_json()["compared"] == {NAME: {"m": [], "pool": []}}
+
+
 def test_outputs_that_no_target_has_are_faults_with_the_nearest_name(sheet: Path) -> None:
     targets = {**config(sheet)["targets"], "tmb": {"kind": "regression", "column": "tmb"}}
     found = faults(config(sheet, targets=targets, explain={"outputs": ["tumor", "tumour", "tmb"]}))

@@ -119,8 +119,8 @@ def test_slides_that_may_not_be_read_are_left_out(marked: Results) -> None:
     assert "no pixels: the file could not be read" in html and "data:image" not in html
 
 
-def test_without_a_method_that_can_be_compared_the_page_says_which_to_add(tmp_path: Path) -> None:
+def test_without_scores_that_can_be_compared_the_page_says_so(tmp_path: Path) -> None:
     write_model(tmp_path, "enc/m", lines(PROBS))
     write_tiled(tmp_path, "s0")
     assert '<a href="tumour.tiles.html">Highest tiles</a>' in page(tmp_path, ["m"])
-    assert "between slides: add evidence" in tiles_page(tmp_path)
+    assert "No held-out or new slide has scores of this model that can be compared between slides." in tiles_page(tmp_path)

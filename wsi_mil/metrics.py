@@ -302,6 +302,21 @@ def _resampled_patients(n_patients: int, draws: int, seed: int) -> Iterator[NDAr
         yield rng.integers(n_patients, size=n_patients)
 
 
+EQUAL = 1e-6
+"""Scores that differ by less than this share of the largest are equal, since float32 has seven digits."""
+
+
+def are_equal(values: NDArray[np.floating], scale: float | None = None) -> bool:
+    """Return whether values differ by rounding alone.
+
+    Args:
+        values: `(n,)`, none of them NaN.
+        scale: size of the numbers that they were computed from, if these are larger than they are.
+    """
+    largest = float(np.abs(values).max(initial=0)) if scale is None else scale
+    return float(np.ptp(values)) <= EQUAL * largest if len(values) else True
+
+
 def mid_ranks(values: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return for each of `values` `(n,)` the share of values below it, ties counted half: Spearman's ranks from 0 to 1."""
     _, index, counts = np.unique(values, return_inverse=True, return_counts=True)

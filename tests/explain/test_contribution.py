@@ -201,3 +201,16 @@ def test_a_model_in_training_is_refused_and_a_frozen_one_stays_frozen(bag: Tenso
     assert not any(parameter.requires_grad for parameter in model.parameters())
     with pytest.raises(ValueError, match="eval mode"):
         decompose(model.train(), bag, 1)
+
+
+@pytest.mark.parametrize(
+    "entry", [{"model": "abmil"}, {"model": "clam"}, {"model": "dsmil"}, {**SMALL_TRANSMIL, "attention": "exact"}], ids=str
+)
+@pytest.mark.parametrize("method", ["standardised_sum", "standardised_contribution"])
+def test_equal_tiles_have_equal_scores_and_not_those_of_rounding(entry: dict[str, object], method: str) -> None:
+    tile = torch.rand(1, 1, 12, generator=torch.Generator().manual_seed(1))
+    for seed in range(3):
+        torch.manual_seed(seed)
+        model = create_model(parse_base(entry), feature_dim=12, n_classes=2).eval().requires_grad_(False)
+        if method != "standardised_sum" or "attention_logits" in model.provides:
+            assert not scored(method, model, tile.expand(1, 501, 12), 1).scores.any()

@@ -186,7 +186,8 @@ def is_extra(wildcards):
 def explain_settings(wildcards):
     """Params function: settings of `explain`, with the methods that the model supports, and the outputs that the target has."""
     own = METHODS[wildcards.target][wildcards.model]
-    methods = [wildcards.method] if is_extra(wildcards) else own
+    compared = PLAN["compared"][wildcards.target][wildcards.model]
+    methods = [wildcards.method] if is_extra(wildcards) else own + compared
     outputs = PLAN["outputs"][wildcards.target]
     return dumps({**CONFIG["explain"], "methods": methods, "outputs": outputs})
 

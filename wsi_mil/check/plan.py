@@ -15,7 +15,7 @@ from wsi_mil.check.rows import annotation_faults, is_tiled
 from wsi_mil.check.targets import target_faults
 from wsi_mil.cohort import Sheet, read_sheet, row_json
 from wsi_mil.cohort.splits import n_folds, read_splits
-from wsi_mil.config import EXPLANATIONS, Config, methods_of, parse_settings, valid_part
+from wsi_mil.config import EXPLANATIONS, Config, compared_methods, methods_of, parse_settings, valid_part
 from wsi_mil.encoders import network_identity
 from wsi_mil.errors import ConfigError
 from wsi_mil.jobs import Division, divide, incomplete_records, read_division
@@ -59,6 +59,10 @@ class Plan:
             "jobs": self.jobs(),
             "incomplete_records": list(map(str, [*self.incomplete_records(), *self._incomplete_status()])),
             "methods": {name: self._methods(name) for name in self.config.targets},
+            "compared": {
+                name: {entry: list(compared_methods(own)) for entry, own in self._methods(name).items()}
+                for name in self.config.targets
+            },
             "explanations": list(EXPLANATIONS),
             "outputs": {name: own_choice(task_of(t), self.config.explain.outputs) for name, t in self.config.targets.items()},
             "networks": {name: fingerprint(network_identity(e)) for name, e in self.config.extracted.items()},

@@ -69,6 +69,7 @@ from wsi_mil.config.stages import Statistics as Statistics
 from wsi_mil.config.stages import TileSettings as TileSettings
 from wsi_mil.config.stages import Tiling as Tiling
 from wsi_mil.config.stages import Tissue as Tissue
+from wsi_mil.config.stages import compared_methods as compared_methods
 from wsi_mil.config.stages import methods_of as methods_of
 from wsi_mil.config.targets import KINDS as KINDS
 from wsi_mil.config.targets import ClassesTarget as ClassesTarget

@@ -1,12 +1,13 @@
 """The blocks of `config.yaml`, one for each stage, and the whole configuration."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
 from wsi_mil.config.cluster import Dask
-from wsi_mil.config.explanations import Method, MethodChoice, ReadOff, explains, resolved, supports
+from wsi_mil.config.explanations import EXPLANATIONS, Method, MethodChoice, ReadOff, explains, resolved, supports
 from wsi_mil.config.models import Model, architecture_of, provided_by
 from wsi_mil.config.readers import Reader
 from wsi_mil.config.remote import Remote
@@ -380,6 +381,16 @@ class Config(Settings):
     def splits_of(self, target: str) -> Path | None:
         """Return the existing splits of a target; None if its folds are drawn."""
         return (self.splits or {}).get(target)
+
+
+COMPARED = "direction"
+"""The method whose scores are stored, and not drawn, where those of no other method can be compared between slides."""
+
+
+def compared_methods(methods: Sequence[Method]) -> tuple[Method, ...]:
+    """Return what is stored besides the methods that are drawn, so that the highest tiles of a cohort can be shown."""
+    is_enough = not methods or any(EXPLANATIONS[method].comparable for method in methods)
+    return () if is_enough else (COMPARED,)
 
 
 def methods_of(config: Config, target: str, entry: str) -> tuple[Method, ...]:

@@ -129,7 +129,8 @@ def direction(model: MILModel, bag: Tensor, output: int) -> Values:
 def standardised_contribution(model: MILModel, bag: Tensor, output: int) -> Values:
     """z(centred contribution) + z(direction), z in standard deviations of the bag. Ours: no paper has it."""
     parts = decompose(model, bag, output)
-    return parts.values(standardised(parts.centred) + standardised(parts.direction))
+    n_shares = len(parts.embedded) * float(np.abs(parts.contributions).max())
+    return parts.values(standardised(parts.centred, n_shares) + standardised(parts.direction))
 
 
 def decompose(model: MILModel, bag: Tensor, output: int) -> Decomposition:

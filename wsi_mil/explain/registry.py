@@ -7,6 +7,7 @@ from pkgutil import resolve_name
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from wsi_mil.bags import bag_tensor, stored_tensor
 from wsi_mil.config import EXPLANATIONS, Explain, Method, SparseInversion, method_of
@@ -14,8 +15,8 @@ from wsi_mil.ensemble import Ensemble, FoldModel
 from wsi_mil.explain.agreement import agreement_log
 from wsi_mil.explain.base import InstanceMethod, Values, mean_of
 from wsi_mil.explain.curves import Predicted, curve_log, curves_of, descending, random_curves
-from wsi_mil.explain.sparse_inversion import read_off, refine, shrunk
-from wsi_mil.metrics import spearman
+from wsi_mil.explain.sparse_inversion import Refinement, read_off, refine, shrunk
+from wsi_mil.metrics import are_equal, spearman
 from wsi_mil.models import MILModel
 from wsi_mil.records import Bag, InstanceScores, SlidePrediction
 from wsi_mil.tasks import not_predicted
@@ -96,13 +97,13 @@ def _inverted(request: ExplainRequest, settings: SparseInversion) -> list[Instan
             reasons.add(result.refused)
             continue
         method = METHODS[read_off(member.model, settings.score)]
-        values = method.of_model(member.model, result.bag, output)
-        if values.refused:
-            reasons.add(values.refused)
+        read = [method.of_model(member.model, each, output) for each in (result.bag, _control(features, result, settings))]
+        refusals = [values.refused for values in read if values.refused]
+        if refusals:
+            reasons.update(refusals)
             continue
-        refined.append(values)
-        control = shrunk(features, settings.penalty, len(result.pull))
-        controls.append(method.of_model(member.model, control, output))
+        refined.append(read[0])
+        controls.append(read[1])
     log: dict[str, object] = {"folds": logs}
     if not refined:
         reason = "; ".join(sorted(reasons))
@@ -116,6 +117,11 @@ def _inverted(request: ExplainRequest, settings: SparseInversion) -> list[Instan
         replace(_read(INVERSION, "the refined bag", method, refined), output=output, log=log),
         replace(_read(CONTROL, "the bag shrunk as far without the model (η = 0)", method, controls), output=output),
     ]
+
+
+def _control(features: Tensor, result: Refinement, settings: SparseInversion) -> Tensor:
+    """The bag shrunk as far as its refinement, without the model."""
+    return shrunk(features, settings.penalty, len(result.pull))
 
 
 def _read(name: str, what: str, method: InstanceMethod, values: Sequence[Values]) -> InstanceScores:
@@ -149,14 +155,16 @@ def with_randomisation(
 def _of_permuted(
     request: ExplainRequest, permuted: MILModel, scores: InstanceScores, settings: SparseInversion
 ) -> NDArray[np.float64] | None:
-    """Scores as others are, by a model of permuted weights, whatever that predicts; None where sparse inversion is refused."""
+    """Scores as others are, by a model of permuted weights, whatever that predicts; None where they are refused."""
     method, output = method_of(scores.method), request.output if scores.output is None else scores.output
     if method != INVERSION:
-        return METHODS[method].of_model(permuted, bag_tensor(request.bag, permuted), output).scores
+        values = METHODS[method].of_model(permuted, bag_tensor(request.bag, permuted), output)
+        return None if values.refused else values.scores
     result = refine(permuted, stored_tensor(request.bag, permuted), output, settings, threshold=0.0)
     if result.refused:
         return None
-    return METHODS[read_off(permuted, settings.score)].of_model(permuted, result.bag, output).scores
+    values = METHODS[read_off(permuted, settings.score)].of_model(permuted, result.bag, output)
+    return None if values.refused else values.scores
 
 
 @torch.inference_mode()
@@ -179,7 +187,7 @@ def _with_curves(request: ExplainRequest, scores: list[InstanceScores], points: 
     for s in scores:
         if s.reason:
             with_curves.append(s)
-        elif np.ptp(s.values) == 0:
+        elif are_equal(s.values):
             with_curves.append(replace(s, log={**s.log, "untested": "all tiles have the same score"}))
         else:
             curves = curves_of(descending(s.values), model, points=points)

@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wsi_mil.explain.base import Values, model_scores
+from wsi_mil.metrics import are_equal
 from wsi_mil.models import MILModel
 
 
@@ -14,7 +15,6 @@ def standardised_sum(model: MILModel, bag: Tensor, output: int) -> Values:
     return Values(standardised(logits) + standardised(model_scores(model, bag, output, "evidence")))
 
 
-def standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(values - mean) / standard deviation; zeros where all values are equal."""
-    spread = values.std()
-    return (values - values.mean()) / spread if spread > 0 else np.zeros_like(values)
+def standardised(values: NDArray[np.float64], scale: float | None = None) -> NDArray[np.float64]:
+    """(values - mean) / standard deviation; zeros where all values are equal but for rounding, see `are_equal`."""
+    return np.zeros_like(values) if are_equal(values, scale) else (values - values.mean()) / values.std()

@@ -13,7 +13,7 @@ from wsi_mil.receipts import read_receipt, store_path
 from wsi_mil.store import read_scores
 from wsi_mil.tasks import task_of_stamp
 
-PREFERRED = ("direction", "evidence", "single", "probability")
+PREFERRED = ("direction", "evidence", "probability")
 """Methods in order of preference; after them any other whose scores can be compared."""
 
 N_TILES = 20

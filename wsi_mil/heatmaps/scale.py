@@ -7,13 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_mil.config import Scale
-from wsi_mil.metrics import mid_ranks
+from wsi_mil.metrics import are_equal, mid_ranks
 from wsi_mil.score_scaling import ScoreContext, probability_weighted
 
 TOP_PERCENTILE = 99.5
 EVEN_SHARE = 1.0
-TOLERANCE = 1e-6
-"""Scores that differ by less than this share of the largest are equal, since float32 has seven digits."""
 
 LEAST_TOP = {
     "share": 10.0,
@@ -179,8 +177,7 @@ def _label(labels: dict[str, str], context: ScoreContext) -> str:
 
 
 def _is_constant(values: NDArray[np.float32]) -> bool:
-    low, high = _min_and_max(values)
-    return high - low <= TOLERANCE * max(abs(low), abs(high))
+    return are_equal(values[np.isfinite(values)])
 
 
 def _min_and_max(values: NDArray[np.float32]) -> tuple[float, float]:

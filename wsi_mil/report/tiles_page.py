@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wsi_mil.config import EXPLANATIONS, Config, explains, methods_of, provided_by, supports
+from wsi_mil.config import Config, methods_of
 from wsi_mil.files import write_text
 from wsi_mil.heatmaps.cohort_tiles import CohortTile, OutputTiles, highest_tiles
 from wsi_mil.heatmaps.gallery import Corner, read_tiles
@@ -32,14 +32,14 @@ class ModelTiles:
         encoder: entry of `encoders`.
         model: entry of `models`.
         outputs: the tiles of each output; none if no method has scores that can be compared between slides.
-        methods: methods that the model supports and whose scores can be compared.
+        drawn: methods that have heatmaps.
         trust: what is known of the model and its methods.
     """
 
     encoder: str
     model: str
     outputs: Sequence[OutputTiles]
-    methods: Sequence[str]
+    drawn: Sequence[str]
     trust: Trust = UNTESTED
 
     @property
@@ -99,16 +99,10 @@ def _models_of(config: Config, target: str, usable: Sequence[SlideRow]) -> list[
     results, found = Results(config.results).target(target), []
     for encoder in config.encoders:
         for model in config.models_of(target):
-            provides = provided_by(config.models, model)
-            comparable = [
-                name
-                for name, record in EXPLANATIONS.items()
-                if record.comparable and supports(provides, name) and explains(name, config.targets[target].kind)
-            ]
-            is_explained = bool(methods_of(config, target, model))
-            paths = [results.scores_receipt(encoder, model, row.slide_id) for row in usable] if is_explained else []
+            drawn = methods_of(config, target, model)
+            paths = [results.scores_receipt(encoder, model, row.slide_id) for row in usable] if drawn else []
             trust = read_trust(results.trust(encoder, model))
-            found.append(ModelTiles(encoder, model, highest_tiles(paths), comparable, trust))
+            found.append(ModelTiles(encoder, model, highest_tiles(paths), drawn, trust))
     return found
 
 
