@@ -47,7 +47,7 @@ def trust_line(trust: Trust, receipt: Mapping[str, Any], name: str) -> TrustLine
         return TrustLine("")
     of_usual = "the usual heatmap: " if is_fine(name) else ""  # its tiles were removed
     doubts = _doubts(trust, verdict, usual_name(method_of(name)))
-    parts = [of_usual + _on_slide(receipt, entry), *doubts, *_agreement(entry)]
+    parts = [*doubts, of_usual + _on_slide(receipt, entry), *_agreement(entry)]
     return TrustLine("; ".join(parts))
 
 
@@ -92,12 +92,15 @@ def _on_slide(receipt: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
     curves = entry.get("curves")
     if not curves:
         return f"not tested: {entry['untested']}" if "untested" in entry else EARLIER
-    if "symmetric_gain" not in curves:
+    if "random_symmetric_gain_max" not in curves:
         return EARLIER
     turn, at_random = curves["turn"], curves["random_turn"]
     is_slower = turn is not None and at_random is not None and turn >= at_random
-    gain = curves["symmetric_gain"] - curves["random_symmetric_gain"]
-    start = "faithful" if gain > 0 and not is_slower else "not faithful on this slide"
+    start = (
+        "faithful"
+        if curves["symmetric_gain"] > curves["random_symmetric_gain_max"] and not is_slower
+        else "not faithful on this slide"
+    )
     return f"{start}: {_turning(turn, at_random) if turn is not None else _lowering(receipt, entry)}"
 
 
