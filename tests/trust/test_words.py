@@ -41,7 +41,18 @@ def test_a_heatmap_that_random_orders_match_is_not_faithful(changes: dict[str, f
 
 def test_a_prediction_that_never_turns_is_said_to_sink() -> None:
     expected = "removing the hottest tiles lowers P(tumour) by 0.5 more than at random, on average"
-    assert text(curves=curves(turn=None)) == f"faithful: no removal turns the prediction; {expected}"
+    assert text(curves=curves(turn=None, random_turn=None)) == f"faithful: no removal turns the prediction; {expected}"
+
+
+def test_a_turn_that_comes_at_random_only_is_not_faithful() -> None:
+    found = text(curves=curves(turn=None))
+    assert found == "not faithful on this slide: removing the hottest tiles never turns the prediction; at random 40 % of them do"
+
+
+def test_a_faithful_line_never_says_less_than_at_random() -> None:
+    found = text(curves=curves(turn=None, random_turn=None, deletion_area=0.7, insertion_area=1.4))
+    assert found.startswith("not faithful on this slide: no removal turns the prediction; removing the hottest tiles lowers")
+    assert found.endswith("P(tumour) by 0.1 less than at random, on average")
 
 
 @pytest.mark.parametrize(

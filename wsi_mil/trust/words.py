@@ -95,16 +95,22 @@ def _on_slide(receipt: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
     if "random_symmetric_gain_max" not in curves:
         return EARLIER
     turn, at_random = curves["turn"], curves["random_turn"]
-    is_slower = turn is not None and at_random is not None and turn >= at_random
-    start = (
-        "faithful"
-        if curves["symmetric_gain"] > curves["random_symmetric_gain_max"] and not is_slower
-        else "not faithful on this slide"
-    )
-    return f"{start}: {_turning(turn, at_random) if turn is not None else _lowering(receipt, entry)}"
+    shown = _lowering(receipt, entry) if turn is None and at_random is None else _turning(turn, at_random)
+    is_faithful = curves["symmetric_gain"] > curves["random_symmetric_gain_max"] and _is_sooner(curves)
+    return f"{'faithful' if is_faithful else 'not faithful on this slide'}: {shown}"
 
 
-def _turning(turn: float, at_random: float | None) -> str:
+def _is_sooner(curves: Mapping[str, Any]) -> bool:
+    """Whether removing the hottest tiles changes the prediction sooner than a random order; no turn is later than any."""
+    turn, at_random = curves["turn"], curves["random_turn"]
+    if turn is None and at_random is None:
+        return bool(curves["deletion_area"] < curves["random_deletion_area"])
+    return turn is not None and (at_random is None or turn < at_random)
+
+
+def _turning(turn: float | None, at_random: float | None) -> str:
+    if turn is None:
+        return f"removing the hottest tiles never turns the prediction; at random {_percent(at_random or 0)} of them do"
     random = "at random no share does" if at_random is None else f"at random {_percent(at_random)}"
     return f"removing the hottest {_percent(turn)} of tiles turns the prediction; {random}"
 
