@@ -63,12 +63,12 @@ def output_line(trust: Trust, output: str, name: str) -> TrustLine:
     verdict = trust.verdict_on(output)
     if verdict is not None and verdict.is_better is False:
         return _not(_no_better(verdict, output if output in trust.outputs else ""))
-    line = method_line(trust, name)
+    line = _method_line(trust, name)
     return line if line.is_warning else TrustLine("; ".join(_doubts(trust, verdict, usual_name(method_of(name)))))
 
 
-def method_line(trust: Trust, name: str) -> TrustLine:
-    """Return what is known of a method on validation slides; "" if it does better than random order there."""
+def _method_line(trust: Trust, name: str) -> TrustLine:
+    """What is known of a method on validation slides; "" if it does better than random order there."""
     beats_random = trust.beats_random.get(usual_name(method_of(name)))
     if beats_random is None:
         return TrustLine("not tested on validation slides")
