@@ -164,13 +164,15 @@ def _p_values(task: Task, outcomes: Outcomes, patients: Sequence[str], *, draws:
     rng = np.random.default_rng(0)
     observed = task.point_figures(outcomes)
     names = [name for name in observed if name.rpartition("/")[2] == task.figure_name]
-    reached = dict.fromkeys(names, 1)
-    for _ in range(draws):
-        truth = outcomes.truth[_permuted(patients, rng)]
-        figures = task.point_figures(Outcomes(truth, outcomes.outputs, outcomes.predicted))
-        for name in names:
-            reached[name] += bool(figures[name] >= observed[name])
-    return {name: n / (draws + 1) for name, n in reached.items()}
+    permuted = [outcomes.truth[_permuted(patients, rng)] for _ in range(draws)]
+    figures = [task.point_figures(Outcomes(truth, outcomes.outputs, outcomes.predicted)) for truth in permuted]
+    return {name: _share_reached(observed[name], [own[name] for own in figures]) for name in names}
+
+
+def _share_reached(observed: float, drawn: Sequence[float]) -> float:
+    """Share of the defined draws, the observed figure among them, that are as large as it."""
+    defined = [value for value in drawn if value == value]
+    return (1 + sum(value >= observed for value in defined)) / (1 + len(defined))
 
 
 def _permuted(patients: Sequence[str], rng: np.random.Generator) -> NDArray[np.int64]:
