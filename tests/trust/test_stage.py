@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from wsi_mil.errors import StoreMismatchError
 from wsi_mil.receipts import read_receipt, write_receipt
 from wsi_mil.records import Role, SlideRow
 from wsi_mil.tasks import Classes, Multilabel, Regression, Task
-from wsi_mil.trust import TrustSources, read_trust, write_trust
+from wsi_mil.trust import TrustSources, model_line, output_line, read_trust, write_trust
 
 TASK = Classes(("normal", "tumour"))
 DRAWS = 400
@@ -169,13 +168,56 @@ def test_the_mean_decides_where_patients_are_too_few(made: Made, gains: tuple[fl
     assert ("evidence" in read_trust(made.folder / "trust.json").beats_random) == (expected is not None)
 
 
-def test_models_of_an_earlier_run_are_known_from_there(made: Made, tmp_path: Path) -> None:
-    separated(made, 2)
-    own = made.write()
-    earlier = tmp_path / "earlier.json"
-    earlier.write_text(json.dumps({**own, "model": {**own["model"], "is_better": True}}))
-    assert made.write(earlier=earlier)["model"]["is_better"] is True
-    assert made.write(earlier=tmp_path / "missing.json")["model"]["is_better"] is False
+def earlier_run(folder: Path, *, is_better: bool) -> Path:
+    """What the run that trained the models knows of them."""
+    made = Made(folder)
+    separated(made, 6)
+    for i in range(6):
+        made.validate(0, f"v{i}", 0.9, gain=0.2 + i / 100)
+    content = made.write()
+    changed = {**content, "model": {**content["model"], "is_better": is_better, "value": 0.875}}
+    write_receipt(folder / "trust.json", changed)
+    return folder / "trust.json"
+
+
+@pytest.mark.parametrize("earlier", [True, False])
+def test_labels_of_this_run_judge_models_of_an_earlier_run_anew(made: Made, tmp_path: Path, earlier: bool) -> None:
+    file = earlier_run(tmp_path / "earlier", is_better=earlier)
+    for n, expected in ((6, True), (0, False)):
+        separated(made, n)
+        for i in range(20 if not n else 0):
+            made.add(f"r{i}", ("tumour", "normal")[i % 2], [1.0, 0.0] if i % 3 else [0.0, 1.0])
+        found = made.write(earlier=file)
+        assert found["model"]["is_better"] is expected and not found["model"]["is_earlier"]
+        assert found["methods"]["evidence"]["beats_random"] is True, "of the validation slides of the earlier run"
+        assert read_trust(made.folder / "trust.json").model.is_earlier is False
+
+
+@pytest.mark.parametrize("earlier", [True, False])
+def test_without_labels_that_can_tell_the_earlier_run_is_named(made: Made, tmp_path: Path, earlier: bool) -> None:
+    file = earlier_run(tmp_path / "earlier", is_better=earlier)
+    for label in ("", "tumour"):
+        if label:
+            made.add("one", label, [0.2, 0.8])
+        made.write(earlier=file)
+        trust = read_trust(made.folder / "trust.json")
+        assert (trust.model.is_better, trust.model.value, trust.model.is_earlier) == (earlier, 0.875, True)
+        assert trust.beats_random == {"evidence": True}
+        marked = "not to be interpreted: the model is no better than chance in the run that trained it (AUROC 0.88"
+        assert model_line(trust).text.startswith(marked) is not earlier
+        line = output_line(trust, "tumour", "evidence")
+        assert line.is_warning or line.text == "the model was tested in the run that trained it, not on slides of this run"
+    assert made.write(earlier=tmp_path / "missing.json")["model"]["is_better"] is None
+
+
+def test_an_earlier_run_says_nothing_of_models_that_were_trained_again(made: Made, tmp_path: Path) -> None:
+    file = earlier_run(tmp_path / "earlier", is_better=True)
+    write_receipt(file, {**read_receipt(file), "models": "a"})
+    made.add("one", "tumour", [0.2, 0.8])
+    path = made.folder / "scores" / "one.json"
+    for models, is_better in (("a", True), ("b", None)):
+        write_receipt(path, {**read_receipt(path), "models": models})
+        assert made.write(earlier=file)["model"]["is_better"] is is_better
 
 
 def test_scores_of_an_earlier_version_are_a_fault(made: Made) -> None:

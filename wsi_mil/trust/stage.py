@@ -21,7 +21,7 @@ from wsi_mil.trust.verdicts import HELD_OUT, VALIDATION, Verdict
 
 log = logging.getLogger(__name__)
 
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 MAX_P = 0.025
 """A model is better than chance if labels that are permuted among patients give as good a figure in a smaller share of draws."""
 
@@ -61,7 +61,10 @@ class _Judged:
 
 
 def write_trust(rows: Iterable[SlideRow], sources: TrustSources, trust: Path, *, draws: int) -> None:
-    """Write what is known of a model and its methods; with models of an earlier run, what that run wrote if it did.
+    """Write what is known of a model and its methods.
+
+    Models of an earlier run are judged anew on the labelled slides of this run. What these cannot tell is taken from what that
+    run wrote, and marked; the tests of its methods are always taken from it, since its validation slides are not here.
 
     Args:
         rows: labelled, usable slides, each with a receipt of `explain`.
@@ -72,11 +75,9 @@ def write_trust(rows: Iterable[SlideRow], sources: TrustSources, trust: Path, *,
     Raises:
         StoreMismatchError: scores of an earlier version.
     """
-    if sources.earlier is not None and sources.earlier.is_file():
-        write_receipt(trust, {**read_receipt(sources.earlier), "earlier": True})
-        return
+    earlier = read_receipt(sources.earlier) if sources.earlier is not None and sources.earlier.is_file() else None
     held_out, validation = list(_held_out(rows, sources)), list(_validation(sources))
-    on, judged = (HELD_OUT, held_out) if held_out else (VALIDATION, validation)
+    on, judged = (HELD_OUT, held_out) if held_out or earlier else (VALIDATION, validation)
     verdicts = _verdicts(sources.task, judged, on, draws=draws) if judged else {}
     content = {
         "stage_version": STAGE_VERSION,
@@ -86,8 +87,30 @@ def write_trust(rows: Iterable[SlideRow], sources: TrustSources, trust: Path, *,
         "outputs": {name: asdict(verdict) for name, verdict in verdicts.items() if name},
         "methods": {name: _method(name, validation, draws=draws) for name in _methods(validation)},
     }
-    write_receipt(trust, content)
+    write_receipt(trust, _with_earlier(content, earlier) if earlier else content)
     log.info("%d held-out and %d validation slides", len(held_out), len(validation))
+
+
+def _with_earlier(content: Mapping[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known of models from this run, and of the rest from the run that trained them, if they are the same models."""
+    models = content["models"], earlier.get("models", "")
+    if all(models) and models[0] != models[1]:
+        log.warning("the models were trained again after `trust` had tested them: what it found does not count")
+        return dict(content)
+    outputs = {name: _known(content["outputs"].get(name), own) for name, own in earlier["outputs"].items()}
+    return {
+        **content,
+        "models": models[0] or models[1],
+        "model": _known(content["model"], earlier["model"]),
+        "outputs": {**content["outputs"], **outputs},
+        "methods": {**earlier["methods"], **content["methods"]},
+    }
+
+
+def _known(own: Mapping[str, Any] | None, earlier: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """The verdict of this run, or where it cannot tell, that of the run that trained the models."""
+    is_told = own is not None and own["is_better"] is not None
+    return own if is_told or earlier is None else {**earlier, "is_earlier": True}
 
 
 def _held_out(rows: Iterable[SlideRow], sources: TrustSources) -> Iterator[_Judged]:

@@ -23,6 +23,7 @@ class Verdict:
         on: which slides it is of, `HELD_OUT` or `VALIDATION`.
         n_slides: number of bags that it is computed from.
         is_better: whether it is better than chance; None if that is not known.
+        is_earlier: whether it is of the slides of the run that trained the model, since those of this run cannot tell.
     """
 
     figure: str
@@ -32,6 +33,7 @@ class Verdict:
     on: str
     n_slides: int
     is_better: bool | None
+    is_earlier: bool = False
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from wsi_mil.trust.verdicts import HELD_OUT, Trust, Verdict
 NOT_INTERPRETED = "not to be interpreted"
 NOT_RUN = "model and method are not tested: run `snakemake verdicts`"
 UNKNOWN_MODEL = "it is not known whether the model is better than chance"
+FROM_TRAINING = "the model was tested in the run that trained it, not on slides of this run"
 EARLIER = "not tested: the scores are of an earlier version; run `explain` again"
 
 
@@ -47,7 +48,7 @@ def trust_line(trust: Trust, receipt: Mapping[str, Any], name: str) -> TrustLine
         return TrustLine("")
     of_usual = "the usual heatmap: " if is_fine(name) else ""  # its tiles were removed
     doubts = _doubts(trust, verdict, usual_name(method_of(name)))
-    parts = [*doubts, of_usual + _on_slide(receipt, entry), *_agreement(entry)]
+    parts = [*doubts, of_usual + _on_slide(receipt, entry), *_remarks(verdict), *_agreement(entry)]
     return TrustLine("; ".join(parts))
 
 
@@ -64,7 +65,11 @@ def output_line(trust: Trust, output: str, name: str) -> TrustLine:
     if verdict is not None and verdict.is_better is False:
         return _not(_no_better(verdict, output if output in trust.outputs else ""))
     line = _method_line(trust, name)
-    return line if line.is_warning else TrustLine("; ".join(_doubts(trust, verdict, usual_name(method_of(name)))))
+    return (
+        line
+        if line.is_warning
+        else TrustLine("; ".join([*_doubts(trust, verdict, usual_name(method_of(name))), *_remarks(verdict)]))
+    )
 
 
 def _method_line(trust: Trust, name: str) -> TrustLine:
@@ -84,6 +89,7 @@ def _no_better(verdict: Verdict, output: str = "") -> str:
     ends = "" if low is None or high is None else f", {_number(low)} to {_number(high)}"
     where = "" if verdict.on == HELD_OUT else f" on {verdict.on} slides"
     of = f" for {output}" if output else ""
+    of += " in the run that trained it" if verdict.is_earlier else ""
     return f"the model is no better than chance{of} ({verdict.figure} {_number(verdict.value)}{ends}{where})"
 
 
@@ -131,6 +137,10 @@ def _doubts(trust: Trust, verdict: Verdict | None, method: str) -> list[str]:
         return [NOT_RUN]
     doubts = [] if method in trust.beats_random else ["the method is not tested on validation slides"]
     return doubts if verdict is not None and verdict.is_better is not None else [*doubts, UNKNOWN_MODEL]
+
+
+def _remarks(verdict: Verdict | None) -> list[str]:
+    return [FROM_TRAINING] if verdict is not None and verdict.is_earlier and verdict.is_better is not None else []
 
 
 def _agreement(entry: Mapping[str, Any]) -> list[str]:
