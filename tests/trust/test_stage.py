@@ -158,14 +158,24 @@ def test_a_method_that_helps_on_some_slides_and_harms_on_others_does_not(made: M
     assert made.write()["methods"]["evidence"]["beats_random"] is False
 
 
-@pytest.mark.parametrize(("gains", "expected"), [((0.3, -0.1), True), ((-0.3, 0.1), False), ((), None)])
-def test_the_mean_decides_where_patients_are_too_few(made: Made, gains: tuple[float, ...], expected: bool | None) -> None:
+@pytest.mark.parametrize(("gains", "expected"), [((0.3, -0.1), None), ((0.3,) * 4, None), ((-0.3, 0.1), False), ((), None)])
+def test_too_few_patients_can_only_tell_that_a_method_is_no_better(
+    made: Made, gains: tuple[float, ...], expected: bool | None
+) -> None:
     made.validate(1, "w", 0.1)
     for i, gain in enumerate(gains):
         made.validate(0, f"v{i}", 0.9, gain=gain)
     found = made.write()["methods"]["evidence"]
     assert found["beats_random"] is expected and found["symmetric_gain_ci95"] == [None, None]
-    assert ("evidence" in read_trust(made.folder / "trust.json").beats_random) == (expected is not None)
+    trust = read_trust(made.folder / "trust.json")
+    assert ("evidence" in trust.beats_random) == (expected is not None)
+    too_few = "too few validation slides to tell whether the method does better than random order"
+    none = "the method is not tested on validation slides"
+    line = output_line(trust, "tumour", "evidence")
+    if expected is None:
+        assert line.text.startswith(too_few if gains else none) and not line.is_warning
+    else:
+        assert line.is_warning
 
 
 def earlier_run(folder: Path, *, is_better: bool) -> Path:

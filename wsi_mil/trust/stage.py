@@ -26,7 +26,7 @@ MAX_P = 0.025
 """A model is better than chance if labels that are permuted among patients give as good a figure in a smaller share of draws."""
 
 MIN_PATIENTS = 5
-"""With fewer patients there is no interval of a method's gain: its mean decides."""
+"""With fewer patients there is no interval of a method's gain, and a mean above 0 does not show that it beats random order."""
 
 OLD = "was written by an earlier version; run `explain` and `explain-validation` again"
 
@@ -229,9 +229,16 @@ def _method(name: str, validation: Sequence[_Judged], *, draws: int) -> dict[str
         "n_patients": len(names),
         "symmetric_gain": mean,
         "symmetric_gain_ci95": [low, high],
-        "beats_random": None if mean != mean else bool((mean if low != low else low) > 0),
+        "beats_random": _beats_random(mean, low),
         "randomised": float(np.mean(randomised)) if randomised else None,
     }
+
+
+def _beats_random(mean: float, low: float) -> bool | None:
+    """Whether a gain is above 0; None without a gain, and where a mean above 0 has no interval."""
+    if mean <= 0:
+        return False
+    return bool(low > 0) if low == low else None
 
 
 def _gain_interval(gains: NDArray[np.float64], patient_of: NDArray[np.int64], draws: int) -> tuple[float, float]:

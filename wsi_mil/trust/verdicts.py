@@ -44,6 +44,7 @@ class Trust:
         model: whether the model is better than chance; None if there is no labelled slide to tell, or no file.
         outputs: of several labels, the same of each.
         beats_random: of each method that was tested on validation slides, whether it does better than random order.
+        n_patients: of each method, the number of patients with a validation slide that it was tested on.
         randomised: of each method, the rank correlation of its map with that of a model of permuted weights.
         models: fingerprint of the models, as in receipts of `explain`; "" if there was no slide to test them on.
         is_known: whether there is a file of this version.
@@ -55,6 +56,7 @@ class Trust:
     randomised: Mapping[str, float] = field(default_factory=dict)
     models: str = ""
     is_known: bool = False
+    n_patients: Mapping[str, int] = field(default_factory=dict)
 
     def of(self, receipt: Mapping[str, Any]) -> "Trust":
         """Return what is known of the models of a receipt of `explain`: nothing if they were trained again since."""
@@ -89,6 +91,7 @@ def trust_of(content: Mapping[str, Any]) -> Trust:
         randomised={name: own["randomised"] for name, own in methods.items() if own["randomised"] is not None},
         models=content.get("models", ""),
         is_known=True,
+        n_patients={name: own.get("n_patients", 0) for name, own in methods.items()},
     )
 
 

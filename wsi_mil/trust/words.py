@@ -64,20 +64,17 @@ def output_line(trust: Trust, output: str, name: str) -> TrustLine:
     verdict = trust.verdict_on(output)
     if verdict is not None and verdict.is_better is False:
         return _not(_no_better(verdict, output if output in trust.outputs else ""))
-    line = _method_line(trust, name)
-    return (
-        line
-        if line.is_warning
-        else TrustLine("; ".join([*_doubts(trust, verdict, usual_name(method_of(name))), *_remarks(verdict)]))
-    )
+    method = usual_name(method_of(name))
+    if trust.beats_random.get(method) is False:
+        return _not("on validation slides this method does no better than random order")
+    return TrustLine("; ".join([*_doubts(trust, verdict, method), *_remarks(verdict)]))
 
 
-def _method_line(trust: Trust, name: str) -> TrustLine:
-    """What is known of a method on validation slides; "" if it does better than random order there."""
-    beats_random = trust.beats_random.get(usual_name(method_of(name)))
-    if beats_random is None:
-        return TrustLine("not tested on validation slides")
-    return NO_LINE if beats_random else _not("on validation slides this method does no better than random order")
+def _untold(trust: Trust, method: str) -> str:
+    """Why it is not known whether a method does better than random order."""
+    if not trust.n_patients.get(method):
+        return "the method is not tested on validation slides"
+    return "too few validation slides to tell whether the method does better than random order"
 
 
 def _not(reason: str) -> TrustLine:
@@ -135,7 +132,7 @@ def _lowering(receipt: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
 def _doubts(trust: Trust, verdict: Verdict | None, method: str) -> list[str]:
     if not trust.is_known:
         return [NOT_RUN]
-    doubts = [] if method in trust.beats_random else ["the method is not tested on validation slides"]
+    doubts = [] if method in trust.beats_random else [_untold(trust, method)]
     return doubts if verdict is not None and verdict.is_better is not None else [*doubts, UNKNOWN_MODEL]
 
 
