@@ -19,14 +19,15 @@ class Made:
     """Receipts of `explain` and `explain-validation` as they would be, one slide per patient."""
 
     def __init__(self, folder: Path, task: Task = TASK):
-        self.folder, self.task, self.rows = folder, task, []
+        self.folder, self.task, self.protocol = folder, task, "held_out"
+        self.rows: list[SlideRow] = []
         self.folds: dict[int, dict[str, Any]] = {0: {}, 1: {}}
 
     def add(self, name: str, label: str, outputs: list[float], *, role: str = "test", patient: str = "", bag: str = "") -> None:
         predicted = {} if self.task.kind == "regression" else {"predicted": [int(p >= 0.5) for p in outputs]}
         if self.task.kind == "classes":
             predicted = {"predicted": int(np.argmax(outputs))}
-        receipt = {"role": role, "bag": bag or name, "outputs": outputs, "methods": {}, **predicted}
+        receipt = {"role": role, "protocol": self.protocol, "bag": bag or name, "outputs": outputs, "methods": {}, **predicted}
         write_receipt(self.folder / "scores" / f"{name}.json", receipt)
         self.rows.append(SlideRow(name, Path("x"), label, patient or name))
 
@@ -40,7 +41,7 @@ class Made:
 
     def write(self, *, earlier: Path | None = None, **labels: str) -> dict[str, Any]:
         for fold, slides in self.folds.items():
-            write_receipt(self.folder / "validation" / f"fold-{fold}.json", {"slides": slides})
+            write_receipt(self.folder / "validation" / f"fold-{fold}.json", {"protocol": self.protocol, "slides": slides})
         names = {name for slides in self.folds.values() for name in slides}
         known = {name: labels.get(name, "tumour") for name in names}
         splits = Splits({name: name for name in names}, known, [{}, {}])
@@ -113,6 +114,29 @@ def test_without_a_held_out_slide_validation_slides_decide(made: Made) -> None:
         made.validate(1, f"n{i}", 0.2)
     found = made.write(**{f"n{i}": "normal" for i in range(6)})["model"]
     assert (found["on"], found["is_better"], found["n_slides"]) == ("validation", True, 12)
+
+
+def test_as_published_no_line_speaks_of_validation_slides_or_of_held_out_ones(made: Made) -> None:
+    made.protocol = "as_published"
+    for i in range(6):
+        made.validate(i % 2, f"v{i}", 0.9, gain=-0.1 - i / 100)
+    for n, is_better in ((0, None), (6, True)):
+        separated(made, n)
+        found = made.write()
+        assert (found["protocol"], found["model"]["on"], found["model"]["is_better"]) == ("as_published", "choosing", is_better)
+    line = output_line(read_trust(made.folder / "trust.json"), "tumour", "evidence")
+    expected = "not to be interpreted: on test slides that chose the epoch this method does no better than random order"
+    assert line.text == expected
+
+
+def test_new_slides_of_a_model_as_published_are_held_out(made: Made) -> None:
+    made.protocol = "as_published"
+    for i in range(6):
+        made.add(f"t{i}", "tumour", [0.2, 0.8], role="")
+        made.add(f"n{i}", "normal", [0.7, 0.3], role="")
+    assert made.write()["model"]["on"] == "held-out"
+    made.add("t", "tumour", [0.1, 0.9])
+    assert made.write()["model"]["on"] == "choosing", "one of them chose the epoch"
 
 
 def test_without_any_labelled_slide_nothing_is_known(made: Made) -> None:

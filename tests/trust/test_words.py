@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -79,6 +80,8 @@ def test_a_model_at_chance_is_not_to_be_interpreted_whatever_its_curves() -> Non
     assert model_line(trust).text == expected and model_line(TESTED).text == ""
     on_validation = Trust(Verdict("R²", -0.2, (None, None), 0.0, "validation", 9, False), is_known=True)
     assert model_line(on_validation).text.endswith("(R² −0.20 on validation slides)")
+    on_test = Trust(Verdict("R²", -0.2, (None, None), 0.0, "choosing", 9, False), is_known=True)
+    assert model_line(on_test).text.endswith("(R² −0.20 on the test slides that chose its epoch)")
 
 
 def test_of_several_labels_only_those_at_chance_are_marked() -> None:
@@ -113,6 +116,13 @@ def test_an_untested_model_or_method_is_said_before_what_the_slide_shows() -> No
     assert text(UNTESTED, curves=curves()) == f"model and method are not tested: run `snakemake verdicts`; {shown}"
     doubts = "the method is not tested on validation slides; it is not known whether the model is better than chance"
     assert text(Trust(is_known=True), curves=curves()) == f"{doubts}; {shown}"
+
+
+def test_a_model_that_was_tested_on_the_slides_that_chose_its_epoch_says_so() -> None:
+    trust = Trust(replace(GOOD, on="choosing"), is_known=True, protocol="as_published")
+    line = text(trust, curves=curves())
+    assert line.startswith("the method is not tested on test slides that chose the epoch; faithful: ")
+    assert line.endswith("; the model was tested on the test slides that chose its epoch")
 
 
 def test_what_is_known_of_models_that_were_trained_again_does_not_count() -> None:

@@ -17,7 +17,7 @@ from wsi_mil.metrics import interval95, patient_weights
 from wsi_mil.receipts import read_receipt, write_receipt
 from wsi_mil.records import Role, SlideRow
 from wsi_mil.tasks import Outcomes, Task
-from wsi_mil.trust.verdicts import HELD_OUT, VALIDATION, Verdict
+from wsi_mil.trust.verdicts import AS_PUBLISHED, CHOOSING, HELD_OUT, VALIDATION, Verdict
 
 log = logging.getLogger(__name__)
 
@@ -77,12 +77,13 @@ def write_trust(rows: Iterable[SlideRow], sources: TrustSources, trust: Path, *,
     """
     earlier = read_receipt(sources.earlier) if sources.earlier is not None and sources.earlier.is_file() else None
     held_out, validation = list(_held_out(rows, sources)), list(_validation(sources))
-    on, judged = (HELD_OUT, held_out) if held_out or earlier else (VALIDATION, validation)
-    verdicts = _verdicts(sources.task, judged, on, draws=draws) if judged else {}
+    judged = held_out if held_out or earlier else validation
+    verdicts = _verdicts(sources.task, judged, _judged_on(judged), draws=draws) if judged else {}
     content = {
         "stage_version": STAGE_VERSION,
         **sources.task.stamp(),
         "models": next((bag.receipt["models"] for bag in judged if "models" in bag.receipt), ""),
+        "protocol": _protocol([*held_out, *validation]),
         "model": asdict(verdicts[""]) if verdicts else None,
         "outputs": {name: asdict(verdict) for name, verdict in verdicts.items() if name},
         "methods": {name: _method(name, validation, draws=draws) for name in _methods(validation)},
@@ -101,6 +102,7 @@ def _with_earlier(content: Mapping[str, Any], earlier: Mapping[str, Any]) -> dic
     return {
         **content,
         "models": models[0] or models[1],
+        "protocol": earlier.get("protocol", content["protocol"]),
         "model": _known(content["model"], earlier["model"]),
         "outputs": {**content["outputs"], **outputs},
         "methods": {**earlier["methods"], **content["methods"]},
@@ -130,12 +132,24 @@ def _validation(sources: TrustSources) -> Iterator[_Judged]:
         return
     for fold in range(sources.splits.n_folds):
         path = sources.validation / f"fold-{fold}.json"
-        seen = set()
-        for slide_id, receipt in sorted(read_receipt(path)["slides"].items()):
+        seen, content = set(), read_receipt(path)
+        about = {"role": Role.VAL, "protocol": content["protocol"]}
+        for slide_id, receipt in sorted(content["slides"].items()):
             if receipt["bag"] not in seen:
                 seen.add(receipt["bag"])
                 label = sources.splits.labels[slide_id]
-                yield _Judged(receipt["bag"], sources.splits.patients[slide_id], label, _current(receipt, path))
+                yield _Judged(receipt["bag"], sources.splits.patients[slide_id], label, _current(receipt | about, path))
+
+
+def _judged_on(judged: Sequence[_Judged]) -> str:
+    """Which slides these are; one that chose an epoch is enough for all of them to have done so."""
+    if any(bag.receipt["protocol"] == AS_PUBLISHED and bag.receipt["role"] in (Role.TEST, Role.VAL) for bag in judged):
+        return CHOOSING
+    return VALIDATION if any(bag.receipt["role"] == Role.VAL for bag in judged) else HELD_OUT
+
+
+def _protocol(bags: Sequence[_Judged]) -> str:
+    return next((str(bag.receipt["protocol"]) for bag in bags), "held_out")
 
 
 def _current(receipt: Mapping[str, Any], path: Path) -> Mapping[str, Any]:

@@ -7,8 +7,12 @@ from typing import Any
 
 from wsi_mil.receipts import read_receipt
 
-HELD_OUT, VALIDATION = "held-out", "validation"
-"""Which slides a model was judged on; validation slides where no held-out slide has a label."""
+HELD_OUT, VALIDATION, CHOOSING = "held-out", "validation", "choosing"
+"""Which slides a model was judged on: validation slides where no held-out slide has a label; with `protocol: as_published` the
+test slides, which chose its epoch and threshold."""
+
+AS_PUBLISHED = "as_published"
+"""Protocol in which the test slides of each fold are its validation slides."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,7 @@ class Verdict:
         value: the main figure; None if it cannot be computed.
         ci95: ends of its 95 % interval, None where it has none.
         chance: the figure at chance.
-        on: which slides it is of, `HELD_OUT` or `VALIDATION`.
+        on: which slides it is of, `HELD_OUT`, `VALIDATION` or `CHOOSING`.
         n_slides: number of bags that it is computed from.
         is_better: whether it is better than chance; None if that is not known.
         is_earlier: whether it is of the slides of the run that trained the model, since those of this run cannot tell.
@@ -48,6 +52,7 @@ class Trust:
         randomised: of each method, the rank correlation of its map with that of a model of permuted weights.
         models: fingerprint of the models, as in receipts of `explain`; "" if there was no slide to test them on.
         is_known: whether there is a file of this version.
+        protocol: of the models: `held_out`, or `as_published`.
     """
 
     model: Verdict | None = None
@@ -56,6 +61,7 @@ class Trust:
     randomised: Mapping[str, float] = field(default_factory=dict)
     models: str = ""
     is_known: bool = False
+    protocol: str = "held_out"
     n_patients: Mapping[str, int] = field(default_factory=dict)
 
     def of(self, receipt: Mapping[str, Any]) -> "Trust":
@@ -91,6 +97,7 @@ def trust_of(content: Mapping[str, Any]) -> Trust:
         randomised={name: own["randomised"] for name, own in methods.items() if own["randomised"] is not None},
         models=content.get("models", ""),
         is_known=True,
+        protocol=content.get("protocol", "held_out"),
         n_patients={name: own.get("n_patients", 0) for name, own in methods.items()},
     )
 

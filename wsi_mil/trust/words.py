@@ -6,11 +6,15 @@ from typing import Any
 
 from wsi_mil.config import is_fine, method_of, usual_name
 from wsi_mil.tasks import task_of_stamp
-from wsi_mil.trust.verdicts import HELD_OUT, Trust, Verdict
+from wsi_mil.trust.verdicts import AS_PUBLISHED, CHOOSING, HELD_OUT, VALIDATION, Trust, Verdict
 
 NOT_INTERPRETED = "not to be interpreted"
 NOT_RUN = "model and method are not tested: run `snakemake verdicts`"
 UNKNOWN_MODEL = "it is not known whether the model is better than chance"
+SLIDES = {VALIDATION: "validation slides", CHOOSING: "the test slides that chose its epoch"}
+"""Words for the slides that a model was judged on, where they are not held out."""
+
+CHOSE = "the model was tested on the test slides that chose its epoch"
 FROM_TRAINING = "the model was tested in the run that trained it, not on slides of this run"
 EARLIER = "not tested: the scores are of an earlier version; run `explain` again"
 
@@ -66,15 +70,19 @@ def output_line(trust: Trust, output: str, name: str) -> TrustLine:
         return _not(_no_better(verdict, output if output in trust.outputs else ""))
     method = usual_name(method_of(name))
     if trust.beats_random.get(method) is False:
-        return _not("on validation slides this method does no better than random order")
+        return _not(f"on {_validation_slides(trust)} this method does no better than random order")
     return TrustLine("; ".join([*_doubts(trust, verdict, method), *_remarks(verdict)]))
 
 
 def _untold(trust: Trust, method: str) -> str:
     """Why it is not known whether a method does better than random order."""
     if not trust.n_patients.get(method):
-        return "the method is not tested on validation slides"
-    return "too few validation slides to tell whether the method does better than random order"
+        return f"the method is not tested on {_validation_slides(trust)}"
+    return f"too few {_validation_slides(trust)} to tell whether the method does better than random order"
+
+
+def _validation_slides(trust: Trust) -> str:
+    return "test slides that chose the epoch" if trust.protocol == AS_PUBLISHED else "validation slides"
 
 
 def _not(reason: str) -> TrustLine:
@@ -84,7 +92,7 @@ def _not(reason: str) -> TrustLine:
 def _no_better(verdict: Verdict, output: str = "") -> str:
     low, high = verdict.ci95
     ends = "" if low is None or high is None else f", {_number(low)} to {_number(high)}"
-    where = "" if verdict.on == HELD_OUT else f" on {verdict.on} slides"
+    where = "" if verdict.on == HELD_OUT else f" on {SLIDES[verdict.on]}"
     of = f" for {output}" if output else ""
     of += " in the run that trained it" if verdict.is_earlier else ""
     return f"the model is no better than chance{of} ({verdict.figure} {_number(verdict.value)}{ends}{where})"
@@ -137,7 +145,10 @@ def _doubts(trust: Trust, verdict: Verdict | None, method: str) -> list[str]:
 
 
 def _remarks(verdict: Verdict | None) -> list[str]:
-    return [FROM_TRAINING] if verdict is not None and verdict.is_earlier and verdict.is_better is not None else []
+    """What lessens a verdict: whose slides it is of."""
+    if verdict is None or verdict.is_better is None:
+        return []
+    return [FROM_TRAINING] * verdict.is_earlier + [CHOSE] * (verdict.on == CHOOSING)
 
 
 def _agreement(entry: Mapping[str, Any]) -> list[str]:
