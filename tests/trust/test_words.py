@@ -125,6 +125,19 @@ def test_a_model_that_was_tested_on_the_slides_that_chose_its_epoch_says_so() ->
     assert line.endswith("; the model was tested on the test slides that chose its epoch")
 
 
+@pytest.mark.parametrize("correlation", [-0.31, 0.31, None])
+def test_probabilities_of_a_stream_that_contradicts_the_other_are_marked(correlation: float | None) -> None:
+    names = ("probability", "probability.fine", "attention")
+    methods = {name: {"output": 1, "reason": "", "curves": curves()} for name in names}
+    about = {**CLASSES, "methods": methods, "streams_rank_correlation": correlation}
+    trust = replace(TESTED, beats_random={"probability": True, "attention": True})
+    lines = {name: trust_line(trust, about, name) for name in names}
+    marked = "not to be interpreted: the instance stream ranks the tiles against the bag stream (rank correlation −0.31)"
+    for name in names[:2]:
+        assert lines[name].is_warning is (lines[name].text == marked) is (correlation == -0.31)
+    assert lines["attention"].text.startswith("faithful")
+
+
 def test_what_is_known_of_models_that_were_trained_again_does_not_count() -> None:
     trust = Trust(CHANCE, beats_random={"evidence": False}, models="a", is_known=True)
     for models, is_warning in (("a", True), ("b", False)):

@@ -50,6 +50,9 @@ def trust_line(trust: Trust, receipt: Mapping[str, Any], name: str) -> TrustLine
         return output_line(trust, output, name)
     if entry["reason"]:
         return TrustLine("")
+    if _is_contradicted(receipt, name):
+        correlation = _number(receipt["streams_rank_correlation"])
+        return _not(f"the instance stream ranks the tiles against the bag stream (rank correlation {correlation})")
     of_usual = "the usual heatmap: " if is_fine(name) else ""  # its tiles were removed
     doubts = _doubts(trust, verdict, usual_name(method_of(name)))
     parts = [*doubts, of_usual + _on_slide(receipt, entry), *_remarks(verdict), *_agreement(entry)]
@@ -72,6 +75,11 @@ def output_line(trust: Trust, output: str, name: str) -> TrustLine:
     if trust.beats_random.get(method) is False:
         return _not(f"on {_validation_slides(trust)} this method does no better than random order")
     return TrustLine("; ".join([*_doubts(trust, verdict, method), *_remarks(verdict)]))
+
+
+def _is_contradicted(receipt: Mapping[str, Any], name: str) -> bool:
+    """Whether scores are the instance stream's, and it contradicts the bag stream, which gives the prediction, on this slide."""
+    return usual_name(method_of(name)) == "probability" and (receipt.get("streams_rank_correlation") or 0) < 0
 
 
 def _untold(trust: Trust, method: str) -> str:
