@@ -109,9 +109,7 @@ def test_the_viewer_says_so_for_every_method(run: Run) -> None:
         assert not any(m["is_warning"] for m in by_target["tumour"]["methods"])
 
 
-def test_the_evaluation_names_what_is_known_of_the_methods(run: Run) -> None:
-    found = read_receipt(run.results("explanations/tumour/uni/abmil.json"))
-    assert found["beats_random"]["evidence"] is True and 0 <= found["randomised"]["attention"] <= 1
+def test_the_table_of_the_evaluation_says_where_predictions_turn(run: Run) -> None:
     with run.results("explanations/tumour/uni/abmil.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert any(row["turn"] and float(row["turn"]) < float(row["random_turn"] or 1) for row in rows)
