@@ -139,6 +139,10 @@ def test_an_output_has_the_classes_that_are_named_for_it_and_all_others_those_of
     truth = Truth(include=("a",), classes={"luad": ("b",), "lusc": ("d",)})
     areas = {output: read_annotation(path, truth, FRAME, output=output).region.area for output in ("luad", "lusc", "grade", None)}
     assert areas == {"luad": 600, "lusc": 0, "grade": 200, None: 800}, "outlines are drawn of all that counts for any output"
+    both = Truth(include=("Tumor",), classes={"luad": ("Adeno",), "lusc": ("Squamous",)})
+    keys = r"truth\.include or truth\.classes\.luad or truth\.classes\.lusc \('Tumor', 'Adeno', 'Squamous'\)"
+    with pytest.raises(AnnotationError, match=rf"none of the classes in {keys}, only"):
+        read_annotation(path, both, FRAME)
     with pytest.raises(AnnotationError, match=r"none of the classes in truth\.include"):
         read_annotation(path, truth.model_copy(update={"include": ("e",)}), FRAME, output="grade")
 

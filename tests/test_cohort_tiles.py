@@ -119,6 +119,16 @@ def test_slides_that_may_not_be_read_are_left_out(marked: Results) -> None:
     assert "no pixels: the file could not be read" in html and "data:image" not in html
 
 
+def test_a_model_that_was_chosen_on_these_slides_is_named(marked: Results) -> None:
+    receipt = marked.results / "scores" / NAME / "enc/abmil/here.json"
+    before = read_receipt(receipt)
+    assert "never saw its patient" in write_page(marked, range(0))
+    write_receipt(receipt, {**before, "role": "test", "protocol": "as_published"})
+    html = write_page(marked, range(0))
+    write_receipt(receipt, before)
+    assert "epoch and threshold of enc · abmil were chosen on these slides" in html and "never saw" not in html
+
+
 def test_without_scores_that_can_be_compared_the_page_says_so(tmp_path: Path) -> None:
     write_model(tmp_path, "enc/m", lines(PROBS))
     write_tiled(tmp_path, "s0")

@@ -15,13 +15,18 @@ from wsi_mil.config import Heatmap, TileSettings, Tiling, Tissue
 from wsi_mil.errors import StoreError, StoreMismatchError
 from wsi_mil.geometry import Mpp
 from wsi_mil.heatmaps import draw_heatmap, draw_heatmaps
+from wsi_mil.heatmaps.raster import ome_tiff
+from wsi_mil.heatmaps.slide_scores import read_scores_by_method, trusted
 from wsi_mil.receipts import read_receipt, store_path, write_receipt
 from wsi_mil.records import InstanceScores, SlideRow
 from wsi_mil.slides import open_slide
 from wsi_mil.store import read_grid, write_scores
+from wsi_mil.tasks import Multilabel
 from wsi_mil.tile import tile_slide
 from wsi_mil.tile.grid import tile_grid
 from wsi_mil.tissue import TissueMask
+from wsi_mil.trust import Trust
+from wsi_mil.trust.verdicts import Verdict
 
 LOPSIDED = np.array([[x, y] for y in range(0, 448, 64) for x in range(0, 640, 64)])
 SUFFIXES = (".png", ".geojson", ".ome.tif", ".csv", ".tiles.png")
@@ -177,7 +182,7 @@ def test_tiles_have_the_stored_and_the_shown_score(tmp_path: Path) -> None:
     hot = features(image, "tile")[17]["properties"]
     assert hot["measurements"] == {"evidence": 3.0, "shown": pytest.approx(2.7)}
     trust = hot["metadata"].pop("trust")
-    assert trust.startswith("not tested: the scores are of an earlier version; run `explain` again")
+    assert trust.endswith("; not tested: the scores are of an earlier version; run `explain` again")
     assert hot["metadata"] == {
         "slide_id": "s",
         "method": "evidence",
@@ -206,6 +211,27 @@ def test_the_raster_has_each_tiles_own_score_and_its_position(tmp_path: Path) ->
     expected = np.arange(70, dtype=np.float32).reshape(7, 10)
     expected[0, 3] = np.nan
     assert np.array_equal(raster, expected, equal_nan=True)
+
+
+def test_each_channel_of_the_raster_has_the_trust_line_of_its_own_output(tmp_path: Path) -> None:
+    scores, tiles = made().write(tmp_path)
+    row = SlideRow("s", Path("gone.svs"), "tumour")
+    (found,) = read_scores_by_method(row, scores, tiles, ["evidence"], scale="quantile", ranges={}).values()
+    about = Multilabel(("er", "her2")).stamp() | {"probs": [0.9, 0.8], "predicted": [1, 1], "threshold": [0.5, 0.5]}
+    entry = found.metadata
+    receipt = {**found.receipt, **about, "methods": {"evidence": {**entry, "output": 0}, "evidence@her2": {**entry, "output": 1}}}
+    good = Verdict("AUROC", 0.93, (0.81, 1.0), 0.5, "held-out", 40, True)
+    trust = Trust(good, {"er": good, "her2": replace(good, value=0.5, is_better=False)}, {"evidence": True}, is_known=True)
+    both = {
+        name: replace(found, method=name, metadata=own, receipt=receipt, stamp={**found.stamp, "output": output})
+        for output, (name, own) in zip(("er", "her2"), receipt["methods"].items(), strict=True)
+    }
+    (tmp_path / "a.ome.tif").write_bytes(ome_tiff(list(reversed(trusted(both, trust).values()))))
+    with tifffile.TiffFile(tmp_path / "a.ome.tif") as tif:
+        description = ElementTree.fromstring(tif.ome_metadata).find(f".//{OME}Description")
+    exact = json.loads(description.text)
+    assert exact["outputs"] == ["er", "her2"] and exact["trust"][0].startswith("not tested")
+    assert exact["trust"][1].startswith("not to be interpreted: the model is no better than chance for her2")
 
 
 def test_the_pyramid_halves_until_its_sides_are_256(tmp_path: Path) -> None:

@@ -249,6 +249,33 @@ def test_without_annotations_curves_alone_compare_the_methods(tmp_path: Path) ->
     assert "Tile AUROC</th>" not in html and "oracle" not in html
 
 
+def test_the_table_of_methods_marks_the_outputs_at_chance_and_no_others(tmp_path: Path) -> None:
+    write_model(tmp_path, "enc/a", lines(PROBS))
+    gains = {
+        f"{name}{end}": value
+        for name in ("symmetric_gain", "deletion_gain", "insertion_gain")
+        for end, value in (("", 0.25), ("_ci95", [0.125, 0.375]))
+    }
+    methods = {"attention": {"n_curves": 3, "comparable": True, **gains}}
+    outputs = {name: {"methods": methods} for name in ("normal", "tumour")}
+    write_explanations(tmp_path, "enc/a", methods=methods, outputs=outputs)
+    good = {
+        "figure": "AUROC",
+        "value": 0.9,
+        "ci95": [0.7, 1.0],
+        "chance": 0.5,
+        "on": "held-out",
+        "n_slides": 9,
+        "is_better": True,
+    }
+    trust = {"model": good, "outputs": {"normal": good, "tumour": {**good, "value": 0.52, "is_better": False}}}
+    trust |= {"methods": {"attention": {"beats_random": True, "randomised": 0.1}}}
+    write_receipt(tmp_path / "trust" / NAME / "enc/a.json", trust)
+    html = page(tmp_path, ["a"])
+    marked = 'attention for tumour<span class="small warn">not to be interpreted: the model is no better than chance for tumour ('
+    assert marked in html and html.count('<span class="small warn">') == 1 and "<td>attention for normal</td>" in html
+
+
 def test_localisation_figures_have_intervals_and_the_oracle_is_named(tmp_path: Path) -> None:
     write_model(tmp_path, "enc/a", lines(PROBS))
     names = ("tile_auroc", "tile_auprc", "pooled_auroc", "f1", "f1_oracle", "froc_mean")

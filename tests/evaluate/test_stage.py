@@ -321,6 +321,11 @@ def test_the_same_input_gives_the_same_bytes(cohort: Cohort) -> None:
     assert [(cohort.folder / "e" / name).read_bytes() for name in ("m.json", "m.csv")] == first
 
 
+def test_what_trust_knows_is_not_copied_into_the_figures(cohort: Cohort) -> None:
+    two_folds(cohort)
+    assert not {"beats_random", "randomised"} & set(cohort.evaluate())
+
+
 def test_methods_with_scores_relative_to_their_slide_are_marked(cohort: Cohort) -> None:
     cohort.add("a", "tumour", TILE_5, evidence=evidence(t5=3), own=evidence(t5=3), curves={"own": {"comparable_weighed": False}})
     methods = cohort.evaluate()["methods"]

@@ -130,6 +130,19 @@ def test_the_tiles_that_turn_the_prediction_by_hand() -> None:
     assert log["turn"] == 0.15 and log["random_turn"] > 0.5 and log["symmetric_gain"] > log["random_symmetric_gain"]
 
 
+def test_the_largest_gain_of_random_orders_is_stored_whichever_end_they_are_read_from() -> None:
+    weight = np.random.default_rng(4).random(30) ** 8
+
+    def model(rows: np.ndarray) -> Predicted:
+        return Predicted(float(weight[rows].sum() / weight.sum()))
+
+    rng = np.random.default_rng(0)
+    gains = [curves_of(rng.permutation(30), model, points=12).symmetric_gain for _ in range(5)]
+    log = curve_log(curves_of(np.argsort(-weight), model, points=12), random_curves(30, model, points=12))
+    assert log["random_symmetric_gain_max"] == round(max(map(abs, gains)), 6) > abs(log["random_symmetric_gain"])
+    assert log["random_symmetric_gain"] == pytest.approx(np.mean(gains), abs=1e-6)
+
+
 @pytest.mark.parametrize("needed", [1, 37, 500, 999])
 def test_large_numbers_of_tiles_that_turn_are_right_to_a_tenth(needed: int) -> None:
     seen = []

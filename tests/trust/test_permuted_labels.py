@@ -63,7 +63,10 @@ def test_a_model_of_permuted_labels_is_at_chance_and_the_other_is_not(run: Run) 
         metrics = read_receipt(run.results(f"metrics/{target}/uni/abmil.json"))
         assert content["model"]["value"] == pytest.approx(metrics["auroc"], abs=1e-4), "of the same slides"
         assert set(METHODS) <= set(content["methods"])
-    assert found["tumour"]["methods"]["evidence"]["beats_random"] is True
+    evidence = found["tumour"]["methods"]["evidence"]
+    assert evidence["symmetric_gain"] > 0.5 and evidence["n_patients"] == 2 and evidence["beats_random"] is None, (
+        "too few to tell"
+    )
 
 
 def test_every_picture_of_it_has_the_banner_and_no_picture_of_the_other(run: Run) -> None:
@@ -77,9 +80,12 @@ def test_every_geojson_of_it_says_so(run: Run) -> None:
         content = json.loads(file.read_text())
         assert content["wsi_mil"]["trust"].startswith(NOT_INTERPRETED)
         assert all(f["properties"]["metadata"]["trust"].startswith(NOT_INTERPRETED) for f in content["features"])
+    shown_by_slide = (
+        r"^too few validation slides to tell .*; faithful: removing the hottest [\d.]+ % of tiles turns the prediction; at random"
+    )
     said = [json.loads(file.read_text())["wsi_mil"]["trust"] for file in shown(run, "tumour", ".geojson")]
     assert not any("not to be interpreted" in text for text in said)
-    assert any(re.search(r"^faithful: removing the hottest [\d.]+ % of tiles turns the prediction; at random", t) for t in said)
+    assert any(re.search(shown_by_slide, t) for t in said)
 
 
 def test_the_report_says_so_below_every_heatmap_and_at_the_top(run: Run) -> None:
@@ -109,9 +115,7 @@ def test_the_viewer_says_so_for_every_method(run: Run) -> None:
         assert not any(m["is_warning"] for m in by_target["tumour"]["methods"])
 
 
-def test_the_evaluation_names_what_is_known_of_the_methods(run: Run) -> None:
-    found = read_receipt(run.results("explanations/tumour/uni/abmil.json"))
-    assert found["beats_random"]["evidence"] is True and 0 <= found["randomised"]["attention"] <= 1
+def test_the_table_of_the_evaluation_says_where_predictions_turn(run: Run) -> None:
     with run.results("explanations/tumour/uni/abmil.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert any(row["turn"] and float(row["turn"]) < float(row["random_turn"] or 1) for row in rows)

@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from wsi_mil.errors import StoreMismatchError
 from wsi_mil.receipts import read_receipt, write_receipt
 from wsi_mil.records import Role, SlideRow
 from wsi_mil.tasks import Classes, Multilabel, Regression, Task
-from wsi_mil.trust import TrustSources, read_trust, write_trust
+from wsi_mil.trust import TrustSources, model_line, output_line, read_trust, write_trust
 
 TASK = Classes(("normal", "tumour"))
 DRAWS = 400
@@ -20,14 +19,15 @@ class Made:
     """Receipts of `explain` and `explain-validation` as they would be, one slide per patient."""
 
     def __init__(self, folder: Path, task: Task = TASK):
-        self.folder, self.task, self.rows = folder, task, []
+        self.folder, self.task, self.protocol = folder, task, "held_out"
+        self.rows: list[SlideRow] = []
         self.folds: dict[int, dict[str, Any]] = {0: {}, 1: {}}
 
     def add(self, name: str, label: str, outputs: list[float], *, role: str = "test", patient: str = "", bag: str = "") -> None:
         predicted = {} if self.task.kind == "regression" else {"predicted": [int(p >= 0.5) for p in outputs]}
         if self.task.kind == "classes":
             predicted = {"predicted": int(np.argmax(outputs))}
-        receipt = {"role": role, "bag": bag or name, "outputs": outputs, "methods": {}, **predicted}
+        receipt = {"role": role, "protocol": self.protocol, "bag": bag or name, "outputs": outputs, "methods": {}, **predicted}
         write_receipt(self.folder / "scores" / f"{name}.json", receipt)
         self.rows.append(SlideRow(name, Path("x"), label, patient or name))
 
@@ -41,7 +41,7 @@ class Made:
 
     def write(self, *, earlier: Path | None = None, **labels: str) -> dict[str, Any]:
         for fold, slides in self.folds.items():
-            write_receipt(self.folder / "validation" / f"fold-{fold}.json", {"slides": slides})
+            write_receipt(self.folder / "validation" / f"fold-{fold}.json", {"protocol": self.protocol, "slides": slides})
         names = {name for slides in self.folds.values() for name in slides}
         known = {name: labels.get(name, "tumour") for name in names}
         splits = Splits({name: name for name in names}, known, [{}, {}])
@@ -82,6 +82,16 @@ def test_slides_of_a_patient_change_places_together(made: Made) -> None:
     assert made.write()["model"]["is_better"] is False, "twelve slides of four patients"
 
 
+def test_permutations_without_a_figure_are_no_proof(made: Made) -> None:
+    """The only normal slide is the second of its patient: unless that patient keeps it, one time in 60, no slide is normal."""
+    for i in range(59):
+        made.add(f"t{i}", "tumour", [0.2, 0.8])
+    made.add("u1", "tumour", [0.2, 0.8], patient="u")
+    made.add("u2", "normal", [0.9, 0.1], patient="u")
+    found = made.write()["model"]
+    assert found["value"] == 1.0 and found["is_better"] is False, "every permutation that has a figure reaches that of the model"
+
+
 def test_a_model_at_chance_is_not_better(made: Made) -> None:
     rng = np.random.default_rng(0)
     for i in range(20):
@@ -104,6 +114,29 @@ def test_without_a_held_out_slide_validation_slides_decide(made: Made) -> None:
         made.validate(1, f"n{i}", 0.2)
     found = made.write(**{f"n{i}": "normal" for i in range(6)})["model"]
     assert (found["on"], found["is_better"], found["n_slides"]) == ("validation", True, 12)
+
+
+def test_as_published_no_line_speaks_of_validation_slides_or_of_held_out_ones(made: Made) -> None:
+    made.protocol = "as_published"
+    for i in range(6):
+        made.validate(i % 2, f"v{i}", 0.9, gain=-0.1 - i / 100)
+    for n, is_better in ((0, None), (6, True)):
+        separated(made, n)
+        found = made.write()
+        assert (found["protocol"], found["model"]["on"], found["model"]["is_better"]) == ("as_published", "choosing", is_better)
+    line = output_line(read_trust(made.folder / "trust.json"), "tumour", "evidence")
+    expected = "not to be interpreted: on test slides that chose the epoch this method does no better than random order"
+    assert line.text == expected
+
+
+def test_new_slides_of_a_model_as_published_are_held_out(made: Made) -> None:
+    made.protocol = "as_published"
+    for i in range(6):
+        made.add(f"t{i}", "tumour", [0.2, 0.8], role="")
+        made.add(f"n{i}", "normal", [0.7, 0.3], role="")
+    assert made.write()["model"]["on"] == "held-out"
+    made.add("t", "tumour", [0.1, 0.9])
+    assert made.write()["model"]["on"] == "choosing", "one of them chose the epoch"
 
 
 def test_without_any_labelled_slide_nothing_is_known(made: Made) -> None:
@@ -149,23 +182,76 @@ def test_a_method_that_helps_on_some_slides_and_harms_on_others_does_not(made: M
     assert made.write()["methods"]["evidence"]["beats_random"] is False
 
 
-@pytest.mark.parametrize(("gains", "expected"), [((0.3, -0.1), True), ((-0.3, 0.1), False), ((), None)])
-def test_the_mean_decides_where_patients_are_too_few(made: Made, gains: tuple[float, ...], expected: bool | None) -> None:
+@pytest.mark.parametrize(("gains", "expected"), [((0.3, -0.1), None), ((0.3,) * 4, None), ((-0.3, 0.1), False), ((), None)])
+def test_too_few_patients_can_only_tell_that_a_method_is_no_better(
+    made: Made, gains: tuple[float, ...], expected: bool | None
+) -> None:
     made.validate(1, "w", 0.1)
     for i, gain in enumerate(gains):
         made.validate(0, f"v{i}", 0.9, gain=gain)
     found = made.write()["methods"]["evidence"]
     assert found["beats_random"] is expected and found["symmetric_gain_ci95"] == [None, None]
-    assert ("evidence" in read_trust(made.folder / "trust.json").beats_random) == (expected is not None)
+    trust = read_trust(made.folder / "trust.json")
+    assert ("evidence" in trust.beats_random) == (expected is not None)
+    too_few = "too few validation slides to tell whether the method does better than random order"
+    none = "the method is not tested on validation slides"
+    line = output_line(trust, "tumour", "evidence")
+    if expected is None:
+        assert line.text.startswith(too_few if gains else none) and not line.is_warning
+    else:
+        assert line.is_warning
 
 
-def test_models_of_an_earlier_run_are_known_from_there(made: Made, tmp_path: Path) -> None:
-    separated(made, 2)
-    own = made.write()
-    earlier = tmp_path / "earlier.json"
-    earlier.write_text(json.dumps({**own, "model": {**own["model"], "is_better": True}}))
-    assert made.write(earlier=earlier)["model"]["is_better"] is True
-    assert made.write(earlier=tmp_path / "missing.json")["model"]["is_better"] is False
+def earlier_run(folder: Path, *, is_better: bool) -> Path:
+    """What the run that trained the models knows of them."""
+    made = Made(folder)
+    separated(made, 6)
+    for i in range(6):
+        made.validate(0, f"v{i}", 0.9, gain=0.2 + i / 100)
+    content = made.write()
+    changed = {**content, "model": {**content["model"], "is_better": is_better, "value": 0.875}}
+    write_receipt(folder / "trust.json", changed)
+    return folder / "trust.json"
+
+
+@pytest.mark.parametrize("earlier", [True, False])
+def test_labels_of_this_run_judge_models_of_an_earlier_run_anew(made: Made, tmp_path: Path, earlier: bool) -> None:
+    file = earlier_run(tmp_path / "earlier", is_better=earlier)
+    for n, expected in ((6, True), (0, False)):
+        separated(made, n)
+        for i in range(20 if not n else 0):
+            made.add(f"r{i}", ("tumour", "normal")[i % 2], [1.0, 0.0] if i % 3 else [0.0, 1.0])
+        found = made.write(earlier=file)
+        assert found["model"]["is_better"] is expected and not found["model"]["is_earlier"]
+        assert found["methods"]["evidence"]["beats_random"] is True, "of the validation slides of the earlier run"
+        assert read_trust(made.folder / "trust.json").model.is_earlier is False
+
+
+@pytest.mark.parametrize("earlier", [True, False])
+def test_without_labels_that_can_tell_the_earlier_run_is_named(made: Made, tmp_path: Path, earlier: bool) -> None:
+    file = earlier_run(tmp_path / "earlier", is_better=earlier)
+    for label in ("", "tumour"):
+        if label:
+            made.add("one", label, [0.2, 0.8])
+        made.write(earlier=file)
+        trust = read_trust(made.folder / "trust.json")
+        assert (trust.model.is_better, trust.model.value, trust.model.is_earlier) == (earlier, 0.875, True)
+        assert trust.beats_random == {"evidence": True}
+        marked = "not to be interpreted: the model is no better than chance in the run that trained it (AUROC 0.88"
+        assert model_line(trust).text.startswith(marked) is not earlier
+        line = output_line(trust, "tumour", "evidence")
+        assert line.is_warning or line.text == "the model was tested in the run that trained it, not on slides of this run"
+    assert made.write(earlier=tmp_path / "missing.json")["model"]["is_better"] is None
+
+
+def test_an_earlier_run_says_nothing_of_models_that_were_trained_again(made: Made, tmp_path: Path) -> None:
+    file = earlier_run(tmp_path / "earlier", is_better=True)
+    write_receipt(file, {**read_receipt(file), "models": "a"})
+    made.add("one", "tumour", [0.2, 0.8])
+    path = made.folder / "scores" / "one.json"
+    for models, is_better in (("a", True), ("b", None)):
+        write_receipt(path, {**read_receipt(path), "models": models})
+        assert made.write(earlier=file)["model"]["is_better"] is is_better
 
 
 def test_scores_of_an_earlier_version_are_a_fault(made: Made) -> None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ TESTED = Trust(GOOD, beats_random={"evidence": True}, is_known=True)
 def curves(**changes: object) -> dict[str, Any]:
     """Curves of a method that finds what the prediction hangs on."""
     areas = {"deletion_area": 0.1, "insertion_area": 0.8, "random_deletion_area": 0.6, "random_insertion_area": 0.6}
-    gains = {"symmetric_gain": 0.7, "random_symmetric_gain": 0.0}
+    gains = {"symmetric_gain": 0.7, "random_symmetric_gain": 0.0, "random_symmetric_gain_max": 0.2}
     return {**areas, **gains, "turn": 0.03, "random_turn": 0.4, **changes}
 
 
@@ -34,14 +35,25 @@ def test_a_faithful_heatmap_says_what_turns_the_prediction() -> None:
     assert found == "faithful: removing the hottest 0.12 % of tiles turns the prediction; at random no share does"
 
 
-@pytest.mark.parametrize("changes", [{"turn": 0.5}, {"symmetric_gain": -0.1}])
+@pytest.mark.parametrize("changes", [{"turn": 0.5}, {"symmetric_gain": -0.1}, {"symmetric_gain": 0.19}])
 def test_a_heatmap_that_random_orders_match_is_not_faithful(changes: dict[str, float]) -> None:
     assert text(curves=curves(**changes)).startswith("not faithful on this slide: removing the hottest")
 
 
 def test_a_prediction_that_never_turns_is_said_to_sink() -> None:
     expected = "removing the hottest tiles lowers P(tumour) by 0.5 more than at random, on average"
-    assert text(curves=curves(turn=None)) == f"faithful: no removal turns the prediction; {expected}"
+    assert text(curves=curves(turn=None, random_turn=None)) == f"faithful: no removal turns the prediction; {expected}"
+
+
+def test_a_turn_that_comes_at_random_only_is_not_faithful() -> None:
+    found = text(curves=curves(turn=None))
+    assert found == "not faithful on this slide: removing the hottest tiles never turns the prediction; at random 40 % of them do"
+
+
+def test_a_faithful_line_never_says_less_than_at_random() -> None:
+    found = text(curves=curves(turn=None, random_turn=None, deletion_area=0.7, insertion_area=1.4))
+    assert found.startswith("not faithful on this slide: no removal turns the prediction; removing the hottest tiles lowers")
+    assert found.endswith("P(tumour) by 0.1 less than at random, on average")
 
 
 @pytest.mark.parametrize(
@@ -68,6 +80,8 @@ def test_a_model_at_chance_is_not_to_be_interpreted_whatever_its_curves() -> Non
     assert model_line(trust).text == expected and model_line(TESTED).text == ""
     on_validation = Trust(Verdict("R²", -0.2, (None, None), 0.0, "validation", 9, False), is_known=True)
     assert model_line(on_validation).text.endswith("(R² −0.20 on validation slides)")
+    on_test = Trust(Verdict("R²", -0.2, (None, None), 0.0, "choosing", 9, False), is_known=True)
+    assert model_line(on_test).text.endswith("(R² −0.20 on the test slides that chose its epoch)")
 
 
 def test_of_several_labels_only_those_at_chance_are_marked() -> None:
@@ -93,11 +107,35 @@ def test_what_is_not_tested_is_said() -> None:
     old = {name: value for name, value in curves().items() if "symmetric" not in name}
     assert text(curves=old) == "not tested: the scores are of an earlier version; run `explain` again"
     assert text(reason="predicted negative: sparse inversion finds no key instances") == ""
-    assert text(UNTESTED, curves=curves()).endswith("; model and method are not tested: run `snakemake verdicts`")
-    unknown = text(Trust(is_known=True), curves=curves())
-    assert unknown.endswith(
-        "; the method is not tested on validation slides; it is not known whether the model is better than chance"
-    )
+    of_three_orders = {name: value for name, value in curves().items() if name != "random_symmetric_gain_max"}
+    assert text(curves=of_three_orders) == "not tested: the scores are of an earlier version; run `explain` again"
+
+
+def test_an_untested_model_or_method_is_said_before_what_the_slide_shows() -> None:
+    shown = "faithful: removing the hottest 3 % of tiles turns the prediction; at random 40 %"
+    assert text(UNTESTED, curves=curves()) == f"model and method are not tested: run `snakemake verdicts`; {shown}"
+    doubts = "the method is not tested on validation slides; it is not known whether the model is better than chance"
+    assert text(Trust(is_known=True), curves=curves()) == f"{doubts}; {shown}"
+
+
+def test_a_model_that_was_tested_on_the_slides_that_chose_its_epoch_says_so() -> None:
+    trust = Trust(replace(GOOD, on="choosing"), is_known=True, protocol="as_published")
+    line = text(trust, curves=curves())
+    assert line.startswith("the method is not tested on test slides that chose the epoch; faithful: ")
+    assert line.endswith("; the model was tested on the test slides that chose its epoch")
+
+
+@pytest.mark.parametrize("correlation", [-0.31, 0.31, None])
+def test_probabilities_of_a_stream_that_contradicts_the_other_are_marked(correlation: float | None) -> None:
+    names = ("probability", "probability.fine", "attention")
+    methods = {name: {"output": 1, "reason": "", "curves": curves()} for name in names}
+    about = {**CLASSES, "methods": methods, "streams_rank_correlation": correlation}
+    trust = replace(TESTED, beats_random={"probability": True, "attention": True})
+    lines = {name: trust_line(trust, about, name) for name in names}
+    marked = "not to be interpreted: the instance stream ranks the tiles against the bag stream (rank correlation −0.31)"
+    for name in names[:2]:
+        assert lines[name].is_warning is (lines[name].text == marked) is (correlation == -0.31)
+    assert lines["attention"].text.startswith("faithful")
 
 
 def test_what_is_known_of_models_that_were_trained_again_does_not_count() -> None:

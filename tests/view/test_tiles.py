@@ -50,6 +50,16 @@ def test_the_cohort_leads_there_and_back(client: TestClient) -> None:
     assert 'href="/?target=tumour&amp;entry=enc%2Fabmil"' in client.get("/tiles").text
 
 
+def test_models_that_were_chosen_on_these_slides_are_not_said_to_have_never_seen_them(comparable: Results) -> None:
+    receipt = comparable.results / "scores" / NAME / "enc/abmil" / "s2.json"
+    for role, is_chosen in (("", False), ("test", True)):
+        write_receipt(receipt, {**read_receipt(receipt), "role": role, "protocol": "as_published"})
+        with asking(comparable.catalogue()) as client:
+            html = client.get("/tiles").text
+        assert ("epoch and threshold were chosen on these slides" in html) is is_chosen
+        assert ("never saw its patient" in html) is not is_chosen
+
+
 def test_new_scores_are_seen(comparable: Results, client: TestClient) -> None:
     client.get("/tiles")
     receipt = comparable.results / "scores" / NAME / "enc/abmil" / "s2.json"

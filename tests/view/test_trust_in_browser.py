@@ -15,7 +15,7 @@ assert browser  # a fixture
 
 RED = "rgb(176, 0, 32)"
 VERDICT = {"figure": "AUROC", "value": 0.9, "ci95": [0.7, 1.0], "chance": 0.5, "on": "held-out", "n_slides": 9, "is_better": True}
-CURVES = {"symmetric_gain": 0.7, "random_symmetric_gain": 0.0, "turn": 0.03, "random_turn": 0.4}
+CURVES = {"symmetric_gain": 0.7, "random_symmetric_gain": 0.0, "random_symmetric_gain_max": 0.2, "turn": 0.03, "random_turn": 0.4}
 
 
 def write_trust(made: Results, **beats_random: bool) -> None:

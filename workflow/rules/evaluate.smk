@@ -2,7 +2,6 @@ rule evaluate:
     input:
         scores=labelled_scores,
         validation=validation_scores,
-        trust=trust_of,
         status=ancient("<results>/cohort_status.csv"),
     output:
         figures="<results>/explanations/{target}/{encoder}/{model}.json",
@@ -28,7 +27,7 @@ rule evaluate:
     shell:
         "wsi-mil evaluate --target={params.target:q} --status={input.status:q}"
         " --scores={params.results:q}/scores/{wildcards.target}/{wildcards.encoder}/{wildcards.model} --tiles={params.results:q}/tiles/{params.tiling}"
-        " {params.validation:q} --trust={input.trust:q} --truth={params.truth:q}"
+        " {params.validation:q} --truth={params.truth:q}"
         " --settings={params.settings:q} --figures={output.figures:q} --threads={threads} 2> {log:q}"
 
 

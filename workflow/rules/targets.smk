@@ -198,11 +198,6 @@ def earlier_option(wildcards):
     return [f"--earlier={file}" for file in earlier_trust(wildcards)]
 
 
-def trusted_scores(wildcards):
-    """Input function: records of the jobs that explain the labelled slides; none where an earlier run knows the models."""
-    return [] if earlier_trust(wildcards) else labelled_scores(wildcards)
-
-
 def trust_of(wildcards):
     """What is known of a model and its methods."""
     return (

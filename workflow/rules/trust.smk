@@ -1,6 +1,6 @@
 rule trust:
     input:
-        scores=trusted_scores,
+        scores=labelled_scores,
         validation=validation_scores,
         earlier=earlier_trust,
         splits=SPLITS,

@@ -102,12 +102,13 @@ def read_annotation(path: Path, truth: Truth, frame: Frame, *, output: str | Non
 
     Raises:
         AnnotationError: the file is neither GeoJSON nor ASAP XML; it has no annotation with an area; it has none of the
-            classes of `truth.include`; or all of it lies outside the slide. The ground truth is then unknown.
+            classes that count; or all of it lies outside the slide. The ground truth is then unknown.
     """
     polygons_in_file = _read_polygons(path)
     counted = truth.counted(output)
     if output not in truth.tied:
-        _require_known_classes(path, polygons_in_file, counted)
+        keys = truth.by_key if output is None else ("include",)
+        _require_known_classes(path, polygons_in_file, counted, " or ".join(f"truth.{key}" for key in keys))
     excluded = polygons_in_file.in_classes(truth.exclude)
     notes = list(polygons_in_file.notes)
     selected = ~excluded
@@ -233,12 +234,12 @@ def _class_counts(polygons_in_file: _Polygons) -> str:
     return ", ".join(f"{name!r} ({n})" if name else f"no class ({n})" for name, n in sorted(classes.items())) or "none at all"
 
 
-def _require_known_classes(path: Path, polygons_in_file: _Polygons, counted: Sequence[str] | None) -> None:
+def _require_known_classes(path: Path, polygons_in_file: _Polygons, counted: Sequence[str] | None, keys: str) -> None:
     if counted is None or not len(polygons_in_file.names) or polygons_in_file.in_classes(counted).any():
         return
     raise AnnotationError(
         path,
-        f"has none of the classes in truth.include ({', '.join(map(repr, counted))}), only"
+        f"has none of the classes in {keys} ({', '.join(map(repr, counted))}), only"
         f" {_class_counts(polygons_in_file)}; name the classes of the positive class there",
     )
 

@@ -224,7 +224,6 @@ def evaluate(
     settings: Annotated[str, typer.Option(help="settings of predict, as JSON: number of bootstrap samples")],
     figures: Annotated[Path, typer.Option(help="figures to write (JSON), with a table of slides beside it (CSV)")],
     validation: Annotated[Optional[Path], typer.Option(help="folder with the receipts of explain-validation")] = None,
-    trust: Annotated[Optional[Path], typer.Option(help="output of trust")] = None,
     threads: Threads = 1,
 ) -> None:
     """Evaluate every explanation method against the annotations."""
@@ -232,10 +231,9 @@ def evaluate(
     from wsi_mil.cohort import ok_ids, read_status
     from wsi_mil.config import Predict, Truth, parse_settings
     from wsi_mil.evaluate import Sources, evaluate_cohort
-    from wsi_mil.trust import read_trust
 
     usable = ok_ids(read_status(status))
     rows = [row for row in sheet_rows(sheet, target) if row.label and row.slide_id in usable]
-    sources = Sources(scores, tiles, validation, parse_task(target), parse_settings(Truth, json.loads(truth)), read_trust(trust))
+    sources = Sources(scores, tiles, validation, parse_task(target), parse_settings(Truth, json.loads(truth)))
     log.info("comparing the scores of %d slides with their annotations", len(rows))
     evaluate_cohort(rows, sources, parse_settings(Predict, json.loads(settings)), figures)

@@ -16,7 +16,6 @@ from wsi_mil.records import Role, SlideRow
 from wsi_mil.score_scaling import probability_weighted, score_context
 from wsi_mil.store import read_scores
 from wsi_mil.tasks import Task
-from wsi_mil.trust import UNTESTED, Trust
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,6 @@ class Sources:
         validation: folder with the receipts of `explain-validation` of each fold, or None.
         task: task of the models.
         truth: settings of `truth`.
-        trust: what is known of the methods from validation slides.
     """
 
     scores: Path
@@ -37,7 +35,6 @@ class Sources:
     validation: Path | None
     task: Task
     truth: Truth
-    trust: Trust = UNTESTED
 
 
 @dataclass(frozen=True)

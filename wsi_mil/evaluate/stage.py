@@ -27,7 +27,7 @@ from wsi_mil.tasks import task_of_stamp
 
 log = logging.getLogger(__name__)
 
-STAGE_VERSION = 2
+STAGE_VERSION = 3
 FIGURES = ("tile_auroc", "tile_auprc", "threshold", "f1", "f1_oracle")
 RECALLS = tuple(f"recall_at_{most}fp" for most in FALSE_POSITIVES)
 TURNS = ("turn", "random_turn")
@@ -128,8 +128,6 @@ def _content(
         "n_slides": len(slides),
         "n_patients": len({slide.row.patient_id for slide in slides}),
         **first.content(draws=draws),
-        "beats_random": dict(sources.trust.beats_random),
-        "randomised": dict(sources.trust.randomised),
         "outputs": {name: evaluation.content(draws=draws) for name, evaluation in outputs.items()},
         "notes": {slide_id: list(notes) for slide_id, notes in truths.notes.items()},
     }

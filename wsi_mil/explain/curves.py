@@ -18,7 +18,7 @@ class Predicted(NamedTuple):
 Model = Callable[[NDArray[np.int64]], Predicted]
 """What is predicted of the bag of these instances alone, given in ascending order."""
 
-RANDOM_ORDERS = 3
+RANDOM_ORDERS = 5
 TURN_PRECISION = 0.1
 """The number of instances whose removal turns the prediction is found to within this share of it."""
 
@@ -58,6 +58,17 @@ class Curves:
         return insertion - deletion
 
 
+@dataclass(frozen=True)
+class RandomCurves(Curves):
+    """The mean over a few random orders.
+
+    Attributes:
+        largest_gain: the largest symmetric gain of one of them, or of one read backwards, which has the same with the other sign.
+    """
+
+    largest_gain: float = 0.0
+
+
 def shares(points: int) -> NDArray[np.float64]:
     """(i / points)² for i = 0 … points: closer together at the start, since evidence often lies in a few percent."""
     return np.square(np.linspace(0, 1, points + 1))
@@ -89,16 +100,17 @@ def curves_of(order: NDArray[np.int64], model: Model, *, points: int) -> Curves:
     return Curves(np.array([predicted.value for predicted in deletion]), np.array(insertion), turn)
 
 
-def random_curves(n: int, model: Model, *, points: int, seed: int = 0) -> Curves:
+def random_curves(n: int, model: Model, *, points: int, seed: int = 0) -> RandomCurves:
     """Mean over a few random orders of `n` instances, and the median of where they turn: what any order is compared with."""
     rng = np.random.default_rng(seed)
     curves = [curves_of(rng.permutation(n), model, points=points) for _ in range(RANDOM_ORDERS)]
     turn = float(np.median([np.inf if c.turn is None else c.turn for c in curves]))
     deletion, insertion = (np.mean([getattr(c, name) for c in curves], axis=0) for name in ("deletion", "insertion"))
-    return Curves(deletion, insertion, turn if np.isfinite(turn) else None)
+    largest = max(abs(c.symmetric_gain) for c in curves)
+    return RandomCurves(deletion, insertion, turn if np.isfinite(turn) else None, largest)
 
 
-def curve_log(curves: Curves, random: Curves) -> dict[str, object]:
+def curve_log(curves: Curves, random: RandomCurves) -> dict[str, object]:
     """Curves and areas beside those of random orders, for a receipt."""
     content: dict[str, object] = {"shares": _rounded(shares(len(curves.deletion) - 1))}
     for prefix, each in (("", curves), ("random_", random)):
@@ -107,7 +119,7 @@ def curve_log(curves: Curves, random: Curves) -> dict[str, object]:
         content |= {f"{prefix}deletion_area": round(deletion, 6), f"{prefix}insertion_area": round(insertion, 6)}
         content |= {f"{prefix}symmetric_gain": round(each.symmetric_gain, 6)}
         content |= {f"{prefix}turn": None if each.turn is None else round(each.turn, 6)}
-    return content
+    return content | {"random_symmetric_gain_max": round(random.largest_gain, 6)}
 
 
 def _without(order: NDArray[np.int64], removed: int, model: Model) -> Predicted:

@@ -57,6 +57,7 @@ class OutputTiles:
         kind: what the scores are, in words.
         n_slides: number of slides with scores for it.
         tiles: highest first.
+        is_as_published: whether one of these slides may have chosen the epoch of a model that scored it.
     """
 
     output: str
@@ -64,6 +65,7 @@ class OutputTiles:
     kind: str
     n_slides: int
     tiles: tuple[CohortTile, ...]
+    is_as_published: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,8 @@ def _of_output(output: str, by_method: Mapping[str, list[_Scores]], n: int) -> O
     slides = by_method[method]
     tiles = sorted((tile for slide in slides for tile in slide.tiles(n)), key=lambda tile: -tile.score)
     kind = slides[0].receipt["methods"][slides[0].name]["kind"]
-    return OutputTiles(output, method, kind, len(slides), tuple(tiles[:n]))
+    chose = any(slide.receipt["protocol"] == "as_published" and slide.receipt["role"] == "test" for slide in slides)
+    return OutputTiles(output, method, kind, len(slides), tuple(tiles[:n]), chose)
 
 
 def _highest(coords: NDArray[np.int64], values: NDArray[np.float32], n: int) -> NDArray[np.int64]:

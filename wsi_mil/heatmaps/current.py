@@ -13,7 +13,7 @@ from wsi_mil.records import NO_PATH, SlideRow
 
 log = logging.getLogger(__name__)
 
-STAGE_VERSION = 2
+STAGE_VERSION = 3
 
 
 def receipt_of(folder: Path, method: str) -> Path:

@@ -34,7 +34,8 @@ def ome_tiff(channels: Sequence[SlideScores]) -> bytes:
 
     Pixel [row, column] is the tile whose corner is the level-0 pixel (round(column·stride x), round(row·stride y)).
     Overlapping tiles are not averaged, since that would move the hottest point off the corner of its tile. Physical sizes
-    and the position of the first pixel are in µm; the image description contains the exact numbers as JSON.
+    and the position of the first pixel are in µm; the image description contains the exact numbers as JSON, and a trust line for
+    each of `outputs`.
     """
     channels = sorted(channels, key=lambda scores: scores.metadata["output"] or 0)
     grid = channels[0].grid
@@ -71,8 +72,9 @@ def _metadata(channels: Sequence[SlideScores], raster: NDArray[np.float32]) -> d
     grid, stamp, n = first.grid, channels[0].stamp, len(channels)
     names = [scores.stamp["output"] or stamp["method"] for scores in channels]
     exact = {
-        **{key: text for key, text in stamp.items() if key != "output"},
+        **{key: text for key, text in stamp.items() if key not in ("output", "trust")},
         "outputs": names,
+        "trust": [scores.trust.text for scores in channels],
         "unit": first.metadata["unit"],
         "kind": first.metadata["kind"],
         "origin_level0": [0, 0],

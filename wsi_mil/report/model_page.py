@@ -11,7 +11,7 @@ from wsi_mil.receipts import read_receipt
 from wsi_mil.report.comparison import evaluated_rows
 from wsi_mil.report.task_report import TaskReport
 from wsi_mil.results import Results
-from wsi_mil.trust import UNTESTED, Trust, TrustLine, method_line, model_line, read_trust
+from wsi_mil.trust import UNTESTED, Trust, TrustLine, model_line, output_line, read_trust
 from wsi_mil.wording import method_title
 
 AS_PUBLISHED = "as_published"
@@ -59,22 +59,20 @@ class ModelPage:
         """What is known of the model itself."""
         return model_line(self.trust)
 
-    def method_line(self, method: str) -> TrustLine:
-        """Return what is known of a method on validation slides, by the name of its figures."""
-        return method_line(self.trust, method)
-
     @property
     def has_outputs(self) -> bool:
         """Whether its methods have figures of each of several outputs."""
         return bool(self.explanations.get("outputs"))
 
     @property
-    def lines(self) -> list[tuple[str, str, dict[str, Any]]]:
-        """Titles of methods, their names and figures: for what slides are predicted as, then for each output that has figures."""
-        own = self.explanations["methods"].items()
-        outputs = self.explanations.get("outputs", {}).items()
-        lines = [(method_title(method), method, figures) for method, figures in own]
-        return lines + [(method_title(m, output), m, f) for output, about in outputs for m, f in about["methods"].items()]
+    def lines(self) -> list[tuple[str, str, dict[str, Any], TrustLine]]:
+        """Titles, names, figures and trust of methods: for what slides are predicted as, then for each output with figures."""
+        of_outputs = {"": self.explanations, **self.explanations.get("outputs", {})}
+        return [
+            (method_title(method, output), method, figures, output_line(self.trust, output, method))
+            for output, about in of_outputs.items()
+            for method, figures in about["methods"].items()
+        ]
 
     @property
     def name(self) -> str:

@@ -47,6 +47,11 @@ class ModelTiles:
         """Name of encoder and model, as the pages show it."""
         return f"{self.encoder} · {self.model}"
 
+    @property
+    def is_as_published(self) -> bool:
+        """Whether its epoch may have been chosen on slides of the page."""
+        return any(output.is_as_published for output in self.outputs)
+
     def line(self, output: OutputTiles) -> TrustLine:
         """Return what is known of the scores for an output."""
         return output_line(self.trust, output.output, output.method)

@@ -8,7 +8,6 @@ from wsi_mil.trust.verdicts import read_trust as read_trust
 from wsi_mil.trust.words import NO_LINE as NO_LINE
 from wsi_mil.trust.words import OLD_LINE as OLD_LINE
 from wsi_mil.trust.words import TrustLine as TrustLine
-from wsi_mil.trust.words import method_line as method_line
 from wsi_mil.trust.words import model_line as model_line
 from wsi_mil.trust.words import output_line as output_line
 from wsi_mil.trust.words import trust_line as trust_line

@@ -17,16 +17,16 @@ from wsi_mil.metrics import interval95, patient_weights
 from wsi_mil.receipts import read_receipt, write_receipt
 from wsi_mil.records import Role, SlideRow
 from wsi_mil.tasks import Outcomes, Task
-from wsi_mil.trust.verdicts import HELD_OUT, VALIDATION, Verdict
+from wsi_mil.trust.verdicts import AS_PUBLISHED, CHOOSING, HELD_OUT, VALIDATION, Verdict
 
 log = logging.getLogger(__name__)
 
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 MAX_P = 0.025
 """A model is better than chance if labels that are permuted among patients give as good a figure in a smaller share of draws."""
 
 MIN_PATIENTS = 5
-"""With fewer patients there is no interval of a method's gain: its mean decides."""
+"""With fewer patients there is no interval of a method's gain, and a mean above 0 does not show that it beats random order."""
 
 OLD = "was written by an earlier version; run `explain` and `explain-validation` again"
 
@@ -61,7 +61,10 @@ class _Judged:
 
 
 def write_trust(rows: Iterable[SlideRow], sources: TrustSources, trust: Path, *, draws: int) -> None:
-    """Write what is known of a model and its methods; with models of an earlier run, what that run wrote if it did.
+    """Write what is known of a model and its methods.
+
+    Models of an earlier run are judged anew on the labelled slides of this run. What these cannot tell is taken from what that
+    run wrote, and marked; the tests of its methods are always taken from it, since its validation slides are not here.
 
     Args:
         rows: labelled, usable slides, each with a receipt of `explain`.
@@ -72,22 +75,44 @@ def write_trust(rows: Iterable[SlideRow], sources: TrustSources, trust: Path, *,
     Raises:
         StoreMismatchError: scores of an earlier version.
     """
-    if sources.earlier is not None and sources.earlier.is_file():
-        write_receipt(trust, {**read_receipt(sources.earlier), "earlier": True})
-        return
+    earlier = read_receipt(sources.earlier) if sources.earlier is not None and sources.earlier.is_file() else None
     held_out, validation = list(_held_out(rows, sources)), list(_validation(sources))
-    on, judged = (HELD_OUT, held_out) if held_out else (VALIDATION, validation)
-    verdicts = _verdicts(sources.task, judged, on, draws=draws) if judged else {}
+    judged = held_out if held_out or earlier else validation
+    verdicts = _verdicts(sources.task, judged, _judged_on(judged), draws=draws) if judged else {}
     content = {
         "stage_version": STAGE_VERSION,
         **sources.task.stamp(),
         "models": next((bag.receipt["models"] for bag in judged if "models" in bag.receipt), ""),
+        "protocol": _protocol([*held_out, *validation]),
         "model": asdict(verdicts[""]) if verdicts else None,
         "outputs": {name: asdict(verdict) for name, verdict in verdicts.items() if name},
         "methods": {name: _method(name, validation, draws=draws) for name in _methods(validation)},
     }
-    write_receipt(trust, content)
+    write_receipt(trust, _with_earlier(content, earlier) if earlier else content)
     log.info("%d held-out and %d validation slides", len(held_out), len(validation))
+
+
+def _with_earlier(content: Mapping[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known of models from this run, and of the rest from the run that trained them, if they are the same models."""
+    models = content["models"], earlier.get("models", "")
+    if all(models) and models[0] != models[1]:
+        log.warning("the models were trained again after `trust` had tested them: what it found does not count")
+        return dict(content)
+    outputs = {name: _known(content["outputs"].get(name), own) for name, own in earlier["outputs"].items()}
+    return {
+        **content,
+        "models": models[0] or models[1],
+        "protocol": earlier.get("protocol", content["protocol"]),
+        "model": _known(content["model"], earlier["model"]),
+        "outputs": {**content["outputs"], **outputs},
+        "methods": {**earlier["methods"], **content["methods"]},
+    }
+
+
+def _known(own: Mapping[str, Any] | None, earlier: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """The verdict of this run, or where it cannot tell, that of the run that trained the models."""
+    is_told = own is not None and own["is_better"] is not None
+    return own if is_told or earlier is None else {**earlier, "is_earlier": True}
 
 
 def _held_out(rows: Iterable[SlideRow], sources: TrustSources) -> Iterator[_Judged]:
@@ -107,12 +132,24 @@ def _validation(sources: TrustSources) -> Iterator[_Judged]:
         return
     for fold in range(sources.splits.n_folds):
         path = sources.validation / f"fold-{fold}.json"
-        seen = set()
-        for slide_id, receipt in sorted(read_receipt(path)["slides"].items()):
+        seen, content = set(), read_receipt(path)
+        about = {"role": Role.VAL, "protocol": content["protocol"]}
+        for slide_id, receipt in sorted(content["slides"].items()):
             if receipt["bag"] not in seen:
                 seen.add(receipt["bag"])
                 label = sources.splits.labels[slide_id]
-                yield _Judged(receipt["bag"], sources.splits.patients[slide_id], label, _current(receipt, path))
+                yield _Judged(receipt["bag"], sources.splits.patients[slide_id], label, _current(receipt | about, path))
+
+
+def _judged_on(judged: Sequence[_Judged]) -> str:
+    """Which slides these are; one that chose an epoch is enough for all of them to have done so."""
+    if any(bag.receipt["protocol"] == AS_PUBLISHED and bag.receipt["role"] in (Role.TEST, Role.VAL) for bag in judged):
+        return CHOOSING
+    return VALIDATION if any(bag.receipt["role"] == Role.VAL for bag in judged) else HELD_OUT
+
+
+def _protocol(bags: Sequence[_Judged]) -> str:
+    return next((str(bag.receipt["protocol"]) for bag in bags), "held_out")
 
 
 def _current(receipt: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
@@ -164,13 +201,15 @@ def _p_values(task: Task, outcomes: Outcomes, patients: Sequence[str], *, draws:
     rng = np.random.default_rng(0)
     observed = task.point_figures(outcomes)
     names = [name for name in observed if name.rpartition("/")[2] == task.figure_name]
-    reached = dict.fromkeys(names, 1)
-    for _ in range(draws):
-        truth = outcomes.truth[_permuted(patients, rng)]
-        figures = task.point_figures(Outcomes(truth, outcomes.outputs, outcomes.predicted))
-        for name in names:
-            reached[name] += bool(figures[name] >= observed[name])
-    return {name: n / (draws + 1) for name, n in reached.items()}
+    permuted = [outcomes.truth[_permuted(patients, rng)] for _ in range(draws)]
+    figures = [task.point_figures(Outcomes(truth, outcomes.outputs, outcomes.predicted)) for truth in permuted]
+    return {name: _share_reached(observed[name], [own[name] for own in figures]) for name in names}
+
+
+def _share_reached(observed: float, drawn: Sequence[float]) -> float:
+    """Share of the defined draws, the observed figure among them, that are as large as it."""
+    defined = [value for value in drawn if value == value]
+    return (1 + sum(value >= observed for value in defined)) / (1 + len(defined))
 
 
 def _permuted(patients: Sequence[str], rng: np.random.Generator) -> NDArray[np.int64]:
@@ -204,9 +243,16 @@ def _method(name: str, validation: Sequence[_Judged], *, draws: int) -> dict[str
         "n_patients": len(names),
         "symmetric_gain": mean,
         "symmetric_gain_ci95": [low, high],
-        "beats_random": None if mean != mean else bool((mean if low != low else low) > 0),
+        "beats_random": _beats_random(mean, low),
         "randomised": float(np.mean(randomised)) if randomised else None,
     }
+
+
+def _beats_random(mean: float, low: float) -> bool | None:
+    """Whether a gain is above 0; None without a gain, and where a mean above 0 has no interval."""
+    if mean <= 0:
+        return False
+    return bool(low > 0) if low == low else None
 
 
 def _gain_interval(gains: NDArray[np.float64], patient_of: NDArray[np.int64], draws: int) -> tuple[float, float]:

@@ -7,8 +7,12 @@ from typing import Any
 
 from wsi_mil.receipts import read_receipt
 
-HELD_OUT, VALIDATION = "held-out", "validation"
-"""Which slides a model was judged on; validation slides where no held-out slide has a label."""
+HELD_OUT, VALIDATION, CHOOSING = "held-out", "validation", "choosing"
+"""Which slides a model was judged on: validation slides where no held-out slide has a label; with `protocol: as_published` the
+test slides, which chose its epoch and threshold."""
+
+AS_PUBLISHED = "as_published"
+"""Protocol in which the test slides of each fold are its validation slides."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +24,10 @@ class Verdict:
         value: the main figure; None if it cannot be computed.
         ci95: ends of its 95 % interval, None where it has none.
         chance: the figure at chance.
-        on: which slides it is of, `HELD_OUT` or `VALIDATION`.
+        on: which slides it is of, `HELD_OUT`, `VALIDATION` or `CHOOSING`.
         n_slides: number of bags that it is computed from.
         is_better: whether it is better than chance; None if that is not known.
+        is_earlier: whether it is of the slides of the run that trained the model, since those of this run cannot tell.
     """
 
     figure: str
@@ -32,6 +37,7 @@ class Verdict:
     on: str
     n_slides: int
     is_better: bool | None
+    is_earlier: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,9 +48,11 @@ class Trust:
         model: whether the model is better than chance; None if there is no labelled slide to tell, or no file.
         outputs: of several labels, the same of each.
         beats_random: of each method that was tested on validation slides, whether it does better than random order.
+        n_patients: of each method, the number of patients with a validation slide that it was tested on.
         randomised: of each method, the rank correlation of its map with that of a model of permuted weights.
         models: fingerprint of the models, as in receipts of `explain`; "" if there was no slide to test them on.
         is_known: whether there is a file of this version.
+        protocol: of the models: `held_out`, or `as_published`.
     """
 
     model: Verdict | None = None
@@ -53,6 +61,8 @@ class Trust:
     randomised: Mapping[str, float] = field(default_factory=dict)
     models: str = ""
     is_known: bool = False
+    protocol: str = "held_out"
+    n_patients: Mapping[str, int] = field(default_factory=dict)
 
     def of(self, receipt: Mapping[str, Any]) -> "Trust":
         """Return what is known of the models of a receipt of `explain`: nothing if they were trained again since."""
@@ -87,6 +97,8 @@ def trust_of(content: Mapping[str, Any]) -> Trust:
         randomised={name: own["randomised"] for name, own in methods.items() if own["randomised"] is not None},
         models=content.get("models", ""),
         is_known=True,
+        protocol=content.get("protocol", "held_out"),
+        n_patients={name: own.get("n_patients", 0) for name, own in methods.items()},
     )
 
 

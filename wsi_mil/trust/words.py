@@ -6,11 +6,16 @@ from typing import Any
 
 from wsi_mil.config import is_fine, method_of, usual_name
 from wsi_mil.tasks import task_of_stamp
-from wsi_mil.trust.verdicts import HELD_OUT, Trust, Verdict
+from wsi_mil.trust.verdicts import AS_PUBLISHED, CHOOSING, HELD_OUT, VALIDATION, Trust, Verdict
 
 NOT_INTERPRETED = "not to be interpreted"
 NOT_RUN = "model and method are not tested: run `snakemake verdicts`"
 UNKNOWN_MODEL = "it is not known whether the model is better than chance"
+SLIDES = {VALIDATION: "validation slides", CHOOSING: "the test slides that chose its epoch"}
+"""Words for the slides that a model was judged on, where they are not held out."""
+
+CHOSE = "the model was tested on the test slides that chose its epoch"
+FROM_TRAINING = "the model was tested in the run that trained it, not on slides of this run"
 EARLIER = "not tested: the scores are of an earlier version; run `explain` again"
 
 
@@ -45,9 +50,12 @@ def trust_line(trust: Trust, receipt: Mapping[str, Any], name: str) -> TrustLine
         return output_line(trust, output, name)
     if entry["reason"]:
         return TrustLine("")
+    if _is_contradicted(receipt, name):
+        correlation = _number(receipt["streams_rank_correlation"])
+        return _not(f"the instance stream ranks the tiles against the bag stream (rank correlation {correlation})")
     of_usual = "the usual heatmap: " if is_fine(name) else ""  # its tiles were removed
     doubts = _doubts(trust, verdict, usual_name(method_of(name)))
-    parts = [of_usual + _on_slide(receipt, entry), *doubts, *_agreement(entry)]
+    parts = [*doubts, of_usual + _on_slide(receipt, entry), *_remarks(verdict), *_agreement(entry)]
     return TrustLine("; ".join(parts))
 
 
@@ -63,16 +71,26 @@ def output_line(trust: Trust, output: str, name: str) -> TrustLine:
     verdict = trust.verdict_on(output)
     if verdict is not None and verdict.is_better is False:
         return _not(_no_better(verdict, output if output in trust.outputs else ""))
-    line = method_line(trust, name)
-    return line if line.is_warning else TrustLine("; ".join(_doubts(trust, verdict, usual_name(method_of(name)))))
+    method = usual_name(method_of(name))
+    if trust.beats_random.get(method) is False:
+        return _not(f"on {_validation_slides(trust)} this method does no better than random order")
+    return TrustLine("; ".join([*_doubts(trust, verdict, method), *_remarks(verdict)]))
 
 
-def method_line(trust: Trust, name: str) -> TrustLine:
-    """Return what is known of a method on validation slides; "" if it does better than random order there."""
-    beats_random = trust.beats_random.get(usual_name(method_of(name)))
-    if beats_random is None:
-        return TrustLine("not tested on validation slides")
-    return NO_LINE if beats_random else _not("on validation slides this method does no better than random order")
+def _is_contradicted(receipt: Mapping[str, Any], name: str) -> bool:
+    """Whether scores are the instance stream's, and it contradicts the bag stream, which gives the prediction, on this slide."""
+    return usual_name(method_of(name)) == "probability" and (receipt.get("streams_rank_correlation") or 0) < 0
+
+
+def _untold(trust: Trust, method: str) -> str:
+    """Why it is not known whether a method does better than random order."""
+    if not trust.n_patients.get(method):
+        return f"the method is not tested on {_validation_slides(trust)}"
+    return f"too few {_validation_slides(trust)} to tell whether the method does better than random order"
+
+
+def _validation_slides(trust: Trust) -> str:
+    return "test slides that chose the epoch" if trust.protocol == AS_PUBLISHED else "validation slides"
 
 
 def _not(reason: str) -> TrustLine:
@@ -82,8 +100,9 @@ def _not(reason: str) -> TrustLine:
 def _no_better(verdict: Verdict, output: str = "") -> str:
     low, high = verdict.ci95
     ends = "" if low is None or high is None else f", {_number(low)} to {_number(high)}"
-    where = "" if verdict.on == HELD_OUT else f" on {verdict.on} slides"
+    where = "" if verdict.on == HELD_OUT else f" on {SLIDES[verdict.on]}"
     of = f" for {output}" if output else ""
+    of += " in the run that trained it" if verdict.is_earlier else ""
     return f"the model is no better than chance{of} ({verdict.figure} {_number(verdict.value)}{ends}{where})"
 
 
@@ -92,16 +111,25 @@ def _on_slide(receipt: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
     curves = entry.get("curves")
     if not curves:
         return f"not tested: {entry['untested']}" if "untested" in entry else EARLIER
-    if "symmetric_gain" not in curves:
+    if "random_symmetric_gain_max" not in curves:
         return EARLIER
     turn, at_random = curves["turn"], curves["random_turn"]
-    is_slower = turn is not None and at_random is not None and turn >= at_random
-    gain = curves["symmetric_gain"] - curves["random_symmetric_gain"]
-    start = "faithful" if gain > 0 and not is_slower else "not faithful on this slide"
-    return f"{start}: {_turning(turn, at_random) if turn is not None else _lowering(receipt, entry)}"
+    shown = _lowering(receipt, entry) if turn is None and at_random is None else _turning(turn, at_random)
+    is_faithful = curves["symmetric_gain"] > curves["random_symmetric_gain_max"] and _is_sooner(curves)
+    return f"{'faithful' if is_faithful else 'not faithful on this slide'}: {shown}"
 
 
-def _turning(turn: float, at_random: float | None) -> str:
+def _is_sooner(curves: Mapping[str, Any]) -> bool:
+    """Whether removing the hottest tiles changes the prediction sooner than a random order; no turn is later than any."""
+    turn, at_random = curves["turn"], curves["random_turn"]
+    if turn is None and at_random is None:
+        return bool(curves["deletion_area"] < curves["random_deletion_area"])
+    return turn is not None and (at_random is None or turn < at_random)
+
+
+def _turning(turn: float | None, at_random: float | None) -> str:
+    if turn is None:
+        return f"removing the hottest tiles never turns the prediction; at random {_percent(at_random or 0)} of them do"
     random = "at random no share does" if at_random is None else f"at random {_percent(at_random)}"
     return f"removing the hottest {_percent(turn)} of tiles turns the prediction; {random}"
 
@@ -120,8 +148,15 @@ def _lowering(receipt: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
 def _doubts(trust: Trust, verdict: Verdict | None, method: str) -> list[str]:
     if not trust.is_known:
         return [NOT_RUN]
-    doubts = [] if method in trust.beats_random else ["the method is not tested on validation slides"]
+    doubts = [] if method in trust.beats_random else [_untold(trust, method)]
     return doubts if verdict is not None and verdict.is_better is not None else [*doubts, UNKNOWN_MODEL]
+
+
+def _remarks(verdict: Verdict | None) -> list[str]:
+    """What lessens a verdict: whose slides it is of."""
+    if verdict is None or verdict.is_better is None:
+        return []
+    return [FROM_TRAINING] * verdict.is_earlier + [CHOSE] * (verdict.on == CHOOSING)
 
 
 def _agreement(entry: Mapping[str, Any]) -> list[str]:

@@ -218,7 +218,7 @@ def _entry_json(catalogue: Catalogue, slide_id: str, entry: Entry) -> dict[str, 
     notes = [ROLE_NOTES[stamps["role"]]] if stamps["role"] in ROLE_NOTES else []
     notes += [PROTOCOL_NOTE] if stamps["protocol"] == "as_published" else []
     trust = catalogue.trust(entry)
-    notes += [model_line(trust).text] if receipt and model_line(trust).is_warning else []
+    notes += [model_line(trust.of(receipt)).text] if receipt and model_line(trust.of(receipt)).is_warning else []
     notes += [] if receipt else [_no_scores_note(catalogue.status(slide_id)[0])]
     return {
         **asdict(entry),

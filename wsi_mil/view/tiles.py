@@ -57,6 +57,7 @@ def tiles_page(catalogue: Catalogue, target: str, entry: Entry | None, cache: Ti
         target=target,
         entries=catalogue.entries_of(target),
         entry=entry,
+        is_as_published=any(own.is_as_published for own in found),
         outputs=[_output_json(catalogue, entry, own) for own in found] if entry else [],
     )
 
