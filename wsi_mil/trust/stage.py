@@ -63,7 +63,7 @@ class _Judged:
 def write_trust(rows: Iterable[SlideRow], sources: TrustSources, trust: Path, *, draws: int) -> None:
     """Write what is known of a model and its methods.
 
-    Models of an earlier run are judged anew on the labelled slides of this run. What these cannot tell is taken from what that
+    Models of an earlier run are judged again on the labelled slides of this run. What these cannot tell is taken from what that
     run wrote, and marked; the tests of its methods are always taken from it, since its validation slides are not here.
 
     Args:
