@@ -198,7 +198,7 @@ def _parts(slide: ScoredSlide, folder: Path) -> dict[str, float]:
         again = read_slide_scores(slide.row, slide.scores, slide.tiles, METHOD, scale="auto", ranges={})
         seen, _ = backdrop(again, slide.row, store_path(slide.tiles), Truth())
         write_bytes(image, draw(picture(again, seen, title(slide.row, again.receipt, METHOD)), Heatmap()))
-        write_bytes(image.with_suffix(".ome.tif"), ome_tiff(again))
+        write_bytes(image.with_suffix(".ome.tif"), ome_tiff([again]))
 
     return {"heatmap_s": seconds(pictures), "geojson_s": seconds(lambda: geojson(scores, Heatmap()))}
 

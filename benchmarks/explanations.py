@@ -53,8 +53,7 @@ def slide_auroc(results: Path) -> dict[str, list[float]]:
     """Return the slide AUROC of each training, by model."""
     found = defaultdict(list)
     for path in sorted(results.glob("metrics/*/*/*.json")):
-        value = json.loads(path.read_text())["pooled"]["auroc"]
-        found[model_of(path.stem)].append(value)
+        found[model_of(path.stem)].append(json.loads(path.read_text())["auroc"])
     return found
 
 
