@@ -315,7 +315,7 @@ def test_a_cohort_of_hostile_names_runs_and_no_name_reaches_a_shell_nor_a_label_
     statuses = (results / "cohort_status.csv").read_text()
     assert statuses.count(",ok,") == 8
     pages = [page.read_text() for page in (results / "report").glob("*.html")]
-    assert len(pages) == 2 and any("&lt;b&gt;" in page for page in pages) and all("<b>$(touch" not in page for page in pages)
+    assert len(pages) == 3 and any("&lt;b&gt;" in page for page in pages) and all("<b>$(touch" not in page for page in pages)
     drawn = list(pictures(results))
     assert len(drawn) > 4 * 8 and not any(map(has_ink, drawn))
     assert run.snakemake() == {}
