@@ -75,7 +75,7 @@ def test_a_new_target_runs_itself_alone_and_a_changed_cell_its_own_target(run: R
 
 
 def test_other_outputs_are_explained_without_training_and_only_for_the_target_that_has_them(run: Run) -> None:
-    of_explanations = {"explain": 8, "explain_validation": 1, "evaluate": 1, "heatmap": 8, "report": 1, "all": 1}
+    of_explanations = {"explain": 8, "explain_validation": 1, "evaluate": 1, "trust": 1, "heatmap": 8, "report": 1, "all": 1}
     for outputs in ("all", ["tumour"]):
         run.config(explain={"methods": ["attention"], "outputs": outputs})
         assert run.planned() == {"report": 1, "all": 1, "total": 2}, "of two classes the positive one is explained anyway"

@@ -71,7 +71,7 @@ def test_new_scores_are_seen(comparable: Results, client: TestClient) -> None:
 def test_without_a_method_that_can_be_compared_the_page_says_so(made: Results) -> None:
     with asking(made.catalogue()) as client:
         html = client.get("/tiles").text
-    assert "add evidence or probability to explain.methods" in html and "<li>" not in html
+    assert "scores of this model that can be compared between slides" in html and "<li>" not in html
 
 
 def test_unknown_targets_are_not_found(client: TestClient) -> None:
