@@ -87,8 +87,13 @@ rule explain:
     shell: "touch {{output}}"
 
 rule heatmap:
-    input: R + "/scores/{{e}}/{{m}}/{{s}}.json"
+    input: R + "/scores/{{e}}/{{m}}/{{s}}.json", R + "/trust/{{e}}/{{m}}.json"
     output: R + "/heatmaps/{{e}}/{{m}}/{{s}}/{{method}}.png"
+    shell: "touch {{output}}"
+
+rule trust:
+    input: lambda w: expand(R + "/scores/{{e}}/{{m}}/{{s}}.json", e=w.e, m=w.m, s=SLIDES), R + "/splits.csv"
+    output: R + "/trust/{{e}}/{{m}}.json"
     shell: "touch {{output}}"
 
 rule evaluate:
@@ -167,6 +172,7 @@ def write_outputs(folder: Path, slides: list[str]) -> int:
                 f"predictions/{TARGET}/{encoder}/{model}.csv",
                 f"metrics/{TARGET}/{encoder}/{model}.json",
                 f"explanations/{TARGET}/{encoder}/{model}.json",
+                f"trust/{TARGET}/{encoder}/{model}.json",
             ):
                 put(name)
             for slide in slides:
@@ -175,6 +181,7 @@ def write_outputs(folder: Path, slides: list[str]) -> int:
                     put(f"heatmaps/{TARGET}/{encoder}/{model}/{slide}/{method}.png")
     put("report/index.html")
     put(f"report/{TARGET}.html")
+    put(f"report/{TARGET}.tiles.html")
     return n + write_records(Results(results), slides)
 
 
@@ -183,6 +190,13 @@ def write_records(results: Results, slides: list[str]) -> int:
     division = divide(slides, {}, None, parallel=CORES)
     write_receipt(results.division, division)
     n = 1
+    for encoder in ENCODERS:
+        for model in MODELS:
+            validation = [results.target(TARGET).validation_scores(encoder, model, fold) for fold in FOLDS]
+            for receipt in validation:
+                write_receipt(receipt, {})
+            write_record(results.record("explain_validation", TARGET, encoder, model), validation, [])
+            n += 1 + len(validation)
     for job, ids in division.items():
         tiles = {slide: results.tiles_receipt("default", slide) for slide in ids}
         write_record(results.record("tile", "default", job), tiles.values(), [])

@@ -40,14 +40,15 @@ def test_a_job_cancelled_in_the_middle_is_run_again_and_the_run_completes(cluste
 
     jobs = cluster.jobs()
     assert {job["id"]: job["state"] for job in jobs if job["state"] != "COMPLETED"} == {victim["id"]: "CANCELLED"}
-    assert len(jobs) == 13, "two jobs of three slides in each of four stages, one of them twice; cohort, split, train, predict"
+    n_single = len(["cohort", "split", "train", "predict", "explain_validation", "trust"])
+    assert len(jobs) == 9 + n_single, "two jobs of three slides in each of four stages, one of them twice"
     extracts = [job for job in jobs if "rule_extract" in job["comment"]]
     assert sorted(job["mb"] for job in extracts) == ["12000M", "6000M", "6000M"], "the second attempt asks for more"
     assert sorted(job["limit"] for job in extracts) == ["16:00", "16:00", "32:00"]
     on_gpu = [job for job in jobs if job["gpus"] == "gres:gpu:1"]
     assert rules(on_gpu) == {"extract", "train"} and {job["partition"] for job in on_gpu} == {"gpu"}
     others = [job for job in jobs if job not in on_gpu]
-    assert rules(others) == {"tile", "cohort", "split", "predict", "explain", "heatmap"}
+    assert rules(others) == {"tile", "cohort", "split", "predict", "explain", "explain_validation", "trust", "heatmap"}
     assert {job["partition"] for job in others} == {"cpu"}
 
     left = {"evaluate": 1, "statistics": 1, "report": 1}
