@@ -31,17 +31,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.papers.colon import read_colon
 from benchmarks.papers.mnist_bags import TARGET, MnistBags, draw_bags
-from wsi_mil.bags import BagSet, LabelledBag, bag_tensor, stored_tensor
-from wsi_mil.config import MHIM, Encoder, SparseInversion, parse_model, supports
+from benchmarks.trained import TASK, Recipe, trained
+from wsi_mil.bags import LabelledBag, bag_tensor, stored_tensor
+from wsi_mil.config import Encoder, SparseInversion, supports
 from wsi_mil.encoders.encoder import create_encoder
 from wsi_mil.evaluate.localisation import tile_figures
 from wsi_mil.explain.registry import METHODS
 from wsi_mil.explain.sparse_inversion import read_off, refine, shrunk
 from wsi_mil.metrics import auroc
-from wsi_mil.models import MILModel, create_mhim, create_model
+from wsi_mil.models import MILModel
 from wsi_mil.records import Bag
-from wsi_mil.tasks import Classes
-from wsi_mil.train import fit, predict_outputs
+from wsi_mil.train import predict_outputs
 
 MODELS: dict[str, dict[str, object]] = {
     "abmil": {"model": "abmil"},
@@ -51,7 +51,6 @@ MODELS: dict[str, dict[str, object]] = {
     "mhim_abmil": {"model": "mhim", "base": "abmil"},
     "mhim_transmil": {"model": "mhim", "base": "transmil"},
 }
-TASK = Classes.numbered(2)
 CPU = torch.device("cpu")
 LEFT_OUT = ("jacobian_map", "class_activation")
 """Methods that score as others do, or are of one model only."""
@@ -135,21 +134,6 @@ def encoded(path: Path, images: Callable[[], NDArray[np.uint8]]) -> NDArray[np.f
     return np.load(path)
 
 
-def trained(name: str, fold: Fold, seed: int, updates: dict[str, object]) -> MILModel:
-    """Return a model trained with the package's defaults, for MHIM after its base."""
-    settings = parse_model({**MODELS[name], "train": {"seed": seed, **updates}})
-    dim = fold.train[0].item.bag.features.shape[1]
-    torch.manual_seed(seed)
-    if isinstance(settings, MHIM):
-        student = create_model(parse_model(MODELS[settings.base]), feature_dim=dim, n_classes=2)
-        model: MILModel = create_mhim(settings, base=trained(settings.base, fold, seed, updates), student=student)
-    else:
-        model = create_model(settings, feature_dim=dim, n_classes=2)
-    train, val = (BagSet.of([bag.item for bag in part]) for part in (fold.train, fold.val))
-    fit(model, train, val, settings.train, task=TASK)
-    return model.deployed.eval().requires_grad_(False)
-
-
 def all_scores(model: MILModel, bag: Bag) -> dict[str, NDArray[np.float64]]:
     """Return the scores of a bag's instances by every method, and by the control of sparse inversion."""
     tensor = bag_tensor(bag, model)
@@ -165,13 +149,13 @@ def all_scores(model: MILModel, bag: Bag) -> dict[str, NDArray[np.float64]]:
     return {name: np.asarray(values, np.float64) for name, values in scores.items()}
 
 
-def measure(name: str, folds: Sequence[Fold], seed: int, updates: dict[str, object]) -> tuple[list[list[object]], float]:
+def measure(name: str, folds: Sequence[Fold], seed: int, recipe: Recipe) -> tuple[list[list[object]], float]:
     """Return rows of a table as `evaluate` writes it, and the AUROC of held-out bags."""
     rows: list[list[object]] = []
     truth: list[int] = []
     outputs: list[NDArray[np.float64]] = []
     for fold in folds:
-        model = trained(name, fold, seed, updates)
+        model = trained(name, recipe, ([bag.item for bag in fold.train], [bag.item for bag in fold.val]), seed)
         truth += [bag.item.label for bag in fold.test]
         outputs.append(predict_outputs(model, [bag.item for bag in fold.test], TASK))
         for bag in fold.test:
@@ -201,13 +185,13 @@ def run(args: argparse.Namespace, out: Path) -> dict[str, float]:
     }
     if args.tiny:
         cohorts = {"digits": small_digits}
-    updates: dict[str, object] = {"updates": None, "epochs": 2, "min_epochs": 1} if args.tiny else {}
+    recipe = Recipe(MODELS, of_all={"updates": None, "epochs": 2, "min_epochs": 1} if args.tiny else {})
     for cohort in cohorts if args.tiny else args.only:
         folds = cohorts[cohort]()
         for seed in args.seeds:
             for name in args.models:
                 if not (out / cohort / "explanations/label/lite0" / f"{name}_{seed}.csv").exists():
-                    rows, of_bags = measure(name, folds, seed, updates)
+                    rows, of_bags = measure(name, folds, seed, recipe)
                     write(out / cohort, f"{name}_{seed}", rows, of_bags)
                     print(f"{cohort}, {name}, seed {seed}: AUROC of bags {of_bags:.3f}", flush=True)
     return means(out)

@@ -39,14 +39,15 @@ from wsi_mil.models import ClassLoss
 sys.path.insert(0, str(Path(__file__).parent))
 import bag_read
 import epoch
-from train_bags import DIM, FULL, TINY, Size, synthetic_bags
+from train_bags import FULL, TINY, Size, synthetic_bags
+from trained import Recipe, trained
 
-from wsi_mil.bags import BagSet, LabelledBag
+from wsi_mil.bags import LabelledBag
 from wsi_mil.config import MHIM, Training, parse_model
 from wsi_mil.metrics import auroc
 from wsi_mil.models import MILModel, create_mhim, create_model
 from wsi_mil.tasks import Classes
-from wsi_mil.train import fit, predict_outputs
+from wsi_mil.train import predict_outputs
 from wsi_mil.train.optimizers import create_optimizer
 
 EASY, HARD = 8.0, 4.0
@@ -120,19 +121,12 @@ LIMITS: dict[str, tuple[float, float]] = {
 
 
 def train_model(name: str, bags: list[LabelledBag], seed: int, size: Size) -> MILModel:
-    """Train a model on three quarters of the bags, the rest selecting the epoch; for MHIM, its base first."""
-    training = {} if LEARNERS[name]["model"] in DEFAULT_RECIPE else {**TRAINING, **OWN_TRAINING.get(name, {})}
-    settings = parse_model({**LEARNERS[name], "train": {**training, **size.training, "seed": seed}})
-    torch.manual_seed(seed)
-    if isinstance(settings, MHIM):
-        architecture = parse_model(LEARNERS[settings.base])
-        student = create_model(architecture, feature_dim=DIM, n_classes=2)
-        model: MILModel = create_mhim(settings, base=train_model(settings.base, bags, seed, size), student=student)
-    else:
-        model = create_model(settings, feature_dim=DIM, n_classes=2)
+    """Train a model on three quarters of the bags, the rest selecting the epoch."""
     n_train = len(bags) * 3 // 4 // 2 * 2
-    fit(model, BagSet.of(bags[:n_train]), BagSet.of(bags[n_train:]), settings.train, task=Classes.numbered(2))
-    return model.deployed
+    training = {
+        each: {**TRAINING, **OWN_TRAINING.get(each, {})} for each in LEARNERS if LEARNERS[each]["model"] not in DEFAULT_RECIPE
+    }
+    return trained(name, Recipe(LEARNERS, training, size.training), (bags[:n_train], bags[n_train:]), seed)
 
 
 def learning_auroc(size: Size, task: tuple[str, int, float, bool]) -> float:
