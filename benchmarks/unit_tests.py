@@ -1,0 +1,152 @@
+#!/usr/bin/env python3
+"""Test whether aggregators obey the rule of multiple instance learning: positive if and only if a positive instance is there.
+
+    python benchmarks/unit_tests.py [--models gated_abmil transmil …] [--seeds 0 1 2] [--jobs 2] [--tiny]
+
+After Raff and Holt, "Reproducibility in multiple instance learning: a case for algorithmic unit tests" (NeurIPS 2023); sizes and
+distances are our own. Three problems that a model which obeys the rule solves, and in which a shortcut is easier:
+
+one_concept      Positive bags hold 1 to 4 instances of a concept. In training every negative bag holds an instance far away
+                 from all others, which positive bags lack; in the test it stands in the positive bags.
+two_concepts     The same, but a positive bag holds two concepts, and a negative one at most one of them. This is more than the
+                 rule: no model whose bags are positive for one positive instance can solve it.
+false_frequency  A positive bag holds one instance of a concept. In training it holds many of a harmless kind besides, negative
+                 bags few; in the test it is the other way round.
+
+AUROC on new bags of the kind trained on, and on test bags. Below 0.5 on test bags the model has learned the shortcut. The last
+line is JSON.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import mean
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).parent))
+from train import DEFAULT_RECIPE, LEARNERS, OWN_TRAINING, TRAINING
+
+from benchmarks.trained import TASK, Recipe, trained
+from wsi_mil.bags import LabelledBag
+from wsi_mil.metrics import auroc
+from wsi_mil.records import Bag
+from wsi_mil.train import predict_outputs
+
+DIM = 16
+CONCEPT, POISON = 3.0, 10.0
+"""Distance of the concepts and of the poison from the origin, in standard deviations of the other instances."""
+SPREAD = 0.3
+"""Standard deviation of the instances of a concept, of the poison and of the harmless kind."""
+MANY, FEW = (10, 21), (1, 3)
+"""Bounds of the numbers of harmless instances."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """Bags to fit on, to select the epoch by, and of each test."""
+
+    train: int = 120
+    val: int = 40
+    test: int = 200
+
+
+def cloud(rng: np.random.Generator, n: int, axis: int, distance: float) -> NDArray[np.float64]:
+    """Return `n` instances around a point on an axis, `(n, DIM)`."""
+    instances = rng.normal(scale=SPREAD, size=(n, DIM))
+    instances[:, axis] += distance
+    return instances
+
+
+def one_concept(rng: np.random.Generator, label: int, *, is_test: bool) -> list[NDArray[np.float64]]:
+    """Return the instances of a bag besides the background."""
+    concept = [cloud(rng, int(rng.integers(1, 5)), 0, CONCEPT)] * label
+    return concept + [cloud(rng, 1, 3, -POISON)] * (label == is_test)
+
+
+def two_concepts(rng: np.random.Generator, label: int, *, is_test: bool) -> list[NDArray[np.float64]]:
+    """Return the instances of a bag besides the background; a negative bag has the first, the second or neither concept."""
+    axes = (0, 1) if label else [(0,), (1,), ()][rng.integers(3)]
+    concepts = [cloud(rng, int(rng.integers(1, 5)), axis, CONCEPT) for axis in axes]
+    return concepts + [cloud(rng, 1, 3, -POISON)] * (label == is_test)
+
+
+def false_frequency(rng: np.random.Generator, label: int, *, is_test: bool) -> list[NDArray[np.float64]]:
+    """Return the instances of a bag besides the background."""
+    harmless = cloud(rng, int(rng.integers(*(MANY if label != is_test else FEW))), 2, CONCEPT)
+    return [cloud(rng, 1, 0, CONCEPT)] * label + [harmless]
+
+
+PROBLEMS: dict[str, Callable[..., list[NDArray[np.float64]]]] = {
+    "one_concept": one_concept,
+    "two_concepts": two_concepts,
+    "false_frequency": false_frequency,
+}
+
+
+def bags_of(problem: str, n: int, seed: int, *, is_test: bool = False) -> list[LabelledBag]:
+    """Return bags of 10 to 20 background instances and those of a problem, every second one positive."""
+    rng = np.random.default_rng([seed, is_test, sorted(PROBLEMS).index(problem)])
+    bags = []
+    for number in range(n):
+        label = number % 2
+        parts = [rng.normal(size=(int(rng.integers(10, 21)), DIM)), *PROBLEMS[problem](rng, label, is_test=is_test)]
+        features = rng.permutation(np.concatenate(parts)).astype(np.float16)
+        coords = np.stack([np.arange(len(features)), np.zeros(len(features), np.int64)], axis=1)
+        bags.append(LabelledBag(Bag(f"b{number}", features, coords), label))
+    return bags
+
+
+def figures_of(size: Size, of_all: dict[str, object], task: tuple[str, str, int]) -> tuple[float, float]:
+    """Return AUROC on new bags of the kind trained on and on test bags, for (problem, model, seed)."""
+    problem, name, seed = task
+    torch.set_num_threads(1)
+    own = {each: {**TRAINING, **OWN_TRAINING.get(each, {})} for each in LEARNERS if LEARNERS[each]["model"] not in DEFAULT_RECIPE}
+    bags = bags_of(problem, size.train, 10 * seed), bags_of(problem, size.val, 10 * seed + 1)
+    model = trained(name, Recipe(LEARNERS, own, of_all), bags, seed)
+    new = bags_of(problem, size.test, 10 * seed + 2), bags_of(problem, size.test, 10 * seed + 3, is_test=True)
+    first, second = (auroc(np.array([b.label for b in part]), predict_outputs(model, part, TASK)) for part in new)
+    return first, second
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", choices=LEARNERS, default=[*LEARNERS], help="entries of benchmarks/train.py")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="of bags and trainings")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="trainings at once")
+    parser.add_argument("--tiny", action="store_true", help="one seed and few bags: tests that the benchmark runs")
+    args = parser.parse_args()
+    size = Size(8, 4, 8) if args.tiny else Size()
+    of_all: dict[str, object] = {"updates": None, "epochs": 1, "patience": 1, "min_epochs": 1} if args.tiny else {}
+    tasks = [
+        (problem, name, seed) for problem in PROBLEMS for name in args.models for seed in args.seeds[: 1 if args.tiny else None]
+    ]
+    with ProcessPoolExecutor(args.jobs) as pool:
+        found = dict(zip(tasks, pool.map(partial(figures_of, size, of_all), tasks), strict=True))
+    print("| model | " + " | ".join(f"{problem}: as trained, test" for problem in PROBLEMS) + " |")
+    print("|---" * (len(PROBLEMS) + 1) + "|")
+    figures = {}
+    for name in args.models:
+        cells = []
+        for problem in PROBLEMS:
+            own = [found[task] for task in tasks if task[:2] == (problem, name)]
+            as_trained, test = mean(a for a, _ in own), [b for _, b in own]
+            cells.append(f"{as_trained:.3f}, {mean(test):.3f} ({min(test):.2f}–{max(test):.2f})")
+            figures |= {f"{problem} {name} trained": round(as_trained, 4), f"{problem} {name} test": round(mean(test), 4)}
+        print(f"| {name} | {' | '.join(cells)} |")
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()
