@@ -16,6 +16,7 @@ EXPERIMENTS = {
     "mnist_conditions": "mnist",
     "mhim": "lung",
     "frozen": ".",
+    "classical": "classical",
 }
 """Experiments and the folder of DATA that each needs, in order of execution."""
 

@@ -18,6 +18,11 @@ TITLES = {
     "dsmil": "DSMIL",
     "transmil": "TransMIL, 64 landmarks",
     "noisy_and": "Noisy-AND, joint loss",
+    "gated_defaults": "Gated attention, the package's training",
+    "dsmil_defaults": "DSMIL, the package's training",
+    "transmil_defaults": "TransMIL, 128 units, the package's training",
+    "mhim_gated_defaults": "MHIM over gated attention, the package's training",
+    "mhim_transmil_defaults": "MHIM over TransMIL, the package's training",
 }
 NAMES = ("accuracy", "precision", "sensitivity", "f1", "auroc")
 BEST = {"colon": (".904/.953/.855/.901/.968", 0.904, 0.968), "breast": (".755/.728/.731/.725/–", 0.755, 0.796)}
