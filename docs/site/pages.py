@@ -6,6 +6,7 @@ where Python-Markdown reads Markdown in another way than GitHub.
 
 import posixpath
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -31,6 +32,7 @@ ALIASES = {"docs/README.md": "index.md", "docs": "index.md", "docs/tutorials": "
 
 CODE = re.compile(r"(^ *```.*?^ *```$|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^()\s#]+(?:\([^()\s]*\))?[^()\s#]*)")
+NAMED = re.compile(r"\[((?:[\w./]+)\.md)\]\(([\w./]+\.md)")
 NAMES = {
     "Slides and tiles": ("open_slide", "Slide", "read_tiles", "tile_slide", "SlideRow", "Status", "TileSettings", "Tiling", "Tissue"),
     "From slides to a heatmap": ("encoded_slide", "fitted_model", "fitted_for", "class_probs", "tile_scores", "draw_scores"),
@@ -59,12 +61,18 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Return a page's Markdown as Python-Markdown reads it like GitHub, with links between places of the site."""
     parts = CODE.split(markdown)
-    parts[::2] = [prose(part, page.file.src_uri) for part in parts[::2]]
+    titles = {file.src_uri: file.page.title for file in files.documentation_pages() if file.page}
+    parts[::2] = [prose(part, page.file.src_uri, titles) for part in parts[::2]]
     return "".join(parts)
 
 
-def prose(text: str, uri: str) -> str:
-    """Return text outside of code with links of the site, without comments, and with a blank line before each list."""
+def prose(text: str, uri: str, titles: Mapping[str, str | None]) -> str:
+    """Return text outside of code with links of the site, without comments, and with a blank line before each list.
+
+    A link that has the name of a page's file gets the page's title, and a reference `[[1]]` is written so that it is one here.
+    """
+    text = NAMED.sub(lambda match: f"[{titles.get(site_uri(place_of(match[2], uri))) or match[1]}]({match[2]}", text)
+    text = re.sub(r"\[\[(\d+)\]\]", r"[\\[\1\\]][\1]", text)
     text = LINK.sub(lambda match: site_link(match[1], uri), text)
     text = re.sub(r"^<!--.*?-->$", "\n", text, flags=re.MULTILINE | re.DOTALL)
     return re.sub(r"^(?![-*|>#\s]|\d+\. )(.+)\n(?=[-*] |1\. )", r"\1\n\n", text, flags=re.MULTILINE)
