@@ -52,7 +52,9 @@ def execute(notebook: nbformat.NotebookNode, folder: Path, name: str) -> None:
     begin = time.monotonic()
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     try:
-        NotebookClient(notebook, timeout=TIMEOUT_S, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
+        NotebookClient(
+            notebook, timeout=TIMEOUT_S, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+        ).execute()
     except CellExecutionError as error:
         raise PluginError(f"{name}: a cell failed\n{ESCAPES.sub('', str(error))}") from error
     LOG.info("%s ran in %.0f s", name, time.monotonic() - begin)

@@ -34,12 +34,35 @@ CODE = re.compile(r"(^ *```.*?^ *```$|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^()\s#]+(?:\([^()\s]*\))?[^()\s#]*)")
 NAMED = re.compile(r"\[((?:[\w./]+)\.md)\]\(([\w./]+\.md)")
 NAMES = {
-    "Slides and tiles": ("open_slide", "Slide", "read_tiles", "tile_slide", "SlideRow", "Status", "TileSettings", "Tiling", "Tissue"),
+    "Slides and tiles": (
+        "open_slide",
+        "Slide",
+        "read_tiles",
+        "tile_slide",
+        "SlideRow",
+        "Status",
+        "TileSettings",
+        "Tiling",
+        "Tissue",
+    ),
     "From slides to a heatmap": ("encoded_slide", "fitted_model", "fitted_for", "class_probs", "tile_scores", "draw_scores"),
     "Settings": ("Encoder", "Heatmap", "Training", "SparseInversion"),
     "Results of a run": ("read_grid", "TileGrid", "read_bag", "Bag", "read_scores", "InstanceScores", "read_checkpoint"),
     "Training": ("fit", "predict_outputs", "BagSet", "LabelledBag", "Classes", "Multilabel", "Regression", "Survival"),
-    "Models": ("MILModel", "MILOutput", "create_mhim", "ABMIL", "TransMIL", "DSMIL", "CLAM", "DTFD", "MHIM", "KrausPool", "InstancePool", "EmbeddingPool"),
+    "Models": (
+        "MILModel",
+        "MILOutput",
+        "create_mhim",
+        "ABMIL",
+        "TransMIL",
+        "DSMIL",
+        "CLAM",
+        "DTFD",
+        "MHIM",
+        "KrausPool",
+        "InstancePool",
+        "EmbeddingPool",
+    ),
     "Sparse network inversion": ("refine",),
     "Errors": ("WsiMilError", "ConfigError", "DataError", "SlideError"),
 }
@@ -90,7 +113,9 @@ def page_text(place: str) -> str:
 def reference() -> str:
     """Return the page of the public names, whose contents mkdocstrings writes from the docstrings."""
     others = tuple(sorted(set(wsi_mil.__all__) - {name for names in NAMES.values() for name in names}))
-    lead = "What `from wsi_mil import …` offers. [Public interface](api.md) has an overview, with examples, and says what is stable."
+    lead = (
+        "What `from wsi_mil import …` offers. [Public interface](api.md) has an overview, with examples, and says what is stable."
+    )
     parts = [f"# Python names\n\n{lead}\n"]
     for heading, names in (*NAMES.items(), *((("Others", others),) if others else ())):
         parts += [f"\n## {heading}\n", *(f"\n::: wsi_mil.{name}\n" for name in names)]
