@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from wsi_mil.bundled import requirement
 from wsi_mil.check.advice import config_warnings
 from wsi_mil.check.duplicates import Duplicates, duplicates
 from wsi_mil.check.fine import fine_faults, needs_slide
@@ -65,6 +66,7 @@ class Plan:
             },
             "explanations": list(EXPLANATIONS),
             "outputs": {name: own_choice(task_of(t), self.config.explain.outputs) for name, t in self.config.targets.items()},
+            "requirement": requirement(),
             "networks": {name: fingerprint(network_identity(e)) for name, e in self.config.extracted.items()},
         }
 
