@@ -68,6 +68,10 @@ METHODS = PLAN[
 ]  # supported explanation methods of each model, for each target
 TARGETS = list(CONFIG["targets"])
 RESULTS = CONFIG["results"]
+if workflow.modifier.modify_path(f"{RESULTS}/report") != f"{RESULTS}/report":
+    sys.exit(
+        "error: module wsi_mil: `prefix` and `replace_prefix` are not known to the commands; set `results` in its configuration"
+    )
 TRAINED = CONFIG["trained"]
 MODELS = f"{TRAINED or RESULTS}/models"
 SPLITS = f"{TRAINED or RESULTS}/splits/{{target}}.csv"
