@@ -1,5 +1,5 @@
 # make install      create .venv
-# make demo         create a small cohort with known lesions, run the whole pipeline on it, print the path of the report
+# make demo         create a small cohort with known lesions, run the whole pipeline on it, print the path of the report: wsi-mil demo
 # make view         show the demo's slides, heatmaps and cohort in a browser
 # make test         run the tests
 # make test-system  run the tests that need more: slides on servers, a cluster, a wheel, the guides of docs/
@@ -32,10 +32,8 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 install: $(READY)
 	@echo "next: source $(VENV)/bin/activate"
 
-demo: $(READY) demo/cohort.csv
-	snakemake --cores $(CORES) --quiet rules
-	@echo "report: $(CURDIR)/results/report/index.html"
-	@tail -n 1 logs/report.log
+demo: $(READY)
+	wsi-mil demo . --cores $(CORES)
 
 demo/cohort.csv: | $(READY)
 	wsi-mil demo-cohort demo

@@ -9,8 +9,8 @@ ROOT = Path(wsi_mil.__file__).parent
 
 LAYERS = [
     {"addresses", "errors", "geometry", "records", "metrics", "rasterise", "results", "units", "version", "wording"},
-    {"files", "runtime", "shifts", "survival"},
-    {"config", "receipts", "decoding"},
+    {"bundled", "files", "runtime", "shifts", "survival"},
+    {"config", "receipts", "decoding", "workflow"},
     {"jobs", "tissue", "tasks"},
     {"slides", "store", "annotations", "label_images", "score_scaling", "devices", "encoders", "cohort", "models"},
     {"extract", "bags", "checkpoints", "figures", "verify", "tile"},
@@ -53,6 +53,7 @@ ONLY_IN = {
 TORCH_FREE = {
     "addresses",
     "annotations",
+    "bundled",
     "check",
     "cli",
     "cohort",
@@ -92,6 +93,7 @@ TORCH_FREE = {
     "verify",
     "view",
     "wording",
+    "workflow",
 }
 
 

@@ -104,6 +104,8 @@ def prose(text: str, uri: str, titles: Mapping[str, str | None]) -> str:
 def page_text(place: str) -> str:
     """Return the Markdown of a page outside docs/; a file of settings becomes a block of code."""
     text = (ROOT / place).read_text(encoding="utf-8")
+    if place == "README.md":
+        return f"---\nhide: [navigation]\n---\n\n{text}"
     if not place.endswith(".yaml"):
         return text
     lead = "`config.yaml` is the configuration of the demo and a template for your own. It shows every setting with its default."
