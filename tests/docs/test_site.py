@@ -191,8 +191,11 @@ def test_version_and_address_are_the_same_everywhere() -> None:
     assert released[0] == (__version__, citation["date-released"]) and citation["version"] == __version__
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert project["project"].get("version", __version__) == __version__
-    for address in project["project"].get("urls", {}).values():
-        assert address.startswith(citation["repository-code"])
+    owner = citation["repository-code"].split("/")[3]
+    for address in project["project"]["urls"].values():
+        assert address.startswith((citation["repository-code"], f"https://{owner}.github.io/"))
+    readme, module = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "config/README.md"))
+    assert re.findall(r"wsi_mil-(\d[\d.]*)-py3", readme) == re.findall(r'tag="v([\d.]+)"', module) == [__version__]
 
 
 def test_the_citation_has_what_its_format_requires() -> None:
