@@ -53,7 +53,12 @@ def execute(notebook: nbformat.NotebookNode, folder: Path, name: str) -> None:
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     try:
         NotebookClient(
-            notebook, timeout=TIMEOUT_S, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+            notebook,
+            timeout=TIMEOUT_S,
+            kernel_name="python3",
+            extra_arguments=["--log-level=ERROR"],
+            coalesce_streams=True,
+            resources={"metadata": {"path": str(folder)}},
         ).execute()
     except CellExecutionError as error:
         raise PluginError(f"{name}: a cell failed\n{ESCAPES.sub('', str(error))}") from error
