@@ -81,8 +81,8 @@ def page(notebook: nbformat.NotebookNode, name: str) -> tuple[str, dict[str, byt
 
 def code(source: str) -> str:
     """Return a cell of code as a block of its language."""
-    language, text = ("bash", source.removeprefix("%%bash\n")) if source.startswith("%%bash") else ("python", source)
-    return f"```{language}\n{text}\n```"
+    shell = re.fullmatch(r"%%bash.*\n([\s\S]*)", source)
+    return f"```bash\n{shell[1]}\n```" if shell else f"```python\n{source}\n```"
 
 
 def shown(output: nbformat.NotebookNode, name: str, pictures: dict[str, bytes]) -> str:

@@ -113,9 +113,10 @@ def test_a_tutorial_is_stored_without_outputs_and_its_links_lead_somewhere(path:
 
 
 def test_a_command_of_a_tutorial_ends_the_build_if_it_fails() -> None:
-    for path in TUTORIALS:
-        for cell in notebook(path)["cells"]:
-            assert not re.search(r"^\s*!", "".join(cell["source"]), re.MULTILINE), "use %%bash: a cell passes whatever ! returns"
+    for cell in (cell for path in TUTORIALS for cell in notebook(path)["cells"] if cell["cell_type"] == "code"):
+        source = "".join(cell["source"])
+        assert not re.search(r"^\s*!", source, re.MULTILINE), "a cell passes whatever ! returns: begin it with %%bash -e"
+        assert not source.startswith("%%bash") or source.startswith("%%bash -e\n"), source
 
 
 def test_a_failing_cell_is_an_error_with_its_message(tmp_path: Path) -> None:
@@ -136,7 +137,7 @@ def test_outputs_of_a_notebook_become_blocks_and_pictures() -> None:
         v4.new_output("display_data", data={"image/png": "iVBORw=="}),
     ]
     text, pictures = notebooks.page(
-        v4.new_notebook(cells=[v4.new_markdown_cell("# T"), cell, v4.new_code_cell("%%bash\nls")]), "t"
+        v4.new_notebook(cells=[v4.new_markdown_cell("# T"), cell, v4.new_code_cell("%%bash -e\nls")]), "t"
     )
     assert pictures == {"1.png": b"\x89PNG"[:4]}
     assert text.startswith("# T\n\n[Download this notebook](t.ipynb)")
