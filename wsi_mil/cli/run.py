@@ -68,7 +68,7 @@ def run(
 @commands.command()
 def demo(
     folder: Annotated[Path, typer.Argument(help="folder for configuration, slides and results")] = Path(),
-    slides: Annotated[int, typer.Option(min=10, help="number of slides to create; half of them have a lesion")] = 24,
+    slides: Annotated[int, typer.Option(min=12, help="number of slides to create; half of them have a lesion")] = 24,
     cores: Cores = None,
     texture: Annotated[
         Optional[Path], typer.Option(help="slide that the texture is taken from; default: a public slide, downloaded")
