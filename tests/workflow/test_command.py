@@ -32,6 +32,11 @@ def test_a_configuration_elsewhere_is_named_from_the_folder_of_the_run() -> None
     assert command[command.index("--configfile") + 1] == "../configs/my.yaml"
 
 
+def test_a_profile_default_beside_the_configuration_takes_the_place_of_the_packaged_one(tmp_path: Path) -> None:
+    (tmp_path / "profiles" / "default").mkdir(parents=True)
+    assert Request(tmp_path / "my.yaml", tmp_path).command[-1] == str(tmp_path / "profiles" / "default")
+
+
 def test_rules_find_the_running_installation_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/elsewhere")
     first, *others = Request(Path("/a/my.yaml"), Path("/a")).environment["PATH"].split(":")
