@@ -15,4 +15,4 @@ python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "install
 python3 -m pip install --no-cache-dir --disable-pip-version-check $index --constraint envs/constraints.txt '.[all]'
 cd / # away from the sources
 wsi-mil --version
-snakemake --version
+python3 -m snakemake --version

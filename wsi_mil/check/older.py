@@ -13,12 +13,12 @@ def older_faults(config: Config) -> list[str]:
     faults = []
     if found := _former(config.results):
         faults.append(
-            f"results: {config.results} was made by an older version, which knew no targets ({found}): set results to a new folder,"
+            f"results: {config.results} is of an older version, which knew no targets ({found}): set results to a new folder,"
             " or delete everything in this one except tiles and features, which are used again"
         )
     if config.trained is not None and (found := _former(config.trained)):
         faults.append(
-            f"trained: {config.trained} was made by an older version, which knew no targets ({found}): train again with this version"
+            f"trained: {config.trained} is of an older version, which knew no targets ({found}): train again with this version"
         )
     return faults
 

@@ -36,10 +36,12 @@ def configuration(file: Path | None) -> Path:
 def _instead(missing: Path) -> str:
     """What to do about a missing configuration: take the nearest one, or write one."""
     folder = missing if missing.is_dir() else missing.parent
-    there = [path.name for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]) if _is_configuration(path)]
+    there = [path.name for path in [*folder.glob("*.yaml"), *folder.glob("*.yml")] if _is_configuration(path)]
+    there.sort(key=lambda name: (name not in NAMES, name))
     if not there:
         return "`wsi-mil init SLIDES` writes one"
-    return f"did you mean {folder / (*get_close_matches(missing.name, there, n=1, cutoff=0), there[0])[0]}?"
+    near = [] if missing.is_dir() else get_close_matches(missing.name, there, n=1)
+    return f"did you mean {folder / (near or there)[0]}?"
 
 
 def _is_configuration(path: Path) -> bool:

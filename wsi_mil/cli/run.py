@@ -68,7 +68,7 @@ def run(
 @commands.command()
 def demo(
     folder: Annotated[Path, typer.Argument(help="folder for configuration, slides and results")] = Path(),
-    slides: Annotated[int, typer.Option(min=10, help="number of slides to create; half of them have a lesion")] = 24,
+    slides: Annotated[int, typer.Option(min=12, help="number of slides to create; half of them have a lesion")] = 24,
     cores: Cores = None,
     texture: Annotated[
         Optional[Path], typer.Option(help="slide that the texture is taken from; default: a public slide, downloaded")
@@ -121,8 +121,14 @@ def _run(request: "Request", results: Path) -> int:
 def _print_report(request: "Request", results: Path, messages: "Messages") -> None:
     page = results / "report" / "index.html"
     if request.makes_the_report and messages.is_complete and page.is_file():
-        print(f"report: {page}")
-        print(f"slides and heatmaps in a browser: wsi-mil view {shlex.quote(_short(results))}")
+        view = f"slides and heatmaps in a browser: wsi-mil view {shlex.quote(_short(results))}"
+        print(*_figures(request.folder / "logs" / "report.log"), f"report: {page}", view, sep="\n")
+
+
+def _figures(log: Path) -> list[str]:
+    """The line with the figures of each target and model in the log of the report."""
+    lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
+    return [line.removeprefix("INFO ") for line in lines if line.startswith("INFO ") and "reading the results" not in line]
 
 
 def _print_failure(request: "Request", messages: "Messages", code: int) -> int:

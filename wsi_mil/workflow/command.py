@@ -44,8 +44,14 @@ class Request:
         cores = ["--cores", self.cores] if self.cores else []
         counted = ["--dry-run", "--quiet", "rules"] if self.dry_run else []
         files = ["--configfile", os.path.relpath(self.config, self.folder), *counted, "--snakefile", str(bundled.snakefile())]
-        profiles = [*own, "--workflow-profile", str(bundled.profile("default"))]
+        profiles = [*own, "--workflow-profile", str(self._default_profile)]
         return [sys.executable, "-m", "snakemake", *self.targets, *files, *cores, *profiles, *self.options]
+
+    @property
+    def _default_profile(self) -> Path:
+        """The profile `default` in the folder of the run, as for Snakemake itself; else the packaged one."""
+        own = self.folder / "profiles" / "default"
+        return own if own.is_dir() else bundled.profile("default")
 
     @property
     def environment(self) -> dict[str, str]:

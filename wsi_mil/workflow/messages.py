@@ -7,6 +7,7 @@ HIDDEN = (
     *("Assuming unrestricted", "host: ", "Building DAG", "Using profile", "Using workflow specific profile", "Using shell"),
     *("Provided ", "Rules claiming", "Select jobs", "Execute ", "Updating checkpoint", "Finished jobid", "Complete log"),
     *("DAG of jobs will be updated", "Exiting because a job", "None", "SNAKEMAKE", "=====", "Conda environments: ignored"),
+    *("RuleException:", "CalledProcessError in file", "Command 'set -euo", "At least one job did not complete"),
 )
 """Beginnings of lines that say nothing about the run."""
 
@@ -16,6 +17,8 @@ ERROR = re.compile(r"Error in (?:rule|checkpoint|group) (\S+):$")
 DONE = re.compile(r"Finished jobid: (\d+) \(Rule: (\w+)\)")
 STEPS = re.compile(r"\d+ of \d+ steps \(.*%\) done")
 HEADER = re.compile(r"  [A-Z][\w ()]+: ")
+AGAIN = re.compile(r"Trying to restart job (\d+)")
+ERROR_KIND = "WorkflowError:"
 COMPLETE = re.compile(r"\d+ of \d+ steps \(100%\) done|Nothing to be done")
 LOCKED = "cannot be locked"
 
@@ -52,6 +55,8 @@ class Messages:
     """Kind of the block that indented lines belong to: job, error, or none."""
     _last: str = ""
     """Rule of the job that finished last."""
+    _kind: str = ""
+    """Kind of a fault of Snakemake, which it prints a line before the fault."""
 
     @property
     def failed(self) -> list[FailedJob]:
@@ -68,16 +73,24 @@ class Messages:
         if error := ERROR.match(line):
             self._block = "error"
             self._failures.append(FailedJob(error[1]))
-            return ""
         if done := DONE.match(line):
             self._finished.add(done[1])
             self._last = done[2]
         self.is_locked |= LOCKED in line
         self.is_complete |= bool(COMPLETE.match(line))
+        return "" if self._block else self._shown(line)
+
+    def _shown(self, line: str) -> str:
+        """What is shown of a line outside of blocks."""
+        kind, self._kind = self._kind, line if line == ERROR_KIND else ""
+        if self._kind or not line.strip() or line.startswith(HIDDEN) or TIME.match(line) or HEADER.match(line):
+            return ""
+        if again := AGAIN.match(line):
+            rules = [job.rule for job in self._failures if job.jobid == again[1]]
+            return f"{rules[-1]} is tried again" if rules else line
         if STEPS.match(line) and self._last:
             return f"{line}: {self._last}"
-        is_noise = self._block or TIME.match(line) or HEADER.match(line) or line.startswith(HIDDEN) or not line.strip()
-        return "" if is_noise else line
+        return f"{kind} {line}" if kind else line
 
     def _detail(self, line: str) -> str:
         """A line of an error; once a job's log is known, one line says that it failed."""
