@@ -13,7 +13,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from wsi_mil.cli import encoders, fine, interchange, learn, preflight, prepare, show, view
+from wsi_mil.cli import encoders, fine, init, interchange, learn, preflight, prepare, show, view
 from wsi_mil.errors import CANNOT_WRITE, ClusterError, ConfigError, DeviceMemoryError, UnreachableError, WsiMilError
 from wsi_mil.version import __version__
 
@@ -21,7 +21,7 @@ USER_FAULT = 2
 MACHINE_FAULT = 1
 
 PANELS = {
-    "Before a run": ("check", "doctor", "inspect", "encoders", "demo-cohort"),
+    "Before a run": ("init", "check", "doctor", "inspect", "encoders", "demo-cohort"),
     "Import and export": ("import-features", "export-features"),
     "During and after a run": ("view", "verify", "unstage"),
 }
@@ -43,7 +43,17 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for part in (encoders, prepare, learn, show, fine, preflight, view, interchange):  # panels appear in order of their first command
+for part in (
+    init,
+    encoders,
+    prepare,
+    learn,
+    show,
+    fine,
+    preflight,
+    view,
+    interchange,
+):  # panels appear in order of their first command
     for command in part.commands.registered_commands:
         command.rich_help_panel = _panel(command.name or getattr(command.callback, "__name__", ""))
     app.add_typer(part.commands)
