@@ -141,9 +141,14 @@ def _print_next(made: "Draft", out: Path) -> None:
     config = shlex.quote(str(out / CONFIG))
     _line("written", f"{out / SHEET} ({len(made.found.slides)} rows), {out / CONFIG}")
     print(f"\nNext{'' if made.active else ', when the labels are filled in'}:")
-    print(f"  wsi-mil check {config:<32} # errors in sheet and configuration")
-    print(f"  wsi-mil doctor --configfile {config:<18} # reads every slide, counts tiles, checks disk and GPU")
-    print(f"  wsi-mil run {config:<34} # the run, up to the report")
+    commands = {
+        f"wsi-mil check {config}": "errors in sheet and configuration",
+        f"wsi-mil doctor --configfile {config}": "reads every slide, counts tiles, checks disk and GPU",
+        f"wsi-mil run {config}": "the run, up to the report",
+    }
+    width = max(map(len, commands))
+    for command, purpose in commands.items():
+        print(f"  {command:<{width}}  # {purpose}")
 
 
 def _line(label: str, text: str) -> None:

@@ -169,8 +169,7 @@ def _numbers(cells: list[str], table_comma: bool | None) -> tuple[list[str], str
     unclear = [cell for cell in filled if COMMA_THREE.fullmatch(cell) or (POINT_THREE.fullmatch(cell) and table_comma)]
     if unclear and own is None and (comma is None or (comma and POINT_THREE.fullmatch(unclear[0]))):
         return [], f"the mark in {unclear[0]} may separate thousands or decimals: write 1234 or 1.234"
-    note = "decimal commas" if comma and any("," in cell for cell in filled) else ""
-    return [_number(cell, bool(comma)) if cell else "" for cell in texts], note
+    return [_number(cell, bool(comma)) if cell else "" for cell in texts], ""
 
 
 def _number(cell: str, comma: bool) -> str:

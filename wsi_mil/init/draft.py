@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ FOLDS = (DEFAULT_FOLDS, 4, 3, 2)
 """Numbers of folds that are tried."""
 MOST_ACTIVE = 4
 """Largest number of targets that are not commented out, unless the user names them."""
+DESCRIBES = "describes the patient, the hospital or the scan; --target takes it all the same"
 UNSUITABLE = {
     "constant": "has one value only",
     "text": "too many different values for classes, and no numbers",
@@ -55,7 +56,7 @@ class Request:
     table: Path | None
     out: Path
     sheet: str | None = None
-    asked: Asked = Asked()
+    asked: Asked = field(default_factory=Asked)
     targets: tuple[str, ...] = ()
     encoder: str = DEFAULT_ENCODER
     mpp: float | None = None
@@ -95,11 +96,8 @@ def require_writable(out: Path) -> None:
     """
     existing = [str(out / name) for name in (SHEET, CONFIG) if os.path.lexists(out / name)]
     if existing:
-        raise ConfigError(
-            [
-                f"{listed(existing)} exist{'s' if len(existing) == 1 else ''} already and would not be overwritten; give another folder with --out"
-            ]
-        )
+        exist = "exists" if len(existing) == 1 else "exist"
+        raise ConfigError([f"{listed(existing)} {exist} already and would not be overwritten; give another folder with --out"])
     folder = out
     while not folder.exists():
         folder = folder.parent
@@ -155,7 +153,7 @@ def write(request: Request, made: Draft) -> None:
 def _base(slides: Sequence[FoundSlide], matched: Matched, request: Request) -> tuple[dict[str, tuple[str, ...]], list[str]]:
     """Columns of the sheet that are no labels, and notes."""
     notes: list[str] = []
-    out = request.out.resolve()
+    out = _absolute(request.out)
     base = {
         "slide_id": tuple(slide.slide_id for slide in slides),
         "path": tuple(_path(slide.path, out) for slide in slides),
@@ -171,10 +169,15 @@ def _base(slides: Sequence[FoundSlide], matched: Matched, request: Request) -> t
 
 def _path(path: Path, out: Path) -> str:
     """Path of a slide in the sheet: relative if it is in the folder of the sheet, or beside it."""
-    absolute = Path(os.path.abspath(path))
+    absolute = _absolute(path)
     if absolute.is_relative_to(out) or (absolute.is_relative_to(out.parent) and out.parent != Path(out.anchor)):
         return Path(os.path.relpath(absolute, out)).as_posix()
     return absolute.as_posix()
+
+
+def _absolute(path: Path) -> Path:
+    """Return a path from the root, with its links."""
+    return Path(os.path.normpath(Path.cwd() / path))
 
 
 def _table_mpp(matched: Matched) -> dict[str, str]:
@@ -202,8 +205,8 @@ def _coarse(slides: Sequence[FoundSlide], setup: Setup) -> Iterator[str]:
         least = max(max(slide.mpp.x, slide.mpp.y) for slide in coarse if slide.mpp)
         names = named([slide.slide_id for slide in coarse])
         yield (
-            f"{len(coarse)} slides have fewer pixels than the tiling's {wanted:g} µm per pixel ({names}: up to {least:.3g}) and would"
-            f" fail: raise tilings.default.mpp to {least:.3g}, or correct the column mpp"
+            f"{len(coarse)} slides are coarser than the tiling's {wanted:g} µm per pixel and would fail ({names}: up to"
+            f" {least:.3g}): raise tilings.default.mpp to {least:.3g}, or correct their mpp"
         )
 
 
@@ -235,8 +238,8 @@ def _chosen(
     if not active and not asked:
         promoted = next((c for c in candidates if not reasons[c.entry] and c.rank > COVARIATE), None)
         active = [promoted] if promoted else []
-    offered = [c for c in candidates if c not in active and not reasons[c.entry]]
-    failed = [(listed(c.source), reasons[c.entry]) for c in candidates if reasons[c.entry]]
+    offered = [c for c in candidates if c not in active and not reasons[c.entry] and c.rank > COVARIATE]
+    failed = [(listed(c.source), reasons[c.entry] or DESCRIBES) for c in candidates if c not in active and c not in offered]
     _require_asked(asked, active, failed)
     return active, offered, folds, failed
 

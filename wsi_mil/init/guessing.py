@@ -122,11 +122,12 @@ def _ordered(column: Column) -> tuple[list[str], str]:
         return _ranked(values), ""
     counts = column.counts
     known = {value: is_positive(value) for value in values}
-    if known[values[0]] is True and known[values[1]] is not True or known[values[1]] is False and known[values[0]] is not False:
+    first, last = (known[value] for value in values)
+    if (first is True and last is not True) or (last is False and first is not False):
         values.reverse()
     elif set(known.values()) <= {None} and not _is_numeric(values):
         values.sort(key=lambda value: (-counts[value], natural(value)))
-        return values, f"positive: {values[1]} (the rarer, or the later in the alphabet: swap them if it is the other)"
+        return values, f"positive: {values[1]} (assumed: swap them if it is the other)"
     return values, f"positive: {values[1]}"
 
 
@@ -184,7 +185,7 @@ def _regression(column: Column) -> Candidate:
 
 
 def _groups(columns: Sequence[Column]) -> Iterable[list[Column]]:
-    """Groups of columns of yes and no that belong together: of mutations and stains, or with a common beginning of their names."""
+    """Groups of columns of yes and no that belong together: of genes and stains, or whose names begin with the same word."""
     binary = [column for column in columns if _is_yes_no(column) and _rank(column) != COVARIATE]
     markers = [column for column in binary if _is_marker(column)]
     if len(markers) > 1:

@@ -65,7 +65,7 @@ def _above(rows: Sequence[list[str]], numbers: Sequence[int]) -> tuple[int, list
     width = max((len(_distinct(row)) for row in rows[start:]), default=0)
     while start < len(rows) - 1 and _is_title(rows[start], width):
         start += 1
-    return start, [f"{in_rows(numbers[:start])} above the header are passed over"] if start else []
+    return start, [f"the header is {in_rows(numbers[start : start + 1])}; what is above it is passed over"] if start else []
 
 
 def _is_title(row: list[str], width: int) -> bool:

@@ -10,7 +10,7 @@ from wsi_mil.config import nearest
 from wsi_mil.errors import ConfigError
 from wsi_mil.init.slides import FoundSlide
 from wsi_mil.init.tables import Table
-from wsi_mil.init.words import PATIENT_NAMES, SLIDE_NAMES, TCGA, folded, is_missing, squeezed
+from wsi_mil.init.words import TCGA, folded, is_missing, names_patients, names_slides
 
 SHORT_NUMBER = 3
 """Length up to which a number is too common to be an id in a column whose name does not say so."""
@@ -65,7 +65,10 @@ class Matched:
     @property
     def id_columns(self) -> set[str]:
         """Columns that are ids, not labels."""
-        return {self.key.column} if self.key else set()
+        columns = self.table.columns if self.table else ()
+        return {name for name in columns if names_patients(name) or names_slides(name)} | (
+            {self.key.column} if self.key else set()
+        )
 
 
 @dataclass(frozen=True)
@@ -237,7 +240,7 @@ def _without_zeros(text: str) -> str:
 
 def _is_plausible(key: Key, table: Table, names: _Names) -> bool:
     """Whether a column is one of ids, by its name or by its cells."""
-    if squeezed(key.column) in PATIENT_NAMES | SLIDE_NAMES:
+    if names_patients(key.column) or names_slides(key.column):
         return True
     cells = [cell for cell in table.column(key.column) if not is_missing(cell)]
     is_common = all(re.fullmatch(rf"\d{{1,{SHORT_NUMBER}}}(\.\d+)?", cell) for cell in cells)
@@ -247,16 +250,16 @@ def _is_plausible(key: Key, table: Table, names: _Names) -> bool:
 
 def _rank(key: Key, table: Table) -> tuple[object, ...]:
     """The more slides the better, then exact names, names of slides, a telling column name, few rows for each slide."""
-    name = squeezed(key.column)
-    expected = SLIDE_NAMES if key.how == "slide" else PATIENT_NAMES
+    is_slide, is_patient = names_slides(key.column), names_patients(key.column)
+    is_expected = is_slide if key.how == "slide" else is_patient
     n_rows = sum(map(len, key.rows.values()))
     at = table.columns.index(key.column)
     return (
         len(key.rows),
         not key.padded,
         -n_rows,
-        name in expected,
-        name in PATIENT_NAMES | SLIDE_NAMES,
+        is_expected,
+        is_slide or is_patient,
         key.how == "slide",
         -at,
     )
@@ -294,10 +297,9 @@ def _patient_column(table: Table, key: Key, asked: Asked) -> str | None:
     """The column of patients."""
     if asked.patient is not None:
         return asked.patient
-    named = [column for column in table.columns if squeezed(column) in PATIENT_NAMES]
-    own = [squeezed(column) for column in named]
-    best = next((named[own.index(name)] for name in own if "patient" in name), None)
-    if key.how == "patient" and (squeezed(key.column) in PATIENT_NAMES or not named):
+    named = [column for column in table.columns if names_patients(column) and any(table.column(column))]
+    best = next((column for column in named if "pat" in folded(column)), None)
+    if key.how == "patient" and (names_patients(key.column) or not named):
         return key.column
     return best or next(iter(named), None)
 

@@ -46,7 +46,7 @@ class Found:
     """The slides of some folders.
 
     Attributes:
-        slides: in natural order of their files.
+        slides: in natural order of their ids.
         notes: what was merged, renamed or passed over, one line each.
         refused: files that look like slides but cannot be used, with the reason.
     """
@@ -213,7 +213,7 @@ def _named(slides: list[FoundSlide]) -> tuple[list[FoundSlide], list[str]]:
         replace(slide, slide_id=own, names=tuple(dict.fromkeys((own, *slide.names))))
         for slide, own in zip(clean, ids, strict=True)
     ]
-    return sorted(found, key=lambda slide: natural(str(slide.path))), notes
+    return sorted(found, key=lambda slide: natural(slide.slide_id)), notes
 
 
 def clean_id(name: str) -> str:

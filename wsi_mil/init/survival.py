@@ -6,46 +6,46 @@ from typing import Any
 from wsi_mil.config import SurvivalTarget
 from wsi_mil.init.columns import Column
 from wsi_mil.init.guessing import ENDPOINT, OTHER, Candidate, is_positive, sheet_name
-from wsi_mil.init.words import natural, value_key
+from wsi_mil.init.words import natural, value_key, word_set, words
 
-UNITS = frozenset(
+UNITS = word_set(
     "months month monate monat mo mos days day tage tag d years year jahre jahr yrs weeks week wochen woche time zeit dauer"
-    " duration".split()
+    " duration"
 )
-DEATH = frozenset(
+DEATH = word_set(
     "vital death dead died deceased tod todesfall gestorben verstorben exitus os dss css uberleben uberlebensstatus lebt alive"
-    " survival vitalstatus".split()
+    " survival vitalstatus"
 )
-RELAPSE = frozenset(
+RELAPSE = word_set(
     "recurrence recurred relapse relapsed rezidiv progression progress progressed progredienz progress metastasis pfs dfs rfs"
-    " efs pfi dfi mfs ttp bcr event".split()
+    " efs pfi dfi mfs ttp bcr event"
 )
-TIMES = frozenset(
+TIMES = word_set(
     "os pfs dfs rfs dss dfi pfi efs mfs css ttp survival uberleben uberlebenszeit gesamtuberleben followup follow nachbeobachtung"
-    " nachsorge fu rezidivfrei".split()
+    " nachsorge fu rezidivfrei"
 )
 """Words in the names of columns of times."""
-ENDPOINTS = frozenset("os pfs dfs rfs dss dfi pfi efs mfs css ttp".split())
+ENDPOINTS = word_set("os pfs dfs rfs dss dfi pfi efs mfs css ttp")
 """Abbreviations that a time and its event have in common."""
-EVENT = frozenset("status event ereignis censor censored censoring zensiert zensierung indicator".split())
-CENSORED = frozenset("censor censored censoring zensiert zensierung".split())
+EVENT = word_set("status event ereignis censor censored censoring zensiert zensierung indicator")
+CENSORED = word_set("censor censored censoring zensiert zensierung")
 
-EVENT_VALUES = frozenset(
+EVENT_VALUES = word_set(
     "1 true yes ja y dead deceased died death tod tot gestorben verstorben event ereignis recurred relapse relapsed recurrence"
-    " rezidiv progressed progression progress uncensored dod doc exitus".split()
+    " rezidiv progressed progression progress uncensored dod doc exitus"
 )
-CENSORED_VALUES = frozenset(
+CENSORED_VALUES = word_set(
     "0 false no nein n alive living lebt lebend lebendig am_leben censored zensiert diseasefree disease_free disease-free"
-    " tumor_free tumorfrei none kein_rezidiv no_event ned awd no_recurrence".split()
+    " tumor_free tumorfrei none kein_rezidiv no_event ned awd no_recurrence"
 )
 
-START = frozenset(
-    "diagnosis diagnose erstdiagnose surgery operation op resection resektion biopsy biopsie entnahme inclusion start".split()
+START = word_set(
+    "diagnosis diagnose erstdiagnose surgery operation op resection resektion biopsy biopsie entnahme inclusion start"
 )
-END = frozenset(
-    "death tod todesdatum died verstorben sterbedatum last letzter letzte letztes follow followup kontakt contact nachsorge".split()
+END = word_set(
+    "death tod todesdatum died verstorben sterbedatum last letzter letzte letztes follow followup kontakt contact nachsorge"
 )
-DEATH_DATE = frozenset("death tod todesdatum died verstorben sterbedatum".split())
+DEATH_DATE = word_set("death tod todesdatum died verstorben sterbedatum")
 
 DAYS_TO_DEATH = ("daystodeath",)
 DAYS_TO_LAST = ("daystolastfollowup", "daystolastfollowup", "daystolastknownalive")
@@ -56,7 +56,7 @@ def guess_survival(columns: Sequence[Column]) -> tuple[list[Candidate], set[str]
     found = [*_days_of_gdc(columns), *_pairs(columns)]
     used = {name for candidate in found for name in candidate.source}
     dated = [] if found else list(_from_dates(columns))
-    return [*found, *dated], used
+    return [*found, *dated], used | {name for candidate in dated for name in candidate.source}
 
 
 def _pairs(columns: Sequence[Column]) -> Iterator[Candidate]:
@@ -71,9 +71,7 @@ def _pairs(columns: Sequence[Column]) -> Iterator[Candidate]:
 
 def _is_time(column: Column) -> bool:
     own = set(column.words)
-    if own & EVENT or any(value is not None and value < 0 for value in column.numbers if _is_number(column)):
-        return False
-    if not _is_number(column) or len(column.counts) <= 2:
+    if own & EVENT or not _is_number(column) or len(column.counts) <= 2:
         return False
     return bool(own & TIMES) or bool(own & UNITS and own & (DEATH | RELAPSE))
 
@@ -160,8 +158,6 @@ def _candidate(
 
 def _entry(time: str) -> str:
     """Name of the target: the abbreviation in the time's name, or `survival`."""
-    from wsi_mil.init.words import words
-
     return next((word for word in words(time) if word in ENDPOINTS), "survival")
 
 
@@ -197,8 +193,9 @@ def _from_dates(columns: Sequence[Column]) -> Iterator[Candidate]:
     event = status or died
     cells, note = _above_zero(time)
     names = [column.name for column in (start, death, last) if column]
+    source = (*names, *([status.name] if status else []))
     text = f"survival_days: from {names[0]} to {' or '.join(names[1:])}; check that this is the follow-up you mean"
-    yield _candidate((time.name, cells), (event.name, event), "; ".join(filter(None, (text, note))), OTHER, tuple(names))
+    yield _candidate((time.name, cells), (event.name, event), "; ".join(filter(None, (text, note))), OTHER, source)
 
 
 def _or_empty(column: Column | None, like: Column) -> Sequence[Any]:

@@ -1,4 +1,4 @@
-"""Read a clinical table as hospitals export it: text of any delimiter and encoding, or Excel; with titles and several header lines."""
+"""Read a clinical table as hospitals export it: text of any delimiter and encoding, or Excel; with titles above its header."""
 
 import csv
 import io
@@ -164,7 +164,7 @@ def _columns(header: Header, rows: list[list[str]]) -> tuple[list[str], list[int
     renamed: list[str] = []
     for at, name in enumerate(header.names):
         cells = [row[at] for row in rows]
-        if not any(cells) and not name or (not name and at == 0 and numbers_rows(cells)):
+        if (not any(cells) and not name) or (not name and at == 0 and numbers_rows(cells)):
             continue
         twin = kept[names.index(name)] if name in names else None
         if twin is not None and cells == [row[twin] for row in rows]:

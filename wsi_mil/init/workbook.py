@@ -62,6 +62,7 @@ def _open(path: Path, *, values: bool) -> "Workbook":
 def _grid(sheet: "Worksheet") -> Grid:
     rows = [[_text(cell) for cell in row] for row in sheet.iter_rows()]
     first_row, first_column = sheet.min_row, sheet.min_column
+    row: list[str]
     for merged in sheet.merged_cells.ranges:
         top, left = merged.min_row - first_row, merged.min_col - first_column
         text = rows[top][left] if 0 <= top < len(rows) and left < len(rows[top]) else ""

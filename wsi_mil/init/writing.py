@@ -10,6 +10,7 @@ from typing import Any
 
 from wsi_mil.encoders import DEFAULT_ENCODER, record_of
 from wsi_mil.init.guessing import Candidate
+from wsi_mil.init.words import word_set
 
 SHEET, CONFIG = "cohort.csv", "my.yaml"
 """Names of the files that are written."""
@@ -32,10 +33,12 @@ MODEL_REMARKS = {
 TILING = {"mpp": 0.5, "tile_px": 224}
 """Where an encoder recommends none."""
 DEFAULT_FOLDS = 5
+WIDTH = 116
+"""Longest line of a target with its remark."""
 
 PLAIN = re.compile(r"[A-Za-z_À-ÖØ-öø-ÿ](?:[\w .()/%+-]*[\w)%+])?")
 SHORT_WHOLE = re.compile(r"0|[1-9]\d{0,4}")
-NOT_TEXT = frozenset("y n yes no on off true false null nan inf".split())
+NOT_TEXT = word_set("y n yes no on off true false null nan inf")
 """Words that YAML reads as something else."""
 
 
@@ -102,11 +105,11 @@ def config_text(setup: Setup, active: Sequence[Candidate], offered: Sequence[Can
         *_offers(offered),
         "",
         "tilings:",
-        f"  default: {tiling:<23}# µm per pixel and side of the tiles, as {setup.encoder} was trained on",
+        f"  default: {tiling:<35}  # µm per pixel and side of the tiles, as {setup.encoder} was trained on",
         "encoders:                      # others, and the tilings that suit them: wsi-mil encoders",
         f"  {setup.entry}: {encoder}",
         "models:                        # each is trained for each target and encoder",
-        *(f"  {name + ': ' + flow(model):<68}# {MODEL_REMARKS[name]}" for name, model in MODELS.items()),
+        *(f"  {name + ': ' + flow(model):<68}  # {MODEL_REMARKS[name]}" for name, model in MODELS.items()),
         f"split: {{folds: {setup.folds}}}              # by patient; each fold is tested once",
     ]
     lines += _mpp_lines(setup.missing_mpp)
@@ -115,20 +118,20 @@ def config_text(setup: Setup, active: Sequence[Candidate], offered: Sequence[Can
 
 def _targets(active: Sequence[Candidate]) -> list[str]:
     if not active:
-        return [
-            f"  {LABEL}: {flow(EXAMPLE)}  # fill the column {LABEL!r} of {SHEET}, and write its values here, the positive one last"
-        ]
-    return [f"  {_entry(candidate)}" for candidate in active]
+        return [f"  {LABEL}: {flow(EXAMPLE)}  # fill this column of {SHEET}, and write its values here, the positive one last"]
+    return [f"  {line}" for candidate in active for line in _entry(candidate)]
 
 
 def _offers(offered: Sequence[Candidate]) -> list[str]:
     head = "# Further columns of the table that models could learn: remove the '# ' of a line to add it."
-    return [head, *(f"#   {_entry(candidate)}" for candidate in offered)] if offered else []
+    return [head, *(f"#   {line}" for candidate in offered for line in _entry(candidate))] if offered else []
 
 
-def _entry(candidate: Candidate) -> str:
-    remark = " ".join(candidate.remark.split())
-    return f"{candidate.entry}: {flow(candidate.settings)}" + (f"  # {remark}" if remark else "")
+def _entry(candidate: Candidate) -> list[str]:
+    """An entry with its remark, which is above it if both are too long for a line."""
+    text, remark = f"{scalar(candidate.entry)}: {flow(candidate.settings)}", " ".join(candidate.remark.split())
+    whole = f"{text}  # {remark}"
+    return [whole] if len(whole) <= WIDTH else [f"# {remark}", text]
 
 
 def _mpp_lines(missing: int) -> list[str]:
