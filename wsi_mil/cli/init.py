@@ -82,6 +82,8 @@ def _print_found(made: "Draft", *, most: int) -> None:
     )
     _line("patients", f"{n_patients}, {source}")
     _line("resolution", _resolution(made))
+    for note in made.notes:
+        _line("", note)
 
 
 def _print_matched(made: "Draft", *, most: int) -> None:
@@ -89,10 +91,10 @@ def _print_matched(made: "Draft", *, most: int) -> None:
     if table is None or matched.key is None:
         return
     _line("table", f"{table.title}: {len(table.rows)} rows, {len(table.columns)} columns")
-    for note in (*table.notes, *matched.notes, *made.notes):
+    for note in (*table.notes, *matched.notes):
         _line("", note)
     n = sum(map(bool, matched.rows.values()))
-    how = "slides" if matched.key.how == "slide" else "patients"
+    how = "names of slides" if matched.key.how == "slide" else "patients"
     used = len(table.rows) - len(matched.unused_rows)
     _line(
         "matched",

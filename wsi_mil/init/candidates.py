@@ -81,7 +81,8 @@ def _walk(folder: Path, seen: set[tuple[int, int]], notes: list[str]) -> list[Pa
         return []
     seen.add((at.st_dev, at.st_ino))
     try:
-        entries = sorted((e for e in folder.iterdir() if not e.name.startswith(".")), key=lambda e: natural(e.name))
+        visible = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+        entries = sorted(visible, key=lambda entry: (entry.is_symlink(), natural(entry.name)))  # what links lead to comes first
     except OSError as error:
         notes.append(f"folder {folder} cannot be read ({error.strerror})")
         return []

@@ -5,7 +5,6 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from wsi_mil.check import check
 from wsi_mil.config import nearest
@@ -20,7 +19,6 @@ from wsi_mil.init.survival import guess_survival
 from wsi_mil.init.tables import read_tables
 from wsi_mil.init.words import squeezed
 from wsi_mil.init.writing import CONFIG, DEFAULT_FOLDS, EXAMPLE, SHEET, Setup, config_text, setup_of, sheet_text
-from wsi_mil.init.writing import LABEL as LABEL_COLUMN
 from wsi_mil.units import SANE_MPP
 from wsi_mil.wording import listed, named
 
@@ -97,7 +95,7 @@ def require_writable(out: Path) -> None:
     existing = [str(out / name) for name in (SHEET, CONFIG) if os.path.lexists(out / name)]
     if existing:
         exist = "exists" if len(existing) == 1 else "exist"
-        raise ConfigError([f"{listed(existing)} {exist} already and would not be overwritten; give another folder with --out"])
+        raise ConfigError([f"{listed(existing)} {exist} already, and would not be overwritten; give another folder with --out"])
     folder = out
     while not folder.exists():
         folder = folder.parent
@@ -121,12 +119,12 @@ def draft(request: Request) -> Draft:
     found = find_slides(request.sources, images=request.images)
     matched = match(tables, found.slides, request.asked) if tables else without_table(found.slides)
     columns, notes = label_columns(matched)
-    base, base_notes = _base(found.slides, matched, request)
+    base = _base(found.slides, matched, request)
     candidates, refused = _candidates(columns, request)
     active, offered, folds, failed = _chosen(candidates, base, setup, request)
     setup = replace(setup, folds=folds, missing_mpp=sum(not cell for cell in base.get("mpp", ())))
     files = {SHEET: _sheet(base, [*active, *offered]), CONFIG: config_text(setup, active, offered)}
-    notes = [*notes, *base_notes, *_coarse(found.slides, setup)]
+    notes = [*notes, *_coarse(found.slides, setup)]
     return Draft(found, matched, tuple(active), tuple(offered), (*refused, *failed), setup, files, tuple(notes))
 
 
@@ -142,17 +140,16 @@ def write(request: Request, made: Draft) -> None:
         for name, text in made.files.items():
             with (request.out / name).open("x", encoding="utf-8", newline="") as file:
                 file.write(text)
-    except PermissionError as error:
-        raise ConfigError([f"{request.out}: no permission to write into this folder; give another one with --out"]) from error
     except FileExistsError as error:
+        raise ConfigError([f"{error.filename} exists already and is not overwritten; give another folder with --out"]) from error
+    except OSError as error:
         raise ConfigError(
-            [f"{error.filename} exists already and would not be overwritten; give another folder with --out"]
+            [f"{request.out}: cannot be written into ({error.strerror}); give another folder with --out"]
         ) from error
 
 
-def _base(slides: Sequence[FoundSlide], matched: Matched, request: Request) -> tuple[dict[str, tuple[str, ...]], list[str]]:
-    """Columns of the sheet that are no labels, and notes."""
-    notes: list[str] = []
+def _base(slides: Sequence[FoundSlide], matched: Matched, request: Request) -> dict[str, tuple[str, ...]]:
+    """Columns of the sheet that are no labels."""
     out = _absolute(request.out)
     base = {
         "slide_id": tuple(slide.slide_id for slide in slides),
@@ -164,7 +161,7 @@ def _base(slides: Sequence[FoundSlide], matched: Matched, request: Request) -> t
         of_table = _table_mpp(matched)
         default = f"{request.mpp:g}" if request.mpp else ""
         base["mpp"] = tuple("" if slide.mpp else of_table.get(slide.slide_id, default) for slide in slides)
-    return base, notes
+    return base
 
 
 def _path(path: Path, out: Path) -> str:
@@ -288,13 +285,3 @@ def _sheet(base: Mapping[str, tuple[str, ...]], candidates: Sequence[Candidate])
     if not candidates:
         columns[str(EXAMPLE["column"])] = [""] * len(base["slide_id"])
     return sheet_text(columns)
-
-
-def needs_labels(made: Draft) -> str:
-    """Return what is missing before a run can start, or ""."""
-    return "" if made.active else f"fill the column {LABEL_COLUMN!r} of {SHEET}, and write its values in {CONFIG}"
-
-
-def first_values(candidate: Candidate) -> Mapping[str, Any]:
-    """Return the settings of a target without its kind."""
-    return {key: value for key, value in candidate.settings.items() if key != "kind"}

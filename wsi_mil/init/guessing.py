@@ -102,17 +102,17 @@ def is_positive(value: str) -> bool | None:
 
 def _classes(column: Column) -> Candidate:
     values, remark = _ordered(column)
-    settings = {"kind": "classes", "column": sheet_name(column.name), "classes": values}
+    name = sheet_name(column.name)
+    settings: dict[str, Any] = {"kind": "classes", "column": name, "classes": values}
     remark = "; ".join(filter(None, (counts_text(column, values), remark, column.note)))
-    cells = {settings["column"]: column.cells}
-    return Candidate(entry_name(column.name), settings, cells, _rank(column), remark, (column.name,))
+    return Candidate(entry_name(column.name), settings, {name: column.cells}, _rank(column), remark, (column.name,))
 
 
 def counts_text(column: Column, values: Sequence[str]) -> str:
     """Return the numbers of slides with each value, and how many have none."""
     counts = column.counts
     missing = sum(not cell for cell in column.cells)
-    return ", ".join([*(f"{value} {counts[value]}" for value in values), *([f"unknown {missing}"] if missing else [])])
+    return ", ".join([*(f"{value} ({counts[value]})" for value in values), *([f"unknown ({missing})"] if missing else [])])
 
 
 def _ordered(column: Column) -> tuple[list[str], str]:
@@ -178,7 +178,7 @@ def _regression(column: Column) -> Candidate:
     is_measure = bool(own & MEASURES) and not own & COVARIATES
     rank = LABEL if is_label else ENDPOINT if is_measure else COVARIATE if own & COVARIATES else OTHER
     missing = sum(not cell for cell in column.cells)
-    parts = [f"{min(values):g} to {max(values):g}", f"unknown {missing}" if missing else "", column.note]
+    parts = [f"{min(values):g} to {max(values):g}", f"unknown ({missing})" if missing else "", column.note]
     settings = {"kind": "regression", "column": name}
     remark = "; ".join(filter(None, parts))
     return Candidate(entry_name(column.name), settings, {name: column.cells}, rank, remark, (column.name,))
@@ -216,7 +216,7 @@ def _multilabel(group: Sequence[Column]) -> Candidate:
     if not _are_default("positive", positive) or not _are_default("negative", negative):
         settings |= {"positive": positive, "negative": negative}
     texts = [
-        f"{name} {sum(is_positive(c) is True for c in column.cells if c)}" for name, column in zip(names, group, strict=True)
+        f"{name} {sum(is_positive(c) is True for c in column.cells if c)})" for name, column in zip(names, group, strict=True)
     ]
     cells = {name: column.cells for name, column in zip(names, group, strict=True)}
     rank = ENDPOINT if all(map(_is_marker, group)) else OTHER

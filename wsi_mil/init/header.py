@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from wsi_mil.init.words import is_missing
+from wsi_mil.init.words import is_missing, squeezed, word_set
 from wsi_mil.wording import in_rows
 
 MOST_LINES = 4
@@ -13,6 +13,8 @@ MOSTLY = 0.7
 """Share of a column's cells that are numbers or dates, above which text in it is part of the header."""
 VALUE = re.compile(r"[<>≤≥~]?\s*[+-]?\d[\d.,:/ \-]*\s*%?|\d{1,2}[ -][A-Za-z]{3,9}[ -]\d{2,4}")
 """Number, date or time."""
+UNSPECIFIC = word_set("id nr no code nummer number name key")
+"""Names that mean something below a group only."""
 GDC_CODE = "CDE_ID:"
 """Beginning of the cells in the third line of GDC's clinical tables."""
 
@@ -41,12 +43,13 @@ def find_header(rows: Sequence[list[str]], numbers: Sequence[int]) -> Header:
         rows: lines that are not empty, of the same length.
         numbers: their numbers, for messages.
     """
-    start, notes = _above(rows, numbers)
+    start = _above(rows)
     lines = _header_lines(rows[start:])
     header = [_without_hash(row) for row in rows[start : start + lines]]
     names = _joined(header)
-    if lines > 1:
-        notes.append(f"the header is {in_rows(numbers[start : start + lines], 'row')}: {', '.join(filter(None, names[:4]))}, …")
+    is_usual = start == 0 and lines == 1
+    where = in_rows(numbers[start : start + lines])
+    notes = [] if is_usual else [f"names of columns from {where}: {', '.join(filter(None, names[:4]))}, …"]
     return Header(names, header[0], start + lines, notes)
 
 
@@ -55,8 +58,8 @@ def numbers_rows(cells: Sequence[str]) -> bool:
     return list(cells) in ([str(n) for n in range(start, len(cells) + start)] for start in (0, 1))
 
 
-def _above(rows: Sequence[list[str]], numbers: Sequence[int]) -> tuple[int, list[str]]:
-    """Number of lines above the header, comments and titles, and a note about them."""
+def _above(rows: Sequence[list[str]]) -> int:
+    """Number of lines above the header: comments and titles."""
     start = 0
     while start < len(rows) - 1 and rows[start][0].startswith("#"):
         start += 1
@@ -65,7 +68,7 @@ def _above(rows: Sequence[list[str]], numbers: Sequence[int]) -> tuple[int, list
     width = max((len(_distinct(row)) for row in rows[start:]), default=0)
     while start < len(rows) - 1 and _is_title(rows[start], width):
         start += 1
-    return start, [f"the header is {in_rows(numbers[start : start + 1])}; what is above it is passed over"] if start else []
+    return start
 
 
 def _is_title(row: list[str], width: int) -> bool:
@@ -81,7 +84,8 @@ def _names_columns(comment: list[str], below: list[str]) -> bool:
 
 def _header_lines(rows: Sequence[list[str]]) -> int:
     """Number of lines of the header, at least 1."""
-    lines = 1
+    codes = [at for at, row in enumerate(rows[:MOST_LINES]) if any(cell.startswith(GDC_CODE) for cell in row)]
+    lines = codes[-1] + 1 if codes else 1
     while lines < min(MOST_LINES, len(rows) - 1) and _continues(rows[:lines], rows[lines], rows[lines + 1 :]):
         lines += 1
     return lines
@@ -89,8 +93,6 @@ def _header_lines(rows: Sequence[list[str]]) -> int:
 
 def _continues(header: Sequence[list[str]], row: list[str], below: Sequence[list[str]]) -> bool:
     """Whether a line belongs to the header: it has text where the lines below have numbers or dates, or names what is unnamed."""
-    if any(cell.startswith(GDC_CODE) for cell in row):
-        return True
     numeric = [at for at in range(len(row)) if _is_numeric([other[at] for other in below])]
     if any(_is_value(row[at]) for at in numeric):
         return False
@@ -107,9 +109,14 @@ def _joined(header: list[list[str]]) -> list[str]:
     for line in header:
         own = [name for name, is_used in zip(line, used, strict=True) if is_used]
         if all(own) and len(set(own)) == len(own):
-            return line
+            return [_told(name, group) for name, group in zip(line, _filled_right(header[0]), strict=True)]
     last = [next((line[at] for line in header[1:] if line[at]), "") for at in range(len(used))]
     return [_name(at, header[0], last) for at in range(len(used))]
+
+
+def _told(name: str, group: str) -> str:
+    """A name that says what it is of: `ID` below `Patient` is Patient ID."""
+    return f"{group} {name}" if squeezed(name) in UNSPECIFIC and group != name else name
 
 
 def _name(at: int, groups: list[str], last: list[str]) -> str:

@@ -10,14 +10,22 @@ from wsi_mil.config import nearest
 from wsi_mil.errors import ConfigError
 from wsi_mil.init.slides import FoundSlide
 from wsi_mil.init.tables import Table
-from wsi_mil.init.words import TCGA, folded, is_missing, names_patients, names_slides
+from wsi_mil.init.words import TCGA, folded, is_missing, names_patients, names_slides, squeezed, word_set
+from wsi_mil.wording import named
 
 SHORT_NUMBER = 3
 """Length up to which a number is too common to be an id in a column whose name does not say so."""
 TCGA_SAMPLE = 15
 """Length of a barcode of TCGA up to the type of the sample."""
+PATHS = "write the folder too, as in folder/name.svs"
 LEAST_ALIKE = 0.5
 MOST_PAIRS = 5
+COMPLETE = 0.8
+"""Share of slides and rows that short numbers must match to be ids if the column's name does not say so."""
+FILES = word_set(
+    "slide slides slideid slidename file files filename filepath path image imageid imagepath wsi wsiid datei dateiname"
+)
+"""Names of columns that hold slides, not patients."""
 LOOSE = "\0"
 UNCERTAIN = 0.5
 """Share of the slides that a column must match to be the ids if its name does not say so."""
@@ -32,12 +40,14 @@ class Key:
         how: `slide`: its cells are names of slides; `patient`: slides' names, or folders, begin with them.
         rows: positions of the rows of each slide, by slide_id.
         padded: whether cells match only if leading zeros do not count.
+        ambiguous: cells with the name of several slides, which match none.
     """
 
     column: str
     how: str
     rows: Mapping[str, tuple[int, ...]]
     padded: bool = False
+    ambiguous: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,7 +100,7 @@ class _Names:
 
     def __post_init__(self) -> None:
         for slide in self.slides:
-            for name in (*slide.names, slide.path.as_posix()):
+            for name in (*slide.names, *_with_folders(slide)):
                 self.exact.setdefault(_plain(name), set()).add(slide.slide_id)
                 self.loose.setdefault(_without_zeros(name), set()).add(slide.slide_id)
             for prefix in _prefixes(slide):
@@ -115,7 +125,7 @@ def match(tables: Sequence[Table], slides: Sequence[FoundSlide], asked: Asked = 
         raise ConfigError(list(dict.fromkeys(faults)))
     keys = [(table, key) for table in tables for key in _keys(table, names, asked)]
     if not keys:
-        raise ConfigError([_no_match(tables, slides)])
+        raise ConfigError([_no_match(tables, slides, names)])
     table, key = max(keys, key=lambda pair: _rank(pair[1], pair[0]))
     matched = _with_patients(table, key, names, asked)
     others = [other.title for other in tables if other is not table]
@@ -165,16 +175,18 @@ def _keys(table: Table, names: _Names, asked: Asked) -> list[Key]:
 def _key(table: Table, column: str, how: str, names: _Names) -> Key:
     cells = table.column(column)
     find = _by_name if how == "slide" else _by_patient
-    rows, padded = _rows_of(cells, lambda cell: find(cell, names, loose=False)), False
-    if not rows:
-        rows, padded = _rows_of(cells, lambda cell: find(cell, names, loose=True)), True
-    return Key(column, how, rows, padded)
+    for loose in (False, True):
+        found = {cell: find(cell, names, loose=loose) for cell in dict.fromkeys(cells) if not is_missing(cell)}
+        several = tuple(cell for cell, slides in found.items() if len(slides) > 1) if how == "slide" else ()
+        rows = _rows_of(cells, {cell: slides for cell, slides in found.items() if cell not in several})
+        if rows or several:
+            return Key(column, how, rows, loose, several)
+    return Key(column, how, {})
 
 
-def _rows_of(cells: Sequence[str], slides_of) -> dict[str, tuple[int, ...]]:  # type: ignore[no-untyped-def]
+def _rows_of(cells: Sequence[str], found: Mapping[str, set[str]]) -> dict[str, tuple[int, ...]]:
     """Rows of each slide; of several cells that fit a slide the longest counts: P1-2 before P1."""
     best: dict[str, tuple[int, list[int]]] = {}
-    found: dict[str, set[str]] = {cell: slides_of(cell) for cell in set(cells) if not is_missing(cell)}
     for at, cell in enumerate(cells):
         for slide_id in found.get(cell, ()):
             length, rows = best.get(slide_id, (0, []))
@@ -203,10 +215,11 @@ def _by_patient(cell: str, names: _Names, *, loose: bool) -> set[str]:
 
 
 def _spellings(cell: str) -> list[str]:
-    """Spellings of a slide's name: as a path, a file name, and without its ending."""
+    """Spellings of a slide's name: as a path, from each of its folders on, a file name, and without its ending."""
     path = PurePosixPath(cell.replace("\\", "/"))
+    below = ["/".join(path.parts[at:]) for at in range(1, len(path.parts) - 1)]
     stem = path.stem if re.fullmatch(r"\.[A-Za-z][A-Za-z0-9]{1,7}", path.suffix) else path.name
-    return list(dict.fromkeys((cell, path.name, stem, stem.removesuffix(".ome"))))
+    return list(dict.fromkeys((cell, path.as_posix(), *below, path.name, stem, stem.removesuffix(".ome"))))
 
 
 def _patient_spellings(cell: str) -> list[str]:
@@ -221,11 +234,17 @@ def _prefixes(slide: FoundSlide) -> set[str]:
     Those in which leading zeros do not count begin with `LOOSE`.
     """
     texts = {*slide.folders, *([slide.patient] if slide.patient else [])}
-    for name in slide.names:
+    for name in (name for name in slide.names if name != slide.path.name):
         ends = [match.start() for match in re.finditer(r"(?<=[^\W_])(?=[\W_]|$)", name)]
         texts |= {name[:end] for end in ends}
         texts |= {name[:TCGA_SAMPLE]} if tcga_patient(name) else set()
     return {_plain(text) for text in texts} | {f"{LOOSE}{_without_zeros(text)}" for text in texts}
+
+
+def _with_folders(slide: FoundSlide) -> list[str]:
+    """The whole path of a slide's file, and with each of its folders."""
+    parts = [*reversed(slide.folders), slide.path.name]
+    return [slide.path.as_posix(), *("/".join(parts[at:]) for at in range(len(slide.folders)))]
 
 
 def _plain(text: str) -> str:
@@ -240,12 +259,18 @@ def _without_zeros(text: str) -> str:
 
 def _is_plausible(key: Key, table: Table, names: _Names) -> bool:
     """Whether a column is one of ids, by its name or by its cells."""
+    if key.how == "patient" and squeezed(key.column) in FILES:
+        return False
     if names_patients(key.column) or names_slides(key.column):
         return True
     cells = [cell for cell in table.column(key.column) if not is_missing(cell)]
     is_common = all(re.fullmatch(rf"\d{{1,{SHORT_NUMBER}}}(\.\d+)?", cell) for cell in cells)
     is_repeated = key.how == "slide" and len(set(cells)) < len(cells) * UNCERTAIN
-    return not is_common and not is_repeated and (not key.padded or len(key.rows) >= UNCERTAIN * len(names.slides))
+    if is_common:
+        n_rows = len({at for rows in key.rows.values() for at in rows})
+        is_complete = len(key.rows) >= COMPLETE * len(names.slides) and n_rows >= COMPLETE * len(cells)
+        return is_complete and len(set(cells)) == len(cells)
+    return not is_repeated and (not key.padded or len(key.rows) >= UNCERTAIN * len(names.slides))
 
 
 def _rank(key: Key, table: Table) -> tuple[object, ...]:
@@ -275,6 +300,8 @@ def _with_patients(table: Table, key: Key, names: _Names, asked: Asked) -> Match
         more = {slide_id: rest[slide_id] for slide_id, own in rows.items() if not own and slide_id in rest}
         rows |= more
         notes += [f"{len(more)} slides not in column {key.column!r} matched by the patient, column {patient!r}"] if more else []
+    if key.ambiguous:
+        notes.append(f"{named(key.ambiguous)} fit several slides in different folders, and none is taken: {PATHS}")
     if key.padded:
         notes.append(f"column {key.column!r} fits the slides only without leading zeros and marks: check the pairs in cohort.csv")
     patients, source = _own_patients(names.slides)
@@ -297,36 +324,39 @@ def _patient_column(table: Table, key: Key, asked: Asked) -> str | None:
     """The column of patients."""
     if asked.patient is not None:
         return asked.patient
-    named = [column for column in table.columns if names_patients(column) and any(table.column(column))]
-    best = next((column for column in named if "pat" in folded(column)), None)
-    if key.how == "patient" and (names_patients(key.column) or not named):
+    called = [column for column in table.columns if names_patients(column) and any(table.column(column))]
+    best = next((column for column in called if "pat" in folded(column)), None)
+    if key.how == "patient" and (names_patients(key.column) or not called):
         return key.column
-    return best or next(iter(named), None)
+    return best or next(iter(called), None)
 
 
-def _no_match(tables: Sequence[Table], slides: Sequence[FoundSlide]) -> str:
+def _no_match(tables: Sequence[Table], slides: Sequence[FoundSlide], names: _Names) -> str:
     """Why no row fits, with the pairs of a cell and a slide that are most alike."""
-    names = {_plain(slide.slide_id): slide.slide_id for slide in slides}
-    pairs: list[tuple[float, str]] = []
+    several = [cell for table in tables for column in table.columns for cell in _key(table, column, "slide", names).ambiguous]
+    if several:
+        return f"{tables[0].title}: {named(several)} are names of several slides in different folders: {PATHS}"
+    ids = {_plain(slide.slide_id): slide.slide_id for slide in slides}
+    pairs: list[tuple[float, int, str]] = []
     for table in tables:
         for column in table.columns:
-            pairs += _alike(table, column, names)
+            pairs += _alike(table, column, ids)
     best = sorted(pairs, reverse=True)[:MOST_PAIRS]
-    closest = "; closest: " + ", ".join(text for _, text in best) if best else ""
+    closest = "; closest: " + ", ".join(text for *_, text in best) if best else ""
     first = ", ".join(slide.slide_id for slide in slides[:3])
     hint = "correct the table, or name the column with --slide-column or --patient-column"
     return f"{tables[0].title}: no row fits a slide (slides are named like {first}){closest}; {hint}"
 
 
-def _alike(table: Table, column: str, names: Mapping[str, str]) -> list[tuple[float, str]]:
+def _alike(table: Table, column: str, ids: Mapping[str, str]) -> list[tuple[float, int, str]]:
     """The cell of a column that is most like a slide's name, and similar pairs, with how alike they are."""
     pairs = []
     for number, cells in table.rows[:200]:
         cell = _plain(_spellings(cells[column])[-1])
         if len(cell) < SHORT_NUMBER or is_missing(cell):
             continue
-        close = get_close_matches(cell, list(names), n=1, cutoff=LEAST_ALIKE)
+        close = get_close_matches(cell, list(ids), n=1, cutoff=LEAST_ALIKE)
         if close:
             alike = SequenceMatcher(None, cell, close[0]).ratio()
-            pairs.append((alike, f"row {number} {column} {cells[column]!r} and slide {names[close[0]]}"))
+            pairs.append((alike, -number, f"row {number} {column} {cells[column]!r} and slide {ids[close[0]]}"))
     return sorted(pairs, reverse=True)[:MOST_PAIRS]

@@ -2,7 +2,8 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from wsi_mil.cohort import SLIDE_ID
 from wsi_mil.errors import ConfigError
 from wsi_mil.geometry import Mpp
 from wsi_mil.init.candidates import DICOM, Seen, listed_files, looked_at, pictures_beside, real, stem_of, without_companions
-from wsi_mil.init.words import folded, natural
+from wsi_mil.init.words import natural, without_accents
 from wsi_mil.slides import slide_hash
 from wsi_mil.slides.headers import dicom_names, header_mpp
 from wsi_mil.wording import named
@@ -18,6 +19,7 @@ from wsi_mil.wording import named
 SAMPLE = 1 << 16
 """Bytes at either end of files of one size that are compared before their whole content is sampled."""
 MOST_PICTURES = 4
+MOST_PAIRS = 3
 
 
 @dataclass(frozen=True)
@@ -79,20 +81,20 @@ def find_slides(sources: Sequence[Path], *, images: bool | None = None) -> Found
     refused = [(file.path, file.fault) for file in seen if file.fault]
     slides = [file for file in seen if file.format and not file.fault]
     slides, picture_notes = _without_pictures(slides, images)
-    groups = _same_file(slides)
-    groups = _series(groups)
-    groups = _same_content(groups)
+    groups = _same_content(_series(_same_file(slides, sources)), sources)
     notes += picture_notes + groups.notes
     if not groups.files:
         raise ConfigError([_nothing(sources, files, refused)])
-    found, name_notes = _named([_slide(group, sources) for group in groups.files])
+    in_folder = Counter(group[0].path.parent for group in groups.files)
+    found, name_notes = _named([_slide(group, sources, in_folder[group[0].path.parent]) for group in groups.files])
     return Found(tuple(found), (*notes, *name_notes), tuple(refused))
 
 
 def _nothing(sources: Sequence[Path], files: Sequence[Path], refused: Sequence[tuple[Path, str]]) -> str:
     where = named([str(source) for source in sources])
     endings = sorted({file.suffix.lower() or file.name for file in files})
-    content = f"it has {len(files)} files ({named(endings)})" if files else "it has no files"
+    content = f"there is {_counted(len(files), 'file')} ({named(endings)})" if len(files) == 1 else "there are no files"
+    content = f"there are {len(files)} files ({named(endings)})" if len(files) > 1 else content
     first = f"; {refused[0][0].name} {refused[0][1]}" if refused else ""
     return f"{where}: no slide found: {content}{first}; give a folder with slides that OpenSlide reads, TIFFs, DICOM or images"
 
@@ -107,18 +109,19 @@ def _without_pictures(slides: list[Seen], images: bool | None) -> tuple[list[See
     dropped = [file.path for file in [*plain, *(file for file in kept if file.path in beside)]]
     kept = [file for file in kept if file.path not in beside]
     names = named([path.name for path in dropped], most=MOST_PICTURES)
-    hint = "; --images takes PNG, JPEG and BMP images as slides" if plain else ""
+    hint = "; --images takes PNG, JPEG and BMP, too" if plain else ""
     return kept, [f"{_counted(len(dropped), 'picture')} beside slides not taken: {names}{hint}"] if dropped else []
 
 
-def _same_file(slides: Iterable[Seen]) -> _Groups:
+def _same_file(slides: Iterable[Seen], sources: Sequence[Path]) -> _Groups:
     """Group links with what they lead to."""
     by_file: dict[str, list[Seen]] = {}
     for slide in slides:
         by_file.setdefault(real(slide.path), []).append(slide)
     groups = [sorted(same, key=lambda file: file.path.is_symlink()) for same in by_file.values()]
-    several = [" = ".join(str(file.path) for file in same) for same in groups if len(same) > 1]
-    notes = [f"{_counted(len(several), 'file')} found under several names, taken once: {named(several)}"] if several else []
+    several = [" = ".join(_short(file.path, sources) for file in same) for same in groups if len(same) > 1]
+    names = named(several, most=MOST_PAIRS)
+    notes = [f"{_counted(len(several), 'file')} found under several names, taken once: {names}"] if several else []
     return _Groups(groups, notes)
 
 
@@ -137,26 +140,26 @@ def _series(groups: _Groups) -> _Groups:
     return _Groups(list(joined.values()), groups.notes + notes)
 
 
-def _same_content(groups: _Groups) -> _Groups:
+def _same_content(groups: _Groups, sources: Sequence[Path]) -> _Groups:
     """Join files that are copies of each other."""
     by_size: dict[int, list[list[Seen]]] = {}
     for group in groups.files:
         by_size.setdefault(group[0].path.stat().st_size, []).append(group)
     copies: dict[Path, list[Seen]] = {}
     for same in (same for same in by_size.values() if len(same) > 1):
-        for alike in _alike(same, lambda path: _ends(path)):
-            for identical in _alike(alike, lambda path: slide_hash(path)):
-                copies[identical[0][0].path] = [file for group in identical for file in group]
-    merged = {file.path for files in copies.values() for file in files[1:]}
+        for alike in _alike(same, _ends):
+            for identical in _alike(alike, slide_hash):
+                files = [file for group in identical for file in group]
+                copies[identical[0][0].path] = sorted(files, key=lambda file: len(file.path.name))  # a copy has the longer name
+    merged = {file.path for first, files in copies.items() for file in files if file.path != first}
     kept = [copies.get(group[0].path, group) for group in groups.files if group[0].path not in merged]
-    texts = [" = ".join(str(path) for path in dict.fromkeys(file.path for file in files)) for files in copies.values()]
-    notes = (
-        [f"{_counted(len(texts), 'slide')} found as copies with the same content, taken once: {named(texts)}"] if texts else []
-    )
+    texts = [" = ".join(_short(file.path, sources) for file in files) for files in copies.values()]
+    names = named(texts, most=MOST_PAIRS)
+    notes = [f"{_counted(len(texts), 'slide')} found as copies with the same content, taken once: {names}"] if texts else []
     return _Groups(kept, groups.notes + notes)
 
 
-def _alike(groups: list[list[Seen]], key) -> list[list[list[Seen]]]:  # type: ignore[no-untyped-def]
+def _alike(groups: list[list[Seen]], key: Callable[[Path], str]) -> list[list[list[Seen]]]:
     """Groups of several whose first files have the same key."""
     by_key: dict[object, list[list[Seen]]] = {}
     for group in groups:
@@ -171,8 +174,8 @@ def _ends(path: Path) -> str:
         return hashlib.sha256(head + file.read(SAMPLE)).hexdigest()
 
 
-def _slide(group: list[Seen], sources: Sequence[Path]) -> FoundSlide:
-    """A slide with the name that its files suggest; `_named` makes it unique."""
+def _slide(group: list[Seen], sources: Sequence[Path], n_beside: int) -> FoundSlide:
+    """A slide with the name that its files suggest, which `_named` makes unique; of `n_beside` slides in its folder."""
     first, *others = group
     folders = _folders(first.path, sources)
     names = [name for file in group for name in (file.path.name, file.path.stem, stem_of(file.path))]
@@ -180,7 +183,7 @@ def _slide(group: list[Seen], sources: Sequence[Path]) -> FoundSlide:
         return FoundSlide(stem_of(first.path), first.path, first.mpp, tuple(dict.fromkeys(names)), folders=folders)
     patient, container = dicom_names(first.path)
     folder = first.path.parent.name
-    title = folder if others and folders else stem_of(first.path)
+    title = container or (folder if others and folders and n_beside == 1 else stem_of(first.path))
     names += [container] if container else []
     mpp = header_mpp(first.path, first.format) if first.format else None
     return FoundSlide(title, first.path, mpp, tuple(dict.fromkeys((title, *names))), patient, folders)
@@ -198,7 +201,8 @@ def _named(slides: list[FoundSlide]) -> tuple[list[FoundSlide], list[str]]:
     """Slides with ids that are valid and differ, also where case does not count; and which ids are not the files' names."""
     clean = [replace(slide, slide_id=clean_id(slide.slide_id)) for slide in slides]
     changed = [f"{s.slide_id!r} → {c.slide_id}" for s, c in zip(slides, clean, strict=True) if s.slide_id != c.slide_id]
-    notes = [f"{_counted(len(changed), 'name')} changed to letters, digits, '_', '-', '.': {named(changed)}"] if changed else []
+    pairs = named(changed, most=MOST_PAIRS)
+    notes = [f"{_counted(len(changed), 'name')} changed to letters, digits, '_', '-', '.': {pairs}"] if changed else []
     taken: dict[str, list[int]] = {}
     for number, slide in enumerate(clean):
         taken.setdefault(slide.slide_id.casefold(), []).append(number)
@@ -216,12 +220,16 @@ def _named(slides: list[FoundSlide]) -> tuple[list[FoundSlide], list[str]]:
     return sorted(found, key=lambda slide: natural(slide.slide_id)), notes
 
 
+def _short(path: Path, sources: Sequence[Path]) -> str:
+    """A path from the source that it was found in."""
+    return next(
+        (str(path.relative_to(source)) for source in sources if path != source and path.is_relative_to(source)), str(path)
+    )
+
+
 def clean_id(name: str) -> str:
     """Return a name as a valid slide_id: other characters become underscores."""
-    letters = folded(name) if not name.isascii() else name
-    if not name.isascii():  # case is kept where it can be
-        letters = "".join(o if o.isascii() else folded(o) for o in name)
-    text = re.sub(r"[^A-Za-z0-9_.\-]+", "_", letters).strip("_").lstrip(".-")
+    text = re.sub(r"[^A-Za-z0-9_.\-]+", "_", without_accents(name)).strip("_").lstrip(".-")
     return text if SLIDE_ID.fullmatch(text) else "slide"
 
 

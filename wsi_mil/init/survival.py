@@ -73,7 +73,7 @@ def _is_time(column: Column) -> bool:
     own = set(column.words)
     if own & EVENT or not _is_number(column) or len(column.counts) <= 2:
         return False
-    return bool(own & TIMES) or bool(own & UNITS and own & (DEATH | RELAPSE))
+    return bool(own & TIMES) or bool(own & UNITS and own & (DEATH | RELAPSE)) or own <= UNITS
 
 
 def _is_number(column: Column) -> bool:
@@ -90,7 +90,7 @@ def _belongs(time: Column, event: Column) -> int:
         return 0
     is_of_death = not own & RELAPSE
     if other & (DEATH if is_of_death else RELAPSE - {"event"}):
-        return 3
+        return 2 if own <= UNITS else 3
     is_generic = bool(other & EVENT) and not other & (DEATH | RELAPSE - {"event"}) and len(other) == 1
     return 2 if is_generic else 0
 

@@ -115,10 +115,15 @@ TCGA = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}", re.IGNORECASE)
 _CAMEL = re.compile(r"(?<=[a-zäöüß])(?=[A-ZÄÖÜ])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
+def without_accents(text: str) -> str:
+    """Return text with its letters without accents."""
+    decomposed = unicodedata.normalize("NFKD", text.replace("ß", "ss").replace("ẞ", "SS"))
+    return "".join(letter for letter in decomposed if not unicodedata.combining(letter))
+
+
 def folded(text: str) -> str:
     """Return text in lower case, without accents."""
-    decomposed = unicodedata.normalize("NFKD", text.replace("ß", "ss").replace("ẞ", "ss"))
-    return "".join(letter for letter in decomposed if not unicodedata.combining(letter)).casefold()
+    return without_accents(text).casefold()
 
 
 def words(name: str) -> list[str]:

@@ -118,7 +118,8 @@ def config_text(setup: Setup, active: Sequence[Candidate], offered: Sequence[Can
 
 def _targets(active: Sequence[Candidate]) -> list[str]:
     if not active:
-        return [f"  {LABEL}: {flow(EXAMPLE)}  # fill this column of {SHEET}, and write its values here, the positive one last"]
+        hint = f"  # Fill the column {LABEL} of {SHEET}, and write its values here, the positive one last."
+        return [hint, f"  {LABEL}: {flow(EXAMPLE)}"]
     return [f"  {line}" for candidate in active for line in _entry(candidate)]
 
 

@@ -18,6 +18,8 @@ PLAIN_TIFFS = ("an Aperio slide", "a TIFF", "an OME-TIFF")
 
 TAGS = {"ImageDescription": 270, "XResolution": 282, "YResolution": 283, "ResolutionUnit": 296}
 
+UNITS = {2: "inch", 3: "centimeter"}
+
 PATIENT_ID, CONTAINER = b"\x10\x00\x20\x00LO", b"\x40\x00\x12\x05LO"
 """(0010,0020) PatientID and (0040,0512) ContainerIdentifier, the name of the glass slide, with explicit value representation."""
 
@@ -84,8 +86,8 @@ def _properties(values: dict[str, object]) -> dict[str, str]:
         if isinstance(ratio, tuple) and ratio[1]:
             properties[f"tiff.{axis}Resolution"] = repr(ratio[0] / ratio[1])
     unit = values["ResolutionUnit"]
-    if unit is not None:
-        properties["tiff.ResolutionUnit"] = {1: "none", 2: "inch", 3: "centimeter"}.get(int(str(int(unit))), "none")  # type: ignore[call-overload]
+    if isinstance(unit, int):
+        properties["tiff.ResolutionUnit"] = UNITS.get(int(unit), "none")
     return properties
 
 
