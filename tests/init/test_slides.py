@@ -34,10 +34,9 @@ def test_a_slide_is_recognised_by_its_content_without_an_ending(tmp_path: Path) 
 
 def test_the_resolution_is_read_from_the_header(tmp_path: Path) -> None:
     path = write_slide(tmp_path / "a.svs")
-    tifffile.imwrite(
-        tmp_path / "b.tif", np.full((64, 96, 3), 200, np.uint8), tile=(32, 32), resolution=(40_000, 20_000), resolutionunit=3
-    )
-    tifffile.imwrite(tmp_path / "c.tif", np.full((64, 96, 3), 199, np.uint8), tile=(32, 32))
+    pixels = np.full((64, 96, 3), 200, np.uint8)
+    tifffile.imwrite(tmp_path / "b.tif", pixels, tile=(32, 32), resolution=(40_000, 20_000), resolutionunit=3)
+    tifffile.imwrite(tmp_path / "c.tif", pixels + 1, tile=(32, 32))
     mpps = {slide.slide_id: slide.mpp for slide in find_slides([tmp_path]).slides}
     assert path.exists() and mpps["c"] is None
     assert mpps["a"] is not None and (mpps["a"].x, mpps["a"].y) == (0.5, 0.5)

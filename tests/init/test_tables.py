@@ -105,9 +105,8 @@ def test_excel_cells_are_read_as_they_look(tmp_path: Path) -> None:
 
 
 def test_merged_cells_have_their_content_in_every_row(tmp_path: Path) -> None:
-    book = _workbook(
-        tmp_path / "t.xlsx", [["Title", None, None], ["patient", "slide", "x"], ["p1", "s1", 1], [None, "s2", 2], ["p2", "s3", 3]]
-    )
+    rows: list[list[object]] = [["Title"], ["patient", "slide", "x"], ["p1", "s1", 1], [None, "s2", 2], ["p2", "s3", 3]]
+    book = _workbook(tmp_path / "t.xlsx", rows)
     assert book.active is not None
     book.active.merge_cells("A1:C1")
     book.active.merge_cells("A3:A4")

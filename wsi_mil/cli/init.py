@@ -127,9 +127,13 @@ def _print_targets(made: "Draft", *, most: int) -> None:
     if made.offered:
         names = [f"{candidate.entry} ({candidate.kind})" for candidate in made.offered]
         _line("", f"{len(names)} more in my.yaml as comments: {named(names, most=most)}")
+    for number, (name, reason) in enumerate(made.failed[:most]):
+        _line("" if number else "not targets", f"{name}: {reason}")
     if made.refused:
-        texts = [f"{name} ({reason})" for name, reason in made.refused]
-        _line("not targets", named([name for name, _ in made.refused], most=most) if most < EVERYTHING else "; ".join(texts))
+        is_whole = most == EVERYTHING
+        names = [f"{name} ({reason})" if is_whole else name for name, reason in made.refused]
+        hint = "" if is_whole else " (--all says why)"
+        _line("" if made.failed else "not targets", named(names, most=most) + hint)
 
 
 def _target_text(candidate: "Candidate") -> str:

@@ -26,8 +26,10 @@ FOLDS = (DEFAULT_FOLDS, 4, 3, 2)
 """Numbers of folds that are tried."""
 MOST_ACTIVE = 4
 """Largest number of targets that are not commented out, unless the user names them."""
+NO_TARGET = "neither classes nor numbers"
 DESCRIBES = "describes the patient, the hospital or the scan; --target takes it all the same"
 UNSUITABLE = {
+    "empty": "is empty",
     "constant": "has one value only",
     "text": "too many different values for classes, and no numbers",
     "dates": "dates",
@@ -70,7 +72,8 @@ class Draft:
         matched: with their rows.
         active: targets of the configuration.
         offered: targets that are commented out.
-        refused: columns that cannot be targets, with the reason.
+        refused: columns that cannot be targets, or describe the patient, with the reason.
+        failed: columns that look like targets, but with which a run would not start, with the reason.
         setup: encoder, tiling and folds.
         files: text of each file, by name.
         notes: what else to know.
@@ -81,6 +84,7 @@ class Draft:
     active: tuple[Candidate, ...]
     offered: tuple[Candidate, ...]
     refused: tuple[tuple[str, str], ...]
+    failed: tuple[tuple[str, str], ...]
     setup: Setup
     files: Mapping[str, str]
     notes: tuple[str, ...]
@@ -122,10 +126,12 @@ def draft(request: Request) -> Draft:
     base = _base(found.slides, matched, request)
     candidates, refused = _candidates(columns, request)
     active, offered, folds, failed = _chosen(candidates, base, setup, request)
-    setup = replace(setup, folds=folds, missing_mpp=sum(not cell for cell in base.get("mpp", ())))
+    _require_asked(request.targets, active, dict([*refused, *failed]))
+    missing = sum(slide.mpp is None and not cell for slide, cell in zip(found.slides, base.get("mpp", ()), strict=False))
+    setup = replace(setup, folds=folds, missing_mpp=missing)
     files = {SHEET: _sheet(base, [*active, *offered]), CONFIG: config_text(setup, active, offered)}
     notes = [*notes, *_coarse(found.slides, setup)]
-    return Draft(found, matched, tuple(active), tuple(offered), (*refused, *failed), setup, files, tuple(notes))
+    return Draft(found, matched, tuple(active), tuple(offered), tuple(refused), tuple(failed), setup, files, tuple(notes))
 
 
 def write(request: Request, made: Draft) -> None:
@@ -218,7 +224,9 @@ def _candidates(columns: Sequence[Column], request: Request) -> tuple[list[Candi
     candidates = distinct(sorted([*labels, *follow_up], key=lambda candidate: -candidate.rank))
     explained = {name for candidate in candidates for name in candidate.source}
     refused = [(c.name, c.note or UNSUITABLE[c.kind]) for c in columns if c.name not in explained and c.kind in UNSUITABLE]
-    return candidates, refused
+    described = [c for c in candidates if c.rank == COVARIATE and not set(c.source) & set(request.targets)]
+    refused += [(listed(c.source), DESCRIBES) for c in described]
+    return [c for c in candidates if c not in described], refused
 
 
 def _chosen(
@@ -233,23 +241,18 @@ def _chosen(
     active = [c for c in wanted if folds_of[c.entry] >= folds]
     reasons = {c.entry: "" if c in active else _faults(c, base, setup, folds) for c in candidates}
     if not active and not asked:
-        promoted = next((c for c in candidates if not reasons[c.entry] and c.rank > COVARIATE), None)
+        promoted = next((c for c in candidates if not reasons[c.entry]), None)
         active = [promoted] if promoted else []
-    offered = [c for c in candidates if c not in active and not reasons[c.entry] and c.rank > COVARIATE]
-    failed = [(listed(c.source), reasons[c.entry] or DESCRIBES) for c in candidates if c not in active and c not in offered]
-    _require_asked(asked, active, failed)
+    offered = [c for c in candidates if c not in active and not reasons[c.entry]]
+    failed = [(listed(c.source), reasons[c.entry]) for c in candidates if reasons[c.entry]]
     return active, offered, folds, failed
 
 
-def _require_asked(asked: set[str], active: Sequence[Candidate], failed: Sequence[tuple[str, str]]) -> None:
+def _require_asked(asked: Sequence[str], active: Sequence[Candidate], reasons: Mapping[str, str]) -> None:
     learned = {name for candidate in active for name in candidate.source}
-    reasons = dict(failed)
-    faults = [
-        f"--target {name!r}: cannot be learned ({reasons.get(name, 'no classes, numbers or survival')})"
-        for name in asked - learned
-    ]
+    faults = [f"--target {name!r}: cannot be learned ({reasons.get(name, NO_TARGET)})" for name in asked if name not in learned]
     if faults:
-        raise ConfigError(sorted(faults))
+        raise ConfigError(faults)
 
 
 def _likely(candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -1,5 +1,6 @@
 """Guess from the columns of a table what could be learned: classes, several labels, numbers; survival is in `survival`."""
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -125,7 +126,7 @@ def _ordered(column: Column) -> tuple[list[str], str]:
     first, last = (known[value] for value in values)
     if (first is True and last is not True) or (last is False and first is not False):
         values.reverse()
-    elif set(known.values()) <= {None} and not _is_numeric(values):
+    elif set(known.values()) <= {None} and not _are_numbered(values):
         values.sort(key=lambda value: (-counts[value], natural(value)))
         return values, f"positive: {values[1]} (assumed: swap them if it is the other)"
     return values, f"positive: {values[1]}"
@@ -149,8 +150,9 @@ def _roman(value: str) -> int | None:
     return ROMAN.get(last)
 
 
-def _is_numeric(values: Iterable[str]) -> bool:
-    return all(value.lstrip("+-").replace(".", "", 1).isdigit() for value in values)
+def _are_numbered(values: Iterable[str]) -> bool:
+    """Whether values are numbers, or differ in a number only: G1, G2."""
+    return len({re.sub(r"[-+.\d]+", "0", value) for value in values}) == 1
 
 
 def _rank(column: Column) -> int:

@@ -77,7 +77,7 @@ def _is_time(column: Column) -> bool:
 
 
 def _is_number(column: Column) -> bool:
-    return column.kind == "numbers" or all(cell.lstrip("+-").isdigit() for cell in column.counts)
+    return column.kind == "numbers" or (bool(column.counts) and all(cell.lstrip("+-").isdigit() for cell in column.counts))
 
 
 def _belongs(time: Column, event: Column) -> int:
@@ -164,8 +164,8 @@ def _entry(time: str) -> str:
 def _days_of_gdc(columns: Sequence[Column]) -> Iterator[Candidate]:
     """Days to death of the dead and to the last follow-up of the living, joined to one time."""
     by_name = {"".join(column.words): column for column in columns}
-    death = next((c for name, c in by_name.items() if name.endswith(DAYS_TO_DEATH) and c.kind in ("numbers", "values")), None)
-    last = next((c for name, c in by_name.items() if name.endswith(DAYS_TO_LAST) and c.kind in ("numbers", "values")), None)
+    death = next((c for name, c in by_name.items() if name.endswith(DAYS_TO_DEATH) and _is_number(c)), None)
+    last = next((c for name, c in by_name.items() if name.endswith(DAYS_TO_LAST) and _is_number(c)), None)
     vital = next((c for c in columns if "vital" in c.words and _event_values(c)), None)
     if death is None or last is None or vital is None:
         return

@@ -109,7 +109,7 @@ def config_text(setup: Setup, active: Sequence[Candidate], offered: Sequence[Can
         "encoders:                      # others, and the tilings that suit them: wsi-mil encoders",
         f"  {setup.entry}: {encoder}",
         "models:                        # each is trained for each target and encoder",
-        *(f"  {name + ': ' + flow(model):<68}  # {MODEL_REMARKS[name]}" for name, model in MODELS.items()),
+        *(f"  {name + ': ' + flow(model):<66}  # {MODEL_REMARKS[name]}" for name, model in MODELS.items()),
         f"split: {{folds: {setup.folds}}}              # by patient; each fold is tested once",
     ]
     lines += _mpp_lines(setup.missing_mpp)
