@@ -115,7 +115,7 @@ def test_classes_are_in_order_and_of_two_the_positive_one_is_last(cells: list[st
 
 def test_what_is_assumed_of_two_classes_is_said() -> None:
     assert "positive: lusc (assumed" in _guess("label", "luad", "luad", "lusc").remark
-    assert _guess("label", "no", "no", "yes", "").remark == "no (2), yes (1), unknown (1); positive: yes"
+    assert _guess("label", "no", "no", "yes", "").remark == "no (2 slides), yes (1), unknown (1); positive: yes"
 
 
 @pytest.mark.parametrize(

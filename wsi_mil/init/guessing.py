@@ -113,7 +113,8 @@ def counts_text(column: Column, values: Sequence[str]) -> str:
     """Return the numbers of slides with each value, and how many have none."""
     counts = column.counts
     missing = sum(not cell for cell in column.cells)
-    return ", ".join([*(f"{value} ({counts[value]})" for value in values), *([f"unknown ({missing})"] if missing else [])])
+    texts = [f"{value} ({counts[value]}{'' if number else ' slides'})" for number, value in enumerate(values)]
+    return ", ".join([*texts, *([f"unknown ({missing})"] if missing else [])])
 
 
 def _ordered(column: Column) -> tuple[list[str], str]:
