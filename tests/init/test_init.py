@@ -281,6 +281,13 @@ def test_a_target_that_cannot_be_learned_is_refused_with_the_reason(tmp_path: Pa
     assert len(raised.value.faults) == 2 and "one value only" in raised.value.faults[1]
 
 
+def test_patients_that_a_spreadsheet_has_shortened_are_refused(tmp_path: Path) -> None:
+    table = write_text(tmp_path / "t.csv", "slide,patient,label", *(f"P{n:02d}_1,1.23E+11,a" for n in range(1, 13)))
+    with pytest.raises(ConfigError, match=r"patient_id '1\.23E\+11' is a long number.*correct the table"):
+        _run(_slides(tmp_path), "--table", table, "--out", tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+
+
 def test_nothing_is_asked_without_a_terminal(tmp_path: Path) -> None:
     write_slides(tmp_path / "slides", ["a.svs"])
     command = [sys.executable, "-m", "wsi_mil", "init", str(tmp_path / "slides"), "--out", str(tmp_path / "study")]

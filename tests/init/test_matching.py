@@ -49,6 +49,11 @@ def test_leading_zeros_that_a_spreadsheet_removed_are_said(tmp_path: Path) -> No
     assert any("leading zeros" in note for note in matched.notes)
 
 
+def test_whole_numbers_may_have_the_decimals_of_pandas(tmp_path: Path) -> None:
+    matched = _match(tmp_path, ["4711_a.svs", "4712_a.svs"], "patient,y", "4711.0,a", "4712.0,b")
+    assert _labels(matched, "y") == {"4711_a": ["a"], "4712_a": ["b"]} and matched.patients["4711_a"] == "4711"
+
+
 def test_the_id_column_is_found_whatever_its_name(tmp_path: Path) -> None:
     matched = _match(tmp_path, ["x17-1.svs", "x18-1.svs"], "age,Kennzeichen Pseudo,y", "17,x17,a", "18,x18,b")
     assert matched.key is not None and matched.key.column == "Kennzeichen Pseudo"

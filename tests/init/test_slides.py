@@ -118,6 +118,12 @@ def test_files_that_look_like_slides_are_refused_with_their_reason(tmp_path: Pat
     )
 
 
+def test_paths_that_a_sheet_cannot_hold_are_refused(tmp_path: Path) -> None:
+    write_slides(tmp_path, ["a.svs", "b{1}.svs", "c\nd.svs"])
+    found = find_slides([tmp_path])
+    assert _ids(found) == ["a"] and [path.name for path, _ in found.refused] == ["b{1}.svs", "c\nd.svs"]
+
+
 def test_the_folder_of_a_mirax_slide_holds_no_slides_of_its_own(tmp_path: Path) -> None:
     write_slides(tmp_path, ["a.svs", "scan/Data0000.svs"])
     (tmp_path / "scan" / "Slidedat.ini").write_text("[GENERAL]")

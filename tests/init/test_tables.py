@@ -115,6 +115,19 @@ def test_merged_cells_have_their_content_in_every_row(tmp_path: Path) -> None:
     assert table.column("patient") == ["p1", "p1", "p2"] and table.columns == ("patient", "slide", "x")
 
 
+def test_a_table_may_begin_anywhere_in_its_sheet(tmp_path: Path) -> None:
+    book = _workbook(tmp_path / "t.xlsx", [])
+    assert book.active is not None
+    for row, cells in enumerate([["id", "a"], ["x", 1], [None, 2], ["y", 3]], start=4):
+        for column, cell in enumerate(cells, start=3):
+            book.active.cell(row, column, cell)
+    book.active.merge_cells("C5:C6")
+    book.save(tmp_path / "t.xlsx")
+    table = _read(tmp_path / "t.xlsx")
+    assert table.columns == ("id", "a") and table.column("id") == ["x", "x", "y"]
+    assert [number for number, _ in table.rows] == [5, 6, 7]
+
+
 def test_every_sheet_is_a_table_unless_one_is_named(tmp_path: Path) -> None:
     book = _workbook(tmp_path / "t.xlsx", [["id", "a"], ["x", 1]])
     book.create_sheet("Empty")

@@ -178,6 +178,8 @@ def test_times_belong_to_the_event_of_the_same_endpoint() -> None:
         ("Nachbeobachtung", "Tod", ["ja", "nein", "nein"], "ja"),
         ("survival_months", "censored", ["0", "1", "1"], "0"),
         ("RFS_days", "Rezidiv", ["yes", "no", "no"], "yes"),
+        ("time", "event", ["1", "0", "0"], "1"),
+        ("survival_months", "censorship", ["0", "1", "1"], "0"),
         ("follow_up_years", "death", ["true", "false", "false"], "true"),
     ],
 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from wsi_mil.check import check
+from wsi_mil.cohort import read_sheet
 from wsi_mil.config import nearest
 from wsi_mil.encoders import DEFAULT_ENCODER, name_faults
 from wsi_mil.errors import ConfigError
@@ -24,9 +25,12 @@ from wsi_mil.wording import listed, named
 
 FOLDS = (DEFAULT_FOLDS, 4, 3, 2)
 """Numbers of folds that are tried."""
+MOST_TRIED = 24
+"""Largest number of targets, active or commented out."""
 MOST_ACTIVE = 4
 """Largest number of targets that are not commented out, unless the user names them."""
 NO_TARGET = "neither classes nor numbers"
+ONE_OF_MANY = "less likely than others; --target takes it"
 DESCRIBES = "describes the patient, the hospital or the scan; --target takes it all the same"
 UNSUITABLE = {
     "empty": "is empty",
@@ -124,6 +128,7 @@ def draft(request: Request) -> Draft:
     matched = match(tables, found.slides, request.asked) if tables else without_table(found.slides)
     columns, notes = label_columns(matched)
     base = _base(found.slides, matched, request)
+    _require_rows(base)
     candidates, refused = _candidates(columns, request)
     active, offered, folds, failed = _chosen(candidates, base, setup, request)
     _require_asked(request.targets, active, dict([*refused, *failed]))
@@ -168,6 +173,16 @@ def _base(slides: Sequence[FoundSlide], matched: Matched, request: Request) -> d
         default = f"{request.mpp:g}" if request.mpp else ""
         base["mpp"] = tuple("" if slide.mpp else of_table.get(slide.slide_id, default) for slide in slides)
     return base
+
+
+def _require_rows(base: Mapping[str, tuple[str, ...]]) -> None:
+    """Require that the rows are valid without labels: patients that a spreadsheet program has shortened are not."""
+    with tempfile.TemporaryDirectory() as folder:
+        sheet = Path(folder) / SHEET
+        sheet.write_text(_sheet(base, []), encoding="utf-8")
+        faults = read_sheet(sheet, {}).faults
+    if faults:
+        raise ConfigError([f"{fault.replace(str(sheet), f'the rows of {SHEET}')}; correct the table" for fault in faults])
 
 
 def _path(path: Path, out: Path) -> str:
@@ -226,7 +241,9 @@ def _candidates(columns: Sequence[Column], request: Request) -> tuple[list[Candi
     refused = [(c.name, c.note or UNSUITABLE[c.kind]) for c in columns if c.name not in explained and c.kind in UNSUITABLE]
     described = [c for c in candidates if c.rank == COVARIATE and not set(c.source) & set(request.targets)]
     refused += [(listed(c.source), DESCRIBES) for c in described]
-    return [c for c in candidates if c not in described], refused
+    likely = [c for c in candidates if c not in described]
+    tried = [c for number, c in enumerate(likely) if number < MOST_TRIED or set(c.source) & set(request.targets)]
+    return tried, refused + [(listed(c.source), ONE_OF_MANY) for c in likely if c not in tried]
 
 
 def _chosen(

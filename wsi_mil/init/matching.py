@@ -20,6 +20,8 @@ TCGA_SAMPLE = 15
 PATHS = "write the folder too, as in folder/name.svs"
 LEAST_ALIKE = 0.5
 MOST_PAIRS = 5
+MOST_COMPARED, MOST_ROWS = 5, 50
+"""Number of columns, and of their rows, whose cells are compared with the names of all slides."""
 COMPLETE = 0.8
 """Share of slides and rows that short numbers must match to be ids if the column's name does not say so."""
 FILES = word_set(
@@ -216,16 +218,21 @@ def _by_patient(cell: str, names: _Names, *, loose: bool) -> set[str]:
 
 def _spellings(cell: str) -> list[str]:
     """Spellings of a slide's name: as a path, from each of its folders on, a file name, and without its ending."""
-    path = PurePosixPath(cell.replace("\\", "/"))
+    path = PurePosixPath(_whole(cell).replace("\\", "/"))
     below = ["/".join(path.parts[at:]) for at in range(1, len(path.parts) - 1)]
     stem = path.stem if re.fullmatch(r"\.[A-Za-z][A-Za-z0-9]{1,7}", path.suffix) else path.name
     return list(dict.fromkeys((cell, path.as_posix(), *below, path.name, stem, stem.removesuffix(".ome"))))
 
 
+def _whole(cell: str) -> str:
+    """A cell without the decimals that pandas gives whole numbers in columns with empty cells: 12.0."""
+    return cell[:-2] if re.fullmatch(r"\d+\.0", cell) else cell
+
+
 def _patient_spellings(cell: str) -> list[str]:
     """Spellings of a patient: as it is, and the sample and the patient of a TCGA barcode."""
     patient = tcga_patient(cell)
-    return [cell, *([cell[:TCGA_SAMPLE], patient] if patient and len(cell) >= TCGA_SAMPLE else [])]
+    return [_whole(cell), *([cell[:TCGA_SAMPLE], patient] if patient and len(cell) >= TCGA_SAMPLE else [])]
 
 
 def _prefixes(slide: FoundSlide) -> set[str]:
@@ -317,7 +324,7 @@ def _with_patients(table: Table, key: Key, names: _Names, asked: Asked) -> Match
 
 def _patient_text(cell: str) -> str:
     """A patient as text; barcodes of TCGA samples become those of their patients, so that all slides of a patient agree."""
-    return tcga_patient(cell) or cell
+    return tcga_patient(cell) or _whole(cell)
 
 
 def _patient_column(table: Table, key: Key, asked: Asked) -> str | None:
@@ -337,10 +344,10 @@ def _no_match(tables: Sequence[Table], slides: Sequence[FoundSlide], names: _Nam
     if several:
         return f"{tables[0].title}: {named(several)} are names of several slides in different folders: {PATHS}"
     ids = {_plain(slide.slide_id): slide.slide_id for slide in slides}
-    pairs: list[tuple[float, int, str]] = []
-    for table in tables:
-        for column in table.columns:
-            pairs += _alike(table, column, ids)
+    columns = sorted(((t, c) for t in tables for c in t.columns), key=lambda pair: _distinctness(*pair), reverse=True)[
+        :MOST_COMPARED
+    ]
+    pairs = [pair for table, column in columns for pair in _alike(table, column, ids)]
     best = sorted(pairs, reverse=True)[:MOST_PAIRS]
     closest = "; closest: " + ", ".join(text for *_, text in best) if best else ""
     first = ", ".join(slide.slide_id for slide in slides[:3])
@@ -348,10 +355,15 @@ def _no_match(tables: Sequence[Table], slides: Sequence[FoundSlide], names: _Nam
     return f"{tables[0].title}: no row fits a slide (slides are named like {first}){closest}; {hint}"
 
 
+def _distinctness(table: Table, column: str) -> tuple[bool, int]:
+    """How likely a column is one of ids: by its name, and by how many different cells it has."""
+    return names_patients(column) or names_slides(column), len(set(table.column(column)))
+
+
 def _alike(table: Table, column: str, ids: Mapping[str, str]) -> list[tuple[float, int, str]]:
     """The cell of a column that is most like a slide's name, and similar pairs, with how alike they are."""
     pairs = []
-    for number, cells in table.rows[:200]:
+    for number, cells in table.rows[:MOST_ROWS]:
         cell = _plain(_spellings(cells[column])[-1])
         if len(cell) < SHORT_NUMBER or is_missing(cell):
             continue

@@ -79,7 +79,9 @@ def find_slides(sources: Sequence[Path], *, images: bool | None = None) -> Found
     files, notes = listed_files(sources)
     seen = without_companions(looked_at(files))
     refused = [(file.path, file.fault) for file in seen if file.fault]
-    slides = [file for file in seen if file.format and not file.fault]
+    unwritable = {file.path: fault for file in seen if file.format and not file.fault and (fault := _name_fault(file.path))}
+    refused += unwritable.items()
+    slides = [file for file in seen if file.format and not file.fault and file.path not in unwritable]
     slides, picture_notes = _without_pictures(slides, images)
     groups = _same_content(_series(_same_file(slides, sources)), sources)
     notes += picture_notes + groups.notes
@@ -88,6 +90,16 @@ def find_slides(sources: Sequence[Path], *, images: bool | None = None) -> Found
     in_folder = Counter(group[0].path.parent for group in groups.files)
     found, name_notes = _named([_slide(group, sources, in_folder[group[0].path.parent]) for group in groups.files])
     return Found(tuple(found), (*notes, *name_notes), tuple(refused))
+
+
+def _name_fault(path: Path) -> str:
+    """Why a path cannot stand in a sheet, or ""."""
+    text = str(path)
+    if set("{}") & set(text):
+        return "has '{' or '}' in its path, which Snakemake reads as a wildcard: rename it"
+    if not text.isprintable() or text.strip() != text or "\\" in text:
+        return "has a space at the end, a backslash or a control character in its path, which a sheet cannot hold: rename it"
+    return ""
 
 
 def _nothing(sources: Sequence[Path], files: Sequence[Path], refused: Sequence[tuple[Path, str]]) -> str:

@@ -27,8 +27,8 @@ TIMES = word_set(
 """Words in the names of columns of times."""
 ENDPOINTS = word_set("os pfs dfs rfs dss dfi pfi efs mfs css ttp")
 """Abbreviations that a time and its event have in common."""
-EVENT = word_set("status event ereignis censor censored censoring zensiert zensierung indicator")
-CENSORED = word_set("censor censored censoring zensiert zensierung")
+EVENT = word_set("status event ereignis censor censored censoring censorship zensiert zensierung indicator")
+CENSORED = word_set("censor censored censoring censorship zensiert zensierung")
 
 EVENT_VALUES = word_set(
     "1 true yes ja y dead deceased died death tod tot gestorben verstorben event ereignis recurred relapse relapsed recurrence"
@@ -92,7 +92,9 @@ def _belongs(time: Column, event: Column) -> int:
     if other & (DEATH if is_of_death else RELAPSE - {"event"}):
         return 2 if own <= UNITS else 3
     is_generic = bool(other & EVENT) and not other & (DEATH | RELAPSE - {"event"}) and len(other) == 1
-    return 2 if is_generic else 0
+    if not is_generic:
+        return 0
+    return 3 if (own, other) == ({"time"}, {"event"}) else 2
 
 
 def _event_values(column: Column) -> tuple[list[str], list[str]] | None:

@@ -16,7 +16,7 @@ from wsi_mil.wording import in_rows, listed, named
 
 ZIP, OLE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
 OTHER_FILES = {
-    OLE: "an old Excel workbook (.xls): save it as .xlsx or CSV",
+    OLE: "an old Excel workbook (.xls), or one with a password: save it as .xlsx or CSV",
     b"\x1f\x8b": "compressed: decompress it",
     b"%PDF": "a PDF document: a CSV, TSV or Excel table is needed",
     b"SQLite": "a database: export the table as CSV",

@@ -60,16 +60,14 @@ def _open(path: Path, *, values: bool) -> "Workbook":
 
 
 def _grid(sheet: "Worksheet") -> Grid:
-    rows = [[_text(cell) for cell in row] for row in sheet.iter_rows()]
-    first_row, first_column = sheet.min_row, sheet.min_column
+    """Cells from the first row and column on, whether they are empty or not."""
+    rows = [[_text(cell) for cell in row] for row in sheet.iter_rows(min_row=1, min_col=1)]
     for merged in sheet.merged_cells.ranges:
-        top, left = merged.min_row - first_row, merged.min_col - first_column
-        text = rows[top][left] if 0 <= top < len(rows) and left < len(rows[top]) else ""
-        for row in rows[top : merged.max_row - first_row + 1]:
-            width = merged.max_col - first_column + 1 - left
-            row[left : left + width] = [text] * min(width, len(row) - left)
-    above: Grid = [[] for _ in range(first_row - 1)]
-    return above + [[""] * (first_column - 1) + row for row in rows]
+        left, right = merged.min_col - 1, merged.max_col
+        text = rows[merged.min_row - 1][left] if merged.min_row <= len(rows) and left < len(rows[0]) else ""
+        for row in rows[merged.min_row - 1 : merged.max_row]:
+            row[left:right] = [text] * len(row[left:right])
+    return rows
 
 
 def _text(cell: Any) -> str:
