@@ -13,7 +13,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from wsi_mil.cli import encoders, fine, interchange, learn, preflight, prepare, run, show, view
+from wsi_mil.cli import encoders, fine, init, interchange, learn, preflight, prepare, run, show, view
 from wsi_mil.errors import CANNOT_WRITE, ClusterError, ConfigError, DeviceMemoryError, UnreachableError, WsiMilError
 from wsi_mil.version import __version__
 
@@ -22,7 +22,7 @@ MACHINE_FAULT = 1
 
 PANELS = {
     "Run": ("run", "demo"),
-    "Before a run": ("check", "doctor", "inspect", "encoders", "demo-cohort"),
+    "Before a run": ("init", "check", "doctor", "inspect", "encoders", "demo-cohort"),
     "Import and export": ("import-features", "export-features"),
     "During and after a run": ("view", "verify", "unstage"),
 }
@@ -46,6 +46,7 @@ app = typer.Typer(
 )
 for part in (
     run,
+    init,
     encoders,
     prepare,
     learn,
