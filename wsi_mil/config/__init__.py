@@ -40,6 +40,7 @@ from wsi_mil.config.models import sentence_of as sentence_of
 from wsi_mil.config.parse import nearest as nearest
 from wsi_mil.config.parse import parse_bag as parse_bag
 from wsi_mil.config.parse import parse_base as parse_base
+from wsi_mil.config.parse import parse_curve_log as parse_curve_log
 from wsi_mil.config.parse import parse_keep_gb as parse_keep_gb
 from wsi_mil.config.parse import parse_model as parse_model
 from wsi_mil.config.parse import parse_protocol as parse_protocol
@@ -81,6 +82,7 @@ from wsi_mil.config.targets import SurvivalLoss as SurvivalLoss
 from wsi_mil.config.targets import SurvivalTarget as SurvivalTarget
 from wsi_mil.config.targets import Target as Target
 from wsi_mil.config.targets import Transform as Transform
+from wsi_mil.config.training import CurveLog as CurveLog
 from wsi_mil.config.training import KeepGB as KeepGB
 from wsi_mil.config.training import Schedule as Schedule
 from wsi_mil.config.training import Train as Train
