@@ -13,6 +13,7 @@ from wsi_mil.config.explanations import Method as Method
 from wsi_mil.config.explanations import ReadOff as ReadOff
 from wsi_mil.config.explanations import explains as explains
 from wsi_mil.config.explanations import fine_name as fine_name
+from wsi_mil.config.explanations import further_label as further_label
 from wsi_mil.config.explanations import further_name as further_name
 from wsi_mil.config.explanations import is_fine as is_fine
 from wsi_mil.config.explanations import method_of as method_of
