@@ -113,7 +113,7 @@ def _about(slides: Sequence[SlideTiles]) -> dict[str, Any]:
     import pandas as pd
 
     first = slides[0]
-    about = {name: said for slide in slides for name, said in slide.scores.about.items()}
+    about = {name: text for slide in slides for name, text in slide.scores.about.items()}
     scores = {"scores": _text_table(about)} if about else {}
     return {
         "place": PLACE,

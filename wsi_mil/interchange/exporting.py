@@ -154,7 +154,7 @@ def _of_each(features: Path, slides: Iterable[str], write: Callable[[Path], Expo
 
 
 def _unfinished(receipt: Path) -> ExportResult | None:
-    """Why a slide has no features to export, or None."""
+    """Why a slide has no features to export, or None. Raises StoreError if its store is not finished."""
     store = store_path(receipt)
     if not receipt.is_file():
         what = "its store has no receipt, so it is not finished" if store.is_dir() else "no features"
@@ -162,6 +162,7 @@ def _unfinished(receipt: Path) -> ExportResult | None:
     extracted = read_receipt(receipt)
     if extracted["status"] != Status.OK:
         return ExportResult(receipt.stem, reason=f"{extracted['status']}: {extracted['reason']}")
+    FeatureRows(receipt)
     if read_attributes(store)["fingerprint"] != extracted["fingerprint"]:
         reason = "its store and receipt differ, so it is not finished; run `extract` for it"
         return ExportResult(receipt.stem, reason=reason, is_fault=True)

@@ -138,21 +138,21 @@ def scores_of(folder: Path, features: FeatureRows) -> TileScores:
     receipt = folder / f"{features.slide_id}.json"
     if not receipt.is_file():
         raise StoreError(receipt, "has no scores of the slide; run `explain` for it")
-    said, attributes = read_receipt(receipt), read_attributes(store_path(features.receipt))
-    names = _columns(list(said["methods"]))
+    content, attributes = read_receipt(receipt), read_attributes(store_path(features.receipt))
+    names = _columns(list(content["methods"]))
     values = {}
     for method, name in names.items():
         coords, values[name] = read_scores(store_path(receipt), method)
-        if said["tiles"]["slide_hash"] != attributes["slide_hash"] or not np.array_equal(coords, features.coords):
+        if content["tiles"]["slide_hash"] != attributes["slide_hash"] or not np.array_equal(coords, features.coords):
             raise StoreError(receipt, "has scores of other tiles than those of the features; run `explain` for it")
-    about = {name: _about(method, said["methods"][method]) for method, name in names.items()}
-    empty = {name: said["methods"][method]["reason"] for method, name in names.items() if said["methods"][method]["reason"]}
-    explained = task_of_stamp(said).output_name(said["output"]) if "output" in said else ""
-    return TileScores(values, about, explained, said["role"] or "new", empty)
+    about = {name: _about(method, content["methods"][method]) for method, name in names.items()}
+    empty = {name: content["methods"][method]["reason"] for method, name in names.items() if content["methods"][method]["reason"]}
+    explained = task_of_stamp(content).output_name(content["output"]) if "output" in content else ""
+    return TileScores(values, about, explained, content["role"] or "new", empty)
 
 
-def _about(method: str, said: Mapping[str, Any]) -> dict[str, str]:
-    return {"method": method_of(method), "output": further_label(method), "unit": said["unit"], "kind": said["kind"]}
+def _about(method: str, content: Mapping[str, Any]) -> dict[str, str]:
+    return {"method": method_of(method), "output": further_label(method), "unit": content["unit"], "kind": content["kind"]}
 
 
 def _columns(methods: list[str]) -> dict[str, str]:
