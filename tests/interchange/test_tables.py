@@ -22,7 +22,7 @@ from wsi_mil.interchange.spatial_packages import spatialdata
 from wsi_mil.receipts import read_receipt, write_receipt
 from wsi_mil.records import NO_PATH, InstanceScores, Role, SlideRow
 from wsi_mil.store import read_attributes, read_bag, read_grid, write_scores
-from wsi_mil.tasks import Classes
+from wsi_mil.tasks import Classes, Regression, Task
 
 TASK = Classes(("normal", "in situ", "IN SITU", "invasive (≥ 2 mm)"))
 NUMBERS = np.arange(2000, dtype=np.float32)
@@ -31,7 +31,7 @@ NUMBERS = np.arange(2000, dtype=np.float32)
 def write_slide_scores(results: Path, slide_id: str = "s", entry: str = "mean", **changes: Any) -> Path:
     """Scores of a slide's tiles as `explain` writes them; the last method has none. Returns the folder of the model."""
     bag, folder = read_bag(results / f"features/{entry}/{slide_id}.json"), results / f"scores/grade/{entry}/m"
-    names = ["attention", "evidence", *(further_name("evidence", name) for name in TASK.names[1:])]
+    names = ["attention", "evidence", *(further_name("evidence", name) for name in TASK.names[2:])]
     values = [NUMBERS[: len(bag.coords)] + 0.25 * i for i in range(len(names))]
     values.append(np.full(len(bag.coords), np.nan, np.float32))
     scores = [InstanceScores(n, v, f"what {n} is", "share", False) for n, v in zip([*names, "direction"], values, strict=True)]
@@ -141,15 +141,47 @@ def test_scores_are_columns_whose_names_every_tool_allows(results: Path) -> None
     folder = write_slide_scores(results)
     out, done = exported(results, "anndata", scores=folder)
     table = anndata.read_h5ad(out / "s.h5ad")
-    names = ["attention", "evidence", "evidence.in_situ_2", "evidence.IN_SITU", "evidence.invasive____2_mm_"]
+    names = ["attention.in_situ", "evidence.in_situ", "evidence.IN_SITU_2", "evidence.invasive____2_mm_"]
     for i, name in enumerate(names):
         assert np.array_equal(table.obs[name], NUMBERS[: len(table)] + np.float32(0.25 * i))
-    assert table.obs["direction"].isna().all()
-    assert done["s"].warnings == ("direction: no values (no result for this slide)",)
+    assert table.obs["direction.in_situ"].isna().all()
+    assert done["s"].warnings == ("direction.in_situ: no values (no result for this slide)",)
     about = table.uns["wsi_mil"]["scores"]
-    assert list(about.loc[names, "output"]) == ["", "", *TASK.names[1:]] and set(about["unit"]) == {"share"}
-    assert list(about.loc[names, "method"]) == ["attention", *["evidence"] * 4]
+    assert list(about.loc[names, "output"]) == ["in situ", "in situ", *TASK.names[2:]] and set(about["unit"]) == {"share"}
+    assert list(about.loc[names, "method"]) == ["attention", *["evidence"] * 3]
     assert tuple(table.uns["wsi_mil"]["slides"].loc["s", ["role", "explained"]]) == ("test", "in situ")
+
+
+def test_columns_of_slides_that_are_explained_for_other_classes_are_never_mixed(results: Path) -> None:
+    for slide_id in ("a", "b"):
+        imported(results, slide_id)
+    folder = write_slide_scores(results, "a", "uni", output=0)
+    write_slide_scores(results, "b", "uni")
+    out, _ = exported(results, "anndata", "uni", together=True, scores=folder)
+    tiles = anndata.read_h5ad(out / "cohort.h5ad").obs
+    filled = tiles.groupby("slide_id", observed=True)[["evidence.normal", "evidence.in_situ"]].count()
+    assert filled.to_numpy().tolist() == [[12, 0], [0, 12]]
+
+
+@pytest.mark.parametrize("task", [Classes(("normal", "tumour")), Regression()])
+def test_columns_are_named_by_the_method_where_all_slides_are_explained_for_the_same(results: Path, task: Task) -> None:
+    folder = write_slide_scores(results, output=1 if isinstance(task, Classes) else 0, **task.stamp())
+    out, _ = exported(results, "anndata", scores=folder)
+    table = anndata.read_h5ad(out / "s.h5ad")
+    assert {"attention", "evidence", "direction"} < set(table.obs)
+    assert table.uns["wsi_mil"]["scores"].loc["evidence", "output"] == ("tumour" if isinstance(task, Classes) else "value")
+
+
+def test_a_training_slide_has_no_scores_and_the_reason_is_given(results: Path) -> None:
+    folder = write_slide_scores(results)
+    content = read_receipt(folder / "s.json")
+    del content["output"]
+    write_receipt(folder / "s.json", {**content, "role": "train"})
+    out, done = exported(results, "anndata", scores=folder)
+    table = anndata.read_h5ad(out / "s.h5ad")
+    assert not [name for name in table.obs if name.startswith(("attention", "evidence"))]
+    assert done["s"].warnings == ("direction: no values (no result for this slide)",)
+    assert table.uns["wsi_mil"]["slides"].loc["s", "role"] == "train"
 
 
 def test_slides_follow_each_other_in_one_table_when_asked(results: Path) -> None:
@@ -164,7 +196,7 @@ def test_slides_follow_each_other_in_one_table_when_asked(results: Path) -> None
     assert list(table.obs["slide_id"]) == ["a"] * 15 + ["b"] * 12 and table.obs_names.is_unique
     assert np.array_equal(table.X, np.concatenate([bag.features for bag in bags]))
     assert np.array_equal(table.obsm["spatial"], np.concatenate([bag.coords for bag in bags]) + 256)
-    assert list(table.obs["attention"]) == [*range(15), *range(12)]
+    assert list(table.obs["attention.in_situ"]) == [*range(15), *range(12)]
     assert set(table.uns["spatial"]) == {"a", "b"} and list(table.uns["wsi_mil"]["slides"]["n_tiles"]) == [15, 12]
 
 
@@ -222,7 +254,7 @@ def test_spatialdata_has_the_tiles_as_squares_with_their_table(results: Path) ->
     joined = data["tiles"].loc[table.obs["tile"]].geometry.centroid
     assert np.allclose(np.column_stack([joined.x, joined.y]), table.obsm["spatial"])
     assert set(table.obs["region"]) == {"tiles"} and table.uns["spatialdata_attrs"]["instance_key"] == "tile"
-    assert list(table.obs["evidence.IN_SITU"][:2]) == [0.75, 1.75]
+    assert list(table.obs["evidence.IN_SITU_2"][:2]) == [0.5, 1.5]
     assert np.allclose(affine(data["tiles"], "global"), np.eye(3))
     assert np.allclose(affine(data["tiles"], "micrometres"), np.diag([0.5, 0.25, 1]))
 
@@ -287,5 +319,5 @@ def test_a_command_writes_tables_without_torch_and_says_what_is_missing(results:
     command = ["export-features", "results", "--encoder", "mean", "--layout", "anndata", "--out", "out"]
     done = called(*command, "--scores", "results/scores/grade/mean/m", cwd=results.parent)
     assert done.returncode == 0 and done.stdout.endswith("tiles: out/s.h5ad\n")
-    assert done.stderr == "warning: s: direction: no values (no result for this slide)\n"
+    assert done.stderr == "warning: s: direction.in_situ: no values (no result for this slide)\n"
     assert is_light(*command, cwd=results.parent)

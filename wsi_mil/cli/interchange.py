@@ -86,7 +86,7 @@ def export_features(
 
     _require_known(layout, encoder or "any", (*LAYOUTS, *TABLES))
     options = TableOptions(scores, together, image)
-    _require_fit(layout, options)
+    _require_fit(layout, options, out)
     features = _features_folder(source, encoder)
     if layout in TABLES:
         outcomes = export_tables(features, layout, out, options, slide or ())
@@ -105,8 +105,8 @@ def export_features(
         raise typer.Exit(NOT_ALL)
 
 
-def _require_fit(layout: str, options: "TableOptions") -> None:
-    """Raise ConfigError if there are options that a layout does not have."""
+def _require_fit(layout: str, options: "TableOptions", out: Path) -> None:
+    """Raise ConfigError if there are options that a layout does not have, or the output folder is none."""
     from wsi_mil.interchange import TABLES
 
     faults = []
@@ -114,6 +114,8 @@ def _require_fit(layout: str, options: "TableOptions") -> None:
         faults.append(f"--scores: layout {layout} has features only; take --layout anndata or spatialdata")
     if options.together and layout != "anndata":
         faults.append(f"--together: layout {layout} has a file for each slide; take --layout anndata, or leave --together out")
+    if out.exists() and not out.is_dir():
+        faults.append(f"--out {out}: expected a folder, found a file")
     if faults:
         raise ConfigError(faults)
 

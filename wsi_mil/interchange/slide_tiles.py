@@ -16,7 +16,7 @@ from wsi_mil.interchange.tile_features import Scale
 from wsi_mil.receipts import read_receipt, store_path
 from wsi_mil.results import Results
 from wsi_mil.store import FeatureRows, read_attributes, read_grid, read_scores, read_thumbnail
-from wsi_mil.tasks import task_of_stamp
+from wsi_mil.tasks import all_explained, task_of_stamp
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class TileScores:
 
     Attributes:
         values: float32 `(n,)` by name of their column.
-        about: for each column its method, unit and kind, and the output that it belongs to ("" for the slide's first one).
-        explained: name of the slide's first output.
+        about: for each column its method, the class, label or number that it explains, unit and kind.
+        explained: what the prediction asks to be explained first.
         role: role of the slide for the models: test, val, train, or new.
-        empty: why columns have no values, by name of the column.
+        empty: why there are no values, by name of the column, or of the method if there is no column.
     """
 
     values: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
@@ -139,29 +139,36 @@ def scores_of(folder: Path, features: FeatureRows) -> TileScores:
     if not receipt.is_file():
         raise StoreError(receipt, "has no scores of the slide; run `explain` for it")
     content, attributes = read_receipt(receipt), read_attributes(store_path(features.receipt))
-    names = _columns(list(content["methods"]))
+    methods: dict[str, dict[str, Any]] = content["methods"]
+    empty = {method: about["reason"] for method, about in methods.items() if about["reason"]}
+    if "output" not in content:
+        return TileScores(role=content["role"], empty=empty)
+    task = task_of_stamp(content)
+    explained = task.output_name(content["output"])
+    outputs = {method: further_label(method) or explained for method in methods}
+    names = _columns(outputs, explained if len(all_explained(task)) == 1 else "")
     values = {}
     for method, name in names.items():
         coords, values[name] = read_scores(store_path(receipt), method)
         if content["tiles"]["slide_hash"] != attributes["slide_hash"] or not np.array_equal(coords, features.coords):
             raise StoreError(receipt, "has scores of other tiles than those of the features; run `explain` for it")
-    about = {name: _about(method, content["methods"][method]) for method, name in names.items()}
-    empty = {name: content["methods"][method]["reason"] for method, name in names.items() if content["methods"][method]["reason"]}
-    explained = task_of_stamp(content).output_name(content["output"]) if "output" in content else ""
-    return TileScores(values, about, explained, content["role"] or "new", empty)
+    about = {name: _about(method, outputs[method], methods[method]) for method, name in names.items()}
+    return TileScores(values, about, explained, content["role"] or "new", {names[method]: empty[method] for method in empty})
 
 
-def _about(method: str, content: Mapping[str, Any]) -> dict[str, str]:
-    return {"method": method_of(method), "output": further_label(method), "unit": content["unit"], "kind": content["kind"]}
+def _about(method: str, output: str, content: Mapping[str, Any]) -> dict[str, str]:
+    return {"method": method_of(method), "output": output, "unit": content["unit"], "kind": content["kind"]}
 
 
-def _columns(methods: list[str]) -> dict[str, str]:
-    """Name of the column of each method: as SpatialData allows them, letters, digits and "_.-", different in lower case."""
+def _columns(outputs: Mapping[str, str], usual: str) -> dict[str, str]:
+    """Name of the column of each method, with its output unless that is the usual one of all slides.
+
+    SpatialData allows letters, digits and "_.-", and no names that differ in case alone.
+    """
     names: dict[str, str] = {}
-    for method in methods:
-        output = further_label(method)
-        plain = method_of(method) + (f".{re.sub(r'[^A-Za-z0-9_.-]', '_', output)}" if output else "")
+    for method, output in outputs.items():
+        plain = method_of(method) + (f".{re.sub(r'[^A-Za-z0-9_.-]', '_', output)}" if output != usual else "")
         taken = {name.lower() for name in names.values()}
-        further = (f"{plain}_{number}" for number in range(2, len(methods) + 2))
+        further = (f"{plain}_{number}" for number in range(2, len(outputs) + 2))
         names[method] = plain if plain.lower() not in taken else next(name for name in further if name.lower() not in taken)
     return names

@@ -1,8 +1,7 @@
 """Training curves for programs that show them while training goes on. The only importer of TensorBoard."""
 
-import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +12,7 @@ from wsi_mil.train.epochs import Epoch
 
 EVENTS_FOLDER = "tensorboard"
 """Name of the folder with the event files in that of a fold."""
+EVENT_FILES = "events.out.tfevents.*"
 
 
 class Curve(Protocol):
@@ -52,8 +52,7 @@ def open_curve(folder: Path, log: CurveLog, names: list[str]) -> Iterator[Curve]
     if log == "tensorboard" and (fault := tensorboard_fault()):
         raise ConfigError([fault])
     events = folder / EVENTS_FOLDER
-    if events.exists():
-        shutil.rmtree(events)
+    _remove_events(events)
     if log == "none":
         yield not_shown
         return
@@ -68,3 +67,11 @@ def open_curve(folder: Path, log: CurveLog, names: list[str]) -> Iterator[Curve]
             writer.flush()
 
         yield show
+
+
+def _remove_events(folder: Path) -> None:
+    """Remove the event files of a folder, and the folder unless it has something else."""
+    for file in folder.glob(EVENT_FILES):
+        file.unlink(missing_ok=True)
+    with suppress(OSError):  # not there; or not empty: NFS keeps a file that a TensorBoard has open
+        folder.rmdir()
