@@ -47,7 +47,11 @@ ONLY_IN = {
     "dask": {"runtime"},
     "distributed": {"runtime"},
     "lifelines": {"survival"},
-    "pandas": {"survival"},
+    "pandas": {"survival", "interchange"},
+    "anndata": {"interchange"},
+    "spatialdata": {"interchange"},
+    "geopandas": {"interchange"},
+    "tensorboard": {"train"},
 }
 """Where a third party may be imported."""
 

@@ -89,6 +89,7 @@ os.environ["WSI_MIL_SHEET"] = CONFIG[
     "cohort"
 ]  # a sheet with another name reruns nothing
 os.environ.setdefault("WSI_MIL_KEEP_GB", str(CONFIG["train"]["keep_gb"]))
+os.environ.setdefault("WSI_MIL_TRAIN_LOG", CONFIG["train"]["log"])
 os.environ.setdefault(
     "WSI_MIL_TRAININGS",
     str(
@@ -109,6 +110,7 @@ envvars:
     "WSI_MIL_AGAIN",
     "WSI_MIL_SHEET",
     "WSI_MIL_KEEP_GB",
+    "WSI_MIL_TRAIN_LOG",
     "WSI_MIL_TRAININGS",
 
 
