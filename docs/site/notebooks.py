@@ -1,7 +1,7 @@
 """Hook of MkDocs: the notebooks in docs/tutorials/ are run, and become pages with what they printed and drew.
 
-They run one after the other in one empty folder. A cell that fails ends the build. `WSI_MIL_TUTORIALS=show` shows them without
-running them, for a quick look at the other pages.
+They run one after the other, as in the navigation, in one empty folder. A cell that fails ends the build.
+`WSI_MIL_TUTORIALS=show` shows them without running them, for a quick look at the other pages.
 """
 
 import base64
@@ -33,7 +33,9 @@ ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add a page for each notebook; the notebook itself can be downloaded from it."""
-    notebooks = sorted((file for file in files if file.src_uri.endswith(".ipynb")), key=lambda file: file.src_uri)
+    nav = str(config.nav)
+    notebooks = [file for file in files if file.src_uri.endswith(".ipynb")]
+    notebooks.sort(key=lambda file: nav.find(file.src_uri.removesuffix(".ipynb")))
     with tempfile.TemporaryDirectory(prefix="tutorials") as folder:
         for file in notebooks:
             notebook = nbformat.read(file.abs_src_path, as_version=4)
