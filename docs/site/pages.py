@@ -97,6 +97,7 @@ def prose(text: str, uri: str, titles: Mapping[str, str | None]) -> str:
     text = NAMED.sub(lambda match: f"[{titles.get(site_uri(place_of(match[2], uri))) or match[1]}]({match[2]}", text)
     text = re.sub(r"\[\[(\d+)\]\]", r"[\\[\1\\]][\1]", text)
     text = LINK.sub(lambda match: site_link(match[1], uri), text)
+    text = re.sub(r"^<details>", '<details markdown="1">', text, flags=re.MULTILINE)
     text = re.sub(r"^<!--.*?-->$", "\n", text, flags=re.MULTILINE | re.DOTALL)
     return re.sub(r"^(?![-*|>#\s]|\d+\. )(.+)\n(?=[-*] |1\. )", r"\1\n\n", text, flags=re.MULTILINE)
 
