@@ -3,7 +3,7 @@
 # make view         show the demo's slides, heatmaps and cohort in a browser
 # make test         run the tests
 # make test-system  run the tests that need more: slides on servers, a cluster, a wheel, the guides of docs/
-# make docs         build the documentation as a site in site/, and run its tutorials (about four minutes of CPU)
+# make docs         build the documentation as a site in site/, and run its tutorials (five minutes of CPU)
 # make lint         run ruff, mypy, snakefmt, snakemake --lint
 # make fuzz         tile and read a real slide damaged in 250 ways; read 500 sheets as written by people and programs
 # make faults       kill every stage, Snakemake and a cluster node, fill disks, damage files; takes an hour

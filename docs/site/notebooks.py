@@ -88,7 +88,9 @@ def code(source: str) -> str:
 
 
 def shown(output: nbformat.NotebookNode, name: str, pictures: dict[str, bytes]) -> str:
-    """Return what a cell printed or drew; pictures are added to `pictures`."""
+    """Return what a cell printed or drew, without warnings on standard error; pictures are added to `pictures`."""
+    if output.get("name") == "stderr":
+        return ""
     if output.output_type == "stream":
         return printed(output.text)
     data: dict[str, Any] = output.get("data", {})

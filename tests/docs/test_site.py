@@ -142,7 +142,7 @@ def test_outputs_of_a_notebook_become_blocks_and_pictures() -> None:
     assert pictures == {"1.png": b"\x89PNG"[:4]}
     assert text.startswith("# T\n\n[Download this notebook](t.ipynb)")
     assert '```python\nprint(1)\n```\n\n```{ .text .no-copy .output title="Output" }\n1\n```' in text
-    assert "](t/1.png)" in text and text.endswith("```bash\nls\n```")
+    assert text.count("Output") == 1 and "](t/1.png)" in text and text.endswith("```bash\nls\n```")
     long = notebooks.printed("\n".join(map(str, range(100))))
     assert long.count("\n") == notebooks.SHOWN_LINES + 2 and "\n29\n…\n90\n" in long
 
