@@ -1,8 +1,9 @@
 # make install      create .venv
-# make demo         create a small cohort with known lesions, run the whole pipeline on it, print the path of the report
+# make demo         create a small cohort with known lesions, run the whole pipeline on it, print the path of the report: wsi-mil demo
 # make view         show the demo's slides, heatmaps and cohort in a browser
 # make test         run the tests
 # make test-system  run the tests that need more: slides on servers, a cluster, a wheel, the guides of docs/
+# make docs         build the documentation as a site in site/, and run its tutorials (five minutes of CPU)
 # make lint         run ruff, mypy, snakefmt, snakemake --lint
 # make fuzz         tile and read a real slide damaged in 250 ways; read 500 sheets as written by people and programs
 # make faults       kill every stage, Snakemake and a cluster node, fill disks, damage files; takes an hour
@@ -14,7 +15,7 @@
 # make screenshots  renew the images of viewer and report in docs/ from the demo; needs Chromium
 # make schema       renew the JSON schema, the tables in docs/ and the lists in config.yaml after a change of settings or records
 # make unlock       unlock the folder after snakemake was killed
-# make clean        delete the demo, its results and logs
+# make clean        delete the demo, its results and logs, and the site
 # Every target creates .venv if it is missing; PYTHON=... chooses the interpreter.
 
 PYTHON ?= python3
@@ -25,16 +26,14 @@ BENCHMARKS := demo read annotations remote extract bag_read train explain cohort
 TESTED := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 pytest -n 2 --dist worksteal
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: install demo view screenshots test test-system lint fuzz faults audit bench gpu scale papers unlock clean schema constraints
+.PHONY: install demo view screenshots test test-system docs lint fuzz faults audit bench gpu scale papers unlock clean schema constraints
 .DELETE_ON_ERROR:
 
 install: $(READY)
 	@echo "next: source $(VENV)/bin/activate"
 
-demo: $(READY) demo/cohort.csv
-	snakemake --cores $(CORES) --quiet rules
-	@echo "report: $(CURDIR)/results/report/index.html"
-	@tail -n 1 logs/report.log
+demo: $(READY)
+	wsi-mil demo . --cores $(CORES)
 
 demo/cohort.csv: | $(READY)
 	wsi-mil demo-cohort demo
@@ -52,6 +51,10 @@ test: $(READY)
 
 test-system: $(READY)
 	$(TESTED) -m "system and not faults"
+
+docs: $(READY)
+	OMP_NUM_THREADS=1 NO_MKDOCS_2_WARNING=1 mkdocs build --strict
+	@echo "site: $(CURDIR)/site/index.html"
 
 lint: $(READY) demo/cohort.csv
 	ruff check .
@@ -94,7 +97,7 @@ unlock: $(READY)
 	snakemake --unlock
 
 clean:
-	rm -rf demo results logs .snakemake
+	rm -rf demo results logs site .snakemake
 
 schema: $(READY)
 	wsi-mil schema > workflow/schemas/config.schema.json

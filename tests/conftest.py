@@ -189,6 +189,24 @@ def _finished(folder: Path, of_slides: dict[str, int], command: Path, **settings
 
 
 @pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package as a wheel."""
+    from tests.wheels import build_wheel
+
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="session")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`bin` of an environment with the wheel."""
+    from tests.wheels import create_environment, install
+
+    bin_folder = create_environment(tmp_path_factory.mktemp("environment"))
+    install(wheel, bin_folder)
+    return bin_folder
+
+
+@pytest.fixture(scope="session")
 def command() -> Iterator[Path]:
     """Fast `wsi-mil`, by which most runs are made; `finished_jobs` is made with the installed command."""
     from tests.dag import INSTALLED

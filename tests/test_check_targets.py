@@ -124,6 +124,17 @@ def test_a_target_of_survival_needs_the_package_that_compares_risk_groups(
     ]
 
 
+def test_curves_for_tensorboard_need_its_package_where_models_are_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    sheet = sheet_of(tmp_path, grade=["low", "high"] * 5)
+    assert check(config(sheet, targets={"grade": GRADE}, split={"folds": 2})).n_folds == {"grade": 2}
+    assert faults(config(sheet, targets={"grade": GRADE}, split={"folds": 2}, train={"log": "tensorboard"})) == [
+        "train.log: tensorboard needs the package tensorboard, which is not installed: pip install 'wsi_mil[tensorboard]'"
+    ]
+
+
 def test_a_faulty_cell_of_one_target_hides_no_faults_of_others_and_of_its_own_other_rows(tmp_path: Path) -> None:
     months = [f"{n + 1.5}" for n in range(10)]
     columns = {"months": months, "status": ["1", "0"] * 5, "tmb": ["high", *["3"] * 9], "patient_id": ["p", "p", *"abcdefgh"]}

@@ -9,6 +9,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from wsi_mil.version import __version__
+
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
@@ -34,6 +36,19 @@ def test_conda_environments_hold_the_same_versions(name: str) -> None:
     content = yaml.safe_load((ROOT / f"envs/{name}.yaml").read_text())
     have = pins(next(part["pip"] for part in content["dependencies"] if isinstance(part, dict)))
     assert have == {canonicalize_name(r.name): CONSTRAINTS[canonicalize_name(r.name)] for r in NEEDED}
+
+
+@pytest.mark.parametrize("name", ["cpu", "gpu"])
+def test_conda_environments_end_with_the_package_and_change_with_its_version(name: str) -> None:
+    """Snakemake creates an environment again if its file has changed. What pip makes of the last line: test_wheel.py."""
+    text = (ROOT / f"envs/{name}.yaml").read_text()
+    assert text.partition("\n")[0].endswith(f" of wsi_mil {__version__}.")
+    assert text.splitlines()[-1] == "      - ${WSI_MIL_REQUIREMENT}"
+
+
+def test_all_installs_every_extra_that_a_user_may_want() -> None:
+    (line,) = EXTRAS["all"]
+    assert Requirement(line).extras == set(EXTRAS) - {"all", "bench", "dev", "docs"}
 
 
 def test_the_torch_that_has_no_torchvision_is_never_pinned() -> None:

@@ -9,15 +9,15 @@ ROOT = Path(wsi_mil.__file__).parent
 
 LAYERS = [
     {"addresses", "errors", "geometry", "records", "metrics", "rasterise", "results", "units", "version", "wording"},
-    {"files", "runtime", "shifts", "survival"},
-    {"config", "receipts", "decoding"},
+    {"bundled", "files", "runtime", "shifts", "survival"},
+    {"config", "receipts", "decoding", "workflow"},
     {"jobs", "tissue", "tasks"},
     {"slides", "store", "annotations", "label_images", "score_scaling", "devices", "encoders", "cohort", "models"},
     {"extract", "bags", "checkpoints", "figures", "verify", "tile"},
     {"ensemble", "extractor", "inspection", "trust"},
     {"train", "predict", "explain", "evaluate", "heatmaps", "interchange", "statistics"},
     {"report", "check", "demo", "view", "notebook"},
-    {"doctor"},
+    {"doctor", "init"},
     {"cli"},
     {"__main__"},
 ]
@@ -37,6 +37,7 @@ ONLY_IN = {
     "safetensors": {"checkpoints", "train", "encoders"},
     "defusedxml": {"annotations", "slides"},
     "h5py": {"interchange"},
+    "openpyxl": {"init"},
     "shapely": {"annotations", "tissue", "tile", "heatmaps", "interchange", "demo"},
     "typer": {"cli"},
     "pydantic": {"config"},
@@ -46,13 +47,18 @@ ONLY_IN = {
     "dask": {"runtime"},
     "distributed": {"runtime"},
     "lifelines": {"survival"},
-    "pandas": {"survival"},
+    "pandas": {"survival", "interchange"},
+    "anndata": {"interchange"},
+    "spatialdata": {"interchange"},
+    "geopandas": {"interchange"},
+    "tensorboard": {"train"},
 }
 """Where a third party may be imported."""
 
 TORCH_FREE = {
     "addresses",
     "annotations",
+    "bundled",
     "check",
     "cli",
     "cohort",
@@ -68,6 +74,7 @@ TORCH_FREE = {
     "files",
     "geometry",
     "heatmaps",
+    "init",
     "inspection",
     "jobs",
     "label_images",
@@ -92,6 +99,7 @@ TORCH_FREE = {
     "verify",
     "view",
     "wording",
+    "workflow",
 }
 
 

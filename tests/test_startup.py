@@ -15,6 +15,7 @@ from wsi_mil.cli import app
 HEAVY = (
     *("numpy", "scipy", "sklearn", "skimage", "matplotlib", "PIL", "zarr", "dask", "distributed", "shapely", "jinja2"),
     *("openslide", "tifffile", "imagecodecs", "torch", "torch._dynamo", "torchvision", "timm", "safetensors", "huggingface_hub"),
+    *("tensorboard", "anndata", "spatialdata"),
 )
 """Each takes some hundredths of a second of CPU time or more; torch more than one, and torch._dynamo as much again."""
 
@@ -94,6 +95,12 @@ def test_explain_with_nothing_left_loads_no_torch(cohort: Cohort) -> None:
 @pytest.mark.parametrize("command", ["explain", "predict"])
 def test_explain_and_predict_load_little_beside_torch(cohort: Cohort, command: str) -> None:
     assert loaded(cohort, *cohort.measured("out")[command]) <= {"numpy", "zarr", "torch", "safetensors"}
+
+
+def test_train_loads_tensorboard_only_if_its_files_are_wanted(cohort: Cohort) -> None:
+    command = cohort.measured("out")["train"]
+    assert not loaded(cohort, *command) & {"tensorboard", "matplotlib", "PIL"}
+    assert "tensorboard" in loaded(cohort, *command, "--log=tensorboard")
 
 
 def test_heatmap_loads_no_scikit_image(cohort: Cohort) -> None:

@@ -1,73 +1,16 @@
 """The package as a wheel, in an environment of its own, used from Python as docs/python.md has it."""
 
-import os
 import re
-import shutil
-import subprocess
-import sys
-import venv
-from collections.abc import Iterator
 from pathlib import Path
-from zipfile import ZipFile
 
 import pytest
 from PIL import Image
 
 from tests.conftest import tissue_image, write_aperio
 from tests.docs.pages import ROOT, blocks
+from tests.wheels import done
 
 pytestmark = [pytest.mark.slow, pytest.mark.system]
-
-CLEAN = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
-SOURCES = ("pyproject.toml", "README.md", "LICENSE")
-
-
-def done(*command: str | Path, cwd: Path) -> str:
-    """What a command prints; it must succeed."""
-    ran = subprocess.run(command, cwd=cwd, env=CLEAN, text=True, capture_output=True, timeout=600)
-    assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-3000:]
-    return ran.stdout
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy of the sources, since building leaves folders behind."""
-    folder = tmp_path_factory.mktemp("sources")
-    for name in SOURCES:
-        shutil.copy(ROOT / name, folder)
-    shutil.copytree(ROOT / "wsi_mil", folder / "wsi_mil", ignore=shutil.ignore_patterns("__pycache__"))
-    options = ("--quiet", "--disable-pip-version-check", "--no-deps", "--no-build-isolation", "--no-index")
-    done(sys.executable, "-m", "pip", "wheel", *options, "--wheel-dir", "wheels", ".", cwd=folder)
-    (found,) = (folder / "wheels").glob("*.whl")
-    return found
-
-
-@pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """`bin` of an environment that holds the wheel, and sees the packages that this one has without looking for the checkout."""
-    folder = tmp_path_factory.mktemp("environment")
-    venv.create(folder, symlinks=True)
-    (packages,) = folder.glob("lib/python*/site-packages")
-    others = {path for path in map(Path, sys.path) if path.name in ("site-packages", "dist-packages")}
-    (packages / "others.pth").write_text("".join(f"{path}\n" for path in sorted(others)))
-    pip = (sys.executable, "-m", "pip", "--python", folder / "bin" / "python", "--disable-pip-version-check")
-    done(*pip, "install", "--quiet", "--no-deps", "--no-index", "--ignore-installed", wheel, cwd=folder)
-    yield folder / "bin"
-
-
-def test_the_wheel_holds_all_files_of_the_package_and_nothing_else(wheel: Path) -> None:
-    held = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    files = (file for file in (ROOT / "wsi_mil").rglob("*") if file.is_file() and "__pycache__" not in file.parts)
-    expected = {file.relative_to(ROOT).as_posix() for file in files}
-    assert held == expected
-    assert sum(not name.endswith(".py") for name in held) > 20, "templates, scripts, OpenSeadragon"
-
-
-def test_the_wheel_is_found_as_an_installed_package(installed: Path, tmp_path: Path) -> None:
-    where = done(installed / "python", "-c", "import wsi_mil; print(wsi_mil.__file__)", cwd=tmp_path).strip()
-    assert Path(where).is_relative_to(installed.parent)
-    version = done(installed / "python", "-c", "import wsi_mil; print(wsi_mil.__version__)", cwd=tmp_path)
-    assert done(installed / "wsi-mil", "--version", cwd=tmp_path) == version
 
 
 def test_ten_lines_of_python_go_from_slides_to_a_heatmap(installed: Path, tmp_path: Path) -> None:

@@ -68,6 +68,10 @@ METHODS = PLAN[
 ]  # supported explanation methods of each model, for each target
 TARGETS = list(CONFIG["targets"])
 RESULTS = CONFIG["results"]
+if workflow.modifier.modify_path(f"{RESULTS}/report") != f"{RESULTS}/report":
+    sys.exit(
+        "error: module wsi_mil: `prefix` and `replace_prefix` are not known to the commands; set `results` in its configuration"
+    )
 TRAINED = CONFIG["trained"]
 MODELS = f"{TRAINED or RESULTS}/models"
 SPLITS = f"{TRAINED or RESULTS}/splits/{{target}}.csv"
@@ -78,10 +82,14 @@ os.environ.setdefault(
 )  # environment, not params: changes rerun nothing
 os.environ.setdefault("WSI_MIL_DASK", CONFIG["dask"]["scheduler"])
 os.environ.setdefault("WSI_MIL_AGAIN", "")
+os.environ.setdefault(
+    "WSI_MIL_REQUIREMENT", PLAN["requirement"]
+)  # what envs/*.yaml install of this package, with --sdm conda
 os.environ["WSI_MIL_SHEET"] = CONFIG[
     "cohort"
 ]  # a sheet with another name reruns nothing
 os.environ.setdefault("WSI_MIL_KEEP_GB", str(CONFIG["train"]["keep_gb"]))
+os.environ.setdefault("WSI_MIL_TRAIN_LOG", CONFIG["train"]["log"])
 os.environ.setdefault(
     "WSI_MIL_TRAININGS",
     str(
@@ -102,6 +110,7 @@ envvars:
     "WSI_MIL_AGAIN",
     "WSI_MIL_SHEET",
     "WSI_MIL_KEEP_GB",
+    "WSI_MIL_TRAIN_LOG",
     "WSI_MIL_TRAININGS",
 
 
@@ -225,11 +234,16 @@ def forget_incomplete_records():
         Path(record).unlink(missing_ok=True)
 
 
-def name_forced_stages():
-    """Tell the jobs which stages are forced (--forcerun, --forceall), since they skip slides whose results are current."""
+def name_forced_stages(rules):
+    """Tell the jobs which stages are forced (--forcerun, --forceall), since they skip slides whose results are current.
+
+    In a module of another workflow, rules may have other names (`use rule * from wsi_mil as slides_*`).
+    """
     dag = workflow.dag_settings
-    forced = [rule.name for rule in workflow.rules] if dag.forceall else dag.forcerun
-    os.environ["WSI_MIL_AGAIN"] = " ".join(sorted(map(str, forced)))
+    forced = set(map(str, dag.forcerun))
+    names = {name: getattr(rules, name).rule.name for name in NEEDS if rules.has(name)}
+    again = [name for name in names if dag.forceall or names[name] in forced]
+    os.environ["WSI_MIL_AGAIN"] = " ".join(sorted(again))
 
 
 def save_division():

@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from wsi_mil.bundled import requirement
 from wsi_mil.check.advice import config_warnings
 from wsi_mil.check.duplicates import Duplicates, duplicates
 from wsi_mil.check.fine import fine_faults, needs_slide
 from wsi_mil.check.imported_features import import_faults, misplaced_import_faults
+from wsi_mil.check.older import older_faults
 from wsi_mil.check.references import reference_faults
 from wsi_mil.check.remote import Versions, remote_versions
 from wsi_mil.check.rows import annotation_faults, is_tiled
@@ -65,6 +67,7 @@ class Plan:
             },
             "explanations": list(EXPLANATIONS),
             "outputs": {name: own_choice(task_of(t), self.config.explain.outputs) for name, t in self.config.targets.items()},
+            "requirement": requirement(),
             "networks": {name: fingerprint(network_identity(e)) for name, e in self.config.extracted.items()},
         }
 
@@ -144,7 +147,7 @@ def check(values: Mapping[str, object], *, needs_slides: bool = True, parallel: 
         sheet = _sheet_of_invalid(values, needs_slides=needs_slides)
         raise ConfigError([*error.faults, *sheet.faults]) from error
     sheet = _sheet(config, needs_slides=needs_slides)
-    faults = reference_faults(config) + list(sheet.faults)
+    faults = older_faults(config) + reference_faults(config) + list(sheet.faults)
     duplicate_files = Duplicates((), ())
     if not sheet.faults:
         duplicate_files = duplicates(sheet.rows, config)

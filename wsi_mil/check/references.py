@@ -2,6 +2,7 @@
 
 from wsi_mil.config import BEST, MHIM, MODELS, TEACHERS, Config, Heatmap, Kind, nearest, provided_by, supports
 from wsi_mil.encoders import name_faults
+from wsi_mil.runtime.extras import tensorboard_fault
 from wsi_mil.tasks import Task, task_of
 from wsi_mil.wording import listed
 
@@ -26,6 +27,8 @@ def reference_faults(config: Config) -> list[str]:
         from wsi_mil.heatmaps.colour_maps import colormap_faults  # imports matplotlib, which the default does not need
 
         faults += colormap_faults(config.heatmap.colormap)
+    if config.train.log == "tensorboard" and config.trained is None and (fault := tensorboard_fault()):
+        faults.append(fault)
     if config.splits is not None and config.trained is not None:
         faults.append("splits: cannot be set together with trained, which has its own splits")
     return faults

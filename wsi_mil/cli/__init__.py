@@ -13,7 +13,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from wsi_mil.cli import encoders, fine, interchange, learn, preflight, prepare, show, view
+from wsi_mil.cli import encoders, fine, init, interchange, learn, preflight, prepare, run, show, view
 from wsi_mil.errors import CANNOT_WRITE, ClusterError, ConfigError, DeviceMemoryError, UnreachableError, WsiMilError
 from wsi_mil.version import __version__
 
@@ -21,7 +21,8 @@ USER_FAULT = 2
 MACHINE_FAULT = 1
 
 PANELS = {
-    "Before a run": ("check", "doctor", "inspect", "encoders", "demo-cohort"),
+    "Run": ("run", "demo"),
+    "Before a run": ("init", "check", "doctor", "inspect", "encoders", "demo-cohort"),
     "Import and export": ("import-features", "export-features"),
     "During and after a run": ("view", "verify", "unstage"),
 }
@@ -37,13 +38,24 @@ def _panel(command: str) -> str:
 app = typer.Typer(
     name="wsi-mil",
     help="Train classifiers on labelled whole-slide images, and show where in each slide the evidence is.",
-    epilog="To run a whole cohort: `wsi-mil check my.yaml`, then `snakemake --configfile my.yaml`. The pages in docs/ describe"
+    epilog="To run a whole cohort: `wsi-mil check my.yaml`, then `wsi-mil run my.yaml`. The pages in docs/ describe"
     " the inputs, outputs and settings of each stage, and how to run it alone.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for part in (encoders, prepare, learn, show, fine, preflight, view, interchange):  # panels appear in order of their first command
+for part in (
+    run,
+    init,
+    encoders,
+    prepare,
+    learn,
+    show,
+    fine,
+    preflight,
+    view,
+    interchange,
+):  # panels appear in order of their first command
     for command in part.commands.registered_commands:
         command.rich_help_panel = _panel(command.name or getattr(command.callback, "__name__", ""))
     app.add_typer(part.commands)

@@ -12,6 +12,7 @@ from wsi_mil.runtime.threads import limit_threads
 from wsi_mil.units import SANE_MPP
 
 if TYPE_CHECKING:
+    from wsi_mil.interchange import TableOptions
     from wsi_mil.records import SlideRow
 
 commands = typer.Typer()
@@ -39,9 +40,9 @@ def import_features(
 ) -> None:
     """Import features that another tool extracted; unchanged features are not written again."""
     limit_threads(threads)
-    from wsi_mil.interchange import ImportOptions, find_sources, import_slide
+    from wsi_mil.interchange import LAYOUTS, ImportOptions, find_sources, import_slide
 
-    _require_known(layout, encoder)
+    _require_known(layout, encoder, ("auto", *LAYOUTS))
     sources, notes = find_sources(files, _rows(slides), coords, layout)
     given = ImportOptions(tile_px_level0, tile_px, mpp, slide_mpp, name)
     faults = []
@@ -67,21 +68,35 @@ def import_features(
 @commands.command(name="export-features")
 def export_features(
     source: Annotated[Path, typer.Argument(help="results folder, or the features folder of one encoder entry")],
-    layout: Annotated[str, typer.Option(help="clam, trident, stamp or pt")],
+    layout: Annotated[str, typer.Option(help="clam, trident, stamp, pt, anndata or spatialdata")],
     out: Annotated[Path, typer.Option(help="output folder")],
     encoder: Annotated[str, typer.Option(help="encoder entry, if SOURCE is a results folder")] = "",
     slide: Annotated[Optional[list[str]], typer.Option(help="export only this slide; may be repeated")] = None,
+    scores: Annotated[
+        Optional[Path], typer.Option(help="anndata, spatialdata: scores of a model, results/scores/TARGET/ENCODER/MODEL")
+    ] = None,
+    together: Annotated[bool, typer.Option(help="anndata: one file for all slides, cohort.h5ad")] = False,
+    image: Annotated[bool, typer.Option(help="anndata, spatialdata: with the thumbnail of each slide")] = True,
     threads: Threads = 1,
 ) -> None:
-    """Export features in the file format of another tool; exit code 1 if a slide is unfinished."""
+    """Export features in the file format of another tool, or with scores as tables; exit code 1 if a slide is unfinished."""
     limit_threads(threads)
+    from wsi_mil.interchange import LAYOUTS, TABLES, TableOptions, export_tables
     from wsi_mil.interchange import export_features as export
 
-    if layout == "auto":
-        raise ConfigError(["--layout: expected clam, trident, stamp or pt, got 'auto'"])
-    _require_known(layout, encoder or "any")
-    exported = list(export(_features_folder(source, encoder), layout, out, slide or ()))
-    for done in exported:
+    _require_known(layout, encoder or "any", (*LAYOUTS, *TABLES))
+    options = TableOptions(scores, together, image)
+    _require_fit(layout, options, out)
+    features = _features_folder(source, encoder)
+    if layout in TABLES:
+        outcomes = export_tables(features, layout, out, options, slide or ())
+    else:
+        outcomes = export(features, layout, out, slide or ())
+    exported = []
+    for done in outcomes:
+        exported.append(done)
+        for warning in done.warnings:
+            print(f"warning: {done.slide_id}: {warning}", file=sys.stderr)
         if done.reason:
             print(f"not exported: {done.slide_id}: {done.reason}", file=sys.stderr)
         else:
@@ -90,16 +105,30 @@ def export_features(
         raise typer.Exit(NOT_ALL)
 
 
-def _require_known(layout: str, encoder: str) -> None:
+def _require_fit(layout: str, options: "TableOptions", out: Path) -> None:
+    """Raise ConfigError if there are options that a layout does not have, or the output folder is none."""
+    from wsi_mil.interchange import TABLES
+
+    faults = []
+    if options.scores is not None and layout not in TABLES:
+        faults.append(f"--scores: layout {layout} has features only; take --layout anndata or spatialdata")
+    if options.together and layout != "anndata":
+        faults.append(f"--together: layout {layout} has a file for each slide; take --layout anndata, or leave --together out")
+    if out.exists() and not out.is_dir():
+        faults.append(f"--out {out}: expected a folder, found a file")
+    if faults:
+        raise ConfigError(faults)
+
+
+def _require_known(layout: str, encoder: str, layouts: tuple[str, ...]) -> None:
     """Raise ConfigError if the layout is unknown or the name is not valid for an encoder entry."""
     import re
 
     from wsi_mil.config import ENTRY_PATTERN, nearest
-    from wsi_mil.interchange import LAYOUTS
 
     faults = []
-    if layout not in ("auto", *LAYOUTS):
-        faults.append(f"--layout: no layout {layout!r}{nearest(layout, list(LAYOUTS))}")
+    if layout not in layouts:
+        faults.append(f"--layout: no layout {layout!r}{nearest(layout, list(layouts))}; expected {', '.join(layouts)}")
     if not re.fullmatch(ENTRY_PATTERN, encoder):
         faults.append(f"--encoder: {encoder!r} must be lower-case letters, digits, '_' and '-', like an entry of `encoders`")
     if faults:

@@ -53,6 +53,14 @@ def train(
         Optional[int],
         typer.Option(min=1, envvar="WSI_MIL_TRAININGS", help="for auto: trainings that the run starts at once, at most"),
     ] = None,
+    log_to: Annotated[
+        str,
+        typer.Option(
+            "--log",
+            envvar="WSI_MIL_TRAIN_LOG",
+            help="none, or tensorboard: the curve as event files, too; no effect on the model",
+        ),
+    ] = "none",
     threads: Threads = 1,
     device: Device = "auto",
 ) -> None:
@@ -62,7 +70,7 @@ def train(
     """
     limit_threads(threads)
     from wsi_mil.cohort.splits import read_splits
-    from wsi_mil.config import parse_bag, parse_keep_gb, parse_model, parse_protocol
+    from wsi_mil.config import parse_bag, parse_curve_log, parse_keep_gb, parse_model, parse_protocol
     from wsi_mil.devices import create_device, make_deterministic, set_threads
     from wsi_mil.train import Fold, Keep, train_fold, trainings_at_once
 
@@ -70,10 +78,10 @@ def train(
     make_deterministic()
     part = Fold(read_splits(splits), fold, features, parse_task(target), unit=parse_bag(bag), protocol=parse_protocol(protocol))
     parsed = parse_model(json.loads(settings))
-    gb = parse_keep_gb(keep_gb)
+    gb, curve_log = parse_keep_gb(keep_gb), parse_curve_log(log_to)
     claimed = create_device(device)
     keep = Keep(gb, at_once=trainings_at_once(claimed, threads, trainings))
-    train_fold(part, parsed, model, claimed, base=base, keep=keep)
+    train_fold(part, parsed, model, claimed, base=base, keep=keep, log_to=curve_log)
 
 
 @commands.command()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from wsi_mil.cli.folders import Directory, configuration, paths_of
 from wsi_mil.cli.options import Device, Threads, config_values, use_remote
 from wsi_mil.errors import WsiMilError
 from wsi_mil.runtime.threads import limit_threads, usable_cores
@@ -63,19 +64,27 @@ def inspect(
 
 @commands.command()
 def doctor(
-    configfile: Annotated[Path, typer.Option(help="the configuration")] = Path("config.yaml"),
+    configfile: Annotated[Optional[Path], typer.Option(help="the configuration; default: my.yaml, else config.yaml")] = None,
     threads: Annotated[Optional[int], typer.Option(min=1, help="slides checked in parallel; default: one per core")] = None,
     every: Annotated[bool, typer.Option("--all", help="also list slides without problems")] = False,
     device: Device = "auto",
+    directory: Directory = None,
 ) -> None:
     """Check slides, encoder weights, disk space and GPU before a run; exit code 1 if something would fail."""
     limit_threads(1)
+    file = configuration(configfile)
+    values = config_values(file)
+    use_remote(values)
+    with paths_of(file, values, directory):
+        _examine(values, threads, device, every=every)
+
+
+def _examine(values: dict[str, Any], threads: int | None, device: str, *, every: bool) -> None:
+    """Check everything, in the folder of the run, and print what was found."""
     from wsi_mil.check import check
     from wsi_mil.doctor import FAULTS, disk_need, examine, find_encoders
     from wsi_mil.runtime.progress import ProgressMeter
 
-    values = config_values(configfile)
-    use_remote(values)
     plan = check(values, needs_slides=False)
     for warning in plan.warnings:
         print(f"warning: {warning}", file=sys.stderr)

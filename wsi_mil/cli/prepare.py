@@ -2,11 +2,13 @@
 
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from wsi_mil.cli.folders import Directory, configuration, paths_of
 from wsi_mil.cli.options import (
     Device,
     FeaturesFolder,
@@ -48,22 +50,29 @@ MAX_NAMED_COLUMNS = 20
 @commands.command()
 def check(
     config: Annotated[
-        Optional[Path], typer.Argument(help="the configuration; default: standard input if piped, else config.yaml")
+        Optional[Path], typer.Argument(help="the configuration; default: standard input if piped, else my.yaml or config.yaml")
     ] = None,
     merged: Annotated[
         Optional[list[Path]], typer.Option(help="a file merged into the piped configuration, to be checked for repeated keys")
     ] = None,
     parallel: Annotated[int, typer.Option(min=1, help="jobs that can run at the same time, among which slides are divided")] = 1,
+    directory: Directory = None,
 ) -> None:
     """Report every fault in a configuration and its sheet before a run."""
-    from wsi_mil.check import check as check_config
-    from wsi_mil.jobs import lost_text
-
-    if config is None and sys.stdin.isatty():
-        config = Path("config.yaml")
+    if config is not None or sys.stdin.isatty():
+        config = configuration(config)
     require_unique_keys(merged or [])
     values = config_values(config)
     use_remote(values)
+    with paths_of(config, values, directory) if config else nullcontext():
+        _check(config, values, parallel)
+
+
+def _check(config: Path | None, values: "dict[str, Any]", parallel: int) -> None:
+    """Check, in the folder of the run; print the plan for a configuration from standard input, else what was found."""
+    from wsi_mil.check import check as check_config
+    from wsi_mil.jobs import lost_text
+
     plan = check_config(values, parallel=parallel)
     for warning in plan.warnings:
         print(f"warning: {warning}", file=sys.stderr)

@@ -13,6 +13,7 @@ from wsi_mil.config.explanations import Method as Method
 from wsi_mil.config.explanations import ReadOff as ReadOff
 from wsi_mil.config.explanations import explains as explains
 from wsi_mil.config.explanations import fine_name as fine_name
+from wsi_mil.config.explanations import further_label as further_label
 from wsi_mil.config.explanations import further_name as further_name
 from wsi_mil.config.explanations import is_fine as is_fine
 from wsi_mil.config.explanations import method_of as method_of
@@ -40,6 +41,7 @@ from wsi_mil.config.models import sentence_of as sentence_of
 from wsi_mil.config.parse import nearest as nearest
 from wsi_mil.config.parse import parse_bag as parse_bag
 from wsi_mil.config.parse import parse_base as parse_base
+from wsi_mil.config.parse import parse_curve_log as parse_curve_log
 from wsi_mil.config.parse import parse_keep_gb as parse_keep_gb
 from wsi_mil.config.parse import parse_model as parse_model
 from wsi_mil.config.parse import parse_protocol as parse_protocol
@@ -81,6 +83,7 @@ from wsi_mil.config.targets import SurvivalLoss as SurvivalLoss
 from wsi_mil.config.targets import SurvivalTarget as SurvivalTarget
 from wsi_mil.config.targets import Target as Target
 from wsi_mil.config.targets import Transform as Transform
+from wsi_mil.config.training import CurveLog as CurveLog
 from wsi_mil.config.training import KeepGB as KeepGB
 from wsi_mil.config.training import Schedule as Schedule
 from wsi_mil.config.training import Train as Train

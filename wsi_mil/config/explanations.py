@@ -7,7 +7,7 @@ records. To add one: docs/add_an_explanation.md.
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from wsi_mil.config.models import InstanceScoreKind
 from wsi_mil.config.targets import KINDS
@@ -222,6 +222,11 @@ def further_name(name: str, label: str) -> str:
     Characters other than letters of ASCII, digits, and ``_.-`` become ``~`` and their code, so that no two labels share a name.
     """
     return name + FURTHER + quote(label, safe="").replace("~", "%7E").replace("%", "~")
+
+
+def further_label(name: str) -> str:
+    """Return the class or label in a name of `further_name`; "" for the scores of a slide's first one."""
+    return unquote(name.partition(FURTHER)[2].replace("~", "%"))
 
 
 def method_of(name: str) -> str:

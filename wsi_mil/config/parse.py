@@ -13,7 +13,7 @@ from wsi_mil.config.models import MHIM, BaseModelSettings, Model
 from wsi_mil.config.settings import Settings
 from wsi_mil.config.stages import BagUnit, Config, Protocol
 from wsi_mil.config.targets import KINDS, Target
-from wsi_mil.config.training import KeepGB, Train
+from wsi_mil.config.training import CurveLog, KeepGB, Train
 from wsi_mil.errors import ConfigError
 
 T = TypeVar("T", bound=Settings)
@@ -93,6 +93,11 @@ def parse_protocol(value: str) -> Protocol:
 def parse_keep_gb(value: str) -> KeepGB:
     """Validate the bound on features kept in memory: auto or GB. Raises ConfigError."""
     return parse_settings(Train, {"keep_gb": value}).keep_gb
+
+
+def parse_curve_log(value: str) -> CurveLog:
+    """Validate where training curves are shown: none or tensorboard. Raises ConfigError."""
+    return parse_settings(Train, {"log": value}).log
 
 
 def _parse(kind: Any, values: object, where: str) -> Any:

@@ -50,11 +50,20 @@ KeepGB = Annotated[
     ),
 ]
 
+CurveLog = Annotated[
+    Literal["none", "tensorboard"],
+    Field(
+        description="where training curves are shown while training goes on, besides in history.csv; tensorboard: event files"
+        " beside it; WSI_MIL_TRAIN_LOG overrides"
+    ),
+]
+
 
 class Train(Settings):
     """Stage `train`, whatever the model. It changes no result."""
 
     keep_gb: KeepGB = "auto"
+    log: CurveLog = "none"
 
 
 class Training(Settings):

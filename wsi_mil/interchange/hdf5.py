@@ -1,7 +1,7 @@
 """Read and write HDF5 files. The only importer of h5py."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -99,9 +99,32 @@ def write_hdf5(path: Path, arrays: Mapping[str, NDArray[Any]], attributes: Mappi
             for key, value in content.items():
                 file[name].attrs[key] = value
         file.flush()
-    with part.open("rb") as written:
-        os.fsync(written.fileno())
+    _to_disk(part)
     part.replace(path)
+
+
+def add_matrix(path: Path, name: str, shape: tuple[int, int], blocks: Iterable[NDArray[np.float32]]) -> None:
+    """Add a float32 array to a file of AnnData, and wait until the file is on disk.
+
+    Args:
+        path: the file.
+        name: of the array.
+        shape: of the array, (rows, columns).
+        blocks: its rows, some at a time, in order.
+    """
+    with _h5py().File(path, "r+") as file:
+        dataset = file.create_dataset(name, shape=shape, dtype="<f4", track_times=False)
+        dataset.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
+        start = 0
+        for block in blocks:
+            dataset[start : start + len(block)] = block
+            start += len(block)
+    _to_disk(path)
+
+
+def _to_disk(path: Path) -> None:
+    with path.open("rb") as written:
+        os.fsync(written.fileno())
 
 
 def _plain(value: Any) -> Any:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from wsi_mil.errors import FeatureFileError
-from wsi_mil.interchange import clam, pt, stamp, trident
+from wsi_mil.interchange import clam, h5ad, pt, spatial_zarr, stamp, trident
 from wsi_mil.interchange.hdf5 import open_hdf5
 from wsi_mil.interchange.tile_features import TileFeatures
 
@@ -13,6 +13,8 @@ HDF5: dict[str, Any] = {module.NAME: module for module in (stamp, trident, clam)
 """Modules of the HDF5 layouts, in the order in which they are tested."""
 
 LAYOUTS = ("clam", "trident", "stamp", "pt")
+TABLES = (h5ad.NAME, spatial_zarr.NAME)
+"""Layouts that are only written: tables of tiles with what else is known of them."""
 HDF5_SUFFIXES, PT_SUFFIXES = (".h5", ".hdf5"), (".pt", ".pth")
 
 WRITERS: dict[str, Callable[[Path, str, TileFeatures], list[Path]]] = {

@@ -20,6 +20,7 @@ class FeatureRows:
     """Finished feature store whose features stay on disk; corrupt tiles are skipped.
 
     Attributes:
+        receipt: receipt of `extract`.
         slide_id: the slide.
         dim: length of a feature vector.
         coords: int64 `(n, 2)` of the valid tiles, (x, y), level-0 pixels.
@@ -32,6 +33,7 @@ class FeatureRows:
             IncompleteStoreError: the store was never finished.
             StoreError: the store is missing, or its arrays differ in their number of tiles.
         """
+        self.receipt = receipt
         self._path = store_path(receipt)
         self._metadata = metadata(self._path, "features")
         coords, self._valid = finished_tiles(self._path, self._metadata)
@@ -41,6 +43,11 @@ class FeatureRows:
 
     def __len__(self) -> int:
         return len(self.coords)
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Return the row of each valid tile in the store `(n,)`."""
+        return np.flatnonzero(self._valid)
 
     def blocks(self) -> Iterator[NDArray[np.float16]]:
         """Yield all valid rows `(up to BLOCK_ROWS, dim)`, in order. Raises StoreError if a shard is missing or damaged."""

@@ -18,6 +18,7 @@ from wsi_mil.models import BagLoss, MILModel, RiskLoss, create_loss
 from wsi_mil.runtime.progress import ProgressMeter
 from wsi_mil.tasks import Task, Truth
 from wsi_mil.train.cohort_loss import accumulate_cohort_gradient
+from wsi_mil.train.curves import Curve, not_shown
 from wsi_mil.train.epochs import (
     Epoch,
     for_task,
@@ -64,7 +65,14 @@ class Objective:
 
 
 def fit(
-    model: MILModel, train: BagSet, val: BagSet, settings: Training, *, task: Task, state: TrainingState | None = None
+    model: MILModel,
+    train: BagSet,
+    val: BagSet,
+    settings: Training,
+    *,
+    task: Task,
+    state: TrainingState | None = None,
+    curve: Curve = not_shown,
 ) -> tuple[list[Epoch], int]:
     """Train a model in place, one bag per step, and load the weights of the selected epoch.
 
@@ -79,6 +87,7 @@ def fit(
         settings: of the training.
         task: the task that labels belong to, with the constants of the training bags.
         state: file from which an interrupted training resumes, or None.
+        curve: where each epoch is shown when it ends, and the earlier ones of a resumed training at the start.
 
     Returns:
         The training curve, and the index of the epoch that was kept.
@@ -97,6 +106,7 @@ def fit(
     log.info("%s", length_in_words(settings, len(train)))
     if resumed:
         log.info("resuming an interrupted training after epoch %d", len(history))
+        curve(history)
     with ProgressMeter("train", total=n_epochs(settings), unit="epochs", already=len(history)) as meter:
         while not is_over(history, best, settings):
             number, lr = len(history), learning_rate(settings, len(history))
@@ -107,6 +117,7 @@ def fit(
                 best, best_weights = number, _weights(model)
             rng_state = dict(rng.bit_generator.state)
             state.save(model, optimizer, Snapshot([asdict(epoch) for epoch in history], best, best_weights, rng_state))
+            curve(history[-1:])
             seconds_per_epoch = meter.seconds() / (len(history) - meter.already)
             meter.advance(1, left=time_left(history, best, settings, seconds_per_epoch=seconds_per_epoch))
     model.deployed.load_state_dict(best_weights)

@@ -10,7 +10,7 @@ import torch
 from wsi_mil.bags import BagSet, common_encoder, read_bag_of
 from wsi_mil.checkpoints import ModelCard, file_hash, read_card, read_checkpoint, write_checkpoint
 from wsi_mil.cohort.splits import Splits, missing_strata, protocol_roles
-from wsi_mil.config import MHIM, TEACHERS, BagUnit, BaseModelSettings, Model, Protocol, TransMIL
+from wsi_mil.config import MHIM, TEACHERS, BagUnit, BaseModelSettings, CurveLog, Model, Protocol, TransMIL
 from wsi_mil.devices import memory_bytes
 from wsi_mil.errors import ConfigError, StoreMismatchError
 from wsi_mil.files import exclusive, write_table
@@ -20,6 +20,7 @@ from wsi_mil.records import Bag
 from wsi_mil.runtime.memory import free_bytes
 from wsi_mil.store import feature_dim, n_tiles, read_attributes
 from wsi_mil.tasks import Task, Truth
+from wsi_mil.train.curves import columns, open_curve
 from wsi_mil.train.epochs import Epoch, with_selection
 from wsi_mil.train.keeping import BagSizes, Keep, bytes_to_keep, log_reading
 from wsi_mil.train.loop import fit, n_sampled, predict_outputs
@@ -54,7 +55,14 @@ class Fold:
 
 
 def train_fold(
-    fold: Fold, settings: Model, folder: Path, device: torch.device, *, base: Path | None = None, keep: Keep = KEEP_NOTHING
+    fold: Fold,
+    settings: Model,
+    folder: Path,
+    device: torch.device,
+    *,
+    base: Path | None = None,
+    keep: Keep = KEEP_NOTHING,
+    log_to: CurveLog = "none",
 ) -> ModelCard:
     """Train a model on one fold and write its checkpoint and `history.csv` to `folder`; an interrupted training resumes.
 
@@ -65,10 +73,11 @@ def train_fold(
         device: device to train on.
         base: for MHIM, the checkpoint of its base model on the same fold.
         keep: how much of the features stays in memory between epochs, training bags first.
+        log_to: where the training curve is shown while training goes on, besides in `history.csv`.
 
     Raises:
-        ConfigError: a part of the fold lacks a stratum, the base model is missing or of the wrong kind, or exact attention takes
-            more memory than there is.
+        ConfigError: a part of the fold lacks a stratum, the base model is missing or of the wrong kind, exact attention takes
+            more memory than there is, or the package for `log_to` is not installed.
         StoreMismatchError: features of different encoders, or a base model that was trained on other data or settings.
         EmptyBagError: a bag without instances.
         DivergedError: the loss is not finite; the state of the last finite epoch is kept.
@@ -86,11 +95,12 @@ def train_fold(
         model = _create(settings, card, base, device)
         state = TrainingState(folder, _fingerprint(fold, card, members, base, device))
         train, val = _bag_sets(members, fold, card.feature_dim, keep, device)
-        history, best = fit(model, train, val, settings.train, task=fold.task, state=state)
+        names = columns(card.task.figure_name)
+        with open_curve(folder, log_to, names) as curve:
+            history, best = fit(model, train, val, settings.train, task=fold.task, state=state, curve=curve)
         select = with_selection(settings.train, fold.task.rarest(val.truth)).select
         card = _trained_card(replace(card, select=select), model.deployed, (train, val), history[best])
-        columns = [name.replace("figure", card.task.figure_name) for name in Epoch.__annotations__]
-        write_table(folder / "history.csv", columns, [vars(epoch).values() for epoch in history])
+        write_table(folder / "history.csv", names, [vars(epoch).values() for epoch in history])
         write_checkpoint(folder, model.deployed, card)
         state.remove()
     return card

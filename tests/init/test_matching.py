@@ -1,0 +1,131 @@
+from pathlib import Path
+
+import pytest
+
+from tests.init.files import write_slides, write_text
+from wsi_mil.errors import ConfigError
+from wsi_mil.init.matching import Asked, Matched, match, without_table
+from wsi_mil.init.slides import find_slides
+from wsi_mil.init.tables import read_tables
+
+
+def _match(folder: Path, slides: list[str], *lines: str, asked: Asked | None = None) -> Matched:
+    found = find_slides([write_slides(folder / "slides", slides)])
+    return match(read_tables(write_text(folder / "t.csv", *lines)), found.slides, asked or Asked())
+
+
+def _labels(matched: Matched, column: str) -> dict[str, list[str]]:
+    assert matched.table is not None
+    cells = matched.table.column(column)
+    return {slide_id: [cells[at] for at in rows] for slide_id, rows in matched.rows.items()}
+
+
+@pytest.mark.parametrize("spelling", ["a1.svs", "a1", "A1", r"D:\scans\x\a1.svs", "x/a1.svs", "a1.tif"])
+def test_a_row_names_its_slide_in_any_spelling(tmp_path: Path, spelling: str) -> None:
+    matched = _match(tmp_path, ["x/a1.svs", "y/b2.svs"], "file,y", f"{spelling},1", "b2.svs,0", "c3,1")
+    assert _labels(matched, "y") == {"a1": ["1"], "b2": ["0"]} and matched.unused_rows == (2,)
+
+
+def test_rows_of_patients_match_all_of_their_slides(tmp_path: Path) -> None:
+    matched = _match(tmp_path, ["P1_HE.svs", "P1-2.svs", "P12.svs", "P3.svs"], "patient,y", "P1,a", "P12,b", "P4,c")
+    assert _labels(matched, "y") == {"P1_HE": ["a"], "P1-2": ["a"], "P12": ["b"], "P3": []}
+    assert matched.patients == {"P1_HE": "P1", "P1-2": "P1", "P12": "P12", "P3": "P3"}
+
+
+def test_of_two_patients_that_a_name_begins_with_the_longer_counts(tmp_path: Path) -> None:
+    matched = _match(tmp_path, ["P1-2-HE.svs", "P1-HE.svs"], "patient,y", "P1,a", "P1-2,b")
+    assert _labels(matched, "y") == {"P1-2-HE": ["b"], "P1-HE": ["a"]}
+
+
+def test_folders_can_be_the_patients(tmp_path: Path) -> None:
+    matched = _match(tmp_path, ["0012/HE.svs", "0013/HE.svs", "0013/IHC.svs"], "case,y", "0012,a", "0013,b")
+    assert matched.patients == {"0012_HE": "0012", "0013_HE": "0013", "IHC": "0013"}
+    assert _labels(matched, "y")["IHC"] == ["b"]
+
+
+def test_leading_zeros_that_a_spreadsheet_removed_are_said(tmp_path: Path) -> None:
+    matched = _match(tmp_path, ["0007_a.svs", "0010_a.svs"], "patient,y", "7,a", "10,b")
+    assert _labels(matched, "y") == {"0007_a": ["a"], "0010_a": ["b"]}
+    assert any("leading zeros" in note for note in matched.notes)
+
+
+def test_whole_numbers_may_have_the_decimals_of_pandas(tmp_path: Path) -> None:
+    matched = _match(tmp_path, ["4711_a.svs", "4712_a.svs"], "patient,y", "4711.0,a", "4712.0,b")
+    assert _labels(matched, "y") == {"4711_a": ["a"], "4712_a": ["b"]} and matched.patients["4711_a"] == "4711"
+
+
+def test_the_id_column_is_found_whatever_its_name(tmp_path: Path) -> None:
+    matched = _match(tmp_path, ["x17-1.svs", "x18-1.svs"], "age,Kennzeichen Pseudo,y", "17,x17,a", "18,x18,b")
+    assert matched.key is not None and matched.key.column == "Kennzeichen Pseudo"
+
+
+def test_ages_are_no_ids_although_slides_have_numbers(tmp_path: Path) -> None:
+    slides = [f"{n}.svs" for n in range(40, 46)]
+    with pytest.raises(ConfigError, match="no row fits a slide"):
+        _match(tmp_path, slides, "code,age", *(f"c{n},{40 + n % 3}" for n in range(6)))
+
+
+def test_patients_are_read_beside_names_of_slides(tmp_path: Path) -> None:
+    lines = ["Pat-Nr,slide,y", "007,a.svs,0", "007,b.svs,0", "012,c.svs,1"]
+    matched = _match(tmp_path, ["a.svs", "b.svs", "c.svs"], *lines)
+    assert matched.patients == {"a": "007", "b": "007", "c": "012"} and "Pat-Nr" in matched.patient_source
+
+
+def test_slides_without_a_row_of_their_own_get_the_row_of_their_patient(tmp_path: Path) -> None:
+    lines = ["patient,slide,y", "P1,P1_a.svs,0", "P2,P2_a.svs,1", "P3,,1"]
+    matched = _match(tmp_path, ["P1_a.svs", "P2_a.svs", "P3_x.svs"], *lines)
+    assert _labels(matched, "y")["P3_x"] == ["1"] and matched.patients["P3_x"] == "P3"
+
+
+@pytest.mark.parametrize("barcode", ["TCGA-A1-A0SB", "TCGA-A1-A0SB-01", "TCGA-A1-A0SB-01A-11R", "tcga-a1-a0sb"])
+def test_barcodes_of_tcga_match_by_patient_or_sample(tmp_path: Path, barcode: str) -> None:
+    slides = ["TCGA-A1-A0SB-01Z-00-DX1.B34C.svs", "TCGA-A1-A0SD-01Z-00-DX1.AAAA.svs"]
+    matched = _match(tmp_path, slides, "sample,y", f"{barcode},1", "TCGA-A1-A0SD-01,0")
+    assert list(_labels(matched, "y").values()) == [["1"], ["0"]]
+    assert list(matched.patients.values()) == ["TCGA-A1-A0SB", "TCGA-A1-A0SD"]
+
+
+def test_without_a_table_patients_are_those_of_tcga_barcodes(tmp_path: Path) -> None:
+    slides = ["TCGA-A1-A0SB-01Z-00-DX1.B34C.svs", "TCGA-A1-A0SB-01Z-00-DX2.B34D.svs", "other.svs"]
+    matched = without_table(find_slides([write_slides(tmp_path, slides)]).slides)
+    assert list(matched.patients.values()) == ["other", "TCGA-A1-A0SB", "TCGA-A1-A0SB"]
+    assert matched.patient_source == "TCGA barcodes"
+
+
+def test_a_name_of_slides_in_several_folders_matches_none_of_them(tmp_path: Path) -> None:
+    slides = ["a/1x.svs", "b/1x.svs", "a/2x.svs"]
+    matched = _match(tmp_path, slides, "file,y", "1x.svs,0", "2x.svs,1")
+    assert _labels(matched, "y") == {"2x": ["1"], "a_1x": [], "b_1x": []}
+    assert any("'1x.svs'" in note or "1x.svs fit several" in note for note in matched.notes)
+    with_folders = _match(tmp_path / "more", slides, "file,y", "a/1x.svs,0", "b/1x.svs,1", "2x.svs,1")
+    assert _labels(with_folders, "y") == {"2x": ["1"], "a_1x": ["0"], "b_1x": ["1"]}
+
+
+def test_a_table_that_fits_nothing_shows_the_closest_pairs(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"row 2 probe 'SX01' and slide S-01.*--slide-column") as raised:
+        _match(tmp_path, ["S-01.svs", "S-02.svs"], "probe,y", "SX01,0", "SX02,1")
+    assert len(raised.value.faults) == 1
+
+
+def test_a_named_column_is_used_and_a_misspelt_one_refused(tmp_path: Path) -> None:
+    lines = ["alpha,beta,y", "a,b,0", "b,a,1"]
+    matched = _match(tmp_path, ["a.svs", "b.svs"], *lines, asked=Asked(slide="beta"))
+    assert _labels(matched, "y") == {"a": ["1"], "b": ["0"]}
+    with pytest.raises(ConfigError, match="no column 'betta'; did you mean 'beta'"):
+        _match(tmp_path, ["a.svs", "b.svs"], *lines, asked=Asked(patient="betta"))
+
+
+def test_the_sheet_that_fits_the_slides_is_taken(tmp_path: Path) -> None:
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    assert book.active is not None
+    book.active.append(["code", "meaning"])
+    book.active.append(["1", "yes"])
+    book.create_sheet("Cases").append(["slide", "y"])
+    book["Cases"].append(["a", 1])
+    book.save(tmp_path / "t.xlsx")
+    found = find_slides([write_slides(tmp_path / "slides", ["a.svs"])])
+    matched = match(read_tables(tmp_path / "t.xlsx"), found.slides)
+    assert matched.table is not None and "'Cases'" in matched.table.title
+    assert any("--sheet" in note for note in matched.notes)

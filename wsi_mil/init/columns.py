@@ -1,0 +1,208 @@
+"""The columns of a table as labels of slides: one cell for each slide, and what kind of values they are."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from wsi_mil.init.matching import Matched
+from wsi_mil.init.words import folded, is_missing, words
+from wsi_mil.wording import named
+
+MOST_VALUES = 8
+"""Largest number of values of a column that is taken for classes."""
+MOST_NUMBERS = 5
+"""Largest number of whole numbers that are taken for classes, as grades are."""
+DATED = 0.8
+"""Share of dates from which on a column is one of dates."""
+
+SIGNS = {"+": "positive", "(+)": "positive", "-": "negative", "–": "negative", "−": "negative", "neg": "neg", "pos": "pos"}
+"""Cells of columns of signs, in which a minus is no missing value."""
+
+ISO = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})(?:[ T][\d:.Z+]*)?")
+DOTTED = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4}|\d{2})(?: [\d:]*)?")
+SLASHED = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})(?: [\d:]*)?")
+
+COMMA_CLEAR = re.compile(r"[+-]?(\d{1,3}(\.\d{3})+,\d+|\d+,(\d{1,2}|\d{4,})|0,\d+)")
+POINT_CLEAR = re.compile(r"[+-]?(\d{1,3}(,\d{3})+\.\d+|\d+\.(\d{1,2}|\d{4,})|0\.\d+|\d*\.?\d+[eE][+-]?\d+)")
+COMMA_THREE, POINT_THREE = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+"), re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+")
+WHOLE = re.compile(r"[+-]?\d+")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of labels.
+
+    Attributes:
+        name: as in the table.
+        cells: text for each slide, in the order of the slides; "" where it is missing or contradictory.
+        kind: `empty`, `constant`, `dates`, `numbers`, `values` (few different ones) or `text`.
+        note: what was changed, or why it cannot be read.
+    """
+
+    name: str
+    cells: tuple[str, ...]
+    kind: str
+    note: str = ""
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Return the values with their numbers of slides."""
+        return Counter(cell for cell in self.cells if cell)
+
+    @property
+    def numbers(self) -> list[float | None]:
+        """Return the cells of a column of numbers as such."""
+        return [float(cell) if cell else None for cell in self.cells]
+
+    @property
+    def dates(self) -> list[date | None]:
+        """Return the cells of a column of dates as such."""
+        return [date.fromisoformat(cell) if cell else None for cell in self.cells]
+
+    @property
+    def words(self) -> list[str]:
+        """Return the words of its name."""
+        return words(self.name)
+
+
+def label_columns(matched: Matched) -> tuple[list[Column], list[str]]:
+    """Return the columns of the table but those of ids, and notes on contradictory cells."""
+    if matched.table is None:
+        return [], []
+    names = [name for name in matched.table.columns if name not in matched.id_columns]
+    raw, contradictions = {}, {}
+    for name in names:
+        cells, slides = _cells(matched, name)
+        raw[name] = cells
+        contradictions[name] = slides
+    comma = _decimal_comma([cell for cells in raw.values() for cell in cells])
+    notes = _contradiction_notes(contradictions, matched)
+    return [_column(name, cells, comma) for name, cells in raw.items()], notes
+
+
+def _cells(matched: Matched, name: str) -> tuple[list[str], list[str]]:
+    """Cell of a column for each slide, and the slides whose rows contradict each other."""
+    assert matched.table is not None
+    column = matched.table.column(name)
+    is_signs = {cell for cell in column if cell} <= SIGNS.keys() and any(
+        cell in SIGNS and SIGNS[cell] == "positive" for cell in column
+    )
+    if is_signs:
+        column = [SIGNS.get(cell, "") for cell in column]
+    cells, contradictory = [], []
+    for slide_id, rows in matched.rows.items():
+        values = list(dict.fromkeys(column[at] for at in rows if not is_missing(column[at])))
+        if len({folded(value) for value in values}) > 1:
+            contradictory.append(slide_id)
+        cells.append(values[0] if len({folded(value) for value in values}) == 1 else "")
+    return cells, contradictory
+
+
+def _contradiction_notes(contradictions: dict[str, list[str]], matched: Matched) -> list[str]:
+    several = [slide_id for slide_id, rows in matched.rows.items() if len(rows) > 1]
+    columns = [name for name, slides in contradictions.items() if slides]
+    if not several:
+        return []
+    what = f"{len(several)} slides have several rows of the table"
+    if not columns:
+        return [f"{what}, which agree"]
+    return [f"{what}; where these differ the cell is left empty, in columns {named(columns)}: name one row per slide or patient"]
+
+
+def _column(name: str, cells: list[str], comma: bool | None) -> Column:
+    filled = [cell for cell in cells if cell]
+    if not filled:
+        return Column(name, tuple(cells), "empty")
+    dates, note = _dates(cells)
+    if dates:
+        return Column(name, tuple(dates), "dates", note)
+    if note:
+        return Column(name, tuple(cells), "text", note)
+    numbers, note = _numbers(cells, comma)
+    if numbers:
+        distinct = {cell for cell in numbers if cell}
+        is_whole = all(WHOLE.fullmatch(cell) for cell in distinct)
+        kind = "constant" if len(distinct) == 1 else "values" if len(distinct) <= MOST_NUMBERS and is_whole else "numbers"
+        return Column(name, tuple(numbers), kind, note)
+    if note:
+        return Column(name, tuple(cells), "text", note)
+    unified, note = _unified(cells)
+    n = len({cell for cell in unified if cell})
+    kind = "constant" if n == 1 else "values" if n <= MOST_VALUES and n < len(filled) else "text"
+    return Column(name, tuple(unified), kind, note)
+
+
+def _unified(cells: list[str]) -> tuple[list[str], str]:
+    """Cells in which values that differ in case only have their most frequent spelling."""
+    spellings: dict[str, Counter[str]] = {}
+    for cell in cells:
+        if cell:
+            spellings.setdefault(folded(cell), Counter())[cell] += 1
+    best = {key: counts.most_common(1)[0][0] for key, counts in spellings.items()}
+    several = [" = ".join(sorted(counts)) for counts in spellings.values() if len(counts) > 1]
+    note = f"read as one value: {named(several)}" if several else ""
+    return [best[folded(cell)] if cell else "" for cell in cells], note
+
+
+def _decimal_comma(cells: Sequence[str]) -> bool | None:
+    """Whether the table has decimal commas; None if both marks occur, or neither."""
+    comma, point = (any(pattern.fullmatch(cell) for cell in cells) for pattern in (COMMA_CLEAR, POINT_CLEAR))
+    return None if comma == point else comma
+
+
+def _numbers(cells: list[str], table_comma: bool | None) -> tuple[list[str], str]:
+    """Numbers as Python writes them, and a note; [] if some cell is none, with a note if only the mark is unclear."""
+    texts = [cell.replace("\N{NO-BREAK SPACE}", "").replace("−", "-") for cell in cells]
+    if texts and all(cell.endswith("%") for cell in texts if cell):
+        texts = [cell.rstrip("% ") for cell in texts]
+    filled = [cell for cell in texts if cell]
+    patterns = (WHOLE, COMMA_CLEAR, POINT_CLEAR, COMMA_THREE, POINT_THREE)
+    if not all(any(pattern.fullmatch(cell) for pattern in patterns) for cell in filled):
+        return [], ""
+    own = _decimal_comma(filled)
+    is_mixed = any(map(COMMA_CLEAR.fullmatch, filled)) and any(map(POINT_CLEAR.fullmatch, filled))
+    if is_mixed:
+        return [], "decimal commas in some rows and decimal points in others: write all of them the same way"
+    comma = own if own is not None else table_comma
+    unclear = [cell for cell in filled if COMMA_THREE.fullmatch(cell) or (POINT_THREE.fullmatch(cell) and table_comma)]
+    if unclear and own is None and (comma is None or (comma and POINT_THREE.fullmatch(unclear[0]))):
+        return [], f"the mark in {unclear[0]} may separate thousands or decimals: write 1234 or 1.234"
+    return [_number(cell, bool(comma)) if cell else "" for cell in texts], ""
+
+
+def _number(cell: str, comma: bool) -> str:
+    text = cell.replace(".", "").replace(",", ".") if comma else cell.replace(",", "")
+    is_id = re.fullmatch(r"[+-]?\d+", text)
+    return str(int(text)) if is_id else f"{float(text):.15g}"
+
+
+def _dates(cells: list[str]) -> tuple[list[str], str]:
+    """Dates as YYYY-MM-DD with a note; [] if the cells are none, with a note if the order of day and month is unclear."""
+    filled = [cell for cell in cells if cell]
+    matches = [next((m for p in (ISO, DOTTED, SLASHED) if (m := p.fullmatch(cell))), None) for cell in filled]
+    if sum(match is not None for match in matches) < DATED * len(filled):
+        return [], ""
+    slashed = [match for match in matches if match is not None and match.re is SLASHED]
+    month_first = any(int(match[2]) > 12 for match in slashed)
+    if slashed and not month_first and not any(int(match[1]) > 12 for match in slashed):
+        return [], f"in dates such as {slashed[0][0]} either number may be the month: write them as 2024-01-31"
+    read = {cell: _date(match, month_first) for cell, match in zip(filled, matches, strict=True)}
+    lost = [cell for cell, text in read.items() if not text]
+    return [read.get(cell, "") for cell in cells], f"no dates: {named(lost)}" if lost else ""
+
+
+def _date(match: "re.Match[str] | None", month_first: bool) -> str:
+    if match is None:
+        return ""
+    parts = [int(part) for part in match.groups()]
+    year, month, day = parts if match.re is ISO else reversed(parts)
+    if match.re is SLASHED and month_first:
+        month, day = day, month
+    if year < 100:
+        year += 2000 if year < 50 else 1900
+    try:
+        return date(year, month, day).isoformat()
+    except ValueError:
+        return ""
