@@ -80,7 +80,7 @@ def export_features(features: Path, layout: str, out: Path, slides: Iterable[str
         tile_features = TileFeatures(
             bag.features,
             bag.coords,
-            scale=_scale(attributes, _tiled(receipt, attributes)),
+            scale=_scale(attributes, _tiled_receipt(receipt, attributes)),
             encoder=str(attributes["encoder"]),
             weights_hash=str(attributes["weights_hash"]),
         )
@@ -176,7 +176,7 @@ def _slide_tiles(receipt: Path, labels: dict[str, tuple[str, dict[str, str]]], o
     patient_id, own_labels = labels.get(receipt.stem, ("", {}))
     return SlideTiles(
         features,
-        scale=_scale(attributes, _tiled(receipt, attributes)),
+        scale=_scale(attributes, tiled),
         encoder=str(attributes["encoder"]),
         weights_hash=str(attributes["weights_hash"]),
         tissue_fraction=tissue_fraction(features, store),
@@ -215,17 +215,13 @@ def _tiled_receipt(receipt: Path, attributes: dict[str, Any]) -> Path | None:
     return None
 
 
-def _tiled(receipt: Path, attributes: dict[str, Any]) -> dict[str, Any]:
-    """Content of that receipt; empty if it does not exist."""
-    path = _tiled_receipt(receipt, attributes)
-    return {} if path is None else read_receipt(path)
-
-
-def _scale(attributes: dict[str, Any], tiled: dict[str, Any]) -> Scale:
+def _scale(attributes: dict[str, Any], receipt: Path | None) -> Scale:
+    """Size and place of the tiles; the slide's size and the grid from the receipt of `tile` if there is one."""
     (width, height), (x, y) = attributes["tile_px_level0"], attributes["slide_mpp"]
     scale = Scale(tile_px_level0=(width, height), tile_px=attributes["tile_px"], mpp=attributes["mpp"], slide_mpp=Mpp(x, y))
-    if not tiled:
+    if receipt is None:
         return scale
+    tiled = read_receipt(receipt)
     extent, stride = extent_and_stride(tiled)
     bounds = tiled["bounds"]
     geometry = Scale(dimensions=tuple(tiled["dimensions"]), bounds=bounds and tuple(bounds), extent=extent, stride=stride)

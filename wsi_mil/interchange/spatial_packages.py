@@ -1,4 +1,4 @@
-"""Import anndata, pandas, spatialdata and geopandas, which take seconds to import. The only importer of them but for pandas."""
+"""Import anndata and spatialdata, which takes seconds. The only importer of both."""
 
 import warnings
 from typing import Any
