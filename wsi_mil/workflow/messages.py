@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 HIDDEN = (
     *("Assuming unrestricted", "host: ", "Building DAG", "Using profile", "Using workflow specific profile", "Using shell"),
     *("Provided ", "Rules claiming", "Select jobs", "Execute ", "Updating checkpoint", "Finished jobid", "Complete log"),
-    *("DAG of jobs will be updated", "Exiting because a job", "None", "SNAKEMAKE", "=====", "Conda environments: ignored"),
+    *(
+        "DAG of jobs will be updated",
+        "Exiting because a job",
+        "None",
+        "SNAKEMAKE",
+        "=====",
+        "Conda environments: ignored",
+        "LockException:",
+    ),
     *("RuleException:", "CalledProcessError in file", "Command 'set -euo", "At least one job did not complete"),
 )
 """Beginnings of lines that say nothing about the run."""
@@ -78,7 +86,7 @@ class Messages:
             self._last = done[2]
         self.is_locked |= LOCKED in line
         self.is_complete |= bool(COMPLETE.match(line))
-        return "" if self._block else self._shown(line)
+        return "" if self._block or self.is_locked else self._shown(line)
 
     def _shown(self, line: str) -> str:
         """What is shown of a line outside of blocks."""
