@@ -68,7 +68,7 @@ def _print_found(made: "Draft", *, most: int) -> None:
         _line("", note)
     if found.refused:
         texts = [f"{path}: {reason}" for path, reason in found.refused]
-        _line("", f"{len(texts)} files look like slides, but cannot be used:")
+        _line("", f"{_counted(len(texts), 'file')} with the name or content of a slide cannot be used:")
         for text in texts[:most]:
             _line("", f"  {text}")
         if len(texts) > most:
@@ -102,10 +102,10 @@ def _print_matched(made: "Draft", *, most: int) -> None:
     )
     without = [slide_id for slide_id, rows in matched.rows.items() if not rows]
     if without:
-        _line("", f"{len(without)} slides without a row, predicted only: {named(without, most=most)}")
+        _line("", f"{_counted(len(without), 'slide')} without a row, predicted only: {named(without, most=most)}")
     if matched.unused_rows:
         rows = [f"{table.rows[at][1][matched.key.column] or '(empty)'} (row {table.rows[at][0]})" for at in matched.unused_rows]
-        _line("", f"{len(rows)} rows without a slide, left out: {named(rows, most=most)}")
+        _line("", f"{_counted(len(rows), 'row')} without a slide, left out: {named(rows, most=most)}")
 
 
 def _resolution(made: "Draft") -> str:
@@ -114,7 +114,7 @@ def _resolution(made: "Draft") -> str:
     span = f"{values[0]:g}" + (f" to {values[-1]:g}" if len(values) > 1 else "") + " µm per pixel" if values else ""
     if not missing:
         return span
-    lacking = f"{len(missing)} slides have none in the file: {named(missing)}"
+    lacking = f"none in the file of {_counted(len(missing), 'slide')}: {named(missing)}"
     given = "" if made.setup.missing_mpp else "; filled in the column mpp"
     return f"{span + '; ' if span else ''}{lacking}{given or '; write it in the column mpp of cohort.csv, or give --mpp'}"
 
@@ -155,6 +155,10 @@ def _print_next(made: "Draft", out: Path) -> None:
     width = max(map(len, commands))
     for command, purpose in commands.items():
         print(f"  {command:<{width}}  # {purpose}")
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _line(label: str, text: str) -> None:

@@ -105,7 +105,7 @@ def require_writable(out: Path) -> None:
         exist = "exists" if len(existing) == 1 else "exist"
         raise ConfigError([f"{listed(existing)} {exist} already, and would not be overwritten; give another folder with --out"])
     folder = out
-    while not folder.exists():
+    while not os.path.lexists(folder):  # False also for what is in a folder without access
         folder = folder.parent
     if not folder.is_dir():
         raise ConfigError([f"{folder}: is a file, not a folder; give another folder with --out"])
