@@ -107,6 +107,11 @@ def test_a_table_that_fits_nothing_shows_the_closest_pairs(tmp_path: Path) -> No
     assert len(raised.value.faults) == 1
 
 
+def test_a_table_without_a_header_is_a_fault(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"its first row names slide S-01.svs: write the names of the columns"):
+        _match(tmp_path, ["S-01.svs", "S-02.svs"], "S-01.svs,0", "S-02.svs,1")
+
+
 def test_a_named_column_is_used_and_a_misspelt_one_refused(tmp_path: Path) -> None:
     lines = ["alpha,beta,y", "a,b,0", "b,a,1"]
     matched = _match(tmp_path, ["a.svs", "b.svs"], *lines, asked=Asked(slide="beta"))

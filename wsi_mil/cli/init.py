@@ -1,5 +1,6 @@
 """The command `init`."""
 
+import logging
 import shlex
 import sys
 from pathlib import Path
@@ -48,6 +49,7 @@ def init(
     from wsi_mil.init.matching import Asked
 
     require_writable(out)
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # files that cannot be read are listed, with the reason
     asked = Asked(slide_column, patient_column)
     request = Request(
         tuple(slides), table, out, sheet, asked, tuple(target or ()), encoder or DEFAULT_ENCODER, mpp=mpp, images=images

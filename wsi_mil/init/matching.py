@@ -125,6 +125,9 @@ def match(tables: Sequence[Table], slides: Sequence[FoundSlide], asked: Asked = 
     tables = [table for table in tables if not _missing_columns(table, asked)]
     if not tables:
         raise ConfigError(list(dict.fromkeys(faults)))
+    headless = [fault for table in tables for fault in _headless(table, names)]
+    if headless:
+        raise ConfigError(headless)
     keys = [(table, key) for table in tables for key in _keys(table, names, asked)]
     if not keys:
         raise ConfigError([_no_match(tables, slides, names)])
@@ -162,6 +165,12 @@ def _missing_columns(table: Table, asked: Asked) -> list[str]:
         for option, name in options.items()
         if name is not None and name not in table.columns
     ]
+
+
+def _headless(table: Table, names: _Names) -> list[str]:
+    """Fault of a table whose names of columns are a row."""
+    slides = [column for column in table.columns if len(column) > SHORT_NUMBER and _by_name(column, names, loose=False)]
+    return [f"{table.title}: its first row names slide {name}: write the names of the columns above it" for name in slides[:1]]
 
 
 def _keys(table: Table, names: _Names, asked: Asked) -> list[Key]:
