@@ -143,7 +143,7 @@ def _records(path: Path, text: str, delimiter: str) -> Grid:
 def _holds_rows(record: Sequence[str], delimiter: str, width: int) -> bool:
     """Whether a cell contains lines with as many delimiters as rows have, since a quote is not closed."""
     lines = (line for cell in record for line in cell.splitlines()[1:])
-    return width > 1 and any(line.count(delimiter) >= max(1, (width - 1) // 2) for line in lines)
+    return width > 1 and any(line.count(delimiter) >= width - 1 for line in lines)
 
 
 def _table(title: str, grid: Grid, notes: Sequence[str]) -> Table:
