@@ -43,6 +43,12 @@ def test_folders_can_be_the_patients(tmp_path: Path) -> None:
     assert _labels(matched, "y")["IHC"] == ["b"]
 
 
+def test_folders_of_batches_are_no_patients(tmp_path: Path) -> None:
+    slides = [f"batch {n % 2}/x{n}.svs" for n in range(12)]
+    matched = _match(tmp_path, slides, "charge,code,y", *(f"batch {n % 2},x{n},a" for n in range(10)))
+    assert matched.key is not None and matched.key.column == "code" and len(set(matched.patients.values())) == 12
+
+
 def test_leading_zeros_that_a_spreadsheet_removed_are_said(tmp_path: Path) -> None:
     matched = _match(tmp_path, ["0007_a.svs", "0010_a.svs"], "patient,y", "7,a", "10,b")
     assert _labels(matched, "y") == {"0007_a": ["a"], "0010_a": ["b"]}
