@@ -203,7 +203,7 @@ def test_slides_without_a_resolution_are_said_and_can_be_given_one(tmp_path: Pat
     write_slides(tmp_path / "slides", ["a.svs"])
     tifffile.imwrite(tmp_path / "slides" / "b.tif", np.full((64, 96, 3), 200, np.uint8), tile=(32, 32))
     result = _run(tmp_path / "slides", "--out", tmp_path / "s1")
-    assert "1 slides have none in the file: b" in result.output and _rows(tmp_path / "s1")[1]["mpp"] == ""
+    assert "none in the file of 1 slide: b" in result.output and _rows(tmp_path / "s1")[1]["mpp"] == ""
     assert "on_missing_mpp" in (tmp_path / "s1" / "my.yaml").read_text(encoding="utf-8")
     _run(tmp_path / "slides", "--out", tmp_path / "s2", "--mpp", "0.25")
     assert [row["mpp"] for row in _rows(tmp_path / "s2")] == ["", "0.25"]
@@ -260,10 +260,14 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
 def test_a_folder_without_permission_to_write_is_refused_before_anything_is_searched(tmp_path: Path) -> None:
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o555)
-    if os.access(locked, os.W_OK):
-        pytest.skip("the superuser may write anywhere")
-    with pytest.raises(ConfigError, match="no permission to write"):
-        _run(tmp_path / "nowhere", "--out", locked / "study")
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom wsi_mil.init.draft import require_writable\n"
+        "if os.getuid() == 0:\n    os.setuid(65534)\n"
+        "require_writable(Path(sys.argv[1]))"
+    )
+    command = [sys.executable, "-c", code, str(locked / "deep" / "study")]
+    ran = subprocess.run(command, text=True, capture_output=True, timeout=300)
+    assert ran.stderr.splitlines()[-1].endswith("no permission to write into this folder; give another one with --out")
 
 
 def test_an_unknown_encoder_and_an_unknown_target_are_refused(tmp_path: Path) -> None:

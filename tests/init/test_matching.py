@@ -43,6 +43,12 @@ def test_folders_can_be_the_patients(tmp_path: Path) -> None:
     assert _labels(matched, "y")["IHC"] == ["b"]
 
 
+def test_folders_of_batches_are_no_patients(tmp_path: Path) -> None:
+    slides = [f"batch {n % 2}/x{n}.svs" for n in range(12)]
+    matched = _match(tmp_path, slides, "charge,code,y", *(f"batch {n % 2},x{n},a" for n in range(10)))
+    assert matched.key is not None and matched.key.column == "code" and len(set(matched.patients.values())) == 12
+
+
 def test_leading_zeros_that_a_spreadsheet_removed_are_said(tmp_path: Path) -> None:
     matched = _match(tmp_path, ["0007_a.svs", "0010_a.svs"], "patient,y", "7,a", "10,b")
     assert _labels(matched, "y") == {"0007_a": ["a"], "0010_a": ["b"]}
@@ -105,6 +111,11 @@ def test_a_table_that_fits_nothing_shows_the_closest_pairs(tmp_path: Path) -> No
     with pytest.raises(ConfigError, match=r"row 2 probe 'SX01' and slide S-01.*--slide-column") as raised:
         _match(tmp_path, ["S-01.svs", "S-02.svs"], "probe,y", "SX01,0", "SX02,1")
     assert len(raised.value.faults) == 1
+
+
+def test_a_table_without_a_header_is_a_fault(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"its first row names slide S-01.svs: write the names of the columns"):
+        _match(tmp_path, ["S-01.svs", "S-02.svs"], "S-01.svs,0", "S-02.svs,1")
 
 
 def test_a_named_column_is_used_and_a_misspelt_one_refused(tmp_path: Path) -> None:

@@ -146,6 +146,14 @@ def test_formulas_that_were_never_computed_are_said(tmp_path: Path) -> None:
     assert table.column("a") == ["", "3"] and "1 formulas without a result" in table.notes[0]
 
 
+def test_a_quote_that_is_not_closed_is_a_fault_with_its_row(tmp_path: Path) -> None:
+    path = write_text(tmp_path / "t.csv", "id,a,b", "x,1,2", 'y,"3,4', "z,5,6", "w,7,8")
+    with pytest.raises(ConfigError, match="row 3: a quoted cell seems to contain the rows below"):
+        read_tables(path)
+    lines = write_text(tmp_path / "u.csv", "id,note,b", 'x,"two\nlines, here",2', "y,one,3")
+    assert _read(lines).column("note") == ["two lines, here", "one"]
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [

@@ -97,6 +97,8 @@ def test_signs_are_values_and_no_missing_ones() -> None:
         (["malignant", "benign", "benign"], ["benign", "malignant"]),
         (["MSS", "MSI-H", "MSS"], ["MSS", "MSI-H"]),
         (["wildtype", "mutated", "mutated"], ["wildtype", "mutated"]),
+        (["MSIH", "nonMSIH", "MSIH"], ["nonMSIH", "MSIH"]),
+        (["necrosis", "no necrosis", "necrosis"], ["no necrosis", "necrosis"]),
         (["ja", "nein", "ja"], ["nein", "ja"]),
         (["1", "0", "1"], ["0", "1"]),
         (["yes", "no", "no"], ["no", "yes"]),
@@ -128,6 +130,7 @@ def test_what_is_assumed_of_two_classes_is_said() -> None:
         ("MSI status", ("MSS", "MSI", "MSS"), ENDPOINT),
         ("Grading", ("G1", "G2", "G1"), ENDPOINT),
         ("Geschlecht", ("m", "w", "m"), COVARIATE),
+        ("is_female", ("0", "1", "0"), COVARIATE),
         ("smoking_status", ("yes", "no", "no"), COVARIATE),
         ("diagnosis code", ("a", "b", "a"), COVARIATE),
         ("Age at diagnosis", ("50.5", "61", "72"), COVARIATE),
@@ -140,7 +143,7 @@ def test_columns_are_ranked_by_their_names_and_values(name: str, cells: tuple[st
     assert _guess(name, *cells).rank == rank
 
 
-@pytest.mark.parametrize("name", ["path", "Patient_ID", "MPP", "fold", "slide.reader", "tissue.methd"])
+@pytest.mark.parametrize("name", ["path", "Patient_ID", "MPP", "fold", "slide.reader", "tissue.methd", "2"])
 def test_a_column_that_the_sheet_would_misread_is_renamed(name: str) -> None:
     assert sheet_name(name) == f"value of {name}" and sheet_name("Tumor grade") == "Tumor grade"
 

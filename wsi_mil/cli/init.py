@@ -1,5 +1,6 @@
 """The command `init`."""
 
+import logging
 import shlex
 import sys
 from pathlib import Path
@@ -48,6 +49,7 @@ def init(
     from wsi_mil.init.matching import Asked
 
     require_writable(out)
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # files that cannot be read are listed, with the reason
     asked = Asked(slide_column, patient_column)
     request = Request(
         tuple(slides), table, out, sheet, asked, tuple(target or ()), encoder or DEFAULT_ENCODER, mpp=mpp, images=images
@@ -68,7 +70,7 @@ def _print_found(made: "Draft", *, most: int) -> None:
         _line("", note)
     if found.refused:
         texts = [f"{path}: {reason}" for path, reason in found.refused]
-        _line("", f"{len(texts)} files look like slides, but cannot be used:")
+        _line("", f"{_counted(len(texts), 'file')} with the name or content of a slide cannot be used:")
         for text in texts[:most]:
             _line("", f"  {text}")
         if len(texts) > most:
@@ -102,10 +104,10 @@ def _print_matched(made: "Draft", *, most: int) -> None:
     )
     without = [slide_id for slide_id, rows in matched.rows.items() if not rows]
     if without:
-        _line("", f"{len(without)} slides without a row, predicted only: {named(without, most=most)}")
+        _line("", f"{_counted(len(without), 'slide')} without a row, predicted only: {named(without, most=most)}")
     if matched.unused_rows:
         rows = [f"{table.rows[at][1][matched.key.column] or '(empty)'} (row {table.rows[at][0]})" for at in matched.unused_rows]
-        _line("", f"{len(rows)} rows without a slide, left out: {named(rows, most=most)}")
+        _line("", f"{_counted(len(rows), 'row')} without a slide, left out: {named(rows, most=most)}")
 
 
 def _resolution(made: "Draft") -> str:
@@ -114,7 +116,7 @@ def _resolution(made: "Draft") -> str:
     span = f"{values[0]:g}" + (f" to {values[-1]:g}" if len(values) > 1 else "") + " µm per pixel" if values else ""
     if not missing:
         return span
-    lacking = f"{len(missing)} slides have none in the file: {named(missing)}"
+    lacking = f"none in the file of {_counted(len(missing), 'slide')}: {named(missing)}"
     given = "" if made.setup.missing_mpp else "; filled in the column mpp"
     return f"{span + '; ' if span else ''}{lacking}{given or '; write it in the column mpp of cohort.csv, or give --mpp'}"
 
@@ -155,6 +157,10 @@ def _print_next(made: "Draft", out: Path) -> None:
     width = max(map(len, commands))
     for command, purpose in commands.items():
         print(f"  {command:<{width}}  # {purpose}")
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _line(label: str, text: str) -> None:

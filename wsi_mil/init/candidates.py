@@ -57,7 +57,7 @@ def listed_files(sources: Sequence[Path]) -> tuple[list[Path], list[str]]:
     Raises:
         ConfigError: a source does not exist.
     """
-    missing = [source for source in sources if not source.exists()]
+    missing = [source for source in sources if not os.path.lexists(source)]
     if missing:
         raise ConfigError([_absent(source) for source in missing])
     notes: list[str] = []
@@ -94,7 +94,7 @@ def _walk(folder: Path, seen: set[tuple[int, int]], notes: list[str]) -> list[Pa
     for entry in entries:
         if not entry.is_dir():
             files.append(entry)
-        elif (entry / MIRAX_INDEX).is_file():
+        elif os.path.lexists(entry / MIRAX_INDEX):
             if not any(name.lower() == f"{entry.name}{MIRAX}".lower() for name in names):
                 notes.append(f"{entry} is the folder of a MIRAX slide, but {entry.name}{MIRAX} is missing beside it")
         elif entry.suffix not in STORES:

@@ -105,7 +105,7 @@ def require_writable(out: Path) -> None:
         exist = "exists" if len(existing) == 1 else "exist"
         raise ConfigError([f"{listed(existing)} {exist} already, and would not be overwritten; give another folder with --out"])
     folder = out
-    while not folder.exists():
+    while not os.path.lexists(folder):  # False also for what is in a folder without access
         folder = folder.parent
     if not folder.is_dir():
         raise ConfigError([f"{folder}: is a file, not a folder; give another folder with --out"])
@@ -258,7 +258,8 @@ def _chosen(
     active = [c for c in wanted if folds_of[c.entry] >= folds]
     reasons = {c.entry: "" if c in active else _faults(c, base, setup, folds) for c in candidates}
     if not active and not asked:
-        promoted = next((c for c in candidates if not reasons[c.entry]), None)
+        usable_ones = sorted((c for c in candidates if not reasons[c.entry]), key=lambda c: (-c.rank, c.kind != "survival"))
+        promoted = next(iter(usable_ones), None)
         active = [promoted] if promoted else []
     offered = [c for c in candidates if c not in active and not reasons[c.entry]]
     failed = [(listed(c.source), reasons[c.entry]) for c in candidates if reasons[c.entry]]

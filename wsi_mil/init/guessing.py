@@ -29,6 +29,7 @@ COVARIATE, OTHER, ENDPOINT, LABEL = range(4)
 
 LEAST_FILLED = 0.5
 """Share of the slides that must have a label for a target to be a likely one."""
+NEGATIONS = ("non", "no", "not", "kein", "keine", "nicht", "ohne", "without", "un")
 MUTATION_WORDS = {"mut", "mutation", "mutated", "mutiert"}
 ROMAN = {"0": 0, "i": 1, "ii": 2, "iii": 3, "iv": 4, "v": 5}
 RESERVED = ("index",)
@@ -75,7 +76,7 @@ def sheet_name(column: str) -> str:
     """Return the name of a column in the sheet: its own, unless the sheet would read it as something else."""
     name = " ".join(column.split())
     found = check_columns(["slide_id", "path", "patient_id", name], {}, needs_path=True)
-    is_own = name in found.unread and not found.faults and name not in ("slide_id", "path", "patient_id")
+    is_own = name in found.unread and not found.faults and not name.isdigit() and name not in ("slide_id", "path", "patient_id")
     return name if is_own else f"value of {name}"
 
 
@@ -92,7 +93,8 @@ def distinct(candidates: Iterable[Candidate]) -> list[Candidate]:
 
 def entry_name(column: str) -> str:
     """Return a column's name as the name of a target."""
-    return "_".join(words(column))[:40].strip("_") or "target"
+    name = "_".join(words(column))[:40].strip("_")
+    return name if name and not name.isdigit() else f"target_{name}".rstrip("_")
 
 
 def is_positive(value: str) -> bool | None:
@@ -123,7 +125,7 @@ def _ordered(column: Column) -> tuple[list[str], str]:
     if len(values) != 2:
         return _ranked(values), ""
     counts = column.counts
-    known = {value: is_positive(value) for value in values}
+    known = _known(values)
     first, last = (known[value] for value in values)
     if (first is True and last is not True) or (last is False and first is not False):
         values.reverse()
@@ -131,6 +133,15 @@ def _ordered(column: Column) -> tuple[list[str], str]:
         values.sort(key=lambda value: (-counts[value], natural(value)))
         return values, f"positive: {values[1]} (assumed: swap them if it is the other)"
     return values, f"positive: {values[1]}"
+
+
+def _known(values: Sequence[str]) -> dict[str, bool | None]:
+    """Whether each of two values is the positive one, by itself or since the other is its negation: MSIH and nonMSIH."""
+    keys = [value_key(value) for value in values]
+    for negative, positive in ((0, 1), (1, 0)):
+        if keys[negative] in {f"{word}{mark}{keys[positive]}" for word in NEGATIONS for mark in ("", "-", "_")}:
+            return {values[negative]: False, values[positive]: True}
+    return {value: is_positive(value) for value in values}
 
 
 def _ranked(values: list[str]) -> list[str]:

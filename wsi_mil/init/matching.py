@@ -28,6 +28,8 @@ FILES = word_set(
     "slide slides slideid slidename file files filename filepath path image imageid imagepath wsi wsiid datei dateiname"
 )
 """Names of columns that hold slides, not patients."""
+FEW = 0.2
+"""Patients per slide below which a column is one of groups if its name does not say otherwise."""
 LOOSE = "\0"
 UNCERTAIN = 0.5
 """Share of the slides that a column must match to be the ids if its name does not say so."""
@@ -125,6 +127,9 @@ def match(tables: Sequence[Table], slides: Sequence[FoundSlide], asked: Asked = 
     tables = [table for table in tables if not _missing_columns(table, asked)]
     if not tables:
         raise ConfigError(list(dict.fromkeys(faults)))
+    headless = [fault for table in tables for fault in _headless(table, names)]
+    if headless:
+        raise ConfigError(headless)
     keys = [(table, key) for table in tables for key in _keys(table, names, asked)]
     if not keys:
         raise ConfigError([_no_match(tables, slides, names)])
@@ -162,6 +167,12 @@ def _missing_columns(table: Table, asked: Asked) -> list[str]:
         for option, name in options.items()
         if name is not None and name not in table.columns
     ]
+
+
+def _headless(table: Table, names: _Names) -> list[str]:
+    """Fault of a table whose names of columns are a row."""
+    slides = [column for column in table.columns if len(column) > SHORT_NUMBER and _by_name(column, names, loose=False)]
+    return [f"{table.title}: its first row names slide {name}: write the names of the columns above it" for name in slides[:1]]
 
 
 def _keys(table: Table, names: _Names, asked: Asked) -> list[Key]:
@@ -270,6 +281,8 @@ def _is_plausible(key: Key, table: Table, names: _Names) -> bool:
         return False
     if names_patients(key.column) or names_slides(key.column):
         return True
+    if _is_of_groups(key, table):
+        return False
     cells = [cell for cell in table.column(key.column) if not is_missing(cell)]
     is_common = all(re.fullmatch(rf"\d{{1,{SHORT_NUMBER}}}(\.\d+)?", cell) for cell in cells)
     is_repeated = key.how == "slide" and len(set(cells)) < len(cells) * UNCERTAIN
@@ -278,6 +291,13 @@ def _is_plausible(key: Key, table: Table, names: _Names) -> bool:
         is_complete = len(key.rows) >= COMPLETE * len(names.slides) and n_rows >= COMPLETE * len(cells)
         return is_complete and len(set(cells)) == len(cells)
     return not is_repeated and (not key.padded or len(key.rows) >= UNCERTAIN * len(names.slides))
+
+
+def _is_of_groups(key: Key, table: Table) -> bool:
+    """Whether few cells fit many slides, as folders of batches or stains do."""
+    cells = table.column(key.column)
+    distinct = {cells[at] for rows in key.rows.values() for at in rows}
+    return len(distinct) < FEW * len(key.rows)
 
 
 def _rank(key: Key, table: Table) -> tuple[object, ...]:

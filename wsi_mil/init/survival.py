@@ -92,9 +92,8 @@ def _belongs(time: Column, event: Column) -> int:
     if other & (DEATH if is_of_death else RELAPSE - {"event"}):
         return 2 if own <= UNITS else 3
     is_generic = bool(other & EVENT) and not other & (DEATH | RELAPSE - {"event"}) and len(other) == 1
-    if not is_generic:
-        return 0
-    return 3 if (own, other) == ({"time"}, {"event"}) else 2
+    is_clear = other <= CENSORED | {"event"} and (own == {"time"} or bool(own & TIMES))
+    return (3 if is_clear else 2) if is_generic else 0
 
 
 def _event_values(column: Column) -> tuple[list[str], list[str]] | None:

@@ -130,9 +130,20 @@ def _delimiter(lines: Sequence[str]) -> str:
 def _records(path: Path, text: str, delimiter: str) -> Grid:
     csv.field_size_limit(MAX_BYTES)
     try:
-        return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True))
+        records = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True))
     except csv.Error as error:
         raise ConfigError([f"{path}: cannot be read as a table ({error}); save it as CSV again"]) from error
+    width = max(map(len, records), default=0)
+    swallowing = [number for number, record in enumerate(records, start=1) if _holds_rows(record, delimiter, width)]
+    if swallowing:
+        raise ConfigError([f"{path}, {in_rows(swallowing)}: a quoted cell seems to contain the rows below: close its quote"])
+    return records
+
+
+def _holds_rows(record: Sequence[str], delimiter: str, width: int) -> bool:
+    """Whether a cell contains lines with as many delimiters as rows have, since a quote is not closed."""
+    lines = (line for cell in record for line in cell.splitlines()[1:])
+    return width > 1 and any(line.count(delimiter) >= width - 1 for line in lines)
 
 
 def _table(title: str, grid: Grid, notes: Sequence[str]) -> Table:

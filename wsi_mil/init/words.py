@@ -46,7 +46,8 @@ LABELS = word_set(
 """Words in the names of columns that are what a study is about."""
 
 ENDPOINTS = word_set(
-    "msi mss mmr msistatus mutation mutated mut mutant mutiert response responder ansprechen remission pcr recurrence recurred"
+    "msi mss msih mmr cms msistatus mutation mutated mut mutant mutiert response responder ansprechen remission pcr"
+    " recurrence recurred"
     " relapse rezidiv metastasis metastases metastase metastasen metastatic progression grade grading g stage stadium staging"
     " gleason isup er pr her2 hpv ebv tnbc invasion risk risiko amplification expression status ajcc uicc pt pn pm"
     " nodal lymphknoten molecular lvi pni"
@@ -57,7 +58,9 @@ MEASURES = word_set("tmb ki67 ki score purity til tils hrd percent percentage an
 """Words in the names of columns whose numbers are often asked of slides."""
 
 COVARIATES = word_set(
-    "age alter sex gender geschlecht birth birthday geburt geburtsdatum geburtsjahr dob race ethnicity bmi height weight grosse"
+    "age alter female male women men weiblich mannlich oncotree train"
+    " test val split fold sex gender geschlecht birth birthday geburt geburtsdatum geburtsjahr dob race ethnicity bmi"
+    " height weight grosse"
     " gewicht smoker smoking raucher rauchen alcohol alkohol site center centre zentrum hospital klinik clinic ward station"
     " scanner institution institute side seite laterality lateralitat year jahr date datum consent einwilligung insurance"
     " versicherung therapy therapie treatment chemo chemotherapy radiation radiotherapy bestrahlung surgeon operateur pathologist"
