@@ -27,7 +27,7 @@ PUBLISHED = {
     "gated": (".900", ".603", ".845", ".857"),
     "dsmil": (".932", ".729", ".869", ".925"),
 }
-"""Accuracy by Ilse et al. 2018 (attention, gated) and Li et al. 2021 (DSMIL), from memory: no text of them was at hand."""
+"""Accuracy by Ilse et al. 2018 (attention, gated) and Li et al. 2021 (DSMIL), from memory: no text of them was available."""
 
 
 def classical(results: Mapping[str, Result]) -> str:

@@ -67,11 +67,13 @@ def test_every_model_has_a_row_and_its_papers_constants_but_for_the_landmarks() 
     assert set(TITLES) == set(MODELS)
     for model in MODELS:
         model_entry = entry(model, 3)
-        least = {key: value for key, value in MODELS[model].items() if key not in ("landmarks", "train")}
+        least = {key: value for key, value in MODELS[model].items() if key not in ("landmarks", "train", "embed_dim", "heads")}
         published = parse_model(least)
         assert (getattr(model_entry, "recipe", None) == "published") == (model in ("mhim", "dsmil", "transmil"))
         assert set(least) <= {"model", "base", "pool", "branches", "recipe"} and model_entry.train.seed == 3
-        assert getattr(model_entry, "landmarks", None) == (64 if model == "transmil" else None)
+        if model_entry.model == "transmil":
+            assert model_entry.landmarks == (64 if model == "transmil" else 256)
+        assert (getattr(model_entry, "heads", None) == 4) == (model == "transmil_defaults")
         if model in ("embedding_mean", "instance_max", "gated"):
             assert (model_entry.train.epochs, model_entry.train.schedule, model_entry.train.instance_dropout) == (
                 60,
