@@ -14,7 +14,7 @@ from wsi_mil.version import __version__
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-NEEDED = [Requirement(text) for text in PROJECT["dependencies"] + EXTRAS["workflow"] + EXTRAS["survival"]]
+NEEDED = [Requirement(text) for text in PROJECT["dependencies"] + EXTRAS["workflow"] + EXTRAS["survival"] + EXTRAS["tensorboard"]]
 DEV = [Requirement(text) for text in EXTRAS["dev"] + EXTRAS["slurm"] if not text.startswith("wsi_mil")]
 
 

@@ -96,6 +96,13 @@ def test_a_missing_configuration_is_told_with_the_nearest_or_the_command_that_wr
     assert said("study one") == "study one: no such configuration; did you mean study one/my.yaml?"
 
 
+def test_a_stage_or_an_option_in_place_of_the_configuration_is_told_with_the_whole_command(study: Path) -> None:
+    (study / "config.yaml").write_text("cohort: x.csv\n")
+    expected = "expected the configuration first: wsi-mil run config.yaml"
+    assert fault("run", "heatmaps") == f"heatmaps: {expected} heatmaps"
+    assert fault("run", "--", "--unlock") == f"--unlock: {expected} -- --unlock"
+
+
 def test_run_without_a_configuration_says_how_to_get_one(study: Path) -> None:
     assert fault("run") == "my.yaml: no such configuration; `wsi-mil init SLIDES` writes one"
 

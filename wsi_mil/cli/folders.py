@@ -30,7 +30,15 @@ def configuration(file: Path | None) -> Path:
     found = next((Path(name) for name in NAMES if Path(name).is_file()), Path(NAMES[0])) if file is None else file
     if found.is_file():
         return found
+    usual = next((name for name in NAMES if Path(name).is_file()), None)
+    if usual is not None and (found.name.startswith("-") or not found.suffix):
+        raise ConfigError([f"{found}: expected the configuration first: wsi-mil run {usual} {_as_written(found)}"])
     raise ConfigError([f"{found}: no such configuration; {_instead(found)}"])
+
+
+def _as_written(argument: Path) -> str:
+    """A stage, or an option of Snakemake with the dashes before it."""
+    return f"-- {argument}" if argument.name.startswith("-") else str(argument)
 
 
 def _instead(missing: Path) -> str:

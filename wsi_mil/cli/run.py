@@ -20,6 +20,7 @@ USER_FAULT = 2
 FAILED = 1
 LAST_LINES = 8
 """Lines of a failed job's log that are shown."""
+ELSEWHERE = "choose another folder: wsi-mil demo FOLDER"
 NAMED_JOBS = 10
 """Failed jobs that are shown."""
 
@@ -84,12 +85,15 @@ def demo(
     folder.mkdir(parents=True, exist_ok=True)
     _require_writable(folder.absolute())
     config = folder / "config.yaml"
+    own = [name for name in ("my.yaml", "results") if (folder / name).exists()]
+    if own and ("my.yaml" in own or not config.exists()):
+        raise ConfigError([f"{folder / own[0]}: a study is here already, whose results the demo would replace; {ELSEWHERE}"])
     if not config.exists():
         shutil.copyfile(bundled.demo_config(), config)
     values = config_values(config)
     sheet = config_values(bundled.demo_config())["cohort"]
     if values.get("cohort") != sheet:
-        raise ConfigError([f"{config}: expected the demo's, with cohort: {sheet}; choose another folder: wsi-mil demo FOLDER"])
+        raise ConfigError([f"{config}: expected the demo's, with cohort: {sheet}; {ELSEWHERE}"])
     if not (folder / sheet).exists():
         create_demo_cohort((folder / sheet).parent, n_slides=slides, texture=texture, processes=usable_cores())
     request = Request(config.absolute(), folder.absolute(), cores=cores)
