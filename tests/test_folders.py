@@ -96,9 +96,11 @@ def test_a_missing_configuration_is_told_with_the_nearest_or_the_command_that_wr
     assert said("study one") == "study one: no such configuration; did you mean study one/my.yaml?"
 
 
-def test_a_stage_or_an_option_in_place_of_the_configuration_is_told_with_the_whole_command(study: Path) -> None:
-    (study / "config.yaml").write_text("cohort: x.csv\n")
-    expected = "expected the configuration first: wsi-mil run config.yaml"
+def test_a_stage_or_an_option_in_place_of_the_configuration_is_told_with_the_whole_command(
+    study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(study)
+    expected = "expected the configuration first: wsi-mil run my.yaml"
     assert fault("run", "heatmaps") == f"heatmaps: {expected} heatmaps"
     assert fault("run", "--", "--unlock") == f"--unlock: {expected} -- --unlock"
 
