@@ -216,10 +216,11 @@ def test_rows_of_two_patients_for_a_slide_leave_it_without_a_label(tmp_path: Pat
     assert any("1 slide has rows of several patients in column 'patient', and no label: S01" in note for note in matched.notes)
 
 
-def test_samples_of_tcga_match_slides_of_their_type_only(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mark", ["-", ".", "_"])
+def test_samples_of_tcga_match_slides_of_their_type_only(tmp_path: Path, mark: str) -> None:
     slides = ["TCGA-A1-0001-01Z-00-DX1.svs", "TCGA-A1-0001-11A-01-TS1.svs", "TCGA-A1-0002-01Z-00-DX1.svs"]
     rows = ["TCGA-A1-0001-01A,t", "TCGA-A1-0001-11A,n", "TCGA-A1-0002-11A,n", "TCGA-A1-0002-06A,m"]
-    matched = _match(tmp_path, slides, "sample,y", *rows)
+    matched = _match(tmp_path, slides, "sample,y", *(row.replace("-", mark) for row in rows))
     assert list(_labels(matched, "y").values()) == [["t"], ["n"], []]
     assert list(matched.patients.values()) == ["TCGA-A1-0001", "TCGA-A1-0001", "TCGA-A1-0002"]
 
@@ -258,3 +259,11 @@ def test_an_empty_patient_cell_is_no_patient_of_its_own(tmp_path: Path) -> None:
 def test_one_patient_in_two_spellings_is_one(tmp_path: Path) -> None:
     matched = _match(tmp_path, ["a.svs", "b.svs"], "patient,slide,y", "p1,a,0", "P1,b,1")
     assert matched.patients == {"a": "p1", "b": "p1"}
+
+
+def test_rows_of_patients_that_name_a_slide_are_of_that_slide_only(tmp_path: Path) -> None:
+    lines = ["patient,slide,y", "P1,P1_a,t", "P2,,n", "P3,,t", "P4,P4_gone,n"]
+    matched = _match(tmp_path, ["P1_a.svs", "P1_b.svs", "P2_a.svs", "P3_a.svs", "P4_a.svs"], *lines)
+    assert _labels(matched, "y") == {"P1_a": ["t"], "P1_b": [], "P2_a": ["n"], "P3_a": ["t"], "P4_a": []}
+    assert matched.patients["P1_b"] == "P1"
+    assert any("2 slides get no label, as the rows of their patients name other slides: P1_b, P4_a" in n for n in matched.notes)

@@ -21,7 +21,7 @@ from wsi_mil.init.names import (
     spellings,
     spelt_alike,
 )
-from wsi_mil.init.patients import find_patients, normal_notes, of_same_tissue, own_patients
+from wsi_mil.init.patients import Rows, find_patients, normal_notes, of_same_tissue, own_patients
 from wsi_mil.init.slides import FoundSlide
 from wsi_mil.init.tables import Table
 from wsi_mil.init.words import folded, is_missing, names_patients, names_slides, squeezed, word_set
@@ -144,12 +144,29 @@ def _matched(table: Table, key: Key, names: Names, asked: Asked) -> Matched:
     by_patients = _key(table, patient, "patient", names).rows if patient else {}
     rows = {slide.slide_id: key.rows.get(slide.slide_id, ()) for slide in names.slides}
     of_tissue = of_same_tissue(table.column(key.column), rows, names) if key.how == "patient" else rows
+    own_rows = _without_others(table, key, of_tissue, names) if key.how == "patient" else rows
     patients = find_patients(table, patient, rows, by_patients, names)
-    kept = {slide_id: () if slide_id in patients.unclear else own for slide_id, own in of_tissue.items()}
+    kept = {slide_id: () if slide_id in patients.unclear else own for slide_id, own in own_rows.items()}
     used = {at for own in rows.values() for at in own}
     unused = tuple(at for at in range(len(table.rows)) if at not in used)
-    notes = (*_key_notes(table, key, names), *patients.notes, *normal_notes(names.slides, of_patients=of_tissue != rows))
+    others = [slide_id for slide_id, own in of_tissue.items() if own and not own_rows[slide_id]]
+    own_notes = (
+        [f"{len(others)} slides get no label, as the rows of their patients name other slides: {named(others)}"] if others else []
+    )
+    normal = normal_notes(names.slides, of_patients=of_tissue != rows)
+    notes = (*_key_notes(table, key, names), *patients.notes, *own_notes, *normal)
     return Matched(table, key, kept, patients.of, patients.source, unused, notes)
+
+
+def _without_others(table: Table, key: Key, rows: Rows, names: Names) -> dict[str, tuple[int, ...]]:
+    """Rows of patients without those that name other slides in a column of slides, if some of its cells are names of slides."""
+    result = dict(rows)
+    for column in (column for column in table.columns if names_slides(column) and column != key.column):
+        cells = table.column(column)
+        fits = {cell: by_name(cell, names, loose=False) for cell in set(cells) if not is_missing(cell)}
+        if any(fits.values()):
+            result = {s: tuple(at for at in own if s in fits.get(cells[at], {s: 0})) for s, own in result.items()}
+    return result
 
 
 def _key_notes(table: Table, key: Key, names: Names) -> Iterator[str]:
@@ -308,7 +325,8 @@ def _no_match(tables: Sequence[Table], slides: Sequence[FoundSlide], names: Name
         return f"{tables[0].title}: {named(several)} are names of several slides in different folders: {PATHS}"
     others = [cell for table in tables for column in table.columns for cell in _elsewhere(table.column(column), names)]
     if others:
-        return f"{tables[0].title}: {named(others)} have names of slides, but other folders: correct them, or give names alone"
+        hint = "correct them, or give init the folder below which they agree"
+        return f"{tables[0].title}: {named(others)} have names of slides, but other folders: {hint}"
     ids = {plain(slide.slide_id): slide.slide_id for slide in slides}
     columns = sorted(((t, c) for t in tables for c in t.columns), key=lambda pair: _distinctness(*pair), reverse=True)[
         :MOST_COMPARED

@@ -14,7 +14,8 @@ COMPLETE = 0.8
 """Share of slides, rows or cells that short numbers must match to be ids if nothing else says so."""
 TCGA_SAMPLE = 15
 """Length of a barcode of TCGA up to the type of the sample."""
-SAMPLE_TYPE = re.compile(r"TCGA[-_. ][A-Z0-9]{2}[-_. ][A-Z0-9]{4}[-_. ](\d\d)", re.IGNORECASE)
+BARCODE = re.compile(r"TCGA[-._ ][A-Z0-9]{2}[-._ ][A-Z0-9]{4}(?![A-Z0-9])", re.IGNORECASE)
+SAMPLE_TYPE = re.compile(r"TCGA-..-....-(\d\d)", re.IGNORECASE)
 BARE = -1
 """Strength of a name without folders."""
 
@@ -52,15 +53,20 @@ class Names:
                 self.loose_folders.setdefault(without_zeros(folder), set()).add(slide.slide_id)
 
 
+def dashed(name: str) -> str:
+    """Return a name with the dashes of a TCGA barcode: R writes TCGA.A1.A0SB.01A."""
+    return re.sub(r"[._ ]", "-", name) if BARCODE.match(name) else name
+
+
 def tcga_patient(name: str) -> str:
     """Return the patient of a TCGA barcode at the beginning of a name, or ""."""
-    barcode = TCGA.match(name)
+    barcode = TCGA.match(dashed(name))
     return barcode[0].upper() if barcode else ""
 
 
 def sample_type(name: str) -> str:
     """Return the two digits of a TCGA barcode's sample, 01 to 09 of tumours, 10 to 19 of normal tissue; or ""."""
-    barcode = SAMPLE_TYPE.match(name)
+    barcode = SAMPLE_TYPE.match(dashed(name))
     return barcode[1] if barcode else ""
 
 
@@ -111,7 +117,7 @@ def by_name(cell: str, names: Names, *, loose: bool) -> Fits:
 
 def by_patient(cell: str, names: Names, *, loose: bool) -> Fits:
     """Return the slides whose names begin with a cell; of barcodes of samples those of the same sample or type."""
-    text = whole(cell)
+    text = dashed(whole(cell))
     if loose:
         return dict.fromkeys(names.loose_prefixes.get(without_zeros(text), {}), 0)
     fits = dict.fromkeys(names.prefixes.get(plain(text), set()), len(plain(text)))
@@ -194,6 +200,7 @@ def _prefixes(slide: FoundSlide) -> set[str]:
     """What slides' names begin with, up to a mark or the end, and the names of their patients."""
     texts = {slide.patient} if slide.patient else set()
     for name in (name for name in slide.names if name != slide.path.name and not (name == slide.slide_id and _has_folder(slide))):
+        name = dashed(name)
         ends = [match.start() for match in re.finditer(r"(?<=[^\W_])(?=[\W_]|$)", name)]
         texts |= {name[:end] for end in ends}
         texts |= {name[:TCGA_SAMPLE]} if tcga_patient(name) else set()
