@@ -201,6 +201,18 @@ def test_numbered_folders_of_batches_are_no_patients(tmp_path: Path, folders: tu
     assert matched.patients["77_HE"] == "77_HE"
 
 
+@pytest.mark.parametrize("slide", ["1_HE.svs", "0001_HE.svs"])
+def test_numbered_folders_are_no_patients_if_names_of_slides_begin_with_patients(tmp_path: Path, slide: str) -> None:
+    matched = _match(tmp_path, [f"1/{slide}", "2021/77_HE.svs"], "patient_id,y", "1,a", "2021,x")
+    assert _labels(matched, "y") == {slide.removesuffix(".svs"): ["a"], "77_HE": []}
+
+
+def test_other_folders_than_numbers_are_patients_of_slides_without_a_patient_in_their_name(tmp_path: Path) -> None:
+    slides = ["P1/P1_HE.svs", "P1/P2_HE.svs", "P1/scan.svs", "P3/P3_HE.svs", "P3/scan 2.svs"]
+    matched = _match(tmp_path, slides, "patient,y", "P1,a", "P2,b", "P3,c")
+    assert _labels(matched, "y") == {"P1_HE": ["a"], "P2_HE": ["b"], "P3_HE": ["c"], "scan": [], "scan_2": ["c"]}
+
+
 def test_numbered_folders_are_patients_only_if_most_patients_have_one(tmp_path: Path) -> None:
     rows = [f"{n},a" for n in range(1, 9)]
     matched = _match(tmp_path, [f"{n}/x{n % 2}.svs" for n in range(1, 8)], "patient_id,y", *rows)

@@ -150,11 +150,11 @@ def by_folder(fits: Mapping[str, Fits], names: Names, *, loose: bool) -> dict[st
         for slide_id in fit:
             owners.setdefault(slide_id, set()).add(cell)
     is_complete = sum(map(bool, found.values())) >= COMPLETE * len(fits)
-    named_loosely = any(by_patient(cell, names, loose=True) for cell in fits)
+    has_names = any(by_patient(cell, names, loose=True) for cell in fits)
     result: dict[str, Fits] = {}
     for cell, slides in found.items():
         text = whole(cell)
-        is_batch = text.isdigit() and (bool(owners) or named_loosely or (len(text) <= SHORT_NUMBER and not is_complete))
+        is_batch = text.isdigit() and (has_names or (len(text) <= SHORT_NUMBER and not is_complete))
         if not is_batch and all(owners.get(slide_id, {cell}) == {cell} for slide_id in slides):
             result[cell] = {slide_id: 0 for slide_id in slides if slide_id not in owners}
     return result
