@@ -340,3 +340,38 @@ def test_text_stays_text_in_yaml(value: str) -> None:
 def test_the_configuration_is_short_and_says_where_all_settings_are() -> None:
     text = config_text(setup_of("efficientnet_lite0"), [], [])
     assert len(text.splitlines()) < 25 and "config.yaml" in text and max(map(len, text.splitlines())) <= 125
+
+
+@pytest.mark.parametrize("where", ["study", "new/study"])
+def test_paths_in_the_sheet_lead_to_the_slides_also_from_a_linked_folder(tmp_path: Path, where: str) -> None:
+    slides = _slides(tmp_path / "data")
+    store = tmp_path / "far" / "away" / "store"
+    store.mkdir(parents=True)
+    linked = tmp_path / "data" / Path(where).parts[0]
+    linked.symlink_to(store)
+    result = _run(slides, "--table", _table(tmp_path, diagnosis=["a", "b"] * 6), "--out", tmp_path / "data" / where)
+    assert result.exit_code == 0
+    rows = _rows(tmp_path / "data" / where)
+    assert len(rows) == 22 and all((tmp_path / "data" / where / row["path"]).is_file() for row in rows)
+    assert rows[0]["path"] == str(slides / "P01_1.svs")
+
+
+def test_slides_behind_a_link_keep_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = write_slides(tmp_path / "store" / "deep", ["x1.svs"])
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "slides").symlink_to(store)
+    (tmp_path / "p" / "up").symlink_to(store.parent / "deep")
+    monkeypatch.chdir(tmp_path / "p")
+    assert _run("slides", "--out", "study").exit_code == 0
+    assert _rows(tmp_path / "p" / "study")[0]["path"] == "../slides/x1.svs"
+    assert _run("up/../deep", "--out", "other").exit_code == 0
+    assert _rows(tmp_path / "p" / "other")[0]["path"] == str(store / "x1.svs")
+
+
+def test_resolutions_that_differ_between_rows_are_left_empty(tmp_path: Path) -> None:
+    data = np.zeros((80, 90, 3), np.uint8)
+    for name in ("q1", "q2"):
+        tifffile.imwrite(tmp_path / f"{name}.tif", data + ord(name[1]), photometric="rgb", tile=(32, 32))
+    table = write_text(tmp_path / "t.csv", "slide,mpp", "q1,0.25", "q1.tif,0.5", "q2,0.5")
+    made = draft(Request((tmp_path,), table, tmp_path / "study"))
+    assert [row.split(",")[3] for row in made.files["cohort.csv"].splitlines()] == ["mpp", "", "0.5"]

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.init.files import write_slides, write_text
+from tests.init.files import write_slide, write_slides, write_text
 from wsi_mil.errors import ConfigError
 from wsi_mil.init.matching import Asked, Matched, match, without_table
 from wsi_mil.init.slides import find_slides
@@ -77,10 +77,13 @@ def test_patients_are_read_beside_names_of_slides(tmp_path: Path) -> None:
     assert matched.patients == {"a": "007", "b": "007", "c": "012"} and "Pat-Nr" in matched.patient_source
 
 
-def test_slides_without_a_row_of_their_own_get_the_row_of_their_patient(tmp_path: Path) -> None:
+@pytest.mark.parametrize("asked", [Asked(), Asked(slide="slide"), Asked(patient="patient")])
+def test_slides_without_a_row_of_their_own_get_the_patient_but_no_label(tmp_path: Path, asked: Asked) -> None:
     lines = ["patient,slide,y", "P1,P1_a.svs,0", "P2,P2_a.svs,1", "P3,,1"]
-    matched = _match(tmp_path, ["P1_a.svs", "P2_a.svs", "P3_x.svs"], *lines)
-    assert _labels(matched, "y")["P3_x"] == ["1"] and matched.patients["P3_x"] == "P3"
+    matched = _match(tmp_path, ["P1_a.svs", "P1_b.svs", "P2_a.svs", "P3_x.svs"], *lines, asked=asked)
+    assert _labels(matched, "y") == {"P1_a": ["0"], "P1_b": [], "P2_a": ["1"], "P3_x": []}
+    assert matched.patients == {"P1_a": "P1", "P1_b": "P1", "P2_a": "P2", "P3_x": "P3"}
+    assert any("2 slides have no row of their own" in note and "P1_b, P3_x" in note for note in matched.notes)
 
 
 @pytest.mark.parametrize("barcode", ["TCGA-A1-A0SB", "TCGA-A1-A0SB-01", "TCGA-A1-A0SB-01A-11R", "tcga-a1-a0sb"])
@@ -140,3 +143,139 @@ def test_the_sheet_that_fits_the_slides_is_taken(tmp_path: Path) -> None:
     matched = match(read_tables(tmp_path / "t.xlsx"), found.slides)
     assert matched.table is not None and "'Cases'" in matched.table.title
     assert any("--sheet" in note for note in matched.notes)
+
+
+@pytest.mark.parametrize("rows", [("hospital_alpha/001.svs,t", "B/001.svs,n"), ("B/001.svs,n", r"D:\alpha\001.svs,t")])
+def test_rows_of_slides_in_other_folders_match_none(tmp_path: Path, rows: tuple[str, ...]) -> None:
+    matched = _match(tmp_path, ["B/001.svs", "B/002.svs"], "slide,y", *rows, "alpha/002,t")
+    assert _labels(matched, "y") == {"001": ["n"], "002": []}
+    assert any("2 rows name slides of other folders" in note for note in matched.notes)
+
+
+def test_a_table_of_other_folders_is_a_fault(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"A/x1\.svs, A/x2\.svs have names of slides, but other folders"):
+        _match(tmp_path, ["B/x1.svs", "B/x2.svs"], "slide,y", "A/x1.svs,0", "A/x2.svs,1")
+
+
+def test_folders_above_the_given_one_count_only_to_choose_among_rows(tmp_path: Path) -> None:
+    matched = _match(tmp_path, ["x1.svs", "x2.svs"], "slide,y", "/old/x1.svs,0", "/old/x2.svs,1", "/new/slides/x2.svs,2")
+    assert _labels(matched, "y") == {"x1": ["0"], "x2": ["2"]}
+    assert any("1 rows matched by the file's name only" in note and "/old/x1.svs" in note for note in matched.notes)
+
+
+def test_a_row_may_name_a_copy_in_another_folder(tmp_path: Path) -> None:
+    for folder in ("A", "B"):
+        write_slide(tmp_path / "slides" / folder / "c7.svs", "same")
+    found = find_slides([write_slides(tmp_path / "slides", ["A/d8.svs"])])
+    table = read_tables(write_text(tmp_path / "t.csv", "slide,y", "B/c7.svs,0", "B/d8.svs,1"))
+    assert _labels(match(table, found.slides), "y") == {"c7": ["0"], "d8": []}
+
+
+@pytest.mark.parametrize("second", ["S01", "S0100", "S01.tif", "slides/S01.svs"])
+def test_all_rows_that_name_a_slide_count(tmp_path: Path, second: str) -> None:
+    for name in ("S01.svs", "S0100.svs"):
+        write_slide(tmp_path / "slides" / name, "same")
+    found = find_slides([write_slides(tmp_path / "slides", ["S02.svs"])])
+    table = read_tables(write_text(tmp_path / "t.csv", "slide,y", "S01.svs,t", f"{second},n", "S02.svs,n"))
+    assert _labels(match(table, found.slides), "y") == {"S01": ["t", "n"], "S02": ["n"]}
+
+
+def test_patients_that_differ_in_zeros_only_leave_the_slide_without_a_label(tmp_path: Path) -> None:
+    matched = _match(tmp_path, ["0012_1.svs", "0100_1.svs"], "patient,y", "12,n", "012,t", "100,t")
+    assert _labels(matched, "y") == {"0012_1": [], "0100_1": ["t"]} and matched.patients["0012_1"] == "0012_1"
+    assert any("1 slide has rows of several patients" in note for note in matched.notes)
+
+
+def test_a_patient_that_fits_slides_of_two_patients_but_for_zeros_fits_none(tmp_path: Path) -> None:
+    matched = _match(tmp_path, ["012_1.svs", "12_1.svs", "0100_1.svs"], "patient,y", "0012,n", "100,t")
+    assert _labels(matched, "y") == {"12_1": [], "012_1": [], "0100_1": ["t"]}
+    assert any(note.startswith("0012 fit slides of several patients") for note in matched.notes)
+
+
+@pytest.mark.parametrize("folders", [("1", "2"), ("2020", "2021")])
+def test_numbered_folders_of_batches_are_no_patients(tmp_path: Path, folders: tuple[str, str]) -> None:
+    first, second = folders
+    slides = [f"{first}/1_HE.svs", f"{first}/7_HE.svs", f"{second}/2_HE.svs", f"{second}/77_HE.svs"]
+    matched = _match(tmp_path, slides, "patient_id,y", "1,a", "2,b", "7,c", "2020,x", "2021,x")
+    assert _labels(matched, "y") == {"1_HE": ["a"], "2_HE": ["b"], "7_HE": ["c"], "77_HE": []}
+    assert matched.patients["77_HE"] == "77_HE"
+
+
+@pytest.mark.parametrize("slide", ["1_HE.svs", "0001_HE.svs"])
+def test_numbered_folders_are_no_patients_if_names_of_slides_begin_with_patients(tmp_path: Path, slide: str) -> None:
+    matched = _match(tmp_path, [f"1/{slide}", "2021/77_HE.svs"], "patient_id,y", "1,a", "2021,x")
+    assert _labels(matched, "y") == {slide.removesuffix(".svs"): ["a"], "77_HE": []}
+
+
+def test_other_folders_than_numbers_are_patients_of_slides_without_a_patient_in_their_name(tmp_path: Path) -> None:
+    slides = ["P1/P1_HE.svs", "P1/P2_HE.svs", "P1/scan.svs", "P3/P3_HE.svs", "P3/scan 2.svs"]
+    matched = _match(tmp_path, slides, "patient,y", "P1,a", "P2,b", "P3,c")
+    assert _labels(matched, "y") == {"P1_HE": ["a"], "P2_HE": ["b"], "P3_HE": ["c"], "scan": [], "scan_2": ["c"]}
+
+
+def test_numbered_folders_are_patients_only_if_most_patients_have_one(tmp_path: Path) -> None:
+    rows = [f"{n},a" for n in range(1, 9)]
+    matched = _match(tmp_path, [f"{n}/x{n % 2}.svs" for n in range(1, 8)], "patient_id,y", *rows)
+    assert sorted(matched.patients.values()) == ["1", "2", "3", "4", "5", "6", "7"]
+    with pytest.raises(ConfigError, match="no row fits"):
+        _match(tmp_path / "two", ["1/xa.svs", "1/xb.svs", "2/xc.svs"], "patient_id,y", *rows)
+
+
+def test_rows_of_two_patients_for_a_slide_leave_it_without_a_label(tmp_path: Path) -> None:
+    lines = ["patient,slide,y", "P1,S01,t", "P99,S01,t", "P2,S02,n"]
+    matched = _match(tmp_path, ["S01.svs", "S02.svs"], *lines)
+    assert _labels(matched, "y") == {"S01": [], "S02": ["n"]} and matched.patients == {"S01": "S01", "S02": "P2"}
+    assert any("1 slide has rows of several patients in column 'patient', and no label: S01" in note for note in matched.notes)
+
+
+@pytest.mark.parametrize("mark", ["-", ".", "_"])
+def test_samples_of_tcga_match_slides_of_their_type_only(tmp_path: Path, mark: str) -> None:
+    slides = ["TCGA-A1-0001-01Z-00-DX1.svs", "TCGA-A1-0001-11A-01-TS1.svs", "TCGA-A1-0002-01Z-00-DX1.svs"]
+    rows = ["TCGA-A1-0001-01A,t", "TCGA-A1-0001-11A,n", "TCGA-A1-0002-11A,n", "TCGA-A1-0002-06A,m"]
+    matched = _match(tmp_path, slides, "sample,y", *(row.replace("-", mark) for row in rows))
+    assert list(_labels(matched, "y").values()) == [["t"], ["n"], []]
+    assert list(matched.patients.values()) == ["TCGA-A1-0001", "TCGA-A1-0001", "TCGA-A1-0002"]
+
+
+@pytest.mark.parametrize("barcode", ["TCGA-A1-0001", "TCGA.A1.0001"])
+def test_normal_tissue_gets_no_label_of_its_patient(tmp_path: Path, barcode: str) -> None:
+    slides = ["TCGA-A1-0001-01Z-00-DX1.svs", "TCGA-A1-0001-11A-01-TS1.svs"]
+    matched = _match(tmp_path, slides, "patient,y", f"{barcode},MSI")
+    assert list(_labels(matched, "y").values()) == [["MSI"], []] and len(set(matched.patients.values())) == 1
+    assert any("1 slide is normal tissue by barcode, without labels" in note for note in matched.notes)
+    assert "1 slide is normal tissue" in without_table(find_slides([tmp_path / "slides"]).slides).notes[0]
+
+
+@pytest.mark.parametrize("names", ["case_id,patient_id", "Fallnummer,Pat-Nr", "patient,Fallnummer"])
+def test_cases_of_one_patient_are_one_patient(tmp_path: Path, names: str) -> None:
+    rows = ["C01,P7,a", "C02,P7,a", "C03,P8,b"] if not names.startswith("patient") else ["P7,C01,a", "P7,C02,a", "P8,C03,b"]
+    matched = _match(tmp_path, ["C01_1.svs", "C02_1.svs", "C03_1.svs"], f"{names},y", *rows)
+    assert matched.patients == {"C01_1": "P7", "C02_1": "P7", "C03_1": "P8"}
+    assert list(_labels(matched, "y").values()) == [["a"], ["a"], ["b"]]
+
+
+def test_a_case_of_two_patients_gets_no_label(tmp_path: Path) -> None:
+    lines = ["case_id,patient_id,y", "C01,P7,a", "C01,P8,a", "C02,P7,a"]
+    matched = _match(tmp_path, ["C01_1.svs", "C02_1.svs"], *lines)
+    assert _labels(matched, "y") == {"C01_1": [], "C02_1": ["a"]}
+
+
+def test_an_empty_patient_cell_is_no_patient_of_its_own(tmp_path: Path) -> None:
+    lines = ["patient,slide,y", "P1,S01,a", ",S02,a", "P2,S03,b", ",P2_x,b"]
+    matched = _match(tmp_path, ["S01.svs", "S02.svs", "S03.svs", "P2_x.svs"], *lines)
+    assert _labels(matched, "y") == {"P2_x": ["b"], "S01": ["a"], "S02": [], "S03": ["b"]}
+    assert matched.patients["P2_x"] == "P2"
+    assert any("1 matched slide has an empty patient cell" in note and "row 3" in note for note in matched.notes)
+
+
+def test_one_patient_in_two_spellings_is_one(tmp_path: Path) -> None:
+    matched = _match(tmp_path, ["a.svs", "b.svs"], "patient,slide,y", "p1,a,0", "P1,b,1")
+    assert matched.patients == {"a": "p1", "b": "p1"}
+
+
+def test_rows_of_patients_that_name_a_slide_are_of_that_slide_only(tmp_path: Path) -> None:
+    lines = ["patient,slide,y", "P1,P1_a,t", "P2,,n", "P3,,t", "P4,P4_gone,n"]
+    matched = _match(tmp_path, ["P1_a.svs", "P1_b.svs", "P2_a.svs", "P3_a.svs", "P4_a.svs"], *lines)
+    assert _labels(matched, "y") == {"P1_a": ["t"], "P1_b": [], "P2_a": ["n"], "P3_a": ["t"], "P4_a": []}
+    assert matched.patients["P1_b"] == "P1"
+    assert any("2 slides get no label, as the rows of their patients name other slides: P1_b, P4_a" in n for n in matched.notes)

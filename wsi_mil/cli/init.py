@@ -91,6 +91,8 @@ def _print_found(made: "Draft", *, most: int) -> None:
 def _print_matched(made: "Draft", *, most: int) -> None:
     matched, table = made.matched, made.matched.table
     if table is None or matched.key is None:
+        for note in matched.notes:
+            _line("", note)
         return
     _line("table", f"{table.title}: {len(table.rows)} rows, {len(table.columns)} columns")
     for note in (*table.notes, *matched.notes):
@@ -104,7 +106,7 @@ def _print_matched(made: "Draft", *, most: int) -> None:
     )
     without = [slide_id for slide_id, rows in matched.rows.items() if not rows]
     if without:
-        _line("", f"{_counted(len(without), 'slide')} without a row, predicted only: {named(without, most=most)}")
+        _line("", f"{_counted(len(without), 'slide')} without a certain row, predicted only: {named(without, most=most)}")
     if matched.unused_rows:
         rows = [f"{table.rows[at][1][matched.key.column] or '(empty)'} (row {table.rows[at][0]})" for at in matched.unused_rows]
         _line("", f"{_counted(len(rows), 'row')} without a slide, left out: {named(rows, most=most)}")

@@ -161,7 +161,7 @@ def write(request: Request, made: Draft) -> None:
 
 def _base(slides: Sequence[FoundSlide], matched: Matched, request: Request) -> dict[str, tuple[str, ...]]:
     """Columns of the sheet that are no labels."""
-    out = _absolute(request.out)
+    out = Path(os.path.realpath(request.out))
     base = {
         "slide_id": tuple(slide.slide_id for slide in slides),
         "path": tuple(_path(slide.path, out) for slide in slides),
@@ -186,16 +186,17 @@ def _require_rows(base: Mapping[str, tuple[str, ...]]) -> None:
 
 
 def _path(path: Path, out: Path) -> str:
-    """Path of a slide in the sheet: relative if it is in the folder of the sheet, or beside it."""
-    absolute = _absolute(path)
-    if absolute.is_relative_to(out) or (absolute.is_relative_to(out.parent) and out.parent != Path(out.anchor)):
-        return Path(os.path.relpath(absolute, out)).as_posix()
-    return absolute.as_posix()
+    """Path of a slide in the sheet: relative if it is in the folder of the sheet, or beside it.
 
-
-def _absolute(path: Path) -> Path:
-    """Return a path from the root, with its links."""
-    return Path(os.path.normpath(Path.cwd() / path))
+    Args:
+        path: of the slide.
+        out: folder of the sheet without links, as the `..` of a relative path leads out of the folder that a link points to.
+    """
+    linked, unlinked = Path(os.path.normpath(Path.cwd() / path)), Path(os.path.realpath(path.parent)) / path.name
+    same = [own for own in (linked, unlinked) if own.exists() and own.samefile(path)]  # `..` after a link leads elsewhere
+    near = out.parent if out.parent != Path(out.anchor) else out
+    beside = next((own for own in same if own.is_relative_to(near)), None)
+    return Path(os.path.relpath(beside, out)).as_posix() if beside else same[0].as_posix()
 
 
 def _table_mpp(matched: Matched) -> dict[str, str]:
@@ -205,7 +206,7 @@ def _table_mpp(matched: Matched) -> dict[str, str]:
     if table is None or name is None:
         return {}
     cells = {slide_id: [table.rows[at][1][name].replace(",", ".") for at in rows] for slide_id, rows in matched.rows.items()}
-    return {slide_id: values[0] for slide_id, values in cells.items() if values and _is_mpp(values[0])}
+    return {slide_id: values[0] for slide_id, values in cells.items() if len(set(values)) == 1 and _is_mpp(values[0])}
 
 
 def _is_mpp(text: str) -> bool:

@@ -1,36 +1,46 @@
 """Match the rows of a table to slides: by their names, or by the patients that their names begin with."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher, get_close_matches
-from pathlib import PurePosixPath
 
 from wsi_mil.config import nearest
 from wsi_mil.errors import ConfigError
+from wsi_mil.init.names import (
+    BARE,
+    COMPLETE,
+    SHORT_NUMBER,
+    Fits,
+    Names,
+    by_folder,
+    by_name,
+    by_patient,
+    is_elsewhere,
+    plain,
+    spellings,
+    spelt_alike,
+)
+from wsi_mil.init.patients import Rows, find_patients, normal_notes, of_same_tissue, own_patients
 from wsi_mil.init.slides import FoundSlide
 from wsi_mil.init.tables import Table
-from wsi_mil.init.words import TCGA, folded, is_missing, names_patients, names_slides, squeezed, word_set
+from wsi_mil.init.words import folded, is_missing, names_patients, names_slides, squeezed, word_set
 from wsi_mil.wording import named
 
-SHORT_NUMBER = 3
-"""Length up to which a number is too common to be an id in a column whose name does not say so."""
-TCGA_SAMPLE = 15
-"""Length of a barcode of TCGA up to the type of the sample."""
 PATHS = "write the folder too, as in folder/name.svs"
 LEAST_ALIKE = 0.5
 MOST_PAIRS = 5
+MOST_MOVED = 2
 MOST_COMPARED, MOST_ROWS = 5, 50
 """Number of columns, and of their rows, whose cells are compared with the names of all slides."""
-COMPLETE = 0.8
-"""Share of slides and rows that short numbers must match to be ids if the column's name does not say so."""
 FILES = word_set(
     "slide slides slideid slidename file files filename filepath path image imageid imagepath wsi wsiid datei dateiname"
 )
 """Names of columns that hold slides, not patients."""
+MOST = 0.5
+"""Share of the rows of patients from which on names of slides in them are preferred."""
 FEW = 0.2
 """Patients per slide below which a column is one of groups if its name does not say otherwise."""
-LOOSE = "\0"
 UNCERTAIN = 0.5
 """Share of the slides that a column must match to be the ids if its name does not say so."""
 
@@ -93,24 +103,6 @@ class Asked:
     patient: str | None = None
 
 
-@dataclass
-class _Names:
-    """Slides by the spellings of their names and folders."""
-
-    slides: Sequence[FoundSlide]
-    exact: dict[str, set[str]] = field(default_factory=dict)
-    loose: dict[str, set[str]] = field(default_factory=dict)
-    prefixes: dict[str, set[str]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for slide in self.slides:
-            for name in (*slide.names, *_with_folders(slide)):
-                self.exact.setdefault(_plain(name), set()).add(slide.slide_id)
-                self.loose.setdefault(_without_zeros(name), set()).add(slide.slide_id)
-            for prefix in _prefixes(slide):
-                self.prefixes.setdefault(prefix, set()).add(slide.slide_id)
-
-
 def match(tables: Sequence[Table], slides: Sequence[FoundSlide], asked: Asked = Asked()) -> Matched:
     """Match the slides to the rows of the table that fits best.
 
@@ -122,7 +114,7 @@ def match(tables: Sequence[Table], slides: Sequence[FoundSlide], asked: Asked = 
     Raises:
         ConfigError: no row fits a slide, or a named column is missing; the message has the closest pairs.
     """
-    names = _Names(slides)
+    names = Names(slides)
     faults = [fault for table in tables for fault in _missing_columns(table, asked)]
     tables = [table for table in tables if not _missing_columns(table, asked)]
     if not tables:
@@ -134,7 +126,7 @@ def match(tables: Sequence[Table], slides: Sequence[FoundSlide], asked: Asked = 
     if not keys:
         raise ConfigError([_no_match(tables, slides, names)])
     table, key = max(keys, key=lambda pair: _rank(pair[1], pair[0]))
-    matched = _with_patients(table, key, names, asked)
+    matched = _matched(table, key, names, asked)
     others = [other.title for other in tables if other is not table]
     notes = [f"{len(others)} other sheets not used: {', '.join(others[:3])}; --sheet names another"] if others else []
     return replace(matched, notes=(*notes, *matched.notes))
@@ -142,22 +134,64 @@ def match(tables: Sequence[Table], slides: Sequence[FoundSlide], asked: Asked = 
 
 def without_table(slides: Sequence[FoundSlide]) -> Matched:
     """Return slides with the patients that their names or files give."""
-    patients, source = _own_patients(slides)
-    return Matched(None, None, {slide.slide_id: () for slide in slides}, patients, source)
+    patients, source = own_patients(slides)
+    return Matched(None, None, {slide.slide_id: () for slide in slides}, patients, source, notes=tuple(normal_notes(slides)))
 
 
-def tcga_patient(name: str) -> str:
-    """Return the patient of a TCGA barcode at the beginning of a name, or ""."""
-    barcode = TCGA.match(name)
-    return barcode[0].upper() if barcode else ""
+def _matched(table: Table, key: Key, names: Names, asked: Asked) -> Matched:
+    """Slides with the rows whose labels are theirs, and their patients."""
+    patient = _patient_column(table, key, asked)
+    by_patients = _key(table, patient, "patient", names).rows if patient else {}
+    rows = {slide.slide_id: key.rows.get(slide.slide_id, ()) for slide in names.slides}
+    of_tissue = of_same_tissue(table.column(key.column), rows, names) if key.how == "patient" else rows
+    own_rows = _without_others(table, key, of_tissue, names) if key.how == "patient" else rows
+    patients = find_patients(table, patient, rows, by_patients, names)
+    kept = {slide_id: () if slide_id in patients.unclear else own for slide_id, own in own_rows.items()}
+    used = {at for own in rows.values() for at in own}
+    unused = tuple(at for at in range(len(table.rows)) if at not in used)
+    others = [slide_id for slide_id, own in of_tissue.items() if own and not own_rows[slide_id]]
+    own_notes = (
+        [f"{len(others)} slides get no label, as the rows of their patients name other slides: {named(others)}"] if others else []
+    )
+    normal = normal_notes(names.slides, of_patients=of_tissue != rows)
+    notes = (*_key_notes(table, key, names), *patients.notes, *own_notes, *normal)
+    return Matched(table, key, kept, patients.of, patients.source, unused, notes)
 
 
-def _own_patients(slides: Iterable[FoundSlide]) -> tuple[dict[str, str], str]:
-    found = {slide.slide_id: next(filter(None, map(tcga_patient, slide.names)), "") or slide.patient for slide in slides}
-    n = sum(map(bool, found.values()))
-    is_tcga = any(map(tcga_patient, found.values()))
-    source = ("TCGA barcodes" if is_tcga else "the DICOM files") if n else ""
-    return {slide_id: patient or slide_id for slide_id, patient in found.items()}, source
+def _without_others(table: Table, key: Key, rows: Rows, names: Names) -> dict[str, tuple[int, ...]]:
+    """Rows of patients without those that name other slides in a column of slides, if some of its cells are names of slides."""
+    result = dict(rows)
+    for column in (column for column in table.columns if names_slides(column) and column != key.column):
+        cells = table.column(column)
+        fits = {cell: by_name(cell, names, loose=False) for cell in set(cells) if not is_missing(cell)}
+        if any(fits.values()):
+            result = {s: tuple(at for at in own if s in fits.get(cells[at], {s: 0})) for s, own in result.items()}
+    return result
+
+
+def _key_notes(table: Table, key: Key, names: Names) -> Iterator[str]:
+    """What is unusual about the names in a column."""
+    if key.ambiguous and key.how == "slide":
+        yield f"{named(key.ambiguous)} fit several slides in different folders, and none is taken: {PATHS}"
+    elif key.ambiguous:
+        yield f"{named(key.ambiguous)} fit slides of several patients if zeros and marks do not count, and none is taken"
+    if key.padded:
+        yield f"column {key.column!r} fits the slides only without leading zeros and marks: check the pairs in cohort.csv"
+    if key.how == "patient":
+        return
+    cells = table.column(key.column)
+    moved = [cells[at] for slide_id, own in key.rows.items() for at in own if is_elsewhere(cells[at], names.by_id[slide_id])]
+    if moved:
+        yield f"{len(moved)} rows matched by the file's name only, as their folders are not here: {named(moved, most=MOST_MOVED)}"
+    others = _elsewhere(cells, names)
+    if others:
+        yield f"{len(others)} rows name slides of other folders, and match none: {named(others, most=MOST_MOVED)}"
+
+
+def _elsewhere(cells: Sequence[str], names: Names) -> list[str]:
+    """Cells that fit slides by the name of the file, but not by its folder."""
+    paths = [cell for cell in dict.fromkeys(cells) if "/" in cell.replace("\\", "/") and not by_name(cell, names, loose=False)]
+    return [cell for cell in paths if by_name(spellings(cell)[1], names, loose=False)]
 
 
 def _missing_columns(table: Table, asked: Asked) -> list[str]:
@@ -169,113 +203,69 @@ def _missing_columns(table: Table, asked: Asked) -> list[str]:
     ]
 
 
-def _headless(table: Table, names: _Names) -> list[str]:
+def _headless(table: Table, names: Names) -> list[str]:
     """Fault of a table whose names of columns are a row."""
-    slides = [column for column in table.columns if len(column) > SHORT_NUMBER and _by_name(column, names, loose=False)]
+    slides = [column for column in table.columns if len(column) > SHORT_NUMBER and by_name(column, names, loose=False)]
     return [f"{table.title}: its first row names slide {name}: write the names of the columns above it" for name in slides[:1]]
 
 
-def _keys(table: Table, names: _Names, asked: Asked) -> list[Key]:
+def _keys(table: Table, names: Names, asked: Asked) -> list[Key]:
     """Columns that fit slides, in every way that they do."""
     if asked.slide is not None:
         return [key for key in (_key(table, asked.slide, "slide", names),) if key.rows]
-    columns = [asked.patient] if asked.patient is not None else table.columns
-    found = [_key(table, column, how, names) for column in columns for how in ("slide", "patient")]
-    asked_for = {asked.slide, asked.patient}
-    return [key for key in found if key.rows and (key.column in asked_for or _is_plausible(key, table, names))]
+    patients = [asked.patient] if asked.patient is not None else table.columns
+    found = [_key(table, column, "slide", names) for column in table.columns]
+    found += [_key(table, column, "patient", names) for column in patients]
+    keys = [key for key in found if key.rows and (key.column == asked.patient or _is_plausible(key, table, names))]
+    return [key for key in keys if not any(_names_more(other, key) for other in keys)]
 
 
-def _key(table: Table, column: str, how: str, names: _Names) -> Key:
+def _names_more(slide: Key, key: Key) -> bool:
+    """Whether another column names a slide in most rows of a column of patients: their labels are of those slides only."""
+    own = {at for rows in key.rows.values() for at in rows}
+    of_slides = {at for rows in slide.rows.values() for at in rows}
+    is_of_slides = slide.how == "slide" and (names_slides(slide.column) or not names_patients(slide.column))
+    is_other = key.how == "patient" and slide.column != key.column
+    return is_other and is_of_slides and len(own & of_slides) > MOST * len(own)
+
+
+def _key(table: Table, column: str, how: str, names: Names) -> Key:
     cells = table.column(column)
-    find = _by_name if how == "slide" else _by_patient
+    filled = [cell for cell in dict.fromkeys(cells) if not is_missing(cell)]
+    find = by_name if how == "slide" else by_patient
     for loose in (False, True):
-        found = {cell: find(cell, names, loose=loose) for cell in dict.fromkeys(cells) if not is_missing(cell)}
-        several = tuple(cell for cell, slides in found.items() if len(slides) > 1) if how == "slide" else ()
-        rows = _rows_of(cells, {cell: slides for cell, slides in found.items() if cell not in several})
+        fits = {cell: find(cell, names, loose=loose) for cell in filled}
+        is_several = {
+            cell: len(fit) > 1 if how == "slide" else loose and not spelt_alike(cell, names) for cell, fit in fits.items()
+        }
+        several = tuple(cell for cell in filled if is_several[cell])
+        fits = {cell: {} if is_several[cell] else fit for cell, fit in fits.items()}
+        rows = _rows_of(cells, fits)
+        if how == "patient":
+            rows |= _rows_of(cells, by_folder(fits, names, loose=loose))
         if rows or several:
             return Key(column, how, rows, loose, several)
     return Key(column, how, {})
 
 
-def _rows_of(cells: Sequence[str], found: Mapping[str, set[str]]) -> dict[str, tuple[int, ...]]:
-    """Rows of each slide; of several cells that fit a slide the longest counts: P1-2 before P1."""
-    best: dict[str, tuple[int, list[int]]] = {}
-    for at, cell in enumerate(cells):
-        for slide_id in found.get(cell, ()):
-            length, rows = best.get(slide_id, (0, []))
-            if len(cell) == length:
-                rows.append(at)
-            elif len(cell) > length:
-                best[slide_id] = (len(cell), [at])
-    return {slide_id: tuple(rows) for slide_id, (_, rows) in best.items()}
+def _rows_of(cells: Sequence[str], fits: Mapping[str, Fits]) -> dict[str, tuple[int, ...]]:
+    """Rows of each slide: those that fit best, P1-2 before P1, and those with its bare name.
 
-
-def _by_name(cell: str, names: _Names, *, loose: bool) -> set[str]:
-    """Slides of a cell with a slide's name, with or without ending or folders."""
-    spellings = _spellings(cell)
-    if loose:
-        return set().union(*(names.loose.get(_without_zeros(text), set()) for text in spellings))
-    return next((found for text in spellings if (found := names.exact.get(_plain(text), set()))), set())
-
-
-def _by_patient(cell: str, names: _Names, *, loose: bool) -> set[str]:
-    """Slides of a cell that their names or folders begin with."""
-    for text in _patient_spellings(cell):
-        found = names.prefixes.get(f"{LOOSE}{_without_zeros(text)}" if loose else _plain(text), set())
-        if found:
-            return found
-    return set()
-
-
-def _spellings(cell: str) -> list[str]:
-    """Spellings of a slide's name: as a path, from each of its folders on, a file name, and without its ending."""
-    path = PurePosixPath(_whole(cell).replace("\\", "/"))
-    below = ["/".join(path.parts[at:]) for at in range(1, len(path.parts) - 1)]
-    stem = path.stem if re.fullmatch(r"\.[A-Za-z][A-Za-z0-9]{1,7}", path.suffix) else path.name
-    return list(dict.fromkeys((cell, path.as_posix(), *below, path.name, stem, stem.removesuffix(".ome"))))
-
-
-def _whole(cell: str) -> str:
-    """A cell without the decimals that pandas gives whole numbers in columns with empty cells: 12.0."""
-    return cell[:-2] if re.fullmatch(r"\d+\.0", cell) else cell
-
-
-def _patient_spellings(cell: str) -> list[str]:
-    """Spellings of a patient: as it is, and the sample and the patient of a TCGA barcode."""
-    patient = tcga_patient(cell)
-    return [_whole(cell), *([cell[:TCGA_SAMPLE], patient] if patient and len(cell) >= TCGA_SAMPLE else [])]
-
-
-def _prefixes(slide: FoundSlide) -> set[str]:
-    """What slides' names begin with, up to a mark or the end, and the names of their folders and patients.
-
-    Those in which leading zeros do not count begin with `LOOSE`.
+    Rows that fit equally well all count, so that a contradiction is seen.
     """
-    texts = {*slide.folders, *([slide.patient] if slide.patient else [])}
-    for name in (name for name in slide.names if name != slide.path.name):
-        ends = [match.start() for match in re.finditer(r"(?<=[^\W_])(?=[\W_]|$)", name)]
-        texts |= {name[:end] for end in ends}
-        texts |= {name[:TCGA_SAMPLE]} if tcga_patient(name) else set()
-    return {_plain(text) for text in texts} | {f"{LOOSE}{_without_zeros(text)}" for text in texts}
+    best: dict[str, int] = {}
+    for fit in fits.values():
+        for slide_id, strength in fit.items():
+            best[slide_id] = max(strength, best.get(slide_id, BARE))
+    rows: dict[str, list[int]] = {}
+    for at, cell in enumerate(cells):
+        for slide_id, strength in fits.get(cell, {}).items():
+            if strength in (best[slide_id], BARE):
+                rows.setdefault(slide_id, []).append(at)
+    return {slide_id: tuple(own) for slide_id, own in rows.items()}
 
 
-def _with_folders(slide: FoundSlide) -> list[str]:
-    """The whole path of a slide's file, and with each of its folders."""
-    parts = [*reversed(slide.folders), slide.path.name]
-    return [slide.path.as_posix(), *("/".join(parts[at:]) for at in range(len(slide.folders)))]
-
-
-def _plain(text: str) -> str:
-    return " ".join(folded(text).split())
-
-
-def _without_zeros(text: str) -> str:
-    """Text without marks between its parts and leading zeros of its numbers: P-0012_3 is p12/3."""
-    parts = [part.lstrip("0") or "0" for part in re.findall(r"\d+|[^\W\d_]+", _plain(text))]
-    return "/".join(parts)
-
-
-def _is_plausible(key: Key, table: Table, names: _Names) -> bool:
+def _is_plausible(key: Key, table: Table, names: Names) -> bool:
     """Whether a column is one of ids, by its name or by its cells."""
     if key.how == "patient" and squeezed(key.column) in FILES:
         return False
@@ -317,53 +307,27 @@ def _rank(key: Key, table: Table) -> tuple[object, ...]:
     )
 
 
-def _with_patients(table: Table, key: Key, names: _Names, asked: Asked) -> Matched:
-    """Match the rest by the patient, and find each slide's patient."""
-    patient = _patient_column(table, key, asked)
-    rows = {slide.slide_id: key.rows.get(slide.slide_id, ()) for slide in names.slides}
-    notes: list[str] = []
-    if key.how == "slide" and patient and not all(rows.values()):
-        rest = _key(table, patient, "patient", names).rows
-        more = {slide_id: rest[slide_id] for slide_id, own in rows.items() if not own and slide_id in rest}
-        rows |= more
-        notes += [f"{len(more)} slides not in column {key.column!r} matched by the patient, column {patient!r}"] if more else []
-    if key.ambiguous:
-        notes.append(f"{named(key.ambiguous)} fit several slides in different folders, and none is taken: {PATHS}")
-    if key.padded:
-        notes.append(f"column {key.column!r} fits the slides only without leading zeros and marks: check the pairs in cohort.csv")
-    patients, source = _own_patients(names.slides)
-    cells = table.column(patient) if patient else []
-    of_rows = {s: next((cells[at] for at in own if not is_missing(cells[at])), "") for s, own in rows.items()} if patient else {}
-    if any(of_rows.values()):
-        source = f"column {patient!r}"
-    patients |= {slide_id: _patient_text(text) for slide_id, text in of_rows.items() if text}
-    used = {at for own in rows.values() for at in own}
-    unused = tuple(at for at in range(len(table.rows)) if at not in used)
-    return Matched(table, key, rows, patients, source, unused, tuple(notes))
-
-
-def _patient_text(cell: str) -> str:
-    """A patient as text; barcodes of TCGA samples become those of their patients, so that all slides of a patient agree."""
-    return tcga_patient(cell) or _whole(cell)
-
-
 def _patient_column(table: Table, key: Key, asked: Asked) -> str | None:
-    """The column of patients."""
+    """The column of patients: slides may be named by cases, of which a patient can have several."""
     if asked.patient is not None:
         return asked.patient
     called = [column for column in table.columns if names_patients(column) and any(table.column(column))]
-    best = next((column for column in called if "pat" in folded(column)), None)
-    if key.how == "patient" and (names_patients(key.column) or not called):
+    of_persons = [column for column in called if "pat" in folded(column)]
+    if key.how == "patient" and (key.column in of_persons or not called or (key.column in called and not of_persons)):
         return key.column
-    return best or next(iter(called), None)
+    return next(iter([*of_persons, *called]), None)
 
 
-def _no_match(tables: Sequence[Table], slides: Sequence[FoundSlide], names: _Names) -> str:
+def _no_match(tables: Sequence[Table], slides: Sequence[FoundSlide], names: Names) -> str:
     """Why no row fits, with the pairs of a cell and a slide that are most alike."""
     several = [cell for table in tables for column in table.columns for cell in _key(table, column, "slide", names).ambiguous]
     if several:
         return f"{tables[0].title}: {named(several)} are names of several slides in different folders: {PATHS}"
-    ids = {_plain(slide.slide_id): slide.slide_id for slide in slides}
+    others = [cell for table in tables for column in table.columns for cell in _elsewhere(table.column(column), names)]
+    if others:
+        hint = "correct them, or give init the folder below which they agree"
+        return f"{tables[0].title}: {named(others)} have names of slides, but other folders: {hint}"
+    ids = {plain(slide.slide_id): slide.slide_id for slide in slides}
     columns = sorted(((t, c) for t in tables for c in t.columns), key=lambda pair: _distinctness(*pair), reverse=True)[
         :MOST_COMPARED
     ]
@@ -384,7 +348,7 @@ def _alike(table: Table, column: str, ids: Mapping[str, str]) -> list[tuple[floa
     """The cell of a column that is most like a slide's name, and similar pairs, with how alike they are."""
     pairs = []
     for number, cells in table.rows[:MOST_ROWS]:
-        cell = _plain(_spellings(cells[column])[-1])
+        cell = plain(spellings(cells[column])[-1])
         if len(cell) < SHORT_NUMBER or is_missing(cell):
             continue
         close = get_close_matches(cell, list(ids), n=1, cutoff=LEAST_ALIKE)

@@ -33,6 +33,7 @@ class FoundSlide:
         names: other names under which a table may list it: of copies and links, of the glass slide in DICOM.
         patient: patient that a DICOM file names, or "".
         folders: names of the folders that it is in, the nearest first.
+        files: a file of it, its copies or links in each folder, with the number of folders below the one that was given.
     """
 
     slide_id: str
@@ -41,6 +42,7 @@ class FoundSlide:
     names: tuple[str, ...] = ()
     patient: str = ""
     folders: tuple[str, ...] = ()
+    files: tuple[tuple[Path, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -191,14 +193,15 @@ def _slide(group: list[Seen], sources: Sequence[Path], n_beside: int) -> FoundSl
     first, *others = group
     folders = _folders(first.path, sources)
     names = [name for file in group for name in (file.path.name, file.path.stem, stem_of(file.path))]
+    files = tuple({file.path.parent: (file.path, len(_folders(file.path, sources))) for file in group}.values())
     if not first.series:
-        return FoundSlide(stem_of(first.path), first.path, first.mpp, tuple(dict.fromkeys(names)), folders=folders)
+        return FoundSlide(stem_of(first.path), first.path, first.mpp, tuple(dict.fromkeys(names)), "", folders, files)
     patient, container = dicom_names(first.path)
     folder = first.path.parent.name
     title = container or (folder if others and folders and n_beside == 1 else stem_of(first.path))
     names += [container] if container else []
     mpp = header_mpp(first.path, first.format) if first.format else None
-    return FoundSlide(title, first.path, mpp, tuple(dict.fromkeys((title, *names))), patient, folders)
+    return FoundSlide(title, first.path, mpp, tuple(dict.fromkeys((title, *names))), patient, folders, files)
 
 
 def _folders(path: Path, sources: Sequence[Path]) -> tuple[str, ...]:
