@@ -340,3 +340,23 @@ def test_text_stays_text_in_yaml(value: str) -> None:
 def test_the_configuration_is_short_and_says_where_all_settings_are() -> None:
     text = config_text(setup_of("efficientnet_lite0"), [], [])
     assert len(text.splitlines()) < 25 and "config.yaml" in text and max(map(len, text.splitlines())) <= 125
+
+
+def test_a_label_with_too_few_patients_is_kept_and_its_target_says_why(tmp_path: Path) -> None:
+    table = _table(tmp_path, label=["b", *["a"] * 11])
+    result = _run(_slides(tmp_path), "--table", table, "--out", tmp_path / "study")
+    assert [row["label"] for row in _rows(tmp_path / "study")][:3] == ["b", "b", "a"]
+    text = (tmp_path / "study" / "my.yaml").read_text(encoding="utf-8")
+    assert "not yet: class 'b' has 1 patient" in text and "label: class 'b' has 1 patient" in result.output
+    assert "fill the column" not in result.output + text and not yaml.safe_load(text)["targets"]
+    targets = yaml.safe_load(_uncommented(text))["targets"]
+    assert targets == {"label": {"kind": "classes", "column": "label", "classes": ["a", "b"]}}
+
+
+def test_survival_that_is_not_sure_is_never_active(tmp_path: Path) -> None:
+    table = _table(tmp_path, OS_months=[f"{n}.5" for n in range(12)], survival_status=["1", "0"] * 6)
+    result = _run(_slides(tmp_path), "--table", table, "--out", tmp_path / "study")
+    text = (tmp_path / "study" / "my.yaml").read_text(encoding="utf-8")
+    assert not yaml.safe_load(text)["targets"] and "check which value of survival_status is the event" in text
+    assert "none that is sure" in result.output and "os (survival)" in result.output
+    check({**yaml.safe_load(_uncommented(text)), "cohort": str(tmp_path / "study" / "cohort.csv")}, needs_slides=False)
