@@ -246,7 +246,7 @@ def test_yes_of_what_is_the_opposite_of_an_event_is_no_event(name: str, values: 
     (found,) = _survival(OS_months=["1.5", "20", "30"], **{name: values})
     target = parse_target(dict(found.settings), where="")
     assert target.event_is == (observed,) and found.rank == ENDPOINT  # type: ignore[union-attr]
-    assert f"{values[1]} in {name} is read as no event, {observed} as the event" in found.remark
+    assert f"'{values[1]}' in {name} is read as no event, '{observed}' as the event" in found.remark
 
 
 @pytest.mark.parametrize("name", ["recurrence_free", "rezidivfrei", "Progression free", "tumor_frei"])
@@ -366,13 +366,13 @@ def test_the_positive_class_is_known_only_if_one_value_alone_says_so(
     ("cells", "expected"),
     [
         (["none", "partial", "complete", "partial"], ["none", "partial", "complete", "partial"]),
-        (["None", "V600E", "", "V600E"], ["None", "V600E", "", "V600E"]),
+        (["none", "None", "V600E", "V600E"], ["none", "none", "V600E", "V600E"]),
         (["None", "V600E", "None", "V600E"], ["", "V600E", "", "V600E"]),
         (["none", "1", "2", "1"], ["", "1", "2", "1"]),
         (["none", "a1b", "b2c", "c3d"], ["", "a1b", "b2c", "c3d"]),
     ],
 )
-def test_none_is_a_class_only_if_a_person_has_written_it_among_words(cells: list[str], expected: list[str]) -> None:
+def test_none_in_lower_case_is_a_class_among_words(cells: list[str], expected: list[str]) -> None:
     assert list(_one("response", *cells).cells) == expected
 
 
@@ -381,5 +381,5 @@ def test_how_none_is_read_is_said() -> None:
     rows = tuple((at + 2, {name: column[at] for name, column in cells.items()}) for at in range(3))
     own = {f"s{at}": (at,) for at in range(3)}
     _, notes = label_columns(Matched(Table("t.csv", tuple(cells), rows), None, own, {name: name for name in own}, ""))
-    assert notes[0] == "'none' read as a value, not as missing, in columns response (1)"
+    assert notes[0] == "'none' read as a value, not as missing, in columns response (1); if it marks missing values, empty these cells"
     assert notes[1].startswith("'none' read as missing in columns BRAF (1); ") and len(notes) == 2

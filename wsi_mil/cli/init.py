@@ -127,14 +127,15 @@ def _print_targets(made: "Draft", *, most: int) -> None:
     if not made.active and made.offered:
         _line("targets", "none that is sure: check those in my.yaml, correct cohort.csv if needed, and remove the '# ' of one")
     elif not made.active:
-        _line("targets", "none found: fill the column 'label' of cohort.csv, and write its values in my.yaml")
+        where = " in the table: correct it and start again, or" if made.matched.table else ":"
+        _line("targets", f"none found{where} fill the column 'label' of cohort.csv, and write its values in my.yaml")
     if made.offered:
         names = [f"{candidate.entry} ({candidate.kind})" for candidate in made.offered]
         _line("", f"{len(names)}{' more' if made.active else ''} in my.yaml as comments: {named(names, most=most)}")
     for number, (name, reason) in enumerate(made.failed[:most]):
         _line("" if number else "not targets", f"{name}: {reason}")
     if made.refused:
-        is_whole = most == EVERYTHING
+        is_whole = most == EVERYTHING or not (made.active or made.offered)
         names = [f"{name} ({reason})" if is_whole else name for name, reason in made.refused]
         hint = "" if is_whole else " (--all says why)"
         _line("" if made.failed else "not targets", named(names, most=most) + hint)

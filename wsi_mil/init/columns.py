@@ -125,16 +125,14 @@ def _cells(matched: Matched, column: Sequence[str], *, none_is_class: bool) -> _
 
 
 def has_none_as_class(column: Sequence[str]) -> bool:
-    """Return whether `none` in a column is a class, not the mark of programs for a missing value.
+    """Return whether `none` in a column is a class: among few different words, in lower case.
 
-    It is one among few different words, if a person has written it: in lower case, or where missing cells are empty.
+    Programs write `None` for a missing value.
     """
-    nones = {cell for cell in column if folded(cell) == NONE}
     others = [folded(cell) for cell in column if not is_missing(cell)]
     are_words = all(re.search("[a-z]", cell) and not any(p.fullmatch(cell) for p in (ISO, POINT_CLEAR)) for cell in others)
     is_few = 0 < len(set(others)) < min(MOST_VALUES, len(others))
-    is_written = NONE in nones or any(is_missing(cell) and cell not in nones for cell in column)
-    return bool(nones) and are_words and is_few and is_written
+    return NONE in column and are_words and is_few
 
 
 def _none_notes(raw: Mapping[str, _Cells], kept: Set[str]) -> list[str]:
@@ -142,7 +140,11 @@ def _none_notes(raw: Mapping[str, _Cells], kept: Set[str]) -> list[str]:
     counted = {name: f"{name} ({cells.n_none})" for name, cells in raw.items() if cells.n_none and any(cells.texts)}
     classes = [text for name, text in counted.items() if name in kept]
     missing = [text for name, text in counted.items() if name not in kept]
-    notes = [f"'none' read as a value, not as missing, in columns {named(classes)}"] if classes else []
+    notes = (
+        [f"'none' read as a value, not as missing, in columns {named(classes)}; if it marks missing values, empty these cells"]
+        if classes
+        else []
+    )
     hint = "if it is a class, write another word, such as absent"
     return [*notes, *([f"'none' read as missing in columns {named(missing)}; {hint}"] if missing else [])]
 

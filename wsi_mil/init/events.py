@@ -71,7 +71,7 @@ def events_of(column: Column) -> Events | None:
         return None  # `yes` beside `dead` in a column `alive`
     if not is_reversed:
         return Events(observed, censored, is_sure=is_sure)
-    remark = f"{listed(observed)} in {column.name} is read as no event, {listed(censored)} as the event"
+    remark = f"{_quoted(observed)} in {column.name} is read as no event, {_quoted(censored)} as the event"
     return Events(censored, observed, remark, is_sure)
 
 
@@ -99,6 +99,10 @@ def _direction(column: Column, values: list[str]) -> tuple[bool, bool]:
     is_doubtful |= bool(own & (DIED | {"status"})) or (is_event and not is_free(column))
     is_doubtful |= bool(own & SURVIVAL) and is_numbered
     return not own & SURVIVAL or "status" not in own, not is_doubtful
+
+
+def _quoted(values: list[str]) -> str:
+    return listed([f"'{value}'" for value in values])
 
 
 def _is_observed(value: str) -> bool:

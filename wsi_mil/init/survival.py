@@ -27,6 +27,8 @@ END = word_set(
 )
 DEATH_DATE = word_set("death tod todesdatum died verstorben sterbedatum")
 
+DAYS = "survival_days"
+"""Name of the column of times that are computed."""
 DIED = "died"
 """Name of the column of events where the table has dates of death only."""
 DAYS_TO_DEATH = ("daystodeath",)
@@ -35,11 +37,12 @@ DAYS_TO_LAST = ("daystolastfollowup", "daystolastfollowup", "daystolastknownaliv
 
 def guess_survival(columns: Sequence[Column]) -> tuple[list[Candidate], set[str]]:
     """Return candidates of kind survival, and the names of the columns that they explain."""
-    joined = list(_days_of_gdc(columns))
+    has_days = any(column.name == DAYS for column in columns)
+    joined = [] if has_days else list(_days_of_gdc(columns))
     days = {name for candidate in joined for name in candidate.source[:2]}
     found = [*joined, *_pairs([column for column in columns if column.name not in days])]
     used = {name for candidate in found for name in candidate.source}
-    dated = [] if found else list(_from_dates(columns))
+    dated = [] if found or has_days else list(_from_dates(columns))
     return [*found, *dated], used | {name for candidate in dated for name in candidate.source}
 
 
@@ -128,7 +131,7 @@ def _days_of_gdc(columns: Sequence[Column]) -> Iterator[Candidate]:
         return
     dead = _died(vital)
     joined = [own if has_died else other for own, other, has_died in zip(death.cells, last.cells, dead, strict=True)]
-    text = f"survival_days: {death.name} of the dead, {last.name} of the others"
+    text = f"{DAYS}: {death.name} of the dead, {last.name} of the others"
     yield _consistent(joined, vital, _doubtful(death, dead), (text, death.note, last.note), (death, last, vital))
 
 
@@ -147,7 +150,7 @@ def _from_dates(columns: Sequence[Column]) -> Iterator[Candidate]:
     days = [str((end - begin).days) if end and begin else "" for end, begin in zip(ends, start.dates, strict=True)]
     event = status or Column(DIED, tuple(str(int(bool(cell))) for cell in death.cells) if death else (), "values")
     names = [column.name for column in (start, death, last) if column]
-    text = f"survival_days: from {names[0]} to {' or '.join(names[1:])}; check that this is the follow-up you mean"
+    text = f"{DAYS}: from {names[0]} to {' or '.join(names[1:])}; check that this is the follow-up you mean"
     notes = (text, *(column.note for column in (start, death, last) if column))
     source = [column for column in (start, death, last, status) if column]
     doubtful = _doubtful(death, _died(event)) if death else [False] * len(days)
@@ -172,11 +175,11 @@ def _consistent(
     days: Sequence[str], event: Column, doubtful: Sequence[bool], notes: Sequence[str], source: Sequence[Column]
 ) -> Candidate:
     """A target of days and events, both empty where it is doubtful whether or when a patient has died."""
-    time = Column("survival_days", _unless(doubtful, days), "numbers")
+    time = Column(DAYS, _unless(doubtful, days), "numbers")
     cells, zeros = _above_zero(time)
     n = sum(doubtful)
     left = f"{n} slides left empty, since it cannot be read whether or when these patients died" if n else ""
-    name = f"{event.name} of survival_days" if n and event.name != DIED else event.name
+    name = f"{event.name} of {DAYS}" if n and event.name != DIED else event.name
     kept = replace(event, name=name, cells=_unless(doubtful, event.cells))
     made = _candidate(replace(time, cells=cells), kept, _events(event), (*notes, left, zeros))
     return replace(made, source=tuple(column.name for column in source))
