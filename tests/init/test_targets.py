@@ -282,6 +282,7 @@ def test_values_that_name_themselves_and_events_are_not_reversed(name: str, valu
         ("OS_censoring_status", ["1", "0", "0"]),
         ("OS not censored", ["1", "0", "0"]),
         ("nicht verstorben", ["ja", "nein", "nein"]),
+        ("death excluded", ["ja", "nein", "nein"]),
         ("dead or alive", ["1", "0", "0"]),
     ],
 )
@@ -381,5 +382,8 @@ def test_how_none_is_read_is_said() -> None:
     rows = tuple((at + 2, {name: column[at] for name, column in cells.items()}) for at in range(3))
     own = {f"s{at}": (at,) for at in range(3)}
     _, notes = label_columns(Matched(Table("t.csv", tuple(cells), rows), None, own, {name: name for name in own}, ""))
-    assert notes[0] == "'none' read as a value, not as missing, in columns response (1); if it marks missing values, empty these cells"
+    assert (
+        notes[0]
+        == "'none' read as a value, not as missing, in columns response (1); if it marks missing values, empty these cells"
+    )
     assert notes[1].startswith("'none' read as missing in columns BRAF (1); ") and len(notes) == 2

@@ -17,7 +17,7 @@ from wsi_mil.init.guessing import COVARIATE, ENDPOINT, LABEL, Candidate, distinc
 from wsi_mil.init.matching import Asked, Matched, match, without_table
 from wsi_mil.init.slides import Found, FoundSlide, find_slides
 from wsi_mil.init.survival import guess_survival
-from wsi_mil.init.tables import read_tables
+from wsi_mil.init.tables import read_tables, require_header
 from wsi_mil.init.words import squeezed
 from wsi_mil.init.writing import CONFIG, DEFAULT_FOLDS, EXAMPLE, SHEET, Setup, config_text, setup_of, sheet_text
 from wsi_mil.units import SANE_MPP
@@ -126,6 +126,8 @@ def draft(request: Request) -> Draft:
     tables = read_tables(request.table, request.sheet) if request.table else []
     found = find_slides(request.sources, images=request.images)
     matched = match(tables, found.slides, request.asked) if tables else without_table(found.slides)
+    if matched.table:
+        require_header(matched.table, [slide.path.stem for slide in found.slides])
     columns, notes = label_columns(matched)
     base = _base(found.slides, matched, request)
     _require_rows(base)

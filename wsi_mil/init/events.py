@@ -21,7 +21,9 @@ CENSORED = word_set("censor censored censoring censorship zensiert zensierung")
 EVENT = word_set("status event ereignis indicator") | CENSORED
 VAGUE = word_set("status indicator vital vitalstatus uberlebensstatus state zustand")
 """Words with which 1 may be either: `vital_status`, `survival_status`, the indicator of censoring."""
-NEGATED = word_set("no non not kein keine nicht ohne without un uncensored unzensiert")
+NEGATED = word_set(
+    "never excluded absent lost ausgeschlossen nie no non not kein keine nicht ohne without un uncensored unzensiert"
+)
 FREE = re.compile(r".*(free|frei)(es|er|e|heit)?")
 """Words that say that there was no event: `progression_free`, `rezidivfrei`."""
 
@@ -90,15 +92,16 @@ def _direction(column: Column, values: list[str]) -> tuple[bool, bool]:
     reversing = [bool(own & ALIVE), bool(own & SURVIVAL), bool(own & CENSORED), is_free(column)]
     is_numbered = {value_key(value) for value in values} <= {"0", "1"}
     is_event = bool(own & {"event", "ereignis"})
-    is_doubtful = bool(own & (VAGUE - {"status"} | NEGATED)) or (sum(reversing) > 1)
+    is_negated = bool(own & NEGATED)
+    is_doubtful = is_negated or bool(own & (VAGUE - {"status"})) or (sum(reversing) > 1)
     if not any(reversing):
         is_bare = own <= ENDPOINTS | {"status"} and not is_numbered  # yes of `OS` may mean survived
-        return False, not (is_doubtful or is_bare)
+        return is_negated, not (is_doubtful or is_bare)
     if is_event and own & SURVIVAL and sum(reversing) == 1:
-        return False, not is_doubtful  # the event of survival
+        return is_negated, not is_doubtful  # the event of survival
     is_doubtful |= bool(own & (DIED | {"status"})) or (is_event and not is_free(column))
     is_doubtful |= bool(own & SURVIVAL) and is_numbered
-    return not own & SURVIVAL or "status" not in own, not is_doubtful
+    return (not own & SURVIVAL or "status" not in own) != is_negated, not is_doubtful
 
 
 def _quoted(values: list[str]) -> str:
