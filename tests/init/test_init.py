@@ -362,10 +362,10 @@ def test_survival_that_is_not_sure_is_never_active(tmp_path: Path) -> None:
     check({**yaml.safe_load(_uncommented(text)), "cohort": str(tmp_path / "study" / "cohort.csv")}, needs_slides=False)
 
 
-@pytest.mark.parametrize("lines", [(), ("patient;finding;age;x",)])
-def test_a_row_of_a_slide_that_is_read_as_names_of_columns_is_refused(tmp_path: Path, lines: tuple[str, ...]) -> None:
+def test_a_row_of_a_slide_that_is_read_as_names_of_columns_is_refused(tmp_path: Path) -> None:
     slides = write_slides(tmp_path / "slides", ["7-A.svs", "b.svs", "c.svs", "d.svs"])
-    table = write_text(tmp_path / "t.csv", *lines, "7-A.svs;one;?x;later", "b;two;41;1", "c;three;42;2", "d;four;43;3")
-    with pytest.raises(ConfigError, match=rf"row {len(lines) + 1}: has the slide 7-A\.svs, where names of columns"):
+    rows = ["7-A.svs;one;?x;later", "b;two;41;1", "c;three;42;2", "d;four;43;3"]
+    table = write_text(tmp_path / "t.csv", "patient;finding;age;x", *rows)
+    with pytest.raises(ConfigError, match=r"row 2: has the slide 7-A\.svs, where names of columns"):
         _run(slides, "--table", table, "--out", tmp_path / "study")
     assert not (tmp_path / "study").exists()

@@ -235,6 +235,7 @@ def test_survival_from_dates_is_offered_and_explained() -> None:
         ("zensiert", ["nein", "ja", "ja"], "nein"),
         ("censored", ["FALSE", "TRUE", "TRUE"], "FALSE"),
         ("OS_censored", ["false", "true", "true"], "false"),
+        ("OS_CNSR", ["0", "1", "1"], "0"),
         ("Überleben", ["nein", "ja", "ja"], "nein"),
         ("survived", ["0", "1", "1"], "0"),
         ("living", ["n", "y", "y"], "n"),

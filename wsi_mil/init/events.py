@@ -17,13 +17,11 @@ RELAPSE = word_set(
 )
 ENDPOINTS = word_set("os pfs dfs rfs dss dfi pfi efs mfs css ttp")
 """Abbreviations that a time and its event have in common."""
-CENSORED = word_set("censor censored censoring censorship zensiert zensierung")
+CENSORED = word_set("censor cens cnsr censored censoring censorship zensiert zensierung zensur")
 EVENT = word_set("status event ereignis indicator") | CENSORED
 VAGUE = word_set("status indicator vital vitalstatus uberlebensstatus state zustand")
 """Words with which 1 may be either: `vital_status`, `survival_status`, the indicator of censoring."""
-NEGATED = word_set(
-    "never excluded absent lost ausgeschlossen nie no non not kein keine nicht ohne without un uncensored unzensiert"
-)
+NEGATED = word_set("never excluded absent lost ausgeschlossen nie no non not kein keine nicht ohne without un")
 FREE = re.compile(r".*(free|frei)(es|er|e|heit)?")
 """Words that say that there was no event: `progression_free`, `rezidivfrei`."""
 
