@@ -375,3 +375,32 @@ def test_resolutions_that_differ_between_rows_are_left_empty(tmp_path: Path) -> 
     table = write_text(tmp_path / "t.csv", "slide,mpp", "q1,0.25", "q1.tif,0.5", "q2,0.5")
     made = draft(Request((tmp_path,), table, tmp_path / "study"))
     assert [row.split(",")[3] for row in made.files["cohort.csv"].splitlines()] == ["mpp", "", "0.5"]
+
+
+def test_a_label_with_too_few_patients_is_kept_and_its_target_says_why(tmp_path: Path) -> None:
+    table = _table(tmp_path, label=["b", *["a"] * 11])
+    result = _run(_slides(tmp_path), "--table", table, "--out", tmp_path / "study")
+    assert [row["label"] for row in _rows(tmp_path / "study")][:3] == ["b", "b", "a"]
+    text = (tmp_path / "study" / "my.yaml").read_text(encoding="utf-8")
+    assert "not yet: class 'b' has 1 patient" in text and "label: class 'b' has 1 patient" in result.output
+    assert "fill the column" not in result.output + text and not yaml.safe_load(text)["targets"]
+    targets = yaml.safe_load(_uncommented(text))["targets"]
+    assert targets == {"label": {"kind": "classes", "column": "label", "classes": ["a", "b"]}}
+
+
+def test_survival_that_is_not_sure_is_never_active(tmp_path: Path) -> None:
+    table = _table(tmp_path, OS_months=[f"{n}.5" for n in range(12)], survival_status=["1", "0"] * 6)
+    result = _run(_slides(tmp_path), "--table", table, "--out", tmp_path / "study")
+    text = (tmp_path / "study" / "my.yaml").read_text(encoding="utf-8")
+    assert not yaml.safe_load(text)["targets"] and "check which value of survival_status is the event" in text
+    assert "none that is sure" in result.output and "os (survival)" in result.output
+    check({**yaml.safe_load(_uncommented(text)), "cohort": str(tmp_path / "study" / "cohort.csv")}, needs_slides=False)
+
+
+def test_a_row_of_a_slide_that_is_read_as_names_of_columns_is_refused(tmp_path: Path) -> None:
+    slides = write_slides(tmp_path / "slides", ["7-A.svs", "b.svs", "c.svs", "d.svs"])
+    rows = ["7-A.svs;one;?x;later", "b;two;41;1", "c;three;42;2", "d;four;43;3"]
+    table = write_text(tmp_path / "t.csv", "patient;finding;age;x", *rows)
+    with pytest.raises(ConfigError, match=r"row 2: has the slide 7-A\.svs, where names of columns"):
+        _run(slides, "--table", table, "--out", tmp_path / "study")
+    assert not (tmp_path / "study").exists()

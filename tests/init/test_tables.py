@@ -170,3 +170,22 @@ def test_what_is_no_table_is_a_fault_in_one_sentence(tmp_path: Path, content: by
     with pytest.raises(ConfigError, match=reason) as raised:
         read_tables(tmp_path / "t.csv")
     assert len(raised.value.faults) == 1 and "\n" not in raised.value.faults[0]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("slide,label,age", "S001,tumour,pending", "S002,normal,52", "S003,tumour,53"),
+        ("slide,label,age", "S001,other,pending", "S002,normal,52", "S012,tumour,53"),
+        ("slide,label,age", "a,tumour,pending", "b,normal,52", "c,tumour,53"),
+        ("slide,label,,", "S001,x,y,z", "S002,x,w,z"),
+    ],
+)
+def test_a_first_row_with_text_among_numbers_is_no_header(tmp_path: Path, lines: tuple[str, ...]) -> None:
+    table = _read(write_text(tmp_path / "t.csv", *lines))
+    assert [number for number, _ in table.rows] == list(range(2, len(lines) + 1))
+
+
+def test_units_stay_out_of_the_rows_where_the_header_is_repeated(tmp_path: Path) -> None:
+    page = ("id,age,size", ",years,mm", "a,40,3", "b,41,3", "c,42,3")
+    assert _read(write_text(tmp_path / "t.csv", *page, *page)).column("age") == ["40", "41", "42", "years", "40", "41", "42"]

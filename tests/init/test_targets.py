@@ -226,3 +226,165 @@ def test_survival_from_dates_is_offered_and_explained() -> None:
     )
     assert found.cells["survival_days"] == ("10", "30", "") and found.cells["died"] == ("1", "0", "0")
     assert found.rank == OTHER and "from OP_Datum to Todesdatum or Letzter_Kontakt" in found.remark
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "observed"),
+    [
+        ("censored", ["no", "yes", "yes"], "no"),
+        ("zensiert", ["nein", "ja", "ja"], "nein"),
+        ("censored", ["FALSE", "TRUE", "TRUE"], "FALSE"),
+        ("OS_censored", ["false", "true", "true"], "false"),
+        ("OS_CNSR", ["0", "1", "1"], "0"),
+        ("Überleben", ["nein", "ja", "ja"], "nein"),
+        ("survived", ["0", "1", "1"], "0"),
+        ("living", ["n", "y", "y"], "n"),
+        ("lebt", ["falsch", "wahr", "wahr"], "falsch"),
+        ("alive at last follow-up", ["0", "1", "1"], "0"),
+    ],
+)
+def test_yes_of_what_is_the_opposite_of_an_event_is_no_event(name: str, values: list[str], observed: str) -> None:
+    (found,) = _survival(OS_months=["1.5", "20", "30"], **{name: values})
+    target = parse_target(dict(found.settings), where="")
+    assert target.event_is == (observed,) and found.rank == ENDPOINT  # type: ignore[union-attr]
+    assert f"'{values[1]}' in {name} is read as no event, '{observed}' as the event" in found.remark
+
+
+@pytest.mark.parametrize("name", ["recurrence_free", "rezidivfrei", "Progression free", "tumor_frei"])
+def test_freedom_from_recurrence_is_no_recurrence(name: str) -> None:
+    (found,) = _survival(RFS_months=["1.5", "20", "30"], **{name: ["no", "yes", "yes"]})
+    assert found.settings["event_is"] == ["no"] and found.rank == ENDPOINT
+    assert not _survival(OS_months=["1.5", "20", "30"], **{name: ["no", "yes", "yes"]})
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "observed"),
+    [
+        ("censored", ["dead", "censored", "censored"], "dead"),
+        ("alive", ["dead", "alive", "alive"], "dead"),
+        ("survival_status", ["1:DECEASED", "0:LIVING", "0:LIVING"], "1:DECEASED"),
+        ("OS_status", ["0:DECEASED", "1:LIVING", "1:LIVING"], "0:DECEASED"),
+        ("survival_event", ["1", "0", "0"], "1"),
+    ],
+)
+def test_values_that_name_themselves_and_events_are_not_reversed(name: str, values: list[str], observed: str) -> None:
+    (found,) = _survival(OS_months=["1.5", "20", "30"], **{name: values})
+    assert parse_target(dict(found.settings), where="").event_is == (observed,)  # type: ignore[union-attr]
+    assert found.rank == ENDPOINT
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("survival_status", ["1", "0", "0"]),
+        ("vital_status", ["1", "0", "0"]),
+        ("survival", ["1", "0", "0"]),
+        ("OS", ["yes", "no", "no"]),
+        ("OS_censoring_status", ["1", "0", "0"]),
+        ("OS not censored", ["1", "0", "0"]),
+        ("nicht verstorben", ["ja", "nein", "nein"]),
+        ("death excluded", ["ja", "nein", "nein"]),
+        ("dead or alive", ["1", "0", "0"]),
+    ],
+)
+def test_columns_whose_yes_may_be_either_are_offered_with_a_doubt(name: str, values: list[str]) -> None:
+    (found,) = _survival(OS_months=["1.5", "20", "30"], **{name: values})
+    assert found.rank == OTHER and found.is_doubtful and f"check which value of {name} is the event" in found.remark
+
+
+def test_yes_beside_a_value_that_names_itself_is_no_event_of_the_living() -> None:
+    assert not _survival(OS_months=["1.5", "20", "30"], alive=["yes", "censored", "yes"])
+
+
+def _dated(death: Sequence[str], **others: Sequence[str]) -> Candidate:
+    """Surgery on 1 January 2015 and the last contact 30 days later, of as many patients as cells."""
+    n = len(death)
+    dates = {"OP_Datum": ["01.01.2015"] * n, "Letzter_Kontakt": ["31.01.2015"] * n}
+    (found,) = _survival(**dates, Todesdatum=death, **others)
+    return found
+
+
+@pytest.mark.parametrize("cell", ["03/2018", "unbekannt", "?", "31.02.2016", "2016"])
+def test_who_died_on_a_day_that_cannot_be_read_is_not_censored(cell: str) -> None:
+    found = _dated([cell, *["11.01.2015"] * 5, "", "-", "n/a"])
+    assert found.cells["survival_days"] == ("", *["10"] * 5, "30", "30", "30")
+    assert found.cells["died"] == ("", *["1"] * 5, "0", "0", "0")
+    assert "1 slides left empty" in found.remark and (cell in ("unbekannt", "?") or f"no dates: {cell}" in found.remark)
+
+
+def test_dates_of_death_that_contradict_the_status_or_each_other_leave_time_and_event_empty() -> None:
+    status = ["tot", "lebt", "tot", "lebt", ""]
+    found = _dated(["11.01.2015", "12.01.2015", "", "", "13.01.2015"], Vitalstatus=status)
+    assert found.cells["survival_days"] == ("10", "", "", "30", "12")
+    assert found.cells["Vitalstatus of survival_days"] == ("tot", "", "", "lebt", "")
+    cells = {"start": "01.01.2015", "last contact": "31.01.2015"}
+    rows = tuple((n, {**cells, "death": day}) for n, day in enumerate(["11.01.2015", "12.01.2015", "13.01.2015", ""]))
+    own = {"a": (0, 1), "b": (2,), "c": (3,)}
+    matched = Matched(Table("t.csv", ("start", "death", "last contact"), rows), None, own, {name: name for name in own}, "")
+    (twice,), _ = guess_survival(label_columns(matched)[0])
+    assert twice.cells["survival_days"] == ("", "12", "30") and twice.cells["died"] == ("", "1", "0")
+
+
+def test_without_readable_dates_of_death_the_last_contact_is_no_time_of_death() -> None:
+    dates = {"OP_Datum": ["01.01.2015"] * 3, "Letzter_Kontakt": ["31.01.2015"] * 3}
+    assert not _survival(**dates, Todesdatum=["03/2015", "", ""], Vitalstatus=["tot", "lebt", "lebt"])
+
+
+def test_days_of_gdc_that_contradict_the_vital_status_are_left_empty() -> None:
+    (found,) = _survival(
+        vital_status=["Dead", "Alive", "Alive", "Dead"],
+        days_to_death=["100", "", "90", ""],
+        days_to_last_follow_up=["", "500", "80", "70"],
+    )
+    assert found.cells["survival_days"] == ("100", "500", "", "")
+    assert found.cells["vital_status of survival_days"] == ("Dead", "Alive", "", "")
+
+
+@pytest.mark.parametrize(
+    ("cells", "classes", "is_assumed"),
+    [
+        (["3", "3", "1"], ["1", "3"], True),
+        (["1", "2", "2"], ["1", "2"], True),
+        (["0", "2", "2"], ["0", "2"], True),
+        (["9", "10", "10"], ["9", "10"], True),
+        (["-1", "1", "1"], ["-1", "1"], True),
+        (["1", "0", "1"], ["0", "1"], False),
+        (["G2", "G1", "G2"], ["G1", "G2"], True),
+        (["tumor", "tumor", "metastasis"], ["tumor", "metastasis"], True),
+        (["normal", "benign", "benign"], ["benign", "normal"], True),
+        (["luad", "luad", "normal"], ["normal", "luad"], False),
+        (["luad", "luad", "tumor"], ["luad", "tumor"], False),
+        (["R1", "R0", "R1"], ["R0", "R1"], False),
+    ],
+)
+def test_the_positive_class_is_known_only_if_one_value_alone_says_so(
+    cells: list[str], classes: list[str], is_assumed: bool
+) -> None:
+    found = _guess("grade", *cells)
+    assert found.settings["classes"] == classes and ("(assumed" in found.remark) == is_assumed
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (["none", "partial", "complete", "partial"], ["none", "partial", "complete", "partial"]),
+        (["none", "None", "V600E", "V600E"], ["none", "none", "V600E", "V600E"]),
+        (["None", "V600E", "None", "V600E"], ["", "V600E", "", "V600E"]),
+        (["none", "1", "2", "1"], ["", "1", "2", "1"]),
+        (["none", "a1b", "b2c", "c3d"], ["", "a1b", "b2c", "c3d"]),
+    ],
+)
+def test_none_in_lower_case_is_a_class_among_words(cells: list[str], expected: list[str]) -> None:
+    assert list(_one("response", *cells).cells) == expected
+
+
+def test_how_none_is_read_is_said() -> None:
+    cells = {"response": ["none", "partial", "partial"], "BRAF": ["None", "V600E", "V600E"], "empty": ["None"] * 3}
+    rows = tuple((at + 2, {name: column[at] for name, column in cells.items()}) for at in range(3))
+    own = {f"s{at}": (at,) for at in range(3)}
+    _, notes = label_columns(Matched(Table("t.csv", tuple(cells), rows), None, own, {name: name for name in own}, ""))
+    assert (
+        notes[0]
+        == "'none' read as a value, not as missing, in columns response (1); if it marks missing values, empty these cells"
+    )
+    assert notes[1].startswith("'none' read as missing in columns BRAF (1); ") and len(notes) == 2

@@ -126,15 +126,18 @@ def _resolution(made: "Draft") -> str:
 def _print_targets(made: "Draft", *, most: int) -> None:
     for number, candidate in enumerate(made.active):
         _line("targets" if number == 0 else "", _target_text(candidate))
-    if not made.active:
-        _line("targets", "none found: fill the column 'label' of cohort.csv, and write its values in my.yaml")
+    if not made.active and made.offered:
+        _line("targets", "none that is sure: check those in my.yaml, correct cohort.csv if needed, and remove the '# ' of one")
+    elif not made.active:
+        where = " in the table: correct it and start again, or" if made.matched.table else ":"
+        _line("targets", f"none found{where} fill the column 'label' of cohort.csv, and write its values in my.yaml")
     if made.offered:
         names = [f"{candidate.entry} ({candidate.kind})" for candidate in made.offered]
-        _line("", f"{len(names)} more in my.yaml as comments: {named(names, most=most)}")
+        _line("", f"{len(names)}{' more' if made.active else ''} in my.yaml as comments: {named(names, most=most)}")
     for number, (name, reason) in enumerate(made.failed[:most]):
         _line("" if number else "not targets", f"{name}: {reason}")
     if made.refused:
-        is_whole = most == EVERYTHING
+        is_whole = most == EVERYTHING or not (made.active or made.offered)
         names = [f"{name} ({reason})" if is_whole else name for name, reason in made.refused]
         hint = "" if is_whole else " (--all says why)"
         _line("" if made.failed else "not targets", named(names, most=most) + hint)
@@ -150,7 +153,7 @@ def _print_next(made: "Draft", out: Path) -> None:
 
     config = shlex.quote(str(out / CONFIG))
     _line("written", f"{out / SHEET} ({len(made.found.slides)} rows), {out / CONFIG}")
-    print(f"\nNext{'' if made.active else ', when the labels are filled in'}:")
+    print(f"\nNext{'' if made.active else ', when the labels are filled in or a target is chosen'}:")
     commands = {
         f"wsi-mil check {config}": "errors in sheet and configuration",
         f"wsi-mil doctor --configfile {config}": "reads every slide, counts tiles, checks disk and GPU",

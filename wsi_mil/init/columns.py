@@ -2,12 +2,12 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from datetime import date
 
 from wsi_mil.init.matching import Matched
-from wsi_mil.init.words import folded, is_missing, words
+from wsi_mil.init.words import folded, is_missing, word_set, words
 from wsi_mil.wording import named
 
 MOST_VALUES = 8
@@ -19,6 +19,18 @@ DATED = 0.8
 
 SIGNS = {"+": "positive", "(+)": "positive", "-": "negative", "–": "negative", "−": "negative", "neg": "neg", "pos": "pos"}
 """Cells of columns of signs, in which a minus is no missing value."""
+
+NONE = "none"
+NOT_KNOWN = word_set("? unknown unk unbekannt missing fehlt fehlend undefined tbd k.a. k.a [unknown] [discrepancy]") | {
+    "nicht bekannt",
+    "not known",
+    "keine angabe",
+    "k. a.",
+    "not available",
+    "not reported",
+    "[not available]",
+}
+"""Cells, in lower case, that say that there is a value which is not known."""
 
 ISO = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})(?:[ T][\d:.Z+]*)?")
 DOTTED = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4}|\d{2})(?: [\d:]*)?")
@@ -39,12 +51,14 @@ class Column:
         cells: text for each slide, in the order of the slides; "" where it is missing or contradictory.
         kind: `empty`, `constant`, `dates`, `numbers`, `values` (few different ones) or `text`.
         note: what was changed, or why it cannot be read.
+        unread: positions of the slides whose rows have something that is no value of this column, or contradict each other.
     """
 
     name: str
     cells: tuple[str, ...]
     kind: str
     note: str = ""
+    unread: frozenset[int] = frozenset()
 
     @property
     def counts(self) -> Counter[str]:
@@ -72,35 +86,75 @@ def label_columns(matched: Matched) -> tuple[list[Column], list[str]]:
     if matched.table is None:
         return [], []
     names = [name for name in matched.table.columns if name not in matched.id_columns]
-    raw, contradictions = {}, {}
-    for name in names:
-        cells, slides = _cells(matched, name)
-        raw[name] = cells
-        contradictions[name] = slides
-    comma = _decimal_comma([cell for cells in raw.values() for cell in cells])
-    notes = _contradiction_notes(contradictions, matched)
-    return [_column(name, cells, comma) for name, cells in raw.items()], notes
+    table = {name: _with_signs(matched.table.column(name)) for name in names}
+    kept = {name for name, cells in table.items() if has_none_as_class(cells)}
+    raw = {name: _cells(matched, table[name], none_is_class=name in kept) for name in names}
+    comma = _decimal_comma([cell for cells in raw.values() for cell in cells.texts])
+    notes = _contradiction_notes({name: cells.contradictory for name, cells in raw.items()}, matched)
+    columns = [_column(name, cells.texts, comma) for name, cells in raw.items()]
+    read = [_with_unread(column, raw[column.name]) for column in columns]
+    return read, [*notes, *_none_notes(raw, kept)]
 
 
-def _cells(matched: Matched, name: str) -> tuple[list[str], list[str]]:
-    """Cell of a column for each slide, and the slides whose rows contradict each other."""
-    assert matched.table is not None
-    column = matched.table.column(name)
-    is_signs = {cell for cell in column if cell} <= SIGNS.keys() and any(
-        cell in SIGNS and SIGNS[cell] == "positive" for cell in column
+@dataclass(frozen=True)
+class _Cells:
+    """A cell of a column for each slide, and the positions of the slides for which it is empty for a reason."""
+
+    texts: list[str]
+    contradictory: set[int]
+    unknown: set[int]
+    n_none: int
+
+
+def _with_signs(column: list[str]) -> list[str]:
+    is_signs = {cell for cell in column if cell} <= SIGNS.keys() and any(SIGNS.get(cell) == "positive" for cell in column)
+    return [SIGNS.get(cell, "") for cell in column] if is_signs else column
+
+
+def _cells(matched: Matched, column: Sequence[str], *, none_is_class: bool) -> _Cells:
+    found = _Cells([], set(), set(), sum(folded(cell) == NONE for cell in column))
+    for at, rows in enumerate(matched.rows.values()):
+        values = [column[row] for row in rows if not is_missing(column[row]) or (none_is_class and folded(column[row]) == NONE)]
+        n = len({folded(value) for value in values})
+        found.texts.append(values[0] if n == 1 else "")
+        if n > 1:
+            found.contradictory.add(at)
+        if not n and any(folded(column[row]) in NOT_KNOWN for row in rows):
+            found.unknown.add(at)
+    return found
+
+
+def has_none_as_class(column: Sequence[str]) -> bool:
+    """Return whether `none` in a column is a class: among few different words, in lower case.
+
+    Programs write `None` for a missing value.
+    """
+    others = [folded(cell) for cell in column if not is_missing(cell)]
+    are_words = all(re.search("[a-z]", cell) and not any(p.fullmatch(cell) for p in (ISO, POINT_CLEAR)) for cell in others)
+    is_few = 0 < len(set(others)) < min(MOST_VALUES, len(others))
+    return NONE in column and are_words and is_few
+
+
+def _none_notes(raw: Mapping[str, _Cells], kept: Set[str]) -> list[str]:
+    """How `none` was read, by column, where a column has other cells."""
+    counted = {name: f"{name} ({cells.n_none})" for name, cells in raw.items() if cells.n_none and any(cells.texts)}
+    classes = [text for name, text in counted.items() if name in kept]
+    missing = [text for name, text in counted.items() if name not in kept]
+    notes = (
+        [f"'none' read as a value, not as missing, in columns {named(classes)}; if it marks missing values, empty these cells"]
+        if classes
+        else []
     )
-    if is_signs:
-        column = [SIGNS.get(cell, "") for cell in column]
-    cells, contradictory = [], []
-    for slide_id, rows in matched.rows.items():
-        values = list(dict.fromkeys(column[at] for at in rows if not is_missing(column[at])))
-        if len({folded(value) for value in values}) > 1:
-            contradictory.append(slide_id)
-        cells.append(values[0] if len({folded(value) for value in values}) == 1 else "")
-    return cells, contradictory
+    hint = "if it is a class, write another word, such as absent"
+    return [*notes, *([f"'none' read as missing in columns {named(missing)}; {hint}"] if missing else [])]
 
 
-def _contradiction_notes(contradictions: dict[str, list[str]], matched: Matched) -> list[str]:
+def _with_unread(column: Column, cells: _Cells) -> Column:
+    lost = {at for at, (text, read) in enumerate(zip(cells.texts, column.cells, strict=True)) if text and not read}
+    return replace(column, unread=frozenset(lost | cells.contradictory | cells.unknown))
+
+
+def _contradiction_notes(contradictions: Mapping[str, Set[int]], matched: Matched) -> list[str]:
     several = [slide_id for slide_id, rows in matched.rows.items() if len(rows) > 1]
     columns = [name for name, slides in contradictions.items() if slides]
     if not several:

@@ -13,11 +13,11 @@ from wsi_mil.encoders import DEFAULT_ENCODER, name_faults
 from wsi_mil.errors import ConfigError
 from wsi_mil.geometry import UPSAMPLING_TOLERANCE
 from wsi_mil.init.columns import Column, label_columns
-from wsi_mil.init.guessing import COVARIATE, ENDPOINT, LABEL, Candidate, distinct, guess_labels
+from wsi_mil.init.guessing import COVARIATE, ENDPOINT, LABEL, Candidate, distinct, guess_labels, not_yet
 from wsi_mil.init.matching import Asked, Matched, match, without_table
 from wsi_mil.init.slides import Found, FoundSlide, find_slides
 from wsi_mil.init.survival import guess_survival
-from wsi_mil.init.tables import read_tables
+from wsi_mil.init.tables import read_tables, require_header
 from wsi_mil.init.words import squeezed
 from wsi_mil.init.writing import CONFIG, DEFAULT_FOLDS, EXAMPLE, SHEET, Setup, config_text, setup_of, sheet_text
 from wsi_mil.units import SANE_MPP
@@ -126,6 +126,8 @@ def draft(request: Request) -> Draft:
     tables = read_tables(request.table, request.sheet) if request.table else []
     found = find_slides(request.sources, images=request.images)
     matched = match(tables, found.slides, request.asked) if tables else without_table(found.slides)
+    if matched.table:
+        require_header(matched.table, [slide.path.stem for slide in found.slides])
     columns, notes = label_columns(matched)
     base = _base(found.slides, matched, request)
     _require_rows(base)
@@ -259,10 +261,13 @@ def _chosen(
     active = [c for c in wanted if folds_of[c.entry] >= folds]
     reasons = {c.entry: "" if c in active else _faults(c, base, setup, folds) for c in candidates}
     if not active and not asked:
-        usable_ones = sorted((c for c in candidates if not reasons[c.entry]), key=lambda c: (-c.rank, c.kind != "survival"))
+        usable_ones = sorted(
+            (c for c in candidates if not reasons[c.entry] and not c.is_doubtful), key=lambda c: (-c.rank, c.kind != "survival")
+        )
         promoted = next(iter(usable_ones), None)
         active = [promoted] if promoted else []
     offered = [c for c in candidates if c not in active and not reasons[c.entry]]
+    offered += [not_yet(c, reasons[c.entry]) for c in wanted if not active and reasons[c.entry]]
     failed = [(listed(c.source), reasons[c.entry]) for c in candidates if reasons[c.entry]]
     return active, offered, folds, failed
 

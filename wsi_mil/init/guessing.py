@@ -61,6 +61,11 @@ class Candidate:
         """Kind of the target."""
         return str(self.settings["kind"])
 
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether a person must confirm it first: survival whose event or follow-up is not sure."""
+        return self.kind == "survival" and self.rank < ENDPOINT
+
 
 def guess_labels(columns: Sequence[Column]) -> list[Candidate]:
     """Return a candidate for each column of few values or of numbers, and for each group of columns of yes and no."""
@@ -70,6 +75,11 @@ def guess_labels(columns: Sequence[Column]) -> list[Candidate]:
     single = [_classes(column) for column in columns if column.kind == "values" and column.name not in grouped]
     numbers = [_regression(column) for column in columns if column.kind == "numbers"]
     return [*several, *single, *numbers]
+
+
+def not_yet(candidate: Candidate, reason: str) -> Candidate:
+    """Return a candidate that says why it cannot be learned as the table is."""
+    return replace(candidate, remark=f"not yet: {reason}; {candidate.remark}")
 
 
 def sheet_name(column: str) -> str:
@@ -121,27 +131,38 @@ def counts_text(column: Column, values: Sequence[str]) -> str:
 
 def _ordered(column: Column) -> tuple[list[str], str]:
     """Classes in order, of two the positive one last, with how that was decided."""
-    values = sorted(column.counts, key=natural)
+    values = _sorted(column.counts)
     if len(values) != 2:
         return _ranked(values), ""
     counts = column.counts
-    known = _known(values)
-    first, last = (known[value] for value in values)
-    if (first is True and last is not True) or (last is False and first is not False):
+    meanings = _known(values)
+    known = [meanings[value] for value in values]
+    is_known = known.count(True) == 1 or known.count(False) == 1
+    if is_known and (known[0] is True or known[1] is False):
         values.reverse()
-    elif set(known.values()) <= {None} and not _are_numbered(values):
+    elif not is_known and not _are_numbered(values):
         values.sort(key=lambda value: (-counts[value], natural(value)))
-        return values, f"positive: {values[1]} (assumed: swap them if it is the other)"
-    return values, f"positive: {values[1]}"
+    return values, f"positive: {values[1]}{'' if is_known else ' (assumed: swap them if it is the other)'}"
+
+
+def _sorted(values: Iterable[str]) -> list[str]:
+    """Values in natural order, whole numbers by size."""
+    texts = list(values)
+    are_numbers = all(re.fullmatch(r"[+-]?\d+", text) for text in texts)
+    return sorted(texts, key=int) if are_numbers else sorted(texts, key=natural)
 
 
 def _known(values: Sequence[str]) -> dict[str, bool | None]:
-    """Whether each of two values is the positive one, by itself or since the other is its negation: MSIH and nonMSIH."""
+    """Whether each of two values is the positive one, by itself or since the other is its negation: MSIH and nonMSIH.
+
+    0 and 1 mean no and yes only where there are no other numbers: 1 of 1 and 3 is a grade.
+    """
     keys = [value_key(value) for value in values]
     for negative, positive in ((0, 1), (1, 0)):
         if keys[negative] in {f"{word}{mark}{keys[positive]}" for word in NEGATIONS for mark in ("", "-", "_")}:
             return {values[negative]: False, values[positive]: True}
-    return {value: is_positive(value) for value in values}
+    are_codes = set(keys) == {"0", "1"}
+    return {value: is_positive(value) if are_codes or not value.isdigit() else None for value in values}
 
 
 def _ranked(values: list[str]) -> list[str]:
@@ -150,6 +171,8 @@ def _ranked(values: list[str]) -> list[str]:
     for order in ORDERS:
         if set(keys) <= set(order):
             return [keys[key] for key in order if key in keys]
+    if _are_numbered(values):
+        return values
     stages = {value: _roman(value) for value in values}
     if all(number is not None for number in stages.values()):
         return sorted(values, key=lambda value: (stages[value] or 0, natural(value)))

@@ -93,6 +93,8 @@ def _header_lines(rows: Sequence[list[str]]) -> int:
 
 def _continues(header: Sequence[list[str]], row: list[str], below: Sequence[list[str]]) -> bool:
     """Whether a line belongs to the header: it has text where the lines below have numbers or dates, or names what is unnamed."""
+    if _is_record(row, below):
+        return False
     numeric = [at for at in range(len(row)) if _is_numeric([other[at] for other in below])]
     if any(_is_value(row[at]) for at in numeric):
         return False
@@ -101,6 +103,21 @@ def _continues(header: Sequence[list[str]], row: list[str], below: Sequence[list
         return True
     gaps = [at for at, name in enumerate(header[-1]) if not name and row[at] and any(other[at] for other in below)]
     return len(header) == 1 and 2 * len(gaps) >= len(row) and len(_distinct(row)) == sum(map(bool, row))
+
+
+def _is_record(row: list[str], below: Sequence[list[str]]) -> bool:
+    """Whether a line is one of the table's records: a cell occurs below it too, or is like S001 above S002."""
+    for at, cell in enumerate(row):
+        others = {other[at] for other in below if other[at] and other != row}  # the header itself may be repeated
+        is_id = any(letter.isdigit() for letter in cell) and _shape(cell) in map(_shape, others)
+        if cell and not is_missing(cell) and (cell in others or is_id):
+            return True
+    return False
+
+
+def _shape(cell: str) -> str:
+    """A cell with its numbers and words as one mark each: 0 and a."""
+    return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "0", cell))
 
 
 def _joined(header: list[list[str]]) -> list[str]:

@@ -3,14 +3,15 @@
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from wsi_mil.cohort.reading import DELIMITERS, MAX_BYTES, SEPARATOR_LINE, plain
 from wsi_mil.decoding import decoded
 from wsi_mil.errors import ConfigError
 from wsi_mil.init.header import Header, find_header, numbers_rows
+from wsi_mil.init.words import folded
 from wsi_mil.init.workbook import Grid, sheets_of
 from wsi_mil.wording import in_rows, listed, named
 
@@ -37,16 +38,39 @@ class Table:
         columns: names, which differ.
         rows: number of each row as spreadsheet programs count, and its cells by column.
         notes: how it was read, one line each.
+        header: number of each row above the rows, and its cells.
     """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[int, dict[str, str]], ...]
     notes: tuple[str, ...] = ()
+    header: tuple[tuple[int, tuple[str, ...]], ...] = ()
 
     def column(self, name: str) -> list[str]:
         """Return the cells of a column."""
         return [cells[name] for _, cells in self.rows]
+
+
+def require_header(table: Table, slides: Collection[str]) -> None:
+    """Require that no row of a slide was read as names of columns.
+
+    Args:
+        table: the table.
+        slides: names of the slides' files, without ending; those without a digit may be names of columns.
+
+    Raises:
+        ConfigError: a cell above the rows is the name of a slide.
+    """
+    names = {folded(name) for name in slides if re.search(r"\d", name)}
+    faults = [
+        f"{table.title}, row {number}: has the slide {cell}, where names of columns were expected; write one line of them"
+        for number, cells in table.header
+        for cell in cells
+        if folded(cell) in names or folded(PurePath(cell).stem) in names
+    ]
+    if faults:
+        raise ConfigError(faults)
 
 
 def read_tables(path: Path, sheet: str | None = None) -> list[Table]:
@@ -159,7 +183,8 @@ def _table(title: str, grid: Grid, notes: Sequence[str]) -> Table:
     rows = [(number, {name: row[at] for name, at in zip(names, kept, strict=True)}) for number, row in body]
     own = [*header.notes, *column_notes]
     own += [f"the header is repeated in {in_rows(repeated)}, left out"] if repeated else []
-    return Table(title, tuple(names), tuple(rows), (*notes, *own))
+    above = tuple((number, tuple(row)) for number, row in padded[: header.n_lines])
+    return Table(title, tuple(names), tuple(rows), (*notes, *own), above)
 
 
 def _is_header(row: list[str], header: Header) -> bool:

@@ -76,8 +76,8 @@ COVARIATES = word_set(
 NEGATIVE = word_set(
     "0 no nein n false falsch neg negative negativ normal benign benigne gutartig wt wildtype wild-type unmutated nicht_mutiert"
     " mss pmmr healthy gesund control kontrolle absent low niedrig none keine kein non-responder nonresponder no_response nr"
-    " non-tumor non-tumour nontumor nontumour no_tumor no_tumour kein_tumor tumorfrei tumour-free tumor-free n0 m0 alive living"
-    " microsatellite_stable msi-l stable intact proficient unaffected not_mutated no_recurrence no_metastasis"
+    " non-tumor non-tumour nontumor nontumour no_tumor no_tumour kein_tumor tumorfrei tumour-free tumor-free n0 m0 r0 alive"
+    " living microsatellite_stable msi-l stable intact proficient unaffected not_mutated no_recurrence no_metastasis"
 )
 POSITIVE = word_set(
     "1 yes ja y j true wahr pos positive positiv tumor tumour cancer carcinoma krebs karzinom malignant maligne bosartig mut"

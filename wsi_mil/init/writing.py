@@ -101,7 +101,7 @@ def config_text(setup: Setup, active: Sequence[Candidate], offered: Sequence[Can
         "results: results               # folder for all results",
         "",
         "targets:                       # what models learn of a slide, one entry per question",
-        *_targets(active),
+        *_targets(active, offered),
         *_offers(offered),
         "",
         "tilings:",
@@ -116,7 +116,11 @@ def config_text(setup: Setup, active: Sequence[Candidate], offered: Sequence[Can
     return "\n".join(lines) + "\n"
 
 
-def _targets(active: Sequence[Candidate]) -> list[str]:
+def _targets(active: Sequence[Candidate], offered: Sequence[Candidate]) -> list[str]:
+    if not active and offered:
+        return [
+            f"  # None can be learned as it is: check what is below, correct {SHEET} if needed, and remove the '# ' of a line."
+        ]
     if not active:
         hint = f"  # Fill the column {LABEL} of {SHEET}, and write its values here, the positive one last."
         return [hint, f"  {LABEL}: {flow(EXAMPLE)}"]
