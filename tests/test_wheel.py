@@ -132,7 +132,10 @@ def figures(results: Path) -> dict[str, object]:
 
 
 def test_the_demo_of_the_wheel_in_an_empty_folder_gives_the_figures_of_make_demo(installed: Path, tmp_path: Path) -> None:
-    """Small: twelve slides, one model; with the clone there is nothing left to do in the same folder, and the other way round."""
+    """Small: twelve slides, one model; with the clone there is nothing left to do in the same folder, and the other way round.
+
+    Then `init` on the same slides with a clinical table, and `run`: the same predictions.
+    """
     alone, clone = tmp_path / "an empty folder", tmp_path / "clone"
     clone.mkdir()
     alone.mkdir()
@@ -161,3 +164,53 @@ def test_the_demo_of_the_wheel_in_an_empty_folder_gives_the_figures_of_make_demo
         assert "Nothing to be done" in ran.stdout + ran.stderr
         again = subprocess.run([installed / "wsi-mil", "demo", folder], cwd=tmp_path, env=CLEAN, text=True, capture_output=True)
         assert "Nothing to be done" in again.stderr and "report: " in again.stdout
+    write_clinical_table(alone / "demo" / "cohort.csv", tmp_path / "clinical.csv")
+    told = done(
+        installed / "wsi-mil",
+        "init",
+        alone / "demo" / "slides",
+        "--table",
+        tmp_path / "clinical.csv",
+        "--out",
+        tmp_path / "study",
+        cwd=tmp_path,
+    )
+    assert "matched     13 of 13 slides" in told and "positive: tumour" in told
+    written = yaml.safe_load((tmp_path / "study" / "my.yaml").read_text())
+    assert list(written["targets"]) == ["diagnosis"], "the only target that is sure"
+    small = {key: value for key, value in SMALL.items() if key not in ("cohort", "targets")}
+    (tmp_path / "study" / "my.yaml").write_text(yaml.safe_dump({**written, **small}))
+    ended = done(installed / "wsi-mil", "run", tmp_path / "study" / "my.yaml", "--cores", "2", cwd=tmp_path)
+    assert "report: " in ended
+    of_study, of_demo = (predictions(folder / "results") for folder in (tmp_path / "study", alone))
+    assert len(of_demo) == 13 and of_study == of_demo
+
+
+def predictions(results: Path) -> list[dict[str, str]]:
+    """The predictions of the only model."""
+    (file,) = results.glob("predictions/*/*/*.csv")
+    with file.open(newline="") as table:
+        return list(csv.DictReader(table))
+
+
+def write_clinical_table(sheet: Path, table: Path) -> None:
+    """Write the labels of a cohort sheet among thirty columns, as a hospital exports it: a title, decimal commas."""
+    with sheet.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    patients = sorted({row["patient_id"] for row in rows})
+    others = {
+        "Age": lambda n: str(40 + n),
+        "Sex": lambda n: "mf"[n % 2],
+        "Hospital": lambda n: "AB"[n % 2],
+        "Date of birth": lambda n: f"{1 + n}.3.1950",
+        "Surname": lambda n: f"Name{n}",
+        **{f"Laboratory {k}": (lambda n, k=k: f"{n * k % 17},{k}") for k in range(20)},
+        "Remarks": lambda n: "see letter" if n % 3 else "",
+    }
+    with table.open("w", newline="", encoding="cp1252") as file:
+        writer = csv.writer(file, delimiter=";")
+        writer.writerows([["Export of the tumour registry (Köln)"], [], ["No.", "Scan", "Patient ID", *others, "Diagnosis"]])
+        for number, row in enumerate(rows):
+            of_patient = patients.index(row["patient_id"])
+            cells = [make(of_patient) for make in others.values()]
+            writer.writerow([number, f"{row['slide_id']}.svs", row["patient_id"], *cells, row["label"]])
