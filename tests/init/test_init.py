@@ -404,3 +404,12 @@ def test_a_row_of_a_slide_that_is_read_as_names_of_columns_is_refused(tmp_path: 
     with pytest.raises(ConfigError, match=r"row 2: has the slide 7-A\.svs, where names of columns"):
         _run(slides, "--table", table, "--out", tmp_path / "study")
     assert not (tmp_path / "study").exists()
+
+
+def test_results_of_another_cohort_in_the_folder_are_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "study" / "results").mkdir(parents=True)
+    assert (
+        _run(_slides(tmp_path), "--table", _table(tmp_path, diagnosis=["a", "b"] * 6), "--out", tmp_path / "study").exit_code == 0
+    )
+    written = yaml.safe_load((tmp_path / "study" / "my.yaml").read_text(encoding="utf-8"))
+    assert written["results"] == "results_2"

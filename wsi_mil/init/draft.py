@@ -135,10 +135,16 @@ def draft(request: Request) -> Draft:
     active, offered, folds, failed = _chosen(candidates, base, setup, request)
     _require_asked(request.targets, active, dict([*refused, *failed]))
     missing = sum(slide.mpp is None and not cell for slide, cell in zip(found.slides, base.get("mpp", ()), strict=False))
-    setup = replace(setup, folds=folds, missing_mpp=missing)
+    setup = replace(setup, folds=folds, missing_mpp=missing, results=_free_name(request.out))
     files = {SHEET: _sheet(base, [*active, *offered]), CONFIG: config_text(setup, active, offered)}
     notes = [*notes, *_coarse(found.slides, setup)]
     return Draft(found, matched, tuple(active), tuple(offered), tuple(refused), tuple(failed), setup, files, tuple(notes))
+
+
+def _free_name(out: Path) -> str:
+    """Return a name of a results folder that does not exist yet, so that no other cohort's results are replaced."""
+    names = ["results", *(f"results_{number}" for number in range(2, 1000))]
+    return next(name for name in names if not os.path.lexists(out / name))
 
 
 def write(request: Request, made: Draft) -> None:

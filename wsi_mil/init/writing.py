@@ -52,6 +52,7 @@ class Setup:
         tiling: its tiling.
         folds: number of folds.
         missing_mpp: number of slides without a resolution.
+        results: name of the results folder.
     """
 
     encoder: str
@@ -59,6 +60,7 @@ class Setup:
     tiling: Mapping[str, Any]
     folds: int = DEFAULT_FOLDS
     missing_mpp: int = 0
+    results: str = "results"
 
     def values(self, sheet: str, results: str, targets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         """Return the configuration as it will be read."""
@@ -92,13 +94,13 @@ def sheet_text(columns: Mapping[str, Sequence[str]]) -> str:
 
 def config_text(setup: Setup, active: Sequence[Candidate], offered: Sequence[Candidate]) -> str:
     """Return the configuration, with the doubtful targets as comments that are valid as they are."""
-    values = setup.values(SHEET, "results", {})
+    values = setup.values(SHEET, setup.results, {})
     tiling, encoder = flow(values["tilings"]["default"]), flow(values["encoders"][setup.entry])
     lines = [
         "# Written by `wsi-mil init`; everything that is left out has its default. All settings with their defaults and meaning",
         "# are in config.yaml of wsi_mil, targets in docs/targets.md. After a change: wsi-mil check",
         f"cohort: {SHEET}             # one row per slide",
-        "results: results               # folder for all results",
+        f"results: {setup.results:<22}# folder for all results",
         "",
         "targets:                       # what models learn of a slide, one entry per question",
         *_targets(active, offered),
