@@ -197,8 +197,8 @@ def test_version_and_address_are_the_same_everywhere() -> None:
     owner = citation["repository-code"].split("/")[3]
     for address in project["project"]["urls"].values():
         assert address.startswith((citation["repository-code"], f"https://{owner}.github.io/"))
-    readme, module = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "config/README.md"))
-    assert re.findall(r"wsi_mil-(\d[\d.]*)-py3", readme) == re.findall(r'tag="v([\d.]+)"', module) == [__version__]
+    install, module = ((ROOT / name).read_text(encoding="utf-8") for name in ("docs/install.md", "config/README.md"))
+    assert re.findall(r"wsi_mil-(\d[\d.]*)-py3", install) == re.findall(r'tag="v([\d.]+)"', module) == [__version__]
 
 
 def test_the_citation_has_what_its_format_requires() -> None:
