@@ -91,7 +91,7 @@ def test_every_commented_target_is_valid_as_it_is(tmp_path: Path, monkeypatch: p
     table = write_text(tmp_path / "t.csv", ";".join(["patient", *columns]), *rows)
     _run(_slides(tmp_path), "--table", table, "--out", tmp_path / "study")
     study = tmp_path / "study"
-    assert list(_checked(study, monkeypatch)["targets"]) == ["diagnosis"]  # type: ignore[call-overload]
+    assert list(_checked(study, monkeypatch)["targets"]) == ["diagnosis"]
     values = yaml.safe_load(_uncommented((study / "my.yaml").read_text(encoding="utf-8")))
     assert {"diagnosis", "grade", "on_off", "lymphocytes", "kase_x", "markers"} == set(values["targets"])
     check(values)
@@ -167,14 +167,14 @@ def test_a_hospital_table_of_thirty_columns_gives_the_right_target(tmp_path: Pat
 def test_named_columns_are_the_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = _table(tmp_path, diagnosis=["benign", "malignant"] * 6, sex=["m", "m", "w", "w"] * 3)
     _run(_slides(tmp_path), "--table", table, "--out", tmp_path / "study", "--target", "sex")
-    assert list(_checked(tmp_path / "study", monkeypatch)["targets"]) == ["sex"]  # type: ignore[call-overload]
+    assert list(_checked(tmp_path / "study", monkeypatch)["targets"]) == ["sex"]
 
 
 def test_fewer_folds_are_used_where_patients_are_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = _table(tmp_path, label=["a", "a", "b"] * 4, subtype=["x", *["y"] * 11])
     result = _run(_slides(tmp_path), "--table", table, "--out", tmp_path / "study")
     values = _checked(tmp_path / "study", monkeypatch)
-    assert values["split"] == {"folds": 4} and list(values["targets"]) == ["label"]  # type: ignore[call-overload]
+    assert values["split"] == {"folds": 4} and list(values["targets"]) == ["label"]
     assert "subtype: class 'x' has 1 patient, fewer than" in result.output
 
 

@@ -190,7 +190,7 @@ def test_times_and_events_are_recognised_by_their_names(time: str, event: str, v
     found = _survival(**{time.replace(" ", "__"): ["1.5", "20", "30"], event: values})
     assert len(found) == 1
     target = parse_target(dict(found[0].settings), where="")
-    assert target.event_is == (is_event,) and "1 events" in found[0].remark  # type: ignore[union-attr]
+    assert target.event_is == (is_event,) and "1 events" in found[0].remark
 
 
 def test_a_death_is_no_event_of_a_time_to_recurrence() -> None:
@@ -246,7 +246,7 @@ def test_survival_from_dates_is_offered_and_explained() -> None:
 def test_yes_of_what_is_the_opposite_of_an_event_is_no_event(name: str, values: list[str], observed: str) -> None:
     (found,) = _survival(OS_months=["1.5", "20", "30"], **{name: values})
     target = parse_target(dict(found.settings), where="")
-    assert target.event_is == (observed,) and found.rank == ENDPOINT  # type: ignore[union-attr]
+    assert target.event_is == (observed,) and found.rank == ENDPOINT
     assert f"'{values[1]}' in {name} is read as no event, '{observed}' as the event" in found.remark
 
 
@@ -269,7 +269,7 @@ def test_freedom_from_recurrence_is_no_recurrence(name: str) -> None:
 )
 def test_values_that_name_themselves_and_events_are_not_reversed(name: str, values: list[str], observed: str) -> None:
     (found,) = _survival(OS_months=["1.5", "20", "30"], **{name: values})
-    assert parse_target(dict(found.settings), where="").event_is == (observed,)  # type: ignore[union-attr]
+    assert parse_target(dict(found.settings), where="").event_is == (observed,)
     assert found.rank == ENDPOINT
 
 
