@@ -12,6 +12,7 @@ EXPERIMENTS = {
     "mnist_keys": "mnist",
     "colon": "colon",
     "colon_keys": "colon",
+    "colon_stopping": "colon",
     "breast": "breast",
     "mnist_conditions": "mnist",
     "mhim": "lung",
