@@ -16,6 +16,7 @@ EXPERIMENTS = {
     "breast": "breast",
     "mnist_conditions": "mnist",
     "mhim": "lung",
+    "mhim_defaults": "lung",
     "frozen": ".",
     "classical": "classical",
 }

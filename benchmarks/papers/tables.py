@@ -8,7 +8,7 @@ from benchmarks.papers.cells import NOT_RUN, Result, difference, markdown, over_
 from benchmarks.papers.classical_table import classical
 from benchmarks.papers.frozen_table import frozen
 from benchmarks.papers.key_tables import key_differences, key_settings, key_table, key_verdict, keys
-from benchmarks.papers.mhim_table import mhim, mhim_steps
+from benchmarks.papers.mhim_table import mhim, mhim_defaults, mhim_steps
 from benchmarks.papers.runs import HERE, RESULTS
 from benchmarks.papers.stopping_table import colon_stopping
 from wsi_mil.files import write_text
@@ -148,6 +148,7 @@ def page(text: str, results: Mapping[str, Result]) -> str:
         "classical": lambda: classical(results),
         "mhim": lambda: mhim(results),
         "mhim_steps": lambda: mhim_steps(results),
+        "mhim_defaults": lambda: mhim_defaults(results),
         "hours": lambda: hours(results),
     }
     for model in ("attention", "gated"):
