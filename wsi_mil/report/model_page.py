@@ -9,6 +9,7 @@ from wsi_mil.config import Config, methods_of
 from wsi_mil.files import read_table
 from wsi_mil.receipts import read_receipt
 from wsi_mil.report.comparison import evaluated_rows
+from wsi_mil.report.removal import RemovalPlot, removal_plot
 from wsi_mil.report.task_report import TaskReport
 from wsi_mil.results import Results
 from wsi_mil.trust import UNTESTED, Trust, TrustLine, model_line, output_line, read_trust
@@ -53,6 +54,11 @@ class ModelPage:
     def has_curves(self) -> bool:
         """Whether a method has deletion and insertion curves."""
         return any(figures["n_curves"] for figures in self.explanations["methods"].values())
+
+    @property
+    def removal(self) -> RemovalPlot | None:
+        """What removing tiles does to the prediction, by method; None without curves."""
+        return removal_plot(self.explanations["methods"])
 
     @property
     def line(self) -> TrustLine:
