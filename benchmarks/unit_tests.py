@@ -38,13 +38,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 from train import DEFAULT_RECIPE, LEARNERS, OWN_TRAINING, TRAINING
 
+from benchmarks.adding import AddingABMIL, NonNegativeABMIL
 from benchmarks.trained import TASK, Recipe, trained
-from wsi_mil.bags import LabelledBag
+from wsi_mil.bags import BagSet, LabelledBag
+from wsi_mil.config import parse_model
 from wsi_mil.metrics import auroc
+from wsi_mil.models import MILModel
 from wsi_mil.records import Bag
-from wsi_mil.train import predict_outputs
+from wsi_mil.train import fit, predict_outputs
 
 DIM = 16
+MENDS = {"non_negative_abmil": NonNegativeABMIL, "adding_abmil": AddingABMIL}
+"""Aggregators tried as a mend, trained like gated ABMIL."""
 CONCEPT, POISON = 3.0, 10.0
 """Distance of the concepts and of the poison from the origin, in standard deviations of the other instances."""
 SPREAD = 0.3
@@ -112,17 +117,29 @@ def figures_of(size: Size, of_all: dict[str, object], task: tuple[str, str, int]
     """Return AUROC on new bags of the kind trained on and on test bags, for (problem, model, seed)."""
     problem, name, seed = task
     torch.set_num_threads(1)
-    own = {each: {**TRAINING, **OWN_TRAINING.get(each, {})} for each in LEARNERS if LEARNERS[each]["model"] not in DEFAULT_RECIPE}
     bags = bags_of(problem, size.train, 10 * seed), bags_of(problem, size.val, 10 * seed + 1)
-    model = trained(name, Recipe(LEARNERS, own, of_all), bags, seed)
+    model = model_of(name, of_all, bags, seed)
     new = bags_of(problem, size.test, 10 * seed + 2), bags_of(problem, size.test, 10 * seed + 3, is_test=True)
     first, second = (auroc(np.array([b.label for b in part]), predict_outputs(model, part, TASK)) for part in new)
     return first, second
 
 
+def model_of(name: str, of_all: dict[str, object], bags: tuple[list[LabelledBag], list[LabelledBag]], seed: int) -> MILModel:
+    """Return a model fitted on the first bags, whose epoch the second ones select."""
+    if name not in MENDS:
+        entries = [each for each in LEARNERS if LEARNERS[each]["model"] not in DEFAULT_RECIPE]
+        own = {each: {**TRAINING, **OWN_TRAINING.get(each, {})} for each in entries}
+        return trained(name, Recipe(LEARNERS, own, of_all), bags, seed)
+    torch.manual_seed(seed)
+    model = MENDS[name](feature_dim=DIM)
+    settings = parse_model({"model": "abmil", "train": {**of_all, "seed": seed}}).train
+    fit(model, *(BagSet.of(part) for part in bags), settings, task=TASK)
+    return model.eval()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", choices=LEARNERS, default=[*LEARNERS], help="entries of benchmarks/train.py")
+    parser.add_argument("--models", nargs="+", choices=[*LEARNERS, *MENDS], default=[*LEARNERS, *MENDS], help="entries")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="of bags and trainings")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="trainings at once")
     parser.add_argument("--tiny", action="store_true", help="one seed and few bags: tests that the benchmark runs")
