@@ -81,7 +81,6 @@ class ABMIL(ModelSettings):
     """Attention-based MIL, gated or plain (Ilse et al. 2018)."""
 
     implementation = "wsi_mil.models.abmil:ABMIL"
-    best = "standardised_sum"
     learns = EVERY_KIND
     provides = ("attention", "attention_logits", "evidence")
     is_teacher = True
