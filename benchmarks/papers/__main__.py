@@ -18,6 +18,7 @@ EXPERIMENTS = {
     "mhim": "lung",
     "mhim_defaults": "lung",
     "frozen": ".",
+    "nested": ".",
     "classical": "classical",
 }
 """Experiments and the folder of DATA that each needs, in order of execution."""
