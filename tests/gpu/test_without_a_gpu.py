@@ -9,7 +9,7 @@ import torch
 
 from tests.gpu.stand_in import CUDA, is_there, stand_in
 from tests.models.test_models import MODELS
-from wsi_mil.config import MHIM, Training, SparseInversion, parse_base, parse_model, supports
+from wsi_mil.config import MHIM, SparseInversion, Training, parse_base, parse_model, supports
 from wsi_mil.devices import create_device, describe, fast_dtype, find_device, memory_bytes
 from wsi_mil.encoders.encoder import TileEncoder
 from wsi_mil.encoders.networks import Network
