@@ -48,7 +48,7 @@ class ModelSettings(Settings):
         learns: kinds of targets that the model can learn.
         best: the explanation that `best` in `explain.methods` stands for (docs/explanations.md has the figures).
         is_teacher: whether MHIM can be trained over it.
-        is_baseline: whether the report compares the other models with it, in words.
+        baseline: of a model that others ought to be better than, what it is, to follow its name; the report compares them.
     """
 
     implementation: ClassVar[str]
@@ -56,7 +56,7 @@ class ModelSettings(Settings):
     learns: ClassVar[tuple[Kind, ...]] = ("classes",)
     best: ClassVar[str] = "standardised_contribution"
     is_teacher: ClassVar[bool] = False
-    is_baseline: ClassVar[bool] = False
+    baseline: ClassVar[str] = ""
 
 
 class MeanLinear(ModelSettings):
@@ -65,7 +65,7 @@ class MeanLinear(ModelSettings):
     implementation = "wsi_mil.models.mean_linear:MeanLinear"
     learns = EVERY_KIND
     provides = ("evidence",)
-    is_baseline = True
+    baseline = "a linear model of the mean of the features"
     model: Literal["mean_linear"]
     statistics: Literal["mean", "mean_std"] = Field(
         "mean", description="mean_std: the standard deviation of each feature over the tiles too"
