@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from wsi_mil.bags import BagSet, LabelledBag, finite_logits
-from wsi_mil.config import Encoder, Heatmap, Method, TileSettings, TransMIL, parse_base, supports
+from wsi_mil.config import Encoder, Heatmap, LinearTraining, Method, TileSettings, TransMIL, parse_base, supports
 from wsi_mil.devices import create_device, fast_dtype
 from wsi_mil.encoders.encoder import TileEncoder, create_encoder
 from wsi_mil.errors import ConfigError, SlideError
@@ -151,7 +151,8 @@ def fitted_for(
     bags = BagSet.of(train)
     task = task.resolved(bags.truth).fitted(bags.truth)
     dim = train[0].bag.features.shape[1]
-    torch.manual_seed(parsed.train.seed)
+    if not isinstance(parsed.train, LinearTraining):
+        torch.manual_seed(parsed.train.seed)
     model = create_model(parsed, feature_dim=dim, outputs=outputs_of(task))
     fit(model, bags, BagSet.of(val), parsed.train, task=task)
     if task.is_judged_on_training:

@@ -141,7 +141,7 @@ def _entry(name: str, settings: type[ModelSettings]) -> str:
                 meaning = "; ".join(part for part in (", ".join(choices), meaning) if part)
             lines += _commented(f"#     {key}: {_yaml(field.default)}", meaning, MODEL_COMMENT, "#")
     train, default = settings.model_fields["train"].default, Training()
-    changed = [f"{key}:_{_yaml(value)}" for key, value in train if value != getattr(default, key)]
+    changed = [f"{key}:_{_yaml(value)}" for key, value in train if value != getattr(default, key, None)]
     if changed:  # rows end between keys
         rows = textwrap.wrap(f"{{{', '.join(changed)}}}", WIDTH - 8, break_on_hyphens=False)
         lines += "#     train:\n" + "".join(f"#       {row.replace(':_', ': ')}\n" for row in rows)

@@ -45,6 +45,10 @@ def train(
     base: Annotated[Optional[Path], typer.Option(help="mhim: folder of its base model, trained on the same fold")] = None,
     bag: Bag = "slide",
     protocol: Protocol = "held_out",
+    slide_statistics: Annotated[
+        Optional[Path],
+        typer.Option(help="mean_linear: folder that keeps the mean and variance of each slide's features for other folds"),
+    ] = None,
     keep_gb: Annotated[
         str,
         typer.Option(envvar="WSI_MIL_KEEP_GB", help="GB of features kept in memory between epochs, or auto; changes no result"),
@@ -76,7 +80,15 @@ def train(
 
     set_threads(threads)
     make_deterministic()
-    part = Fold(read_splits(splits), fold, features, parse_task(target), unit=parse_bag(bag), protocol=parse_protocol(protocol))
+    part = Fold(
+        read_splits(splits),
+        fold,
+        features,
+        parse_task(target),
+        unit=parse_bag(bag),
+        protocol=parse_protocol(protocol),
+        statistics=slide_statistics,
+    )
     parsed = parse_model(json.loads(settings))
     gb, curve_log = parse_keep_gb(keep_gb), parse_curve_log(log_to)
     claimed = create_device(device)

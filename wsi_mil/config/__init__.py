@@ -32,6 +32,7 @@ from wsi_mil.config.models import EmbeddingPool as EmbeddingPool
 from wsi_mil.config.models import InstancePool as InstancePool
 from wsi_mil.config.models import InstanceScoreKind as InstanceScoreKind
 from wsi_mil.config.models import KrausPool as KrausPool
+from wsi_mil.config.models import MeanLinear as MeanLinear
 from wsi_mil.config.models import Model as Model
 from wsi_mil.config.models import ModelSettings as ModelSettings
 from wsi_mil.config.models import TransMIL as TransMIL
@@ -85,6 +86,7 @@ from wsi_mil.config.targets import Target as Target
 from wsi_mil.config.targets import Transform as Transform
 from wsi_mil.config.training import CurveLog as CurveLog
 from wsi_mil.config.training import KeepGB as KeepGB
+from wsi_mil.config.training import LinearTraining as LinearTraining
 from wsi_mil.config.training import Schedule as Schedule
 from wsi_mil.config.training import Train as Train
 from wsi_mil.config.training import Training as Training

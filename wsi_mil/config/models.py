@@ -14,7 +14,15 @@ from wsi_mil.config import recipes
 from wsi_mil.config.recipes import Recipe, WithRecipe
 from wsi_mil.config.settings import EntryName, Settings
 from wsi_mil.config.targets import Kind
-from wsi_mil.config.training import CLAMTraining, DTFDTraining, KrausTraining, MHIMTraining, Schedule, Training
+from wsi_mil.config.training import (
+    CLAMTraining,
+    DTFDTraining,
+    KrausTraining,
+    LinearTraining,
+    MHIMTraining,
+    Schedule,
+    Training,
+)
 
 EVERY_KIND: tuple[Kind, ...] = get_args(Kind)
 """Kinds of targets that a model without a loss of its own can learn."""
@@ -40,6 +48,7 @@ class ModelSettings(Settings):
         learns: kinds of targets that the model can learn.
         best: the explanation that `best` in `explain.methods` stands for (docs/explanations.md has the figures).
         is_teacher: whether MHIM can be trained over it.
+        baseline: of a model that others ought to be better than, what it is, to follow its name; the report compares them.
     """
 
     implementation: ClassVar[str]
@@ -47,6 +56,21 @@ class ModelSettings(Settings):
     learns: ClassVar[tuple[Kind, ...]] = ("classes",)
     best: ClassVar[str] = "standardised_contribution"
     is_teacher: ClassVar[bool] = False
+    baseline: ClassVar[str] = ""
+
+
+class MeanLinear(ModelSettings):
+    """Penalised linear regression on the mean of the features, fitted in seconds: the baseline."""
+
+    implementation = "wsi_mil.models.mean_linear:MeanLinear"
+    learns = EVERY_KIND
+    provides = ("evidence",)
+    baseline = "a linear model of the mean of the features"
+    model: Literal["mean_linear"]
+    statistics: Literal["mean", "mean_std"] = Field(
+        "mean", description="mean_std: the standard deviation of each feature over the tiles too"
+    )
+    train: LinearTraining = LinearTraining()
 
 
 class InstancePool(ModelSettings):
@@ -233,7 +257,7 @@ class KrausPool(ModelSettings):
     train: KrausTraining = KrausTraining()
 
 
-BaseModelSettings = InstancePool | EmbeddingPool | ABMIL | TransMIL | DSMIL | CLAM | DTFD | KrausPool
+BaseModelSettings = MeanLinear | InstancePool | EmbeddingPool | ABMIL | TransMIL | DSMIL | CLAM | DTFD | KrausPool
 """Models that are trained by themselves."""
 
 

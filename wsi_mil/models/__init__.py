@@ -14,6 +14,7 @@ from wsi_mil.models.losses import BagLoss as BagLoss
 from wsi_mil.models.losses import ClassLoss as ClassLoss
 from wsi_mil.models.losses import RiskLoss as RiskLoss
 from wsi_mil.models.losses import create_loss as create_loss
+from wsi_mil.models.mean_linear import MeanLinear as MeanLinear
 from wsi_mil.models.mhim import MHIM as MHIM
 from wsi_mil.models.outputs import ClassOutputs as ClassOutputs
 from wsi_mil.models.outputs import HazardOutputs as HazardOutputs

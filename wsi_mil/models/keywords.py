@@ -70,6 +70,13 @@ class PoolKeywords(_EmbeddingKeywords, total=False):
     pool: Literal["max", "mean"]
 
 
+class MeanLinearKeywords(TypedDict, total=False):
+    """Keys of `mean_linear`."""
+
+    statistics: Literal["mean", "mean_std"]
+    train: Mapping[str, object]
+
+
 class ABMILKeywords(_EmbeddingKeywords, total=False):
     """Keys of `abmil`."""
 

@@ -2,28 +2,36 @@
 
 import logging
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from wsi_mil.bags import BagSet, common_encoder, read_bag_of
 from wsi_mil.checkpoints import ModelCard, file_hash, read_card, read_checkpoint, write_checkpoint
 from wsi_mil.cohort.splits import Splits, missing_strata, protocol_roles
-from wsi_mil.config import MHIM, TEACHERS, BagUnit, BaseModelSettings, CurveLog, Model, Protocol, TransMIL
+from wsi_mil.config import MHIM, TEACHERS, BagUnit, BaseModelSettings, CurveLog, LinearTraining, Model, Protocol, TransMIL
 from wsi_mil.devices import memory_bytes
 from wsi_mil.errors import ConfigError, StoreMismatchError
 from wsi_mil.files import exclusive, write_table
-from wsi_mil.models import WRITE_MATRICES_OUT, MILModel, create_mhim, create_model, exact_step_bytes, outputs_of
+from wsi_mil.models import WRITE_MATRICES_OUT, MeanLinear, MILModel, create_mhim, create_model, exact_step_bytes, outputs_of
 from wsi_mil.receipts import fingerprint, store_path
 from wsi_mil.records import Bag
 from wsi_mil.runtime.memory import free_bytes
-from wsi_mil.store import feature_dim, n_tiles, read_attributes
+from wsi_mil.runtime.progress import ProgressMeter
+from wsi_mil.store import feature_attributes, feature_dim, n_tiles
 from wsi_mil.tasks import Task, Truth
 from wsi_mil.train.curves import columns, open_curve
 from wsi_mil.train.epochs import Epoch, with_selection
 from wsi_mil.train.keeping import BagSizes, Keep, bytes_to_keep, log_reading
+from wsi_mil.train.linear import Trial
 from wsi_mil.train.loop import fit, n_sampled, predict_outputs
+from wsi_mil.train.mean_linear import COLUMNS, Described, fit_mean, rows_of
 from wsi_mil.train.resume import TrainingState
 from wsi_mil.version import __version__
 
@@ -31,6 +39,7 @@ log = logging.getLogger(__name__)
 
 STAGE_VERSION = 4
 KEEP_NOTHING = Keep(0)
+Part = TypeVar("Part", BagSet, Described)
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,8 @@ class Fold:
         task: task to learn.
         unit: whether a bag is a slide or a patient.
         protocol: which part selects epoch and threshold.
+        statistics: folder for the mean and variance of each slide's features, which folds and targets share; None: they are
+            computed anew. Models that see tiles do without.
     """
 
     splits: Splits
@@ -52,6 +63,7 @@ class Fold:
     task: Task
     unit: BagUnit = "slide"
     protocol: Protocol = "held_out"
+    statistics: Path | None = None
 
 
 def train_fold(
@@ -91,19 +103,45 @@ def train_fold(
     card = _initial_card(fold, settings, receipts, base)
     card = replace(card, architecture=_with_attention(card, members[0], fold, device))
     with exclusive(folder):
-        torch.manual_seed(settings.train.seed)
-        model = _create(settings, card, base, device)
         state = TrainingState(folder, _fingerprint(fold, card, members, base, device))
-        train, val = _bag_sets(members, fold, card.feature_dim, keep, device)
-        names = columns(card.task.figure_name)
-        with open_curve(folder, log_to, names) as curve:
-            history, best = fit(model, train, val, settings.train, task=fold.task, state=state, curve=curve)
-        select = with_selection(settings.train, fold.task.rarest(val.truth)).select
-        card = _trained_card(replace(card, select=select), model.deployed, (train, val), history[best])
-        write_table(folder / "history.csv", names, [vars(epoch).values() for epoch in history])
-        write_checkpoint(folder, model.deployed, card)
+        if isinstance(settings.train, LinearTraining):
+            model, card = _fit_linear(settings.train, card, fold, members, folder)
+        else:
+            torch.manual_seed(settings.train.seed)
+            model = _create(settings, card, base, device)
+            train, val = _bag_sets(members, fold, card.feature_dim, keep, device)
+            names = columns(card.task.figure_name)
+            with open_curve(folder, log_to, names) as curve:
+                history, best = fit(model, train, val, settings.train, task=fold.task, state=state, curve=curve)
+            select = with_selection(settings.train, fold.task.rarest(val.truth)).select
+            card = replace(card, select=select, epoch=history[best].epoch)
+            model = model.deployed
+            card = _trained_card(card, (train, val), partial(predict_outputs, model), history[best])
+            write_table(folder / "history.csv", names, [vars(epoch).values() for epoch in history])
+        write_checkpoint(folder, model, card)
         state.remove()
     return card
+
+
+def _fit_linear(
+    settings: LinearTraining, card: ModelCard, fold: Fold, members: list[dict[str, list[str]]], folder: Path
+) -> tuple[MILModel, ModelCard]:
+    """Fit the linear model of the mean of the features; of its card, `epoch` is the number of the penalty."""
+    model = create_model(card.architecture, feature_dim=card.feature_dim, outputs=outputs_of(card.task)).eval()
+    assert isinstance(model, MeanLinear)
+    with ProgressMeter("train", total=sum(map(len, members)), unit="bags") as meter:
+        train, val = (_described(part, fold, meter) for part in members)
+    fitted = fit_mean(model, train, val, settings, fold.task)
+    names = [name.format(figure=card.task.figure_name) for name in COLUMNS]
+    write_table(folder / "history.csv", names, rows_of(fitted))
+    card = replace(card, select=settings.select, epoch=fitted.chosen + 1)
+    card = _trained_card(card, (train, val), lambda part, task: part.outputs(model, task), fitted.trials[fitted.chosen])
+    return model, card
+
+
+def _described(part: dict[str, list[str]], fold: Fold, meter: ProgressMeter) -> Described:
+    receipts = {bag: [fold.features / f"{slide}.json" for slide in slides] for bag, slides in part.items()}
+    return Described.read(receipts, _truth(part, fold), fold.statistics, meter)
 
 
 def _initial_card(fold: Fold, settings: Model, receipts: list[Path], base: Path | None) -> ModelCard:
@@ -128,7 +166,7 @@ def _initial_card(fold: Fold, settings: Model, receipts: list[Path], base: Path 
         unit=fold.unit,
         protocol=fold.protocol,
         trained_on=fold.splits.fingerprint(fold.number, fold.unit),
-        features=fingerprint({"features": [read_attributes(store_path(receipt))["fingerprint"] for receipt in receipts]}),
+        features=fingerprint({"features": [feature_attributes(store_path(receipt))["fingerprint"] for receipt in receipts]}),
     )
     if base is not None:
         read_card(base).require_base_of(card, base)
@@ -240,13 +278,15 @@ def _truth(members: dict[str, list[str]], fold: Fold) -> Truth:
     return Truth(labels, tuple(fold.splits.patients[slide] for slide in first))
 
 
-def _trained_card(card: ModelCard, model: MILModel, parts: tuple[BagSet, BagSet], epoch: Epoch) -> ModelCard:
+def _trained_card(
+    card: ModelCard, parts: tuple[Part, Part], outputs: Callable[[Part, Task], NDArray[np.float64]], best: Epoch | Trial
+) -> ModelCard:
     """Return the card with what follows from the trained model's outputs for the training and for the validation bags."""
     (train, val), task = parts, card.task
     if task.is_judged_on_training:
-        task = task.calibrated(predict_outputs(model, train, task), train.truth)
-    outputs = predict_outputs(model, val, task)
-    threshold = task.threshold(outputs, val.truth)
-    of_epoch = {"loss": epoch.val_loss, task.figure_name: epoch.val_figure}
-    figures = {**of_epoch, **task.validation_figures(outputs, val.truth, threshold)}
-    return replace(card, task=task, threshold=threshold, epoch=epoch.epoch, validation=figures)
+        task = task.calibrated(outputs(train, task), train.truth)
+    of_val = outputs(val, task)
+    threshold = task.threshold(of_val, val.truth)
+    of_best = {"loss": best.val_loss, task.figure_name: best.val_figure}
+    figures = {**of_best, **task.validation_figures(of_val, val.truth, threshold)}
+    return replace(card, task=task, threshold=threshold, validation=figures)
