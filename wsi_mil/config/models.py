@@ -40,6 +40,7 @@ class ModelSettings(Settings):
         learns: kinds of targets that the model can learn.
         best: the explanation that `best` in `explain.methods` stands for (docs/explanations.md has the figures).
         is_teacher: whether MHIM can be trained over it.
+        takes_slide_vectors: whether it learns from bags that are one vector of the whole slide; others need tiles to weigh.
     """
 
     implementation: ClassVar[str]
@@ -47,6 +48,7 @@ class ModelSettings(Settings):
     learns: ClassVar[tuple[Kind, ...]] = ("classes",)
     best: ClassVar[str] = "standardised_contribution"
     is_teacher: ClassVar[bool] = False
+    takes_slide_vectors: ClassVar[bool] = False
 
 
 class InstancePool(ModelSettings):
@@ -70,6 +72,7 @@ class EmbeddingPool(ModelSettings):
     best = "evidence"
     learns = EVERY_KIND
     provides = ("evidence",)
+    takes_slide_vectors = True
     model: Literal["embedding_pool"]
     pool: Literal["max", "mean"] = Field("mean", description="element by element")
     embed_dim: EmbedDim = 256
