@@ -60,7 +60,7 @@ def export_splits(
     out: Annotated[Path, typer.Option(help="output folder")],
 ) -> None:
     """Write the splits of a run in the files of another tool."""
-    from wsi_mil.cohort.split_layouts import NOT_SAID, PARTS, SPLIT_LAYOUTS, SPLIT_WRITERS
+    from wsi_mil.cohort.split_layouts import OMITTED, PARTS, SPLIT_LAYOUTS, SPLIT_WRITERS
     from wsi_mil.cohort.splits import read_splits
 
     _require_layout(layout, SPLIT_LAYOUTS)
@@ -74,7 +74,7 @@ def export_splits(
     for file in SPLIT_WRITERS[layout](out, read, splits.stem):
         print(file)
     rest = f"; nor {len(outside)} slides that are in no part" if outside else ""
-    print(f"note: the files do not say {NOT_SAID[layout]}{rest}", file=sys.stderr)
+    print(f"note: the files do not say {OMITTED[layout]}{rest}", file=sys.stderr)
 
 
 def _require_layout(layout: str, layouts: tuple[str, ...]) -> None:

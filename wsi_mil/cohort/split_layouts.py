@@ -256,7 +256,7 @@ SPLIT_WRITERS: Mapping[str, Callable[[Path, Splits, str], list[Path]]] = {
 }
 """Writer of each layout: (folder, splits, name of the target) → the written files."""
 
-NOT_SAID = {
+OMITTED = {
     CLAM: "patients and labels, which CLAM reads from its table of the dataset",
     STAMP: "slides and labels, which STAMP reads from its tables; STAMP draws its validation part from train_patients, where"
     f" the patients that validate here are ({VAL_PATIENTS} names them for import-splits)",

@@ -40,7 +40,7 @@ class ModelSettings(Settings):
         learns: kinds of targets that the model can learn.
         best: the explanation that `best` in `explain.methods` stands for (docs/explanations.md has the figures).
         is_teacher: whether MHIM can be trained over it.
-        takes_slide_vectors: whether it learns from bags that are one vector of the whole slide; others need tiles to weigh.
+        takes_slide_vectors: whether it learns from bags that are one vector of the whole slide; others need tiles.
     """
 
     implementation: ClassVar[str]
