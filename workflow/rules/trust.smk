@@ -11,6 +11,8 @@ rule trust:
         "logs/trust/{target}/{encoder}/{model}.log",
     benchmark:
         "<results>/benchmarks/trust/{target}/{encoder}/{model}.tsv"
+    wildcard_constraints:
+        encoder=one_of(OF_TILES),
     conda:
         "../../envs/cpu.yaml"
     threads: 1

@@ -5,6 +5,7 @@ from pathlib import Path
 from wsi_mil.check.fine import fine_warnings
 from wsi_mil.check.labels import empty_warnings
 from wsi_mil.check.rows import is_tiled, slides_tiled_by_annotation
+from wsi_mil.check.slide_vectors import slide_vector_warnings
 from wsi_mil.cohort import Sheet
 from wsi_mil.cohort.splits import patients_with_several_labels, read_splits
 from wsi_mil.config import BEST, EXPLANATIONS, MHIM, ClassesTarget, Config, explains, methods_of, provided_by, supports
@@ -22,7 +23,7 @@ def config_warnings(config: Config, sheet: Sheet) -> list[str]:
         if isinstance(row.path, Path) and row.path != NO_PATH and is_tiled(row.slide_id, config) and not row.path.is_file()
     ]
     warnings += [warning for name in config.targets for warning in _target_warnings(config, sheet, name)]
-    warnings += _unused_model_warnings(config) + _method_warnings(config)
+    warnings += slide_vector_warnings(config) + _unused_model_warnings(config) + _method_warnings(config)
     warnings += _scale_warnings(config) + fine_warnings(config)
     for entry, encoder in config.extracted.items():
         tiling = config.tilings[encoder.tiling]
@@ -73,7 +74,7 @@ def _method_warnings(config: Config) -> list[str]:
         f"models.{entry}: does not support {method}, which is skipped for it"
         for entry in config.models
         for method in config.explain.methods
-        if method != BEST and not supports(provided_by(config.models, entry), method)
+        if config.of_tiles and method != BEST and not supports(provided_by(config.models, entry), method)
     ]
     of_targets = [
         f"targets.{name}: {method} cannot explain targets of kind {target.kind}, and is skipped for it"

@@ -60,6 +60,7 @@ class Plan:
             "predicting": {name: target.predicting for name, target in self.config.targets.items()},
             "jobs": self.jobs(),
             "incomplete_records": list(map(str, [*self.incomplete_records(), *self._incomplete_status()])),
+            "combinations": {name: self._combinations(name) for name in self.config.targets},
             "methods": {name: self._methods(name) for name in self.config.targets},
             "compared": {
                 name: {entry: list(compared_methods(own)) for entry, own in self._methods(name).items()}
@@ -88,7 +89,7 @@ class Plan:
         if not Results(self.config.results).cohort_status.exists():
             n_jobs = len(self.jobs())
             n_models = sum(bool(methods) for name in self.config.targets for methods in self._methods(name).values())
-            n_later = 2 * n_jobs * n_models * len(self.config.encoders)
+            n_later = 2 * n_jobs * n_models * len(self.config.of_tiles)
             return [f"{n_later} jobs of explain and heatmap are added to the steps when `cohort` has found the usable slides"]
         new = f"{n_new} slides are new" if n_new > 1 else "1 slide is new"
         return [
@@ -114,6 +115,10 @@ class Plan:
         ]
         is_incomplete = results.cohort_status.is_file() and not all(file.is_file() for file in beside)
         return [results.cohort_status] if is_incomplete else []
+
+    def _combinations(self, target: str) -> dict[str, list[str]]:
+        """Models that are trained for a target, by entry of `encoders`."""
+        return {encoder: list(self.config.models_with(target, encoder)) for encoder in self.config.encoders}
 
     def _methods(self, target: str) -> dict[str, list[str]]:
         """Explanation methods of each model that learns a target."""

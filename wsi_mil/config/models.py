@@ -49,6 +49,7 @@ class ModelSettings(Settings):
         best: the explanation that `best` in `explain.methods` stands for (docs/explanations.md has the figures).
         is_teacher: whether MHIM can be trained over it.
         baseline: of a model that others ought to be better than, what it is, to follow its name; the report compares them.
+        takes_slide_vectors: whether it learns from bags that are one vector of the whole slide; others need tiles.
     """
 
     implementation: ClassVar[str]
@@ -57,6 +58,7 @@ class ModelSettings(Settings):
     best: ClassVar[str] = "standardised_contribution"
     is_teacher: ClassVar[bool] = False
     baseline: ClassVar[str] = ""
+    takes_slide_vectors: ClassVar[bool] = False
 
 
 class MeanLinear(ModelSettings):
@@ -66,6 +68,7 @@ class MeanLinear(ModelSettings):
     learns = EVERY_KIND
     provides = ("evidence",)
     baseline = "a linear model of the mean of the features"
+    takes_slide_vectors = True
     model: Literal["mean_linear"]
     statistics: Literal["mean", "mean_std"] = Field(
         "mean", description="mean_std: the standard deviation of each feature over the tiles too"
@@ -94,6 +97,7 @@ class EmbeddingPool(ModelSettings):
     best = "evidence"
     learns = EVERY_KIND
     provides = ("evidence",)
+    takes_slide_vectors = True
     model: Literal["embedding_pool"]
     pool: Literal["max", "mean"] = Field("mean", description="element by element")
     embed_dim: EmbedDim = 256

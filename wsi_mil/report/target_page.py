@@ -43,14 +43,14 @@ def write_target(cohort: Cohort, target: str, page: Path) -> TargetSummary:
     config = cohort.config
     rows = [row.for_target(target) for row in cohort.rows]
     report = report_of(task_of(config.targets[target]))
-    entries = [(encoder, model) for encoder in config.encoders for model in config.models_of(target)]
-    models = best_first([read_model(config, report, target, *entry) for entry in entries], report)
+    models = best_first([read_model(config, report, target, *entry) for entry in config.combinations(target)], report)
     splits = None if config.trained else read_splits(Results(config.results).target(target).splits)
     effects = batch_effects(rows, report, cohort.features, splits)
     comparisons = _comparisons(models, report, config)
     usable = [row for row in rows if cohort.status[row.slide_id] is Status.OK]
     shown = models_that_fit(models, [row.slide_id for row in usable], config, report)
-    about = CohortOverview(rows, cohort.status, report, config.bag, config.trained is not None, cohort.duplicates)
+    units = {model.of for model in models}
+    about = CohortOverview(rows, cohort.status, report, config.bag, config.trained is not None, cohort.duplicates, units)
     beside = _beside_baselines(models, comparisons, report, config)
     of_best, no_evidence = baseline_summary(models[0].name, beside)
     results = [*describe_results(models[0], len(models), about), *of_best]
