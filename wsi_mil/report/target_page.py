@@ -12,6 +12,7 @@ from wsi_mil.report.batch_effects import batch_effects, write_effects
 from wsi_mil.report.cohort import Cohort
 from wsi_mil.report.comparison import Comparison, compare_models, least_p_holm
 from wsi_mil.report.gallery import colour_stops, galleries, models_that_fit, outputs_shown
+from wsi_mil.report.groups import group_section
 from wsi_mil.report.model_page import ModelPage, best_first, model_summary, read_model
 from wsi_mil.report.overview import TargetSummary, summarised
 from wsi_mil.report.registry import report_of
@@ -19,6 +20,7 @@ from wsi_mil.report.scatter import BOTTOM, LEFT, RIGHT, TOP
 from wsi_mil.report.summary import CohortOverview, describe_cohort, describe_results, limitations
 from wsi_mil.report.task_report import TaskReport
 from wsi_mil.report.templating import render
+from wsi_mil.report.transfer import transfer_limitations, transfers
 from wsi_mil.results import Results
 from wsi_mil.statistics import PERMUTATIONS
 from wsi_mil.tasks import task_of
@@ -50,7 +52,9 @@ def write_target(cohort: Cohort, target: str, page: Path) -> TargetSummary:
     usable = [row for row in rows if cohort.status[row.slide_id] is Status.OK]
     shown = models_that_fit(models, [row.slide_id for row in usable], config, report)
     about = CohortOverview(rows, cohort.status, report, config.bag, config.trained is not None, cohort.duplicates)
-    results, cautions = describe_results(models[0], len(models), about), limitations(models, effects, about)
+    groups, moved = group_section(usable, models, report, config), transfers(models, report, config)
+    further = [*(groups.limitations if groups else []), *transfer_limitations(moved)]
+    results, cautions = describe_results(models[0], len(models), about), further + limitations(models, effects, about)
     drawn = galleries(usable, shown, cohort.images, report)
     html = render(
         "target.html",
@@ -69,6 +73,8 @@ def write_target(cohort: Cohort, target: str, page: Path) -> TargetSummary:
         comparisons=comparisons,
         least_p_holm=least_p_holm(len(comparisons), config.predict.bootstrap),
         batch_effects=effects,
+        groups=groups,
+        transfers=moved,
         frame=(LEFT, TOP, RIGHT, BOTTOM),
         permutations=PERMUTATIONS,
         columns=_columns(models),
