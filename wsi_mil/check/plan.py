@@ -11,6 +11,7 @@ from wsi_mil.check.duplicates import Duplicates, duplicates
 from wsi_mil.check.fine import fine_faults, needs_slide
 from wsi_mil.check.imported_features import import_faults, misplaced_import_faults
 from wsi_mil.check.older import older_faults
+from wsi_mil.check.recalibration import recalibration_faults
 from wsi_mil.check.references import reference_faults
 from wsi_mil.check.remote import Versions, remote_versions
 from wsi_mil.check.rows import annotation_faults, is_tiled
@@ -157,6 +158,7 @@ def check(values: Mapping[str, object], *, needs_slides: bool = True, parallel: 
         faults += annotation_faults(config, sheet)
         faults += fine_faults(config, sheet.rows)
     faults += target_faults(config, sheet)
+    faults += recalibration_faults(config, sheet)
     versions = remote_versions(sheet.rows, config) if needs_slides else Versions()
     faults += versions.faults
     if faults:

@@ -77,7 +77,7 @@ def group_warnings(rows: Sequence[SlideRow], task: Task, settings: Split) -> lis
         for group, what in lacking.items()
         if what
     ]
-    found = label_association(rows, task)
+    found = label_association([row for row in rows if row.group not in settings.external], task)
     return warnings + ([association_text(found, str(settings.group))] if found and found.is_above_chance else [])
 
 

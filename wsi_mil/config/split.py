@@ -1,19 +1,27 @@
 """The blocks `split` and `recalibrate`: who is trained on, who is held out, and who probabilities are fitted to again."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from wsi_mil.config.settings import Settings
 from wsi_mil.config.targets import Cell, Column
 
-FoldNumber = Annotated[int, Field(ge=2, le=50)]
+
+def _folds(value: Any) -> Any:
+    if value != "all" and (isinstance(value, bool) or not isinstance(value, int) or not 2 <= value <= MOST_FOLDS):
+        raise ValueError(f"expected a number of folds from 2 to {MOST_FOLDS}, or all")
+    return value
+
+
+MOST_FOLDS = 50
+Folds = Annotated[Annotated[int, Field(ge=2, le=MOST_FOLDS)] | Literal["all"], BeforeValidator(_folds)]
 
 
 class Split(Settings):
     """Cross-validation splits."""
 
-    folds: FoldNumber | Literal["all"] = Field(
+    folds: Folds = Field(
         5, description="number of patient-level folds; each is the test fold once; all: each group is held out once"
     )
     repeats: int = Field(1, ge=1, le=50, description="repetitions of the cross-validation, each with another seed")

@@ -133,8 +133,8 @@ def _told_text(encoder: str, column: str, told: Telling | None) -> str:
     left_out = f"; left out, with one patient: {', '.join(told.left_out)}" if told.left_out else ""
     return (
         f"{encoder}: from the mean features of {told.n_patients} patients, a logistic regression tells the {column} with"
-        f" AUROC {decimals(told.auroc)} ({_range(told.ci95)}; 0.5 is chance) and balanced accuracy {decimals(told.balanced_accuracy)}"
-        f" ({decimals(1 / told.n_groups)} is chance), cross-validated by patient{left_out}."
+        f" AUROC {decimals(told.auroc)} ({_range(told.ci95)}; 0.5 is chance) and balanced accuracy"
+        f" {decimals(told.balanced_accuracy)} ({decimals(1 / told.n_groups)} is chance), cross-validated by patient{left_out}."
     )
 
 
@@ -159,10 +159,11 @@ def _reached(found: Association | None, models: Sequence[ModelPage], report: Tas
     best = models[0].metrics.get(report.main_figure)
     if best is None or not report.task.can_be_recalibrated or not found.reaches(best):
         return [f"{association_text(found, column)}."]
+    model = f"{models[0].name} {decimals(best)} over all slides"
     return [
         f"The {column} alone predicts the label as well as the best model does (AUROC {decimals(found.auroc)},"
-        f" {_range(found.ci95)}, without any image; {models[0].name} {decimals(best)} over all slides): its figure over all slides may show"
-        f" that it knows the {column}, not the {report.answer}. Look at the figures of each {column}."
+        f" {_range(found.ci95)}, without any image; {model}): that figure may show that the model knows the {column}, not the"
+        f" {report.answer}. Look at the figures of each {column}."
     ]
 
 
