@@ -72,11 +72,6 @@ class Recalibrated:
         about = {"method": self.method, "n_patients": self.n_patients, "threshold": self.threshold}
         return {**about, **({"platt": fitted} if fitted else {})}
 
-    @property
-    def reverses(self) -> bool:
-        """Whether a class becomes less probable where the models say that it is more so."""
-        return any(isinstance(curve, Platt) and curve.slope <= 0 for curve in self.curves)
-
 
 def calibration_faults(task: Task, labels: Sequence[Sequence[str]], method: Recalibration) -> list[str]:
     """Return why probabilities cannot be fitted to patients.
