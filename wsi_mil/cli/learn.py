@@ -223,17 +223,18 @@ def trust(
     trust: Annotated[Path, typer.Option(help="JSON to write")],
     validation: Annotated[Optional[Path], typer.Option(help="folder with the receipts of explain-validation")] = None,
     earlier: Annotated[Optional[Path], typer.Option(help="the JSON of the run that trained the models")] = None,
+    group: Annotated[str, typer.Option(help="column of groups within which the model is judged")] = "",
     threads: Threads = 1,
 ) -> None:
     """Find out whether a model is better than chance, and each of its methods better than random order."""
     limit_threads(threads)
-    from wsi_mil.cohort import ok_ids, read_status
+    from wsi_mil.cohort import SheetColumns, ok_ids, read_status
     from wsi_mil.cohort.splits import read_splits
     from wsi_mil.config import Predict, parse_settings
     from wsi_mil.trust import TrustSources, write_trust
 
     usable = ok_ids(read_status(status))
-    rows = [row for row in sheet_rows(sheet, target) if row.label and row.slide_id in usable]
+    rows = [row for row in sheet_rows(sheet, target, SheetColumns(group)) if row.label and row.slide_id in usable]
     sources = TrustSources(scores, validation, read_splits(splits), parse_task(target), earlier)
     write_trust(rows, sources, trust, draws=parse_settings(Predict, json.loads(settings)).bootstrap)
 

@@ -48,7 +48,7 @@ class GroupSection:
         column: column of the sheet.
         held_out: whether whole groups were held out.
         lines: rows of the table for each model, by its name.
-        sentences: on how well the group is told from features, and how it goes together with the label.
+        sentences: on how well the group is recognised in features, and how it goes together with the label.
         limitations: warnings about the figures, the most important first.
     """
 
@@ -127,9 +127,7 @@ def _telling(rows: Sequence[SlideRow], encoder: str, config: Config) -> Telling 
 
 def _told_text(encoder: str, column: str, told: Telling | None) -> str:
     if told is None:
-        return (
-            f"{encoder}: whether the {column} can be told from the features cannot be tested: two with two patients are needed."
-        )
+        return f"{encoder}: whether the {column} can be recognised in the features cannot be tested: two with two patients are needed."
     left_out = f"; left out, with one patient: {', '.join(told.left_out)}" if told.left_out else ""
     return (
         f"{encoder}: from the mean features of {told.n_patients} patients, a logistic regression tells the {column} with"
