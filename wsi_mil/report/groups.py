@@ -127,7 +127,7 @@ def _telling(rows: Sequence[SlideRow], encoder: str, config: Config) -> Telling 
 
 def _told_text(encoder: str, column: str, told: Telling | None) -> str:
     if told is None:
-        return f"{encoder}: whether the {column} can be recognised in the features cannot be tested: two with two patients are needed."
+        return f"{encoder}: whether features tell the {column} cannot be tested: two with two patients each are needed."
     left_out = f"; left out, with one patient: {', '.join(told.left_out)}" if told.left_out else ""
     return (
         f"{encoder}: from the mean features of {told.n_patients} patients, a logistic regression tells the {column} with"
