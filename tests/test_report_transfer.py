@@ -47,6 +47,18 @@ def test_figures_at_the_old_threshold_stand_beside_those_of_the_earlier_run(tmp_
     assert "At the threshold of the earlier run, enc · a: sensitivity went from 0.900 to 0.500" in limitation.text
 
 
+def test_a_perfect_figure_has_wilsons_interval_in_the_difference(tmp_path: Path) -> None:
+    """3 of 3 are no less likely than 0.438, so that 0.9 (0.85 to 0.95) may have been higher or lower."""
+    write_receipt(tmp_path / f"metrics/{NAME}/enc/a.json", {"n_slides": 40, **EARLIER, "auroc": 0.7, "auroc_ci95": [0.6, 0.8]})
+    perfect = {f"{name}{key}": value for name in ("sensitivity", "auroc") for key, value in (("", 1.0), ("_ci95", [1.0, 1.0]))}
+    (found,) = transfers([model_of(**perfect)], REPORT, config_of(tmp_path))
+    moves = {move.name: move for move in found.moves}
+    value, (low, high) = moves["sensitivity"].difference
+    assert (value, low) == (pytest.approx(0.1), pytest.approx(0.1 - (0.5615**2 + 0.05**2) ** 0.5, abs=1e-3))
+    assert high == pytest.approx(0.1 + 0.05) and not moves["sensitivity"].has_moved
+    assert moves["auroc"].now == (1.0, (1.0, 1.0)) and moves["auroc"].difference is None
+
+
 def test_an_earlier_run_without_figures_is_said(tmp_path: Path) -> None:
     (found,) = transfers([model_of()], REPORT, config_of(tmp_path))
     assert found.sentence == "The earlier run has no figures of held-out slides, so there is nothing to compare with."
@@ -58,7 +70,7 @@ def test_models_of_this_run_have_nothing_to_compare_with(tmp_path: Path) -> None
 
 
 def test_recalibrated_figures_and_their_reliability_are_shown_beside_the_raw_ones(tmp_path: Path) -> None:
-    again = {"method": "platt", "n_patients": 31, "threshold": 0.4, "platt": [{"slope": -0.5, "intercept": 1.25}]}
+    again = {"method": "platt", "n_fitted_patients": 31, "threshold": 0.4, "platt": [{"slope": -0.5, "intercept": 1.25}]}
     again |= {
         "n_bags": 8,
         "brier": 0.123,
@@ -71,7 +83,7 @@ def test_recalibrated_figures_and_their_reliability_are_shown_beside_the_raw_one
     html = render("transfer.html", transfers=found, task_report=REPORT, config=config)
     assert "Here, recalibrated</th>" in html and '0.123<span class="small">0.100–0.200</span>' in html
     assert html.count('aria-label="Reliability here') == 2
-    assert "Recalibrated with platt on 31 patients (part cal)" in html and "Slope −0.500, intercept 1.250" in html
+    assert "Recalibrated by Platt scaling on 31 patients (part cal)" in html and "Slope −0.500, intercept 1.250" in html
     assert "a slope of Platt scaling is not above 0" in transfer_limitations(found)[0].text
 
 

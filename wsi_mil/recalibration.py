@@ -69,7 +69,7 @@ class Recalibrated:
     def about(self) -> dict[str, object]:
         """Return values for JSON: method, number of patients, threshold, and slopes and intercepts if it has any."""
         fitted = [{"slope": c.slope, "intercept": c.intercept} for c in self.curves if isinstance(c, Platt)]
-        about = {"method": self.method, "n_patients": self.n_patients, "threshold": self.threshold}
+        about = {"method": self.method, "n_fitted_patients": self.n_patients, "threshold": self.threshold}
         return {**about, **({"platt": fitted} if fitted else {})}
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wsi_mil.config import Config
+from wsi_mil.metrics import wilson_interval
 from wsi_mil.receipts import read_receipt
 from wsi_mil.report.curves import Dot, reliability_dots
 from wsi_mil.report.model_page import ModelPage
@@ -20,6 +21,8 @@ AT_THRESHOLD = ("sensitivity", "specificity")
 """Figures that depend on the threshold alone, of two classes."""
 
 Ends = tuple[float, float]
+Figure = tuple[float, Ends]
+"""Value and the ends of its interval."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +40,10 @@ class Move:
 
     name: str
     title: str
-    before: tuple[float, Ends] | None
-    now: tuple[float, Ends] | None
-    difference: tuple[float, Ends] | None
-    again: tuple[float, Ends] | None
+    before: Figure | None
+    now: Figure | None
+    difference: Figure | None
+    again: Figure | None
 
     @property
     def has_moved(self) -> bool:
@@ -100,7 +103,7 @@ def transfer_limitations(found: Sequence[Transfer]) -> list[Limitation]:
     return [Limitation(text, SECTION) for text in texts]
 
 
-def difference(before: tuple[float, Ends], now: tuple[float, Ends]) -> tuple[float, Ends]:
+def difference(before: Figure, now: Figure) -> Figure:
     """Return `now - before` of independent samples with its interval, from the intervals of both.
 
     Source: R. G. Newcombe, Statistics in Medicine 17 (1998) 873-890, method 10; G. Y. Zou and A. Donner, Statistics in Medicine
@@ -132,11 +135,22 @@ def _transfer(model: ModelPage, report: TaskReport, config: Config) -> Transfer:
 
 def _move(name: str, title: str, earlier: dict[str, Any], here: dict[str, Any], again: dict[str, Any]) -> Move:
     before, now = _figure(earlier, name), _figure(here, name)
-    moved = difference(before, now) if before and now else None
+    there, own = _informative(before, earlier, name), _informative(now, here, name)
+    moved = difference(there, own) if there and own else None
     return Move(name, title, before, now, moved, _figure(again, name))
 
 
-def _figure(metrics: dict[str, Any], name: str) -> tuple[float, Ends] | None:
+def _informative(figure: Figure | None, metrics: dict[str, Any], name: str) -> Figure | None:
+    """A figure with an interval that is more than a point, as the bootstrap's is of a perfect figure; None if there is none."""
+    if figure is None or figure[1][0] < figure[1][1]:
+        return figure
+    if name not in AT_THRESHOLD or "confusion_matrix" not in metrics:
+        return None
+    n = sum(metrics["confusion_matrix"][1 if name == "sensitivity" else 0])  # a row for each true class, the positive one last
+    return figure[0], wilson_interval(figure[0] * n, n)
+
+
+def _figure(metrics: dict[str, Any], name: str) -> Figure | None:
     value, ends = metrics.get(name), metrics.get(f"{name}_ci95", [None, None])
     return None if value is None or ends[0] is None else (value, (ends[0], ends[1]))
 
