@@ -188,6 +188,18 @@ def heatmap_settings(wildcards):
     return dumps({**drawn, **own})
 
 
+def group_option(wildcards):
+    """Params function: the column of groups that get figures of their own, if any."""
+    group = CONFIG["split"]["group"]
+    return [f"--group={group}"] if group else []
+
+
+def recalibrate_option(wildcards):
+    """Params function: how probabilities are fitted again, if they are."""
+    settings = CONFIG["recalibrate"]
+    return [f"--recalibrate={dumps(settings)}"] if settings else []
+
+
 def entry_settings(block, wildcard):
     """Params function: settings of the entry named by a wildcard."""
     return lambda wildcards: dumps(CONFIG[block][wildcards[wildcard]])

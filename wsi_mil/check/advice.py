@@ -7,6 +7,7 @@ from wsi_mil.check.labels import empty_warnings
 from wsi_mil.check.rows import is_tiled, slides_tiled_by_annotation
 from wsi_mil.check.slide_vectors import slide_vector_warnings
 from wsi_mil.cohort import Sheet
+from wsi_mil.cohort.groups import group_warnings
 from wsi_mil.cohort.splits import patients_with_several_labels, read_splits
 from wsi_mil.config import BEST, EXPLANATIONS, MHIM, ClassesTarget, Config, explains, methods_of, provided_by, supports
 from wsi_mil.encoders import advice
@@ -44,6 +45,9 @@ def _target_warnings(config: Config, sheet: Sheet, name: str) -> list[str]:
         return []
     rows, target = [row.for_target(name) for row in sheet.rows], config.targets[name]
     warnings = [f"targets.{name}: {warning}" for warning in empty_warnings(target, rows)]
+    if config.split.group is not None:
+        labelled = [row for row in rows if row.label]
+        warnings += [f"targets.{name}: {text}" for text in group_warnings(labelled, task_of(target), config.split)]
     given = config.splits_of(name)
     if given is not None:
         known_slides = read_splits(given).patients

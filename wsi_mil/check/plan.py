@@ -11,11 +11,12 @@ from wsi_mil.check.duplicates import Duplicates, duplicates
 from wsi_mil.check.fine import fine_faults, needs_slide
 from wsi_mil.check.imported_features import import_faults, misplaced_import_faults
 from wsi_mil.check.older import older_faults
+from wsi_mil.check.recalibration import recalibration_faults
 from wsi_mil.check.references import reference_faults
 from wsi_mil.check.remote import Versions, remote_versions
 from wsi_mil.check.rows import annotation_faults, is_tiled
 from wsi_mil.check.targets import target_faults
-from wsi_mil.cohort import Sheet, read_sheet, row_json
+from wsi_mil.cohort import Sheet, SheetColumns, read_sheet, row_json
 from wsi_mil.cohort.splits import n_folds, read_splits
 from wsi_mil.config import EXPLANATIONS, Config, compared_methods, methods_of, parse_settings, valid_part
 from wsi_mil.encoders import network_identity
@@ -162,6 +163,7 @@ def check(values: Mapping[str, object], *, needs_slides: bool = True, parallel: 
         faults += annotation_faults(config, sheet)
         faults += fine_faults(config, sheet.rows)
     faults += target_faults(config, sheet)
+    faults += recalibration_faults(config, sheet)
     versions = remote_versions(sheet.rows, config) if needs_slides else Versions()
     faults += versions.faults
     if faults:
@@ -177,6 +179,7 @@ def _sheet(config: Config, *, needs_slides: bool) -> Sheet:
         config.targets,
         needs_path=bool(config.extracted),
         needs_file=lambda slide_id: needs_slides and (not is_tiled(slide_id, config) or needs_slide(slide_id, config)),
+        columns=SheetColumns.of(config.split, config.recalibrate),
     )
 
 
@@ -187,7 +190,8 @@ def _sheet_of_invalid(values: Mapping[str, object], *, needs_slides: bool) -> Sh
         return Sheet((), ())
     if {"results", "encoders", "targets"} <= valid_keys:
         return _sheet(config, needs_slides=needs_slides)
-    return read_sheet(config.cohort, config.targets if "targets" in valid_keys else {}, needs_path=False)
+    targets = config.targets if "targets" in valid_keys else {}
+    return read_sheet(config.cohort, targets, needs_path=False, columns=SheetColumns.of(config.split, config.recalibrate))
 
 
 def _n_folds(config: Config, sheet: Sheet, target: str) -> int:

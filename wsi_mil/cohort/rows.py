@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from wsi_mil.addresses import is_url
-from wsi_mil.cohort.columns import OVERRIDES
+from wsi_mil.cohort.columns import OVERRIDES, SheetColumns
 from wsi_mil.records import NO_PATH, SlideRow
 
 WINDOWS_ROOT = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 """Drive or server at the beginning of a Windows path."""
 
 
-def slide_row(cells: Mapping[str, str], folder: Path, labels: Mapping[str, str]) -> SlideRow:
+def slide_row(cells: Mapping[str, str], folder: Path, labels: Mapping[str, str], columns: SheetColumns) -> SlideRow:
     """Convert cells without faults to a row; paths are relative to `folder`, labels are by target."""
     annotation, mask = (local_path(cells[name], folder) if cells.get(name) else None for name in ("annotation", "mask"))
     return SlideRow(
@@ -27,6 +27,8 @@ def slide_row(cells: Mapping[str, str], folder: Path, labels: Mapping[str, str])
         annotation=annotation,
         mask=mask,
         scanner=cells.get("scanner", ""),
+        group=cells.get(columns.group, ""),
+        part=cells.get(columns.part, ""),
         overrides={name: v for name, v in cells.items() if v and name.partition(".")[0] in OVERRIDES and "." in name},
         labels=dict(labels),
     )

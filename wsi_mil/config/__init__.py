@@ -57,6 +57,9 @@ from wsi_mil.config.remote import REMOTE_VARIABLE as REMOTE_VARIABLE
 from wsi_mil.config.remote import Remote as Remote
 from wsi_mil.config.settings import ENTRY_PATTERN as ENTRY_PATTERN
 from wsi_mil.config.settings import Settings as Settings
+from wsi_mil.config.split import Recalibrate as Recalibrate
+from wsi_mil.config.split import Recalibration as Recalibration
+from wsi_mil.config.split import Split as Split
 from wsi_mil.config.stages import BagUnit as BagUnit
 from wsi_mil.config.stages import Config as Config
 from wsi_mil.config.stages import Explain as Explain
@@ -68,7 +71,6 @@ from wsi_mil.config.stages import Protocol as Protocol
 from wsi_mil.config.stages import Scale as Scale
 from wsi_mil.config.stages import SlideFile as SlideFile
 from wsi_mil.config.stages import SparseInversion as SparseInversion
-from wsi_mil.config.stages import Split as Split
 from wsi_mil.config.stages import Statistics as Statistics
 from wsi_mil.config.stages import TileSettings as TileSettings
 from wsi_mil.config.stages import Tiling as Tiling

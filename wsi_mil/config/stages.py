@@ -13,6 +13,7 @@ from wsi_mil.config.models import MODELS, Model, architecture_of, provided_by
 from wsi_mil.config.readers import Reader
 from wsi_mil.config.remote import Remote
 from wsi_mil.config.settings import EntryName, Settings
+from wsi_mil.config.split import Recalibrate, Split
 from wsi_mil.config.targets import Cell, Target, cell_text
 from wsi_mil.config.training import Train
 from wsi_mil.config.truth import Origin, Truth
@@ -128,17 +129,6 @@ class TileSettings(Settings):
     tiling: Tiling = Tiling()
     tissue: Tissue = Tissue()
     origin: Origin = Field("bounds", description="origin of GeoJSON coordinates on slides with bounds (MRXS)")
-
-
-class Split(Settings):
-    """Cross-validation splits."""
-
-    folds: int = Field(5, ge=2, le=50, description="number of patient-level folds; each is the test fold once")
-    repeats: int = Field(1, ge=1, le=50, description="repetitions of the cross-validation, each with another seed")
-    validation: float = Field(
-        0.2, gt=0, lt=1, description="share of the remaining patients used for early stopping and the threshold"
-    )
-    seed: int = Field(0, ge=0, description="random seed of the folds")
 
 
 BagUnit = Literal["slide", "patient"]
@@ -265,6 +255,9 @@ class Config(Settings):
         None, description="existing splits to use instead of drawing folds: a file, or of several targets {target: file}"
     )
     trained: Path | None = Field(None, description="results folder of an earlier run whose models are used without training")
+    recalibrate: Recalibrate | None = Field(
+        None, description="with `trained`: fits probabilities to some patients of this cohort; figures are of the others"
+    )
     bag: BagUnit = Field("slide", description="patient: all slides of a patient are one bag")
     protocol: Protocol = Field(
         "held_out", description="as_published: epoch and threshold are chosen on the test fold, and all outputs say so"

@@ -13,6 +13,7 @@ from wsi_mil.report.batch_effects import batch_effects, write_effects
 from wsi_mil.report.cohort import Cohort
 from wsi_mil.report.comparison import Comparison, compare_models, least_p_holm
 from wsi_mil.report.gallery import colour_stops, galleries, models_that_fit, outputs_shown
+from wsi_mil.report.groups import group_section
 from wsi_mil.report.model_page import ModelPage, best_first, model_summary, read_model
 from wsi_mil.report.overview import TargetSummary, summarised
 from wsi_mil.report.registry import report_of
@@ -20,6 +21,7 @@ from wsi_mil.report.scatter import BOTTOM, LEFT, RIGHT, TOP
 from wsi_mil.report.summary import CohortOverview, describe_cohort, describe_results, limitations
 from wsi_mil.report.task_report import TaskReport
 from wsi_mil.report.templating import render
+from wsi_mil.report.transfer import transfer_limitations, transfers
 from wsi_mil.results import Results
 from wsi_mil.statistics import PERMUTATIONS
 from wsi_mil.tasks import task_of
@@ -53,8 +55,10 @@ def write_target(cohort: Cohort, target: str, page: Path) -> TargetSummary:
     about = CohortOverview(rows, cohort.status, report, config.bag, config.trained is not None, cohort.duplicates, units)
     beside = _beside_baselines(models, comparisons, report, config)
     of_best, no_evidence = baseline_summary(models[0].name, beside)
+    groups, moved = group_section(usable, models, report, config), transfers(models, report, config)
+    further = [*(groups.limitations if groups else []), *transfer_limitations(moved)]
     results = [*describe_results(models[0], len(models), about), *of_best]
-    cautions = limitations(models, effects, about, no_evidence)
+    cautions = further + limitations(models, effects, about, no_evidence)
     drawn = galleries(usable, shown, cohort.images, report)
     html = render(
         "target.html",
@@ -74,6 +78,8 @@ def write_target(cohort: Cohort, target: str, page: Path) -> TargetSummary:
         beside_baselines=beside,
         least_p_holm=least_p_holm(len(comparisons), config.predict.bootstrap),
         batch_effects=effects,
+        groups=groups,
+        transfers=moved,
         frame=(LEFT, TOP, RIGHT, BOTTOM),
         permutations=PERMUTATIONS,
         columns=_columns(models),
