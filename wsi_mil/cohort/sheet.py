@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wsi_mil.cohort.columns import check_columns
+from wsi_mil.cohort.covariates import covariate_cells, covariate_columns, covariate_faults
 from wsi_mil.cohort.labels import (
     CellFault,
     Reading,
@@ -78,7 +79,8 @@ def _read(path: Path, rules: SheetRules) -> Sheet:
         table = read_cells(path)
     except (OSError, ValueError) as error:
         return Sheet((), (f"cohort: cannot read {path} ({error}); expected a CSV file in UTF-8",))
-    columns = check_columns(table.columns, columns_of(rules.targets), needs_path=rules.needs_path)
+    asked = {**covariate_columns(rules.targets), **columns_of(rules.targets)}
+    columns = check_columns(table.columns, asked, needs_path=rules.needs_path)
     faults = [f"{path}: {fault}" for fault in columns.faults]
     rules = replace(rules, targets={n: t for n, t in rules.targets.items() if set(t.columns_read) <= set(table.columns)})
     are_enough = check_columns(table.columns, columns_of(rules.targets), needs_path=rules.needs_path).are_enough
@@ -131,9 +133,10 @@ def _read_rows(
             partial.setdefault(name, []).append(number)
         for name in (name for name, reading in readings.items() if reading.faults):
             faulty.setdefault(name, set()).add(cells["slide_id"])
+        no_labels += [(number, fault) for fault in covariate_faults(rules.targets, _unmarked(cells, marks))]
         if not row_faults and not marks:
             labels = {name: reading.label for name, reading in readings.items() if reading.label}
-            rows.append(slide_row(cells, rules.folder, labels))
+            rows.append(slide_row(cells, rules.folder, labels, covariate_cells(rules.targets, cells)))
     held = {column: [plain(cells[column]) for _, cells in table] for column in columns_of(rules.targets)}
     of_columns = [_mark_fault(column, rows_by_mark, rules) for column, rows_by_mark in marked.items()]
     warnings = [f"targets.{n}: {in_rows(r)}: time or event is empty: the follow-up is unknown" for n, r in partial.items()]
@@ -142,13 +145,18 @@ def _read_rows(
 
 def _labels(cells: Mapping[str, str], marked: Iterable[str], rules: SheetRules) -> dict[str, Reading]:
     """Labels of a row by target; cells that mark missing values are reported elsewhere."""
-    remaining = {name: "" if name in marked else cell for name, cell in cells.items()}
+    remaining = _unmarked(cells, marked)
     return {name: read_label(name, target, remaining) for name, target in rules.targets.items()}
+
+
+def _unmarked(cells: Mapping[str, str], marked: Iterable[str]) -> dict[str, str]:
+    """Cells of a row; empty where they mark a missing value."""
+    return {name: "" if name in marked else cell for name, cell in cells.items()}
 
 
 def _row_faults(cells: Mapping[str, str], marked: Iterable[str], rules: SheetRules) -> list[str]:
     """Faults of one row; cells that mark missing values are reported once for their column."""
-    remaining = {name: "" if name in marked else cell for name, cell in cells.items()}
+    remaining = _unmarked(cells, marked)
     required = {name: cells[name] for name in ("slide_id", "path") if name in cells}  # must not be empty, either
     faults = cell_faults({**remaining, **required}, rules)
     if any(fault.startswith("path ") for fault in faults):
@@ -160,7 +168,9 @@ def _mark_fault(column: str, rows_by_mark: Mapping[str, list[int]], rules: Sheet
     where = " and ".join(f"{mark!r} in {in_rows(numbers)}" for mark, numbers in rows_by_mark.items())
     of_target = columns_of(rules.targets).get(column)
     unknown = f"leave these cells empty (without a label for {of_target}, slides are predicted only)"
-    fix = unknown if of_target else EMPTY.get(column, "leave these cells empty")
+    of_covariate = covariate_columns(rules.targets).get(column)
+    missing = f"leave these cells empty (of {of_covariate}, missing values are taken care of)"
+    fix = unknown if of_target else missing if of_covariate else EMPTY.get(column, "leave these cells empty")
     return f"column {column}: {where} would be read as a value: {fix}"
 
 

@@ -75,6 +75,7 @@ from wsi_mil.config.stages import compared_methods as compared_methods
 from wsi_mil.config.stages import methods_of as methods_of
 from wsi_mil.config.targets import KINDS as KINDS
 from wsi_mil.config.targets import ClassesTarget as ClassesTarget
+from wsi_mil.config.targets import Covariates as Covariates
 from wsi_mil.config.targets import Kind as Kind
 from wsi_mil.config.targets import MultilabelTarget as MultilabelTarget
 from wsi_mil.config.targets import RegressionLoss as RegressionLoss

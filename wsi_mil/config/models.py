@@ -6,7 +6,7 @@ one: docs/add_an_aggregator.md.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -26,6 +26,9 @@ EmbedDim = Annotated[int | None, Field(ge=1, description="units of the instance 
 Dropout = Annotated[float, Field(ge=0, lt=1, description="on the instance embedding")]
 MOST_EXACT = 20_000
 """Largest `exact_up_to`: with so many tiles an update takes a core about a minute."""
+CovariatesKey = Annotated[
+    bool, Field(description="the target's covariates are appended to the bag's embedding (docs/targets.md)")
+]
 RecipeKey = Annotated[Recipe, Field(description="published: the constants of the paper, training and all")]
 
 
@@ -40,6 +43,7 @@ class ModelSettings(Settings):
         learns: kinds of targets that the model can learn.
         best: the explanation that `best` in `explain.methods` stands for (docs/explanations.md has the figures).
         is_teacher: whether MHIM can be trained over it.
+        has_instances: whether it sees the slides at all, so that there is something to explain.
     """
 
     implementation: ClassVar[str]
@@ -47,6 +51,21 @@ class ModelSettings(Settings):
     learns: ClassVar[tuple[Kind, ...]] = ("classes",)
     best: ClassVar[str] = "standardised_contribution"
     is_teacher: ClassVar[bool] = False
+    has_instances: ClassVar[bool] = True
+    no_covariates: ClassVar[str] = "it has no embedding of the bag that they could be appended to; leave the key out"
+    """Why a model without the key `covariates` has none."""
+
+    @property
+    def uses_covariates(self) -> bool:
+        """Whether the model needs the covariates of a target."""
+        return bool(getattr(self, "covariates", False))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _covariates_need_an_embedding(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and "covariates" in values and "covariates" not in cls.model_fields:
+            raise ValueError(f"{model_name(cls)} cannot take covariates: {cls.no_covariates}")
+        return values
 
 
 class InstancePool(ModelSettings):
@@ -74,6 +93,7 @@ class EmbeddingPool(ModelSettings):
     pool: Literal["max", "mean"] = Field("mean", description="element by element")
     embed_dim: EmbedDim = 256
     dropout: Dropout = 0.25
+    covariates: CovariatesKey = False
     train: Training = Training()
 
 
@@ -92,6 +112,7 @@ class ABMIL(ModelSettings):
     activation: Literal["tanh", "relu"] = Field("tanh", description="of the attention network; MHIM's code has relu")
     attention_bias: bool = Field(True, description="biases in the attention network; MHIM's code has none")
     dropout: Dropout = 0.25
+    covariates: CovariatesKey = False
     train: Training = Training()
 
 
@@ -117,6 +138,7 @@ class TransMIL(ModelSettings, WithRecipe):
     )
     attention_dropout: Dropout = Field(0.1, description="after each attention layer")
     dropout: Dropout = 0.0
+    covariates: CovariatesKey = False
     train: Training = Training()
 
     @model_validator(mode="after")
@@ -162,6 +184,7 @@ class DSMIL(ModelSettings, WithRecipe):
     value_layer: bool = Field(True, description="a linear layer with ReLU before the weighted sum, as within MHIM's code")
     average: bool = Field(True, description="probability = mean of the bag's and of its most positive instance")
     dropout: Dropout = 0.0
+    covariates: CovariatesKey = False
     train: Training = Training()
 
 
@@ -183,6 +206,7 @@ class CLAM(ModelSettings):
     instance_loss: Literal["svm", "cross_entropy"] = Field("svm", description="svm: smooth, with margin 1")
     instance_weight: float = Field(0.3, ge=0, lt=1, description="share of the instance loss in the total loss")
     dropout: Dropout = 0.25
+    covariates: CovariatesKey = False
     train: CLAMTraining = CLAMTraining()
 
 
@@ -204,6 +228,7 @@ class DTFD(ModelSettings):
     embed_dim: EmbedDim = 512
     attention_dim: int = Field(128, ge=1, description="units of either attention network")
     dropout: Dropout = 0.0
+    covariates: CovariatesKey = False
     train: DTFDTraining = DTFDTraining()
 
     @model_validator(mode="after")
@@ -256,6 +281,7 @@ class MHIM(ModelSettings, WithRecipe):
 
     implementation = "wsi_mil.models.mhim:MHIM"
     learns = EVERY_KIND
+    no_covariates = "it has those of its base; set covariates: true there"
     published = recipes.MHIM
     model: Literal["mhim"]
     recipe: RecipeKey = "default"

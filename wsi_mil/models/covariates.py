@@ -1,0 +1,102 @@
+"""Covariates of a bag beside its instances: one more term in the classifier of the bag's embedding."""
+
+import copy
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from wsi_mil.covariates import Cells, Coding
+from wsi_mil.errors import ConfigError
+
+
+class TakesCovariates(nn.Module):
+    """A model whose bag classifiers may have a term for covariates: logits(bag, c) = f(bag) + V c.
+
+    That is what appending c to the bag's embedding gives, since the classifiers are linear: W [z; c] + b = W_z z + b + V c. So with
+    c fixed V c is part of the bias, and whatever explains a model without covariates explains this one.
+
+    Attributes:
+        coding: how covariates become c; None if the model takes none.
+    """
+
+    read_outs: ClassVar[tuple[str, ...]] = ("classifier",)
+    """Names of the linear layers that classify the embedding of the bag, or what takes its place."""
+
+    coding: Coding | None = None
+
+    def take_covariates(self, coding: Coding) -> Self:
+        """Give the model weights of covariates, zero at the start, and return it.
+
+        Raises:
+            TypeError: the model has no linear classifier of an embedding of the bag.
+        """
+        if not self.read_outs:
+            raise TypeError(f"{type(self).__name__} has no embedding of the bag that covariates could be appended to")
+        self.coding = coding
+        n_rows = len(self.get_parameter(f"{self.read_outs[0]}.bias"))
+        self.covariate_weights = nn.Parameter(torch.zeros(n_rows, len(coding.names)))
+        return self
+
+    def at(self, cells: Cells | None) -> Self:
+        """Return the model with the covariates of a bag fixed, or the model itself if it takes none.
+
+        It shares all other weights with this one, and gradients reach them.
+
+        Args:
+            cells: covariates of the bag by column; None: it has none.
+
+        Raises:
+            ConfigError: the model takes covariates, and the bag has none.
+        """
+        if self.coding is None:
+            return self
+        if cells is None:
+            raise ConfigError([f"the model was trained with covariates: expected a bag with {', '.join(self.coding.columns)}"])
+        fixed = _copied(self)
+        fixed.coding = None
+        shift = fixed._parameters.pop("covariate_weights") @ self._coded(self.coding, cells)
+        for path in self.read_outs:
+            fixed = _with_shifted_bias(fixed, path, shift)
+        return fixed
+
+    def start_covariates(self, weights: Tensor, intercepts: Tensor) -> None:
+        """Start the training from a model of the covariates alone.
+
+        Args:
+            weights: its coefficients `(n_rows, k)`.
+            intercepts: `(n_rows,)`, added to the biases of the classifiers.
+        """
+        with torch.no_grad():
+            self.covariate_weights.copy_(weights)
+            for path in self.read_outs:
+                self.get_parameter(f"{path}.bias").add_(intercepts)
+
+    def _coded(self, coding: Coding, cells: Cells) -> Tensor:
+        return torch.from_numpy(coding.encode(cells)).to(self.covariate_weights.device)
+
+
+def _copied[M: nn.Module](module: M) -> M:
+    """A module that shares its parts with another one, any of which may be replaced."""
+    copied = copy.copy(module)
+    copied._parameters, copied._modules = dict(module._parameters), dict(module._modules)
+    return copied
+
+
+def _with_shifted_bias[M: nn.Module](module: M, path: str, shift: Tensor) -> M:
+    """A copy whose bias at a path is another one: a parameter, or in training what gradients go through."""
+    name, _, rest = path.partition(".")
+    copied = _copied(module)
+    part = copied._modules[name]
+    assert part is not None
+    if rest:
+        copied._modules[name] = _with_shifted_bias(part, rest, shift)
+        return copied
+    shifted = _copied(part)
+    bias = torch.as_tensor(shifted._parameters.pop("bias")) + shift
+    if bias.requires_grad:
+        shifted.bias = bias  # type: ignore[assignment]
+    else:
+        shifted.bias = nn.Parameter(bias, requires_grad=False)
+    copied._modules[name] = shifted
+    return copied
