@@ -1,0 +1,190 @@
+"""Coefficients against those of scikit-learn and lifelines, on clinical tables that come with them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from lifelines import CoxPHFitter
+from lifelines.datasets import load_rossi
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
+from sklearn.linear_model import LogisticRegression, Ridge
+
+from tests.train.linear import lopsided, problem_of
+from wsi_mil.tasks import Classes, Multilabel, Regression, Survival, Truth
+from wsi_mil.train.linear import LinearFit, LinearProblem, column_scale, fit_linear, row_basis
+
+
+def standardised(design: np.ndarray) -> np.ndarray:
+    return (design - design.mean(axis=0)) / design.std(axis=0)
+
+
+@pytest.mark.parametrize("penalty", [0.01, 1.0])
+def test_two_classes_have_the_coefficients_of_scikit_learn_on_breast_cancer(penalty: float) -> None:
+    x, y = load_breast_cancer(return_X_y=True)
+    fitted = fit_linear(problem_of(Classes.numbered(2), x, y, penalty, balanced=False))
+    expected = LogisticRegression(C=1 / (penalty * len(y)), tol=1e-9, max_iter=10_000).fit(standardised(x), y)
+    np.testing.assert_allclose(fitted.coefficients[1], expected.coef_[0], atol=1e-5)
+    assert fitted.intercepts[1] == pytest.approx(expected.intercept_[0], abs=1e-5)
+    assert not fitted.coefficients[0].any() and fitted.intercepts[0] == 0
+
+
+def test_balanced_classes_are_those_of_scikit_learn() -> None:
+    x, y = load_breast_cancer(return_X_y=True)
+    fitted = fit_linear(problem_of(Classes.numbered(2), x, y, 0.1))
+    balanced = LogisticRegression(C=1 / (0.1 * len(y)), class_weight="balanced", tol=1e-9, max_iter=10_000)
+    np.testing.assert_allclose(fitted.coefficients[1], balanced.fit(standardised(x), y).coef_[0], atol=1e-5)
+
+
+def test_three_classes_have_the_probabilities_of_scikit_learn_on_wine() -> None:
+    x, y = load_wine(return_X_y=True)
+    fitted = fit_linear(problem_of(Classes.numbered(3), x, y, 0.02, balanced=False))
+    expected = LogisticRegression(C=1 / (0.02 * len(y)), tol=1e-9, max_iter=10_000).fit(standardised(x), y)
+    np.testing.assert_allclose(fitted.coefficients, expected.coef_, atol=1e-5)
+    powers = np.exp(fitted.logits(x))
+    np.testing.assert_allclose(powers / powers.sum(axis=1, keepdims=True), expected.predict_proba(standardised(x)), atol=1e-5)
+
+
+def test_each_label_is_regressed_on_the_rows_in_which_it_is_known() -> None:
+    x, y = load_breast_cancer(return_X_y=True)
+    labels = np.stack([y, x[:, 0] > 14], axis=1).astype(float)
+    labels[::5, 0] = np.nan
+    fitted = fit_linear(problem_of(Multilabel(("a", "b")), x, labels, 0.1, balanced=False))
+    known, z = ~np.isnan(labels[:, 0]), standardised(x)
+    for output, rows in enumerate((known, np.ones(len(x), bool))):
+        own = LogisticRegression(C=1 / (0.1 * rows.sum()), tol=1e-9, max_iter=10_000).fit(z[rows], labels[rows, output])
+        np.testing.assert_allclose(fitted.coefficients[output], own.coef_[0], atol=1e-5)
+
+
+def test_values_have_the_coefficients_of_ridge_regression_on_diabetes() -> None:
+    x, y = load_diabetes(return_X_y=True, scaled=False)
+    task = Regression().fitted(Truth.of(y))
+    fitted = fit_linear(problem_of(task, x, y, 0.3))
+    expected = Ridge(alpha=0.3 * len(y)).fit(standardised(x), (y - y.mean()) / y.std())
+    np.testing.assert_allclose(fitted.coefficients[0], expected.coef_, atol=1e-8)
+    assert fitted.intercepts[0] == pytest.approx(0, abs=1e-10)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_cox_has_the_coefficients_of_lifelines_on_rossi() -> None:
+    rossi, penalty = load_rossi(), 0.05
+    x, labels = rossi.drop(columns=["week", "arrest"]).to_numpy(float), rossi[["week", "arrest"]].to_numpy(float)
+    fitted = fit_linear(problem_of(Survival("cox"), x, labels, penalty))
+    table = pd.DataFrame(standardised(x)).assign(week=labels[:, 0], arrest=labels[:, 1])
+    of_lifelines = penalty * (len(x) - 1) / len(x)  # lifelines penalises columns of sample standard deviation 1
+    expected = CoxPHFitter(penalizer=of_lifelines).fit(table, "week", "arrest", fit_options={"precision": 1e-10})
+    np.testing.assert_allclose(fitted.coefficients[0], expected.params_.to_numpy(), atol=1e-5)
+    assert fitted.intercepts[0] == 0
+
+
+def test_hazards_of_an_interval_are_regressed_on_those_at_risk_in_it() -> None:
+    rossi = load_rossi()
+    x, labels = rossi.drop(columns=["week", "arrest"]).to_numpy(float), rossi[["week", "arrest"]].to_numpy(float)
+    task = Survival("discrete", 3).fitted(Truth.of(labels))
+    fitted, z = fit_linear(problem_of(task, x, labels, 0.05)), standardised(x)
+    second, third = task.intervals.edges
+    at_risk = labels[:, 0] >= second
+    died = (labels[:, 1] == 1) & (labels[:, 0] < third)
+    expected = LogisticRegression(C=1 / (0.05 * len(x)), tol=1e-9, max_iter=10_000).fit(z[at_risk], died[at_risk])
+    np.testing.assert_allclose(fitted.coefficients[1], expected.coef_[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["classes", "multilabel", "regression", "cox", "discrete"])
+def test_more_columns_than_rows_give_the_solution_of_the_whole_space(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = lopsided(kind, n=30, k=70)
+    turned = fit_linear(problem)
+    monkeypatch.setattr("wsi_mil.train.linear.row_basis", lambda design: np.eye(design.shape[1]))
+    whole = fit_linear(problem)
+    assert row_basis(problem.design).shape == (70, 30) and turned.penalty == whole.penalty
+    np.testing.assert_allclose(turned.coefficients, whole.coefficients, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["classes", "multilabel", "regression", "cox", "discrete"])
+def test_a_constant_column_has_no_weight_and_changes_nothing(kind: str) -> None:
+    problem = lopsided(kind, n=40, k=5)
+    more = [np.insert(design, 2, 0.1, axis=1) for design in (problem.design, problem.val_design)]
+    with_constant = fit_linear(replace(problem, design=more[0], val_design=more[1]))
+    np.testing.assert_allclose(with_constant.coefficients[:, 2], 0, atol=1e-12)
+    np.testing.assert_allclose(np.delete(with_constant.coefficients, 2, axis=1), fit_linear(problem).coefficients, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["classes", "multilabel", "regression", "cox", "discrete"])
+def test_units_of_columns_change_nothing_but_centre_and_scale(kind: str) -> None:
+    problem, units = lopsided(kind, n=40, k=5), np.array([1e-6, 3, 1e5, 0.2, 40])
+    other = replace(problem, design=problem.design * units - 7, val_design=problem.val_design * units - 7)
+    own, turned = fit_linear(problem), fit_linear(other)
+    np.testing.assert_allclose(turned.logits(other.val_design), own.logits(problem.val_design), atol=1e-4)
+
+
+def test_validation_rows_choose_the_penalty_and_nothing_else() -> None:
+    problem = lopsided("classes", n=60, k=200)
+    fitted = fit_linear(problem)
+    losses = [trial.val_loss for trial in fitted.trials]
+    assert [trial.penalty for trial in fitted.trials] == sorted(problem.penalties, reverse=True)
+    assert fitted.chosen == int(np.argmin(losses)) and len(set(losses)) == len(losses)
+    alone = fit_linear(replace(problem, penalties=(fitted.penalty,)))
+    np.testing.assert_array_equal(alone.coefficients, fitted.coefficients)
+
+
+def test_the_row_of_a_patient_in_a_cox_regression_is_the_mean_of_its_rows() -> None:
+    problem, patients = lopsided("cox", n=40, k=5), tuple(f"p{i // 2:02}" for i in range(40))
+    labels = np.repeat(problem.truth.labels[::2], 2, axis=0)
+    of_rows = fit_linear(replace(problem, truth=Truth(labels, patients), penalties=(1e-6,)))
+    means, of_patients = problem.design.reshape(20, 2, 5).mean(axis=1), Truth.of(labels[::2])
+    of_means = fit_linear(LinearProblem(problem.task, means, of_patients, means, of_patients, (1e-6,)))
+    # scales, and so penalties, differ: with hardly any the coefficients in the columns' units are the same
+    np.testing.assert_allclose(of_rows.coefficients / of_rows.scale, of_means.coefficients / of_means.scale, atol=1e-3)
+
+
+def test_rows_of_one_patient_weigh_as_one_in_hazards() -> None:
+    problem, twice = lopsided("discrete", n=40, k=5), np.r_[0:40, 0:10]
+    truth = Truth(problem.truth.labels[twice], tuple(f"p{i:02}" for i in twice))
+    fitted = fit_linear(replace(problem, design=problem.design[twice], truth=truth, penalties=(0.1,)))
+    weights = np.where(twice < 10, 0.5, 1.0) * 50 / 40
+    died = (truth.labels[:, 1] == 1) & (truth.labels[:, 0] < problem.task.intervals.edges[0])
+    expected = LogisticRegression(C=1 / (0.1 * 50), tol=1e-9, max_iter=10_000)
+    expected.fit(standardised(problem.design[twice]), died, sample_weight=weights)
+    np.testing.assert_allclose(fitted.coefficients[0], expected.coef_[0], atol=1e-5)
+
+
+def test_an_interval_in_which_all_die_has_their_share_and_no_slope() -> None:
+    problem = lopsided("discrete", n=30, k=4)
+    labels = problem.truth.labels.copy()
+    labels[labels[:, 0] >= problem.task.intervals.edges[-1], 1] = 1
+    n_last = int((labels[:, 0] >= problem.task.intervals.edges[-1]).sum())
+    fitted = fit_linear(replace(problem, truth=Truth.of(labels)))
+    assert n_last > 1 and not fitted.coefficients[-1].any()
+    assert fitted.intercepts[-1] == pytest.approx(np.log((n_last + 0.5) / 0.5))
+
+
+def test_a_fit_that_stops_early_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wsi_mil.train.linear.MOST_STEPS", 2)
+    for kind in ("classes", "cox"):
+        assert not any(trial.converged for trial in fit_linear(lopsided(kind, n=60, k=20)).trials[-2:])
+
+
+@pytest.mark.parametrize("kind", ["classes", "multilabel", "regression", "cox", "discrete"])
+def test_all_fits_converge_and_repeat_to_the_bit(kind: str) -> None:
+    fits: list[LinearFit] = [fit_linear(lopsided(kind, n=50, k=120)) for _ in range(2)]
+    assert all(trial.converged for trial in fits[0].trials)
+    assert fits[0].coefficients.tobytes() == fits[1].coefficients.tobytes()
+
+
+def test_the_scale_of_a_column_that_differs_by_rounding_only_is_one() -> None:
+    column = np.full((7, 1), 0.1) + np.array([[0, 1, 0, 1, 0, 0, 1]]).T * 1e-17
+    assert column_scale(np.hstack([column, column * 0, np.arange(7.0)[:, None]])).tolist() == [1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"penalties": (0.0,)}, "above zero"),
+        ({"penalties": ()}, "at least one"),
+        ({"val_design": np.ones((8, 4))}, "5 columns, but val_design 4"),
+        ({"design": np.r_[np.ones((19, 5)), np.full((1, 5), np.nan)]}, "design must be finite, but row 19"),
+        ({"truth": Truth.of([0] * 20)}, "class 1 has no training row"),
+    ],
+)
+def test_what_cannot_be_fitted_is_refused(change: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        fit_linear(replace(lopsided("classes", n=20, k=5), **change))
