@@ -19,6 +19,24 @@ WHOLE = re.compile(r"(\d+)\.0+")
 
 
 @dataclass(frozen=True)
+class SlideCovariates:
+    """Covariates of the slides of a cohort.
+
+    Attributes:
+        settings: the columns.
+        of_slide: their cells, by slide_id.
+    """
+
+    settings: Covariates
+    of_slide: Mapping[str, Cells]
+
+    def of(self, slide_id: str) -> Cells:
+        """Return the covariates of a slide; without an entry, all are missing."""
+        cells = self.of_slide.get(slide_id, {})
+        return {column: cells[column] for column in self.settings.columns if column in cells}
+
+
+@dataclass(frozen=True)
 class NumberCode:
     """How a column of numbers is coded: (x - mean) / sd, and 0 where x is missing.
 

@@ -1,5 +1,6 @@
 """Find inconsistencies within a configuration: references to unknown names, settings that exclude each other."""
 
+from wsi_mil.check.covariates import covariate_config_faults
 from wsi_mil.config import BEST, MHIM, MODELS, TEACHERS, Config, Heatmap, Kind, nearest, provided_by, supports
 from wsi_mil.encoders import name_faults
 from wsi_mil.runtime.extras import tensorboard_fault
@@ -20,7 +21,7 @@ def reference_faults(config: Config) -> list[str]:
             faults.append(f"encoders.{entry}.tiling: no tiling {encoder.tiling!r}{nearest(encoder.tiling, list(config.tilings))}")
         faults += name_faults(entry, encoder.encoder, encoder.weights)
     faults += _model_faults(config) + _target_faults(config) + _output_faults(config)
-    faults += _truth_faults(config) + _wildcard_faults(config)
+    faults += covariate_config_faults(config) + _truth_faults(config) + _wildcard_faults(config)
     if config.trained is not None and config.trained.resolve() == config.results.resolve():
         faults.append("trained: must be another folder than results, or its splits and models would be overwritten")
     if config.heatmap.colormap != Heatmap().colormap:

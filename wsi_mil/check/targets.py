@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from wsi_mil.check.covariates import covariate_sheet_faults
 from wsi_mil.check.labels import constant_faults, event_faults
 from wsi_mil.check.trained import trained_faults
 from wsi_mil.cohort import Sheet
@@ -29,7 +30,7 @@ def target_faults(config: Config, sheet: Sheet) -> list[str]:
         target, rows = config.targets[name], [row.for_target(name) for row in sheet.rows]
         constant = constant_faults(target, rows) if config.trained is None else []
         mixed = mixed_label_faults(rows) if config.bag == "patient" else []
-        faults[name] = mixed + (constant or _split_faults(config, rows, name))
+        faults[name] = mixed + (constant or _split_faults(config, rows, name)) + covariate_sheet_faults(config, target, rows)
     has_survival = any(target.kind == "survival" for target in config.targets.values())
     return [fault for fault in [lifelines_fault()] if fault and has_survival] + _with_keys(faults)
 

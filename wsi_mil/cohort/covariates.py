@@ -29,7 +29,7 @@ def covariate_cells(targets: Mapping[str, Target], cells: Mapping[str, str]) -> 
 
 def covariate_faults(targets: Mapping[str, Target], cells: Mapping[str, str]) -> list[CellFault]:
     """Return the faults of cells of a row that should be numbers; empty cells have none."""
-    faults = {}
+    faults: dict[str, CellFault] = {}
     for name, target in targets.items():
         for column in target.covariates.numbers if target.covariates else ():
             expected = _number_fault(cells.get(column, ""), f"targets.{name}.covariates.numbers")

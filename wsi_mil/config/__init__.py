@@ -28,6 +28,7 @@ from wsi_mil.config.models import MHIM as MHIM
 from wsi_mil.config.models import MODELS as MODELS
 from wsi_mil.config.models import TEACHERS as TEACHERS
 from wsi_mil.config.models import BaseModelSettings as BaseModelSettings
+from wsi_mil.config.models import Clinical as Clinical
 from wsi_mil.config.models import EmbeddingPool as EmbeddingPool
 from wsi_mil.config.models import InstancePool as InstancePool
 from wsi_mil.config.models import InstanceScoreKind as InstanceScoreKind
@@ -36,6 +37,7 @@ from wsi_mil.config.models import Model as Model
 from wsi_mil.config.models import ModelSettings as ModelSettings
 from wsi_mil.config.models import TransMIL as TransMIL
 from wsi_mil.config.models import architecture_of as architecture_of
+from wsi_mil.config.models import covariates_of as covariates_of
 from wsi_mil.config.models import provided_by as provided_by
 from wsi_mil.config.models import sentence_of as sentence_of
 from wsi_mil.config.parse import nearest as nearest
@@ -86,6 +88,7 @@ from wsi_mil.config.targets import Target as Target
 from wsi_mil.config.targets import Transform as Transform
 from wsi_mil.config.training import CurveLog as CurveLog
 from wsi_mil.config.training import KeepGB as KeepGB
+from wsi_mil.config.training import LinearTraining as LinearTraining
 from wsi_mil.config.training import Schedule as Schedule
 from wsi_mil.config.training import Train as Train
 from wsi_mil.config.training import Training as Training

@@ -13,8 +13,16 @@ from pydantic import Field, model_validator
 from wsi_mil.config import recipes
 from wsi_mil.config.recipes import Recipe, WithRecipe
 from wsi_mil.config.settings import EntryName, Settings
-from wsi_mil.config.targets import Kind
-from wsi_mil.config.training import CLAMTraining, DTFDTraining, KrausTraining, MHIMTraining, Schedule, Training
+from wsi_mil.config.targets import Covariates, Kind, Target
+from wsi_mil.config.training import (
+    CLAMTraining,
+    DTFDTraining,
+    KrausTraining,
+    LinearTraining,
+    MHIMTraining,
+    Schedule,
+    Training,
+)
 
 EVERY_KIND: tuple[Kind, ...] = get_args(Kind)
 """Kinds of targets that a model without a loss of its own can learn."""
@@ -41,9 +49,9 @@ class ModelSettings(Settings):
         implementation: "module:class" of a `wsi_mil.models.MILModel`, imported by the factory only.
         provides: kinds of scores that the model provides for each instance, in the order of its `instance_scores`.
         learns: kinds of targets that the model can learn.
-        best: the explanation that `best` in `explain.methods` stands for (docs/explanations.md has the figures).
+        best: the explanation that `best` in `explain.methods` stands for (docs/explanations.md has the figures); "" where
+            there is nothing to explain.
         is_teacher: whether MHIM can be trained over it.
-        has_instances: whether it sees the slides at all, so that there is something to explain.
     """
 
     implementation: ClassVar[str]
@@ -51,9 +59,13 @@ class ModelSettings(Settings):
     learns: ClassVar[tuple[Kind, ...]] = ("classes",)
     best: ClassVar[str] = "standardised_contribution"
     is_teacher: ClassVar[bool] = False
-    has_instances: ClassVar[bool] = True
     no_covariates: ClassVar[str] = "it has no embedding of the bag that they could be appended to; leave the key out"
     """Why a model without the key `covariates` has none."""
+
+    @property
+    def has_instances(self) -> bool:
+        """Whether the model sees slides, so that there is something to explain."""
+        return bool(self.best)
 
     @property
     def uses_covariates(self) -> bool:
@@ -259,7 +271,23 @@ class KrausPool(ModelSettings):
     train: KrausTraining = KrausTraining()
 
 
-BaseModelSettings = InstancePool | EmbeddingPool | ABMIL | TransMIL | DSMIL | CLAM | DTFD | KrausPool
+class Clinical(ModelSettings):
+    """Linear model of the target's covariates alone, without the slides."""
+
+    implementation = "wsi_mil.models.clinical:Clinical"
+    best = ""
+    no_covariates = "it has nothing else; leave the key out"
+    learns = EVERY_KIND
+    provides = ()
+    model: Literal["clinical"]
+    train: LinearTraining = LinearTraining()
+
+    @property
+    def uses_covariates(self) -> bool:
+        return True
+
+
+BaseModelSettings = Clinical | InstancePool | EmbeddingPool | ABMIL | TransMIL | DSMIL | CLAM | DTFD | KrausPool
 """Models that are trained by themselves."""
 
 
@@ -318,6 +346,16 @@ def architecture_of(models: Mapping[str, Model], entry: str) -> BaseModelSetting
     """Settings of the network that an entry makes: of MHIM its base's."""
     settings = models[entry]
     return architecture_of(models, settings.base) if isinstance(settings, MHIM) else settings
+
+
+def learners(models: Mapping[str, Model], target: Target) -> tuple[str, ...]:
+    """Return the entries that learn a target which names none: all, but without covariates those alone that see slides."""
+    return tuple(entry for entry, settings in models.items() if target.covariates or settings.has_instances)
+
+
+def covariates_of(models: Mapping[str, Model], entry: str, target: Target) -> Covariates | None:
+    """Return the covariates of a target that the model of an entry uses; None if it uses none."""
+    return target.covariates if architecture_of(models, entry).uses_covariates else None
 
 
 def provided_by(models: Mapping[str, Model], entry: str) -> tuple[InstanceScoreKind, ...]:

@@ -1,7 +1,7 @@
 """The block `train` of a model: how it is fitted, and the defaults that differ by model."""
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -27,6 +27,17 @@ WeightDecay = Annotated[float, Field(ge=0, description="strength of the pull of 
 Schedule = Annotated[Literal["constant", "cosine"], Field(description="over the epochs")]
 Accumulate = Annotated[int, Field(ge=1, description="bags whose gradients make one update")]
 InstanceDropout = Annotated[float, Field(ge=0, lt=1, description="share of a bag's instances left out in each step")]
+
+
+Penalty = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Penalties = Annotated[
+    tuple[Penalty, ...],
+    Field(
+        min_length=1,
+        description="on half the squared length of the coefficients of standardised features, beside the mean loss of a bag;"
+        " the validation bags' loss chooses one",
+    ),
+]
 
 
 def _auto_or_number(value: Any) -> Any:
@@ -109,6 +120,15 @@ class Training(Settings):
         if (self.updates is None) == (self.epochs is None):
             raise ValueError(f"give updates or epochs and not both, got {self.updates} and {self.epochs}")
         return self
+
+
+class LinearTraining(Settings):
+    """How a linear model is fitted: with each penalty, of which the validation bags choose one. Nothing in it is random."""
+
+    select: ClassVar[Literal["loss"]] = "loss"
+    """What chooses the penalty."""
+    penalties: Penalties = (1000.0, 100.0, 10.0, 1.0, 0.1, 0.01, 0.001)
+    class_weights: bool = Field(True, description="weight each class by the inverse of its share")
 
 
 class MHIMTraining(Training):

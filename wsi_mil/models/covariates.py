@@ -1,7 +1,7 @@
 """Covariates of a bag beside its instances: one more term in the classifier of the bag's embedding."""
 
 import copy
-from typing import ClassVar, Self
+from typing import ClassVar, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -9,12 +9,14 @@ from torch import Tensor, nn
 from wsi_mil.covariates import Cells, Coding
 from wsi_mil.errors import ConfigError
 
+M = TypeVar("M", bound=nn.Module)
+
 
 class TakesCovariates(nn.Module):
     """A model whose bag classifiers may have a term for covariates: logits(bag, c) = f(bag) + V c.
 
-    That is what appending c to the bag's embedding gives, since the classifiers are linear: W [z; c] + b = W_z z + b + V c. So with
-    c fixed V c is part of the bias, and whatever explains a model without covariates explains this one.
+    That is what appending c to the bag's embedding gives, since the classifiers are linear: W [z; c] + b = W_z z + b + V c. So,
+    with c fixed, V c is part of the bias, and whatever explains a model without covariates explains this one.
 
     Attributes:
         coding: how covariates become c; None if the model takes none.
@@ -53,12 +55,11 @@ class TakesCovariates(nn.Module):
             return self
         if cells is None:
             raise ConfigError([f"the model was trained with covariates: expected a bag with {', '.join(self.coding.columns)}"])
-        fixed = _copied(self)
-        fixed.coding = None
-        shift = fixed._parameters.pop("covariate_weights") @ self._coded(self.coding, cells)
-        for path in self.read_outs:
-            fixed = _with_shifted_bias(fixed, path, shift)
-        return fixed
+        return self._at(torch.from_numpy(self.coding.encode(cells)))
+
+    def at_mean(self) -> Self:
+        """Return the model with c = 0 fixed, the mean of each number and no category, or the model itself if it takes none."""
+        return self if self.coding is None else self._at(torch.zeros(len(self.coding.names)))
 
     def start_covariates(self, weights: Tensor, intercepts: Tensor) -> None:
         """Start the training from a model of the covariates alone.
@@ -72,18 +73,24 @@ class TakesCovariates(nn.Module):
             for path in self.read_outs:
                 self.get_parameter(f"{path}.bias").add_(intercepts)
 
-    def _coded(self, coding: Coding, cells: Cells) -> Tensor:
-        return torch.from_numpy(coding.encode(cells)).to(self.covariate_weights.device)
+    def _at(self, coded: Tensor) -> Self:
+        fixed = _copied(self)
+        fixed.coding = None
+        fixed._parameters.pop("covariate_weights")
+        shift = self.covariate_weights @ coded.to(self.covariate_weights.device)
+        for path in self.read_outs:
+            fixed = _with_shifted_bias(fixed, path, shift)
+        return fixed
 
 
-def _copied[M: nn.Module](module: M) -> M:
+def _copied(module: M) -> M:
     """A module that shares its parts with another one, any of which may be replaced."""
     copied = copy.copy(module)
     copied._parameters, copied._modules = dict(module._parameters), dict(module._modules)
     return copied
 
 
-def _with_shifted_bias[M: nn.Module](module: M, path: str, shift: Tensor) -> M:
+def _with_shifted_bias(module: M, path: str, shift: Tensor) -> M:
     """A copy whose bias at a path is another one: a parameter, or in training what gradients go through."""
     name, _, rest = path.partition(".")
     copied = _copied(module)
@@ -95,7 +102,7 @@ def _with_shifted_bias[M: nn.Module](module: M, path: str, shift: Tensor) -> M:
     shifted = _copied(part)
     bias = torch.as_tensor(shifted._parameters.pop("bias")) + shift
     if bias.requires_grad:
-        shifted.bias = bias  # type: ignore[assignment]
+        shifted.bias = bias
     else:
         shifted.bias = nn.Parameter(bias, requires_grad=False)
     copied._modules[name] = shifted

@@ -137,6 +137,12 @@ class DTFDKeywords(_EmbeddingKeywords, total=False):
     covariates: bool
 
 
+class ClinicalKeywords(TypedDict, total=False):
+    """Keys of `clinical`."""
+
+    train: Mapping[str, object]
+
+
 class KrausPoolKeywords(_EmbeddingKeywords, total=False):
     """Keys of `kraus_pool`."""
 
