@@ -206,7 +206,7 @@ def test_faults_of_mhims_keywords_are_refused_before_the_base_becomes_a_teacher(
 
 
 TYPED = {kind: f"{kind}Keywords" for kind in ("ABMIL", "TransMIL", "DSMIL", "CLAM", "DTFD", "KrausPool", "MHIM")}
-TYPED |= dict.fromkeys(("InstancePool", "EmbeddingPool"), "PoolKeywords")
+TYPED |= {"InstancePool": "PoolKeywords", "EmbeddingPool": "EmbeddingPoolKeywords"}
 
 
 def test_every_public_model_has_typed_keywords() -> None:

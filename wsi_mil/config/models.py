@@ -287,7 +287,7 @@ class Clinical(ModelSettings):
         return True
 
 
-BaseModelSettings = Clinical | InstancePool | EmbeddingPool | ABMIL | TransMIL | DSMIL | CLAM | DTFD | KrausPool
+BaseModelSettings = InstancePool | EmbeddingPool | ABMIL | TransMIL | DSMIL | CLAM | DTFD | KrausPool | Clinical
 """Models that are trained by themselves."""
 
 

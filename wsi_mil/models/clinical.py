@@ -34,10 +34,6 @@ class Clinical(MILModel):
         self.embedding = nn.Identity()
         self.classifier = _Intercept(outputs.n)
 
-    def forward(self, bags: Tensor, bag_mask: Tensor | None = None) -> MILOutput:
-        """Return the same logits for all bags, which may be without instances."""
-        return self.pool(bags, bag_mask)
-
     def pool(self, embedded: Tensor, bag_mask: Tensor | None = None) -> MILOutput:
         return MILOutput(self.classifier(len(embedded)))
 

@@ -77,7 +77,7 @@ class TakesCovariates(nn.Module):
         fixed = _copied(self)
         fixed.coding = None
         fixed._parameters.pop("covariate_weights")
-        shift = self.covariate_weights @ coded.to(self.covariate_weights.device)
+        shift = self.covariate_weights @ coded.to(self.covariate_weights)
         for path in self.read_outs:
             fixed = _with_shifted_bias(fixed, path, shift)
         return fixed
