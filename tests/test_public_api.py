@@ -37,6 +37,7 @@ KEYWORDS: dict[str, dict[str, Any]] = {
     "dsmil": {"recipe": "published"},
     "clam": {"branches": "multi", "embed_dim": 6, "attention_dim": 3},
     "dtfd": {"distil": "maxs", "pseudo_bags": 3, "embed_dim": 7, "attention_dim": 2},
+    "mean_linear": {"statistics": "mean_std", "train": {"penalties": (0.5, 2.0)}},
     "kraus_pool": {"pool": "isr", "joint": False, "embed_dim": 5, "train": {"lr": 0.25}},
 }
 """Of each model keywords that change its weights."""
@@ -205,7 +206,7 @@ def test_faults_of_mhims_keywords_are_refused_before_the_base_becomes_a_teacher(
     assert all(parameter.requires_grad for parameter in base.parameters())
 
 
-TYPED = {kind: f"{kind}Keywords" for kind in ("ABMIL", "TransMIL", "DSMIL", "CLAM", "DTFD", "KrausPool", "MHIM")}
+TYPED = {kind: f"{kind}Keywords" for kind in ("ABMIL", "TransMIL", "DSMIL", "CLAM", "DTFD", "KrausPool", "MeanLinear", "MHIM")}
 TYPED |= {"InstancePool": "PoolKeywords", "EmbeddingPool": "EmbeddingPoolKeywords"}
 
 

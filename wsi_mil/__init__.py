@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from wsi_mil.models import EmbeddingPool as EmbeddingPool
     from wsi_mil.models import InstancePool as InstancePool
     from wsi_mil.models import KrausPool as KrausPool
+    from wsi_mil.models import MeanLinear as MeanLinear
     from wsi_mil.models import MILModel as MILModel
     from wsi_mil.models import MILOutput as MILOutput
     from wsi_mil.models import TransMIL as TransMIL
@@ -69,8 +70,8 @@ _HOMES = {
     "errors": ("ConfigError", "DataError", "SlideError", "WsiMilError"),
     "explain.sparse_inversion": ("refine",),
     "models": (
-        *("ABMIL", "CLAM", "DSMIL", "DTFD", "MHIM", "EmbeddingPool", "InstancePool", "KrausPool", "MILModel", "MILOutput"),
-        *("TransMIL", "create_mhim"),
+        *("ABMIL", "CLAM", "DSMIL", "DTFD", "MHIM", "EmbeddingPool", "InstancePool", "KrausPool", "MeanLinear", "MILModel"),
+        *("MILOutput", "TransMIL", "create_mhim"),
     ),
     "notebook": ("class_probs", "draw_scores", "encoded_slide", "fitted_for", "fitted_model", "tile_scores"),
     "records": ("Bag", "InstanceScores", "SlideRow", "Status", "TileGrid"),

@@ -16,7 +16,7 @@ from wsi_mil.errors import EmptyBagError, NotFiniteError, StoreMismatchError
 from wsi_mil.models import MILModel
 from wsi_mil.receipts import store_path
 from wsi_mil.records import Bag
-from wsi_mil.store import read_attributes, read_bag
+from wsi_mil.store import feature_attributes, read_bag
 from wsi_mil.tasks import Truth
 
 ENCODER_KEYS = ("encoder", "weights_hash", "mpp", "tile_px")
@@ -176,7 +176,7 @@ def common_encoder(receipts: Iterable[Path]) -> dict[str, object]:
         StoreMismatchError: they differ.
     """
     stores = [store_path(receipt) for receipt in receipts]
-    encoders = [_encoder_attributes(read_attributes(path)) for path in stores]
+    encoders = [_encoder_attributes(feature_attributes(path)) for path in stores]
     for path, encoder in zip(stores, encoders, strict=True):
         if encoder != encoders[0]:
             raise StoreMismatchError(path, f"was made with {encoder}, but {stores[0]} with {encoders[0]}; run `extract` again")

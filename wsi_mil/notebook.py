@@ -28,7 +28,7 @@ from wsi_mil.config import (
     parse_settings,
     supports,
 )
-from wsi_mil.covariates import Coding
+from wsi_mil.covariates import Cells, Coding
 from wsi_mil.devices import create_device, fast_dtype
 from wsi_mil.encoders.encoder import TileEncoder, create_encoder
 from wsi_mil.errors import ConfigError, SlideError
@@ -48,7 +48,7 @@ from wsi_mil.store import read_bag, read_grid, read_thumbnail
 from wsi_mil.tasks import Classes, Task
 from wsi_mil.tile import tile_slide
 from wsi_mil.train import fit, predict_outputs
-from wsi_mil.train.covariates import CodedParts, fit_of_covariates, start_from
+from wsi_mil.train.covariates import CodedBags, fit_of_covariates, start_from
 from wsi_mil.wording import named
 
 
@@ -175,25 +175,30 @@ def fitted_for(
     task = task.resolved(bags.truth).fitted(bags.truth)
     if not isinstance(parsed.train, LinearTraining):
         torch.manual_seed(parsed.train.seed)
-    parts = _coded_parts(train, val, parsed, known)
-    model = _new_model(parsed, train[0].bag, task, parts)
-    if parts is not None:
+    coding = _coding(train, val, parsed, known)
+    model = _new_model(parsed, train[0].bag, task, coding)
+    if coding is not None:
+        coded = [CodedBags(coding.design(_cells(part)), BagSet.of(part).truth) for part in (train, val)]
         of_covariates = parsed.train if isinstance(parsed.train, LinearTraining) else LinearTraining()
-        start_from(model, fit_of_covariates(parts, task, (bags.truth, BagSet.of(val).truth), of_covariates))
-    if not isinstance(parsed.train, LinearTraining):
+        start_from(model, fit_of_covariates(coded[0], coded[1], task, of_covariates))
+    if parsed.has_instances:
         fit(model, bags, BagSet.of(val), parsed.train, task=task)
     if task.is_judged_on_training:
         task = task.calibrated(predict_outputs(model, bags, task), bags.truth)
         weights = model.state_dict()
-        model = _new_model(parsed, train[0].bag, task, parts)
+        model = _new_model(parsed, train[0].bag, task, coding)
         model.load_state_dict(weights)
     return FittedModel(model.eval(), task)
 
 
-def _coded_parts(
+def _coding(
     train: Sequence[LabelledBag], val: Sequence[LabelledBag], settings: BaseModelSettings, known: Covariates | None
-) -> CodedParts | None:
-    """Covariates of the bags, if the model uses them. Raises ConfigError where it has none, or has some and uses none."""
+) -> Coding | None:
+    """Coding of the covariates of the bags, if the model uses them.
+
+    Raises:
+        ConfigError: it uses some and there are none, or the other way round.
+    """
     if settings.uses_covariates != (known is not None):
         fault = "needs covariates, such as covariates={'numbers': ['age']}" if known is None else "uses no covariates"
         raise ConfigError([f"model {settings.model} {fault}"])
@@ -201,14 +206,20 @@ def _coded_parts(
         return None
     without = [item.bag.slide_id for item in (*train, *val) if item.bag.covariates is None]
     if without:
-        raise ConfigError([f"expected bags with covariates, but {named(without)} have None (Bag.covariates)"])
-    cells = [[item.bag.covariates or {} for item in part] for part in (train, val)]
-    return CodedParts(Coding.fitted(known, cells[0]), *cells)
+        raise ConfigError([f"expected bags with covariates, but Bag.covariates of {named(without)} is None"])
+    try:
+        return Coding.fitted(known, _cells(train))
+    except ValueError as error:
+        raise ConfigError([f"covariates: {error}"]) from error
 
 
-def _new_model(settings: BaseModelSettings, bag: Bag, task: Task, parts: CodedParts | None) -> MILModel:
+def _cells(bags: Sequence[LabelledBag]) -> list[Cells]:
+    return [item.bag.covariates or {} for item in bags]
+
+
+def _new_model(settings: BaseModelSettings, bag: Bag, task: Task, coding: Coding | None) -> MILModel:
     model = create_model(settings, feature_dim=bag.features.shape[1], outputs=outputs_of(task))
-    return model if parts is None else model.take_covariates(parts.coding)
+    return model if coding is None else model.take_covariates(coding)
 
 
 def class_probs(model: MILModel, bag: Bag) -> tuple[float, ...]:

@@ -87,6 +87,10 @@ class Results:
         """Return the results of one shifted tiling, of which there are tiles and features; by the name of its shift."""
         return Results(self.fine.folder / shift)
 
+    def slide_statistics(self, encoder: str) -> Path:
+        """Folder with mean and variance of the features of each slide that a linear model was fitted on."""
+        return self.folder / "slide_statistics" / encoder
+
     def statistics(self, encoder: str) -> Path:
         """Receipt of `statistics`."""
         return self.folder / "statistics" / f"{encoder}.json"

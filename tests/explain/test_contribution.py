@@ -41,6 +41,8 @@ OF_ALL_KINDS = [
     {"model": "instance_pool", "pool": "mean"},
     {"model": "embedding_pool", "pool": "max"},
     {"model": "embedding_pool", "pool": "mean"},
+    {"model": "mean_linear"},
+    {"model": "mean_linear", "statistics": "mean_std"},
 ]
 CLASSES = (ClassOutputs(2), ClassOutputs(3))
 OTHERS = (LabelOutputs(3), ValueOutputs(centre=0.3), HazardOutputs(4, 0.2))

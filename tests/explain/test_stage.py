@@ -146,7 +146,8 @@ def test_scores_of_a_slide_in_its_patients_bag_are_its_own_rows(trained, tmp_pat
 def test_every_model_is_explained_by_the_methods_that_it_supports(trained, tmp_path: Path, kind: str) -> None:
     splits, _, rows = trained
     own_settings = {"transmil": {"heads": 2, "landmarks": 4}, "dtfd": {"draws": 2}}.get(kind, {})
-    settings = parse_base({"model": kind, "embed_dim": 16, **own_settings, "train": {"epochs": 2, "lr": 0.01}})
+    shared = {} if kind == "mean_linear" else {"embed_dim": 16, "train": {"epochs": 2, "lr": 0.01}}
+    settings = parse_base({"model": kind, **shared, **own_settings})
     for fold in range(3):
         train_fold(Fold(splits, fold, tmp_path / "f", TASK), settings, tmp_path / kind / f"fold-{fold}", CPU)
     own = (splits, Ensemble(tmp_path / kind, splits, TASK, CPU), rows)

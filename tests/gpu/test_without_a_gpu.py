@@ -9,7 +9,7 @@ import torch
 
 from tests.gpu.stand_in import CUDA, is_there, stand_in
 from tests.models.test_models import MODELS
-from wsi_mil.config import MHIM, SparseInversion, parse_base, parse_model, supports
+from wsi_mil.config import MHIM, SparseInversion, Training, parse_base, parse_model, supports
 from wsi_mil.devices import create_device, describe, fast_dtype, find_device, memory_bytes
 from wsi_mil.encoders.encoder import TileEncoder
 from wsi_mil.encoders.networks import Network
@@ -44,7 +44,9 @@ def model_of(name: str) -> MILModel:
 def trained(name: str, device: torch.device) -> MILModel:
     """Two updates of a model on a device."""
     model = model_of(name).to(device).train()
-    optimizer, loss = create_optimizer(model, model.deployed.settings.train), ClassLoss(torch.ones(2, device=device))
+    settings = model.deployed.settings.train
+    optimizer = create_optimizer(model, settings if isinstance(settings, Training) else Training())
+    loss = ClassLoss(torch.ones(2, device=device))
     features = torch.rand(1, 9, 6, generator=torch.Generator().manual_seed(1)).to(device)
     for label in (0, 1):
         model.training_loss(features, torch.tensor([label], device=device), loss).backward()

@@ -32,6 +32,7 @@ if not TRAINED:
             "wsi-mil train --splits={input.splits:q} --fold={wildcards.fold} --features={params.results:q}/features/{wildcards.encoder}"
             " --target={params.target:q} --settings={params.settings:q} --model={params.folder:q}"
             " {params.base:q} --bag={params.bag} --protocol={params.protocol}"
+            " --slide-statistics={params.results:q}/slide_statistics/{wildcards.encoder}"
             " --threads={threads} 2> {log:q}"
 
 

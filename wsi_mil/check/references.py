@@ -106,7 +106,8 @@ def _models_that_can(config: Config, target: str) -> str:
     able = [entry for entry in config.models if kind in _learned(config, entry)]
     if able:
         return f"write targets.{target}.models: [{', '.join(able)}], or remove the others from models"
-    return f"add an entry with one of {', '.join(name for name, settings in MODELS.items() if kind in settings.learns and settings.best)}"
+    models = [name for name, settings in MODELS.items() if kind in settings.learns and settings.best]
+    return f"add an entry with one of {', '.join(models)}"
 
 
 def _wildcard_faults(config: Config) -> list[str]:

@@ -47,6 +47,10 @@ def train(
     base: Annotated[Optional[Path], typer.Option(help="mhim: folder of its base model, trained on the same fold")] = None,
     bag: Bag = "slide",
     protocol: Protocol = "held_out",
+    slide_statistics: Annotated[
+        Optional[Path],
+        typer.Option(help="mean_linear: folder that keeps the mean and variance of each slide's features for other folds"),
+    ] = None,
     keep_gb: Annotated[
         str,
         typer.Option(envvar="WSI_MIL_KEEP_GB", help="GB of features kept in memory between epochs, or auto; changes no result"),
@@ -87,6 +91,7 @@ def train(
         unit=parse_bag(bag),
         protocol=parse_protocol(protocol),
         covariates=sheet_covariates(sheet, target),
+        statistics=slide_statistics,
     )
     parsed = parse_model(json.loads(settings))
     gb, curve_log = parse_keep_gb(keep_gb), parse_curve_log(log_to)

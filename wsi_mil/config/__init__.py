@@ -33,6 +33,7 @@ from wsi_mil.config.models import EmbeddingPool as EmbeddingPool
 from wsi_mil.config.models import InstancePool as InstancePool
 from wsi_mil.config.models import InstanceScoreKind as InstanceScoreKind
 from wsi_mil.config.models import KrausPool as KrausPool
+from wsi_mil.config.models import MeanLinear as MeanLinear
 from wsi_mil.config.models import Model as Model
 from wsi_mil.config.models import ModelSettings as ModelSettings
 from wsi_mil.config.models import TransMIL as TransMIL

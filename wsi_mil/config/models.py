@@ -52,6 +52,7 @@ class ModelSettings(Settings):
         best: the explanation that `best` in `explain.methods` stands for (docs/explanations.md has the figures); "" where
             there is nothing to explain.
         is_teacher: whether MHIM can be trained over it.
+        is_baseline: whether the report compares the other models with it, in words.
     """
 
     implementation: ClassVar[str]
@@ -59,6 +60,7 @@ class ModelSettings(Settings):
     learns: ClassVar[tuple[Kind, ...]] = ("classes",)
     best: ClassVar[str] = "standardised_contribution"
     is_teacher: ClassVar[bool] = False
+    is_baseline: ClassVar[bool] = False
     no_covariates: ClassVar[str] = "it has no embedding of the bag that they could be appended to; leave the key out"
     """Why a model without the key `covariates` has none."""
 
@@ -78,6 +80,21 @@ class ModelSettings(Settings):
         if isinstance(values, Mapping) and "covariates" in values and "covariates" not in cls.model_fields:
             raise ValueError(f"{model_name(cls)} cannot take covariates: {cls.no_covariates}")
         return values
+
+
+class MeanLinear(ModelSettings):
+    """Penalised linear regression on the mean of the features, fitted in seconds: the baseline."""
+
+    implementation = "wsi_mil.models.mean_linear:MeanLinear"
+    learns = EVERY_KIND
+    no_covariates = "a penalty that suits many features would shrink them to nothing; take embedding_pool, or clinical"
+    provides = ("evidence",)
+    is_baseline = True
+    model: Literal["mean_linear"]
+    statistics: Literal["mean", "mean_std"] = Field(
+        "mean", description="mean_std: the standard deviation of each feature over the tiles too"
+    )
+    train: LinearTraining = LinearTraining()
 
 
 class InstancePool(ModelSettings):
@@ -287,7 +304,7 @@ class Clinical(ModelSettings):
         return True
 
 
-BaseModelSettings = InstancePool | EmbeddingPool | ABMIL | TransMIL | DSMIL | CLAM | DTFD | KrausPool | Clinical
+BaseModelSettings = MeanLinear | InstancePool | EmbeddingPool | ABMIL | TransMIL | DSMIL | CLAM | DTFD | KrausPool | Clinical
 """Models that are trained by themselves."""
 
 

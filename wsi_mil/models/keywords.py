@@ -76,6 +76,13 @@ class EmbeddingPoolKeywords(PoolKeywords, total=False):
     covariates: bool
 
 
+class MeanLinearKeywords(TypedDict, total=False):
+    """Keys of `mean_linear`."""
+
+    statistics: Literal["mean", "mean_std"]
+    train: Mapping[str, object]
+
+
 class ABMILKeywords(_EmbeddingKeywords, total=False):
     """Keys of `abmil`."""
 

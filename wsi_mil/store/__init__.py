@@ -1,6 +1,7 @@
 """Read and write Zarr stores. The only importer of zarr."""
 
 from wsi_mil.store.features import FeatureStore as FeatureStore
+from wsi_mil.store.features import feature_attributes as feature_attributes
 from wsi_mil.store.features import feature_bytes as feature_bytes
 from wsi_mil.store.features import feature_dim as feature_dim
 from wsi_mil.store.features import features_digest as features_digest

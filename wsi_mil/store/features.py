@@ -252,6 +252,11 @@ def feature_dim(receipt: Path) -> int:
     return int(shape[1])
 
 
+def feature_attributes(store: Path) -> dict[str, Any]:
+    """Return the root attributes of a feature store, read as JSON: Zarr takes a millisecond. Raises StoreError."""
+    return dict(metadata(store)["attributes"])
+
+
 def n_tiles(receipt: Path) -> int:
     """Return the number of a slide's tiles, unreadable ones included, from the store's metadata alone. Raises StoreError."""
     return int(metadata(store_path(receipt), "features")["shape"][0])

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from wsi_mil.config import LinearTraining
 from wsi_mil.covariates import Cells, Coding
 from wsi_mil.models import MILModel
+from wsi_mil.models.clinical import Clinical
 from wsi_mil.tasks import Task, Truth
-from wsi_mil.train.epochs import Epoch
 from wsi_mil.train.linear import LinearFit, LinearProblem, fit_linear
 from wsi_mil.wording import listed
 
@@ -19,42 +20,48 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class CodedParts:
-    """Covariates of the bags of a fold.
+class CodedBags:
+    """Bags by their covariates.
 
     Attributes:
-        coding: fitted on the training part.
-        train: cells of each training bag.
-        val: cells of each validation bag.
+        design: coded covariates, float64 `(n_bags, k)`.
+        truth: encoded labels and patients.
     """
 
-    coding: Coding
-    train: Sequence[Cells]
-    val: Sequence[Cells]
+    design: NDArray[np.float64]
+    truth: Truth
 
-    def log_missing(self) -> None:
-        """Say in the log what is missing from the training part, and what of the validation part it has not."""
-        for column, n in self.coding.missing(self.train).items():
-            log.info("covariates: %s is missing in %d of %d training bags: %s", column, n, len(self.train), MISSING)
-        unseen = [f"{column} {value!r}" for cells in self.val for column, value in self.coding.unseen(cells).items()]
-        if unseen:
-            log.info("covariates: no training bag has %s; coded as no category", listed(sorted(set(unseen))))
+    @torch.inference_mode()
+    def outputs(self, model: Clinical, task: Task) -> NDArray[np.float64]:
+        """Return a model's outputs for the bags, `(n_bags, n_columns)`."""
+        coded = torch.from_numpy(self.design).to(model.covariate_weights)
+        return task.outputs(coded @ model.covariate_weights.T + model.classifier.bias)
 
 
-MISSING = "the mean, or no category, takes its place, and an indicator is 1"
+def log_coding(coding: Coding, train: Sequence[Cells], val: Sequence[Cells]) -> None:
+    """Say in the log how many training bags lack a value, and which categories of validation bags no training bag has."""
+    for column, n in coding.missing(train).items():
+        taken = "no category" if column in [code.column for code in coding.categories] else "the mean"
+        log.info(
+            "covariates: %s is missing in %d of %d training bags: coded as %s, with an indicator", column, n, len(train), taken
+        )
+    unseen = [f"{column} {value!r}" for cells in val for column, value in coding.unseen(cells).items()]
+    if unseen:
+        log.info("covariates: no training bag has %s; coded as no category", listed(sorted(set(unseen))))
 
 
-def fit_of_covariates(parts: CodedParts, task: Task, truths: tuple[Truth, Truth], settings: LinearTraining) -> LinearFit:
-    """Fit the linear model of covariates alone.
+def fit_of_covariates(train: CodedBags, val: CodedBags, task: Task, settings: LinearTraining) -> LinearFit:
+    """Fit the linear model of covariates alone, with the penalty that is best for the validation bags.
 
     Args:
-        parts: covariates of training and validation bags.
-        task: with the constants of the training part.
-        truths: labels and patients of training and of validation bags.
+        train: bags to fit on.
+        val: bags that choose the penalty.
+        task: the task that labels belong to, with the constants of the training bags.
         settings: of the fit.
     """
-    coded = [parts.coding.design(bags) for bags in (parts.train, parts.val)]
-    return fit_linear(LinearProblem(task, coded[0], truths[0], coded[1], truths[1], settings.penalties, settings.class_weights))
+    return fit_linear(
+        LinearProblem(task, train.design, train.truth, val.design, val.truth, settings.penalties, settings.class_weights)
+    )
 
 
 def start_from(model: MILModel, fit: LinearFit) -> None:
@@ -65,8 +72,3 @@ def start_from(model: MILModel, fit: LinearFit) -> None:
     if len(rows) != len(model.covariate_weights):
         rows = model.outputs.units_of(rows.T).T
     model.start_covariates(rows[:, :-1], rows[:, -1])
-
-
-def epochs_of(fit: LinearFit) -> list[Epoch]:
-    """Return the fits with each penalty as lines of a training curve, the strongest penalty first; the rate is the penalty."""
-    return [Epoch(i + 1, t.train_loss, t.val_loss, t.val_figure, t.penalty) for i, t in enumerate(fit.trials)]

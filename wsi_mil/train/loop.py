@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import math
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -12,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wsi_mil.bags import BagSet, LabelledBag, finite_logits, stored_tensor
-from wsi_mil.config import Training
+from wsi_mil.config import LinearTraining, Training
 from wsi_mil.errors import DivergedError, NotFiniteError
-from wsi_mil.models import BagLoss, MILModel, RiskLoss, create_loss
+from wsi_mil.models import BagLoss, MeanLinear, MILModel, RiskLoss, create_loss
 from wsi_mil.runtime.progress import ProgressMeter
 from wsi_mil.tasks import Task, Truth
 from wsi_mil.train.cohort_loss import accumulate_cohort_gradient
@@ -30,6 +31,7 @@ from wsi_mil.train.epochs import (
     with_epochs,
     with_selection,
 )
+from wsi_mil.train.mean_linear import Described, fit_mean
 from wsi_mil.train.optimizers import create_optimizer, learning_rate
 from wsi_mil.train.resume import Snapshot, TrainingState, generator_from
 
@@ -68,7 +70,7 @@ def fit(
     model: MILModel,
     train: BagSet,
     val: BagSet,
-    settings: Training,
+    settings: Training | LinearTraining,
     *,
     task: Task,
     state: TrainingState | None = None,
@@ -79,6 +81,8 @@ def fit(
     An epoch is better only if it improves by `min_improvement`: once the validation bags are separated, the loss still
     falls as weights grow, while attention drifts away from the evidence. If a class has fewer validation bags than
     `min_val_bags` (for other kinds see `Task.rarest`), selection would be random: the last epoch is kept, with a warning.
+
+    `MeanLinear` is fitted at once (`wsi_mil.train.mean_linear`), and an epoch of its curve is a penalty, without a learning rate.
 
     Args:
         model: to train.
@@ -94,7 +98,14 @@ def fit(
 
     Raises:
         DivergedError: the loss is not finite; names epoch and bag.
+        TypeError: settings of a linear model for another one, or the reverse.
     """
+    if isinstance(model, MeanLinear) and isinstance(settings, LinearTraining):
+        fitted = fit_mean(model, Described.of(train), Described.of(val), settings, task)
+        trials = enumerate(fitted.trials, 1)
+        return [Epoch(i, t.train_loss, t.val_loss, t.val_figure, lr=math.nan) for i, t in trials], fitted.chosen
+    if isinstance(model, MeanLinear) or isinstance(settings, LinearTraining):
+        raise TypeError(f"{type(model).__name__} cannot be fitted by {type(settings).__name__}")
     settings = _resolved_settings(settings, train, val, task)
     objective = Objective.of(task, train.truth, settings, next(model.parameters()).device)
     optimizer = create_optimizer(model, settings)

@@ -2,12 +2,17 @@
 
 import logging
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from wsi_mil.bags import BagSet, blank_bag, common_encoder, read_bag_of
+from wsi_mil.bags import BagSet, common_encoder, read_bag_of
 from wsi_mil.checkpoints import ModelCard, file_hash, read_card, read_checkpoint, write_checkpoint
 from wsi_mil.cohort.splits import Splits, missing_strata, protocol_roles
 from wsi_mil.config import MHIM, TEACHERS, BagUnit, BaseModelSettings, CurveLog, LinearTraining, Model, Protocol, TransMIL
@@ -15,18 +20,29 @@ from wsi_mil.covariates import Cells, Coding, SlideCovariates
 from wsi_mil.devices import memory_bytes
 from wsi_mil.errors import ConfigError, StoreMismatchError
 from wsi_mil.files import exclusive, write_table
-from wsi_mil.models import WRITE_MATRICES_OUT, MILModel, create_mhim, exact_step_bytes
+from wsi_mil.models import (
+    WRITE_MATRICES_OUT,
+    Clinical,
+    MeanLinear,
+    MILModel,
+    create_mhim,
+    create_model,
+    exact_step_bytes,
+    outputs_of,
+)
 from wsi_mil.receipts import fingerprint, store_path
 from wsi_mil.records import Bag
 from wsi_mil.runtime.memory import free_bytes
-from wsi_mil.store import feature_dim, n_tiles, read_attributes
+from wsi_mil.runtime.progress import ProgressMeter
+from wsi_mil.store import feature_attributes, feature_dim, n_tiles
 from wsi_mil.tasks import Task, Truth
-from wsi_mil.train.covariates import CodedParts, epochs_of, fit_of_covariates, start_from
+from wsi_mil.train.covariates import CodedBags, fit_of_covariates, log_coding, start_from
 from wsi_mil.train.curves import columns, open_curve
 from wsi_mil.train.epochs import Epoch, with_selection
 from wsi_mil.train.keeping import BagSizes, Keep, bytes_to_keep, log_reading
-from wsi_mil.train.linear import LinearFit
+from wsi_mil.train.linear import LinearFit, Trial
 from wsi_mil.train.loop import fit, n_sampled, predict_outputs
+from wsi_mil.train.mean_linear import COLUMNS, Described, fit_mean, log_fit, rows_of
 from wsi_mil.train.resume import TrainingState
 from wsi_mil.version import __version__
 
@@ -34,6 +50,7 @@ log = logging.getLogger(__name__)
 
 STAGE_VERSION = 4
 KEEP_NOTHING = Keep(0)
+Part = TypeVar("Part", BagSet, Described, CodedBags)
 
 
 @dataclass(frozen=True)
@@ -47,6 +64,8 @@ class Fold:
         task: task to learn.
         unit: whether a bag is a slide or a patient.
         protocol: which part selects epoch and threshold.
+        statistics: folder for the mean and variance of each slide's features, which folds and targets share; None: they are
+            computed anew. Models that see tiles do without.
         covariates: of the slides, for models that use them.
     """
 
@@ -56,6 +75,7 @@ class Fold:
     task: Task
     unit: BagUnit = "slide"
     protocol: Protocol = "held_out"
+    statistics: Path | None = None
     covariates: SlideCovariates | None = None
 
 
@@ -95,29 +115,100 @@ def train_fold(
     receipts = [fold.features / f"{slide}.json" for part in members for slides in part.values() for slide in slides]
     card = _initial_card(fold, settings, receipts, base)
     card = replace(card, architecture=_with_attention(card, members[0], fold, device))
-    coded = _coded(members, fold, card.architecture)
-    card = replace(card, coding=coded.coding if coded else None)
+    card = replace(card, coding=_coding(members, fold, card.architecture))
     if base is not None:
         read_card(base).require_base_of(card, base)
     with exclusive(folder):
-        train, val = _bag_sets(members, fold, card, keep, device)
-        linear = _linear_fit(coded, card, (train.truth, val.truth))
-        model = _create(settings, card, base, linear, device)
         state = TrainingState(folder, _fingerprint(fold, card, members, base, device))
-        names = columns(card.task.figure_name)
-        select: str
         if isinstance(settings.train, LinearTraining):
-            assert linear is not None
-            history, best, select = epochs_of(linear), linear.chosen, settings.train.select
+            fit_one = _fit_linear if settings.has_instances else _fit_clinical
+            model, card = fit_one(settings.train, card, fold, members, folder)
         else:
+            torch.manual_seed(settings.train.seed)
+            model = _create(settings, card, base, device, start=_start_of_covariates(card, fold, members))
+            train, val = _bag_sets(members, fold, card.feature_dim, keep, device)
+            names = columns(card.task.figure_name)
             with open_curve(folder, log_to, names) as curve:
                 history, best = fit(model, train, val, settings.train, task=fold.task, state=state, curve=curve)
             select = with_selection(settings.train, fold.task.rarest(val.truth)).select
-        card = _trained_card(replace(card, select=select), model.deployed, (train, val), history[best])
-        write_table(folder / "history.csv", names, [vars(epoch).values() for epoch in history])
-        write_checkpoint(folder, model.deployed, card)
+            card = replace(card, select=select, epoch=history[best].epoch)
+            model = model.deployed
+            card = _trained_card(card, (train, val), partial(predict_outputs, model), history[best])
+            write_table(folder / "history.csv", names, [vars(epoch).values() for epoch in history])
+        write_checkpoint(folder, model, card)
         state.remove()
     return card
+
+
+def _fit_linear(
+    settings: LinearTraining, card: ModelCard, fold: Fold, members: list[dict[str, list[str]]], folder: Path
+) -> tuple[MILModel, ModelCard]:
+    """Fit the linear model of the mean of the features; of its card, `epoch` is the number of the penalty."""
+    model = create_model(card.architecture, feature_dim=card.feature_dim, outputs=outputs_of(card.task)).eval()
+    assert isinstance(model, MeanLinear)
+    with ProgressMeter("train", total=sum(map(len, members)), unit="bags") as meter:
+        train, val = (_described(part, fold, meter) for part in members)
+    fitted = fit_mean(model, train, val, settings, fold.task)
+    names = [name.format(figure=card.task.figure_name) for name in COLUMNS]
+    write_table(folder / "history.csv", names, rows_of(fitted))
+    card = replace(card, select=settings.select, epoch=fitted.chosen + 1)
+    card = _trained_card(card, (train, val), lambda part, task: part.outputs(model, task), fitted.trials[fitted.chosen])
+    return model, card
+
+
+def _fit_clinical(
+    settings: LinearTraining, card: ModelCard, fold: Fold, members: list[dict[str, list[str]]], folder: Path
+) -> tuple[MILModel, ModelCard]:
+    """Fit the linear model of covariates; of its card, `epoch` is the number of the penalty."""
+    model = card.create_model().eval()
+    assert isinstance(model, Clinical)
+    train, val = (_coded_bags(part, fold, card) for part in members)
+    fitted = fit_of_covariates(train, val, fold.task, settings)
+    log_fit(fitted, fold.task)
+    start_from(model, fitted)
+    names = [name.format(figure=card.task.figure_name) for name in COLUMNS]
+    write_table(folder / "history.csv", names, rows_of(fitted))
+    card = replace(card, select=settings.select, epoch=fitted.chosen + 1)
+    card = _trained_card(card, (train, val), lambda part, task: part.outputs(model, task), fitted.trials[fitted.chosen])
+    return model, card
+
+
+def _start_of_covariates(card: ModelCard, fold: Fold, members: list[dict[str, list[str]]]) -> LinearFit | None:
+    """The linear model of covariates alone, from which a training with covariates starts; None of a model without any."""
+    if card.coding is None:
+        return None
+    train, val = (_coded_bags(part, fold, card) for part in members)
+    return fit_of_covariates(train, val, fold.task, LinearTraining(class_weights=card.settings.train.class_weights))
+
+
+def _coding(members: list[dict[str, list[str]]], fold: Fold, architecture: BaseModelSettings) -> Coding | None:
+    """Coding of covariates from the training part; None if the model uses none."""
+    if not architecture.uses_covariates:
+        return None
+    if fold.covariates is None:
+        raise ConfigError(
+            [f"model {architecture.model} needs covariates: give --target the key covariates, as in docs/targets.md"]
+        )
+    train, val = (_cells(part, fold) for part in members)
+    coding = Coding.fitted(fold.covariates.settings, train)
+    log_coding(coding, train, val)
+    return coding
+
+
+def _coded_bags(part: dict[str, list[str]], fold: Fold, card: ModelCard) -> CodedBags:
+    assert card.coding is not None
+    return CodedBags(card.coding.design(_cells(part, fold)), _truth(part, fold))
+
+
+def _cells(part: dict[str, list[str]], fold: Fold) -> list[Cells]:
+    """Covariates of bags, those of the first slide of each."""
+    assert fold.covariates is not None
+    return [fold.covariates.of(slides[0]) for slides in part.values()]
+
+
+def _described(part: dict[str, list[str]], fold: Fold, meter: ProgressMeter) -> Described:
+    receipts = {bag: [fold.features / f"{slide}.json" for slide in slides] for bag, slides in part.items()}
+    return Described.read(receipts, _truth(part, fold), fold.statistics, meter)
 
 
 def _initial_card(fold: Fold, settings: Model, receipts: list[Path], base: Path | None) -> ModelCard:
@@ -142,7 +233,7 @@ def _initial_card(fold: Fold, settings: Model, receipts: list[Path], base: Path 
         unit=fold.unit,
         protocol=fold.protocol,
         trained_on=fold.splits.fingerprint(fold.number, fold.unit),
-        features=fingerprint({"features": [read_attributes(store_path(receipt))["fingerprint"] for receipt in receipts]}),
+        features=fingerprint({"features": [feature_attributes(store_path(receipt))["fingerprint"] for receipt in receipts]}),
     )
     return card
 
@@ -196,42 +287,14 @@ def _require_memory(settings: TransMIL, largest: int, device: torch.device) -> N
     )
 
 
-def _linear_fit(coded: CodedParts | None, card: ModelCard, truths: tuple[Truth, Truth]) -> LinearFit | None:
-    """The linear model of covariates alone: what is learned, or what the training starts from."""
-    if coded is None:
-        return None
-    own, default = card.settings.train, LinearTraining(class_weights=card.settings.train.class_weights)
-    return fit_of_covariates(coded, card.task, truths, own if isinstance(own, LinearTraining) else default)
-
-
-def _cells(members: list[dict[str, list[str]]], fold: Fold) -> list[list[Cells]]:
-    """Covariates of the bags of each part, those of the first slide of each."""
-    assert fold.covariates is not None
-    return [[fold.covariates.of(slides[0]) for slides in part.values()] for part in members]
-
-
-def _coded(members: list[dict[str, list[str]]], fold: Fold, architecture: BaseModelSettings) -> CodedParts | None:
-    """Covariates of training and validation bags, those of the first slide of each; None if the model uses none."""
-    if not architecture.uses_covariates:
-        return None
-    if fold.covariates is None:
-        raise ConfigError([f"model {architecture.model} needs covariates: give --target the key covariates, as in config.yaml"])
-    train, val = _cells(members, fold)
-    coded = CodedParts(Coding.fitted(fold.covariates.settings, train), train, val)
-    coded.log_missing()
-    return coded
-
-
-def _create(settings: Model, card: ModelCard, base: Path | None, linear: LinearFit | None, device: torch.device) -> MILModel:
+def _create(settings: Model, card: ModelCard, base: Path | None, device: torch.device, *, start: LinearFit | None) -> MILModel:
     """Return the untrained model; it is initialised before the base is read, so that the seed determines its weights.
 
     With covariates it starts from the linear model of these alone.
     """
-    if not isinstance(settings.train, LinearTraining):
-        torch.manual_seed(settings.train.seed)
     untrained = card.create_model()
-    if linear is not None:
-        start_from(untrained, linear)
+    if start is not None:
+        start_from(untrained, start)
     if not isinstance(settings, MHIM) or base is None:
         return untrained.to(device)
     return create_mhim(settings, base=read_checkpoint(base, device)[0], student=untrained).to(device)
@@ -248,7 +311,7 @@ def _fingerprint(
             "labels": fold.splits.labels,
             **fold.task.stamp(),
             "features": card.features,
-            "covariates": _cells(members, fold) if card.coding is not None else None,
+            "covariates": [_cells(part, fold) for part in members] if card.coding is not None else None,
             "base": file_hash(base) if base is not None else None,
             "versions": [STAGE_VERSION, __version__, torch.__version__],
             "machine": [device.type, torch.get_num_threads()],
@@ -257,30 +320,25 @@ def _fingerprint(
 
 
 def _bag_sets(
-    members: list[dict[str, list[str]]], fold: Fold, card: ModelCard, keep: Keep, device: torch.device
+    members: list[dict[str, list[str]]], fold: Fold, dim: int, keep: Keep, device: torch.device
 ) -> tuple[BagSet, BagSet]:
     """Return training and validation bags, which are read on demand, and say in the log what is read."""
-    if not card.settings.has_instances:
-        return _bag_set(members[0], fold, card, 0, False), _bag_set(members[1], fold, card, 0, False)
-    dim = card.feature_dim
     n_instances = [[sum(n_tiles(fold.features / f"{s}.json") for s in slides) for slides in part.values()] for part in members]
     train, both = BagSizes.of(n_instances[0], dim), BagSizes.of([*n_instances[0], *n_instances[1]], dim)
     kept = bytes_to_keep(keep, both, free_bytes())
     log_reading(both, kept, keep)
     of_train = min(kept, train.n_bytes)
     pin = device.type == "cuda"
-    return _bag_set(members[0], fold, card, of_train, pin), _bag_set(members[1], fold, card, kept - of_train, pin)
+    return _bag_set(members[0], fold, of_train, pin), _bag_set(members[1], fold, kept - of_train, pin)
 
 
-def _bag_set(members: dict[str, list[str]], fold: Fold, card: ModelCard, keep_bytes: int, pin: bool) -> BagSet:
+def _bag_set(members: dict[str, list[str]], fold: Fold, keep_bytes: int, pin: bool) -> BagSet:
     bags = list(members.items())
 
     def load(number: int) -> Bag:
         bag_id, slides = bags[number]
-        covariates = fold.covariates.of(slides[0]) if fold.covariates is not None else None
-        if not card.settings.has_instances:
-            return blank_bag(bag_id, card.feature_dim, covariates)
-        return replace(read_bag_of(bag_id, [fold.features / f"{slide}.json" for slide in slides]), covariates=covariates)
+        bag = read_bag_of(bag_id, [fold.features / f"{slide}.json" for slide in slides])
+        return bag if fold.covariates is None else replace(bag, covariates=fold.covariates.of(slides[0]))
 
     return BagSet(_truth(members, fold), load, keep_bytes=keep_bytes, pin=pin)
 
@@ -292,13 +350,15 @@ def _truth(members: dict[str, list[str]], fold: Fold) -> Truth:
     return Truth(labels, tuple(fold.splits.patients[slide] for slide in first))
 
 
-def _trained_card(card: ModelCard, model: MILModel, parts: tuple[BagSet, BagSet], epoch: Epoch) -> ModelCard:
+def _trained_card(
+    card: ModelCard, parts: tuple[Part, Part], outputs: Callable[[Part, Task], NDArray[np.float64]], best: Epoch | Trial
+) -> ModelCard:
     """Return the card with what follows from the trained model's outputs for the training and for the validation bags."""
     (train, val), task = parts, card.task
     if task.is_judged_on_training:
-        task = task.calibrated(predict_outputs(model, train, task), train.truth)
-    outputs = predict_outputs(model, val, task)
-    threshold = task.threshold(outputs, val.truth)
-    of_epoch = {"loss": epoch.val_loss, task.figure_name: epoch.val_figure}
-    figures = {**of_epoch, **task.validation_figures(outputs, val.truth, threshold)}
-    return replace(card, task=task, threshold=threshold, epoch=epoch.epoch, validation=figures)
+        task = task.calibrated(outputs(train, task), train.truth)
+    of_val = outputs(val, task)
+    threshold = task.threshold(of_val, val.truth)
+    of_best = {"loss": best.val_loss, task.figure_name: best.val_figure}
+    figures = {**of_best, **task.validation_figures(of_val, val.truth, threshold)}
+    return replace(card, task=task, threshold=threshold, validation=figures)
