@@ -157,7 +157,7 @@ FAULTS: list[tuple[Callable[..., MILModel], dict[str, Any], list[str]]] = [
     (
         wsi_mil.EmbeddingPool,
         {"model": "abmil"},
-        ["EmbeddingPool: model: unknown keyword; known: pool, embed_dim, dropout, train"],
+        ["EmbeddingPool: model: unknown keyword; known: pool, embed_dim, dropout, covariates, train"],
     ),
     (
         wsi_mil.ABMIL,

@@ -136,6 +136,8 @@ def test_mhim_fixes_covariates_of_student_and_teacher(bag: Tensor) -> None:
 def test_a_model_with_covariates_needs_those_of_the_bag_and_one_without_takes_no_notice(bag: Tensor) -> None:
     with pytest.raises(ConfigError, match="trained with covariates: expected a bag with age, sex"):
         taking({"model": "abmil"}, ClassOutputs(2)).at(None)
+    with pytest.raises(ConfigError, match="ABMIL with covariates does not know which: train it with fitted_for"):
+        ABMIL(feature_dim=12, n_classes=2, covariates=True).at(CELLS)
     model = made({"model": "abmil"}, ClassOutputs(2))
     assert model.at(CELLS) is model and model.at(None) is model
 

@@ -238,7 +238,8 @@ def target_settings(kind):
 
 def used_covariates(wildcards):
     """Covariates that the model of a job uses, by kind; {} if it uses none."""
-    return PLAN["covariates"][wildcards.target].get(wildcards.get("model"), {})
+    of_target = PLAN["covariates"].get(wildcards.get("target"), {})
+    return of_target.get(wildcards.get("model"), {})
 
 
 def covariate_cells(row, wildcards):

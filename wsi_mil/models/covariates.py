@@ -6,6 +6,7 @@ from typing import ClassVar, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
+from wsi_mil.config import ModelSettings
 from wsi_mil.covariates import Cells, Coding
 from wsi_mil.errors import ConfigError
 
@@ -26,6 +27,8 @@ class TakesCovariates(nn.Module):
     """Names of the linear layers that classify the embedding of the bag, or what takes its place."""
 
     coding: Coding | None = None
+    is_fixed = False
+    """Whether the covariates of a bag are in the biases already."""
 
     def take_covariates(self, coding: Coding) -> Self:
         """Give the model weights of covariates, zero at the start, and return it.
@@ -49,9 +52,11 @@ class TakesCovariates(nn.Module):
             cells: covariates of the bag by column; None: it has none.
 
         Raises:
-            ConfigError: the model takes covariates, and the bag has none.
+            ConfigError: the model takes covariates, and the bag has none, or its settings have `covariates: true` and it does not
+                know yet which.
         """
         if self.coding is None:
+            self._require_coding()
             return self
         if cells is None:
             raise ConfigError([f"the model was trained with covariates: expected a bag with {', '.join(self.coding.columns)}"])
@@ -73,9 +78,16 @@ class TakesCovariates(nn.Module):
             for path in self.read_outs:
                 self.get_parameter(f"{path}.bias").add_(intercepts)
 
+    def _require_coding(self) -> None:
+        """Raise if the settings have covariates, and the model was given no coding of them."""
+        settings = getattr(self, "settings", None)
+        if not self.is_fixed and isinstance(settings, ModelSettings) and settings.uses_covariates:
+            remedy = "train it with fitted_for(…, covariates={…}), or call take_covariates first"
+            raise ConfigError([f"{type(self).__name__} with covariates does not know which: {remedy}"])
+
     def _at(self, coded: Tensor) -> Self:
         fixed = _copied(self)
-        fixed.coding = None
+        fixed.coding, fixed.is_fixed = None, True
         fixed._parameters.pop("covariate_weights")
         shift = self.covariate_weights @ coded.to(self.covariate_weights)
         for path in self.read_outs:
