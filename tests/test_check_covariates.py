@@ -98,7 +98,9 @@ def test_the_clinical_model_is_left_out_for_a_target_without_covariates_and_that
     plan = check(config(sheet, targets={**targets(numbers=["age"]), "grade": grade}, models=models))
     assert plan.as_json()["methods"]["grade"].keys() == {"image"}
     assert plan.warnings == ("targets.grade: has no covariates, so clinic is left out for it",)
-    (fault,) = faults(config(sheet, targets={**targets(numbers=["age"]), "grade": {**grade, "models": ["clinic"]}}, models=models))
+    (fault,) = faults(
+        config(sheet, targets={**targets(numbers=["age"]), "grade": {**grade, "models": ["clinic"]}}, models=models)
+    )
     assert fault.startswith("targets.grade: clinic needs covariates, but the target has none")
 
 
@@ -182,4 +184,7 @@ def test_different_values_of_a_patients_slides_are_a_fault_where_they_are_one_ba
         " the same value"
     ]
     found, warnings = said(settings, rows)
-    assert not found and "covariates: patient 'q' has age '50' (slide s2) and '52' (slide s3): each slide has its own value" in warnings
+    assert (
+        not found
+        and "covariates: patient 'q' has age '50' (slide s2) and '52' (slide s3): each slide has its own value" in warnings
+    )

@@ -96,9 +96,12 @@ def write_tiled(results: Path, slide_id: str, *, tiling: str = "default", **chan
     return receipt
 
 
-def page(folder: Path, models: list[str], *, methods: tuple[str, ...] = ("attention",), pool: str = "") -> str:
+def page(
+    folder: Path, models: list[str], *, methods: tuple[str, ...] = ("attention",), pool: str = "", baseline: str = ""
+) -> str:
     """The page of a target with models of the encoder `enc` whose results lie in `folder`; of them `pool` has no attention."""
-    kinds = {name: {"model": "embedding_pool" if name == pool else "abmil"} for name in models}
+    others = {pool: "embedding_pool", baseline: "mean_linear"}
+    kinds = {name: {"model": others.get(name, "abmil")} for name in models}
     content = {"cohort": "cohort.csv", "targets": block_of(*CLASSES), "results": folder, "encoders": {"enc": {}}, "models": kinds}
     config = parse_settings(Config, {**content, "explain": {"methods": methods}})
     labels = [CLASSES[c] for c in TRUTH] + [""]

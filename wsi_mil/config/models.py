@@ -52,7 +52,7 @@ class ModelSettings(Settings):
         best: the explanation that `best` in `explain.methods` stands for (docs/explanations.md has the figures); "" where
             there is nothing to explain.
         is_teacher: whether MHIM can be trained over it.
-        is_baseline: whether the report compares the other models with it, in words.
+        baseline: of a model that others ought to be better than, what it is, to follow its name; the report compares them.
     """
 
     implementation: ClassVar[str]
@@ -60,7 +60,7 @@ class ModelSettings(Settings):
     learns: ClassVar[tuple[Kind, ...]] = ("classes",)
     best: ClassVar[str] = "standardised_contribution"
     is_teacher: ClassVar[bool] = False
-    is_baseline: ClassVar[bool] = False
+    baseline: ClassVar[str] = ""
     no_covariates: ClassVar[str] = "it has no embedding of the bag that they could be appended to; leave the key out"
     """Why a model without the key `covariates` has none."""
 
@@ -89,7 +89,7 @@ class MeanLinear(ModelSettings):
     learns = EVERY_KIND
     no_covariates = "a penalty that suits many features would shrink them to nothing; take embedding_pool, or clinical"
     provides = ("evidence",)
-    is_baseline = True
+    baseline = "a linear model of the mean of the features"
     model: Literal["mean_linear"]
     statistics: Literal["mean", "mean_std"] = Field(
         "mean", description="mean_std: the standard deviation of each feature over the tiles too"

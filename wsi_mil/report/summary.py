@@ -113,9 +113,21 @@ def describe_results(best: ModelPage, n_models: int, cohort: CohortOverview) -> 
     return sentences + cohort.task_report.discrimination(metrics, unit) + [_localisation(best, cohort)]
 
 
-def limitations(models: Sequence[ModelPage], effects: Iterable[BatchEffects], cohort: CohortOverview) -> list[Limitation]:
-    """Return what to know before relying on a figure or heatmap of a target, the most important first."""
-    entries = _chance_models(models, cohort.task_report) + _chance_heatmaps(models)
+def limitations(
+    models: Sequence[ModelPage],
+    effects: Iterable[BatchEffects],
+    cohort: CohortOverview,
+    beside_baselines: Sequence[Limitation] = (),
+) -> list[Limitation]:
+    """Return what to know before relying on a figure or heatmap of a target, the most important first.
+
+    Args:
+        models: of the target, the best first.
+        effects: of each encoder.
+        cohort: the cohort.
+        beside_baselines: what follows from the comparison of the best model with baselines (`report.baseline`).
+    """
+    entries = _chance_models(models, cohort.task_report) + _chance_heatmaps(models) + list(beside_baselines)
     entries += _contradictions(cohort)
     entries += [Limitation(f"{e.encoder}: {text}", "batch-effects") for e in effects for text in e.warnings_on(SCANNER)]
     entries += _last_epochs(models, has_thresholds=cohort.task_report.has_thresholds) + _misclassified(models[0], cohort)

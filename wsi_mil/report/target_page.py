@@ -8,6 +8,7 @@ from wsi_mil.cohort.splits import read_splits
 from wsi_mil.config import Config
 from wsi_mil.files import write_text
 from wsi_mil.records import Status
+from wsi_mil.report.baseline import Against, baseline_summary, beside_baselines
 from wsi_mil.report.batch_effects import batch_effects, write_effects
 from wsi_mil.report.cohort import Cohort
 from wsi_mil.report.comparison import Comparison, compare_models, least_p_holm
@@ -50,7 +51,10 @@ def write_target(cohort: Cohort, target: str, page: Path) -> TargetSummary:
     usable = [row for row in rows if cohort.status[row.slide_id] is Status.OK]
     shown = models_that_fit(models, [row.slide_id for row in usable], config, report)
     about = CohortOverview(rows, cohort.status, report, config.bag, config.trained is not None, cohort.duplicates)
-    results, cautions = describe_results(models[0], len(models), about), limitations(models, effects, about)
+    beside = _beside_baselines(models, comparisons, report, config)
+    of_best, no_evidence = baseline_summary(models[0].name, beside)
+    results = [*describe_results(models[0], len(models), about), *of_best]
+    cautions = limitations(models, effects, about, no_evidence)
     drawn = galleries(usable, shown, cohort.images, report)
     html = render(
         "target.html",
@@ -67,6 +71,7 @@ def write_target(cohort: Cohort, target: str, page: Path) -> TargetSummary:
         colour_stops=colour_stops(config.heatmap.colormap),
         figures={name: title for name, title in report.figures.items() if any(name in m.metrics for m in models)},
         comparisons=comparisons,
+        beside_baselines=beside,
         least_p_holm=least_p_holm(len(comparisons), config.predict.bootstrap),
         batch_effects=effects,
         frame=(LEFT, TOP, RIGHT, BOTTOM),
@@ -104,3 +109,13 @@ def _comparisons(models: Sequence[ModelPage], report: TaskReport, config: Config
     """Comparisons of all pairs of models that have evaluated slides in common."""
     predictions = {m.name: m.predictions.values() for m in models}
     return [pair for pair in compare_models(predictions, report, draws=config.predict.bootstrap) if pair.n]
+
+
+def _beside_baselines(
+    models: Sequence[ModelPage], comparisons: Sequence[Comparison], report: TaskReport, config: Config
+) -> list[Against]:
+    """Every model beside the baselines on the features of the same encoder."""
+    by_encoder = {
+        encoder: {m.name: config.models[m.model].baseline for m in models if m.encoder == encoder} for encoder in config.encoders
+    }
+    return [pair for entries in by_encoder.values() for pair in beside_baselines(entries, comparisons, report)]

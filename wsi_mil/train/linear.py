@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from scipy.special import expit
 
 from wsi_mil.tasks import Survival, Task, Truth, mean_by_patient, partial_likelihood
 
@@ -123,35 +124,36 @@ def fit_linear(problem: LinearProblem) -> LinearFit:
     - multilabel: a logistic regression for each label, on the rows that have it;
     - regression: ridge regression of standardised values. The target's loss, if not the squared one, chooses the penalty only;
     - survival, loss cox: Cox's regression with Efron's ties on patients, whose row is the mean of their rows;
-    - survival, loss discrete: for each interval a logistic regression of the event on the rows still at risk, which is the
-      maximum of the likelihood of hazards.
+    - survival, loss discrete: logistic regression of the hazards, with a slope that is the same in every interval.
 
     Raises:
-        ValueError: a value of a design is not finite, the columns differ, a penalty is not above zero, or a class has no row.
+        ValueError: a value of a design is not finite, the columns differ, a penalty is not above zero, or a class or a
+            label's value has no row.
     """
     _check(problem)
     task, centre, scale = problem.task, problem.design.mean(axis=0), column_scale(problem.design)
-    train, val = ((design - centre) / scale for design in (problem.design, problem.val_design))
+    varies = np.isfinite(scale)
+    train, val = ((design - centre) / scale for design in (problem.design, problem.val_design))  # zero where none varies
     basis = row_basis(train)
     weights = task.loss_weights(problem.truth.labels, balanced=problem.balanced)
     rows, solve = Rows(train @ basis, problem.truth, weights), _solver(task)
     trials, solutions = [], []
     for penalty in sorted(problem.penalties, reverse=True):
         own = solve(rows, task, penalty)
-        solution = own._replace(coefficients=own.coefficients @ basis.T)
+        solution = own._replace(coefficients=own.coefficients @ basis.T * varies)
         train_loss, _ = _judged(solution, train, task, problem.truth, weights)
         val_loss, figure = _judged(solution, val, task, problem.val_truth, weights)
         trials.append(Trial(penalty, train_loss, val_loss, figure, solution.converged))
         solutions.append(solution)
     chosen = min(range(len(trials)), key=lambda index: (trials[index].val_loss, index))
     coefficients, intercepts, _ = solutions[chosen]
-    return LinearFit(centre, scale, coefficients, intercepts, tuple(trials), chosen)
+    return LinearFit(centre, np.where(varies, scale, 1.0), coefficients, intercepts, tuple(trials), chosen)
 
 
 def column_scale(design: Array) -> Array:
-    """Return the standard deviation of each column `(k,)`; 1 where it is nothing but rounding, of a constant column."""
+    """Return the standard deviation of each column `(k,)`; infinity where it is nothing but rounding, of a constant column."""
     sd = design.std(axis=0)
-    return np.where(sd > np.abs(design).max(axis=0, initial=0.0) * len(design) * np.finfo(np.float64).eps, sd, 1.0)
+    return np.where(sd > np.abs(design).max(axis=0, initial=0.0) * len(design) * np.finfo(np.float64).eps, sd, np.inf)
 
 
 def row_basis(design: Array) -> Array:
@@ -173,6 +175,10 @@ def _check(problem: LinearProblem) -> None:
         counts = np.bincount(problem.truth.labels, minlength=problem.task.n_outputs)
         if not counts.all():
             raise ValueError(f"class {int(counts.argmin())} has no training row")
+    if problem.task.kind == "multilabel":
+        counts = np.array([(problem.truth.labels == value).sum(axis=0) for value in (0, 1)])
+        if not counts.all():
+            raise ValueError(f"label {int(np.argwhere(counts == 0)[0, 1])} has one value only in the training rows")
 
 
 def _judged(solution: Solution, design: Array, task: Task, truth: Truth, weights: NDArray[np.float32]) -> tuple[float, float]:
@@ -206,7 +212,8 @@ def _labels(rows: Rows, task: Task, penalty: float) -> Solution:
         known = ~np.isnan(label)
         positive = label[known] == 1
         fits.append(_logistic(rows.design[known], positive, weights[positive.astype(int)], penalty * len(positive)))
-    return _stacked(fits)
+    coefficients, intercepts = (np.concatenate(parts) for parts in list(zip(*fits, strict=True))[:2])
+    return Solution(coefficients, intercepts, all(fit.converged for fit in fits))
 
 
 def _values(rows: Rows, task: Task, penalty: float) -> Solution:
@@ -218,16 +225,23 @@ def _values(rows: Rows, task: Task, penalty: float) -> Solution:
 
 
 def _hazards(rows: Rows, task: Task, penalty: float) -> Solution:
-    """For each interval a regression of the event on the rows at risk in it; one censored in an interval lived through it."""
+    """Log odds of the hazard in each interval: one slope for all, and an intercept for each (Cox 1972, in discrete time)."""
     assert isinstance(task, Survival)
-    interval, event = task.learned(rows.truth.labels).T
-    weights = task.bag_weights(rows.truth.patients) * np.where(event == 1, 1, 1 - task.uncensored_weight)
-    fits = []
-    for number in range(task.n_outputs):
-        at_risk = (interval >= number) & (weights > 0)
-        died = (interval == number) & (event == 1)
-        fits.append(_logistic(rows.design[at_risk], died[at_risk], weights[at_risk], penalty * len(event)))
-    return _stacked(fits)
+    learned, n_outputs, k = task.learned(rows.truth.labels), task.n_outputs, rows.design.shape[1]
+    event, intervals = learned[:, 1:] == 1, np.arange(n_outputs)
+    weights = task.bag_weights(rows.truth.patients)[:, None] * np.where(event, 1, 1 - task.uncensored_weight) / len(learned)
+    at_risk = weights * (intervals <= learned[:, :1])  # (n, n_outputs); who is censored in an interval lived through it
+    died = weights * (intervals == learned[:, :1]) * event
+
+    def loss(values: Array) -> tuple[float, Array]:
+        w, intercepts = values[:k], values[k:]
+        logits = (rows.design @ w)[:, None] + intercepts
+        slopes = at_risk * expit(logits) - died
+        value = (at_risk * np.logaddexp(0, logits) - died * logits).sum() + penalty / 2 * (w @ w)
+        return float(value), np.concatenate([slopes.sum(axis=1) @ rows.design + penalty * w, slopes.sum(axis=0)])
+
+    values, converged = _minimum(loss, k + n_outputs)
+    return Solution(np.tile(values[:k], (n_outputs, 1)), values[k:], converged)
 
 
 def _cox(rows: Rows, task: Task, penalty: float) -> Solution:
@@ -238,39 +252,32 @@ def _cox(rows: Rows, task: Task, penalty: float) -> Solution:
 
     def loss(w: Array) -> tuple[float, Array]:
         value, slopes = partial_likelihood(design @ w, time, event)
-        return share * value + penalty / 2 * (w @ w), share * (slopes @ design) + penalty * w
+        return float(share * value + penalty / 2 * (w @ w)), share * (slopes @ design) + penalty * w
 
+    values, converged = _minimum(loss, design.shape[1])
+    return Solution(values[None], np.zeros(1), converged)
+
+
+def _minimum(loss: Callable[[Array], tuple[float, Array]], n: int) -> tuple[Array, bool]:
+    """Where a convex loss of `n` values, given with its derivatives, is least; and whether it was reached."""
     found = minimize(
         loss,
-        np.zeros(design.shape[1]),
+        np.zeros(n),
         jac=True,
         method="L-BFGS-B",
         options={"gtol": TOLERANCE, "ftol": 0.0, "maxiter": MOST_STEPS, "maxfun": 2 * MOST_STEPS},
     )
-    converged = np.abs(loss(found.x)[1]).max(initial=0.0) <= 10 * TOLERANCE  # at the limit of rounding the search gives up
-    return Solution(found.x[None], np.zeros(1), bool(converged))
+    slopes = loss(found.x)[1]
+    return found.x, bool(np.abs(slopes).max(initial=0.0) <= 10 * TOLERANCE)  # at the limit of rounding the search gives up
 
 
 def _logistic(design: Array, labels: NDArray[np.generic], weights: NDArray[np.floating], strength: float) -> Solution:
-    """Logistic regression of labels; `strength` multiplies ‖w‖² / 2 beside the sum of losses. Of two labels one output.
-
-    If all labels are the same, nothing can be learned but their share, of which each value gets half a row in addition.
-    """
+    """Logistic regression of labels; `strength` multiplies ‖w‖² / 2 beside the sum of losses. Of two labels one output."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    values = np.unique(labels)
-    if len(values) < 2:
-        odds = np.log(2 * len(labels) + 1)
-        return Solution(np.zeros((1, design.shape[1])), np.array([odds if values.any() else -odds]), True)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         model = LogisticRegression(C=1 / strength, tol=TOLERANCE, max_iter=MOST_STEPS)
         model.fit(design, labels, sample_weight=np.asarray(weights, np.float64))
     return Solution(model.coef_, model.intercept_, not any(issubclass(w.category, ConvergenceWarning) for w in caught))
-
-
-def _stacked(fits: list[Solution]) -> Solution:
-    """One solution of several outputs that were fitted one by one."""
-    coefficients, intercepts = (np.concatenate(parts) for parts in list(zip(*fits, strict=True))[:2])
-    return Solution(coefficients, intercepts, all(fit.converged for fit in fits))
