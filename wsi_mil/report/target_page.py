@@ -12,6 +12,7 @@ from wsi_mil.report.baseline import Against, baseline_summary, beside_baselines
 from wsi_mil.report.batch_effects import batch_effects, write_effects
 from wsi_mil.report.cohort import Cohort
 from wsi_mil.report.comparison import Comparison, compare_models, least_p_holm
+from wsi_mil.report.covariates import added_summary, covariate_limitations, what_is_added
 from wsi_mil.report.gallery import colour_stops, galleries, models_that_fit, outputs_shown
 from wsi_mil.report.model_page import ModelPage, best_first, model_summary, read_model
 from wsi_mil.report.overview import TargetSummary, summarised
@@ -53,8 +54,9 @@ def write_target(cohort: Cohort, target: str, page: Path) -> TargetSummary:
     about = CohortOverview(rows, cohort.status, report, config.bag, config.trained is not None, cohort.duplicates)
     beside = _beside_baselines(models, comparisons, report, config)
     of_best, no_evidence = baseline_summary(models[0].name, beside)
-    results = [*describe_results(models[0], len(models), about), *of_best]
-    cautions = limitations(models, effects, about, no_evidence)
+    added = what_is_added(models, comparisons, report, config.models)
+    results = [*describe_results(models[0], len(models), about), *of_best, *added_summary(added)]
+    cautions = limitations(models, effects, about, [*no_evidence, *covariate_limitations(models)])
     drawn = galleries(usable, shown, cohort.images, report)
     html = render(
         "target.html",
@@ -72,6 +74,7 @@ def write_target(cohort: Cohort, target: str, page: Path) -> TargetSummary:
         figures={name: title for name, title in report.figures.items() if any(name in m.metrics for m in models)},
         comparisons=comparisons,
         beside_baselines=beside,
+        added=added,
         least_p_holm=least_p_holm(len(comparisons), config.predict.bootstrap),
         batch_effects=effects,
         frame=(LEFT, TOP, RIGHT, BOTTOM),
