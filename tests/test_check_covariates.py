@@ -15,6 +15,7 @@ from wsi_mil.records import NO_PATH, SlideRow
 CLASSES = {"kind": "classes", "column": "label", "classes": ["a", "b"]}
 AGES = ["61", "44", "70", "58", "", "66", "52", "71", "49", "60"]
 SEXES = ["f", "f", "m", "m", "f", "m", "m", "f", "f", "m"]
+MANY = "more than the 50 that a category may have; a number goes under numbers, and a name is no covariate"
 BOTH = {"ab": {"model": "abmil", "covariates": True}, "clinic": {"model": "clinical"}, "image": {"model": "abmil"}}
 
 
@@ -93,21 +94,21 @@ def test_models_with_covariates_need_a_target_that_has_some(tmp_path: Path) -> N
 
 def test_the_clinical_model_is_left_out_for_a_target_without_covariates_and_that_is_said(tmp_path: Path) -> None:
     grade = {"kind": "classes", "column": "grade", "classes": ["low", "high"]}
-    sheet = sheet_of(tmp_path, grade=["low", "high"] * 5, age=AGES[:4] + ["50"] + AGES[5:])
+    sheet = sheet_of(tmp_path, grade=["low", "high"] * 5, age=[*AGES[:4], "50", *AGES[5:]])
     models = {"clinic": {"model": "clinical"}, "image": {"model": "abmil"}}
     plan = check(config(sheet, targets={**targets(numbers=["age"]), "grade": grade}, models=models))
     assert plan.as_json()["methods"]["grade"].keys() == {"image"}
     assert plan.warnings == ("targets.grade: has no covariates, so clinic is left out for it",)
-    (fault,) = faults(
-        config(sheet, targets={**targets(numbers=["age"]), "grade": {**grade, "models": ["clinic"]}}, models=models)
-    )
+    named = {**grade, "models": ["clinic"]}
+    (fault,) = faults(config(sheet, targets={**targets(numbers=["age"]), "grade": named}, models=models))
     assert fault.startswith("targets.grade: clinic needs covariates, but the target has none")
 
 
 def test_covariates_that_no_model_uses_are_a_warning(tmp_path: Path) -> None:
     plan = check(config(sheet_of(tmp_path, sex=SEXES), targets=targets(categories=["sex"])))
     assert plan.warnings == (
-        "targets.tumour.covariates: no model uses them: set covariates: true in an entry of models, or add one with model: clinical",
+        "targets.tumour.covariates: no model uses them: set covariates: true in an entry of models, or add one with model:"
+        " clinical",
     )
 
 
@@ -125,10 +126,8 @@ def test_constant_empty_and_many_valued_columns_are_faults() -> None:
     assert found == [
         "covariates: column one: all labelled slides with a value have '5': remove it",
         "covariates: column none is empty for all 60 labelled slides: fill it, or remove it",
-        "covariates: column name has 60 values, more than the 50 that a category may have; a number goes under numbers, and a name"
-        " is no covariate",
-        "covariates: column post has 55 values, more than the 50 that a category may have; a number goes under numbers, and a name"
-        " is no covariate",
+        f"covariates: column name has 60 values, {MANY}",
+        f"covariates: column post has 55 values, {MANY}",
     ], "a number with two values is fine"
     found, _ = said({**CLASSES, "covariates": {"categories": ["name"]}}, rows_of(labels[:6], name=columns["name"]))
     assert found[0].startswith("covariates: column name has 6 values, each of one patient only")
