@@ -39,7 +39,7 @@ from wsi_mil.geometry import Mpp
 from wsi_mil.heatmaps.overlay import Backdrop, Picture, draw, panel
 from wsi_mil.heatmaps.scale import score_display
 from wsi_mil.heatmaps.scale_bar import scale_bar
-from wsi_mil.models import ClassOutputs, MILModel, create_model, outputs_of
+from wsi_mil.models import ClassOutputs, Clinical, MILModel, create_model, outputs_of
 from wsi_mil.rasterise import tile_raster
 from wsi_mil.receipts import read_receipt, read_tile_receipt, store_path
 from wsi_mil.records import Bag, InstanceScores, SlideRow, Status
@@ -48,7 +48,7 @@ from wsi_mil.store import read_bag, read_grid, read_thumbnail
 from wsi_mil.tasks import Classes, Task
 from wsi_mil.tile import tile_slide
 from wsi_mil.train import fit, predict_outputs
-from wsi_mil.train.covariates import CodedBags, fit_of_covariates, start_from
+from wsi_mil.train.covariates import CodedBags, fit_covariates
 from wsi_mil.wording import named
 
 
@@ -177,11 +177,10 @@ def fitted_for(
         torch.manual_seed(parsed.train.seed)
     coding = _coding(train, val, parsed, known)
     model = _new_model(parsed, train[0].bag, task, coding)
-    if coding is not None:
+    if isinstance(model, Clinical) and isinstance(parsed.train, LinearTraining) and coding is not None:
         coded = [CodedBags(coding.design(_cells(part)), BagSet.of(part).truth) for part in (train, val)]
-        of_covariates = parsed.train if isinstance(parsed.train, LinearTraining) else LinearTraining()
-        start_from(model, fit_of_covariates(coded[0], coded[1], task, of_covariates))
-    if parsed.has_instances:
+        fit_covariates(model, coded[0], coded[1], parsed.train, task)
+    else:
         fit(model, bags, BagSet.of(val), parsed.train, task=task)
     if task.is_judged_on_training:
         task = task.calibrated(predict_outputs(model, bags, task), bags.truth)

@@ -157,7 +157,9 @@ def test_mhim_refers_to_its_base() -> None:
 
 def test_the_clinical_model_sees_covariates_alone(bag: Tensor) -> None:
     model = create_model(parse_base({"model": "clinical"}), feature_dim=12, outputs=ClassOutputs(3)).take_covariates(CODING)
-    model.start_covariates(torch.arange(9.0).reshape(3, 3), torch.tensor([1.0, 0.0, -1.0]))
+    with torch.no_grad():
+        model.covariate_weights.copy_(torch.arange(9.0).reshape(3, 3))
+        model.classifier.bias.copy_(torch.tensor([1.0, 0.0, -1.0]))  # type: ignore[union-attr,operator,arg-type]
     c = coded().float()
     expected = torch.arange(9.0).reshape(3, 3) @ c + torch.tensor([1.0, 0.0, -1.0])
     assert_close(model.at(CELLS)(bag.float()).logits[0], expected)

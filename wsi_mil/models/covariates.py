@@ -66,18 +66,6 @@ class TakesCovariates(nn.Module):
         """Return the model with c = 0 fixed, the mean of each number and no category, or the model itself if it takes none."""
         return self if self.coding is None else self._at(torch.zeros(len(self.coding.names)))
 
-    def start_covariates(self, weights: Tensor, intercepts: Tensor) -> None:
-        """Start the training from a model of the covariates alone.
-
-        Args:
-            weights: its coefficients `(n_rows, k)`.
-            intercepts: `(n_rows,)`, added to the biases of the classifiers.
-        """
-        with torch.no_grad():
-            self.covariate_weights.copy_(weights)
-            for path in self.read_outs:
-                self.get_parameter(f"{path}.bias").add_(intercepts)
-
     def _require_coding(self) -> None:
         """Raise if the settings have covariates, and the model was given no coding of them."""
         settings = getattr(self, "settings", None)

@@ -34,10 +34,6 @@ class Outputs(ABC):
         """Return logits `(…, n)` from `n_units` outputs of a classifier."""
         return units
 
-    def units_of(self, logits: Tensor) -> Tensor:
-        """Return the outputs of a classifier `(…, n_units)` whose `logits_of` predict the same as logits `(…, n)`."""
-        return logits
-
     @property
     def n_explained(self) -> int:
         """Number of outputs that can be explained: each class or label, or the one number."""
@@ -89,9 +85,6 @@ class ClassOutputs(Outputs):
 
     def logits_of(self, units: Tensor) -> Tensor:
         return class_logits(units)
-
-    def units_of(self, logits: Tensor) -> Tensor:
-        return logits[..., 1:] - logits[..., :1] if self.n == 2 else logits
 
     def unit_of(self, output: int) -> tuple[int, float]:
         """Of two classes the one unit is the last one's log odds."""

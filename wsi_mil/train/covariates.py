@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from wsi_mil.config import LinearTraining
 from wsi_mil.covariates import Cells, Coding
-from wsi_mil.models import MILModel
-from wsi_mil.models.clinical import Clinical
+from wsi_mil.models import Clinical
 from wsi_mil.tasks import Task, Truth
 from wsi_mil.train.linear import LinearFit, LinearProblem, fit_linear
 from wsi_mil.wording import listed
@@ -50,25 +49,21 @@ def log_coding(coding: Coding, train: Sequence[Cells], val: Sequence[Cells]) -> 
         log.info("covariates: no training bag has %s; coded as no category", listed(sorted(set(unseen))))
 
 
-def fit_of_covariates(train: CodedBags, val: CodedBags, task: Task, settings: LinearTraining) -> LinearFit:
-    """Fit the linear model of covariates alone, with the penalty that is best for the validation bags.
+def fit_covariates(model: Clinical, train: CodedBags, val: CodedBags, settings: LinearTraining, task: Task) -> LinearFit:
+    """Fit the linear model of covariates alone in place, with the penalty that is best for the validation bags.
 
     Args:
+        model: to fit.
         train: bags to fit on.
         val: bags that choose the penalty.
-        task: the task that labels belong to, with the constants of the training bags.
         settings: of the fit.
+        task: the task that labels belong to, with the constants of the training bags.
     """
-    return fit_linear(
+    fitted = fit_linear(
         LinearProblem(task, train.design, train.truth, val.design, val.truth, settings.penalties, settings.class_weights)
     )
-
-
-def start_from(model: MILModel, fit: LinearFit) -> None:
-    """Give a model the weights of covariates of a linear fit, and add its intercepts to the biases of the bag's classifiers."""
-    weights = fit.coefficients / fit.scale
-    intercepts = fit.intercepts - weights @ fit.centre
-    rows = torch.from_numpy(np.column_stack([weights, intercepts])).float()  # (n_outputs, k + 1)
-    if len(rows) != len(model.covariate_weights):
-        rows = model.outputs.units_of(rows.T).T
-    model.start_covariates(rows[:, :-1], rows[:, -1])
+    weight = fitted.coefficients / fitted.scale
+    with torch.no_grad():
+        model.covariate_weights.copy_(torch.from_numpy(weight))
+        model.classifier.bias.copy_(torch.from_numpy(fitted.intercepts - weight @ fitted.centre))
+    return fitted

@@ -36,11 +36,11 @@ from wsi_mil.runtime.memory import free_bytes
 from wsi_mil.runtime.progress import ProgressMeter
 from wsi_mil.store import feature_attributes, feature_dim, n_tiles
 from wsi_mil.tasks import Task, Truth
-from wsi_mil.train.covariates import CodedBags, fit_of_covariates, log_coding, start_from
+from wsi_mil.train.covariates import CodedBags, fit_covariates, log_coding
 from wsi_mil.train.curves import columns, open_curve
 from wsi_mil.train.epochs import Epoch, with_selection
 from wsi_mil.train.keeping import BagSizes, Keep, bytes_to_keep, log_reading
-from wsi_mil.train.linear import LinearFit, Trial
+from wsi_mil.train.linear import Trial
 from wsi_mil.train.loop import fit, n_sampled, predict_outputs
 from wsi_mil.train.mean_linear import COLUMNS, Described, fit_mean, log_fit, rows_of
 from wsi_mil.train.resume import TrainingState
@@ -125,7 +125,7 @@ def train_fold(
             model, card = fit_one(settings.train, card, fold, members, folder)
         else:
             torch.manual_seed(settings.train.seed)
-            model = _create(settings, card, base, device, start=_start_of_covariates(card, fold, members))
+            model = _create(settings, card, base, device)
             train, val = _bag_sets(members, fold, card.feature_dim, keep, device)
             names = columns(card.task.figure_name)
             with open_curve(folder, log_to, names) as curve:
@@ -163,22 +163,13 @@ def _fit_clinical(
     model = card.create_model().eval()
     assert isinstance(model, Clinical)
     train, val = (_coded_bags(part, fold, card) for part in members)
-    fitted = fit_of_covariates(train, val, fold.task, settings)
+    fitted = fit_covariates(model, train, val, settings, fold.task)
     log_fit(fitted, fold.task)
-    start_from(model, fitted)
     names = [name.format(figure=card.task.figure_name) for name in COLUMNS]
     write_table(folder / "history.csv", names, rows_of(fitted))
     card = replace(card, select=settings.select, epoch=fitted.chosen + 1)
     card = _trained_card(card, (train, val), lambda part, task: part.outputs(model, task), fitted.trials[fitted.chosen])
     return model, card
-
-
-def _start_of_covariates(card: ModelCard, fold: Fold, members: list[dict[str, list[str]]]) -> LinearFit | None:
-    """The linear model of covariates alone, from which a training with covariates starts; None of a model without any."""
-    if card.coding is None:
-        return None
-    train, val = (_coded_bags(part, fold, card) for part in members)
-    return fit_of_covariates(train, val, fold.task, LinearTraining(class_weights=card.settings.train.class_weights))
 
 
 def _coding(members: list[dict[str, list[str]]], fold: Fold, architecture: BaseModelSettings) -> Coding | None:
@@ -287,14 +278,9 @@ def _require_memory(settings: TransMIL, largest: int, device: torch.device) -> N
     )
 
 
-def _create(settings: Model, card: ModelCard, base: Path | None, device: torch.device, *, start: LinearFit | None) -> MILModel:
-    """Return the untrained model; it is initialised before the base is read, so that the seed determines its weights.
-
-    With covariates it starts from the linear model of these alone.
-    """
+def _create(settings: Model, card: ModelCard, base: Path | None, device: torch.device) -> MILModel:
+    """Return the untrained model; it is initialised before the base is read, so that the seed determines its weights."""
     untrained = card.create_model()
-    if start is not None:
-        start_from(untrained, start)
     if not isinstance(settings, MHIM) or base is None:
         return untrained.to(device)
     return create_mhim(settings, base=read_checkpoint(base, device)[0], student=untrained).to(device)
