@@ -22,7 +22,7 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 CORES ?= all
-BENCHMARKS := demo read annotations remote extract bag_read train explain cohort_statistics view  # the other benchmarks need existing results
+BENCHMARKS := demo read annotations remote extract bag_read train explain cohort_statistics mean_linear view  # the other benchmarks need existing results
 TESTED := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 pytest -n 2 --dist worksteal
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 

@@ -117,8 +117,9 @@ def _comparisons(models: Sequence[ModelPage], report: TaskReport, config: Config
 def _beside_baselines(
     models: Sequence[ModelPage], comparisons: Sequence[Comparison], report: TaskReport, config: Config
 ) -> list[Against]:
-    """Every model beside the baselines on the features of the same encoder."""
+    """Every model that sees slides beside the baselines on the features of the same encoder."""
+    seeing = [m for m in models if config.models[m.model].has_instances]
     by_encoder = {
-        encoder: {m.name: config.models[m.model].baseline for m in models if m.encoder == encoder} for encoder in config.encoders
+        encoder: {m.name: config.models[m.model].baseline for m in seeing if m.encoder == encoder} for encoder in config.encoders
     }
     return [pair for entries in by_encoder.values() for pair in beside_baselines(entries, comparisons, report)]
