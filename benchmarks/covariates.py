@@ -37,7 +37,7 @@ MODELS: dict[str, dict[str, object]] = {
 }
 COHORTS = {"slides add": 2.0, "slides add nothing": 0.0}
 """Log odds of the class for a standard deviation of the signal in the tiles."""
-N_TILES, DIM, FOLDS, DRAWS = 12, 16, 4, 1000
+N_TILES, DIM, FOLDS, DRAWS = 24, 16, 4, 1000
 LEAST_SHARE = 0.9
 """Of the seeds in which the answer must be right."""
 
@@ -81,7 +81,7 @@ def difference(first: NDArray[np.float64], second: NDArray[np.float64], labels: 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", "--tiny", action="store_true", help="one seed of 40 slides, without limits")
-    parser.add_argument("--slides", type=int, default=80, help="slides of a cohort")
+    parser.add_argument("--slides", type=int, default=100, help="slides of a cohort")
     parser.add_argument("--seeds", type=int, nargs="*", default=list(range(10)))
     args = parser.parse_args()
     n, seeds = (40, [0]) if args.small else (args.slides, args.seeds)

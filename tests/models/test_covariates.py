@@ -44,7 +44,7 @@ MORE = [(AVERAGING[0], outputs) for outputs in ALL_OUTPUTS] + [(e, o) for e in A
 def taking(entry: dict[str, object], outputs: Outputs) -> MILModel:
     """A frozen model in float64 with weights of covariates."""
     model = made({**entry, "covariates": True}, outputs).take_covariates(CODING).double().requires_grad_(False)
-    model.covariate_weights.copy_(torch.randn(model.covariate_weights.shape, generator=torch.Generator().manual_seed(5)))
+    model.set_covariate_effects(torch.randn(model.covariate_weights.shape, generator=torch.Generator().manual_seed(5)))
     return model
 
 
@@ -56,7 +56,7 @@ def coded() -> Tensor:
 def test_logits_are_those_of_the_bag_and_a_linear_term_of_covariates(entry: dict, outputs: Outputs, bag: Tensor) -> None:
     model = taking(entry, outputs)
     without = model(bag).logits[0]
-    assert_close(model.at(CELLS)(bag).logits[0], without + model.covariate_weights @ coded())
+    assert_close(model.at(CELLS)(bag).logits[0], without + model.covariate_effects @ coded())
     assert_close(model.at_mean()(bag).logits[0], without)
     assert_close(model(bag).logits[0], without), "the model itself stays as it is"
 
@@ -67,7 +67,7 @@ def test_the_term_is_what_a_classifier_of_the_embedding_with_covariates_appended
     embedding = model.encode(model.embed(bag)).bag[0, 0]
     appended = nn.Linear(len(embedding) + len(CODING.names), 3).double()
     with torch.no_grad():
-        appended.weight.copy_(torch.cat([model.classifier.weight, model.covariate_weights], dim=1))
+        appended.weight.copy_(torch.cat([model.classifier.weight, model.covariate_effects], dim=1))
         appended.bias.copy_(model.classifier.bias)
     assert_close(model.at(CELLS)(bag).logits[0], appended(torch.cat([embedding, coded()])), check_dtype=True)
 
@@ -82,7 +82,7 @@ def test_contributions_add_up_with_covariates_fixed_and_what_these_add_is_among_
         assert not at.refused and abs(at.residual) < 1e-9
         assert at.total != pytest.approx(without.total, abs=1e-3)
         if isinstance(outputs, LabelOutputs | ValueOutputs):
-            added = float((model.covariate_weights @ coded())[output])
+            added = float((model.covariate_effects @ coded())[output])
             assert at.contributions == pytest.approx(without.contributions) and at.biases - without.biases == pytest.approx(added)
 
 
@@ -90,7 +90,7 @@ def test_attention_stays_and_evidence_moves_by_the_term_of_covariates(bag: Tenso
     model = taking({"model": "abmil"}, LabelOutputs(2))
     at, without = (m.instance_scores(bag, 1) for m in (model.at(CELLS), model))
     assert_close(at["attention"], without["attention"])
-    assert_close(at["evidence"], without["evidence"] + (model.covariate_weights @ coded())[1])
+    assert_close(at["evidence"], without["evidence"] + (model.covariate_effects @ coded())[1])
     assert_close((at["attention"] * at["evidence"]).sum(), model.at(CELLS)(bag).logits[0, 1])
 
 
@@ -98,7 +98,7 @@ def test_a_bag_is_refined_with_its_covariates_fixed(bag: Tensor) -> None:
     model = taking({"model": "abmil"}, ClassOutputs(2)).float()
     with torch.no_grad():
         model.classifier.bias.copy_(torch.tensor([0.0, -1.0]))
-        model.covariate_weights.copy_(torch.tensor([[0.0, 0.0, 0.0], [4.0, 0.0, 0.0]]))
+    model.set_covariate_effects(torch.tensor([[0.0, 0.0, 0.0], [4.0, 0.0, 0.0]]))
     settings = SparseInversion(steps=2)
     refined = refine(model.at(CELLS), bag.float(), 1, settings)
     expected = float(torch.log_softmax(model.at(CELLS)(bag.float()).logits[0], 0)[1])
@@ -157,8 +157,8 @@ def test_mhim_refers_to_its_base() -> None:
 
 def test_the_clinical_model_sees_covariates_alone(bag: Tensor) -> None:
     model = create_model(parse_base({"model": "clinical"}), feature_dim=12, outputs=ClassOutputs(3)).take_covariates(CODING)
+    model.set_covariate_effects(torch.arange(9.0).reshape(3, 3))
     with torch.no_grad():
-        model.covariate_weights.copy_(torch.arange(9.0).reshape(3, 3))
         model.classifier.bias.copy_(torch.tensor([1.0, 0.0, -1.0]))  # type: ignore[union-attr,operator,arg-type]
     c = coded().float()
     expected = torch.arange(9.0).reshape(3, 3) @ c + torch.tensor([1.0, 0.0, -1.0])

@@ -149,5 +149,5 @@ def test_scores_add_up_with_the_covariates_of_the_slide_and_the_receipt_has_thei
     fold = known.ensemble("b").folds[receipt["folds"][0]]
     assert fold.card.coding is not None
     coded = fold.card.coding.encode(row.covariates)
-    expected = fold.model.covariate_weights.numpy()[0] @ coded
+    expected = fold.model.covariate_effects.numpy()[0] @ coded
     assert receipt["covariates"]["share"] == pytest.approx(expected, rel=1e-4)

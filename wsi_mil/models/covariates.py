@@ -12,6 +12,10 @@ from wsi_mil.errors import ConfigError
 
 M = TypeVar("M", bound=nn.Module)
 
+SPEED = 10.0
+"""V is this times its parameter. An optimiser like Adam moves every weight equally far, and there are hundreds of units of the
+embedding beside each covariate, which would hardly be learned (docs/decisions.md has the figures)."""
+
 
 class TakesCovariates(nn.Module):
     """A model whose bag classifiers may have a term for covariates: logits(bag, c) = f(bag) + V c.
@@ -73,11 +77,21 @@ class TakesCovariates(nn.Module):
             remedy = "train it with fitted_for(…, covariates={…}), or call take_covariates first"
             raise ConfigError([f"{type(self).__name__} with covariates does not know which: {remedy}"])
 
+    @property
+    def covariate_effects(self) -> Tensor:
+        """V `(n_rows, k)`, what the coded covariates are multiplied by."""
+        return SPEED * self.covariate_weights
+
+    def set_covariate_effects(self, effects: Tensor) -> None:
+        """Set V `(n_rows, k)`."""
+        with torch.no_grad():
+            self.covariate_weights.copy_(effects / SPEED)
+
     def _at(self, coded: Tensor) -> Self:
         fixed = _copied(self)
         fixed.coding, fixed.is_fixed = None, True
         fixed._parameters.pop("covariate_weights")
-        shift = self.covariate_weights @ coded.to(self.covariate_weights)
+        shift = self.covariate_effects @ coded.to(self.covariate_weights)
         for path in self.read_outs:
             fixed = _with_shifted_bias(fixed, path, shift)
         return fixed

@@ -34,7 +34,7 @@ class CodedBags:
     def outputs(self, model: Clinical, task: Task) -> NDArray[np.float64]:
         """Return a model's outputs for the bags, `(n_bags, n_columns)`."""
         coded = torch.from_numpy(self.design).to(model.covariate_weights)
-        return task.outputs(coded @ model.covariate_weights.T + model.classifier.bias)
+        return task.outputs(coded @ model.covariate_effects.T + model.classifier.bias)
 
 
 def log_coding(coding: Coding, train: Sequence[Cells], val: Sequence[Cells]) -> None:
@@ -63,7 +63,7 @@ def fit_covariates(model: Clinical, train: CodedBags, val: CodedBags, settings: 
         LinearProblem(task, train.design, train.truth, val.design, val.truth, settings.penalties, settings.class_weights)
     )
     weight = fitted.coefficients / fitted.scale
+    model.set_covariate_effects(torch.from_numpy(weight))
     with torch.no_grad():
-        model.covariate_weights.copy_(torch.from_numpy(weight))
         model.classifier.bias.copy_(torch.from_numpy(fitted.intercepts - weight @ fitted.centre))
     return fitted
