@@ -109,7 +109,7 @@ def test_a_plan_has_the_labels_of_each_slide_and_what_each_stage_reads_of_a_targ
 def test_settings_that_change_no_label_or_no_model_are_left_out_of_what_is_read_or_learned() -> None:
     target = parse_target({**SURVIVAL, "horizons": [12, 24], "loss": "cox"})
     assert set(target.reading) == {"kind", "time", "event", "event_is", "censored_is"}
-    assert set(target.learning) == set(target.model_dump()) - {"horizons", "models"}
+    assert set(target.learning) == set(target.model_dump()) - {"horizons", "models", "covariates"}
     assert parse_target(target.reading).loss == "discrete", "any value will do where it is not read"
     assert set(parse_target(TMB).reading) == {"kind", "column", "transform"}
 

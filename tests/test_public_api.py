@@ -157,7 +157,7 @@ FAULTS: list[tuple[Callable[..., MILModel], dict[str, Any], list[str]]] = [
     (
         wsi_mil.EmbeddingPool,
         {"model": "abmil"},
-        ["EmbeddingPool: model: unknown keyword; known: pool, embed_dim, dropout, train"],
+        ["EmbeddingPool: model: unknown keyword; known: pool, embed_dim, dropout, covariates, train"],
     ),
     (
         wsi_mil.ABMIL,
@@ -207,7 +207,7 @@ def test_faults_of_mhims_keywords_are_refused_before_the_base_becomes_a_teacher(
 
 
 TYPED = {kind: f"{kind}Keywords" for kind in ("ABMIL", "TransMIL", "DSMIL", "CLAM", "DTFD", "KrausPool", "MeanLinear", "MHIM")}
-TYPED |= dict.fromkeys(("InstancePool", "EmbeddingPool"), "PoolKeywords")
+TYPED |= {"InstancePool": "PoolKeywords", "EmbeddingPool": "EmbeddingPoolKeywords"}
 
 
 def test_every_public_model_has_typed_keywords() -> None:

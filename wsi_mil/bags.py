@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from wsi_mil.covariates import Cells
 from wsi_mil.errors import EmptyBagError, NotFiniteError, StoreMismatchError
 from wsi_mil.models import MILModel
 from wsi_mil.receipts import store_path
@@ -123,6 +124,11 @@ def read_bag_of(bag_id: str, receipts: Sequence[Path]) -> Bag:
     return Bag(bag_id, np.concatenate([p.features for p in parts]), np.concatenate([p.coords for p in parts]))
 
 
+def blank_bag(bag_id: str, dim: int, covariates: Cells | None) -> Bag:
+    """Return a bag for a model that sees no slides: one instance of zeros, and the covariates."""
+    return Bag(bag_id, np.zeros((1, dim), np.float16), np.zeros((1, 2), np.int64), covariates)
+
+
 def rows_of(own: Path, receipts: Sequence[Path]) -> slice:
     """Return the rows of one slide's instances in the bag of all `receipts`."""
     start = sum(len(read_bag(receipt).coords) for receipt in receipts[: receipts.index(own)])
@@ -149,12 +155,18 @@ def finite_logits(model: MILModel, bag: Bag) -> Tensor:
     """Return a model's logits for a bag, `(1, n_outputs)`.
 
     Raises:
+        ConfigError: the model takes covariates, and the bag has none.
         NotFiniteError: the features or the logits are not finite, so that nothing may follow from them.
     """
-    logits = model(bag_tensor(bag, model)).logits
+    logits = model.at(bag.covariates)(bag_tensor(bag, model)).logits
     if not torch.isfinite(logits).all():
         raise NotFiniteError(bag.slide_id, features_are_finite=bool(np.isfinite(bag.features).all()))
     return torch.as_tensor(logits)
+
+
+def scalar(model: MILModel, bag: Bag, output: int) -> float:
+    """Return the explained quantity of an output for a bag. Raises what `finite_logits` raises."""
+    return float(model.outputs.scalar(finite_logits(model, bag)[0].double(), output))
 
 
 def common_encoder(receipts: Iterable[Path]) -> dict[str, object]:

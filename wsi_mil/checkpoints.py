@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from wsi_mil.config import BagUnit, BaseModelSettings, Model, Protocol, parse_base, parse_model
+from wsi_mil.covariates import Coding
 from wsi_mil.errors import ConfigError, StoreError, StoreMismatchError
 from wsi_mil.files import write_bytes
 from wsi_mil.models import MILModel, create_model, outputs_of
@@ -44,6 +45,7 @@ class ModelCard:
         select: criterion that selected the epoch: `loss` or `auroc` (of other kinds than classes, their figure) of the validation
             part, or `last`.
         validation: figures on the validation part.
+        coding: of the covariates, fitted on the training part; None if the model takes none.
         weights_hash: sha256 of the weights file; "" if an earlier version wrote none.
     """
 
@@ -61,11 +63,17 @@ class ModelCard:
     epoch: int = 0
     select: str = ""
     validation: dict[str, float] = field(default_factory=dict)
+    coding: Coding | None = None
     weights_hash: str = field(default="", compare=False)
+
+    def create_model(self) -> MILModel:
+        """Return the network that the card describes, untrained."""
+        model = create_model(self.architecture, feature_dim=self.feature_dim, outputs=outputs_of(self.task))
+        return model if self.coding is None else model.take_covariates(self.coding)
 
     def require_base_of(self, student: "ModelCard", path: Path) -> None:
         """Raise StoreMismatchError unless the model at `path`, of this card, can be the base of `student`."""
-        names = ("feature_dim", "encoder", "fold", "unit", "protocol", "trained_on", "features")
+        names = ("feature_dim", "encoder", "fold", "unit", "protocol", "trained_on", "features", "coding")
         differences = [f"{self.task}, expected {student.task}"] if self.task != student.task else []
         differences += [
             f"{name} {getattr(self, name)!r}, expected {getattr(student, name)!r}"
@@ -94,7 +102,7 @@ def read_checkpoint(folder: Path, device: torch.device) -> tuple[MILModel, Model
         StoreMismatchError: the weights do not match the model that the card describes.
     """
     card = read_card(folder)
-    model = create_model(card.architecture, feature_dim=card.feature_dim, outputs=outputs_of(card.task))
+    model = card.create_model()
     try:
         weights = (folder / WEIGHTS).read_bytes()
         model.load_state_dict(load(weights))
@@ -124,6 +132,8 @@ def read_card(folder: Path) -> ModelCard:
         content["settings"] = parse_model(content["settings"], where=f"{path}: ")
         content["architecture"] = parse_base(content["architecture"], where=f"{path}: ")
         content["task"] = task_of_stamp(content)
+        if content.get("coding") is not None:
+            content["coding"] = Coding.of_settings(content["coding"])
         threshold = content["threshold"]
         return ModelCard(**content | {"threshold": tuple(threshold) if isinstance(threshold, list) else threshold})
     except (ConfigError, KeyError, TypeError) as error:

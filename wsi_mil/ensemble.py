@@ -1,17 +1,18 @@
 """Trained models of all folds, and predictions of the folds that held a slide's patient out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from wsi_mil.bags import finite_logits, read_bag_of
+from wsi_mil.bags import blank_bag, finite_logits, read_bag_of
 from wsi_mil.checkpoints import ModelCard, read_checkpoint, require_same_encoder
 from wsi_mil.cohort.splits import Splits
 from wsi_mil.config import BagUnit, Protocol
+from wsi_mil.covariates import SlideCovariates
 from wsi_mil.errors import StoreMismatchError
 from wsi_mil.models import MILModel
 from wsi_mil.receipts import store_path
@@ -37,14 +38,25 @@ class Ensemble:
         task: the task the models were trained for.
         device: device of the models.
         unit: whether a bag is a slide or a patient.
+        covariates: of the slides that are predicted, if the models were trained with covariates.
     """
 
-    def __init__(self, folder: Path, splits: Splits, task: Task, device: torch.device, *, unit: BagUnit = "slide"):
+    def __init__(
+        self,
+        folder: Path,
+        splits: Splits,
+        task: Task,
+        device: torch.device,
+        *,
+        unit: BagUnit = "slide",
+        covariates: SlideCovariates | None = None,
+    ):
         self.folder = folder
         self.splits = splits
         self.task = task
         self.device = device
         self.unit = unit
+        self.covariates = covariates
 
     @cached_property
     def folds(self) -> list[FoldModel]:
@@ -86,18 +98,23 @@ class Ensemble:
     def read_bag(self, bag_id: str, receipts: Sequence[Path]) -> Bag:
         """Return the bag of one or more slides, whose features must match those that the models were trained on.
 
+        The covariates are those of the first slide. Of models that see nothing else, the bag is blank.
+
         Raises:
             StoreMismatchError: features of another encoder, scale or length.
             EmptyBagError: there is no valid tile.
         """
         card = self.folds[0].card
+        covariates = self.covariates.of(receipts[0].stem) if self.covariates is not None else None
+        if not card.settings.has_instances:
+            return blank_bag(bag_id, card.feature_dim, covariates)
         for receipt in receipts:
             path = store_path(receipt)
             require_same_encoder(card, read_attributes(path), path)
             if feature_dim(receipt) != card.feature_dim:
                 reason = f"features of length {feature_dim(receipt)}, but {self.folder} expects {card.feature_dim}"
                 raise StoreMismatchError(path, f"{reason}; use features of the encoder it was trained on, or train again")
-        return read_bag_of(bag_id, receipts)
+        return replace(read_bag_of(bag_id, receipts), covariates=covariates)
 
     @torch.inference_mode()
     def predict(self, bag: Bag, folds: tuple[int, ...]) -> SlidePrediction:

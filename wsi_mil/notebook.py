@@ -15,7 +15,20 @@ import torch
 from numpy.typing import NDArray
 
 from wsi_mil.bags import BagSet, LabelledBag, finite_logits
-from wsi_mil.config import Encoder, Heatmap, LinearTraining, Method, TileSettings, TransMIL, parse_base, supports
+from wsi_mil.config import (
+    BaseModelSettings,
+    Covariates,
+    Encoder,
+    Heatmap,
+    LinearTraining,
+    Method,
+    TileSettings,
+    TransMIL,
+    parse_base,
+    parse_settings,
+    supports,
+)
+from wsi_mil.covariates import Cells, Coding
 from wsi_mil.devices import create_device, fast_dtype
 from wsi_mil.encoders.encoder import TileEncoder, create_encoder
 from wsi_mil.errors import ConfigError, SlideError
@@ -26,7 +39,7 @@ from wsi_mil.geometry import Mpp
 from wsi_mil.heatmaps.overlay import Backdrop, Picture, draw, panel
 from wsi_mil.heatmaps.scale import score_display
 from wsi_mil.heatmaps.scale_bar import scale_bar
-from wsi_mil.models import ClassOutputs, MILModel, create_model, outputs_of
+from wsi_mil.models import ClassOutputs, Clinical, MILModel, create_model, outputs_of
 from wsi_mil.rasterise import tile_raster
 from wsi_mil.receipts import read_receipt, read_tile_receipt, store_path
 from wsi_mil.records import Bag, InstanceScores, SlideRow, Status
@@ -35,6 +48,8 @@ from wsi_mil.store import read_bag, read_grid, read_thumbnail
 from wsi_mil.tasks import Classes, Task
 from wsi_mil.tile import tile_slide
 from wsi_mil.train import fit, predict_outputs
+from wsi_mil.train.covariates import CodedBags, fit_covariates
+from wsi_mil.wording import named
 
 
 def encoded_slide(
@@ -124,7 +139,12 @@ def fitted_model(
 
 
 def fitted_for(
-    train: Sequence[LabelledBag], val: Sequence[LabelledBag], settings: Mapping[str, object], task: Task
+    train: Sequence[LabelledBag],
+    val: Sequence[LabelledBag],
+    settings: Mapping[str, object],
+    task: Task,
+    *,
+    covariates: Mapping[str, object] | None = None,
 ) -> FittedModel:
     """Train a new model for a task of any kind, and keep the epoch that is best on `val`; each bag is of another patient.
 
@@ -133,15 +153,18 @@ def fitted_for(
         val: validation bags, of other patients.
         settings: an entry of `models` other than `mhim`: {"model": "abmil"}.
         task: `Classes`, `Multilabel`, `Regression` or `Survival`.
+        covariates: for `clinical` and models with `covariates: True`, which of `Bag.covariates` are numbers and which categories:
+            {"numbers": ["age"], "categories": ["sex"]}.
 
     Returns:
         The model, and the task with the constants of the training bags.
 
     Raises:
-        ConfigError: wrong settings, no bags, or a model that cannot learn the kind of task.
+        ConfigError: wrong settings, no bags, a model that cannot learn the kind of task, or covariates that are missing.
         DivergedError: the loss is not finite.
     """
     parsed = parse_base(settings)
+    known = parse_settings(Covariates, covariates, where="covariates.") if covariates is not None else None
     if not train or not val:
         raise ConfigError([f"expected bags to train on and bags to choose the epoch by, got {len(train)} and {len(val)}"])
     if task.kind not in parsed.learns:
@@ -150,17 +173,52 @@ def fitted_for(
         parsed = parsed.settled(max(len(item.bag.features) for item in train))
     bags = BagSet.of(train)
     task = task.resolved(bags.truth).fitted(bags.truth)
-    dim = train[0].bag.features.shape[1]
     if not isinstance(parsed.train, LinearTraining):
         torch.manual_seed(parsed.train.seed)
-    model = create_model(parsed, feature_dim=dim, outputs=outputs_of(task))
-    fit(model, bags, BagSet.of(val), parsed.train, task=task)
+    coding = _coding(train, val, parsed, known)
+    model = _new_model(parsed, train[0].bag, task, coding)
+    if isinstance(model, Clinical) and isinstance(parsed.train, LinearTraining) and coding is not None:
+        coded = [CodedBags(coding.design(_cells(part)), BagSet.of(part).truth) for part in (train, val)]
+        fit_covariates(model, coded[0], coded[1], parsed.train, task)
+    else:
+        fit(model, bags, BagSet.of(val), parsed.train, task=task)
     if task.is_judged_on_training:
         task = task.calibrated(predict_outputs(model, bags, task), bags.truth)
         weights = model.state_dict()
-        model = create_model(parsed, feature_dim=dim, outputs=outputs_of(task))
+        model = _new_model(parsed, train[0].bag, task, coding)
         model.load_state_dict(weights)
     return FittedModel(model.eval(), task)
+
+
+def _coding(
+    train: Sequence[LabelledBag], val: Sequence[LabelledBag], settings: BaseModelSettings, known: Covariates | None
+) -> Coding | None:
+    """Coding of the covariates of the bags, if the model uses them.
+
+    Raises:
+        ConfigError: it uses some and there are none, or the other way round.
+    """
+    if settings.uses_covariates != (known is not None):
+        fault = "needs covariates, such as covariates={'numbers': ['age']}" if known is None else "uses no covariates"
+        raise ConfigError([f"model {settings.model} {fault}"])
+    if known is None:
+        return None
+    without = [item.bag.slide_id for item in (*train, *val) if item.bag.covariates is None]
+    if without:
+        raise ConfigError([f"expected bags with covariates, but Bag.covariates of {named(without)} is None"])
+    try:
+        return Coding.fitted(known, _cells(train))
+    except ValueError as error:
+        raise ConfigError([f"covariates: {error}"]) from error
+
+
+def _cells(bags: Sequence[LabelledBag]) -> list[Cells]:
+    return [item.bag.covariates or {} for item in bags]
+
+
+def _new_model(settings: BaseModelSettings, bag: Bag, task: Task, coding: Coding | None) -> MILModel:
+    model = create_model(settings, feature_dim=bag.features.shape[1], outputs=outputs_of(task))
+    return model if coding is None else model.take_covariates(coding)
 
 
 def class_probs(model: MILModel, bag: Bag) -> tuple[float, ...]:
@@ -184,7 +242,7 @@ def tile_scores(model: MILModel, bag: Bag, method: Method, *, output: int | None
     output = min(1, last) if output is None else output
     if not 0 <= output <= last:
         raise ConfigError([f"output: expected the index of a class, label or number, 0 to {last}, got {output}"])
-    return METHODS[method].scores([model], bag, output)
+    return METHODS[method].scores([model.at(bag.covariates)], bag, output)
 
 
 def draw_scores(

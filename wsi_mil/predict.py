@@ -101,6 +101,28 @@ def fitted_again(predictions: list[SlidePredictionRow], task: Task, settings: Re
     return fit_recalibration(task, probs, truth, settings.method)
 
 
+def covariate_facts(predictions: Iterable[SlidePredictionRow], ensemble: Ensemble) -> dict[str, object]:
+    """Return how the covariates of predicted slides were coded, for the metrics; {} if the models use none.
+
+    `missing` has the number of slides without a value by column, `unseen` by column and value that of slides with a category that
+    the training part of a fold that predicted them does not have, which is coded as none.
+    """
+    codings = [member.card.coding for member in ensemble.folds]
+    if ensemble.covariates is None or codings[0] is None:
+        return {}
+    predictions = list(predictions)
+    cells = {item.row.slide_id: ensemble.covariates.of(item.row.slide_id) for item in predictions}
+    unseen: dict[str, dict[str, int]] = {}
+    for item in predictions:
+        own = [codings[fold] for fold in item.placement.folds]
+        pairs = {pair for coding in own if coding for pair in coding.unseen(cells[item.row.slide_id]).items()}
+        for column, value in sorted(pairs):
+            of_column = unseen.setdefault(column, {})
+            of_column[value] = of_column.get(value, 0) + 1
+    facts = {"columns": list(codings[0].columns), "n_slides": len(predictions)}
+    return {"covariates": {**facts, "missing": codings[0].missing(cells.values()), "unseen": unseen}}
+
+
 def write_predictions(
     path: Path, predictions: list[SlidePredictionRow], task: Task, protocol: Protocol, fitted: Recalibrated | None = None
 ) -> None:

@@ -1,5 +1,6 @@
 """Frozen records that stages pass to each other."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -54,6 +55,7 @@ class SlideRow:
         part: cell of the column that `recalibrate` names, or "".
         overrides: settings for this slide only, {"tissue.method": …}.
         labels: labels of the targets that the slide has one for, by the target's name.
+        covariates: cells of the columns that are covariates of a target, by column, without empty ones.
     """
 
     slide_id: str
@@ -70,6 +72,7 @@ class SlideRow:
     part: str = ""
     overrides: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
+    covariates: dict[str, str] = field(default_factory=dict)
 
     def for_target(self, name: str) -> "SlideRow":
         """Return the row with the label of a target."""
@@ -102,11 +105,14 @@ class Bag:
         features: float16 `(n, d)`, valid tiles only. If an image encoder is trained together with the model, images
             instead: float32 `(n, n_channels, height, width)`, intensities from 0 to 1.
         coords: int64 `(n, 2)`, (x, y) of the tiles' top-left corners, level-0 pixels, in the order of `features`.
+        covariates: what is known of the patient besides, by column: numbers or their text, and categories; a missing value has no
+            entry. None if nothing is known. Models that were not trained with covariates take no notice of it.
     """
 
     slide_id: str
     features: NDArray[np.float16] | NDArray[np.float32]
     coords: NDArray[np.int64]
+    covariates: Mapping[str, str | float] | None = None
 
 
 @dataclass(frozen=True)

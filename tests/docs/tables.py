@@ -22,6 +22,7 @@ from wsi_mil.config import (
     READ_OFF,
     READERS,
     TEACHERS,
+    Clinical,
     ModelSettings,
     Settings,
     Training,
@@ -87,6 +88,7 @@ def _models() -> str:
     ]
     for name, settings in MODELS.items():
         provides, best = (_names(settings.provides), f"`{settings.best}`") if settings is not MHIM else ("those of its base",) * 2
+        provides, best = (provides, best) if settings.best else ("none: it sees no tiles", "none")
         learns = "all" if settings.learns == EVERY_KIND else ", ".join(settings.learns)
         lines.append(f"| `{name}` | {sentence_of(settings)} | {learns} | {provides} | {best} |")
     return "\n".join(lines) + "\n"
@@ -100,8 +102,8 @@ def _explanations() -> str:
 
 
 def _supporters(method: str) -> str:
-    """The models that a method can explain, MHIM left out: it supports what its base does."""
-    models = {name: supports(settings.provides, method) for name, settings in MODELS.items() if settings is not MHIM}
+    """The models that a method can explain. Left out are MHIM, which supports what its base does, and what sees no tiles."""
+    models = {name: supports(settings.provides, method) for name, settings in MODELS.items() if settings not in (MHIM, Clinical)}
     able, unable = ([name for name in models if models[name] is is_able] for is_able in (True, False))
     if len(unable) < len(able):
         return f"all but {_names(unable)}" if unable else "all"

@@ -150,7 +150,7 @@ def test_records_say_what_models_can_learn() -> None:
     assert learns["clam"] == learns["dtfd"] == ("classes",) and learns["kraus_pool"] == ("classes", "multilabel")
     every = ("classes", "multilabel", "regression", "survival")
     assert {name for name, kinds in learns.items() if kinds == every} == {
-        "mean_linear", "instance_pool", "embedding_pool", "abmil", "transmil", "dsmil", "mhim",
+        "mean_linear", "instance_pool", "embedding_pool", "abmil", "transmil", "dsmil", "clinical", "mhim",
     }  # fmt: skip
 
 

@@ -36,9 +36,11 @@ MODELS: dict[str, dict[str, object]] = {
     },
 }
 MODELS |= {
-    name: {"model": name} for name in config.MODELS if name not in {entry["model"] for entry in MODELS.values()} | {"mhim"}
+    name: {"model": name}
+    for name in config.MODELS
+    if name not in {entry["model"] for entry in MODELS.values()} | {"mhim", "clinical"}
 }
-"""Small variants, and every other model with its defaults; MHIM's own tests have what holds for it."""
+"""Small variants, and every other model with its defaults; MHIM and `clinical`, which sees no instances, have other tests."""
 
 UNORDERED = [name for name in MODELS if not name.startswith(("transmil", "dtfd"))]
 """DTFD's pseudo-bags are drawn over the order of instances; its own tests have what holds."""

@@ -251,8 +251,28 @@ def report_config(wildcards):
 
 
 def target_settings(kind):
-    """Params function: settings of the target: those that determine labels and folds (`reading`), models too (`learning`), or figures too (`predicting`)."""
-    return lambda wildcards: dumps(PLAN[kind][wildcards.target])
+    """Params function: settings of the target: those that determine labels and folds (`reading`), models too (`learning`), or
+    figures too (`predicting`); with the covariates that the model of a job uses.
+    """
+
+    def settings(wildcards):
+        covariates = used_covariates(wildcards)
+        own = {"covariates": covariates} if covariates else {}
+        return dumps({**PLAN[kind][wildcards.target], **own})
+
+    return settings
+
+
+def used_covariates(wildcards):
+    """Covariates that the model of a job uses, by kind; {} if it uses none."""
+    of_target = PLAN["covariates"].get(wildcards.get("target"), {})
+    return of_target.get(wildcards.get("model"), {})
+
+
+def covariate_cells(row, wildcards):
+    """Cells of a slide that are covariates of the model of a job; [] if it uses none, so that no other job is run again."""
+    columns = [name for names in used_covariates(wildcards).values() for name in names]
+    return [row.get("covariates", {}).get(name) for name in columns]
 
 
 def forget_incomplete_records():

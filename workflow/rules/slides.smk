@@ -163,7 +163,8 @@ def receipt_digests(encoder, status, modified):
 
 
 def features_version(*columns, of=ok_slides):
-    """Params function: hash of the features, and of some cells, of all rows `of` a kind; a trigger only.
+    """Params function: hash of the features, and of some cells, of all rows `of` a kind; a trigger only. The model's covariates
+    are among the cells.
 
     Stages also wait for a file of such hashes (`cohort_features`); this one holds if the sheet changed but no slide did.
     """
@@ -173,7 +174,14 @@ def features_version(*columns, of=ok_slides):
         rows = sorted(of(wildcards), key=lambda row: row["slide_id"])
         names = ("slide_id", *columns)
         return digest(
-            [[digests[row["slide_id"]], *map(row.get, names)] for row in rows]
+            [
+                [
+                    digests[row["slide_id"]],
+                    *map(row.get, names),
+                    *covariate_cells(row, wildcards),
+                ]
+                for row in rows
+            ]
         )
 
     return version
@@ -192,10 +200,16 @@ def heatmap_version(wildcards):
 
 
 def bags_version(wildcards):
-    """Params function: hash of the features of the bags of a job's slides; a trigger only."""
+    """Params function: hash of the features and the covariates of the bags of a job's slides; a trigger only."""
     digests = receipt_digests(wildcards.encoder, *status_file())
     bags = [bag_slides(row, wildcards) for row in ok_members(wildcards)]
-    return digest([[digests.get(slide_id) for slide_id in bag] for bag in bags])
+    return digest(
+        [
+            [digests.get(slide_id) for slide_id in bag]
+            + covariate_cells(SLIDES[bag[0]], wildcards)
+            for bag in bags
+        ]
+    )
 
 
 def bag_slides(slide, wildcards):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from wsi_mil.check.covariates import covariate_config_warnings, covariate_sheet_warnings
 from wsi_mil.check.fine import fine_warnings
 from wsi_mil.check.labels import empty_warnings
 from wsi_mil.check.rows import is_tiled, slides_tiled_by_annotation
@@ -24,7 +25,8 @@ def config_warnings(config: Config, sheet: Sheet) -> list[str]:
         if isinstance(row.path, Path) and row.path != NO_PATH and is_tiled(row.slide_id, config) and not row.path.is_file()
     ]
     warnings += [warning for name in config.targets for warning in _target_warnings(config, sheet, name)]
-    warnings += slide_vector_warnings(config) + _unused_model_warnings(config) + _method_warnings(config)
+    warnings += slide_vector_warnings(config) + _unused_model_warnings(config)
+    warnings += covariate_config_warnings(config) + _method_warnings(config)
     warnings += _scale_warnings(config) + fine_warnings(config)
     for entry, encoder in config.extracted.items():
         tiling = config.tilings[encoder.tiling]
@@ -40,11 +42,12 @@ def config_warnings(config: Config, sheet: Sheet) -> list[str]:
 
 
 def _target_warnings(config: Config, sheet: Sheet, name: str) -> list[str]:
-    """Warnings about the labels of a target: slides that a given split lacks, patients with slides of several classes."""
-    if config.trained is not None:
-        return []
+    """Warnings about labels and covariates: slides that a given split lacks, patients with slides of several classes."""
     rows, target = [row.for_target(name) for row in sheet.rows], config.targets[name]
-    warnings = [f"targets.{name}: {warning}" for warning in empty_warnings(target, rows)]
+    of_covariates = [f"targets.{name}: {warning}" for warning in covariate_sheet_warnings(config, target, rows)]
+    if config.trained is not None:
+        return of_covariates
+    warnings = of_covariates + [f"targets.{name}: {warning}" for warning in empty_warnings(target, rows)]
     if config.split.group is not None:
         labelled = [row for row in rows if row.label]
         warnings += [f"targets.{name}: {text}" for text in group_warnings(labelled, task_of(target), config.split)]
@@ -76,9 +79,10 @@ def _method_warnings(config: Config) -> list[str]:
     """Explanation methods that are left out, for a model or for a target."""
     of_models = [
         f"models.{entry}: does not support {method}, which is skipped for it"
-        for entry in config.models
+        for entry, settings in config.models.items()
         for method in config.explain.methods
-        if config.of_tiles and method != BEST and not supports(provided_by(config.models, entry), method)
+        if config.of_tiles and settings.has_instances and method != BEST
+        if not supports(provided_by(config.models, entry), method)
     ]
     of_targets = [
         f"targets.{name}: {method} cannot explain targets of kind {target.kind}, and is skipped for it"

@@ -18,7 +18,7 @@ from wsi_mil.check.rows import annotation_faults, is_tiled
 from wsi_mil.check.targets import target_faults
 from wsi_mil.cohort import Sheet, SheetColumns, read_sheet, row_json
 from wsi_mil.cohort.splits import n_folds, read_splits
-from wsi_mil.config import EXPLANATIONS, Config, compared_methods, methods_of, parse_settings, valid_part
+from wsi_mil.config import EXPLANATIONS, Config, compared_methods, covariates_of, methods_of, parse_settings, valid_part
 from wsi_mil.encoders import network_identity
 from wsi_mil.errors import ConfigError
 from wsi_mil.jobs import Division, divide, incomplete_records, read_division
@@ -59,6 +59,7 @@ class Plan:
             "reading": {name: target.reading for name, target in self.config.targets.items()},
             "learning": {name: target.learning for name, target in self.config.targets.items()},
             "predicting": {name: target.predicting for name, target in self.config.targets.items()},
+            "covariates": {name: self._covariates(name) for name in self.config.targets},
             "jobs": self.jobs(),
             "incomplete_records": list(map(str, [*self.incomplete_records(), *self._incomplete_status()])),
             "combinations": {name: self._combinations(name) for name in self.config.targets},
@@ -124,6 +125,12 @@ class Plan:
     def _methods(self, target: str) -> dict[str, list[str]]:
         """Explanation methods of each model that learns a target."""
         return {entry: list(methods_of(self.config, target, entry)) for entry in self.config.models_of(target)}
+
+    def _covariates(self, target: str) -> dict[str, object]:
+        """Covariates of each model that uses those of a target."""
+        of_target = self.config.targets[target]
+        used = {entry: covariates_of(self.config.models, entry, of_target) for entry in self.config.models_of(target)}
+        return {entry: own.model_dump(mode="json") for entry, own in used.items() if own is not None}
 
     def _version(self, row: SlideRow) -> dict[str, str]:
         return {"remote_version": self.versions[row.slide_id]} if row.slide_id in self.versions else {}

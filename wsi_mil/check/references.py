@@ -1,5 +1,6 @@
 """Find inconsistencies within a configuration: references to unknown names, settings that exclude each other."""
 
+from wsi_mil.check.covariates import covariate_config_faults
 from wsi_mil.check.slide_vectors import slide_vector_faults
 from wsi_mil.config import BEST, MHIM, MODELS, TEACHERS, Config, Heatmap, Kind, nearest, provided_by, supports
 from wsi_mil.encoders import name_faults
@@ -21,7 +22,7 @@ def reference_faults(config: Config) -> list[str]:
             faults.append(f"encoders.{entry}.tiling: no tiling {encoder.tiling!r}{nearest(encoder.tiling, list(config.tilings))}")
         faults += name_faults(entry, encoder.encoder, encoder.weights)
     faults += _model_faults(config) + _target_faults(config) + slide_vector_faults(config) + _output_faults(config)
-    faults += _truth_faults(config) + _wildcard_faults(config)
+    faults += covariate_config_faults(config) + _truth_faults(config) + _wildcard_faults(config)
     if config.trained is not None and config.trained.resolve() == config.results.resolve():
         faults.append("trained: must be another folder than results, or its splits and models would be overwritten")
     if config.heatmap.colormap != Heatmap().colormap:
@@ -106,7 +107,8 @@ def _models_that_can(config: Config, target: str) -> str:
     able = [entry for entry in config.models if kind in _learned(config, entry)]
     if able:
         return f"write targets.{target}.models: [{', '.join(able)}], or remove the others from models"
-    return f"add an entry with one of {', '.join(name for name, settings in MODELS.items() if kind in settings.learns)}"
+    models = [name for name, settings in MODELS.items() if kind in settings.learns and settings.best]
+    return f"add an entry with one of {', '.join(models)}"
 
 
 def _wildcard_faults(config: Config) -> list[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from wsi_mil.check.covariates import covariate_sheet_faults
 from wsi_mil.check.labels import constant_faults, event_faults
 from wsi_mil.check.trained import trained_faults
 from wsi_mil.cohort import Sheet
@@ -31,9 +32,11 @@ def target_faults(config: Config, sheet: Sheet) -> list[str]:
         target, rows = config.targets[name], [row.for_target(name) for row in sheet.rows]
         constant = constant_faults(target, rows) if config.trained is None else []
         mixed = mixed_label_faults(rows) if config.bag == "patient" else []
+        of_covariates = covariate_sheet_faults(config, target, rows)
         if config.split.group is not None and any(row.label and not row.group for row in rows):
-            continue  # a fault of the sheet, which no split can be drawn with
-        faults[name] = mixed + (constant or _split_faults(config, rows, name))
+            faults[name] = of_covariates  # the empty group is a fault of the sheet, and no split can be drawn
+            continue
+        faults[name] = mixed + (constant or _split_faults(config, rows, name)) + of_covariates
     has_survival = any(target.kind == "survival" for target in config.targets.values())
     return [fault for fault in [lifelines_fault()] if fault and has_survival] + _with_keys(faults)
 

@@ -1,10 +1,10 @@
 """Check whether the trained models of an earlier run can be used."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from wsi_mil.cohort.splits import read_splits
-from wsi_mil.config import Config, Encoder
+from wsi_mil.config import Config, Encoder, covariates_of
 from wsi_mil.encoders import weights_hash
 from wsi_mil.errors import StoreError
 from wsi_mil.receipts import read_receipt
@@ -27,13 +27,34 @@ def trained_faults(config: Config, trained: Path, rows: Sequence[SlideRow], targ
         fault
         for entry, model in config.combinations(target)
         for fold in range(folds)
-        for fault in _card_faults(config, results.checkpoint(entry, model, fold) / "config.json", (entry, model), task)
+        for path in [results.checkpoint(entry, model, fold) / "config.json"]
+        for fault in _card_faults(config, path, (entry, model), task) + _covariate_faults(config, path, target, model)
     ] + [
         fault
         for entry in config.imported
         for model in config.models_with(target, entry)
         for fault in _unfit_features(config, results.checkpoint(entry, model, 0) / "config.json", entry, rows)
     ]
+
+
+def _covariate_faults(config: Config, path: Path, target: str, model: str) -> list[str]:
+    """Covariates that a model was trained with, and that the configuration does not have, or has as something else."""
+    if not path.is_file():
+        return []  # reported by `_card_faults`
+    coding = read_receipt(path).get("coding") or {}
+    trained = {kind: [code["column"] for code in coding.get(kind, [])] for kind in ("numbers", "categories")}
+    given = covariates_of(config.models, model, config.targets[target])
+    own = {kind: list(getattr(given, kind)) if given else [] for kind in trained}
+    if {kind: set(columns) for kind, columns in own.items()} == {kind: set(columns) for kind, columns in trained.items()}:
+        return []
+    texts = [_covariates_text(columns) for columns in (trained, own)]
+    remedy = f"give targets.{target} the same covariates" if coding else f"set covariates: false in models.{model}"
+    return [f"trained: {path} was trained with {texts[0]}, here models.{model} has {texts[1]}; {remedy}"]
+
+
+def _covariates_text(columns: Mapping[str, Sequence[str]]) -> str:
+    given = [f"{kind}: [{', '.join(names)}]" for kind, names in columns.items() if names]
+    return f"covariates {{{', '.join(given)}}}" if given else "no covariates"
 
 
 def _unfit_features(config: Config, path: Path, entry: str, rows: Sequence[SlideRow]) -> list[str]:

@@ -9,6 +9,7 @@ import typer
 from wsi_mil.cli.options import (
     Bag,
     Device,
+    OptionalSheet,
     ReadTimeout,
     Record,
     SettingsJson,
@@ -19,6 +20,7 @@ from wsi_mil.cli.options import (
     forget_if_forced,
     parse_task,
     read_limit_s,
+    sheet_covariates,
     slide_rows,
 )
 from wsi_mil.runtime.crash_guard import run_guarded
@@ -137,6 +139,7 @@ def fine_explain(
     entry: Entry,
     bag: Bag = "slide",
     bag_slides: Annotated[str, typer.Option(help="slides of the slide's bag, as JSON: {slide_id: [slide_id, …]}")] = "{}",
+    sheet: OptionalSheet = None,
     record: Record = None,
     threads: Threads = 1,
     device: Device = "auto",
@@ -157,7 +160,10 @@ def fine_explain(
     if not is_fine_current(fine, stamp):
         from wsi_mil.explain.fine import explain_fine
 
-        ensemble = create_ensemble(models, splits, parse_task(target), bag=bag, threads=threads, device=device)
+        covariates = sheet_covariates(sheet, target)
+        ensemble = create_ensemble(
+            models, splits, parse_task(target), bag=bag, threads=threads, device=device, covariates=covariates
+        )
         explain_fine(slide, fine, ensemble, parsed, stamp=stamp)
     if record is not None:
         write_record(record, [fine.receipt, fine.cells], fine.outputs())

@@ -11,6 +11,7 @@ from wsi_mil.cli.options import (
     Bag,
     Device,
     FeaturesFolder,
+    OptionalSheet,
     Protocol,
     Record,
     Rows,
@@ -24,6 +25,7 @@ from wsi_mil.cli.options import (
     forget_if_forced,
     parse_task,
     receipts_of,
+    sheet_covariates,
     sheet_rows,
     slide_rows,
 )
@@ -57,6 +59,7 @@ def train(
         Optional[int],
         typer.Option(min=1, envvar="WSI_MIL_TRAININGS", help="for auto: trainings that the run starts at once, at most"),
     ] = None,
+    sheet: OptionalSheet = None,
     log_to: Annotated[
         str,
         typer.Option(
@@ -87,6 +90,7 @@ def train(
         parse_task(target),
         unit=parse_bag(bag),
         protocol=parse_protocol(protocol),
+        covariates=sheet_covariates(sheet, target),
         statistics=slide_statistics,
     )
     parsed = parse_model(json.loads(settings))
@@ -120,6 +124,7 @@ def predict(
     from wsi_mil.cohort.splits import read_splits
     from wsi_mil.config import Predict, Recalibrate, parse_settings
     from wsi_mil.predict import (
+        covariate_facts,
         fitted_again,
         predict_cohort,
         recalibrated_figures,
@@ -135,7 +140,8 @@ def predict(
     )
     columns = SheetColumns(group, again.column if again else "")
     rows = [row for row in sheet_rows(sheet, target, columns) if row.slide_id in usable]
-    ensemble = create_ensemble(models, splits, task, bag=bag, threads=threads, device=device)
+    covariates = sheet_covariates(sheet, target)
+    ensemble = create_ensemble(models, splits, task, bag=bag, threads=threads, device=device, covariates=covariates)
     log.info("predicting %d slides", len(rows))
     calibration = again.value if again else ""
     predicted = predict_cohort(rows, features, ensemble, include_train=include_train, calibration=calibration)
@@ -143,7 +149,8 @@ def predict(
     write_predictions(predictions, predicted, task, ensemble.protocol, fitted)
     parsed = parse_settings(Predict, json.loads(settings))
     recalibrated = {"recalibrated": recalibrated_figures(predicted, fitted, parsed)} if fitted else {}
-    write_metrics(metrics, predicted, task, parsed, {**ensemble.metadata, **recalibrated})
+    facts = {**ensemble.metadata, **covariate_facts(predicted, ensemble), **recalibrated}
+    write_metrics(metrics, predicted, task, parsed, facts)
 
 
 @commands.command()
@@ -159,6 +166,7 @@ def explain(
     bag_slides: Annotated[
         str, typer.Option(help="slides of the bag of each slide that shares one with others, as JSON: {slide_id: [slide_id, …]}")
     ] = "{}",
+    sheet: OptionalSheet = None,
     record: Record = None,
     threads: Threads = 1,
     device: Device = "auto",
@@ -176,15 +184,18 @@ def explain(
 
     forget_if_forced("explain", row, scores)
     members = {s.slide_id: [features / f"{m}.json" for m in bags.get(s.slide_id, [s.slide_id])] for s in rows}
+    covariates = sheet_covariates(sheet, target)
+    known = {s: covariates.of(slides[0].stem) if covariates else None for s, slides in members.items()}
     stamps = {
-        s.slide_id: explain_stamp(s, members[s.slide_id], models, parsed_splits, task, parsed, parse_bag(bag)) for s in rows
+        s.slide_id: explain_stamp(s, members[s.slide_id], models, parsed_splits, task, parsed, parse_bag(bag), known[s.slide_id])
+        for s in rows
     }
     stale = [item for item, s in enumerate(rows) if not is_explained(receipts[s.slide_id], stamps[s.slide_id])]
     log.info("%d of %d slides are unchanged", len(rows) - len(stale), len(rows))
     if stale:
         from wsi_mil.explain.stage import explain_slide
 
-        ensemble = create_ensemble(models, splits, task, bag=bag, threads=threads, device=device)
+        ensemble = create_ensemble(models, splits, task, bag=bag, threads=threads, device=device, covariates=covariates)
         log.info("%d models of %s", len(ensemble.folds), ensemble.folder)  # faults of models concern all slides
 
         def work(item: int) -> None:
@@ -205,6 +216,7 @@ def explain_validation(
     settings: SettingsJson,
     validation: Annotated[Path, typer.Option(help="folder to write to: fold-0.json, … with stores in the folder of that name")],
     bag: Bag = "slide",
+    sheet: OptionalSheet = None,
     record: Record = None,
     threads: Threads = 1,
     device: Device = "auto",
@@ -215,7 +227,8 @@ def explain_validation(
     from wsi_mil.explain.stage import explain_validation as explained
     from wsi_mil.jobs import write_record
 
-    ensemble = create_ensemble(models, splits, parse_task(target), bag=bag, threads=threads, device=device)
+    covariates = sheet_covariates(sheet, target)
+    ensemble = create_ensemble(models, splits, parse_task(target), bag=bag, threads=threads, device=device, covariates=covariates)
     parsed = parse_settings(Explain, json.loads(settings))
     receipts = [validation / f"fold-{fold}.json" for fold in range(ensemble.splits.n_folds)]
     for fold, receipt in enumerate(receipts):

@@ -17,6 +17,7 @@ from wsi_mil.errors import ConfigError
 
 if TYPE_CHECKING:
     from wsi_mil.cohort import SheetColumns
+    from wsi_mil.covariates import SlideCovariates
     from wsi_mil.ensemble import Ensemble
     from wsi_mil.records import SlideRow
     from wsi_mil.tasks import Task
@@ -44,6 +45,9 @@ ReadTimeout = Annotated[
     float, typer.Option(min=0.1, envvar="WSI_MIL_READ_TIMEOUT_S", help="seconds to wait for data from a slide before giving up")
 ]
 Sheet = Annotated[Path, typer.Option(envvar="WSI_MIL_SHEET", help="the cohort sheet")]
+OptionalSheet = Annotated[
+    Optional[Path], typer.Option("--sheet", envvar="WSI_MIL_SHEET", help="the cohort sheet, for a target with covariates")
+]
 TargetJson = Annotated[
     str, typer.Option("--target", help='an entry of `targets` as JSON, such as \'{"kind": "classes", "classes": ["a", "b"]}\'')
 ]
@@ -159,7 +163,29 @@ def receipts_of(rows: "list[SlideRow]", folder: Path) -> dict[str, Path]:
     return {row.slide_id: folder / f"{row.slide_id}.json" for row in rows}
 
 
-def create_ensemble(models: Path, splits: Path, task: "Task", *, bag: str, threads: int, device: str) -> "Ensemble":
+def sheet_covariates(sheet: Path | None, target: str) -> "SlideCovariates | None":
+    """Read the covariates of `--target` from the sheet; None if it has none. Raises ConfigError with all faults of the sheet."""
+    from wsi_mil.config import parse_target
+    from wsi_mil.covariates import SlideCovariates
+
+    settings = parse_target(json.loads(target), where="--target: ").covariates
+    if settings is None:
+        return None
+    if sheet is None:
+        raise ConfigError(["--target has covariates, which are columns of the cohort sheet: add --sheet, or WSI_MIL_SHEET"])
+    return SlideCovariates(settings, {row.slide_id: row.covariates for row in sheet_rows(sheet, target)})
+
+
+def create_ensemble(
+    models: Path,
+    splits: Path,
+    task: "Task",
+    *,
+    bag: str,
+    threads: int,
+    device: str,
+    covariates: "SlideCovariates | None" = None,
+) -> "Ensemble":
     """Load the trained folds for `explain` and `predict` on the chosen device."""
     from wsi_mil.cohort.splits import read_splits
     from wsi_mil.config import parse_bag
@@ -168,4 +194,4 @@ def create_ensemble(models: Path, splits: Path, task: "Task", *, bag: str, threa
 
     set_threads(threads)
     log.info("reading the models in %s", models)
-    return Ensemble(models, read_splits(splits), task, create_device(device), unit=parse_bag(bag))
+    return Ensemble(models, read_splits(splits), task, create_device(device), unit=parse_bag(bag), covariates=covariates)

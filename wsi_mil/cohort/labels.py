@@ -126,7 +126,8 @@ def label_faults(found: Iterable[tuple[int, CellFault]], held: Mapping[str, Sequ
 
 def number_warnings(targets: Mapping[str, Target], rows: Sequence[tuple[int, Mapping[str, str]]]) -> list[str]:
     """Return warnings about columns of numbers that have decimal commas in some rows and decimal points in others."""
-    columns = {t.column for t in targets.values() if isinstance(t, RegressionTarget)}
+    columns = {column for t in targets.values() if t.covariates for column in t.covariates.numbers}
+    columns |= {t.column for t in targets.values() if isinstance(t, RegressionTarget)}
     columns |= {t.time for t in targets.values() if isinstance(t, SurvivalTarget)}
     warnings = []
     for column in sorted(columns):

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from wsi_mil.addresses import is_url
@@ -14,8 +15,14 @@ WINDOWS_ROOT = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 """Drive or server at the beginning of a Windows path."""
 
 
-def slide_row(cells: Mapping[str, str], folder: Path, labels: Mapping[str, str], columns: SheetColumns) -> SlideRow:
-    """Convert cells without faults to a row; paths are relative to `folder`, labels are by target."""
+def slide_row(
+    cells: Mapping[str, str],
+    folder: Path,
+    labels: Mapping[str, str],
+    columns: SheetColumns,
+    covariates: Mapping[str, str] = MappingProxyType({}),
+) -> SlideRow:
+    """Convert cells without faults to a row; paths are relative to `folder`, labels are by target, covariates by column."""
     annotation, mask = (local_path(cells[name], folder) if cells.get(name) else None for name in ("annotation", "mask"))
     return SlideRow(
         slide_id=cells["slide_id"],
@@ -31,6 +38,7 @@ def slide_row(cells: Mapping[str, str], folder: Path, labels: Mapping[str, str],
         part=cells.get(columns.part, ""),
         overrides={name: v for name, v in cells.items() if v and name.partition(".")[0] in OVERRIDES and "." in name},
         labels=dict(labels),
+        covariates=dict(covariates),
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wsi_mil.cohort.columns import SheetColumns, check_columns
+from wsi_mil.cohort.covariates import covariate_cells, covariate_columns, covariate_faults
 from wsi_mil.cohort.labels import (
     CellFault,
     Reading,
@@ -82,8 +83,8 @@ def _read(path: Path, rules: SheetRules) -> Sheet:
         table = read_cells(path)
     except (OSError, ValueError) as error:
         return Sheet((), (f"cohort: cannot read {path} ({error}); expected a CSV file in UTF-8",))
-    named_columns = {**columns_of(rules.targets), **rules.columns.keys}
-    columns = check_columns(table.columns, named_columns, needs_path=rules.needs_path)
+    asked = {**covariate_columns(rules.targets), **columns_of(rules.targets), **rules.columns.keys}
+    columns = check_columns(table.columns, asked, needs_path=rules.needs_path)
     faults = [f"{path}: {fault}" for fault in columns.faults]
     rules = replace(rules, targets={n: t for n, t in rules.targets.items() if set(t.columns_read) <= set(table.columns)})
     are_enough = check_columns(table.columns, columns_of(rules.targets), needs_path=rules.needs_path).are_enough
@@ -142,9 +143,11 @@ def _read_rows(
             partial.setdefault(name, []).append(number)
         for name in (name for name, reading in readings.items() if reading.faults):
             faulty.setdefault(name, set()).add(cells["slide_id"])
+        no_labels += [(number, fault) for fault in covariate_faults(rules.targets, _unmarked(cells, marks))]
         if not row_faults and not marks:
             labels = {name: reading.label for name, reading in readings.items() if reading.label}
-            rows.append(slide_row(cells, rules.folder, labels, rules.columns))
+            covariates = covariate_cells(rules.targets, cells)
+            rows.append(slide_row(cells, rules.folder, labels, rules.columns, covariates))
             if labels and not cells.get(rules.columns.group, number):
                 groupless.append(number)
     held = {column: [plain(cells[column]) for _, cells in table] for column in columns_of(rules.targets)}
@@ -157,13 +160,18 @@ def _read_rows(
 
 def _labels(cells: Mapping[str, str], marked: Iterable[str], rules: SheetRules) -> dict[str, Reading]:
     """Labels of a row by target; cells that mark missing values are reported elsewhere."""
-    remaining = {name: "" if name in marked else cell for name, cell in cells.items()}
+    remaining = _unmarked(cells, marked)
     return {name: read_label(name, target, remaining) for name, target in rules.targets.items()}
+
+
+def _unmarked(cells: Mapping[str, str], marked: Iterable[str]) -> dict[str, str]:
+    """Cells of a row; empty where they mark a missing value."""
+    return {name: "" if name in marked else cell for name, cell in cells.items()}
 
 
 def _row_faults(cells: Mapping[str, str], marked: Iterable[str], rules: SheetRules) -> list[str]:
     """Faults of one row; cells that mark missing values are reported once for their column."""
-    remaining = {name: "" if name in marked else cell for name, cell in cells.items()}
+    remaining = _unmarked(cells, marked)
     required = {name: cells[name] for name in ("slide_id", "path") if name in cells}  # must not be empty, either
     faults = cell_faults({**remaining, **required}, rules)
     if any(fault.startswith("path ") for fault in faults):
@@ -175,8 +183,11 @@ def _mark_fault(column: str, rows_by_mark: Mapping[str, list[int]], rules: Sheet
     where = " and ".join(f"{mark!r} in {in_rows(numbers)}" for mark, numbers in rows_by_mark.items())
     of_target = columns_of(rules.targets).get(column)
     unknown = f"leave these cells empty (without a label for {of_target}, slides are predicted only)"
+    of_covariate = covariate_columns(rules.targets).get(column)
+    missing = f"leave these cells empty (of {of_covariate}, missing values are taken care of)"
     is_group = column == rules.columns.group
-    fix = unknown if of_target else EMPTY_GROUP if is_group else EMPTY.get(column, "leave these cells empty")
+    otherwise = missing if of_covariate else EMPTY.get(column, "leave these cells empty")
+    fix = unknown if of_target else EMPTY_GROUP if is_group else otherwise
     return f"column {column}: {where} would be read as a value: {fix}"
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from wsi_mil.addresses import is_url, url_fault
 from wsi_mil.cohort.columns import OVERRIDES, SheetColumns
+from wsi_mil.cohort.covariates import covariate_columns
 from wsi_mil.cohort.labels import columns_of, listed_values
 from wsi_mil.cohort.rows import is_windows_path, local_path, number
 from wsi_mil.config import ClassesTarget, Target, nearest, parse_settings
@@ -56,7 +57,8 @@ class SheetRules:
 def missing_marks(cells: Mapping[str, str], rules: SheetRules) -> dict[str, str]:
     """Return the cells of a row, by column, that mark a missing value with text instead of being empty."""
     marks = {}
-    for name in dict.fromkeys((*MARKABLE, *columns_of(rules.targets), rules.columns.group)):
+    of_targets = (*columns_of(rules.targets), *covariate_columns(rules.targets))
+    for name in dict.fromkeys((*MARKABLE, *of_targets, rules.columns.group)):
         text = cells.get(name, "")
         if not text:
             continue

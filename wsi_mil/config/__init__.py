@@ -30,6 +30,7 @@ from wsi_mil.config.models import MHIM as MHIM
 from wsi_mil.config.models import MODELS as MODELS
 from wsi_mil.config.models import TEACHERS as TEACHERS
 from wsi_mil.config.models import BaseModelSettings as BaseModelSettings
+from wsi_mil.config.models import Clinical as Clinical
 from wsi_mil.config.models import EmbeddingPool as EmbeddingPool
 from wsi_mil.config.models import InstancePool as InstancePool
 from wsi_mil.config.models import InstanceScoreKind as InstanceScoreKind
@@ -39,6 +40,7 @@ from wsi_mil.config.models import Model as Model
 from wsi_mil.config.models import ModelSettings as ModelSettings
 from wsi_mil.config.models import TransMIL as TransMIL
 from wsi_mil.config.models import architecture_of as architecture_of
+from wsi_mil.config.models import covariates_of as covariates_of
 from wsi_mil.config.models import provided_by as provided_by
 from wsi_mil.config.models import sentence_of as sentence_of
 from wsi_mil.config.parse import nearest as nearest
@@ -80,6 +82,7 @@ from wsi_mil.config.stages import drawn_methods as drawn_methods
 from wsi_mil.config.stages import methods_of as methods_of
 from wsi_mil.config.targets import KINDS as KINDS
 from wsi_mil.config.targets import ClassesTarget as ClassesTarget
+from wsi_mil.config.targets import Covariates as Covariates
 from wsi_mil.config.targets import Kind as Kind
 from wsi_mil.config.targets import MultilabelTarget as MultilabelTarget
 from wsi_mil.config.targets import RegressionLoss as RegressionLoss

@@ -212,8 +212,8 @@ def supports(provides: Collection[InstanceScoreKind], method: Method) -> bool:
 
 
 def resolved(methods: Iterable[MethodChoice], best: Method) -> tuple[Method, ...]:
-    """Return methods with the name of the best one in the place of `best`, each once."""
-    return tuple(dict.fromkeys(best if method == BEST else method for method in methods))
+    """Return methods with the name of the best one in the place of `best`, each once; none of a model that has no best one."""
+    return () if not best else tuple(dict.fromkeys(best if method == BEST else method for method in methods))
 
 
 def further_name(name: str, label: str) -> str:

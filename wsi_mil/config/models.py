@@ -6,14 +6,14 @@ one: docs/add_an_aggregator.md.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
 from wsi_mil.config import recipes
 from wsi_mil.config.recipes import Recipe, WithRecipe
 from wsi_mil.config.settings import EntryName, Settings
-from wsi_mil.config.targets import Kind
+from wsi_mil.config.targets import Covariates, Kind, Target
 from wsi_mil.config.training import (
     CLAMTraining,
     DTFDTraining,
@@ -34,6 +34,9 @@ EmbedDim = Annotated[int | None, Field(ge=1, description="units of the instance 
 Dropout = Annotated[float, Field(ge=0, lt=1, description="on the instance embedding")]
 MOST_EXACT = 20_000
 """Largest `exact_up_to`: with so many tiles an update takes a core about a minute."""
+CovariatesKey = Annotated[
+    bool, Field(description="the target's covariates are appended to the bag's embedding (docs/targets.md)")
+]
 RecipeKey = Annotated[Recipe, Field(description="published: the constants of the paper, training and all")]
 
 
@@ -46,7 +49,8 @@ class ModelSettings(Settings):
         implementation: "module:class" of a `wsi_mil.models.MILModel`, imported by the factory only.
         provides: kinds of scores that the model provides for each instance, in the order of its `instance_scores`.
         learns: kinds of targets that the model can learn.
-        best: the explanation that `best` in `explain.methods` stands for (docs/explanations.md has the figures).
+        best: the explanation that `best` in `explain.methods` stands for (docs/explanations.md has the figures); "" where
+            there is nothing to explain.
         is_teacher: whether MHIM can be trained over it.
         baseline: of a model that others ought to be better than, what it is, to follow its name; the report compares them.
         takes_slide_vectors: whether it learns from bags that are one vector of the whole slide; others need tiles.
@@ -59,6 +63,25 @@ class ModelSettings(Settings):
     is_teacher: ClassVar[bool] = False
     baseline: ClassVar[str] = ""
     takes_slide_vectors: ClassVar[bool] = False
+    no_covariates: ClassVar[str] = "it has no embedding of the bag that they could be appended to; leave the key out"
+    """Why a model without the key `covariates` has none."""
+
+    @property
+    def has_instances(self) -> bool:
+        """Whether the model sees slides, so that there is something to explain."""
+        return bool(self.best)
+
+    @property
+    def uses_covariates(self) -> bool:
+        """Whether the model needs the covariates of a target."""
+        return bool(getattr(self, "covariates", False))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _covariates_need_an_embedding(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and "covariates" in values and "covariates" not in cls.model_fields:
+            raise ValueError(f"{model_name(cls)} cannot take covariates: {cls.no_covariates}")
+        return values
 
 
 class MeanLinear(ModelSettings):
@@ -66,6 +89,7 @@ class MeanLinear(ModelSettings):
 
     implementation = "wsi_mil.models.mean_linear:MeanLinear"
     learns = EVERY_KIND
+    no_covariates = "a penalty that suits many features would shrink them to nothing; take embedding_pool, or clinical"
     provides = ("evidence",)
     baseline = "a linear model of the mean of the features"
     takes_slide_vectors = True
@@ -102,6 +126,7 @@ class EmbeddingPool(ModelSettings):
     pool: Literal["max", "mean"] = Field("mean", description="element by element")
     embed_dim: EmbedDim = 256
     dropout: Dropout = 0.25
+    covariates: CovariatesKey = False
     train: Training = Training()
 
 
@@ -119,6 +144,7 @@ class ABMIL(ModelSettings):
     activation: Literal["tanh", "relu"] = Field("tanh", description="of the attention network; MHIM's code has relu")
     attention_bias: bool = Field(True, description="biases in the attention network; MHIM's code has none")
     dropout: Dropout = 0.25
+    covariates: CovariatesKey = False
     train: Training = Training()
 
 
@@ -144,6 +170,7 @@ class TransMIL(ModelSettings, WithRecipe):
     )
     attention_dropout: Dropout = Field(0.1, description="after each attention layer")
     dropout: Dropout = 0.0
+    covariates: CovariatesKey = False
     train: Training = Training()
 
     @model_validator(mode="after")
@@ -189,6 +216,7 @@ class DSMIL(ModelSettings, WithRecipe):
     value_layer: bool = Field(True, description="a linear layer with ReLU before the weighted sum, as within MHIM's code")
     average: bool = Field(True, description="probability = mean of the bag's and of its most positive instance")
     dropout: Dropout = 0.0
+    covariates: CovariatesKey = False
     train: Training = Training()
 
 
@@ -210,6 +238,7 @@ class CLAM(ModelSettings):
     instance_loss: Literal["svm", "cross_entropy"] = Field("svm", description="svm: smooth, with margin 1")
     instance_weight: float = Field(0.3, ge=0, lt=1, description="share of the instance loss in the total loss")
     dropout: Dropout = 0.25
+    covariates: CovariatesKey = False
     train: CLAMTraining = CLAMTraining()
 
 
@@ -231,6 +260,7 @@ class DTFD(ModelSettings):
     embed_dim: EmbedDim = 512
     attention_dim: int = Field(128, ge=1, description="units of either attention network")
     dropout: Dropout = 0.0
+    covariates: CovariatesKey = False
     train: DTFDTraining = DTFDTraining()
 
     @model_validator(mode="after")
@@ -261,7 +291,24 @@ class KrausPool(ModelSettings):
     train: KrausTraining = KrausTraining()
 
 
-BaseModelSettings = MeanLinear | InstancePool | EmbeddingPool | ABMIL | TransMIL | DSMIL | CLAM | DTFD | KrausPool
+class Clinical(ModelSettings):
+    """Linear model of the target's covariates alone, without the slides."""
+
+    implementation = "wsi_mil.models.clinical:Clinical"
+    best = ""
+    no_covariates = "it has nothing else; leave the key out"
+    learns = EVERY_KIND
+    provides = ()
+    takes_slide_vectors = True
+    model: Literal["clinical"]
+    train: LinearTraining = LinearTraining()
+
+    @property
+    def uses_covariates(self) -> bool:
+        return True
+
+
+BaseModelSettings = MeanLinear | InstancePool | EmbeddingPool | ABMIL | TransMIL | DSMIL | CLAM | DTFD | KrausPool | Clinical
 """Models that are trained by themselves."""
 
 
@@ -283,6 +330,7 @@ class MHIM(ModelSettings, WithRecipe):
 
     implementation = "wsi_mil.models.mhim:MHIM"
     learns = EVERY_KIND
+    no_covariates = "it has those of its base; set covariates: true there"
     published = recipes.MHIM
     model: Literal["mhim"]
     recipe: RecipeKey = "default"
@@ -319,6 +367,16 @@ def architecture_of(models: Mapping[str, Model], entry: str) -> BaseModelSetting
     """Settings of the network that an entry makes: of MHIM its base's."""
     settings = models[entry]
     return architecture_of(models, settings.base) if isinstance(settings, MHIM) else settings
+
+
+def learners(models: Mapping[str, Model], target: Target) -> tuple[str, ...]:
+    """Return the entries that learn a target which names none: all, but without covariates those alone that see slides."""
+    return tuple(entry for entry, settings in models.items() if target.covariates or settings.has_instances)
+
+
+def covariates_of(models: Mapping[str, Model], entry: str, target: Target) -> Covariates | None:
+    """Return the covariates of a target that the model of an entry uses; None if it uses none."""
+    return target.covariates if architecture_of(models, entry).uses_covariates else None
 
 
 def provided_by(models: Mapping[str, Model], entry: str) -> tuple[InstanceScoreKind, ...]:

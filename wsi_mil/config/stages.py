@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, fie
 from wsi_mil.config.cluster import Dask
 from wsi_mil.config.encoder import Encoder
 from wsi_mil.config.explanations import EXPLANATIONS, Method, MethodChoice, ReadOff, explains, resolved, supports
-from wsi_mil.config.models import MODELS, Model, architecture_of, provided_by
+from wsi_mil.config.models import MODELS, Model, architecture_of, learners, provided_by
 from wsi_mil.config.readers import Reader
 from wsi_mil.config.remote import Remote
 from wsi_mil.config.settings import EntryName, Settings
@@ -346,8 +346,8 @@ class Config(Settings):
         return targets
 
     def models_of(self, target: str) -> tuple[str, ...]:
-        """Return the entries of `models` that learn a target."""
-        return self.targets[target].models or tuple(self.models)
+        """Return the entries of `models` that learn a target; those that see covariates only if it has any."""
+        return self.targets[target].models or learners(self.models, self.targets[target])
 
     def models_with(self, target: str, encoder: str) -> tuple[str, ...]:
         """Return the entries of `models` that learn a target from an entry of `encoders`; some do not take vectors of slides."""

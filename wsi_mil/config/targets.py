@@ -26,6 +26,33 @@ ModelEntries = Annotated[
 ]
 
 
+class Covariates(Settings):
+    """What is known of a patient besides the slides: columns that models with `covariates: true` and `clinical` read."""
+
+    numbers: tuple[Column, ...] = Field((), description="columns of numbers: standardised by the training part")
+    categories: tuple[Column, ...] = Field((), description="columns of categories: a 0 or 1 for each value of the training part")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns, numbers first."""
+        return (*self.numbers, *self.categories)
+
+    @model_validator(mode="after")
+    def _columns_differ(self) -> "Covariates":
+        if not self.columns:
+            raise ValueError("covariates name no column: list columns of the sheet under numbers or categories, or leave it out")
+        twice = sorted({column for column in self.columns if self.columns.count(column) > 1})
+        if twice:
+            raise ValueError(f"covariates list {', '.join(twice)} twice: a column is either a number or a category, once")
+        return self
+
+
+CovariatesOf = Annotated[
+    Covariates | None,
+    Field(description="columns that models may use besides the slides: `{numbers: [age], categories: [sex]}`; null: none"),
+]
+
+
 Kind = Literal["classes", "multilabel", "regression", "survival"]
 Transform = Literal["none", "log1p", "logit"]
 RegressionLoss = Literal["squared", "absolute", "huber"]
@@ -42,21 +69,23 @@ class BaseTarget(Settings):
     """Settings that change neither labels nor folds, only what models learn of them, or figures."""
     not_learned: ClassVar[tuple[str, ...]] = ()
     """Settings that change neither labels nor models, only figures."""
+    not_asked: ClassVar[tuple[str, ...]] = ("models", "covariates")
+    """Settings that are no part of the question: which models learn it, and what some of them know besides the slides."""
 
     @property
     def reading(self) -> dict[str, Any]:
         """Settings that determine labels and folds, for JSON."""
-        return self.model_dump(mode="json", exclude={*self.not_read, "models"})
+        return self.model_dump(mode="json", exclude={*self.not_read, *self.not_asked})
 
     @property
     def learning(self) -> dict[str, Any]:
         """Settings that determine labels, folds and models, for JSON."""
-        return self.model_dump(mode="json", exclude={*self.not_learned, "models"})
+        return self.model_dump(mode="json", exclude={*self.not_learned, *self.not_asked})
 
     @property
     def predicting(self) -> dict[str, Any]:
         """Settings that determine labels, folds, models and figures, for JSON."""
-        return self.model_dump(mode="json", exclude={"models"})
+        return self.model_dump(mode="json", exclude={*self.not_asked})
 
 
 class ClassesTarget(BaseTarget):
@@ -66,6 +95,7 @@ class ClassesTarget(BaseTarget):
     column: Column = Field("label", description="column of the sheet")
     classes: tuple[Cell, ...] = Field(min_length=2, description="class names in order; of two classes the last is positive")
     models: ModelEntries = None
+    covariates: CovariatesOf = None
 
     @property
     def columns_read(self) -> tuple[str, ...]:
@@ -87,6 +117,7 @@ class MultilabelTarget(BaseTarget):
     positive: tuple[Cell, ...] = Field(("1", "pos", "positive", "yes"), description="values that mean positive")
     negative: tuple[Cell, ...] = Field(("0", "neg", "negative", "no"), description="values that mean negative")
     models: ModelEntries = None
+    covariates: CovariatesOf = None
 
     @property
     def columns_read(self) -> tuple[str, ...]:
@@ -114,6 +145,7 @@ class RegressionTarget(BaseTarget):
     )
     loss: RegressionLoss = Field("squared", description="of the standardised values")
     models: ModelEntries = None
+    covariates: CovariatesOf = None
 
     @property
     def columns_read(self) -> tuple[str, ...]:
@@ -142,6 +174,7 @@ class SurvivalTarget(BaseTarget):
         (), description="times of the time-dependent AUC, in the unit of `time`; []: quartiles of the event times"
     )
     models: ModelEntries = None
+    covariates: CovariatesOf = None
 
     @property
     def columns_read(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from wsi_mil.cohort.splits import Splits
 from wsi_mil.config import BagUnit, Explain
+from wsi_mil.covariates import Cells
 from wsi_mil.receipts import file_hash, fingerprint, is_current, made_from, store_marker
 from wsi_mil.records import SlideRow
 from wsi_mil.tasks import Task
@@ -14,7 +15,14 @@ STAGE_VERSION = 8
 
 
 def explain_stamp(
-    row: SlideRow, bag_receipts: Sequence[Path], models: Path, splits: Splits, task: Task, settings: Explain, unit: BagUnit
+    row: SlideRow,
+    bag_receipts: Sequence[Path],
+    models: Path,
+    splits: Splits,
+    task: Task,
+    settings: Explain,
+    unit: BagUnit,
+    covariates: Cells | None = None,
 ) -> dict[str, str]:
     """Return what the scores of a slide are made from, as an entry of their receipt.
 
@@ -26,6 +34,7 @@ def explain_stamp(
         task: the task of the models.
         settings: settings of `explain`.
         unit: what a bag is.
+        covariates: of the bag, if the models were trained with covariates.
     """
     placement = splits.placement(row.slide_id, row.patient_id)
     content: Mapping[str, object] = {
@@ -37,6 +46,7 @@ def explain_stamp(
         "models": _cards(models, splits.n_folds),
         "placement": [placement.role, *placement.folds],
         "task": task.stamp(),
+        **({} if covariates is None else {"covariates": dict(covariates)}),
     }
     return made_from(content)
 

@@ -51,8 +51,9 @@ class ExplainRequest:
 
     @property
     def members(self) -> list[FoldModel]:
-        """The models that explain the bag."""
-        return [self.ensemble.folds[fold] for fold in self.prediction.folds]
+        """The models that explain the bag, with its covariates fixed."""
+        folds = [self.ensemble.folds[fold] for fold in self.prediction.folds]
+        return [replace(member, model=member.model.at(self.bag.covariates)) for member in folds]
 
     @property
     def is_predicted(self) -> bool:
@@ -143,7 +144,7 @@ def with_randomisation(
         scores: of all methods; those without a result, and the control, which no model has a say in, stay as they are.
         settings: of sparse inversion.
     """
-    found = []
+    found, permuted = [], permuted.at(request.bag.covariates)
     for s in scores:
         other = None if s.reason or method_of(s.method) == CONTROL else _of_permuted(request, permuted, s, settings)
         if other is not None:
@@ -178,7 +179,7 @@ def _with_curves(request: ExplainRequest, scores: list[InstanceScores], points: 
     def model(rows: NDArray[np.int64]) -> Predicted:
         task, prediction = request.ensemble.task, request.prediction
         if len(rows) < len(bag.coords):
-            part = Bag(bag.slide_id, bag.features[rows], bag.coords[rows])
+            part = replace(bag, features=bag.features[rows], coords=bag.coords[rows])
             prediction = request.ensemble.predict(part, request.prediction.folds)
         return Predicted(task.explained_value(prediction, output), task.is_predicted(prediction, output))
 

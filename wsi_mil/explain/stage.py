@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wsi_mil.bags import bag_tensor, rows_of
+from wsi_mil.bags import bag_tensor, rows_of, scalar
 from wsi_mil.cohort.splits import protocol_roles
 from wsi_mil.config import Explain, explains, further_name, resolved, supports
 from wsi_mil.ensemble import Ensemble
@@ -64,6 +64,7 @@ def explain_slide(
         outputs = chosen_outputs(ensemble.task, prediction, settings.outputs)
         scores = _scores(ensemble, bag, prediction, outputs, settings)
         content |= _prediction_content(ensemble, prediction, outputs[0]) | _streams_content(ensemble, bag, prediction)
+        content |= _covariates_content(ensemble, bag, prediction, outputs[0])
     else:
         reason = "a training slide: its model has seen it (explain.include_train shows it all the same)"
         scores = [empty_scores(method, bag, reason) for method in _stored(settings)]
@@ -168,6 +169,7 @@ def _prediction_content(ensemble: Ensemble, prediction: SlidePrediction, output:
 def _streams_content(ensemble: Ensemble, bag: Bag, prediction: SlidePrediction) -> Receipt:
     """Agreement of the streams of models with an instance stream and a bag stream, with a warning where they contradict."""
     models, output = [ensemble.folds[fold].model for fold in prediction.folds], ensemble.task.explained(prediction)[0]
+    models = [model.at(bag.covariates) for model in models]
     streams = [streams for model in models if (streams := model.streams(bag_tensor(bag, model), output)) is not None]
     if not streams:
         return {}
@@ -179,6 +181,20 @@ def _streams_content(ensemble: Ensemble, bag: Bag, prediction: SlidePrediction) 
             correlation,
         )
     return {"streams_rank_correlation": None if math.isnan(correlation) else round(correlation, 6)}
+
+
+def _covariates_content(ensemble: Ensemble, bag: Bag, prediction: SlidePrediction, output: int) -> Receipt:
+    """Covariates of the bag, and what they add to the explained quantity, mean over models; {} if the models use none.
+
+    The share is the difference from the same bag with the mean of each number and no category.
+    """
+    models = [ensemble.folds[fold].model for fold in prediction.folds]
+    if bag.covariates is None or models[0].coding is None:
+        return {}
+    pairs = [(scalar(model.at(bag.covariates), bag, output), scalar(model.at_mean(), bag, output)) for model in models]
+    total, without = np.mean(pairs, axis=0)
+    figures = {"total": float(f"{total:.6g}"), "share": float(f"{total - without:.6g}")}
+    return {"covariates": {"cells": dict(bag.covariates), **figures}}
 
 
 def _scores_content(scores: InstanceScores) -> Receipt:

@@ -4,6 +4,7 @@ from wsi_mil.models.abmil import ABMIL as ABMIL
 from wsi_mil.models.base import MILModel as MILModel
 from wsi_mil.models.base import MILOutput as MILOutput
 from wsi_mil.models.clam import CLAM as CLAM
+from wsi_mil.models.clinical import Clinical as Clinical
 from wsi_mil.models.dsmil import DSMIL as DSMIL
 from wsi_mil.models.dtfd import DTFD as DTFD
 from wsi_mil.models.encode_classify import EncodeClassifyModel as EncodeClassifyModel

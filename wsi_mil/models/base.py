@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from wsi_mil.config import InstanceScoreKind
+from wsi_mil.models.covariates import TakesCovariates
 from wsi_mil.models.losses import BagLoss
 from wsi_mil.models.outputs import Outputs
 
@@ -25,7 +26,7 @@ class MILOutput(NamedTuple):
     """`(batch_size, n_instances, n_outputs)` if the model classifies each instance, else None."""
 
 
-class MILModel(nn.Module, ABC):
+class MILModel(TakesCovariates, ABC):
     """A model of bags that can score their instances. In the words below its outputs are classes; `outputs` says what they are.
 
     An instance is a feature vector, or the input of a trainable instance encoder (an image) if the model has one.

@@ -34,9 +34,11 @@ class DSMIL(EncodeClassifyModel):
         other here, so softmax and cross-entropy stand for the paper's sigmoid a class.
         No dropout on instances at test. Instances are embedded and `value_layer` and `average` are on, as in the DSMIL within
         MHIM; `recipe: published` takes the features as they are.
+        Covariates, if there are any, are appended to what both streams classify, with the same weights.
     """
 
     provides = config.DSMIL.provides
+    read_outs = ("classifier", "instance_classifier")
 
     def __init__(
         self,

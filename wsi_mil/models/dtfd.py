@@ -42,9 +42,11 @@ class DTFD(MILModel):
         the size of the bag; of more than two classes by those of the class that tier 1 predicts for the pseudo-bag.
         Classes only: a class is inherited by a part of the bag that holds a key instance, while a part's value or risk is not
         the bag's, and instances cannot be ranked for several labels at once.
+        Covariates, if there are any, are appended to what tier 2 classifies.
     """
 
     provides = config.DTFD.provides
+    read_outs = ("second.classifier",)
 
     def __init__(
         self,

@@ -65,9 +65,15 @@ class _EmbeddingKeywords(_Keywords, total=False):
 
 
 class PoolKeywords(_EmbeddingKeywords, total=False):
-    """Keys of `instance_pool` and `embedding_pool`."""
+    """Keys of `instance_pool`."""
 
     pool: Literal["max", "mean"]
+
+
+class EmbeddingPoolKeywords(PoolKeywords, total=False):
+    """Keys of `embedding_pool`."""
+
+    covariates: bool
 
 
 class MeanLinearKeywords(TypedDict, total=False):
@@ -84,6 +90,7 @@ class ABMILKeywords(_EmbeddingKeywords, total=False):
     attention_dim: int
     activation: Literal["tanh", "relu"]
     attention_bias: bool
+    covariates: bool
 
 
 class TransMILKeywords(_Keywords, total=False):
@@ -97,6 +104,7 @@ class TransMILKeywords(_Keywords, total=False):
     landmarks: int
     position_start: Literal["zero", "random"]
     attention_dropout: float
+    covariates: bool
 
 
 class DSMILKeywords(_EmbeddingKeywords, total=False):
@@ -107,6 +115,7 @@ class DSMILKeywords(_EmbeddingKeywords, total=False):
     nonlinear: bool
     value_layer: bool
     average: bool
+    covariates: bool
 
 
 class CLAMKeywords(_EmbeddingKeywords, total=False):
@@ -119,6 +128,7 @@ class CLAMKeywords(_EmbeddingKeywords, total=False):
     subtyping: bool
     instance_loss: Literal["svm", "cross_entropy"]
     instance_weight: float
+    covariates: bool
 
 
 class DTFDKeywords(_EmbeddingKeywords, total=False):
@@ -131,6 +141,13 @@ class DTFDKeywords(_EmbeddingKeywords, total=False):
     draws: int
     seed: int
     attention_dim: int
+    covariates: bool
+
+
+class ClinicalKeywords(TypedDict, total=False):
+    """Keys of `clinical`."""
+
+    train: Mapping[str, object]
 
 
 class KrausPoolKeywords(_EmbeddingKeywords, total=False):

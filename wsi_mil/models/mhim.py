@@ -1,5 +1,6 @@
 """MHIM: a student that is trained without the instances that its teacher finds easy."""
 
+import copy
 import math
 from typing import Unpack
 
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from wsi_mil import config
 from wsi_mil.config import InstanceScoreKind, Schedule
+from wsi_mil.covariates import Cells
 from wsi_mil.models.base import MILModel, MILOutput
 from wsi_mil.models.encode_classify import BagEncoding, EncodeClassifyModel
 from wsi_mil.models.keywords import MHIMKeywords, model_settings
@@ -68,6 +70,14 @@ class MHIM(MILModel):
 
     def streams(self, bag: Tensor, output: int) -> tuple[Tensor, Tensor] | None:
         return self.student.streams(bag, output)
+
+    def at(self, cells: Cells | None) -> "MHIM":
+        """Return the model with the covariates of a bag fixed, for student and teacher."""
+        if self.student.coding is None:
+            return self
+        fixed = copy.copy(self)
+        fixed._modules = {**self._modules, "student": self.student.at(cells), "teacher": self.teacher.at(cells)}
+        return fixed
 
     @torch.no_grad()
     def instance_scores(self, bag: Tensor, output: int) -> dict[InstanceScoreKind, Tensor]:

@@ -10,7 +10,7 @@ from wsi_mil import config
 from wsi_mil.config import InstanceScoreKind
 from wsi_mil.models.base import MILModel, MILOutput
 from wsi_mil.models.embedding import create_embedding
-from wsi_mil.models.keywords import PoolKeywords, model_settings
+from wsi_mil.models.keywords import EmbeddingPoolKeywords, PoolKeywords, model_settings
 from wsi_mil.models.outputs import Outputs, chosen_outputs, probability_and_evidence
 from wsi_mil.models.precision import widened
 
@@ -19,6 +19,7 @@ class InstanceClassifier(MILModel):
     """A model whose bag is nothing but a pool of its instances' probabilities: embedding, classifier, pool."""
 
     classifier: nn.Linear
+    read_outs = ()
 
     @abstractmethod
     def instance_probs(self, units: Tensor, output: int) -> Tensor:
@@ -108,7 +109,7 @@ class EmbeddingPool(MILModel):
         n_classes: int | None = None,
         outputs: Outputs | None = None,
         instance_encoder: nn.Module | None = None,
-        **keywords: Unpack[PoolKeywords],
+        **keywords: Unpack[EmbeddingPoolKeywords],
     ):
         settings = model_settings(config.EmbeddingPool, settings, keywords, feature_dim=feature_dim, n_classes=n_classes)
         outputs = chosen_outputs(n_classes, outputs)

@@ -12,6 +12,7 @@ from wsi_mil.report.baseline import Against, baseline_summary, beside_baselines
 from wsi_mil.report.batch_effects import batch_effects, write_effects
 from wsi_mil.report.cohort import Cohort
 from wsi_mil.report.comparison import Comparison, compare_models, least_p_holm
+from wsi_mil.report.covariates import added_summary, covariate_limitations, what_is_added
 from wsi_mil.report.gallery import colour_stops, galleries, models_that_fit, outputs_shown
 from wsi_mil.report.groups import group_section
 from wsi_mil.report.model_page import ModelPage, best_first, model_summary, read_model
@@ -57,8 +58,9 @@ def write_target(cohort: Cohort, target: str, page: Path) -> TargetSummary:
     of_best, no_evidence = baseline_summary(models[0].name, beside)
     groups, moved = group_section(usable, models, report, config), transfers(models, report, config)
     further = [*(groups.limitations if groups else []), *transfer_limitations(moved)]
-    results = [*describe_results(models[0], len(models), about), *of_best]
-    cautions = further + limitations(models, effects, about, no_evidence)
+    added = what_is_added(models, comparisons, report, config.models)
+    results = [*describe_results(models[0], len(models), about), *of_best, *added_summary(added)]
+    cautions = further + limitations(models, effects, about, [*no_evidence, *covariate_limitations(models)])
     drawn = galleries(usable, shown, cohort.images, report)
     html = render(
         "target.html",
@@ -76,6 +78,7 @@ def write_target(cohort: Cohort, target: str, page: Path) -> TargetSummary:
         figures={name: title for name, title in report.figures.items() if any(name in m.metrics for m in models)},
         comparisons=comparisons,
         beside_baselines=beside,
+        added=added,
         least_p_holm=least_p_holm(len(comparisons), config.predict.bootstrap),
         batch_effects=effects,
         groups=groups,
@@ -120,8 +123,9 @@ def _comparisons(models: Sequence[ModelPage], report: TaskReport, config: Config
 def _beside_baselines(
     models: Sequence[ModelPage], comparisons: Sequence[Comparison], report: TaskReport, config: Config
 ) -> list[Against]:
-    """Every model beside the baselines on the features of the same encoder."""
+    """Every model that sees slides beside the baselines on the features of the same encoder."""
+    seeing = [m for m in models if config.models[m.model].has_instances]
     by_encoder = {
-        encoder: {m.name: config.models[m.model].baseline for m in models if m.encoder == encoder} for encoder in config.encoders
+        encoder: {m.name: config.models[m.model].baseline for m in seeing if m.encoder == encoder} for encoder in config.encoders
     }
     return [pair for entries in by_encoder.values() for pair in beside_baselines(entries, comparisons, report)]

@@ -223,7 +223,7 @@ def _loss(
         features = features[:, instances.to(features.device)]
     features = features.float()  # only now: what is left out would be converted for nothing
     with torch.autocast(features.device.type, dtype=torch.bfloat16, enabled=settings.precision == "bfloat16"):
-        return model.training_loss(features, label.to(features.device), loss)
+        return model.at(item.bag.covariates).training_loss(features, label.to(features.device), loss)
 
 
 def n_sampled(n: int, settings: Training) -> int:

@@ -87,6 +87,16 @@ def fit_mean(model: MeanLinear, train: Described, val: Described, settings: Line
             task, train.design(model), train.truth, val.design(model), val.truth, settings.penalties, settings.class_weights
         )
     )
+    log_fit(fitted, task)
+    weight = fitted.coefficients / fitted.scale
+    with torch.no_grad():
+        model.classifier.weight.copy_(torch.from_numpy(weight))
+        model.classifier.bias.copy_(torch.from_numpy(fitted.intercepts - weight @ fitted.centre))
+    return fitted
+
+
+def log_fit(fitted: LinearFit, task: Task) -> None:
+    """Say in the log how the fits with each penalty are, and which is kept."""
     for trial in fitted.trials:
         words = "" if trial.converged else "; the fit did not converge"
         losses = "penalty %g: training loss %.4f, validation loss %.4f, %s %.3f%s"
@@ -94,11 +104,6 @@ def fit_mean(model: MeanLinear, train: Described, val: Described, settings: Line
     log.info("penalty %g is kept", fitted.penalty)
     if not fitted.trials[fitted.chosen].converged:
         log.warning("the fit with the chosen penalty %g did not converge: raise the smallest of train.penalties", fitted.penalty)
-    weight = fitted.coefficients / fitted.scale
-    with torch.no_grad():
-        model.classifier.weight.copy_(torch.from_numpy(weight))
-        model.classifier.bias.copy_(torch.from_numpy(fitted.intercepts - weight @ fitted.centre))
-    return fitted
 
 
 def rows_of(fitted: LinearFit) -> Iterable[Iterable[object]]:

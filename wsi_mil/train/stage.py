@@ -16,22 +16,33 @@ from wsi_mil.bags import BagSet, common_encoder, read_bag_of
 from wsi_mil.checkpoints import ModelCard, file_hash, read_card, read_checkpoint, write_checkpoint
 from wsi_mil.cohort.splits import Splits, missing_strata, protocol_roles
 from wsi_mil.config import MHIM, TEACHERS, BagUnit, BaseModelSettings, CurveLog, LinearTraining, Model, Protocol, TransMIL
+from wsi_mil.covariates import Cells, Coding, SlideCovariates
 from wsi_mil.devices import memory_bytes
 from wsi_mil.errors import ConfigError, StoreMismatchError
 from wsi_mil.files import exclusive, write_table
-from wsi_mil.models import WRITE_MATRICES_OUT, MeanLinear, MILModel, create_mhim, create_model, exact_step_bytes, outputs_of
+from wsi_mil.models import (
+    WRITE_MATRICES_OUT,
+    Clinical,
+    MeanLinear,
+    MILModel,
+    create_mhim,
+    create_model,
+    exact_step_bytes,
+    outputs_of,
+)
 from wsi_mil.receipts import fingerprint, store_path
 from wsi_mil.records import Bag
 from wsi_mil.runtime.memory import free_bytes
 from wsi_mil.runtime.progress import ProgressMeter
 from wsi_mil.store import feature_attributes, feature_dim, n_tiles
 from wsi_mil.tasks import Task, Truth
+from wsi_mil.train.covariates import CodedBags, fit_covariates, log_coding
 from wsi_mil.train.curves import columns, open_curve
 from wsi_mil.train.epochs import Epoch, with_selection
 from wsi_mil.train.keeping import BagSizes, Keep, bytes_to_keep, log_reading
 from wsi_mil.train.linear import Trial
 from wsi_mil.train.loop import fit, n_sampled, predict_outputs
-from wsi_mil.train.mean_linear import COLUMNS, Described, fit_mean, rows_of
+from wsi_mil.train.mean_linear import COLUMNS, Described, fit_mean, log_fit, rows_of
 from wsi_mil.train.resume import TrainingState
 from wsi_mil.version import __version__
 
@@ -39,7 +50,7 @@ log = logging.getLogger(__name__)
 
 STAGE_VERSION = 4
 KEEP_NOTHING = Keep(0)
-Part = TypeVar("Part", BagSet, Described)
+Part = TypeVar("Part", BagSet, Described, CodedBags)
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,7 @@ class Fold:
         protocol: which part selects epoch and threshold.
         statistics: folder for the mean and variance of each slide's features, which folds and targets share; None: they are
             computed anew. Models that see tiles do without.
+        covariates: of the slides, for models that use them.
     """
 
     splits: Splits
@@ -64,6 +76,7 @@ class Fold:
     unit: BagUnit = "slide"
     protocol: Protocol = "held_out"
     statistics: Path | None = None
+    covariates: SlideCovariates | None = None
 
 
 def train_fold(
@@ -103,10 +116,14 @@ def train_fold(
     receipts = [fold.features / f"{slide}.json" for part in members for slides in part.values() for slide in slides]
     card = _initial_card(fold, settings, receipts, base)
     card = replace(card, architecture=_with_attention(card, members[0], fold, device))
+    card = replace(card, coding=_coding(members, fold, card.architecture))
+    if base is not None:
+        read_card(base).require_base_of(card, base)
     with exclusive(folder):
         state = TrainingState(folder, _fingerprint(fold, card, members, base, device))
         if isinstance(settings.train, LinearTraining):
-            model, card = _fit_linear(settings.train, card, fold, members, folder)
+            fit_one = _fit_linear if settings.has_instances else _fit_clinical
+            model, card = fit_one(settings.train, card, fold, members, folder)
         else:
             torch.manual_seed(settings.train.seed)
             model = _create(settings, card, base, device)
@@ -140,6 +157,47 @@ def _fit_linear(
     return model, card
 
 
+def _fit_clinical(
+    settings: LinearTraining, card: ModelCard, fold: Fold, members: list[dict[str, list[str]]], folder: Path
+) -> tuple[MILModel, ModelCard]:
+    """Fit the linear model of covariates; of its card, `epoch` is the number of the penalty."""
+    model = card.create_model().eval()
+    assert isinstance(model, Clinical)
+    train, val = (_coded_bags(part, fold, card) for part in members)
+    fitted = fit_covariates(model, train, val, settings, fold.task)
+    log_fit(fitted, fold.task)
+    names = [name.format(figure=card.task.figure_name) for name in COLUMNS]
+    write_table(folder / "history.csv", names, rows_of(fitted))
+    card = replace(card, select=settings.select, epoch=fitted.chosen + 1)
+    card = _trained_card(card, (train, val), lambda part, task: part.outputs(model, task), fitted.trials[fitted.chosen])
+    return model, card
+
+
+def _coding(members: list[dict[str, list[str]]], fold: Fold, architecture: BaseModelSettings) -> Coding | None:
+    """Coding of covariates from the training part; None if the model uses none."""
+    if not architecture.uses_covariates:
+        return None
+    if fold.covariates is None:
+        raise ConfigError(
+            [f"model {architecture.model} needs covariates: give --target the key covariates, as in docs/targets.md"]
+        )
+    train, val = (_cells(part, fold) for part in members)
+    coding = Coding.fitted(fold.covariates.settings, train)
+    log_coding(coding, train, val)
+    return coding
+
+
+def _coded_bags(part: dict[str, list[str]], fold: Fold, card: ModelCard) -> CodedBags:
+    assert card.coding is not None
+    return CodedBags(card.coding.design(_cells(part, fold)), _truth(part, fold))
+
+
+def _cells(part: dict[str, list[str]], fold: Fold) -> list[Cells]:
+    """Covariates of bags, those of the first slide of each."""
+    assert fold.covariates is not None
+    return [fold.covariates.of(slides[0]) for slides in part.values()]
+
+
 def _described(part: dict[str, list[str]], fold: Fold, meter: ProgressMeter) -> Described:
     receipts = {bag: [fold.features / f"{slide}.json" for slide in slides] for bag, slides in part.items()}
     return Described.read(receipts, _truth(part, fold), fold.statistics, meter)
@@ -169,8 +227,6 @@ def _initial_card(fold: Fold, settings: Model, receipts: list[Path], base: Path 
         trained_on=fold.splits.fingerprint(fold.number, fold.unit),
         features=fingerprint({"features": [feature_attributes(store_path(receipt))["fingerprint"] for receipt in receipts]}),
     )
-    if base is not None:
-        read_card(base).require_base_of(card, base)
     return card
 
 
@@ -225,7 +281,7 @@ def _require_memory(settings: TransMIL, largest: int, device: torch.device) -> N
 
 def _create(settings: Model, card: ModelCard, base: Path | None, device: torch.device) -> MILModel:
     """Return the untrained model; it is initialised before the base is read, so that the seed determines its weights."""
-    untrained = create_model(card.architecture, feature_dim=card.feature_dim, outputs=outputs_of(card.task))
+    untrained = card.create_model()
     if not isinstance(settings, MHIM) or base is None:
         return untrained.to(device)
     return create_mhim(settings, base=read_checkpoint(base, device)[0], student=untrained).to(device)
@@ -242,6 +298,7 @@ def _fingerprint(
             "labels": fold.splits.labels,
             **fold.task.stamp(),
             "features": card.features,
+            "covariates": [_cells(part, fold) for part in members] if card.coding is not None else None,
             "base": file_hash(base) if base is not None else None,
             "versions": [STAGE_VERSION, __version__, torch.__version__],
             "machine": [device.type, torch.get_num_threads()],
@@ -267,7 +324,8 @@ def _bag_set(members: dict[str, list[str]], fold: Fold, keep_bytes: int, pin: bo
 
     def load(number: int) -> Bag:
         bag_id, slides = bags[number]
-        return read_bag_of(bag_id, [fold.features / f"{slide}.json" for slide in slides])
+        bag = read_bag_of(bag_id, [fold.features / f"{slide}.json" for slide in slides])
+        return bag if fold.covariates is None else replace(bag, covariates=fold.covariates.of(slides[0]))
 
     return BagSet(_truth(members, fold), load, keep_bytes=keep_bytes, pin=pin)
 
