@@ -97,7 +97,7 @@ def _lines(model: ModelPage, report: TaskReport, config: Config) -> list[GroupLi
     ]
     if by_group and len(lines) > 1:
         n = by_group["mean"]["n_groups"]
-        lines.append(GroupLine("mean", f"over {n} with a {report.main_title}", "", by_group["mean"], is_mean=True))
+        lines.append(GroupLine("mean", f"{report.main_title} over the {n} that have one", "", by_group["mean"], is_mean=True))
     return lines + [_line(name, "external, mean of all folds", own, unit) for name, own in external.get("groups", {}).items()]
 
 
