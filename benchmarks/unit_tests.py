@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Test whether aggregators obey the rule of multiple instance learning: positive if and only if a positive instance is there.
 
-    python benchmarks/unit_tests.py [--models gated_abmil transmil …] [--seeds 0 1 2] [--jobs 2] [--tiny]
+    python benchmarks/unit_tests.py [--models gated_abmil transmil …] [--problems …] [--seeds 0 1 2] [--jobs 2] [--tiny]
 
 After Raff and Holt, "Reproducibility in multiple instance learning: a case for algorithmic unit tests" (NeurIPS 2023); sizes and
 distances are our own. Three problems that a model which obeys the rule solves, and in which a shortcut is easier:
@@ -12,6 +12,8 @@ two_concepts     The same, but a positive bag holds two concepts, and a negative
                  rule: no model whose bags are positive for one positive instance can solve it.
 false_frequency  A positive bag holds one instance of a concept. In training it holds many of a harmless kind besides, negative
                  bags few; in the test it is the other way round.
+
+hard_negatives   No shortcut: the bags of benchmarks/train.py at a distance of 4, to see what obedience costs.
 
 AUROC on new bags of the kind trained on, and on test bags. Below 0.5 on test bags the model has learned the shortcut. The last
 line is JSON.
@@ -36,15 +38,21 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
-from train import DEFAULT_RECIPE, LEARNERS, OWN_TRAINING, TRAINING
+from train import DEFAULT_RECIPE, HARD, LEARNERS, OWN_TRAINING, TRAINING
+from train_bags import synthetic_bags
 
+from benchmarks.adding import AddingABMIL, NonNegativeABMIL
 from benchmarks.trained import TASK, Recipe, trained
-from wsi_mil.bags import LabelledBag
+from wsi_mil.bags import BagSet, LabelledBag
+from wsi_mil.config import parse_model
 from wsi_mil.metrics import auroc
+from wsi_mil.models import MILModel
 from wsi_mil.records import Bag
-from wsi_mil.train import predict_outputs
+from wsi_mil.train import fit, predict_outputs
 
 DIM = 16
+MENDS = {"non_negative_abmil": NonNegativeABMIL, "adding_abmil": AddingABMIL}
+"""Aggregators tried as a mend, trained like gated ABMIL."""
 CONCEPT, POISON = 3.0, 10.0
 """Distance of the concepts and of the poison from the origin, in standard deviations of the other instances."""
 SPREAD = 0.3
@@ -88,20 +96,25 @@ def false_frequency(rng: np.random.Generator, label: int, *, is_test: bool) -> l
     return [cloud(rng, 1, 0, CONCEPT)] * label + [harmless]
 
 
-PROBLEMS: dict[str, Callable[..., list[NDArray[np.float64]]]] = {
+SHORTCUTS: dict[str, Callable[..., list[NDArray[np.float64]]]] = {
     "one_concept": one_concept,
     "two_concepts": two_concepts,
     "false_frequency": false_frequency,
 }
+PROBLEMS = (*SHORTCUTS, "hard_negatives")
+SIZES = (100, 300)
+"""Bounds of the numbers of instances of bags without a shortcut."""
 
 
 def bags_of(problem: str, n: int, seed: int, *, is_test: bool = False) -> list[LabelledBag]:
     """Return bags of 10 to 20 background instances and those of a problem, every second one positive."""
-    rng = np.random.default_rng([seed, is_test, sorted(PROBLEMS).index(problem)])
+    if problem == "hard_negatives":
+        return synthetic_bags(n, 2 * seed + is_test, HARD, sizes=SIZES)
+    rng = np.random.default_rng([seed, is_test, sorted(SHORTCUTS).index(problem)])
     bags = []
     for number in range(n):
         label = number % 2
-        parts = [rng.normal(size=(int(rng.integers(10, 21)), DIM)), *PROBLEMS[problem](rng, label, is_test=is_test)]
+        parts = [rng.normal(size=(int(rng.integers(10, 21)), DIM)), *SHORTCUTS[problem](rng, label, is_test=is_test)]
         features = rng.permutation(np.concatenate(parts)).astype(np.float16)
         coords = np.stack([np.arange(len(features)), np.zeros(len(features), np.int64)], axis=1)
         bags.append(LabelledBag(Bag(f"b{number}", features, coords), label))
@@ -112,17 +125,30 @@ def figures_of(size: Size, of_all: dict[str, object], task: tuple[str, str, int]
     """Return AUROC on new bags of the kind trained on and on test bags, for (problem, model, seed)."""
     problem, name, seed = task
     torch.set_num_threads(1)
-    own = {each: {**TRAINING, **OWN_TRAINING.get(each, {})} for each in LEARNERS if LEARNERS[each]["model"] not in DEFAULT_RECIPE}
     bags = bags_of(problem, size.train, 10 * seed), bags_of(problem, size.val, 10 * seed + 1)
-    model = trained(name, Recipe(LEARNERS, own, of_all), bags, seed)
+    model = model_of(name, of_all, bags, seed)
     new = bags_of(problem, size.test, 10 * seed + 2), bags_of(problem, size.test, 10 * seed + 3, is_test=True)
     first, second = (auroc(np.array([b.label for b in part]), predict_outputs(model, part, TASK)) for part in new)
     return first, second
 
 
+def model_of(name: str, of_all: dict[str, object], bags: tuple[list[LabelledBag], list[LabelledBag]], seed: int) -> MILModel:
+    """Return a model fitted on the first bags, whose epoch the second ones select."""
+    if name not in MENDS:
+        entries = [each for each in LEARNERS if LEARNERS[each]["model"] not in DEFAULT_RECIPE]
+        own = {each: {**TRAINING, **OWN_TRAINING.get(each, {})} for each in entries}
+        return trained(name, Recipe(LEARNERS, own, of_all), bags, seed)
+    torch.manual_seed(seed)
+    model = MENDS[name](feature_dim=bags[0][0].bag.features.shape[1])
+    settings = parse_model({"model": "abmil", "train": {**of_all, "seed": seed}}).train
+    fit(model, *(BagSet.of(part) for part in bags), settings, task=TASK)
+    return model.eval()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", choices=LEARNERS, default=[*LEARNERS], help="entries of benchmarks/train.py")
+    parser.add_argument("--models", nargs="+", choices=[*LEARNERS, *MENDS], default=[*LEARNERS, *MENDS], help="entries")
+    parser.add_argument("--problems", nargs="+", choices=PROBLEMS, default=[*PROBLEMS], help="problems")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="of bags and trainings")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="trainings at once")
     parser.add_argument("--tiny", action="store_true", help="one seed and few bags: tests that the benchmark runs")
@@ -130,16 +156,19 @@ def main() -> None:
     size = Size(8, 4, 8) if args.tiny else Size()
     of_all: dict[str, object] = {"updates": None, "epochs": 1, "patience": 1, "min_epochs": 1} if args.tiny else {}
     tasks = [
-        (problem, name, seed) for problem in PROBLEMS for name in args.models for seed in args.seeds[: 1 if args.tiny else None]
+        (problem, name, seed)
+        for problem in args.problems
+        for name in args.models
+        for seed in args.seeds[: 1 if args.tiny else None]
     ]
     with ProcessPoolExecutor(args.jobs) as pool:
         found = dict(zip(tasks, pool.map(partial(figures_of, size, of_all), tasks), strict=True))
-    print("| model | " + " | ".join(f"{problem}: as trained, test" for problem in PROBLEMS) + " |")
-    print("|---" * (len(PROBLEMS) + 1) + "|")
+    print("| model | " + " | ".join(f"{problem}: as trained, test" for problem in args.problems) + " |")
+    print("|---" * (len(args.problems) + 1) + "|")
     figures = {}
     for name in args.models:
         cells = []
-        for problem in PROBLEMS:
+        for problem in args.problems:
             own = [found[task] for task in tasks if task[:2] == (problem, name)]
             as_trained, test = mean(a for a, _ in own), [b for _, b in own]
             cells.append(f"{as_trained:.3f}, {mean(test):.3f} ({min(test):.2f}–{max(test):.2f})")

@@ -117,9 +117,11 @@ def test_an_imported_entry_has_no_other_keys() -> None:
     assert config.encoders["uni"].tiling == "uni" and config.encoders["own"].tiling == "default"
     assert parse_settings(Config, config.model_dump(mode="json")) == config
     (found,) = faults(encoders={"uni": {"features": "imported", "weights": "random", "batch_size": 3}})
-    assert found.startswith("encoders.uni: an entry with features: imported takes no other key; remove weights, batch_size")
+    assert found.startswith(
+        "encoders.uni: an entry with features: imported takes no other key but of; remove weights, batch_size"
+    )
     (found,) = faults(encoders={"uni": {"features": "imported", "tiling": "far"}}, tilings={"far": {}})
-    assert "takes no other key; remove tiling (entry uni)" in found
+    assert "takes no other key but of; remove tiling (entry uni)" in found
 
 
 def test_classes_cut_out_of_the_tissue_are_excluded_from_the_truth() -> None:

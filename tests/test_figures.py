@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wsi_mil.figures import cohort_figures
+from wsi_mil.figures import cohort_figures, group_figures
 from wsi_mil.metrics import auroc
 from wsi_mil.receipts import write_receipt
 from wsi_mil.tasks import Classes, Outcomes
@@ -111,3 +111,42 @@ def test_the_figures_are_written_as_json(tmp_path: Path) -> None:
     write_receipt(tmp_path / "m.json", binary())
     content = json.loads((tmp_path / "m.json").read_text())
     assert content["of_fold"]["2"]["auroc"] is None and content["reliability"][0]["count"] == 2
+
+
+SITES = ["A"] * 5 + ["B"] * 4 + ["C"] * 2
+"""A: truth 0 0 0 0 1; B: 0 1 1 0; C: 1 0."""
+
+
+def of_sites(positive: np.ndarray, sites: list[str] = SITES, truth: np.ndarray = TRUTH) -> dict:
+    whole = Outcomes(truth, two(positive), (positive >= 0.5).astype(int))
+    return group_figures(TASK, whole, PATIENTS, sites, draws=200)
+
+
+def test_figures_of_a_group_and_their_mean_by_hand() -> None:
+    """A ranks 4 of 4 pairs rightly; B 0.45 over 0.4 and 0.05, 0.9 over both; C 0.7 over 0.6."""
+    found = of_sites(np.where(np.array(SITES) == "B", np.array([0, 0, 0, 0, 0, 0.4, 0.3, 0.9, 0.05, 0, 0]), POSITIVE))
+    assert [found["groups"][site]["auroc"] for site in "ABC"] == [1, 3 / 4, 1]
+    assert found["mean"]["auroc"] == pytest.approx((1 + 3 / 4 + 1) / 3) and found["mean"]["n_groups"] == 3
+    assert found["mean"]["sensitivity"] == pytest.approx((1 + 1 / 2 + 1) / 3)
+    assert found["groups"]["A"]["n_patients"] == 4 and found["groups"]["A"]["n_of_class"] == {"normal": 4, "tumour": 1}
+    low, high = found["mean"]["auroc_ci95"]
+    assert low <= found["mean"]["auroc"] <= high
+
+
+def test_a_group_of_one_class_is_left_out_of_the_mean() -> None:
+    truth = TRUTH.copy()
+    truth[4] = 0
+    found = of_sites(POSITIVE, truth=truth)
+    assert math.isnan(found["groups"]["A"]["auroc"]) and found["groups"]["A"]["specificity"] == pytest.approx(3 / 5)
+    assert found["mean"]["n_groups"] == 2 and found["mean"]["specificity"] == pytest.approx((3 / 5 + 2 / 2 + 0) / 3)
+    only = of_sites(POSITIVE, truth=np.zeros(11, np.int64))
+    assert only["mean"]["n_groups"] == 0 and math.isnan(only["mean"]["auroc"]) and math.isnan(only["mean"]["auroc_ci95"][0])
+
+
+def test_scores_that_know_the_group_only_are_at_chance_in_the_mean_and_not_in_the_pool() -> None:
+    truth, sites = np.array([0, 0, 0, 0, 1] * 2 + [1, 1, 1, 1, 0] * 2), ["A"] * 10 + ["B"] * 10
+    positive = np.repeat([0.2, 0.8], 10)
+    whole = Outcomes(truth, two(positive), (positive >= 0.5).astype(int))
+    patients = [f"p{i}" for i in range(20)]
+    assert group_figures(TASK, whole, patients, sites, draws=100)["mean"]["auroc"] == 0.5
+    assert cohort_figures(TASK, whole, patients, {}, draws=100)["auroc"] == pytest.approx(0.8)

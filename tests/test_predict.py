@@ -11,11 +11,11 @@ import torch
 from tests.train.cohort import CLASSES, CPU, SETTINGS, TASK, write_features
 from wsi_mil.bags import LabelledBag, bag_tensor
 from wsi_mil.cohort.splits import Splits
-from wsi_mil.config import Predict
+from wsi_mil.config import Predict, Recalibrate
 from wsi_mil.ensemble import Ensemble, FoldModel
-from wsi_mil.errors import NotFiniteError, StoreMismatchError
+from wsi_mil.errors import ConfigError, NotFiniteError, StoreMismatchError
 from wsi_mil.files import read_table
-from wsi_mil.predict import predict_cohort, write_metrics, write_predictions
+from wsi_mil.predict import fitted_again, predict_cohort, recalibrated_figures, write_metrics, write_predictions
 from wsi_mil.records import Bag, Role
 from wsi_mil.tasks import Classes
 from wsi_mil.train import Fold, train_fold
@@ -164,3 +164,41 @@ def test_as_published_validation_slides_are_no_longer_shown(trained, tmp_path: P
     ensemble = Ensemble(tmp_path / "ma", fixed, TASK, CPU)
     shown = predict_cohort(rows[:24], tmp_path / "f", ensemble, include_train=False)
     assert {p.row.slide_id for p in shown} == set(fixed.slides(0, Role.TEST))
+
+
+def with_calibration(rows: list, n: int = 24) -> list:
+    """Other slides of the same features as rows of new patients, of whom the first half are fitted to."""
+    labels = {row.slide_id: row.label for row in rows if row.label}
+    new = [replace(row, patient_id=f"new-{row.slide_id}", part="cal" if k < n // 2 else "") for k, row in enumerate(rows[:n])]
+    return [row for row in new if row.slide_id in labels]
+
+
+def test_slides_that_probabilities_are_fitted_to_count_in_no_figure_and_raw_ones_stay(trained, tmp_path: Path) -> None:
+    splits, ensemble, rows = trained
+    elsewhere = Splits({f"old-{s}": f"old-{p}" for s, p in splits.patients.items()}, {}, tuple({} for _ in splits.roles))
+    own = Ensemble(ensemble.folder, splits, TASK, CPU)
+    own.__dict__["folds"] = ensemble.folds
+    own.splits = elsewhere
+    predicted = predict_cohort(with_calibration(rows), tmp_path / "f", own, include_train=False, calibration="cal")
+    settings = Recalibrate(method="platt", column="part", value="cal")
+    fitted = fitted_again(predicted, TASK, settings)
+    write_predictions(tmp_path / "p.csv", predicted, TASK, "held_out", fitted)
+    write_predictions(tmp_path / "raw.csv", predicted, TASK, "held_out")
+    table, raw = read_table(tmp_path / "p.csv"), read_table(tmp_path / "raw.csv")
+    assert [{k: v for k, v in row.items() if not k.startswith("recalibrated_")} for row in table] == raw
+    assert [row["role"] for row in table] == ["calibration"] * 12 + [""] * 12
+    assert all(float(r["recalibrated_normal"]) + float(r["recalibrated_tumour"]) == pytest.approx(1, abs=1e-5) for r in table)
+    about = recalibrated_figures(predicted, fitted, Predict(bootstrap=100))
+    write_metrics(tmp_path / "m.json", predicted, TASK, Predict(bootstrap=100), {"protocol": "held_out"})
+    figures = json.loads((tmp_path / "m.json").read_text())
+    assert figures["n_slides"] == figures["n_bags"] == about["n_bags"] == 12 and about["n_patients"] == 12
+    assert figures["auroc"] == about["auroc"], "the order is kept"
+    predicted_again = [CLASSES[float(r["recalibrated_tumour"]) >= float(r["recalibrated_threshold"])] for r in table]
+    assert predicted_again == [row["recalibrated_predicted"] for row in table]
+
+
+def test_too_few_usable_calibration_slides_are_a_fault(trained, tmp_path: Path) -> None:
+    _, ensemble, rows = trained
+    predicted = predict_cohort(with_calibration(rows, 4), tmp_path / "f", ensemble, include_train=False, calibration="cal")
+    with pytest.raises(ConfigError, match="of the usable slides: recalibrate: platt needs 5 patients of each class"):
+        fitted_again(predicted, TASK, Recalibrate(method="platt", column="part", value="cal"))

@@ -9,6 +9,7 @@ from wsi_mil.report.agreement import MAX_DOTS, agreement_plot
 from wsi_mil.report.axes import Axis, round_values
 from wsi_mil.report.curves import roc_polyline
 from wsi_mil.report.kaplan_meier import BOTTOM, LEFT, RIGHT, TOP, GroupCurve, kaplan_meier_plot
+from wsi_mil.report.removal import removal_plot
 from wsi_mil.report.task_report import decimals, interval_text
 from wsi_mil.survival import group_figures
 from wsi_mil.wording import digits
@@ -123,3 +124,32 @@ def test_an_interval_without_width_is_not_given() -> None:
         interval_text([1.0, 1.0], "slide") == "; too few slides to estimate an interval"
         and interval_text([None, None], "slide") == ""
     )
+
+
+def of_method(deletion: list[float], insertion: list[float]) -> dict:
+    return {
+        "mean_curves": {"shares": [0.0, 0.25, 1.0], "deletion": deletion, "insertion": insertion, "random_deletion": [0.8] * 3}
+    }
+
+
+def test_removal_is_drawn_from_the_hottest_and_from_the_coldest_tile() -> None:
+    plot = removal_plot(
+        {"attention": of_method([0.9, 0.4, 0.1], [0.2, 0.7, 0.9]), "evidence": {"n_curves": 0, "mean_curves": {}}}
+    )
+    assert plot is not None and [line.name for line in plot.lines] == ["attention"] and plot.ends == ("0", "1")
+    assert plot.lines[0].hottest == "0.0000,0.1000 0.5000,0.6000 1.0000,0.9000"
+    # all tiles are left; then the hottest quarter, √0.75; then the hottest tile alone
+    assert plot.lines[0].coldest == "0.0000,0.1000 0.8660,0.3000 1.0000,0.8000"
+    assert plot.random == "0.0000,0.2000 0.5000,0.2000 1.0000,0.2000" and (0.1, "1 %") in plot.ticks
+
+
+def test_removal_of_a_risk_has_an_axis_of_its_own() -> None:
+    plot = removal_plot({"evidence": of_method([3.0, 1.0, -1.0], [0.0, 2.0, 3.0])})
+    assert plot is not None and plot.ends == ("-1", "3") and plot.lines[0].hottest.endswith("1.0000,1.0000")
+    constant = {"shares": [0.0, 1.0], "deletion": [7.0, 7.0], "insertion": [7.0, 7.0], "random_deletion": [7.0, 7.0]}
+    flat = removal_plot({"evidence": {"mean_curves": constant}})
+    assert flat is not None and flat.random == "0.0000,0.0000 1.0000,0.0000"
+
+
+def test_without_curves_no_removal_is_drawn() -> None:
+    assert removal_plot({"attention": {"n_curves": 0}}) is None and removal_plot({}) is None

@@ -117,7 +117,7 @@ def examine(plan: Plan, *, threads: int, advance: Callable[[int], None]) -> list
     jobs = []
     for row in plan.rows:
         if not tilings or (_is_gone(row.path) and is_tiled(row.slide_id, plan.config)):
-            findings[row.slide_id] = _finding_from_receipts(row, plan.config, tilings or plan.config.imported)
+            findings[row.slide_id] = _finding_from_receipts(row, plan.config, tilings or _imported_tilings(plan.config))
             advance(1)
         else:
             jobs.append(SlideJob(row, tile_settings(plan.config, row, tilings), plan.config.truth))
@@ -125,6 +125,11 @@ def examine(plan: Plan, *, threads: int, advance: Callable[[int], None]) -> list
         findings[job.row.slide_id] = _crash_finding(job.row, result) if isinstance(result, WorkerFailure) else result
         advance(1)
     return [findings[row.slide_id] for row in plan.rows]
+
+
+def _imported_tilings(config: Config) -> list[str]:
+    """Names of the tilings of imported tiles; vectors of slides have none."""
+    return [entry.tiling for entry in config.of_tiles.values() if entry.is_imported]
 
 
 def _finding_from_receipts(row: SlideRow, config: Config, tilings: Iterable[str]) -> Finding:

@@ -3,8 +3,10 @@
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wsi_mil.metrics import interval95, patient_draws
 from wsi_mil.tasks import Outcomes, Task
@@ -37,6 +39,46 @@ def cohort_figures(
     intervals = {f"{name}_ci95": list(interval95(np.array([figures[name] for figures in resampled]))) for name in pooled}
     figures = task.arranged({**pooled, **intervals, **_over_folds(task, parts, list(pooled))})
     return {"n_bags": n_bags, "n_patients": len(set(patients)), **figures, **task.summary(outcomes)}
+
+
+def group_figures(
+    task: Task, outcomes: Outcomes, patients: Sequence[str], groups: Sequence[str], *, draws: int
+) -> dict[str, dict[str, Any]]:
+    """Return the figures of each group by itself, and their mean over groups.
+
+    Scores of different groups come from different models, and a model that knows only which group a slide is from ranks slides
+    of different groups well. So the figure of a cohort of several groups is the mean over groups. Its interval resamples patients
+    within the groups: it is about these groups, not about others.
+
+    Args:
+        task: the task the models were trained for.
+        outcomes: at least one row, a row per bag.
+        patients: patient of each row.
+        groups: group of each row.
+        draws: number of bootstrap draws.
+
+    Returns:
+        Under `groups`, for each group what `cohort_figures` returns, without figures of folds. Under `mean`, each figure over
+        the groups in which it is defined, its `{name}_ci95`, and `n_groups`, the number of groups with the main figure.
+    """
+    index = {group: np.array([i for i, own in enumerate(groups) if own == group]) for group in sorted(set(groups))}
+    parts = {g: task.unit_outcomes(outcomes.rows(rows), [patients[i] for i in rows]) for g, rows in index.items()}
+    of_group, drawn = dict[str, Any](), list[dict[str, NDArray[np.float64]]]()
+    for seed, (group, (part, own)) in enumerate(parts.items()):
+        points = task.point_figures(part)
+        resampled = [task.point_figures(part.rows(rows)) for rows in patient_draws(own, draws=draws, seed=seed)]
+        drawn.append({name: np.array([figures[name] for figures in resampled]) for name in points})
+        intervals = {f"{name}_ci95": list(interval95(drawn[-1][name])) for name in points}
+        sizes = {"n_bags": len(index[group]), "n_patients": len(set(own))}
+        of_group[group] = {**sizes, **task.arranged({**points, **intervals}), **task.summary(part)}
+    points_of = [task.point_figures(part) for part, _ in parts.values()]
+    mean: dict[str, object] = {"n_groups": sum(not math.isnan(next(iter(points.values()))) for points in points_of)}
+    for name in points_of[0]:
+        defined = [k for k, points in enumerate(points_of) if not math.isnan(points[name])]
+        values = np.array([points_of[k][name] for k in defined])
+        mean[name] = float(values.mean()) if defined else math.nan
+        mean[f"{name}_ci95"] = list(interval95(np.mean([drawn[k][name] for k in defined], axis=0))) if defined else [math.nan] * 2
+    return {"groups": of_group, "mean": mean}
 
 
 def _over_folds(task: Task, parts: Mapping[int, Outcomes], names: list[str]) -> dict[str, object]:

@@ -127,6 +127,14 @@ def roc_points(truth: NDArray[np.int64], scores: NDArray[np.float64]) -> tuple[N
     return false_positive, true_positive
 
 
+def wilson_interval(n_positive: float, n: int) -> Interval:
+    """Return Wilson's 95 % interval of a share of `n` > 0 independent samples (E. B. Wilson, JASA 22 (1927) 209-212)."""
+    z = 1.959964
+    share = n_positive / n
+    middle, half = share + z**2 / (2 * n), z * float(np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)))
+    return max(0.0, (middle - half) / (1 + z**2 / n)), min(1.0, (middle + half) / (1 + z**2 / n))
+
+
 def youden_threshold(positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> float:
     """Return the threshold with the largest sensitivity + specificity; a score ≥ threshold is predicted positive.
 

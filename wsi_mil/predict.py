@@ -3,18 +3,21 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wsi_mil.cohort.splits import Placement, Splits, bag_members
-from wsi_mil.config import Predict, Protocol
+from wsi_mil.config import Predict, Protocol, Recalibrate
 from wsi_mil.ensemble import Ensemble
-from wsi_mil.figures import cohort_figures
+from wsi_mil.errors import ConfigError
+from wsi_mil.figures import cohort_figures, group_figures
 from wsi_mil.files import write_table
+from wsi_mil.recalibration import Recalibrated, calibration_faults, fit_recalibration
 from wsi_mil.receipts import write_receipt
-from wsi_mil.records import Predicted, Role, SlidePrediction, SlideRow
-from wsi_mil.tasks import Labels, Outcomes, Task, Truth
+from wsi_mil.records import CALIBRATION, Predicted, Role, SlidePrediction, SlideRow
+from wsi_mil.tasks import Labels, Outcomes, Task, Truth, one_index
 
 
 @dataclass(frozen=True)
@@ -26,17 +29,24 @@ class SlidePredictionRow:
         bag_id: id of the bag that was predicted: the slide, or all slides of its patient.
         placement: folds that predicted it, and its patient's role there.
         prediction: the prediction.
+        is_calibration: whether probabilities are fitted to its patient (`recalibrate`), who then counts in no figure.
     """
 
     row: SlideRow
     bag_id: str
     placement: Placement
     prediction: SlidePrediction
+    is_calibration: bool = False
+
+    @property
+    def role(self) -> str:
+        """Role of its patient in `predictions.csv`; "" for a new one."""
+        return CALIBRATION if self.is_calibration else self.placement.role or ""
 
     @property
     def is_evaluated(self) -> bool:
         """Whether the slide counts in the figures: it is labelled, and the models have not seen its patient."""
-        return bool(self.row.label) and self.placement.role in (Role.TEST, None)
+        return bool(self.row.label) and self.role in (Role.TEST, "")
 
 
 def task_with_horizons(task: Task, splits: Splits) -> Task:
@@ -47,7 +57,7 @@ def task_with_horizons(task: Task, splits: Splits) -> Task:
 
 
 def predict_cohort(
-    rows: Iterable[SlideRow], features: Path, ensemble: Ensemble, *, include_train: bool
+    rows: Iterable[SlideRow], features: Path, ensemble: Ensemble, *, include_train: bool, calibration: str = ""
 ) -> list[SlidePredictionRow]:
     """Predict slides bag by bag, each by the folds that held its patient out.
 
@@ -56,6 +66,7 @@ def predict_cohort(
         features: folder with the receipts of `extract`.
         ensemble: models of all folds.
         include_train: whether training slides of a fixed split are predicted too.
+        calibration: value of `SlideRow.part` of slides that probabilities are fitted to, or "".
     """
     predictions = []
     splits = ensemble.splits.as_trained(ensemble.protocol)
@@ -64,8 +75,30 @@ def predict_cohort(
         if placement.is_shown(include_train=include_train):
             bag = ensemble.read_bag(bag_id, [features / f"{row.slide_id}.json" for row in members])
             prediction = ensemble.predict(bag, placement.folds)
-            predictions += [SlidePredictionRow(row, bag_id, placement, prediction) for row in members]
+            fits = [bool(calibration) and row.part == calibration for row in members]
+            predictions += [SlidePredictionRow(r, bag_id, placement, prediction, f) for r, f in zip(members, fits, strict=True)]
     return predictions
+
+
+def fitted_again(predictions: list[SlidePredictionRow], task: Task, settings: Recalibrate) -> Recalibrated:
+    """Return what probabilities become, fitted to the labelled slides that are set apart for it.
+
+    Raises:
+        ConfigError: too few patients of a class, or a task without classes.
+    """
+    if not task.can_be_recalibrated:
+        raise ConfigError([f"recalibrate: expected a target of kind classes, got {task.kind}"])
+    own = [item for item in predictions if item.is_calibration and item.row.label]
+    labels: dict[str, list[str]] = {}
+    for item in own:
+        labels.setdefault(item.row.patient_id, []).append(item.row.label)
+    faults = calibration_faults(task, list(labels.values()), settings.method)
+    if faults:
+        raise ConfigError([f"of the usable slides: {fault}" for fault in faults])
+    bags = list({item.bag_id: item for item in own}.values())
+    probs = np.array([item.prediction.outputs for item in bags])
+    truth = Truth.of(task.encode([item.row.label for item in bags]), [item.row.patient_id for item in bags])
+    return fit_recalibration(task, probs, truth, settings.method)
 
 
 def covariate_facts(predictions: Iterable[SlidePredictionRow], ensemble: Ensemble) -> dict[str, object]:
@@ -90,26 +123,31 @@ def covariate_facts(predictions: Iterable[SlidePredictionRow], ensemble: Ensembl
     return {"covariates": {**facts, "missing": codings[0].missing(cells.values()), "unseen": unseen}}
 
 
-def write_predictions(path: Path, predictions: list[SlidePredictionRow], task: Task, protocol: Protocol) -> None:
+def write_predictions(
+    path: Path, predictions: list[SlidePredictionRow], task: Task, protocol: Protocol, fitted: Recalibrated | None = None
+) -> None:
     """Write `predictions.csv`.
 
-    Its column `fold` names the fold or folds that held the slide out, or "mean" for a new patient: all folds.
+    Its column `fold` names the fold or folds that held the slide out, or "mean" for a new patient: all folds. Probabilities of
+    the models are never replaced; recalibrated ones are beside them.
     """
     columns = ["slide_id", "patient_id", "label", "fold", "role", *task.prediction_columns, "bag", "protocol"]
+    further = _recalibrated_cells(predictions, fitted) if fitted is not None else {}
     table = [
         [
             item.row.slide_id,
             item.row.patient_id,
             item.row.label,
             "mean" if item.placement.role is None else " ".join(map(str, item.placement.folds)),
-            item.placement.role or "",
+            item.role,
             *task.prediction_cells(item.prediction, item.row.label),
             item.bag_id,
             protocol,
+            *(cells[i] for cells in further.values()),
         ]
-        for item in predictions
+        for i, item in enumerate(predictions)
     ]
-    write_table(path, columns, table)
+    write_table(path, [*columns, *further], table)
 
 
 def write_metrics(
@@ -128,15 +166,59 @@ def write_metrics(
     bags = list({item.bag_id: item for item in slides}.values())
     content: dict[str, object] = {**metadata, **task.stamp(), "n_slides": len(slides)}
     if bags:
-        truth = task.encode([item.row.label for item in bags])
-        outcomes = Outcomes(
-            truth,
-            np.array([item.prediction.outputs for item in bags]),
-            _decisions([item.prediction.predicted for item in bags]),
-        )
+        outcomes = _outcomes(task, bags)
         patients = [item.row.patient_id for item in bags]
-        content |= cohort_figures(task, outcomes, patients, _held_out_outcomes(task, bags, truth), draws=settings.bootstrap)
+        parts = _held_out_outcomes(task, bags, outcomes.truth)
+        content |= cohort_figures(task, outcomes, patients, parts, draws=settings.bootstrap)
+    external = [item for item in predictions if item.row.label and item.role == Role.EXTERNAL]
+    of_groups = {"of_group": bags, "of_external": list({item.bag_id: item for item in external}.values())}
+    for name, own in of_groups.items():
+        grouped = [item for item in own if item.row.group]
+        if grouped:
+            content[name] = _group_figures(task, grouped, draws=settings.bootstrap)
     write_receipt(path, content)
+
+
+def recalibrated_figures(predictions: list[SlidePredictionRow], fitted: Recalibrated, settings: Predict) -> dict[str, object]:
+    """Return the figures of recalibrated probabilities over the slides of `write_metrics`, at the threshold chosen with them."""
+    bags = list({item.bag_id: item for item in predictions if item.is_evaluated}.values())
+    if not bags:
+        return fitted.about()
+    task = fitted.task
+    raw = _outcomes(task, bags)
+    probs = fitted.probs(raw.outputs)
+    outcomes = Outcomes(raw.truth, probs, _decisions([task.predicted(row, fitted.threshold) for row in probs]))
+    patients = [item.row.patient_id for item in bags]
+    return {**fitted.about(), **cohort_figures(task, outcomes, patients, {}, draws=settings.bootstrap)}
+
+
+def _outcomes(task: Task, bags: Sequence[SlidePredictionRow]) -> Outcomes:
+    truth = task.encode([item.row.label for item in bags])
+    outputs = np.array([item.prediction.outputs for item in bags])
+    return Outcomes(truth, outputs, _decisions([item.prediction.predicted for item in bags]))
+
+
+def _group_figures(task: Task, bags: Sequence[SlidePredictionRow], *, draws: int) -> dict[str, dict[str, Any]]:
+    groups = [item.row.group for item in bags]
+    figures = group_figures(task, _outcomes(task, bags), [item.row.patient_id for item in bags], groups, draws=draws)
+    for group, own in figures["groups"].items():
+        of_group = [item for item in bags if item.row.group == group]
+        own["lacks"] = task.missing({item.row.label for item in of_group}).partition(";")[0]
+        own["folds"] = sorted({fold for item in of_group for fold in item.placement.folds})
+    return figures
+
+
+def _recalibrated_cells(predictions: list[SlidePredictionRow], fitted: Recalibrated) -> dict[str, list[str]]:
+    """Cells of the columns about recalibrated probabilities, by their names."""
+    task = fitted.task
+    probs = fitted.probs(np.array([item.prediction.outputs for item in predictions]).reshape(-1, task.n_outputs))
+    threshold = "" if fitted.threshold is None else f"{fitted.threshold:.6f}"
+    predicted = [task.label_values[one_index(task.predicted(row, fitted.threshold))] for row in probs]
+    of_class = {f"recalibrated_{name}": [f"{p:.6f}" for p in probs[:, k]] for k, name in enumerate(task.label_values)}
+    return of_class | {
+        "recalibrated_threshold": [threshold] * len(probs),
+        "recalibrated_predicted": predicted,
+    }
 
 
 def _held_out_outcomes(task: Task, bags: list[SlidePredictionRow], truth: Labels) -> dict[int, Outcomes]:

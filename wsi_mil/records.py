@@ -27,6 +27,13 @@ class Role(StrEnum):
     TRAIN = "train"
     VAL = "val"
     TEST = "test"
+    EXTERNAL = "external"
+
+
+SHEET_ROLES = (Role.TRAIN, Role.VAL, Role.TEST)
+"""Roles that the column `split` of a sheet can have; external groups are named in the configuration."""
+CALIBRATION = "calibration"
+"""Role in `predictions.csv` of slides that probabilities were fitted to: no model saw them, and they count in no figure."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,8 @@ class SlideRow:
         annotation: file with annotations, or None.
         mask: a tissue mask made by another tool (GeoJSON or label image), or None.
         scanner: name of the scanner, or "" to read it from the file.
+        group: group of the patient, such as a site (`split.group`), or "".
+        part: cell of the column that `recalibrate` names, or "".
         overrides: settings for this slide only, {"tissue.method": …}.
         labels: labels of the targets that the slide has one for, by the target's name.
         covariates: cells of the columns that are covariates of a target, by column, without empty ones.
@@ -59,6 +68,8 @@ class SlideRow:
     annotation: Path | None = None
     mask: Path | None = None
     scanner: str = ""
+    group: str = ""
+    part: str = ""
     overrides: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     covariates: dict[str, str] = field(default_factory=dict)

@@ -12,10 +12,13 @@ EXPERIMENTS = {
     "mnist_keys": "mnist",
     "colon": "colon",
     "colon_keys": "colon",
+    "colon_stopping": "colon",
     "breast": "breast",
     "mnist_conditions": "mnist",
     "mhim": "lung",
+    "mhim_defaults": "lung",
     "frozen": ".",
+    "nested": ".",
     "classical": "classical",
 }
 """Experiments and the folder of DATA that each needs, in order of execution."""

@@ -15,7 +15,7 @@ from wsi_mil.config import Split
 SIDE_PX = 27
 KINDS = ("epithelial", "fibroblast", "inflammatory", "others")
 SPLIT = Split(folds=10, validation=0.1)
-REPEATS = {"instance_max": 1, "attention": 2, "gated": 1}
+REPEATS = {**dict.fromkeys(MODELS, 1), "attention": 2}
 """Number of repeats of the cross-validation for each model; five in the paper."""
 
 

@@ -34,6 +34,9 @@ MODELS: dict[str, dict[str, Any]] = {
     "attention": {"model": "abmil", "gated": False, **PLAIN},
     "gated": {"model": "abmil", "gated": True, **PLAIN},
     "instance_max": {"model": "instance_pool", "pool": "max", **PLAIN},
+    "instance_mean": {"model": "instance_pool", "pool": "mean", **PLAIN},
+    "embedding_max": {"model": "embedding_pool", "pool": "max", **PLAIN},
+    "embedding_mean": {"model": "embedding_pool", "pool": "mean", **PLAIN},
 }
 TRAIN = {
     "optimizer": "adam",
@@ -157,18 +160,25 @@ class Fold:
         names = set(folds(images, self.split).slides(self.number, role))
         return [image for image in images if image.name in names]
 
-    def trained_model(self, images: Sequence[Image]) -> tuple[MILModel, dict[str, Any]]:
-        """Return the fold's trained model, and facts about its training."""
+    def untrained(self) -> MILModel:
+        """Return the fold's model before its training."""
         entry = self.entry
         torch.manual_seed(entry.train.seed)
         encoder, dim = histology_cnn(self.side_px)
         encoder = nn.Sequential(Standardise(MEAN, STD), *encoder).to(memory_format=torch.channels_last)
-        model = create_model(entry, feature_dim=dim, n_classes=2, instance_encoder=encoder)
+        return create_model(entry, feature_dim=dim, n_classes=2, instance_encoder=encoder)
+
+    def bags(self, images: Sequence[Image]) -> tuple[BagSet, BagSet]:
+        """Return the bags to fit on, which are augmented each time they are read, and those that select the epoch."""
+        rng = np.random.default_rng([1, self.number])
+        return bag_set(self.images(images, Role.TRAIN), rng), bag_set(self.images(images, Role.VAL))
+
+    def trained_model(self, images: Sequence[Image]) -> tuple[MILModel, dict[str, Any]]:
+        """Return the fold's trained model, and facts about its training."""
+        entry, model = self.entry, self.untrained()
 
         def train(untrained: MILModel) -> dict[str, Any]:
-            rng = np.random.default_rng([1, entry.train.seed])
-            parts = bag_set(self.images(images, Role.TRAIN), rng), bag_set(self.images(images, Role.VAL))
-            history, best = fit(untrained, *parts, entry.train, task=Classes.numbered(2))
+            history, best = fit(untrained, *self.bags(images), entry.train, task=Classes.numbered(2))
             curve = {name: [round(getattr(e, name), 5) for e in history] for name in ("train_loss", "val_loss", "val_figure")}
             return {"epochs": len(history), "epoch_kept": best + 1, "curve": curve}
 

@@ -154,11 +154,12 @@ class ArmRun:
         """Return AUROC and predictions of each fold's model for its test slides."""
         splits = draw_splits(prepare(self.plan, data), TASK, split_of(self.plan, self.seed))
         models = self.fold_models(splits)
-        folds = [_fold_figures(models, number) for number in range(splits.n_folds)]
+        folds = [fold_figures(models, number) for number in range(splits.n_folds)]
         return {"auroc": sum(fold["auroc"] for fold in folds) / len(folds), "folds": folds}
 
 
-def _fold_figures(models: FoldModels, number: int) -> dict[str, Any]:
+def fold_figures(models: FoldModels, number: int) -> dict[str, Any]:
+    """Return AUROC and predictions of a fold for its test slides, and facts about its training."""
     predictions, card = models.predictions(number)
     training = {"epoch_kept": card.epoch, "validation_auroc": card.validation["auroc"]}
     return {"auroc": auroc(*truth_and_probs(predictions)), **training, "slides": predictions}

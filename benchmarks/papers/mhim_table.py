@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import benchmarks.papers.mhim_defaults as defaults
 from benchmarks.papers.cells import NOT_RUN, Result, difference, markdown, over_seeds, results_under
 from benchmarks.papers.mhim import ARMS, BASE, SEEDS
 
@@ -43,7 +44,7 @@ def mhim(results: Mapping[str, Result]) -> str:
     rows = []
     for arm, title in TITLES.items():
         aurocs = [run["figures"]["auroc"] for run in of_arm[arm]]
-        minus_baseline = "–" if arm == BASE else _fold_difference(of_arm[arm], of_arm[BASE])
+        minus_baseline = "–" if arm == BASE else fold_difference(of_arm[arm], of_arm[BASE])
         rows.append([title, _masks(arm), over_seeds(aurocs, len(SEEDS)), minus_baseline, *_published(arm)])
     head = ["arm", "random, low, high, share", "AUROC", "minus the baseline", "published, CAMELYON16", "published, NSCLC"]
     return markdown(head, rows)
@@ -53,12 +54,12 @@ def mhim_steps(results: Mapping[str, Result]) -> str:
     """Return the table of what each component adds."""
     rows = []
     for (arm, without), (title, *published) in STEPS.items():
-        own = _fold_difference(results_under(results, f"mhim/{arm}"), results_under(results, f"mhim/{without}"))
+        own = fold_difference(results_under(results, f"mhim/{arm}"), results_under(results, f"mhim/{without}"))
         rows.append([title, own, *published])
     return markdown(["step", "AUROC", "published, CAMELYON16", "published, NSCLC"], rows)
 
 
-def _fold_difference(arm: list[Result], other: list[Result]) -> str:
+def fold_difference(arm: list[Result], other: list[Result], n_seeds: int = len(SEEDS)) -> str:
     """Return the paired difference over the folds of common seeds, and in how many folds the arm is better."""
     first, second = ({r["seed"]: [f["auroc"] for f in r["figures"]["folds"]] for r in runs} for runs in (arm, other))
     both = sorted(first.keys() & second.keys())
@@ -66,8 +67,29 @@ def _fold_difference(arm: list[Result], other: list[Result]) -> str:
     if not pairs:
         return NOT_RUN
     better = sum(a > b for a, b in pairs)
-    count = f"; {len(both)} of {len(SEEDS)} seeds" if len(both) < len(SEEDS) else ""
+    count = f"; {len(both)} of {n_seeds} seeds" if len(both) < n_seeds else ""
     return f"{difference(*zip(*pairs, strict=True))}; better in {better} of {len(pairs)}{count}"
+
+
+def mhim_defaults(results: Mapping[str, Result]) -> str:
+    """Return the table of what masking adds with the package's training, on the cohort chosen and on those that were tried."""
+    rows = []
+    for low, high in defaults.TRIED[: defaults.TRIED.index(defaults.CHOSEN) + 1]:
+        share = f"{100 * low:g}-{100 * high:g}"
+        for base, title in {"gated": "gated ABMIL", "transmil": "TransMIL"}.items():
+            of_base = results_under(results, f"mhim_defaults/{share}/{base}")
+            rows.append([f"{share} %", title, _aurocs(of_base), "–", "–"])
+            for arm, over in {"mhim": f"MHIM over {title}", "unmasked": f"control over {title}: nothing hidden"}.items():
+                of_arm = results_under(results, f"mhim_defaults/{share}/{arm}-{base}")
+                control = results_under(results, f"mhim_defaults/{share}/unmasked-{base}") if arm == "mhim" else []
+                minus = fold_difference(of_arm, of_base, len(defaults.SEEDS))
+                minus_control = fold_difference(of_arm, control, len(defaults.SEEDS)) if arm == "mhim" else "–"
+                rows.append([f"{share} %", over, _aurocs(of_arm), minus, minus_control])
+    return markdown(["tumour", "model", "AUROC", "minus its base", "minus the control"], rows)
+
+
+def _aurocs(runs: list[Result]) -> str:
+    return over_seeds([run["figures"]["auroc"] for run in runs], len(defaults.SEEDS))
 
 
 def _masks(arm: str) -> str:

@@ -4,7 +4,17 @@ import pytest
 
 from tests.conftest import write_cohort
 from tests.targets import targets_of
-from wsi_mil.cohort import SlideStatus, read_sheet, read_status, row_from_json, row_json, with_overrides, write_status
+from wsi_mil.cohort import (
+    Sheet,
+    SheetColumns,
+    SlideStatus,
+    read_sheet,
+    read_status,
+    row_from_json,
+    row_json,
+    with_overrides,
+    write_status,
+)
 from wsi_mil.config import TileSettings, parse_settings
 from wsi_mil.records import NO_PATH, Status
 
@@ -178,3 +188,52 @@ def test_formulas_are_faults_and_never_reach_our_tables(cell: str, column: str, 
     path = write_cohort(tmp_path, [{"slide_id": "a", "path": "a.svs", "label": "normal", column: cell}])
     (fault,) = read_sheet(path, TARGETS).faults
     assert f"{column} {cell!r} looks like a formula" in fault and "row 2" in fault
+
+
+BY_SITE = SheetColumns(group="site", part="part")
+
+
+def with_sites(folder: Path, *cells: tuple[str, str, str]) -> Sheet:
+    """A sheet of slides with patient, label and site."""
+    rows = [
+        {"slide_id": f"s{i}", "path": f"{i}.svs", "patient_id": patient, "label": label, "site": site, "part": "x"}
+        for i, (patient, label, site) in enumerate(cells)
+    ]
+    return read_sheet(write_cohort(folder, rows), TARGETS, columns=BY_SITE)
+
+
+def test_groups_and_parts_are_read_from_the_columns_that_the_configuration_names(tmp_path: Path) -> None:
+    sheet = with_sites(tmp_path, ("p", "normal", "Bern"), ("q", "", ""))
+    assert [(row.group, row.part) for row in sheet.rows] == [("Bern", "x"), ("", "x")]
+    assert not sheet.faults and not sheet.unread, "a slide that is only predicted needs no group"
+    assert row_from_json(row_json(sheet.rows[0])).group == "Bern"
+
+
+def test_labelled_slides_without_a_group_are_named_by_their_rows(tmp_path: Path) -> None:
+    (fault,) = with_sites(tmp_path, ("p", "normal", ""), ("q", "tumour", "Bern"), ("r", "tumour", "")).faults
+    assert fault.endswith("column site: empty in rows 2 and 4: name the group of every labelled slide (split.group)") or (
+        "column site: empty in rows 2, 4: name the group" in fault
+    )
+    (fault,) = with_sites(tmp_path, ("p", "normal", "NA"), ("q", "tumour", "Bern")).faults
+    assert "column site: 'NA' in row 2 would be read as a value: name the group of every labelled slide" in fault
+
+
+def test_a_patient_of_two_groups_is_named_with_both(tmp_path: Path) -> None:
+    (fault,) = with_sites(tmp_path, ("p", "normal", "Bern"), ("q", "tumour", "Bern"), ("p", "normal", "Basel")).faults
+    assert "patient 'p' has site 'Bern' (slide s0) and 'Basel' (slide s2): all slides of a patient must be in one group" in fault
+    assert not with_sites(tmp_path, ("p", "normal", "Bern"), ("p", "", "Basel")).faults, "the second is only predicted"
+
+
+def test_groups_whose_names_look_alike_are_a_warning(tmp_path: Path) -> None:
+    (warning,) = with_sites(tmp_path, ("p", "normal", "Bern"), ("q", "tumour", "bern")).warnings
+    assert "values of site 'Bern', 'bern' count as 2: use one name if they are the same" in warning
+
+
+def test_a_column_of_groups_that_is_missing_is_named_with_the_nearest(tmp_path: Path) -> None:
+    sheet = read_sheet(
+        write_cohort(tmp_path, [{**GOOD, "sites": "Bern"}]), TARGETS, columns=SheetColumns(group="site", part="prt")
+    )
+    assert [fault.partition(": ")[2] for fault in sheet.faults] == [
+        "column site is missing; did you mean 'sites'? (for split.group)",
+        "column prt is missing; its columns are slide_id, path, label, sites (for recalibrate)",
+    ]

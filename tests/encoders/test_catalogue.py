@@ -55,7 +55,7 @@ def test_a_record_has_what_a_user_needs(record: EncoderRecord) -> None:
 
 def test_records_of_the_same_weights_say_the_same_of_them() -> None:
     shared = [name for name, n in Counter(record.repository for record in RECORDS.values()).items() if n > 1]
-    assert set(shared) == {"paige-ai/Virchow2", "bioptimus/H0-mini", "kaiko-ai/midnight"}
+    assert set(shared) == {"paige-ai/Virchow", "paige-ai/Virchow2", "bioptimus/H0-mini", "kaiko-ai/midnight"}
     for repository in shared:
         licences = {(r.licence, r.gated, r.revision, r.files) for r in RECORDS.values() if r.repository == repository}
         assert len(licences) == 1
@@ -63,7 +63,7 @@ def test_records_of_the_same_weights_say_the_same_of_them() -> None:
 
 def test_gated_records_are_those_that_the_hub_gates() -> None:
     open_to_all = {record.repository for record in RECORDS.values() if not record.gated}
-    assert {name.partition("/")[0] for name in open_to_all if name} == {"timm", "1aurent", "owkin", "kaiko-ai"}
+    assert {name.partition("/")[0] for name in open_to_all if name} == {"timm", "1aurent", "owkin", "kaiko-ai", "Astaxanthin"}
 
 
 def small(record: EncoderRecord, **arguments: int) -> EncoderRecord:

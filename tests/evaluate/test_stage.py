@@ -18,7 +18,10 @@ CLASSES = ("normal", "tumour")
 BOX = (64, 32)
 COORDS = np.array([[x, y] for y in (0, 32, 64) for x in (0, 64, 128, 192)])
 """Twelve tiles that cover a slide of 256 × 96, row by row."""
-RANDOM = {"random_deletion_area": 0.5, "random_insertion_area": 0.5}
+RANDOM = {
+    **{"random_deletion_area": 0.5, "random_insertion_area": 0.5},
+    **{"shares": [0.0, 0.25, 1.0], "deletion": [0.9, 0.4, 0.1], "insertion": [0.1, 0.8, 0.9], "random_deletion": [0.9, 0.6, 0.2]},
+}
 
 
 def evidence(**hot: float) -> np.ndarray:
@@ -243,7 +246,7 @@ def test_a_missing_validation_receipt_is_named(cohort: Cohort) -> None:
 
 def test_without_annotations_methods_are_compared_by_their_curves(cohort: Cohort) -> None:
     curves = {"deletion_area": 0.3, "insertion_area": 0.75, **RANDOM}
-    poor = {"deletion_area": 0.4, "insertion_area": 0.5, **RANDOM}
+    poor = {**RANDOM, "deletion_area": 0.4, "insertion_area": 0.5, "deletion": [0.7, 0.6, 0.3]}
     cohort.add("a", "tumour", evidence=evidence(), curves={"evidence": {"curves": curves}})
     cohort.add("b", "normal", evidence=evidence(), curves={"evidence": {"curves": poor}})
     cohort.add("c", "normal", evidence=evidence())
@@ -251,6 +254,8 @@ def test_without_annotations_methods_are_compared_by_their_curves(cohort: Cohort
     figures = found["methods"]["evidence"]
     assert figures["deletion_gain"] == pytest.approx(0.15) and figures["insertion_gain"] == pytest.approx(0.125)
     assert figures["deletion_gain_ci95"] == pytest.approx([0.1, 0.2]) and figures["n_curves"] == 2
+    assert figures["mean_curves"]["deletion"] == pytest.approx([0.8, 0.5, 0.2])
+    assert figures["mean_curves"]["random_deletion"] == RANDOM["random_deletion"]
     assert found["n_with_truth"] == 0 and "tile_auroc" not in figures and found["differences"] == []
     assert [(slide, row["tile_auroc"]) for (slide, _), row in cohort.table().items()] == [("a", ""), ("b", "")]
 
@@ -342,10 +347,8 @@ OF_NUMBERS = {
 def test_of_numbers_and_risks_annotated_slides_are_compared_whatever_is_predicted(cohort: Cohort, kind: str) -> None:
     task, prediction, label = OF_NUMBERS[kind]
     about = {**task.stamp(), **prediction, "output": 0}
-    curves = dict.fromkeys(("deletion_area", "insertion_area"), -1.0) | {
-        "random_deletion_area": 0.5,
-        "random_insertion_area": -2.0,
-    }
+    areas = {"deletion_area": -1.0, "insertion_area": -1.0, "random_deletion_area": 0.5, "random_insertion_area": -2.0}
+    curves = {**RANDOM, **areas}
     cohort.add("t", label, TILES_5_6, evidence=evidence(t5=9, t3=5, t6=2), curves={"evidence": {"curves": curves}}, **about)
     cohort.add("plain", label, evidence=evidence(t0=5), **about)
     found = cohort.evaluate_for(task)

@@ -41,14 +41,14 @@ def model_and_bag(trained, slide: str, tmp_path: Path) -> tuple[MILModel, torch.
 
 def test_scores_point_at_the_instances_that_make_the_bag_positive(trained, tmp_path: Path) -> None:
     _, _, rows = trained
-    hits = {method: [] for method in resolved(Explain().methods, "standardised_sum")}
+    hits = {method: [] for method in resolved(Explain().methods, "standardised_contribution")}
     for row in rows[:24]:
         receipt, scores = explained(trained, row, tmp_path)
         if row.label == "tumour" and receipt["predicted"] == 1:
             for method, values in scores.items():
                 hits[method].append(set(np.argsort(values)[-2:]) == {0, 1})
     assert len(hits["attention"]) >= 10
-    assert set(hits) == {"attention", "sparse_inversion", "standardised_sum"}
+    assert set(hits) == {"attention", "sparse_inversion", "standardised_contribution"}
     assert all(np.mean(found) > 0.8 for found in hits.values())
 
 

@@ -105,7 +105,7 @@ def test_a_slide_is_explained_on_the_device_by_all_methods_of_the_stage(tmp_path
     for device in (DEVICE, CPU):
         ensemble = Ensemble(folder.parent, splits, TASK, device)
         explain_slide(row, [tmp_path / "f" / "s01.json"], ensemble, settings, receipt)
-        expected = {"attention", "sparse_inversion", "standardised_sum"}  # the last is the best of ABMIL
+        expected = {"attention", "sparse_inversion", "standardised_contribution"}  # the last is the best of ABMIL
         assert set(read_receipt(receipt)["methods"]) >= expected
         scored.append(read_scores(store_path(receipt), "attention")[1])
     assert np.allclose(*scored, atol=0.01)

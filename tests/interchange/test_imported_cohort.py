@@ -101,7 +101,7 @@ def test_faults_are_found_before_anything_runs(cohort: Cohort) -> None:
     assert "no imported features for s2, s3" in cohort.output
     assert "a store without its receipt (the import was interrupted) for s4; run `wsi-mil" in cohort.output
     cohort.config(encoders={"uni": {"features": "imported", "dtype": "float32", "tiling": "x"}})
-    assert "encoders.uni: an entry with features: imported takes no other key; remove dtype" in cohort.call(
+    assert "encoders.uni: an entry with features: imported takes no other key but of; remove dtype" in cohort.call(
         "check", "c.yaml", expected=2
     )
 
@@ -156,3 +156,48 @@ def test_beside_an_extracted_entry_only_that_one_is_tiled_and_extracted(cohort: 
     assert "encoders.uni: its imported tiles would share a folder with the tiling 'uni'" in cohort.call(
         "check", "c.yaml", expected=2
     )
+
+
+def test_vectors_of_slides_run_to_the_report_beside_features_of_tiles(cohort: Cohort) -> None:
+    """Each is learned by the models that take it, and only tiles have scores, heatmaps and explanations."""
+    rng = np.random.default_rng(0)
+    vectors = {f"s{number}": rng.normal(size=5) + 4 * (number % 2) for number in range(8)}
+    (cohort.folder / "vectors.csv").write_text(
+        "slide_id,0,1,2,3,4\n" + "".join(f"{name},{','.join(map(str, row))}\n" for name, row in vectors.items())
+    )
+    train = {"epochs": 40, "lr": 0.01}
+    cohort.config(
+        encoders={**ENCODERS, "titan": {"features": "imported", "of": "slide"}},
+        models={**MODELS, "mean": {"model": "embedding_pool", "embed_dim": 8, "train": train}},
+    )
+    cohort.bring()
+    cohort.call("import-features", "vectors.csv", "--encoder", "titan", "--of", "slide", "--slides", "co hort/cohort.csv")
+    expected = {"cohort": 1, "split": 1, "statistics": 2, "train": 6, "predict": 3, "explain": 8}
+    expected |= {"explain-validation": 1, "trust": 1, "evaluate": 1}
+    assert cohort.snakemake() == {**expected, "heatmap": 8, "report": 1}, "uni with both models, titan with one"
+    assert read_receipt(cohort.results("metrics/tumour/titan/mean.json"))["auroc"] == 1
+    parts = ("tiles", "scores/tumour", "heatmaps/tumour", "trust/tumour", "explanations/tumour")
+    assert not [part for part in parts if cohort.results(f"{part}/titan").exists()]
+    assert "encoder titan: imported vectors of slides" in cohort.call("doctor", "--configfile", "c.yaml")
+    cohort.snakemake("results/heatmaps/tumour/titan/mean/s1/evidence.png", expected=1)
+    assert "MissingRuleException" in cohort.output, "nor can they be asked for by name"
+    assert cohort.snakemake() == {}
+
+
+def test_of_vectors_alone_the_report_claims_no_heatmap(cohort: Cohort) -> None:
+    for number in range(8):
+        np.save(cohort.folder / f"s{number}.npy", np.array([number % 2, 1.0], np.float32))
+    cohort.config(
+        encoders={"titan": {"features": "imported", "of": "slide"}},
+        models={"mean": {"model": "embedding_pool", "embed_dim": 8, "train": {"epochs": 3}}},
+    )
+    files = [f"s{number}.npy" for number in range(8)]
+    cohort.call("import-features", *files, "--encoder", "titan", "--of", "slide")
+    expected = {"cohort": 1, "split": 1, "statistics": 1, "train": 2, "predict": 1, "report": 1}
+    assert cohort.snakemake() == expected
+    page = cohort.report()
+    assert "one vector for each slide, computed by another tool" in page and "there is no heatmap of where its" in page
+    for claim in ("interpret its heatmaps", "the scores of its tiles", "Heatmap evaluation", "small square images", "data:image"):
+        assert claim not in page
+    index = cohort.results("report/index.html").read_text(encoding="utf-8")
+    assert "Tissue masks" not in index and "heatmaps of tumour" not in index and ">Tiles<" not in index

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.papers import mhim, mhim_table
+from benchmarks.papers import mhim, mhim_defaults, mhim_table
 from benchmarks.papers.cells import NOT_RUN
 from benchmarks.papers.cohorts import CPU
 from benchmarks.papers.mhim import ARMS, BASE, FAST, FULL, ArmRun, Plan, entry, prepare, runs
@@ -148,3 +148,20 @@ def test_differences_to_the_baseline_are_taken_fold_by_fold() -> None:
     assert cells["HAM instead"] == ["0, 0, 0.01, 1", NOT_RUN, NOT_RUN, "+0.0168", "+0.0066"]
     assert cells["consistency"] == [NOT_RUN, "+0.0032", "+0.0042 (LR-HAM)"]
     assert set(mhim_table.TITLES) == {BASE, *ARMS}
+
+
+def test_arms_of_the_defaults_are_paired_with_their_base_by_fold() -> None:
+    results = {f"mhim_defaults/0.3-1.2/gated/seed-{seed}": result(seed, 0.7, 0.9) for seed in range(2)}
+    results |= {"mhim_defaults/0.3-1.2/mhim-gated/seed-1": result(1, 0.8, 0.9)}
+    lines = {line.split(" | ")[1]: line for line in page("{{table: mhim_defaults}}", results).splitlines()[2:]}
+    assert "0.800 ± 0.000 (2 of 5)" in lines["gated ABMIL"]
+    # differences 0.1 and 0: mean 0.05, standard error 0.05; t(1) = 12.706
+    assert "+0.050 (-0.585 to +0.685); better in 1 of 2; 1 of 5 seeds" in lines["MHIM over gated ABMIL"]
+    assert NOT_RUN in lines["MHIM over TransMIL"]
+
+
+def test_the_control_of_the_defaults_hides_nothing() -> None:
+    settings = mhim_defaults.entry("gated", "unmasked", 3)
+    assert isinstance(settings, MHIM) and masked(settings, 1000) == 0 and settings.consistency == 0 and settings.train.seed == 3
+    default = mhim_defaults.entry("transmil", "mhim", 0)
+    assert isinstance(default, MHIM) and default.base == "transmil" and masked(default, 1000) > 400

@@ -162,6 +162,16 @@ def test_the_row_of_a_patient_in_a_cox_regression_is_the_mean_of_its_rows() -> N
     np.testing.assert_allclose(of_rows.coefficients / of_rows.scale, of_means.coefficients / of_means.scale, atol=1e-3)
 
 
+def test_an_interval_that_nobody_lives_through_has_a_finite_hazard() -> None:
+    problem = lopsided("discrete", n=30, k=4)
+    labels, last = problem.truth.labels.copy(), problem.task.intervals.edges[-1]
+    labels[labels[:, 0] >= last, 1] = 1
+    n_last = int((labels[:, 0] >= last).sum())
+    fitted = fit_linear(replace(problem, truth=Truth.of(labels), penalties=(1e7,)))
+    assert n_last > 1 and np.abs(fitted.coefficients).max() < 1e-6
+    assert fitted.intercepts[-1] == pytest.approx(np.log((n_last + 0.5) / 0.5), abs=1e-4)
+
+
 def test_a_fit_that_stops_early_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wsi_mil.train.linear.MOST_STEPS", 2)
     for kind in ("classes", "cox"):

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,31 @@ def test_a_model_that_tells_classes_apart_is_better_than_chance(made: Made) -> N
     found = made.write()["model"]
     assert (found["value"], found["ci95"], found["is_better"], found["on"]) == (1.0, [1.0, 1.0], True, "held-out")
     assert read_trust(made.folder / "trust.json").model.is_better is True
+
+
+def grouped(made: Made, *, knows_label: bool) -> None:
+    """Two sites, one with mostly positive slides and one with few; the model knows the site, and of a slide the label or not."""
+    for site, n_positive, prob in (("A", 10, 0.8), ("B", 2, 0.3)):
+        for i in range(12):
+            label = "tumour" if i < n_positive else "normal"
+            own = prob + 0.01 * (i * 5 % 12) + (0.15 if knows_label and label == "tumour" else 0)
+            made.add(f"{site}{i}", label, [1 - own, own])
+            made.rows[-1] = replace(made.rows[-1], group=site)
+
+
+def test_a_model_that_only_knows_the_group_is_at_chance_within_groups(made: Made) -> None:
+    grouped(made, knows_label=False)
+    within = made.write()["model"]
+    assert within["is_better"] is False and within["figure"] == "mean AUROC over groups"
+    made.rows = [replace(row, group="") for row in made.rows]
+    pooled = made.write()["model"]
+    assert pooled["is_better"] is True and pooled["figure"] == "AUROC" and pooled["value"] > within["value"]
+
+
+def test_a_model_that_knows_the_label_is_better_than_chance_within_groups(made: Made) -> None:
+    grouped(made, knows_label=True)
+    found = made.write()["model"]
+    assert (found["value"], found["is_better"]) == (1.0, True)
 
 
 def test_four_slides_that_are_told_apart_are_no_proof(made: Made) -> None:

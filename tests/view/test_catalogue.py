@@ -8,6 +8,8 @@ from wsi_mil.errors import UnknownNameError
 from wsi_mil.receipts import write_receipt
 from wsi_mil.view import Catalogue
 from wsi_mil.view.catalogue import NOT_RUN, Entry
+from wsi_mil.view.pages import slide_json
+from wsi_mil.view.slide_images import THUMBNAIL, SlideImage
 
 ENTRY = Entry(NAME, "enc", "abmil")
 
@@ -79,3 +81,16 @@ def test_a_damaged_table_is_ignored(made: Results, content: bytes) -> None:
 
 def test_an_empty_folder_has_an_empty_catalogue(tmp_path: Path) -> None:
     assert Catalogue(tmp_path).cohort_rows("", None) == [] and Catalogue(tmp_path).entries == []
+
+
+def test_an_entry_with_vectors_of_slides_has_no_tiles_and_says_why_there_is_no_heatmap(made: Results) -> None:
+    made.write_predictions({"s1": 0.5}, "titan/mean")
+    write_receipt(made.results / "features/titan/s1.json", {"status": "ok", "of": "slide"})
+    (made.results / "cohort_status.csv").write_text(
+        "slide_id,status,reason,warnings,n_tiles_titan,n_tiles_enc\ns1,ok,,,1,425\n", encoding="utf-8"
+    )
+    catalogue = made.catalogue()
+    assert catalogue.status("s1")[2] == "425" and catalogue.is_of_slides("titan") and not catalogue.is_of_slides("enc")
+    image = SlideImage(None, THUMBNAIL, 0, None, "there is no slide file, the features were imported")
+    notes = {entry["name"]: entry["notes"] for entry in slide_json(catalogue, "s1", image)["entries"]}
+    assert notes["titan · mean"] == ["this model learned from one vector for each slide, so there is no heatmap"]

@@ -66,6 +66,9 @@ JOBS = PLAN["jobs"]  # slides of each job of several slides
 METHODS = PLAN[
     "methods"
 ]  # supported explanation methods of each model, for each target
+COMBINATIONS = PLAN[
+    "combinations"
+]  # models that are trained for each target, by entry of encoders
 TARGETS = list(CONFIG["targets"])
 RESULTS = CONFIG["results"]
 if workflow.modifier.modify_path(f"{RESULTS}/report") != f"{RESULTS}/report":
@@ -95,8 +98,11 @@ os.environ.setdefault(
     str(
         min(
             workflow.cores,
-            sum(PLAN["n_folds"][target] * len(METHODS[target]) for target in TARGETS)
-            * len(CONFIG["encoders"]),
+            sum(
+                PLAN["n_folds"][target] * len(models)
+                for target in TARGETS
+                for models in COMBINATIONS[target].values()
+            ),
         )
     ),
 )  # how many may run at once
@@ -150,6 +156,9 @@ EXTRACTED = [
     for name, entry in CONFIG["encoders"].items()
     if entry["features"] == "extracted"
 ]  # tiles and features of other entries are imported: no rule has their receipts as output
+OF_TILES = [
+    name for name, entry in CONFIG["encoders"].items() if entry["of"] == "tile"
+]  # the others have one vector for each slide: no tiles, explanations or heatmaps
 TILINGS = sorted({CONFIG["encoders"][name]["tiling"] for name in EXTRACTED})
 
 
@@ -179,9 +188,27 @@ def heatmap_settings(wildcards):
     return dumps({**drawn, **own})
 
 
+def group_option(wildcards):
+    """Params function: the column of groups that get figures of their own, if any."""
+    group = CONFIG["split"]["group"]
+    return [f"--group={group}"] if group else []
+
+
+def recalibrate_option(wildcards):
+    """Params function: how probabilities are fitted again, if they are."""
+    settings = CONFIG["recalibrate"]
+    return [f"--recalibrate={dumps(settings)}"] if settings else []
+
+
 def entry_settings(block, wildcard):
     """Params function: settings of the entry named by a wildcard."""
     return lambda wildcards: dumps(CONFIG[block][wildcards[wildcard]])
+
+
+def encoder_settings(wildcards):
+    """Params function: settings of an entry that extracts."""
+    entry = CONFIG["encoders"][wildcards.encoder]
+    return dumps({key: entry[key] for key in entry if key != "of"})
 
 
 def is_extra(wildcards):

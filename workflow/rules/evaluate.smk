@@ -9,6 +9,8 @@ rule evaluate:
         "logs/evaluate/{target}/{encoder}/{model}.log",
     benchmark:
         "<results>/benchmarks/evaluate/{target}/{encoder}/{model}.tsv"
+    wildcard_constraints:
+        encoder=one_of(OF_TILES),
     conda:
         "../../envs/cpu.yaml"
     threads: 1

@@ -10,6 +10,8 @@ rule explain:
         "logs/explain/{target}/{encoder}/{model}/{job}.log",
     benchmark:
         "<results>/benchmarks/explain/{target}/{encoder}/{model}/{job}.tsv"
+    wildcard_constraints:
+        encoder=one_of(OF_TILES),
     conda:
         "../../envs/gpu.yaml"
     threads: 1
@@ -64,6 +66,8 @@ rule explain_validation:
         "logs/explain_validation/{target}/{encoder}/{model}.log",
     benchmark:
         "<results>/benchmarks/explain_validation/{target}/{encoder}/{model}.tsv"
+    wildcard_constraints:
+        encoder=one_of(OF_TILES),
     conda:
         "../../envs/gpu.yaml"
     threads: 1

@@ -18,7 +18,7 @@ rule extract:
     params:
         results=folder(RESULTS),
         rows=row_options("path"),
-        settings=entry_settings("encoders", "encoder"),
+        settings=encoder_settings,
         tiling=lambda wildcards: tiling_of(wildcards),
         rerun_if=lambda wildcards: PLAN["networks"][wildcards.encoder],
         record=record_option,

@@ -50,7 +50,7 @@ rule fine_extract:
         results=folder(RESULTS),
         rows=row_options("path"),
         steps=FINE["steps"],
-        settings=entry_settings("encoders", "encoder"),
+        settings=encoder_settings,
         tiling=lambda wildcards: tiling_of(wildcards),
         rerun_if=lambda wildcards: PLAN["networks"][wildcards.encoder],
     shell:

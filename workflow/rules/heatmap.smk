@@ -8,6 +8,8 @@ rule heatmap_scale:
         "logs/heatmap_scale/{target}/{encoder}/{model}.log",
     benchmark:
         "<results>/benchmarks/heatmap_scale/{target}/{encoder}/{model}.tsv"
+    wildcard_constraints:
+        encoder=one_of(OF_TILES),
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -34,6 +36,8 @@ rule heatmap:
         "logs/heatmap/{target}/{encoder}/{model}/{job}.log",
     benchmark:
         "<results>/benchmarks/heatmap/{target}/{encoder}/{model}/{job}.tsv"
+    wildcard_constraints:
+        encoder=one_of(OF_TILES),
     conda:
         "../../envs/cpu.yaml"
     threads: 1

@@ -28,12 +28,15 @@ rule predict:
             if CONFIG["explain"]["include_train"]
             else "--no-include-train"
         ),
-        rerun_if=features_version("patient_id", "label"),
+        group=group_option,
+        recalibrate=recalibrate_option,
+        rerun_if=features_version("patient_id", "label", "group", "part"),
     shell:
         "wsi-mil predict --target={params.target:q} --status={input.status:q}"
         " --splits={input.splits:q} --features={params.results:q}/features/{wildcards.encoder}"
         " --models={params.models:q}/{wildcards.target}/{wildcards.encoder}/{wildcards.model}"
         " --settings={params.settings:q} --predictions={output.predictions:q} --metrics={output.metrics:q}"
+        " {params.group:q} {params.recalibrate:q}"
         " {params.include_train} --bag={params.bag} --threads={threads} 2> {log:q}"
 
 

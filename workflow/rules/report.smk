@@ -47,7 +47,7 @@ rule report:
     params:
         config=report_config,
         folder=subpath(output.page, parent=True),
-        rerun_if=shown_rows("slide_id", "patient_id", "labels", "scanner"),
+        rerun_if=shown_rows("slide_id", "patient_id", "labels", "scanner", "group"),
     shell:
         "wsi-mil report --config={params.config:q} --folder={params.folder:q}"
         " --threads={threads} 2> {log:q}"

@@ -132,7 +132,7 @@ def ok_members(wildcards):
 
 def labelled_rows(wildcards):
     """Params function: the cells that determine the splits; a trigger only."""
-    columns = ("slide_id", "patient_id", "label", "split", "fold")
+    columns = ("slide_id", "patient_id", "label", "split", "fold", "group")
     rows = [
         {name: row[name] for name in columns if name in row}
         for row in labelled_slides(wildcards)

@@ -29,7 +29,7 @@ def all_tile_records(wildcards):
     made = [record for tiling in TILINGS for record in records("tile", tiling)]
     imported = [
         tiles_of(encoder, slide_id)
-        for encoder in CONFIG["encoders"]
+        for encoder in OF_TILES
         if encoder not in EXTRACTED
         for slide_id in SLIDES
     ]
@@ -140,9 +140,15 @@ def fold_models(wildcards):
     ]
 
 
-def models_of(target):
-    """Entries of `models` that learn a target."""
-    return list(METHODS[target])
+def models_of(target, encoder):
+    """Entries of `models` that learn a target from an entry of `encoders`."""
+    return COMBINATIONS[target][encoder]
+
+
+def explained(target, encoder):
+    """Entries of `models` that learn a target, and of which an explanation method is drawn."""
+    models = models_of(target, encoder) if encoder in OF_TILES else []
+    return [model for model in models if METHODS[target][model]]
 
 
 def for_entries(pattern):
@@ -151,7 +157,7 @@ def for_entries(pattern):
         pattern.format(results=RESULTS, target=target, encoder=encoder, model=model)
         for target in TARGETS
         for encoder in CONFIG["encoders"]
-        for model in models_of(target)
+        for model in models_of(target, encoder)
     ]
 
 
@@ -234,7 +240,7 @@ def all_models(wildcards):
         f"{MODELS}/{target}/{encoder}/{model}/fold-{fold}/model.safetensors"
         for target in TARGETS
         for encoder in CONFIG["encoders"]
-        for model in models_of(target)
+        for model in models_of(target, encoder)
         for fold in folds_of(target)
     ]
 
@@ -286,8 +292,8 @@ def all_fine_heatmaps(wildcards):
         record
         for target in TARGETS
         for encoder in EXTRACTED
-        for model in models_of(target)
-        if METHODS[target][model] and CONFIG["heatmap"]["fine"]["slides"]
+        for model in explained(target, encoder)
+        if CONFIG["heatmap"]["fine"]["slides"]
         for stage in ("fine_explain", "fine_heatmap")
         for record in records(stage, target, encoder, model, jobs=fine_slides())
     ]
@@ -299,8 +305,7 @@ def shown_records(stage):
         record
         for target in TARGETS
         for encoder in CONFIG["encoders"]
-        for model in models_of(target)
-        if METHODS[target][model]
+        for model in explained(target, encoder)
         for record in records(stage, target, encoder, model, jobs=shown_jobs())
     ]
 
@@ -315,8 +320,7 @@ def all_explanations(wildcards):
         f"{RESULTS}/explanations/{target}/{encoder}/{model}.json"
         for target in TARGETS
         for encoder in CONFIG["encoders"]
-        for model in models_of(target)
-        if METHODS[target][model]
+        for model in explained(target, encoder)
     ]
 
 
@@ -326,8 +330,7 @@ def all_trust(wildcards):
         f"{RESULTS}/trust/{target}/{encoder}/{model}.json"
         for target in TARGETS
         for encoder in CONFIG["encoders"]
-        for model in models_of(target)
-        if METHODS[target][model]
+        for model in explained(target, encoder)
     ]
 
 

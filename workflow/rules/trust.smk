@@ -11,6 +11,8 @@ rule trust:
         "logs/trust/{target}/{encoder}/{model}.log",
     benchmark:
         "<results>/benchmarks/trust/{target}/{encoder}/{model}.tsv"
+    wildcard_constraints:
+        encoder=one_of(OF_TILES),
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -22,11 +24,14 @@ rule trust:
         validation=validation_option,
         earlier=earlier_option,
         settings=stage_settings("predict"),
-        rerun_if=shown_rows("slide_id", "patient_id", "label", of=labelled_slides),
+        group=group_option,
+        rerun_if=shown_rows(
+            "slide_id", "patient_id", "label", "group", of=labelled_slides
+        ),
     shell:
         "wsi-mil trust --target={params.target:q} --status={input.status:q} --splits={input.splits:q}"
         " --scores={params.results:q}/scores/{wildcards.target}/{wildcards.encoder}/{wildcards.model}"
-        " {params.validation:q} {params.earlier:q}"
+        " {params.validation:q} {params.earlier:q} {params.group:q}"
         " --settings={params.settings:q} --trust={output.trust:q} --threads={threads} 2> {log:q}"
 
 

@@ -6,7 +6,9 @@ from wsi_mil.check.covariates import covariate_config_warnings, covariate_sheet_
 from wsi_mil.check.fine import fine_warnings
 from wsi_mil.check.labels import empty_warnings
 from wsi_mil.check.rows import is_tiled, slides_tiled_by_annotation
+from wsi_mil.check.slide_vectors import slide_vector_warnings
 from wsi_mil.cohort import Sheet
+from wsi_mil.cohort.groups import group_warnings
 from wsi_mil.cohort.splits import patients_with_several_labels, read_splits
 from wsi_mil.config import BEST, EXPLANATIONS, MHIM, ClassesTarget, Config, explains, methods_of, provided_by, supports
 from wsi_mil.encoders import advice
@@ -23,7 +25,8 @@ def config_warnings(config: Config, sheet: Sheet) -> list[str]:
         if isinstance(row.path, Path) and row.path != NO_PATH and is_tiled(row.slide_id, config) and not row.path.is_file()
     ]
     warnings += [warning for name in config.targets for warning in _target_warnings(config, sheet, name)]
-    warnings += _unused_model_warnings(config) + covariate_config_warnings(config) + _method_warnings(config)
+    warnings += slide_vector_warnings(config) + _unused_model_warnings(config)
+    warnings += covariate_config_warnings(config) + _method_warnings(config)
     warnings += _scale_warnings(config) + fine_warnings(config)
     for entry, encoder in config.extracted.items():
         tiling = config.tilings[encoder.tiling]
@@ -45,6 +48,9 @@ def _target_warnings(config: Config, sheet: Sheet, name: str) -> list[str]:
     if config.trained is not None:
         return of_covariates
     warnings = of_covariates + [f"targets.{name}: {warning}" for warning in empty_warnings(target, rows)]
+    if config.split.group is not None:
+        labelled = [row for row in rows if row.label]
+        warnings += [f"targets.{name}: {text}" for text in group_warnings(labelled, task_of(target), config.split)]
     given = config.splits_of(name)
     if given is not None:
         known_slides = read_splits(given).patients
@@ -75,7 +81,8 @@ def _method_warnings(config: Config) -> list[str]:
         f"models.{entry}: does not support {method}, which is skipped for it"
         for entry, settings in config.models.items()
         for method in config.explain.methods
-        if settings.has_instances and method != BEST and not supports(provided_by(config.models, entry), method)
+        if config.of_tiles and settings.has_instances and method != BEST
+        if not supports(provided_by(config.models, entry), method)
     ]
     of_targets = [
         f"targets.{name}: {method} cannot explain targets of kind {target.kind}, and is skipped for it"

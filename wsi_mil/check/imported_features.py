@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
-from wsi_mil.config import Config
+from wsi_mil.config import Config, FeatureUnit
 from wsi_mil.errors import StoreError
 from wsi_mil.receipts import IMPORTED, read_receipt, store_path
 from wsi_mil.records import SlideRow
@@ -18,11 +18,12 @@ def import_faults(config: Config, rows: Iterable[SlideRow]) -> list[str]:
     for entry in config.imported:
         missing: dict[str, list[str]] = {}
         for row in rows:
-            reason = why_not_imported(config.results, entry, row.slide_id)
+            reason = why_not_imported(config.results, entry, row.slide_id, config.encoders[entry].of)
             if reason:
                 missing.setdefault(reason, []).append(row.slide_id)
         where = f"--results {shlex.quote(str(config.results))} --slides {shlex.quote(str(config.cohort))}"
-        command = f"wsi-mil import-features FILES --encoder {entry} {where}"
+        of = " --of slide" if config.encoders[entry].is_of_slides else ""
+        command = f"wsi-mil import-features FILES --encoder {entry}{of} {where}"
         faults += [f"encoders.{entry}: {reason} for {named(slides)}; run `{command}`" for reason, slides in missing.items()]
     return faults
 
@@ -54,13 +55,22 @@ def _receipt_or_empty(receipt: Path) -> dict[str, object]:
         return {}
 
 
-def why_not_imported(results: Path, entry: str, slide_id: str) -> str:
-    """Return why the imported features of a slide cannot be used, or ""."""
+def why_not_imported(results: Path, entry: str, slide_id: str, of: FeatureUnit = "tile") -> str:
+    """Return why the imported features of a slide, or of its tiles, cannot be used, or ""."""
     layout = Results(results)
     features, tiles = layout.features_receipt(entry, slide_id), layout.tiles_receipt(entry, slide_id)
+    what = "vectors of slides" if of == "slide" else "features"
     if not features.is_file():
         is_interrupted = store_path(features).exists()
-        return "a store without its receipt (the import was interrupted)" if is_interrupted else "no imported features"
+        return "a store without its receipt (the import was interrupted)" if is_interrupted else f"no imported {what}"
+    receipt = read_receipt(features)
+    if receipt.get("of", "tile") != of:
+        found = receipt.get("of", "tile")
+        return (
+            f"imported features of a {found}, but the entry says of: {of} (write of: {found}, or import again under another name)"
+        )
+    if of == "slide":
+        return ""
     if not tiles.is_file() or IMPORTED not in read_receipt(tiles):
         return "features that were not imported, or that lack their tiles"
     return ""

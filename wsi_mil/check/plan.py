@@ -11,11 +11,12 @@ from wsi_mil.check.duplicates import Duplicates, duplicates
 from wsi_mil.check.fine import fine_faults, needs_slide
 from wsi_mil.check.imported_features import import_faults, misplaced_import_faults
 from wsi_mil.check.older import older_faults
+from wsi_mil.check.recalibration import recalibration_faults
 from wsi_mil.check.references import reference_faults
 from wsi_mil.check.remote import Versions, remote_versions
 from wsi_mil.check.rows import annotation_faults, is_tiled
 from wsi_mil.check.targets import target_faults
-from wsi_mil.cohort import Sheet, read_sheet, row_json
+from wsi_mil.cohort import Sheet, SheetColumns, read_sheet, row_json
 from wsi_mil.cohort.splits import n_folds, read_splits
 from wsi_mil.config import EXPLANATIONS, Config, compared_methods, covariates_of, methods_of, parse_settings, valid_part
 from wsi_mil.encoders import network_identity
@@ -61,6 +62,7 @@ class Plan:
             "covariates": {name: self._covariates(name) for name in self.config.targets},
             "jobs": self.jobs(),
             "incomplete_records": list(map(str, [*self.incomplete_records(), *self._incomplete_status()])),
+            "combinations": {name: self._combinations(name) for name in self.config.targets},
             "methods": {name: self._methods(name) for name in self.config.targets},
             "compared": {
                 name: {entry: list(compared_methods(own)) for entry, own in self._methods(name).items()}
@@ -89,7 +91,7 @@ class Plan:
         if not Results(self.config.results).cohort_status.exists():
             n_jobs = len(self.jobs())
             n_models = sum(bool(methods) for name in self.config.targets for methods in self._methods(name).values())
-            n_later = 2 * n_jobs * n_models * len(self.config.encoders)
+            n_later = 2 * n_jobs * n_models * len(self.config.of_tiles)
             return [f"{n_later} jobs of explain and heatmap are added to the steps when `cohort` has found the usable slides"]
         new = f"{n_new} slides are new" if n_new > 1 else "1 slide is new"
         return [
@@ -115,6 +117,10 @@ class Plan:
         ]
         is_incomplete = results.cohort_status.is_file() and not all(file.is_file() for file in beside)
         return [results.cohort_status] if is_incomplete else []
+
+    def _combinations(self, target: str) -> dict[str, list[str]]:
+        """Models that are trained for a target, by entry of `encoders`."""
+        return {encoder: list(self.config.models_with(target, encoder)) for encoder in self.config.encoders}
 
     def _methods(self, target: str) -> dict[str, list[str]]:
         """Explanation methods of each model that learns a target."""
@@ -164,6 +170,7 @@ def check(values: Mapping[str, object], *, needs_slides: bool = True, parallel: 
         faults += annotation_faults(config, sheet)
         faults += fine_faults(config, sheet.rows)
     faults += target_faults(config, sheet)
+    faults += recalibration_faults(config, sheet)
     versions = remote_versions(sheet.rows, config) if needs_slides else Versions()
     faults += versions.faults
     if faults:
@@ -179,6 +186,7 @@ def _sheet(config: Config, *, needs_slides: bool) -> Sheet:
         config.targets,
         needs_path=bool(config.extracted),
         needs_file=lambda slide_id: needs_slides and (not is_tiled(slide_id, config) or needs_slide(slide_id, config)),
+        columns=SheetColumns.of(config.split, config.recalibrate),
     )
 
 
@@ -189,7 +197,8 @@ def _sheet_of_invalid(values: Mapping[str, object], *, needs_slides: bool) -> Sh
         return Sheet((), ())
     if {"results", "encoders", "targets"} <= valid_keys:
         return _sheet(config, needs_slides=needs_slides)
-    return read_sheet(config.cohort, config.targets if "targets" in valid_keys else {}, needs_path=False)
+    targets = config.targets if "targets" in valid_keys else {}
+    return read_sheet(config.cohort, targets, needs_path=False, columns=SheetColumns.of(config.split, config.recalibrate))
 
 
 def _n_folds(config: Config, sheet: Sheet, target: str) -> int:

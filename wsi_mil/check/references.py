@@ -1,6 +1,7 @@
 """Find inconsistencies within a configuration: references to unknown names, settings that exclude each other."""
 
 from wsi_mil.check.covariates import covariate_config_faults
+from wsi_mil.check.slide_vectors import slide_vector_faults
 from wsi_mil.config import BEST, MHIM, MODELS, TEACHERS, Config, Heatmap, Kind, nearest, provided_by, supports
 from wsi_mil.encoders import name_faults
 from wsi_mil.runtime.extras import tensorboard_fault
@@ -20,7 +21,7 @@ def reference_faults(config: Config) -> list[str]:
         if encoder.tiling not in config.tilings:
             faults.append(f"encoders.{entry}.tiling: no tiling {encoder.tiling!r}{nearest(encoder.tiling, list(config.tilings))}")
         faults += name_faults(entry, encoder.encoder, encoder.weights)
-    faults += _model_faults(config) + _target_faults(config) + _output_faults(config)
+    faults += _model_faults(config) + _target_faults(config) + slide_vector_faults(config) + _output_faults(config)
     faults += covariate_config_faults(config) + _truth_faults(config) + _wildcard_faults(config)
     if config.trained is not None and config.trained.resolve() == config.results.resolve():
         faults.append("trained: must be another folder than results, or its splits and models would be overwritten")
@@ -41,7 +42,7 @@ def _model_faults(config: Config) -> list[str]:
     for entry, settings in config.models.items():
         if isinstance(settings, MHIM):
             faults += _base_faults(config, f"models.{entry}.base", settings.base)
-    if faults or "methods" not in config.explain.model_fields_set:
+    if faults or not config.of_tiles or "methods" not in config.explain.model_fields_set:
         return faults  # each model uses those of the default methods that it supports
     return [
         f"explain.methods: {method} is not supported by any of the models {', '.join(config.models)}"

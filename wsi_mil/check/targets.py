@@ -7,10 +7,12 @@ from wsi_mil.check.covariates import covariate_sheet_faults
 from wsi_mil.check.labels import constant_faults, event_faults
 from wsi_mil.check.trained import trained_faults
 from wsi_mil.cohort import Sheet
+from wsi_mil.cohort.groups import external_faults, fold_titles, group_faults, whole_group_faults
 from wsi_mil.cohort.splits import (
     Splits,
     draw_splits,
     fold_names,
+    fold_title,
     missing_strata,
     mixed_label_faults,
     read_splits,
@@ -30,7 +32,11 @@ def target_faults(config: Config, sheet: Sheet) -> list[str]:
         target, rows = config.targets[name], [row.for_target(name) for row in sheet.rows]
         constant = constant_faults(target, rows) if config.trained is None else []
         mixed = mixed_label_faults(rows) if config.bag == "patient" else []
-        faults[name] = mixed + (constant or _split_faults(config, rows, name)) + covariate_sheet_faults(config, target, rows)
+        of_covariates = covariate_sheet_faults(config, target, rows)
+        if config.split.group is not None and any(row.label and not row.group for row in rows):
+            faults[name] = of_covariates  # the empty group is a fault of the sheet, and no split can be drawn
+            continue
+        faults[name] = mixed + (constant or _split_faults(config, rows, name)) + of_covariates
     has_survival = any(target.kind == "survival" for target in config.targets.values())
     return [fault for fault in [lifelines_fault()] if fault and has_survival] + _with_keys(faults)
 
@@ -51,22 +57,27 @@ def _split_faults(config: Config, rows: list[SlideRow], target: str) -> list[str
         return _given_split_faults(config, rows, given, target)
     labelled, task = [row for row in rows if row.label], task_of(config.targets[target])
     faults = split_faults(labelled, task, config.split)
+    titles = [fold_title(name) for name in fold_names(labelled)]
+    if config.split.group is not None:
+        faults += group_faults(labelled, task, config.split) + external_faults(labelled, config.split)
+        is_by_group = config.split.holds_out_groups and not faults
+        titles = fold_titles(labelled, task, config.split) if is_by_group else titles
     if not faults:
         try:
             splits = draw_splits(labelled, task, config.split)
         except ValueError as error:
             return [f"split: these slides cannot be split ({error})"]
-        faults = _part_faults(splits, config, target, fold_names(labelled))
+        faults = _part_faults(splits, config, target, titles)
     return faults
 
 
-def _part_faults(splits: Splits, config: Config, target: str, folds: Sequence[str] = ()) -> list[str]:
+def _part_faults(splits: Splits, config: Config, target: str, titles: Sequence[str] = ()) -> list[str]:
     """What parts of folds lack."""
     settings = config.targets[target]
     task = task_of(settings)
     numbers = range(splits.n_folds)
-    faults = [fault for fold in numbers for fault in missing_strata(splits, fold, task, config.protocol, folds=folds)]
-    return faults + event_faults(settings, splits)
+    faults = [fault for fold in numbers for fault in missing_strata(splits, fold, task, config.protocol, titles=titles)]
+    return faults if config.split.holds_out_groups else faults + event_faults(settings, splits)
 
 
 def _given_split_faults(config: Config, rows: list[SlideRow], path: Path, target: str) -> list[str]:
@@ -81,4 +92,5 @@ def _given_split_faults(config: Config, rows: list[SlideRow], path: Path, target
         for name, values in (("label", splits.labels), ("patient_id", splits.patients))
         if row.slide_id in values and values[row.slide_id] != getattr(row, name)
     ]
-    return faults + _part_faults(splits, config, target)
+    divided = whole_group_faults(splits, rows, config.split) if config.split.group is not None else []
+    return faults + [f"splits: {path}: {fault}" for fault in divided] + _part_faults(splits, config, target)

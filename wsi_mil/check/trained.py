@@ -25,15 +25,14 @@ def trained_faults(config: Config, trained: Path, rows: Sequence[SlideRow], targ
     task = task_of(config.targets[target])
     return [
         fault
-        for entry in config.encoders
-        for model in config.models_of(target)
+        for entry, model in config.combinations(target)
         for fold in range(folds)
         for path in [results.checkpoint(entry, model, fold) / "config.json"]
         for fault in _card_faults(config, path, (entry, model), task) + _covariate_faults(config, path, target, model)
     ] + [
         fault
         for entry in config.imported
-        for model in config.models_of(target)
+        for model in config.models_with(target, entry)
         for fault in _unfit_features(config, results.checkpoint(entry, model, 0) / "config.json", entry, rows)
     ]
 

@@ -13,7 +13,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from wsi_mil.cli import encoders, fine, init, interchange, learn, preflight, prepare, run, show, view
+from wsi_mil.cli import encoders, fine, init, interchange, learn, preflight, prepare, run, show, splits, view
 from wsi_mil.errors import CANNOT_WRITE, ClusterError, ConfigError, DeviceMemoryError, UnreachableError, WsiMilError
 from wsi_mil.version import __version__
 
@@ -23,7 +23,7 @@ MACHINE_FAULT = 1
 PANELS = {
     "Run": ("run", "demo"),
     "Before a run": ("init", "check", "doctor", "inspect", "encoders", "demo-cohort"),
-    "Import and export": ("import-features", "export-features"),
+    "Import and export": ("import-features", "export-features", "import-splits", "export-splits"),
     "During and after a run": ("view", "verify", "unstage"),
 }
 """Headings of `--help` with their commands; all other commands are stages."""
@@ -55,6 +55,7 @@ for part in (
     preflight,
     view,
     interchange,
+    splits,
 ):  # panels appear in order of their first command
     for command in part.commands.registered_commands:
         command.rich_help_panel = _panel(command.name or getattr(command.callback, "__name__", ""))

@@ -1,8 +1,9 @@
 """The commands `import-features` and `export-features`, which exchange features with other tools."""
 
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional, TypeVar
 
 import typer
 
@@ -12,8 +13,10 @@ from wsi_mil.runtime.threads import limit_threads
 from wsi_mil.units import SANE_MPP
 
 if TYPE_CHECKING:
-    from wsi_mil.interchange import TableOptions
+    from wsi_mil.interchange import ImportOptions, ImportResult, TableOptions
     from wsi_mil.records import SlideRow
+
+T = TypeVar("T")
 
 commands = typer.Typer()
 
@@ -29,6 +32,7 @@ def import_features(
     encoder: Annotated[str, typer.Option(help="encoder entry with `features: imported` that they belong to")],
     results: Annotated[Path, typer.Option(help="results folder")] = Path("results"),
     slides: Annotated[Optional[Path], typer.Option(help="cohort sheet; without it the file names are the slide_ids")] = None,
+    of: Annotated[str, typer.Option(help="tile, or slide: one vector for each slide, from .h5, .pt, .npy or a table")] = "tile",
     layout: Annotated[str, typer.Option(help="auto (detected from the content), clam, trident, stamp or pt")] = "auto",
     coords: Annotated[Optional[Path], typer.Option(help="HDF5 file or folder with tile coords, if the files lack them")] = None,
     tile_px_level0: Annotated[Optional[int], typer.Option(min=1, help="side of a tile, level-0 pixels")] = None,
@@ -38,23 +42,46 @@ def import_features(
     name: Annotated[str, typer.Option(help="name of the encoder that made the features, if the files do not name it")] = "",
     threads: Threads = 1,
 ) -> None:
-    """Import features that another tool extracted; unchanged features are not written again."""
+    """Import features that another tool extracted, of tiles or of slides; unchanged features are not written again."""
     limit_threads(threads)
     from wsi_mil.interchange import LAYOUTS, ImportOptions, find_sources, import_slide
 
     _require_known(layout, encoder, ("auto", *LAYOUTS))
-    sources, notes = find_sources(files, _rows(slides), coords, layout)
     given = ImportOptions(tile_px_level0, tile_px, mpp, slide_mpp, name)
-    faults = []
+    _require_fit_of(of, layout, coords, given)
+    if of == "slide":
+        _import_vectors(files, _rows(slides), (results, encoder), name, slides)
+        return
+    sources, notes = find_sources(files, _rows(slides), coords, layout)
+    _import_all(sources, lambda source: import_slide(source, results, encoder, given, layout), notes, [], slides)
+
+
+def _import_vectors(
+    files: list[Path], rows: "tuple[SlideRow, ...] | None", to: tuple[Path, str], name: str, sheet: Path | None
+) -> None:
+    """Import vectors of slides to an entry of a results folder."""
+    from wsi_mil.interchange import import_vector, match_vectors, of_one_length, vectors_of
+
+    vectors, faults = vectors_of(files)
+    sources, notes = match_vectors(vectors, rows)
+    fitting, unfit = of_one_length(sources, *to)
+    faults += unfit
+    _import_all(fitting, lambda source: import_vector(source, *to, name), notes, faults, sheet)
+
+
+def _import_all(
+    sources: Sequence[T], run: "Callable[[T], ImportResult]", notes: list[str], faults: list[str], sheet: Path | None
+) -> None:
+    """Import each source and say so; raise ConfigError with all faults at the end."""
     for source in sources:
         try:
-            done = import_slide(source, results, encoder, given, layout)
+            done = run(source)
         except FeatureFileError as error:
             faults.append(str(error))
             continue
         unchanged = "" if done.is_new else ", unchanged"
         loss = f", rounded to float16 with a relative error of up to {done.rounded:.2g}" if done.rounded else ""
-        print(f"{done.slide_id}: {done.n_tiles} tiles × {done.dim} ({done.layout}{unchanged}){loss}")
+        print(f"{done.slide_id}: {done.size} ({done.layout}{unchanged}){loss}")
         for warning in done.warnings:
             print(f"warning: {done.slide_id}: {warning}", file=sys.stderr)
     for note in notes:
@@ -62,7 +89,25 @@ def import_features(
     if faults:
         raise ConfigError(faults)
     if not sources:
-        raise ConfigError([f"{slides}: no slide of the sheet has a file; files are matched by slide_id or the slide file's name"])
+        raise ConfigError([f"{sheet}: no slide of the sheet has a file; files are matched by slide_id or the slide file's name"])
+
+
+def _require_fit_of(of: str, layout: str, coords: Path | None, given: "ImportOptions") -> None:
+    """Raise ConfigError if options of tiles are given for vectors of slides."""
+    from wsi_mil.config import nearest
+
+    if of not in ("tile", "slide"):
+        raise ConfigError([f"--of: expected tile or slide, got {of!r}{nearest(of, ['tile', 'slide'])}"])
+    options: dict[str, object] = {
+        "--coords": coords,
+        "--tile-px-level0": given.tile_px_level0,
+        "--tile-px": given.tile_px,
+        "--mpp": given.mpp,
+    }
+    options |= {"--slide-mpp": given.slide_mpp, "--layout": None if layout == "auto" else layout}
+    unfit = [name for name, value in options.items() if value is not None]
+    if of == "slide" and unfit:
+        raise ConfigError([f"{', '.join(unfit)}: a vector of a slide has no tiles; leave out what describes them, or --of slide"])
 
 
 @commands.command(name="export-features")

@@ -112,27 +112,45 @@ def predict(
     predictions: Annotated[Path, typer.Option(help="table to write (CSV)")],
     metrics: Annotated[Path, typer.Option(help="metrics to write (JSON)")],
     include_train: Annotated[bool, typer.Option(help="also predict the training slides of a fixed split")] = False,
+    group: Annotated[str, typer.Option(help="column of groups, each of which gets its own figures")] = "",
+    recalibrate: Annotated[str, typer.Option(help="the `recalibrate` block of config.yaml, as JSON; null: none")] = "null",
     bag: Bag = "slide",
     threads: Threads = 1,
     device: Device = "auto",
 ) -> None:
     """Predict every usable slide with models that never saw its patient."""
     limit_threads(threads)
-    from wsi_mil.cohort import ok_ids, read_status
+    from wsi_mil.cohort import SheetColumns, ok_ids, read_status
     from wsi_mil.cohort.splits import read_splits
-    from wsi_mil.config import Predict, parse_settings
-    from wsi_mil.predict import covariate_facts, predict_cohort, task_with_horizons, write_metrics, write_predictions
+    from wsi_mil.config import Predict, Recalibrate, parse_settings
+    from wsi_mil.predict import (
+        covariate_facts,
+        fitted_again,
+        predict_cohort,
+        recalibrated_figures,
+        task_with_horizons,
+        write_metrics,
+        write_predictions,
+    )
 
     task = task_with_horizons(parse_task(target), read_splits(splits))
     usable = ok_ids(read_status(status))
-    rows = [row for row in sheet_rows(sheet, target) if row.slide_id in usable]
+    again = (
+        None if json.loads(recalibrate) is None else parse_settings(Recalibrate, json.loads(recalibrate), where="recalibrate.")
+    )
+    columns = SheetColumns(group, again.column if again else "")
+    rows = [row for row in sheet_rows(sheet, target, columns) if row.slide_id in usable]
     covariates = sheet_covariates(sheet, target)
     ensemble = create_ensemble(models, splits, task, bag=bag, threads=threads, device=device, covariates=covariates)
     log.info("predicting %d slides", len(rows))
-    predicted = predict_cohort(rows, features, ensemble, include_train=include_train)
-    write_predictions(predictions, predicted, task, ensemble.protocol)
-    facts = {**ensemble.metadata, **covariate_facts(predicted, ensemble)}
-    write_metrics(metrics, predicted, task, parse_settings(Predict, json.loads(settings)), facts)
+    calibration = again.value if again else ""
+    predicted = predict_cohort(rows, features, ensemble, include_train=include_train, calibration=calibration)
+    fitted = fitted_again(predicted, task, again) if again else None
+    write_predictions(predictions, predicted, task, ensemble.protocol, fitted)
+    parsed = parse_settings(Predict, json.loads(settings))
+    recalibrated = {"recalibrated": recalibrated_figures(predicted, fitted, parsed)} if fitted else {}
+    facts = {**ensemble.metadata, **covariate_facts(predicted, ensemble), **recalibrated}
+    write_metrics(metrics, predicted, task, parsed, facts)
 
 
 @commands.command()
@@ -230,17 +248,18 @@ def trust(
     trust: Annotated[Path, typer.Option(help="JSON to write")],
     validation: Annotated[Optional[Path], typer.Option(help="folder with the receipts of explain-validation")] = None,
     earlier: Annotated[Optional[Path], typer.Option(help="the JSON of the run that trained the models")] = None,
+    group: Annotated[str, typer.Option(help="column of groups within which the model is judged")] = "",
     threads: Threads = 1,
 ) -> None:
     """Find out whether a model is better than chance, and each of its methods better than random order."""
     limit_threads(threads)
-    from wsi_mil.cohort import ok_ids, read_status
+    from wsi_mil.cohort import SheetColumns, ok_ids, read_status
     from wsi_mil.cohort.splits import read_splits
     from wsi_mil.config import Predict, parse_settings
     from wsi_mil.trust import TrustSources, write_trust
 
     usable = ok_ids(read_status(status))
-    rows = [row for row in sheet_rows(sheet, target) if row.label and row.slide_id in usable]
+    rows = [row for row in sheet_rows(sheet, target, SheetColumns(group)) if row.label and row.slide_id in usable]
     sources = TrustSources(scores, validation, read_splits(splits), parse_task(target), earlier)
     write_trust(rows, sources, trust, draws=parse_settings(Predict, json.loads(settings)).bootstrap)
 

@@ -16,6 +16,7 @@ from wsi_mil.addresses import is_url
 from wsi_mil.errors import ConfigError
 
 if TYPE_CHECKING:
+    from wsi_mil.cohort import SheetColumns
     from wsi_mil.covariates import SlideCovariates
     from wsi_mil.ensemble import Ensemble
     from wsi_mil.records import SlideRow
@@ -110,19 +111,19 @@ def use_remote(values: Mapping[str, Any]) -> None:
     os.environ.setdefault(REMOTE_VARIABLE, settings.model_dump_json())
 
 
-def sheet_rows(sheet: Path, target: str) -> "tuple[SlideRow, ...]":
+def sheet_rows(sheet: Path, target: str, columns: "SheetColumns | None" = None) -> "tuple[SlideRow, ...]":
     """Read the whole sheet, with the labels of `--target`. Raises ConfigError with all of its faults."""
     name = "target"
-    return tuple(row.for_target(name) for row in rows_of_targets(sheet, {name: json.loads(target)}))
+    return tuple(row.for_target(name) for row in rows_of_targets(sheet, {name: json.loads(target)}, columns))
 
 
-def rows_of_targets(sheet: Path, targets: Mapping[str, object]) -> "tuple[SlideRow, ...]":
+def rows_of_targets(sheet: Path, targets: Mapping[str, object], columns: "SheetColumns | None" = None) -> "tuple[SlideRow, ...]":
     """Read the whole sheet, with the labels of all targets. Raises ConfigError with all of its faults."""
-    from wsi_mil.cohort import read_sheet
+    from wsi_mil.cohort import SheetColumns, read_sheet
     from wsi_mil.config import parse_target
 
     parsed = {name: parse_target(values, where=f"targets.{name}.") for name, values in targets.items()}
-    read = read_sheet(sheet, parsed, needs_path=False)  # `check` has required those that are needed
+    read = read_sheet(sheet, parsed, needs_path=False, columns=columns or SheetColumns())  # `check` has required paths
     if read.faults:
         raise ConfigError(list(read.faults))
     return read.rows

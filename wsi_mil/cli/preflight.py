@@ -95,7 +95,8 @@ def _examine(values: dict[str, Any], threads: int | None, device: str, *, every:
     disk = disk_need(plan.config, findings)
     device_text, has_device = _device(device)
     for entry in plan.config.imported:
-        _console().print(f"encoder {entry}: imported features", soft_wrap=True)
+        what = "vectors of slides" if plan.config.encoders[entry].is_of_slides else "features"
+        _console().print(f"encoder {entry}: imported {what}", soft_wrap=True)
     _print_rest(weights, disk, device_text)
     would_fail = any(source.missing for source in weights.values()) or not disk.is_enough or not has_device
     if would_fail or any(finding.verdict in FAULTS for finding in findings):

@@ -241,23 +241,23 @@ def split(
 ) -> None:
     """Split the slides that have a label into patient-level folds."""
     limit_threads(threads)
-    from wsi_mil.cohort import ok_ids, read_status
+    from wsi_mil.cohort import SheetColumns, ok_ids, read_status
+    from wsi_mil.cohort.groups import group_faults
     from wsi_mil.cohort.splits import draw_splits, fold_names, read_splits, split_faults, write_splits
     from wsi_mil.config import Split, parse_protocol, parse_settings
 
-    task = parse_task(target)
+    task, parsed = parse_task(target), parse_settings(Split, json.loads(settings))
     usable = ok_ids(read_status(status))
-    labelled = [row for row in sheet_rows(sheet, target) if row.label]
+    labelled = [row for row in sheet_rows(sheet, target, SheetColumns.of(parsed, None)) if row.label]
     rows = [row for row in labelled if row.slide_id in usable]
     if frozen is not None:
         frozen_splits = read_splits(frozen).restricted_to({row.slide_id for row in rows}, task, parse_protocol(protocol))
         write_splits(splits, frozen_splits)
         return
-    parsed = parse_settings(Split, json.loads(settings))
-    faults = split_faults(rows, task, parsed)
+    faults = split_faults(rows, task, parsed) + (group_faults(rows, task, parsed) if parsed.group else [])
     if faults:
         raise ConfigError([f"{len(rows)} labelled slides can be used: {fault}" for fault in faults])
     try:
-        write_splits(splits, draw_splits(rows, task, parsed, folds=fold_names(labelled)))
+        write_splits(splits, draw_splits(rows, task, parsed, folds=fold_names(labelled, parsed)))
     except ValueError as error:
         raise ConfigError([f"split: {error}"]) from error

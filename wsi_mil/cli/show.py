@@ -142,10 +142,12 @@ def report(
     seconds = values.get("read_timeout_s", 300.0)
     # An item for each row of the sheet, which is not read yet.
     readable = run_guarded(sys.maxsize, lambda _, reason: log.error("its tiles are left out: %s", reason), seconds=seconds)
-    from wsi_mil.cohort import read_sheet
+    from wsi_mil.cohort import SheetColumns, read_sheet
     from wsi_mil.config import Config, parse_settings
     from wsi_mil.report import write_report
 
     parsed = parse_settings(Config, values)
     log.info("reading the results in %s", parsed.results)
-    write_report(read_sheet(parsed.cohort, parsed.targets, needs_path=False).rows, parsed, folder, readable=readable)
+    columns = SheetColumns.of(parsed.split, parsed.recalibrate)
+    sheet = read_sheet(parsed.cohort, parsed.targets, needs_path=False, columns=columns)
+    write_report(sheet.rows, parsed, folder, readable=readable)

@@ -1,5 +1,6 @@
 """The cohort sheet, and the status of its slides."""
 
+from wsi_mil.cohort.columns import SheetColumns as SheetColumns
 from wsi_mil.cohort.rows import row_from_json as row_from_json
 from wsi_mil.cohort.rows import row_json as row_json
 from wsi_mil.cohort.rows import with_overrides as with_overrides

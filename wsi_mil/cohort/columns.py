@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher, get_close_matches
 
-from wsi_mil.config import Config, Settings, SlideFile, Tissue, nearest
+from wsi_mil.config import Config, Recalibrate, Settings, SlideFile, Split, Tissue, nearest
 from wsi_mil.wording import named
 
 REQUIRED = ("slide_id", "path")
@@ -49,6 +49,29 @@ NEUTRAL_WORDS = (
 """Words that do not change the meaning of a column's name."""
 
 OWN_PATIENT = "every slide then counts as a patient of its own, and slides of one patient may be in several folds"
+
+
+@dataclass(frozen=True)
+class SheetColumns:
+    """Columns of a sheet that the configuration names, besides those of targets.
+
+    Attributes:
+        group: column of `split.group`, or "".
+        part: column of `recalibrate`, or "".
+    """
+
+    group: str = ""
+    part: str = ""
+
+    @classmethod
+    def of(cls, split: Split, recalibrate: Recalibrate | None) -> "SheetColumns":
+        """Return the columns that two blocks of the configuration name."""
+        return cls(split.group or "", recalibrate.column if recalibrate else "")
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """The columns, with the key of the configuration that names each."""
+        return {name: key for name, key in ((self.group, "split.group"), (self.part, "recalibrate")) if name}
 
 
 @dataclass(frozen=True)

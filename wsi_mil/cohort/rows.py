@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from wsi_mil.addresses import is_url
-from wsi_mil.cohort.columns import OVERRIDES
+from wsi_mil.cohort.columns import OVERRIDES, SheetColumns
 from wsi_mil.records import NO_PATH, SlideRow
 
 WINDOWS_ROOT = re.compile(r"[A-Za-z]:[\\/]|\\\\")
@@ -16,7 +16,11 @@ WINDOWS_ROOT = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
 
 def slide_row(
-    cells: Mapping[str, str], folder: Path, labels: Mapping[str, str], covariates: Mapping[str, str] = MappingProxyType({})
+    cells: Mapping[str, str],
+    folder: Path,
+    labels: Mapping[str, str],
+    columns: SheetColumns,
+    covariates: Mapping[str, str] = MappingProxyType({}),
 ) -> SlideRow:
     """Convert cells without faults to a row; paths are relative to `folder`, labels are by target, covariates by column."""
     annotation, mask = (local_path(cells[name], folder) if cells.get(name) else None for name in ("annotation", "mask"))
@@ -30,6 +34,8 @@ def slide_row(
         annotation=annotation,
         mask=mask,
         scanner=cells.get("scanner", ""),
+        group=cells.get(columns.group, ""),
+        part=cells.get(columns.part, ""),
         overrides={name: v for name, v in cells.items() if v and name.partition(".")[0] in OVERRIDES and "." in name},
         labels=dict(labels),
         covariates=dict(covariates),

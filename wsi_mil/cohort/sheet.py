@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from wsi_mil.cohort.columns import check_columns
+from wsi_mil.cohort.columns import SheetColumns, check_columns
 from wsi_mil.cohort.covariates import covariate_cells, covariate_columns, covariate_faults
 from wsi_mil.cohort.labels import (
     CellFault,
@@ -33,6 +33,8 @@ EMPTY = {
 }
 """Fix for cells that mark a missing value with text."""
 
+EMPTY_GROUP = "name the group of every labelled slide (split.group)"
+
 
 @dataclass(frozen=True)
 class Sheet:
@@ -59,6 +61,7 @@ def read_sheet(
     *,
     needs_path: bool = True,
     needs_file: Callable[[str], bool] | None = None,
+    columns: SheetColumns = SheetColumns(),
 ) -> Sheet:
     """Read a cohort sheet (comma, semicolon or tab; UTF-8 or with a byte order mark) and find every fault in it.
 
@@ -68,8 +71,9 @@ def read_sheet(
         needs_path: whether a slide without a path is a fault; False if all features are imported.
         needs_file: returns for a slide_id whether the slide file must exist; if given, annotations must exist, too. None: files
             are not checked.
+        columns: columns that other blocks of the configuration name.
     """
-    sheet = _read(path, SheetRules(path.parent, targets, needs_path, needs_file))
+    sheet = _read(path, SheetRules(path.parent, targets, needs_path, needs_file, columns))
     faults, warnings, unread = (tuple(map(on_one_line, texts)) for texts in (sheet.faults, sheet.warnings, sheet.unread))
     return replace(sheet, faults=faults, warnings=warnings, unread=unread)
 
@@ -79,7 +83,7 @@ def _read(path: Path, rules: SheetRules) -> Sheet:
         table = read_cells(path)
     except (OSError, ValueError) as error:
         return Sheet((), (f"cohort: cannot read {path} ({error}); expected a CSV file in UTF-8",))
-    asked = {**covariate_columns(rules.targets), **columns_of(rules.targets)}
+    asked = {**covariate_columns(rules.targets), **columns_of(rules.targets), **rules.columns.keys}
     columns = check_columns(table.columns, asked, needs_path=rules.needs_path)
     faults = [f"{path}: {fault}" for fault in columns.faults]
     rules = replace(rules, targets={n: t for n, t in rules.targets.items() if set(t.columns_read) <= set(table.columns)})
@@ -97,11 +101,16 @@ def _read(path: Path, rules: SheetRules) -> Sheet:
         faults.append(f"{path}: has no rows")
     if not columns.faults:  # if the column of patients is misspelt, every slide counts as a patient of its own
         read = [row for row in rows if not any(row.slide_id in slides for slides in faulty.values())]
-        of_patients = _patient_faults(read)
+        of_patients = _patient_faults(read, rules.columns.group)
         faults += [f"{path}: {fault}" for fault in (*of_patients, *follow_up_faults(rows, rules.targets))]
         are_all_there = are_all_there and not of_patients
     read_targets = tuple(name for name in rules.targets if are_all_there and name not in faulty)
-    warnings = (*columns.warnings, *_similar_patients(rows), *number_warnings(rules.targets, table.rows), *partial)
+    warnings = (
+        *columns.warnings,
+        *_similar_names(rows, rules.columns.group),
+        *number_warnings(rules.targets, table.rows),
+        *partial,
+    )
     return Sheet(tuple(rows), tuple(faults), tuple(f"{path}: {warning}" for warning in warnings), columns.unread, read_targets)
 
 
@@ -116,6 +125,7 @@ def _read_rows(
     no_labels: list[tuple[int, CellFault]] = []
     partial: dict[str, list[int]] = {}
     faulty: dict[str, set[str]] = {}
+    groupless: list[int] = []
     for number, text in table:
         cells = {name: cell if name in FILE_COLUMNS else plain(cell) for name, cell in text.items()}
         marks = missing_marks(cells, rules)
@@ -136,9 +146,14 @@ def _read_rows(
         no_labels += [(number, fault) for fault in covariate_faults(rules.targets, _unmarked(cells, marks))]
         if not row_faults and not marks:
             labels = {name: reading.label for name, reading in readings.items() if reading.label}
-            rows.append(slide_row(cells, rules.folder, labels, covariate_cells(rules.targets, cells)))
+            covariates = covariate_cells(rules.targets, cells)
+            rows.append(slide_row(cells, rules.folder, labels, rules.columns, covariates))
+            if labels and not cells.get(rules.columns.group, number):
+                groupless.append(number)
     held = {column: [plain(cells[column]) for _, cells in table] for column in columns_of(rules.targets)}
     of_columns = [_mark_fault(column, rows_by_mark, rules) for column, rows_by_mark in marked.items()]
+    if groupless:
+        of_columns.append(f"column {rules.columns.group}: empty in {in_rows(groupless)}: {EMPTY_GROUP}")
     warnings = [f"targets.{n}: {in_rows(r)}: time or event is empty: the follow-up is unknown" for n, r in partial.items()]
     return rows, faults + of_columns + label_faults(no_labels, held), warnings, faulty
 
@@ -170,35 +185,43 @@ def _mark_fault(column: str, rows_by_mark: Mapping[str, list[int]], rules: Sheet
     unknown = f"leave these cells empty (without a label for {of_target}, slides are predicted only)"
     of_covariate = covariate_columns(rules.targets).get(column)
     missing = f"leave these cells empty (of {of_covariate}, missing values are taken care of)"
-    fix = unknown if of_target else missing if of_covariate else EMPTY.get(column, "leave these cells empty")
+    is_group = column == rules.columns.group
+    otherwise = missing if of_covariate else EMPTY.get(column, "leave these cells empty")
+    fix = unknown if of_target else EMPTY_GROUP if is_group else otherwise
     return f"column {column}: {where} would be read as a value: {fix}"
 
 
-def _patient_faults(rows: Iterable[SlideRow]) -> list[str]:
-    """Faults of patients whose slides are in different parts of the split."""
+def _patient_faults(rows: Iterable[SlideRow], group: str) -> list[str]:
+    """Faults of patients whose slides are in different parts of the split, or in different groups (of the column `group`)."""
     faults = []
-    for column in ("split", "fold"):
+    for column, cell in (("split", "split"), ("fold", "fold"), (group, "group")):
         first: dict[str, SlideRow] = {}
         for row in rows:
-            value = getattr(row, column)
+            value = getattr(row, cell) if row.labels or cell != "group" else ""
             other = first.setdefault(row.patient_id, row) if value else row
-            if value and getattr(other, column) != value:
+            if value and getattr(other, cell) != value:
                 faults.append(
-                    f"patient {row.patient_id!r} has {column} {getattr(other, column)!r} (slide {other.slide_id})"
-                    f" and {value!r} (slide {row.slide_id}): all slides of a patient must be in one part"
+                    f"patient {row.patient_id!r} has {column} {getattr(other, cell)!r} (slide {other.slide_id})"
+                    f" and {value!r} (slide {row.slide_id}): all slides of a patient must be in one"
+                    f" {'group' if cell == 'group' else 'part'}"
                 )
     return faults
 
 
-def _similar_patients(rows: Iterable[SlideRow]) -> list[str]:
-    """Warnings about patients whose names differ only in case, spaces or the zeros that spreadsheet programs remove."""
+def _similar_names(rows: Sequence[SlideRow], group: str) -> list[str]:
+    """Warnings about patients and groups whose names differ only in case, spaces or leading zeros, which spreadsheets remove."""
+    named_groups = _similar(f"values of {group}", {row.group for row in rows if row.group})
+    return _similar("patients", {row.patient_id for row in rows}) + named_groups
+
+
+def _similar(what: str, names: Iterable[str]) -> list[str]:
     alike: dict[str, list[str]] = {}
-    for patient in sorted({row.patient_id for row in rows}):
-        folded = "".join(patient.casefold().split())
+    for name in sorted(names):
+        folded = "".join(name.casefold().split())
         as_number = re.fullmatch(r"0*(\d+)(\.0+)?", folded)
-        alike.setdefault(as_number[1] if as_number else folded, []).append(patient)
+        alike.setdefault(as_number[1] if as_number else folded, []).append(name)
     return [
-        f"patients {named([repr(patient) for patient in patients])} count as {len(patients)}: use one name if they are the same"
-        for patients in alike.values()
-        if len(patients) > 1
+        f"{what} {named([repr(name) for name in same])} count as {len(same)}: use one name if they are the same"
+        for same in alike.values()
+        if len(same) > 1
     ]

@@ -1,11 +1,17 @@
 """Split labelled slides into patient-level folds. No I/O but for reading and writing `splits.csv`."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
+from wsi_mil.cohort.parts import (
+    held_out_groups,
+    held_out_patients,
+    least_patients,
+    number_of,
+    validation_groups,
+    validation_patients,
+)
 from wsi_mil.config import BagUnit, Protocol, Split
 from wsi_mil.errors import ConfigError, StoreError
 from wsi_mil.files import read_table, write_table
@@ -15,8 +21,6 @@ from wsi_mil.tasks import Task
 from wsi_mil.wording import named
 
 ROLE_PREFIX = "role_"
-SMALLEST_STRATUM_OF_TWO_FOLDS = 4
-"""With three patients, one of two folds may hold two out, which leaves one patient for both training and validation."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,8 @@ class Splits:
         """Return splits with the roles that slides had in training: `as_published` fits on the validation part too."""
         if protocol == "held_out":
             return self
-        role_in_training = {Role.TRAIN: Role.TRAIN, Role.VAL: Role.TRAIN, Role.TEST: Role.TEST}
-        roles = tuple({slide: role_in_training[role] for slide, role in of_fold.items()} for of_fold in self.roles)
+        in_training: dict[Role, Role] = {role: Role.TRAIN if role is Role.VAL else role for role in Role}
+        roles = tuple({slide: in_training[role] for slide, role in of_fold.items()} for of_fold in self.roles)
         return Splits(self.patients, self.labels, roles)
 
     def restricted_to(self, slide_ids: set[str], task: Task, protocol: Protocol) -> "Splits":
@@ -78,11 +82,11 @@ class Splits:
     def placement(self, slide_id: str, patient_id: str) -> "Placement":
         """Return the folds that predict a slide, and the role of its patient in them.
 
-        These are the folds that hold its patient out (role test); without such a fold, those that validated on the
-        patient, else those that trained on it. A new patient is predicted by all folds.
+        These are the folds that hold its patient out (role test), or all of them if its group is external; without such a
+        fold, those that validated on the patient, else those that trained on it. A new patient is predicted by all folds.
         """
         role_of_fold = [self._patient_role(fold, slide_id, patient_id) for fold in range(self.n_folds)]
-        for role in (Role.TEST, Role.VAL, Role.TRAIN):
+        for role in (Role.TEST, Role.EXTERNAL, Role.VAL, Role.TRAIN):
             folds = tuple(fold for fold, own_role in enumerate(role_of_fold) if own_role is role)
             if folds:
                 return Placement(folds, role)
@@ -118,7 +122,7 @@ def protocol_roles(protocol: Protocol) -> tuple[tuple[Role, ...], tuple[Role, ..
     return (Role.TRAIN,), (Role.VAL,)
 
 
-def missing_strata(splits: Splits, fold: int, task: Task, protocol: Protocol, *, folds: Sequence[str] = ()) -> list[str]:
+def missing_strata(splits: Splits, fold: int, task: Task, protocol: Protocol, *, titles: Sequence[str] = ()) -> list[str]:
     """Return faults for strata (for example classes) that are missing from the fitted or the selecting part of a fold.
 
     Args:
@@ -126,13 +130,14 @@ def missing_strata(splits: Splits, fold: int, task: Task, protocol: Protocol, *,
         fold: number of the fold.
         task: task to learn.
         protocol: which part selects epoch and threshold.
-        folds: names of the folds, if the column `fold` gives them.
+        titles: names of the folds for messages, if they have other names than their numbers.
     """
+    name = titles[fold] if titles else f"fold {fold}"
     faults = []
     for roles in protocol_roles(protocol):
         missing = task.missing({splits.labels[s] for role in roles for s in splits.slides(fold, role)})
         if missing:
-            faults.append(f"splits: {_fold_name(fold, folds)} has no {' and '.join(roles)} {missing}")
+            faults.append(f"splits: {name} has no {' and '.join(roles)} {missing}")
     return faults
 
 
@@ -176,39 +181,57 @@ def draw_splits(rows: Iterable[SlideRow], task: Task, settings: Split, *, folds:
     """Split labelled slides into patient-level folds.
 
     With a `split` column there is one fold, with the roles in that column; if it has no `val`, a validation part is drawn
-    from the training patients. With a `fold` column each of its values is held out once. Otherwise patients are divided
-    at random into `settings.folds` parts, stratified by the task. The order of rows and the names of classes do not
-    matter.
+    from the training patients. With a `fold` column each of its values is held out once. With groups, whole ones are held
+    out, and whole ones validate if there are enough. Otherwise patients are divided at random into `settings.folds` parts,
+    stratified by the task. External groups are in no part. The order of rows and the names of classes do not matter.
 
     Args:
         rows: labelled slides.
         task: task to learn.
-        settings: number of folds, share of the validation part, seed.
-        folds: all values of the `fold` column, in order; slides of some may be missing from `rows` because they failed.
+        settings: number of folds, share of the validation part, seed, groups.
+        folds: names of the folds that are held out one after the other, in order (`fold_names`); slides of some may be missing
+            from `rows` because they failed.
 
     Raises:
         ValueError: too few patients of a stratum are left in a fold.
     """
     rows = sorted(rows, key=lambda row: row.slide_id)
-    labels = _patient_labels(rows)
-    names = folds or fold_names(rows)
-    strata = task.strata(labels, least=_least_patients(len(names) or settings.folds))
+    inner = [row for row in rows if row.group not in settings.external]
+    names = folds or fold_names(inner, settings)
+    labels = _patient_labels(inner)
+    strata = task.strata(labels, least=least_patients(len(names) or number_of(settings.folds)))
     if any(row.split for row in rows):
-        roles = [_fixed_roles(rows, strata, task, settings)]
+        roles = [_fixed_roles(inner, strata, task, settings)]
+    elif settings.holds_out_groups:
+        roles = _roles_by_group(inner, strata, settings, names)
     else:
         roles = []
-        for k, held_out in enumerate(_held_out_patients(rows, strata, settings, names)):
-            _require_two_patients(labels, held_out, task, f"{_fold_name(k, names)} leaves")
-            roles.append(_roles_of_fold(held_out, strata, settings, k))
+        for k, held_out in enumerate(_held_out_patients(inner, strata, settings, names)):
+            _require_two_patients(labels, held_out, task, f"{fold_title(names[k]) if names else f'fold {k}'} leaves")
+            roles.append(_roles_of_fold(held_out, validation_patients(_without(strata, held_out), settings, k), strata))
     patients = {row.slide_id: row.patient_id for row in rows}
-    by_slide = tuple({slide_id: of_patient[patient] for slide_id, patient in patients.items()} for of_patient in roles)
+    by_slide = tuple(
+        {slide_id: of_patient.get(patient, Role.EXTERNAL) for slide_id, patient in patients.items()} for of_patient in roles
+    )
     return Splits(patients, {row.slide_id: row.label for row in rows}, by_slide)
 
 
-def fold_names(rows: Iterable[SlideRow]) -> list[str]:
-    """Return the distinct values of the `fold` column, in order."""
+def fold_names(rows: Iterable[SlideRow], settings: Split | None = None) -> list[str]:
+    """Return the names of folds that the sheet has, in order: values of `fold`, or with `folds: all` the groups to hold out."""
+    if settings is not None and settings.folds == "all":
+        return group_names(rows, settings)
     names = {row.fold for row in rows if row.fold}
     return sorted(names, key=lambda name: (len(name), name))
+
+
+def fold_title(name: str) -> str:
+    """Return the name of a fold for messages, from its value in the column `fold`."""
+    return f"fold {name!r} (of column fold)"
+
+
+def group_names(rows: Iterable[SlideRow], settings: Split) -> list[str]:
+    """Return the groups of labelled slides that are not external, sorted."""
+    return sorted({row.group for row in rows if row.label and row.group} - set(settings.external))
 
 
 def patients_with_several_labels(rows: Iterable[SlideRow], task: Task) -> dict[str, tuple[str, ...]]:
@@ -223,11 +246,13 @@ def patients_with_several_labels(rows: Iterable[SlideRow], task: Task) -> dict[s
 def n_folds(rows: Iterable[SlideRow], settings: Split) -> int:
     """Return the number of folds: how many models are trained for each entry of `encoders` and `models`."""
     rows = [row for row in rows if row.label]
-    return 1 if any(row.split for row in rows) else len(fold_names(rows)) or settings.folds * settings.repeats
+    if any(row.split for row in rows):
+        return 1
+    return len(fold_names(rows, settings)) or number_of(settings.folds) * settings.repeats
 
 
 def split_faults(rows: list[SlideRow], task: Task, settings: Split) -> list[str]:
-    """Return the faults of labelled slides that prevent a split."""
+    """Return the faults of labelled slides that prevent a split; of groups, `cohort.groups` returns them."""
     rows_with = {column: [row for row in rows if getattr(row, column)] for column in ("split", "fold")}
     faults = []
     for column, filled in rows_with.items():
@@ -242,10 +267,11 @@ def split_faults(rows: list[SlideRow], task: Task, settings: Split) -> list[str]
         return faults
     if rows_with["fold"] and settings.repeats > 1:
         faults.append(f"split.repeats is {settings.repeats}, but column fold fixes the folds: remove one of them")
-    folds = len(fold_names(rows)) or settings.folds
+    folds = len(fold_names(rows)) or number_of(settings.folds)
     if folds < 2:
         faults.append("column fold has only one value: at least two folds are needed")
-    return faults + _too_few_patients(rows, task, folds)
+    inner = [row for row in rows if row.group not in settings.external]
+    return faults if settings.holds_out_groups else faults + _too_few_patients(inner, task, folds)
 
 
 def write_splits(path: Path, splits: Splits) -> None:
@@ -296,16 +322,6 @@ def _patient_labels(rows: list[SlideRow]) -> dict[str, list[str]]:
     return labels
 
 
-def _least_patients(folds: int) -> int:
-    """Return how many patients of a group are needed: each fold tests on one, and must leave two to train and validate on."""
-    return SMALLEST_STRATUM_OF_TWO_FOLDS if folds == 2 else folds
-
-
-def _fold_name(fold: int, names: Sequence[str]) -> str:
-    """Return the name of a fold for messages: its value in the column `fold`, or its number."""
-    return f"fold {names[fold]!r} (of column fold)" if names else f"fold {fold}"
-
-
 def _require_two_patients(labels: dict[str, list[str]], held_out: set[str], task: Task, subject: str) -> None:
     """Raise ValueError if only one patient of a group is left for training and validation."""
     for index, name in enumerate(task.groups):
@@ -314,32 +330,33 @@ def _require_two_patients(labels: dict[str, list[str]], held_out: set[str], task
             raise ValueError(f"{subject} one patient of {name}, {patients[0]}: two are needed, for training and validation")
 
 
-def _held_out_patients(rows: list[SlideRow], strata: dict[str, int], settings: Split, names: Sequence[str]) -> list[set[str]]:
-    """Return the patients held out by each fold; random folds are drawn `repeats` times, each time with another seed."""
+def _held_out_patients(
+    rows: Sequence[SlideRow], strata: Mapping[str, int], settings: Split, names: Sequence[str]
+) -> list[set[str]]:
     if names:
         return [{row.patient_id for row in rows if row.fold == name} for name in names]
-    from sklearn.model_selection import StratifiedKFold  # imported here: it takes half a second, and reading needs it not
-
-    patients, labels = list(strata), list(strata.values())
-    draws = [StratifiedKFold(settings.folds, shuffle=True, random_state=settings.seed + r) for r in range(settings.repeats)]
-    return [{patients[i] for i in held_out} for draw in draws for _, held_out in draw.split(patients, labels)]
+    return held_out_patients(strata, settings)
 
 
-def _roles_of_fold(held_out: set[str], strata: dict[str, int], settings: Split, fold: int) -> dict[str, Role]:
-    others = {patient: stratum for patient, stratum in strata.items() if patient not in held_out}
-    validation = _validation_patients(others, settings, fold)
+def _roles_by_group(
+    rows: Sequence[SlideRow], strata: Mapping[str, int], settings: Split, names: Sequence[str]
+) -> list[dict[str, Role]]:
+    group_of = {row.patient_id: row.group for row in rows}
+    roles = []
+    for k, groups in enumerate(held_out_groups(strata, group_of, settings, names)):
+        held_out = {patient for patient, group in group_of.items() if group in groups}
+        others = _without(strata, held_out)
+        validation = validation_groups(others, group_of, settings, k) or validation_patients(others, settings, k)
+        roles.append(_roles_of_fold(held_out, validation, strata))
+    return roles
+
+
+def _without(strata: Mapping[str, int], held_out: Collection[str]) -> dict[str, int]:
+    return {patient: stratum for patient, stratum in strata.items() if patient not in held_out}
+
+
+def _roles_of_fold(held_out: Collection[str], validation: Collection[str], strata: Mapping[str, int]) -> dict[str, Role]:
     return {p: Role.TEST if p in held_out else Role.VAL if p in validation else Role.TRAIN for p in strata}
-
-
-def _validation_patients(strata: dict[str, int], settings: Split, fold: int) -> set[str]:
-    """Return random patients that select epoch and threshold, stratified, at least one of each stratum."""
-    rng = np.random.default_rng([settings.seed, fold])
-    validation: set[str] = set()
-    for stratum in sorted(set(strata.values())):
-        patients = [patient for patient, own in strata.items() if own == stratum]
-        size = min(max(1, round(settings.validation * len(patients))), len(patients) - 1)
-        validation |= {patients[i] for i in rng.permutation(len(patients))[:size]}
-    return validation
 
 
 def _fixed_roles(rows: list[SlideRow], strata: dict[str, int], task: Task, settings: Split) -> dict[str, Role]:
@@ -348,7 +365,7 @@ def _fixed_roles(rows: list[SlideRow], strata: dict[str, int], task: Task, setti
         held_out = {patient for patient, role in roles.items() if role is not Role.TRAIN}
         _require_two_patients(_patient_labels(rows), held_out, task, "column split has no val, and its train has")
         train = {p: stratum for p, stratum in strata.items() if roles[p] is Role.TRAIN}
-        roles.update(dict.fromkeys(_validation_patients(train, settings, 0), Role.VAL))
+        roles.update(dict.fromkeys(validation_patients(train, settings, 0), Role.VAL))
     return {patient: roles[patient] for patient in strata}
 
 
@@ -356,7 +373,7 @@ def _too_few_patients(rows: list[SlideRow], task: Task, folds: int) -> list[str]
     """Return faults for groups with too few patients."""
     groups = [task.groups_of(own) for own in _patient_labels(rows).values()]
     several = patients_with_several_labels(rows, task)
-    minimum = _least_patients(folds)
+    minimum = least_patients(folds)
     faults = []
     for index, name in enumerate(task.groups):
         n = sum(index in own for own in groups)

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wsi_mil.addresses import is_url, url_fault
-from wsi_mil.cohort.columns import OVERRIDES
+from wsi_mil.cohort.columns import OVERRIDES, SheetColumns
 from wsi_mil.cohort.covariates import covariate_columns
 from wsi_mil.cohort.labels import columns_of, listed_values
 from wsi_mil.cohort.rows import is_windows_path, local_path, number
 from wsi_mil.config import ClassesTarget, Target, nearest, parse_settings
 from wsi_mil.errors import ConfigError
-from wsi_mil.records import Role
+from wsi_mil.records import SHEET_ROLES
 from wsi_mil.units import SANE_MPP
 
 SLIDE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
@@ -44,18 +44,21 @@ class SheetRules:
         needs_path: whether a slide without a path is a fault.
         needs_file: returns for a slide_id whether the slide file must exist; if given, annotations and masks must exist, too.
             None: files are not checked.
+        columns: further columns that are read.
     """
 
     folder: Path
     targets: Mapping[str, Target]
     needs_path: bool
     needs_file: Callable[[str], bool] | None
+    columns: SheetColumns
 
 
 def missing_marks(cells: Mapping[str, str], rules: SheetRules) -> dict[str, str]:
     """Return the cells of a row, by column, that mark a missing value with text instead of being empty."""
     marks = {}
-    for name in dict.fromkeys((*MARKABLE, *columns_of(rules.targets), *covariate_columns(rules.targets))):
+    of_targets = (*columns_of(rules.targets), *covariate_columns(rules.targets))
+    for name in dict.fromkeys((*MARKABLE, *of_targets, rules.columns.group)):
         text = cells.get(name, "")
         if not text:
             continue
@@ -76,8 +79,8 @@ def cell_faults(cells: Mapping[str, str], rules: SheetRules) -> list[str]:
     faults += _path_faults(cells.get("path", ""), rules) + _text_faults(cells, rules)
     if cells.get("mpp") and not _is_sane_mpp(cells["mpp"]):
         faults.append(f"mpp {cells['mpp']!r} is not a number from {SANE_MPP[0]:g} to {SANE_MPP[1]:g} (µm per pixel)")
-    if cells.get("split") and cells["split"] not in list(Role):
-        faults.append(f"split {cells['split']!r}{nearest(cells['split'], [role.value for role in Role])}")
+    if cells.get("split") and cells["split"] not in SHEET_ROLES:
+        faults.append(f"split {cells['split']!r}{nearest(cells['split'], [role.value for role in SHEET_ROLES])}")
     return faults + _override_faults(cells)
 
 
@@ -107,7 +110,7 @@ def _text_faults(cells: Mapping[str, str], rules: SheetRules) -> list[str]:
     of_classes = [target.column for target in rules.targets.values() if isinstance(target, ClassesTarget)]
     faults = [
         f"{name} {cells[name]!r} looks like a formula, which a spreadsheet program would run: write a value"
-        for name in dict.fromkeys((*of_classes, *COPIED))
+        for name in dict.fromkeys((*of_classes, *COPIED, rules.columns.group))
         if cells.get(name, "").startswith(FORMULAS)
     ]
     if SCIENTIFIC_NUMBER.fullmatch(cells.get("patient_id", "")):

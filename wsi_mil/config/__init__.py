@@ -5,6 +5,8 @@ Unknown keys are errors that suggest the nearest known key. `config.yaml` shows 
 """
 
 from wsi_mil.config.cluster import Dask as Dask
+from wsi_mil.config.encoder import Encoder as Encoder
+from wsi_mil.config.encoder import FeatureUnit as FeatureUnit
 from wsi_mil.config.explanations import BEST as BEST
 from wsi_mil.config.explanations import EXPLANATIONS as EXPLANATIONS
 from wsi_mil.config.explanations import READ_OFF as READ_OFF
@@ -57,9 +59,11 @@ from wsi_mil.config.remote import REMOTE_VARIABLE as REMOTE_VARIABLE
 from wsi_mil.config.remote import Remote as Remote
 from wsi_mil.config.settings import ENTRY_PATTERN as ENTRY_PATTERN
 from wsi_mil.config.settings import Settings as Settings
+from wsi_mil.config.split import Recalibrate as Recalibrate
+from wsi_mil.config.split import Recalibration as Recalibration
+from wsi_mil.config.split import Split as Split
 from wsi_mil.config.stages import BagUnit as BagUnit
 from wsi_mil.config.stages import Config as Config
-from wsi_mil.config.stages import Encoder as Encoder
 from wsi_mil.config.stages import Explain as Explain
 from wsi_mil.config.stages import Fine as Fine
 from wsi_mil.config.stages import Heatmap as Heatmap
@@ -69,12 +73,12 @@ from wsi_mil.config.stages import Protocol as Protocol
 from wsi_mil.config.stages import Scale as Scale
 from wsi_mil.config.stages import SlideFile as SlideFile
 from wsi_mil.config.stages import SparseInversion as SparseInversion
-from wsi_mil.config.stages import Split as Split
 from wsi_mil.config.stages import Statistics as Statistics
 from wsi_mil.config.stages import TileSettings as TileSettings
 from wsi_mil.config.stages import Tiling as Tiling
 from wsi_mil.config.stages import Tissue as Tissue
 from wsi_mil.config.stages import compared_methods as compared_methods
+from wsi_mil.config.stages import drawn_methods as drawn_methods
 from wsi_mil.config.stages import methods_of as methods_of
 from wsi_mil.config.targets import KINDS as KINDS
 from wsi_mil.config.targets import ClassesTarget as ClassesTarget

@@ -53,6 +53,7 @@ class ModelSettings(Settings):
             there is nothing to explain.
         is_teacher: whether MHIM can be trained over it.
         baseline: of a model that others ought to be better than, what it is, to follow its name; the report compares them.
+        takes_slide_vectors: whether it learns from bags that are one vector of the whole slide; others need tiles.
     """
 
     implementation: ClassVar[str]
@@ -61,6 +62,7 @@ class ModelSettings(Settings):
     best: ClassVar[str] = "standardised_contribution"
     is_teacher: ClassVar[bool] = False
     baseline: ClassVar[str] = ""
+    takes_slide_vectors: ClassVar[bool] = False
     no_covariates: ClassVar[str] = "it has no embedding of the bag that they could be appended to; leave the key out"
     """Why a model without the key `covariates` has none."""
 
@@ -90,6 +92,7 @@ class MeanLinear(ModelSettings):
     no_covariates = "a penalty that suits many features would shrink them to nothing; take embedding_pool, or clinical"
     provides = ("evidence",)
     baseline = "a linear model of the mean of the features"
+    takes_slide_vectors = True
     model: Literal["mean_linear"]
     statistics: Literal["mean", "mean_std"] = Field(
         "mean", description="mean_std: the standard deviation of each feature over the tiles too"
@@ -118,6 +121,7 @@ class EmbeddingPool(ModelSettings):
     best = "evidence"
     learns = EVERY_KIND
     provides = ("evidence",)
+    takes_slide_vectors = True
     model: Literal["embedding_pool"]
     pool: Literal["max", "mean"] = Field("mean", description="element by element")
     embed_dim: EmbedDim = 256
@@ -130,7 +134,6 @@ class ABMIL(ModelSettings):
     """Attention-based MIL, gated or plain (Ilse et al. 2018)."""
 
     implementation = "wsi_mil.models.abmil:ABMIL"
-    best = "standardised_sum"
     learns = EVERY_KIND
     provides = ("attention", "attention_logits", "evidence")
     is_teacher = True
@@ -296,6 +299,7 @@ class Clinical(ModelSettings):
     no_covariates = "it has nothing else; leave the key out"
     learns = EVERY_KIND
     provides = ()
+    takes_slide_vectors = True
     model: Literal["clinical"]
     train: LinearTraining = LinearTraining()
 

@@ -7,11 +7,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
 from wsi_mil.config.cluster import Dask
+from wsi_mil.config.encoder import Encoder
 from wsi_mil.config.explanations import EXPLANATIONS, Method, MethodChoice, ReadOff, explains, resolved, supports
-from wsi_mil.config.models import Model, architecture_of, learners, provided_by
+from wsi_mil.config.models import MODELS, Model, architecture_of, learners, provided_by
 from wsi_mil.config.readers import Reader
 from wsi_mil.config.remote import Remote
 from wsi_mil.config.settings import EntryName, Settings
+from wsi_mil.config.split import Recalibrate, Split
 from wsi_mil.config.targets import Cell, Target, cell_text
 from wsi_mil.config.training import Train
 from wsi_mil.config.truth import Origin, Truth
@@ -127,47 +129,6 @@ class TileSettings(Settings):
     tiling: Tiling = Tiling()
     tissue: Tissue = Tissue()
     origin: Origin = Field("bounds", description="origin of GeoJSON coordinates on slides with bounds (MRXS)")
-
-
-class Encoder(Settings):
-    """One entry of `encoders`: an encoder that computes features, or features from `wsi-mil import-features`."""
-
-    features: Literal["extracted", "imported"] = Field(
-        "extracted", description="imported: features come from `wsi-mil import-features`; the entry has no other key"
-    )
-    encoder: str = Field(
-        "efficientnet_lite0", description="a name from `wsi-mil encoders`, any timm model name, or hf-hub:REPOSITORY"
-    )
-    tiling: EntryName = Field("default", description="name of an entry of `tilings`")
-    weights: str = Field("pretrained", description="pretrained, random (for tests), or a file: safetensors or state dict")
-    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 if the device computes in it fast")
-    batch_size: int = Field(64, ge=1, description="tiles per batch; halved automatically if the device runs out of memory")
-    max_corrupt: float = Field(0.05, ge=0, le=1, description="a slide with a larger share of unreadable tiles fails")
-
-    @property
-    def is_imported(self) -> bool:
-        """Whether the features are imported, so that no tiles or features are computed."""
-        return self.features == "imported"
-
-    @model_validator(mode="after")
-    def _imported_entries_have_no_other_key(self) -> "Encoder":
-        allowed = {"features", "tiling"}  # `Config` sets the tiling to the name of the entry
-        changed = [name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default]
-        extra = [name for name in changed if name not in allowed]
-        if self.is_imported and extra:
-            raise ValueError(f"an entry with features: imported takes no other key; remove {', '.join(extra)}")
-        return self
-
-
-class Split(Settings):
-    """Cross-validation splits."""
-
-    folds: int = Field(5, ge=2, le=50, description="number of patient-level folds; each is the test fold once")
-    repeats: int = Field(1, ge=1, le=50, description="repetitions of the cross-validation, each with another seed")
-    validation: float = Field(
-        0.2, gt=0, lt=1, description="share of the remaining patients used for early stopping and the threshold"
-    )
-    seed: int = Field(0, ge=0, description="random seed of the folds")
 
 
 BagUnit = Literal["slide", "patient"]
@@ -294,6 +255,9 @@ class Config(Settings):
         None, description="existing splits to use instead of drawing folds: a file, or of several targets {target: file}"
     )
     trained: Path | None = Field(None, description="results folder of an earlier run whose models are used without training")
+    recalibrate: Recalibrate | None = Field(
+        None, description="with `trained`: fits probabilities to some patients of this cohort; figures are of the others"
+    )
     bag: BagUnit = Field("slide", description="patient: all slides of a patient are one bag")
     protocol: Protocol = Field(
         "held_out", description="as_published: epoch and threshold are chosen on the test fold, and all outputs say so"
@@ -332,7 +296,9 @@ class Config(Settings):
         named = {name: {"tiling": name} if entry.is_imported else {} for name, entry in encoders.items()}
         wrong = [n for n, e in encoders.items() if e.is_imported and e.tiling not in (n, Encoder.model_fields["tiling"].default)]
         if wrong:
-            raise ValueError(f"an entry with features: imported takes no other key; remove tiling (entry {', '.join(wrong)})")
+            raise ValueError(
+                f"an entry with features: imported takes no other key but of; remove tiling (entry {', '.join(wrong)})"
+            )
         return {name: entry.model_copy(update=named[name]) for name, entry in encoders.items()}
 
     @field_validator("truth")
@@ -350,6 +316,11 @@ class Config(Settings):
     def extracted(self) -> dict[str, Encoder]:
         """Encoder entries whose features are extracted by this run."""
         return {name: entry for name, entry in self.encoders.items() if not entry.is_imported}
+
+    @property
+    def of_tiles(self) -> dict[str, Encoder]:
+        """Encoder entries with features of tiles, imported or not: all but those with a vector of each slide."""
+        return {name: entry for name, entry in self.encoders.items() if not entry.is_of_slides}
 
     @property
     def imported(self) -> tuple[str, ...]:
@@ -378,6 +349,15 @@ class Config(Settings):
         """Return the entries of `models` that learn a target; those that see covariates only if it has any."""
         return self.targets[target].models or learners(self.models, self.targets[target])
 
+    def models_with(self, target: str, encoder: str) -> tuple[str, ...]:
+        """Return the entries of `models` that learn a target from an entry of `encoders`; some do not take vectors of slides."""
+        is_of_slides = self.encoders[encoder].is_of_slides
+        return tuple(m for m in self.models_of(target) if not is_of_slides or MODELS[self.models[m].model].takes_slide_vectors)
+
+    def combinations(self, target: str) -> tuple[tuple[str, str], ...]:
+        """Return the entries of `encoders` and `models` that are trained together for a target."""
+        return tuple((encoder, model) for encoder in self.encoders for model in self.models_with(target, encoder))
+
     def splits_of(self, target: str) -> Path | None:
         """Return the existing splits of a target; None if its folds are drawn."""
         return (self.splits or {}).get(target)
@@ -398,3 +378,8 @@ def methods_of(config: Config, target: str, entry: str) -> tuple[Method, ...]:
     provides, kind = provided_by(config.models, entry), config.targets[target].kind
     methods = resolved(config.explain.methods, architecture_of(config.models, entry).best)
     return tuple(method for method in methods if supports(provides, method) and explains(method, kind))
+
+
+def drawn_methods(config: Config, target: str, encoder: str, entry: str) -> tuple[Method, ...]:
+    """Return the methods that explain a model on the features of an entry of `encoders`; none on vectors of slides."""
+    return () if config.encoders[encoder].is_of_slides else methods_of(config, target, entry)

@@ -94,6 +94,44 @@ class AttentionPooledNetwork(nn.Module):
         return torch.as_tensor(self.ln_contrast(self.attn_pool_contrast(tokens)[:, 0]))
 
 
+class CoCaPooler(nn.Module):
+    """Attention pooler of CONCH v1: one learned query attends to all tokens. Attributes are named as the published tensors."""
+
+    def __init__(self, context_dim: int, dim: int, n_queries: int = 1):
+        super().__init__()
+        self.query = nn.Parameter(torch.randn(n_queries, dim))
+        self.attn = nn.MultiheadAttention(dim, CONCH_HEADS, kdim=context_dim, vdim=context_dim, batch_first=True)
+        self.ln_q = nn.LayerNorm(dim)
+        self.ln_k = nn.LayerNorm(context_dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map tokens `(n, n_tokens, context_dim)` to `(n, n_queries, dim)`."""
+        context = self.ln_k(tokens)
+        query = self.ln_q(self.query).expand(len(tokens), -1, -1)
+        return torch.as_tensor(self.attn(query, context, context, need_weights=False)[0])
+
+
+class CoCaPooledNetwork(AttentionPooledNetwork):
+    """Vision transformer followed by the pooler of CONCH v1; returns the normalised output of the query."""
+
+    def __init__(self, trunk: nn.Module, context_dim: int, dim: int):
+        super().__init__(trunk, context_dim, dim)
+        self.attn_pool_contrast = CoCaPooler(context_dim, dim)  # type: ignore[assignment]
+
+
+class ProjectedNetwork(nn.Module):
+    """Vision transformer whose class token is projected by two layers and scaled to length 1, as in KEEP."""
+
+    def __init__(self, visual: nn.Module, width: int, dim: int):
+        super().__init__()
+        self.visual = visual
+        self.visual_head = nn.Sequential(nn.Linear(width, dim), nn.GELU(), nn.Linear(dim, dim))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images `(n, 3, input_px, input_px)` to `(n, dim)`, each of length 1."""
+        return functional.normalize(self.visual_head(self.visual(images)), dim=-1)
+
+
 class PooledTokens(nn.Module):
     """Vision transformer whose tokens are pooled to one vector, always in float32.
 

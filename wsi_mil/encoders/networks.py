@@ -1,6 +1,6 @@
 """Create networks by name, with their weights and the preprocessing of their images."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,13 @@ from torch import nn
 
 from wsi_mil.config import Encoder as EncoderSettings
 from wsi_mil.encoders.catalogue import DEFAULT_ENCODER, RECORDS, record_of
-from wsi_mil.encoders.layers import AttentionPooledNetwork, ConvStem, PooledTokens
+from wsi_mil.encoders.layers import (
+    AttentionPooledNetwork,
+    CoCaPooledNetwork,
+    ConvStem,
+    PooledTokens,
+    ProjectedNetwork,
+)
 from wsi_mil.encoders.names import default_weights
 from wsi_mil.encoders.presence import weights_file
 from wsi_mil.encoders.record import Argument, EncoderRecord
@@ -24,7 +30,18 @@ from wsi_mil.errors import ConfigError, WsiMilError
 LAYERS: Mapping[Argument, Any] = {"SwiGLUPacked": SwiGLUPacked, "SiLU": nn.SiLU, "ConvStem": ConvStem}
 """Layers that text among a record's arguments stands for."""
 
-EXTRA_TENSORS = {"without_layer4": ("layer4.",)}
+APPENDED: Mapping[str, Callable[[nn.Module, int, int], nn.Module]] = {
+    "attention_pooler": AttentionPooledNetwork,
+    "coca_pooler": CoCaPooledNetwork,
+    "projection": ProjectedNetwork,
+}
+"""What is appended to a vision transformer, by change of the architecture: (network, its width, length of the features)."""
+
+EXTRA_TENSORS = {
+    "without_layer4": ("layer4.",),
+    "coca_pooler": ("text.", "text_decoder.", "logit_scale", "proj_contrast", "attn_pool_caption.", "ln_caption."),
+    "projection": ("text.", "logit_scale"),
+}
 """Prefixes of tensors that a weights file may have in addition to a classifier's, by change of the architecture."""
 
 RANDOM_WEIGHTS_SEED = 0
@@ -95,9 +112,8 @@ def build(record: EncoderRecord) -> nn.Module:
     network: nn.Module = timm.create_model(record.architecture, pretrained=False, num_classes=0, **arguments)
     if record.change == "without_layer4":
         network.layer4 = nn.Identity()
-    if record.change == "attention_pooler":
-        return AttentionPooledNetwork(network, int(network.num_features), record.dim)  # type: ignore[arg-type]
-    return network
+    appended = APPENDED.get(record.change)
+    return network if appended is None else appended(network, int(network.num_features), record.dim)  # type: ignore[arg-type]
 
 
 def with_pooling(network: nn.Module, record: EncoderRecord) -> nn.Module:

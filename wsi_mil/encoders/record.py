@@ -12,11 +12,11 @@ Argument = int | float | bool | str
 Pooling = Literal["own", "cls", "mean", "cls+mean"]
 """Pooling of a vision transformer's tokens (the mean excludes registers); own: the architecture's own pooling."""
 
-TensorNames = Literal["timm", "transformers", "old_swin", "in_order", "conch"]
+TensorNames = Literal["timm", "transformers", "old_swin", "in_order", "conch", "coca", "beit3", "keep"]
 """Naming scheme of the published weights file; timm's names are always accepted as well."""
 
-Change = Literal["", "without_layer4", "attention_pooler"]
-"""Change of timm's architecture: cut after the third stage, or an attention pooler appended."""
+Change = Literal["", "without_layer4", "attention_pooler", "coca_pooler", "projection"]
+"""Change of timm's architecture: cut after the third stage, or an attention pooler or a projection appended."""
 
 Rgb = tuple[float, float, float]
 

@@ -143,9 +143,61 @@ def of_conch(tensors: Tensors, target: Mapping[str, Tensor]) -> Tensors:
     return {**tensors, name: on_grid(tensors[name], target[name].shape[1] - 1, offset=CONCH_OFFSET)}
 
 
+def of_coca(tensors: Tensors, target: Mapping[str, Tensor]) -> Tensors:
+    """Remove the prefix of CONCH v1's image part; positions are resampled if they are stored for another size."""
+    own = {name.removeprefix("visual."): value for name, value in tensors.items()}
+    name = "trunk.pos_embed"
+    return {**own, name: on_grid(own[name], target[name].shape[1] - 1, offset=0.0)} if name in own else own
+
+
+def of_keep(tensors: Tensors, _: Mapping[str, Tensor]) -> Tensors:
+    """Rename the layer scales of KEEP, which the library transformers saves as weights."""
+    return {re.sub(r"\.(ls\d)\.weight$", r".\1.gamma", name): value for name, value in tensors.items()}
+
+
+BEIT3_PARTS = (
+    (r"^beit3\.vision_embed\.cls_token$", "cls_token"),
+    (r"^beit3\.vision_embed\.proj\.", "patch_embed.proj."),
+    (r"^beit3\.encoder\.layer_norm\.A\.", "norm."),
+    (r"^beit3\.encoder\.layers\.(\d+)\.", r"blocks.\1."),
+    (r"\.self_attn_layer_norm\.A\.", ".norm1."),
+    (r"\.final_layer_norm\.A\.", ".norm2."),
+    (r"\.self_attn\.inner_attn_ln\.A\.", ".attn.norm."),
+    (r"\.self_attn\.out_proj\.A\.", ".attn.proj."),
+    (r"\.ffn\.A\.ffn_layernorm\.", ".mlp.norm."),
+    (r"\.ffn\.A\.(fc\d)\.", r".mlp.\1."),
+)
+"""Name patterns of BEiT-3's branch for images, A, with those of timm's VisionTransformer."""
+
+BEIT3_SPLIT = re.compile(r"^beit3\.encoder\.layers\.(\d+)\.self_attn\.([qkv])_proj\.A\.(weight|bias)$")
+BEIT3_POSITIONS = "beit3.encoder.embed_positions.A.weight"
+BEIT3_FIRST = 2
+"""Positions before that of the class token, which nothing has."""
+
+
+def from_beit3(tensors: Tensors, _: Mapping[str, Tensor]) -> Tensors:
+    """Rename the image part of BEiT-3, as MUSK has it: q, k and v become one matrix; the branch for text is left out."""
+    out: Tensors = {}
+    for name, value in tensors.items():
+        renamed_to = name
+        for pattern, new in BEIT3_PARTS:
+            renamed_to = re.sub(pattern, new, renamed_to)
+        if renamed_to != name and ".B." not in name and not BEIT3_SPLIT.match(name):
+            out[renamed_to] = value
+    for layer, kind in {m.groups()[::2] for m in map(BEIT3_SPLIT.match, tensors) if m}:
+        names = [f"beit3.encoder.layers.{layer}.self_attn.{x}_proj.A.{kind}" for x in "qkv"]
+        out[f"blocks.{layer}.attn.qkv.{kind}"] = torch.cat([tensors[name] for name in names if name in tensors])
+    if BEIT3_POSITIONS in tensors:
+        out["pos_embed"] = tensors[BEIT3_POSITIONS][None, BEIT3_FIRST:]
+    return out
+
+
 RENAMING: dict[TensorNames, Callable[[Tensors, Mapping[str, Tensor]], Tensors]] = {
     "transformers": from_transformers,
     "old_swin": from_old_swin,
     "in_order": in_order,
     "conch": of_conch,
+    "coca": of_coca,
+    "keep": of_keep,
+    "beit3": from_beit3,
 }

@@ -31,6 +31,9 @@ GAINS = ("symmetric_gain", "deletion_gain", "insertion_gain")
 AREAS = ("deletion_area", "insertion_area", "random_deletion_area", "random_insertion_area")
 """Keys of each method's curves written by `explain`: mean value along them, hottest tiles first and in random order."""
 
+CURVES = ("shares", "deletion", "insertion", "random_deletion")
+"""Keys of the curves themselves: shares of the tiles, and the values after removing them or with them alone."""
+
 
 @dataclass(frozen=True)
 class SlideFigures:
@@ -143,7 +146,16 @@ def gain_figures(slides: Sequence[ScoredSlide], method: str, *, draws: int) -> d
     for name in GAINS:
         figures[name], drawn = mean_over_slides([gain[name] for gain in gains], patients, draws)
         figures[f"{name}_ci95"] = list(interval95(drawn))
-    return figures
+    return {**figures, "mean_curves": mean_curves([curves for _, curves in first_of_bag.values()])}
+
+
+def mean_curves(each: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """Return the mean of the curves of several bags and of their random orders; {} without curves.
+
+    Args:
+        each: curves as `explain` writes them, all with the same number of points.
+    """
+    return {name: np.mean([curves[name] for curves in each], axis=0).round(6).tolist() for name in CURVES} if each else {}
 
 
 def curve_gains(curves: Mapping[str, Any]) -> dict[str, float]:

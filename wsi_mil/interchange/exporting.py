@@ -162,6 +162,9 @@ def _unfinished(receipt: Path) -> ExportResult | None:
     extracted = read_receipt(receipt)
     if extracted["status"] != Status.OK:
         return ExportResult(receipt.stem, reason=f"{extracted['status']}: {extracted['reason']}")
+    if extracted.get("of") == "slide":
+        reason = "is a vector of the whole slide, and layouts have features of tiles; take the file that was imported"
+        return ExportResult(receipt.stem, reason=reason, is_fault=True)
     FeatureRows(receipt)
     if read_attributes(store)["fingerprint"] != extracted["fingerprint"]:
         reason = "its store and receipt differ, so it is not finished; run `extract` for it"

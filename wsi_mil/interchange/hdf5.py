@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_mil.errors import ConfigError, FeatureFileError
+from wsi_mil.interchange.tile_features import not_of_tiles
 
 INSTALL = "pip install 'wsi_mil[interchange]' (or: pip install h5py)"
 
@@ -35,10 +36,23 @@ class Hdf5:
         return sorted(self._file)
 
     def array(self, name: str) -> NDArray[Any] | None:
-        """Read a dataset; None if it does not exist. A leading axis of length 1, as in some versions, is removed.
+        """Read a dataset of tiles; None if it does not exist. A leading axis of length 1, as in some versions, is removed.
 
         Raises:
             FeatureFileError: the dataset is unreadable, does not have one row per tile, or is stored in another file.
+        """
+        values = self.numbers(name)
+        if values is not None and values.ndim == 3 and values.shape[0] == 1:
+            values = values[0]
+        if values is not None and values.ndim != 2:
+            raise FeatureFileError(self.path, not_of_tiles(name, values))
+        return values
+
+    def numbers(self, name: str) -> NDArray[Any] | None:
+        """Read a dataset of any shape; None if it does not exist.
+
+        Raises:
+            FeatureFileError: the dataset is unreadable, or is stored in another file.
         """
         if self._file.get(name, getlink=True) is None:
             return None
@@ -47,10 +61,6 @@ class Hdf5:
             values: NDArray[Any] = np.asarray(self._file[name][...])
         except (OSError, TypeError) as error:
             raise FeatureFileError(self.path, f"{name} cannot be read ({error})") from error
-        if values.ndim == 3 and values.shape[0] == 1:
-            values = values[0]
-        if values.ndim != 2:
-            raise FeatureFileError(self.path, f"{name} has shape {values.shape}, expected (tiles, numbers)")
         return values
 
     def _require_local_data(self, name: str) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_mil.config import FeatureUnit
 from wsi_mil.errors import FeatureFileError
 from wsi_mil.files import write_bytes, write_text
 from wsi_mil.interchange.layouts import read_file
 from wsi_mil.interchange.scale import ImportOptions, TilePlacement, place_tiles, slide_mpp_of
 from wsi_mil.interchange.slide_preview import SlidePreview, plain_preview, slide_metadata_of
 from wsi_mil.interchange.sources import FeatureSource
-from wsi_mil.interchange.tile_features import TileFeatures
+from wsi_mil.interchange.tile_features import AS_VECTORS, TileFeatures
 from wsi_mil.receipts import IMPORTED, array_digest, fingerprint, read_receipt, receipt_text, store_path, write_receipt
 from wsi_mil.records import SlideRow, Status, TileGrid
 from wsi_mil.results import Results
@@ -43,6 +45,7 @@ class ImportResult:
     Attributes:
         is_new: whether anything was written; the same content is not written again.
         rounded: largest relative error of a feature by rounding to float16; 0 if there is none.
+        of: what a vector describes.
     """
 
     slide_id: str
@@ -52,6 +55,12 @@ class ImportResult:
     is_new: bool
     rounded: float
     warnings: tuple[str, ...]
+    of: FeatureUnit = "tile"
+
+    @property
+    def size(self) -> str:
+        """Number of vectors and their length, in words."""
+        return f"{self.n_tiles} tiles × {self.dim}" if self.of == "tile" else f"a vector of {self.dim}"
 
 
 def import_slide(source: FeatureSource, results: Path, entry: str, options: ImportOptions, layout: str = "auto") -> ImportResult:
@@ -68,10 +77,10 @@ def import_slide(source: FeatureSource, results: Path, entry: str, options: Impo
         FeatureFileError: the file cannot be imported, or would replace tiles or features computed here; nothing is written.
     """
     row = source.row
-    _require_no_own_results(results, entry, row.slide_id)
+    require_no_own_results(results, entry, row.slide_id, of="tile")
     name, tile_features = read_file(source.path, layout)
     tile_features = _with_coords(source, tile_features)
-    features, rounded_by = _float16(source, tile_features.features)
+    features, rounded_by = float16(source.path, tile_features.features)
     slide = slide_metadata_of(row, slide_mpp_of(tile_features, options, row.mpp))
     place = place_tiles(source.path, tile_features, options, slide.mpp, slide.dimensions)
     place = replace(place, warnings=(*slide.warnings, *place.warnings))
@@ -88,8 +97,18 @@ def import_slide(source: FeatureSource, results: Path, entry: str, options: Impo
     return ImportResult(row.slide_id, name, len(features), features.shape[1], is_new, rounded_by, tuple(tiles["warnings"]))
 
 
-def _require_no_own_results(results: Path, entry: str, slide_id: str) -> None:
-    """Raise if tiles or features were computed here: they may have taken days."""
+def require_no_own_results(results: Path, entry: str, slide_id: str, *, of: FeatureUnit) -> None:
+    """Raise if a slide has tiles or features that were computed here, which may have taken days, or features of the other kind.
+
+    Args:
+        results: folder of results.
+        entry: encoder entry of the import.
+        slide_id: the slide.
+        of: what is imported.
+
+    Raises:
+        FeatureFileError: there are such tiles or features.
+    """
     for stage, import_key in (("tiles", IMPORTED), ("features", "layout")):
         receipt = results / stage / entry / f"{slide_id}.json"
         store = store_path(receipt)
@@ -99,9 +118,11 @@ def _require_no_own_results(results: Path, entry: str, slide_id: str) -> None:
             path, content = store, read_attributes(store)
         else:
             continue
+        mend = "choose another name for the encoder entry, or delete it"
         if import_key not in content:
-            reason = "was computed by a run in this results folder, not imported; choose another name for the encoder entry"
-            raise FeatureFileError(path, f"{reason}, or delete it")
+            raise FeatureFileError(path, f"was computed by a run in this results folder, not imported; {mend}")
+        if stage == "features" and content.get("of", "tile") != of:
+            raise FeatureFileError(path, f"has imported features of a {content.get('of', 'tile')}, not of a {of}; {mend}")
 
 
 def _with_coords(source: FeatureSource, tile_features: TileFeatures) -> TileFeatures:
@@ -120,17 +141,22 @@ def _with_coords(source: FeatureSource, tile_features: TileFeatures) -> TileFeat
         raise FeatureFileError(source.path, f"{reason}; give the file or folder with the coords as --coords")
     if len(tile_features.coords) != len(tile_features.features):
         n, m = len(tile_features.features), len(tile_features.coords)
-        raise FeatureFileError(source.path, f"has features of {n} tiles, but coords of {m}: they are not of the same tiles")
+        fix = f"; {AS_VECTORS}" if n == 1 else ""
+        raise FeatureFileError(source.path, f"has features of {n} tiles, but coords of {m}: they are not of the same tiles{fix}")
     return tile_features
 
 
-def _float16(source: FeatureSource, features: NDArray[Any]) -> tuple[NDArray[np.float16], float]:
-    """Features in float16, and the largest relative rounding error."""
+def float16(path: Path, features: NDArray[Any]) -> tuple[NDArray[np.float16], float]:
+    """Return the features of a file in float16, and the largest relative rounding error.
+
+    Raises:
+        FeatureFileError: there are none, or they are no floating-point numbers.
+    """
     if not features.shape[1]:
-        raise FeatureFileError(source.path, "has coords and no features; give it as --coords, together with files of features")
+        raise FeatureFileError(path, "has coords and no features; give it as --coords, together with files of features")
     if features.dtype.kind != "f":
         what = f"features are {features.dtype} of shape {features.shape}"
-        raise FeatureFileError(source.path, f"{what}, expected floating-point numbers")
+        raise FeatureFileError(path, f"{what}, expected floating-point numbers")
     with np.errstate(over="ignore", invalid="ignore"):
         stored = features.astype(np.float16)
         parts = [slice(start, start + BATCH) for start in range(0, len(features), BATCH)]
@@ -229,13 +255,39 @@ def _write(
     place, preview, features = data
     layout = Results(results)
     tile_receipt, receipt = layout.tiles_receipt(entry, slide_id), layout.features_receipt(entry, slide_id)
+    is_tiled = _has_content(tile_receipt, tiles) and store_path(tile_receipt).is_dir()
+
+    def write_tiles() -> None:
+        _write_tiles(tile_receipt, tiles, place, preview)
+
+    return write_features(receipt, content, place.coords, features, before=None if is_tiled else write_tiles)
+
+
+def write_features(
+    receipt: Path,
+    content: dict[str, object],
+    coords: NDArray[np.int64],
+    features: NDArray[np.float16],
+    *,
+    before: Callable[[], None] | None = None,
+) -> bool:
+    """Write a store of features, then its receipt, unless all exists already; return whether anything was written.
+
+    Args:
+        receipt: the receipt; its store is written beside it.
+        content: of the receipt; all but `NOT_STORED` are attributes of the store.
+        coords: int64 `(n, 2)`.
+        features: `(n, d)`.
+        before: writes what else is missing, before the store and while no receipt exists.
+    """
     attributes = {key: value for key, value in content.items() if key not in NOT_STORED}
-    with FeatureStore(store_path(receipt), coords=place.coords, batch_size=BATCH, attributes=attributes) as store:
+    with FeatureStore(store_path(receipt), coords=coords, batch_size=BATCH, attributes=attributes) as store:
         exists = store.is_complete or not len(features)
-        if exists and _has_content(tile_receipt, tiles) and _has_content(receipt, content) and store_path(tile_receipt).is_dir():
+        if exists and before is None and _has_content(receipt, content):
             return False
         receipt.unlink(missing_ok=True)
-        _write_tiles(tile_receipt, tiles, place, preview)
+        if before is not None:
+            before()
         if len(features):
             store.begin(features.shape[1])
             while not store.is_complete:

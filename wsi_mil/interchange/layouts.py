@@ -7,7 +7,7 @@ from typing import Any
 from wsi_mil.errors import FeatureFileError
 from wsi_mil.interchange import clam, h5ad, pt, spatial_zarr, stamp, trident
 from wsi_mil.interchange.hdf5 import open_hdf5
-from wsi_mil.interchange.tile_features import TileFeatures
+from wsi_mil.interchange.tile_features import AS_VECTORS, TileFeatures
 
 HDF5: dict[str, Any] = {module.NAME: module for module in (stamp, trident, clam)}
 """Modules of the HDF5 layouts, in the order in which they are tested."""
@@ -16,6 +16,9 @@ LAYOUTS = ("clam", "trident", "stamp", "pt")
 TABLES = (h5ad.NAME, spatial_zarr.NAME)
 """Layouts that are only written: tables of tiles with what else is known of them."""
 HDF5_SUFFIXES, PT_SUFFIXES = (".h5", ".hdf5"), (".pt", ".pth")
+SUFFIXES = (*HDF5_SUFFIXES, *PT_SUFFIXES)
+VECTORS_ONLY = (".npy", ".csv", ".tsv")
+"""Endings of files that hold vectors of whole slides only."""
 
 WRITERS: dict[str, Callable[[Path, str, TileFeatures], list[Path]]] = {
     module.NAME: module.write for module in (clam, trident, stamp, pt)
@@ -32,6 +35,8 @@ def read_file(path: Path, layout: str = "auto") -> tuple[str, TileFeatures]:
     """
     if not path.is_file():
         raise FeatureFileError(path, "no such file")
+    if path.suffix in VECTORS_ONLY:
+        raise FeatureFileError(path, f"features of tiles are in files that end in {', '.join(SUFFIXES)}; {AS_VECTORS}")
     if layout == pt.NAME or (layout == "auto" and path.suffix in PT_SUFFIXES):
         return pt.NAME, _read_checked(path, lambda: pt.read(path))
     with open_hdf5(path) as file:

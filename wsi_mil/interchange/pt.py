@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_mil.errors import FeatureFileError
-from wsi_mil.interchange.tile_features import OWN_ATTRIBUTE, Scale, TileFeatures
+from wsi_mil.interchange.tile_features import OWN_ATTRIBUTE, Scale, TileFeatures, not_of_tiles
 
 NAME = "pt"
 FEATURES, COORDS = ("features", "feats"), ("coords", "coordinates")
@@ -24,7 +24,7 @@ def read(path: Path) -> TileFeatures:
     Raises:
         FeatureFileError: the file has objects other than tensors and plain values, or no features.
     """
-    content = _load(path)
+    content = load_pt(path)
     if not isinstance(content, dict):
         return TileFeatures(_array(path, "its content", content), None)
     features = next((content[name] for name in FEATURES if name in content), None)
@@ -38,7 +38,8 @@ def read(path: Path) -> TileFeatures:
     return TileFeatures(_array(path, "features", features), coords_array, scale=scale).with_metadata(content)
 
 
-def _load(path: Path) -> Any:
+def load_pt(path: Path) -> Any:
+    """Load a file without running code. Raises FeatureFileError for anything but tensors and plain values."""
     import torch
 
     try:
@@ -50,7 +51,8 @@ def _load(path: Path) -> Any:
         raise FeatureFileError(path, f"is no readable .pt file ({error})") from error
 
 
-def _array(path: Path, name: str, value: Any) -> NDArray[Any]:
+def tensor_array(path: Path, name: str, value: Any) -> NDArray[Any]:
+    """Return a tensor as an array of any shape. Raises FeatureFileError for anything else."""
     import torch
 
     if not isinstance(value, torch.Tensor):
@@ -58,10 +60,15 @@ def _array(path: Path, name: str, value: Any) -> NDArray[Any]:
     if value.dtype is torch.bfloat16:
         value = value.float()  # NumPy has no bfloat16; float32 represents it exactly
     values: NDArray[Any] = value.detach().numpy()
+    return values
+
+
+def _array(path: Path, name: str, value: Any) -> NDArray[Any]:
+    values = tensor_array(path, name, value)
     if values.ndim == 3 and len(values) == 1:
         values = values[0]
     if values.ndim != 2:
-        raise FeatureFileError(path, f"{name} has shape {values.shape}, expected (tiles, numbers)")
+        raise FeatureFileError(path, not_of_tiles(name, values))
     return values
 
 

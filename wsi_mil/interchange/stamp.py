@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from wsi_mil.errors import FeatureFileError
 from wsi_mil.interchange.hdf5 import Hdf5, write_hdf5
-from wsi_mil.interchange.tile_features import OWN_ATTRIBUTE, Scale, TileFeatures
+from wsi_mil.interchange.tile_features import AS_VECTORS, OWN_ATTRIBUTE, Scale, TileFeatures
 
 NAME = "stamp"
 OLD_TILE_UM, OLD_TILE_PX = 256.0, 224
@@ -31,11 +31,13 @@ def read(file: Hdf5) -> TileFeatures:
     Raises:
         FeatureFileError: the features are of whole slides or patients, or the unit of the coords is unknown.
     """
+    attributes = file.attributes()
+    kind = attributes.get("feat_type", "tile")
+    if kind != "tile":
+        fix = f"; {AS_VECTORS}" if kind == "slide" else ""
+        raise FeatureFileError(file.path, f"expected features of tiles, found those of a {kind}{fix}")
     features = file.array("feats")
     coords = file.array("coords")
-    attributes = file.attributes()
-    if attributes.get("feat_type", "tile") != "tile":
-        raise FeatureFileError(file.path, f"expected features of tiles, found those of a {attributes['feat_type']}")
     assert features is not None
     tile_um = float(attributes.get("tile_size_um", attributes.get("tile_size", OLD_TILE_UM)))
     tile_px = attributes.get("tile_size_px", OLD_TILE_PX)

@@ -13,6 +13,17 @@ OWN_ATTRIBUTE = "wsi_mil"
 """Attribute of exported files with metadata as JSON that the layout itself cannot hold. Other tools ignore it."""
 
 
+AS_TILES = "import features of tiles without --of slide, under an entry without of: slide"
+AS_VECTORS = "a vector of the whole slide is imported with --of slide, under an entry with of: slide"
+"""What mends features of tiles that are offered as vectors of slides, and the reverse."""
+
+
+def not_of_tiles(name: str, values: NDArray[Any]) -> str:
+    """Return why an array has no features of tiles: it does not have one row for each."""
+    fix = f"; {AS_VECTORS}" if values.ndim == 1 and name != "coords" else ""
+    return f"{name} has shape {values.shape}, expected (tiles, numbers){fix}"
+
+
 @dataclass(frozen=True)
 class Scale:
     """Size and place of the tiles of a file; None where unknown.

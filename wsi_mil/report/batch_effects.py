@@ -152,8 +152,7 @@ def write_effects(effects: Iterable[BatchEffects], path: Path) -> None:
 def _read_encoder(encoder: str, rows: Mapping[str, SlideRow], config: Config) -> EncoderFeatures:
     projections = read_projections(Results(config.results).statistics(encoder))
     slides = [rows[slide_id] for slide_id in projections.slide_ids]
-    tiles = Results(config.results).tiles(config.encoders[encoder].tiling)
-    scanner = Grouping(SCANNER, _present({row.slide_id: _scanner(row, tiles) for row in slides}))
+    scanner = Grouping(SCANNER, _present({row.slide_id: _scanner(row, _tiles_of(encoder, config)) for row in slides}))
     can_be_tested = bool(projections.shares) and scanner.n_groups > 1
     patients = {row.slide_id: row.patient_id for row in slides}
     effect = _explained(projections, patients, scanner, None) if can_be_tested else None
@@ -199,9 +198,15 @@ def _plane(projections: CohortProjections, axes: tuple[int, int]) -> Plane:
     return Plane(axes, projections.slide_ids, slides, projections.tile_slides, tiles)
 
 
-def _scanner(row: SlideRow, tiles: Path) -> str:
+def _tiles_of(encoder: str, config: Config) -> Path | None:
+    """Folder with the tiles of an entry; for vectors of slides, those of another entry, whose slides are the same."""
+    name = encoder if encoder in config.of_tiles else next(iter(config.of_tiles), "")
+    return Results(config.results).tiles(config.encoders[name].tiling) if name else None
+
+
+def _scanner(row: SlideRow, tiles: Path | None) -> str:
     """Scanner in the sheet, else in the slide file, else the vendor, the only one in receipts of earlier versions."""
-    metadata = read_receipt(tiles / f"{row.slide_id}.json")
+    metadata = read_receipt(tiles / f"{row.slide_id}.json") if tiles else {}
     return row.scanner or metadata.get("scanner") or metadata.get("vendor") or ""
 
 

@@ -76,7 +76,7 @@ def contact_sheet(rows: Iterable[SlideRow], config: Config) -> list[MaskPicture]
 
     Those with a warning or without tiles come first, those without an image last; each group is sorted by share of tissue.
     """
-    tilings = dict.fromkeys(entry.tiling for entry in config.encoders.values())
+    tilings = dict.fromkeys(entry.tiling for entry in config.of_tiles.values())
     pairs = [(row, tiling) for row in rows for tiling in tilings]
     side = max(LEAST_SIDE_PX, round(SIDE_PX * min(1.0, (MAX_FULL_SIZE / max(1, len(pairs))) ** 0.5)))
     return sorted((_mask_picture(row, tiling, config, side) for row, tiling in pairs), key=_sort_key)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_mil.metrics import roc_points
+from wsi_mil.metrics import roc_points, wilson_interval
 
 DOT_AREA, LEAST_RADIUS = 0.004, 0.014
 """Area (divided by π) of a reliability dot for all slides, and the smallest visible radius; the side of the square is 1."""
@@ -14,12 +14,14 @@ DOT_AREA, LEAST_RADIUS = 0.004, 0.014
 
 @dataclass(frozen=True)
 class Dot:
-    """Bin of the reliability curve: centre, radius, and number of slides."""
+    """Bin of the reliability curve: centre, radius, number of slides, and ends of the 95 % interval of the share."""
 
     x: float
     y: float
     radius: float
     count: int
+    low: float
+    high: float
 
 
 def roc_polyline(positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> str:
@@ -34,4 +36,8 @@ def reliability_dots(curve: list[dict[str, Any]]) -> list[Dot]:
     """Return a dot for each bin of the metrics' `reliability`; its area is proportional to the number of slides."""
     total = sum(point["count"] for point in curve)
     radii = [max(LEAST_RADIUS, (DOT_AREA * point["count"] / total) ** 0.5) for point in curve]
-    return [Dot(p["predicted"], 1 - p["observed"], radius, p["count"]) for p, radius in zip(curve, radii, strict=True)]
+    ends = [wilson_interval(point["observed"] * point["count"], point["count"]) for point in curve]
+    return [
+        Dot(p["predicted"], 1 - p["observed"], radius, p["count"], 1 - low, 1 - high)
+        for p, radius, (low, high) in zip(curve, radii, ends, strict=True)
+    ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from PIL import Image
 
-from wsi_mil.config import Config, fine_name, methods_of, usual_name
+from wsi_mil.config import Config, drawn_methods, fine_name, usual_name
 from wsi_mil.heatmaps.cohort_scale import read_cohort_scale
 from wsi_mil.heatmaps.colour_maps import colours, rgba
 from wsi_mil.heatmaps.slide_scores import Ranges, SlideScores, names_of, read_scores_by_method
@@ -124,7 +124,7 @@ class _Drawing:
             results = Results(config.results)
             tiles_receipt = results.tiles_receipt(config.encoders[model.encoder].tiling, row.slide_id)
             scores_receipt = results.target(model.target).scores_receipt(model.encoder, model.model, row.slide_id)
-            methods = methods_of(config, model.target, model.model)
+            methods = drawn_methods(config, model.target, model.encoder, model.model)
             if not methods:
                 continue
             shown = names_of(read_receipt(scores_receipt), methods)
@@ -170,7 +170,7 @@ def _n_layers(model: ModelPage, slide_ids: Iterable[str], config: Config, report
     n_outputs = sum(
         n_maps.get(s, 1) * (chosen or report.n_shown(model.predictions[s]) if s in model.predictions else 1) for s in slide_ids
     )
-    return n_outputs * len(methods_of(config, model.target, model.model))
+    return n_outputs * len(drawn_methods(config, model.target, model.encoder, model.model))
 
 
 def _ranges(model: ModelPage, config: Config) -> Ranges:

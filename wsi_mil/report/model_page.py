@@ -5,10 +5,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from wsi_mil.config import Config, methods_of
+from wsi_mil.config import Config, FeatureUnit, drawn_methods
 from wsi_mil.files import read_table
 from wsi_mil.receipts import read_receipt
 from wsi_mil.report.comparison import evaluated_rows
+from wsi_mil.report.removal import RemovalPlot, removal_plot
 from wsi_mil.report.task_report import TaskReport
 from wsi_mil.results import Results
 from wsi_mil.trust import UNTESTED, Trust, TrustLine, model_line, output_line, read_trust
@@ -33,6 +34,12 @@ class ModelPage:
     explanations: dict[str, Any]
     plots: Any
     trust: Trust = UNTESTED
+    of: FeatureUnit = "tile"
+
+    @property
+    def has_tiles(self) -> bool:
+        """Whether it learned from tiles, of which there can be heatmaps, and not from a vector of each slide."""
+        return self.of == "tile"
 
     @property
     def protocol(self) -> str:
@@ -53,6 +60,11 @@ class ModelPage:
     def has_curves(self) -> bool:
         """Whether a method has deletion and insertion curves."""
         return any(figures["n_curves"] for figures in self.explanations["methods"].values())
+
+    @property
+    def removal(self) -> RemovalPlot | None:
+        """What removing tiles does to the prediction, by method; None without curves."""
+        return removal_plot(self.explanations["methods"])
 
     @property
     def line(self) -> TrustLine:
@@ -113,12 +125,13 @@ def read_model(config: Config, report: TaskReport, target: str, encoder: str, mo
     results = Results(config.results).target(target)
     predictions = {row["slide_id"]: row for row in read_table(results.predictions(encoder, model))}
     metrics = read_receipt(results.metrics(encoder, model))
-    is_explained = bool(methods_of(config, target, model))
+    is_explained = bool(drawn_methods(config, target, encoder, model))
     explanations = read_receipt(results.explanations(encoder, model)) if is_explained else NOT_EXPLAINED
     rows = evaluated_rows(predictions.values())
     plots = report.plots(metrics, rows) if rows else None
     trust = read_trust(results.trust(encoder, model))
-    return ModelPage(target, encoder, model, metrics, predictions, explanations, plots, trust)
+    of = config.encoders[encoder].of
+    return ModelPage(target, encoder, model, metrics, predictions, explanations, plots, trust, of)
 
 
 def best_first(models: Iterable[ModelPage], report: TaskReport) -> list[ModelPage]:

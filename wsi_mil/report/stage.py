@@ -7,7 +7,7 @@ from wsi_mil.config import Config
 from wsi_mil.files import write_text
 from wsi_mil.records import SlideRow
 from wsi_mil.report.cohort import read_cohort
-from wsi_mil.report.summary import INDEX, describe_slides
+from wsi_mil.report.summary import INDEX, describe_slides, learned_from
 from wsi_mil.report.target_page import write_target
 from wsi_mil.report.templating import installed_versions, render
 from wsi_mil.report.tiles_page import write_tile_pages
@@ -35,6 +35,7 @@ def write_report(rows: Iterable[SlideRow], config: Config, folder: Path, *, read
         cohort=cohort,
         targets=targets,
         cohort_sentences=describe_slides(cohort.rows, cohort.status),
+        learned_from=learned_from([entry.of for entry in config.encoders.values()]),
         versions=installed_versions(PACKAGES),
     )
     write_text(folder / INDEX, html)

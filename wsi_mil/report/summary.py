@@ -1,9 +1,10 @@
 """Summary of the results in sentences, for readers who do not know the tool. No I/O."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from wsi_mil.config import FeatureUnit
 from wsi_mil.records import SlideRow, Status
 from wsi_mil.report.batch_effects import SCANNER, BatchEffects
 from wsi_mil.report.model_page import ModelPage
@@ -25,6 +26,13 @@ REASONS = {
 
 MAX_DUPLICATES = 5
 """Upper limit on groups of slides under several names that are listed."""
+
+LEARNED_FROM: dict[FeatureUnit, str] = {
+    "tile": "small square images of tissue (tiles)",
+    "slide": "one vector for each slide, computed by another tool",
+}
+WHAT_MAPS_ARE = " A heatmap is therefore a model's own estimate of where the evidence is."
+NO_MAPS = "It learned from one vector for each slide, so there is no heatmap of where its evidence is."
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,7 @@ class CohortOverview:
         bag: `slide` or `patient`: what one prediction is for.
         is_trained_elsewhere: whether the models come from an earlier run.
         duplicates: groups of slides with the same bytes.
+        units: what the features of its models describe.
     """
 
     rows: Sequence[SlideRow]
@@ -66,6 +75,7 @@ class CohortOverview:
     bag: str
     is_trained_elsewhere: bool
     duplicates: Sequence[Sequence[str]] = ()
+    units: Collection[FeatureUnit] = frozenset[FeatureUnit]({"tile"})
 
 
 def describe_slides(rows: Sequence[SlideRow], status: Mapping[str, Status]) -> list[str]:
@@ -82,6 +92,11 @@ def describe_labels(rows: Sequence[SlideRow], task_report: TaskReport) -> str:
     return ", and ".join(part for part in (counts, rest) if part)
 
 
+def learned_from(units: Collection[FeatureUnit]) -> str:
+    """Return what models learn from, in words."""
+    return " or ".join(text for unit, text in LEARNED_FROM.items() if unit in units)
+
+
 def describe_cohort(cohort: CohortOverview) -> list[str]:
     """Return sentences about the slides and how models were trained."""
     labels = describe_labels(cohort.rows, cohort.task_report)
@@ -90,9 +105,8 @@ def describe_cohort(cohort: CohortOverview) -> list[str]:
         sentences.append("The models were trained in an earlier run and are applied here unchanged.")
     else:
         sentences.append(
-            f"Models were trained to {cohort.task_report.goal} from small square images of tissue (tiles), with"
-            f" {cohort.task_report.training_labels} and without annotations. A heatmap is therefore a model's own estimate of"
-            " where the evidence is."
+            f"Models were trained to {cohort.task_report.goal} from {learned_from(cohort.units)}, with"
+            f" {cohort.task_report.training_labels} and without annotations." + (WHAT_MAPS_ARE if "tile" in cohort.units else "")
         )
     return sentences
 
@@ -110,7 +124,8 @@ def describe_results(best: ModelPage, n_models: int, cohort: CohortOverview) -> 
     relation = chosen if best.is_as_published else "that it was not trained on"
     labelled = cohort.task_report.labelled(metrics, unit)
     sentences = [f"Of {labelled} {relation}, {model} {cohort.task_report.outcome(metrics)}."]
-    return sentences + cohort.task_report.discrimination(metrics, unit) + [_localisation(best, cohort)]
+    where = _localisation(best, cohort) if best.has_tiles else NO_MAPS
+    return sentences + cohort.task_report.discrimination(metrics, unit) + [where]
 
 
 def limitations(
@@ -191,16 +206,18 @@ def _localisation(best: ModelPage, cohort: CohortOverview) -> str:
     )
 
 
-def _chance_models(models: Iterable[ModelPage], task_report: TaskReport) -> list[Limitation]:
+def _chance_models(models: Sequence[ModelPage], task_report: TaskReport) -> list[Limitation]:
     """Models whose main figure has an interval that reaches chance, or no interval."""
-    names = [model.name for model in models if is_at_chance(model, task_report)]
+    at_chance = [model for model in models if is_at_chance(model, task_report)]
+    names, with_maps = [model.name for model in at_chance], [model.name for model in at_chance if model.has_tiles]
     if not names:
         return []
     verb, pronoun = ("has", "its") if len(names) == 1 else ("have", "their")
     reason = f"the 95 % {task_report.main_title} interval is not entirely above {task_report.chance:g} or could not be"
     reason += " computed, or permuted labels do as well"
-    text = f"{listed(names)} {verb} not been shown to be better than chance ({reason}). Do not interpret {pronoun} heatmaps."
-    return [Limitation(text, "figures")]
+    text = f"{listed(names)} {verb} not been shown to be better than chance ({reason})."
+    whose = f"{pronoun} heatmaps" if with_maps == names else f"heatmaps of {listed(with_maps)}"
+    return [Limitation(f"{text} Do not interpret {whose}." if with_maps else text, "figures")]
 
 
 def _chance_heatmaps(models: Iterable[ModelPage]) -> list[Limitation]:

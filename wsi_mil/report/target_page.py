@@ -14,6 +14,7 @@ from wsi_mil.report.cohort import Cohort
 from wsi_mil.report.comparison import Comparison, compare_models, least_p_holm
 from wsi_mil.report.covariates import added_summary, covariate_limitations, what_is_added
 from wsi_mil.report.gallery import colour_stops, galleries, models_that_fit, outputs_shown
+from wsi_mil.report.groups import group_section
 from wsi_mil.report.model_page import ModelPage, best_first, model_summary, read_model
 from wsi_mil.report.overview import TargetSummary, summarised
 from wsi_mil.report.registry import report_of
@@ -21,6 +22,7 @@ from wsi_mil.report.scatter import BOTTOM, LEFT, RIGHT, TOP
 from wsi_mil.report.summary import CohortOverview, describe_cohort, describe_results, limitations
 from wsi_mil.report.task_report import TaskReport
 from wsi_mil.report.templating import render
+from wsi_mil.report.transfer import transfer_limitations, transfers
 from wsi_mil.results import Results
 from wsi_mil.statistics import PERMUTATIONS
 from wsi_mil.tasks import task_of
@@ -44,19 +46,21 @@ def write_target(cohort: Cohort, target: str, page: Path) -> TargetSummary:
     config = cohort.config
     rows = [row.for_target(target) for row in cohort.rows]
     report = report_of(task_of(config.targets[target]))
-    entries = [(encoder, model) for encoder in config.encoders for model in config.models_of(target)]
-    models = best_first([read_model(config, report, target, *entry) for entry in entries], report)
+    models = best_first([read_model(config, report, target, *entry) for entry in config.combinations(target)], report)
     splits = None if config.trained else read_splits(Results(config.results).target(target).splits)
     effects = batch_effects(rows, report, cohort.features, splits)
     comparisons = _comparisons(models, report, config)
     usable = [row for row in rows if cohort.status[row.slide_id] is Status.OK]
     shown = models_that_fit(models, [row.slide_id for row in usable], config, report)
-    about = CohortOverview(rows, cohort.status, report, config.bag, config.trained is not None, cohort.duplicates)
+    units = {model.of for model in models}
+    about = CohortOverview(rows, cohort.status, report, config.bag, config.trained is not None, cohort.duplicates, units)
     beside = _beside_baselines(models, comparisons, report, config)
     of_best, no_evidence = baseline_summary(models[0].name, beside)
+    groups, moved = group_section(usable, models, report, config), transfers(models, report, config)
+    further = [*(groups.limitations if groups else []), *transfer_limitations(moved)]
     added = what_is_added(models, comparisons, report, config.models)
     results = [*describe_results(models[0], len(models), about), *of_best, *added_summary(added)]
-    cautions = limitations(models, effects, about, [*no_evidence, *covariate_limitations(models)])
+    cautions = further + limitations(models, effects, about, [*no_evidence, *covariate_limitations(models)])
     drawn = galleries(usable, shown, cohort.images, report)
     html = render(
         "target.html",
@@ -77,6 +81,8 @@ def write_target(cohort: Cohort, target: str, page: Path) -> TargetSummary:
         added=added,
         least_p_holm=least_p_holm(len(comparisons), config.predict.bootstrap),
         batch_effects=effects,
+        groups=groups,
+        transfers=moved,
         frame=(LEFT, TOP, RIGHT, BOTTOM),
         permutations=PERMUTATIONS,
         columns=_columns(models),

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wsi_mil.config import Config, methods_of
+from wsi_mil.config import Config, drawn_methods
 from wsi_mil.files import write_text
 from wsi_mil.heatmaps.cohort_tiles import CohortTile, OutputTiles, highest_tiles
 from wsi_mil.heatmaps.gallery import Corner, read_tiles
@@ -102,12 +102,11 @@ def write_tile_pages(cohort: Cohort, folder: Path, readable: Iterable[int]) -> N
 def _models_of(config: Config, target: str, usable: Sequence[SlideRow]) -> list[ModelTiles]:
     """The highest tiles of each encoder × model of a target that has scores."""
     results, found = Results(config.results).target(target), []
-    for encoder in config.encoders:
-        for model in config.models_of(target):
-            drawn = methods_of(config, target, model)
-            paths = [results.scores_receipt(encoder, model, row.slide_id) for row in usable] if drawn else []
-            trust = read_trust(results.trust(encoder, model))
-            found.append(ModelTiles(encoder, model, highest_tiles(paths), drawn, trust))
+    for encoder, model in config.combinations(target):
+        drawn = drawn_methods(config, target, encoder, model)
+        paths = [results.scores_receipt(encoder, model, row.slide_id) for row in usable] if drawn else []
+        trust = read_trust(results.trust(encoder, model))
+        found.append(ModelTiles(encoder, model, highest_tiles(paths), drawn, trust))
     return found
 
 

@@ -18,7 +18,7 @@ from wsi_mil.receipts import array_digest, read_receipt, store_path, write_recei
 from wsi_mil.runtime.parallel import parallel_map, run_graph
 from wsi_mil.statistics.components import Components, principal_components
 from wsi_mil.statistics.moments import Moments
-from wsi_mil.store import FeatureRows, feature_dim, write_whole
+from wsi_mil.store import FeatureRows, feature_dim, read_array, read_attributes, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -130,6 +130,12 @@ def read_projections(receipt: Path) -> CohortProjections:
         tuple(row["slide_id"] for row in tiles),
         _columns(tiles, names),
     )
+
+
+def read_slide_means(receipt: Path) -> tuple[list[str], NDArray[np.float64]]:
+    """Return the slides and their mean features `(n_slides, dim)`, as `write_statistics` wrote them."""
+    store = store_path(receipt)
+    return list(read_attributes(store)["slides"]), np.asarray(read_array(store, "slide_means"), np.float64)
 
 
 def _common_dim(receipts: Sequence[Path]) -> int:

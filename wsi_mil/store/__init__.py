@@ -19,6 +19,7 @@ from wsi_mil.store.scores import write_scores as write_scores
 from wsi_mil.store.shards import FeatureRows as FeatureRows
 from wsi_mil.store.zarr_files import bytes_on_disk as bytes_on_disk
 from wsi_mil.store.zarr_files import part_folder as part_folder
+from wsi_mil.store.zarr_files import read_array as read_array
 from wsi_mil.store.zarr_files import read_attributes as read_attributes
 from wsi_mil.store.zarr_files import remove_store as remove_store
 from wsi_mil.store.zarr_files import replace_store as replace_store

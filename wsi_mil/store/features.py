@@ -10,6 +10,7 @@ import logging
 import math
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -253,7 +254,14 @@ def feature_dim(receipt: Path) -> int:
 
 
 def feature_attributes(store: Path) -> dict[str, Any]:
-    """Return the root attributes of a feature store, read as JSON: Zarr takes a millisecond. Raises StoreError."""
+    """Return the root attributes of a feature store, read as JSON and once: Zarr takes a millisecond. Raises StoreError."""
+    file = store / "zarr.json"
+    return dict(_attributes(store, file.stat().st_mtime_ns if file.is_file() else 0))
+
+
+@lru_cache(maxsize=1 << 14)
+def _attributes(store: Path, modified_ns: int) -> dict[str, Any]:
+    """Attributes of the version of a store that was written at a time."""
     return dict(metadata(store)["attributes"])
 
 

@@ -7,6 +7,8 @@ from wsi_mil.tasks.base import ShownPrediction as ShownPrediction
 from wsi_mil.tasks.base import Task as Task
 from wsi_mil.tasks.base import Truth as Truth
 from wsi_mil.tasks.base import mean_by_patient as mean_by_patient
+from wsi_mil.tasks.base import one_index as one_index
+from wsi_mil.tasks.base import one_number as one_number
 from wsi_mil.tasks.classes import Classes as Classes
 from wsi_mil.tasks.explained import all_explained as all_explained
 from wsi_mil.tasks.explained import chosen_outputs as chosen_outputs

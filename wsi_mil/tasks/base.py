@@ -104,6 +104,8 @@ class Task(ABC):
     """Whether `calibrated` needs what the trained model says about its training bags."""
     is_independent: ClassVar[bool] = False
     """Whether each output is true or false of a slide by itself, whatever the others are."""
+    can_be_recalibrated: ClassVar[bool] = False
+    """Whether outputs are probabilities of classes of which one is true, so that they can be fitted again (`recalibration`)."""
     min_improvement_counts: ClassVar[bool] = True
     """Whether the setting `min_improvement` holds: classifiers' losses fall on as weights grow, long after they are right."""
 

@@ -44,6 +44,7 @@ class Classes(Task):
     kind: ClassVar[str] = "classes"
     figure_name: ClassVar[str] = "auroc"
     figure_label: ClassVar[str] = "AUROC"
+    can_be_recalibrated: ClassVar[bool] = True
 
     @classmethod
     def numbered(cls, n: int) -> "Classes":

@@ -145,7 +145,7 @@ def fit_linear(problem: LinearProblem) -> LinearFit:
         val_loss, figure = _judged(solution, val, task, problem.val_truth, weights)
         trials.append(Trial(penalty, train_loss, val_loss, figure, solution.converged))
         solutions.append(solution)
-    chosen = min(range(len(trials)), key=lambda index: (trials[index].val_loss, index))
+    chosen = min(range(len(trials)), key=lambda index: (np.nan_to_num(trials[index].val_loss, nan=np.inf), index))
     coefficients, intercepts, _ = solutions[chosen]
     return LinearFit(centre, np.where(varies, scale, 1.0), coefficients, intercepts, tuple(trials), chosen)
 
@@ -225,20 +225,26 @@ def _values(rows: Rows, task: Task, penalty: float) -> Solution:
 
 
 def _hazards(rows: Rows, task: Task, penalty: float) -> Solution:
-    """Log odds of the hazard in each interval: one slope for all, and an intercept for each (Cox 1972, in discrete time)."""
+    """Log odds of the hazard in each interval: one slope for all, and an intercept for each (Cox 1972, in discrete time).
+
+    An intercept would be infinite where nobody lived through an interval: there half a patient, of mean features, does and dies.
+    """
     assert isinstance(task, Survival)
     learned, n_outputs, k = task.learned(rows.truth.labels), task.n_outputs, rows.design.shape[1]
     event, intervals = learned[:, 1:] == 1, np.arange(n_outputs)
     weights = task.bag_weights(rows.truth.patients)[:, None] * np.where(event, 1, 1 - task.uncensored_weight) / len(learned)
     at_risk = weights * (intervals <= learned[:, :1])  # (n, n_outputs); who is censored in an interval lived through it
     died = weights * (intervals == learned[:, :1]) * event
+    half = np.where((at_risk > died).any(axis=0), 0, 0.5 / len(learned))
 
     def loss(values: Array) -> tuple[float, Array]:
         w, intercepts = values[:k], values[k:]
         logits = (rows.design @ w)[:, None] + intercepts
         slopes = at_risk * expit(logits) - died
         value = (at_risk * np.logaddexp(0, logits) - died * logits).sum() + penalty / 2 * (w @ w)
-        return float(value), np.concatenate([slopes.sum(axis=1) @ rows.design + penalty * w, slopes.sum(axis=0)])
+        value += half @ (2 * np.logaddexp(0, intercepts) - intercepts)
+        of_intercepts = slopes.sum(axis=0) + half * (2 * expit(intercepts) - 1)
+        return float(value), np.concatenate([slopes.sum(axis=1) @ rows.design + penalty * w, of_intercepts])
 
     values, converged = _minimum(loss, k + n_outputs)
     return Solution(np.tile(values[:k], (n_outputs, 1)), values[k:], converged)

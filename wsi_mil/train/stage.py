@@ -106,6 +106,7 @@ def train_fold(
         StoreMismatchError: features of different encoders, or a base model that was trained on other data or settings.
         EmptyBagError: a bag without instances.
         DivergedError: the loss is not finite; the state of the last finite epoch is kept.
+        NotFiniteError: features of a bag are not finite, of a linear model.
     """
     faults = missing_strata(fold.splits, fold.number, fold.task, fold.protocol)
     if faults:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from wsi_mil.cohort.splits import Splits
 from wsi_mil.config import method_of
 from wsi_mil.errors import StoreMismatchError
-from wsi_mil.figures import cohort_figures
+from wsi_mil.figures import cohort_figures, group_figures
 from wsi_mil.metrics import interval95, patient_weights
 from wsi_mil.receipts import read_receipt, write_receipt
 from wsi_mil.records import Role, SlideRow
@@ -52,12 +52,13 @@ class TrustSources:
 
 @dataclass(frozen=True)
 class _Judged:
-    """A labelled bag with its prediction and scores: its id, patient, label and receipt."""
+    """A labelled bag with its prediction and scores: its id, patient, label, receipt, and group or ""."""
 
     bag: str
     patient: str
     label: str
     receipt: Mapping[str, Any]
+    group: str = ""
 
 
 def write_trust(rows: Iterable[SlideRow], sources: TrustSources, trust: Path, *, draws: int) -> None:
@@ -123,7 +124,7 @@ def _held_out(rows: Iterable[SlideRow], sources: TrustSources) -> Iterator[_Judg
         receipt = read_receipt(path)
         if receipt["role"] in (Role.TEST, "", None) and receipt["bag"] not in seen:
             seen.add(receipt["bag"])
-            yield _Judged(receipt["bag"], row.patient_id, row.label, _current(receipt, path))
+            yield _Judged(receipt["bag"], row.patient_id, row.label, _current(receipt, path), row.group)
 
 
 def _validation(sources: TrustSources) -> Iterator[_Judged]:
@@ -165,14 +166,17 @@ def _verdicts(task: Task, judged: Sequence[_Judged], on: str, *, draws: int) -> 
         np.array([bag.receipt["outputs"] for bag in judged], np.float64),
         np.array([() if bag.receipt.get("predicted") is None else bag.receipt["predicted"] for bag in judged], np.int64),
     )
-    patients = [bag.patient for bag in judged]
+    patients, groups = [bag.patient for bag in judged], [bag.group for bag in judged]
+    is_by_group = all(groups) and len(set(groups)) > 1
     figures: dict[str, Any] = cohort_figures(task, outcomes, patients, {}, draws=draws)
-    p_of = _p_values(task, outcomes, patients, draws=draws)
+    if is_by_group:
+        figures = task.arranged(group_figures(task, outcomes, patients, groups, draws=draws)["mean"])
+    p_of = _p_values(task, _parts(task, outcomes, patients, groups if is_by_group else [""] * len(groups)), draws=draws)
     name = task.figure_name
     found = {"": figures, **figures.get("of_label", {})}
     return {
         key: Verdict(
-            task.figure_label,
+            f"mean {task.figure_label} over groups" if is_by_group else task.figure_label,
             *_rounded(own[name], own[f"{name}_ci95"]),
             chance=task.chance,
             on=on,
@@ -192,18 +196,36 @@ def _is_better(value: float, low: float, p: float, chance: float) -> bool | None
     return None if value != value else bool(low > chance and p <= MAX_P)
 
 
-def _p_values(task: Task, outcomes: Outcomes, patients: Sequence[str], *, draws: int) -> dict[str, float]:
-    """For each main figure, the share of permutations of the labels among patients that give as large a figure.
+_Part = tuple[Outcomes, tuple[str, ...]]
+"""Outcomes of a group, or of all bags, and the patient of each row."""
 
-    The bootstrap interval of a perfect figure is a point, even of four slides; permutations know how few they are.
+
+def _parts(task: Task, outcomes: Outcomes, patients: Sequence[str], groups: Sequence[str]) -> list[_Part]:
+    rows_of = [np.array([i for i, own in enumerate(groups) if own == group]) for group in sorted(set(groups))]
+    return [task.unit_outcomes(outcomes.rows(rows), [patients[i] for i in rows]) for rows in rows_of]
+
+
+def _p_values(task: Task, parts: Sequence[_Part], *, draws: int) -> dict[str, float]:
+    """For each main figure, the share of permutations of the labels among patients that give as large a mean over the parts.
+
+    The bootstrap interval of a perfect figure is a point, even of four slides; permutations know how few they are. With
+    groups, patients change places within their group, so that a model which only knows the group is at chance.
     """
-    outcomes, patients = task.unit_outcomes(outcomes, patients)
     rng = np.random.default_rng(0)
-    observed = task.point_figures(outcomes)
+    observed = _mean_figures(task, [outcomes for outcomes, _ in parts])
     names = [name for name in observed if name.rpartition("/")[2] == task.figure_name]
-    permuted = [outcomes.truth[_permuted(patients, rng)] for _ in range(draws)]
-    figures = [task.point_figures(Outcomes(truth, outcomes.outputs, outcomes.predicted)) for truth in permuted]
+    figures = [
+        _mean_figures(task, [Outcomes(own.truth[_permuted(p, rng)], own.outputs, own.predicted) for own, p in parts])
+        for _ in range(draws)
+    ]
     return {name: _share_reached(observed[name], [own[name] for own in figures]) for name in names}
+
+
+def _mean_figures(task: Task, parts: Sequence[Outcomes]) -> dict[str, float]:
+    """Mean of each figure over the parts in which it is defined."""
+    points = [task.point_figures(part) for part in parts]
+    defined = {name: [own[name] for own in points if own[name] == own[name]] for name in points[0]}
+    return {name: float(np.mean(values)) if values else float("nan") for name, values in defined.items()}
 
 
 def _share_reached(observed: float, drawn: Sequence[float]) -> float:

@@ -302,11 +302,24 @@ class Catalogue:
         stores = [path.with_suffix(".zarr") for path in self.tiles_receipts(slide_id).values()]
         return next((store for store in stores if store.is_dir()), None)
 
+    def is_of_slides(self, encoder: str) -> bool:
+        """Return whether an entry of `encoders` has one vector for each slide, and no tiles, by one of its receipts."""
+        if encoder not in self._of_slides:
+            receipt = next(iter(sorted(self.layout.features(encoder).glob("[!.]*.json"))), None)
+            self._of_slides[encoder] = receipt is not None and receipt_or_empty(receipt).get("of") == "slide"
+        return self._of_slides[encoder]
+
+    @cached_property
+    def _of_slides(self) -> dict[str, bool]:
+        """Entries that have been looked at."""
+        return {}
+
     def status(self, slide_id: str) -> tuple[str, str, str]:
         """Return status, reason with warnings, and number of tiles."""
         cells = self.statuses.get(slide_id)
         if cells:
-            n_tiles = next((value for name, value in cells.items() if name.startswith("n_tiles_")), "")
+            counts = {name.removeprefix("n_tiles_"): value for name, value in cells.items() if name.startswith("n_tiles_")}
+            n_tiles = next((value for name, value in counts.items() if not self.is_of_slides(name)), "")
             messages = [text for text in (cells.get("reason"), cells.get("warnings")) if text]
             return cells.get("status") or NOT_RUN, "; ".join(messages), n_tiles
         if slide_id not in self.path_safe_ids:

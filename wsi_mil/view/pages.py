@@ -117,6 +117,9 @@ def _held_out_warnings(rows: list[CohortRow]) -> list[str]:
     return [*warnings, f"As published: {PROTOCOL_NOTE}."] if optimistic else warnings
 
 
+VECTORS_NOTE = "this model learned from one vector for each slide, so there is no heatmap"
+
+
 def _no_scores_note(status: str) -> str:
     if status in ("ok", NOT_RUN):
         return "no scores of this slide for this model: `explain` has not finished, or another version of wsi_mil wrote them"
@@ -219,7 +222,8 @@ def _entry_json(catalogue: Catalogue, slide_id: str, entry: Entry) -> dict[str, 
     notes += [PROTOCOL_NOTE] if stamps["protocol"] == "as_published" else []
     trust = catalogue.trust(entry)
     notes += [model_line(trust.of(receipt)).text] if receipt and model_line(trust.of(receipt)).is_warning else []
-    notes += [] if receipt else [_no_scores_note(catalogue.status(slide_id)[0])]
+    why = VECTORS_NOTE if catalogue.is_of_slides(entry.encoder) else _no_scores_note(catalogue.status(slide_id)[0])
+    notes += [] if receipt else [why]
     return {
         **asdict(entry),
         "name": entry.name,

@@ -5,10 +5,11 @@ from types import MappingProxyType
 from wsi_mil.encoders.catalogue.converted import CONVERTED
 from wsi_mil.encoders.catalogue.imagenet import DEFAULT_ENCODER as DEFAULT_ENCODER
 from wsi_mil.encoders.catalogue.imagenet import IMAGENET
+from wsi_mil.encoders.catalogue.language import LANGUAGE
 from wsi_mil.encoders.catalogue.pathology import PATHOLOGY
 from wsi_mil.encoders.record import EncoderRecord
 
-RECORDS = MappingProxyType({record.name: record for record in (*IMAGENET, *PATHOLOGY, *CONVERTED)})
+RECORDS = MappingProxyType({record.name: record for record in (*IMAGENET, *PATHOLOGY, *CONVERTED, *LANGUAGE)})
 
 
 def record_of(name: str) -> EncoderRecord | None:

@@ -138,6 +138,7 @@ PATHOLOGY = (
     UNI,
     UNI2_H,
     VIRCHOW,
+    replace(VIRCHOW, name="virchow_cls", title="Virchow, class token", pooling="cls", dim=1280),
     VIRCHOW2,
     replace(VIRCHOW2, name="virchow2_cls", title="Virchow2, class token", pooling="cls", dim=1280),
     H_OPTIMUS_0,
