@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 import wsi_mil.train.loop
+import wsi_mil.train.mean_linear
 import wsi_mil.train.stage
 from tests.train.cohort import CLASSES, CPU, SETTINGS, STORE_ATTRIBUTES, TASK, quick, splits_of, weights, write_features
 from wsi_mil.bags import LabelledBag
@@ -33,6 +34,7 @@ EACH_TRAINING = pytest.mark.parametrize(
         pytest.param(parse_model({"model": "abmil", "embed_dim": 16, "train": {"updates": 40, "min_epochs": 0}}), id="updates"),
         pytest.param(parse_model({"model": "abmil", "embed_dim": 16, "train": {"epochs": 3, "select": "last"}}), id="last"),
         pytest.param(parse_model({"model": "dsmil", "embed_dim": 16, "train": {"epochs": 3}}), id="dsmil"),
+        pytest.param(parse_model({"model": "mean_linear", "statistics": "mean_std"}), id="mean_linear"),
         pytest.param(parse_model(AUTO_TRANSMIL), id="attention set by the bags"),
         pytest.param(parse_model({**AUTO_TRANSMIL, "position_start": "random", "attention": "exact"}), id="random start"),
     ],
@@ -68,11 +70,12 @@ def test_nothing_of_the_test_patients_reaches_fitting_stopping_or_the_threshold(
         monkeypatch.setattr(module, name, record)
 
     record_slides("read_bag_of", lambda args: [path.stem for path in args[1]])
-    record_slides("read_attributes", lambda args: [args[0].stem])
+    record_slides("feature_attributes", lambda args: [args[0].stem])
     record_slides("common_encoder", lambda args: [path.stem for path in args[0]])
     record_slides("feature_dim", lambda args: [args[0].stem])
     record_slides("n_tiles", lambda args: [args[0].stem])
     record_slides("fit", lambda args: [b.bag.slide_id for part in args[1:3] for b in part])
+    record_slides("statistics_of_bag", lambda args: [path.stem for path in args[1]], wsi_mil.train.mean_linear)
     loop = wsi_mil.train.loop
     for module in (wsi_mil.train.stage, loop):
         record_slides("predict_outputs", lambda args: [b.bag.slide_id for b in args[1]], module)
