@@ -188,7 +188,7 @@ def test_a_model_that_cannot_learn_a_kind_is_a_fault_until_the_target_names_its_
     (fault,) = faults(config(sheet, targets={"tmb": {**TMB, "models": ["abmil"]}}, models=models))
     assert fault.startswith("targets.tmb.models: no entry 'abmil' in models; did you mean")
     (fault,) = faults(config(sheet, targets={"tmb": TMB}, models={"sb": {"model": "clam"}}))
-    assert fault.startswith("targets.tmb: sb cannot learn targets of kind regression; add an entry with one of instance_pool, ")
+    assert fault.startswith("targets.tmb: sb cannot learn targets of kind regression; add an entry with one of mean_linear, ")
     plan = check(config(sheet, targets={"tmb": {**TMB, "models": ["mh"]}}, models=models))
     assert [text for text in plan.warnings if "no target" in text] == [
         f"models.{entry}: no target names it in its models, so it is not trained" for entry in ("sb", "dt")
