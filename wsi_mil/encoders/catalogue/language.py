@@ -2,12 +2,14 @@
 
 CONCH v1: architecture, pooler, side of the input and normalisation from the authors' code (github.com/mahmoodlab/CONCH:
 model_configs/conch_ViT-B-16.json, coca_model.py, vision_tower.py, factory.py); features before the projection, as the authors
-advise for slides and TRIDENT and STAMP take them; licence and gating as public lists of
-encoders have them, not read on its card (hf.co/MahmoodLab/CONCH); the commit is that which other public projects pin. The authors state no resolution: 0.5 µm × 512 px is what those tools cut.
+advise for slides and TRIDENT and STAMP take them; licence and gating as public lists of encoders have them, not read on its card
+(hf.co/MahmoodLab/CONCH); the commit is that which other public projects pin. The authors state no resolution: 0.5 µm × 512 px is
+what those tools cut.
 
 MUSK: architecture from the authors' code (github.com/lilab-stanford/MUSK: musk/modeling.py, musk/torchscale), whose blocks are
 those of BEiT-3; class token without the head, 384 px and normalisation as in TRIDENT's and STAMP's extractors; licence and gating
-as public lists of encoders have them, not read on its card (hf.co/xiangjx/musk); resolutions as slide2vec lists them. STAMP concatenates a second scale (2,048 numbers).
+as public lists of encoders have them, not read on its card (hf.co/xiangjx/musk); resolutions as slide2vec lists them. STAMP
+concatenates a second scale (2,048 numbers).
 
 KEEP: architecture, projection and normalisation from the authors' code (modeling_keep.py on hf.co/Astaxanthin/KEEP, and STAMP's
 extractor); licence from its card. The authors state no resolution.
