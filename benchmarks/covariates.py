@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Test whether covariates, slides and both are told apart on made cohorts with a known answer.
+"""Test whether covariates, slides and both are told apart on synthetic cohorts with a known answer.
 
     python benchmarks/covariates.py            ten seeds, about an hour on a busy core
     python benchmarks/covariates.py --small    one seed of 40 slides, without limits; --tiny is the same
