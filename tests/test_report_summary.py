@@ -95,6 +95,17 @@ def test_heatmaps_of_a_model_at_chance_are_not_to_be_interpreted() -> None:
     assert "enc · a and enc · a have not been shown" in first.text and "interpret their heatmaps" in first.text
 
 
+def test_nothing_is_said_of_heatmaps_of_a_model_that_sees_no_slides() -> None:
+    clinic = replace(model([1 - p for p in PROBS]), model="clinic", sees_slides=False)
+    (alone, *_) = limitations([clinic], [], cohort())
+    assert alone.text.startswith("enc · clinic has not been shown to be better than chance") and "heatmaps" not in alone.text
+    (both, *_) = limitations([clinic, model([1 - p for p in PROBS])], [], cohort())
+    assert both.text.endswith("Do not interpret heatmaps of enc · a.")
+    assert describe_results(clinic, 1, cohort())[-1] == (
+        "It learned from covariates alone, without the slides, so there is no heatmap."
+    )
+
+
 def test_heatmaps_no_better_than_chance_are_named() -> None:
     ends = {"x_y": [0.45, 0.7], "z": [0.55, 0.7]}
     methods = {name: {"tile_auroc": 0.6, "tile_auroc_ci95": interval} for name, interval in ends.items()}

@@ -35,11 +35,12 @@ class ModelPage:
     plots: Any
     trust: Trust = UNTESTED
     of: FeatureUnit = "tile"
+    sees_slides: bool = True
 
     @property
     def has_tiles(self) -> bool:
-        """Whether it learned from tiles, of which there can be heatmaps, and not from a vector of each slide."""
-        return self.of == "tile"
+        """Whether it learned from tiles, of which there can be heatmaps, not from vectors of slides or covariates alone."""
+        return self.sees_slides and self.of == "tile"
 
     @property
     def protocol(self) -> str:
@@ -130,8 +131,8 @@ def read_model(config: Config, report: TaskReport, target: str, encoder: str, mo
     rows = evaluated_rows(predictions.values())
     plots = report.plots(metrics, rows) if rows else None
     trust = read_trust(results.trust(encoder, model))
-    of = config.encoders[encoder].of
-    return ModelPage(target, encoder, model, metrics, predictions, explanations, plots, trust, of)
+    of, sees_slides = config.encoders[encoder].of, config.models[model].has_instances
+    return ModelPage(target, encoder, model, metrics, predictions, explanations, plots, trust, of, sees_slides)
 
 
 def best_first(models: Iterable[ModelPage], report: TaskReport) -> list[ModelPage]:

@@ -33,6 +33,7 @@ LEARNED_FROM: dict[FeatureUnit, str] = {
 }
 WHAT_MAPS_ARE = " A heatmap is therefore a model's own estimate of where the evidence is."
 NO_MAPS = "It learned from one vector for each slide, so there is no heatmap of where its evidence is."
+NO_SLIDES = "It learned from covariates alone, without the slides, so there is no heatmap."
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def describe_results(best: ModelPage, n_models: int, cohort: CohortOverview) -> 
     relation = chosen if best.is_as_published else "that it was not trained on"
     labelled = cohort.task_report.labelled(metrics, unit)
     sentences = [f"Of {labelled} {relation}, {model} {cohort.task_report.outcome(metrics)}."]
-    where = _localisation(best, cohort) if best.has_tiles else NO_MAPS
+    where = _localisation(best, cohort) if best.has_tiles else NO_MAPS if best.sees_slides else NO_SLIDES
     return sentences + cohort.task_report.discrimination(metrics, unit) + [where]
 
 
