@@ -161,3 +161,11 @@ def test_what_was_cut_out_and_whose_mask_it_is_stand_below_the_picture(tmp_path:
     write_pictured(tmp_path, "b", tissue_share=0.25, n_tiles=7, cut_area_um2=0.0, mask=None)
     words = {picture.slide_id: picture.caption for picture in sheet(tmp_path, "a", "b")}
     assert words == {"a": "25.0 % tissue (mask a_mask_use.png), 1.50 mm² excluded, 7 tiles", "b": "25.0 % tissue, 7 tiles"}
+
+
+def test_outlines_of_imported_tiles_are_no_masks_that_could_be_wrong(tmp_path: Path) -> None:
+    write_tiled(tmp_path, "here", warnings=[LITTLE])
+    write_tiled(tmp_path, "elsewhere", warnings=["the slide's size is unknown"], imported={"layout": "pt"})
+    elsewhere, here = sorted(sheet(tmp_path, "here", "elsewhere"), key=lambda picture: picture.slide_id)
+    assert elsewhere.is_imported and elsewhere.remarks == "the slide's size is unknown"
+    assert not here.is_imported and here.remarks == f"no QC image: run `tile` again; {LITTLE}"

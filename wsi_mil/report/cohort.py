@@ -50,7 +50,8 @@ class Cohort:
     @property
     def limitations(self) -> list[Limitation]:
         """What to know about the slides before relying on results."""
-        n_suspicious = sum(mask.is_suspicious for mask in self.masks if self.status[mask.slide_id] is Status.OK)
+        made_here = [mask for mask in self.masks if not mask.is_imported]
+        n_suspicious = sum(mask.is_suspicious for mask in made_here if self.status[mask.slide_id] is Status.OK)
         return cohort_limitations(self.rows, self.duplicates, n_unused=len(self.unused), n_suspicious=n_suspicious)
 
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from wsi_mil.annotations import TISSUE_CLASS, Frame, read_annotation, rings
 from wsi_mil.config import Config, Truth
 from wsi_mil.errors import AnnotationError
-from wsi_mil.receipts import read_receipt, read_tile_receipt
+from wsi_mil.receipts import IMPORTED, read_receipt, read_tile_receipt
 from wsi_mil.records import SlideRow
 from wsi_mil.report.pictures import jpeg_url, read_smaller
 from wsi_mil.results import Results
@@ -42,6 +42,7 @@ class MaskPicture:
         n_tiles: number of tiles.
         remarks: reason why there are no tiles or no image, and warnings; "" if there are none.
         short_remarks: start of `remarks`, shortened to fit below the image.
+        is_imported: whether the tiles came with imported features, so that there is no mask but their outline.
     """
 
     slide_id: str
@@ -54,6 +55,7 @@ class MaskPicture:
     n_tiles: int
     remarks: str
     short_remarks: str
+    is_imported: bool = False
 
     @property
     def is_suspicious(self) -> bool:
@@ -100,7 +102,7 @@ def _mask_picture(row: SlideRow, tiling: str, config: Config, side_px: int) -> M
         _draw_outline(image, _tissue_rings(receipt) if metadata.get("tissue_share") else [])
         url, size = jpeg_url(image, QUALITY), image.size
     except OSError:
-        missing = "no QC image: run `tile` again"
+        missing = "" if IMPORTED in metadata else "no QC image: run `tile` again"
     remarks = "; ".join(text for text in (metadata["reason"] or missing, *metadata["warnings"]) if text)
     return MaskPicture(
         slide_id=row.slide_id,
@@ -113,6 +115,7 @@ def _mask_picture(row: SlideRow, tiling: str, config: Config, side_px: int) -> M
         n_tiles=metadata.get("n_tiles", 0),
         remarks=remarks,
         short_remarks=_shorten(remarks.removeprefix(f"{row.path}: ")),
+        is_imported=IMPORTED in metadata,
     )
 
 
