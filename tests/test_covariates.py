@@ -30,6 +30,11 @@ def test_numbers_are_standardised_and_categories_coded_by_the_training_part_with
     assert coding.missing(TRAIN) == {"age": 1, "grade": 1}
 
 
+def test_the_mean_of_the_training_part_has_the_share_of_each_category_and_of_what_is_missing() -> None:
+    coding = Coding.fitted(SETTINGS, TRAIN)
+    assert coding.mean == pytest.approx([0, 1 / 4, 3 / 4, 1 / 4, 1 / 4, 2 / 4, 1 / 4], abs=1e-6)
+
+
 def test_without_missing_values_in_the_training_part_there_is_no_indicator_and_a_missing_value_is_the_mean() -> None:
     coding = Coding.fitted(SETTINGS, TRAIN[:2])
     assert coding.names == ("age", "sex=f", "sex=m", "grade=1", "grade=2")

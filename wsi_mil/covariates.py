@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -105,28 +105,32 @@ class Coding:
     Attributes:
         numbers: columns of numbers.
         categories: columns of categories, whose codes follow.
+        mean: mean of the coded columns over the bags of the training part.
     """
 
     numbers: tuple[NumberCode, ...]
     categories: tuple[CategoryCode, ...]
+    mean: tuple[float, ...]
 
     @classmethod
     def fitted(cls, settings: Covariates, bags: Sequence[Cells]) -> "Coding":
         """Return the coding that has its constants from the bags of a training part."""
         numbers = tuple(_number_code(column, [_cell(cells, column) for cells in bags]) for column in settings.numbers)
         categories = tuple(_category_code(column, [_cell(cells, column) for cells in bags]) for column in settings.categories)
-        return cls(numbers, categories)
+        coding = cls(numbers, categories, ())
+        return replace(coding, mean=tuple(coding.design(bags).mean(axis=0).tolist()))
 
     @classmethod
     def of_settings(cls, content: Mapping[str, Any]) -> "Coding":
         """Return the coding of `settings`, as a model card has it."""
         numbers = tuple(NumberCode(**code) for code in content["numbers"])
         categories = tuple(CategoryCode(**{**code, "values": tuple(code["values"])}) for code in content["categories"])
-        return cls(numbers, categories)
+        return cls(numbers, categories, tuple(content["mean"]))
 
     def settings(self) -> dict[str, Any]:
         """Return the coding as values for JSON."""
-        return {"numbers": [asdict(code) for code in self.numbers], "categories": [asdict(code) for code in self.categories]}
+        codes = {"numbers": [asdict(code) for code in self.numbers], "categories": [asdict(code) for code in self.categories]}
+        return {**codes, "mean": list(self.mean)}
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -117,12 +117,19 @@ class Ensemble:
         return replace(read_bag_of(bag_id, receipts), covariates=covariates)
 
     @torch.inference_mode()
-    def predict(self, bag: Bag, folds: tuple[int, ...]) -> SlidePrediction:
+    def predict(self, bag: Bag, folds: tuple[int, ...], *, at_mean: bool = False) -> SlidePrediction:
         """Return the prediction of the models of `folds` for a bag: their mean, and that of each model.
+
+        Args:
+            bag: the bag.
+            folds: which models.
+            at_mean: whether its covariates are replaced by their mean in each model's training part.
 
         Raises:
             NotFiniteError: features or logits are not finite.
         """
         members = [self.folds[fold] for fold in folds]
-        outputs = [self.task.with_fitted(member.card.task).outputs(finite_logits(member.model, bag)) for member in members]
+        models = [member.model.at_mean() if at_mean else member.model for member in members]
+        logits = [finite_logits(model, bag) for model in models]
+        outputs = [self.task.with_fitted(m.card.task).outputs(own) for m, own in zip(members, logits, strict=True)]
         return self.task.prediction(folds, np.concatenate(outputs), [member.card.threshold for member in members])

@@ -15,7 +15,7 @@ from wsi_mil.config import BagUnit, Covariates, Explain, Model, Split, parse_mod
 from wsi_mil.covariates import SlideCovariates
 from wsi_mil.ensemble import Ensemble
 from wsi_mil.errors import ConfigError, StoreMismatchError
-from wsi_mil.explain.stage import explain_slide
+from wsi_mil.explain.stage import explain_slide, explain_validation
 from wsi_mil.predict import covariate_facts, predict_cohort
 from wsi_mil.records import SlideRow
 from wsi_mil.tasks import Task
@@ -149,5 +149,31 @@ def test_scores_add_up_with_the_covariates_of_the_slide_and_the_receipt_has_thei
     fold = known.ensemble("b").folds[receipt["folds"][0]]
     assert fold.card.coding is not None
     coded = fold.card.coding.encode(row.covariates)
-    expected = fold.model.covariate_effects.numpy()[0] @ coded
-    assert receipt["covariates"]["share"] == pytest.approx(expected, rel=1e-4)
+    expected = fold.model.covariate_effects.numpy()[0] @ (coded - np.array(fold.card.coding.mean))
+    assert receipt["covariates"]["share"] == pytest.approx(expected, rel=1e-3)
+
+
+def test_what_the_slides_alone_predict_is_the_same_whatever_the_covariates(tmp_path: Path) -> None:
+    known = Known(tmp_path, "regression")
+    known.train(BOTH, "b")
+    row, settings = known.rows[0], Explain(methods=("evidence",), curve_points=0)
+    older = SlideCovariates(SETTINGS, {s: {**c, "age": "99"} for s, c in known.covariates.of_slide.items()})
+    found = []
+    for name, own in {"s": known.covariates, "t": older}.items():
+        ensemble = known.ensemble("b", known=own)
+        explain_slide(row, [tmp_path / "f" / f"{row.slide_id}.json"], ensemble, settings, tmp_path / f"{name}.json")
+        found.append(json.loads((tmp_path / f"{name}.json").read_text()))
+    alone = [receipt["covariates"]["slides_alone"] for receipt in found]
+    assert alone[0] == alone[1] and found[0]["outputs"] != found[1]["outputs"]
+    share = found[0]["covariates"]["share"]
+    assert found[0]["outputs"][1] - alone[0]["outputs"][1] == pytest.approx(share, rel=1e-3), "standardised value"
+
+
+def test_validation_slides_have_what_the_slides_alone_predict(tmp_path: Path) -> None:
+    known = Known(tmp_path, "regression")
+    known.train(BOTH, "b")
+    explain_validation(
+        0, tmp_path / "f", known.ensemble("b"), Explain(methods=("evidence",), curve_points=0), tmp_path / "v.json"
+    )
+    slides = json.loads((tmp_path / "v.json").read_text())["slides"]
+    assert slides and all(len(own["covariates"]["slides_alone"]["outputs"]) == 2 for own in slides.values())
