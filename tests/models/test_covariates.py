@@ -88,6 +88,13 @@ def test_contributions_add_up_with_covariates_fixed_and_what_these_add_is_among_
             assert at.biases - without.biases == pytest.approx(added, rel=1e-5)
 
 
+def test_contributions_do_not_depend_on_whether_weights_are_frozen(bag: Tensor) -> None:
+    model = taking({"model": "abmil"}, LabelOutputs(2))
+    frozen, learning = (decompose(model.requires_grad_(grad).at(CELLS), bag, 1) for grad in (False, True))
+    assert not learning.refused and learning.biases == pytest.approx(frozen.biases)
+    assert learning.contributions == pytest.approx(frozen.contributions)
+
+
 def test_attention_stays_and_evidence_moves_by_the_term_of_covariates(bag: Tensor) -> None:
     model = taking({"model": "abmil"}, LabelOutputs(2))
     at, without = (m.instance_scores(bag, 1) for m in (model.at(CELLS), model))
