@@ -88,6 +88,21 @@ def test_contributions_add_up_with_covariates_fixed_and_what_these_add_is_among_
             assert at.biases - without.biases == pytest.approx(added, rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("outputs", "stay"),
+    [(ClassOutputs(2), True), (ClassOutputs(3), False), (LabelOutputs(3), True), (HazardOutputs(4, 0.2), False)],
+    ids=str,
+)
+def test_covariates_change_contributions_where_the_explained_quantity_is_not_linear(
+    outputs: Outputs, stay: bool, bag: Tensor
+) -> None:
+    model, last = taking({"model": "abmil"}, outputs), outputs.n_explained - 1
+    at, without = (decompose(m, bag, last).contributions for m in (model.at(CELLS), model.at_mean()))
+    assert (at == pytest.approx(without)) is stay
+    evidence = [m.instance_scores(bag, last)["evidence"] for m in (model.at(CELLS), model.at_mean())]
+    assert bool((evidence[0] - evidence[1]).std() < 1e-9) is stay
+
+
 def test_contributions_do_not_depend_on_whether_weights_are_frozen(bag: Tensor) -> None:
     model = taking({"model": "abmil"}, LabelOutputs(2))
     frozen, learning = (decompose(model.requires_grad_(grad).at(CELLS), bag, 1) for grad in (False, True))

@@ -21,7 +21,8 @@ class TakesCovariates(nn.Module):
     """A model whose bag classifiers may have a term for covariates: logits(bag, c) = f(bag) + V c.
 
     That is what appending c to the bag's embedding gives, since the classifiers are linear: W [z; c] + b = W_z z + b + V c. So,
-    with c fixed, V c is part of the bias, and whatever explains a model without covariates explains this one.
+    with c fixed, V c is part of the bias, and whatever explains a model without covariates explains this one. The explanation is
+    not the same for each c where the explained quantity is not linear in the logits: of three or more classes, of hazards.
 
     Attributes:
         coding: how covariates become c; None if the model takes none.
