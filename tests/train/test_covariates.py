@@ -61,6 +61,14 @@ class Known:
         return {item.row.slide_id: item.prediction.outputs for item in predicted}
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Known:
+    """A cohort with trained `clinical` models in `c`."""
+    known = Known(tmp_path_factory.mktemp("clinical"), "regression")
+    known.train(CLINICAL, "c")
+    return known
+
+
 @pytest.mark.parametrize("kind", TASKS)
 def test_clinical_learns_every_kind_from_covariates_and_reads_no_features(kind: str, tmp_path: Path) -> None:
     known = Known(tmp_path, kind)
@@ -133,6 +141,23 @@ def test_a_model_that_needs_covariates_says_so_without_them(tmp_path: Path) -> N
     fold = Fold(known.splits, 0, tmp_path / "f", known.task)
     with pytest.raises(ConfigError, match="model clinical needs covariates: give --target the key covariates"):
         train_fold(fold, CLINICAL, tmp_path / "c", CPU)
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (Covariates(numbers=("age",)), r"expected categories: \[sex\], found categories: \[\]; give"),
+        (Covariates(numbers=("weight",), categories=("sex",)), r"expected numbers: \[age\], found numbers: \[weight\]; give"),
+        (
+            Covariates(categories=("sex", "age")),
+            r"expected numbers: \[age\], found numbers: \[\]; categories: \[sex\], found categories: \[sex, age\]",
+        ),
+    ],
+)
+def test_other_covariates_than_the_models_were_trained_with_are_a_fault(trained: Known, given: Covariates, found: str) -> None:
+    others = SlideCovariates(given, trained.covariates.of_slide)
+    with pytest.raises(ConfigError, match=rf"c/fold-0 was trained with other covariates: {found}"):
+        trained.outputs("c", others)
 
 
 def test_scores_add_up_with_the_covariates_of_the_slide_and_the_receipt_has_their_share(tmp_path: Path) -> None:
