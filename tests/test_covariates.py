@@ -79,7 +79,14 @@ def test_text_is_no_number(cell: str) -> None:
 
 def test_whole_numbers_are_the_same_category_however_they_are_written() -> None:
     assert category_of("3.0") == category_of("3") == category_of(3) == category_of(3.0) == "3"
-    assert category_of("3.5") == "3.5"
+    assert category_of("3.5") == category_of(3.5) == "3.5"
+    assert category_of("-1.0") == category_of(-1) == category_of(-1.0) == "-1"
+
+
+def test_numbers_that_differ_are_different_categories_however_long_they_are() -> None:
+    assert (category_of(1234567.0), category_of(1234568), category_of("1234567")) == ("1234567", "1234568", "1234567")
+    assert category_of(1234567.25) == "1234567.25" and category_of(1e16) == "10000000000000000"
+    assert category_of(np.float64(1234567)) == category_of(np.int64(1234567)) == "1234567"
 
 
 def test_covariates_of_a_slide_are_its_own_columns_only() -> None:

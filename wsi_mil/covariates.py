@@ -14,7 +14,7 @@ Cells = Mapping[str, str | float]
 """Covariates of a bag by column: numbers or their text, and categories; "" or no entry where a value is missing."""
 
 WITH_COMMA = re.compile(r"[+-]?\d+,\d+")
-WHOLE = re.compile(r"(\d+)\.0+")
+WHOLE = re.compile(r"(-?\d+)\.0+")
 """A whole number as programs write it if the column has empty cells."""
 
 
@@ -188,9 +188,10 @@ def number_of(cell: str | float) -> float:
 
 def category_of(cell: str | float) -> str:
     """Return the category of a cell; 1.0 is 1."""
-    text = f"{cell:g}" if isinstance(cell, int | float) else cell
-    whole = WHOLE.fullmatch(text)
-    return whole[1] if whole else text
+    if not isinstance(cell, str):
+        return str(int(cell)) if float(cell).is_integer() else str(cell)
+    whole = WHOLE.fullmatch(cell)
+    return whole[1] if whole else cell
 
 
 def _number_code(column: str, cells: Sequence[str | float]) -> NumberCode:
