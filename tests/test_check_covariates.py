@@ -50,8 +50,23 @@ def test_a_plan_has_the_covariates_of_each_slide_and_those_that_each_model_uses(
     assert "covariates" not in shown["reading"]["tumour"] and "covariates" not in shown["predicting"]["tumour"]
     assert plan.warnings == (
         "targets.tumour: covariates: column age is empty for 1 of 10 slides: coded as the mean of the training part, with an"
-        " indicator",
+        " indicator in folds whose training part lacks values too",
     )
+
+
+def test_there_is_an_indicator_only_where_the_training_part_lacks_values() -> None:
+    rows = rows_of(["a", "b", "a", "b", ""], age=["61", "44", "70", "58", ""], sex=["f", "m", "", "m", "f"])
+    settings = {**CLASSES, "covariates": {"numbers": ["age"], "categories": ["sex"]}}
+    empty = [warning for warning in said(settings, rows)[1] if "is empty for" in warning]
+    assert empty == [
+        "covariates: column age is empty for 1 of 5 slides: coded as the mean of the training part, without an indicator, since"
+        " all labelled slides have a value",
+        "covariates: column sex is empty for 1 of 5 slides: coded as no category, with an indicator in folds whose training part"
+        " lacks values too",
+    ]
+    about = {"cohort": "c.csv", "targets": {"t": settings}, "models": {"c": {"model": "clinical"}}, "trained": "earlier"}
+    found = covariate_sheet_warnings(parse_settings(Config, about), parse_target(settings), rows)
+    assert found[0].endswith("with an indicator if the training part of the models lacked values too")
 
 
 def test_faults_of_the_sheet_are_said_together_with_their_rows(tmp_path: Path) -> None:

@@ -30,6 +30,11 @@ def test_numbers_are_standardised_and_categories_coded_by_the_training_part_with
     assert coding.missing(TRAIN) == {"age": 1, "grade": 1}
 
 
+def test_the_mean_of_the_training_part_has_the_share_of_each_category_and_of_what_is_missing() -> None:
+    coding = Coding.fitted(SETTINGS, TRAIN)
+    assert coding.mean == pytest.approx([0, 1 / 4, 3 / 4, 1 / 4, 1 / 4, 2 / 4, 1 / 4], abs=1e-6)
+
+
 def test_without_missing_values_in_the_training_part_there_is_no_indicator_and_a_missing_value_is_the_mean() -> None:
     coding = Coding.fitted(SETTINGS, TRAIN[:2])
     assert coding.names == ("age", "sex=f", "sex=m", "grade=1", "grade=2")
@@ -74,7 +79,14 @@ def test_text_is_no_number(cell: str) -> None:
 
 def test_whole_numbers_are_the_same_category_however_they_are_written() -> None:
     assert category_of("3.0") == category_of("3") == category_of(3) == category_of(3.0) == "3"
-    assert category_of("3.5") == "3.5"
+    assert category_of("3.5") == category_of(3.5) == "3.5"
+    assert category_of("-1.0") == category_of(-1) == category_of(-1.0) == "-1"
+
+
+def test_numbers_that_differ_are_different_categories_however_long_they_are() -> None:
+    assert (category_of(1234567.0), category_of(1234568), category_of("1234567")) == ("1234567", "1234568", "1234567")
+    assert category_of(1234567.25) == "1234567.25" and category_of(1e16) == "10000000000000000"
+    assert category_of(np.float64(1234567)) == category_of(np.int64(1234567)) == "1234567"
 
 
 def test_covariates_of_a_slide_are_its_own_columns_only() -> None:

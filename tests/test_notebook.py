@@ -36,6 +36,18 @@ def test_a_slide_of_glass_is_an_error_with_its_reason(tmp_path: Path) -> None:
         encoded_slide(glass, tmp_path / "out", tiling=TILES, encoder=TINY, device="cpu")
 
 
+def test_contributions_of_a_fitted_model_with_covariates_add_up(random_bags: Callable) -> None:
+    ages = [float(40 + 7 * (n % 5)) for n in range(40)]
+    bags = [
+        replace(item, bag=replace(item.bag, covariates={"age": age})) for item, age in zip(random_bags(40), ages, strict=True)
+    ]
+    settings = {"model": "abmil", "covariates": True, "embed_dim": 8, "attention_dim": 4, "train": {"epochs": 3, "min_epochs": 0}}
+    fitted = fitted_for(bags[:24], bags[24:36], settings, Regression(), covariates={"numbers": ["age"]})
+    fitted.model.set_covariate_effects(torch.full_like(fitted.model.covariate_weights, 3.0))
+    scores = tile_scores(fitted.model, bags[37].bag, "contribution", output=0)
+    assert not scores.reason and np.isfinite(scores.values).all()
+
+
 def test_the_same_name_in_another_folder_is_another_slide(slide: Path, tmp_path: Path) -> None:
     other = write_aperio(tmp_path / "b" / "slide.svs", tissue_image(640, 448, seed=3))
     first, second = (encoded_slide(path, tmp_path / "out", tiling=TILES, encoder=TINY, device="cpu") for path in (slide, other))

@@ -97,11 +97,18 @@ def write_tiled(results: Path, slide_id: str, *, tiling: str = "default", **chan
 
 
 def page(
-    folder: Path, models: list[str], *, methods: tuple[str, ...] = ("attention",), pool: str = "", baseline: str = ""
+    folder: Path,
+    models: list[str],
+    *,
+    methods: tuple[str, ...] = ("attention",),
+    pool: str = "",
+    baseline: str = "",
+    with_covariates: str = "",
 ) -> str:
     """The page of a target with models of the encoder `enc` whose results lie in `folder`; of them `pool` has no attention."""
     others = {pool: "embedding_pool", baseline: "mean_linear"}
-    kinds = {name: {"model": others.get(name, "abmil")} for name in models}
+    kinds: dict[str, dict[str, object]] = {name: {"model": others.get(name, "abmil")} for name in models}
+    kinds |= {name: {**kinds[name], "covariates": True} for name in kinds if name == with_covariates}
     content = {"cohort": "cohort.csv", "targets": block_of(*CLASSES), "results": folder, "encoders": {"enc": {}}, "models": kinds}
     config = parse_settings(Config, {**content, "explain": {"methods": methods}})
     labels = [CLASSES[c] for c in TRUTH] + [""]

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ Cells = Mapping[str, str | float]
 """Covariates of a bag by column: numbers or their text, and categories; "" or no entry where a value is missing."""
 
 WITH_COMMA = re.compile(r"[+-]?\d+,\d+")
-WHOLE = re.compile(r"(\d+)\.0+")
+WHOLE = re.compile(r"(-?\d+)\.0+")
 """A whole number as programs write it if the column has empty cells."""
 
 
@@ -105,28 +105,32 @@ class Coding:
     Attributes:
         numbers: columns of numbers.
         categories: columns of categories, whose codes follow.
+        mean: mean of the coded columns over the bags of the training part.
     """
 
     numbers: tuple[NumberCode, ...]
     categories: tuple[CategoryCode, ...]
+    mean: tuple[float, ...]
 
     @classmethod
     def fitted(cls, settings: Covariates, bags: Sequence[Cells]) -> "Coding":
         """Return the coding that has its constants from the bags of a training part."""
         numbers = tuple(_number_code(column, [_cell(cells, column) for cells in bags]) for column in settings.numbers)
         categories = tuple(_category_code(column, [_cell(cells, column) for cells in bags]) for column in settings.categories)
-        return cls(numbers, categories)
+        coding = cls(numbers, categories, ())
+        return replace(coding, mean=tuple(coding.design(bags).mean(axis=0).tolist()))
 
     @classmethod
     def of_settings(cls, content: Mapping[str, Any]) -> "Coding":
         """Return the coding of `settings`, as a model card has it."""
         numbers = tuple(NumberCode(**code) for code in content["numbers"])
         categories = tuple(CategoryCode(**{**code, "values": tuple(code["values"])}) for code in content["categories"])
-        return cls(numbers, categories)
+        return cls(numbers, categories, tuple(content["mean"]))
 
     def settings(self) -> dict[str, Any]:
         """Return the coding as values for JSON."""
-        return {"numbers": [asdict(code) for code in self.numbers], "categories": [asdict(code) for code in self.categories]}
+        codes = {"numbers": [asdict(code) for code in self.numbers], "categories": [asdict(code) for code in self.categories]}
+        return {**codes, "mean": list(self.mean)}
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -184,9 +188,10 @@ def number_of(cell: str | float) -> float:
 
 def category_of(cell: str | float) -> str:
     """Return the category of a cell; 1.0 is 1."""
-    text = f"{cell:g}" if isinstance(cell, int | float) else cell
-    whole = WHOLE.fullmatch(text)
-    return whole[1] if whole else text
+    if not isinstance(cell, str):
+        return str(int(cell)) if float(cell).is_integer() else str(cell)
+    whole = WHOLE.fullmatch(cell)
+    return whole[1] if whole else cell
 
 
 def _number_code(column: str, cells: Sequence[str | float]) -> NumberCode:

@@ -12,8 +12,8 @@ from wsi_mil.bags import blank_bag, finite_logits, read_bag_of
 from wsi_mil.checkpoints import ModelCard, read_checkpoint, require_same_encoder
 from wsi_mil.cohort.splits import Splits
 from wsi_mil.config import BagUnit, Protocol
-from wsi_mil.covariates import SlideCovariates
-from wsi_mil.errors import StoreMismatchError
+from wsi_mil.covariates import Coding, SlideCovariates
+from wsi_mil.errors import ConfigError, StoreMismatchError
 from wsi_mil.models import MILModel
 from wsi_mil.receipts import store_path
 from wsi_mil.records import Bag, SlidePrediction
@@ -65,6 +65,7 @@ class Ensemble:
         Raises:
             StoreMismatchError: trained for another task (other classes, or another order of them), on other bags, or on other
                 splits: a model must not predict slides that it was trained on.
+            ConfigError: the slides have other covariates than the models were trained with.
         """
         loaded = []
         for fold in range(self.splits.n_folds):
@@ -77,8 +78,25 @@ class Ensemble:
                 raise StoreMismatchError(path, reason)
             if card.trained_on != self.splits.fingerprint(fold, self.unit):
                 raise StoreMismatchError(path, f"was not trained on fold {fold} of these splits; train it again")
+            self._require_covariates(path, card.coding)
             loaded.append(FoldModel(model, card))
         return loaded
+
+    def _require_covariates(self, path: Path, coding: Coding | None) -> None:
+        """Raise if covariates of the slides are not those of the model: a column that is not there would be coded as missing."""
+        if self.covariates is None or coding is None:
+            return
+        given = self.covariates.settings
+        differences = []
+        for kind, ours, trained in (
+            ("numbers", given.numbers, [code.column for code in coding.numbers]),
+            ("categories", given.categories, [code.column for code in coding.categories]),
+        ):
+            if set(ours) != set(trained):
+                differences.append(f"{kind}: [{', '.join(trained)}], found {kind}: [{', '.join(ours)}]")
+        if differences:
+            expected = "; ".join(differences)
+            raise ConfigError([f"{path} was trained with other covariates: expected {expected}; give the target the same"])
 
     @property
     def protocol(self) -> Protocol:
@@ -117,12 +135,19 @@ class Ensemble:
         return replace(read_bag_of(bag_id, receipts), covariates=covariates)
 
     @torch.inference_mode()
-    def predict(self, bag: Bag, folds: tuple[int, ...]) -> SlidePrediction:
+    def predict(self, bag: Bag, folds: tuple[int, ...], *, at_mean: bool = False) -> SlidePrediction:
         """Return the prediction of the models of `folds` for a bag: their mean, and that of each model.
+
+        Args:
+            bag: the bag.
+            folds: which models.
+            at_mean: whether its covariates are replaced by their mean in each model's training part.
 
         Raises:
             NotFiniteError: features or logits are not finite.
         """
         members = [self.folds[fold] for fold in folds]
-        outputs = [self.task.with_fitted(member.card.task).outputs(finite_logits(member.model, bag)) for member in members]
+        models = [member.model.at_mean() if at_mean else member.model for member in members]
+        logits = [finite_logits(model, bag) for model in models]
+        outputs = [self.task.with_fitted(m.card.task).outputs(own) for m, own in zip(members, logits, strict=True)]
         return self.task.prediction(folds, np.concatenate(outputs), [member.card.threshold for member in members])

@@ -57,7 +57,8 @@ def test_logits_are_those_of_the_bag_and_a_linear_term_of_covariates(entry: dict
     model = taking(entry, outputs)
     without = model(bag).logits[0]
     assert_close(model.at(CELLS)(bag).logits[0], without + model.covariate_effects @ coded())
-    assert_close(model.at_mean()(bag).logits[0], without)
+    mean = torch.tensor([0.0, 2 / 3, 1 / 3], dtype=torch.float64)  # two of three patients have sex=f
+    assert_close(model.at_mean()(bag).logits[0], without + model.covariate_effects @ mean, atol=1e-6, rtol=1e-5)
     assert_close(model(bag).logits[0], without), "the model itself stays as it is"
 
 
@@ -82,8 +83,31 @@ def test_contributions_add_up_with_covariates_fixed_and_what_these_add_is_among_
         assert not at.refused and abs(at.residual) < 1e-9
         assert at.total != pytest.approx(without.total, abs=1e-3)
         if isinstance(outputs, LabelOutputs | ValueOutputs):
-            added = float((model.covariate_effects @ coded())[output])
-            assert at.contributions == pytest.approx(without.contributions) and at.biases - without.biases == pytest.approx(added)
+            added = float((model.covariate_effects @ (coded() - torch.tensor(CODING.mean)))[output])
+            assert at.contributions == pytest.approx(without.contributions)
+            assert at.biases - without.biases == pytest.approx(added, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "stay"),
+    [(ClassOutputs(2), True), (ClassOutputs(3), False), (LabelOutputs(3), True), (HazardOutputs(4, 0.2), False)],
+    ids=str,
+)
+def test_covariates_change_contributions_where_the_explained_quantity_is_not_linear(
+    outputs: Outputs, stay: bool, bag: Tensor
+) -> None:
+    model, last = taking({"model": "abmil"}, outputs), outputs.n_explained - 1
+    at, without = (decompose(m, bag, last).contributions for m in (model.at(CELLS), model.at_mean()))
+    assert (at == pytest.approx(without)) is stay
+    evidence = [m.instance_scores(bag, last)["evidence"] for m in (model.at(CELLS), model.at_mean())]
+    assert bool((evidence[0] - evidence[1]).std() < 1e-9) is stay
+
+
+def test_contributions_do_not_depend_on_whether_weights_are_frozen(bag: Tensor) -> None:
+    model = taking({"model": "abmil"}, LabelOutputs(2))
+    frozen, learning = (decompose(model.requires_grad_(grad).at(CELLS), bag, 1) for grad in (False, True))
+    assert not learning.refused and learning.biases == pytest.approx(frozen.biases)
+    assert learning.contributions == pytest.approx(frozen.contributions)
 
 
 def test_attention_stays_and_evidence_moves_by_the_term_of_covariates(bag: Tensor) -> None:

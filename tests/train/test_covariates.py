@@ -15,7 +15,7 @@ from wsi_mil.config import BagUnit, Covariates, Explain, Model, Split, parse_mod
 from wsi_mil.covariates import SlideCovariates
 from wsi_mil.ensemble import Ensemble
 from wsi_mil.errors import ConfigError, StoreMismatchError
-from wsi_mil.explain.stage import explain_slide
+from wsi_mil.explain.stage import explain_slide, explain_validation
 from wsi_mil.predict import covariate_facts, predict_cohort
 from wsi_mil.records import SlideRow
 from wsi_mil.tasks import Task
@@ -59,6 +59,14 @@ class Known:
     def outputs(self, name: str, known: SlideCovariates | None = None) -> dict[str, tuple[float, ...]]:
         predicted = predict_cohort(self.rows, self.folder / "f", self.ensemble(name, known=known), include_train=False)
         return {item.row.slide_id: item.prediction.outputs for item in predicted}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Known:
+    """A cohort with trained `clinical` models in `c`."""
+    known = Known(tmp_path_factory.mktemp("clinical"), "regression")
+    known.train(CLINICAL, "c")
+    return known
 
 
 @pytest.mark.parametrize("kind", TASKS)
@@ -135,6 +143,23 @@ def test_a_model_that_needs_covariates_says_so_without_them(tmp_path: Path) -> N
         train_fold(fold, CLINICAL, tmp_path / "c", CPU)
 
 
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (Covariates(numbers=("age",)), r"expected categories: \[sex\], found categories: \[\]; give"),
+        (Covariates(numbers=("weight",), categories=("sex",)), r"expected numbers: \[age\], found numbers: \[weight\]; give"),
+        (
+            Covariates(categories=("sex", "age")),
+            r"expected numbers: \[age\], found numbers: \[\]; categories: \[sex\], found categories: \[sex, age\]",
+        ),
+    ],
+)
+def test_other_covariates_than_the_models_were_trained_with_are_a_fault(trained: Known, given: Covariates, found: str) -> None:
+    others = SlideCovariates(given, trained.covariates.of_slide)
+    with pytest.raises(ConfigError, match=rf"c/fold-0 was trained with other covariates: {found}"):
+        trained.outputs("c", others)
+
+
 def test_scores_add_up_with_the_covariates_of_the_slide_and_the_receipt_has_their_share(tmp_path: Path) -> None:
     known = Known(tmp_path, "regression")
     known.train(BOTH, "b")
@@ -149,5 +174,31 @@ def test_scores_add_up_with_the_covariates_of_the_slide_and_the_receipt_has_thei
     fold = known.ensemble("b").folds[receipt["folds"][0]]
     assert fold.card.coding is not None
     coded = fold.card.coding.encode(row.covariates)
-    expected = fold.model.covariate_effects.numpy()[0] @ coded
-    assert receipt["covariates"]["share"] == pytest.approx(expected, rel=1e-4)
+    expected = fold.model.covariate_effects.numpy()[0] @ (coded - np.array(fold.card.coding.mean))
+    assert receipt["covariates"]["share"] == pytest.approx(expected, rel=1e-3)
+
+
+def test_what_the_slides_alone_predict_is_the_same_whatever_the_covariates(tmp_path: Path) -> None:
+    known = Known(tmp_path, "regression")
+    known.train(BOTH, "b")
+    row, settings = known.rows[0], Explain(methods=("evidence",), curve_points=0)
+    older = SlideCovariates(SETTINGS, {s: {**c, "age": "99"} for s, c in known.covariates.of_slide.items()})
+    found = []
+    for name, own in {"s": known.covariates, "t": older}.items():
+        ensemble = known.ensemble("b", known=own)
+        explain_slide(row, [tmp_path / "f" / f"{row.slide_id}.json"], ensemble, settings, tmp_path / f"{name}.json")
+        found.append(json.loads((tmp_path / f"{name}.json").read_text()))
+    alone = [receipt["covariates"]["slides_alone"] for receipt in found]
+    assert alone[0] == alone[1] and found[0]["outputs"] != found[1]["outputs"]
+    share = found[0]["covariates"]["share"]
+    assert found[0]["outputs"][1] - alone[0]["outputs"][1] == pytest.approx(share, rel=1e-3), "standardised value"
+
+
+def test_validation_slides_have_what_the_slides_alone_predict(tmp_path: Path) -> None:
+    known = Known(tmp_path, "regression")
+    known.train(BOTH, "b")
+    explain_validation(
+        0, tmp_path / "f", known.ensemble("b"), Explain(methods=("evidence",), curve_points=0), tmp_path / "v.json"
+    )
+    slides = json.loads((tmp_path / "v.json").read_text())["slides"]
+    assert slides and all(len(own["covariates"]["slides_alone"]["outputs"]) == 2 for own in slides.values())

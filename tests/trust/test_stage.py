@@ -24,11 +24,22 @@ class Made:
         self.rows: list[SlideRow] = []
         self.folds: dict[int, dict[str, Any]] = {0: {}, 1: {}}
 
-    def add(self, name: str, label: str, outputs: list[float], *, role: str = "test", patient: str = "", bag: str = "") -> None:
+    def add(
+        self,
+        name: str,
+        label: str,
+        outputs: list[float],
+        *,
+        role: str = "test",
+        patient: str = "",
+        bag: str = "",
+        covariates: dict[str, Any] | None = None,
+    ) -> None:
         predicted = {} if self.task.kind == "regression" else {"predicted": [int(p >= 0.5) for p in outputs]}
         if self.task.kind == "classes":
             predicted = {"predicted": int(np.argmax(outputs))}
         receipt = {"role": role, "protocol": self.protocol, "bag": bag or name, "outputs": outputs, "methods": {}, **predicted}
+        receipt |= {} if covariates is None else {"covariates": covariates}
         write_receipt(self.folder / "scores" / f"{name}.json", receipt)
         self.rows.append(SlideRow(name, Path("x"), label, patient or name))
 
@@ -278,6 +289,25 @@ def test_an_earlier_run_says_nothing_of_models_that_were_trained_again(made: Mad
     for models, is_better in (("a", True), ("b", None)):
         write_receipt(path, {**read_receipt(path), "models": models})
         assert made.write(earlier=file)["model"]["is_better"] is is_better
+
+
+@pytest.mark.parametrize("slides_tell", [False, True])
+def test_of_a_model_with_covariates_the_slides_alone_are_judged(made: Made, slides_tell: bool) -> None:
+    for index in range(24):
+        label = index % 2
+        told, untold = 0.1 + 0.8 * label, 0.4 + 0.01 * (index // 2)
+        alone = told if slides_tell else untold
+        slides_alone = {"outputs": [1 - alone, alone], "predicted": int(alone >= 0.5)}
+        made.add(f"s{index}", TASK.names[label], [1 - told, told], covariates={"slides_alone": slides_alone})
+    found = made.write()["model"]
+    assert found["is_of_slides_alone"] and found["is_better"] is slides_tell
+    assert found["value"] == (1.0 if slides_tell else 0.5), "both predict perfectly with covariates"
+
+
+def test_scores_without_what_the_slides_alone_predict_are_a_fault(made: Made) -> None:
+    made.add("a", "tumour", [0.2, 0.8], covariates={"share": 0.3})
+    with pytest.raises(StoreMismatchError, match="was written by an earlier version"):
+        made.write()
 
 
 def test_scores_of_an_earlier_version_are_a_fault(made: Made) -> None:

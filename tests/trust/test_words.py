@@ -84,6 +84,14 @@ def test_a_model_at_chance_is_not_to_be_interpreted_whatever_its_curves() -> Non
     assert model_line(on_test).text.endswith("(R² −0.20 on the test slides that chose its epoch)")
 
 
+def test_of_a_model_with_covariates_the_line_speaks_of_the_slides_alone() -> None:
+    line = model_line(Trust(replace(CHANCE, is_of_slides_alone=True), is_known=True))
+    assert line.is_warning and line.text == (
+        "not to be interpreted: the slides alone, with covariates at their mean, are no better than chance"
+        " (AUROC 0.48, 0.30 to 0.66)"
+    )
+
+
 def test_of_several_labels_only_those_at_chance_are_marked() -> None:
     about = Multilabel(("er", "her2")).stamp() | {"probs": [0.9, 0.8], "predicted": [1, 1], "threshold": [0.5, 0.5]}
     trust = Trust(GOOD, {"er": GOOD, "her2": CHANCE}, {"evidence": True}, is_known=True)

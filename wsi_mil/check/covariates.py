@@ -88,7 +88,8 @@ def covariate_sheet_warnings(config: Config, target: Target, rows: Sequence[Slid
         n_empty = sum(column not in row.covariates for row in rows)
         if n_empty:
             what = "no category" if column in target.covariates.categories else "the mean of the training part"
-            warnings.append(f"column {column} is empty for {n_empty} of {len(rows)} slides: coded as {what}, with an indicator")
+            indicator = _indicator(column, labelled, is_trained=config.trained is not None)
+            warnings.append(f"column {column} is empty for {n_empty} of {len(rows)} slides: coded as {what}, {indicator}")
     if config.trained is None:
         for column in target.covariates.categories:
             warnings += _rare_values(column, labelled, rows)
@@ -98,6 +99,15 @@ def covariate_sheet_warnings(config: Config, target: Target, rows: Sequence[Slid
         more = f", and {len(differences) - 1} more differences" if len(differences) > 1 else ""
         warnings += [f"{first}{more}: each slide has its own value" for first in differences[:1]]
     return [f"covariates: {warning}" for warning in warnings]
+
+
+def _indicator(column: str, labelled: Iterable[SlideRow], *, is_trained: bool) -> str:
+    """Whether an indicator tells that a value is missing: only if the training part of a fold lacks some as well."""
+    if is_trained:
+        return "with an indicator if the training part of the models lacked values too"
+    if all(column in row.covariates for row in labelled):
+        return "without an indicator, since all labelled slides have a value"
+    return "with an indicator in folds whose training part lacks values too"
 
 
 def _uses(config: Config, entry: str) -> bool:

@@ -161,18 +161,24 @@ def decompose(model: MILModel, bag: Tensor, output: int) -> Decomposition:
     return Decomposition(embedded.detach()[0], slope[0], float(total.detach()), of_token, of_biases, pooling)
 
 
-def _constants(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+def _constants(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
     """Class tokens and biases: what has a share of the output without being an instance."""
     named = [(name.rpartition(".")[2], parameter) for name, parameter in model.named_parameters()]
-    return [p for name, p in named if name == CLASS_TOKEN], [p for name, p in named if name == "bias"]
+    biases = [p for name, p in named if name == "bias"]
+    return [p for name, p in named if name == CLASS_TOKEN], [*biases, *_computed_biases(model)]
 
 
-def _shares(parameters: list[nn.Parameter], slopes: tuple[Tensor | None, ...]) -> float:
+def _computed_biases(model: nn.Module) -> list[Tensor]:
+    """Biases that are no parameters: of a model that is not frozen, those with covariates fixed (`TakesCovariates.at`)."""
+    return [bias for part in model.modules() if isinstance(bias := vars(part).get("bias"), Tensor)]
+
+
+def _shares(parameters: list[Tensor], slopes: tuple[Tensor | None, ...]) -> float:
     return sum(float((p.detach().double() * s.double()).sum()) for p, s in zip(parameters, slopes, strict=True) if s is not None)
 
 
 @contextmanager
-def _requiring_gradients(parameters: list[nn.Parameter]) -> Iterator[None]:
+def _requiring_gradients(parameters: list[Tensor]) -> Iterator[None]:
     """Parameters of a frozen model that gradients are asked of for a while."""
     before = [parameter.requires_grad for parameter in parameters]
     for parameter in parameters:

@@ -105,6 +105,7 @@ def explain_validation(fold: int, features: Path, ensemble: Ensemble, settings: 
             content[own.stem] = {
                 **_write_own_part(own, bag_receipts, bag, scores, store),
                 **_prediction_content(ensemble, prediction, outputs[0]),
+                **_covariates_content(ensemble, bag, prediction, outputs[0]),
                 **ensemble.task.stamp(),
             }
     about = {"fold": fold, "protocol": ensemble.protocol, "stage_version": STAGE_VERSION}
@@ -159,11 +160,15 @@ def _prediction_content(ensemble: Ensemble, prediction: SlidePrediction, output:
     return {
         "folds": list(prediction.folds),
         "models": models_fingerprint(ensemble.folder, ensemble.splits.n_folds),
-        "outputs": [float(f"{value:.9g}") for value in prediction.outputs],
+        "outputs": _outputs(prediction),
         **ensemble.task.prediction_stamp(prediction),
         "output": output,
         "asked_by_prediction": list(ensemble.task.explained(prediction)),
     }
+
+
+def _outputs(prediction: SlidePrediction) -> list[float]:
+    return [float(f"{value:.9g}") for value in prediction.outputs]
 
 
 def _streams_content(ensemble: Ensemble, bag: Bag, prediction: SlidePrediction) -> Receipt:
@@ -186,7 +191,8 @@ def _streams_content(ensemble: Ensemble, bag: Bag, prediction: SlidePrediction) 
 def _covariates_content(ensemble: Ensemble, bag: Bag, prediction: SlidePrediction, output: int) -> Receipt:
     """Covariates of the bag, and what they add to the explained quantity, mean over models; {} if the models use none.
 
-    The share is the difference from the same bag with the mean of each number and no category.
+    The share is the difference from the same bag with the mean covariates of the training part. `slides_alone` has what is
+    predicted of that bag, by which `trust` tells whether the heatmaps, which are of the instances only, show anything.
     """
     models = [ensemble.folds[fold].model for fold in prediction.folds]
     if bag.covariates is None or models[0].coding is None:
@@ -194,7 +200,9 @@ def _covariates_content(ensemble: Ensemble, bag: Bag, prediction: SlidePredictio
     pairs = [(scalar(model.at(bag.covariates), bag, output), scalar(model.at_mean(), bag, output)) for model in models]
     total, without = np.mean(pairs, axis=0)
     figures = {"total": float(f"{total:.6g}"), "share": float(f"{total - without:.6g}")}
-    return {"covariates": {"cells": dict(bag.covariates), **figures}}
+    alone = ensemble.predict(bag, prediction.folds, at_mean=True)
+    of_slides = {"outputs": _outputs(alone), "predicted": alone.predicted}
+    return {"covariates": {"cells": dict(bag.covariates), **figures, "slides_alone": of_slides}}
 
 
 def _scores_content(scores: InstanceScores) -> Receipt:

@@ -21,7 +21,8 @@ class TakesCovariates(nn.Module):
     """A model whose bag classifiers may have a term for covariates: logits(bag, c) = f(bag) + V c.
 
     That is what appending c to the bag's embedding gives, since the classifiers are linear: W [z; c] + b = W_z z + b + V c. So,
-    with c fixed, V c is part of the bias, and whatever explains a model without covariates explains this one.
+    with c fixed, V c is part of the bias, and whatever explains a model without covariates explains this one. The explanation is
+    not the same for each c where the explained quantity is not linear in the logits: of three or more classes, of hazards.
 
     Attributes:
         coding: how covariates become c; None if the model takes none.
@@ -67,8 +68,12 @@ class TakesCovariates(nn.Module):
         return self._at(torch.from_numpy(self.coding.encode(cells)))
 
     def at_mean(self) -> Self:
-        """Return the model with c = 0 fixed, the mean of each number and no category, or the model itself if it takes none."""
-        return self if self.coding is None else self._at(torch.zeros(len(self.coding.names)))
+        """Return the model with the mean c of its training part fixed, or the model itself if it takes none.
+
+        What it predicts differs between bags by their instances only. The mean, and not c = 0, leaves the bias where the model
+        has it: without any category it would lack what every bag has from its own.
+        """
+        return self if self.coding is None else self._at(torch.tensor(self.coding.mean))
 
     def _require_coding(self) -> None:
         """Raise if the settings have covariates, and the model was given no coding of them."""

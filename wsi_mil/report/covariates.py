@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from wsi_mil.config import Clinical, Model, architecture_of
-from wsi_mil.report.baseline import Against, against
+from wsi_mil.report.baseline import NO_EVIDENCE, Against, against
 from wsi_mil.report.comparison import Comparison
 from wsi_mil.report.model_page import ModelPage
 from wsi_mil.report.summary import Limitation
@@ -62,6 +62,43 @@ def added_summary(added: Sequence[Added]) -> list[str]:
         "unknown": "Whether the slides add to the covariates is not known",
     }
     return [f"{words[item.pair.verdict]}: {item.pair.sentence}" for item in added if item.question == OF_SLIDES]
+
+
+def no_evidence_of_regions(
+    best: ModelPage, beside: Sequence[Against], added: Sequence[Added], settings: Mapping[str, Model]
+) -> list[Limitation]:
+    """Return why heatmaps of the best model are no evidence, though it is better than a baseline: that has no covariates.
+
+    What it is better by may come from the covariates, or, if it is also better than these alone, from both together with the
+    mean of the features, which no baseline has both of. So the model without covariates must be better than the baseline too.
+
+    Args:
+        best: the best model of the target.
+        beside: every model beside the baselines.
+        added: answers of `what_is_added`.
+        settings: entries of `models`.
+    """
+    if not architecture_of(settings, best.model).uses_covariates:
+        return []
+    own = [pair for pair in beside if pair.model == best.name and pair.verdict == "better"]
+    found = [
+        f"{p.model} is better than {p.baseline}, but {doubt}, {NO_EVIDENCE}." for p in own if (doubt := _doubt(p, beside, added))
+    ]
+    return [Limitation(text, "compared") for text in found]
+
+
+def _doubt(pair: Against, beside: Sequence[Against], added: Sequence[Added]) -> str:
+    """Why a model with covariates may be better than a baseline for another reason than single regions, or ""."""
+    of_best = [item for item in added if item.pair.model == pair.model]
+    clinical = [item.pair for item in of_best if item.question == OF_SLIDES]
+    if not clinical:
+        return "that has no covariates, and without a model `clinical` it is not known what they do alone"
+    if all(other.verdict != "better" for other in clinical):
+        return f"that has no covariates, and {pair.model} has not been shown to be better than {clinical[0].baseline}, {ALONE}"
+    counterparts = {item.pair.baseline for item in of_best if item.question == OF_COVARIATES}
+    if any(p.model in counterparts and p.baseline == pair.baseline and p.verdict == "better" for p in beside):
+        return ""
+    return f"that has no covariates, and {WITHOUT} has not been shown to be better than it"
 
 
 def covariate_limitations(models: Sequence[ModelPage]) -> list[Limitation]:

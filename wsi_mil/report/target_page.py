@@ -2,17 +2,18 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from wsi_mil.cohort.splits import read_splits
-from wsi_mil.config import Config
+from wsi_mil.config import Config, architecture_of
 from wsi_mil.files import write_text
 from wsi_mil.records import Status
 from wsi_mil.report.baseline import Against, baseline_summary, beside_baselines
 from wsi_mil.report.batch_effects import batch_effects, write_effects
 from wsi_mil.report.cohort import Cohort
 from wsi_mil.report.comparison import Comparison, compare_models, least_p_holm
-from wsi_mil.report.covariates import added_summary, covariate_limitations, what_is_added
+from wsi_mil.report.covariates import added_summary, covariate_limitations, no_evidence_of_regions, what_is_added
 from wsi_mil.report.gallery import colour_stops, galleries, models_that_fit, outputs_shown
 from wsi_mil.report.groups import group_section
 from wsi_mil.report.model_page import ModelPage, best_first, model_summary, read_model
@@ -60,6 +61,7 @@ def write_target(cohort: Cohort, target: str, page: Path) -> TargetSummary:
     further = [*(groups.limitations if groups else []), *transfer_limitations(moved)]
     added = what_is_added(models, comparisons, report, config.models)
     results = [*describe_results(models[0], len(models), about), *of_best, *added_summary(added)]
+    no_evidence += no_evidence_of_regions(models[0], beside, added, config.models)
     cautions = further + limitations(models, effects, about, [*no_evidence, *covariate_limitations(models)])
     drawn = galleries(usable, shown, cohort.images, report)
     html = render(
@@ -123,9 +125,11 @@ def _comparisons(models: Sequence[ModelPage], report: TaskReport, config: Config
 def _beside_baselines(
     models: Sequence[ModelPage], comparisons: Sequence[Comparison], report: TaskReport, config: Config
 ) -> list[Against]:
-    """Every model that sees slides beside the baselines on the features of the same encoder."""
+    """Every model that sees slides beside the baselines on the features of the same encoder, which have no covariates."""
     seeing = [m for m in models if config.models[m.model].has_instances]
     by_encoder = {
         encoder: {m.name: config.models[m.model].baseline for m in seeing if m.encoder == encoder} for encoder in config.encoders
     }
-    return [pair for entries in by_encoder.values() for pair in beside_baselines(entries, comparisons, report)]
+    pairs = [pair for entries in by_encoder.values() for pair in beside_baselines(entries, comparisons, report)]
+    using = {m.name for m in seeing if architecture_of(config.models, m.model).uses_covariates}
+    return [replace(p, about=f"{p.about} without covariates") if p.model in using else p for p in pairs]

@@ -21,7 +21,7 @@ from wsi_mil.trust.verdicts import AS_PUBLISHED, CHOOSING, HELD_OUT, VALIDATION,
 
 log = logging.getLogger(__name__)
 
-STAGE_VERSION = 2
+STAGE_VERSION = 3
 MAX_P = 0.025
 """A model is better than chance if labels that are permuted among patients give as good a figure in a smaller share of draws."""
 
@@ -154,17 +154,24 @@ def _protocol(bags: Sequence[_Judged]) -> str:
 
 
 def _current(receipt: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
-    if "outputs" not in receipt:
+    if "outputs" not in _of_slides(receipt):
         raise StoreMismatchError(path, OLD)
     return receipt
 
 
+def _of_slides(receipt: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What is predicted of a bag by its slides: heatmaps show nothing of covariates, however well these predict alone."""
+    own: Mapping[str, Any] = receipt["covariates"].get("slides_alone", {}) if "covariates" in receipt else receipt
+    return own
+
+
 def _verdicts(task: Task, judged: Sequence[_Judged], on: str, *, draws: int) -> dict[str, Verdict]:
-    """Verdict on the model under "", and of several labels on each."""
+    """Verdict on the model under "", and of several labels on each; with covariates, on what the slides alone predict."""
+    predictions = [_of_slides(bag.receipt) for bag in judged]
     outcomes = Outcomes(
         task.encode([bag.label for bag in judged]),
-        np.array([bag.receipt["outputs"] for bag in judged], np.float64),
-        np.array([() if bag.receipt.get("predicted") is None else bag.receipt["predicted"] for bag in judged], np.int64),
+        np.array([own["outputs"] for own in predictions], np.float64),
+        np.array([() if own.get("predicted") is None else own["predicted"] for own in predictions], np.int64),
     )
     patients, groups = [bag.patient for bag in judged], [bag.group for bag in judged]
     is_by_group = all(groups) and len(set(groups)) > 1
@@ -181,6 +188,7 @@ def _verdicts(task: Task, judged: Sequence[_Judged], on: str, *, draws: int) -> 
             chance=task.chance,
             on=on,
             n_slides=len(judged),
+            is_of_slides_alone=any("covariates" in bag.receipt for bag in judged),
             is_better=_is_better(own[name], own[f"{name}_ci95"][0], p_of[f"{key}/{name}" if key else name], task.chance),
         )
         for key, own in found.items()

@@ -28,6 +28,7 @@ class Verdict:
         n_slides: number of bags that it is computed from.
         is_better: whether it is better than chance; None if that is not known.
         is_earlier: whether it is of the slides of the run that trained the model, since those of this run cannot tell.
+        is_of_slides_alone: whether it is of predictions with covariates at their mean, since the model has some.
     """
 
     figure: str
@@ -38,6 +39,7 @@ class Verdict:
     n_slides: int
     is_better: bool | None
     is_earlier: bool = False
+    is_of_slides_alone: bool = False
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,8 @@ def _no_better(verdict: Verdict, output: str = "") -> str:
     where = "" if verdict.on == HELD_OUT else f" on {SLIDES[verdict.on]}"
     of = f" for {output}" if output else ""
     of += " in the run that trained it" if verdict.is_earlier else ""
-    return f"the model is no better than chance{of} ({verdict.figure} {_number(verdict.value)}{ends}{where})"
+    who = "the slides alone, with covariates at their mean, are" if verdict.is_of_slides_alone else "the model is"
+    return f"{who} no better than chance{of} ({verdict.figure} {_number(verdict.value)}{ends}{where})"
 
 
 def _on_slide(receipt: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
