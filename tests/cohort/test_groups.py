@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from wsi_mil.cohort.groups import external_faults, fold_titles, group_faults, group_warnings, whole_group_faults
+from wsi_mil.cohort.groups import external_faults, fold_titles, group_faults, group_warnings, whole_group_faults, with_external
 from wsi_mil.cohort.splits import Splits, draw_splits, fold_names, n_folds, read_splits, write_splits
 from wsi_mil.config import Split, parse_settings
 from wsi_mil.errors import ConfigError
@@ -198,3 +198,16 @@ def test_given_splits_that_divide_a_group_are_named() -> None:
     assert not whole_group_faults(draw_splits(rows, TASK, by_site()), rows, by_site())
     used = whole_group_faults(by_patient, rows, by_site(folds=3, whole_groups=False, external=["D"]))
     assert "has slides of site D in its parts, which split.external names" in used[0]
+
+
+def test_given_splits_that_lack_an_external_group_have_it_as_external() -> None:
+    rows = cohort()
+    inner = [row for row in rows if row.group != "B"]
+    given = draw_splits(inner, TASK, by_site())
+    extended = with_external(given, rows, by_site(external=["B"]))
+    assert sites_of(extended, 0, Role.EXTERNAL) == {"B"} and extended.placement("B0-0", "B0").role is Role.EXTERNAL
+    assert all({s: roles[s] for s in given.patients} == of for roles, of in zip(extended.roles, given.roles, strict=True))
+    assert extended == draw_splits(rows, TASK, by_site(external=["B"]))
+    unlabelled = [SlideRow(**{**vars(row), "label": ""}) for row in rows]
+    assert with_external(given, unlabelled, by_site(external=["B"])) == given
+    assert with_external(given, rows, by_site()) == given, "new slides of other groups are new patients"

@@ -58,6 +58,23 @@ def whole_group_faults(splits: Splits, rows: Sequence[SlideRow], settings: Split
     return faults
 
 
+def with_external(splits: Splits, rows: Sequence[SlideRow], settings: Split) -> Splits:
+    """Return given splits in which labelled slides of external groups that they lack have the role external in every fold.
+
+    Args:
+        splits: as read from a file.
+        rows: of the cohort sheet, with the labels of the target.
+        settings: the external groups.
+    """
+    new = [r for r in rows if r.label and r.group in settings.external and r.slide_id not in splits.patients]
+    external = dict.fromkeys((row.slide_id for row in new), Role.EXTERNAL)
+    return Splits(
+        {**splits.patients, **{row.slide_id: row.patient_id for row in new}},
+        {**splits.labels, **{row.slide_id: row.label for row in new}},
+        tuple({**roles, **external} for roles in splits.roles),
+    )
+
+
 def fold_titles(rows: Sequence[SlideRow], task: Task, settings: Split) -> list[str]:
     """Return the name of each fold for messages, with the groups that it holds out."""
     return [
