@@ -128,6 +128,8 @@ def test_numbers_are_split_by_groups_too() -> None:
         ({"folds": "all", "group": "site", "repeats": 2}, "folds: all is the same whatever the seed: remove repeats: 2"),
         ({"folds": 5, "group": "site", "external": ["A", "A"]}, "external must name different groups"),
         ({"folds": "alle", "group": "site"}, "folds: expected a number of folds from 2 to 50, or all, got 'alle'"),
+        ({"group": "patient_id"}, "group: patient_id says which slide or patient it is, or where it is used: name a column of"),
+        ({"group": "path", "folds": "all"}, "group: path says which slide"),
         ({"folds": 1}, "folds: expected a number of folds from 2 to 50, or all, got 1"),
     ],
 )
@@ -175,6 +177,16 @@ def test_a_group_without_a_class_is_said_and_still_held_out() -> None:
     rows = cohort({**SIZES, "B": (6, 0)})
     assert not group_faults(rows, TASK, by_site())
     assert "site 'B' has no slide of class 'tumour': there is no AUROC of it alone" in group_warnings(rows, TASK, by_site())
+
+
+def test_groups_of_one_patient_each_are_one_sentence_and_several_without_a_class_one_warning() -> None:
+    rows = [SlideRow(**{**vars(row), "group": row.patient_id}) for row in cohort()]
+    (fault,) = group_faults(rows, TASK, by_site(folds=3))
+    assert fault.startswith("column site has 39 groups, each of one patient only: name a column of groups of several patients")
+    rows = cohort({**SIZES, "B": (6, 0), "D": (9, 0)})
+    assert "site 'B', 'D' have no slide of class 'tumour': there is no AUROC of each alone" in group_warnings(
+        rows, TASK, by_site()
+    )
 
 
 def test_columns_that_fix_the_parts_contradict_groups() -> None:

@@ -5,14 +5,21 @@ from itertools import groupby
 
 import numpy as np
 
-from wsi_mil.config import Clinical, Config, MultilabelTarget, RegressionTarget, SurvivalTarget, Target, architecture_of
+from wsi_mil.config import (
+    NO_GROUPS,
+    Clinical,
+    Config,
+    MultilabelTarget,
+    RegressionTarget,
+    SurvivalTarget,
+    Target,
+    architecture_of,
+)
 from wsi_mil.covariates import category_of, number_of
 from wsi_mil.metrics import spearman
 from wsi_mil.records import SlideRow
 from wsi_mil.wording import listed, named
 
-NO_COVARIATES = ("slide_id", "path", "patient_id", "split", "fold", "annotation", "mask")
-"""Columns that say which slide it is, or where it is used."""
 MOST_CATEGORIES = 50
 """Largest number of values of a column of categories."""
 SAME_ORDER = 0.999
@@ -30,7 +37,7 @@ def covariate_config_faults(config: Config) -> list[str]:
         for column in target.covariates.columns if target.covariates else ():
             if column in target.columns_read:
                 faults.append(f"{key}: the target itself is read from column {column}, which would tell the answer: remove it")
-            elif column in NO_COVARIATES:
+            elif column in NO_GROUPS:
                 faults.append(f"{key}: column {column} says which slide it is, not what is known of the patient: remove it")
             elif column == config.split.group and config.split.holds_out_groups and config.trained is None:
                 faults.append(
