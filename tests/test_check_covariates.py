@@ -126,6 +126,17 @@ def test_the_column_of_held_out_groups_is_no_covariate(tmp_path: Path) -> None:
     assert not any(text.startswith(said) for text in check(config(sheet, **both)).warnings)
 
 
+def test_categories_that_look_alike_are_a_warning_and_numbers_are_not(tmp_path: Path) -> None:
+    sexes = ["Male", "male", "female", "f", "male", "f", "", "female", "male", "f"]
+    sheet = sheet_of(
+        tmp_path, sex=sexes, stage=["1", "1.0", "2", "2", "2", "1", "1", "2", "2", "1"], age=["061", "61", "70", "44", "50"] * 2
+    )
+    settings = targets(categories=["sex", "stage"], numbers=["age"])
+    warnings = check(config(sheet, targets=settings, models={"c": {"model": "clinical"}})).warnings
+    alike = [text.partition(": ")[2] for text in warnings if "count as" in text]
+    assert alike == ["values of sex 'Male', 'male' count as 2: use one name if they are the same"], "1 and 1.0 are one category"
+
+
 def test_constant_empty_and_many_valued_columns_are_faults() -> None:
     labels = ["a", "b"] * 30 + [""]
     columns = {
