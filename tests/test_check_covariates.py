@@ -127,6 +127,31 @@ def test_covariates_that_no_model_uses_are_a_warning(tmp_path: Path) -> None:
     )
 
 
+def test_the_column_of_held_out_groups_is_no_covariate(tmp_path: Path) -> None:
+    sheet = sheet_of(tmp_path, site=["Bern", "Bern", "Basel", "Basel", "Chur", "Chur", "Chur", "Basel", "Basel", "Bern"])
+    both = {"targets": targets(categories=["site"]), "models": {"c": {"model": "clinical"}}}
+    (fault,) = faults(config(sheet, **both, split={"group": "site", "folds": "all"}))
+    assert fault == (
+        "targets.tumour.covariates: whole groups of column site are held out (split.group), and a model cannot learn from a site"
+        " that it never saw: remove it"
+    )
+    said = "targets.tumour.covariates: column site is split.group too: models with covariates predict from the site itself"
+    warned = check(config(sheet, **both, split={"group": "site", "whole_groups": False})).warnings
+    assert sum(text.startswith(said) for text in warned) == 1
+    assert not any(text.startswith(said) for text in check(config(sheet, **both)).warnings)
+
+
+def test_categories_that_look_alike_are_a_warning_and_numbers_are_not(tmp_path: Path) -> None:
+    sexes = ["Male", "male", "female", "f", "male", "f", "", "female", "male", "f"]
+    sheet = sheet_of(
+        tmp_path, sex=sexes, stage=["1", "1.0", "2", "2", "2", "1", "1", "2", "2", "1"], age=["061", "61", "70", "44", "50"] * 2
+    )
+    settings = targets(categories=["sex", "stage"], numbers=["age"])
+    warnings = check(config(sheet, targets=settings, models={"c": {"model": "clinical"}})).warnings
+    alike = [text.partition(": ")[2] for text in warnings if "count as" in text]
+    assert alike == ["values of sex 'Male', 'male' count as 2: use one name if they are the same"], "1 and 1.0 are one category"
+
+
 def test_constant_empty_and_many_valued_columns_are_faults() -> None:
     labels = ["a", "b"] * 30 + [""]
     columns = {

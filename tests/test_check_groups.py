@@ -50,6 +50,23 @@ def test_a_site_that_tells_the_label_is_a_warning_with_figures(tmp_path: Path) -
     assert "site and label go together (Cramér's V 1.00): the site alone predicts the label with AUROC 1.00" in text
 
 
+def test_external_sites_are_checked_against_given_splits_too(tmp_path: Path) -> None:
+    """Given splits of the first eight slides; the last two are of the external site."""
+    sites, file = ["Bern", "Bern", "Basel", "Basel"] * 2 + ["Graz"] * 2, tmp_path / "old.csv"
+    roles = {f"s{n}": (Role.TEST, Role.VAL, Role.TRAIN, Role.TRAIN)[n // 2] for n in range(8)}
+    write_splits(file, Splits({s: s for s in roles}, {f"s{n}": ("normal", "tumour")[n % 2] for n in range(8)}, (roles,)))
+    sheet = sheet_of(tmp_path, site=sites)
+    by_site = {"group": "site", "whole_groups": False}
+    assert not check(config(sheet, splits=str(file), split={**by_site, "external": ["Graz"]})).warnings
+    (warning,) = check(config(sheet, splits=str(file), split=by_site)).warnings
+    assert f"2 labelled slides are not in {file}: predicted, not trained on" in warning
+    found = faults(config(sheet, splits=str(file), split={**by_site, "external": ["Gratz", "Bern"]}))
+    assert found == [
+        f"targets.tumour: splits: {file}: fold 0 has slides of site Bern in its parts, which split.external names",
+        "targets.tumour: split.external: no labelled slide has site 'Gratz'; did you mean 'Graz'?",
+    ]
+
+
 def given(folder: Path) -> Path:
     """Splits of an earlier run that trained on patients p0 to p3, and no model."""
     old = folder / "old"

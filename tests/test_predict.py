@@ -202,3 +202,28 @@ def test_too_few_usable_calibration_slides_are_a_fault(trained, tmp_path: Path) 
     predicted = predict_cohort(with_calibration(rows, 4), tmp_path / "f", ensemble, include_train=False, calibration="cal")
     with pytest.raises(ConfigError, match="of the usable slides: recalibrate: platt needs 5 patients of each class"):
         fitted_again(predicted, TASK, Recalibrate(method="platt", column="part", value="cal"))
+
+
+def test_patients_that_the_models_held_out_have_no_recalibrated_figures_and_new_ones_have_figures_of_their_own(
+    trained, tmp_path: Path
+) -> None:
+    """All slides again as new patients, twelve of them fitted to: the others count beside the 24 that were held out."""
+    _, ensemble, rows = trained
+    new = [replace(row, slide_id=f"{row.slide_id}n") for row in with_calibration(rows)]
+    copies = {row.slide_id: row.slide_id.removesuffix("n") for row in new}
+    for slide, original in copies.items():
+        bag = ensemble.read_bag(original, [tmp_path / "f" / f"{original}.json"])
+        write_features(tmp_path / "f", [LabelledBag(Bag(slide, np.asarray(bag.features, np.float16), bag.coords), 0)])
+    predicted = predict_cohort([*rows, *new], tmp_path / "f", ensemble, include_train=False, calibration="cal")
+    alone = predict_cohort(new, tmp_path / "f", ensemble, include_train=False, calibration="cal")
+    fitted = fitted_again(predicted, TASK, Recalibrate(method="platt", column="part", value="cal"))
+    settings = Predict(bootstrap=100)
+    assert recalibrated_figures(predicted, fitted, settings) == recalibrated_figures(alone, fitted, settings)
+    for name, items in (("both", predicted), ("alone", alone)):
+        write_metrics(tmp_path / f"{name}.json", items, TASK, settings, {})
+    both, of_new = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("both", "alone"))
+    assert both["n_slides"] == 36 and "of_new" not in of_new
+    assert both["of_new"] == {key: of_new[key] for key in both["of_new"]} and both["of_new"]["n_bags"] == 12
+    write_predictions(tmp_path / "p.csv", predicted, TASK, "held_out", fitted)
+    filled = {row["slide_id"] for row in read_table(tmp_path / "p.csv") if row["recalibrated_tumour"]}
+    assert filled == {*copies, "s25"}, "s24 is another slide of a patient that was held out"

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,26 @@ def test_an_earlier_run_without_figures_is_said(tmp_path: Path) -> None:
     (found,) = transfers([model_of()], REPORT, config_of(tmp_path))
     assert found.sentence == "The earlier run has no figures of held-out slides, so there is nothing to compare with."
     assert not transfer_limitations([found])
+
+
+def test_slides_that_the_earlier_run_held_out_are_not_compared_with_themselves(tmp_path: Path) -> None:
+    write_receipt(tmp_path / f"metrics/{NAME}/enc/a.json", {"n_slides": 40, **EARLIER})
+    model = model_of(sensitivity=0.9, sensitivity_ci95=[0.8, 1.0])
+    for slide in ("s1", "s6"):
+        model.predictions[slide]["role"] = "test"
+    new = {"n_slides": 6, "sensitivity": 0.5, "sensitivity_ci95": [0.3, 0.7], "reliability": []}
+    (found,) = transfers([replace(model, metrics={**model.metrics, "of_new": new})], REPORT, config_of(tmp_path))
+    (move,) = found.moves
+    assert move.now == (0.5, (0.3, 0.7)) and move.difference[0] == pytest.approx(-0.4)
+    assert found.known == (
+        "2 labelled slides are of patients whom the earlier run held out, and who count in its figures already: left out of this"
+        " comparison."
+    )
+    for row in model.predictions.values():
+        row["role"] = "test"
+    found = transfers([model], REPORT, config_of(tmp_path))
+    html = render("transfer.html", transfers=found, task_report=REPORT, config=config_of(tmp_path))
+    assert not found[0].moves and "<table" not in html and "no others are labelled, so there is nothing to compare." in html
 
 
 def test_models_of_this_run_have_nothing_to_compare_with(tmp_path: Path) -> None:

@@ -48,6 +48,11 @@ class SlidePredictionRow:
         """Whether the slide counts in the figures: it is labelled, and the models have not seen its patient."""
         return bool(self.row.label) and self.role in (Role.TEST, "")
 
+    @property
+    def is_known(self) -> bool:
+        """Whether the splits of the models have its patient in a part, so that not the mean of all folds predicts it."""
+        return self.placement.role not in (None, Role.EXTERNAL)
+
 
 def task_with_horizons(task: Task, splits: Splits) -> Task:
     """Return a task with the constants that only its figures need, for survival the horizons, from all labelled slides."""
@@ -155,6 +160,8 @@ def write_metrics(
 ) -> None:
     """Write figures over the labelled bags that the models did not see; none if there are no such bags.
 
+    If some of their patients are new and others were held out, `of_new` has the figures of the new ones.
+
     Args:
         path: JSON file to write.
         predictions: of the cohort.
@@ -166,10 +173,11 @@ def write_metrics(
     bags = list({item.bag_id: item for item in slides}.values())
     content: dict[str, object] = {**metadata, **task.stamp(), "n_slides": len(slides)}
     if bags:
-        outcomes = _outcomes(task, bags)
-        patients = [item.row.patient_id for item in bags]
-        parts = _held_out_outcomes(task, bags, outcomes.truth)
-        content |= cohort_figures(task, outcomes, patients, parts, draws=settings.bootstrap)
+        content |= _figures(task, bags, draws=settings.bootstrap)
+    new = [item for item in bags if not item.is_known]
+    if 0 < len(new) < len(bags):
+        n_new = sum(not item.is_known for item in slides)
+        content["of_new"] = {"n_slides": n_new, **_figures(task, new, draws=settings.bootstrap)}
     external = [item for item in predictions if item.row.label and item.role == Role.EXTERNAL]
     of_groups = {"of_group": bags, "of_external": list({item.bag_id: item for item in external}.values())}
     for name, own in of_groups.items():
@@ -180,8 +188,11 @@ def write_metrics(
 
 
 def recalibrated_figures(predictions: list[SlidePredictionRow], fitted: Recalibrated, settings: Predict) -> dict[str, object]:
-    """Return the figures of recalibrated probabilities over the slides of `write_metrics`, at the threshold chosen with them."""
-    bags = list({item.bag_id: item for item in predictions if item.is_evaluated}.values())
+    """Return the figures of recalibrated probabilities over new patients, at the threshold chosen with them.
+
+    They are fitted to means of all folds' models; a patient whom the splits hold out is predicted by other means.
+    """
+    bags = list({item.bag_id: item for item in predictions if item.is_evaluated and not item.is_known}.values())
     if not bags:
         return fitted.about()
     task = fitted.task
@@ -190,6 +201,12 @@ def recalibrated_figures(predictions: list[SlidePredictionRow], fitted: Recalibr
     outcomes = Outcomes(raw.truth, probs, _decisions([task.predicted(row, fitted.threshold) for row in probs]))
     patients = [item.row.patient_id for item in bags]
     return {**fitted.about(), **cohort_figures(task, outcomes, patients, {}, draws=settings.bootstrap)}
+
+
+def _figures(task: Task, bags: list[SlidePredictionRow], *, draws: int) -> dict[str, object]:
+    outcomes = _outcomes(task, bags)
+    parts = _held_out_outcomes(task, bags, outcomes.truth)
+    return cohort_figures(task, outcomes, [item.row.patient_id for item in bags], parts, draws=draws)
 
 
 def _outcomes(task: Task, bags: Sequence[SlidePredictionRow]) -> Outcomes:
@@ -209,16 +226,15 @@ def _group_figures(task: Task, bags: Sequence[SlidePredictionRow], *, draws: int
 
 
 def _recalibrated_cells(predictions: list[SlidePredictionRow], fitted: Recalibrated) -> dict[str, list[str]]:
-    """Cells of the columns about recalibrated probabilities, by their names."""
+    """Cells of the columns about recalibrated probabilities, by their names; empty for patients in the splits."""
     task = fitted.task
     probs = fitted.probs(np.array([item.prediction.outputs for item in predictions]).reshape(-1, task.n_outputs))
     threshold = "" if fitted.threshold is None else f"{fitted.threshold:.6f}"
     predicted = [task.label_values[one_index(task.predicted(row, fitted.threshold))] for row in probs]
     of_class = {f"recalibrated_{name}": [f"{p:.6f}" for p in probs[:, k]] for k, name in enumerate(task.label_values)}
-    return of_class | {
-        "recalibrated_threshold": [threshold] * len(probs),
-        "recalibrated_predicted": predicted,
-    }
+    cells = of_class | {"recalibrated_threshold": [threshold] * len(probs), "recalibrated_predicted": predicted}
+    known = [item.is_known for item in predictions]
+    return {name: ["" if k else cell for k, cell in zip(known, own, strict=True)] for name, own in cells.items()}
 
 
 def _held_out_outcomes(task: Task, bags: list[SlidePredictionRow], truth: Labels) -> dict[int, Outcomes]:

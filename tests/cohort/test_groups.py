@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from wsi_mil.cohort.groups import external_faults, fold_titles, group_faults, group_warnings, whole_group_faults
+from wsi_mil.cohort.groups import external_faults, fold_titles, group_faults, group_warnings, whole_group_faults, with_external
 from wsi_mil.cohort.splits import Splits, draw_splits, fold_names, n_folds, read_splits, write_splits
 from wsi_mil.config import Split, parse_settings
 from wsi_mil.errors import ConfigError
@@ -128,6 +128,8 @@ def test_numbers_are_split_by_groups_too() -> None:
         ({"folds": "all", "group": "site", "repeats": 2}, "folds: all is the same whatever the seed: remove repeats: 2"),
         ({"folds": 5, "group": "site", "external": ["A", "A"]}, "external must name different groups"),
         ({"folds": "alle", "group": "site"}, "folds: expected a number of folds from 2 to 50, or all, got 'alle'"),
+        ({"group": "patient_id"}, "group: patient_id says which slide or patient it is, or where it is used: name a column of"),
+        ({"group": "path", "folds": "all"}, "group: path says which slide"),
         ({"folds": 1}, "folds: expected a number of folds from 2 to 50, or all, got 1"),
     ],
 )
@@ -177,6 +179,16 @@ def test_a_group_without_a_class_is_said_and_still_held_out() -> None:
     assert "site 'B' has no slide of class 'tumour': there is no AUROC of it alone" in group_warnings(rows, TASK, by_site())
 
 
+def test_groups_of_one_patient_each_are_one_sentence_and_several_without_a_class_one_warning() -> None:
+    rows = [SlideRow(**{**vars(row), "group": row.patient_id}) for row in cohort()]
+    (fault,) = group_faults(rows, TASK, by_site(folds=3))
+    assert fault.startswith("column site has 39 groups, each of one patient only: name a column of groups of several patients")
+    rows = cohort({**SIZES, "B": (6, 0), "D": (9, 0)})
+    assert "site 'B', 'D' have no slide of class 'tumour': there is no AUROC of each alone" in group_warnings(
+        rows, TASK, by_site()
+    )
+
+
 def test_columns_that_fix_the_parts_contradict_groups() -> None:
     rows = [SlideRow(**{**vars(row), "fold": "x" if row.group < "C" else "y"}) for row in cohort()]
     (found,) = group_faults(rows, TASK, by_site())
@@ -198,3 +210,16 @@ def test_given_splits_that_divide_a_group_are_named() -> None:
     assert not whole_group_faults(draw_splits(rows, TASK, by_site()), rows, by_site())
     used = whole_group_faults(by_patient, rows, by_site(folds=3, whole_groups=False, external=["D"]))
     assert "has slides of site D in its parts, which split.external names" in used[0]
+
+
+def test_given_splits_that_lack_an_external_group_have_it_as_external() -> None:
+    rows = cohort()
+    inner = [row for row in rows if row.group != "B"]
+    given = draw_splits(inner, TASK, by_site())
+    extended = with_external(given, rows, by_site(external=["B"]))
+    assert sites_of(extended, 0, Role.EXTERNAL) == {"B"} and extended.placement("B0-0", "B0").role is Role.EXTERNAL
+    assert all({s: roles[s] for s in given.patients} == of for roles, of in zip(extended.roles, given.roles, strict=True))
+    assert extended == draw_splits(rows, TASK, by_site(external=["B"]))
+    unlabelled = [SlideRow(**{**vars(row), "label": ""}) for row in rows]
+    assert with_external(given, unlabelled, by_site(external=["B"])) == given
+    assert with_external(given, rows, by_site()) == given, "new slides of other groups are new patients"

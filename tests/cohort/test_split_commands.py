@@ -1,5 +1,6 @@
 """`wsi-mil import-splits` and `wsi-mil export-splits`."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ from tests.cohort.test_split_exchange import CLAM_0, CLAM_1, PATIENT_OF
 from tests.interchange.test_commands import called
 from tests.targets import block_of
 from wsi_mil.check import check
-from wsi_mil.cohort.splits import read_splits
+from wsi_mil.cohort.splits import Splits, read_splits, write_splits
+from wsi_mil.cohort.status import SlideStatus, write_status
+from wsi_mil.records import Role, Status
 
 
 @pytest.fixture
@@ -83,3 +86,20 @@ def test_faults_are_sentences_and_nothing_is_written(folder: Path) -> None:
         "export-splits", "study/cohort.csv", "--layout", "stamp", "--out", "study/cohort.csv"
     )
     assert not (folder / "out").exists()
+
+
+def test_an_external_site_that_given_splits_lack_is_external(tmp_path: Path) -> None:
+    """Four patients of the file, two of Graz, and a new one of a known site, who is predicted by all folds."""
+    sites = {"a": "Bern", "b": "Bern", "c": "Basel", "d": "Basel", "g": "Graz", "h": "Graz", "n": "Bern"}
+    labels = {slide: ("tumour", "normal")[n % 2] for n, slide in enumerate(sites)}
+    lines = [f"{slide},{slide}.svs,{labels[slide]},{site}" for slide, site in sites.items()]
+    (tmp_path / "cohort.csv").write_text("\n".join(["slide_id,path,label,site", *lines]) + "\n")
+    write_status(tmp_path / "status.csv", [SlideStatus(slide, Status.OK, "", "", {"e": 3}) for slide in sites])
+    of_file: dict[str, Role] = {"a": Role.TRAIN, "b": Role.TRAIN, "c": Role.TEST, "d": Role.TEST}
+    write_splits(tmp_path / "old.csv", Splits({s: s for s in of_file}, {s: labels[s] for s in of_file}, (of_file,)))
+    settings = {"group": "site", "external": ["Graz"]}
+    files = ["--sheet", "cohort.csv", "--status", "status.csv", "--splits", "new.csv", "--frozen", "old.csv"]
+    target = ["--target", json.dumps(block_of("normal", "tumour")["tumour"]), "--protocol", "as_published"]
+    done = called("split", *files, *target, "--settings", json.dumps(settings), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert read_splits(tmp_path / "new.csv").roles == ({**of_file, "g": Role.EXTERNAL, "h": Role.EXTERNAL},)

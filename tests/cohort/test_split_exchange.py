@@ -190,6 +190,11 @@ def test_a_slide_without_a_part_in_some_fold_is_a_fault(tmp_path: Path) -> None:
         ),
         ("splits_0.csv", "slide,part\na1,train\n", "expected the columns train, val and test, found slide, part"),
         ("splits_0.csv", ",train,val,test\n", "has no rows"),
+        (
+            "splits_0_bool.csv",
+            "train,val,test\nTrue,False,False\nFalse,False,True\n",
+            "expected a column of slides beside train, val, test, which hold true and false only",
+        ),
         ("splits_0.csv", ",train,val,test\n0,a1\n", "row 2 has another number of cells than the header"),
         ("splits_1.csv", CLAM_0, "has no splits_0.csv, so fold 0 is missing"),
         ("splits.json", "{}", 'expected {"splits": [{"train_patients"'),

@@ -54,7 +54,8 @@ def _target_warnings(config: Config, sheet: Sheet, name: str) -> list[str]:
     given = config.splits_of(name)
     if given is not None:
         known_slides = read_splits(given).patients
-        n_missing = sum(bool(row.label) and row.slide_id not in known_slides for row in rows)
+        labelled = [row for row in rows if row.label and row.group not in config.split.external]
+        n_missing = sum(row.slide_id not in known_slides for row in labelled)
         missing = f"splits.{name}: {n_missing} labelled slides are not in {given}: predicted, not trained on"
         return [*warnings, *([missing] if n_missing else [])]
     draws_folds = isinstance(target, ClassesTarget) and not any(row.split or row.fold for row in rows)

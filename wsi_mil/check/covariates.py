@@ -5,14 +5,21 @@ from itertools import groupby
 
 import numpy as np
 
-from wsi_mil.config import Clinical, Config, MultilabelTarget, RegressionTarget, SurvivalTarget, Target, architecture_of
+from wsi_mil.config import (
+    NO_GROUPS,
+    Clinical,
+    Config,
+    MultilabelTarget,
+    RegressionTarget,
+    SurvivalTarget,
+    Target,
+    architecture_of,
+)
 from wsi_mil.covariates import category_of, number_of
 from wsi_mil.metrics import spearman
 from wsi_mil.records import SlideRow
 from wsi_mil.wording import listed, named
 
-NO_COVARIATES = ("slide_id", "path", "patient_id", "split", "fold", "annotation", "mask")
-"""Columns that say which slide it is, or where it is used."""
 MOST_CATEGORIES = 50
 """Largest number of values of a column of categories."""
 SAME_ORDER = 0.999
@@ -30,8 +37,13 @@ def covariate_config_faults(config: Config) -> list[str]:
         for column in target.covariates.columns if target.covariates else ():
             if column in target.columns_read:
                 faults.append(f"{key}: the target itself is read from column {column}, which would tell the answer: remove it")
-            elif column in NO_COVARIATES:
+            elif column in NO_GROUPS:
                 faults.append(f"{key}: column {column} says which slide it is, not what is known of the patient: remove it")
+            elif column == config.split.group and config.split.holds_out_groups and config.trained is None:
+                faults.append(
+                    f"{key}: whole groups of column {column} are held out (split.group), and a model cannot learn from a"
+                    f" {column} that it never saw: remove it"
+                )
         faults += _model_faults(config, name)
     with_covariates = [name for name, target in config.targets.items() if target.covariates]
     clinical = [entry for entry, settings in config.models.items() if isinstance(settings, Clinical)]
@@ -48,6 +60,11 @@ def covariate_config_warnings(config: Config) -> list[str]:
     warnings = []
     clinical = [entry for entry, settings in config.models.items() if isinstance(settings, Clinical)]
     for name, target in config.targets.items():
+        if target.covariates and config.split.group in target.covariates.columns:
+            warnings.append(
+                f"targets.{name}.covariates: column {config.split.group} is split.group too: models with covariates predict from"
+                f" the {config.split.group} itself, so that their figures say little of another one"
+            )
         if clinical and not target.covariates and not target.models:
             warnings.append(f"targets.{name}: has no covariates, so {listed(clinical)} is left out for it")
         if target.covariates and not any(_uses(config, entry) for entry in config.models_of(name)):

@@ -92,5 +92,7 @@ def _given_split_faults(config: Config, rows: list[SlideRow], path: Path, target
         for name, values in (("label", splits.labels), ("patient_id", splits.patients))
         if row.slide_id in values and values[row.slide_id] != getattr(row, name)
     ]
-    divided = whole_group_faults(splits, rows, config.split) if config.split.group is not None else []
-    return faults + [f"splits: {path}: {fault}" for fault in divided] + _part_faults(splits, config, target)
+    if config.split.group is not None:
+        faults += [f"splits: {path}: {fault}" for fault in whole_group_faults(splits, rows, config.split)]
+        faults += external_faults([row for row in rows if row.label], config.split)
+    return faults + _part_faults(splits, config, target)

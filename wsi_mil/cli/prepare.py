@@ -242,7 +242,7 @@ def split(
     """Split the slides that have a label into patient-level folds."""
     limit_threads(threads)
     from wsi_mil.cohort import SheetColumns, ok_ids, read_status
-    from wsi_mil.cohort.groups import group_faults
+    from wsi_mil.cohort.groups import group_faults, with_external
     from wsi_mil.cohort.splits import draw_splits, fold_names, read_splits, split_faults, write_splits
     from wsi_mil.config import Split, parse_protocol, parse_settings
 
@@ -251,8 +251,8 @@ def split(
     labelled = [row for row in sheet_rows(sheet, target, SheetColumns.of(parsed, None)) if row.label]
     rows = [row for row in labelled if row.slide_id in usable]
     if frozen is not None:
-        frozen_splits = read_splits(frozen).restricted_to({row.slide_id for row in rows}, task, parse_protocol(protocol))
-        write_splits(splits, frozen_splits)
+        given = with_external(read_splits(frozen), rows, parsed)
+        write_splits(splits, given.restricted_to({row.slide_id for row in rows}, task, parse_protocol(protocol)))
         return
     faults = split_faults(rows, task, parsed) + (group_faults(rows, task, parsed) if parsed.group else [])
     if faults:

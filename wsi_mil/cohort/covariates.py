@@ -22,6 +22,11 @@ def number_columns(targets: Mapping[str, Target]) -> list[str]:
     return list(dict.fromkeys(column for t in targets.values() if t.covariates for column in t.covariates.numbers))
 
 
+def category_columns(targets: Mapping[str, Target]) -> list[str]:
+    """Return the columns of covariates that are categories for some target."""
+    return list(dict.fromkeys(column for t in targets.values() if t.covariates for column in t.covariates.categories))
+
+
 def covariate_cells(targets: Mapping[str, Target], cells: Mapping[str, str]) -> dict[str, str]:
     """Return the cells of a row that are covariates of some target, without empty ones and missing columns."""
     return {column: cells[column] for column in covariate_columns(targets) if cells.get(column)}

@@ -25,6 +25,10 @@ def group_faults(rows: Sequence[SlideRow], task: Task, settings: Split) -> list[
         beside = " besides split.external" if settings.external else ""
         only = f"only one value{beside}, {groups[0]!r}" if groups else f"no value{beside}"
         return [f"column {settings.group} has {only}: at least two groups are needed, to train on one and test on another"]
+    patients = {row.patient_id for row in rows if row.group in groups}
+    if len(groups) > 2 and len(patients) == len(groups):
+        each = f"column {settings.group} has {len(groups)} groups, each of one patient only"
+        return [f"{each}: name a column of groups of several patients, or leave split.group out"]
     if settings.folds != "all" and settings.folds > len(groups):
         few = f"split.folds is {settings.folds}, but column {settings.group} has {len(groups)} groups ({named(groups)})"
         return [f"{few}: use at most {len(groups)}, or folds: all"]
@@ -58,6 +62,23 @@ def whole_group_faults(splits: Splits, rows: Sequence[SlideRow], settings: Split
     return faults
 
 
+def with_external(splits: Splits, rows: Sequence[SlideRow], settings: Split) -> Splits:
+    """Return given splits in which labelled slides of external groups that they lack have the role external in every fold.
+
+    Args:
+        splits: as read from a file.
+        rows: of the cohort sheet, with the labels of the target.
+        settings: the external groups.
+    """
+    new = [r for r in rows if r.label and r.group in settings.external and r.slide_id not in splits.patients]
+    external = dict.fromkeys((row.slide_id for row in new), Role.EXTERNAL)
+    return Splits(
+        {**splits.patients, **{row.slide_id: row.patient_id for row in new}},
+        {**splits.labels, **{row.slide_id: row.label for row in new}},
+        tuple({**roles, **external} for roles in splits.roles),
+    )
+
+
 def fold_titles(rows: Sequence[SlideRow], task: Task, settings: Split) -> list[str]:
     """Return the name of each fold for messages, with the groups that it holds out."""
     return [
@@ -71,11 +92,14 @@ def group_warnings(rows: Sequence[SlideRow], task: Task, settings: Split) -> lis
     labels = dict[str, set[str]]()
     for row in rows:
         labels.setdefault(row.group, set()).add(row.label)
-    lacking = {group: task.missing(own).partition(";")[0] for group, own in sorted(labels.items()) if group}
+    lacking = dict[str, list[str]]()
+    for group, own in sorted(labels.items()):
+        if group and (what := task.missing(own).partition(";")[0]):
+            lacking.setdefault(what, []).append(repr(group))
     warnings = [
-        f"{settings.group} {group!r} has no {what}: there is no {task.figure_label} of it alone"
-        for group, what in lacking.items()
-        if what
+        f"{settings.group} {named(groups)} {'have' if len(groups) > 1 else 'has'} no {what}: there is no {task.figure_label} of"
+        f" {'each' if len(groups) > 1 else 'it'} alone"
+        for what, groups in lacking.items()
     ]
     found = label_association([row for row in rows if row.group not in settings.external], task)
     return warnings + ([association_text(found, str(settings.group))] if found and found.is_above_chance else [])

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wsi_mil.cohort.columns import SheetColumns, check_columns
-from wsi_mil.cohort.covariates import covariate_cells, covariate_columns, covariate_faults
+from wsi_mil.cohort.covariates import category_columns, covariate_cells, covariate_columns, covariate_faults
 from wsi_mil.cohort.labels import (
     CellFault,
     Reading,
@@ -20,6 +20,7 @@ from wsi_mil.cohort.reading import plain, read_cells
 from wsi_mil.cohort.rows import slide_row
 from wsi_mil.cohort.values import FILES, SheetRules, cell_faults, file_faults, missing_marks
 from wsi_mil.config import Target
+from wsi_mil.covariates import category_of
 from wsi_mil.records import SlideRow
 from wsi_mil.wording import in_rows, named, on_one_line
 
@@ -108,6 +109,7 @@ def _read(path: Path, rules: SheetRules) -> Sheet:
     warnings = (
         *columns.warnings,
         *_similar_names(rows, rules.columns.group),
+        *_similar_categories(rows, rules.targets),
         *number_warnings(rules.targets, table.rows),
         *partial,
     )
@@ -212,6 +214,15 @@ def _similar_names(rows: Sequence[SlideRow], group: str) -> list[str]:
     """Warnings about patients and groups whose names differ only in case, spaces or leading zeros, which spreadsheets remove."""
     named_groups = _similar(f"values of {group}", {row.group for row in rows if row.group})
     return _similar("patients", {row.patient_id for row in rows}) + named_groups
+
+
+def _similar_categories(rows: Sequence[SlideRow], targets: Mapping[str, Target]) -> list[str]:
+    """Warnings about categories of covariates whose names differ as little: each is a column of its own for a model."""
+    return [
+        warning
+        for column in category_columns(targets)
+        for warning in _similar(f"values of {column}", {category_of(row.covariates.get(column, "")) for row in rows})
+    ]
 
 
 def _similar(what: str, names: Iterable[str]) -> list[str]:

@@ -118,7 +118,10 @@ def _clam_parts(file: Path) -> dict[str, Role]:
         raise ConfigError([f"{file}: expected the columns train, val and test, found {', '.join(header) or 'nothing'}"])
     cells = [(number, role, row[place]) for number, row in rows for role, place in places.items() if row[place]]
     if {text.casefold() for *_, text in cells} <= {"true", "false"}:
-        first = next(place for place in range(len(header)) if place not in places.values())
+        others = [place for place in range(len(header)) if place not in places.values()]
+        if not others:
+            raise ConfigError([f"{file}: expected a column of slides beside {', '.join(header)}, which hold true and false only"])
+        first = others[0]
         slides = {number: row[first] for number, row in rows}
         cells = [(number, role, slides[number]) for number, role, text in cells if text.casefold() == "true"]
     return _one_part_each(file, cells)

@@ -59,6 +59,7 @@ from wsi_mil.config.remote import REMOTE_VARIABLE as REMOTE_VARIABLE
 from wsi_mil.config.remote import Remote as Remote
 from wsi_mil.config.settings import ENTRY_PATTERN as ENTRY_PATTERN
 from wsi_mil.config.settings import Settings as Settings
+from wsi_mil.config.split import NO_GROUPS as NO_GROUPS
 from wsi_mil.config.split import Recalibrate as Recalibrate
 from wsi_mil.config.split import Recalibration as Recalibration
 from wsi_mil.config.split import Split as Split

@@ -18,6 +18,10 @@ MOST_FOLDS = 50
 Folds = Annotated[Annotated[int, Field(ge=2, le=MOST_FOLDS)] | Literal["all"], BeforeValidator(_folds)]
 
 
+NO_GROUPS = ("slide_id", "path", "patient_id", "split", "fold", "annotation", "mask")
+"""Columns that say which slide it is, or where it is used: neither groups of patients nor covariates."""
+
+
 class Split(Settings):
     """Cross-validation splits."""
 
@@ -44,6 +48,9 @@ class Split(Settings):
             faults.append("folds: all holds out one group after the other: name the column of the groups, as in group: site")
         if self.group is None and self.external:
             faults.append(f"external names {', '.join(self.external)}: name the column of the groups, as in group: site")
+        if self.group in NO_GROUPS:
+            is_group = "name a column of groups of several patients, such as site, or leave group out"
+            faults.append(f"group: {self.group} says which slide or patient it is, or where it is used: {is_group}")
         if self.group is not None and self.folds == "all" and not self.whole_groups:
             faults.append("folds: all holds out whole groups: set whole_groups: true, or the number of folds")
         if self.folds == "all" and self.repeats > 1:

@@ -8,6 +8,7 @@ from typing import Any
 from wsi_mil.config import Config
 from wsi_mil.metrics import wilson_interval
 from wsi_mil.receipts import read_receipt
+from wsi_mil.records import Role
 from wsi_mil.report.curves import Dot, reliability_dots
 from wsi_mil.report.model_page import ModelPage
 from wsi_mil.report.summary import Limitation
@@ -58,7 +59,8 @@ class Transfer:
     Attributes:
         model: its name.
         moves: figures there and here.
-        sentence: on the old threshold.
+        sentence: on the old threshold, or why there is nothing to compare.
+        known: on labelled slides that are left out, as their patients count in the earlier run's figures already, or "".
         reliability: dots of the reliability curve here; of classes only.
         recalibrated: metrics of recalibrated probabilities, or {}.
         recalibrated_reliability: dots of their reliability curve.
@@ -67,6 +69,7 @@ class Transfer:
     model: str
     moves: Sequence[Move]
     sentence: str
+    known: str
     reliability: Sequence[Dot]
     recalibrated: dict[str, Any]
     recalibrated_reliability: Sequence[Dot]
@@ -122,15 +125,32 @@ def _transfer(model: ModelPage, report: TaskReport, config: Config) -> Transfer:
     path = Results(config.trained or config.results).target(model.target).metrics(model.encoder, model.model)
     earlier = read_receipt(path) if path.is_file() else {}
     again = model.metrics.get("recalibrated", {})
-    moves = [_move(name, title, earlier, model.metrics, again) for name, title in report.figures.items() if name in model.metrics]
+    n_known = sum(bool(row["label"]) and row["role"] == Role.TEST for row in model.predictions.values())
+    here = _of_new(model.metrics, n_known)
+    moves = [_move(name, title, earlier, here, again) for name, title in report.figures.items() if name in here]
     return Transfer(
         model.name,
         moves,
         _sentence(model, moves, has_earlier=bool(earlier.get("n_slides"))),
-        reliability_dots(model.metrics.get("reliability", [])),
+        _known_text(n_known, has_new=bool(here)),
+        reliability_dots(here.get("reliability", [])),
         again,
         reliability_dots(again.get("reliability", [])),
     )
+
+
+def _of_new(metrics: dict[str, Any], n_known: int) -> dict[str, Any]:
+    """Figures of patients that the earlier run did not have: those of the others are part of its own figures."""
+    of_new: dict[str, Any] = metrics.get("of_new", {})
+    return of_new if n_known else metrics
+
+
+def _known_text(n_known: int, *, has_new: bool) -> str:
+    if not n_known:
+        return ""
+    slides = "1 labelled slide is of a patient" if n_known == 1 else f"{n_known} labelled slides are of patients"
+    rest = "left out of this comparison" if has_new else "no others are labelled, so there is nothing to compare"
+    return f"{slides} whom the earlier run held out, and who count in its figures already: {rest}."
 
 
 def _move(name: str, title: str, earlier: dict[str, Any], here: dict[str, Any], again: dict[str, Any]) -> Move:
