@@ -103,6 +103,9 @@ def expected_rows(table: Table, folder: Path) -> list[dict[str, object]]:
                 "annotation": folder / cells["annotation"] if cells["annotation"] else None,
                 "mask": None,
                 "scanner": cells["scanner"],
+                "group": "",
+                "part": "",
+                "covariates": {},
                 "overrides": {"tissue.method": cells["tissue.method"]} if cells["tissue.method"] else {},
             }
         )
