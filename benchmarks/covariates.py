@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Test whether covariates, slides and both are told apart on synthetic cohorts with a known answer.
 
-    python benchmarks/covariates.py            ten seeds, about an hour on a busy core
+    python benchmarks/covariates.py            ten seeds, some two hours on a busy core
     python benchmarks/covariates.py --small    one seed of 40 slides, without limits; --tiny is the same
 
 A slide's class follows from the patient's age and sex and, in the cohort `slides add`, as much from a signal in a quarter of the
@@ -9,8 +9,8 @@ tiles; in `slides add nothing` the tiles have a signal that has nothing to do wi
 `covariates: true` are trained on the same folds, and compared on the slides held out, by the paired bootstrap of the report. For
 each seed: AUROC of the three, and the 95 % interval of both less clinical.
 
-The exit code is 1 if the slides are found to add in more than one of ten seeds where they add nothing, or in no more seeds
-where they do. With 100 slides the interval is above zero in about half of the seeds where they add.
+The exit code is 1 unless the slides are found to add in at least nine of ten seeds where they do, and in at most one of ten where
+they do not.
 """
 
 import argparse
@@ -40,7 +40,7 @@ COHORTS = {"slides add": 2.0, "slides add nothing": 0.0}
 """Log odds of the class for a standard deviation of the signal in the tiles."""
 N_TILES, DIM, FOLDS, DRAWS = 24, 16, 4, 1000
 MOST_WRONG = 0.1
-"""Share of the seeds in which slides that add nothing may be found to add."""
+"""Share of the seeds in which the answer may be wrong."""
 
 
 def cohort(n: int, slope: float, seed: int) -> list[LabelledBag]:
@@ -82,7 +82,7 @@ def difference(first: NDArray[np.float64], second: NDArray[np.float64], labels: 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", "--tiny", action="store_true", help="one seed of 40 slides, without limits")
-    parser.add_argument("--slides", type=int, default=100, help="slides of a cohort")
+    parser.add_argument("--slides", type=int, default=200, help="slides of a cohort")
     parser.add_argument("--seeds", type=int, nargs="*", default=list(range(10)))
     args = parser.parse_args()
     n, seeds = (40, [0]) if args.small else (args.slides, args.seeds)
@@ -101,7 +101,7 @@ def main() -> int:
         print(f"{name}: found in {n_found} of {len(seeds)} seeds")
         shares[name] = n_found / len(seeds)
     print(json.dumps({"n_seeds": len(seeds), "found": shares}))
-    is_right = shares["slides add nothing"] <= MOST_WRONG and shares["slides add"] > shares["slides add nothing"]
+    is_right = shares["slides add nothing"] <= MOST_WRONG and shares["slides add"] >= 1 - MOST_WRONG
     return 0 if is_right or args.small else 1
 
 

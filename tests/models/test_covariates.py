@@ -154,7 +154,7 @@ def test_mhim_fixes_covariates_of_student_and_teacher(bag: Tensor) -> None:
     assert isinstance(base, EncodeClassifyModel) and isinstance(student, EncodeClassifyModel)
     mhim = create_mhim(base=base, student=student, student_start="base").eval()
     assert_close(mhim.at(CELLS)(bag).logits, base.at(CELLS)(bag).logits)
-    assert mhim.at(CELLS).teacher.classifier.bias.tolist() == base.at(CELLS).classifier.bias.tolist()  # type: ignore[union-attr]
+    assert mhim.at(CELLS).teacher.classifier.bias.tolist() == base.at(CELLS).classifier.bias.tolist()
 
 
 def test_a_model_with_covariates_needs_those_of_the_bag_and_one_without_takes_no_notice(bag: Tensor) -> None:
@@ -183,7 +183,7 @@ def test_the_clinical_model_sees_covariates_alone(bag: Tensor) -> None:
     model = create_model(parse_base({"model": "clinical"}), feature_dim=12, outputs=ClassOutputs(3)).take_covariates(CODING)
     model.set_covariate_effects(torch.arange(9.0).reshape(3, 3))
     with torch.no_grad():
-        model.classifier.bias.copy_(torch.tensor([1.0, 0.0, -1.0]))  # type: ignore[union-attr,operator,arg-type]
+        model.classifier.bias.copy_(torch.tensor([1.0, 0.0, -1.0]))
     c = coded().float()
     expected = torch.arange(9.0).reshape(3, 3) @ c + torch.tensor([1.0, 0.0, -1.0])
     assert_close(model.at(CELLS)(bag.float()).logits[0], expected)
