@@ -62,8 +62,8 @@ def fit_covariates(model: Clinical, train: CodedBags, val: CodedBags, settings: 
     fitted = fit_linear(
         LinearProblem(task, train.design, train.truth, val.design, val.truth, settings.penalties, settings.class_weights)
     )
-    weight = fitted.coefficients / fitted.scale
+    weight, bias = fitted.of_raw_columns
     model.set_covariate_effects(torch.from_numpy(weight))
     with torch.no_grad():
-        model.classifier.bias.copy_(torch.from_numpy(fitted.intercepts - weight @ fitted.centre))
+        model.classifier.bias.copy_(torch.from_numpy(bias))
     return fitted

@@ -96,6 +96,12 @@ class LinearFit:
         """The penalty that was chosen."""
         return self.trials[self.chosen].penalty
 
+    @property
+    def of_raw_columns(self) -> tuple[Array, Array]:
+        """Coefficients `(n_outputs, k)` and intercepts `(n_outputs,)` for columns that are not standardised."""
+        weight = self.coefficients / self.scale
+        return weight, self.intercepts - weight @ self.centre
+
     def logits(self, design: Array) -> Array:
         """Return logits `(n, n_outputs)` of rows `(n, k)`."""
         return (design - self.centre) / self.scale @ self.coefficients.T + self.intercepts

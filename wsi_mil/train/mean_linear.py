@@ -88,10 +88,10 @@ def fit_mean(model: MeanLinear, train: Described, val: Described, settings: Line
         )
     )
     log_fit(fitted, task)
-    weight = fitted.coefficients / fitted.scale
+    weight, bias = fitted.of_raw_columns
     with torch.no_grad():
         model.classifier.weight.copy_(torch.from_numpy(weight))
-        model.classifier.bias.copy_(torch.from_numpy(fitted.intercepts - weight @ fitted.centre))
+        model.classifier.bias.copy_(torch.from_numpy(bias))
     return fitted
 
 
