@@ -161,8 +161,11 @@ def main() -> None:
         for name in args.models
         for seed in args.seeds[: 1 if args.tiny else None]
     ]
+    found = {}
     with ProcessPoolExecutor(args.jobs) as pool:
-        found = dict(zip(tasks, pool.map(partial(figures_of, size, of_all), tasks), strict=True))
+        for task, pair in zip(tasks, pool.map(partial(figures_of, size, of_all), tasks), strict=True):
+            found[task] = pair
+            print("{}, {}, seed {}: {:.3f} as trained, {:.3f} on test bags".format(*task, *pair), file=sys.stderr, flush=True)
     print("| model | " + " | ".join(f"{problem}: as trained, test" for problem in args.problems) + " |")
     print("|---" * (len(args.problems) + 1) + "|")
     figures = {}
