@@ -35,7 +35,9 @@ def run(
     rest: Annotated[
         Optional[list[str]],
         typer.Argument(
-            metavar="TARGET", help="stages or files to make, such as heatmaps; default: all; options of Snakemake stand after --"
+            metavar="TARGET",
+            help="what to make: tiles, features, models, predictions, scores, verdicts, explanations, heatmaps, fine_heatmaps,"
+            " cohort_statistics, report, or files; default: all; options of Snakemake stand after --",
         ),
     ] = None,
     profile: Annotated[str, typer.Option(help="default: this machine; slurm; or the folder of a profile")] = "default",

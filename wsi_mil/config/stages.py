@@ -148,9 +148,13 @@ class SparseInversion(Settings):
 
     step: float = Field(1.0, ge=0, description="η, relative to the bag: 1 moves as far as its mean absolute feature")
     penalty: float = Field(0.02, ge=0, description="λ per step, in units of the bag's mean absolute feature")
-    steps: int = Field(10, ge=1, description="T, at most")
+    steps: int = Field(10, ge=1, description="maximum number of steps T")
     tolerance: float = Field(1e-4, ge=0, description="stop when a step changes the bag by less than this share of it")
-    score: ReadOff = Field("evidence", description="method that scores the refined bag")
+    score: ReadOff = Field(
+        "evidence",
+        description="method that scores the refined bag; if the model does not support it: evidence, else"
+        " standardised_contribution (as for transmil)",
+    )
     chunk: int = Field(512, ge=1, description="instances whose gradients are held at once; the result is the same")
 
 
@@ -184,7 +188,7 @@ class Explain(Settings):
         "predicted",
         description="classes or labels that are explained: predicted (of two classes the positive one), all, or [names]",
     )
-    include_train: bool = Field(False, description="with a fixed split: show training slides too, stamped so")
+    include_train: bool = Field(False, description="with a fixed split: also show training slides, marked as such")
     curve_points: int = Field(10, ge=0, le=100, description="points of the deletion and insertion curves; 0: none")
     sparse_inversion: SparseInversion = SparseInversion()
 

@@ -8,10 +8,14 @@ from pydantic import BeforeValidator, Field, model_validator
 from wsi_mil.config.settings import Settings
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
-Updates = Annotated[int | None, Field(ge=1, description="of the weights, rounded up to whole epochs; null where epochs is given")]
-Epochs = Annotated[int | None, Field(ge=1, description="passes over the training bags, at most; null: from updates")]
+Updates = Annotated[
+    int | None, Field(ge=1, description="number of weight updates, rounded up to whole epochs; null if `epochs` is given")
+]
+Epochs = Annotated[
+    int | None, Field(ge=1, description="maximum number of passes over the training bags; null: computed from `updates`")
+]
 Patience = Annotated[int, Field(ge=1, description="epochs without improvement before stopping")]
-MinEpochs = Annotated[int, Field(ge=0, description="no fewer epochs than this, unless epochs is less")]
+MinEpochs = Annotated[int, Field(ge=0, description="minimum number of epochs, unless `epochs` is less")]
 Select = Annotated[
     Literal["loss", "auroc", "last"],
     Field(description="validation metric that chooses the epoch; last: none"),
@@ -19,14 +23,18 @@ Select = Annotated[
 MinValBags = Annotated[
     int, Field(ge=1, description="validation bags of each class needed to choose an epoch; with fewer the last one is kept")
 ]
-MinImprovement = Annotated[float, Field(ge=0, description="least improvement of that metric that counts")]
+MinImprovement = Annotated[
+    float, Field(ge=0, description="smallest change of the validation metric that counts as an improvement")
+]
 Optimizer = Annotated[Literal["adamw", "adam", "radam_lookahead"], Field(description="adam: weight decay through the gradient")]
-LearningRate = Annotated[float, Field(gt=0, description="at the start")]
+LearningRate = Annotated[float, Field(gt=0, description="initial learning rate")]
 Betas = Annotated[tuple[Beta, Beta], Field(description="decay rates of the optimiser's two moving averages")]
-WeightDecay = Annotated[float, Field(ge=0, description="strength of the pull of the weights towards zero")]
-Schedule = Annotated[Literal["constant", "cosine"], Field(description="over the epochs")]
-Accumulate = Annotated[int, Field(ge=1, description="bags whose gradients make one update")]
-InstanceDropout = Annotated[float, Field(ge=0, lt=1, description="share of a bag's instances left out in each step")]
+WeightDecay = Annotated[float, Field(ge=0, description="weight decay")]
+Schedule = Annotated[
+    Literal["constant", "cosine"], Field(description="learning rate over the epochs: constant, or cosine down to `final_lr`")
+]
+Accumulate = Annotated[int, Field(ge=1, description="bags per weight update (gradient accumulation)")]
+InstanceDropout = Annotated[float, Field(ge=0, lt=1, description="share of a bag's instances dropped in each step")]
 
 
 Penalty = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -34,8 +42,8 @@ Penalties = Annotated[
     tuple[Penalty, ...],
     Field(
         min_length=1,
-        description="on half the squared length of the coefficients of standardised features, beside the mean loss of a bag;"
-        " the validation bags' loss chooses one",
+        description="L2 penalties to try: each times half the squared length of the coefficients of standardised features is"
+        " added to the mean loss of a bag; the validation bags' loss chooses one",
     ),
 ]
 
@@ -94,19 +102,24 @@ class Training(Settings):
     lr: LearningRate = 2e-4
     betas: Betas = (0.9, 0.999)
     weight_decay: WeightDecay = 1e-5
-    decay_vectors: bool = Field(True, description="weight decay on biases and norms too")
+    decay_vectors: bool = Field(True, description="apply weight decay to biases and norms, too")
     schedule: Schedule = "cosine"
     final_lr: float = Field(0.0, ge=0, description="learning rate at the end of a cosine schedule")
     accumulate: Accumulate = 1
     precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16: autocast")
-    max_instances: int | None = Field(None, ge=1, description="instances drawn from each bag in each epoch; null: all")
+    max_instances: int | None = Field(
+        None, ge=1, description="maximum number of instances sampled from a bag in each epoch; null: all"
+    )
     instance_dropout: InstanceDropout = 0.5
     class_weights: bool = Field(True, description="weight each class by the inverse of its share")
     cox_updates: int = Field(
-        150, ge=1, description="of a target with loss cox, in place of updates and epochs: each takes all training bags"
+        150,
+        ge=1,
+        description="number of updates if the target has `loss: cox`, in place of `updates` and `epochs`; each uses all training"
+        " patients",
     )
-    cox_lr: float = Field(1e-3, gt=0, description="of a target with loss cox, in place of lr")
-    seed: int = Field(0, ge=0, description="of weights, order and dropout")
+    cox_lr: float = Field(1e-3, gt=0, description="learning rate if the target has `loss: cox`")
+    seed: int = Field(0, ge=0, description="random seed of initial weights, order of bags and dropout")
 
     @model_validator(mode="before")
     @classmethod
