@@ -143,6 +143,16 @@ def test_a_group_of_one_class_is_left_out_of_the_mean() -> None:
     assert only["mean"]["n_groups"] == 0 and math.isnan(only["mean"]["auroc"]) and math.isnan(only["mean"]["auroc_ci95"][0])
 
 
+def test_many_small_groups_have_an_interval_though_in_each_draw_some_of_them_lack_a_class() -> None:
+    """25 groups of one positive and four negative patients: nearly every draw has a group without the positive one."""
+    truth, groups = np.tile([1, 0, 0, 0, 0], 25), np.repeat([f"g{i:02d}" for i in range(25)], 5).tolist()
+    positive = np.tile([0.6, 0.1, 0.2, 0.3, 0.9], 25)  # three of four pairs are ranked rightly
+    whole = Outcomes(truth, two(positive), (positive >= 0.5).astype(int))
+    mean = group_figures(TASK, whole, [f"p{i}" for i in range(125)], groups, draws=200)["mean"]
+    low, high = mean["auroc_ci95"]
+    assert mean["auroc"] == pytest.approx(0.75) and 0.6 < low < 0.72 < 0.78 < high < 0.9
+
+
 def test_scores_that_know_the_group_only_are_at_chance_in_the_mean_and_not_in_the_pool() -> None:
     truth, sites = np.array([0, 0, 0, 0, 1] * 2 + [1, 1, 1, 1, 0] * 2), ["A"] * 10 + ["B"] * 10
     positive = np.repeat([0.2, 0.8], 10)

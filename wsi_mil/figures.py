@@ -48,7 +48,7 @@ def group_figures(
 
     Scores of different groups come from different models, and a model that knows only which group a slide is from ranks slides
     of different groups well. So the figure of a cohort of several groups is the mean over groups. Its interval resamples patients
-    within the groups: it is about these groups, not about others.
+    within the groups: it is about these groups, not about others. In each draw the mean is over the groups that have a figure.
 
     Args:
         task: the task the models were trained for.
@@ -77,8 +77,20 @@ def group_figures(
         defined = [k for k, points in enumerate(points_of) if not math.isnan(points[name])]
         values = np.array([points_of[k][name] for k in defined])
         mean[name] = float(values.mean()) if defined else math.nan
-        mean[f"{name}_ci95"] = list(interval95(np.mean([drawn[k][name] for k in defined], axis=0))) if defined else [math.nan] * 2
+        mean[f"{name}_ci95"] = [math.nan] * 2
+        if defined:
+            mean[f"{name}_ci95"] = list(interval95(_mean_of_defined([drawn[k][name] for k in defined])))
     return {"groups": of_group, "mean": mean}
+
+
+def _mean_of_defined(drawn: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Return the mean over groups `(draws,)`, in each draw of the groups in which the figure is defined; NaN if there is none.
+
+    A small group easily lacks a class in a draw; without this rule few draws of many small groups would count, or none.
+    """
+    values = np.stack(drawn)
+    n_defined = (~np.isnan(values)).sum(axis=0)
+    return np.where(n_defined > 0, np.nansum(values, axis=0) / np.maximum(n_defined, 1), np.nan)
 
 
 def _over_folds(task: Task, parts: Mapping[int, Outcomes], names: list[str]) -> dict[str, object]:

@@ -167,6 +167,20 @@ def test_every_model_is_explained_by_the_methods_that_it_supports(trained, tmp_p
             explained(own, rows[-1], tmp_path, Explain())
 
 
+def test_the_streams_of_dsmil_are_compared_for_each_output_that_is_explained(trained, tmp_path: Path) -> None:
+    splits, _, rows = trained
+    settings = parse_base({"model": "dsmil", "embed_dim": 16, "train": {"epochs": 2, "lr": 0.01}})
+    for fold in range(3):
+        train_fold(Fold(splits, fold, tmp_path / "f", TASK), settings, tmp_path / "dsmil" / f"fold-{fold}", CPU)
+    own, row = (splits, Ensemble(tmp_path / "dsmil", splits, TASK, CPU), rows), rows[0]
+    asked = Explain(methods=("probability",), outputs=("normal", "tumour"), curve_points=0)
+    found = explained(own, row, tmp_path, asked)[0]["streams_rank_correlations"]
+    model, bag = model_and_bag(own, row.slide_id, tmp_path)
+    for output, name in enumerate(("normal", "tumour")):
+        assert found[name] == pytest.approx(spearman(*(of.numpy() for of in model.streams(bag, output))), abs=1e-6)
+    assert list(explained(own, row, tmp_path)[0]["streams_rank_correlations"]) == ["tumour"]
+
+
 def test_the_control_stands_beside_sparse_inversion_and_differs_from_it(trained, tmp_path: Path) -> None:
     row = next(r for r in trained[2][:24] if r.label == "tumour" and explained(trained, r, tmp_path)[0]["predicted"] == 1)
     receipt, scores = explained(trained, row, tmp_path)

@@ -106,6 +106,29 @@ def test_a_model_that_knows_the_label_is_better_than_chance_within_groups(made: 
     assert (found["value"], found["is_better"]) == (1.0, True)
 
 
+def test_a_good_model_is_better_than_chance_over_many_small_groups(made: Made) -> None:
+    """In most draws some of the groups have lost their only positive patient."""
+    for site in range(25):
+        for i in range(5):
+            made.add(f"{site}-{i}", "normal" if i else "tumour", [0.7, 0.3] if i else [0.2, 0.8])
+            made.rows[-1] = replace(made.rows[-1], group=f"site {site}")
+    found = made.write()["model"]
+    assert found["figure"] == "mean AUROC over groups" and found["is_better"] is True
+    assert (found["value"], found["ci95"]) == (1.0, [1.0, 1.0])
+
+
+def test_a_model_that_only_knows_the_group_is_at_chance_on_validation_slides_too(made: Made) -> None:
+    labels = {}
+    for site, n_positive, prob in (("A", 10, 0.8), ("B", 2, 0.3)):
+        for i in range(12):
+            labels[f"{site}{i}"] = "tumour" if i < n_positive else "normal"
+            made.validate(i % 2, f"{site}{i}", prob + 0.01 * (i * 5 % 12))
+            made.add(f"{site}{i}", labels[f"{site}{i}"], [0.5, 0.5], role="val")
+            made.rows[-1] = replace(made.rows[-1], group=site)
+    found = made.write(**labels)["model"]
+    assert (found["on"], found["figure"], found["is_better"]) == ("validation", "mean AUROC over groups", False)
+
+
 def test_four_slides_that_are_told_apart_are_no_proof(made: Made) -> None:
     separated(made, 2)
     found = made.write()["model"]

@@ -8,6 +8,7 @@ from wsi_mil.trust import UNTESTED, Trust, model_line, trust_line
 from wsi_mil.trust.verdicts import Verdict
 
 CLASSES = Classes(("normal", "tumour")).stamp() | {"probs": [0.1, 0.9], "predicted": 1, "threshold": 0.5}
+MULTILABEL = Multilabel(("er", "her2")).stamp() | {"probs": [0.9, 0.8], "predicted": [1, 1], "threshold": [0.5, 0.5]}
 GOOD = Verdict("AUROC", 0.93, (0.81, 1.0), 0.5, "held-out", 40, True)
 CHANCE = Verdict("AUROC", 0.48, (0.3, 0.66), 0.5, "held-out", 40, False)
 TESTED = Trust(GOOD, beats_random={"evidence": True}, is_known=True)
@@ -137,13 +138,22 @@ def test_a_model_that_was_tested_on_the_slides_that_chose_its_epoch_says_so() ->
 def test_probabilities_of_a_stream_that_contradicts_the_other_are_marked(correlation: float | None) -> None:
     names = ("probability", "probability.fine", "attention")
     methods = {name: {"output": 1, "reason": "", "curves": curves()} for name in names}
-    about = {**CLASSES, "methods": methods, "streams_rank_correlation": correlation}
+    about = {**CLASSES, "methods": methods, "streams_rank_correlations": {"tumour": correlation, "normal": -0.9}}
     trust = replace(TESTED, beats_random={"probability": True, "attention": True})
     lines = {name: trust_line(trust, about, name) for name in names}
     marked = "not to be interpreted: the instance stream ranks the tiles against the bag stream (rank correlation −0.31)"
     for name in names[:2]:
         assert lines[name].is_warning is (lines[name].text == marked) is (correlation == -0.31)
     assert lines["attention"].text.startswith("faithful")
+
+
+def test_a_contradiction_marks_the_label_that_it_is_of() -> None:
+    methods = {"probability": {"output": 0, "reason": "", "curves": curves()}}
+    methods["probability@her2"] = {**methods["probability"], "output": 1}
+    about = {**MULTILABEL, "methods": methods, "streams_rank_correlations": {"er": 0.6, "her2": -0.5}}
+    trust = replace(TESTED, beats_random={"probability": True})
+    assert not trust_line(trust, about, "probability").is_warning
+    assert trust_line(trust, about, "probability@her2").text.endswith("(rank correlation −0.50)")
 
 
 def test_what_is_known_of_models_that_were_trained_again_does_not_count() -> None:

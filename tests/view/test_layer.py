@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.heatmap_files import Made
 from tests.targets import NAME
-from tests.view.made import CLASSES, MARKER, TILE, Results, grid_coords, hot_at
+from tests.view.made import CLASSES, DIMENSIONS, MARKER, TILE, Results, grid_coords, hot_at
 from wsi_mil.errors import StoreError, UnknownNameError
 from wsi_mil.heatmaps.colour_maps import colours
 from wsi_mil.heatmaps.scale import weighted_range
 from wsi_mil.rasterise import tile_raster
+from wsi_mil.receipts import read_receipt, write_receipt
 from wsi_mil.view.catalogue import Entry
 from wsi_mil.view.deepzoom import Pyramid, View
 from wsi_mil.view.layer import Layer, LayerCache
@@ -101,6 +103,44 @@ def test_the_cohorts_range_is_made_from_labelled_slides(made: Results) -> None:
     pooled = np.tile(hot_at(coords, MARKER) * np.float32(0.9), 3)
     assert (shown.low, shown.high) == weighted_range(pooled, "log_odds")
     assert layer_of(made, scale="cohort", slide_id="new").scored.display.high == shown.high
+
+
+def test_a_written_range_counts_for_the_models_whose_scores_it_is_of(made: Results) -> None:
+    """The file stays behind when `heatmap.scale` is no longer cohort, and the models are trained again."""
+    computed = layer_of(made, scale="cohort").scored.display.high
+    for slide_id in ("s1", "s2", "s10"):
+        receipt = made.results / "scores/tumour/enc/abmil" / f"{slide_id}.json"
+        write_receipt(receipt, {**read_receipt(receipt), "models": "now"})
+    written = made.catalogue().cohort_scale(Entry("tumour", "enc", "abmil"))
+    for models, high in (("now", 80.0), ("earlier", computed)):
+        write_receipt(written, {"models": [models], "methods": {"attention": {"low": 0.0, "high": 80.0}}})
+        assert layer_of(made, scale="cohort").scored.display.high == high
+
+
+def scored_again(made: Results, slide_id: str, values: dict[str, np.ndarray], **changes: object) -> None:
+    """Scores of a slide by several names, the first of which is `attention`; those with a class in their name are for it."""
+    about = Made(grid_coords(), values["attention"], DIMENSIONS, TILE, slide_id=slide_id, method="attention", prob=0.9)
+    tiles = read_receipt(made.results / f"scores/tumour/enc/abmil/{slide_id}.json")["tiles"]
+    others = {name: own for name, own in values.items() if name != "attention"}
+    receipt = made.write_scores(about, others, tiles=tiles, **changes)
+    made.change(receipt, {name: {"output": CLASSES.index(name.partition("@")[2] or "tumour")} for name in values})
+
+
+def test_scores_of_other_models_are_not_in_the_cohorts_range(made: Results) -> None:
+    ramp = np.arange(425, dtype=np.float32)
+    for slide_id, factor, models in (("s1", 1, "now"), ("s2", 10, "earlier"), ("s10", 10, "earlier")):
+        scored_again(made, slide_id, {"attention": factor * ramp}, models=models)
+    own = layer_of(made, scale="cohort").scored.display
+    assert (own.low, own.high) == weighted_range(ramp * np.float32(0.9), "log_odds")
+
+
+def test_scores_for_a_further_class_have_the_range_of_all_slides(made: Results) -> None:
+    ramp = np.arange(425, dtype=np.float32)
+    scored_again(made, "s1", {"attention": 9 * ramp})
+    scored_again(made, "s2", {"attention": ramp, "attention@normal": ramp})
+    shown = [layer_of(made, name, scale="cohort", slide_id="s2").scored.display for name in ("attention", "attention@normal")]
+    assert (shown[0].low, shown[0].high) == (shown[1].low, shown[1].high)
+    assert shown[0].high > 425  # of s1, which has no scores for the other class
 
 
 def test_the_cohorts_range_names_and_excludes_a_half_written_store(made: Results) -> None:

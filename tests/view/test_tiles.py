@@ -68,6 +68,29 @@ def test_new_scores_are_seen(comparable: Results, client: TestClient) -> None:
         assert "over 1 slide)" not in (html := client.get("/tiles").text) and "over 1 slide<" in html
 
 
+def test_a_slide_that_has_left_the_cohort_is_not_ranked_and_its_page_says_so(comparable: Results) -> None:
+    comparable.rows = [row for row in comparable.rows if row["slide_id"] != "s1"]
+    comparable.write_status({"s2": ("ok", ""), "s10": ("ok", ""), "bad": ("failed", "")})
+    with asking(comparable.catalogue()) as client:
+        html = client.get("/tiles").text
+        assert "over 1 slide<" in html and "/slides/s1#" not in html
+        assert "no longer in the cohort" in client.get("/slides/s1").text
+        assert "no longer in the cohort" not in client.get("/slides/s2").text
+
+
+def test_scores_of_earlier_models_are_not_ranked_beside_those_of_the_latest(comparable: Results) -> None:
+    """s2 was explained last, by models that `trust` has not tested yet."""
+    folder = comparable.results / "scores" / NAME / "enc/abmil"
+    for slide_id, models in (("s1", "earlier"), ("s2", "now")):
+        write_receipt(folder / f"{slide_id}.json", {**read_receipt(folder / f"{slide_id}.json"), "models": models})
+    tested = {"model": None, "outputs": {}, "methods": {"attention": {"beats_random": False, "randomised": None}}}
+    for models, line in (("now", "this method does no better than random order"), ("earlier", "are not tested")):
+        write_receipt(comparable.results / "trust" / NAME / "enc/abmil.json", {**tested, "models": models})
+        with asking(comparable.catalogue()) as client:
+            html = client.get("/tiles").text
+        assert "over 1 slide<" in html and "/slides/s1#" not in html and line in html
+
+
 def test_without_a_method_that_can_be_compared_the_page_says_so(made: Results) -> None:
     with asking(made.catalogue()) as client:
         html = client.get("/tiles").text

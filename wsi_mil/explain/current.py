@@ -11,7 +11,7 @@ from wsi_mil.receipts import file_hash, fingerprint, is_current, made_from, stor
 from wsi_mil.records import SlideRow
 from wsi_mil.tasks import Task
 
-STAGE_VERSION = 9
+STAGE_VERSION = 10
 
 
 def explain_stamp(

@@ -63,7 +63,7 @@ def explain_slide(
         prediction = ensemble.predict(bag, placement.folds)
         outputs = chosen_outputs(ensemble.task, prediction, settings.outputs)
         scores = _scores(ensemble, bag, prediction, outputs, settings)
-        content |= _prediction_content(ensemble, prediction, outputs[0]) | _streams_content(ensemble, bag, prediction)
+        content |= _prediction_content(ensemble, prediction, outputs[0]) | _streams_content(ensemble, bag, prediction, outputs)
         content |= _covariates_content(ensemble, bag, prediction, outputs[0])
     else:
         reason = "a training slide: its model has seen it (explain.include_train shows it all the same)"
@@ -171,21 +171,22 @@ def _outputs(prediction: SlidePrediction) -> list[float]:
     return [float(f"{value:.9g}") for value in prediction.outputs]
 
 
-def _streams_content(ensemble: Ensemble, bag: Bag, prediction: SlidePrediction) -> Receipt:
-    """Agreement of the streams of models with an instance stream and a bag stream, with a warning where they contradict."""
-    models, output = [ensemble.folds[fold].model for fold in prediction.folds], ensemble.task.explained(prediction)[0]
-    models = [model.at(bag.covariates) for model in models]
-    streams = [streams for model in models if (streams := model.streams(bag_tensor(bag, model), output)) is not None]
-    if not streams:
-        return {}
-    correlation = float(np.mean([spearman(*(of_tiles.cpu().numpy() for of_tiles in pair)) for pair in streams]))
-    if correlation < 0:
-        log.warning(
-            "%s: the instance stream ranks the tiles against the bag stream (rank correlation %.2f): do not use `probability`",
-            bag.slide_id,
-            correlation,
-        )
-    return {"streams_rank_correlation": None if math.isnan(correlation) else round(correlation, 6)}
+def _streams_content(ensemble: Ensemble, bag: Bag, prediction: SlidePrediction, outputs: Sequence[int]) -> Receipt:
+    """Agreement of the instance stream with the bag stream for each explained output, with a warning where they contradict."""
+    models = [ensemble.folds[fold].model.at(bag.covariates) for fold in prediction.folds]
+    found: dict[str, float | None] = {}
+    for output in outputs:
+        streams = [streams for model in models if (streams := model.streams(bag_tensor(bag, model), output)) is not None]
+        if not streams:
+            return {}
+        correlation = float(np.mean([spearman(*(of_tiles.cpu().numpy() for of_tiles in pair)) for pair in streams]))
+        name = ensemble.task.output_name(output)
+        found[name] = None if math.isnan(correlation) else round(correlation, 6)
+        if correlation < 0:
+            text = "the instance stream ranks the tiles against the bag stream"
+            of = f" for {name}" if len(outputs) > 1 else ""
+            log.warning("%s: %s%s (rank correlation %.2f): do not use `probability`", bag.slide_id, text, of, correlation)
+    return {"streams_rank_correlations": found}
 
 
 def _covariates_content(ensemble: Ensemble, bag: Bag, prediction: SlidePrediction, output: int) -> Receipt:

@@ -42,13 +42,19 @@ def write_cohort_scale(rows: Iterable[SlideRow], scores: Path, path: Path) -> No
     receipts = [scores / f"{row.slide_id}.json" for row in rows if row.label]
     methods = sorted({method_of(name) for receipt in receipts for name in read_receipt(receipt)["methods"]})
     ranges = {method: method_range(method, receipts) for method in methods}
-    metadata = {"percentile": TOP_PERCENTILE, "n_labelled": len(receipts)}
+    models = {read_receipt(receipt).get("models", "") for receipt in receipts} - {""}
+    metadata = {"percentile": TOP_PERCENTILE, "n_labelled": len(receipts), "models": sorted(models)}
     write_receipt(path, {**metadata, "methods": {method: ends for method, ends in ranges.items() if ends}})
 
 
 def read_cohort_scale(path: Path) -> dict[str, tuple[float, float]]:
     """Return the lower and upper end of the colour bar by method."""
     return {method: (ends["low"], ends["high"]) for method, ends in read_receipt(path)["methods"].items()}
+
+
+def is_scale_of(path: Path, models: str) -> bool:
+    """Return whether a file of ranges exists and is of the scores of these models, by their fingerprint in receipts."""
+    return path.is_file() and read_receipt(path).get("models") == [models]
 
 
 def method_range(method: str, receipts: list[Path]) -> dict[str, object]:

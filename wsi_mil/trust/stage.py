@@ -21,7 +21,7 @@ from wsi_mil.trust.verdicts import AS_PUBLISHED, CHOOSING, HELD_OUT, VALIDATION,
 
 log = logging.getLogger(__name__)
 
-STAGE_VERSION = 3
+STAGE_VERSION = 4
 MAX_P = 0.025
 """A model is better than chance if labels that are permuted among patients give as good a figure in a smaller share of draws."""
 
@@ -77,7 +77,8 @@ def write_trust(rows: Iterable[SlideRow], sources: TrustSources, trust: Path, *,
         StoreMismatchError: scores of an earlier version.
     """
     earlier = read_receipt(sources.earlier) if sources.earlier is not None and sources.earlier.is_file() else None
-    held_out, validation = list(_held_out(rows, sources)), list(_validation(sources))
+    rows = list(rows)
+    held_out, validation = list(_held_out(rows, sources)), list(_validation(rows, sources))
     judged = held_out if held_out or earlier else validation
     verdicts = _verdicts(sources.task, judged, _judged_on(judged), draws=draws) if judged else {}
     content = {
@@ -127,10 +128,11 @@ def _held_out(rows: Iterable[SlideRow], sources: TrustSources) -> Iterator[_Judg
             yield _Judged(receipt["bag"], row.patient_id, row.label, _current(receipt, path), row.group)
 
 
-def _validation(sources: TrustSources) -> Iterator[_Judged]:
+def _validation(rows: Iterable[SlideRow], sources: TrustSources) -> Iterator[_Judged]:
     """Validation bags of each fold, each bag once in a fold."""
     if sources.validation is None:
         return
+    groups = {row.slide_id: row.group for row in rows}
     for fold in range(sources.splits.n_folds):
         path = sources.validation / f"fold-{fold}.json"
         seen, content = set(), read_receipt(path)
@@ -138,8 +140,8 @@ def _validation(sources: TrustSources) -> Iterator[_Judged]:
         for slide_id, receipt in sorted(content["slides"].items()):
             if receipt["bag"] not in seen:
                 seen.add(receipt["bag"])
-                label = sources.splits.labels[slide_id]
-                yield _Judged(receipt["bag"], sources.splits.patients[slide_id], label, _current(receipt | about, path))
+                label, patient = sources.splits.labels[slide_id], sources.splits.patients[slide_id]
+                yield _Judged(receipt["bag"], patient, label, _current(receipt | about, path), groups.get(slide_id, ""))
 
 
 def _judged_on(judged: Sequence[_Judged]) -> str:
@@ -201,7 +203,8 @@ def _rounded(value: float, ci95: Sequence[float]) -> tuple[float | None, tuple[f
 
 
 def _is_better(value: float, low: float, p: float, chance: float) -> bool | None:
-    return None if value != value else bool(low > chance and p <= MAX_P)
+    """Whether both tests are passed; None without a figure or an interval."""
+    return None if value != value or low != low else bool(low > chance and p <= MAX_P)
 
 
 _Part = tuple[Outcomes, tuple[str, ...]]

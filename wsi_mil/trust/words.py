@@ -50,9 +50,9 @@ def trust_line(trust: Trust, receipt: Mapping[str, Any], name: str) -> TrustLine
         return output_line(trust, output, name)
     if entry["reason"]:
         return TrustLine("")
-    if _is_contradicted(receipt, name):
-        correlation = _number(receipt["streams_rank_correlation"])
-        return _not(f"the instance stream ranks the tiles against the bag stream (rank correlation {correlation})")
+    correlation = receipt.get("streams_rank_correlations", {}).get(output)
+    if correlation is not None and correlation < 0 and _is_of_instances(name):
+        return _not(f"the instance stream ranks the tiles against the bag stream (rank correlation {_number(correlation)})")
     of_usual = "the usual heatmap: " if is_fine(name) else ""  # its tiles were removed
     doubts = _doubts(trust, verdict, usual_name(method_of(name)))
     parts = [*doubts, of_usual + _on_slide(receipt, entry), *_remarks(verdict), *_agreement(entry)]
@@ -77,9 +77,9 @@ def output_line(trust: Trust, output: str, name: str) -> TrustLine:
     return TrustLine("; ".join([*_doubts(trust, verdict, method), *_remarks(verdict)]))
 
 
-def _is_contradicted(receipt: Mapping[str, Any], name: str) -> bool:
-    """Whether scores are the instance stream's, and it contradicts the bag stream, which gives the prediction, on this slide."""
-    return usual_name(method_of(name)) == "probability" and (receipt.get("streams_rank_correlation") or 0) < 0
+def _is_of_instances(name: str) -> bool:
+    """Whether scores are of a model's instance stream, which may contradict the bag stream, that of the prediction."""
+    return usual_name(method_of(name)) == "probability"
 
 
 def _untold(trust: Trust, method: str) -> str:

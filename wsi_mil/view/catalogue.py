@@ -23,6 +23,9 @@ from wsi_mil.trust import UNTESTED, Trust, read_trust
 NOT_RUN = "not run"
 """Status of a slide for which no stage has recorded a final status."""
 
+LEFT = "no longer in the cohort: its results are from an earlier run"
+"""Reason given for a slide that only files of an earlier run know."""
+
 UNREADABLE = (WsiMilError, OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError)
 """Exceptions raised when a store or receipt is half-written or of another version."""
 
@@ -254,6 +257,27 @@ class Catalogue:
         """Return the path of the output of `heatmap-scale`, which may not exist."""
         return self.layout.target(entry.target).cohort_scale(entry.encoder, entry.model)
 
+    def has_left(self, slide_id: str) -> bool:
+        """Return whether only files of an earlier run know a slide."""
+        return bool(self.statuses) and slide_id not in self.statuses and slide_id not in self.rows
+
+    def current_scores(self, entry: Entry) -> tuple[list[Path], str]:
+        """Return the receipts of `explain` that are of usable slides and of the latest models, and these models' fingerprint.
+
+        Scores of slides that have left the cohort, or failed since, stay on disk, and so do those of earlier models until
+        `explain` has scored the slide again.
+        """
+        usable = [name for name in self.slide_ids if name in self.path_safe_ids and self._is_usable(name)]
+        paths = [self.scores_receipt(name, entry) for name in usable if self.scores(name, entry)]
+        if not paths:
+            return [], ""
+        models_of = {path: str(receipt_or_empty(path).get("models", "")) for path in paths}
+        latest = models_of[max(paths, key=lambda path: (models_of[path] != "", path.stat().st_mtime_ns))]
+        return [path for path in paths if models_of[path] in (latest, "")], latest
+
+    def _is_usable(self, slide_id: str) -> bool:
+        return not self.statuses or self.statuses.get(slide_id, {}).get("status") == "ok"
+
     def labelled_scores(self, entry: Entry) -> list[Path]:
         """Return the existing receipts of `explain` of all slides that are labelled for the target."""
         labelled = [name for name in self.slide_ids if name in self.path_safe_ids and self.label(entry.target, name)]
@@ -327,6 +351,8 @@ class Catalogue:
         tile_receipts = [receipt_or_empty(path) for path in self.tiles_receipts(slide_id).values()]
         feature_receipts = [receipt_or_empty(path) for path in self._features_receipts(slide_id)]
         n_tiles = next((str(receipt["n_tiles"]) for receipt in tile_receipts if "n_tiles" in receipt), "")
+        if self.has_left(slide_id):
+            return NOT_RUN, LEFT, n_tiles
         for receipt in (*tile_receipts, *feature_receipts):
             if receipt.get("status") not in (None, "ok"):
                 return str(receipt["status"]), str(receipt.get("reason", "")), n_tiles

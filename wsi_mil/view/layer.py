@@ -16,7 +16,7 @@ from PIL import Image
 
 from wsi_mil.config import Scale, is_fine, method_of, usual_name
 from wsi_mil.errors import StoreError, UnknownNameError
-from wsi_mil.heatmaps.cohort_scale import method_range, read_cohort_scale
+from wsi_mil.heatmaps.cohort_scale import is_scale_of, method_range, read_cohort_scale
 from wsi_mil.heatmaps.colour_maps import colours, rgba
 from wsi_mil.heatmaps.gallery import top_and_bottom
 from wsi_mil.heatmaps.slide_scores import SlideScores, read_slide_scores
@@ -146,7 +146,7 @@ class LayerCache:
         path = catalogue.fine_receipts(slide_id, entry)[0] if is_fine(method) else catalogue.scores_receipt(slide_id, entry)
         if not path.is_file():
             raise UnknownNameError(f"no scores of {slide_id} by {entry.name}")
-        cohort = self._cohort_range(catalogue, entry, usual_name(method)) if scale == "cohort" else _Range()
+        cohort = self._cohort_range(catalogue, slide_id, entry, usual_name(method)) if scale == "cohort" else _Range()
         key = (path, path.stat().st_mtime_ns, method, scale, *cohort.by_method.items())
         with self._lock:
             if key in self._layers:
@@ -181,17 +181,21 @@ class LayerCache:
             raise StoreError(path, "the tiles that it scored are missing or have changed; run `explain` again")
         return catalogue.tiles_receipts(slide_id)[tiling]
 
-    def _cohort_range(self, catalogue: Catalogue, entry: Entry, method: str) -> "_Range":
-        """The range written by `heatmap-scale`, or computed from the labelled slides that have scores so far."""
-        scale_file = catalogue.cohort_scale(entry)
+    def _cohort_range(self, catalogue: Catalogue, slide_id: str, entry: Entry, name: str) -> "_Range":
+        """The range written by `heatmap-scale` for the slide's models, or computed from the labelled slides with scores so far.
+
+        The file is written only where `heatmap.scale` is cohort, so it may be of models that were trained earlier.
+        """
+        scale_file, method = catalogue.cohort_scale(entry), method_of(name)
+        models = catalogue.scores(slide_id, entry).get("models", "")
         try:
-            if scale_file.is_file():
-                return _Range({name: ends for name, ends in read_cohort_scale(scale_file).items() if name == method_of(method)})
+            if is_scale_of(scale_file, models):
+                return _Range({own: ends for own, ends in read_cohort_scale(scale_file).items() if own == method})
             receipts = catalogue.labelled_scores(entry)
             stamps = tuple((path, path.stat().st_mtime_ns) for path in receipts)
             cached = self._ranges.get((entry, method))
-            if cached is None or cached[0] != stamps:
-                cached = stamps, _range_of(method, receipts)
+            if cached is None or cached[0] != (models, stamps):
+                cached = (models, stamps), _range_of(method, models, receipts)
                 self._ranges[entry, method] = cached
             return cached[1]
         except UNREADABLE as error:
@@ -206,14 +210,16 @@ class _Range:
     note: str = ""
 
 
-def _range_of(method: str, receipts: list[Path]) -> _Range:
-    """Range of the scores of all slides that can be read."""
-    with_method = [path for path in receipts if method in receipt_or_empty(path).get("methods", {})]
+def _range_of(method: str, models: str, receipts: list[Path]) -> _Range:
+    """Range of the scores by these models of all slides that can be read, for all of their outputs."""
+    contents = {path: receipt_or_empty(path) for path in receipts}
+    of_models = [path for path, content in contents.items() if content.get("models", "") == models]
+    with_method = [path for path in of_models if method in map(method_of, contents[path].get("methods", {}))]
     readable = [path for path in with_method if _is_readable(path, method)]
-    ends = method_range(method, readable)  # of all its outputs
+    ends = method_range(method, readable)
     missing = [path.stem for path in with_method if path not in readable]
     note = f"computed without {', '.join(missing)}, whose scores cannot be read" if missing else ""
-    return _Range({method_of(method): (_number(ends["low"]), _number(ends["high"]))} if ends else {}, note)
+    return _Range({method: (_number(ends["low"]), _number(ends["high"]))} if ends else {}, note)
 
 
 def _is_readable(receipt: Path, method: str) -> bool:

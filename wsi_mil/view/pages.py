@@ -24,7 +24,7 @@ from wsi_mil.tasks.shown import (
     truth_name,
 )
 from wsi_mil.trust import OLD_LINE, Trust, model_line, trust_line
-from wsi_mil.view.catalogue import NOT_RUN, UNREADABLE, Catalogue, CohortRow, Entry
+from wsi_mil.view.catalogue import LEFT, NOT_RUN, UNREADABLE, Catalogue, CohortRow, Entry
 from wsi_mil.view.deepzoom import TILE_PX, Pyramid
 from wsi_mil.view.slide_images import SlideImage
 from wsi_mil.wording import method_title
@@ -223,7 +223,7 @@ def _entry_json(catalogue: Catalogue, slide_id: str, entry: Entry) -> dict[str, 
     trust = catalogue.trust(entry)
     notes += [model_line(trust.of(receipt)).text] if receipt and model_line(trust.of(receipt)).is_warning else []
     why = VECTORS_NOTE if catalogue.is_of_slides(entry.encoder) else _no_scores_note(catalogue.status(slide_id)[0])
-    notes += [] if receipt else [why]
+    notes += ([LEFT] if catalogue.has_left(slide_id) else []) if receipt else [why]
     return {
         **asdict(entry),
         "name": entry.name,
@@ -299,7 +299,8 @@ def _progress_notes(catalogue: Catalogue) -> list[str]:
     if not catalogue.statuses:
         return ["The run is not finished (there is no cohort_status.csv yet). The results so far are shown."]
     notes = [] if catalogue.entries else ["The run is not finished: there are no predictions and no scores yet."]
-    n_unfinished = sum(catalogue.status(slide_id)[0] == NOT_RUN for slide_id in catalogue.slide_ids)
+    members = [slide_id for slide_id in catalogue.slide_ids if not catalogue.has_left(slide_id)]
+    n_unfinished = sum(catalogue.status(slide_id)[0] == NOT_RUN for slide_id in members)
     if n_unfinished:
         notes.append(f"{n_unfinished} {'slide is' if n_unfinished == 1 else 'slides are'} not fully processed yet.")
     return notes

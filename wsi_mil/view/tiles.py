@@ -8,7 +8,7 @@ from urllib.parse import quote, urlencode
 from wsi_mil.errors import StoreError
 from wsi_mil.heatmaps.cohort_tiles import CohortTile, OutputTiles, highest_tiles
 from wsi_mil.tasks.shown import label_text
-from wsi_mil.trust import output_line
+from wsi_mil.trust import UNTESTED, Trust, output_line
 from wsi_mil.view.catalogue import UNREADABLE, Catalogue, Entry
 from wsi_mil.view.pages import render
 from wsi_mil.wording import digits
@@ -30,8 +30,7 @@ class TilesCache:
         Raises:
             StoreError: scores cannot be read.
         """
-        ids = [name for name in catalogue.slide_ids if name in catalogue.path_safe_ids and catalogue.scores(name, entry)]
-        paths = [catalogue.scores_receipt(name, entry) for name in ids]
+        paths, _ = catalogue.current_scores(entry)
         stamps = [(path, path.stat().st_mtime_ns) for path in paths]
         with self._lock:
             if self._found.get(entry, ([], []))[0] != stamps:
@@ -51,6 +50,7 @@ def _highest(paths: list[Path]) -> list[OutputTiles]:
 def tiles_page(catalogue: Catalogue, target: str, entry: Entry | None, cache: TilesCache) -> str:
     """Return the HTML of the page for a target and one of its entries."""
     found = cache.tiles(catalogue, entry) if entry else []
+    trust = _trust(catalogue, entry) if entry else UNTESTED
     return render(
         "tiles.html",
         targets=catalogue.targets,
@@ -58,13 +58,19 @@ def tiles_page(catalogue: Catalogue, target: str, entry: Entry | None, cache: Ti
         entries=catalogue.entries_of(target),
         entry=entry,
         is_as_published=any(own.is_as_published for own in found),
-        outputs=[_output_json(catalogue, entry, own) for own in found] if entry else [],
+        outputs=[_output_json(catalogue, entry, trust, own) for own in found] if entry else [],
     )
 
 
-def _output_json(catalogue: Catalogue, entry: Entry, own: OutputTiles) -> dict[str, Any]:
+def _trust(catalogue: Catalogue, entry: Entry) -> Trust:
+    """What is known of the models whose scores the page shows: nothing if they were trained since."""
+    _, models = catalogue.current_scores(entry)
+    return catalogue.trust(entry).of({"models": models} if models else {})
+
+
+def _output_json(catalogue: Catalogue, entry: Entry, trust: Trust, own: OutputTiles) -> dict[str, Any]:
     tiles = [_tile_json(catalogue, entry, tile) for tile in own.tiles]
-    line = output_line(catalogue.trust(entry), own.output, own.method)
+    line = output_line(trust, own.output, own.method)
     about = {"trust": line.text, "is_warning": line.is_warning}
     return {**about, "name": own.output, "method": own.method, "kind": own.kind, "n_slides": own.n_slides, "tiles": tiles}
 
