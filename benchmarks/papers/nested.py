@@ -1,9 +1,11 @@
 """Colon and breast images: a linear model of mean features, its scales, statistics and penalty chosen inside each training part.
 
-The images are slides as in `frozen`, with the same folds. Tiles of three sizes go through the default encoder.
+The images are slides as in `frozen`, with the same folds. Tiles of three sizes go through the default encoder. The breast images
+are also split by tissue block: each block has images of both classes, so folds of single images have every block in both parts.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -13,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -26,7 +28,7 @@ from wsi_mil.bags import read_bag_of
 from wsi_mil.cohort.splits import Splits, draw_splits
 from wsi_mil.config import Encoder, Split, TileSettings
 from wsi_mil.receipts import fingerprint
-from wsi_mil.records import Role
+from wsi_mil.records import Role, SlideRow
 
 SIDES = (64, 128, 224)
 """Sides of the tiles in pixels; each overlaps its neighbours by half."""
@@ -59,14 +61,28 @@ def statistics_of(data: Path, images: str, side: int) -> dict[str, dict[str, Flo
 
 @dataclass(frozen=True)
 class NestedRun:
-    """All folds of one draw."""
+    """All folds of one draw.
+
+    Attributes:
+        images: "colon" or "breast".
+        draw: seed of the split.
+        by_block: whether each fold holds out a whole tissue block, of which breast images have the name.
+    """
 
     images: str
     draw: int
+    by_block: bool = False
+
+    @property
+    def name(self) -> str:
+        """Path of its JSON file, without suffix."""
+        return f"nested/{self.images}{'_by_block' if self.by_block else ''}/draw-{self.draw}"
 
     @property
     def split(self) -> Split:
-        """Settings of the split, as in `frozen`; its validation part belongs to the training part here."""
+        """Settings of the split, as in `frozen` or by block; its validation part belongs to the training part here."""
+        if self.by_block:
+            return Split(folds="all", group="block", validation=0.1, seed=self.draw)
         return Split(folds=FOLDS[self.images][0], validation=0.1, seed=self.draw)
 
     def as_json(self) -> dict[str, Any]:
@@ -77,21 +93,33 @@ class NestedRun:
 
     def work(self, data: Path) -> dict[str, Any]:
         """Return the predictions of each fold for its test images, and what it chose."""
-        splits = draw_splits(read_rows(data, self.images), TASK, self.split)
+        splits = draw_splits(self.rows(data), TASK, self.split)
         blocks = {side: statistics_of(data, self.images, side) for side in SIDES}
         return {"folds": [self._fold(blocks, splits, number) for number in range(splits.n_folds)]}
+
+    def rows(self, data: Path) -> list[SlideRow]:
+        """Return the images, each with its tissue block as its group."""
+        return [replace(row, group=block_of(row.slide_id)) for row in read_rows(data, self.images)]
 
     def _fold(self, blocks: dict[int, dict[str, dict[str, Floats]]], splits: Splits, number: int) -> dict[str, Any]:
         train = [*splits.slides(number, Role.TRAIN), *splits.slides(number, Role.VAL)]
         test = splits.slides(number, Role.TEST)
         labels = np.array([CLASSES.index(splits.labels[name]) for name in train])
+        groups = [block_of(name) for name in train] if self.by_block else None
         choices = [(scales, kinds, c) for scales, kinds, c in product(SCALES, STATISTICS, PENALTIES)]
-        losses = [inner_loss(design(blocks, train, choice), labels, choice[2], seed=self.draw) for choice in choices]
+        losses = [
+            inner_loss(design(blocks, train, choice), labels, choice[2], seed=self.draw, groups=groups) for choice in choices
+        ]
         chosen = choices[int(np.argmin(losses))]
         fitted = linear(chosen[2]).fit(design(blocks, train, chosen), labels)
         probs = fitted.predict_proba(design(blocks, test, chosen))[:, 1]
         images = {n: {"label": CLASSES.index(splits.labels[n]), "prob": float(p)} for n, p in zip(test, probs, strict=True)}
         return {"chosen": {"scales": list(chosen[0]), "statistics": list(chosen[1]), "penalty": chosen[2]}, "images": images}
+
+
+def block_of(name: str) -> str:
+    """Return the tissue block and day of a breast image, the part of its name before its class."""
+    return name.partition("_benign")[0].partition("_malignant")[0]
 
 
 def design(blocks: dict[int, dict[str, dict[str, Floats]]], names: list[str], choice: Choice) -> Floats:
@@ -105,11 +133,11 @@ def linear(c: float) -> Pipeline:
     return make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=2000))
 
 
-def inner_loss(columns: Floats, labels: NDArray[np.int64], c: float, *, seed: int) -> float:
-    """Return the mean loss of an inner cross-validation of rows `(n, k)`."""
-    inner = StratifiedKFold(INNER_FOLDS, shuffle=True, random_state=seed)
+def inner_loss(columns: Floats, labels: NDArray[np.int64], c: float, *, seed: int, groups: Sequence[str] | None = None) -> float:
+    """Return the mean loss of an inner cross-validation of rows `(n, k)`, which keeps groups whole if there are any."""
+    inner = (StratifiedKFold if groups is None else StratifiedGroupKFold)(INNER_FOLDS, shuffle=True, random_state=seed)
     probs = np.zeros(len(labels))
-    for fit_on, judge in inner.split(columns, labels):
+    for fit_on, judge in inner.split(columns, labels, groups):
         probs[judge] = linear(c).fit(columns[fit_on], labels[fit_on]).predict_proba(columns[judge])[:, 1]
     return float(log_loss(labels, probs))
 
@@ -118,5 +146,7 @@ def runs(data: Path, *, fast: bool) -> list[Run]:
     """Return a run for each draw of the data sets that are available."""
     if fast:
         return []
-    selected = [NestedRun(i, draw) for i in FOLDS if (data / i).is_dir() for draw in range(FOLDS[i][1])]
-    return [Run(f"nested/{r.images}/draw-{r.draw}", r.as_json(), r.draw, lambda r=r: r.work(data)) for r in selected]
+    available = [images for images in FOLDS if (data / images).is_dir()]
+    selected = [NestedRun(images, draw) for images in available for draw in range(FOLDS[images][1])]
+    selected += [NestedRun("breast", 0, by_block=True)] * ("breast" in available)
+    return [Run(r.name, r.as_json(), r.draw, lambda r=r: r.work(data)) for r in selected]

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from benchmarks.papers.nested import NestedRun, design, inner_loss
 from benchmarks.papers.tables import page
 from tests.papers.test_tables import result
 from wsi_mil.cohort.splits import Splits, draw_splits
-from wsi_mil.records import SlideRow
+from wsi_mil.records import Role, SlideRow
 
 CLASSES = nested.CLASSES
 NAMES = [f"i{n}" for n in range(32)]
@@ -57,6 +58,20 @@ def test_a_fold_chooses_the_scale_that_tells_the_classes_apart_and_predicts_each
     assert {tuple(fold["chosen"]["scales"]) for fold in folds} == {(128,)}
     images = {name: image for fold in folds for name, image in fold["images"].items()}
     assert set(images) == set(NAMES) and all((image["prob"] > 0.5) == bool(image["label"]) for image in images.values())
+
+
+def test_by_block_no_block_is_in_two_parts_of_the_split_or_of_the_inner_one() -> None:
+    names = [f"ytma{block}_0_{kind}{n}_ccd" for block in range(6) for kind in ("benign", "malignant") for n in range(2)]
+    rows = [SlideRow(name, Path(name), label=CLASSES["malignant" in name], patient_id=name) for name in names]
+    rows = [replace(row, group=nested.block_of(row.slide_id)) for row in rows]
+    run = NestedRun("breast", 0, by_block=True)
+    splits = draw_splits(rows, nested.TASK, run.split)
+    held_out = [{nested.block_of(name) for name in splits.slides(number, Role.TEST)} for number in range(splits.n_folds)]
+    assert sorted(next(iter(blocks)) for blocks in held_out) == [f"ytma{block}_0" for block in range(6)]
+    block, labels = np.repeat(np.arange(6), 4), np.tile([0, 0, 1, 1], 6)
+    columns = np.eye(6)[block] * (2 * labels - 1)[:, None]  # a feature for each block, of use within its block only
+    groups = [f"b{of}" for of in block]
+    assert inner_loss(columns, labels, 1.0, seed=0) < 0.5 < inner_loss(columns, labels, 1.0, seed=0, groups=groups)
 
 
 def test_the_table_counts_what_folds_chose() -> None:
