@@ -7,6 +7,7 @@ from typing import Any
 
 from benchmarks.papers.cells import NOT_RUN, Result, markdown, over_seeds, repeat_figures, results_under
 from benchmarks.papers.frozen import FOLDS
+from benchmarks.papers.nested import COLOURS
 
 TITLES = {
     "embedding_mean": "Embedding + mean",
@@ -41,6 +42,7 @@ from memory."""
 NESTED = (
     *((images, images, draws) for images, (_, draws) in FOLDS.items()),
     ("breast_by_block", "breast, each tissue block held out as a whole", 1),
+    ("breast_colours_by_block", "the same by the colours of the image alone", 1),
 )
 """Folder of results, title and number of draws of each row of the linear model."""
 
@@ -59,7 +61,7 @@ def nested(results: Mapping[str, Result]) -> str:
     """Return the table of the linear model whose settings each fold chooses: figures of both sets, and what was chosen."""
     rows = []
     for images, title, n_draws in NESTED:
-        published, best_accuracy, best_auroc = BEST[images.removesuffix("_by_block")]
+        published, best_accuracy, best_auroc = BEST[images.partition("_")[0]]
         runs = results_under(results, f"nested/{images}")
         each = [of_draw(run) for run in runs]
         chosen = Counter(_in_words(fold["chosen"]) for run in runs for fold in run["figures"]["folds"])
@@ -70,7 +72,8 @@ def nested(results: Mapping[str, Result]) -> str:
 
 def _in_words(chosen: Mapping[str, Any]) -> str:
     sides = " + ".join(str(side) for side in chosen["scales"])
-    return f"{sides} px, {' and '.join(chosen['statistics'])}, C {chosen['penalty']:g}"
+    of = "colours" if chosen["scales"] == [COLOURS] else f"{sides} px"
+    return f"{of}, {' and '.join(chosen['statistics'])}, C {chosen['penalty']:g}"
 
 
 def of_draw(run: Result) -> dict[str, Any]:

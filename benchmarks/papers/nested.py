@@ -1,7 +1,8 @@
 """Colon and breast images: a linear model of mean features, its scales, statistics and penalty chosen inside each training part.
 
 The images are slides as in `frozen`, with the same folds. Tiles of three sizes go through the default encoder. The breast images
-are also split by tissue block: each block has images of both classes, so folds of single images have every block in both parts.
+are also split by tissue block: each block has images of both classes, so folds of single images have every block in both parts. To see
+how much staining and background tell, colours stand in for features.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as Picture
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
@@ -32,6 +34,9 @@ from wsi_mil.records import Role, SlideRow
 
 SIDES = (64, 128, 224)
 """Sides of the tiles in pixels; each overlaps its neighbours by half."""
+COLOURS = 0
+"""In place of a side: the colours of the image, red, green and blue from 0 to 255, without an encoder."""
+
 SCALES = ((64,), (128,), (224,), (64, 128), (128, 224), (64, 128, 224))
 STATISTICS = (("mean",), ("mean", "std"))
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -50,6 +55,9 @@ def tiles(side: int) -> TileSettings:
 @cache
 def statistics_of(data: Path, images: str, side: int) -> dict[str, dict[str, Floats]]:
     """Return mean and standard deviation of the features of each image, `(d,)`; extract them first if they are missing."""
+    if side == COLOURS:
+        pixels = {row.slide_id: np.asarray(Picture.open(row.path).convert("RGB"), float) for row in read_rows(data, images)}
+        return {name: {"mean": own.mean(axis=(0, 1)), "std": own.std(axis=(0, 1))} for name, own in pixels.items()}
     settings = {"tile": tiles(side).model_dump(mode="json"), "encoder": Encoder().model_dump(mode="json")}
     folder = run_files.CACHE / "frozen" / f"{images}-{fingerprint({'images': images, 'mpp': TILES.tiling.mpp, **settings})[:8]}"
     rows = read_rows(data, images)
@@ -67,16 +75,24 @@ class NestedRun:
         images: "colon" or "breast".
         draw: seed of the split.
         by_block: whether each fold holds out a whole tissue block, of which breast images have the name.
+        colours: whether colours stand in for features.
     """
 
     images: str
     draw: int
     by_block: bool = False
+    colours: bool = False
 
     @property
     def name(self) -> str:
         """Path of its JSON file, without suffix."""
-        return f"nested/{self.images}{'_by_block' if self.by_block else ''}/draw-{self.draw}"
+        kind = "_colours" * self.colours + "_by_block" * self.by_block
+        return f"nested/{self.images}{kind}/draw-{self.draw}"
+
+    @property
+    def scales(self) -> tuple[tuple[int, ...], ...]:
+        """Sets of sides to choose from."""
+        return ((COLOURS,),) if self.colours else SCALES
 
     @property
     def split(self) -> Split:
@@ -87,14 +103,18 @@ class NestedRun:
 
     def as_json(self) -> dict[str, Any]:
         """Return everything that determines its figures, as plain JSON."""
-        grid = {"scales": [list(s) for s in SCALES], "statistics": [list(s) for s in STATISTICS], "penalties": list(PENALTIES)}
+        grid = {
+            "scales": [list(s) for s in self.scales],
+            "statistics": [list(s) for s in STATISTICS],
+            "penalties": list(PENALTIES),
+        }
         tiling = {"tile": TILES.model_dump(mode="json"), "encoder": Encoder().model_dump(mode="json")}
         return {"images": self.images, **tiling, **grid, "inner": INNER_FOLDS, "split": self.split.model_dump(mode="json")}
 
     def work(self, data: Path) -> dict[str, Any]:
         """Return the predictions of each fold for its test images, and what it chose."""
         splits = draw_splits(self.rows(data), TASK, self.split)
-        blocks = {side: statistics_of(data, self.images, side) for side in SIDES}
+        blocks = {side: statistics_of(data, self.images, side) for side in {side for scale in self.scales for side in scale}}
         return {"folds": [self._fold(blocks, splits, number) for number in range(splits.n_folds)]}
 
     def rows(self, data: Path) -> list[SlideRow]:
@@ -106,7 +126,7 @@ class NestedRun:
         test = splits.slides(number, Role.TEST)
         labels = np.array([CLASSES.index(splits.labels[name]) for name in train])
         groups = [block_of(name) for name in train] if self.by_block else None
-        choices = [(scales, kinds, c) for scales, kinds, c in product(SCALES, STATISTICS, PENALTIES)]
+        choices = [(scales, kinds, c) for scales, kinds, c in product(self.scales, STATISTICS, PENALTIES)]
         losses = [
             inner_loss(design(blocks, train, choice), labels, choice[2], seed=self.draw, groups=groups) for choice in choices
         ]
@@ -148,5 +168,6 @@ def runs(data: Path, *, fast: bool) -> list[Run]:
         return []
     available = [images for images in FOLDS if (data / images).is_dir()]
     selected = [NestedRun(images, draw) for images in available for draw in range(FOLDS[images][1])]
-    selected += [NestedRun("breast", 0, by_block=True)] * ("breast" in available)
+    if "breast" in available:
+        selected += [NestedRun("breast", 0, by_block=True, colours=colours) for colours in (False, True)]
     return [Run(r.name, r.as_json(), r.draw, lambda r=r: r.work(data)) for r in selected]
