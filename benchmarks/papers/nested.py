@@ -1,8 +1,8 @@
 """Colon and breast images: a linear model of mean features, its scales, statistics and penalty chosen inside each training part.
 
 The images are slides as in `frozen`, with the same folds. Tiles of three sizes go through the default encoder. The breast images
-are also split by tissue block: each block has images of both classes, so folds of single images have every block in both parts. To see
-how much staining and background tell, colours stand in for features.
+are also split by tissue block: each block has images of both classes, so folds of single images have every block in both
+parts. To see how much staining and background tell, colours stand in for features.
 """
 
 from collections.abc import Sequence
