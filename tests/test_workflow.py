@@ -142,6 +142,16 @@ def test_a_deleted_slide_does_not_stop_later_stages(run: Run) -> None:
     assert "warning: slide s2" in run.output
 
 
+def test_an_older_file_in_place_of_a_slide_is_tiled_and_encoded(run: Run) -> None:
+    """As `cp -p`, `rsync -a` and `unzip` leave it."""
+    path = run.folder / "co hort" / "s2.svs"
+    write_aperio(path, tissue_image(640, 448, seed=77))
+    os.utime(path, (1.5e9, 1.5e9))
+    counts = run.snakemake()
+    assert (counts["tile"], counts["extract"], counts["train"]) == (1, 1, 2)
+    assert run.snakemake() == {}
+
+
 def test_another_model_setting_never_extracts(run: Run) -> None:
     changed = {**CONFIG["models"]["abmil"], "dropout": 0.1}
     run.config(models={"abmil": changed})

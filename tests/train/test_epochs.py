@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -8,7 +9,7 @@ from wsi_mil.bags import LabelledBag
 from wsi_mil.config import Training
 from wsi_mil.tasks import Classes
 from wsi_mil.train import predict_outputs
-from wsi_mil.train.epochs import Epoch, duration, epochs_left, is_over, length_in_words, time_left, with_epochs
+from wsi_mil.train.epochs import Epoch, duration, epochs_left, is_better, is_over, length_in_words, time_left, with_epochs
 
 
 def test_fit_keeps_the_epoch_with_the_lowest_validation_loss(random_bags: Callable) -> None:
@@ -39,6 +40,14 @@ def test_the_epoch_can_be_selected_by_auroc_and_ties_by_loss(random_bags: Callab
     settings = Training(epochs=12, patience=12, lr=0.02, min_improvement=0, select="auroc", **UNREGULARISED)
     history, best = fit_bags(random_bags(10), random_bags(10, seed=1), settings)
     assert best == max(range(12), key=lambda i: (history[i].val_figure, -history[i].val_loss))
+
+
+def test_where_the_figure_is_undefined_the_loss_selects_the_epoch() -> None:
+    """R² of validation bags with one value is NaN in every epoch."""
+    settings = Training(epochs=40, patience=3, select="auroc", **UNREGULARISED)
+    history = [Epoch(n + 1, 1.0, val_loss=loss, val_figure=math.nan, lr=0.1) for n, loss in enumerate((0.9, 0.5, 0.7, 0.6))]
+    assert is_better(history[1], history[0], settings) and not is_better(history[2], history[1], settings)
+    assert not is_over(history, 1, settings) and is_over([*history, history[2]], 1, settings)
 
 
 def test_no_stopping_before_min_epochs(random_bags: Callable) -> None:

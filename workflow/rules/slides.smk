@@ -5,6 +5,8 @@ import csv
 import hashlib
 from functools import lru_cache
 
+OF_SEVERAL_FILES = (".mrxs", ".vms", ".vmu", ".dcm")
+
 
 def for_target(row, wildcards):
     """The row of a slide with its `label` for the target of a job, if it has one."""
@@ -72,14 +74,37 @@ def tile_rows(wildcards):
     return [option(row) for row in members(wildcards)]
 
 
+def slide_size(row, tiling):
+    """Size of a slide of one local file in bytes, or where it is gone of the file that was tiled; "" for other slides.
+
+    A file put in place of another may be older than the tiles, and Snakemake would not see it by its time.
+    """
+    path = row["path"]
+    if "://" in path or path.lower().endswith(OF_SEVERAL_FILES):
+        return ""
+    if os.path.isfile(path):
+        return str(os.path.getsize(path))
+    receipt = f"{RESULTS}/tiles/{tiling}/{row['slide_id']}.json"
+    try:
+        with open(receipt, encoding="utf-8") as file:
+            return str(json.load(file)["slide_hash"]).partition("-")[0]
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+    ):  # nothing was tiled, or its receipt is damaged
+        return ""
+
+
 def tile_version(wildcards):
-    """Params function: versions of slides on servers and of the files that determine the tiles; a trigger only."""
+    """Params function: versions of the slides and of the files that determine the tiles; a trigger only."""
 
     def version(row):
         files = [
             row[f"{name}_hash"] for name in files_for_tiling(row, wildcards.tiling)
         ]
-        return " ".join([*files, *filter(None, [row.get("remote_version")])])
+        size = slide_size(row, wildcards.tiling)
+        return " ".join([*files, *filter(None, [row.get("remote_version"), size])])
 
     return [version(row) for row in members(wildcards)]
 

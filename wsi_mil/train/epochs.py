@@ -69,12 +69,15 @@ def with_selection(settings: Training, n_rarest: int) -> Training:
 def is_better(new: Epoch, best: Epoch, settings: Training) -> bool:
     """Return whether an epoch is better than the best one before it, by the criterion in `select`.
 
-    If figures are equal, the lower validation loss is better. With `select: last` a later epoch is always better.
+    If figures are equal, the lower validation loss is better, and so it is where the validation part has no figure (NaN, R² of
+    equal values for example). With `select: last` a later epoch is always better.
     """
     if settings.select == "last":
         return True
     if settings.select == "loss":
         return new.val_loss < best.val_loss - settings.min_improvement
+    if math.isnan(new.val_figure) and math.isnan(best.val_figure):
+        return new.val_loss < best.val_loss
     gain = new.val_figure - best.val_figure
     return gain > settings.min_improvement or (gain == 0 and new.val_loss < best.val_loss)
 
@@ -91,7 +94,7 @@ def is_over(history: Sequence[Epoch], best: int, settings: Training) -> bool:
     """
     if settings.select == "last" or len(history) >= n_epochs(settings):
         return len(history) >= n_epochs(settings)
-    if settings.select == "loss":
+    if settings.select == "loss" or all(math.isnan(epoch.val_figure) for epoch in history):
         last_gain = best
     else:
         last_gain = _last_improvement([epoch.val_figure for epoch in history], settings.min_improvement)
