@@ -17,7 +17,7 @@ from wsi_mil.files import write_table
 from wsi_mil.recalibration import Recalibrated, calibration_faults, fit_recalibration
 from wsi_mil.receipts import write_receipt
 from wsi_mil.records import CALIBRATION, Predicted, Role, SlidePrediction, SlideRow
-from wsi_mil.tasks import Labels, Outcomes, Task, Truth, one_index
+from wsi_mil.tasks import Labels, Outcomes, Task, Truth, one_index, probability_text
 
 
 @dataclass(frozen=True)
@@ -229,9 +229,9 @@ def _recalibrated_cells(predictions: list[SlidePredictionRow], fitted: Recalibra
     """Cells of the columns about recalibrated probabilities, by their names; empty for patients in the splits."""
     task = fitted.task
     probs = fitted.probs(np.array([item.prediction.outputs for item in predictions]).reshape(-1, task.n_outputs))
-    threshold = "" if fitted.threshold is None else f"{fitted.threshold:.6f}"
+    threshold = "" if fitted.threshold is None else probability_text(fitted.threshold)
     predicted = [task.label_values[one_index(task.predicted(row, fitted.threshold))] for row in probs]
-    of_class = {f"recalibrated_{name}": [f"{p:.6f}" for p in probs[:, k]] for k, name in enumerate(task.label_values)}
+    of_class = {f"recalibrated_{name}": [probability_text(p) for p in probs[:, k]] for k, name in enumerate(task.label_values)}
     cells = of_class | {"recalibrated_threshold": [threshold] * len(probs), "recalibrated_predicted": predicted}
     known = [item.is_known for item in predictions]
     return {name: ["" if k else cell for k, cell in zip(known, own, strict=True)] for name, own in cells.items()}

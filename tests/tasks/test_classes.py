@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from wsi_mil.records import SlidePrediction
 from wsi_mil.report.registry import report_of
 from wsi_mil.tasks import Classes, Outcomes, Truth, read_shown_prediction, task_of_stamp
 
@@ -17,6 +18,17 @@ def test_a_patient_belongs_to_the_most_positive_stratum_of_its_slides() -> None:
     labels = {"p": ["tumour", "normal"], "q": ["tumour"], "r": ["normal"]}
     assert TWO.strata(labels, least=9) == {"p": 1, "q": 1, "r": 0} and TWO.groups_of(labels["p"]) == {1}
     assert THREE.in_order({"c", "a"}) == ("a", "c") and THREE.groups[2] == "class 'c'"
+
+
+def test_certain_predictions_keep_their_order_in_the_table() -> None:
+    rows = []
+    for rest in (3e-8, 2e-8, 1e-8):
+        prediction = SlidePrediction((0,), (rest, 1 - rest), 0.5, 1, (), ())
+        rows.append(
+            dict(zip(TWO.prediction_columns, TWO.prediction_cells(prediction, "tumour"), strict=True)) | {"label": "tumour"}
+        )
+    read = TWO.read_outcomes(rows).outputs
+    assert np.all(np.diff(read[:, 1]) > 0) and np.all(np.diff(read[:, 0]) < 0)
 
 
 def test_a_part_that_lacks_classes_names_them() -> None:

@@ -9,6 +9,7 @@ from wsi_mil.tasks.base import Truth as Truth
 from wsi_mil.tasks.base import mean_by_patient as mean_by_patient
 from wsi_mil.tasks.base import one_index as one_index
 from wsi_mil.tasks.base import one_number as one_number
+from wsi_mil.tasks.base import probability_text as probability_text
 from wsi_mil.tasks.classes import Classes as Classes
 from wsi_mil.tasks.explained import all_explained as all_explained
 from wsi_mil.tasks.explained import chosen_outputs as chosen_outputs

@@ -26,6 +26,14 @@ Labels = NDArray[Any]
 """Encoded labels `(n, …)`, as `Task.encode` returns them."""
 
 
+def probability_text(value: float) -> str:
+    """Return a probability or a threshold as tables have it: nine significant digits, so that 0.99999998 is not written as 1.
+
+    Comparisons and curves are computed from the tables; rounding would make ties of a model's most certain predictions.
+    """
+    return f"{value:.9g}"
+
+
 @dataclass(frozen=True)
 class Truth:
     """Encoded labels of some bags, and whose bags they are.

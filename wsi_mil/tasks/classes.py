@@ -20,7 +20,17 @@ from wsi_mil.metrics import (
     youden_threshold,
 )
 from wsi_mil.records import SlidePrediction, Threshold
-from wsi_mil.tasks.base import Labels, Outcomes, ShownPrediction, Task, Truth, finite_cell, one_index, one_number
+from wsi_mil.tasks.base import (
+    Labels,
+    Outcomes,
+    ShownPrediction,
+    Task,
+    Truth,
+    finite_cell,
+    one_index,
+    one_number,
+    probability_text,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -128,8 +138,8 @@ class Classes(Task):
 
     def prediction_cells(self, prediction: SlidePrediction, label: str) -> tuple[str, ...]:
         threshold = one_number(prediction.threshold)
-        text = "" if threshold is None else f"{threshold:.6f}"
-        return (*(f"{p:.6f}" for p in prediction.outputs), text, self.names[one_index(prediction.predicted)])
+        text = "" if threshold is None else probability_text(threshold)
+        return (*(probability_text(p) for p in prediction.outputs), text, self.names[one_index(prediction.predicted)])
 
     def read_outcomes(self, rows: Sequence[Mapping[str, str]]) -> Outcomes:
         probs = np.array([[float(row[f"{PROB_PREFIX}{name}"]) for name in self.names] for row in rows], np.float64)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from wsi_mil.metrics import accuracies, auprc, auroc, brier, expected_calibration_error, youden_threshold
 from wsi_mil.records import Predicted, SlidePrediction, Threshold
-from wsi_mil.tasks.base import Labels, Outcomes, ShownPrediction, Task, Truth, finite_cell
+from wsi_mil.tasks.base import Labels, Outcomes, ShownPrediction, Task, Truth, finite_cell, probability_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -137,7 +137,11 @@ class Multilabel(Task):
 
     def prediction_cells(self, prediction: SlidePrediction, label: str) -> tuple[str, ...]:
         each = zip(prediction.outputs, numbers(prediction.threshold), indices(prediction.predicted), strict=True)
-        return tuple(cell for p, threshold, predicted in each for cell in (f"{p:.6f}", f"{threshold:.6f}", str(predicted)))
+        return tuple(
+            cell
+            for p, threshold, predicted in each
+            for cell in (probability_text(p), probability_text(threshold), str(predicted))
+        )
 
     def read_outcomes(self, rows: Sequence[Mapping[str, str]]) -> Outcomes:
         probs = np.array([[float(row[f"prob_{name}"]) for name in self.names] for row in rows], np.float64)
