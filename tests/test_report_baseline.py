@@ -48,8 +48,8 @@ def test_a_sentence_gives_the_difference_its_interval_and_the_slides() -> None:
 def test_the_difference_is_model_less_baseline_whichever_comes_first() -> None:
     tables = {"good": lines(PROBS), "bad": lines([1 - p for p in PROBS])}
     comparisons = compare_models(tables, REPORT, draws=200)
-    one, other = against("good", "bad", comparisons, REPORT), against("bad", "good", comparisons, REPORT)
-    assert one is not None and other is not None and against("good", "none", comparisons, REPORT) is None
+    one, other = against("good", "bad", comparisons), against("bad", "good", comparisons)
+    assert one is not None and other is not None and against("good", "none", comparisons) is None
     assert one.value == -other.value > 0.8 and one.ci95 == (-other.ci95[1], -other.ci95[0]) and one.n == 8
     assert (one.verdict, other.verdict) == ("better", "worse") and "good is better than bad: AUROC" in one.sentence
 
@@ -58,9 +58,9 @@ def test_models_stand_beside_the_best_baseline_of_each_kind() -> None:
     tables = {name: lines([p - 0.01 * k for p in PROBS]) for k, name in enumerate(("m1", "mean", "deviation", "m2", "other"))}
     comparisons = compare_models(tables, REPORT, draws=100)
     kinds = {"m1": "", "mean": ABOUT, "deviation": ABOUT, "m2": "", "other": "another"}
-    found = [(p.model, p.baseline) for p in beside_baselines(kinds, comparisons, REPORT)]
+    found = [(p.model, p.baseline) for p in beside_baselines(kinds, comparisons)]
     assert found == [("m1", "mean"), ("m2", "mean"), ("m1", "other"), ("m2", "other")]
-    assert beside_baselines({"m1": "", "m2": ""}, comparisons, REPORT) == []
+    assert beside_baselines({"m1": "", "m2": ""}, comparisons) == []
 
 
 def test_heatmaps_of_the_best_model_are_limited_unless_it_is_better() -> None:
@@ -118,5 +118,5 @@ def test_attention_beats_the_mean_where_few_tiles_matter_and_not_where_all_do(tm
         predicted = predict_cohort(rows, tmp_path / "f", Ensemble(tmp_path / name, splits, TASK, CPU), include_train=False)
         write_predictions(tmp_path / f"{name}.csv", predicted, TASK, "held_out")
         tables[name] = read_table(tmp_path / f"{name}.csv")
-    (found,) = beside_baselines({"attention": "", "mean": ABOUT}, compare_models(tables, REPORT, draws=500), REPORT)
+    (found,) = beside_baselines({"attention": "", "mean": ABOUT}, compare_models(tables, REPORT, draws=500))
     assert found.sentence.startswith(words), found.sentence

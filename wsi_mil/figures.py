@@ -79,11 +79,11 @@ def group_figures(
         mean[name] = float(values.mean()) if defined else math.nan
         mean[f"{name}_ci95"] = [math.nan] * 2
         if defined:
-            mean[f"{name}_ci95"] = list(interval95(_mean_of_defined([drawn[k][name] for k in defined])))
+            mean[f"{name}_ci95"] = list(interval95(mean_of_defined([drawn[k][name] for k in defined])))
     return {"groups": of_group, "mean": mean}
 
 
-def _mean_of_defined(drawn: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+def mean_of_defined(drawn: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     """Return the mean over groups `(draws,)`, in each draw of the groups in which the figure is defined; NaN if there is none.
 
     A small group easily lacks a class in a draw; without this rule few draws of many small groups would count, or none.

@@ -7,7 +7,7 @@ from typing import Literal
 
 from wsi_mil.report.comparison import Comparison
 from wsi_mil.report.summary import Limitation
-from wsi_mil.report.task_report import TaskReport, decimals
+from wsi_mil.report.task_report import decimals
 from wsi_mil.report.templating import signed
 
 Verdict = Literal["better", "perhaps better", "not better", "worse", "unknown"]
@@ -23,9 +23,9 @@ class Against:
         model: name of the model.
         baseline: name of the simpler one.
         about: what the simpler one is, to follow its name; "" to leave that out.
-        figure: title of the main figure.
+        figure: title of the figure that is compared.
         n: number of slides.
-        value: main figure of the model less that of the simpler one.
+        value: figure of the model less that of the simpler one.
         ci95: its paired 95 % interval.
         p_holm: p-value, adjusted for all pairs that were compared.
         n_pairs: their number.
@@ -69,14 +69,13 @@ class Against:
         return f"{self.model} {words[self.verdict]} {baseline}: {measured}."
 
 
-def against(model: str, baseline: str, comparisons: Sequence[Comparison], report: TaskReport, about: str = "") -> Against | None:
+def against(model: str, baseline: str, comparisons: Sequence[Comparison], about: str = "") -> Against | None:
     """Return two models of a target beside each other; None if they have no slide in common.
 
     Args:
         model: name of the model.
         baseline: name of the one that it ought to be better than.
-        comparisons: all pairs of the target, in any order.
-        report: report of the task; its main figure is higher for a better model.
+        comparisons: all pairs of the target, in any order; their figure is higher for a better model.
         about: what the baseline is, to follow its name.
     """
     for pair in comparisons:
@@ -85,25 +84,24 @@ def against(model: str, baseline: str, comparisons: Sequence[Comparison], report
             low, high = sorted((sign * end for end in pair.difference.ci95), key=float)
             value = sign * pair.difference.value
             ends = (low, high)
-            return Against(model, baseline, about, report.main_title, pair.n, value, ends, pair.p_holm, len(comparisons))
+            return Against(model, baseline, about, pair.figure, pair.n, value, ends, pair.p_holm, len(comparisons))
     return None
 
 
-def beside_baselines(entries: Mapping[str, str], comparisons: Sequence[Comparison], report: TaskReport) -> list[Against]:
+def beside_baselines(entries: Mapping[str, str], comparisons: Sequence[Comparison]) -> list[Against]:
     """Return every model beside the best baseline of each kind.
 
     Args:
         entries: names of the models on the features of one encoder, the best first, with what the baselines among them are, ""
             of all others (`ModelSettings.baseline`).
         comparisons: all pairs of the target.
-        report: report of the task.
     """
     best: dict[str, str] = {}
     for name, about in entries.items():
         if about:
             best.setdefault(about, name)
     pairs = [
-        against(name, baseline, comparisons, report, about)
+        against(name, baseline, comparisons, about)
         for about, baseline in best.items()
         for name, own in entries.items()
         if not own

@@ -8,7 +8,6 @@ from wsi_mil.report.baseline import NO_EVIDENCE, Against, against
 from wsi_mil.report.comparison import Comparison
 from wsi_mil.report.model_page import ModelPage
 from wsi_mil.report.summary import Limitation
-from wsi_mil.report.task_report import TaskReport
 from wsi_mil.wording import listed
 
 ALONE = "the covariates without the slides"
@@ -26,15 +25,12 @@ class Added:
     pair: Against
 
 
-def what_is_added(
-    models: Sequence[ModelPage], comparisons: Sequence[Comparison], report: TaskReport, settings: Mapping[str, Model]
-) -> list[Added]:
+def what_is_added(models: Sequence[ModelPage], comparisons: Sequence[Comparison], settings: Mapping[str, Model]) -> list[Added]:
     """Return what each kind of input adds to the other, for all models with covariates and their counterparts.
 
     Args:
         models: of the target.
         comparisons: all pairs of the target.
-        report: report of the task.
         settings: entries of `models`.
     """
     found: list[Added] = []
@@ -47,7 +43,7 @@ def what_is_added(
         pairs += [(OF_COVARIATES, m, other, WITHOUT) for m, other in counterparts]
         pairs += [(EITHER, other, c, ALONE) for _, other in counterparts for c in clinical]
         for question, model, simpler, about in pairs:
-            pair = against(model.name, simpler.name, comparisons, report, about)
+            pair = against(model.name, simpler.name, comparisons, about)
             found += [Added(question, pair)] if pair is not None else []
     return found
 

@@ -176,7 +176,7 @@ def _fail_within(models: Sequence[ModelPage], report: TaskReport, column: str) -
         return []
     verb = "has" if len(parts) == 1 else "have"
     within = f"Within a {column}, {listed(parts)} {verb} not been shown to be better than chance"
-    return [f"{within} (mean {report.main_title} over {column}s). Do not rely on a better figure over all slides."]
+    return [f"{within} ({report.mean_title(column)}). Do not rely on a better figure over all slides."]
 
 
 def _range(ends: Sequence[float | None]) -> str:

@@ -1,7 +1,7 @@
 """Results of one encoder × model on the page, from the output of predict, explain and evaluate."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from wsi_mil.files import read_table
 from wsi_mil.receipts import read_receipt
 from wsi_mil.report.comparison import evaluated_rows
 from wsi_mil.report.removal import RemovalPlot, removal_plot
-from wsi_mil.report.task_report import TaskReport
+from wsi_mil.report.task_report import TaskReport, decimals
 from wsi_mil.results import Results
 from wsi_mil.trust import UNTESTED, Trust, TrustLine, model_line, output_line, read_trust
 from wsi_mil.wording import method_title
@@ -24,7 +24,7 @@ NOT_EXPLAINED: dict[str, Any] = {"methods": {}, "outputs": {}, "n_with_truth": 0
 
 @dataclass(frozen=True)
 class ModelPage:
-    """Results of one encoder × model for a target."""
+    """Results of one encoder × model for a target; `group`: column of groups, if its slides are of several."""
 
     target: str
     encoder: str
@@ -36,11 +36,18 @@ class ModelPage:
     trust: Trust = UNTESTED
     of: FeatureUnit = "tile"
     sees_slides: bool = True
+    group: str = ""
 
     @property
     def has_tiles(self) -> bool:
         """Whether it learned from tiles, of which there can be heatmaps, not from vectors of slides or covariates alone."""
         return self.sees_slides and self.of == "tile"
+
+    @property
+    def compared(self) -> Mapping[str, Any]:
+        """Figures by which models are ordered and compared: the mean over groups, if there are several, else over all slides."""
+        figures: Mapping[str, Any] = self.metrics["of_group"]["mean"] if self.group else self.metrics
+        return figures
 
     @property
     def protocol(self) -> str:
@@ -100,19 +107,24 @@ def model_summary(model: ModelPage, report: TaskReport) -> str:
         return "no labelled slide could be evaluated"
     if value is None:
         return f"{report.main_title} cannot be computed from {_sample_size(model.metrics)}"
-    low, high = model.metrics[f"{report.main_figure}_ci95"]
-    interval = "" if low is None else f" (95 % interval {low:.3f} to {high:.3f})"
     tiles = "".join(
         f"; tile AUROC of {name.replace('_', ' ')} {f['tile_auroc']:.3f} over {n_slides_text(f['n_positive_slides'])}"
         for name, f in model.explanations["methods"].items()
         if f.get("tile_auroc") is not None
     )
-    return f"{report.main_title} {value:.3f}{interval} over {_sample_size(model.metrics)}{tiles}"
+    over_groups = f"; {_figure(report.mean_title(model.group), model.compared, report)}" if model.group else ""
+    return f"{_figure(report.main_title, model.metrics, report)} over {_sample_size(model.metrics)}{over_groups}{tiles}"
 
 
 def n_slides_text(n: int) -> str:
     """Return the number of slides with its noun: 1 slide, 2 slides."""
     return f"{n:,} slide" if n == 1 else f"{n:,} slides"
+
+
+def _figure(title: str, figures: Mapping[str, Any], report: TaskReport) -> str:
+    """Title, main figure and interval."""
+    value, (low, high) = figures[report.main_figure], figures[f"{report.main_figure}_ci95"]
+    return f"{title} {decimals(value)}" + ("" if low is None else f" (95 % interval {decimals(low)} to {decimals(high)})")
 
 
 def _sample_size(metrics: dict[str, Any]) -> str:
@@ -132,10 +144,11 @@ def read_model(config: Config, report: TaskReport, target: str, encoder: str, mo
     plots = report.plots(metrics, rows) if rows else None
     trust = read_trust(results.trust(encoder, model))
     of, sees_slides = config.encoders[encoder].of, config.models[model].has_instances
-    return ModelPage(target, encoder, model, metrics, predictions, explanations, plots, trust, of, sees_slides)
+    group = config.split.group if config.split.group and len(metrics.get("of_group", {}).get("groups", {})) > 1 else ""
+    return ModelPage(target, encoder, model, metrics, predictions, explanations, plots, trust, of, sees_slides, group)
 
 
 def best_first(models: Iterable[ModelPage], report: TaskReport) -> list[ModelPage]:
-    """Sort models by their main figure, best first; those without one are last."""
-    figures = [(model, model.metrics.get(report.main_figure)) for model in models]
+    """Sort models by the main figure, best first; those without one are last. Of several groups it is the mean over them."""
+    figures = [(model, model.compared.get(report.main_figure)) for model in models]
     return [model for model, _ in sorted(figures, key=lambda pair: -math.inf if pair[1] is None else pair[1], reverse=True)]

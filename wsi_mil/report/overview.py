@@ -19,8 +19,8 @@ class ModelLine:
     Attributes:
         name: name of the model.
         is_optimistic: whether its epoch and threshold were selected on the test fold.
-        figure: title of the main figure.
-        value: the main figure.
+        figure: title of the main figure, or of its mean over groups.
+        value: this figure.
         interval: its 95 % interval, or "" if there is none.
         is_at_chance: whether it has not been shown to be better than chance.
         n_slides: number of slides evaluated.
@@ -98,14 +98,14 @@ def summarised(
 
 
 def _line(model: ModelPage, report: TaskReport) -> ModelLine:
-    name, metrics = report.main_figure, model.metrics
-    low, high = metrics.get(f"{name}_ci95", (None, None))
+    name, metrics, figures = report.main_figure, model.metrics, model.compared
+    low, high = figures.get(f"{name}_ci95", (None, None))
     interval = "" if low is None else f"{report.figure_text(name, low)}–{report.figure_text(name, high)}"
     return ModelLine(
         name=model.name,
         is_optimistic=model.is_as_published,
-        figure=report.main_title,
-        value=report.figure_text(name, metrics.get(name)),
+        figure=report.mean_title(model.group),
+        value=report.figure_text(name, figures.get(name)),
         interval=interval,
         is_at_chance=is_at_chance(model, report),
         n_slides=metrics.get("n_slides", 0),

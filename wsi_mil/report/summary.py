@@ -8,7 +8,7 @@ from wsi_mil.config import FeatureUnit
 from wsi_mil.records import SlideRow, Status
 from wsi_mil.report.batch_effects import SCANNER, BatchEffects
 from wsi_mil.report.model_page import ModelPage
-from wsi_mil.report.task_report import TaskReport
+from wsi_mil.report.task_report import TaskReport, decimals, interval_text
 from wsi_mil.wording import listed
 
 MAX_NAMED = 12
@@ -126,7 +126,7 @@ def describe_results(best: ModelPage, n_models: int, cohort: CohortOverview) -> 
     labelled = cohort.task_report.labelled(metrics, unit)
     sentences = [f"Of {labelled} {relation}, {model} {cohort.task_report.outcome(metrics)}."]
     where = _localisation(best, cohort) if best.has_tiles else NO_MAPS if best.sees_slides else NO_SLIDES
-    return sentences + cohort.task_report.discrimination(metrics, unit) + [where]
+    return sentences + cohort.task_report.discrimination(metrics, unit) + _over_groups(best, cohort.task_report) + [where]
 
 
 def limitations(
@@ -174,10 +174,13 @@ def cohort_limitations(
 
 
 def is_at_chance(model: ModelPage, task_report: TaskReport) -> bool:
-    """Return whether an evaluated model has not been shown to be better than chance, by its interval or by `trust`."""
+    """Return whether an evaluated model has not been shown to be better than chance, by `trust` or by its interval.
+
+    The interval is that of the figure by which models are compared: over several groups, the mean over them.
+    """
     if model.line.is_warning:
         return True
-    ends = model.metrics.get(f"{task_report.main_figure}_ci95", [None])
+    ends = model.compared.get(f"{task_report.main_figure}_ci95", [None])
     return bool(model.metrics.get("n_slides")) and _reaches(ends[0], task_report.chance)
 
 
@@ -191,6 +194,18 @@ def _usable_slides(rows: Sequence[SlideRow], status: Mapping[str, Status]) -> st
     if not unused:
         return "All of them could be used."
     return f"{counts[Status.OK]} of them could be used. Not used: {listed(unused)}."
+
+
+def _over_groups(best: ModelPage, task_report: TaskReport) -> list[str]:
+    """The mean over groups, by which models are compared, if there are several groups."""
+    if not best.group:
+        return []
+    value, ends = (best.compared.get(f"{task_report.main_figure}{end}") for end in ("", "_ci95"))
+    if value is None or ends is None:
+        return [f"No {best.group} by itself has a figure ({task_report.main_title}) to compare models by."]
+    interval = interval_text(ends, "patient")
+    found = f"is {decimals(value)} ({task_report.chance:g} is chance, 1 is perfect{interval})"
+    return [f"Its {task_report.mean_title(best.group)}, by which models are ordered and compared, {found}."]
 
 
 def _localisation(best: ModelPage, cohort: CohortOverview) -> str:
@@ -214,7 +229,9 @@ def _chance_models(models: Sequence[ModelPage], task_report: TaskReport) -> list
     if not names:
         return []
     verb, pronoun = ("has", "its") if len(names) == 1 else ("have", "their")
-    reason = f"the 95 % {task_report.main_title} interval is not entirely above {task_report.chance:g} or could not be"
+    group, title = at_chance[0].group, task_report.main_title
+    interval = f"95 % interval of the {task_report.mean_title(group)}" if group else f"95 % {title} interval"
+    reason = f"the {interval} is not entirely above {task_report.chance:g} or could not be"
     reason += " computed, or permuted labels do as well"
     text = f"{listed(names)} {verb} not been shown to be better than chance ({reason})."
     whose = f"{pronoun} heatmaps" if with_maps == names else f"heatmaps of {listed(with_maps)}"

@@ -8,11 +8,11 @@ from pathlib import Path
 from wsi_mil.cohort.splits import read_splits
 from wsi_mil.config import Config, architecture_of
 from wsi_mil.files import write_text
-from wsi_mil.records import Status
+from wsi_mil.records import SlideRow, Status
 from wsi_mil.report.baseline import Against, baseline_summary, beside_baselines
 from wsi_mil.report.batch_effects import batch_effects, write_effects
 from wsi_mil.report.cohort import Cohort
-from wsi_mil.report.comparison import Comparison, compare_models, least_p_holm
+from wsi_mil.report.comparison import Comparison, Groups, compare_models, evaluated_rows, least_p_holm
 from wsi_mil.report.covariates import added_summary, covariate_limitations, no_evidence_of_regions, what_is_added
 from wsi_mil.report.gallery import colour_stops, galleries, models_that_fit, outputs_shown
 from wsi_mil.report.groups import group_section
@@ -50,16 +50,17 @@ def write_target(cohort: Cohort, target: str, page: Path) -> TargetSummary:
     models = best_first([read_model(config, report, target, *entry) for entry in config.combinations(target)], report)
     splits = None if config.trained else read_splits(Results(config.results).target(target).splits)
     effects = batch_effects(rows, report, cohort.features, splits)
-    comparisons = _comparisons(models, report, config)
+    compared_groups = _compared_groups(models, rows, config)
+    comparisons = _comparisons(models, report, config, compared_groups)
     usable = [row for row in rows if cohort.status[row.slide_id] is Status.OK]
     shown = models_that_fit(models, [row.slide_id for row in usable], config, report)
     units = {model.of for model in models}
     about = CohortOverview(rows, cohort.status, report, config.bag, config.trained is not None, cohort.duplicates, units)
-    beside = _beside_baselines(models, comparisons, report, config)
+    beside = _beside_baselines(models, comparisons, config)
     of_best, no_evidence = baseline_summary(models[0].name, beside)
     groups, moved = group_section(usable, models, report, config), transfers(models, report, config)
     further = [*(groups.limitations if groups else []), *transfer_limitations(moved)]
-    added = what_is_added(models, comparisons, report, config.models)
+    added = what_is_added(models, comparisons, config.models)
     results = [*describe_results(models[0], len(models), about), *of_best, *added_summary(added)]
     no_evidence += no_evidence_of_regions(models[0], beside, added, config.models)
     cautions = further + limitations(models, effects, about, [*no_evidence, *covariate_limitations(models)])
@@ -79,6 +80,7 @@ def write_target(cohort: Cohort, target: str, page: Path) -> TargetSummary:
         colour_stops=colour_stops(config.heatmap.colormap),
         figures={name: title for name, title in report.figures.items() if any(name in m.metrics for m in models)},
         comparisons=comparisons,
+        compared_group=compared_groups.column if compared_groups else "",
         beside_baselines=beside,
         added=added,
         least_p_holm=least_p_holm(len(comparisons), config.predict.bootstrap),
@@ -116,20 +118,26 @@ def _notes(models: list[ModelPage]) -> dict[str, str]:
     return {slide_id: "; ".join(dict.fromkeys(notes)) for slide_id, notes in all_notes.items()}
 
 
-def _comparisons(models: Sequence[ModelPage], report: TaskReport, config: Config) -> list[Comparison]:
+def _compared_groups(models: Sequence[ModelPage], rows: Sequence[SlideRow], config: Config) -> Groups | None:
+    """Groups within which models are compared; None if no column is named, or evaluated slides are not of several groups."""
+    evaluated = {row["slide_id"] for model in models for row in evaluated_rows(model.predictions.values())}
+    of = {row.slide_id: row.group for row in rows}
+    groups = {of[slide_id] for slide_id in evaluated}
+    return Groups(config.split.group, of) if config.split.group and len(groups) > 1 and "" not in groups else None
+
+
+def _comparisons(models: Sequence[ModelPage], report: TaskReport, config: Config, groups: Groups | None) -> list[Comparison]:
     """Comparisons of all pairs of models that have evaluated slides in common."""
     predictions = {m.name: m.predictions.values() for m in models}
-    return [pair for pair in compare_models(predictions, report, draws=config.predict.bootstrap) if pair.n]
+    return [pair for pair in compare_models(predictions, report, draws=config.predict.bootstrap, groups=groups) if pair.n]
 
 
-def _beside_baselines(
-    models: Sequence[ModelPage], comparisons: Sequence[Comparison], report: TaskReport, config: Config
-) -> list[Against]:
+def _beside_baselines(models: Sequence[ModelPage], comparisons: Sequence[Comparison], config: Config) -> list[Against]:
     """Every model that sees slides beside the baselines on the features of the same encoder, which have no covariates."""
     seeing = [m for m in models if config.models[m.model].has_instances]
     by_encoder = {
         encoder: {m.name: config.models[m.model].baseline for m in seeing if m.encoder == encoder} for encoder in config.encoders
     }
-    pairs = [pair for entries in by_encoder.values() for pair in beside_baselines(entries, comparisons, report)]
+    pairs = [pair for entries in by_encoder.values() for pair in beside_baselines(entries, comparisons)]
     using = {m.name for m in seeing if architecture_of(config.models, m.model).uses_covariates}
     return [replace(p, about=f"{p.about} without covariates") if p.model in using else p for p in pairs]

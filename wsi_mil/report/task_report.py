@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_mil.figures import mean_of_defined
 from wsi_mil.metrics import patient_draws
 from wsi_mil.tasks import Task
 from wsi_mil.tasks.shown import Row, is_wrong, label_text
@@ -53,10 +54,31 @@ class TaskReport(ABC):
         """Return a figure to three decimals, or a dash if it is missing."""
         return decimals(value)
 
-    def compared_figures(self, rows: Sequence[Row], *, draws: int) -> tuple[float, NDArray[np.float64]]:
-        """Return the main figure of labelled rows, and that of each bootstrap draw of their patients `(draws,)`."""
+    def mean_title(self, group: str) -> str:
+        """Return the title of the mean of the main figure over the groups of a column, or of the figure itself with ""."""
+        return f"mean {self.main_title} over {group}s" if group else self.main_title
+
+    def compared_figures(
+        self, rows: Sequence[Row], *, draws: int, groups: Sequence[str] = ()
+    ) -> tuple[float, NDArray[np.float64]]:
+        """Return the main figure of labelled rows, and that of each bootstrap draw of their patients `(draws,)`.
+
+        Given the group of each row, both are the mean over the groups that have a figure, and patients are drawn within their
+        group, as in `wsi_mil.figures.group_figures`.
+        """
+        of_group: dict[str, list[Row]] = {}
+        for row, group in zip(rows, groups or [""] * len(rows), strict=True):
+            of_group.setdefault(group, []).append(row)
+        parts = [self._figures_of(of_group[group], draws, seed) for seed, group in enumerate(sorted(of_group))]
+        defined = [(value, drawn) for value, drawn in parts if value == value]
+        if not defined:
+            return float("nan"), np.full(draws, np.nan)
+        return float(np.mean([value for value, _ in defined])), mean_of_defined([drawn for _, drawn in defined])
+
+    def _figures_of(self, rows: Sequence[Row], draws: int, seed: int) -> tuple[float, NDArray[np.float64]]:
+        """Main figure of rows of one group, and that of each bootstrap draw of their patients."""
         outcomes, patients = self.task.unit_outcomes(self.task.read_outcomes(rows), [row["patient_id"] for row in rows])
-        drawn = [self.main_value(outcomes.rows(index)) for index in patient_draws(patients, draws=draws)]
+        drawn = [self.main_value(outcomes.rows(index)) for index in patient_draws(patients, draws=draws, seed=seed)]
         return self.main_value(outcomes), np.array(drawn)
 
     @abstractmethod
