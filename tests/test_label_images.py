@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -69,6 +70,16 @@ def test_labels_of_sixteen_bits_are_not_clipped(name: str, tmp_path: Path) -> No
         tifffile.imwrite(tmp_path / name, labels)
     found = read_label_image(tmp_path / name, (300,))
     assert found.values == (0, 300, 2100) and found.mask.share == (LABELS == 1).mean()
+
+
+@pytest.mark.parametrize(("channels", "named"), [(2, "grey and alpha"), (3, "RGB"), (4, "RGBA")])
+def test_a_png_of_sixteen_bits_in_several_channels_is_rejected(channels: int, named: str, tmp_path: Path) -> None:
+    """Pillow would read labels below 256 as 0."""
+    labels = np.repeat(LABELS.astype(np.uint16)[..., np.newaxis], channels, axis=2)
+    (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(labels))
+    said = rf"a\.png.* of 16 bits per channel \({named}\).*; save its labels as a grey image of 16 bits, or with 8 bits"
+    with pytest.raises(MaskError, match=said):
+        read_label_image(tmp_path / "a.png", None)
 
 
 def test_a_bilevel_png_has_zero_and_one(tmp_path: Path) -> None:

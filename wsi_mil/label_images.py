@@ -22,6 +22,11 @@ GREY_MODES = ("1", "L", "P", "LA", "PA", "I", "I;16", "I;16B", "I;16L")
 COLOUR_MODES = ("RGB", "RGBA")
 """Pillow modes that are accepted if the pixels are grey."""
 
+DEPTH_AND_COLOUR = slice(24, 26)
+"""Bytes of a PNG's header (IHDR) with the bits per channel and the colour type."""
+DEEP_CHANNELS = {b"\x10\x02": "RGB", b"\x10\x04": "grey and alpha", b"\x10\x06": "RGBA"}
+"""PNGs of 16 bits of which Pillow keeps the high byte of each channel only; nothing in its mode says so."""
+
 BLOCK_PX = 2048
 MOST_BLOCK_PX = 1 << 28
 """Largest number of pixels decoded at once: a PNG, or a strip or tile of a TIFF."""
@@ -30,6 +35,7 @@ MANY = 12
 """Number of an image's values that messages list."""
 
 WRITE_TILED = "save it as a tiled TIFF, or at a lower resolution"
+WRITE_GREY = "save its labels as a grey image of 16 bits, or with 8 bits per channel if none is above 255"
 ONE_CHANNEL = "expected one channel whose values are labels; export it so, or correct the sheet's `mask` column"
 
 Block = tuple[Window, NDArray[Any]]
@@ -108,6 +114,8 @@ def _png_labels(path: Path) -> NDArray[Any]:
         ):
             if image.mode not in GREY_MODES + COLOUR_MODES:
                 raise MaskError(path, f"is a PNG of mode {image.mode}; {ONE_CHANNEL}")
+            if channels := _deep_channels(path):
+                raise MaskError(path, f"is a PNG of 16 bits per channel ({channels}), which would be cut to 8; {WRITE_GREY}")
             labels = np.asarray(image)
     except Image.DecompressionBombError as error:
         raise MaskError(path, f"too large for a PNG ({error}); {WRITE_TILED}") from error
@@ -116,6 +124,12 @@ def _png_labels(path: Path) -> NDArray[Any]:
             raise  # a fault of the machine, not of the file
         raise MaskError(path, f"cannot read the PNG ({error}); export it again") from error
     return labels[..., :1] if image.mode in ("LA", "PA") else labels
+
+
+def _deep_channels(path: Path) -> str:
+    """Channels of a PNG that Pillow would cut to 8 bits, or ""."""
+    with path.open("rb") as file:
+        return DEEP_CHANNELS.get(file.read(DEPTH_AND_COLOUR.stop)[DEPTH_AND_COLOUR], "")
 
 
 def _one_channel(path: Path, part: NDArray[Any]) -> NDArray[Any]:

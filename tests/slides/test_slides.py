@@ -212,6 +212,13 @@ def test_sixteen_bits_are_not_clipped_silently(tmp_path: Path) -> None:
         open_slide(tmp_path / "deep.png")
 
 
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_sixteen_bits_of_several_channels_are_not_cut_silently(channels: int, tmp_path: Path) -> None:
+    (tmp_path / "deep.png").write_bytes(imagecodecs.png_encode(np.full((20, 30, channels), 40_000, np.uint16)))
+    with pytest.raises(SlideFormatError, match="8 bits per channel, but it has 16"):
+        open_slide(tmp_path / "deep.png")
+
+
 def test_damaged_parts_of_an_overview_stay_white_and_are_counted(tmp_path: Path) -> None:
     path = write_aperio(tmp_path / "a.svs", tissue_image(3000, 1280), levels=(1,))
     damage_tile(path, 37)  # 24 to a row: x 1664 to 1792, y 128 to 256

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,9 @@ from wsi_mil.slides.slide import Slide, SlideSource, on_white
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV")
 """Pillow modes of at most 8 bits per channel; deeper ones would be clipped, not scaled, on conversion."""
+
+PNG_DEPTH = 24
+"""Place of the bits per channel in a PNG's header (IHDR): of 16 in colour Pillow keeps 8, and its mode does not say so."""
 
 ORIENTATION = 274
 
@@ -72,10 +76,16 @@ class ImageReader(Slide):
             raise SlideFormatError(self.path, f"cannot read the image ({error})") from error
 
     def _require_8_bits(self, image: Image.Image) -> None:
-        if image.mode not in MODES:
-            raise SlideFormatError(
-                self.path, f"must have 8 bits per channel, but its mode is {image.mode}; convert it to 8-bit RGB"
-            )
+        found = "" if image.mode in MODES else f"its mode is {image.mode}"
+        if image.format == "PNG" and _png_depth(Path(self.file)) > 8:
+            found = "it has 16"
+        if found:
+            raise SlideFormatError(self.path, f"must have 8 bits per channel, but {found}; convert it to 8-bit RGB")
+
+
+def _png_depth(file: Path) -> int:
+    with file.open("rb") as opened:
+        return opened.read(PNG_DEPTH + 1)[PNG_DEPTH]
 
 
 def _rgb_on_white(image: Image.Image) -> NDArray[np.uint8]:
