@@ -63,6 +63,8 @@ def test_nonsense_along_one_axis_is_nonsense() -> None:
         ({"tiff.XResolution": "84666.7", "tiff.YResolution": "101600", "tiff.ResolutionUnit": "inch"}, (0.3, 0.25)),
         ({"tiff.ImageDescription": '<OME><Pixels PhysicalSizeX="300" PhysicalSizeXUnit="nm" PhysicalSizeY="0.25"/></OME>'},
          (0.3, 0.25)),
+        ({"tiff.ImageDescription": '<OME><Pixels PhysicalSizeX="0.3" PhysicalSizeXUnit="&#181;m" PhysicalSizeY="0.25" '
+          'PhysicalSizeYUnit="&#xB5;m"/></OME>'}, (0.3, 0.25)),
     ],
 )  # fmt: skip
 def test_every_vendors_property_is_read(properties: dict[str, str], mpp: tuple[float, float]) -> None:

@@ -1,5 +1,6 @@
 """Resolution of level 0 in µm per pixel, with its source."""
 
+import html
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -138,7 +139,7 @@ def _ome(properties: Mapping[str, str]) -> Iterator[_Candidate]:
     text = ome_description(properties)
     sizes = {axis: re.search(rf'\bPhysicalSize{axis}="([^"]+)"', text) for axis in "XY"}
     units = {axis: re.search(rf'\bPhysicalSize{axis}Unit="([^"]*)"', text) for axis in "XY"}
-    factors = {axis: OME_UNIT_UM.get(unit[1] if unit else "") for axis, unit in units.items()}
+    factors = {axis: OME_UNIT_UM.get(html.unescape(unit[1]) if unit else "") for axis, unit in units.items()}
     if sizes["X"] and sizes["Y"] and factors["X"] and factors["Y"]:
         x, y = (_number(match[1]) * (factors[axis] or 0) for axis, match in sizes.items() if match)
         yield _Candidate("OME PhysicalSizeX, PhysicalSizeY", x, y)
