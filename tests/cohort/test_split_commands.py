@@ -10,9 +10,12 @@ from tests.cohort.test_split_exchange import CLAM_0, CLAM_1, PATIENT_OF
 from tests.interchange.test_commands import called
 from tests.targets import block_of
 from wsi_mil.check import check
-from wsi_mil.cohort.splits import Splits, read_splits, write_splits
+from wsi_mil.cohort.split_layouts import SPLIT_LAYOUTS
+from wsi_mil.cohort.splits import Splits, draw_splits, read_splits, write_splits
 from wsi_mil.cohort.status import SlideStatus, write_status
-from wsi_mil.records import Role, Status
+from wsi_mil.config import Split
+from wsi_mil.records import NO_PATH, Role, SlideRow, Status
+from wsi_mil.tasks import Classes
 
 
 @pytest.fixture
@@ -56,6 +59,22 @@ def test_splits_of_clam_are_a_file_for_the_configuration_and_come_back(folder: P
     done = called("export-splits", str(place), "--layout", "clam", "--out", "again", cwd=folder)
     assert done.returncode == 0 and "the files do not say patients and labels" in done.stderr
     assert (folder / "again/splits_0.csv").read_text() == CLAM_0
+
+
+@pytest.mark.parametrize("layout", SPLIT_LAYOUTS)
+def test_splits_with_an_external_site_come_back_byte_for_byte(folder: Path, layout: str) -> None:
+    rows = [SlideRow(f"s{n}", NO_PATH, ("normal", "tumour")[n % 2], f"p{n}", group="UVW"[n // 8]) for n in range(20)]
+    lines = [f"{row.slide_id},{row.patient_id},{row.label},{row.group}" for row in rows]
+    (folder / "study/cohort.csv").write_text("\n".join(["slide_id,patient_id,label,site", *lines]) + "\n")
+    settings = {"group": "site", "folds": 2, "external": ["W"]}
+    write_config(folder, split=settings)
+    write_splits(folder / "run.csv", draw_splits(rows, Classes(("normal", "tumour")), Split.model_validate(settings)))
+    assert "external" in (folder / "run.csv").read_text()
+    done = called("export-splits", "run.csv", "--layout", layout, "--out", "shared", cwd=folder)
+    assert done.returncode == 0 and "nor 4 slides that are in no part" in done.stderr, done.stderr
+    done = called("import-splits", "shared", "--configfile", "study/my.yaml", "--out", "back.csv", cwd=folder)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    assert (folder / "back.csv").read_bytes() == (folder / "run.csv").read_bytes()
 
 
 def test_a_target_is_named_where_there_are_several(folder: Path) -> None:

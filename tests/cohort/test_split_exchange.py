@@ -1,6 +1,7 @@
 """Splits of CLAM, STAMP and Patho-Bench, read and written."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -114,18 +115,27 @@ def test_patho_benchs_folds_are_columns_in_the_order_of_their_numbers(tmp_path: 
 
 
 @pytest.mark.parametrize("layout", SPLIT_LAYOUTS)
-@pytest.mark.parametrize("settings", [Split(folds=3), Split(folds=2, repeats=3, validation=0.4)])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Split(folds=3),
+        Split(folds=2, repeats=3, validation=0.4),
+        Split(folds=2, group="site", external=("W",)),
+        Split(folds=3, group="site", external=("W",), whole_groups=False),
+    ],
+)
 def test_there_and_back_nothing_changes(tmp_path: Path, layout: str, settings: Split) -> None:
-    """Lopsided: patients have one to four slides."""
+    """Lopsided: patients have one to three slides. The last ones are of group W, one of them without a label."""
     rows = [
-        SlideRow(f"s{p}_{i}", NO_PATH, ("normal", "tumour")[p % 2], f"p{p}")
-        for p in range(14)
+        SlideRow(f"s{p}_{i}", NO_PATH, ("normal", "tumour")[p % 2], f"p{p}", group="UVW"[p // 7])
+        for p in range(17)
         for i in range(1 + (p % 3) * (p % 2))
     ]
-    splits = draw_splits(rows, TASK, settings)
+    rows[-1] = replace(rows[-1], label="")
+    splits = draw_splits(rows[:-1], TASK, settings)
     files = SPLIT_WRITERS[layout](tmp_path / "out", splits, "tumour")
     assert all(file.is_file() for file in files)
-    back, notes = import_splits(read_shared(tmp_path / "out"), rows, TASK, Split(seed=5))
+    back, notes = import_splits(read_shared(tmp_path / "out"), rows, TASK, settings.model_copy(update={"seed": 5}))
     assert back == splits and notes == []
     write_splits(tmp_path / "splits.csv", back)
     assert read_splits(tmp_path / "splits.csv") == splits
@@ -171,6 +181,22 @@ def test_slides_that_only_one_of_them_has_are_named_and_can_be_left_out(tmp_path
         f"{path}: no part for labelled slides of the sheet: h: left out",
         f"{path}: without a label in the sheet, so in no part here: g",
     ]
+
+
+def test_slides_of_external_groups_that_have_a_part_are_named_and_can_be_left_out(tmp_path: Path) -> None:
+    """A patient of an external group is external with all slides, those that the file lacks too."""
+    path = write(tmp_path / "splits_0.csv", CLAM_0.replace("2,b,,", "2,b,,w"))
+    rows = [*ROWS, *(replace(row(name), group="W") for name in ("v", "w")), replace(row("u", ""), group="W")]
+    settings = Split(group="site", external=("W",))
+    with pytest.raises(ConfigError) as caught:
+        import_splits(read_shared(path), rows, TASK, settings)
+    assert caught.value.faults == [
+        f"{path}: slides of groups that split.external names: w; take them out of the file, or the groups out of split.external,"
+        " or leave them out with --subset"
+    ]
+    splits, notes = import_splits(read_shared(path), rows, TASK, settings, subset=True)
+    assert splits.roles == ({**PARTS, "v": Role.EXTERNAL, "w": Role.EXTERNAL},)
+    assert notes == [f"{path}: slides of groups that split.external names: w: left out"]
 
 
 def test_a_slide_without_a_part_in_some_fold_is_a_fault(tmp_path: Path) -> None:

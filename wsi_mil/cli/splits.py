@@ -91,7 +91,7 @@ def _require_new(place: Path, source: Path) -> None:
 
 def _rows_of_target(values: "dict[str, Any]", target: str) -> "tuple[Config, list[SlideRow], str]":
     """Configuration, rows of its sheet with the labels of a target, and the target's name. Raises ConfigError."""
-    from wsi_mil.cohort import read_sheet
+    from wsi_mil.cohort import SheetColumns, read_sheet
     from wsi_mil.config import Config, nearest, parse_settings
 
     config = parse_settings(Config, values)
@@ -101,7 +101,7 @@ def _rows_of_target(values: "dict[str, Any]", target: str) -> "tuple[Config, lis
     name = target or names[0]
     if name not in names:
         raise ConfigError([f"--target: no target {name!r}{nearest(name, names)}"])
-    sheet = read_sheet(config.cohort, config.targets, needs_path=False)
+    sheet = read_sheet(config.cohort, config.targets, needs_path=False, columns=SheetColumns.of(config.split, None))
     if sheet.faults:
         raise ConfigError(list(sheet.faults))
     return config, [row.for_target(name) for row in sheet.rows], name

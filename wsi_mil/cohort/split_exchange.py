@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from wsi_mil.cohort.groups import with_external
 from wsi_mil.cohort.split_layouts import SharedSplits
 from wsi_mil.cohort.splits import Splits, draw_splits
 from wsi_mil.config import Split
@@ -17,23 +18,25 @@ def import_splits(
 ) -> tuple[Splits, list[str]]:
     """Return the splits of the labelled slides of a sheet, and notes on what was left out or drawn.
 
-    In folds without a validation part, one is drawn from the training patients.
+    In folds without a validation part, one is drawn from the training patients. Slides of external groups, which other tools do
+    not know, have the role external in every fold.
 
     Args:
         shared: splits of another tool.
         rows: of the sheet, with the labels of one target.
         task: what is learned.
-        settings: share and seed of a validation part that is drawn.
+        settings: share and seed of a validation part that is drawn, and the external groups.
         subset: leave out slides that only the file or only the sheet has.
 
     Raises:
-        ConfigError: names slides or patients that only one of them has, those without a part in a fold, and patients in two
-            parts of a fold.
+        ConfigError: names slides or patients that only one of them has, those without a part in a fold, those of external groups
+            with one, and patients in two parts of a fold.
     """
     rows = sorted(rows, key=lambda row: row.slide_id)
-    labelled = [row for row in rows if row.label]
+    labelled = [row for row in rows if row.label and row.group not in settings.external]
+    external = {_name(shared, row) for row in rows if row.label and row.group in settings.external}
     shared = _with_known_names(shared, {_name(shared, row) for row in rows})
-    faults, notes = _coverage(shared, rows, labelled, subset=subset)
+    faults, notes = _coverage(shared, rows, labelled, external, subset=subset)
     used = [row for row in labelled if all(_name(shared, row) in fold for fold in shared.folds)]
     roles = tuple({row.slide_id: fold[_name(shared, row)] for row in used} for fold in shared.folds)
     splits = Splits({r.slide_id: r.patient_id for r in used}, {r.slide_id: r.label for r in used}, roles)
@@ -55,7 +58,7 @@ def import_splits(
         where = named(list(without.values()))
         notes.append(f"{where}: no validation part, so {share} were drawn for it (split.validation, split.seed)")
     drawn = tuple(_with_validation(used, own, task, settings, k) if k in without else own for k, own in enumerate(roles))
-    return Splits(splits.patients, splits.labels, drawn), notes
+    return with_external(Splits(splits.patients, splits.labels, drawn), rows, settings), notes
 
 
 def _too_few(rows: Sequence[SlideRow], roles: Mapping[str, Role], task: Task, name: str) -> list[str]:
@@ -96,9 +99,12 @@ def _with_known_names(shared: SharedSplits, known: set[str]) -> SharedSplits:
 
 
 def _coverage(
-    shared: SharedSplits, rows: Sequence[SlideRow], labelled: Sequence[SlideRow], *, subset: bool
+    shared: SharedSplits, rows: Sequence[SlideRow], labelled: Sequence[SlideRow], external: set[str], *, subset: bool
 ) -> tuple[list[str], list[str]]:
-    """Faults, and notes, about slides or patients that only the file, only the sheet or only some folds have."""
+    """Faults, and notes, about slides or patients that only the file, only the sheet or only some folds have.
+
+    Those of external groups are not to be split: the file has them if it does not know of the groups.
+    """
     in_sheet = {_name(shared, row) for row in rows}
     to_split = {_name(shared, row) for row in labelled}
     in_file = {name for fold in shared.folds for name in fold}
@@ -107,13 +113,15 @@ def _coverage(
     extent = {
         f"{of} that the sheet does not have: {named(sorted(in_file - in_sheet))}; add them to the sheet": in_file - in_sheet,
         f"no part for labelled {of} of the sheet: {named(sorted(to_split - in_file))}; add them to the file": to_split - in_file,
+        f"{of} of groups that split.external names: {named(sorted(external & in_file))}; take them out of the file, or the groups"
+        " out of split.external": external & in_file,
     }
     for text, names in extent.items():
         if names and subset:
             notes.append(f"{shared.names[0]}: {text.partition('; ')[0]}: left out")
         elif names:
             faults.append(f"{shared.names[0]}: {text}, or leave them out with --subset")
-    unlabelled = sorted(in_file & in_sheet - to_split)
+    unlabelled = sorted(in_file & in_sheet - to_split - external)
     if unlabelled:
         notes.append(f"{shared.names[0]}: without a label in the sheet, so in no part here: {named(unlabelled)}")
     for fold, name in zip(shared.folds, shared.names, strict=True):
