@@ -1,4 +1,4 @@
-"""A made cohort in which the label follows the site only: features say the site, and nothing else."""
+"""Sites in the report: a made cohort whose label follows the site only, features saying the site, and what goes with a site."""
 
 from pathlib import Path
 
@@ -16,7 +16,11 @@ from wsi_mil.predict import predict_cohort, write_metrics, write_predictions
 from wsi_mil.receipts import read_receipt
 from wsi_mil.records import Bag, SlideRow, Status
 from wsi_mil.report import write_report
+from wsi_mil.report.groups import GroupSection, group_section
+from wsi_mil.report.model_page import ModelPage
+from wsi_mil.report.registry import report_of as task_report_of
 from wsi_mil.statistics import write_statistics
+from wsi_mil.tasks import Multilabel, Regression, Task
 from wsi_mil.train import Fold, train_fold
 
 POSITIVE = {"A": (17, 20), "B": (2, 15), "C": (13, 16), "D": (3, 17), "E": (6, 6)}
@@ -90,3 +94,45 @@ def test_the_same_model_looks_good_with_folds_by_patient_and_the_report_warns(tm
     assert low < 0.5 < high
     assert "The site alone predicts the label as well as the best model does (AUROC 0.7" in page
     assert "Within a site, enc · pool (" in page and "Models were trained on slides of the same site" in page
+
+
+def section_of(folder: Path, task: Task, target: dict[str, object], labels: list[str]) -> GroupSection:
+    """What a page says of the sites of 40 slides, half of them of Bern, whose features say nothing."""
+    rows = [SlideRow(f"s{i:02d}", Path("x"), label, f"p{i:02d}", group=("Bern", "Chur")[i % 2]) for i, label in enumerate(labels)]
+    bags = [
+        LabelledBag(Bag(r.slide_id, np.eye(3, 4, i % 2).astype(np.float16), np.zeros((3, 2), np.int64)), 0)
+        for i, r in enumerate(rows)
+    ]
+    write_features(folder / "features/enc", bags)
+    write_statistics([r.slide_id for r in rows], folder / "features/enc", Statistics(), folder / "statistics/enc.json", threads=1)
+    content = {"cohort": "c.csv", "targets": {"t": target}, "results": folder, "encoders": {"enc": {}}}
+    config = parse_settings(Config, {**content, "models": {"pool": MODEL}, "split": {"group": "site", "whole_groups": False}})
+    model = ModelPage("t", "enc", "pool", {}, {}, {"methods": {}}, None)
+    found = group_section(rows, [model], task_report_of(task), config)
+    assert found is not None
+    return found
+
+
+def test_the_page_names_the_label_that_follows_from_the_site_and_no_label_where_there_is_none(tmp_path: Path) -> None:
+    markers = {"kind": "multilabel", "columns": ["er", "her2"]}
+    labels = [f"{i // 2 % 2} {int(i % 2 == 0)}" for i in range(40)]
+    section = section_of(tmp_path / "a", Multilabel(("er", "her2")), markers, labels)
+    assert section.sentences[-1].startswith(
+        "site and label 'her2': Cramér's V 1.000 (0: independent, 1: one follows from the other; the strongest of 2 labels). The"
+        " site alone, without any image, predicts this label with AUROC 1.000"
+    )
+    assert section.limitations[0].text.startswith(
+        "site and label 'her2' go together (Cramér's V 1.00, the strongest of 2 labels)"
+    )
+    none = section_of(tmp_path / "b", Multilabel(("er", "her2")), markers, [f"{i // 2 % 2} {i // 4 % 2}" for i in range(40)])
+    assert none.sentences[-1].endswith("patients. Labels that are independent of it can give as much by chance.")
+    assert not none.limitations
+    values = section_of(
+        tmp_path / "c", Regression(), {"kind": "regression", "column": "tmb"}, [f"{i % 2}.{i:02d}" for i in range(40)]
+    )
+    assert values.sentences[-1].startswith("site and value: Cramér's V ")
+    assert (
+        "values in 5 parts from low to high). The site alone, without any image, predicts the part with" in values.sentences[-1]
+    )
+    equal = section_of(tmp_path / "d", Regression(), {"kind": "regression", "column": "tmb"}, ["0.0"] * 40)
+    assert equal.sentences[-1].startswith("Whether site and value go together cannot be measured: one of them has a single value")

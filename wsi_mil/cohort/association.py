@@ -57,9 +57,7 @@ def association(group_of: Mapping[str, str], stratum_of: Mapping[str, int]) -> A
     Returns:
         None if there are not two groups, or not two labels that two patients have.
     """
-    patients = sorted(patient for patient in stratum_of if group_of.get(patient))
-    groups = np.unique([group_of[patient] for patient in patients], return_inverse=True)[1]
-    labels = np.unique([stratum_of[patient] for patient in patients], return_inverse=True)[1]
+    patients, groups, labels = _coded(group_of, stratum_of)
     if len(set(groups.tolist())) < 2 or len(set(labels.tolist())) < 2 or np.bincount(labels).min() < 2:
         return None
     counts = np.zeros((labels.max() + 1, groups.max() + 1))
@@ -73,6 +71,22 @@ def association(group_of: Mapping[str, str], stratum_of: Mapping[str, int]) -> A
     return Association(cramers_v(groups, labels), float(found), interval95(_auroc(drawn, wins)), len(patients), counts.shape[1])
 
 
+def permuted_share(group_of: Mapping[str, str], positive_of: Mapping[str, int], *, draws: int) -> float:
+    """Return the share of permutations of a label among patients that go together with the groups as much, by Cramér's V.
+
+    Args:
+        group_of: group of each patient.
+        positive_of: 1 or 0 of each patient.
+        draws: number of permutations; the observed labels count as one more.
+    """
+    _, groups, labels = _coded(group_of, positive_of)
+    sizes, positive = np.bincount(groups), np.bincount(groups, labels)
+    drawn = np.random.default_rng(0).multivariate_hypergeometric(sizes, int(positive.sum()), size=draws)
+    expected = sizes * labels.mean()
+    distances, observed = (((own - expected) ** 2 / sizes).sum(axis=-1) for own in (drawn, positive))  # both ∝ V²
+    return float((1 + (distances >= observed * (1 - 1e-9)).sum()) / (1 + draws))
+
+
 def cramers_v(first: NDArray[np.int64], second: NDArray[np.int64]) -> float:
     """Return Cramér's V of two codings `(n,)` of at least two values: 0 if independent, 1 if one follows from the other."""
     counts = np.zeros((first.max() + 1, second.max() + 1))
@@ -80,6 +94,13 @@ def cramers_v(first: NDArray[np.int64], second: NDArray[np.int64]) -> float:
     expected = np.outer(counts.sum(axis=1), counts.sum(axis=0)) / len(first)
     chi_squared = ((counts - expected) ** 2 / expected).sum()
     return float(np.sqrt(chi_squared / (len(first) * (min(counts.shape) - 1))))
+
+
+def _coded(group_of: Mapping[str, str], stratum_of: Mapping[str, int]) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64]]:
+    """Patients that have both, in the order of their names, and numbers of their groups and labels from 0 on."""
+    patients = sorted(patient for patient in stratum_of if group_of.get(patient))
+    groups = np.unique([group_of[patient] for patient in patients], return_inverse=True)[1]
+    return patients, groups, np.unique([stratum_of[patient] for patient in patients], return_inverse=True)[1]
 
 
 def _wins(own: NDArray[np.float64], rest: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from wsi_mil.cohort.association import Association, association
+from wsi_mil.cohort.label_association import association_text, label_association
 from wsi_mil.cohort.parts import held_out_groups, least_patients
 from wsi_mil.cohort.splits import Splits, group_names
 from wsi_mil.config import Split, nearest
@@ -88,7 +88,7 @@ def fold_titles(rows: Sequence[SlideRow], task: Task, settings: Split) -> list[s
 
 
 def group_warnings(rows: Sequence[SlideRow], task: Task, settings: Split) -> list[str]:
-    """Return groups of labelled slides without a class, and whether the label follows from the group."""
+    """Return groups of labelled slides without a class, and whether what is learned follows from the group."""
     labels = dict[str, set[str]]()
     for row in rows:
         labels.setdefault(row.group, set()).add(row.label)
@@ -103,26 +103,6 @@ def group_warnings(rows: Sequence[SlideRow], task: Task, settings: Split) -> lis
     ]
     found = label_association([row for row in rows if row.group not in settings.external], task)
     return warnings + ([association_text(found, str(settings.group))] if found and found.is_above_chance else [])
-
-
-def label_association(rows: Sequence[SlideRow], task: Task) -> Association | None:
-    """Return the association of the groups of labelled slides with their labels; None if it cannot be measured."""
-    group_of = {row.patient_id: row.group for row in rows if row.label and row.group}
-    labels = dict[str, list[str]]()
-    for row in rows:
-        if row.patient_id in group_of and row.label:
-            labels.setdefault(row.patient_id, []).append(row.label)
-    return association(group_of, task.strata(labels, least=2)) if len(set(group_of.values())) > 1 else None
-
-
-def association_text(found: Association, column: str) -> str:
-    """Return the warning that the label follows from the group to some extent."""
-    low, high = found.ci95
-    return (
-        f"{column} and label go together (Cramér's V {found.cramers_v:.2f}): the {column} alone predicts the label with AUROC"
-        f" {found.auroc:.2f} ({low:.2f} to {high:.2f}), so a model can seem good by telling the {column}; look at the figures of"
-        f" each {column}"
-    )
 
 
 def _fixed_faults(rows: Sequence[SlideRow], settings: Split) -> list[str]:

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wsi_mil.cohort.association import Association
-from wsi_mil.cohort.groups import association_text, label_association
+from wsi_mil.cohort.label_association import LabelAssociation, association_text, label_association, learned_word
 from wsi_mil.config import Config
 from wsi_mil.records import SlideRow
 from wsi_mil.report.model_page import ModelPage
@@ -77,7 +76,7 @@ def group_section(
     found = label_association(inner, report.task)
     told = {encoder: _telling(inner, encoder, config) for encoder in config.encoders}
     held_out = config.split.holds_out_groups and config.trained is None
-    sentences = [_told_text(encoder, column, own) for encoder, own in told.items()] + [_association_text(found, column)]
+    sentences = [_told_text(encoder, column, own) for encoder, own in told.items()] + [_association_text(found, report, column)]
     return GroupSection(
         column=column,
         held_out=held_out,
@@ -136,31 +135,34 @@ def _told_text(encoder: str, column: str, told: Telling | None) -> str:
     )
 
 
-def _association_text(found: Association | None, column: str) -> str:
-    if found is None:
-        return f"Whether {column} and label go together cannot be measured: one of them has a single value."
+def _association_text(of: LabelAssociation | None, report: TaskReport, column: str) -> str:
+    if of is None:
+        what = f"Whether {column} and {learned_word(report.task)} go together cannot be measured"
+        return f"{what}: one of them has a single value, or one that a single patient has."
+    found, detail = of.found, f"; {of.detail}" if of.detail else ""
+    by_chance = " Labels that are independent of it can give as much by chance." if of.is_by_chance else ""
     return (
-        f"{column} and label: Cramér's V {decimals(found.cramers_v)} (0: independent, 1: one follows from the other). The"
-        f" {column} alone, without any image, predicts the label with AUROC {decimals(found.auroc)} ({_range(found.ci95)}),"
-        f" cross-validated by patient over {found.n_patients} patients."
+        f"{column} and {of.what}: Cramér's V {decimals(found.cramers_v)} (0: independent, 1: one follows from the other{detail})."
+        f" The {column} alone, without any image, predicts {of.told} with AUROC {decimals(found.auroc)} ({_range(found.ci95)}),"
+        f" cross-validated by patient over {found.n_patients} patients.{by_chance}"
     )
 
 
-def _warnings(found: Association | None, models: Sequence[ModelPage], report: TaskReport, column: str) -> list[str]:
+def _warnings(found: LabelAssociation | None, models: Sequence[ModelPage], report: TaskReport, column: str) -> list[str]:
     """What to know before relying on figures: the group alone does as well as a model, and models that fail within groups."""
     return _reached(found, models, report, column) + _fail_within(models, report, column)
 
 
-def _reached(found: Association | None, models: Sequence[ModelPage], report: TaskReport, column: str) -> list[str]:
-    if found is None or not found.is_above_chance:
+def _reached(of: LabelAssociation | None, models: Sequence[ModelPage], report: TaskReport, column: str) -> list[str]:
+    if of is None or not of.is_above_chance:
         return []
     best = models[0].metrics.get(report.main_figure)
-    if best is None or not report.task.can_be_recalibrated or not found.reaches(best):
-        return [f"{association_text(found, column)}."]
+    if best is None or not report.task.can_be_recalibrated or not of.reaches(best):
+        return [f"{association_text(of, column)}."]
     model = f"{models[0].name} {decimals(best)} over all slides"
     return [
-        f"The {column} alone predicts the label as well as the best model does (AUROC {decimals(found.auroc)},"
-        f" {_range(found.ci95)}, without any image; {model}): that figure may show that the model knows the {column}, not the"
+        f"The {column} alone predicts the label as well as the best model does (AUROC {decimals(of.found.auroc)},"
+        f" {_range(of.found.ci95)}, without any image; {model}): that figure may show that the model knows the {column}, not the"
         f" {report.answer}. Look at the figures of each {column}."
     ]
 
