@@ -43,6 +43,14 @@ def _survival(**cells: Sequence[str]) -> list[Candidate]:
         (["12 %", "7.5 %", "8 %"], ["12", "7.5", "8"]),
         (["1.234", "2.345", "0.5"], ["1.234", "2.345", "0.5"]),
         (["1e-3", "0.2", "n/a"], ["0.001", "0.2", ""]),
+        (["1.234.567", "1.234", "87,5"], ["1234567", "1234", "87.5"]),
+        (["1,234,567", "1,234", "87.5"], ["1234567", "1234", "87.5"]),
+        (["-1.234.567", "2,345"], ["-1234567", "2.345"]),
+        (["2.345.678", "1.234", "87", "95", "4", "8"], ["2345678", "1234", "87", "95", "4", "8"]),
+        (["0.123", "1.456", "12"], ["0.123", "1.456", "12"]),
+        (["1.234", "2.345", "0"], ["1.234", "2.345", "0"]),
+        (["1.234", "12.345", "123.456"], ["1.234", "12.345", "123.456"]),
+        (["1.2340", "950", "87"], ["1.234", "950", "87"]),
     ],
 )
 def test_numbers_are_read_with_the_marks_of_their_column(cells: list[str], expected: list[str]) -> None:
@@ -50,7 +58,18 @@ def test_numbers_are_read_with_the_marks_of_their_column(cells: list[str], expec
     assert list(column.cells) == expected and column.kind == "numbers"
 
 
-@pytest.mark.parametrize("cells", [["1,234", "5,678"], ["1,5", "2.5"]])
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["1,234", "5,678"],
+        ["1,5", "2.5"],
+        ["950", "1.234", "87", "2.010"],
+        ["150.000", "", "75", "230.000"],
+        ["1.234.567", "2.5"],
+        ["1,234,567", "2,5"],
+        ["1.234.567", "1,234,567"],
+    ],
+)
 def test_marks_that_may_mean_either_are_refused_and_said(cells: list[str]) -> None:
     column = _one("x", *cells)
     assert column.kind == "text" and "write" in column.note
@@ -59,6 +78,20 @@ def test_marks_that_may_mean_either_are_refused_and_said(cells: list[str]) -> No
 def test_a_comma_before_three_digits_is_decimal_in_a_table_of_decimal_commas() -> None:
     columns = _columns({"a": ["1,234", "5,678"], "b": ["0,5", "1,5"]})
     assert columns["a"].cells == ("1.234", "5.678")
+
+
+def test_a_point_before_three_digits_is_decimal_in_a_table_of_decimal_points_only() -> None:
+    beside = {"point": ["2.5", "1.5", "0.5"], "comma": ["2,5", "1,5", "0,5"], "neither": ["2", "1", "x"]}
+    read = {name: _columns({"a": ["1.234", "950", "87"], "b": cells})["a"] for name, cells in beside.items()}
+    assert read["point"].cells == ("1.234", "950", "87")
+    expected = "the mark in 1.234 may separate thousands or decimals: write 1234 or 1.2340"
+    assert [read[name].note for name in ("comma", "neither")] == [expected] * 2
+
+
+def test_survival_times_with_thousands_are_no_target_before_they_are_clear() -> None:
+    assert not _survival(OS_Tage=["950", "1.234", "87", "2.010"], OS_Status=["1", "0", "1", "0"])
+    (found,) = _survival(OS_Tage=["950", "1234", "87", "2010"], OS_Status=["1", "0", "1", "0"])
+    assert found.cells["OS_Tage"] == ("950", "1234", "87", "2010")
 
 
 @pytest.mark.parametrize(

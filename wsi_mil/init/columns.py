@@ -39,7 +39,9 @@ SLASHED = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})(?: [\d:]*)?")
 COMMA_CLEAR = re.compile(r"[+-]?(\d{1,3}(\.\d{3})+,\d+|\d+,(\d{1,2}|\d{4,})|0,\d+)")
 POINT_CLEAR = re.compile(r"[+-]?(\d{1,3}(,\d{3})+\.\d+|\d+\.(\d{1,2}|\d{4,})|0\.\d+|\d*\.?\d+[eE][+-]?\d+)")
 COMMA_THREE, POINT_THREE = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+"), re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+")
-WHOLE = re.compile(r"[+-]?\d+")
+COMMA_SEVERAL, POINT_SEVERAL = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3}){2,}"), re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3}){2,}")
+"""Numbers whose marks separate thousands, as there are several: the decimal mark is the other one."""
+WHOLE, ABOVE_NINE = re.compile(r"[+-]?\d+"), re.compile(r"[+-]?[1-9]\d+")
 
 
 @dataclass(frozen=True)
@@ -215,15 +217,31 @@ def _numbers(cells: list[str], table_comma: bool | None) -> tuple[list[str], str
     patterns = (WHOLE, COMMA_CLEAR, POINT_CLEAR, COMMA_THREE, POINT_THREE)
     if not all(any(pattern.fullmatch(cell) for pattern in patterns) for cell in filled):
         return [], ""
-    own = _decimal_comma(filled)
-    is_mixed = any(map(COMMA_CLEAR.fullmatch, filled)) and any(map(POINT_CLEAR.fullmatch, filled))
-    if is_mixed:
-        return [], "decimal commas in some rows and decimal points in others: write all of them the same way"
-    comma = own if own is not None else table_comma
-    unclear = [cell for cell in filled if COMMA_THREE.fullmatch(cell) or (POINT_THREE.fullmatch(cell) and table_comma)]
-    if unclear and own is None and (comma is None or (comma and POINT_THREE.fullmatch(unclear[0]))):
-        return [], f"the mark in {unclear[0]} may separate thousands or decimals: write 1234 or 1.234"
-    return [_number(cell, bool(comma)) if cell else "" for cell in texts], ""
+    with_comma = next((cell for cell in filled if COMMA_CLEAR.fullmatch(cell) or POINT_SEVERAL.fullmatch(cell)), "")
+    with_point = next((cell for cell in filled if POINT_CLEAR.fullmatch(cell) or COMMA_SEVERAL.fullmatch(cell)), "")
+    if with_comma and with_point:
+        return [], f"the marks of {with_comma} and {with_point} contradict each other: write all numbers the same way"
+    is_clear = bool(with_comma or with_point)
+    unclear = "" if is_clear else _unclear(filled, table_comma)
+    if unclear:
+        return [], f"the mark in {unclear} may separate thousands or decimals: write 1234 or 1.2340"
+    comma = bool(with_comma) if is_clear else bool(table_comma)
+    return [_number(cell, comma) if cell else "" for cell in texts], ""
+
+
+def _unclear(cells: Sequence[str], table_comma: bool | None) -> str:
+    """The first cell whose mark may separate thousands or decimals, or "".
+
+    In a table without another clear number, three digits after a point are decimals, but not if all cells with a point have
+    three, and whole numbers without one have two digits or more: 950, 1.234, 87.
+    """
+    with_comma = [cell for cell in cells if COMMA_THREE.fullmatch(cell)]
+    with_point = [cell for cell in cells if POINT_THREE.fullmatch(cell)]
+    if table_comma is False or (table_comma and not with_point):
+        return ""
+    is_mixed = any(map(ABOVE_NINE.fullmatch, cells))
+    unclear = with_point if table_comma else with_comma or (with_point if is_mixed else [])
+    return unclear[0] if unclear else ""
 
 
 def _number(cell: str, comma: bool) -> str:
