@@ -55,6 +55,47 @@ def test_leading_zeros_that_a_spreadsheet_removed_are_said(tmp_path: Path) -> No
     assert any("leading zeros" in note for note in matched.notes)
 
 
+@pytest.mark.parametrize(
+    ("slides", "column", "cells"),
+    [
+        (["001_HE.svs", "010_HE.svs", "100_HE.svs"], "Patient", ["1", "10", "100"]),
+        (["P-001.svs", "P-010.svs", "P-100.svs"], "slide", ["P-1", "P-10", "P-100"]),
+        (["A001/HE.svs", "A010/HE.svs", "A100/HE.svs"], "Patient", ["A1", "A10", "A100"]),
+        (["x/0001.svs", "x/0010.svs", "x/1000.svs"], "slide", ["x/1", "x/10.svs", "x/1000"]),
+    ],
+)
+def test_zeros_are_missing_only_where_there_were_some(tmp_path: Path, slides: list[str], column: str, cells: list[str]) -> None:
+    rows = [f"{cell},{label}" for cell, label in zip(cells, "abc", strict=True)]
+    matched = _match(tmp_path, slides, f"{column},y", *rows, "A7,d")
+    assert list(_labels(matched, "y").values()) == [["a"], ["b"], ["c"]] and matched.unused_rows == (3,)
+    (note,) = (note for note in matched.notes if "leading zeros" in note)
+    assert note == (
+        f"{cells[0]}, {cells[1]} in column {column!r} fit the slides only without leading zeros and marks: check the pairs in"
+        " cohort.csv"
+    )
+    if column == "Patient":
+        assert list(matched.patients.values()) == cells
+
+
+def test_without_zeros_only_what_is_left_over_is_matched(tmp_path: Path) -> None:
+    matched = _match(tmp_path, ["1_HE.svs", "001_HE.svs", "20_HE.svs"], "patient,y", "1,a", "020,b", "20,c")
+    assert _labels(matched, "y") == {"1_HE": ["a"], "20_HE": ["c"], "001_HE": []}, "1 and 20 are matched, 1_HE and 20_HE too"
+    assert matched.patients["001_HE"] == "001_HE" and not any("zeros" in note for note in matched.notes)
+
+
+@pytest.mark.parametrize("slides", [["A01_HE.svs", "A001_HE.svs", "A20_HE.svs"], ["A01/x.svs", "A001/y.svs", "A20/z.svs"]])
+def test_a_patient_that_is_left_over_fits_none_if_there_are_several_but_for_zeros(tmp_path: Path, slides: list[str]) -> None:
+    matched = _match(tmp_path, slides, "patient,y", "A1,t", "A20,n")
+    assert sorted(_labels(matched, "y").values()) == [[], [], ["n"]]
+    assert any(note.startswith("A1 fit slides of several patients if zeros") for note in matched.notes)
+
+
+def test_two_patients_that_are_left_over_for_one_slide_leave_it_without_a_label(tmp_path: Path) -> None:
+    matched = _match(tmp_path, ["001_HE.svs", "100_HE.svs"], "patient,y", "1,a", "01,a", "100,b")
+    assert _labels(matched, "y") == {"001_HE": [], "100_HE": ["b"]} and matched.patients["001_HE"] == "001_HE"
+    assert any("1 slide has rows of several patients" in note for note in matched.notes)
+
+
 def test_whole_numbers_may_have_the_decimals_of_pandas(tmp_path: Path) -> None:
     matched = _match(tmp_path, ["4711_a.svs", "4712_a.svs"], "patient,y", "4711.0,a", "4712.0,b")
     assert _labels(matched, "y") == {"4711_a": ["a"], "4712_a": ["b"]} and matched.patients["4711_a"] == "4711"

@@ -16,6 +16,7 @@ from wsi_mil.init.names import (
     by_folder,
     by_name,
     by_patient,
+    folders_alike,
     is_elsewhere,
     plain,
     spellings,
@@ -55,6 +56,7 @@ class Key:
         rows: positions of the rows of each slide, by slide_id.
         padded: whether cells match only if leading zeros do not count.
         ambiguous: cells with the name of several slides, which match none.
+        some_padded: cells that match only so, where others match as they are.
     """
 
     column: str
@@ -62,6 +64,7 @@ class Key:
     rows: Mapping[str, tuple[int, ...]]
     padded: bool = False
     ambiguous: tuple[str, ...] = ()
+    some_padded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -175,8 +178,9 @@ def _key_notes(table: Table, key: Key, names: Names) -> Iterator[str]:
         yield f"{named(key.ambiguous)} fit several slides in different folders, and none is taken: {PATHS}"
     elif key.ambiguous:
         yield f"{named(key.ambiguous)} fit slides of several patients if zeros and marks do not count, and none is taken"
-    if key.padded:
-        yield f"column {key.column!r} fits the slides only without leading zeros and marks: check the pairs in cohort.csv"
+    padded = f"{named(key.some_padded)} in column {key.column!r} fit" if key.some_padded else f"column {key.column!r} fits"
+    if key.padded or key.some_padded:
+        yield f"{padded} the slides only without leading zeros and marks: check the pairs in cohort.csv"
     if key.how == "patient":
         return
     cells = table.column(key.column)
@@ -244,8 +248,37 @@ def _key(table: Table, column: str, how: str, names: Names) -> Key:
         if how == "patient":
             rows |= _rows_of(cells, by_folder(fits, names, loose=loose))
         if rows or several:
-            return Key(column, how, rows, loose, several)
+            key = Key(column, how, rows, loose, several)
+            return key if loose else _with_padded(key, cells, fits, names)
     return Key(column, how, {})
+
+
+def _with_padded(key: Key, cells: Sequence[str], fits: Mapping[str, Fits], names: Names) -> Key:
+    """A column with its cells that fit no slide as they are, but slides that are left over if leading zeros do not count.
+
+    A spreadsheet program makes 1, 10 and 100 of the patients 001, 010 and 100, of which the last still fits.
+
+    Args:
+        key: the column, matched by its cells as they are.
+        cells: of the column.
+        fits: slides that each of them fits as it is.
+        names: of the slides.
+    """
+    taken = {cells[at] for own in key.rows.values() for at in own} | {*key.ambiguous}
+    rest = [cell for cell, fit in fits.items() if not fit and cell not in taken]
+    find = by_name if key.how == "slide" else by_patient
+    found = {cell: find(cell, names, loose=True) for cell in rest}
+    is_one = {cell: len(fit) == 1 if key.how == "slide" else spelt_alike(cell, names) for cell, fit in found.items()}
+    if key.how == "patient":
+        folders = by_folder({**fits, **found}, names, loose=True)
+        of_folders = {cell: folders[cell] for cell in rest if not found[cell] and cell in folders}
+        is_one |= {cell: folders_alike(cell, slides, names) for cell, slides in of_folders.items()}
+        found |= of_folders
+    left = {cell: {s: strength for s, strength in fit.items() if s not in key.rows} for cell, fit in found.items()}
+    rows = _rows_of(cells, {cell: fit for cell, fit in left.items() if is_one[cell]})
+    padded = tuple(cell for cell in rest if is_one[cell] and left[cell])
+    several = tuple(cell for cell in rest if key.how == "patient" and not is_one[cell] and left[cell])
+    return replace(key, rows={**key.rows, **rows}, ambiguous=(*key.ambiguous, *several), some_padded=padded)
 
 
 def _rows_of(cells: Sequence[str], fits: Mapping[str, Fits]) -> dict[str, tuple[int, ...]]:
@@ -298,7 +331,7 @@ def _rank(key: Key, table: Table) -> tuple[object, ...]:
     at = table.columns.index(key.column)
     return (
         len(key.rows),
-        not key.padded,
+        not key.padded and not key.some_padded,
         -n_rows,
         is_expected,
         is_slide or is_patient,

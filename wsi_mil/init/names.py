@@ -1,7 +1,7 @@
 """Which slides a cell of a table fits: by their names, or by the patients that names and folders begin with."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -130,6 +130,12 @@ def by_patient(cell: str, names: Names, *, loose: bool) -> Fits:
 def spelt_alike(cell: str, names: Names) -> bool:
     """Return whether the slides that a cell fits but for leading zeros and marks all begin with one spelling of it."""
     return len(set(names.loose_prefixes.get(without_zeros(whole(cell)), {}).values())) < 2
+
+
+def folders_alike(cell: str, slides: Iterable[str], names: Names) -> bool:
+    """Return whether slides are in folders that are called like a cell but for leading zeros and marks, in one spelling."""
+    folders = {plain(folder) for slide_id in slides for folder in names.by_id[slide_id].folders}
+    return sum(without_zeros(folder) == without_zeros(whole(cell)) for folder in folders) < 2
 
 
 def by_folder(fits: Mapping[str, Fits], names: Names, *, loose: bool) -> dict[str, Fits]:
