@@ -175,6 +175,22 @@ def test_decimal_commas_beside_points_are_a_warning_that_says_how_they_are_read(
     assert warning.endswith("column tmb: decimal commas in row 3 and decimal points in others; 1,234 is read as 1.234")
 
 
+@pytest.mark.parametrize(("column", "other"), [("tmb", {}), ("months", {"status": "1"})])
+def test_points_that_may_separate_thousands_are_a_warning_that_says_how_they_are_read(
+    column: str, other: dict[str, str], tmp_path: Path
+) -> None:
+    def warnings(*cells: str) -> tuple[str, ...]:
+        return sheet_of(tmp_path, *({column: cell, **other} for cell in cells)).warnings
+
+    (warning,) = warnings("950", "1.234", "87", "2.010")
+    assert warning.endswith(
+        f"column {column}: the point in 1.234 (rows 3, 5), beside whole numbers such as 950, is read as a decimal point; if it"
+        " separates thousands, write 1234, otherwise 1.2340"
+    )
+    for decimals in (("950", "1.2340", "87"), ("0.123", "1.456", "12"), ("1.234", "12.345"), ("1.234", "2", "9"), ("950", "87")):
+        assert not warnings(*decimals), decimals
+
+
 def test_two_targets_may_read_one_column(tmp_path: Path) -> None:
     of = targets(a={**GRADE, "classes": ["low", "high"]}, b={**GRADE, "classes": ["high", "low"]})
     (row,) = sheet_of(tmp_path, {"grade": "high"}, of=of).rows

@@ -15,6 +15,7 @@ from wsi_mil.cohort import (
     with_overrides,
     write_status,
 )
+from wsi_mil.cohort.splits import fold_names
 from wsi_mil.config import TileSettings, parse_settings
 from wsi_mil.records import NO_PATH, Status
 
@@ -227,6 +228,26 @@ def test_a_patient_of_two_groups_is_named_with_both(tmp_path: Path) -> None:
 def test_groups_whose_names_look_alike_are_a_warning(tmp_path: Path) -> None:
     (warning,) = with_sites(tmp_path, ("p", "normal", "Bern"), ("q", "tumour", "bern")).warnings
     assert "values of site 'Bern', 'bern' count as 2: use one name if they are the same" in warning
+
+
+def with_folds(folder: Path, *folds: str) -> Sheet:
+    rows = [{**GOOD, "slide_id": f"s{i}", "patient_id": f"p{i}", "fold": fold} for i, fold in enumerate(folds)]
+    return read_sheet(write_cohort(folder, rows), TARGETS)
+
+
+def test_a_fold_may_have_the_decimals_of_pandas(tmp_path: Path) -> None:
+    sheet = with_folds(tmp_path, "1", "1.0", "2.0", "10.00", "", "1.5", "B.0")
+    assert [row.fold for row in sheet.rows] == ["1", "1", "2", "10", "", "1.5", "B.0"]
+    assert fold_names(sheet.rows) == ["1", "2", "10", "1.5", "B.0"]
+    assert not sheet.faults and not any("fold" in warning for warning in sheet.warnings)
+    slides = [{**GOOD, "slide_id": f"s{i}", "patient_id": "p", "fold": fold} for i, fold in enumerate(("1", "1.0"))]
+    assert not read_sheet(write_cohort(tmp_path, slides), TARGETS).faults, "both slides of the patient are in one fold"
+
+
+@pytest.mark.parametrize(("one", "other"), [("01", "1"), ("A", "a"), ("fold 1", "fold1")])
+def test_folds_whose_names_look_alike_are_a_warning(one: str, other: str, tmp_path: Path) -> None:
+    (warning,) = (warning for warning in with_folds(tmp_path, one, other, "x").warnings if "fold" in warning)
+    assert f"values of fold {one!r}, {other!r} count as 2: use one name if they are the same" in warning
 
 
 def test_a_column_of_groups_that_is_missing_is_named_with_the_nearest(tmp_path: Path) -> None:

@@ -30,6 +30,8 @@ WITH_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
 """A comma that may separate thousands, or decimals."""
 AMBIGUOUS = "the comma may separate thousands or decimals; write 1234 or 1.234"
 WITH_POINT = re.compile(r"[+-]?\d+\.\d+")
+POINT_THREE, ABOVE_NINE = re.compile(r"[+-]?[1-9]\d{0,2}\.\d{3}"), re.compile(r"[+-]?[1-9]\d+")
+"""A number whose point may separate thousands if all are like this, and a whole number beside which this is likely."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def label_faults(found: Iterable[tuple[int, CellFault]], held: Mapping[str, Sequ
 
 
 def number_warnings(targets: Mapping[str, Target], rows: Sequence[tuple[int, Mapping[str, str]]]) -> list[str]:
-    """Return warnings about columns of numbers that have decimal commas in some rows and decimal points in others."""
+    """Return warnings about columns of numbers with decimal commas and points, or with points that may separate thousands."""
     columns = {column for t in targets.values() if t.covariates for column in t.covariates.numbers}
     columns |= {t.column for t in targets.values() if isinstance(t, RegressionTarget)}
     columns |= {t.time for t in targets.values() if isinstance(t, SurvivalTarget)}
@@ -138,7 +140,21 @@ def number_warnings(targets: Mapping[str, Target], rows: Sequence[tuple[int, Map
                 f"column {column}: decimal commas in {in_rows(with_comma)} and decimal points in others; {first} is read as"
                 f" {number(first):g}"
             )
+        warnings += _thousands_warning(column, [(row, cells.get(column, "")) for row, cells in rows])
     return warnings
+
+
+def _thousands_warning(column: str, cells: Sequence[tuple[int, str]]) -> list[str]:
+    """Warning about a column such as 950, 1.234, 87: all cells with a point have three digits after it, beside whole numbers."""
+    with_mark = [(row, text) for row, text in cells if _finite(text) is not None and not re.fullmatch(r"[+-]?\d+", text)]
+    whole = next((text for _, text in cells if ABOVE_NINE.fullmatch(text)), "")
+    if not whole or not with_mark or not all(POINT_THREE.fullmatch(text) for _, text in with_mark):
+        return []
+    first = with_mark[0][1]
+    return [
+        f"column {column}: the point in {first} ({in_rows([row for row, _ in with_mark])}), beside whole numbers such as {whole},"
+        f" is read as a decimal point; if it separates thousands, write {first.replace('.', '')}, otherwise {first}0"
+    ]
 
 
 def follow_up_faults(rows: Iterable[SlideRow], targets: Mapping[str, Target]) -> list[str]:

@@ -149,7 +149,8 @@ def _read_rows(
         if not row_faults and not marks:
             labels = {name: reading.label for name, reading in readings.items() if reading.label}
             covariates = covariate_cells(rules.targets, cells)
-            rows.append(slide_row(cells, rules.folder, labels, rules.columns, covariates))
+            fold = {"fold": category_of(cells.get("fold", ""))}
+            rows.append(slide_row({**cells, **fold}, rules.folder, labels, rules.columns, covariates))
             if labels and not cells.get(rules.columns.group, number):
                 groupless.append(number)
     held = {column: [plain(cells[column]) for _, cells in table] for column in columns_of(rules.targets)}
@@ -211,9 +212,13 @@ def _patient_faults(rows: Iterable[SlideRow], group: str) -> list[str]:
 
 
 def _similar_names(rows: Sequence[SlideRow], group: str) -> list[str]:
-    """Warnings about patients and groups whose names differ only in case, spaces or leading zeros, which spreadsheets remove."""
-    named_groups = _similar(f"values of {group}", {row.group for row in rows if row.group})
-    return _similar("patients", {row.patient_id for row in rows}) + named_groups
+    """Warnings about names of patients, folds and groups that differ only in case, spaces or leading zeros.
+
+    Spreadsheet programs remove these.
+    """
+    of_folds = _similar("values of fold", {row.fold for row in rows if row.fold})
+    of_groups = _similar(f"values of {group}", {row.group for row in rows if row.group})
+    return _similar("patients", {row.patient_id for row in rows}) + of_folds + of_groups
 
 
 def _similar_categories(rows: Sequence[SlideRow], targets: Mapping[str, Target]) -> list[str]:
