@@ -3,6 +3,7 @@
 The settings of a training are chosen inside the training part of each fold, by the loss on a fifth of its bags.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -125,13 +126,18 @@ class ClassicalRun:
         seed = self.draw * FOLDS + number
         fit_on, choose_by = train_test_split(np.flatnonzero(part), test_size=INNER, stratify=bags.labels[part], random_state=seed)
         inner = [items[row] for row in fit_on], [items[row] for row in choose_by]
-        models = [trained(self.model, Recipe(MODELS, of_all={**TRAINING, **choice}), inner, seed) for choice in CHOICES]
+        models = [trained(self.model, Recipe(MODELS, of_all=training(choice)), inner, seed) for choice in CHOICES]
         losses = [_loss(predict_outputs(model, inner[1], TASK), bags.labels[choose_by]) for model in models]
         chosen = int(np.argmin(losses))
         test = np.flatnonzero(~part)
         probs = predict_outputs(models[chosen], [items[row] for row in test], TASK)[:, 1]
         images = {f"b{row}": {"label": int(bags.labels[row]), "prob": float(p)} for row, p in zip(test, probs, strict=True)}
         return {"chosen": chosen, "images": images}
+
+
+def training(choice: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a training; the length is given in updates also for models whose own recipe has epochs."""
+    return {"epochs": None, **TRAINING, **choice}
 
 
 def _loss(probs: NDArray[np.float64], labels: NDArray[np.int64]) -> float:

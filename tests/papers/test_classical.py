@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.papers.classical import DRAWS, FOLDS, MODELS, SETS, ClassicalRun, ClassicalSet, read_set, runs
+from benchmarks.papers.classical import CHOICES, DRAWS, FOLDS, MODELS, SETS, ClassicalRun, ClassicalSet, read_set, runs, training
 from benchmarks.papers.classical_table import PUBLISHED, TITLES, classical
 from wsi_mil.config import parse_model
 
@@ -37,7 +37,8 @@ def test_bags_are_cut_by_their_sizes_and_standardised_by_the_instances_of_the_tr
 
 def test_every_model_is_an_entry_with_a_title_and_every_set_has_all_draws(tmp_path: Path) -> None:
     assert set(TITLES) == set(MODELS) and set(PUBLISHED) <= set(MODELS)
-    assert all(parse_model(entry) for entry in MODELS.values())
+    entries = [{**entry, "train": training(choice)} for entry in MODELS.values() for choice in CHOICES]
+    assert all(parse_model(entry).train.updates == 1600 for entry in entries)
     assert len(runs(tmp_path, fast=False)) == len(SETS) * len(MODELS) * DRAWS
 
 
