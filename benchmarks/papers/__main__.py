@@ -13,6 +13,7 @@ EXPERIMENTS = {
     "colon": "colon",
     "colon_keys": "colon",
     "colon_stopping": "colon",
+    "colon_nuclei": "colon",
     "breast": "breast",
     "mnist_conditions": "mnist",
     "mhim": "lung",

@@ -20,13 +20,17 @@ REPEATS = {**dict.fromkeys(MODELS, 1), "attention": 2}
 
 
 @cache
-def read_colon(folder: Path) -> list[Image]:
+def read_colon(folder: Path, side_px: int = SIDE_PX) -> list[Image]:
     """Return all images of CRCHistoPhenotypes as bags, by number: `img7/img7.bmp`, `img7/img7_epithelial.mat` ….
+
+    Args:
+        folder: folder of the images.
+        side_px: side of the patches, odd.
 
     Raises:
         FileNotFoundError: there is no image, or one without its four files of nuclei.
     """
-    return [read_image(path) for path in image_paths(folder)]
+    return [read_image(path, side_px) for path in image_paths(folder)]
 
 
 def image_paths(folder: Path) -> list[Path]:
@@ -42,12 +46,12 @@ def read_nuclei(path: Path) -> dict[str, NDArray[np.float64]]:
     return {kind: loadmat(path.with_name(f"{path.stem}_{kind}.mat"))["detection"].reshape(-1, 2) for kind in KINDS}
 
 
-def read_image(path: Path) -> Image:
-    """Return one image as a bag of patches at its nuclei."""
+def read_image(path: Path, side_px: int) -> Image:
+    """Return one image as a bag of patches of a side, which is odd, at its nuclei."""
     pixels = np.asarray(Picture.open(path).convert("RGB"))
     nuclei = read_nuclei(path)
     centres = np.rint(np.concatenate([*nuclei.values()])).astype(np.int64) - 1
-    patches, coords = patches_at(pixels, centres, SIDE_PX)
+    patches, coords = patches_at(pixels, centres, side_px)
     positive = np.repeat(np.array(KINDS) == "epithelial", [len(n) for n in nuclei.values()])
     return Image(path.stem, int(positive.any()), patches, coords, positive)
 

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from benchmarks.papers import colon_nuclei as nuclei
 from benchmarks.papers.cells import NOT_RUN, Result, markdown, over_seeds, repeat_figures, results_under
 from benchmarks.papers.frozen import FOLDS
 from benchmarks.papers.nested import COLOURS
@@ -55,6 +56,19 @@ def frozen(results: Mapping[str, Result], images: str) -> str:
         each = [of_draw(run) for run in results_under(results, f"frozen/{images}/{model}")]
         rows.append([title, *cells_of_draws(each, FOLDS[images][1], best_accuracy, best_auroc)])
     return markdown(["model", *HEAD], rows)
+
+
+def colon_nuclei(results: Mapping[str, Result]) -> str:
+    """Return the table of bags of nuclei: a row for each choice of scales and model."""
+    published, best_accuracy, best_auroc = BEST["colon"]
+    rows = [["best published, network trained end to end", "27 px", published, "", "", "", ""]]
+    for scales, sides in nuclei.SCALES.items():
+        for model in nuclei.MODELS:
+            each = [of_draw(run) for run in results_under(results, f"colon_nuclei/{scales}/{model}")]
+            title = TITLES[model]
+            patches = " + ".join(str(side) for side in sides) + " px"
+            rows.append([title, patches, *cells_of_draws(each, nuclei.DRAWS, best_accuracy, best_auroc)])
+    return markdown(["model", "patches", *HEAD], rows)
 
 
 def nested(results: Mapping[str, Result]) -> str:

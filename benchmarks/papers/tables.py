@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from benchmarks.papers import breast, colon
 from benchmarks.papers.cells import NOT_RUN, Result, difference, markdown, over_seeds, read_results, repeat_figures, results_under
 from benchmarks.papers.classical_table import classical
-from benchmarks.papers.frozen_table import frozen, nested
+from benchmarks.papers.frozen_table import colon_nuclei, frozen, nested
 from benchmarks.papers.key_tables import key_differences, key_settings, key_table, key_verdict, keys
 from benchmarks.papers.mhim_table import mhim, mhim_defaults, mhim_steps
 from benchmarks.papers.runs import HERE, RESULTS
@@ -145,6 +145,7 @@ def page(text: str, results: Mapping[str, Result]) -> str:
         "breast": lambda: histology(results, "breast"),
         "frozen colon": lambda: frozen(results, "colon"),
         "frozen breast": lambda: frozen(results, "breast"),
+        "colon_nuclei": lambda: colon_nuclei(results),
         "nested": lambda: nested(results),
         "classical": lambda: classical(results),
         "mhim": lambda: mhim(results),
