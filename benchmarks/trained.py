@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -11,7 +12,7 @@ from wsi_mil.models import MILModel, create_mhim, create_model
 from wsi_mil.tasks import Classes
 from wsi_mil.train import fit
 
-Entry = Mapping[str, object]
+Entry = Mapping[str, Any]
 TASK = Classes.numbered(2)
 
 
@@ -33,7 +34,9 @@ class Recipe:
 def trained(name: str, recipe: Recipe, bags: tuple[Sequence[LabelledBag], Sequence[LabelledBag]], seed: int) -> MILModel:
     """Return a model fitted on the first bags, whose epoch the second ones select; in eval mode, its parameters frozen."""
     train, val = bags
-    settings = parse_model({**recipe.entries[name], "train": {**recipe.training.get(name, {}), **recipe.of_all, "seed": seed}})
+    entry = recipe.entries[name]
+    own = {**entry.get("train", {}), **recipe.training.get(name, {}), **recipe.of_all}
+    settings = parse_model({**entry, "train": {**own, "seed": seed}})
     dim = train[0].bag.features.shape[1]
     torch.manual_seed(seed)
     if isinstance(settings, MHIM):

@@ -22,6 +22,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     encoder = Encoder(encoder="resnet18", weights="random")
     monkeypatch.setattr(colon_nuclei, "Encoder", lambda: encoder)
     monkeypatch.setattr(run_files, "CACHE", tmp_path / "runs")
+    monkeypatch.setattr(colon_nuclei, "MODELS", {"gated_defaults": {"model": "abmil", "train": {"updates": 20}}})
     monkeypatch.setattr(colon_nuclei, "SPLIT", colon_nuclei.SPLIT.model_copy(update={"folds": 2}))
     return tmp_path
 
