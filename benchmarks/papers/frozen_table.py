@@ -42,8 +42,9 @@ from memory."""
 
 NESTED = (
     *((images, images, draws) for images, (_, draws) in FOLDS.items()),
+    ("colon_colours", "colon, by the colours of the image alone", 1),
     ("breast_by_block", "breast, each tissue block held out as a whole", 1),
-    ("breast_colours_by_block", "the same by the colours of the image alone", 1),
+    ("breast_colours_by_block", "the same, by the colours of the image alone", 1),
 )
 """Folder of results, title and number of draws of each row of the linear model."""
 

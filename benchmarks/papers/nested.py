@@ -2,7 +2,7 @@
 
 The images are slides as in `frozen`, with the same folds. Tiles of three sizes go through the default encoder. The breast images
 are also split by tissue block: each block has images of both classes, so folds of single images have every block in both
-parts. To see how much staining and background tell, colours stand in for features.
+parts. To see how much staining and background tell, colours stand in for features, of both sets.
 """
 
 from collections.abc import Sequence
@@ -168,6 +168,8 @@ def runs(data: Path, *, fast: bool) -> list[Run]:
         return []
     available = [images for images in FOLDS if (data / images).is_dir()]
     selected = [NestedRun(images, draw) for images in available for draw in range(FOLDS[images][1])]
+    if "colon" in available:
+        selected.append(NestedRun("colon", 0, colours=True))
     if "breast" in available:
         selected += [NestedRun("breast", 0, by_block=True, colours=colours) for colours in (False, True)]
     return [Run(r.name, r.as_json(), r.draw, lambda r=r: r.work(data)) for r in selected]
