@@ -8,8 +8,8 @@ from benchmarks.papers import colon_nuclei
 from benchmarks.papers.colon import read_colon
 from benchmarks.papers.colon_nuclei import DRAWS, MODELS, SCALES, NucleiRun, features_of, runs
 from benchmarks.papers.tables import page
-from tests.papers.test_tables import result
 from tests.papers.test_histology import write_nuclei
+from tests.papers.test_tables import result
 from wsi_mil.config import Encoder
 
 
