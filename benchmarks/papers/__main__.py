@@ -18,6 +18,7 @@ EXPERIMENTS = {
     "mnist_conditions": "mnist",
     "mhim": "lung",
     "mhim_defaults": "lung",
+    "epoch_choice": "lung",
     "frozen": ".",
     "nested": ".",
     "classical": "classical",

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from benchmarks.papers import breast, colon
 from benchmarks.papers.cells import NOT_RUN, Result, difference, markdown, over_seeds, read_results, repeat_figures, results_under
 from benchmarks.papers.classical_table import classical
+from benchmarks.papers.epoch_choice import WRONG
 from benchmarks.papers.frozen_table import colon_nuclei, frozen, nested
 from benchmarks.papers.key_tables import key_differences, key_settings, key_table, key_verdict, keys
 from benchmarks.papers.mhim_table import mhim, mhim_defaults, mhim_steps
 from benchmarks.papers.runs import HERE, RESULTS
-from benchmarks.papers.stopping_table import colon_stopping
+from benchmarks.papers.stopping_table import colon_stopping, epoch_choice
 from wsi_mil.files import write_text
 
 PAGE = HERE.parents[1] / "docs" / "papers.md"
@@ -151,6 +152,7 @@ def page(text: str, results: Mapping[str, Result]) -> str:
         "mhim": lambda: mhim(results),
         "mhim_steps": lambda: mhim_steps(results),
         "mhim_defaults": lambda: mhim_defaults(results),
+        **{f"epoch_choice {labels}": lambda labels=labels: epoch_choice(results, labels) for labels in WRONG},
         "hours": lambda: hours(results),
     }
     for model in ("attention", "gated"):

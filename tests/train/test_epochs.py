@@ -7,9 +7,19 @@ import pytest
 from tests.train.cohort import UNREGULARISED, create_network, fit_bags
 from wsi_mil.bags import LabelledBag
 from wsi_mil.config import Training
-from wsi_mil.tasks import Classes
+from wsi_mil.tasks import Classes, Regression, Survival, Task
 from wsi_mil.train import predict_outputs
-from wsi_mil.train.epochs import Epoch, duration, epochs_left, is_better, is_over, length_in_words, time_left, with_epochs
+from wsi_mil.train.epochs import (
+    Epoch,
+    duration,
+    epochs_left,
+    for_task,
+    is_better,
+    is_over,
+    length_in_words,
+    time_left,
+    with_epochs,
+)
 
 
 def test_fit_keeps_the_epoch_with_the_lowest_validation_loss(random_bags: Callable) -> None:
@@ -40,6 +50,30 @@ def test_the_epoch_can_be_selected_by_auroc_and_ties_by_loss(random_bags: Callab
     settings = Training(epochs=12, patience=12, lr=0.02, min_improvement=0, select="auroc", **UNREGULARISED)
     history, best = fit_bags(random_bags(10), random_bags(10, seed=1), settings)
     assert best == max(range(12), key=lambda i: (history[i].val_figure, -history[i].val_loss))
+
+
+def test_of_equal_aurocs_a_loss_that_is_lower_by_min_improvement_is_better() -> None:
+    settings = Training(select="auroc", min_improvement=0.05)
+    first, small, large, ranks = (
+        Epoch(number, 1.0, val_loss=loss, val_figure=figure, lr=0.1)
+        for number, (loss, figure) in enumerate(((0.60, 0.90), (0.56, 0.90), (0.54, 0.90), (0.90, 0.901)), start=1)
+    )
+    assert not is_better(small, first, settings) and is_better(large, first, settings)
+    assert is_better(ranks, large, settings) and not is_better(large, ranks, settings)
+
+
+@pytest.mark.parametrize(
+    ("task", "select", "min_improvement"),
+    [
+        (Classes.numbered(2), "auroc", 0.05),
+        (Regression(), "loss", 0.0),
+        (Survival("discrete", n_intervals=4), "loss", 0.0),
+    ],
+)
+def test_auto_is_the_figure_where_the_loss_shows_confidence(task: Task, select: str, min_improvement: float) -> None:
+    resolved = for_task(Training(min_improvement=0.05), task, 10)
+    assert (resolved.select, resolved.min_improvement) == (select, min_improvement)
+    assert for_task(Training(select="last"), task, 10).select == "last"
 
 
 def test_where_the_figure_is_undefined_the_loss_selects_the_epoch() -> None:

@@ -17,15 +17,16 @@ Epochs = Annotated[
 Patience = Annotated[int, Field(ge=1, description="epochs without improvement before stopping")]
 MinEpochs = Annotated[int, Field(ge=0, description="minimum number of epochs, unless `epochs` is less")]
 Select = Annotated[
-    Literal["loss", "auroc", "last"],
-    Field(description="validation metric that chooses the epoch; last: none"),
+    Literal["auto", "loss", "auroc", "last"],
+    Field(
+        description="what chooses the epoch, of the validation part; auto: AUROC of classes and labels, loss of numbers and"
+        " survival; last: nothing, the last epoch is kept"
+    ),
 ]
 MinValBags = Annotated[
     int, Field(ge=1, description="validation bags of each class needed to choose an epoch; with fewer the last one is kept")
 ]
-MinImprovement = Annotated[
-    float, Field(ge=0, description="smallest change of the validation metric that counts as an improvement")
-]
+MinImprovement = Annotated[float, Field(ge=0, description="smallest fall of the validation loss that counts as an improvement")]
 Optimizer = Annotated[Literal["adamw", "adam", "radam_lookahead"], Field(description="adam: weight decay through the gradient")]
 LearningRate = Annotated[float, Field(gt=0, description="initial learning rate")]
 Betas = Annotated[tuple[Beta, Beta], Field(description="decay rates of the optimiser's two moving averages")]
@@ -95,7 +96,7 @@ class Training(Settings):
     epochs: Epochs = None
     patience: Patience = 20
     min_epochs: MinEpochs = 40
-    select: Select = "loss"
+    select: Select = "auto"
     min_val_bags: MinValBags = 6
     min_improvement: MinImprovement = 0.05
     optimizer: Optimizer = "adamw"
@@ -159,6 +160,7 @@ class CLAMTraining(Training):
     updates: Updates = None
     epochs: Epochs = 200
     min_epochs: MinEpochs = 50
+    select: Select = "loss"
     min_val_bags: MinValBags = 1
     min_improvement: MinImprovement = 0.0
     optimizer: Optimizer = "adam"

@@ -114,8 +114,11 @@ class Task(ABC):
     """Whether each output is true or false of a slide by itself, whatever the others are."""
     can_be_recalibrated: ClassVar[bool] = False
     """Whether outputs are probabilities of classes of which one is true, so that they can be fitted again (`recalibration`)."""
-    min_improvement_counts: ClassVar[bool] = True
-    """Whether the setting `min_improvement` holds: classifiers' losses fall on as weights grow, long after they are right."""
+    loss_shows_confidence: ClassVar[bool] = True
+    """Whether the loss also changes with the size of the weights, however the bags are ranked, as a classifier's does.
+
+    Then the figure chooses the epoch unless settings say otherwise, and the setting `min_improvement` holds.
+    """
 
     # --- the sheet
 

@@ -48,7 +48,7 @@ class Regression(Task):
     figure_name: ClassVar[str] = "r2"
     figure_label: ClassVar[str] = "R²"
     chance: ClassVar[float] = 0.0
-    min_improvement_counts: ClassVar[bool] = False
+    loss_shows_confidence: ClassVar[bool] = False
 
     @property
     def label_values(self) -> tuple[str, ...]:

@@ -81,7 +81,7 @@ class Survival(Task):
     figure_label: ClassVar[str] = "C"
     is_of_patient: ClassVar[bool] = True
     is_judged_on_training: ClassVar[bool] = True
-    min_improvement_counts: ClassVar[bool] = False
+    loss_shows_confidence: ClassVar[bool] = False
 
     @property
     def label_values(self) -> tuple[str, ...]:

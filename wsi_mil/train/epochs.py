@@ -36,15 +36,17 @@ def with_epochs(settings: Training, n_bags: int) -> Training:
 def for_task(settings: Training, task: Task, n_bags: int) -> Training:
     """Return settings as they hold for a task.
 
-    Where all training bags make one update, its own number of updates and learning rate hold. `min_improvement` is zero where it
-    does not count.
+    Where all training bags make one update, its own number of updates and learning rate hold. `select: auto` becomes `auroc`
+    where the loss shows confidence as well, and `loss` elsewhere, where `min_improvement` is zero.
 
     Args:
         settings: of the training.
         task: the task to learn.
         n_bags: number of training bags.
     """
-    changes: dict[str, object] = {} if task.min_improvement_counts else {"min_improvement": 0.0}
+    changes: dict[str, object] = {} if task.loss_shows_confidence else {"min_improvement": 0.0}
+    if settings.select == "auto":
+        changes["select"] = "auroc" if task.loss_shows_confidence else "loss"
     if task.is_learned_at_once:
         changes |= {"epochs": settings.cox_updates, "updates": None, "lr": settings.cox_lr, "accumulate": n_bags}
     return settings.model_copy(update=changes)
@@ -69,17 +71,16 @@ def with_selection(settings: Training, n_rarest: int) -> Training:
 def is_better(new: Epoch, best: Epoch, settings: Training) -> bool:
     """Return whether an epoch is better than the best one before it, by the criterion in `select`.
 
-    If figures are equal, the lower validation loss is better, and so it is where the validation part has no figure (NaN, R² of
-    equal values for example). With `select: last` a later epoch is always better.
+    A validation loss is lower if it is by more than `min_improvement`. Of equal figures the one with the lower loss is better;
+    the loss also decides where the validation part has no figure (NaN, R² of equal values for example). With `select: last` a
+    later epoch is always better.
     """
     if settings.select == "last":
         return True
-    if settings.select == "loss":
-        return new.val_loss < best.val_loss - settings.min_improvement
-    if math.isnan(new.val_figure) and math.isnan(best.val_figure):
-        return new.val_loss < best.val_loss
-    gain = new.val_figure - best.val_figure
-    return gain > settings.min_improvement or (gain == 0 and new.val_loss < best.val_loss)
+    is_lower = new.val_loss < best.val_loss - settings.min_improvement
+    if settings.select == "loss" or (math.isnan(new.val_figure) and math.isnan(best.val_figure)):
+        return is_lower
+    return new.val_figure > best.val_figure or (new.val_figure == best.val_figure and is_lower)
 
 
 def is_over(history: Sequence[Epoch], best: int, settings: Training) -> bool:
@@ -97,7 +98,8 @@ def is_over(history: Sequence[Epoch], best: int, settings: Training) -> bool:
     if settings.select == "loss" or all(math.isnan(epoch.val_figure) for epoch in history):
         last_gain = best
     else:
-        last_gain = _last_improvement([epoch.val_figure for epoch in history], settings.min_improvement)
+        figures = [epoch.val_figure for epoch in history]
+        last_gain = figures.index(max(figures))
     return len(history) >= max(settings.min_epochs, 1) and len(history) - 1 - last_gain >= settings.patience
 
 
@@ -147,12 +149,3 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def _last_improvement(values: list[float], min_improvement: float) -> int:
-    """Return the index of the last value that exceeded the previous improvement by more than `min_improvement`."""
-    last = 0
-    for index, value in enumerate(values):
-        if value > values[last] + min_improvement:
-            last = index
-    return last

@@ -38,7 +38,7 @@ from wsi_mil.store import feature_attributes, feature_dim, n_tiles
 from wsi_mil.tasks import Task, Truth
 from wsi_mil.train.covariates import CodedBags, fit_covariates, log_coding
 from wsi_mil.train.curves import columns, open_curve
-from wsi_mil.train.epochs import Epoch, with_selection
+from wsi_mil.train.epochs import Epoch, for_task, with_selection
 from wsi_mil.train.keeping import BagSizes, Keep, bytes_to_keep, log_reading
 from wsi_mil.train.linear import Trial
 from wsi_mil.train.loop import fit, n_sampled, predict_outputs
@@ -131,7 +131,7 @@ def train_fold(
             names = columns(card.task.figure_name)
             with open_curve(folder, log_to, names) as curve:
                 history, best = fit(model, train, val, settings.train, task=fold.task, state=state, curve=curve)
-            select = with_selection(settings.train, fold.task.rarest(val.truth)).select
+            select = with_selection(for_task(settings.train, fold.task, len(train)), fold.task.rarest(val.truth)).select
             card = replace(card, select=select, epoch=history[best].epoch)
             model = model.deployed
             card = _trained_card(card, (train, val), partial(predict_outputs, model), history[best])
