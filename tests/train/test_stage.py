@@ -30,7 +30,7 @@ AUTO_TRANSMIL = {"model": "transmil", "embed_dim": 16, "heads": 2, "landmarks": 
 EACH_TRAINING = pytest.mark.parametrize(
     "settings",
     [
-        pytest.param(SETTINGS, id="selected by loss"),
+        pytest.param(SETTINGS, id="selected by AUROC"),
         pytest.param(parse_model({"model": "abmil", "embed_dim": 16, "train": {"updates": 40, "min_epochs": 0}}), id="updates"),
         pytest.param(parse_model({"model": "abmil", "embed_dim": 16, "train": {"epochs": 3, "select": "last"}}), id="last"),
         pytest.param(parse_model({"model": "dsmil", "embed_dim": 16, "train": {"epochs": 3}}), id="dsmil"),
@@ -125,7 +125,7 @@ def test_with_too_few_validation_bags_the_last_epoch_is_kept_with_a_warning_and_
     assert (
         any(f"but min_val_bags asks for {least}" in text and "the last epoch is kept" in text for text in messages) == is_warned
     )
-    assert card.select == read_checkpoint(tmp_path / "m", CPU)[1].select == ("last" if is_warned else "loss")
+    assert card.select == read_checkpoint(tmp_path / "m", CPU)[1].select == ("last" if is_warned else "auroc")
     assert (card.epoch == 9) == is_warned
 
 

@@ -19,7 +19,7 @@ MinEpochs = Annotated[int, Field(ge=0, description="minimum number of epochs, un
 Select = Annotated[
     Literal["auto", "loss", "auroc", "last"],
     Field(
-        description="what chooses the epoch, of the validation part; auto: AUROC of classes and labels, loss of numbers and"
+        description="what of the validation part chooses the epoch; auto: auroc for classes and labels, loss for numbers and"
         " survival; last: nothing, the last epoch is kept"
     ),
 ]

@@ -78,7 +78,7 @@ def fit(
 ) -> tuple[list[Epoch], int]:
     """Train a model in place, one bag per step, and load the weights of the selected epoch.
 
-    An epoch is better only if it improves by `min_improvement`: once the validation bags are separated, the loss still
+    A validation loss is lower only if it is by `min_improvement`: once the validation bags are separated, the loss still
     falls as weights grow, while attention drifts away from the evidence. If a class has fewer validation bags than
     `min_val_bags` (for other kinds see `Task.rarest`), selection would be random: the last epoch is kept, with a warning.
 

@@ -48,7 +48,7 @@ from wsi_mil.version import __version__
 
 log = logging.getLogger(__name__)
 
-STAGE_VERSION = 4
+STAGE_VERSION = 5
 KEEP_NOTHING = Keep(0)
 Part = TypeVar("Part", BagSet, Described, CodedBags)
 
