@@ -1,6 +1,7 @@
 """The command that Snakemake is started with, and the profiles."""
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from wsi_mil import bundled
 from wsi_mil.errors import ConfigError
 from wsi_mil.workflow import Request, profile_folder, require_snakemake
+from wsi_mil.workflow.command import MADE_BY_STAGE
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,6 +27,14 @@ def test_targets_stand_first_and_options_of_the_user_last() -> None:
     assert command[:5] == [sys.executable, "-m", "snakemake", "heatmaps", "a b.png"]
     assert command[command.index("--configfile") + 1] == "my.yaml" and command[command.index("--cores") + 1] == "3"
     assert command[-5:] == ["--workflow-profile", str(ROOT / "profiles/default"), "x.txt", "-R", "heatmap"]
+
+
+def test_a_stage_stands_for_what_it_makes_and_every_such_rule_exists() -> None:
+    request = Request(Path("/a/my.yaml"), Path("/a"), ("predict", "report", "results/x.png"))
+    assert request.command[3:6] == ["predictions", "report", "results/x.png"]
+    text = "\n".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
+    rules = set(re.findall(r"^ *rule (\w+):", text, flags=re.MULTILINE))
+    assert set(MADE_BY_STAGE) | set(MADE_BY_STAGE.values()) <= rules
 
 
 def test_a_configuration_elsewhere_is_named_from_the_folder_of_the_run() -> None:

@@ -37,7 +37,8 @@ def run(
         typer.Argument(
             metavar="TARGET",
             help="what to make: tiles, features, models, predictions, scores, verdicts, explanations, heatmaps, fine_heatmaps,"
-            " cohort_statistics, report, or files; default: all; options of Snakemake stand after --",
+            " cohort_statistics, report, a stage (predict for predictions), or files; default: all; options of Snakemake stand"
+            " after --",
         ),
     ] = None,
     profile: Annotated[str, typer.Option(help="default: this machine; slurm; or the folder of a profile")] = "default",

@@ -13,6 +13,17 @@ from wsi_mil.errors import ConfigError
 PROGRAM = "wsi-mil"
 OWN_OUTPUT = ("--verbose", "--printshellcmds", "-p", "--quiet", "-q")
 """Options of Snakemake with which its messages are shown as they are."""
+MADE_BY_STAGE = {
+    "tile": "tiles",
+    "extract": "features",
+    "train": "models",
+    "predict": "predictions",
+    "explain": "scores",
+    "trust": "verdicts",
+    "evaluate": "explanations",
+    "heatmap": "heatmaps",
+}
+"""The target that a stage makes, by the name of its rule, which Snakemake cannot take for a target itself."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +33,7 @@ class Request:
     Attributes:
         config: the configuration, absolute.
         folder: where Snakemake works; relative paths start there. Absolute.
-        targets: rules or files to make; none: everything.
+        targets: stages, targets or files to make; none: everything.
         profile: folder of a profile in addition to the default one, absolute.
         cores: as Snakemake's `--cores`; None: by the profile.
         dry_run: whether the jobs are only counted.
@@ -45,7 +56,8 @@ class Request:
         counted = ["--dry-run", "--quiet", "rules"] if self.dry_run else []
         files = ["--configfile", os.path.relpath(self.config, self.folder), *counted, "--snakefile", str(bundled.snakefile())]
         profiles = [*own, "--workflow-profile", str(self._default_profile)]
-        return [sys.executable, "-m", "snakemake", *self.targets, *files, *cores, *profiles, *self.options]
+        targets = [MADE_BY_STAGE.get(target, target) for target in self.targets]
+        return [sys.executable, "-m", "snakemake", *targets, *files, *cores, *profiles, *self.options]
 
     @property
     def _default_profile(self) -> Path:
