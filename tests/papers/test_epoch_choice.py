@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ def test_each_rule_keeps_the_epoch_that_the_package_would() -> None:
     assert chosen == {LOSS: 0, PLAIN_LOSS: 3, AUROC: 2, PLAIN_AUROC: 3, LAST: 4}
 
 
-def test_figures_of_the_test_slides_are_recorded_after_each_epoch(random_bags) -> None:  # type: ignore[no-untyped-def]
+def test_figures_of_the_test_slides_are_recorded_after_each_epoch(random_bags: Callable) -> None:
     network, bags = create_network(), BagSet.of(random_bags(6))
     recorder = Recorder(network, bags)
     recorder([Epoch(1, 0.5, 0.25, 0.75, 1e-4)])

@@ -71,9 +71,9 @@ def with_selection(settings: Training, n_rarest: int) -> Training:
 def is_better(new: Epoch, best: Epoch, settings: Training) -> bool:
     """Return whether an epoch is better than the best one before it, by the criterion in `select`.
 
-    A validation loss is lower if it is by more than `min_improvement`. Of equal figures the one with the lower loss is better;
-    the loss also decides where the validation part has no figure (NaN, R² of equal values for example). With `select: last` a
-    later epoch is always better.
+    A validation loss counts as lower if it falls by more than `min_improvement`. Of equal figures, that with the lower loss is
+    better; the loss also decides where the validation part has no figure (NaN, R² of equal values for example). With
+    `select: last` a later epoch is always better.
     """
     if settings.select == "last":
         return True

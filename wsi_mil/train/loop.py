@@ -78,8 +78,8 @@ def fit(
 ) -> tuple[list[Epoch], int]:
     """Train a model in place, one bag per step, and load the weights of the selected epoch.
 
-    A validation loss is lower only if it is by `min_improvement`: once the validation bags are separated, the loss still
-    falls as weights grow, while attention drifts away from the evidence. If a class has fewer validation bags than
+    A validation loss counts as lower only if it falls by more than `min_improvement`: once the validation bags are separated,
+    it still falls as weights grow, while attention drifts away from the evidence. If a class has fewer validation bags than
     `min_val_bags` (for other kinds see `Task.rarest`), selection would be random: the last epoch is kept, with a warning.
 
     `MeanLinear` is fitted at once (`wsi_mil.train.mean_linear`), and an epoch of its curve is a penalty, without a learning rate.
