@@ -36,7 +36,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "mhim_gated": {"model": "mhim", "base": "gated"},
     "mhim_transmil": {"model": "mhim", "base": "transmil"},
 }
-TRAINING = {"updates": 1600, "min_epochs": 0, "patience": 10}
+TRAINING = {"updates": 1600, "min_epochs": 0, "patience": 10, "select": "auroc"}
 CHOICES: tuple[dict[str, Any], ...] = (
     {"lr": 5e-4, "weight_decay": 1e-2},
     {"lr": 5e-4, "weight_decay": 1e-2, "instance_dropout": 0.3},
