@@ -21,7 +21,10 @@ TILES = TileSettings(tiling=Tiling(mpp=MPP, tile_px=64, overlap=32, min_tissue=0
 FOLDS = {"colon": (10, 5), "breast": (4, 5)}
 """Number of folds and of repeats, as published."""
 
-EARLY_STOPPING = {"epochs": 60, "min_epochs": 0, "min_val_bags": 1, "schedule": "constant", "instance_dropout": 0.0}
+EARLY_STOPPING = {
+    **{"epochs": 60, "select": "loss", "min_epochs": 0, "min_val_bags": 1},
+    **{"schedule": "constant", "instance_dropout": 0.0},
+}
 """Training settings of models without a published recipe: early stopping, as for the models of the papers."""
 MODELS: dict[str, dict[str, Any]] = {
     "embedding_mean": {"model": "embedding_pool", "pool": "mean", "train": EARLY_STOPPING},

@@ -44,6 +44,7 @@ TRAIN = {
     "weight_decay": 5e-4,
     "class_weights": False,
     "epochs": 100,
+    "select": "loss",
     "patience": 20,
     "min_epochs": 0,
     "min_val_bags": 1,

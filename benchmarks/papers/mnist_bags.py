@@ -47,7 +47,7 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 TRAIN = {
     **{"optimizer": "adam", "lr": 5e-4, "weight_decay": 1e-4, "schedule": "constant", "class_weights": False},
-    **{"instance_dropout": 0.0, "min_epochs": 0, "min_val_bags": 1},
+    **{"instance_dropout": 0.0, "select": "loss", "min_epochs": 0, "min_val_bags": 1},
 }
 EARLY_STOPPING = {"epochs": 100, "patience": 20, "min_improvement": 0.0}
 """Early stopping on the loss of the validation bags."""

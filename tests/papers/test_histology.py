@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -165,3 +166,10 @@ def test_key_nuclei_are_scored_by_the_fold_that_holds_their_image_out(tmp_path: 
     assert result["summary"]["share_positive"] == pytest.approx((2 + 3 + 1) * 3 / 45)
     assert len(result["sweeps"]) == 3 and [row["setting"] for row in result["sweeps"][0]] == [None, [1.0, 0.003, 1]]
     assert {"attention", "pixels → attention", "pixels, best for evidence → evidence (control)"} <= set(result["scores"])
+
+
+@pytest.mark.parametrize("images", [colon, breast])
+def test_the_validation_loss_chooses_the_epoch_as_in_the_papers(images: ModuleType, tmp_path: Path) -> None:
+    """Whatever the package's own default is."""
+    choices = [run.settings["model"]["train"]["select"] for run in images.runs(tmp_path, fast=False)]
+    assert choices and set(choices) == {"loss"}

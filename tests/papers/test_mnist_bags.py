@@ -128,3 +128,9 @@ def test_the_published_digits_are_whole() -> None:
     assert (len(data.train.labels), len(data.val.labels), len(data.test.labels)) == (50_000, 10_000, 10_000)
     assert (data.test.labels == 9).sum() == 1009 and read_digits(folder, "t10k").labels[:5].tolist() == [7, 2, 1, 0, 4]
     assert data.train.images.mean() / 255 == pytest.approx(mnist_bags.MEAN, abs=2e-3)
+
+
+def test_the_validation_loss_chooses_the_epoch_as_in_the_paper() -> None:
+    """Whatever the package's own default is."""
+    choices = [Setting(10, 50, model, 0).as_json()["model"]["train"]["select"] for model in mnist_bags.MODELS]
+    assert choices == ["loss"] * 6
